@@ -1,0 +1,167 @@
+//! The configuration of the plugin and of `atollctl`: one object, the plugin's entry in the conflist.
+//!
+//! Unknown keys are ignored. A wrong value is an error that names its key by path (`cluster.subnetPrefix`), what was
+//! given and what is expected. Secrets are never in it: it names files.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use crate::ids::{NodeName, TenantName};
+use crate::record::Addressing;
+
+/// Everything that can be configured, with defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The store.
+    pub etcd: EtcdConfig,
+    /// The SDN controller.
+    pub controller: ControllerConfig,
+    /// What all nodes must agree on.
+    pub cluster: ClusterConfig,
+    /// How a pod finds its tenant.
+    pub tenant: TenantConfig,
+    /// This machine's name; none means `uname -n`.
+    pub node_name: Option<NodeName>,
+    /// The id of the controller's agent on this machine; none means `/etc/midonet_host_id.properties`.
+    pub host_id: Option<Uuid>,
+    /// MTU of the pod's interface, bytes.
+    pub mtu: u32,
+    /// Extra routes of the pod.
+    pub routes: Vec<ExtraRoute>,
+    /// Name servers for the result.
+    pub dns: DnsConfig,
+    /// The overall deadline of one call.
+    pub timeout: Duration,
+    /// How long a late request of a dead process may still take effect; see `docs/design/attachment.md`.
+    pub quiet_period: Duration,
+    /// The log.
+    pub log: LogConfig,
+    /// Locks, progress and the data plane's namespaces; may be lost. `runDir`, default `/run/atoll`.
+    pub run_dir: PathBuf,
+    /// Tombstones and caches. `stateDir`, default `/var/lib/atoll`.
+    pub state_dir: PathBuf,
+}
+
+/// `etcd`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// Base URLs, tried in order of health.
+    pub endpoints: Vec<String>,
+    /// Where our keys are; begins with `/` and does not end with it.
+    pub prefix: String,
+    /// CA file, PEM.
+    pub ca: Option<PathBuf>,
+    /// Client certificate file, PEM.
+    pub cert: Option<PathBuf>,
+    /// Client key file, PEM, mode 0600.
+    pub key: Option<PathBuf>,
+}
+
+/// `controller`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// Base URLs of the REST API, tried in order of health.
+    pub endpoints: Vec<String>,
+    /// Which dialect it speaks.
+    pub version: ApiVersion,
+    /// User name for the login; none means no login (a controller with mock authentication).
+    pub username: Option<String>,
+    /// File that holds the password, mode 0600.
+    pub password_file: Option<PathBuf>,
+    /// `X-Auth-Project` of the login.
+    pub project: String,
+    /// CA file, PEM.
+    pub ca: Option<PathBuf>,
+}
+
+/// Which dialect the controller speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// As its root document says.
+    #[default]
+    Auto,
+    /// MidoNet 1.9.
+    V1,
+    /// MidoNet 5.x.
+    V5,
+}
+
+/// `cluster`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How subnets are given to tenants.
+    pub addressing: Addressing,
+    /// Where pod subnets are carved from.
+    pub pod_cidr: Ipv4Network,
+    /// The prefix length of a subnet.
+    pub subnet_prefix: u8,
+    /// Where transit links are carved from.
+    pub transit_cidr: Ipv4Network,
+    /// Addresses by which a node reaches its own pods.
+    pub node_side_cidr: Ipv4Network,
+    /// The provider router; none means `auto`: the only one the controller has.
+    pub provider_router: Option<Uuid>,
+}
+
+/// `tenant`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// The tenant of a call that names no namespace; none refuses such a call.
+    pub default: Option<TenantName>,
+}
+
+/// An element of `routes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraRoute {
+    /// Destination.
+    pub destination: Ipv4Network,
+    /// Next hop; none means the subnet's gateway.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// `dns`, as CNI knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct DnsConfig {
+    /// Name servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    /// Local domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Search list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// Resolver options.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// `log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The file; none means no log.
+    pub file: Option<PathBuf>,
+    /// The least severe level that is written: `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+/// A value of the configuration is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration key {key:?} is wrong: {problem}")]
+pub struct ConfigError {
+    /// Path of the key, for instance `cluster.subnetPrefix`.
+    pub key: String,
+    /// What was given and what is expected.
+    pub problem: String,
+}
+
+impl crate::error::Classify for ConfigError {
+    fn class(&self) -> crate::error::Class {
+        crate::error::Class::Config
+    }
+}

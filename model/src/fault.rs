@@ -1,0 +1,128 @@
+//! Failing on demand: the seams' wrappers ask a [`FaultPlan`] at every effect, and a test walks through all of them.
+//!
+//! A crash is real: the operation never returns, so the test drops the whole call where it stood and no clean-up code
+//! runs, as when a runtime kills the process. Nothing here is reachable from a production binary.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+/// What goes wrong at an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The process dies before the effect.
+    CrashBefore,
+    /// The process dies after the effect, before it learns of it.
+    CrashAfter,
+    /// The process dies with the request on its way: it takes effect later, when [`FaultPlan::deliver_late`] is called.
+    CrashLate,
+    /// The effect happens, the caller is told that it may not have.
+    LostReply,
+    /// The effect does not happen and the caller is told so.
+    Refused,
+}
+
+impl Fault {
+    /// Every fault, in the order of a sweep.
+    pub const ALL: [Self; 5] = [Self::CrashBefore, Self::CrashAfter, Self::CrashLate, Self::LostReply, Self::Refused];
+}
+
+type Late = Pin<Box<dyn Future<Output = ()>>>;
+
+#[derive(Default)]
+struct State {
+    /// Effects passed so far, each as "seam: what".
+    passed: RefCell<Vec<String>>,
+    /// The effect at which something goes wrong (0 is the first) and what.
+    planned: Cell<Option<(usize, Fault)>>,
+    crashed: Cell<bool>,
+    late: RefCell<Vec<Late>>,
+}
+
+/// Counts effects and makes one of them fail. Clones share their state; without a plan it only counts.
+#[derive(Clone, Default)]
+pub struct FaultPlan(Rc<State>);
+
+impl FaultPlan {
+    /// Nothing goes wrong; effects are counted.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// From now on, count from zero and let `fault` happen at effect `at`.
+    pub fn arm(&self, at: usize, fault: Fault) {
+        self.reset();
+        self.0.planned.set(Some((at, fault)));
+    }
+
+    /// From now on nothing goes wrong; the count starts again. Late requests stay on their way.
+    pub fn reset(&self) {
+        self.0.passed.borrow_mut().clear();
+        self.0.planned.set(None);
+        self.0.crashed.set(false);
+    }
+
+    /// The effects since the last reset.
+    pub fn passed(&self) -> Vec<String> {
+        self.0.passed.borrow().clone()
+    }
+
+    /// One effect. `lost` makes the error for a reply that did not come, `refused` that for a clean refusal.
+    pub async fn effect<T: 'static, E: 'static>(
+        &self,
+        what: impl FnOnce() -> String,
+        effect: impl Future<Output = Result<T, E>> + 'static,
+        lost: impl FnOnce() -> E,
+        refused: impl FnOnce() -> E,
+    ) -> Result<T, E> {
+        let index = self.0.passed.borrow().len();
+        self.0.passed.borrow_mut().push(what());
+        match self.0.planned.get() {
+            Some((at, fault)) if at == index => match fault {
+                Fault::CrashBefore => self.crash().await,
+                Fault::CrashAfter => {
+                    drop(effect.await);
+                    self.crash().await
+                }
+                Fault::CrashLate => {
+                    self.0.late.borrow_mut().push(Box::pin(async move { drop(effect.await) }));
+                    self.crash().await
+                }
+                Fault::LostReply => {
+                    drop(effect.await);
+                    Err(lost())
+                }
+                Fault::Refused => Err(refused()),
+            },
+            _ => effect.await,
+        }
+    }
+
+    async fn crash<T>(&self) -> T {
+        self.0.crashed.set(true);
+        std::future::pending().await
+    }
+
+    /// Runs `call` until it returns or dies; `None` means that it died and was dropped where it stood.
+    pub async fn run<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = pin!(call);
+        std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if self.0.crashed.get() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The requests of dead processes arrive now.
+    pub async fn deliver_late(&self) -> usize {
+        let late = std::mem::take(&mut *self.0.late.borrow_mut());
+        let count = late.len();
+        for request in late {
+            request.await;
+        }
+        count
+    }
+}

@@ -1,0 +1,197 @@
+//! Names and ids. A value of one of these types has been checked: it is safe in an etcd key, a file name and a log
+//! line, so nothing further down has to look at it again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A name was refused. Says what it was meant to be, what was given and which rule it breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {given:?} is not valid: {rule}")]
+pub struct InvalidName {
+    /// What the name was meant to be, for instance `container id`.
+    pub what: &'static str,
+    /// The refused text, cut to 80 characters.
+    pub given: String,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $check:path, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks and wraps a name.
+            pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
+                let name = name.into();
+                if $check(&name) {
+                    Ok(Self(name))
+                } else {
+                    Err(InvalidName { what: $what, given: name.chars().take(80).collect(), rule: $rule })
+                }
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+
+            fn from_str(name: &str) -> Result<Self, InvalidName> {
+                Self::new(name)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+
+            fn try_from(name: String) -> Result<Self, InvalidName> {
+                Self::new(name)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0
+            }
+        }
+    };
+}
+
+name!(
+    /// The id a runtime gives a container (CNI SPEC 1.1.0, `CNI_CONTAINERID`). No length limit: hash it for names.
+    ContainerId, "container id", is_cni_name, "it must start with a letter or digit and hold only letters, digits, '_', '.' and '-'"
+);
+name!(
+    /// The name of a CNI network (CNI SPEC 1.1.0, `name`).
+    NetworkName, "network name", is_cni_name, "it must start with a letter or digit and hold only letters, digits, '_', '.' and '-'"
+);
+name!(
+    /// A network interface name as Linux accepts it (`CNI_IFNAME`).
+    IfName, "interface name", is_interface_name, "it must have 1 to 15 bytes, must not be '.' or '..' and must hold no '/', ':' or white space"
+);
+name!(
+    /// A Kubernetes namespace, or the name another runtime gives its grouping of containers.
+    Namespace, "namespace", is_label, "it must start and end with a letter or digit and hold at most 63 letters, digits, '_', '.' and '-'"
+);
+name!(
+    /// The owner of one virtual network.
+    TenantName, "tenant name", is_label, "it must start and end with a letter or digit and hold at most 63 letters, digits, '_', '.' and '-'"
+);
+name!(
+    /// A machine of the cluster: `nodeName` of the configuration, else the host name.
+    NodeName, "node name", is_node_name, "it must start and end with a letter or digit and hold at most 253 letters, digits, '_', '.' and '-'"
+);
+
+fn is_cni_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_plain)
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+}
+
+fn is_bounded(name: &str, longest: usize) -> bool {
+    is_cni_name(name) && name.len() <= longest && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn is_label(name: &str) -> bool {
+    is_bounded(name, 63)
+}
+
+fn is_node_name(name: &str) -> bool {
+    is_bounded(name, 253)
+}
+
+fn is_interface_name(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace())
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $type(pub Uuid);
+
+        impl $type {
+            /// A new random id.
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// A cluster: random, written once by `init` or the first ADD, never a name.
+    ClusterId
+);
+id!(
+    /// One life of a tenant: fixed when its record is created, so that a recreated tenant shares no object id with
+    /// its predecessor.
+    Incarnation
+);
+id!(
+    /// One claim: random, so that a release can name the claim it means and not merely its owner.
+    ClaimId
+);
+id!(
+    /// Rewritten by `init` and after a restore of etcd: what was cached under another epoch is worthless.
+    Epoch
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_where_they_enter() {
+        assert!(ContainerId::new("3f9a_x.y-z").is_ok());
+        for bad in ["", "-a", ".a", "a/b", "a b", "a\0b", "ä"] {
+            assert!(ContainerId::new(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "a\u{a0}b", "sixteencharacter"] {
+            assert!(IfName::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(IfName::new("fifteencharact.").is_ok());
+        assert!(TenantName::new("a".repeat(64)).is_err());
+        assert!(TenantName::new("red-").is_err());
+    }
+
+    #[test]
+    fn a_refused_name_says_what_it_was_meant_to_be() {
+        let error = IfName::new("a/b").expect_err("a slash is not allowed");
+        assert!(error.to_string().starts_with("interface name \"a/b\" is not valid: "), "{error}");
+    }
+}

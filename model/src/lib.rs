@@ -1,0 +1,25 @@
+//! The vocabulary of Atoll: ids and names, records, configuration, CNI requests and results, the virtual topology.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ids`], [`attachment`], [`derive`] | names that were checked, and ids that derive from them without a look-up |
+//! | [`record`] | the JSON records in etcd |
+//! | [`config`] | the plugin's configuration |
+//! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
+//! | [`topology`], [`vif`] | a virtual network with MidoNet's meaning |
+//! | [`error`] | what kind of failure an error is |
+//! | [`fault`] | failing on demand, for tests |
+//!
+//! Pure: no I/O, no async runtime, no clock but the one that stamps records.
+
+pub mod attachment;
+pub mod cni;
+pub mod config;
+pub mod derive;
+pub mod error;
+pub mod fault;
+pub mod ids;
+pub mod record;
+pub mod secret;
+pub mod topology;
+pub mod vif;

@@ -1,0 +1,108 @@
+//! The seam to the controller: one request, one answer, as values.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use atoll_model::error::{Class, Classify};
+use atoll_model::fault::FaultPlan;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+/// A request below the base URL of the controller.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Method.
+    pub method: Method,
+    /// Path below the base URL, with its query: `/routers/<id>/ports`.
+    pub path: String,
+    /// Headers. The token goes here too, marked sensitive, so that it is not printed.
+    pub headers: HeaderMap,
+    /// Body; empty means none.
+    pub body: Bytes,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body, complete.
+    pub body: Bytes,
+}
+
+/// No answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// The request did not leave: nothing happened, another endpoint may be tried.
+    #[error("the controller is not reachable ({endpoint}): {reason}")]
+    NotSent {
+        /// Where it was to go.
+        endpoint: String,
+        /// Why it did not.
+        reason: String,
+    },
+    /// The request left and no complete answer came: it may or may not have happened.
+    #[error("the controller did not answer ({endpoint}): {reason}")]
+    NoAnswer {
+        /// Where it went.
+        endpoint: String,
+        /// What happened instead of an answer.
+        reason: String,
+    },
+    /// The settings are wrong: a URL, a certificate file.
+    #[error("controller settings: {0}")]
+    Settings(String),
+}
+
+impl Classify for TransportError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotSent { .. } | Self::NoAnswer { .. } => Class::Unavailable,
+            Self::Settings(_) => Class::Config,
+        }
+    }
+}
+
+/// Sends one request and brings its answer. No retries, no login: those are the client's.
+pub trait Transport {
+    /// Sends `request`.
+    fn send(&self, request: Request) -> impl Future<Output = Result<Response, TransportError>>;
+}
+
+impl<T: Transport> Transport for Rc<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        (**self).send(request).await
+    }
+}
+
+/// A transport that fails on demand.
+#[derive(Clone)]
+pub struct Faulty<T> {
+    inner: Rc<T>,
+    plan: FaultPlan,
+}
+
+impl<T> Faulty<T> {
+    /// Wraps `inner`; `plan` decides what fails.
+    pub fn new(inner: T, plan: FaultPlan) -> Self {
+        Self { inner: Rc::new(inner), plan }
+    }
+}
+
+impl<T: Transport + 'static> Transport for Faulty<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let what = format!("controller: {} {}", request.method, request.path);
+        let endpoint = "fault plan".to_owned();
+        let inner = Rc::clone(&self.inner);
+        self.plan
+            .effect(
+                || what,
+                async move { inner.send(request).await },
+                || TransportError::NoAnswer { endpoint: endpoint.clone(), reason: "the reply was lost".to_owned() },
+                || TransportError::NotSent { endpoint: endpoint.clone(), reason: "refused".to_owned() },
+            )
+            .await
+    }
+}

@@ -1,0 +1,232 @@
+//! The etcd seam: reading, committing, watching and leases, behind one trait.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`key`] | every key there is, and how names and addresses are encoded in them |
+//! | [`memory`] | an etcd in memory, for tests |
+//! | [`etcd`] | the real thing: endpoints, failover, deadlines, TLS |
+//! | [`faulty`] | a store that fails on demand |
+//!
+//! Promises: a transaction happens once or not at all; when the answer was lost, the error says
+//! [`StoreError::Unknown`] and the caller reads to learn what happened, nobody guesses; every method is idempotent for
+//! a caller that compares. This crate must not know what the values mean.
+
+pub mod etcd;
+pub mod faulty;
+pub mod key;
+pub mod memory;
+
+use std::future::Future;
+use std::time::Duration;
+
+use atoll_model::error::{Class, Classify};
+
+pub use key::Key;
+
+/// A revision of the whole store. It only grows, but can repeat after a restore from a backup: caches are keyed by
+/// the epoch in `cluster` as well.
+pub type Revision = i64;
+
+/// One key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key, without the prefix of the installation.
+    pub key: Key,
+    /// The value; empty when only keys were asked for.
+    pub value: Vec<u8>,
+    /// When this key came into being: tells a value from its namesake after a delete.
+    pub create_revision: Revision,
+    /// When it was last written.
+    pub mod_revision: Revision,
+    /// The lease it dies with.
+    pub lease: Option<Lease>,
+}
+
+/// A lease: keys attached to it vanish when it is revoked or not kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Lease(pub i64);
+
+/// What a read asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One key.
+    Key(Key),
+    /// Keys that begin with `prefix`, in order, from `from` on (included), at most `limit` of them.
+    Range {
+        /// What they begin with.
+        prefix: Key,
+        /// The first; none means the first of the prefix.
+        from: Option<Key>,
+        /// Most entries; 0 means all.
+        limit: usize,
+        /// Leave the values out.
+        keys_only: bool,
+    },
+}
+
+/// Answers to several queries, all at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The revision of the store at which this was true.
+    pub revision: Revision,
+    /// One answer for each query, in its order.
+    pub answers: Vec<Answer>,
+}
+
+/// The answer to one query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What was found, in the order of the keys.
+    pub entries: Vec<Entry>,
+    /// There is more behind the limit.
+    pub more: bool,
+}
+
+impl Answer {
+    /// The only entry of the answer to [`Query::Key`].
+    pub fn one(&self) -> Option<&Entry> {
+        self.entries.first()
+    }
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// The key does not exist.
+    Absent(Key),
+    /// The key exists and was last written at this revision.
+    Modified(Key, Revision),
+    /// The key exists and came into being at this revision, whatever was written since.
+    Created(Key, Revision),
+}
+
+/// A change of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Write a value.
+    Put {
+        /// Where.
+        key: Key,
+        /// What.
+        value: Vec<u8>,
+        /// The lease it dies with.
+        lease: Option<Lease>,
+    },
+    /// Delete one key; absent is fine.
+    Delete(Key),
+}
+
+/// All conditions hold and all changes happen, or nothing happens and the answers to `otherwise` come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// The conditions.
+    pub compare: Vec<Compare>,
+    /// The changes; each key at most once (etcd refuses otherwise).
+    pub then: Vec<Change>,
+    /// What the next attempt needs to know if the conditions do not hold.
+    pub otherwise: Vec<Query>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The changes happened, at this revision.
+    Yes(Revision),
+    /// A condition did not hold; nothing happened. The answers to `otherwise`.
+    Lost(Snapshot),
+}
+
+/// Something happened to a watched key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It was written.
+    Put(Entry),
+    /// It was deleted, at this revision.
+    Delete(Key, Revision),
+    /// Events were lost (compaction, or the connection was gone for long): read the prefix again; this is all of it at
+    /// one revision, and later events follow from there.
+    Resync(Snapshot),
+}
+
+/// Events of a prefix, in order.
+pub trait Watch {
+    /// The next event. It waits for ever if nothing happens: the caller has the deadline.
+    fn next(&mut self) -> impl Future<Output = Result<Event, StoreError>>;
+}
+
+/// A linearizable store with transactions. See the crate's promises.
+pub trait Store {
+    /// What [`Store::watch`] gives.
+    type Watch: Watch;
+
+    /// Answers all queries at one revision.
+    fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>>;
+
+    /// Commits a transaction.
+    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>>;
+
+    /// Watches a prefix, from the revision after `after` on.
+    fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>>;
+
+    /// Makes a lease that lives `ttl` (whole seconds, at least 1) beyond its last keep-alive.
+    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>>;
+
+    /// Keeps a lease alive; false when it is gone.
+    fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>>;
+
+    /// Ends a lease and deletes its keys; gone already is fine.
+    fn revoke(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing happened: no endpoint could be reached, or it refused before doing anything.
+    #[error("etcd is not available ({endpoints}): {reason}")]
+    Unavailable {
+        /// The endpoints that were tried.
+        endpoints: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The request was sent and no answer came: it may or may not have happened. Read to find out.
+    #[error("etcd did not answer ({endpoint}): {reason}")]
+    Unknown {
+        /// The endpoint it was sent to.
+        endpoint: String,
+        /// What happened instead of an answer.
+        reason: String,
+    },
+    /// We may not do this.
+    #[error("etcd denies access: {0}")]
+    Denied(String),
+    /// The request is wrong, or the answer is; a defect.
+    #[error("etcd refused the request: {0}")]
+    Refused(String),
+    /// The connection's settings are wrong: a URL, a certificate file.
+    #[error("etcd settings: {0}")]
+    Settings(String),
+}
+
+impl Classify for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable { .. } | Self::Unknown { .. } => Class::Unavailable,
+            Self::Denied(_) => Class::Denied,
+            Self::Refused(_) => Class::Bug,
+            Self::Settings(_) => Class::Config,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unavailable { .. } | Self::Unknown { .. } => {
+                Some("check that etcd runs and is reachable from this node (`etcdctl endpoint health`)".to_owned())
+            }
+            Self::Denied(_) => Some("check the role of this node's client certificate in etcd".to_owned()),
+            Self::Settings(_) => Some("correct the `etcd` section of the configuration".to_owned()),
+            Self::Refused(_) => None,
+        }
+    }
+}
