@@ -3,6 +3,8 @@
 //! Unknown keys are ignored. A wrong value is an error that names its key by path (`cluster.subnetPrefix`), what was
 //! given and what is expected. Secrets are never in it: it names files.
 
+mod parse;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
