@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`transport`] | the seam: one request, one answer |
 //! | [`wire`] | the resources as they travel, both dialects |
+//! | [`dialect`] | all that the dialects disagree about |
 //!
 //! Promises: secrets are never printed; a request is retried only where that is safe; every error says which object,
 //! what the server said and of which class it is. This crate must not know what a tenant is.
 
+pub mod dialect;
 pub mod transport;
 pub mod wire;

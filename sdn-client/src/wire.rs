@@ -1,1 +1,0 @@
-//! The resources as they travel.

@@ -1,0 +1,105 @@
+//! The resources as they travel, both dialects.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`system`] | root document, token, error body, system state, tenant |
+//! | [`device`] | router, bridge, and the bridge's MAC and ARP tables |
+//! | [`port`] | port of either kind, link, binding |
+//! | [`route`] | route |
+//! | [`rule`] | chain, rule |
+//! | [`group`] | port group, group of addresses, and their members |
+//! | [`host`] | host, interface, tunnel zone and its members |
+//!
+//! These structs hold what is on the wire and give it no meaning: addresses and kinds are text, sentinels are still
+//! numbers. Meaning is in [`crate::convert`], what the dialects disagree about in [`crate::dialect`].
+//!
+//! Promises (MidoNet REST API, section "JSON quirks"): a key that occurs twice is read like Jackson reads it, the last
+//! one wins; unknown keys survive in `other`, which is also where the read-only URIs of sub-resources are; absent keys
+//! and nulls have the server's defaults; numbers and flags may be text. Written with [`full`], every key is there as in
+//! an answer; written with [`sparse`], only what a request has to say.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+pub mod device;
+pub mod group;
+pub mod host;
+pub mod lenient;
+pub mod port;
+pub mod route;
+pub mod rule;
+pub mod system;
+
+pub use device::{Bridge, Ip4Mac, MacPort, Router};
+pub use group::{IpAddrGroup, IpAddrGroupAddr, PortGroup, PortGroupPort};
+pub use host::{Host, Interface, TunnelZone, TunnelZoneHost};
+pub use port::{HostInterfacePort, Port, PortLink};
+pub use route::Route;
+pub use rule::{Chain, NatTarget, Range, Rule};
+pub use system::{Application, ErrorBody, SystemState, Tenant, Token, Violation};
+
+use crate::dialect::Resource;
+
+/// Keys that a struct has no field for.
+pub type Extra = Map<String, Value>;
+
+/// A resource that can be written and read.
+pub trait Object: Serialize + DeserializeOwned {
+    /// Which resource it is.
+    const RESOURCE: Resource;
+
+    /// Its id, where it has one of its own.
+    fn id(&self) -> Option<Uuid>;
+}
+
+/// Implements [`Object`] for a struct that has an `id`.
+macro_rules! object {
+    ($type:ident) => {
+        impl $crate::wire::Object for $type {
+            const RESOURCE: $crate::dialect::Resource = $crate::dialect::Resource::$type;
+
+            fn id(&self) -> Option<uuid::Uuid> {
+                self.id
+            }
+        }
+    };
+    ($type:ident without id) => {
+        impl $crate::wire::Object for $type {
+            const RESOURCE: $crate::dialect::Resource = $crate::dialect::Resource::$type;
+
+            fn id(&self) -> Option<uuid::Uuid> {
+                None
+            }
+        }
+    };
+}
+pub(crate) use object;
+
+/// Reads a body. Duplicate keys are allowed (the last one wins), so it goes through [`Value`].
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_value(serde_json::from_slice::<Value>(body)?)
+}
+
+/// Every key, as answers have them: unset fields are null.
+pub fn full<T: Serialize>(object: &T) -> Map<String, Value> {
+    match serde_json::to_value(object) {
+        Ok(Value::Object(map)) => map,
+        // All of this module's types are structs with text keys, which cannot fail to serialise.
+        _ => Map::new(),
+    }
+}
+
+/// Only the keys that say something: no nulls, no empty lists, and no `false` where that is the server's default.
+/// `adminStateUp` is the other way round: the server's default is `true`.
+pub fn sparse<T: Serialize>(object: &T) -> Map<String, Value> {
+    let mut map = full(object);
+    map.retain(|key, value| match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag != (key == "adminStateUp"),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    });
+    map
+}
