@@ -1,1 +1,131 @@
 //! The error object: CNI SPEC 1.1.0, section "Error".
+//!
+//! Promises: the code comes from the error's class and from nothing else; `msg` is one line that says what failed on
+//! which object; `details` has the causes and the hint. What a DEL says never contains a phrase that a runtime takes for
+//! success (see [`Failure::of_delete`]).
+
+use serde::Serialize;
+
+use super::version::Version;
+use crate::error::{Class, Classify, causes};
+
+/// What goes to standard output instead of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The version of the request.
+    #[serde(rename = "cniVersion")]
+    pub version: Version,
+    /// The code.
+    pub code: u32,
+    /// What failed on which object.
+    pub msg: String,
+    /// Causes, and what can be done.
+    pub details: String,
+}
+
+impl Failure {
+    /// Any error, told to the caller.
+    pub fn of(error: &dyn Classify, version: Version) -> Self {
+        let mut details = causes(error);
+        details.extend(error.hint());
+        Self {
+            version,
+            code: error.class().cni_code(),
+            msg: line(&error.to_string()),
+            details: line(&details.join("; ")),
+        }
+    }
+
+    /// The same for a DEL: containerd swallows an error of DEL that contains "not found", and without a namespace also
+    /// one that contains "no such file or directory". It would never call again, and what is left would leak.
+    pub fn of_delete(error: &dyn Classify, version: Version) -> Self {
+        let Self { version, code, msg, details } = Self::of(error, version);
+        Self { version, code, msg: unswallowed(&msg), details: unswallowed(&details) }
+    }
+
+    /// A panic, told to the caller by the panic hook.
+    pub fn of_panic(message: &str, place: &str) -> Self {
+        Self {
+            version: Version::NEWEST,
+            code: Class::Bug.cni_code(),
+            msg: unswallowed(&line(&format!("atoll has a defect and stopped: {message}"))),
+            details: format!("at {place}; please report it"),
+        }
+    }
+
+    /// As one JSON document.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("texts and a number")
+    }
+}
+
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn unswallowed(text: &str) -> String {
+    let text = replace_in_any_case(text, "not found", "absent");
+    replace_in_any_case(&text, "no such file or directory", "ENOENT")
+}
+
+fn replace_in_any_case(text: &str, phrase: &str, by: &str) -> String {
+    // Both phrases are ASCII, and ASCII lower case keeps every byte's place.
+    let lower = text.to_ascii_lowercase();
+    let mut replaced = String::new();
+    let mut done = 0;
+    for (at, _) in lower.match_indices(phrase) {
+        replaced.push_str(&text[done..at]);
+        replaced.push_str(by);
+        done = at + phrase.len();
+    }
+    replaced.push_str(&text[done..]);
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("open {0}")]
+    struct Outer(&'static str, #[source] std::io::Error);
+
+    impl Classify for Outer {
+        fn class(&self) -> Class {
+            Class::Kernel
+        }
+
+        fn hint(&self) -> Option<String> {
+            Some("look".to_owned())
+        }
+    }
+
+    fn error(text: &'static str, cause: &str) -> Outer {
+        Outer(text, std::io::Error::other(cause.to_owned()))
+    }
+
+    #[test]
+    fn an_error_tells_its_causes_and_its_hint_in_one_line_each() {
+        let failure = Failure::of(&error("/x\n", "No such file or directory (os error 2)"), Version::V0_4_0);
+        let expected = r#"{"cniVersion":"0.4.0","code":103,"msg":"open /x","details":"No such file or directory (os error 2); look"}"#;
+        assert_eq!(failure.to_json(), expected);
+    }
+
+    #[test]
+    fn a_delete_never_says_what_a_runtime_takes_for_success() {
+        for text in [
+            "port not found",
+            "Not Found: NOT FOUND",
+            "not  found",
+            "not\nfound",
+            "ä not found ä",
+            "not not found found",
+        ] {
+            let failure = Failure::of_delete(&error(text, "bridge: No such file or directory"), Version::V1_0_0);
+            let said = failure.to_json().to_lowercase();
+            assert!(!said.contains("not found") && !said.contains("no such file or directory"), "{text:?}: {said}");
+        }
+        let panic = Failure::of_panic("key not found", "add.rs:1");
+        assert!(!panic.to_json().contains("not found") && panic.code == 199, "{panic:?}");
+    }
+}

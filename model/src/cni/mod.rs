@@ -3,9 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`version`] | the versions of the specification that we speak |
+//! | [`request`] | the environment and standard input, checked in the order that runtimes expect |
+//! | [`wish`] | what a caller asks of its interface, from the four places where it may say so |
 //! | [`result`] | a result in our own shape, and its JSON in each version's shape |
 //! | [`fail`] | the error object |
 
 pub mod fail;
+pub mod request;
 pub mod result;
 pub mod version;
+pub mod wish;

@@ -33,8 +33,41 @@ impl Version {
         }
     }
 
+    /// The newest: what an answer says before the caller's version is known.
+    pub const NEWEST: Self = Self::V1_1_0;
+
+    /// The answer to VERSION: one JSON document.
+    pub fn supported() -> String {
+        let all: Vec<_> = Self::ALL.iter().map(|version| version.as_str()).collect();
+        serde_json::json!({ "cniVersion": Self::NEWEST.as_str(), "supportedVersions": all }).to_string()
+    }
+
     /// Reads `cniVersion`; none is one that we do not speak.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|v| v.as_str() == text)
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_is_read_as_it_is_written_and_no_other_is() {
+        for version in Version::ALL {
+            assert_eq!(Version::parse(version.as_str()), Some(version));
+        }
+        for other in ["", "1", "1.1", "1.1.0 ", "9.9.9"] {
+            assert_eq!(Version::parse(other), None, "{other:?}");
+        }
+        assert_eq!(Version::ALL.last(), Some(&Version::NEWEST));
+        let answer = r#"{"cniVersion":"1.1.0","supportedVersions":["0.3.1","0.4.0","1.0.0","1.1.0"]}"#;
+        assert_eq!(Version::supported(), answer);
     }
 }

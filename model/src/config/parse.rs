@@ -233,13 +233,11 @@ impl<'a> Section<'a> {
 
     fn number(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        match value.as_u64().filter(|n| range.contains(n)) {
-            Some(n) => Ok(Some(n)),
-            None => {
-                let expected = format!("a whole number from {} to {}", range.start(), range.end());
-                Err(self.wrong(key, value, &expected))
-            }
+        if let Some(n) = value.as_u64().filter(|n| range.contains(n)) {
+            return Ok(Some(n));
         }
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        Err(self.wrong(key, value, &expected))
     }
 
     fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {

@@ -1,0 +1,213 @@
+//! Every line of what a bad request gets, and what the real runtimes send.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const ADD: [(&str, &str); 4] =
+    [("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "3f9a"), ("CNI_NETNS", "/run/netns/x"), ("CNI_IFNAME", "eth0")];
+
+fn environment(variables: &[(&str, &str)]) -> Result<Option<Environment>, RequestError> {
+    Environment::read(|name| variables.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()))
+}
+
+fn with(variables: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    ADD.into_iter().chain(variables.iter().copied()).collect()
+}
+
+fn request(variables: &[(&'static str, &'static str)], input: &Value) -> Result<Request, RequestError> {
+    let environment = environment(&with(variables))?.expect("there is a command");
+    Request::read(environment, input.to_string().as_bytes())
+}
+
+fn plain() -> Value {
+    json!({ "cniVersion": "1.0.0", "name": "atoll", "type": "atoll" })
+}
+
+fn and(key: &str, value: Value) -> Value {
+    let mut input = plain();
+    input[key] = value;
+    input
+}
+
+#[test]
+fn the_environment_is_checked_before_anything_is_read() {
+    let cases: [(&[(&str, &str)], u32, &str); 12] = [
+        (&[("CNI_COMMAND", "add")], 4, "unknown CNI_COMMAND: add"),
+        (&[("CNI_COMMAND", "FOO")], 4, "unknown CNI_COMMAND: FOO"),
+        (&[("CNI_COMMAND", "ADD")], 4, "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing"),
+        (
+            &[("CNI_COMMAND", "CHECK"), ("CNI_IFNAME", "e")],
+            4,
+            "required env variables [CNI_CONTAINERID,CNI_NETNS] missing",
+        ),
+        (
+            &[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "/n")],
+            4,
+            "required env variables [CNI_CONTAINERID,CNI_IFNAME] missing",
+        ),
+        (&with(&[("CNI_CONTAINERID", "")]), 4, "required env variables [CNI_CONTAINERID] missing"),
+        (&with(&[("CNI_CONTAINERID", "-a")]), 4, "env variable CNI_CONTAINERID is malformed: container id \"-a\""),
+        (&with(&[("CNI_CONTAINERID", "a/b")]), 4, "env variable CNI_CONTAINERID is malformed: container id \"a/b\""),
+        (&with(&[("CNI_IFNAME", "..")]), 4, "env variable CNI_IFNAME is malformed: interface name \"..\""),
+        (&with(&[("CNI_IFNAME", "a b")]), 4, "env variable CNI_IFNAME is malformed"),
+        (&with(&[("CNI_IFNAME", "a:b")]), 4, "env variable CNI_IFNAME is malformed"),
+        (&with(&[("CNI_IFNAME", "sixteen_letters_")]), 4, "env variable CNI_IFNAME is malformed"),
+    ];
+    for (variables, code, says) in cases {
+        let error = environment(variables).expect_err(says);
+        assert_eq!(error.class().cni_code(), code, "{error}");
+        assert!(error.to_string().starts_with(says), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_needed_is_not_looked_at() {
+    // As libcni asks for VERSION.
+    let version = [("CNI_COMMAND", "VERSION"), ("CNI_NETNS", "dummy"), ("CNI_IFNAME", "a/b"), ("CNI_CONTAINERID", "")];
+    assert_eq!(environment(&version).expect("valid").map(|e| e.command), Some(Command::Version));
+    let status = [("CNI_COMMAND", "STATUS"), ("CNI_CONTAINERID", "/"), ("CNI_ARGS", "broken")];
+    assert_eq!(environment(&status).expect("valid").map(|e| (e.container, e.args)), Some((None, String::new())));
+    // A DEL without a namespace, absent or empty.
+    for netns in [&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")][..], &[("CNI_COMMAND", "DEL")]] {
+        let variables: Vec<_> = [("CNI_CONTAINERID", "a"), ("CNI_IFNAME", "e")].iter().chain(netns).copied().collect();
+        assert_eq!(environment(&variables).expect("valid").map(|e| e.netns), Some(None));
+    }
+    assert_eq!(environment(&[]).expect("nothing is wrong"), None);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let get = |name: &str| match name {
+        "CNI_NETNS" => Some(OsString::from_vec(vec![b'/', 0xff])),
+        _ => ADD.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()),
+    };
+    assert!(matches!(Environment::read(get), Err(RequestError::NotText("CNI_NETNS"))));
+}
+
+#[test]
+fn standard_input_is_checked_in_the_order_json_name_version() {
+    let env = || environment(&ADD).expect("valid").expect("there is a command");
+    for (text, code, says) in [
+        ("", 6, "standard input is not a JSON document"),
+        ("{", 6, "standard input is not a JSON document"),
+        ("{} {}", 6, "standard input is not a JSON document"),
+        ("[]", 6, "standard input must be an object"),
+        ("{}", 7, "configuration key \"name\" is missing"),
+        (r#"{"name":""}"#, 7, "configuration key \"name\" is missing"),
+        (r#"{"name":null}"#, 7, "configuration key \"name\" is missing"),
+        (r#"{"name":7}"#, 6, "name must be a text"),
+        (r#"{"name":"a/b","cniVersion":"9.9.9"}"#, 7, "configuration key \"name\" is wrong"),
+        (r#"{"name":"a","cniVersion":9}"#, 6, "cniVersion must be a text"),
+        (r#"{"name":"a","cniVersion":"9.9.9"}"#, 1, "incompatible CNI versions"),
+        (r#"{"name":"a"}"#, 1, "incompatible CNI versions"),
+        (r#"{"name":"a","cniVersion":"0.2.0"}"#, 1, "incompatible CNI versions"),
+    ] {
+        let error = Request::read(env(), text.as_bytes()).expect_err(text);
+        assert_eq!(error.class().cni_code(), code, "{text}: {error}");
+        assert!(error.to_string().starts_with(says), "{text}: {error}");
+    }
+    let error = Request::read(env(), br#"{"name":"a","cniVersion":"9.9.9"}"#).expect_err("too new");
+    assert_eq!(error.hint().as_deref(), Some(r#"config is "9.9.9", plugin supports [0.3.1 0.4.0 1.0.0 1.1.0]"#));
+}
+
+#[test]
+fn a_command_needs_the_version_that_brought_it() {
+    for (command, version, served) in [
+        ("CHECK", "0.3.1", false),
+        ("CHECK", "0.4.0", true),
+        ("GC", "1.0.0", false),
+        ("GC", "1.1.0", true),
+        ("STATUS", "1.0.0", false),
+        ("ADD", "0.3.1", true),
+    ] {
+        let answer = request(&[("CNI_COMMAND", command)], &and("cniVersion", json!(version)));
+        assert_eq!(answer.is_ok(), served, "{command} {version}");
+        if let Err(error) = answer {
+            assert_eq!(error.class().cni_code(), 1);
+        }
+    }
+}
+
+#[test]
+fn the_pod_is_read_from_the_arguments_of_containerd_and_podman() {
+    let containerd =
+        "K8S_POD_UID=7;IgnoreUnknown=1;K8S_POD_INFRA_CONTAINER_ID=3f9a;K8S_POD_NAMESPACE=red;K8S_POD_NAME=web";
+    let pod = request(&[("CNI_ARGS", containerd)], &plain()).and_then(|r| r.pod()).expect("valid");
+    let expected =
+        Pod { namespace: Some(Namespace::new("red").expect("valid")), name: Some("web".into()), uid: Some("7".into()) };
+    assert_eq!(pod, expected);
+    let podman =
+        request(&[("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=box;")], &plain()).and_then(|r| r.pod()).expect("valid");
+    assert_eq!(podman, Pod { name: Some("box".into()), ..Pod::default() });
+    let bare = request(&[("CNI_ARGS", "K8S_POD_NAMESPACE=")], &plain()).and_then(|r| r.pod()).expect("valid");
+    assert_eq!(bare, Pod::default());
+    for bad in ["K8S_POD_NAMESPACE", "=x", "A=1=2", "K8S_POD_NAMESPACE=a/b", "K8S_POD_NAMESPACE=-"] {
+        let error = request(&[("CNI_ARGS", bad)], &plain()).and_then(|r| r.pod()).expect_err(bad);
+        assert_eq!(error.class().cni_code(), 4, "{error}");
+        assert!(error.to_string().contains("CNI_ARGS"), "{error}");
+    }
+}
+
+#[test]
+fn the_runtimes_name_servers_go_before_ours_in_any_case() {
+    let ours = DnsConfig { nameservers: vec!["9.9.9.9".into()], ..DnsConfig::default() };
+    let told = json!({ "DNS": { "Servers": ["10.96.0.10"], "Searches": ["a.b"], "Options": null } });
+    let dns = request(&[], &and("runtimeConfig", told)).and_then(|r| r.dns(&ours)).expect("valid");
+    assert_eq!(
+        (dns.nameservers, dns.search, dns.options),
+        (vec!["10.96.0.10".to_owned()], vec!["a.b".to_owned()], vec![])
+    );
+    for nothing in
+        [json!(null), json!({}), json!({ "dns": null }), json!({ "dns": {} }), json!({ "dns": { "servers": [] } })]
+    {
+        let dns = request(&[], &and("runtimeConfig", nothing)).and_then(|r| r.dns(&ours)).expect("valid");
+        assert_eq!(dns, ours);
+    }
+    for wrong in [json!({ "dns": [] }), json!({ "dns": { "Servers": "x" } }), json!({ "dns": { "options": [7] } })] {
+        let error = request(&[], &and("runtimeConfig", wrong)).and_then(|r| r.dns(&ours)).expect_err("wrong");
+        assert_eq!(error.class().cni_code(), 6);
+    }
+}
+
+#[test]
+fn a_wish_that_cannot_be_met_is_refused_with_key_and_value() {
+    let annotations = |key: &str| json!({ "io.kubernetes.cri.pod-annotations": { key: "x7" } });
+    let cases = [
+        ("CNI_ARGS IP", request(&[("CNI_ARGS", "IP=10.0.0.7")], &plain()), "10.0.0.7"),
+        ("CNI_ARGS MAC", request(&[("CNI_ARGS", "MAC=02:AA:00:00:00:01")], &plain()), "02:AA:00:00:00:01"),
+        ("args.cni.ips", request(&[], &and("args", json!({ "cni": { "ips": ["10.0.0.7"] } }))), "10.0.0.7"),
+        ("runtimeConfig.ips", request(&[], &and("runtimeConfig", json!({ "IPs": ["10.0.0.7"] }))), "10.0.0.7"),
+        ("runtimeConfig.mac", request(&[], &and("runtimeConfig", json!({ "mac": "02:00:00:00:00:01" }))), "02:00"),
+        ("annotation atoll.dev/ips", request(&[], &and("runtimeConfig", annotations("atoll.dev/ips"))), "x7"),
+        ("annotation atoll.dev/mac", request(&[], &and("runtimeConfig", annotations("atoll.dev/mac"))), "x7"),
+        ("annotation atoll.dev/subnet", request(&[], &and("runtimeConfig", annotations("atoll.dev/subnet"))), "x7"),
+        ("prevResult", request(&[], &and("prevResult", json!({ "ips": [] }))), "ips"),
+    ];
+    for (key, request, value) in cases {
+        let error = request.and_then(|r| r.refuse_wishes()).expect_err(key);
+        assert_eq!(error.class().cni_code(), 2, "{error}");
+        assert!(error.to_string().contains(key) && error.to_string().contains(value), "{error}");
+    }
+    let nothing = json!({ "ips": [], "mac": "", "portMappings": [{ "HostPort": 1 }], "cgroupPath": "/x",
+                          "io.kubernetes.cri.pod-annotations": null, "aliases": { "a": ["b"] } });
+    for input in [plain(), and("runtimeConfig", nothing), and("prevResult", json!({})), and("args", json!(null))] {
+        request(&[("CNI_ARGS", "IP=;MAC=")], &input).and_then(|r| r.refuse_wishes()).expect("nothing was asked");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_input_panics(args in ".{0,60}", stdin in prop::collection::vec(any::<u8>(), 0..80), name in "[a-z./]{0,5}") {
+        let variables = [("CNI_ARGS", args.as_str()), ("CNI_CONTAINERID", name.as_str()), ("CNI_COMMAND", "ADD"),
+                         ("CNI_NETNS", "/n"), ("CNI_IFNAME", name.as_str())];
+        if let Ok(Some(environment)) = environment(&variables) {
+            drop(Request::read(environment.clone(), &stdin));
+            let request = Request::read(environment, plain().to_string().as_bytes()).expect("the input is fine");
+            drop(request.pod());
+            drop(request.refuse_wishes());
+        }
+    }
+}
