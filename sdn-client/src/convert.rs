@@ -1,0 +1,160 @@
+//! Between what travels ([`crate::wire`]) and what it means ([`atoll_model::topology`]).
+//!
+//! `from_topology` writes what a request has to say; `to_topology` reads an answer, or a request on a server's side.
+//! Reading fails on the first field that makes no sense and names it; a server can turn that into its validation error.
+//! Nothing that restricts traffic is dropped on the way: what the vocabulary has no word for is kept by name.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::topology;
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use crate::dialect::Resource;
+use crate::wire::lenient::Up;
+use crate::wire::{Bridge, IpAddrGroup, PortGroup, Router};
+
+mod condition;
+mod port;
+mod route;
+mod rule;
+
+/// A field of an object makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{resource}: field {field:?} is {found}; expected {expected}")]
+pub struct ConvertError {
+    /// Of which resource.
+    pub resource: Resource,
+    /// The field, by its name on the wire.
+    pub field: &'static str,
+    /// What it holds.
+    pub found: String,
+    /// What would make sense.
+    pub expected: &'static str,
+}
+
+/// Reads the fields of one object and names them in errors.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader(Resource);
+
+impl Reader {
+    fn wrong(self, field: &'static str, found: Option<&str>, expected: &'static str) -> ConvertError {
+        let found = found.map_or_else(|| "absent".to_owned(), |text| format!("{:?}", shorten(text)));
+        ConvertError { resource: self.0, field, found, expected }
+    }
+
+    fn id(self, field: &'static str, id: Option<Uuid>) -> Result<Uuid, ConvertError> {
+        id.ok_or_else(|| self.wrong(field, None, "a UUID"))
+    }
+
+    fn address(self, field: &'static str, text: Option<&str>) -> Result<Ipv4Addr, ConvertError> {
+        text.and_then(|t| t.parse().ok()).ok_or_else(|| self.wrong(field, text, "an IPv4 address"))
+    }
+
+    fn length(self, field: &'static str, length: Option<i32>) -> Result<u8, ConvertError> {
+        length
+            .and_then(|n| u8::try_from(n).ok())
+            .filter(|n| *n <= 32)
+            .ok_or_else(|| self.wrong(field, length.map(|n| n.to_string()).as_deref(), "a prefix length from 0 to 32"))
+    }
+
+    /// A network; the bits of the host part are dropped.
+    fn network(
+        self,
+        fields: (&'static str, &'static str),
+        address: Option<&str>,
+        length: Option<i32>,
+    ) -> Result<Ipv4Network, ConvertError> {
+        let (address, length) = (self.address(fields.0, address)?, self.length(fields.1, length)?);
+        let network = Ipv4Network::new(address, length).map(|n| (n.network(), n.prefix()));
+        let (network, prefix) = network.map_err(|_| self.wrong(fields.1, None, "a prefix length from 0 to 32"))?;
+        Ipv4Network::new(network, prefix).map_err(|_| self.wrong(fields.1, None, "a prefix length from 0 to 32"))
+    }
+
+    fn parsed<T: std::str::FromStr>(
+        self,
+        field: &'static str,
+        text: &str,
+        expected: &'static str,
+    ) -> Result<T, ConvertError> {
+        text.parse().map_err(|_| self.wrong(field, Some(text), expected))
+    }
+}
+
+/// Enough of a text to recognise it.
+fn shorten(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+impl Router {
+    /// As a request.
+    pub fn from_topology(id: Uuid, router: &topology::Router) -> Self {
+        Self {
+            id: Some(id),
+            tenant_id: Some(router.tenant.clone()),
+            name: Some(router.name.clone()),
+            admin_state_up: Up(router.up),
+            inbound_filter_id: router.inbound,
+            outbound_filter_id: router.outbound,
+            ..Self::default()
+        }
+    }
+
+    /// What it means.
+    pub fn to_topology(&self) -> Result<(Uuid, topology::Router), ConvertError> {
+        let router = topology::Router {
+            tenant: self.tenant_id.clone().unwrap_or_default(),
+            name: self.name.clone().unwrap_or_default(),
+            up: self.admin_state_up.0,
+            inbound: self.inbound_filter_id,
+            outbound: self.outbound_filter_id,
+        };
+        Ok((Reader(Resource::Router).id("id", self.id)?, router))
+    }
+}
+
+impl Bridge {
+    /// As a request. The seeds of its tables are requests of their own.
+    pub fn from_topology(id: Uuid, bridge: &topology::Bridge) -> Self {
+        Self {
+            id: Some(id),
+            tenant_id: Some(bridge.tenant.clone()),
+            name: Some(bridge.name.clone()),
+            admin_state_up: Up(bridge.up),
+            inbound_filter_id: bridge.inbound,
+            outbound_filter_id: bridge.outbound,
+            ..Self::default()
+        }
+    }
+
+    /// What it means, with empty tables.
+    pub fn to_topology(&self) -> Result<(Uuid, topology::Bridge), ConvertError> {
+        let bridge = topology::Bridge {
+            tenant: self.tenant_id.clone().unwrap_or_default(),
+            name: self.name.clone().unwrap_or_default(),
+            up: self.admin_state_up.0,
+            inbound: self.inbound_filter_id,
+            outbound: self.outbound_filter_id,
+            ..topology::Bridge::default()
+        };
+        Ok((Reader(Resource::Bridge).id("id", self.id)?, bridge))
+    }
+}
+
+impl PortGroup {
+    /// What it means, without members.
+    pub fn to_topology(&self) -> Result<(Uuid, topology::PortGroup), ConvertError> {
+        let name = self.name.clone().unwrap_or_default();
+        let group = topology::PortGroup { name, stateful: self.stateful, members: Vec::new() };
+        Ok((Reader(Resource::PortGroup).id("id", self.id)?, group))
+    }
+}
+
+impl IpAddrGroup {
+    /// What it means, without members.
+    pub fn to_topology(&self) -> Result<(Uuid, topology::AddressGroup), ConvertError> {
+        let name = self.name.clone().unwrap_or_default();
+        let group = topology::AddressGroup { name, members: Vec::new() };
+        Ok((Reader(Resource::IpAddrGroup).id("id", self.id)?, group))
+    }
+}

@@ -1,0 +1,78 @@
+//! Ports.
+
+use atoll_model::attachment::Mac;
+use atoll_model::topology::{self, Binding, Device};
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use super::{ConvertError, Reader};
+use crate::dialect::{Dialect, Resource};
+use crate::wire::Port;
+use crate::wire::lenient::Up;
+
+impl Port {
+    /// As a request to create it. Link and binding are in it too; [`crate::request`] leaves out what the dialect does
+    /// not take there.
+    pub fn from_topology(id: Uuid, port: &topology::Port) -> Self {
+        let mut wire = Self {
+            id: Some(id),
+            device_id: Some(port.device.id()),
+            admin_state_up: Up(port.up),
+            inbound_filter_id: port.inbound,
+            outbound_filter_id: port.outbound,
+            vif_id: port.vif,
+            host_id: port.binding.as_ref().map(|b| b.host),
+            interface_name: port.binding.as_ref().map(|b| b.interface.clone()),
+            peer_id: port.peer,
+            ..Self::default()
+        };
+        match &port.device {
+            Device::Bridge { vlan, .. } => {
+                wire.kind = Some("Bridge".to_owned());
+                wire.vlan_id = vlan.map(i32::from);
+            }
+            Device::Router { address, mac, .. } => {
+                wire.kind = Some("Router".to_owned());
+                wire.network_address = Some(address.network().to_string());
+                wire.network_length = Some(address.prefix().into());
+                wire.port_address = Some(address.ip().to_string());
+                wire.port_mac = mac.map(|m| m.to_string());
+            }
+        }
+        wire
+    }
+
+    /// What it means. Fails for ports of other kinds (`Vxlan`) and, for a router port, without an address.
+    pub fn to_topology(&self) -> Result<(Uuid, topology::Port), ConvertError> {
+        let reader = Reader(Resource::Port);
+        let id = reader.id("id", self.id)?;
+        let device = reader.id("deviceId", self.device_id)?;
+        // `InteriorRouter` and its like are the names in version 1 of the object.
+        let device = match self.kind.as_deref() {
+            Some("Bridge" | "InteriorBridge" | "ExteriorBridge") => {
+                Device::Bridge { id: device, vlan: Dialect::vlan(self.vlan_id) }
+            }
+            Some("Router" | "InteriorRouter" | "ExteriorRouter") => {
+                let address = reader.address("portAddress", self.port_address.as_deref())?;
+                let length = reader.length("networkLength", self.network_length)?;
+                let address = Ipv4Network::new(address, length)
+                    .map_err(|_| reader.wrong("networkLength", None, "a prefix length from 0 to 32"))?;
+                let mac = self.port_mac.as_deref().filter(|text| !text.is_empty());
+                let mac = mac.map(|text| reader.parsed::<Mac>("portMac", text, "a MAC address")).transpose()?;
+                Device::Router { id: device, address, mac }
+            }
+            other => return Err(reader.wrong("type", other, "Bridge or Router")),
+        };
+        let binding = self.host_id.zip(self.interface_name.clone());
+        let port = topology::Port {
+            device,
+            up: self.admin_state_up.0,
+            inbound: self.inbound_filter_id,
+            outbound: self.outbound_filter_id,
+            peer: self.peer_id,
+            binding: binding.map(|(host, interface)| Binding { host, interface }),
+            vif: self.vif_id,
+        };
+        Ok((id, port))
+    }
+}
