@@ -1,1 +1,31 @@
-//! stub
+//! The harness of the scenarios in `tests/tests/`: real etcd, real namespaces, real binaries, real packets.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`scratch`] | a directory of its own for each node, kept when the test fails |
+//! | [`netns`] | network namespaces, and running things inside them |
+//! | [`daemon`] | servers as child processes, with their log |
+//! | [`servers`] | etcd and the controller |
+//! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
+//! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
+//! | [`reach`] | who reaches whom: ping, and TCP with a banner that says who answers |
+//! | [`leftovers`] | nothing of ours is left |
+//! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
+//! | [`runtime`] | containerd and podman, without a registry |
+//!
+//! Promises: nothing here touches the machine's own network namespace; everything made is named `at-t<pid>-…` and gone
+//! when its owner is dropped, also after a failure; processes are ended by their id. Without root everything fails,
+//! nothing is skipped.
+
+pub mod cni;
+pub mod daemon;
+pub mod http;
+pub mod leftovers;
+pub mod netns;
+pub mod node;
+pub mod pod;
+pub mod programs;
+pub mod reach;
+pub mod scratch;
+pub mod servers;
+pub mod wait;

@@ -1,0 +1,202 @@
+//! The plugin, called as a runtime calls it: environment, one document on standard input, one on standard output.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ipnetwork::Ipv4Network;
+use serde_json::Value;
+
+use crate::netns::Netns;
+use crate::pod::Pod;
+use crate::programs;
+
+/// A runtime with one network on one node.
+#[derive(Clone, Debug)]
+pub struct Cni<'a> {
+    node: &'a Netns,
+    /// What the plugin gets on standard input.
+    pub config: Value,
+}
+
+/// One call. Change what should differ from what a well-behaved runtime sends.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    node: &'a Netns,
+    /// The environment, beside `PATH`.
+    pub env: Vec<(&'static str, String)>,
+    /// Standard input.
+    pub stdin: String,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The exit code; none means that a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// From before the start of the process to its end.
+    pub took: Duration,
+}
+
+/// What an ADD says about the pod's interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its address with the prefix length of its subnet.
+    pub address: Ipv4Network,
+    /// Its gateway.
+    pub gateway: Ipv4Addr,
+    /// Its MAC.
+    pub mac: String,
+    /// How long the ADD took.
+    pub took: Duration,
+}
+
+impl<'a> Cni<'a> {
+    /// A runtime in the namespace `node`, with this network configuration.
+    pub fn new(node: &'a Netns, config: Value) -> Self {
+        Self { node, config }
+    }
+
+    /// A call for a pod's `eth0`.
+    pub fn call(&self, command: &str, pod: &Pod) -> Call<'a> {
+        let netns = pod.netns.path().display().to_string();
+        Call {
+            node: self.node,
+            env: vec![
+                ("CNI_COMMAND", command.to_owned()),
+                ("CNI_CONTAINERID", pod.container.clone()),
+                ("CNI_NETNS", netns),
+                ("CNI_IFNAME", "eth0".to_owned()),
+                ("CNI_ARGS", pod.args()),
+                ("CNI_PATH", "/opt/cni/bin".to_owned()),
+            ],
+            stdin: self.config.to_string(),
+        }
+    }
+
+    /// ADD; its failure is an error.
+    pub fn add(&self, pod: &Pod) -> Result<Attached> {
+        let answer = self.call("ADD", pod).run()?;
+        answer.attached().with_context(|| format!("ADD {}/{}", pod.namespace, pod.name))
+    }
+
+    /// DEL; its failure is an error.
+    pub fn del(&self, pod: &Pod) -> Result<Duration> {
+        let answer = self.call("DEL", pod).run()?;
+        answer.done().with_context(|| format!("DEL {}/{}", pod.namespace, pod.name))?;
+        Ok(answer.took)
+    }
+}
+
+impl Call<'_> {
+    /// The same call with a variable set; an empty value is what runtimes send for "none".
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.env.retain(|(known, _)| *known != name);
+        self.env.push((name, value.into()));
+        self
+    }
+
+    /// The same call without a variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.env.retain(|(known, _)| *known != name);
+        self
+    }
+
+    /// The same call with other text on standard input.
+    #[must_use]
+    pub fn reading(mut self, stdin: impl Into<String>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self) -> Result<Answer> {
+        let program = programs::path("atoll")?;
+        self.node.within(|| {
+            let begin = Instant::now();
+            let out = self.spawn(&program)?.wait_with_output().context("wait for the plugin")?;
+            Ok(Answer {
+                code: out.status.code(),
+                took: begin.elapsed(),
+                stdout: String::from_utf8(out.stdout).context("standard output is not UTF-8")?,
+                stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+            })
+        })
+    }
+
+    /// Starts it and kills it (SIGKILL, as a runtime does) after `delay`; true when it was still running then.
+    pub fn kill_after(&self, delay: Duration) -> Result<bool> {
+        let program = programs::path("atoll")?;
+        self.node.within(|| {
+            let mut child = self.spawn(&program)?;
+            std::thread::sleep(delay);
+            let running = child.try_wait()?.is_none();
+            child.kill()?;
+            child.wait()?;
+            Ok(running)
+        })
+    }
+
+    fn spawn(&self, program: &PathBuf) -> Result<Child> {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        // Dropped at once: the plugin sees the end. One that never reads (VERSION) closes the pipe, which is fine.
+        let _ = child.stdin.take().context("a pipe")?.write_all(self.stdin.as_bytes());
+        Ok(child)
+    }
+}
+
+impl Answer {
+    /// The result of a successful ADD.
+    pub fn result(&self) -> Result<Value> {
+        ensure!(self.code == Some(0), "exit code {:?}: {} {}", self.code, self.stdout.trim(), self.stderr.trim());
+        serde_json::from_str(&self.stdout).with_context(|| format!("standard output: {}", self.stdout))
+    }
+
+    /// A successful DEL: nothing on standard output.
+    pub fn done(&self) -> Result<()> {
+        ensure!(self.code == Some(0), "exit code {:?}: {} {}", self.code, self.stdout.trim(), self.stderr.trim());
+        ensure!(self.stdout.is_empty(), "standard output must be empty: {}", self.stdout);
+        Ok(())
+    }
+
+    /// The CNI error code of a failure that kept the protocol: exactly one error object on standard output.
+    pub fn error_code(&self) -> Result<u64> {
+        ensure!(self.code.is_some_and(|code| code != 0), "it did not fail: {:?}: {}", self.code, self.stdout);
+        let error: Value =
+            serde_json::from_str(&self.stdout).with_context(|| format!("not one document: {}", self.stdout))?;
+        ensure!(error["msg"].as_str().is_some_and(|msg| !msg.is_empty()), "no message: {error}");
+        match error["code"].as_u64() {
+            Some(code) => Ok(code),
+            None => bail!("no code: {error}"),
+        }
+    }
+
+    /// What a successful ADD says about `eth0`.
+    pub fn attached(&self) -> Result<Attached> {
+        let result = self.result()?;
+        let ip = &result["ips"][0];
+        let index = usize::try_from(ip["interface"].as_u64().with_context(|| format!("no interface: {result}"))?)?;
+        let interface = &result["interfaces"][index];
+        ensure!(interface["name"] == "eth0", "ips[0].interface is not eth0: {result}");
+        let text =
+            |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("a text is missing: {result}"));
+        Ok(Attached {
+            address: text(&ip["address"])?.parse()?,
+            gateway: text(&ip["gateway"])?.parse()?,
+            mac: text(&interface["mac"])?,
+            took: self.took,
+        })
+    }
+}

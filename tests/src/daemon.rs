@@ -1,0 +1,114 @@
+//! A server as a child process, in a namespace, with its output in a file.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::netns::Netns;
+use crate::scratch::tell;
+use crate::wait;
+
+/// How long a server lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// As long as this value, and never longer than the thread that started it: a killed test takes it along.
+    Scoped,
+    /// Until somebody ends it: it has a session of its own.
+    Lasting,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    life: Life,
+}
+
+impl Daemon {
+    /// Starts `program` inside `netns`.
+    pub fn start(netns: &Netns, life: Life, program: &Path, args: &[String], log: &Path) -> Result<Self> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let out =
+            File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
+        let mut command = match life {
+            // The kernel kills it when the thread that started it ends.
+            Life::Scoped => {
+                let mut command = netns.command("setpriv");
+                command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+                command
+            }
+            Life::Lasting => {
+                let mut command = netns.command("setsid");
+                command.arg(program);
+                command
+            }
+        };
+        command.args(args).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        Ok(Self { name, child, log: log.to_owned(), life })
+    }
+
+    /// Waits until `ready` is; says what the server logged when it ended instead.
+    pub fn wait_until(&mut self, limit: Duration, mut ready: impl FnMut() -> Result<()>) -> Result<()> {
+        let mut ended = None;
+        let waited = wait::until(&format!("{} gets ready", self.name), limit, || {
+            ended = self.child.try_wait()?;
+            if ended.is_some() { Ok(()) } else { ready() }
+        });
+        if let Some(status) = ended {
+            bail!("{} ended at once ({status}): {}", self.name, self.last_words());
+        }
+        waited.with_context(|| self.last_words())
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("{}: {}", self.log.display(), lines[lines.len().saturating_sub(8)..].join(" | "))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it with a signal and waits for its end.
+    pub fn end(mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, signal).with_context(|| format!("{signal} to {} ({pid})", self.name))?;
+        wait::until(&format!("{} ends", self.name), Duration::from_secs(10), || {
+            ensure!(self.child.try_wait()?.is_some(), "it runs");
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.life == Life::Scoped
+            && let Err(error) = self.signal(Signal::SIGKILL)
+        {
+            tell(&format!("{error:#}"));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Nothing of ours is left: what a node must look like when its last pod is gone. Tenants stay; they are deleted by
+//! an operator.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::node::{Node, pinned};
+
+/// Everything that pods left in etcd, in the controller, in the kernel and on disk, one line each. Empty is good.
+pub fn of_pods(node: &Node) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for below in ["attachments/", "tombstones/", "addresses/"] {
+        for (key, value) in node.keys(below)? {
+            // An address that cools down is on a lease and belongs to nobody.
+            if value["state"] != "cooling" {
+                left.push(format!("etcd: {key}: {value}"));
+            }
+        }
+    }
+    let dump = node.controller_get("/mock/dump")?;
+    for (id, port) in dump["ports"].as_object().context("the controller's dump has no ports")? {
+        if !port["binding"].is_null() && !is_provider_uplink(&dump, port) {
+            left.push(format!("controller: port {id}: {port}"));
+        }
+    }
+    for netns in pinned(&node.run_dir().join("dataplane"))? {
+        let links = Node::links(&netns)?;
+        left.extend(links.into_iter().filter(|name| is_host_end(name)).map(|name| format!("{netns:?}: link {name}")));
+    }
+    let own = Node::links(node.netns())?;
+    left.extend(own.into_iter().filter(|name| is_host_end(name)).map(|name| format!("the node: link {name}")));
+    left.extend(files(&node.state_dir().join("tombstones"))?.into_iter().map(|file| format!("file: {file}")));
+    Ok(left)
+}
+
+/// Fails with the list when pods left anything.
+pub fn assert_none(node: &Node) -> Result<()> {
+    let left = of_pods(node)?;
+    ensure!(left.is_empty(), "left behind:\n  {}\nlook: {}", left.join("\n  "), node.how_to_look());
+    Ok(())
+}
+
+/// The host end of a pod's veth: `at` and 12 hexadecimal digits.
+fn is_host_end(name: &str) -> bool {
+    name.len() == 14 && name.strip_prefix("at").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// The provider router's way outside is bound too, and belongs to nobody's pod.
+fn is_provider_uplink(dump: &Value, port: &Value) -> bool {
+    let bridges = dump["bridges"].as_object();
+    let device = port["device"].to_string();
+    !bridges.is_some_and(|bridges| bridges.keys().any(|bridge| device.contains(bridge.as_str())))
+}
+
+fn files(directory: &Path) -> Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path().display().to_string())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("read {}", directory.display())),
+    }
+}

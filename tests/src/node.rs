@@ -1,0 +1,197 @@
+//! A machine of its own: one namespace in which etcd, the controller and the runtime's side of the plugin live.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::cni::Cni;
+use crate::daemon::{Daemon, Life};
+use crate::netns::Netns;
+use crate::scratch::{Scratch, unique_name};
+use crate::servers::{self, ControllerOptions};
+use crate::{http, netns};
+
+/// Where our keys are in the node's etcd.
+pub const PREFIX: &str = "/atoll/test";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Node {
+    // Dropped in this order: servers, then what they live in, then their files.
+    etcd: Option<Daemon>,
+    controller: Option<Daemon>,
+    netns: Netns,
+    scratch: Scratch,
+    host_id: Uuid,
+    settings: Value,
+}
+
+impl Node {
+    /// A node with both servers running. `settings` are laid over the plugin's configuration, key by key.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
+    pub fn start(settings: Value) -> Result<Self> {
+        let scratch = Scratch::new(&unique_name())?;
+        let netns = Netns::new()?;
+        let mut node =
+            Self { etcd: None, controller: None, netns, scratch, host_id: Uuid::new_v4(), settings: json!({}) };
+        node.settings = node.configuration(&settings);
+        // Side by side: etcd needs a second to elect itself.
+        node.start_etcd()?;
+        node.start_controller()?;
+        Ok(node)
+    }
+
+    fn configuration(&self, settings: &Value) -> Value {
+        let mut config = json!({
+            "name": "atoll", "type": "atoll",
+            "nodeName": "node-1", "hostId": self.host_id, "runDir": self.run_dir(), "stateDir": self.state_dir(),
+            "quietPeriodSeconds": 0, "timeoutSeconds": 20,
+            "etcd": { "endpoints": [format!("http://{}", servers::ETCD)], "prefix": PREFIX },
+            "controller": { "endpoints": [format!("http://{}{}", servers::CONTROLLER, servers::API)] },
+            "cluster": { "addressing": "overlapping" },
+            "log": { "file": self.scratch.path().join("cni.log"), "level": "debug" },
+        });
+        merge(&mut config, settings);
+        config
+    }
+
+    /// The runtime's side of the plugin on this node, speaking this version of CNI.
+    pub fn cni(&self, version: &str) -> Cni<'_> {
+        let mut config = self.settings.clone();
+        merge(&mut config, &json!({ "cniVersion": version }));
+        Cni::new(&self.netns, config)
+    }
+
+    /// The plugin's configuration.
+    pub fn config(&self) -> &Value {
+        &self.settings
+    }
+
+    /// The namespace of the node.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Files of this node.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The plugin's `runDir`, and the controller's.
+    pub fn run_dir(&self) -> PathBuf {
+        self.scratch.path().join("run")
+    }
+
+    /// The plugin's `stateDir`.
+    pub fn state_dir(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
+    /// The world outside all tenants.
+    pub fn outside(&self) -> Netns {
+        Netns::at(self.run_dir().join("dataplane/outside"))
+    }
+
+    /// The id of the controller's agent on this node.
+    pub fn host_id(&self) -> Uuid {
+        self.host_id
+    }
+
+    /// Starts etcd, on the data it had.
+    pub fn start_etcd(&mut self) -> Result<()> {
+        let (data, log) = (self.scratch.path().join("etcd"), self.scratch.path().join("etcd.log"));
+        self.etcd = Some(servers::etcd(&self.netns, Life::Scoped, &data, &log)?);
+        Ok(())
+    }
+
+    /// Ends etcd as a power failure would.
+    pub fn kill_etcd(&mut self) -> Result<()> {
+        self.etcd.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
+    }
+
+    /// Starts the controller, on the objects it had.
+    pub fn start_controller(&mut self) -> Result<()> {
+        fs::create_dir_all(self.run_dir()).context("create the run directory")?;
+        let options = ControllerOptions {
+            run_dir: self.run_dir(),
+            host_id: self.host_id,
+            state: Some(self.scratch.path().join("controller.json")),
+        };
+        let log = self.scratch.path().join("controller.log");
+        self.controller = Some(servers::controller(&self.netns, Life::Scoped, &options, &log)?);
+        Ok(())
+    }
+
+    /// Ends the controller as a power failure would. Packets go on flowing.
+    pub fn kill_controller(&mut self) -> Result<()> {
+        self.controller.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
+    }
+
+    /// Ends the controller as an operator would.
+    pub fn stop_controller(&mut self) -> Result<()> {
+        self.controller.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGTERM))
+    }
+
+    /// The keys of the installation that begin with `below`, with their values.
+    pub fn keys(&self, below: &str) -> Result<Vec<(String, Value)>> {
+        let prefix = format!("{PREFIX}/v1/{below}");
+        let out = self.netns.run(
+            "etcdctl",
+            &[&format!("--endpoints={}", servers::ETCD), "get", "--prefix", &prefix, "--print-value-only=false"],
+        )?;
+        let lines: Vec<&str> = out.lines().collect();
+        lines
+            .chunks(2)
+            .map(|pair| {
+                let value = pair.get(1).filter(|text| !text.is_empty()).map_or(Ok(Value::Null), |text| {
+                    serde_json::from_str(text).with_context(|| format!("the value of {}", pair[0]))
+                })?;
+                Ok((pair[0].trim_start_matches(PREFIX).trim_start_matches("/v1/").to_owned(), value))
+            })
+            .collect()
+    }
+
+    /// One GET of the controller, as JSON.
+    pub fn controller_get(&self, path: &str) -> Result<Value> {
+        let body = self.netns.within(|| http::get(servers::CONTROLLER, path))?;
+        serde_json::from_str(&body).with_context(|| format!("the answer to GET {path}"))
+    }
+
+    /// What a person would run to look at this node.
+    pub fn how_to_look(&self) -> String {
+        format!("nsenter --net={} bash; less {}/*.log", self.netns.path().display(), self.scratch.path().display())
+    }
+
+    /// Names of the network interfaces in a namespace, `lo` left out.
+    pub fn links(netns: &Netns) -> Result<Vec<String>> {
+        let links: Value = serde_json::from_str(&netns.run("ip", &["-json", "link", "show"])?)?;
+        let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+        Ok(names.filter(|name| *name != "lo").map(str::to_owned).collect())
+    }
+}
+
+/// Lays `over` over `base`, objects key by key.
+pub fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// The network namespaces below a directory: those of the data plane.
+pub fn pinned(directory: &std::path::Path) -> Result<Vec<netns::Netns>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
+    };
+    entries.map(|entry| Ok(netns::Netns::at(entry?.path()))).collect()
+}

@@ -1,0 +1,97 @@
+//! Who reaches whom. Addresses of two tenants overlap, so an answer alone proves nothing: every server says its name.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::netns::Netns;
+
+/// The port of every server here.
+pub const PORT: u16 = 7000;
+/// How long nothing must come before it counts as no answer.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A TCP server inside a namespace that answers every connection with its name and the address it sees.
+#[derive(Debug)]
+pub struct Server {
+    // Taken in `drop`.
+    thread: Option<JoinHandle<()>>,
+    wake: TcpListener,
+    netns: std::path::PathBuf,
+}
+
+/// What a server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banner {
+    /// Who answers.
+    pub name: String,
+    /// From which address the question came, as the server saw it.
+    pub seen_as: Ipv4Addr,
+}
+
+impl Server {
+    /// Starts one inside `netns`.
+    pub fn start(netns: &Netns, name: &str) -> Result<Self> {
+        let listener = netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listen"))?;
+        let wake = listener.try_clone()?;
+        let name = name.to_owned();
+        // A socket stays in the namespace where it was opened, wherever its thread is.
+        let thread = std::thread::spawn(move || {
+            while let Ok((mut stream, peer)) = listener.accept() {
+                if peer.ip().is_loopback() {
+                    break;
+                }
+                // Whoever hung up already does not want an answer.
+                let _ = stream.write_all(format!("{name} {}", peer.ip()).as_bytes());
+            }
+        });
+        Ok(Self { thread: Some(thread), wake, netns: netns.path().to_owned() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let netns = Netns::at(&self.netns);
+        let port = self.wake.local_addr().map_or(PORT, |address| address.port());
+        let knocked = netns.within(|| {
+            TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SILENCE).context("knock")
+        });
+        // Without the knock the thread waits for ever, which the end of the process ends too.
+        if let (Ok(_), Some(thread)) = (knocked, self.thread.take()) {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Asks the server at `to` from inside `from`; none means no answer.
+pub fn ask(from: &Netns, to: Ipv4Addr) -> Result<Option<Banner>> {
+    from.within(|| {
+        let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((to, PORT)), SILENCE) else {
+            return Ok(None);
+        };
+        stream.set_read_timeout(Some(SILENCE))?;
+        let mut text = String::new();
+        if stream.read_to_string(&mut text).is_err() {
+            return Ok(None);
+        }
+        let (name, seen_as) = text.split_once(' ').with_context(|| format!("a strange banner: {text:?}"))?;
+        Ok(Some(Banner { name: name.to_owned(), seen_as: seen_as.parse()? }))
+    })
+}
+
+/// Pings `to` from inside `from`: true when an answer comes, to the first of several packets that is not lost.
+pub fn ping(from: &Netns, to: Ipv4Addr) -> Result<bool> {
+    let status = from
+        .command("ping")
+        .args(["-n", "-q", "-c", "1", "-i", "0.2", "-w", &SILENCE.as_secs().to_string(), &to.to_string()])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .context("start ping (Debian package iputils-ping)")?;
+    // 1: no answer; 2: no route, or no interface.
+    Ok(status.success())
+}

@@ -1,0 +1,74 @@
+//! A directory that is deleted at the end, unless the test failed: then it is kept, and a line says where it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result};
+
+/// A name that nobody else on this machine has: the process and a number. `run-tests` finds by it what a killed test
+/// left behind.
+pub fn unique_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("at-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes the directory, in memory: nothing here has to survive, and etcd syncs often.
+    pub fn new(name: &str) -> Result<Self> {
+        let path = Path::new("/dev/shm").join(name);
+        fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A directory inside, made.
+    pub fn dir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        unmount_below(&self.path);
+        if std::thread::panicking() {
+            tell(&format!("kept for a look: ls {}", self.path.display()));
+        } else if let Err(error) = fs::remove_dir_all(&self.path) {
+            tell(&format!("{} could not be deleted: {error}", self.path.display()));
+        }
+    }
+}
+
+/// Unmounts everything mounted below a directory, the innermost first.
+pub fn unmount_below(path: &Path) {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
+    let mut below: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|mount| Path::new(mount).starts_with(path))
+        .collect();
+    below.sort_unstable();
+    for mount in below.into_iter().rev() {
+        if let Err(error) = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH) {
+            tell(&format!("umount {mount}: {error}"));
+        }
+    }
+}
+
+/// What happens while something is dropped has nobody to return to: it is told on standard error.
+#[expect(clippy::print_stderr, reason = "there is no caller to return it to, and it must not be lost")]
+pub(crate) fn tell(what: &str) {
+    eprintln!("{what}");
+}

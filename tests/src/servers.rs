@@ -1,0 +1,70 @@
+//! The two servers of a node: etcd and the controller. Inside a namespace of their own they have the ports to
+//! themselves, so nothing has to be chosen or guessed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use uuid::Uuid;
+
+use crate::daemon::{Daemon, Life};
+use crate::netns::Netns;
+use crate::{http, programs};
+
+/// Where etcd listens.
+pub const ETCD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);
+/// Where the controller listens.
+pub const CONTROLLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8181);
+/// The controller's API below its address.
+pub const API: &str = "/midonet-api";
+
+/// How long a server may take to get ready on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts Debian's etcd on `data` and waits until it is healthy.
+pub fn etcd(netns: &Netns, life: Life, data: &Path, log: &Path) -> Result<Daemon> {
+    let args = [
+        format!("--data-dir={}", data.display()),
+        format!("--listen-client-urls=http://{ETCD}"),
+        format!("--advertise-client-urls=http://{ETCD}"),
+        "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+        "--log-level=warn".to_owned(),
+        "--logger=zap".to_owned(),
+        // One member: nobody to wait for.
+        "--heartbeat-interval=50".to_owned(),
+        "--election-timeout=500".to_owned(),
+    ];
+    let mut daemon = Daemon::start(netns, life, Path::new("etcd"), &args, log).context("Debian package etcd-server")?;
+    daemon.wait_until(PATIENCE, || {
+        let health = netns.within(|| http::get(ETCD, "/health"))?;
+        ensure!(health.contains("\"true\""), "health: {health}");
+        Ok(())
+    })?;
+    Ok(daemon)
+}
+
+/// How the controller is started.
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    /// Its data plane pins the routers' namespaces below this directory.
+    pub run_dir: PathBuf,
+    /// The id of its agent on this machine.
+    pub host_id: Uuid,
+    /// Where it keeps its objects over a restart.
+    pub state: Option<PathBuf>,
+}
+
+/// Starts the mock controller with its data plane and waits until it answers.
+pub fn controller(netns: &Netns, life: Life, options: &ControllerOptions, log: &Path) -> Result<Daemon> {
+    let mut args: Vec<String> =
+        ["--listen", &CONTROLLER.to_string(), "--dialect", "5", "--dataplane"].map(Into::into).into();
+    args.extend(["--run-dir".to_owned(), options.run_dir.display().to_string()]);
+    args.extend(["--host-id".to_owned(), options.host_id.to_string()]);
+    if let Some(state) = &options.state {
+        args.extend(["--state".to_owned(), state.display().to_string()]);
+    }
+    let mut daemon = Daemon::start(netns, life, &programs::path("mock-controller")?, &args, log)?;
+    daemon.wait_until(PATIENCE, || netns.within(|| http::get(CONTROLLER, API)).map(drop))?;
+    Ok(daemon)
+}

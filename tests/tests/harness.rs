@@ -1,0 +1,61 @@
+//! The oracles of the other scenarios, checked against a network that was made by hand: they must see what is there,
+//! and must not see what is not.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use atoll_tests::daemon::Life;
+use atoll_tests::netns::{Netns, run};
+use atoll_tests::reach::{Server, ask, ping};
+use atoll_tests::scratch::{Scratch, unique_name};
+use atoll_tests::{http, servers};
+
+const LEFT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+
+fn pair() -> Result<(Netns, Netns)> {
+    let (left, right) = (Netns::new()?, Netns::new()?);
+    let right_path = right.path().display().to_string();
+    left.run("ip", &["link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", &right_path])?;
+    for (netns, address) in [(&left, LEFT), (&right, RIGHT)] {
+        netns.run("ip", &["address", "add", &format!("{address}/24"), "dev", "v0"])?;
+        netns.run("ip", &["link", "set", "v0", "up"])?;
+    }
+    Ok((left, right))
+}
+
+#[test]
+fn answers_are_seen_and_silence_is_too() -> Result<()> {
+    let (left, right) = pair()?;
+    assert!(ping(&left, RIGHT)?);
+    assert!(!ping(&left, Ipv4Addr::new(10, 9, 0, 3))?, "nobody has this address");
+    assert_eq!(ask(&left, RIGHT)?, None, "nobody listens");
+    let server = Server::start(&right, "right")?;
+    let banner = ask(&left, RIGHT)?.expect("the server answers");
+    assert_eq!((banner.name.as_str(), banner.seen_as), ("right", LEFT));
+    drop(server);
+    assert_eq!(ask(&left, RIGHT)?, None, "the server has ended");
+    Ok(())
+}
+
+#[test]
+fn etcd_keeps_its_data_over_a_kill() -> Result<()> {
+    let (netns, scratch) = (Netns::new()?, Scratch::new(&unique_name())?);
+    let start = || servers::etcd(&netns, Life::Scoped, &scratch.path().join("etcd"), &scratch.path().join("log"));
+    let etcdctl = |args: &[&str]| netns.run("etcdctl", args);
+    let etcd = start()?;
+    etcdctl(&["put", "/k", "v"])?;
+    etcd.end(nix::sys::signal::Signal::SIGKILL)?;
+    assert!(netns.within(|| http::get(servers::ETCD, "/health")).is_err(), "it is dead");
+    let _etcd = start()?;
+    assert_eq!(etcdctl(&["get", "/k", "--print-value-only"])?.trim(), "v");
+    Ok(())
+}
+
+#[test]
+fn a_dropped_namespace_is_gone() -> Result<()> {
+    let path = Netns::new()?.path().to_owned();
+    assert!(!path.exists(), "{} is still there", path.display());
+    assert!(run("ip", &["netns", "exec", "at-nobody", "true"]).is_err(), "a failing command is an error");
+    Ok(())
+}
