@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use crate::netns::Netns;
 use crate::pod::Pod;
-use crate::programs;
 
 /// A runtime with one network on one node.
 #[derive(Clone, Debug)]
 pub struct Cni<'a> {
     node: &'a Netns,
+    program: PathBuf,
     /// What the plugin gets on standard input.
     pub config: Value,
 }
@@ -26,6 +26,7 @@ pub struct Cni<'a> {
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
     node: &'a Netns,
+    program: PathBuf,
     /// The environment, beside `PATH`.
     pub env: Vec<(&'static str, String)>,
     /// Standard input.
@@ -59,9 +60,9 @@ pub struct Attached {
 }
 
 impl<'a> Cni<'a> {
-    /// A runtime in the namespace `node`, with this network configuration.
-    pub fn new(node: &'a Netns, config: Value) -> Self {
-        Self { node, config }
+    /// A runtime in the namespace `node`, with this plugin and this network configuration.
+    pub fn new(node: &'a Netns, program: PathBuf, config: Value) -> Self {
+        Self { node, program, config }
     }
 
     /// A call for a pod's `eth0`.
@@ -69,6 +70,7 @@ impl<'a> Cni<'a> {
         let netns = pod.netns.path().display().to_string();
         Call {
             node: self.node,
+            program: self.program.clone(),
             env: vec![
                 ("CNI_COMMAND", command.to_owned()),
                 ("CNI_CONTAINERID", pod.container.clone()),
@@ -120,10 +122,9 @@ impl Call<'_> {
 
     /// Runs it to its end.
     pub fn run(&self) -> Result<Answer> {
-        let program = programs::path("atoll")?;
         self.node.within(|| {
             let begin = Instant::now();
-            let out = self.spawn(&program)?.wait_with_output().context("wait for the plugin")?;
+            let out = self.spawn()?.wait_with_output().context("wait for the plugin")?;
             Ok(Answer {
                 code: out.status.code(),
                 took: begin.elapsed(),
@@ -135,9 +136,8 @@ impl Call<'_> {
 
     /// Starts it and kills it (SIGKILL, as a runtime does) after `delay`; true when it was still running then.
     pub fn kill_after(&self, delay: Duration) -> Result<bool> {
-        let program = programs::path("atoll")?;
         self.node.within(|| {
-            let mut child = self.spawn(&program)?;
+            let mut child = self.spawn()?;
             std::thread::sleep(delay);
             let running = child.try_wait()?.is_none();
             child.kill()?;
@@ -146,11 +146,11 @@ impl Call<'_> {
         })
     }
 
-    fn spawn(&self, program: &PathBuf) -> Result<Child> {
-        let mut command = Command::new(program);
+    fn spawn(&self) -> Result<Child> {
+        let mut command = Command::new(&self.program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        let mut child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
         // Dropped at once: the plugin sees the end. One that never reads (VERSION) closes the pipe, which is fine.
         let _ = child.stdin.take().context("a pipe")?.write_all(self.stdin.as_bytes());
         Ok(child)

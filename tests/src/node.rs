@@ -13,7 +13,7 @@ use crate::daemon::{Daemon, Life};
 use crate::netns::Netns;
 use crate::scratch::{Scratch, unique_name};
 use crate::servers::{self, ControllerOptions};
-use crate::{http, netns};
+use crate::{http, netns, programs};
 
 /// Where our keys are in the node's etcd.
 pub const PREFIX: &str = "/atoll/test";
@@ -60,10 +60,10 @@ impl Node {
     }
 
     /// The runtime's side of the plugin on this node, speaking this version of CNI.
-    pub fn cni(&self, version: &str) -> Cni<'_> {
+    pub fn cni(&self, version: &str) -> Result<Cni<'_>> {
         let mut config = self.settings.clone();
         merge(&mut config, &json!({ "cniVersion": version }));
-        Cni::new(&self.netns, config)
+        Ok(Cni::new(&self.netns, programs::path("atoll")?, config))
     }
 
     /// The plugin's configuration.
@@ -122,7 +122,8 @@ impl Node {
             state: Some(self.scratch.path().join("controller.json")),
         };
         let log = self.scratch.path().join("controller.log");
-        self.controller = Some(servers::controller(&self.netns, Life::Scoped, &options, &log)?);
+        self.controller =
+            Some(servers::controller(&self.netns, Life::Scoped, &programs::path("mock-controller")?, &options, &log)?);
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use uuid::Uuid;
 
 use crate::daemon::{Daemon, Life};
+use crate::http;
 use crate::netns::Netns;
-use crate::{http, programs};
 
 /// Where etcd listens.
 pub const ETCD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);
@@ -56,7 +56,13 @@ pub struct ControllerOptions {
 }
 
 /// Starts the mock controller with its data plane and waits until it answers.
-pub fn controller(netns: &Netns, life: Life, options: &ControllerOptions, log: &Path) -> Result<Daemon> {
+pub fn controller(
+    netns: &Netns,
+    life: Life,
+    program: &Path,
+    options: &ControllerOptions,
+    log: &Path,
+) -> Result<Daemon> {
     let mut args: Vec<String> =
         ["--listen", &CONTROLLER.to_string(), "--dialect", "5", "--dataplane"].map(Into::into).into();
     args.extend(["--run-dir".to_owned(), options.run_dir.display().to_string()]);
@@ -64,7 +70,7 @@ pub fn controller(netns: &Netns, life: Life, options: &ControllerOptions, log: &
     if let Some(state) = &options.state {
         args.extend(["--state".to_owned(), state.display().to_string()]);
     }
-    let mut daemon = Daemon::start(netns, life, &programs::path("mock-controller")?, &args, log)?;
+    let mut daemon = Daemon::start(netns, life, program, &args, log)?;
     daemon.wait_until(PATIENCE, || netns.within(|| http::get(CONTROLLER, API)).map(drop))?;
     Ok(daemon)
 }

@@ -1,0 +1,135 @@
+//! Who should reach whom, and who does. The tenants' addresses overlap, so it matters who answers, not that somebody
+//! does: asking for the address of a foreign pod may well be answered, by a pod of one's own tenant.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use atoll_tests::netns::Netns;
+use atoll_tests::reach::{Server, ask, ping};
+use serde::Serialize;
+
+/// Somebody who asks or answers.
+pub(crate) struct Endpoint {
+    /// Its name, which its server says.
+    pub(crate) name: String,
+    /// Its tenant; none for the world outside.
+    pub(crate) tenant: Option<String>,
+    /// Its address.
+    pub(crate) address: Ipv4Addr,
+    /// The gateway it uses; none for the world outside.
+    pub(crate) gateway: Option<Ipv4Addr>,
+    /// Where it is.
+    pub(crate) netns: Netns,
+}
+
+/// What should come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Expected {
+    /// Ping is answered, and TCP by the server of this name.
+    Answer(String),
+    /// Ping is answered; nobody serves TCP there.
+    Ping,
+    /// Silence.
+    Nothing,
+}
+
+/// One question and what came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Cell {
+    /// Who asks.
+    pub(crate) from: String,
+    /// For whom.
+    pub(crate) to: String,
+    /// At which address.
+    pub(crate) address: Ipv4Addr,
+    /// What should come back.
+    pub(crate) expected: Expected,
+    /// Ping was answered.
+    pub(crate) ping: bool,
+    /// Who answered by TCP.
+    pub(crate) tcp: Option<String>,
+    /// Under which address the server saw the question.
+    pub(crate) seen_as: Option<Ipv4Addr>,
+    /// It is as it should be.
+    pub(crate) ok: bool,
+}
+
+/// What the pod `from` should get when it asks for the address of `to`.
+fn expected(from: &Endpoint, to: &Endpoint, everyone: &[Endpoint]) -> Expected {
+    if to.tenant.is_none() || to.tenant == from.tenant {
+        return Expected::Answer(to.name.clone());
+    }
+    let own = everyone.iter().find(|one| one.tenant == from.tenant && one.address == to.address);
+    match own {
+        Some(own) => Expected::Answer(own.name.clone()),
+        // The gateways of overlapping subnets have one address too.
+        None if from.gateway == Some(to.address) => Expected::Ping,
+        None => Expected::Nothing,
+    }
+}
+
+/// Asks everyone for everyone else, at once.
+pub(crate) fn measure(everyone: &[Endpoint]) -> Result<Vec<Cell>> {
+    let _servers: Vec<Server> =
+        everyone.iter().map(|one| Server::start(&one.netns, &one.name)).collect::<Result<_>>()?;
+    let mut questions = Vec::new();
+    for from in everyone.iter().filter(|one| one.tenant.is_some()) {
+        for to in everyone.iter().filter(|to| to.name != from.name) {
+            questions.push((from, to.name.clone(), to.address, expected(from, to, everyone)));
+        }
+        if let Some(gateway) = from.gateway {
+            questions.push((from, "gateway".to_owned(), gateway, Expected::Ping));
+        }
+    }
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = questions
+            .into_iter()
+            .map(|(from, to, address, expected)| scope.spawn(move || question(from, to, address, expected)))
+            .collect();
+        asked.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+fn question(from: &Endpoint, to: String, address: Ipv4Addr, expected: Expected) -> Result<Cell> {
+    let ping = ping(&from.netns, address)?;
+    let banner = if expected == Expected::Ping { None } else { ask(&from.netns, address)? };
+    let (tcp, seen_as) = banner.map_or((None, None), |banner| (Some(banner.name), Some(banner.seen_as)));
+    let ok = match &expected {
+        Expected::Answer(name) => ping && tcp.as_ref() == Some(name),
+        Expected::Ping => ping,
+        Expected::Nothing => !ping && tcp.is_none(),
+    };
+    Ok(Cell { from: from.name.clone(), to, address, expected, ping, tcp, seen_as, ok })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(name: &str, tenant: Option<&str>, last: u8) -> Endpoint {
+        Endpoint {
+            name: name.to_owned(),
+            tenant: tenant.map(str::to_owned),
+            address: Ipv4Addr::new(10, 0, 0, last),
+            gateway: tenant.map(|_| Ipv4Addr::new(10, 0, 0, 1)),
+            netns: Netns::at("/nowhere"),
+        }
+    }
+
+    #[test]
+    fn a_foreign_address_is_answered_by_ones_own_pod_or_by_nobody() {
+        let all = [
+            endpoint("red-1", Some("red"), 2),
+            endpoint("red-2", Some("red"), 3),
+            endpoint("blue-1", Some("blue"), 3),
+            endpoint("blue-2", Some("blue"), 4),
+            endpoint("outside", None, 9),
+        ];
+        let from_red = |to: usize| expected(&all[0], &all[to], &all);
+        assert_eq!(from_red(1), Expected::Answer("red-2".to_owned()));
+        assert_eq!(from_red(2), Expected::Answer("red-2".to_owned()), "blue-1 has the address of red-2");
+        assert_eq!(from_red(3), Expected::Nothing);
+        assert_eq!(from_red(4), Expected::Answer("outside".to_owned()));
+    }
+}
