@@ -51,6 +51,14 @@ pub enum TransportError {
         /// What happened instead of an answer.
         reason: String,
     },
+    /// An answer came and cannot be taken, for instance because it never ends. Asking again would bring it again.
+    #[error("the controller's answer cannot be used ({endpoint}): {reason}")]
+    Unusable {
+        /// Who gave it.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The settings are wrong: a URL, a certificate file.
     #[error("controller settings: {0}")]
     Settings(String),
@@ -60,6 +68,7 @@ impl Classify for TransportError {
     fn class(&self) -> Class {
         match self {
             Self::NotSent { .. } | Self::NoAnswer { .. } => Class::Unavailable,
+            Self::Unusable { .. } => Class::Bug,
             Self::Settings(_) => Class::Config,
         }
     }

@@ -108,6 +108,32 @@ impl Resource {
         self.versions().name
     }
 
+    /// The path segment of a list of them: `routers` in `/routers` and in whatever they belong to.
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Self::Application | Self::Error => "",
+            Self::SystemState => "system_state",
+            Self::Tenant => "tenants",
+            Self::Token => "login",
+            Self::Router => "routers",
+            Self::Bridge => "bridges",
+            // A binding is a port of a host, a member a port of a group.
+            Self::Port | Self::HostInterfacePort | Self::PortGroupPort => "ports",
+            Self::PortLink => "link",
+            Self::Route => "routes",
+            Self::Chain => "chains",
+            Self::Rule => "rules",
+            Self::PortGroup => "port_groups",
+            Self::IpAddrGroup => "ip_addr_groups",
+            Self::IpAddrGroupAddr => "ip_addrs",
+            Self::Host | Self::TunnelZoneHost => "hosts",
+            Self::Interface => "interfaces",
+            Self::TunnelZone => "tunnel_zones",
+            Self::MacPort => "mac_table",
+            Self::Ip4Mac => "arp_table",
+        }
+    }
+
     /// The versions that a server of this dialect accepts.
     pub const fn accepted(self, dialect: Dialect) -> &'static [u8] {
         match dialect {

@@ -98,7 +98,5 @@ pub struct Ip4Mac {
     pub other: Extra,
 }
 
-object!(Router);
-object!(Bridge);
-object!(MacPort without id);
-object!(Ip4Mac without id);
+object!(Router, id id);
+object!(Bridge, id id);

@@ -73,7 +73,7 @@ pub struct IpAddrGroupAddr {
     pub other: Extra,
 }
 
-object!(PortGroup);
-object!(PortGroupPort without id);
-object!(IpAddrGroup);
-object!(IpAddrGroupAddr without id);
+object!(PortGroup, id id);
+object!(PortGroupPort, in PortGroup by port_group_id "portGroupId");
+object!(IpAddrGroup, id id);
+object!(IpAddrGroupAddr, in IpAddrGroup by ip_addr_group_id "ipAddrGroupId");

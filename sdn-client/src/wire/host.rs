@@ -106,7 +106,7 @@ pub struct TunnelZoneHost {
     pub other: Extra,
 }
 
-object!(Host);
-object!(Interface without id);
-object!(TunnelZone);
-object!(TunnelZoneHost without id);
+object!(Host, id id);
+object!(Interface, in Host by host_id "hostId");
+object!(TunnelZone, id id);
+object!(TunnelZoneHost, in TunnelZone by tunnel_zone_id "tunnelZoneId");

@@ -41,36 +41,43 @@ pub use rule::{Chain, NatTarget, Range, Rule};
 pub use system::{Application, ErrorBody, SystemState, Tenant, Token, Violation};
 
 use crate::dialect::Resource;
+use crate::request::Incomplete;
 
 /// Keys that a struct has no field for.
 pub type Extra = Map<String, Value>;
 
 /// A resource that can be written and read.
-pub trait Object: Serialize + DeserializeOwned {
+pub trait Object: Default + Serialize + DeserializeOwned {
     /// Which resource it is.
     const RESOURCE: Resource;
 
     /// Its id, where it has one of its own.
     fn id(&self) -> Option<Uuid>;
+
+    /// What it belongs to, and is created under; none for what belongs to nothing.
+    fn parent(&self) -> Result<Option<(Resource, Uuid)>, Incomplete>;
 }
 
-/// Implements [`Object`] for a struct that has an `id`.
+/// Implements [`Object`]: which field holds the id, and what it belongs to by which field.
 macro_rules! object {
-    ($type:ident) => {
+    ($type:ident $(, id $id:ident)? $(, in $parent:ident by $field:ident $name:literal)?) => {
         impl $crate::wire::Object for $type {
             const RESOURCE: $crate::dialect::Resource = $crate::dialect::Resource::$type;
 
             fn id(&self) -> Option<uuid::Uuid> {
-                self.id
+                None$(.or(self.$id))?
             }
-        }
-    };
-    ($type:ident without id) => {
-        impl $crate::wire::Object for $type {
-            const RESOURCE: $crate::dialect::Resource = $crate::dialect::Resource::$type;
 
-            fn id(&self) -> Option<uuid::Uuid> {
-                None
+            fn parent(
+                &self,
+            ) -> Result<Option<($crate::dialect::Resource, uuid::Uuid)>, $crate::request::Incomplete> {
+                $(
+                    let missing = $crate::request::Incomplete { resource: Self::RESOURCE, field: $name };
+                    let parent = self.$field.ok_or(missing)?;
+                    return Ok(Some(($crate::dialect::Resource::$parent, parent)));
+                )?
+                #[allow(unreachable_code, reason = "what belongs to something has returned")]
+                Ok(None)
             }
         }
     };

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lenient::{self, Up};
-use super::{Extra, object};
+use super::{Extra, Object, object};
+use crate::dialect::Resource;
+use crate::request::Incomplete;
 
 /// A port of either kind; the fields of the other kind are null, or -1 on 1.9.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,6 +87,21 @@ pub struct HostInterfacePort {
     pub other: Extra,
 }
 
-object!(Port);
-object!(PortLink without id);
-object!(HostInterfacePort without id);
+impl Object for Port {
+    const RESOURCE: Resource = Resource::Port;
+
+    fn id(&self) -> Option<Uuid> {
+        self.id
+    }
+
+    fn parent(&self) -> Result<Option<(Resource, Uuid)>, Incomplete> {
+        let missing = |field| Incomplete { resource: Resource::Port, field };
+        let device = match self.kind.as_deref() {
+            Some(kind) if kind.ends_with("Router") => Resource::Router,
+            Some(kind) if kind.ends_with("Bridge") => Resource::Bridge,
+            _ => return Err(missing("type")),
+        };
+        Ok(Some((device, self.device_id.ok_or_else(|| missing("deviceId"))?)))
+    }
+}
+object!(HostInterfacePort, in Host by host_id "hostId");

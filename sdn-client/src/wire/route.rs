@@ -45,4 +45,4 @@ pub struct Route {
     pub other: Extra,
 }
 
-object!(Route);
+object!(Route, id id, in Router by router_id "routerId");

@@ -234,5 +234,5 @@ pub struct Rule {
     pub other: Extra,
 }
 
-object!(Chain);
-object!(Rule);
+object!(Chain, id id);
+object!(Rule, id id, in Chain by chain_id "chainId");

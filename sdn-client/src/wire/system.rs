@@ -96,7 +96,7 @@ pub struct Tenant {
     pub other: Extra,
 }
 
-super::object!(Application without id);
-super::object!(SystemState without id);
-super::object!(Tenant without id);
-super::object!(Token without id);
+super::object!(Application);
+super::object!(SystemState);
+super::object!(Tenant);
+super::object!(Token);

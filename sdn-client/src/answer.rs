@@ -1,0 +1,135 @@
+//! Answers as values: what a response says, without asking anybody else.
+//!
+//! Promises (MidoNet REST API, sections "Status codes", "Error bodies"): any 2xx is success; the error body is read
+//! whatever its content type says, and may as well be HTML or nothing; of a `Location` only the last path segment is
+//! used, because servers in the field name the wrong host. Nothing here panics, whatever the body holds.
+
+use http::header::{LOCATION, SET_COOKIE};
+use uuid::Uuid;
+
+use atoll_model::secret::Secret;
+
+use crate::dialect::{Dialect, Resource};
+use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::transport::Response;
+use crate::wire::{self, ErrorBody, Object};
+
+/// How much of a server's own words is repeated.
+const LONGEST_MESSAGE: usize = 400;
+
+/// Whether the server did what it was asked.
+pub fn succeeded(response: &Response) -> bool {
+    (200..300).contains(&response.status)
+}
+
+/// The id of what was created: the server's, from `Location`, else the one that was sent. MidoNet REST API, section
+/// "Client-chosen ids": 1.9 gives routes ids of its own.
+pub fn created_id(response: &Response, sent: Option<Uuid>) -> Option<Uuid> {
+    location_id(response).or(sent)
+}
+
+fn location_id(response: &Response) -> Option<Uuid> {
+    let location = response.headers.get(LOCATION)?.to_str().ok()?;
+    let path = location.split(['?', '#']).next()?;
+    path.trim_end_matches('/').rsplit('/').next()?.parse().ok()
+}
+
+/// Reads the body of a successful answer.
+pub fn object<O: Object>(attempt: &Attempt, response: &Response) -> Result<O, ClientError> {
+    wire::read(&response.body).map_err(|error| garbage(attempt, response, &error))
+}
+
+/// Reads a successful answer's list.
+pub fn list<O: Object>(attempt: &Attempt, response: &Response) -> Result<Vec<O>, ClientError> {
+    wire::read::<Option<Vec<O>>>(&response.body)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| garbage(attempt, response, &error))
+}
+
+/// The token of a successful login: the key in the body, else the session cookie.
+pub fn token(attempt: &Attempt, response: &Response) -> Result<Secret, ClientError> {
+    let key = wire::read::<wire::Token>(&response.body).ok().and_then(|token| token.key);
+    key.filter(|key| !key.is_empty())
+        .or_else(|| cookie(response))
+        .map(Secret::new)
+        .ok_or_else(|| attempt.failed(ErrorClass::Broken, "the answer has no token"))
+}
+
+/// `Set-Cookie: sessionId=<token>; Expires=…`
+fn cookie(response: &Response) -> Option<String> {
+    let cookies = response.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let tokens = cookies.filter_map(|c| c.split(';').next()?.trim().strip_prefix("sessionId="));
+    tokens.map(str::to_owned).find(|token| !token.is_empty())
+}
+
+/// The dialect that the root document names.
+pub fn dialect(attempt: &Attempt, response: &Response) -> Result<Dialect, ClientError> {
+    let root: wire::Application = object(attempt, response)?;
+    let version = root.version.unwrap_or_default();
+    Dialect::from_version(&version).ok_or_else(|| {
+        let shown = tidy(&version);
+        attempt.failed(ErrorClass::Broken, format!("version {shown:?} of the API is not known; v1.x and v5.x are"))
+    })
+}
+
+/// Whether the server says, by status and text, that it cannot now but may later. MidoNet REST API, section "Error
+/// bodies": 503, and 409 for a transaction that lost against others.
+pub fn is_busy(response: &Response) -> bool {
+    response.status == 503 || (response.status == 409 && words(response).contains("concurrent modification"))
+}
+
+/// Reads an unsuccessful answer.
+pub fn refusal(attempt: &Attempt, dialect: Option<Dialect>, resource: Resource, response: &Response) -> ClientError {
+    let body = wire::read::<ErrorBody>(&response.body).unwrap_or_default();
+    let message = body.message.as_deref().map(tidy).filter(|text| !text.is_empty());
+    let mut violations = body.violations.unwrap_or_default();
+    violations.truncate(20);
+    for violation in &mut violations {
+        violation.message = violation.message.as_deref().map(tidy);
+        violation.property = violation.property.as_deref().map(tidy);
+    }
+    let class = class(dialect, resource, response, message.as_deref().unwrap_or_default());
+    ClientError {
+        operation: attempt.operation,
+        object: attempt.object.clone(),
+        class,
+        status: Some(response.status),
+        message: message.unwrap_or_else(|| "the server gave no reason".to_owned()),
+        violations,
+    }
+}
+
+fn class(dialect: Option<Dialect>, resource: Resource, response: &Response, message: &str) -> ErrorClass {
+    if is_busy(response) {
+        return ErrorClass::Busy;
+    }
+    match response.status {
+        401 | 403 => ErrorClass::Denied,
+        404 => ErrorClass::Absent,
+        // "A(n) <Class> with ID <id> already exists." is about the id; all other conflicts are about something else.
+        409 if message.contains("with ID") && message.contains("already exists") => ErrorClass::SameExists,
+        409 => ErrorClass::OtherExists,
+        // 1.9 answers links and bindings that conflict like invalid ones.
+        400 if dialect.is_some_and(|d| d.may_exist_already(resource, 400)) => ErrorClass::OtherExists,
+        502 | 504 => ErrorClass::Unreachable,
+        400..=499 => ErrorClass::Invalid,
+        _ => ErrorClass::Broken,
+    }
+}
+
+fn words(response: &Response) -> String {
+    wire::read::<ErrorBody>(&response.body).ok().and_then(|body| body.message).unwrap_or_default()
+}
+
+fn garbage(attempt: &Attempt, response: &Response, error: &serde_json::Error) -> ClientError {
+    let size = response.body.len();
+    let mut failure =
+        attempt.failed(ErrorClass::Broken, format!("an answer of {size} bytes: {}", tidy(&error.to_string())));
+    failure.status = Some(response.status);
+    failure
+}
+
+/// One line of bounded length.
+fn tidy(text: &str) -> String {
+    text.chars().take(LONGEST_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

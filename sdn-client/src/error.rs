@@ -1,0 +1,129 @@
+//! What can go wrong between us and the controller, as far as a caller can act on it.
+//!
+//! Promises: the error names the operation, the object and what the server said about which field. It never holds a
+//! token or a password: [`crate::client`] takes them out of whatever a server echoes.
+
+use std::fmt;
+
+use atoll_model::error::{Class, Classify};
+
+use crate::transport::TransportError;
+use crate::wire::Violation;
+
+/// The kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The object, its parent, or one it refers to is not there.
+    Absent,
+    /// An object of this id is there already. Whether it is as wanted, only a look can tell: see [`crate::ensure`].
+    SameExists,
+    /// Something else stands in the way: the interface or the port is taken, or another object refers to this one.
+    OtherExists,
+    /// The server refuses the request as invalid; the violations name the fields.
+    Invalid,
+    /// Our credentials are wrong, or do not allow it.
+    Denied,
+    /// The server is busy, lost a race, or is read-only for now.
+    Busy,
+    /// There was no answer. Unless the request was not sent at all, it may have taken effect.
+    Unreachable,
+    /// The answer makes no sense.
+    Broken,
+    /// Our own settings are wrong: a URL, a certificate, a password file. No server was asked.
+    Settings,
+}
+
+/// The controller did not do what it was asked, or its answer is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ClientError {
+    /// What was tried: `create`, `read`, `list`, `delete`, `log in`.
+    pub operation: &'static str,
+    /// With which object: `port 6f…`.
+    pub object: String,
+    /// Of which kind the failure is.
+    pub class: ErrorClass,
+    /// HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// What the server said, or why there is nothing to tell.
+    pub message: String,
+    /// What the server says about single fields.
+    pub violations: Vec<Violation>,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.operation, self.object)?;
+        if let Some(status) = self.status {
+            write!(f, "status {status}: ")?;
+        }
+        f.write_str(&self.message)?;
+        for violation in &self.violations {
+            let property = violation.property.as_deref().filter(|p| !p.is_empty()).unwrap_or("the object");
+            write!(f, "; {property}: {}", violation.message.as_deref().unwrap_or("refused"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Classify for ClientError {
+    fn class(&self) -> Class {
+        match self.class {
+            ErrorClass::Absent | ErrorClass::SameExists | ErrorClass::OtherExists | ErrorClass::Invalid => {
+                Class::Rejected
+            }
+            ErrorClass::Denied => Class::Denied,
+            ErrorClass::Busy | ErrorClass::Unreachable => Class::Unavailable,
+            ErrorClass::Broken => Class::Bug,
+            ErrorClass::Settings => Class::Config,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self.class {
+            ErrorClass::Denied => "check the controller's user name, project and password file",
+            ErrorClass::Busy => "try again; if it stays so, look whether the controller is read-only",
+            ErrorClass::Unreachable => "check that the controller runs and is reachable from this node",
+            ErrorClass::Broken => "check that the address is that of the REST API, and which version it has",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// What is being done with which object; makes the errors about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// `create`, `read`, `list`, `delete`, `log in`.
+    pub operation: &'static str,
+    /// `port 6f…`.
+    pub object: String,
+}
+
+impl Attempt {
+    /// Names it.
+    pub fn new(operation: &'static str, object: impl Into<String>) -> Self {
+        Self { operation, object: object.into() }
+    }
+
+    /// A failure that no server told us about.
+    pub fn failed(&self, class: ErrorClass, message: impl Into<String>) -> ClientError {
+        ClientError {
+            operation: self.operation,
+            object: self.object.clone(),
+            class,
+            status: None,
+            message: message.into(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// No answer came.
+    pub fn unanswered(&self, error: &TransportError) -> ClientError {
+        let class = match error {
+            TransportError::NotSent { .. } | TransportError::NoAnswer { .. } => ErrorClass::Unreachable,
+            TransportError::Unusable { .. } => ErrorClass::Broken,
+            TransportError::Settings(_) => ErrorClass::Settings,
+        };
+        self.failed(class, error.to_string())
+    }
+}

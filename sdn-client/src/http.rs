@@ -1,0 +1,225 @@
+//! The real [`Transport`]: HTTP with several endpoints.
+//!
+//! Promises: one endpoint is kept until it fails, because reads on another may lag behind; a request that was not sent
+//! goes to the next endpoint at once, one that may have been executed never does; an endpoint that failed is asked last
+//! for a while. Answers are bounded in size. No redirects, no proxies from the environment, no certificates of the
+//! system, and nothing of TLS for a plain `http://` endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use crate::transport::{Request, Response, Transport, TransportError};
+
+/// The largest answer that is taken.
+pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+
+/// How long an endpoint that failed is asked last.
+const COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// Where and how.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Base URLs: `http://10.0.0.1:8181/midonet-api`.
+    pub endpoints: Vec<String>,
+    /// CA file, PEM; the only authority that is trusted.
+    pub ca: Option<PathBuf>,
+    /// Client certificate and key, PEM files.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// From sending a request to the end of its answer. The server gives up after 30 s.
+    pub request_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            ca: None,
+            identity: None,
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// HTTP.
+pub struct Http {
+    client: reqwest::Client,
+    endpoints: Vec<String>,
+    /// The endpoint that is asked first.
+    current: Cell<usize>,
+    /// Until when each endpoint is asked last.
+    resting: RefCell<Vec<Option<Instant>>>,
+}
+
+impl Http {
+    /// Checks the settings. Connects to nothing yet.
+    pub fn new(settings: &HttpSettings) -> Result<Self, TransportError> {
+        let wrong = |text: String| TransportError::Settings(text);
+        let endpoints =
+            settings.endpoints.iter().map(|url| base_url(url)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        if endpoints.is_empty() {
+            return Err(wrong("no endpoint is configured".to_owned()));
+        }
+        // Only the first call in a process installs it; that another one did is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.request_timeout)
+            .tcp_nodelay(true)
+            // Without this the system's certificates would be parsed, even for plain http.
+            .tls_certs_only(certificates(settings.ca.as_deref()).map_err(wrong)?);
+        if let Some((certificate, key)) = &settings.identity {
+            builder = builder.identity(identity(certificate, key).map_err(wrong)?);
+        }
+        let client = builder.build().map_err(|error| wrong(reasons(&error)))?;
+        let resting = RefCell::new(vec![None; endpoints.len()]);
+        Ok(Self { client, endpoints, current: Cell::new(0), resting })
+    }
+
+    /// Every endpoint, the best first: the current one, then the healthy ones in turn, then those that failed lately.
+    fn order(&self) -> Vec<usize> {
+        let (now, count, current) = (Instant::now(), self.endpoints.len(), self.current.get());
+        let resting = self.resting.borrow();
+        let mut order: Vec<usize> = (0..count).map(|n| (current + n) % count).collect();
+        order.sort_by_key(|n| resting[*n].is_some_and(|until| until > now));
+        order
+    }
+
+    /// This endpoint failed: the next one is current.
+    fn rest(&self, endpoint: usize) {
+        self.resting.borrow_mut()[endpoint] = Some(Instant::now() + COOL_DOWN);
+        if self.current.get() == endpoint {
+            self.current.set((endpoint + 1) % self.endpoints.len());
+        }
+    }
+
+    fn keep(&self, endpoint: usize) {
+        self.resting.borrow_mut()[endpoint] = None;
+        self.current.set(endpoint);
+    }
+
+    async fn exchange(&self, base: &str, request: Request) -> Result<Response, TransportError> {
+        let endpoint = || base.to_owned();
+        let url = format!("{base}{}", request.path);
+        let mut builder = self.client.request(request.method, url).headers(request.headers);
+        if !request.body.is_empty() {
+            builder = builder.body(request.body);
+        }
+        let mut response = builder.send().await.map_err(|error| failed(&error.without_url(), endpoint()))?;
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let body = body(&mut response).await.map_err(|problem| match problem {
+            Problem::TooLarge => TransportError::Unusable {
+                endpoint: endpoint(),
+                reason: format!("it is larger than {LARGEST_ANSWER} bytes"),
+            },
+            Problem::Cut(reason) => TransportError::NoAnswer { endpoint: endpoint(), reason },
+        })?;
+        Ok(Response { status, headers, body })
+    }
+}
+
+impl Transport for Http {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let mut last = TransportError::Settings("no endpoint is configured".to_owned());
+        for endpoint in self.order() {
+            match self.exchange(&self.endpoints[endpoint], request.clone()).await {
+                Ok(response) => {
+                    match response.status {
+                        // It or what is behind it is ill. Whether the request was executed is not known, so whoever
+                        // knows that repeating is safe repeats it, and then asks the next endpoint.
+                        502..=504 => self.rest(endpoint),
+                        _ => self.keep(endpoint),
+                    }
+                    return Ok(response);
+                }
+                Err(error @ TransportError::NotSent { .. }) => {
+                    self.rest(endpoint);
+                    last = error;
+                }
+                Err(error) => {
+                    self.rest(endpoint);
+                    return Err(error);
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+enum Problem {
+    TooLarge,
+    Cut(String),
+}
+
+async fn body(response: &mut reqwest::Response) -> Result<Bytes, Problem> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Problem::Cut(reasons(&error.without_url())))? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(Problem::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Whether the request left.
+fn failed(error: &reqwest::Error, endpoint: String) -> TransportError {
+    let reason = reasons(error);
+    if error.is_builder() {
+        TransportError::Settings(format!("{endpoint}: {reason}"))
+    } else if error.is_connect() {
+        TransportError::NotSent { endpoint, reason }
+    } else {
+        TransportError::NoAnswer { endpoint, reason }
+    }
+}
+
+/// The causes of an error in one line; the outermost one of reqwest says little.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in atoll_model::error::causes(error) {
+        text = format!("{text}: {cause}");
+    }
+    text
+}
+
+/// A base URL without its trailing slash. One with a user or a query is refused: it would end up in logs.
+fn base_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| format!("endpoint {text:?}: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(format!("endpoint {text:?}: http://HOST:PORT/PATH or https://… is expected"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err("an endpoint must not hold a user, a query or a fragment".to_owned());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn certificates(ca: Option<&Path>) -> Result<Vec<reqwest::Certificate>, String> {
+    let Some(path) = ca else { return Ok(Vec::new()) };
+    let text = std::fs::read(path).map_err(|error| format!("CA file {}: {error}", path.display()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&text)
+        .map_err(|error| format!("CA file {}: {}", path.display(), reasons(&error)))?;
+    if certificates.is_empty() {
+        return Err(format!("CA file {}: it holds no PEM certificate", path.display()));
+    }
+    Ok(certificates)
+}
+
+fn identity(certificate: &Path, key: &Path) -> Result<reqwest::Identity, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let mut text = read(key)?;
+    text.push(b'\n');
+    text.extend_from_slice(&read(certificate)?);
+    reqwest::Identity::from_pem(&text)
+        .map_err(|error| format!("client certificate {}: {}", certificate.display(), reasons(&error)))
+}
