@@ -1,1 +1,33 @@
-//! stub
+//! Addresses: who has which, decided by pure functions and made true by one transaction.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`pool`] | arithmetic: blocks, host ranges, gateways, transit links, candidates. No I/O, IPv4 and IPv6 |
+//! | [`claim`](claim()) | an attachment gets an address |
+//! | [`release`](release()) | and gives it back; it cools down |
+//! | [`tombstone`] | what is still owed for an attachment |
+//! | [`find`](find()) | what is known of an attachment, and lists for a node |
+//! | [`error`] | what can go wrong |
+//!
+//! Promises: two live claims never share an address, whatever crashes, gets lost or arrives late; asking again for the
+//! same attachment gives the same answer; nothing is released that is not guarded by the claim as it was read. A warm
+//! claim is one transaction. There is no lock, no counter and no lease per claim. See `docs/design/addresses.md`.
+//!
+//! This crate must not talk to a controller or to the kernel, and must not wait for anything but the store.
+
+mod candidate;
+pub mod claim;
+pub mod error;
+pub mod find;
+pub mod pool;
+pub mod release;
+mod search;
+pub mod tombstone;
+mod versioned;
+
+pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
+pub use error::{Fill, IpamError};
+pub use find::{Found, claims_of, find, tombstones_of};
+pub use release::{Released, release};
+pub use tombstone::{bury, exhume};
+pub use versioned::Versioned;

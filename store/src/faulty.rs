@@ -1,1 +1,85 @@
-//! A store that fails on demand.
+//! A store that fails on demand: every call asks a fault plan first. For tests; no production binary uses it.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_model::fault::FaultPlan;
+
+use crate::{Change, Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+
+/// Wraps a store. Clones share the store and the plan.
+pub struct Faulty<S> {
+    inner: Rc<S>,
+    plan: FaultPlan,
+}
+
+impl<S> Faulty<S> {
+    /// Wraps `inner`; `plan` decides what fails.
+    pub fn new(inner: S, plan: FaultPlan) -> Self {
+        Self { inner: Rc::new(inner), plan }
+    }
+
+    async fn effect<T: 'static, F>(&self, what: String, call: impl FnOnce(Rc<S>) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + 'static,
+    {
+        let endpoint = || "fault plan".to_owned();
+        let lost = || StoreError::Unknown { endpoint: endpoint(), reason: "the reply was lost".to_owned() };
+        let refused = || StoreError::Unavailable { endpoints: endpoint(), reason: "refused".to_owned() };
+        self.plan.effect(|| what, call(Rc::clone(&self.inner)), lost, refused).await
+    }
+}
+
+impl<S> Clone for Faulty<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner), plan: self.plan.clone() }
+    }
+}
+
+impl<S: Store + 'static> Store for Faulty<S> {
+    type Watch = S::Watch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        let keys = queries.iter().map(|query| match query {
+            Query::Key(key) => key.to_string(),
+            Query::Range { prefix, .. } => format!("{prefix}*"),
+        });
+        let what = format!("store: read {}", keys.collect::<Vec<_>>().join(" "));
+        self.effect(what, |store| async move { store.read(queries).await }).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+        let mut what = "store: commit".to_owned();
+        for change in &txn.then {
+            let sign = if matches!(change, Change::Put { .. }) { '+' } else { '-' };
+            // Writing to a string cannot fail.
+            let _ = write!(what, " {sign}{}", change.key());
+        }
+        self.effect(what, |store| async move { store.commit(txn).await }).await
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<S::Watch, StoreError> {
+        self.effect(format!("store: watch {prefix}*"), |store| async move { store.watch(prefix, after).await }).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.effect(format!("store: lease of {ttl:?}"), |store| async move { store.lease(ttl).await }).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        let what = format!("store: lease {} of {ttl:?}", lease.0);
+        self.effect(what, |store| async move { store.lease_as(lease, ttl).await }).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        let what = format!("store: keep lease {} alive", lease.0);
+        self.effect(what, |store| async move { store.keep_alive(lease).await }).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        let what = format!("store: revoke lease {}", lease.0);
+        self.effect(what, |store| async move { store.revoke(lease).await }).await
+    }
+}

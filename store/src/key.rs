@@ -172,6 +172,11 @@ impl Key {
         &self.0
     }
 
+    /// Does it lie below `prefix`?
+    pub fn begins_with(&self, prefix: &Self) -> bool {
+        self.0.starts_with(&prefix.0)
+    }
+
     /// The address at the end of a key of `addresses/`, `cooling/` or `reservations/`.
     pub fn address_part(&self) -> Option<Ipv4Addr> {
         let last = self.0.rsplit('/').next()?;

@@ -16,12 +16,16 @@ pub mod faulty;
 pub mod key;
 pub mod memory;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 
+pub use etcd::{Etcd, Limits};
+pub use faulty::Faulty;
 pub use key::Key;
+pub use memory::Memory;
 
 /// A revision of the whole store. It only grows, but can repeat after a restore from a backup: caches are keyed by
 /// the epoch in `cluster` as well.
@@ -128,6 +132,24 @@ pub struct Txn {
     pub otherwise: Vec<Query>,
 }
 
+impl Txn {
+    /// Refuses a key that is changed twice: etcd does so for most combinations, we do for all.
+    fn check(&self) -> Result<(), StoreError> {
+        let mut seen = BTreeSet::new();
+        let twice = self.then.iter().map(Change::key).find(|key| !seen.insert(*key));
+        twice.map_or(Ok(()), |key| Err(StoreError::Refused(format!("{key} is changed twice in one transaction"))))
+    }
+}
+
+impl Change {
+    /// What it changes.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete(key) => key,
+        }
+    }
+}
+
 /// How a transaction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
@@ -147,6 +169,11 @@ pub enum Event {
     /// Events were lost (compaction, or the connection was gone for long): read the prefix again; this is all of it at
     /// one revision, and later events follow from there.
     Resync(Snapshot),
+}
+
+/// The life of a lease as etcd counts it: whole seconds, at least one, never less than asked for.
+fn whole_seconds(ttl: Duration) -> u64 {
+    (ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(1)
 }
 
 /// Events of a prefix, in order.
@@ -171,6 +198,10 @@ pub trait Store {
 
     /// Makes a lease that lives `ttl` (whole seconds, at least 1) beyond its last keep-alive.
     fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>>;
+
+    /// Makes the lease of this id (positive, chosen by the caller), unless it is there already. For leases that several
+    /// processes share without talking to each other.
+    fn lease_as(&self, lease: Lease, ttl: Duration) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Keeps a lease alive; false when it is gone.
     fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>>;
@@ -198,6 +229,9 @@ pub enum StoreError {
         /// What happened instead of an answer.
         reason: String,
     },
+    /// A change names a lease that is not there: nothing happened.
+    #[error("the lease {0:?} is gone")]
+    LeaseGone(Lease),
     /// We may not do this.
     #[error("etcd denies access: {0}")]
     Denied(String),
@@ -212,7 +246,7 @@ pub enum StoreError {
 impl Classify for StoreError {
     fn class(&self) -> Class {
         match self {
-            Self::Unavailable { .. } | Self::Unknown { .. } => Class::Unavailable,
+            Self::Unavailable { .. } | Self::Unknown { .. } | Self::LeaseGone(_) => Class::Unavailable,
             Self::Denied(_) => Class::Denied,
             Self::Refused(_) => Class::Bug,
             Self::Settings(_) => Class::Config,
@@ -226,7 +260,7 @@ impl Classify for StoreError {
             }
             Self::Denied(_) => Some("check the role of this node's client certificate in etcd".to_owned()),
             Self::Settings(_) => Some("correct the `etcd` section of the configuration".to_owned()),
-            Self::Refused(_) => None,
+            Self::LeaseGone(_) | Self::Refused(_) => None,
         }
     }
 }

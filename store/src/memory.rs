@@ -1,1 +1,285 @@
-//! An etcd in memory.
+//! An etcd in memory, for tests: the same revisions, leases, watches and refusals, without a server.
+//!
+//! Promises: whatever the trait lets a caller see is as etcd does it; one suite runs against both. Clones share their
+//! state; a test that wants two nodes gives each a clone. Leases run on tokio's clock, so that a test that pauses it
+//! decides when they expire.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future, ready};
+use std::ops::Bound;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    Answer, Change, Committed, Compare, Entry, Event, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn,
+    Watch,
+};
+
+/// The store. It begins empty, at revision 1, as etcd does.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Rc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: RefCell<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    revision: Revision,
+    keys: BTreeMap<Key, Entry>,
+    leases: BTreeMap<i64, Granted>,
+    /// Every event since the last compaction, in order.
+    history: VecDeque<(Revision, Event)>,
+    /// Events of revisions up to this one are forgotten.
+    compacted: Revision,
+}
+
+#[derive(Debug)]
+struct Granted {
+    ttl: Duration,
+    expires: Instant,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { revision: 1, keys: BTreeMap::new(), leases: BTreeMap::new(), history: VecDeque::new(), compacted: 0 }
+    }
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything there is, in the order of the keys.
+    pub fn dump(&self) -> Vec<Entry> {
+        self.now().keys.values().cloned().collect()
+    }
+
+    /// Forgets the past, as etcd does from time to time: a watch that has not caught up gets a resync.
+    pub fn compact(&self) {
+        let mut state = self.now();
+        state.compacted = state.revision;
+        state.history.clear();
+    }
+
+    /// The number of leases that are alive.
+    pub fn leases(&self) -> usize {
+        self.now().leases.len()
+    }
+
+    /// The state, after everything that should have expired by now did.
+    fn now(&self) -> RefMut<'_, State> {
+        let mut state = self.0.state.borrow_mut();
+        if state.expire(Instant::now()) {
+            self.0.changed.notify_waiters();
+        }
+        state
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.now());
+        self.0.changed.notify_waiters();
+        result
+    }
+
+    fn peek(&self) -> Ref<'_, State> {
+        self.0.state.borrow()
+    }
+}
+
+impl Store for Memory {
+    type Watch = MemoryWatch;
+
+    fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>> {
+        ready(Ok(self.now().answer(&queries)))
+    }
+
+    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>> {
+        ready(self.change(|state| state.commit(txn)))
+    }
+
+    fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<MemoryWatch, StoreError>> {
+        ready(Ok(MemoryWatch { store: self.clone(), prefix, after, ready: VecDeque::new() }))
+    }
+
+    fn lease(&self, ttl: Duration) -> impl Future<Output = Result<Lease, StoreError>> {
+        ready(Ok(self.change(|state| {
+            let id = state.leases.last_key_value().map_or(1, |(id, _)| id + 1);
+            state.grant(id, ttl);
+            Lease(id)
+        })))
+    }
+
+    fn lease_as(&self, lease: Lease, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> {
+        ready(if lease.0 > 0 {
+            self.change(|state| state.grant(lease.0, ttl));
+            Ok(())
+        } else {
+            Err(StoreError::Refused(format!("{lease:?}: the id of a lease must be positive")))
+        })
+    }
+
+    fn keep_alive(&self, lease: Lease) -> impl Future<Output = Result<bool, StoreError>> {
+        ready(Ok(self.change(|state| match state.leases.get_mut(&lease.0) {
+            Some(granted) => {
+                granted.expires = Instant::now() + granted.ttl;
+                true
+            }
+            None => false,
+        })))
+    }
+
+    fn revoke(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>> {
+        self.change(|state| state.end(lease));
+        ready(Ok(()))
+    }
+}
+
+impl State {
+    fn answer(&self, queries: &[Query]) -> Snapshot {
+        let answers = queries.iter().map(|query| self.find(query)).collect();
+        Snapshot { revision: self.revision, answers }
+    }
+
+    fn find(&self, query: &Query) -> Answer {
+        match query {
+            Query::Key(key) => Answer { entries: self.keys.get(key).cloned().into_iter().collect(), more: false },
+            Query::Range { prefix, from, limit, keys_only } => {
+                let from = from.as_ref().unwrap_or(prefix).max(prefix);
+                let behind = self.keys.range::<Key, _>((Bound::Included(from), Bound::Unbounded));
+                let mut all = behind.map(|(_, entry)| entry).take_while(|entry| entry.key.begins_with(prefix));
+                let limit = if *limit == 0 { usize::MAX } else { *limit };
+                let value = |entry: &Entry| if *keys_only { Vec::new() } else { entry.value.clone() };
+                let entry = |entry: &Entry| Entry { key: entry.key.clone(), value: value(entry), ..*entry };
+                let entries = all.by_ref().take(limit).map(entry).collect();
+                Answer { entries, more: all.next().is_some() }
+            }
+        }
+    }
+
+    fn holds(&self, condition: &Compare) -> bool {
+        match condition {
+            Compare::Absent(key) => !self.keys.contains_key(key),
+            Compare::Modified(key, at) => self.keys.get(key).is_some_and(|entry| entry.mod_revision == *at),
+            Compare::Created(key, at) => self.keys.get(key).is_some_and(|entry| entry.create_revision == *at),
+        }
+    }
+
+    fn commit(&mut self, txn: Txn) -> Result<Committed, StoreError> {
+        txn.check()?;
+        if !txn.compare.iter().all(|condition| self.holds(condition)) {
+            return Ok(Committed::Lost(self.answer(&txn.otherwise)));
+        }
+        let leases = txn.then.iter().filter_map(|change| match change {
+            Change::Put { lease, .. } => *lease,
+            Change::Delete(_) => None,
+        });
+        if let Some(gone) = leases.into_iter().find(|lease| !self.leases.contains_key(&lease.0)) {
+            return Err(StoreError::LeaseGone(gone));
+        }
+        self.write(txn.then);
+        Ok(Committed::Yes(self.revision))
+    }
+
+    /// Everything at one revision; deleting only what is absent makes none.
+    fn write(&mut self, changes: Vec<Change>) {
+        let revision = self.revision + 1;
+        let mut events = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put { key, value, lease } => {
+                    let create_revision = self.keys.get(&key).map_or(revision, |entry| entry.create_revision);
+                    let entry = Entry { key: key.clone(), value, create_revision, mod_revision: revision, lease };
+                    events.push(Event::Put(entry.clone()));
+                    self.keys.insert(key, entry);
+                }
+                Change::Delete(key) => events.extend(self.keys.remove(&key).map(|_| Event::Delete(key, revision))),
+            }
+        }
+        if !events.is_empty() {
+            self.revision = revision;
+            self.history.extend(events.into_iter().map(|event| (revision, event)));
+        }
+    }
+
+    fn grant(&mut self, id: i64, ttl: Duration) {
+        let ttl = Duration::from_secs(crate::whole_seconds(ttl));
+        self.leases.entry(id).or_insert_with(|| Granted { ttl, expires: Instant::now() + ttl });
+    }
+
+    /// Ends a lease; its keys go at one revision.
+    fn end(&mut self, lease: Lease) {
+        if self.leases.remove(&lease.0).is_some() {
+            let keys: BTreeSet<_> =
+                self.keys.values().filter(|entry| entry.lease == Some(lease)).map(|entry| entry.key.clone()).collect();
+            self.write(keys.into_iter().map(Change::Delete).collect());
+        }
+    }
+
+    fn expire(&mut self, now: Instant) -> bool {
+        let due: Vec<_> =
+            self.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, _)| Lease(*id)).collect();
+        for lease in &due {
+            self.end(*lease);
+        }
+        !due.is_empty()
+    }
+}
+
+/// A watch of [`Memory`].
+#[derive(Debug)]
+pub struct MemoryWatch {
+    store: Memory,
+    prefix: Key,
+    /// Everything up to this revision was delivered, or is in `ready`.
+    after: Revision,
+    ready: VecDeque<Event>,
+}
+
+impl MemoryWatch {
+    fn collect(&mut self) {
+        let state = self.store.now();
+        if self.after < state.compacted {
+            let all = Query::Range { prefix: self.prefix.clone(), from: None, limit: 0, keys_only: false };
+            self.ready.push_back(Event::Resync(state.answer(&[all])));
+        } else {
+            let ours = |event: &Event| match event {
+                Event::Put(entry) => entry.key.begins_with(&self.prefix),
+                Event::Delete(key, _) => key.begins_with(&self.prefix),
+                Event::Resync(_) => false,
+            };
+            let new = state.history.iter().filter(|(revision, event)| *revision > self.after && ours(event));
+            self.ready.extend(new.map(|(_, event)| event.clone()));
+        }
+        self.after = self.after.max(state.revision);
+    }
+}
+
+impl Watch for MemoryWatch {
+    async fn next(&mut self) -> Result<Event, StoreError> {
+        loop {
+            // Listen before looking, so that nothing falls between.
+            let shared = Rc::clone(&self.store.0);
+            let changed = shared.changed.notified();
+            if self.ready.is_empty() {
+                self.collect();
+            }
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            let expiry = self.store.peek().leases.values().map(|lease| lease.expires).min();
+            match expiry {
+                Some(at) => tokio::select! { () = changed => {}, () = sleep_until(at) => {} },
+                None => changed.await,
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Arithmetic on blocks of addresses, IPv4 and IPv6 alike. Pure, and never by walking through a block: a /8 costs what
+//! a /30 costs.
+//!
+//! All numbers are `u128` and all ranges include both ends, so that the last address of the space needs no care.
+//!
+//! | block | gateway | pods |
+//! |---|---|---|
+//! | IPv4 up to /30 | second address | third to last but one: never network or broadcast |
+//! | IPv6 up to /126 | second address | third to last: the first is every router's (RFC 4291, 2.6.1), there is no broadcast |
+//! | /31 and /127 | first address | second address (RFC 3021, RFC 6164) |
+//! | /32 and /128 | none | none |
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+/// The prefix length of a transit link.
+pub const TRANSIT_PREFIX: u8 = 30;
+
+/// The two families of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// 32 bits.
+    V4,
+    /// 128 bits.
+    V6,
+}
+
+impl Family {
+    /// How many bits an address has.
+    pub const fn width(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The address of a number of this family. The bits beyond the width of the family are dropped.
+    pub fn address(self, number: u128) -> IpAddr {
+        match self {
+            Self::V4 => v4(number).into(),
+            Self::V6 => Ipv6Addr::from(number).into(),
+        }
+    }
+}
+
+/// The number of an address.
+pub fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+/// Neighbouring addresses, both ends included; never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// The first.
+    pub first: u128,
+    /// The last.
+    pub last: u128,
+}
+
+impl Span {
+    /// How many there are. The whole of IPv6 is one more than can be said: it says the greatest number.
+    pub fn count(self) -> u128 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// Is it one of them?
+    pub fn contains(self, number: u128) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
+/// A network: a prefix, without host bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    family: Family,
+    base: u128,
+    prefix: u8,
+}
+
+impl Block {
+    /// The network of a prefix; host bits of `address` are dropped. None when the prefix is longer than an address.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        (prefix <= family.width()).then(|| Self {
+            family,
+            base: number(address) & !mask(family.width() - prefix),
+            prefix,
+        })
+    }
+
+    /// Which family it is of.
+    pub const fn family(self) -> Family {
+        self.family
+    }
+
+    /// The prefix length.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// All of its addresses.
+    pub fn span(self) -> Span {
+        Span { first: self.base, last: self.base | mask(self.host_bits()) }
+    }
+
+    /// As a network.
+    pub fn network(self) -> IpNetwork {
+        let address = self.family.address(self.base);
+        IpNetwork::new(address, self.prefix).expect("a block's prefix is not longer than its family's addresses")
+    }
+
+    /// Do the two have an address in common?
+    pub fn overlaps(self, other: Self) -> bool {
+        let (a, b) = (self.span(), other.span());
+        self.family == other.family && a.first <= b.last && b.first <= a.last
+    }
+
+    /// The addresses that an interface may have: gateway and pods.
+    pub fn hosts(self) -> Option<Span> {
+        let Span { first, last } = self.span();
+        match (self.host_bits(), self.family) {
+            (0, _) => None,
+            (1, _) => Some(Span { first, last }),
+            (_, Family::V4) => Some(Span { first: first + 1, last: last - 1 }),
+            (_, Family::V6) => Some(Span { first: first + 1, last }),
+        }
+    }
+
+    /// The usual gateway: the first address that an interface may have.
+    pub fn gateway(self) -> Option<u128> {
+        self.hosts().map(|hosts| hosts.first)
+    }
+
+    /// How many blocks of `prefix` it holds; none when they are larger than it or no prefix of the family.
+    pub fn count(self, prefix: u8) -> Option<u128> {
+        (self.prefix..=self.family.width())
+            .contains(&prefix)
+            .then(|| 1_u128.checked_shl((prefix - self.prefix).into()).unwrap_or(u128::MAX))
+    }
+
+    /// The `index`th block of `prefix` in it, from 0 on.
+    pub fn nth(self, prefix: u8, index: u128) -> Option<Self> {
+        let count = self.count(prefix)?;
+        let step = u32::from(self.family.width() - prefix);
+        // A count of 2^128 saturates, and a shift by 128 happens only for the one block of that size.
+        (index < count).then(|| Self { base: self.base | index.checked_shl(step).unwrap_or(0), prefix, ..self })
+    }
+
+    /// Which of this block's parts of its size `part` is; none when it lies outside.
+    pub fn index_of(self, part: Self) -> Option<u128> {
+        let inside = self.family == part.family && part.prefix >= self.prefix && self.span().contains(part.base);
+        inside.then(|| (part.base - self.base).checked_shr(part.host_bits().into()).unwrap_or(0))
+    }
+
+    fn host_bits(self) -> u8 {
+        self.family.width() - self.prefix
+    }
+}
+
+impl From<Ipv4Network> for Block {
+    fn from(network: Ipv4Network) -> Self {
+        let base = u128::from(u32::from(network.ip())) & !mask(32 - network.prefix());
+        Self { family: Family::V4, base, prefix: network.prefix() }
+    }
+}
+
+/// `bits` ones at the low end.
+fn mask(bits: u8) -> u128 {
+    1_u128.checked_shl(bits.into()).map_or(u128::MAX, |bit| bit - 1)
+}
+
+/// The addresses of a subnet that pods may have, in order: everything an interface may have, except the gateway, and
+/// no more than a quota allows. An address is known by its position, from 0 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodRange {
+    hosts: Span,
+    gateway: Option<u128>,
+    capacity: u128,
+}
+
+impl PodRange {
+    /// The pods' part of `block` when its router has `gateway`. None when there is no room for a single pod.
+    pub fn new(block: Block, gateway: u128) -> Option<Self> {
+        let hosts = block.hosts()?;
+        let gateway = hosts.contains(gateway).then_some(gateway);
+        let capacity = hosts.count() - u128::from(gateway.is_some());
+        (capacity > 0).then_some(Self { hosts, gateway, capacity })
+    }
+
+    /// The first `most` of them. None when that leaves nothing.
+    pub fn limited(self, most: u128) -> Option<Self> {
+        (most > 0).then(|| Self { capacity: self.capacity.min(most), ..self })
+    }
+
+    /// How many pods have room.
+    pub fn capacity(self) -> u128 {
+        self.capacity
+    }
+
+    /// The address at `position`; positions beyond the capacity start again at 0.
+    pub fn at(self, position: u128) -> u128 {
+        let number = self.hosts.first + position % self.capacity;
+        number + u128::from(self.gateway.is_some_and(|gateway| gateway <= number))
+    }
+
+    /// The position of an address; none when pods may not have it.
+    pub fn position(self, number: u128) -> Option<u128> {
+        let position = self.before(number);
+        (position < self.capacity && self.at(position) == number).then_some(position)
+    }
+
+    /// How many of them are lower than `number`.
+    pub fn before(self, number: u128) -> u128 {
+        let hosts =
+            number.clamp(self.hosts.first, self.hosts.last) - self.hosts.first + u128::from(number > self.hosts.last);
+        let gateway = self.gateway.is_some_and(|gateway| gateway < number);
+        (hosts - u128::from(gateway)).min(self.capacity)
+    }
+}
+
+/// The usual gateway of a subnet: its second address (the first of a /31). None for a /32.
+pub fn gateway(subnet: Ipv4Network) -> Option<Ipv4Addr> {
+    Block::from(subnet).gateway().map(v4)
+}
+
+/// How many subnets of `prefix` a pool holds; none when they do not fit.
+pub fn subnet_count(pool: Ipv4Network, prefix: u8) -> Option<u128> {
+    Block::from(pool).count(prefix)
+}
+
+/// The `index`th subnet of `prefix` in a pool.
+pub fn subnet(pool: Ipv4Network, prefix: u8, index: u128) -> Option<Ipv4Network> {
+    Block::from(pool).nth(prefix, index).and_then(v4_network)
+}
+
+/// The addresses of a transit link: the provider's side, then the tenant's. None when it is longer than a /30.
+pub fn transit_sides(link: Ipv4Network) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let hosts = Block::from(link).hosts().filter(|_| link.prefix() <= TRANSIT_PREFIX)?;
+    Some((v4(hosts.first), v4(hosts.first + 1)))
+}
+
+/// A free part of `pool` of size `prefix`: the first at or after a start that `seed` decides, so that builders who
+/// start together seldom want the same. `taken` need not be sorted and may hold what lies outside or is of another
+/// size; a part that overlaps one of them is not free. None when all of the pool is taken.
+pub fn free_part(pool: Ipv4Network, prefix: u8, taken: &[Ipv4Network], seed: u128) -> Option<Ipv4Network> {
+    let pool = Block::from(pool);
+    let count = pool.count(prefix)?;
+    let mut ranges: Vec<_> = taken
+        .iter()
+        .map(|network| Block::from(*network))
+        .filter(|block| block.overlaps(pool))
+        .filter_map(|block| {
+            let Span { first, last } = block.span();
+            let Span { first: lowest, last: highest } = pool.span();
+            let index = |number: u128| pool.index_of(Block { base: number, prefix: pool.family.width(), ..pool });
+            let shift = pool.family.width() - prefix;
+            Some((index(first.max(lowest))? >> shift, index(last.min(highest))? >> shift))
+        })
+        .collect();
+    ranges.sort_unstable();
+    let start = seed % count;
+    let after = |from: u128| {
+        ranges.iter().fold(from, |free, &(first, last)| if (first..=last).contains(&free) { last + 1 } else { free })
+    };
+    let first = after(start);
+    let index = if first < count { first } else { Some(after(0)).filter(|free| *free < start)? };
+    pool.nth(prefix, index).and_then(v4_network)
+}
+
+/// The IPv4 address of a number that came from an IPv4 block.
+pub(crate) fn v4(number: u128) -> Ipv4Addr {
+    let [.., a, b, c, d] = number.to_be_bytes();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+fn v4_network(block: Block) -> Option<Ipv4Network> {
+    Ipv4Network::new(v4(block.base), block.prefix).ok()
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

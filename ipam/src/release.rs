@@ -1,0 +1,179 @@
+//! An attachment gives its addresses back.
+//!
+//! One transaction deletes the claim, and the tombstone that stood for it, and turns each address into a cooling one.
+//! It is guarded by the claim's create-revision, and each address by the revision at which the claim wrote it: what
+//! belongs to anybody else, even to a later claim of the same attachment, is not touched.
+//!
+//! **Cooling** needs a lease, so that the address frees itself, but not one lease per release: etcd would drown in them.
+//! The id of the lease is computed from the node and the current half-minute, so that every process that releases
+//! something on this node in this half-minute uses the same lease without asking anybody. Whoever finds it missing
+//! makes it (idempotent, one more round trip per node and half-minute). It lives for the cool-down and the half-minute,
+//! so that the last address put on it also cools for long enough. If the node's clock jumps back over a half-minute,
+//! addresses of that time cool for a shorter time; who owns an address never depends on it.
+
+use std::time::Duration;
+
+use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, SCHEMA, Unknown, encode, now};
+use atoll_store::{Change, Committed, Compare, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use uuid::Uuid;
+
+use crate::error::IpamError;
+use crate::find::Found;
+use crate::versioned::Versioned;
+
+/// For how long releases of one node share a lease.
+const SLOT: Duration = Duration::from_secs(30);
+
+/// A release is contended by nobody but repairs and lost leases: this is plenty.
+const ATTEMPTS: u32 = 10;
+
+/// Namespace of the ids of leases; a constant of this project.
+const LEASES: Uuid = Uuid::from_u128(0x2c9e_51d8_7b1f_4d0a_8d35_a701_1c0f_fee2);
+
+/// What became of a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
+pub enum Released {
+    /// Neither the claim nor the tombstone is there any more; the addresses are free or cooling.
+    Done,
+    /// Something else is there now: another claim, or another tombstone. Nothing was released.
+    Changed(Found),
+}
+
+/// Releases a claim as it was read. `tombstone` is the revision of the tombstone that it settles; none means that there
+/// must be none. With a `cooldown` of zero the addresses are free at once.
+pub async fn release<S: Store>(
+    store: &S,
+    claim: &Versioned<ClaimRecord>,
+    tombstone: Option<Revision>,
+    cooldown: Duration,
+) -> Result<Released, IpamError> {
+    let attachment = &claim.record.attachment;
+    let failed = || IpamError::store(format!("claim {} of {attachment}", claim.record.claim));
+    let mut plan = Plan::new(claim, tombstone);
+    for _ in 0..ATTEMPTS {
+        let cooling = (!cooldown.is_zero()).then(|| slot(&claim.record, cooldown));
+        let snapshot = match store.commit(plan.transaction(cooling)).await {
+            Ok(Committed::Yes(_)) => return Ok(Released::Done),
+            Ok(Committed::Lost(snapshot)) => snapshot,
+            Err(StoreError::LeaseGone(lease)) => {
+                store.lease_as(lease, cooldown + SLOT).await.map_err(failed())?;
+                continue;
+            }
+            Err(StoreError::Unknown { .. }) => store.read(plan.queries()).await.map_err(failed())?,
+            Err(error) => return Err(failed()(error)),
+        };
+        if let Some(released) = plan.learn(&snapshot)? {
+            return Ok(released);
+        }
+    }
+    let reason = "the records changed at each attempt".to_owned();
+    Err(failed()(StoreError::Unknown { endpoint: "all".to_owned(), reason }))
+}
+
+/// The lease of this node's current half-minute.
+fn slot(claim: &ClaimRecord, cooldown: Duration) -> Lease {
+    let name =
+        format!("{}\0{}\0{}\0{}", claim.attachment.node, claim.host_id, cooldown.as_millis(), now() / SLOT.as_secs());
+    let id = Uuid::new_v5(&LEASES, name.as_bytes()).as_u64_pair().0;
+    // etcd's lease ids are positive.
+    Lease(i64::try_from(id >> 1).unwrap_or(i64::MAX).max(1))
+}
+
+struct Plan<'a> {
+    claim: &'a Versioned<ClaimRecord>,
+    tombstone: Option<Revision>,
+    /// The claim is gone, only the tombstone is left.
+    released: bool,
+    /// The addresses that are still this claim's: their index in it, and when they were written.
+    owned: Vec<(usize, Revision)>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(claim: &'a Versioned<ClaimRecord>, tombstone: Option<Revision>) -> Self {
+        // The transaction that created the claim wrote its addresses: same revision.
+        let owned = (0..claim.record.addresses.len()).map(|index| (index, claim.create_revision)).collect();
+        Self { claim, tombstone, released: false, owned }
+    }
+
+    fn key(&self, index: usize, key: impl Fn(&atoll_model::ids::TenantName, u32, std::net::Ipv4Addr) -> Key) -> Key {
+        let record = &self.claim.record;
+        let address = &record.addresses[index];
+        key(&record.tenant, address.ordinal, address.address.ip())
+    }
+
+    /// [`Plan::learn`] reads the answers.
+    fn queries(&self) -> Vec<Query> {
+        let mut queries = Found::queries(&self.claim.record.attachment);
+        queries.extend((0..self.claim.record.addresses.len()).map(|index| Query::Key(self.key(index, Key::address))));
+        queries
+    }
+
+    fn transaction(&self, cooling: Option<Lease>) -> Txn {
+        let attachment = &self.claim.record.attachment;
+        let (claim, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
+        let mut compare = vec![match self.tombstone {
+            Some(revision) => Compare::Modified(tombstone.clone(), revision),
+            None => Compare::Absent(tombstone.clone()),
+        }];
+        let mut then: Vec<_> = self.tombstone.map(|_| Change::Delete(tombstone)).into_iter().collect();
+        if self.released {
+            compare.push(Compare::Absent(claim));
+            return Txn { compare, then, otherwise: self.queries() };
+        }
+        compare.push(Compare::Created(claim.clone(), self.claim.create_revision));
+        then.push(Change::Delete(claim));
+        for &(index, written) in &self.owned {
+            let address = self.key(index, Key::address);
+            compare.push(Compare::Modified(address.clone(), written));
+            match cooling {
+                None => then.push(Change::Delete(address)),
+                lease @ Some(_) => {
+                    let state = AddressState::Cooling { since: now() };
+                    let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
+                    then.push(Change::Put { key: address, value, lease });
+                    then.push(Change::Put { key: self.key(index, Key::cooling), value: Vec::new(), lease });
+                }
+            }
+        }
+        Txn { compare, then, otherwise: self.queries() }
+    }
+
+    /// What the records say after an attempt that did not commit, or of which nothing is known.
+    fn learn(&mut self, snapshot: &Snapshot) -> Result<Option<Released>, IpamError> {
+        let record = &self.claim.record;
+        let found = Found::read(snapshot, &record.attachment)?;
+        let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
+        let ours = found
+            .claim
+            .as_ref()
+            .map(|claim| claim.create_revision == self.claim.create_revision && claim.record.claim == record.claim);
+        match ours {
+            None if tombstone.is_none() => return Ok(Some(Released::Done)),
+            Some(false) => return Ok(Some(Released::Changed(found))),
+            _ if tombstone != self.tombstone => return Ok(Some(Released::Changed(found))),
+            None => self.released = true,
+            Some(true) => {
+                let addresses = snapshot.answers.get(2..).unwrap_or_default();
+                self.owned = (0..).zip(addresses).filter_map(|(at, answer)| Some((at, self.own(answer)?))).collect();
+            }
+        }
+        Ok(None)
+    }
+
+    /// When an address of this claim was last written; none when it belongs to somebody else by now, or cannot be read.
+    fn own(&self, answer: &atoll_store::Answer) -> Option<Revision> {
+        let entry = answer.one()?;
+        match Versioned::<AddressRecord>::read(entry).map(|address| address.record.state) {
+            Ok(AddressState::Claimed { claim, .. }) if claim == self.claim.record.claim => Some(entry.mod_revision),
+            Ok(_) => {
+                tracing::warn!(key = %entry.key, claim = %self.claim.record.claim, "the address of a claim is not its own");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an address is left as it is");
+                None
+            }
+        }
+    }
+}

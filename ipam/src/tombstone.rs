@@ -1,0 +1,78 @@
+//! What is still owed for an attachment, written down so that it survives everybody who knew of it.
+//!
+//! A tombstone is never weakened: burying again merges what was owed with what is owed now. It has no lease: it goes
+//! when what it stands for was done, and until then the address stays taken.
+
+use atoll_model::attachment::Attachment;
+use atoll_model::record::{Tombstone, TombstoneRecord, encode};
+use atoll_store::{Change, Committed, Compare, Key, Revision, Store, StoreError, Txn};
+
+use crate::error::IpamError;
+use crate::find::{Found, find};
+
+/// Others write the tombstone of an attachment only while they hold its lock, or evict its node: this is plenty.
+const ATTEMPTS: u32 = 10;
+
+/// Makes a tombstone durable. `seen` is the revision of the one that the caller has read and means to replace; whatever
+/// else is found there is merged with. Burying the same twice is burying once.
+pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option<Revision>) -> Result<(), IpamError> {
+    let attachment = &tombstone.attachment;
+    let failed = || IpamError::store(format!("tombstone of {attachment}"));
+    let key = Key::tombstone(attachment);
+    let mut record = tombstone.clone();
+    let mut seen = seen;
+    for _ in 0..ATTEMPTS {
+        let condition = match seen {
+            Some(revision) => Compare::Modified(key.clone(), revision),
+            None => Compare::Absent(key.clone()),
+        };
+        let put = Change::Put { key: key.clone(), value: encode(&record), lease: None };
+        let otherwise = Found::queries(attachment);
+        let found = match store.commit(Txn { compare: vec![condition], then: vec![put], otherwise }).await {
+            Ok(Committed::Yes(_)) => return Ok(()),
+            Ok(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
+            Err(StoreError::Unknown { .. }) => find(store, attachment).await?,
+            Err(error) => return Err(failed()(error)),
+        };
+        let Some(there) = found.tombstone else {
+            seen = None;
+            continue;
+        };
+        record = merge(&there.record, tombstone);
+        if record == there.record {
+            return Ok(());
+        }
+        seen = Some(there.mod_revision);
+    }
+    let reason = "the tombstone changed at each attempt".to_owned();
+    Err(failed()(StoreError::Unknown { endpoint: "all".to_owned(), reason }))
+}
+
+/// What is owed when both are: a fence stays a fence, the later time counts, a known port stays known.
+fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
+    let fence = [there.why, new.why].contains(&Tombstone::Fence);
+    TombstoneRecord {
+        why: if fence { Tombstone::Fence } else { Tombstone::Delete },
+        port: there.port.or(new.port),
+        not_before: there.not_before.max(new.not_before),
+        ..there.clone()
+    }
+}
+
+/// Removes a tombstone that was read at revision `seen`, owes nothing any more and has no claim. True: it is gone, now
+/// or already. False: there is a claim, or the tombstone was written again.
+pub async fn exhume<S: Store>(store: &S, attachment: &Attachment, seen: Revision) -> Result<bool, IpamError> {
+    let (claim, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
+    let txn = Txn {
+        compare: vec![Compare::Modified(tombstone.clone(), seen), Compare::Absent(claim)],
+        then: vec![Change::Delete(tombstone)],
+        otherwise: Found::queries(attachment),
+    };
+    let found = match store.commit(txn).await {
+        Ok(Committed::Yes(_)) => return Ok(true),
+        Ok(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
+        Err(StoreError::Unknown { .. }) => find(store, attachment).await?,
+        Err(source) => return Err(IpamError::store(format!("tombstone of {attachment}"))(source)),
+    };
+    Ok(found.tombstone.is_none())
+}

@@ -1,0 +1,267 @@
+//! The real etcd, version 3.4 or later, over gRPC.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`endpoints`] | one connection per endpoint, failover, limits of time |
+//! | [`failure`] | what an error of the library means: not sent, no answer, or an answer |
+//! | [`settings`] | URLs and certificate files |
+//! | [`watch`] | watching, across broken connections and compactions |
+//!
+//! Promises: what did not leave this machine, or was refused before it did anything, is tried at the next endpoint; a
+//! read without an answer as well; a commit without an answer is [`StoreError::Unknown`] and never sent again. All
+//! queries of one read are one transaction of etcd, and so have one revision.
+
+mod endpoints;
+mod failure;
+mod settings;
+mod watch;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_model::config::EtcdConfig;
+use etcd_client as wire;
+
+use self::endpoints::{Endpoints, Outcome, Repeat};
+pub use self::watch::EtcdWatch;
+use crate::{
+    Answer, Change, Committed, Compare, Entry, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn,
+    whole_seconds,
+};
+
+/// How long to wait for what. The caller has the overall deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a connection to one endpoint.
+    pub connect: Duration,
+    /// For the answer to one request.
+    pub request: Duration,
+    /// For how long an endpoint that failed is tried last.
+    pub penalty: Duration,
+    /// Largest answer that is accepted, bytes.
+    pub answer: usize,
+}
+
+impl Default for Limits {
+    /// A request may wait for an election, which takes etcd a second or two.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_millis(1500),
+            request: Duration::from_secs(5),
+            penalty: Duration::from_secs(10),
+            answer: 64 << 20,
+        }
+    }
+}
+
+/// A store in etcd. Clones share their connections.
+#[derive(Clone)]
+pub struct Etcd(Rc<Shared>);
+
+struct Shared {
+    endpoints: Endpoints,
+    prefix: String,
+}
+
+impl Etcd {
+    /// Reads the settings and the certificate files. Cheap: the first call connects.
+    pub fn connect(config: &EtcdConfig) -> Result<Self, StoreError> {
+        Self::with_limits(config, Limits::default())
+    }
+
+    /// [`Etcd::connect`] with other limits.
+    pub fn with_limits(config: &EtcdConfig, limits: Limits) -> Result<Self, StoreError> {
+        let endpoints = Endpoints::new(settings::endpoints(config, &limits)?, limits);
+        Ok(Self(Rc::new(Shared { endpoints, prefix: config.prefix.clone() })))
+    }
+
+    /// The endpoint that is tried first: the one that answered last. For a cache that outlives the process.
+    pub fn preferred(&self) -> &str {
+        self.0.endpoints.preferred()
+    }
+
+    /// Try this endpoint first, if it is one of ours.
+    pub fn prefer(&self, endpoint: &str) {
+        self.0.endpoints.prefer(endpoint);
+    }
+
+    fn key(&self, key: &Key) -> Vec<u8> {
+        format!("{}/{key}", self.0.prefix).into_bytes()
+    }
+
+    fn operation(&self, query: &Query) -> wire::TxnOp {
+        match query {
+            Query::Key(key) => wire::TxnOp::get(self.key(key), None),
+            Query::Range { prefix, from, limit, keys_only } => {
+                let first = self.key(from.as_ref().unwrap_or(prefix).max(prefix));
+                let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
+                let options = wire::GetOptions::new().with_range(behind(self.key(prefix))).with_limit(limit);
+                wire::TxnOp::get(first, Some(if *keys_only { options.with_keys_only() } else { options }))
+            }
+        }
+    }
+
+    fn condition(&self, condition: &Compare) -> wire::Compare {
+        let equal = wire::CompareOp::Equal;
+        match condition {
+            Compare::Absent(key) => wire::Compare::create_revision(self.key(key), equal, 0),
+            Compare::Modified(key, revision) => wire::Compare::mod_revision(self.key(key), equal, *revision),
+            Compare::Created(key, revision) => wire::Compare::create_revision(self.key(key), equal, *revision),
+        }
+    }
+
+    fn change(&self, change: Change) -> wire::TxnOp {
+        match change {
+            Change::Put { key, value, lease } => {
+                let options = lease.map(|lease| wire::PutOptions::new().with_lease(lease.0));
+                wire::TxnOp::put(self.key(&key), value, options)
+            }
+            Change::Delete(key) => wire::TxnOp::delete(self.key(&key), None),
+        }
+    }
+
+    fn entry(&self, kv: &wire::KeyValue) -> Result<Entry, StoreError> {
+        let key = std::str::from_utf8(kv.key()).ok();
+        let key = key.and_then(|key| key.strip_prefix(&self.0.prefix)?.strip_prefix('/')).ok_or_else(|| {
+            StoreError::Refused(format!(
+                "the key {:?} is not below {}",
+                kv.key().escape_ascii().to_string(),
+                self.0.prefix
+            ))
+        })?;
+        Ok(Entry {
+            key: Key::raw(key),
+            value: kv.value().to_vec(),
+            create_revision: kv.create_revision(),
+            mod_revision: kv.mod_revision(),
+            lease: (kv.lease() != 0).then(|| Lease(kv.lease())),
+        })
+    }
+
+    fn snapshot(&self, response: &wire::TxnResponse) -> Result<Snapshot, StoreError> {
+        let mut answers = Vec::new();
+        for response in response.op_responses() {
+            let wire::TxnOpResponse::Get(get) = response else {
+                return Err(StoreError::Refused("a query was not answered as one".to_owned()));
+            };
+            let entries = get.kvs().iter().map(|kv| self.entry(kv)).collect::<Result<_, _>>()?;
+            answers.push(Answer { entries, more: get.more() });
+        }
+        Ok(Snapshot { revision: revision(response.header())?, answers })
+    }
+
+    async fn transact(&self, txn: wire::Txn, repeat: Repeat) -> Outcome<wire::TxnResponse> {
+        let limit = self.0.endpoints.limits().answer;
+        let send = |client: wire::Client| {
+            let txn = txn.clone();
+            async move { client.kv_client().max_decoding_message_size(limit).txn(txn).await }
+        };
+        self.0.endpoints.call(repeat, send).await
+    }
+
+    async fn grant(&self, ttl: Duration, id: Option<Lease>) -> Outcome<wire::LeaseGrantResponse> {
+        let ttl = i64::try_from(whole_seconds(ttl)).unwrap_or(i64::MAX);
+        let options = id.map(|id| wire::LeaseGrantOptions::new().with_id(id.0));
+        // A lease whose id got lost on the way expires by itself.
+        let send = |mut client: wire::Client| {
+            let options = options.clone();
+            async move { client.lease_grant(ttl, options).await }
+        };
+        self.0.endpoints.call(Repeat::Always, send).await
+    }
+}
+
+/// The first key behind all that begin with `prefix`.
+fn behind(mut prefix: Vec<u8>) -> Vec<u8> {
+    while let Some(last) = prefix.pop() {
+        if last < u8::MAX {
+            prefix.push(last + 1);
+            return prefix;
+        }
+    }
+    // No such key: etcd reads this as "to the end".
+    vec![0]
+}
+
+fn revision(header: Option<&wire::ResponseHeader>) -> Result<Revision, StoreError> {
+    let header = header.ok_or_else(|| StoreError::Refused("an answer without a header".to_owned()))?;
+    Ok(header.revision())
+}
+
+impl Store for Etcd {
+    type Watch = EtcdWatch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        let operations: Vec<_> = queries.iter().map(|query| self.operation(query)).collect();
+        let response = self.transact(wire::Txn::new().and_then(operations), Repeat::Always).await?;
+        self.snapshot(&response)
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+        txn.check()?;
+        let lease = txn.then.iter().find_map(|change| match change {
+            Change::Put { lease, .. } => *lease,
+            Change::Delete(_) => None,
+        });
+        let request = wire::Txn::new()
+            .when(txn.compare.iter().map(|condition| self.condition(condition)).collect::<Vec<_>>())
+            .and_then(txn.then.into_iter().map(|change| self.change(change)).collect::<Vec<_>>())
+            .or_else(txn.otherwise.iter().map(|query| self.operation(query)).collect::<Vec<_>>());
+        let response = match (self.transact(request, Repeat::Unsent).await, lease) {
+            (Err(endpoints::Stopped::NoLease), Some(lease)) => return Err(StoreError::LeaseGone(lease)),
+            (outcome, _) => outcome?,
+        };
+        if response.succeeded() {
+            Ok(Committed::Yes(revision(response.header())?))
+        } else {
+            Ok(Committed::Lost(self.snapshot(&response)?))
+        }
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<EtcdWatch, StoreError> {
+        EtcdWatch::open(self.clone(), prefix, after).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        Ok(Lease(self.grant(ttl, None).await?.id()))
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        if lease.0 <= 0 {
+            return Err(StoreError::Refused(format!("{lease:?}: the id of a lease must be positive")));
+        }
+        match self.grant(ttl, Some(lease)).await {
+            Ok(_) | Err(endpoints::Stopped::LeaseExists) => Ok(()),
+            Err(stopped) => Err(stopped.into()),
+        }
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        let send = |mut client: wire::Client| async move { client.lease_keep_alive(lease.0).await };
+        match self.0.endpoints.call(Repeat::Always, send).await {
+            Ok(_) => Ok(true),
+            Err(endpoints::Stopped::NoLease) => Ok(false),
+            Err(stopped) => Err(stopped.into()),
+        }
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        let send = |mut client: wire::Client| async move { client.lease_revoke(lease.0).await };
+        match self.0.endpoints.call(Repeat::Always, send).await {
+            Ok(_) | Err(endpoints::Stopped::NoLease) => Ok(()),
+            Err(stopped) => Err(stopped.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_first_key_behind_it() {
+        assert_eq!(behind(b"/a/v1/".to_vec()), b"/a/v10");
+        assert_eq!(behind(b"a\xff\xff".to_vec()), b"b");
+        assert_eq!(behind(b"\xff".to_vec()), b"\0");
+    }
+}

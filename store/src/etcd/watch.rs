@@ -1,0 +1,102 @@
+//! Watching a prefix, across broken connections and compactions: no event is missed, and when etcd has forgotten some,
+//! the caller is told what is there now.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use etcd_client as wire;
+use tokio::time::sleep;
+
+use super::Etcd;
+use super::endpoints::{Repeat, Stopped};
+use crate::{Event, Key, Query, Revision, Store, StoreError, Watch};
+
+/// Between a connection that broke and the next: an endpoint that accepts and hangs up must not keep us busy.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A watch of [`Etcd`].
+pub struct EtcdWatch {
+    etcd: Etcd,
+    prefix: Key,
+    /// Everything up to this revision was delivered, or is in `ready`.
+    after: Revision,
+    stream: Option<wire::WatchStream>,
+    ready: VecDeque<Event>,
+}
+
+impl EtcdWatch {
+    pub(super) async fn open(etcd: Etcd, prefix: Key, after: Revision) -> Result<Self, StoreError> {
+        let mut watch = Self { etcd, prefix, after, stream: None, ready: VecDeque::new() };
+        watch.stream = Some(watch.start().await?);
+        Ok(watch)
+    }
+
+    async fn start(&self) -> Result<wire::WatchStream, Stopped> {
+        let first = self.etcd.key(&self.prefix);
+        let limit = self.etcd.0.endpoints.limits().answer;
+        let send = |client: wire::Client| {
+            let first = first.clone();
+            let options = wire::WatchOptions::new().with_prefix().with_start_revision(self.after + 1);
+            async move { client.watch_client().max_decoding_message_size(limit).watch(first, Some(options)).await }
+        };
+        self.etcd.0.endpoints.call(Repeat::Always, send).await
+    }
+
+    /// etcd has forgotten events: what is there now takes their place.
+    async fn resync(&mut self) -> Result<(), StoreError> {
+        let all = Query::Range { prefix: self.prefix.clone(), from: None, limit: 0, keys_only: false };
+        let snapshot = self.etcd.read(vec![all]).await?;
+        self.after = snapshot.revision;
+        self.ready.push_back(Event::Resync(snapshot));
+        Ok(())
+    }
+
+    /// Takes in one message; false when the stream is of no use any more.
+    async fn take(&mut self, message: &wire::WatchResponse) -> Result<bool, StoreError> {
+        if message.canceled() {
+            if message.compact_revision() > 0 {
+                self.resync().await?;
+            } else if message.cancel_reason().contains("permission denied") {
+                return Err(StoreError::Denied(message.cancel_reason().to_owned()));
+            }
+            return Ok(false);
+        }
+        for event in message.events() {
+            let Some(kv) = event.kv() else { continue };
+            let entry = self.etcd.entry(kv)?;
+            self.after = self.after.max(entry.mod_revision);
+            self.ready.push_back(match event.event_type() {
+                wire::EventType::Put => Event::Put(entry),
+                wire::EventType::Delete => Event::Delete(entry.key, entry.mod_revision),
+            });
+        }
+        Ok(true)
+    }
+}
+
+impl Watch for EtcdWatch {
+    async fn next(&mut self) -> Result<Event, StoreError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            let Some(stream) = &mut self.stream else {
+                self.stream = Some(self.start().await?);
+                continue;
+            };
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    if !self.take(&message).await? {
+                        self.stream = None;
+                    }
+                }
+                end => {
+                    tracing::debug!(?end, prefix = %self.prefix, "the watch broke");
+                    self.stream = None;
+                    self.etcd.0.endpoints.blame_preferred();
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
