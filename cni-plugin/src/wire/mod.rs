@@ -4,6 +4,11 @@
 //! Promises: creating what is there and deleting what is absent are fine; nothing that is not ours is ever touched.
 //! Ours is what has the derived name at the host end, our link group and the derived MAC at the pod's end.
 
+pub mod fake;
+pub mod faulty;
+pub mod linux;
+
+use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +28,15 @@ pub enum Netns {
     Own,
     /// The one pinned at, or named by, this path.
     At(PathBuf),
+}
+
+impl fmt::Display for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("our own network namespace"),
+            Self::At(path) => write!(f, "network namespace {}", path.display()),
+        }
+    }
 }
 
 /// What is at the path that a runtime calls a network namespace.
@@ -75,6 +89,22 @@ pub enum Change {
     },
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoopbackUp => f.write_str("bring lo up"),
+            Self::Address(interface, address) => write!(f, "add address {address} to {interface}"),
+            Self::Up(interface) => write!(f, "bring {interface} up"),
+            Self::Route { interface, destination, gateway: Some(gateway) } => {
+                write!(f, "add route to {destination} via {gateway} on {interface}")
+            }
+            Self::Route { interface, destination, gateway: None } => {
+                write!(f, "add route to {destination} on {interface}")
+            }
+        }
+    }
+}
+
 /// A link as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -108,7 +138,8 @@ pub trait Wire {
     /// Changes something inside the pod's namespace.
     fn configure(&self, pod_netns: &Path, change: &Change) -> impl Future<Output = Result<(), WireError>>;
 
-    /// Deletes a link, and with it its other end; absent (or its namespace gone) is fine.
+    /// Deletes a link of our group, and with it its other end; absent (or its namespace gone) is fine. A link that is
+    /// not of our group is left alone, which is an error.
     fn delete(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<(), WireError>>;
 
     /// All links of our group in a namespace.

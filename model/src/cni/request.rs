@@ -148,9 +148,8 @@ pub struct Pod {
 impl Request {
     /// Reads standard input.
     pub fn read(environment: Environment, stdin: &[u8]) -> Result<Self, RequestError> {
-        let input = match serde_json::from_slice(stdin).map_err(RequestError::Json)? {
-            Value::Object(input) => input,
-            _ => return Err(RequestError::Shape("standard input", "an object")),
+        let Value::Object(input) = serde_json::from_slice(stdin).map_err(RequestError::Json)? else {
+            return Err(RequestError::Shape("standard input", "an object"));
         };
         let network = match input.get("name") {
             None | Some(Value::Null) => return Err(RequestError::NoName),

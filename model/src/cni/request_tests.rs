@@ -5,10 +5,12 @@ use serde_json::json;
 
 use super::*;
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 const ADD: [(&str, &str); 4] =
     [("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "3f9a"), ("CNI_NETNS", "/run/netns/x"), ("CNI_IFNAME", "eth0")];
 
-fn environment(variables: &[(&str, &str)]) -> Result<Option<Environment>, RequestError> {
+fn environment(variables: Variables<'_>) -> Result<Option<Environment>, RequestError> {
     Environment::read(|name| variables.iter().rev().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()))
 }
 
@@ -33,7 +35,7 @@ fn and(key: &str, value: Value) -> Value {
 
 #[test]
 fn the_environment_is_checked_before_anything_is_read() {
-    let cases: [(&[(&str, &str)], u32, &str); 12] = [
+    let cases: [(Variables<'_>, u32, &str); 12] = [
         (&[("CNI_COMMAND", "add")], 4, "unknown CNI_COMMAND: add"),
         (&[("CNI_COMMAND", "FOO")], 4, "unknown CNI_COMMAND: FOO"),
         (&[("CNI_COMMAND", "ADD")], 4, "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing"),

@@ -48,7 +48,7 @@ impl Attached {
             ips: self
                 .addresses
                 .iter()
-                .map(|(address, gateway)| Address {
+                .map(|(address, gateway)| Ip {
                     version: old.then_some("4"),
                     interface: 1,
                     address: *address,
@@ -67,7 +67,7 @@ struct Document<'a> {
     #[serde(rename = "cniVersion")]
     cni_version: Version,
     interfaces: [Interface<'a>; 2],
-    ips: Vec<Address>,
+    ips: Vec<Ip>,
     routes: Vec<Route>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<&'a DnsConfig>,
@@ -85,7 +85,7 @@ struct Interface<'a> {
 }
 
 #[derive(Serialize)]
-struct Address {
+struct Ip {
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
     interface: u8,

@@ -1,0 +1,250 @@
+//! A kernel in memory: namespaces, veth pairs, addresses and routes, with the behaviour that the verbs rely on. It and
+//! the real one pass one suite, `tests/wire.rs`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use atoll_model::attachment::Mac;
+use atoll_model::ids::IfName;
+use ipnetwork::Ipv4Network;
+
+use super::{Change, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError};
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FakeLink {
+    /// What the kernel shows.
+    pub link: Link,
+    /// The other end.
+    pub peer: Option<(Netns, String)>,
+    /// Routes through it.
+    pub routes: Vec<(Ipv4Network, Option<Ipv4Addr>)>,
+}
+
+type Links = BTreeMap<String, FakeLink>;
+
+/// What is at a path.
+enum Place {
+    Netns(Links),
+    File,
+    Own,
+}
+
+/// A kernel in memory.
+pub struct Fake(RefCell<Kernel>);
+
+struct Kernel {
+    own: Links,
+    places: BTreeMap<PathBuf, Place>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self(RefCell::new(Kernel { own: fresh(), places: BTreeMap::new() }))
+    }
+}
+
+/// A new namespace has `lo` and nothing else.
+fn fresh() -> Links {
+    let link = Link {
+        name: "lo".to_owned(),
+        mac: Some(Mac([0; 6])),
+        mtu: 65_536,
+        up: false,
+        group: 0,
+        veth: false,
+        addresses: vec![],
+    };
+    BTreeMap::from([("lo".to_owned(), FakeLink { link, peer: None, routes: vec![] })])
+}
+
+impl Fake {
+    /// One namespace, our own, with `lo`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new namespace at `path`.
+    pub fn add_netns(&self, path: impl Into<PathBuf>) {
+        self.0.borrow_mut().places.insert(path.into(), Place::Netns(fresh()));
+    }
+
+    /// A file at `path` that is no namespace.
+    pub fn add_file(&self, path: impl Into<PathBuf>) {
+        self.0.borrow_mut().places.insert(path.into(), Place::File);
+    }
+
+    /// Our own namespace, at `path`.
+    pub fn add_own(&self, path: impl Into<PathBuf>) {
+        self.0.borrow_mut().places.insert(path.into(), Place::Own);
+    }
+
+    /// The namespace at `path` goes, with everything in it and the other ends.
+    pub fn remove_netns(&self, path: &Path) {
+        let mut kernel = self.0.borrow_mut();
+        if let Some(Place::Netns(links)) = kernel.places.remove(path) {
+            for (netns, name) in links.into_values().filter_map(|link| link.peer) {
+                if let Some(links) = kernel.links(&netns) {
+                    links.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// Somebody else's interface.
+    pub fn add_foreign(&self, netns: &Netns, name: &str, veth: bool) {
+        let link = Link {
+            name: name.to_owned(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            mtu: 1500,
+            up: true,
+            group: 0,
+            veth,
+            addresses: vec![],
+        };
+        let mut kernel = self.0.borrow_mut();
+        let links = kernel.links(netns).expect("the namespace exists");
+        links.insert(name.to_owned(), FakeLink { link, peer: None, routes: vec![] });
+    }
+
+    /// Every interface but `lo`, with its namespace.
+    pub fn everything(&self) -> Vec<(Netns, FakeLink)> {
+        let kernel = self.0.borrow();
+        let pinned = kernel.places.iter().filter_map(|(path, place)| match place {
+            Place::Netns(links) => Some((Netns::At(path.clone()), links)),
+            _ => None,
+        });
+        std::iter::once((Netns::Own, &kernel.own))
+            .chain(pinned)
+            .flat_map(|(netns, links)| links.values().map(move |link| (netns.clone(), link.clone())))
+            .filter(|(_, link)| link.link.name != "lo")
+            .collect()
+    }
+}
+
+impl Kernel {
+    fn links(&mut self, netns: &Netns) -> Option<&mut Links> {
+        match netns {
+            Netns::Own => Some(&mut self.own),
+            Netns::At(path) => match self.places.get_mut(path) {
+                Some(Place::Netns(links)) => Some(links),
+                Some(Place::Own) => Some(&mut self.own),
+                _ => None,
+            },
+        }
+    }
+
+    fn create(&mut self, veth: &Veth) -> Result<(), &'static str> {
+        let pod_netns = Netns::At(veth.pod_netns.clone());
+        let (host, pod) = (veth.host_interface.to_string(), veth.pod_interface.to_string());
+        let pod_end = self.links(&pod_netns).ok_or("the network namespace is gone")?.get(&pod).cloned();
+        let host_end = self.links(&veth.host_netns).ok_or("the network namespace is gone")?.get(&host).cloned();
+        match (&host_end, &pod_end) {
+            (None, None) => {}
+            (Some(host_end), Some(pod_end))
+                if host_end.link.group == GROUP
+                    && pod_end.link.mac == Some(veth.mac)
+                    && host_end.peer == Some((pod_netns.clone(), pod.clone())) =>
+            {
+                return Ok(());
+            }
+            _ => return Err("File exists"),
+        }
+        let end = |name: &str, mac, up, peer| FakeLink {
+            link: Link { name: name.to_owned(), mac, mtu: veth.mtu, up, group: GROUP, veth: true, addresses: vec![] },
+            peer: Some(peer),
+            routes: vec![],
+        };
+        let host_end = end(&host, Some(Mac([2, 0, 0, 0, 0, 2])), true, (pod_netns.clone(), pod.clone()));
+        let pod_end = end(&pod, Some(veth.mac), false, (veth.host_netns.clone(), host.clone()));
+        for (netns, name, link) in [(&veth.host_netns, host, host_end), (&pod_netns, pod, pod_end)] {
+            self.links(netns).expect("looked at above").insert(name, link);
+        }
+        Ok(())
+    }
+
+    fn configure(&mut self, pod_netns: &Path, change: &Change) -> Result<(), &'static str> {
+        let links = self.links(&Netns::At(pod_netns.to_owned())).ok_or("the network namespace is gone")?;
+        let name = match change {
+            Change::LoopbackUp => "lo",
+            Change::Address(name, _) | Change::Up(name) | Change::Route { interface: name, .. } => name.as_str(),
+        };
+        let link = links.get_mut(name).ok_or("No such device")?;
+        match change {
+            Change::LoopbackUp | Change::Up(_) => link.link.up = true,
+            Change::Address(_, address) if link.link.addresses.contains(address) => {}
+            Change::Address(_, address) => link.link.addresses.push(*address),
+            Change::Route { .. } if !link.link.up => return Err("Network is down"),
+            Change::Route { destination, gateway, .. } => {
+                let reachable = |g: &Ipv4Addr| {
+                    link.link.addresses.iter().any(|a| a.contains(*g))
+                        || link.routes.iter().any(|(d, via)| via.is_none() && d.contains(*g))
+                };
+                if gateway.as_ref().is_some_and(|gateway| !reachable(gateway)) {
+                    return Err("Nexthop has invalid gateway");
+                }
+                if !link.routes.iter().any(|(d, _)| d == destination) {
+                    link.routes.push((*destination, *gateway));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, netns: &Netns, interface: &IfName) -> Result<(), &'static str> {
+        let Some(links) = self.links(netns) else { return Ok(()) };
+        match links.get(interface.as_str()) {
+            None => return Ok(()),
+            Some(link) if link.link.group != GROUP => return Err("the interface is not one of ours"),
+            Some(_) => {}
+        }
+        let peer = links.remove(interface.as_str()).and_then(|link| link.peer);
+        if let Some((netns, name)) = peer
+            && let Some(links) = self.links(&netns)
+        {
+            links.remove(&name);
+        }
+        Ok(())
+    }
+}
+
+impl Wire for Fake {
+    async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
+        Ok(match self.0.borrow().places.get(path) {
+            None => NetnsKind::Gone,
+            Some(Place::File) => NetnsKind::NotANetns,
+            Some(Place::Own) => NetnsKind::OurOwn,
+            Some(Place::Netns(_)) => NetnsKind::Netns,
+        })
+    }
+
+    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
+        let mut kernel = self.0.borrow_mut();
+        Ok(kernel.links(netns).and_then(|links| links.get(interface.as_str())).map(|link| link.link.clone()))
+    }
+
+    async fn create(&self, veth: &Veth) -> Result<(), WireError> {
+        let what = || format!("create veth {} in {}", veth.host_interface, veth.host_netns);
+        self.0.borrow_mut().create(veth).map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+    }
+
+    async fn configure(&self, pod_netns: &Path, change: &Change) -> Result<(), WireError> {
+        let what = || format!("{change} in network namespace {}", pod_netns.display());
+        let changed = self.0.borrow_mut().configure(pod_netns, change);
+        changed.map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+    }
+
+    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
+        let what = || format!("delete interface {interface} in {netns}");
+        let deleted = self.0.borrow_mut().delete(netns, interface);
+        deleted.map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+    }
+
+    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
+        let mut kernel = self.0.borrow_mut();
+        let links = kernel.links(netns).map(|links| links.values().map(|link| link.link.clone()).collect::<Vec<_>>());
+        Ok(links.unwrap_or_default().into_iter().filter(|link| link.group == GROUP).collect())
+    }
+}

@@ -1,0 +1,66 @@
+//! A wire that fails on demand.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use atoll_model::fault::FaultPlan;
+use atoll_model::ids::IfName;
+
+use super::{Change, Link, Netns, NetnsKind, Veth, Wire, WireError};
+
+/// Every operation of `W` is an effect of a [`FaultPlan`].
+#[derive(Clone)]
+pub struct Faulty<W> {
+    inner: Rc<W>,
+    plan: FaultPlan,
+}
+
+impl<W: Wire + 'static> Faulty<W> {
+    /// Wraps `inner`; `plan` decides what fails.
+    pub fn new(inner: Rc<W>, plan: FaultPlan) -> Self {
+        Self { inner, plan }
+    }
+
+    async fn effect<T: 'static>(
+        &self,
+        what: String,
+        effect: impl Future<Output = Result<T, WireError>> + 'static,
+    ) -> Result<T, WireError> {
+        let error = |reason: &str| WireError { what: what.clone(), reason: reason.to_owned() };
+        let (lost, refused) = (error("the answer was lost"), error("refused"));
+        self.plan.effect(|| format!("wire: {what}"), effect, || lost, || refused).await
+    }
+}
+
+impl<W: Wire + 'static> Wire for Faulty<W> {
+    async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
+        let (inner, at) = (Rc::clone(&self.inner), path.to_owned());
+        self.effect(format!("kind of {}", path.display()), async move { inner.kind(&at).await }).await
+    }
+
+    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
+        let (inner, at, name) = (Rc::clone(&self.inner), netns.clone(), interface.clone());
+        self.effect(format!("inspect {interface} in {netns}"), async move { inner.inspect(&at, &name).await }).await
+    }
+
+    async fn create(&self, veth: &Veth) -> Result<(), WireError> {
+        let (inner, veth) = (Rc::clone(&self.inner), veth.clone());
+        let what = format!("create {} in {}", veth.host_interface, veth.host_netns);
+        self.effect(what, async move { inner.create(&veth).await }).await
+    }
+
+    async fn configure(&self, pod_netns: &Path, change: &Change) -> Result<(), WireError> {
+        let (inner, at, change) = (Rc::clone(&self.inner), pod_netns.to_owned(), change.clone());
+        self.effect(format!("{change} in {}", at.display()), async move { inner.configure(&at, &change).await }).await
+    }
+
+    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
+        let (inner, at, name) = (Rc::clone(&self.inner), netns.clone(), interface.clone());
+        self.effect(format!("delete {interface} in {netns}"), async move { inner.delete(&at, &name).await }).await
+    }
+
+    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
+        let (inner, at) = (Rc::clone(&self.inner), netns.clone());
+        self.effect(format!("list {netns}"), async move { inner.list(&at).await }).await
+    }
+}

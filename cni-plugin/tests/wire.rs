@@ -1,0 +1,312 @@
+//! One suite for both wires: the kernel in memory and the real one. The real one works in namespaces of its own and needs
+//! root; the test's own thread has left the machine's namespace before it touches anything.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use atoll_cni_plugin::wire::fake::Fake;
+use atoll_cni_plugin::wire::linux::Linux;
+use atoll_cni_plugin::wire::{Change, GROUP, Netns, NetnsKind, Veth, Wire};
+use atoll_model::attachment::Mac;
+use atoll_model::ids::IfName;
+use ipnetwork::Ipv4Network;
+
+/// Where a wire is tested: what the wire itself cannot make.
+trait Ground {
+    type Wire: Wire;
+    fn wire(&self) -> &Self::Wire;
+    /// A new namespace.
+    fn netns(&self) -> PathBuf;
+    fn remove_netns(&self, path: &Path);
+    /// A file that is no namespace.
+    fn file(&self) -> PathBuf;
+    /// A path to our own namespace.
+    fn own(&self) -> PathBuf;
+    /// Somebody else's interface.
+    fn foreign(&self, netns: &Netns, name: &IfName);
+}
+
+const MAC: Mac = Mac([0x46, 6, 9, 0xa9, 0xf6, 0xe4]);
+
+fn name(name: &str) -> IfName {
+    IfName::new(name).expect("valid")
+}
+
+fn network(text: &str) -> Ipv4Network {
+    text.parse().expect("valid")
+}
+
+fn veth(host_netns: Netns, pod_netns: &Path) -> Veth {
+    Veth {
+        host_netns,
+        host_interface: name("at0123456789ab"),
+        pod_netns: pod_netns.to_owned(),
+        pod_interface: name("eth0"),
+        mac: MAC,
+        mtu: 1450,
+    }
+}
+
+fn gateway(text: &str, gateway: Option<[u8; 4]>) -> Change {
+    Change::Route { interface: name("eth0"), destination: network(text), gateway: gateway.map(Ipv4Addr::from) }
+}
+
+/// What is at a path is told apart.
+async fn kinds(ground: &impl Ground) {
+    let wire = ground.wire();
+    let netns = ground.netns();
+    assert_eq!(wire.kind(&netns).await, Ok(NetnsKind::Netns));
+    assert_eq!(wire.kind(&ground.file()).await, Ok(NetnsKind::NotANetns));
+    assert_eq!(wire.kind(&ground.own()).await, Ok(NetnsKind::OurOwn));
+    ground.remove_netns(&netns);
+    assert_eq!(wire.kind(&netns).await, Ok(NetnsKind::Gone));
+}
+
+/// The life of an attachment, every step twice; the host end in our own namespace or in another.
+async fn life(ground: &impl Ground, host_netns: Netns) {
+    let wire = ground.wire();
+    let pod = ground.netns();
+    let at_pod = Netns::At(pod.clone());
+    let veth = veth(host_netns.clone(), &pod);
+    for round in ["first", "again"] {
+        wire.create(&veth).await.expect(round);
+    }
+    let host_end = wire.inspect(&host_netns, &veth.host_interface).await.expect("works").expect("there");
+    assert!(host_end.up && host_end.veth && host_end.group == GROUP && host_end.mtu == 1450, "{host_end:?}");
+    let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
+    assert!(!pod_end.up && pod_end.veth && pod_end.mac == Some(MAC) && pod_end.mtu == 1450, "{pod_end:?}");
+    assert_eq!(wire.list(&host_netns).await.expect("works"), [host_end]);
+
+    let changes = [
+        Change::LoopbackUp,
+        Change::Address(veth.pod_interface.clone(), network("10.128.0.5/24")),
+        Change::Up(veth.pod_interface.clone()),
+        gateway("0.0.0.0/0", Some([10, 128, 0, 1])),
+        gateway("10.96.0.0/12", Some([10, 128, 0, 1])),
+        gateway("10.200.0.0/16", None),
+    ];
+    for change in changes.iter().chain(&changes) {
+        wire.configure(&pod, change).await.expect("works");
+    }
+    let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
+    assert!(pod_end.up && pod_end.addresses == [network("10.128.0.5/24")], "{pod_end:?}");
+    let error = wire.configure(&pod, &gateway("10.97.0.0/16", Some([192, 0, 2, 1]))).await.expect_err("no way there");
+    assert!(error.to_string().contains("Nexthop has invalid gateway"), "{error}");
+
+    for round in ["first", "again"] {
+        wire.delete(&host_netns, &veth.host_interface).await.expect(round);
+    }
+    assert_eq!(wire.inspect(&host_netns, &veth.host_interface).await, Ok(None));
+    assert_eq!(wire.inspect(&at_pod, &veth.pod_interface).await, Ok(None));
+    wire.create(&veth).await.expect("the names are free");
+    wire.delete(&at_pod, &veth.pod_interface).await.expect("from the pod's end too");
+    assert_eq!(wire.list(&host_netns).await, Ok(vec![]));
+}
+
+/// Nothing that is not ours is touched.
+async fn foreign(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (host, pod) = (Netns::At(ground.netns()), ground.netns());
+    let at_pod = Netns::At(pod.clone());
+    let veth = veth(host.clone(), &pod);
+    ground.foreign(&at_pod, &veth.pod_interface);
+    wire.create(&veth).await.expect_err("the pod has an interface of that name");
+    assert_eq!(wire.inspect(&host, &veth.host_interface).await, Ok(None), "nothing was made");
+    wire.delete(&at_pod, &veth.pod_interface).await.expect_err("not ours");
+    assert!(wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").is_some(), "it is still there");
+
+    let other = ground.netns();
+    ground.foreign(&host, &veth.host_interface);
+    wire.create(&Veth { pod_netns: other.clone(), ..veth.clone() }).await.expect_err("the host end's name is taken");
+    assert_eq!(wire.inspect(&Netns::At(other), &veth.pod_interface).await, Ok(None), "nothing was made");
+    assert_eq!(wire.list(&host).await, Ok(vec![]), "it is not of our group");
+}
+
+/// The same attachment in another namespace is not the pair that is there.
+async fn elsewhere(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (host, first, second) = (Netns::At(ground.netns()), ground.netns(), ground.netns());
+    wire.create(&veth(host.clone(), &first)).await.expect("works");
+    wire.create(&veth(host.clone(), &second)).await.expect_err("it has its other end elsewhere");
+    wire.create(&Veth { mac: Mac([2, 0, 0, 0, 0, 9]), ..veth(host, &first) }).await.expect_err("it has another MAC");
+}
+
+/// A namespace that is gone takes its end along, and everything about it is done already.
+async fn gone(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (host, pod) = (Netns::At(ground.netns()), ground.netns());
+    let veth = veth(host.clone(), &pod);
+    wire.create(&veth).await.expect("works");
+    ground.remove_netns(&pod);
+    let at_pod = Netns::At(pod.clone());
+    assert_eq!(wire.inspect(&at_pod, &veth.pod_interface).await, Ok(None));
+    assert_eq!(wire.list(&at_pod).await, Ok(vec![]));
+    wire.delete(&at_pod, &veth.pod_interface).await.expect("done already");
+    wire.configure(&pod, &Change::LoopbackUp).await.expect_err("there is nothing to change");
+    wire.create(&Veth { host_interface: name("at2"), ..veth.clone() }).await.expect_err("there is no place for it");
+    let file = ground.file();
+    assert_eq!(wire.inspect(&Netns::At(file.clone()), &veth.pod_interface).await, Ok(None), "as good as gone");
+    wire.delete(&Netns::At(file), &veth.pod_interface).await.expect("as good as gone");
+    // The kernel takes a dead namespace down in its own time.
+    for _ in 0..500 {
+        if wire.inspect(&host, &veth.host_interface).await == Ok(None) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("the host end outlived the pod's namespace");
+}
+
+async fn all(ground: &impl Ground) {
+    kinds(ground).await;
+    life(ground, Netns::Own).await;
+    life(ground, Netns::At(ground.netns())).await;
+    foreign(ground).await;
+    elsewhere(ground).await;
+    gone(ground).await;
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
+}
+
+/// The kernel in memory.
+#[derive(Default)]
+struct Memory {
+    fake: Fake,
+    made: std::cell::Cell<u32>,
+}
+
+impl Memory {
+    fn path(&self) -> PathBuf {
+        self.made.set(self.made.get() + 1);
+        format!("/netns/{}", self.made.get()).into()
+    }
+}
+
+impl Ground for Memory {
+    type Wire = Fake;
+
+    fn wire(&self) -> &Fake {
+        &self.fake
+    }
+
+    fn netns(&self) -> PathBuf {
+        let path = self.path();
+        self.fake.add_netns(&path);
+        path
+    }
+
+    fn remove_netns(&self, path: &Path) {
+        self.fake.remove_netns(path);
+    }
+
+    fn file(&self) -> PathBuf {
+        let path = self.path();
+        self.fake.add_file(&path);
+        path
+    }
+
+    fn own(&self) -> PathBuf {
+        let path = self.path();
+        self.fake.add_own(&path);
+        path
+    }
+
+    fn foreign(&self, netns: &Netns, name: &IfName) {
+        self.fake.add_foreign(netns, name.as_str(), true);
+    }
+}
+
+/// The real kernel; what was made goes when this goes.
+struct Real {
+    wire: Linux,
+    scratch: tempfile::TempDir,
+    made: std::cell::RefCell<Vec<String>>,
+}
+
+impl Real {
+    fn new() -> Self {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .expect("a namespace of our own; this test needs root");
+        let scratch = tempfile::tempdir().expect("a directory");
+        Self { wire: Linux::new(), scratch, made: std::cell::RefCell::default() }
+    }
+
+    fn ip(arguments: &[&str]) {
+        let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        for netns in self.made.borrow().iter() {
+            let _ = Command::new("ip").args(["netns", "del", netns]).output();
+        }
+    }
+}
+
+impl Ground for Real {
+    type Wire = Linux;
+
+    fn wire(&self) -> &Linux {
+        &self.wire
+    }
+
+    fn netns(&self) -> PathBuf {
+        let netns = format!("at-{}", uuid::Uuid::new_v4().simple());
+        Self::ip(&["netns", "add", &netns]);
+        self.made.borrow_mut().push(netns.clone());
+        Path::new("/run/netns").join(netns)
+    }
+
+    fn remove_netns(&self, path: &Path) {
+        let netns = path.file_name().and_then(|n| n.to_str()).expect("one of ours");
+        Self::ip(&["netns", "del", netns]);
+        self.made.borrow_mut().retain(|made| made != netns);
+    }
+
+    fn file(&self) -> PathBuf {
+        let path = self.scratch.path().join("file");
+        std::fs::write(&path, "").expect("a file");
+        path
+    }
+
+    fn own(&self) -> PathBuf {
+        "/proc/thread-self/ns/net".into()
+    }
+
+    fn foreign(&self, netns: &Netns, name: &IfName) {
+        let Netns::At(path) = netns else { panic!("never in our own") };
+        let netns = path.file_name().and_then(|n| n.to_str()).expect("one of ours");
+        Self::ip(&["-n", netns, "link", "add", name.as_str(), "type", "bridge"]);
+    }
+}
+
+#[test]
+fn the_kernel_in_memory_passes() {
+    run(all(&Memory::default()));
+}
+
+#[test]
+fn the_real_kernel_passes() {
+    run(all(&Real::new()));
+}
+
+/// What only a real file system has.
+#[test]
+fn nothing_but_a_network_namespace_is_taken_for_one() {
+    let ground = Real::new();
+    let pipe = ground.scratch.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    run(async {
+        for path in [ground.scratch.path(), &pipe, Path::new("/dev/zero"), Path::new("/proc/self/ns/mnt")] {
+            assert_eq!(ground.wire.kind(path).await, Ok(NetnsKind::NotANetns), "{}", path.display());
+        }
+        for path in ["", "/nowhere", "/dev/null/x"] {
+            assert_eq!(ground.wire.kind(Path::new(path)).await, Ok(NetnsKind::Gone), "{path}");
+        }
+    });
+}
