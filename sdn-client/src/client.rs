@@ -137,6 +137,13 @@ impl<T: Transport> Client<T> {
         Ok(answer::created_id(&response, object.id()))
     }
 
+    /// Replaces an object by the whole of `object`. Chains, rules and routes cannot be replaced.
+    pub async fn update<O: Object>(&self, object: &O) -> Result<(), ClientError> {
+        let attempt = Attempt::new("update", named(O::RESOURCE, object.id()));
+        let request = request::update(self.dialect().await?, object).map_err(|error| incomplete(&attempt, &error))?;
+        self.call(attempt, O::RESOURCE, request).await.map(drop)
+    }
+
     /// Deletes an object; one that is not there counts as deleted.
     pub async fn delete(&self, resource: Resource, id: Uuid) -> Result<(), ClientError> {
         let attempt = Attempt::new("delete", named(resource, Some(id)));

@@ -108,6 +108,13 @@ pub fn create<O: Object>(dialect: Dialect, object: &O) -> Result<Request, Incomp
     Ok(write(Method::POST, path, &O::RESOURCE.media(dialect), body))
 }
 
+/// `PUT` an object: replaces it, so it has to be the whole of it.
+pub fn update<O: Object>(dialect: Dialect, object: &O) -> Result<Request, Incomplete> {
+    let id = object.id().ok_or(Incomplete { resource: O::RESOURCE, field: "id" })?;
+    let path = format!("/{}/{id}", O::RESOURCE.segment());
+    Ok(write(Method::PUT, path, &O::RESOURCE.media(dialect), wire::sparse(object)))
+}
+
 /// `POST` a link. Its body has the peer alone: a 5.x server answers a `portId` with status 500.
 pub fn link(dialect: Dialect, port: Uuid, peer: Uuid) -> Request {
     let body = wire::sparse(&wire::PortLink { peer_id: Some(peer), ..wire::PortLink::default() });

@@ -1,7 +1,32 @@
-//! A tenant as a desired graph.
+//! A tenant as a desired graph: one pure function of the cluster's record and the tenant's.
+//!
+//! Promises: the same records give the same graph, down to every id and MAC, so that creating, completing, repairing
+//! and deleting a tenant are one walk over one value. Nothing here asks a controller anything.
+//!
+//! What the rules mean (MidoNet REST API, section "Rule"; the simulation evaluates them on the tenant's router):
+//!
+//! | chain | place | rule | why |
+//! |---|---|---|---|
+//! | outbound | 1 | accept what answers | an answer, or an ICMP error of the router itself, must not be translated again |
+//! | outbound | 2 | translate what leaves by the uplink | ports 1024-65535 of the tenant's transit address; MidoNet can do this for unfragmented TCP, UDP and ICMP only |
+//! | outbound | 3 | drop what leaves by the uplink untranslated | fragments and other protocols would leave with a pod's own address, which another tenant may have too |
+//! | inbound | 1 | translate back what enters by the uplink | the other half of rule 2 |
 
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Mac;
+use atoll_model::derive::{self, Role};
 use atoll_model::ids::{Incarnation, TenantName};
-use atoll_model::topology::Topology;
+use atoll_model::record::{ClusterRecord, Phase, SubnetEntry, TenantRecord};
+use atoll_model::topology::{
+    Action, Bridge, Chain, Condition, Device, Flow, Fragments, NatTarget, Port, Route, RouteAction, Router, Rule, Test,
+    Topology,
+};
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+/// First and last port that the tenant's transit address translates to; below are those of servers.
+const NAT_PORTS: (u16, u16) = (1024, 65535);
 
 /// Everything a tenant needs in the controller, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,4 +37,263 @@ pub struct Graph {
     pub incarnation: Incarnation,
     /// Its objects. Ports and routes of the provider router are in it; the provider router itself is not.
     pub objects: Topology,
+}
+
+/// The two ends of a transit link, each with the length of the /30.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Transit {
+    /// The provider router's end: the first usable address.
+    pub provider: Ipv4Network,
+    /// The tenant router's end: the second.
+    pub tenant: Ipv4Network,
+}
+
+impl Transit {
+    /// The ends of `pair`. A pair that is no /30 gives its first addresses all the same; `registry` makes only /30s.
+    pub fn of(pair: Ipv4Network) -> Self {
+        let end = |n: u32| {
+            let address = Ipv4Addr::from(u32::from(pair.network()).wrapping_add(n));
+            with_length(address, pair.prefix())
+        };
+        Self { provider: end(1), tenant: end(2) }
+    }
+}
+
+/// The desired graph of a tenant: what every subnet needs that is being built or in use.
+pub fn graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
+    let names = Names { cluster, tenant };
+    let mut objects = Topology::default();
+    names.router(&mut objects);
+    for subnet in tenant.subnets.iter().filter(|s| s.phase != Phase::Deleting) {
+        names.subnet(subnet, &mut objects);
+    }
+    Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects }
+}
+
+/// Whose graph it is, and with that every id and name.
+struct Names<'a> {
+    cluster: &'a ClusterRecord,
+    tenant: &'a TenantRecord,
+}
+
+impl Names<'_> {
+    fn id(&self, role: Role) -> Uuid {
+        derive::object(self.cluster.id, self.tenant.incarnation, role)
+    }
+
+    /// What an operator of the controller reads: who made this, for which cluster and tenant, and what it is.
+    fn name(&self, role: Role) -> String {
+        let cluster = self.cluster.id.0.simple().to_string();
+        format!("atoll {} {} {role}", &cluster[..8], self.tenant.name)
+    }
+
+    fn router(&self, objects: &mut Topology) {
+        let generation = self.tenant.generation;
+        let (inbound, outbound) = (Role::InboundChain(generation), Role::OutboundChain(generation));
+        let (router, uplink, provider_port) =
+            (self.id(Role::Router), self.id(Role::UplinkPort), self.id(Role::ProviderPort));
+        let transit = Transit::of(self.tenant.transit);
+
+        objects.chains.insert(self.id(inbound), self.chain(inbound, self.inbound_rules(uplink)));
+        objects.chains.insert(self.id(outbound), self.chain(outbound, self.outbound_rules(uplink, transit)));
+        objects.routers.insert(
+            router,
+            Router {
+                tenant: self.tenant.name.to_string(),
+                name: self.name(Role::Router),
+                up: true,
+                inbound: Some(self.id(inbound)),
+                outbound: Some(self.id(outbound)),
+            },
+        );
+        let provider = self.cluster.provider_router;
+        objects.ports.insert(provider_port, linked(on_router(provider, transit.provider, provider_port), uplink));
+        objects.ports.insert(uplink, linked(on_router(router, transit.tenant, uplink), provider_port));
+        objects.routes.insert(self.id(Role::DefaultRoute), route(router, any(), uplink, Some(transit.provider.ip())));
+        objects.routes.insert(
+            self.id(Role::ProviderRoute),
+            route(provider, with_length(transit.tenant.ip(), 32), provider_port, None),
+        );
+    }
+
+    fn subnet(&self, subnet: &SubnetEntry, objects: &mut Topology) {
+        let ordinal = subnet.ordinal;
+        let (router, bridge) = (self.id(Role::Router), self.id(Role::Bridge(ordinal)));
+        let (gateway_port, bridge_port) = (self.id(Role::GatewayPort(ordinal)), self.id(Role::BridgePort(ordinal)));
+        objects.bridges.insert(
+            bridge,
+            Bridge {
+                tenant: self.tenant.name.to_string(),
+                name: self.name(Role::Bridge(ordinal)),
+                up: true,
+                ..Bridge::default()
+            },
+        );
+        let gateway = with_length(subnet.gateway, subnet.cidr.prefix());
+        objects.ports.insert(gateway_port, linked(on_router(router, gateway, gateway_port), bridge_port));
+        objects.ports.insert(bridge_port, linked(Device::Bridge { id: bridge, vlan: None }, gateway_port));
+        let destination = with_length(subnet.cidr.network(), subnet.cidr.prefix());
+        objects.routes.insert(self.id(Role::SubnetRoute(ordinal)), route(router, destination, gateway_port, None));
+    }
+
+    fn chain(&self, role: Role, rules: Vec<Rule>) -> Chain {
+        Chain { tenant: self.tenant.name.to_string(), name: self.name(role), rules }
+    }
+
+    fn inbound_rules(&self, uplink: Uuid) -> Vec<Rule> {
+        let generation = self.tenant.generation;
+        vec![Rule {
+            id: self.id(Role::InboundRule(generation, 1)),
+            condition: Condition { in_ports: Some(Test::is(vec![uplink])), ..Condition::default() },
+            action: Action::ReverseSnat { then: Flow::Continue },
+        }]
+    }
+
+    fn outbound_rules(&self, uplink: Uuid, transit: Transit) -> Vec<Rule> {
+        let generation = self.tenant.generation;
+        let leaves = || Condition { out_ports: Some(Test::is(vec![uplink])), ..Condition::default() };
+        let own = transit.tenant.ip();
+        let rules = [
+            (Condition { return_flow: true, ..Condition::default() }, Action::Accept),
+            (
+                Condition { fragments: Fragments::Unfragmented, ..leaves() },
+                Action::Snat {
+                    targets: vec![NatTarget { from: own, to: own, port_from: NAT_PORTS.0, port_to: NAT_PORTS.1 }],
+                    then: Flow::Accept,
+                },
+            ),
+            (leaves(), Action::Drop),
+        ];
+        (1..)
+            .zip(rules)
+            .map(|(place, (condition, action))| Rule {
+                id: self.id(Role::OutboundRule(generation, place)),
+                condition,
+                action,
+            })
+            .collect()
+    }
+}
+
+fn on_router(router: Uuid, address: Ipv4Network, port: Uuid) -> Device {
+    Device::Router { id: router, address, mac: Some(mac(port)) }
+}
+
+/// Derived, so that a port that was lost and made again keeps its MAC and no pod has to ask for its gateway anew.
+fn mac(port: Uuid) -> Mac {
+    let b = port.as_bytes();
+    // Locally administered, unicast; bytes 6 and 8 hold the UUID's version and variant.
+    Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
+}
+
+fn linked(device: Device, peer: Uuid) -> Port {
+    Port { device, up: true, inbound: None, outbound: None, peer: Some(peer), binding: None, vif: None }
+}
+
+fn route(router: Uuid, destination: Ipv4Network, port: Uuid, gateway: Option<Ipv4Addr>) -> Route {
+    Route { router, source: any(), destination, action: RouteAction::Forward { port, gateway }, weight: 0 }
+}
+
+fn any() -> Ipv4Network {
+    with_length(Ipv4Addr::UNSPECIFIED, 0)
+}
+
+fn with_length(address: Ipv4Addr, length: u8) -> Ipv4Network {
+    Ipv4Network::new(address, length).expect("lengths come from networks, or are 0 or 32")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use atoll_model::ids::{ClusterId, Epoch, Namespace};
+    use atoll_model::record::{Addressing, Origin, Quota, SCHEMA};
+
+    use super::*;
+
+    /// A cluster with fixed ids.
+    pub(crate) fn cluster() -> ClusterRecord {
+        ClusterRecord {
+            v: SCHEMA,
+            id: ClusterId(Uuid::from_u128(1)),
+            epoch: Epoch(Uuid::from_u128(2)),
+            addressing: Addressing::Unique,
+            pod_cidr: "10.128.0.0/9".parse().expect("valid"),
+            subnet_prefix: 24,
+            transit_cidr: "100.64.0.0/16".parse().expect("valid"),
+            node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+            provider_router: Uuid::from_u128(3),
+            unknown: serde_json::Map::new(),
+        }
+    }
+
+    /// Tenant `red` with `subnets` subnets.
+    pub(crate) fn tenant(subnets: usize) -> TenantRecord {
+        TenantRecord {
+            v: SCHEMA,
+            name: TenantName::new("red").expect("valid"),
+            incarnation: Incarnation(Uuid::from_u128(4)),
+            origin: Origin::Namespace(Namespace::new("red").expect("valid")),
+            phase: Phase::Active,
+            generation: 1,
+            transit: "100.64.1.4/30".parse().expect("valid"),
+            subnets: (1..)
+                .take(subnets)
+                .map(|ordinal| SubnetEntry {
+                    ordinal,
+                    cidr: format!("10.128.{ordinal}.0/24").parse().expect("valid"),
+                    gateway: Ipv4Addr::new(10, 128, u8::try_from(ordinal).expect("small"), 1),
+                    phase: Phase::Active,
+                    unknown: serde_json::Map::new(),
+                })
+                .collect(),
+            quota: Quota::default(),
+            unknown: serde_json::Map::new(),
+        }
+    }
+
+    pub(crate) fn sample(subnets: usize) -> Graph {
+        graph(&cluster(), &tenant(subnets))
+    }
+
+    #[test]
+    fn the_graph_of_a_tenant_with_one_subnet() {
+        insta::assert_json_snapshot!(sample(1).objects);
+    }
+
+    #[test]
+    fn a_subnet_that_is_going_is_not_in_the_graph_and_the_others_keep_their_ids() {
+        let mut tenant = tenant(2);
+        tenant.subnets[0].phase = Phase::Deleting;
+        let objects = graph(&cluster(), &tenant).objects;
+        assert_eq!(objects.bridges.len(), 1);
+        let bridges: BTreeSet<_> = sample(2).objects.bridges.into_keys().collect();
+        assert!(objects.bridges.keys().all(|id| bridges.contains(id)));
+    }
+
+    #[test]
+    fn another_life_or_generation_shares_no_object_that_cannot_be_updated() {
+        let ids = |tenant: &TenantRecord| -> BTreeSet<Uuid> {
+            let objects = graph(&cluster(), tenant).objects;
+            let rules = objects.chains.values().flat_map(|chain| chain.rules.iter().map(|rule| rule.id));
+            let rules: Vec<_> = rules.collect();
+            objects.chains.into_keys().chain(rules).collect()
+        };
+        let (old, mut new) = (tenant(1), tenant(1));
+        new.generation = 2;
+        assert!(ids(&old).is_disjoint(&ids(&new)));
+        let mut recreated = tenant(1);
+        recreated.incarnation = Incarnation(Uuid::from_u128(5));
+        let ports =
+            |tenant: &TenantRecord| -> BTreeSet<_> { graph(&cluster(), tenant).objects.ports.into_keys().collect() };
+        assert!(ports(&old).is_disjoint(&ports(&recreated)));
+        assert_eq!(ports(&old), ports(&new), "ports outlive a change of rules: pods stay connected");
+    }
+
+    #[test]
+    fn the_provider_has_the_first_usable_address_and_the_tenant_the_second() {
+        let transit = Transit::of("100.64.1.4/30".parse().expect("valid"));
+        assert_eq!(transit.provider.to_string(), "100.64.1.5/30");
+        assert_eq!(transit.tenant.to_string(), "100.64.1.6/30");
+    }
 }

@@ -2,8 +2,27 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`graph`] | the pure function from (cluster, tenant record) to the desired graph |
+//! | [`place`] | where a pod belongs: what the plugin asks for |
+//! | [`cache`] | what a node remembers between two calls |
+//! | `registry` | the records of cluster, nodes, namespaces and tenants |
+//! | [`graph`](mod@graph) | the pure function from (cluster, tenant record) to the desired graph |
+//! | [`waves`](mod@waves) | the graph as waves of steps |
+//! | [`inventory`] | everything there is, for people and programs that look |
 //! | [`controller`] | the seam above REST |
+//! | [`midonet`] | the engine for MidoNet's REST API |
+//! | [`error`] | what can go wrong |
 
+pub mod cache;
 pub mod controller;
+pub mod error;
 pub mod graph;
+pub mod inventory;
+pub mod midonet;
+pub mod place;
+mod registry;
+pub mod waves;
+
+pub use cache::Cache;
+pub use error::TenantError;
+pub use midonet::MidoNet;
+pub use place::{Node, Place, Resolver, Who};

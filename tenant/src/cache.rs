@@ -1,0 +1,126 @@
+//! What a node remembers between two calls: the [`Place`] of each namespace, in `<stateDir>/cache/`.
+//!
+//! Promises: everything here may be lost or damaged at any time, which costs a read and nothing else; a file is whole
+//! or absent (temporary file and rename) and readable by root alone; what was learned under one epoch of the cluster
+//! is thrown away when another is seen. Nothing is trusted: every claim compares the revisions it was made with.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use atoll_model::ids::{ClusterId, Epoch};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::place::{Place, Who};
+
+/// Names directories of one installation; a constant of this project.
+const SPACE: Uuid = Uuid::from_u128(0x5e0f_9a11_7f9b_4c52_8d35_a701_1ca0_c4e1);
+
+/// The file that says which cluster the others are of.
+const CLUSTER: &str = "cluster";
+
+/// See the module. Without a directory it remembers nothing.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    directory: Option<PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Known {
+    id: ClusterId,
+    epoch: Epoch,
+}
+
+impl Cache {
+    /// The cache of one installation (`etcd.prefix`) on this node. Touches nothing yet.
+    pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
+        let installation = Uuid::new_v5(&SPACE, etcd_prefix.as_bytes()).simple().to_string();
+        Self { directory: Some(state_dir.join("cache").join(installation)) }
+    }
+
+    /// Remembers nothing.
+    pub fn none() -> Self {
+        Self { directory: None }
+    }
+
+    /// The id of the cluster, for a DEL that cannot reach etcd.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.known().map(|known| known.id)
+    }
+
+    /// Where `who` belongs, as far as is remembered.
+    pub(crate) fn get(&self, who: &Who) -> Option<Place> {
+        let place: Place = load(&self.directory.as_ref()?.join(file(who)?))?;
+        let epoch = self.known()?.epoch;
+        (place.cluster.record.epoch == epoch).then_some(place)
+    }
+
+    /// Remembers where `who` belongs. A failure is logged: the next call reads again.
+    pub(crate) fn put(&self, who: &Who, place: &Place) {
+        let (Some(directory), Some(file)) = (&self.directory, file(who)) else { return };
+        let cluster = &place.cluster.record;
+        let done = (|| {
+            if self.known().is_none_or(|known| known.epoch != cluster.epoch || known.id != cluster.id) {
+                match fs::remove_dir_all(directory) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+                save(directory, CLUSTER, &Known { id: cluster.id, epoch: cluster.epoch })?;
+            }
+            save(directory, &file, place)
+        })();
+        if let Err(error) = done {
+            tracing::warn!(%error, directory = %directory.display(), "could not remember where a namespace belongs");
+        }
+    }
+
+    /// Forgets where `who` belongs.
+    pub(crate) fn drop(&self, who: &Who) {
+        let (Some(directory), Some(file)) = (&self.directory, file(who)) else { return };
+        match fs::remove_file(directory.join(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, directory = %directory.display(), "could not forget where a namespace belongs");
+            }
+            _ => {}
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        load(&self.directory.as_ref()?.join(CLUSTER))
+    }
+}
+
+/// The file of a namespace, or of the default tenant. Both are names that are safe in a path.
+fn file(who: &Who) -> Option<String> {
+    match (&who.namespace, &who.default_tenant) {
+        (Some(namespace), _) => Some(format!("namespace-{namespace}")),
+        (None, Some(tenant)) => Some(format!("default-{tenant}")),
+        (None, None) => None,
+    }
+}
+
+/// A damaged file is as good as none.
+fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = fs::read(path).ok()?;
+    serde_json::from_slice(&bytes)
+        .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "ignored a damaged file of the cache"))
+        .ok()
+}
+
+fn save<T: Serialize>(directory: &Path, file: &str, value: &T) -> io::Result<()> {
+    // Two calls may write the same file at once: each has its own temporary one.
+    let temporary = directory.join(format!(".{file}.{}", Uuid::new_v4().simple()));
+    let mut options = fs::OpenOptions::new();
+    let mut handle = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written = handle
+        .write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)
+        .and_then(|()| fs::rename(&temporary, directory.join(file)));
+    if written.is_err() {
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}

@@ -1,0 +1,231 @@
+//! Why there is no place for a pod: what went wrong with the cluster's, the node's or the tenant's record, or with the
+//! network behind it. Every variant names the object, says why, and what to do.
+
+use std::fmt;
+
+use atoll_ipam::IpamError;
+use atoll_model::error::{Class, Classify};
+use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::record::RecordError;
+use atoll_store::StoreError;
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use crate::controller::{ControllerError, ProviderCandidate};
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantError {
+    /// The store failed.
+    #[error("{what}")]
+    Store {
+        /// What was to be done with which record.
+        what: String,
+        /// Why it was not.
+        #[source]
+        source: StoreError,
+    },
+    /// The controller failed.
+    #[error("{what}")]
+    Controller {
+        /// What was to be done for whom.
+        what: String,
+        /// Why it was not.
+        #[source]
+        source: ControllerError,
+    },
+    /// A record cannot be read; it is left as it is.
+    #[error("the record at {key} cannot be read")]
+    Damaged {
+        /// Its key, without the prefix of the installation.
+        key: String,
+        /// Why not.
+        #[source]
+        source: RecordError,
+    },
+    /// This node's configuration and the cluster's record differ.
+    #[error("`cluster.{setting}` is {file} in this node's configuration, but {cluster} in the cluster")]
+    Disagrees {
+        /// The key below `cluster`.
+        setting: &'static str,
+        /// The node's value.
+        file: String,
+        /// The cluster's value.
+        cluster: String,
+    },
+    /// Two pools of the configuration overlap.
+    #[error("`cluster.{first}` ({first_cidr}) and `cluster.{second}` ({second_cidr}) overlap")]
+    Overlap {
+        /// The key of one, below `cluster`.
+        first: &'static str,
+        /// Its value.
+        first_cidr: Ipv4Network,
+        /// The key of the other.
+        second: &'static str,
+        /// Its value.
+        second_cidr: Ipv4Network,
+    },
+    /// A setting of `cluster` cannot work.
+    #[error("`cluster.{setting}` is {value}: {problem}")]
+    Setting {
+        /// The key below `cluster`.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// `providerRouter` is `auto` and the controller has none, or several.
+    #[error("`cluster.providerRouter` is auto, and the controller has {}", listed(.candidates))]
+    Provider {
+        /// The routers it could have been.
+        candidates: Vec<ProviderCandidate>,
+    },
+    /// Another machine has this node's name.
+    #[error("node {node} is registered with {what} {registered}, this machine has {ours}")]
+    NodeTaken {
+        /// The name.
+        node: NodeName,
+        /// What differs: `machine id` or `host id`.
+        what: &'static str,
+        /// What is registered.
+        registered: String,
+        /// What this machine has.
+        ours: String,
+    },
+    /// The call names no namespace and the node has no default tenant.
+    #[error("the call names no namespace (K8S_POD_NAMESPACE in CNI_ARGS) and `tenant.default` is not set")]
+    NoTenant,
+    /// A name alone does not open a door.
+    #[error("{who} may not enter tenant {tenant}, which was created for {origin}")]
+    Denied {
+        /// Who wanted in: `namespace x` or `tenant.default`.
+        who: String,
+        /// The namespace, where there is one.
+        namespace: Option<Namespace>,
+        /// The tenant.
+        tenant: TenantName,
+        /// Who it was created for.
+        origin: String,
+    },
+    /// A namespace belongs to a tenant that is not there, or to an earlier life of it.
+    #[error("namespace {namespace} belongs to a tenant {tenant} that no longer exists")]
+    Orphan {
+        /// The namespace.
+        namespace: Namespace,
+        /// The tenant.
+        tenant: TenantName,
+    },
+    /// The tenant is being deleted.
+    #[error("tenant {tenant} is being deleted")]
+    Deleting {
+        /// The tenant.
+        tenant: TenantName,
+    },
+    /// A pool has no room for another tenant.
+    #[error("no room for tenant {tenant}: all {capacity} {what} of {pool} are taken")]
+    Exhausted {
+        /// For whom.
+        tenant: TenantName,
+        /// What there is none of: `transit links` or `subnets`.
+        what: &'static str,
+        /// The pool.
+        pool: Ipv4Network,
+        /// How many it has.
+        capacity: u64,
+    },
+    /// Others were faster, again and again.
+    #[error("{what}: others were faster {attempts} times")]
+    Contended {
+        /// What was to be done.
+        what: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+impl TenantError {
+    /// Says for what the store was used when it failed.
+    pub(crate) fn store(what: impl fmt::Display) -> impl FnOnce(StoreError) -> Self {
+        move |source| Self::Store { what: what.to_string(), source }
+    }
+
+    /// Says for what the controller was used when it failed.
+    pub(crate) fn controller(what: impl fmt::Display) -> impl FnOnce(ControllerError) -> Self {
+        move |source| Self::Controller { what: what.to_string(), source }
+    }
+
+    /// A record that could not be read, as `ipam` reports it.
+    pub(crate) fn record(error: IpamError) -> Self {
+        match error {
+            IpamError::Damaged { key, source } => Self::Damaged { key, source },
+            other => Self::Store { what: "read a record".to_owned(), source: StoreError::Refused(other.to_string()) },
+        }
+    }
+}
+
+fn listed(candidates: &[ProviderCandidate]) -> String {
+    if candidates.is_empty() {
+        return "no router whose name contains \"provider router\"".to_owned();
+    }
+    let each = |c: &ProviderCandidate| format!("{} ({:?} of {:?})", c.id, c.name, c.tenant);
+    format!("several: {}", candidates.iter().map(each).collect::<Vec<_>>().join(", "))
+}
+
+impl Classify for TenantError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Store { source, .. } => source.class(),
+            Self::Controller { source, .. } => source.class(),
+            Self::Damaged { .. } => Class::Bug,
+            Self::Disagrees { .. }
+            | Self::Overlap { .. }
+            | Self::Setting { .. }
+            | Self::Provider { .. }
+            | Self::NodeTaken { .. }
+            | Self::NoTenant => Class::Config,
+            Self::Denied { .. } | Self::Orphan { .. } => Class::Denied,
+            Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
+            Self::Exhausted { .. } => Class::Exhausted,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store { source, .. } => source.hint(),
+            Self::Controller { source, .. } => source.hint(),
+            Self::Damaged { key, .. } => Some(format!("look at {key} in etcd; nothing overwrites it")),
+            Self::Disagrees { setting, cluster, .. } => Some(format!(
+                "set `cluster.{setting}` to {cluster} on this node: the cluster's settings are fixed by its first node"
+            )),
+            Self::Overlap { second, .. } => Some(format!("choose another network for `cluster.{second}`")),
+            Self::Setting { setting, .. } => Some(format!("correct `cluster.{setting}`")),
+            Self::Provider { .. } => {
+                Some("set `cluster.providerRouter` to the id of the router that leads outside".to_owned())
+            }
+            Self::NodeTaken { node, what, .. } => Some(format!(
+                "give this machine another `nodeName`; if it replaces the old {node} for good, delete the old one's pods and record first ({what} differs)"
+            )),
+            Self::NoTenant => Some("set `tenant.default`, or let the runtime name the namespace".to_owned()),
+            Self::Denied { namespace: Some(namespace), tenant, .. } => {
+                Some(format!("let it in with `atollctl tenant join {tenant} {namespace}`"))
+            }
+            Self::Denied { namespace: None, .. } => {
+                Some("set `tenant.default` to a name that no namespace uses".to_owned())
+            }
+            Self::Orphan { namespace, tenant } => Some(format!(
+                "take it out with `atollctl tenant leave {tenant} {namespace}`, or let it into another with `atollctl tenant join`"
+            )),
+            Self::Deleting { .. } => Some("try again when the deletion is done".to_owned()),
+            Self::Contended { .. } => Some("try again".to_owned()),
+            Self::Exhausted { tenant, .. } => {
+                Some(format!("delete tenants that are no longer used, to make room for {tenant}"))
+            }
+        }
+    }
+}
+
+/// The id of a router as a setting shows it.
+pub(crate) fn shown(router: Option<Uuid>) -> String {
+    router.map_or_else(|| "auto".to_owned(), |id| id.to_string())
+}

@@ -1,0 +1,375 @@
+//! Everything there is, read at one revision and joined: tenants with their namespaces, subnets and pods.
+//!
+//! For people and programs that look, never for the path of a pod. A damaged record is listed as such and hides
+//! nothing else. The shape of its JSON is stable: fields are added, never renamed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use atoll_ipam::Versioned;
+use atoll_model::derive::{self, Role};
+use atoll_model::ids::{ClaimId, ClusterId, Namespace, NodeName, TenantName};
+use atoll_model::record::{
+    Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, TenantRecord,
+    TombstoneRecord,
+};
+use atoll_store::{Answer, Key, Query, Store};
+use ipnetwork::Ipv4Network;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::error::TenantError;
+use crate::graph::Transit;
+
+/// See the module.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    /// The store's revision at which all of this was true.
+    pub revision: i64,
+    /// What the cluster agreed on; none before the first pod or `init`.
+    pub cluster: Option<Cluster>,
+    /// The machines.
+    pub nodes: Vec<Machine>,
+    /// The tenants, by name.
+    pub tenants: Vec<Tenant>,
+    /// What is still owed for attachments.
+    pub tombstones: Vec<Owed>,
+    /// Keys whose records cannot be read.
+    pub damaged: Vec<String>,
+    /// Pods whose tenant or subnet has no record.
+    pub stray: Vec<Pod>,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// How subnets are given to tenants.
+    pub addressing: Addressing,
+    /// Where pod subnets are carved from.
+    pub pod_cidr: Ipv4Network,
+    /// The prefix length of a subnet.
+    pub subnet_prefix: u8,
+    /// Where transit links are carved from.
+    pub transit_cidr: Ipv4Network,
+    /// Addresses by which a node reaches its own pods.
+    pub node_side_cidr: Ipv4Network,
+    /// The router that leads outside.
+    pub provider_router: Uuid,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Its name.
+    pub name: NodeName,
+    /// The id of the controller's agent.
+    pub host_id: Uuid,
+    /// How many pods it has.
+    pub pods: usize,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    /// Its name.
+    pub name: TenantName,
+    /// This life of it.
+    pub incarnation: Uuid,
+    /// Who it was created for.
+    pub origin: Origin,
+    /// How far it is.
+    pub phase: Phase,
+    /// The namespaces that belong to it.
+    pub namespaces: Vec<Namespace>,
+    /// Its router in the controller.
+    pub router: Uuid,
+    /// The transit link.
+    pub transit: Transit,
+    /// Limits set by an operator.
+    pub quota: Quota,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subnet {
+    /// Its number within the tenant.
+    pub ordinal: u32,
+    /// Its network.
+    pub cidr: Ipv4Network,
+    /// The router's address in it.
+    pub gateway: Ipv4Addr,
+    /// How far it is.
+    pub phase: Phase,
+    /// Its bridge in the controller.
+    pub bridge: Uuid,
+    /// Its pods, by address.
+    pub pods: Vec<Pod>,
+}
+
+/// One address of one pod.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "a pod's name is called `pod` in the records and in every runtime")]
+pub struct Pod {
+    /// The address.
+    pub address: Ipv4Network,
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The subnet's ordinal.
+    pub subnet: u32,
+    /// The pod's namespace, where the runtime named one.
+    pub namespace: Option<Namespace>,
+    /// The pod's name, where the runtime named one.
+    pub pod: Option<String>,
+    /// The node.
+    pub node: NodeName,
+    /// The CNI network.
+    pub network: String,
+    /// The container.
+    pub container: String,
+    /// The interface in the pod.
+    pub interface: String,
+    /// The interface on the node.
+    pub host_interface: String,
+    /// The pod's MAC.
+    pub mac: String,
+    /// The port in the controller.
+    pub port: Uuid,
+    /// The claim.
+    pub claim: ClaimId,
+    /// When it was claimed, seconds since 1970.
+    pub since: u64,
+    /// What the controller says of the port; none when it was not asked.
+    pub state: Option<PodState>,
+}
+
+/// What the controller says of a pod's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    /// Its packets flow.
+    Active,
+    /// It is bound, and its packets do not flow.
+    Inactive,
+    /// It is there and not bound.
+    Unbound,
+    /// It is not there.
+    Missing,
+    /// The controller did not say.
+    Unknown,
+}
+
+/// What is still owed for an attachment.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owed {
+    /// Whose it is.
+    pub attachment: String,
+    /// The node that has to pay it.
+    pub node: NodeName,
+    /// What failed, for people.
+    pub note: String,
+    /// When it was written, seconds since 1970.
+    pub since: u64,
+}
+
+impl Inventory {
+    /// Reads everything at one revision.
+    pub async fn read<S: Store>(store: &S) -> Result<Self, TenantError> {
+        let all = |prefix| Query::Range { prefix, from: None, limit: 0, keys_only: false };
+        let queries = vec![
+            Query::Key(Key::cluster()),
+            all(Key::nodes()),
+            all(Key::tenants()),
+            all(Key::namespaces()),
+            all(Key::attachments()),
+            all(Key::tombstones()),
+        ];
+        let snapshot = store.read(queries).await.map_err(TenantError::store("read the cluster's records"))?;
+        let mut reader = Reader { answers: snapshot.answers.into_iter(), damaged: vec![] };
+        let cluster: Option<ClusterRecord> = reader.next().into_iter().next().map(|(_, cluster)| cluster);
+        let nodes = reader.next::<NodeRecord>();
+        let tenants = reader.next::<TenantRecord>();
+        let namespaces = reader.next::<NamespaceRecord>();
+        let claims = reader.next::<ClaimRecord>();
+        let tombstones = reader.next::<TombstoneRecord>();
+        Ok(Self::join(
+            snapshot.revision,
+            cluster.as_ref(),
+            &nodes,
+            tenants,
+            namespaces,
+            claims,
+            tombstones,
+            reader.damaged,
+        ))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one list for each kind of record, used once")]
+    fn join(
+        revision: i64,
+        cluster: Option<&ClusterRecord>,
+        nodes: &[(Key, NodeRecord)],
+        tenants: Vec<(Key, TenantRecord)>,
+        namespaces: Vec<(Key, NamespaceRecord)>,
+        claims: Vec<(Key, ClaimRecord)>,
+        tombstones: Vec<(Key, TombstoneRecord)>,
+        damaged: Vec<String>,
+    ) -> Self {
+        let mut belongs: BTreeMap<TenantName, Vec<Namespace>> = BTreeMap::new();
+        for (key, record) in namespaces {
+            if let Ok(name) = Namespace::new(last(&key)) {
+                belongs.entry(record.tenant).or_default().push(name);
+            }
+        }
+        let mut per_node: BTreeMap<NodeName, usize> = BTreeMap::new();
+        let mut per_subnet: BTreeMap<(TenantName, u32), Vec<Pod>> = BTreeMap::new();
+        for (_, claim) in claims {
+            *per_node.entry(claim.attachment.node.clone()).or_default() += 1;
+            for pod in pods(&claim) {
+                per_subnet.entry((pod.tenant.clone(), pod.subnet)).or_default().push(pod);
+            }
+        }
+        let id = cluster.map_or(ClusterId(Uuid::nil()), |cluster| cluster.id);
+        let tenants = tenants
+            .into_iter()
+            .map(|(_, record)| {
+                let namespaces = belongs.remove(&record.name).unwrap_or_default();
+                let subnets = record
+                    .subnets
+                    .iter()
+                    .map(|subnet| {
+                        let mut pods = per_subnet.remove(&(record.name.clone(), subnet.ordinal)).unwrap_or_default();
+                        pods.sort_by_key(|pod| pod.address.ip());
+                        Subnet {
+                            ordinal: subnet.ordinal,
+                            cidr: subnet.cidr,
+                            gateway: subnet.gateway,
+                            phase: subnet.phase,
+                            bridge: derive::object(id, record.incarnation, Role::Bridge(subnet.ordinal)),
+                            pods,
+                        }
+                    })
+                    .collect();
+                let transit = Transit::of(record.transit);
+                Tenant {
+                    router: derive::object(id, record.incarnation, Role::Router),
+                    name: record.name,
+                    incarnation: record.incarnation.0,
+                    origin: record.origin,
+                    phase: record.phase,
+                    namespaces,
+                    transit,
+                    quota: record.quota,
+                    subnets,
+                }
+            })
+            .collect();
+        Self {
+            revision,
+            cluster: cluster.map(Cluster::of),
+            nodes: nodes
+                .iter()
+                .filter_map(|(key, record)| {
+                    let name = NodeName::new(last(key)).ok()?;
+                    let pods = per_node.get(&name).copied().unwrap_or(0);
+                    Some(Machine { name, host_id: record.host_id, pods })
+                })
+                .collect(),
+            tenants,
+            tombstones: tombstones
+                .into_iter()
+                .map(|(_, record)| Owed {
+                    attachment: record.attachment.to_string(),
+                    node: record.attachment.node,
+                    note: record.note,
+                    since: record.since,
+                })
+                .collect(),
+            damaged,
+            stray: per_subnet.into_values().flatten().collect(),
+        }
+    }
+
+    /// Every pod there is.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        let placed = self.tenants.iter().flat_map(|tenant| tenant.subnets.iter().flat_map(|subnet| &subnet.pods));
+        placed.chain(&self.stray)
+    }
+
+    /// The same, to fill in what the controller says.
+    pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
+        let placed =
+            self.tenants.iter_mut().flat_map(|tenant| tenant.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods));
+        placed.chain(&mut self.stray)
+    }
+}
+
+impl Cluster {
+    fn of(record: &ClusterRecord) -> Self {
+        Self {
+            id: record.id,
+            addressing: record.addressing,
+            pod_cidr: record.pod_cidr,
+            subnet_prefix: record.subnet_prefix,
+            transit_cidr: record.transit_cidr,
+            node_side_cidr: record.node_side_cidr,
+            provider_router: record.provider_router,
+        }
+    }
+}
+
+fn pods(claim: &ClaimRecord) -> impl Iterator<Item = Pod> {
+    claim.addresses.iter().map(|address| Pod {
+        address: address.address,
+        tenant: claim.tenant.clone(),
+        subnet: address.ordinal,
+        namespace: claim.namespace.clone(),
+        pod: claim.pod.clone(),
+        node: claim.attachment.node.clone(),
+        network: claim.attachment.network.to_string(),
+        container: claim.attachment.container.to_string(),
+        interface: claim.attachment.interface.to_string(),
+        host_interface: claim.host_interface.to_string(),
+        mac: claim.mac.to_string(),
+        port: claim.port,
+        claim: claim.claim,
+        since: claim.since,
+        state: None,
+    })
+}
+
+/// Takes the answers one after the other and keeps the keys of what cannot be read.
+struct Reader {
+    answers: std::vec::IntoIter<Answer>,
+    damaged: Vec<String>,
+}
+
+impl Reader {
+    fn next<T: DeserializeOwned>(&mut self) -> Vec<(Key, T)> {
+        let entries = self.answers.next().unwrap_or_default().entries;
+        let mut records = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match Versioned::<T>::read(&entry) {
+                Ok(versioned) => records.push((entry.key, versioned.record)),
+                Err(_) => self.damaged.push(entry.key.to_string()),
+            }
+        }
+        records
+    }
+}
+
+/// The name at the end of a key.
+fn last(key: &Key) -> &str {
+    key.as_str().rsplit('/').next().unwrap_or_default()
+}

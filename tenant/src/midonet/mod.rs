@@ -1,0 +1,122 @@
+//! The engine for controllers that speak MidoNet's REST API, 1.9 and 5.x.
+//!
+//! | module | what |
+//! |---|---|
+//! | `apply` | walks a graph wave by wave, and removes one |
+//! | `mend` | one object: create it, or look at it and mend what differs |
+//! | `rules` | the rules of a chain, which have an order |
+//!
+//! Promises: creating is tried first, so that a new tenant costs one request an object; what is there already is
+//! compared and mended in place where the API can, made anew where it cannot; an object of our id that belongs to
+//! somebody else is reported and never touched. Resuming at any point is applying again.
+
+mod apply;
+mod mend;
+mod rules;
+
+use atoll_model::topology::{Binding, Device, Port};
+use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::request::Scope;
+use atoll_sdn_client::transport::Transport;
+use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, wire};
+use uuid::Uuid;
+
+use crate::controller::{Applied, Controller, ControllerError, Failure, PortSpec, PortState, ProviderCandidate};
+use crate::graph::Graph;
+
+/// What the name of a router must contain, in any case, to be taken for the provider router.
+const PROVIDER: &str = "provider router";
+
+/// See the module.
+pub struct MidoNet<T> {
+    client: Client<T>,
+}
+
+impl<T> Clone for MidoNet<T> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone() }
+    }
+}
+
+impl<T: Transport> MidoNet<T> {
+    /// An engine that speaks through `client`.
+    pub fn new(client: Client<T>) -> Self {
+        Self { client }
+    }
+}
+
+impl<T: Transport> Controller for MidoNet<T> {
+    async fn provider_candidates(&self) -> Result<Vec<ProviderCandidate>, ControllerError> {
+        let routers = self.client.list::<wire::Router>(&Scope::All).await?;
+        let candidate = |router: wire::Router| {
+            let name = router.name.unwrap_or_default();
+            let id = router.id.filter(|_| name.to_lowercase().contains(PROVIDER))?;
+            Some(ProviderCandidate { id, name, tenant: router.tenant_id.unwrap_or_default() })
+        };
+        Ok(routers.into_iter().filter_map(candidate).collect())
+    }
+
+    async fn apply(&self, graph: &Graph) -> Result<Applied, ControllerError> {
+        apply::apply(&self.client, &graph.objects).await
+    }
+
+    async fn remove(&self, graph: &Graph) -> Result<Applied, ControllerError> {
+        apply::remove(&self.client, &graph.objects).await
+    }
+
+    async fn ensure_port(&self, spec: &PortSpec) -> Result<PortState, ControllerError> {
+        let binding = Binding { host: spec.host, interface: spec.interface.to_string() };
+        let port = Port {
+            device: Device::Bridge { id: spec.bridge, vlan: None },
+            up: true,
+            inbound: None,
+            outbound: None,
+            peer: None,
+            binding: Some(binding.clone()),
+            vif: Some(spec.vif.to_uuid()),
+        };
+        let wanted = wire::Port::from_topology(spec.id, &port);
+        match self.client.ensure_port(&wanted).await? {
+            // Whether its packets flow, a look will tell: nobody waits for it here.
+            Ensured::Created | Ensured::Kept => {
+                Ok(PortState { device: spec.bridge, binding: Some(binding), active: false })
+            }
+            Ensured::Differs(differences) => Err(mend::conflict(format!("port {}", spec.id), &differences)),
+        }
+    }
+
+    async fn port(&self, id: Uuid) -> Result<Option<PortState>, ControllerError> {
+        let Some(port) = self.client.get::<wire::Port>(id).await? else { return Ok(None) };
+        let binding = port.host_id.zip(port.interface_name);
+        Ok(Some(PortState {
+            device: port.device_id.unwrap_or_default(),
+            binding: binding.map(|(host, interface)| Binding { host, interface }),
+            active: port.active,
+        }))
+    }
+
+    async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {
+        // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
+        Ok(self.client.delete(Resource::Port, id).await?)
+    }
+}
+
+/// A failure of the client, in the words of the seam.
+impl From<ClientError> for ControllerError {
+    fn from(error: ClientError) -> Self {
+        let failure = match error.class {
+            ErrorClass::Absent => Failure::Absent,
+            ErrorClass::SameExists | ErrorClass::OtherExists => Failure::Conflict,
+            ErrorClass::Invalid => Failure::Invalid,
+            ErrorClass::Denied => Failure::Denied,
+            ErrorClass::Busy => Failure::Busy,
+            ErrorClass::Unreachable => Failure::Unreachable,
+            ErrorClass::Broken => Failure::Broken,
+            ErrorClass::Settings => Failure::Settings,
+        };
+        let object = format!("{} {}", error.operation, error.object);
+        let whole = error.to_string();
+        let message = whole.strip_prefix(&format!("{object}: ")).unwrap_or(&whole).to_owned();
+        Self { object, failure, message }
+    }
+}

@@ -1,0 +1,121 @@
+//! Where a pod belongs: the plugin asks [`Resolver`] and gets a [`Place`], everything a claim compares and a port needs.
+//!
+//! Promises: a known place costs no round trip; a new one is made here, completely, before it is given away; a place
+//! that turns out to be stale is renewed from what the lost transaction brought along. The place is only a proposal:
+//! the claim's transaction decides.
+
+use atoll_ipam::{Current, Guards, Versioned};
+use atoll_model::config::ClusterConfig;
+use atoll_model::derive::{self, Role};
+use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::record::{ClusterRecord, NodeRecord, TenantRecord};
+use atoll_store::{Revision, Store};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::cache::Cache;
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::registry::Registry;
+
+/// The records that say where a pod belongs, each with the revision at which it was read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// What the cluster agreed on.
+    pub cluster: Versioned<ClusterRecord>,
+    /// This machine.
+    pub node: Versioned<NodeRecord>,
+    /// The pod's namespace and the revision of its record; none for the default tenant.
+    pub namespace: Option<(Namespace, Revision)>,
+    /// The tenant.
+    pub tenant: Versioned<TenantRecord>,
+}
+
+impl Place {
+    /// What a claim compares.
+    pub fn guards(&self) -> Guards {
+        Guards {
+            cluster: self.cluster.mod_revision,
+            node: self.node.mod_revision,
+            namespace: self.namespace.as_ref().map(|(_, revision)| *revision),
+            tenant: self.tenant.mod_revision,
+        }
+    }
+
+    /// The tenant's router.
+    pub fn router(&self) -> Uuid {
+        self.id(Role::Router)
+    }
+
+    /// The bridge of a subnet.
+    pub fn bridge(&self, ordinal: u32) -> Uuid {
+        self.id(Role::Bridge(ordinal))
+    }
+
+    fn id(&self, role: Role) -> Uuid {
+        derive::object(self.cluster.record.id, self.tenant.record.incarnation, role)
+    }
+}
+
+/// This machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The id of the controller's agent.
+    pub host_id: Uuid,
+    /// `/etc/machine-id`; empty where there is none.
+    pub machine_id: String,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The pod's namespace, where the runtime names one.
+    pub namespace: Option<Namespace>,
+    /// `tenant.default` of this node's configuration: for calls that name no namespace.
+    pub default_tenant: Option<TenantName>,
+}
+
+/// Finds and makes places.
+pub struct Resolver<'a, S, C> {
+    /// The records.
+    pub store: &'a S,
+    /// The network.
+    pub controller: &'a C,
+    /// What this node's file says about the cluster.
+    pub config: &'a ClusterConfig,
+    /// This machine.
+    pub node: &'a Node,
+    /// What it remembers.
+    pub cache: &'a Cache,
+}
+
+impl<S: Store, C: Controller> Resolver<'_, S, C> {
+    /// Where `who` belongs: from the cache without a round trip, else from the store. What is new is created and built.
+    pub async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
+        match self.cache.get(who) {
+            Some(place) => Ok(place),
+            None => self.settle(who, None, false).await,
+        }
+    }
+
+    /// A guard no longer holds: goes on from what the lost transaction brought.
+    pub async fn refresh(&self, who: &Who, stale: Current) -> Result<Place, TenantError> {
+        self.settle(who, Some(stale), false).await
+    }
+
+    /// The parent of a port was gone: forgets the place, reads it anew and applies the tenant's graph again.
+    pub async fn rebuild(&self, who: &Who) -> Result<Place, TenantError> {
+        self.settle(who, None, true).await
+    }
+
+    async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<Place, TenantError> {
+        self.cache.drop(who);
+        let registry =
+            Registry { store: self.store, controller: self.controller, config: self.config, node: self.node };
+        let place = registry.place(who, seen, again).await?;
+        self.cache.put(who, &place);
+        Ok(place)
+    }
+}

@@ -1,0 +1,215 @@
+//! `cluster`: written once, by the first who needs it; from then on every node's file must agree with it.
+
+use atoll_ipam::Versioned;
+use atoll_ipam::pool::{Block, TRANSIT_PREFIX};
+use atoll_model::config::ClusterConfig;
+use atoll_model::ids::{ClusterId, Epoch};
+use atoll_model::record::{Addressing, ClusterRecord, SCHEMA};
+use atoll_store::{Key, Store};
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use super::Registry;
+use crate::controller::Controller;
+use crate::error::{TenantError, shown};
+
+impl<S: Store, C: Controller> Registry<'_, S, C> {
+    /// The cluster's record, which agrees with this node's file.
+    pub(super) async fn ensure_cluster(
+        &self,
+        seen: Option<Versioned<ClusterRecord>>,
+    ) -> Result<Versioned<ClusterRecord>, TenantError> {
+        let cluster = if let Some(cluster) = seen {
+            cluster
+        } else {
+            possible(self.config)?;
+            let provider = self.provider_router().await?;
+            self.create_once(Key::cluster(), record(self.config, provider)).await?
+        };
+        agree(self.config, &cluster.record)?;
+        Ok(cluster)
+    }
+
+    /// The router that leads outside: as configured, else the only one it can be.
+    async fn provider_router(&self) -> Result<Uuid, TenantError> {
+        if let Some(router) = self.config.provider_router {
+            return Ok(router);
+        }
+        let candidates = self
+            .controller
+            .provider_candidates()
+            .await
+            .map_err(TenantError::controller("look for the provider router"))?;
+        match candidates.as_slice() {
+            [only] => Ok(only.id),
+            _ => Err(TenantError::Provider { candidates }),
+        }
+    }
+}
+
+fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRecord {
+    ClusterRecord {
+        v: SCHEMA,
+        id: ClusterId::random(),
+        epoch: Epoch::random(),
+        addressing: config.addressing,
+        pod_cidr: bare(config.pod_cidr),
+        subnet_prefix: config.subnet_prefix,
+        transit_cidr: bare(config.transit_cidr),
+        node_side_cidr: bare(config.node_side_cidr),
+        provider_router,
+        unknown: serde_json::Map::new(),
+    }
+}
+
+/// Can a cluster live with these settings at all?
+pub(crate) fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
+    let pools =
+        [("podCidr", config.pod_cidr), ("transitCidr", config.transit_cidr), ("nodeSideCidr", config.node_side_cidr)];
+    for (n, &(first, first_cidr)) in pools.iter().enumerate() {
+        for &(second, second_cidr) in &pools[n + 1..] {
+            if Block::from(first_cidr).overlaps(Block::from(second_cidr)) {
+                return Err(TenantError::Overlap { first, first_cidr, second, second_cidr });
+            }
+        }
+    }
+    if !(config.pod_cidr.prefix()..=30).contains(&config.subnet_prefix) {
+        return Err(TenantError::Setting {
+            setting: "subnetPrefix",
+            value: config.subnet_prefix.to_string(),
+            problem: "it must be at least the prefix length of `cluster.podCidr` and at most 30",
+        });
+    }
+    if config.transit_cidr.prefix() > TRANSIT_PREFIX {
+        return Err(TenantError::Setting {
+            setting: "transitCidr",
+            value: config.transit_cidr.to_string(),
+            problem: "it must have room for a /30",
+        });
+    }
+    Ok(())
+}
+
+/// Does this node's file say what the cluster says?
+fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), TenantError> {
+    let settings = [
+        ("addressing", addressing(config.addressing).to_owned(), addressing(cluster.addressing).to_owned()),
+        ("podCidr", bare(config.pod_cidr).to_string(), cluster.pod_cidr.to_string()),
+        ("subnetPrefix", config.subnet_prefix.to_string(), cluster.subnet_prefix.to_string()),
+        ("transitCidr", bare(config.transit_cidr).to_string(), cluster.transit_cidr.to_string()),
+        ("nodeSideCidr", bare(config.node_side_cidr).to_string(), cluster.node_side_cidr.to_string()),
+        (
+            "providerRouter",
+            shown(config.provider_router.or(Some(cluster.provider_router))),
+            shown(Some(cluster.provider_router)),
+        ),
+    ];
+    match settings.into_iter().find(|(_, file, cluster)| file != cluster) {
+        Some((setting, file, cluster)) => Err(TenantError::Disagrees { setting, file, cluster }),
+        None => Ok(()),
+    }
+}
+
+fn addressing(addressing: Addressing) -> &'static str {
+    match addressing {
+        Addressing::Unique => "unique",
+        Addressing::Overlapping => "overlapping",
+    }
+}
+
+/// Without host bits.
+fn bare(network: Ipv4Network) -> Ipv4Network {
+    Ipv4Network::new(network.network(), network.prefix()).expect("the prefix length of a network")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ClusterConfig {
+        ClusterConfig {
+            addressing: Addressing::Unique,
+            pod_cidr: "10.128.0.0/9".parse().expect("valid"),
+            subnet_prefix: 24,
+            transit_cidr: "100.64.0.0/16".parse().expect("valid"),
+            node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+            provider_router: None,
+        }
+    }
+
+    #[test]
+    fn a_record_agrees_with_the_file_it_was_made_from() {
+        let config = ClusterConfig { pod_cidr: "10.128.0.7/9".parse().expect("valid"), ..config() };
+        assert!(possible(&config).is_ok());
+        let record = record(&config, Uuid::from_u128(1));
+        assert_eq!(record.pod_cidr.to_string(), "10.128.0.0/9", "host bits mean nothing");
+        assert!(agree(&config, &record).is_ok());
+    }
+
+    #[test]
+    fn every_difference_names_the_setting_and_both_values() {
+        let record = record(&config(), Uuid::from_u128(1));
+        let changes: [(fn(&mut ClusterConfig), &str); 6] = [
+            (
+                |c| c.addressing = Addressing::Overlapping,
+                "`cluster.addressing` is overlapping in this node's configuration, but unique in the cluster",
+            ),
+            (
+                |c| c.pod_cidr = "10.0.0.0/9".parse().expect("valid"),
+                "`cluster.podCidr` is 10.0.0.0/9 in this node's configuration, but 10.128.0.0/9 in the cluster",
+            ),
+            (
+                |c| c.subnet_prefix = 25,
+                "`cluster.subnetPrefix` is 25 in this node's configuration, but 24 in the cluster",
+            ),
+            (
+                |c| c.transit_cidr = "100.65.0.0/16".parse().expect("valid"),
+                "`cluster.transitCidr` is 100.65.0.0/16 in this node's configuration, but 100.64.0.0/16 in the cluster",
+            ),
+            (
+                |c| c.node_side_cidr = "169.254.0.0/17".parse().expect("valid"),
+                "`cluster.nodeSideCidr` is 169.254.0.0/17 in this node's configuration, but 169.254.128.0/17 in the cluster",
+            ),
+            (
+                |c| c.provider_router = Some(Uuid::from_u128(2)),
+                "`cluster.providerRouter` is 00000000-0000-0000-0000-000000000002 in this node's configuration, but 00000000-0000-0000-0000-000000000001 in the cluster",
+            ),
+        ];
+        for (change, message) in changes {
+            let mut config = config();
+            change(&mut config);
+            assert_eq!(agree(&config, &record).expect_err("differs").to_string(), message);
+        }
+    }
+
+    #[test]
+    fn pools_that_overlap_are_refused_in_any_order() {
+        for (pod, transit, node) in [
+            ("10.0.0.0/8", "10.64.0.0/16", "169.254.0.0/17"),
+            ("100.64.1.0/24", "100.64.0.0/16", "169.254.0.0/17"),
+            ("10.0.0.0/8", "100.64.0.0/10", "100.64.0.0/16"),
+            ("10.0.0.0/8", "100.64.0.0/10", "10.1.0.0/16"),
+            ("0.0.0.0/0", "100.64.0.0/10", "169.254.0.0/17"),
+        ] {
+            let config = ClusterConfig {
+                pod_cidr: pod.parse().expect("valid"),
+                transit_cidr: transit.parse().expect("valid"),
+                node_side_cidr: node.parse().expect("valid"),
+                ..config()
+            };
+            assert!(matches!(possible(&config), Err(TenantError::Overlap { .. })), "{pod} {transit} {node}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_leave_no_room_are_refused() {
+        for prefix in [8, 31, 32] {
+            assert!(matches!(
+                possible(&ClusterConfig { subnet_prefix: prefix, ..config() }),
+                Err(TenantError::Setting { .. })
+            ));
+        }
+        let narrow = ClusterConfig { transit_cidr: "100.64.0.0/31".parse().expect("valid"), ..config() };
+        assert!(matches!(possible(&narrow), Err(TenantError::Setting { setting: "transitCidr", .. })));
+    }
+}

@@ -1,0 +1,121 @@
+//! Which tenant a caller may enter. Pure.
+//!
+//! Names alone never open a door: a tenant was created for one namespace, for the default of the nodes, or by an
+//! operator; everybody else has to be let in with `atollctl tenant join`.
+
+use atoll_ipam::Versioned;
+use atoll_model::ids::{Namespace, TenantName};
+use atoll_model::record::{NamespaceRecord, Origin, Phase, TenantRecord};
+use atoll_store::{Answer, Key, Query};
+
+use super::{one, unfit};
+use crate::error::TenantError;
+use crate::place::Who;
+
+/// What is known of a caller's way in, all at one revision.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// The tenant that was looked at.
+    pub(super) name: TenantName,
+    /// The record of the caller's namespace.
+    pub(super) namespace: Option<Versioned<NamespaceRecord>>,
+    /// The tenant's record.
+    pub(super) tenant: Option<Versioned<TenantRecord>>,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The caller is in.
+    In,
+    /// Another tenant has to be looked at.
+    Look(TenantName),
+    /// The tenant was created for this namespace: write the namespace's record.
+    Register(Namespace),
+    /// There is no such tenant: create it.
+    Create(Origin),
+}
+
+/// The tenant that a caller would be given if nothing were known of it.
+pub(super) fn wanted(who: &Who) -> Result<TenantName, TenantError> {
+    match (&who.namespace, &who.default_tenant) {
+        (Some(namespace), _) => Ok(own(namespace)),
+        (None, Some(tenant)) => Ok(tenant.clone()),
+        (None, None) => Err(TenantError::NoTenant),
+    }
+}
+
+/// The tenant that is created for a namespace has its name.
+fn own(namespace: &Namespace) -> TenantName {
+    TenantName::new(namespace.as_str()).expect("namespaces and tenants are named by one rule")
+}
+
+impl Door {
+    /// What to ask the store for.
+    pub(super) fn queries(who: &Who, name: &TenantName) -> Vec<Query> {
+        let mut queries = vec![Query::Key(Key::tenant(name))];
+        queries.extend(who.namespace.iter().map(|namespace| Query::Key(Key::namespace(namespace))));
+        queries
+    }
+
+    /// The answers to [`Door::queries`].
+    pub(super) fn read(who: &Who, name: TenantName, answers: &[Answer]) -> Result<Self, TenantError> {
+        let tenant = one(answers.first().ok_or_else(unfit)?)?;
+        let namespace = match who.namespace {
+            Some(_) => one(answers.get(1).ok_or_else(unfit)?)?,
+            None => None,
+        };
+        Ok(Self { name, namespace, tenant })
+    }
+
+    /// What to do next for `who`, or why it may not enter.
+    pub(super) fn step(&self, who: &Who) -> Result<Step, TenantError> {
+        let belongs = match (&who.namespace, &self.namespace) {
+            (Some(_), Some(record)) => record.record.tenant.clone(),
+            _ => wanted(who)?,
+        };
+        if belongs != self.name {
+            return Ok(Step::Look(belongs));
+        }
+        let Some(tenant) = self.tenant.as_ref().map(|tenant| &tenant.record) else {
+            return match (&who.namespace, &self.namespace) {
+                (Some(namespace), Some(_)) => Err(self.orphan(namespace)),
+                (Some(namespace), None) => Ok(Step::Create(Origin::Namespace(namespace.clone()))),
+                (None, _) => Ok(Step::Create(Origin::Default)),
+            };
+        };
+        if let (Some(namespace), Some(record)) = (&who.namespace, &self.namespace)
+            && record.record.incarnation != tenant.incarnation
+        {
+            return Err(self.orphan(namespace));
+        }
+        let step = match (&who.namespace, &self.namespace, &tenant.origin) {
+            (Some(_), Some(_), _) | (None, _, Origin::Default | Origin::Operator) => Step::In,
+            (Some(namespace), None, Origin::Namespace(origin)) if namespace == origin => {
+                Step::Register(namespace.clone())
+            }
+            (_, _, origin) => return Err(denied(who, &self.name, origin)),
+        };
+        if tenant.phase == Phase::Deleting {
+            return Err(TenantError::Deleting { tenant: self.name.clone() });
+        }
+        Ok(step)
+    }
+
+    fn orphan(&self, namespace: &Namespace) -> TenantError {
+        TenantError::Orphan { namespace: namespace.clone(), tenant: self.name.clone() }
+    }
+}
+
+fn denied(who: &Who, tenant: &TenantName, origin: &Origin) -> TenantError {
+    TenantError::Denied {
+        who: who.namespace.as_ref().map_or_else(|| "`tenant.default`".to_owned(), |name| format!("namespace {name}")),
+        namespace: who.namespace.clone(),
+        tenant: tenant.clone(),
+        origin: match origin {
+            Origin::Namespace(namespace) => format!("namespace {namespace}"),
+            Origin::Default => "runtimes that name no namespace".to_owned(),
+            Origin::Operator => "those whom an operator lets in".to_owned(),
+        },
+    }
+}

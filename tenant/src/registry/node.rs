@@ -1,0 +1,78 @@
+//! `nodes/<node>`: written by the first machine of that name; another machine of the same name is refused, because two
+//! machines that share a name would delete each other's pods.
+
+use atoll_ipam::Versioned;
+use atoll_model::record::{NodeRecord, SCHEMA};
+use atoll_store::{Key, Store};
+
+use super::Registry;
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::place::Node;
+
+impl<S: Store, C: Controller> Registry<'_, S, C> {
+    /// This machine's record.
+    pub(super) async fn ensure_node(
+        &self,
+        seen: Option<Versioned<NodeRecord>>,
+    ) -> Result<Versioned<NodeRecord>, TenantError> {
+        let record = match seen {
+            Some(record) => record,
+            None => self.create_once(Key::node(&self.node.name), record(self.node)).await?,
+        };
+        same(self.node, &record.record)?;
+        Ok(record)
+    }
+}
+
+fn record(node: &Node) -> NodeRecord {
+    NodeRecord {
+        v: SCHEMA,
+        host_id: node.host_id,
+        machine_id: node.machine_id.clone(),
+        epoch: 0,
+        unknown: serde_json::Map::new(),
+    }
+}
+
+/// Is the registered machine this one? A machine without an id is told by its host id alone.
+fn same(node: &Node, registered: &NodeRecord) -> Result<(), TenantError> {
+    let taken = |what, registered: &str, ours: &str| TenantError::NodeTaken {
+        node: node.name.clone(),
+        what,
+        registered: registered.to_owned(),
+        ours: ours.to_owned(),
+    };
+    let known = !registered.machine_id.is_empty() && !node.machine_id.is_empty();
+    if known && registered.machine_id != node.machine_id {
+        return Err(taken("machine id", &registered.machine_id, &node.machine_id));
+    }
+    if registered.host_id != node.host_id {
+        return Err(taken("host id", &registered.host_id.to_string(), &node.host_id.to_string()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::ids::NodeName;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn another_machine_of_the_same_name_is_refused_and_both_are_named() {
+        let node = |machine: &str, host: u128| Node {
+            name: NodeName::new("n1").expect("valid"),
+            host_id: Uuid::from_u128(host),
+            machine_id: machine.to_owned(),
+        };
+        let registered = record(&node("aaaa", 1));
+        assert!(same(&node("aaaa", 1), &registered).is_ok());
+        assert!(same(&node("", 1), &registered).is_ok(), "a machine without an id is told by its host id");
+        let error = same(&node("bbbb", 1), &registered).expect_err("another machine");
+        assert_eq!(error.to_string(), "node n1 is registered with machine id aaaa, this machine has bbbb");
+        let error = same(&node("aaaa", 2), &registered).expect_err("another agent");
+        assert!(error.to_string().starts_with("node n1 is registered with host id 00000000-"), "{error}");
+    }
+}
