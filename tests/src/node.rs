@@ -13,7 +13,7 @@ use crate::daemon::{Daemon, Life};
 use crate::netns::Netns;
 use crate::scratch::{Scratch, unique_name};
 use crate::servers::{self, ControllerOptions};
-use crate::{http, netns, programs};
+use crate::{http, leftovers, netns, programs};
 
 /// Where our keys are in the node's etcd.
 pub const PREFIX: &str = "/atoll/test";
@@ -64,6 +64,13 @@ impl Node {
         let mut config = self.settings.clone();
         merge(&mut config, &json!({ "cniVersion": version }));
         Ok(Cni::new(&self.netns, programs::path("atoll")?, config))
+    }
+
+    /// The end of every scenario: its pods left nothing, and its files are not needed any more.
+    pub fn finish(self) -> Result<()> {
+        leftovers::assert_none(&self)?;
+        self.scratch.passed();
+        Ok(())
     }
 
     /// The plugin's configuration.

@@ -1,5 +1,6 @@
-//! A directory that is deleted at the end, unless the test failed: then it is kept, and a line says where it is.
+//! A directory that is deleted when the test says that it passed; else it is kept, and a line says where it is.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +18,7 @@ pub fn unique_name() -> String {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    passed: Cell<bool>,
 }
 
 impl Scratch {
@@ -24,7 +26,12 @@ impl Scratch {
     pub fn new(name: &str) -> Result<Self> {
         let path = Path::new("/dev/shm").join(name);
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self { path })
+        Ok(Self { path, passed: Cell::new(false) })
+    }
+
+    /// The test passed: nobody has to look at this.
+    pub fn passed(&self) {
+        self.passed.set(true);
     }
 
     /// Where it is.
@@ -43,7 +50,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         unmount_below(&self.path);
-        if std::thread::panicking() {
+        if !self.passed.get() {
             tell(&format!("kept for a look: ls {}", self.path.display()));
         } else if let Err(error) = fs::remove_dir_all(&self.path) {
             tell(&format!("{} could not be deleted: {error}", self.path.display()));

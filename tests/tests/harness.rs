@@ -49,6 +49,7 @@ fn etcd_keeps_its_data_over_a_kill() -> Result<()> {
     assert!(netns.within(|| http::get(servers::ETCD, "/health")).is_err(), "it is dead");
     let _etcd = start()?;
     assert_eq!(etcdctl(&["get", "/k", "--print-value-only"])?.trim(), "v");
+    scratch.passed();
     Ok(())
 }
 

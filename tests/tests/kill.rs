@@ -1,0 +1,74 @@
+//! SIGKILL, as a runtime ends a plugin that is too slow: at many points of ADD and of DEL. Whatever is left half done
+//! is gone after a DEL and what later calls finish; an ADD that follows completes a half-built tenant.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use atoll_tests::{leftovers, wait};
+use serde_json::json;
+
+/// Every tenth of the time that the call takes undisturbed, and a little beyond.
+const POINTS: u32 = 24;
+
+fn points(whole: Duration) -> impl Iterator<Item = Duration> {
+    (0..POINTS).map(move |n| whole * n / (POINTS - 4))
+}
+
+fn drain(node: Node) -> Result<()> {
+    wait::until("later calls finish what is owed", Duration::from_secs(60), || {
+        node.cni("1.0.0")?.del(&Pod::new("drain", "nobody")?)?;
+        leftovers::assert_none(&node)
+    })?;
+    node.finish()
+}
+
+#[test]
+fn add_killed_anywhere() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    // Twice: the first fills whatever caches there are.
+    let mut whole = Duration::ZERO;
+    for name in ["first", "cold"] {
+        let pod = Pod::new(name, "pod")?;
+        whole = cni.add(&pod)?.took;
+        cni.del(&pod)?;
+    }
+    let mut killed = 0;
+    for (number, delay) in points(whole).enumerate() {
+        for (tenant, then) in [("del", false), ("add", true)] {
+            // A new tenant each time: the kill also hits the building of it.
+            let pod = Pod::new(&format!("{tenant}-{number}"), "pod")?;
+            killed += u32::from(cni.call("ADD", &pod).kill_after(delay)?);
+            if then {
+                let at = cni.add(&pod).with_context(|| format!("ADD after a kill at {delay:?}"))?;
+                ensure!(ping(&pod.netns, at.gateway)?, "killed at {delay:?}: the gateway does not answer");
+            }
+            cni.del(&pod).with_context(|| format!("DEL after a kill at {delay:?}"))?;
+        }
+    }
+    println!("{killed} of {} ADDs were killed before their end", 2 * POINTS);
+    ensure!(killed >= POINTS / 2, "only {killed} ADDs were still running when they were killed: the points are wrong");
+    drain(node)
+}
+
+#[test]
+fn del_killed_anywhere() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let pod = Pod::new("red", "first")?;
+    cni.add(&pod)?;
+    let whole = cni.del(&pod)?;
+    let mut killed = 0;
+    for delay in points(whole) {
+        let pod = Pod::new("red", "pod")?;
+        cni.add(&pod)?;
+        killed += u32::from(cni.call("DEL", &pod).kill_after(delay)?);
+        cni.del(&pod).with_context(|| format!("DEL after a kill at {delay:?}"))?;
+    }
+    println!("{killed} of {POINTS} DELs were killed before their end");
+    ensure!(killed >= POINTS / 4, "only {killed} DELs were still running when they were killed: the points are wrong");
+    drain(node)
+}

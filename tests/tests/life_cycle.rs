@@ -1,0 +1,120 @@
+//! One attachment from ADD to DEL, with everything that runtimes repeat, forget or send too late; every CNI version.
+
+use anyhow::{Context as _, Result};
+use atoll_tests::leftovers;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use serde_json::{Value, json};
+
+const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
+fn link(pod: &Pod, name: &str) -> Result<Option<Value>> {
+    let Ok(text) = pod.netns.run("ip", &["-json", "address", "show", "dev", name]) else { return Ok(None) };
+    Ok(serde_json::from_str::<Vec<Value>>(&text)?.into_iter().next())
+}
+
+/// The shape of a result: CNI SPEC 1.1.0, section "Success", and its predecessors.
+fn check_shape(result: &Value, version: &str, pod: &Pod) {
+    assert_eq!(result["cniVersion"], version);
+    let ip = &result["ips"][0];
+    let old = version < "1.0.0";
+    assert_eq!(ip.get("version"), old.then(|| json!("4")).as_ref(), "ips[].version is of the versions before 1.0.0");
+    let index = usize::try_from(ip["interface"].as_u64().expect("an index")).expect("a small one");
+    let interface = &result["interfaces"][index];
+    assert_eq!(interface["name"], "eth0");
+    assert_eq!(interface["sandbox"], pod.netns.path().display().to_string(), "verbatim");
+    assert_eq!(interface.get("mtu").is_some(), version >= "1.1.0", "interfaces[].mtu came with 1.1.0: {interface}");
+    let default = result["routes"].as_array().expect("routes").iter().find(|route| route["dst"] == "0.0.0.0/0");
+    assert!(default.is_some(), "no default route: {result}");
+    assert!(!old || result["dns"].is_object(), "before 1.0.0 dns is always there: {result}");
+}
+
+#[test]
+fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
+    let node = Node::start(json!({ "mtu": 1400, "dns": { "nameservers": ["192.0.2.53"] } }))?;
+    for version in VERSIONS {
+        let cni = node.cni(version)?;
+        let pod = Pod::new("red", &format!("pod-{version}"))?;
+
+        // VERSION reads nothing and needs nothing.
+        let version_call =
+            cni.call("VERSION", &pod).without("CNI_CONTAINERID").without("CNI_NETNS").reading("").run()?;
+        let supported = version_call.result()?["supportedVersions"].clone();
+        let supported: Vec<&str> = supported.as_array().context("a list")?.iter().filter_map(Value::as_str).collect();
+        assert!(VERSIONS.iter().all(|version| supported.contains(version)), "{supported:?}");
+
+        let added = cni.call("ADD", &pod).run()?;
+        let result = added.result()?;
+        check_shape(&result, version, &pod);
+        assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.53"]));
+        let attached = added.attached()?;
+        let eth0 = link(&pod, "eth0")?.context("the interface is there")?;
+        assert_eq!((&eth0["mtu"], &eth0["address"]), (&json!(1400), &json!(attached.mac)));
+        assert_eq!(eth0["addr_info"][0]["local"], json!(attached.address.ip()));
+        assert_eq!(eth0["addr_info"][0]["prefixlen"], json!(attached.address.prefix()));
+        assert!(atoll_tests::reach::ping(&pod.netns, attached.gateway)?);
+
+        // Again: the result of last time, nothing new.
+        let claims = node.keys("addresses/")?;
+        assert_eq!(cni.call("ADD", &pod).run()?.result()?, result, "{version}: a repeated ADD gives the same result");
+        assert_eq!(node.keys("addresses/")?, claims, "{version}: a repeated ADD claims nothing");
+        assert!(atoll_tests::reach::ping(&pod.netns, attached.gateway)?);
+
+        // With what a runtime hands to DEL, then as containerd repeats it: no namespace, no prevResult.
+        let mut config = cni.config.clone();
+        config["prevResult"] = result;
+        cni.call("DEL", &pod).reading(config.to_string()).run()?.done()?;
+        assert_eq!(link(&pod, "eth0")?, None, "{version}: the interface is gone");
+        leftovers::assert_none(&node).with_context(|| format!("{version}: after DEL"))?;
+        cni.call("DEL", &pod).with("CNI_NETNS", "").run()?.done()?;
+        cni.call("DEL", &pod).without("CNI_NETNS").run()?.done()?;
+
+        // The namespace went first, with the interface in it.
+        let early = Pod::new("red", "early")?;
+        cni.add(&early)?;
+        let call = cni.call("DEL", &early);
+        early.netns.delete()?;
+        call.run()?.done().with_context(|| format!("{version}: DEL after the namespace"))?;
+        leftovers::assert_none(&node)?;
+
+        // Its path is a left-over file now, as after a reboot; prevResult is of nobody.
+        let rebooted = Pod::new("red", "rebooted")?;
+        cni.add(&rebooted)?;
+        let stale = node.scratch().path().join(format!("stale-{version}"));
+        std::fs::write(&stale, "")?;
+        config["prevResult"] = json!({ "cniVersion": "7", "ips": "none" });
+        let call =
+            cni.call("DEL", &rebooted).with("CNI_NETNS", stale.display().to_string()).reading(config.to_string());
+        rebooted.netns.delete()?;
+        call.run()?.done().with_context(|| format!("{version}: DEL with a stale path"))?;
+        leftovers::assert_none(&node)?;
+
+        // Never added: nothing to do, and nothing of the neighbour is touched.
+        let neighbour = Pod::new("red", "neighbour")?;
+        let at = cni.add(&neighbour)?;
+        let stranger = Pod::new("red", "stranger")?;
+        let call = cni.call("DEL", &stranger).with("CNI_NETNS", neighbour.netns.path().display().to_string());
+        call.run()?.done()?;
+        assert!(atoll_tests::reach::ping(&neighbour.netns, at.gateway)?, "{version}: another container's DEL hit it");
+        cni.del(&neighbour)?;
+        leftovers::assert_none(&node)?;
+    }
+    node.finish()
+}
+
+#[test]
+fn two_interfaces_of_one_container_live_and_die_apart() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let pod = Pod::new("red", "two")?;
+    cni.add(&pod)?;
+    let second = cni.call("ADD", &pod).with("CNI_IFNAME", "net1").run()?.result()?;
+    assert_eq!(
+        second["interfaces"].as_array().context("a list")?.iter().filter(|one| one["name"] == "net1").count(),
+        1
+    );
+    cni.del(&pod)?;
+    assert!(link(&pod, "net1")?.is_some() && link(&pod, "eth0")?.is_none());
+    cni.call("DEL", &pod).with("CNI_IFNAME", "net1").run()?.done()?;
+    node.finish()
+}

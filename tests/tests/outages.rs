@@ -1,0 +1,116 @@
+//! DEL succeeds whatever is down, and what it could not finish is finished by a later call.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use atoll_tests::{leftovers, wait};
+use serde_json::json;
+
+/// A runtime waits for DEL; with something down it may take this long, process start and busy machine included.
+const AT_MOST: Duration = Duration::from_secs(6);
+
+/// Later calls finish what is owed, a few at a time: a DEL of somebody who was never there is the cheapest one.
+fn drain(node: Node) -> Result<()> {
+    wait::until("later calls finish what is owed", Duration::from_secs(30), || {
+        node.cni("1.0.0")?.del(&Pod::new("red", "nobody")?)?;
+        leftovers::assert_none(&node)
+    })?;
+    node.finish()
+}
+
+fn tombstone_files(node: &Node) -> usize {
+    std::fs::read_dir(node.state_dir().join("tombstones")).map_or(0, Iterator::count)
+}
+
+fn eth0_is_there(pod: &Pod) -> Result<bool> {
+    Ok(Node::links(&pod.netns)?.iter().any(|name| name == "eth0"))
+}
+
+#[test]
+fn del_without_a_controller_leaves_a_tombstone_in_etcd() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    let pod = Pod::new("red", "pod")?;
+    node.cni("1.0.0")?.add(&pod)?;
+    node.kill_controller()?;
+
+    let took = node.cni("1.0.0")?.del(&pod)?;
+    assert!(took < AT_MOST, "DEL took {took:?}");
+    assert!(!eth0_is_there(&pod)?, "the interface goes, whatever is down");
+    assert_eq!(node.keys("tombstones/")?.len(), 1, "what is owed is written down");
+    let claimed = node.keys("addresses/")?;
+    assert!(claimed.iter().any(|(_, value)| value["state"] == "claimed"), "the address stays taken: {claimed:?}");
+    node.cni("1.0.0")?.del(&pod)?;
+
+    node.start_controller()?;
+    drain(node)
+}
+
+#[test]
+fn del_without_etcd_leaves_a_tombstone_on_disk() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    let pod = Pod::new("red", "pod")?;
+    node.cni("1.0.0")?.add(&pod)?;
+    node.kill_etcd()?;
+
+    let took = node.cni("1.0.0")?.del(&pod)?;
+    assert!(took < AT_MOST, "DEL took {took:?}");
+    assert!(!eth0_is_there(&pod)?);
+    assert_eq!(tombstone_files(&node), 1);
+
+    node.start_etcd()?;
+    assert!(!leftovers::of_pods(&node)?.is_empty(), "nobody has released the claim yet");
+    drain(node)
+}
+
+#[test]
+fn del_with_everything_down_and_the_namespace_gone() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    let pods = (0..3).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    for pod in &pods {
+        node.cni("1.0.0")?.add(pod)?;
+    }
+    node.kill_etcd()?;
+    node.kill_controller()?;
+    for pod in pods {
+        let call = node.cni("1.0.0")?.call("DEL", &pod);
+        pod.netns.delete()?;
+        let answer = call.run()?;
+        answer.done()?;
+        assert!(answer.took < AT_MOST, "DEL took {:?}", answer.took);
+    }
+    assert_eq!(tombstone_files(&node), 3);
+
+    node.start_etcd()?;
+    node.start_controller()?;
+    drain(node)
+}
+
+#[test]
+fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    let (one, other) = (Pod::new("red", "one")?, Pod::new("red", "other")?);
+    node.cni("1.0.0")?.add(&one)?;
+    let at = node.cni("1.0.0")?.add(&other)?;
+    for gentle in [true, false] {
+        if gentle {
+            node.stop_controller()?;
+        } else {
+            node.kill_controller()?;
+        }
+        ensure!(ping(&one.netns, at.address.ip())?, "packets stopped with the controller");
+        let refused = node.cni("1.0.0")?.call("ADD", &Pod::new("red", "early")?).run()?;
+        assert_eq!(refused.error_code()?, 11, "ADD without a controller: try again later");
+        node.start_controller()?;
+        ensure!(ping(&one.netns, at.address.ip())?, "packets stopped when the controller came back");
+        let third = Pod::new("red", "third")?;
+        let there = node.cni("1.0.0")?.add(&third)?;
+        ensure!(ping(&one.netns, there.address.ip())?, "a pod from before reaches one from after");
+        node.cni("1.0.0")?.del(&third)?;
+    }
+    node.cni("1.0.0")?.del(&one)?;
+    node.cni("1.0.0")?.del(&other)?;
+    drain(node)
+}
