@@ -1,1 +1,144 @@
-fn main() {}
+//! The mock controller as a program: options, signals, one line when it listens.
+#![expect(clippy::print_stderr, reason = "a program says on standard error where it listens and why it ends")]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use atoll_mock_controller::server::Server;
+use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, User};
+use atoll_model::secret::Secret;
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+const EXAMPLES: &str = "Examples:
+  mock-controller                                       serve the 5.x dialect on 127.0.0.1:8181
+  mock-controller --listen 127.0.0.1:0 --dialect 1.9    any free port; the line on standard error names it
+  mock-controller --activation 200                      bound ports become active after 200 ms
+  curl -H 'Accept: application/json' http://127.0.0.1:8181/midonet-api/routers
+  curl http://127.0.0.1:8181/mock/                      what only this controller has
+
+Without --users anybody logs in as admin with password admin, and requests without a token are taken for the
+admin's, as in MidoNet's own mock authentication. Do not put it where others can reach it.";
+
+/// A controller that speaks the MidoNet REST API, in memory.
+#[derive(Debug, Parser)]
+#[command(name = "mock-controller", version, after_help = EXAMPLES)]
+struct Options {
+    /// Address and port to serve on; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:8181")]
+    listen: SocketAddr,
+    /// Family of the API: 5 or 1.9.
+    #[arg(long, default_value = "5")]
+    dialect: Dialect,
+    /// Id of the host it starts with.
+    #[arg(long)]
+    host_id: Option<Uuid>,
+    /// Name of that host.
+    #[arg(long, default_value = "localhost")]
+    host_name: String,
+    /// Address of that host in the tunnel zone.
+    #[arg(long, default_value = "127.0.0.1")]
+    host_address: Ipv4Addr,
+    /// Users as JSON: {"name": {"password": "..", "admin": true}}.
+    #[arg(long)]
+    users: Option<PathBuf>,
+    /// Refuse requests without a token.
+    #[arg(long)]
+    strict_tokens: bool,
+    /// When a bound port becomes active: at-once, never, or a number of milliseconds.
+    #[arg(long, default_value = "at-once", value_parser = parse_activation)]
+    activation: Activation,
+    /// What Location and links begin with, whatever the request says.
+    #[arg(long)]
+    base_uri: Option<String>,
+}
+
+fn parse_activation(text: &str) -> Result<Activation, String> {
+    match text {
+        "at-once" => Ok(Activation::AtOnce),
+        "never" => Ok(Activation::Told),
+        number => match number.parse() {
+            Ok(milliseconds) => Ok(Activation::After(Duration::from_millis(milliseconds))),
+            Err(_) => Err("at-once, never or a number of milliseconds is expected".to_owned()),
+        },
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct UserEntry {
+    password: String,
+    #[serde(default = "yes")]
+    admin: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn settings(options: &Options) -> Result<Settings, String> {
+    let mut settings = Settings {
+        dialect: options.dialect,
+        host_name: options.host_name.clone(),
+        host_address: options.host_address,
+        strict_tokens: options.strict_tokens,
+        activation: options.activation,
+        base: options.base_uri.clone(),
+        // Tokens and ids of a served controller are not to be guessed.
+        seed: Uuid::new_v4(),
+        ..Settings::default()
+    };
+    if let Some(host) = options.host_id {
+        settings.host = host;
+    }
+    if let Some(path) = &options.users {
+        let text = std::fs::read(path).map_err(|error| format!("users file {}: {error}", path.display()))?;
+        let users: BTreeMap<String, UserEntry> =
+            serde_json::from_slice(&text).map_err(|error| format!("users file {}: {error}", path.display()))?;
+        let user = |entry: UserEntry| User { password: Secret::new(entry.password), admin: entry.admin };
+        settings.users = users.into_iter().map(|(name, entry)| (name, user(entry))).collect();
+    }
+    Ok(settings)
+}
+
+async fn run(options: Options) -> Result<(), String> {
+    let server = Server::new(Controller::new(settings(&options)?));
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return Err("cannot wait for signals".to_owned()) };
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    eprintln!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect);
+    let end = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.serve(listener, end).await;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("mock-controller: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match tokio::task::LocalSet::new().block_on(&runtime, run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mock-controller: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

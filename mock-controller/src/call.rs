@@ -1,0 +1,208 @@
+//! One request on its way through a resource, and what the resource says to it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::body::{Body, parse_uuid};
+use crate::dialect::{Class, Dialect};
+use crate::failure::Failure;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::tokens::Tokens;
+
+/// What a resource gets to see.
+pub(crate) struct Call<'a> {
+    pub state: &'a mut State,
+    pub tokens: &'a mut Tokens,
+    pub settings: &'a Settings,
+    pub fresh: &'a mut Fresh,
+    /// The variable segments of the path, decoded.
+    pub args: Vec<String>,
+    pub query: BTreeMap<String, String>,
+    pub headers: &'a HeaderMap,
+    pub body: Body,
+    pub view: View,
+}
+
+/// How an answer is rendered.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub dialect: Dialect,
+    /// Version of the resource that was negotiated.
+    pub version: u8,
+    /// Base URL for links.
+    pub base: String,
+}
+
+/// A success.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// 201, with the path of the new object below the base.
+    Created(Option<String>),
+    /// 200 with a body of the negotiated type.
+    Show(Value),
+    /// 200 with a body of a type of its own and a cookie: the login.
+    Token { value: Value, cookie: String },
+    /// 200 without a body.
+    Done,
+    /// 204.
+    Gone,
+}
+
+impl Reply {
+    /// A list of objects.
+    pub(crate) fn list(ids: &[Uuid], show: impl Fn(Uuid) -> Option<Value>) -> Self {
+        Self::Show(ids.iter().filter_map(|id| show(*id)).collect())
+    }
+}
+
+pub(crate) type Outcome = Result<Reply, Failure>;
+
+impl Call<'_> {
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.view.dialect
+    }
+
+    /// A variable segment that must be an id. What is no UUID names nothing: 404, as JAX-RS has it.
+    pub(crate) fn id(&self, place: usize) -> Result<Uuid, Failure> {
+        parse_uuid(self.arg(place)).ok_or_else(|| Failure::error(404, "Not Found"))
+    }
+
+    /// A variable segment.
+    pub(crate) fn arg(&self, place: usize) -> &str {
+        self.args.get(place).map_or("", String::as_str)
+    }
+
+    /// The id of the body, or a new one; an id that is taken is refused.
+    pub(crate) fn new_id(&mut self, class: Class) -> Result<Uuid, Failure> {
+        let id = match self.body.uuid("id")? {
+            Some(id) => id,
+            None => self.fresh.uuid(),
+        };
+        if exists(self.state, class, id) { Err(self.dialect().duplicate(class, id)) } else { Ok(id) }
+    }
+
+    /// An id of the path that must exist.
+    pub(crate) fn existing(&self, class: Class, place: usize) -> Result<Uuid, Failure> {
+        let id = self.id(place)?;
+        if exists(self.state, class, id) { Ok(id) } else { Err(self.dialect().absent(class, id)) }
+    }
+
+    /// A reference in the body that must exist where it is given.
+    pub(crate) fn reference(&self, field: &str, class: Class) -> Result<Option<Uuid>, Failure> {
+        match self.body.uuid(field)? {
+            Some(id) if !exists(self.state, class, id) => Err(self.dialect().dangling(field, class, id)),
+            id => Ok(id),
+        }
+    }
+
+    /// As [`Call::reference`], for a list.
+    pub(crate) fn references(&self, field: &str, class: Class) -> Result<Vec<Uuid>, Failure> {
+        let ids = self.body.uuids(field)?;
+        match ids.iter().find(|id| !exists(self.state, class, **id)) {
+            Some(id) => Err(self.dialect().dangling(field, class, *id)),
+            None => Ok(ids),
+        }
+    }
+
+    /// What to say after a DELETE: `there` tells whether anything was deleted.
+    pub(crate) fn gone(&self, class: Class, id: Uuid, there: bool) -> Outcome {
+        if !there && self.dialect().misses_deleted(class) {
+            return Err(self.dialect().absent(class, id));
+        }
+        Ok(Reply::Gone)
+    }
+}
+
+/// Whether an object of this class and id is there. Classes that this server does not have are never there.
+pub(crate) fn exists(state: &State, class: Class, id: Uuid) -> bool {
+    let t = state.tables();
+    match class {
+        Class::Router => t.routers.contains_key(&id),
+        Class::Bridge => t.bridges.contains_key(&id),
+        Class::Port => t.ports.contains_key(&id),
+        Class::Route => t.routes.contains_key(&id),
+        Class::Chain => t.chains.contains_key(&id),
+        Class::Rule => t.rules.contains_key(&id),
+        Class::PortGroup => t.port_groups.contains_key(&id),
+        Class::IpAddrGroup => t.address_groups.contains_key(&id),
+        Class::Host => t.hosts.contains_key(&id),
+        Class::TunnelZone => t.tunnel_zones.contains_key(&id),
+        Class::LoadBalancer | Class::Mirror | Class::QosPolicy => false,
+    }
+}
+
+impl View {
+    /// The absolute URI of a path.
+    pub(crate) fn uri(&self, path: &str) -> Value {
+        json!(format!("{}{path}", self.base))
+    }
+
+    /// The absolute URI of an object that may be absent.
+    pub(crate) fn link(&self, prefix: &str, id: Option<Uuid>) -> Value {
+        id.map_or(Value::Null, |id| self.uri(&format!("{prefix}/{id}")))
+    }
+
+    pub(crate) fn is_v5(&self) -> bool {
+        self.dialect == Dialect::V5
+    }
+}
+
+/// Adds the fields of one JSON object to another.
+pub(crate) fn extend(value: &mut Value, more: Value) {
+    if let (Value::Object(fields), Value::Object(more)) = (value, more) {
+        fields.extend(more);
+    }
+}
+
+/// Ids, keys and MACs that the server makes up: a counter under a seed, so that a run can be repeated.
+#[derive(Clone, Debug)]
+pub(crate) struct Fresh {
+    seed: Uuid,
+    count: u64,
+    tunnel_key: u32,
+}
+
+impl Fresh {
+    pub(crate) fn new(seed: Uuid) -> Self {
+        Self { seed, count: 0, tunnel_key: 0 }
+    }
+
+    /// Goes on after keys that are in use.
+    pub(crate) fn skip_keys(&mut self, highest: u32) {
+        self.tunnel_key = self.tunnel_key.max(highest);
+    }
+
+    pub(crate) fn uuid(&mut self) -> Uuid {
+        self.count += 1;
+        Uuid::new_v5(&self.seed, &self.count.to_be_bytes())
+    }
+
+    /// A MAC as the real server makes them: `ac:ca:ba` and three bytes.
+    pub(crate) fn mac(&mut self) -> atoll_model::attachment::Mac {
+        let id = self.uuid();
+        let b = id.as_bytes();
+        atoll_model::attachment::Mac([0xac, 0xca, 0xba, b[0], b[1], b[2]])
+    }
+
+    /// A tunnel key: 24 bits, never 0. After 16 million ports it starts again.
+    pub(crate) fn tunnel_key(&mut self) -> u32 {
+        self.tunnel_key = self.tunnel_key % 0x00ff_ffff + 1;
+        self.tunnel_key
+    }
+}
+
+/// Whether `length` is the length of an IPv4 network.
+pub(crate) fn prefix_length(length: i64) -> Option<u8> {
+    u8::try_from(length).ok().filter(|length| *length <= 32)
+}
+
+/// What a wrong address is told.
+pub(crate) const BAD_ADDRESS: &str = "is an invalid IP format";
+
+/// An address and a length as one network.
+pub(crate) type Network = (Ipv4Addr, u8);

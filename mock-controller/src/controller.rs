@@ -1,0 +1,320 @@
+//! The controller without I/O: one request in, one answer out, and time only as it is told.
+//!
+//! Promises: the same settings and the same requests give the same answers; no request panics, whatever it holds; no
+//! request walks over more objects than it answers with or changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use atoll_model::topology::{Change, Topology};
+use atoll_sdn_client::transport::{Request, Response};
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::body::Body;
+use crate::call::{Call, Fresh, Outcome, Reply, View};
+use crate::failure::{ERROR_MEDIA, Failure};
+use crate::media;
+use crate::record::Record;
+use crate::routing::{self, Endpoint, Found, Verb};
+use crate::seed;
+use crate::settings::{Activation, Settings};
+use crate::state::{State, Tables};
+use crate::tokens::Tokens;
+
+/// Path under which the API is served.
+pub const BASE_PATH: &str = "/midonet-api";
+
+const TOKEN_MEDIA: &str = "application/vnd.org.midonet.Token-v1+json;charset=UTF-8";
+
+/// A whole controller.
+#[derive(Debug)]
+pub struct Controller {
+    pub(crate) settings: Settings,
+    pub(crate) state: State,
+    pub(crate) tokens: Tokens,
+    pub(crate) fresh: Fresh,
+    pub(crate) record: Record,
+    clock: Duration,
+    /// Ports that become active later, by when.
+    pending: BTreeSet<(Duration, Uuid)>,
+}
+
+impl Controller {
+    /// A controller with what every one starts with: provider router, host, tunnel zone.
+    pub fn new(settings: Settings) -> Self {
+        let tables = seed::tables(&settings);
+        Self::with_tables(settings, tables)
+    }
+
+    /// A controller with these objects.
+    pub fn with_tables(settings: Settings, tables: Tables) -> Self {
+        let mut fresh = Fresh::new(settings.seed);
+        fresh.skip_keys(tables.ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
+        let bound: Vec<Uuid> = tables.ports.iter().filter(|(_, p)| p.binding.is_some()).map(|(id, _)| *id).collect();
+        let mut controller = Self {
+            state: State::from_tables(tables),
+            tokens: Tokens::default(),
+            fresh,
+            record: Record::default(),
+            clock: Duration::ZERO,
+            pending: BTreeSet::new(),
+            settings,
+        };
+        controller.activate(bound);
+        controller
+    }
+
+    /// Back to the beginning: objects, tokens and records of requests are gone.
+    pub fn reset(&mut self) {
+        let following = self.state.is_followed();
+        let mut fresh = Self::new(self.settings.clone());
+        if following {
+            // Whoever follows learns of the difference as of any other change.
+            fresh.state.follow_from(&self.state);
+        }
+        *self = fresh;
+    }
+
+    /// Every object, comparable and serialisable.
+    pub fn tables(&self) -> &Tables {
+        self.state.tables()
+    }
+
+    /// What this instance is like.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The topology as it is; from now on [`Controller::drain`] tells what changes.
+    pub fn follow(&mut self) -> Topology {
+        self.state.follow()
+    }
+
+    /// What changed since the last call, in order.
+    pub fn drain(&mut self) -> Vec<Change> {
+        self.state.drain()
+    }
+
+    /// Says whether a port's packets flow. Ports that are absent or not bound stay inactive.
+    pub fn set_active(&mut self, port: Uuid, active: bool) {
+        self.pending.retain(|(_, pending)| *pending != port);
+        self.state.set_active(port, active);
+    }
+
+    /// Tells the time since the start; what was to happen until then happens.
+    pub fn advance(&mut self, now: Duration) {
+        self.clock = self.clock.max(now);
+        while let Some((due, port)) = self.pending.first().copied()
+            && due <= self.clock
+        {
+            self.pending.pop_first();
+            self.state.set_active(port, true);
+        }
+    }
+
+    fn activate(&mut self, bound: Vec<Uuid>) {
+        match self.settings.activation {
+            Activation::AtOnce => bound.into_iter().for_each(|port| self.state.set_active(port, true)),
+            Activation::After(delay) => self.pending.extend(bound.into_iter().map(|port| (self.clock + delay, port))),
+            Activation::Told => {}
+        }
+    }
+
+    /// A request has begun: for the record of rounds.
+    pub fn begin(&mut self) {
+        self.record.begin();
+    }
+
+    /// Answers one request. `request.path` is below the base path: `/routers/<id>`.
+    pub fn handle(&mut self, request: &Request) -> Response {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let found = routing::find(path);
+        let pattern = match &found {
+            Found::Endpoint(endpoint, _) => endpoint.path,
+            Found::Absent => "(not built)",
+            Found::Nowhere => "(unknown)",
+        };
+        let (outcome, media) = match self.outcome(request, found, query) {
+            Ok((reply, media, base)) => (Ok((reply, base)), media),
+            Err(failure) => (Err(failure), String::new()),
+        };
+        let bound = self.state.take_bound();
+        self.activate(bound);
+        let response = match outcome {
+            Ok((reply, base)) => success(reply, &media, &base),
+            Err(failure) => refusal(&failure),
+        };
+        self.record.note(&request.method, pattern, &request.path, response.status);
+        response
+    }
+
+    fn outcome(&mut self, request: &Request, found: Found, query: &str) -> Result<(Reply, String, String), Failure> {
+        let base = self.base(&request.headers);
+        if request.method == Method::OPTIONS {
+            return Ok((Reply::Done, String::new(), base));
+        }
+        let login = matches!(&found, Found::Endpoint(endpoint, _) if endpoint.media.name == "Token");
+        if !login {
+            let token = request.headers.get("x-auth-token").map(|token| token.to_str().unwrap_or_default());
+            self.tokens.check(token, &self.settings)?;
+        }
+        let (endpoint, args) = match found {
+            Found::Endpoint(endpoint, args) => (endpoint, args),
+            Found::Absent => {
+                return Err(Failure::error(
+                    501,
+                    "This resource of the MidoNet API is not built into this mock controller.",
+                ));
+            }
+            Found::Nowhere => return Err(Failure::error(404, "Not Found")),
+        };
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        if self.state.is_read_only() && !reads && !login && endpoint.media.name != "SystemState" {
+            return Err(Failure::error(503, "API server currently in restricted mode."));
+        }
+        let verb = verb(endpoint, &request.method)?;
+        let dialect = self.settings.dialect;
+        let (media, version, body) = if login {
+            (TOKEN_MEDIA.to_owned(), 1, Body::empty(dialect))
+        } else if reads {
+            let media = media::Media { policy: endpoint.read_policy, ..endpoint.media };
+            let chosen = media::accept(dialect, media, endpoint.collection, &request.headers)?;
+            (chosen.media, chosen.version, Body::empty(dialect))
+        } else if request.method == Method::DELETE {
+            (String::new(), 1, Body::empty(dialect))
+        } else {
+            let version = media::content(dialect, endpoint.media, &request.headers)?;
+            (String::new(), version, Body::parse(&request.body, dialect)?)
+        };
+        let mut call = Call {
+            state: &mut self.state,
+            tokens: &mut self.tokens,
+            settings: &self.settings,
+            fresh: &mut self.fresh,
+            args,
+            query: parse_query(query),
+            headers: &request.headers,
+            body,
+            view: View { dialect, version, base: base.clone() },
+        };
+        let outcome: Outcome = verb(&mut call);
+        Ok((outcome?, media, base))
+    }
+
+    /// What links begin with: as configured, else as the request (or the proxy before it) named this server.
+    fn base(&self, headers: &HeaderMap) -> String {
+        if let Some(base) = &self.settings.base {
+            return base.clone();
+        }
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(host) = text("x-forwarded-host").or_else(|| text(HOST.as_str())) else {
+            return self.settings.dialect.default_base().to_owned();
+        };
+        let proto = text("x-forwarded-proto").filter(|proto| *proto == "https").unwrap_or("http");
+        let port = text("x-forwarded-port").filter(|_| !host.contains(':')).map(|port| format!(":{port}"));
+        format!("{proto}://{host}{}{BASE_PATH}", port.unwrap_or_default())
+    }
+}
+
+fn verb(endpoint: &Endpoint, method: &Method) -> Result<Verb, Failure> {
+    let verb = match *method {
+        Method::GET | Method::HEAD => endpoint.get,
+        Method::POST => endpoint.post,
+        Method::PUT => endpoint.put,
+        Method::DELETE => endpoint.delete,
+        _ => None,
+    };
+    let message = match endpoint.media.name {
+        "Tenant" => "Tenants cannot be created, updated or deleted via the REST API.",
+        _ => "Method Not Allowed",
+    };
+    verb.ok_or_else(|| Failure::error(405, message))
+}
+
+/// The query as pairs; of a key that comes twice the last one counts.
+fn parse_query(query: &str) -> BTreeMap<String, String> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((routing::decode(key)?, routing::decode(&value.replace('+', " "))?))
+    };
+    query.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect()
+}
+
+// ---- answers -----------------------------------------------------------------------------------------------------
+
+fn success(reply: Reply, media: &str, base: &str) -> Response {
+    match reply {
+        Reply::Created(path) => {
+            let location = path.map(|path| (LOCATION, format!("{base}{path}")));
+            answer(201, location.into_iter().collect(), None)
+        }
+        Reply::Show(value) => answer(200, vec![(CONTENT_TYPE, media.to_owned())], Some(&value)),
+        Reply::Token { value, cookie } => {
+            answer(200, vec![(CONTENT_TYPE, media.to_owned()), (SET_COOKIE, cookie)], Some(&value))
+        }
+        Reply::Done => answer(200, Vec::new(), None),
+        Reply::Gone => answer(204, Vec::new(), None),
+    }
+}
+
+fn refusal(failure: &Failure) -> Response {
+    let body = failure.body();
+    let mut headers = Vec::new();
+    if body.is_some() {
+        headers.push((CONTENT_TYPE, ERROR_MEDIA.to_owned()));
+    }
+    if failure.status() == 401 {
+        headers.push((WWW_AUTHENTICATE, "Basic  realm=\"BASIC_AUTH_REALM\"".to_owned()));
+    }
+    answer(failure.status(), headers, body.as_ref())
+}
+
+/// Builds an answer. A header value that a request smuggled something unprintable into is left out.
+pub(crate) fn answer(status: u16, headers: Vec<(HeaderName, String)>, body: Option<&Value>) -> Response {
+    let mut map = HeaderMap::new();
+    map.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if status == 200 && body.is_none() {
+        map.insert("access-control-allow-methods", HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"));
+        map.insert("access-control-expose-headers", HeaderValue::from_static("Location"));
+    }
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            map.insert(name, value);
+        }
+    }
+    let body = body.map_or_else(Bytes::new, |value| Bytes::from(value.to_string()));
+    Response { status, headers: map, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Dialect;
+
+    #[test]
+    fn queries_are_decoded_and_never_fail() {
+        let query = parse_query("tenant_id=a%2Fb+c&x&=&%zz=1&tenant_id=d");
+        assert_eq!(query.get("tenant_id").map(String::as_str), Some("d"));
+        assert_eq!(parse_query("tenant_id=a%2Fb+c")["tenant_id"], "a/b c");
+    }
+
+    #[test]
+    fn a_port_becomes_active_when_its_time_has_come() {
+        let delay = Duration::from_millis(500);
+        let mut controller = Controller::new(Settings { activation: Activation::After(delay), ..Settings::default() });
+        let uplink = crate::settings::uplink_port();
+        for (now, active) in [(0, false), (499, false), (500, true), (501, true)] {
+            controller.advance(Duration::from_millis(now));
+            assert_eq!(controller.state.is_active(uplink), active, "after {now} ms");
+        }
+    }
+
+    #[test]
+    fn dialects_name_their_versions() {
+        assert_eq!((Dialect::V1.version(), Dialect::V5.version()), ("v1.9", "v5.0"));
+    }
+}

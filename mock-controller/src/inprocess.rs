@@ -1,0 +1,60 @@
+//! The controller as a transport: the client's requests without a network in between. For tests.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::rc::Rc;
+
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::controller::Controller;
+use crate::settings::Settings;
+use crate::state::Tables;
+
+/// A controller that several clients of one thread share. Clones are the same controller.
+#[derive(Clone, Debug)]
+pub struct InProcess {
+    controller: Rc<RefCell<Controller>>,
+    started: Instant,
+}
+
+impl InProcess {
+    /// Starts a controller. Its time is tokio's, so that a paused clock works.
+    pub fn new(settings: Settings) -> Self {
+        Self { controller: Rc::new(RefCell::new(Controller::new(settings))), started: Instant::now() }
+    }
+
+    /// Answers one request at once.
+    pub fn call(&self, request: &Request) -> Response {
+        let mut controller = self.controller.borrow_mut();
+        controller.advance(self.started.elapsed());
+        controller.begin();
+        controller.handle(request)
+    }
+
+    /// Every object there is: to compare, to print, to look into.
+    pub fn dump(&self) -> Tables {
+        self.controller.borrow().tables().clone()
+    }
+
+    /// Says whether a port's packets flow.
+    pub fn set_active(&self, port: Uuid, active: bool) {
+        self.controller.borrow_mut().set_active(port, active);
+    }
+
+    /// The controller, to read. Not across an await.
+    pub fn controller(&self) -> Ref<'_, Controller> {
+        self.controller.borrow()
+    }
+
+    /// The controller, to change. Not across an await.
+    pub fn controller_mut(&self) -> RefMut<'_, Controller> {
+        self.controller.borrow_mut()
+    }
+}
+
+impl Transport for InProcess {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        Ok(self.call(&request))
+    }
+}

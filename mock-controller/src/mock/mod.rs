@@ -1,0 +1,110 @@
+//! What a real controller does not have, under `/mock/` on the same address: hosts, activity, the record of requests,
+//! a dump, a report of orphans, a reset. No negotiation and no token: plain JSON for whoever runs the test.
+
+mod hosts;
+mod orphans;
+
+use std::time::Duration;
+
+use atoll_sdn_client::transport::{Request, Response};
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use crate::body::{Body, parse_uuid};
+use crate::controller::{Controller, answer};
+use crate::failure::Failure;
+use crate::record::Record;
+use crate::routing::decode;
+use crate::settings::Activation;
+
+/// What there is, for the reader of `GET /mock/`.
+static HELP: &[(&str, &str)] = &[
+    ("GET /mock/dump", "every object"),
+    ("POST /mock/reset", "back to the beginning"),
+    ("GET /mock/requests", "counters, dependent rounds, the last requests; DELETE forgets them"),
+    ("GET /mock/orphans", "objects that nobody will miss: ports without binding or link, routes to nowhere ..."),
+    ("POST /mock/hosts", "{id, name, address}: a host that is alive, in the tunnel zone"),
+    ("PUT /mock/hosts/{id}/alive", "{alive}"),
+    ("PUT /mock/hosts/{id}/interfaces/{name}", "{mac, mtu, addresses, ...}; DELETE removes it"),
+    ("PUT /mock/ports/{id}/active", "{active}: says whether its packets flow"),
+    ("PUT /mock/activation", "{mode: at-once | never | after, milliseconds}: when bound ports become active"),
+    ("DELETE /mock/tokens", "every token expires"),
+];
+
+impl Controller {
+    /// Answers a request whose path is below `/mock`.
+    pub fn admin(&mut self, request: &Request) -> Response {
+        let path = request.path.split('?').next().unwrap_or_default();
+        let segments: Option<Vec<String>> = path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
+        let segments = segments.unwrap_or_default();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match self.admin_outcome(request, &segments) {
+            Ok(Value::Null) => answer(204, Vec::new(), None),
+            Ok(value) => answer(200, vec![(CONTENT_TYPE, "application/json".to_owned())], Some(&value)),
+            Err(failure) => {
+                answer(failure.status(), vec![(CONTENT_TYPE, "application/json".to_owned())], failure.body().as_ref())
+            }
+        }
+    }
+
+    fn admin_outcome(&mut self, request: &Request, segments: &[&str]) -> Result<Value, Failure> {
+        let dialect = self.settings.dialect;
+        let body = if request.body.is_empty() { Body::empty(dialect) } else { Body::parse(&request.body, dialect)? };
+        match (request.method.as_str(), segments) {
+            ("GET", []) => Ok(HELP.iter().map(|(what, does)| ((*what).to_owned(), json!(does))).collect()),
+            ("GET", ["dump"]) => Ok(json!(self.tables())),
+            ("POST", ["reset"]) => {
+                self.reset();
+                Ok(Value::Null)
+            }
+            ("GET", ["requests"]) => Ok(self.requests()),
+            ("DELETE", ["requests"]) => {
+                self.record = Record::default();
+                Ok(Value::Null)
+            }
+            ("GET", ["orphans"]) => Ok(json!(orphans::find(self.tables()))),
+            ("POST", ["hosts"]) => hosts::add(self, &body),
+            ("PUT", ["hosts", id, "alive"]) => hosts::set_alive(self, id, &body),
+            ("PUT", ["hosts", id, "interfaces", name]) => hosts::set_interface(self, id, name, &request.body),
+            ("DELETE", ["hosts", id, "interfaces", name]) => hosts::remove_interface(self, id, name),
+            ("PUT", ["ports", id, "active"]) => {
+                let id = parse_uuid(id).filter(|id| self.tables().ports.contains_key(id));
+                let id = id.ok_or_else(|| Failure::error(404, "there is no such port"))?;
+                let active = body.flag("active")?.ok_or_else(|| Failure::invalid("active", "may not be null"))?;
+                self.set_active(id, active);
+                Ok(Value::Null)
+            }
+            ("PUT", ["activation"]) => {
+                self.settings.activation = activation(&body)?;
+                Ok(Value::Null)
+            }
+            ("DELETE", ["tokens"]) => {
+                self.tokens.expire();
+                Ok(Value::Null)
+            }
+            _ => Err(Failure::error(404, "nothing here; GET /mock/ lists what there is")),
+        }
+    }
+
+    fn requests(&self) -> Value {
+        json!({
+            "count": self.record.count(),
+            "rounds": self.record.rounds(),
+            "counters": self.record.counters(),
+            "last": self.record.entries().collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn activation(body: &Body) -> Result<Activation, Failure> {
+    match body.text("mode")?.as_deref() {
+        Some("at-once") => Ok(Activation::AtOnce),
+        Some("never") => Ok(Activation::Told),
+        Some("after") => {
+            let milliseconds = body.int("milliseconds")?.and_then(|n| u64::try_from(n).ok());
+            let milliseconds = milliseconds.ok_or_else(|| Failure::invalid("milliseconds", "may not be null"))?;
+            Ok(Activation::After(Duration::from_millis(milliseconds)))
+        }
+        _ => Err(Failure::invalid("mode", "should be at-once, never or after")),
+    }
+}

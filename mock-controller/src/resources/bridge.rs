@@ -1,0 +1,89 @@
+//! Bridges. Deleting one takes its ports and tables along; its chains stay.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::device;
+use crate::call::{Call, Outcome, Reply, View, extend};
+use crate::dialect::Class;
+use crate::failure::Failure;
+use crate::state::State;
+use crate::state::objects::Bridge;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let ids = call.state.bridges(call.query.get("tenant_id").map(String::as_str));
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    let bridge = read(call)?;
+    let id = call.new_id(Class::Bridge)?;
+    call.state.put_bridge(id, bridge);
+    Ok(Reply::Created(Some(format!("/bridges/{id}"))))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Bridge, id))
+}
+
+/// Replaces every field but the tables, which have resources of their own.
+pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::Bridge, 0)?;
+    let mut bridge = read(call)?;
+    if let Some(old) = call.state.tables().bridges.get(&id) {
+        bridge.macs.clone_from(&old.macs);
+        bridge.arp.clone_from(&old.arp);
+    }
+    call.state.put_bridge(id, bridge);
+    Ok(Reply::Gone)
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    let there = call.state.remove_bridge(id);
+    call.gone(Class::Bridge, id, there)
+}
+
+fn read(call: &Call<'_>) -> Result<Bridge, Failure> {
+    if call.body.uuid("vxLanPortId")?.is_some() || !call.body.uuids("vxLanPortIds")?.is_empty() {
+        return Err(Failure::invalid("vxLanPortId", "VXLAN port ID cannot be set directly"));
+    }
+    let device = device::read(call)?;
+    call.reference("qosPolicyId", Class::QosPolicy)?;
+    let disable_anti_spoof =
+        !call.view.is_v5() && call.view.version >= 4 && call.body.flag("disableAntiSpoof")?.unwrap_or(false);
+    Ok(Bridge { device, disable_anti_spoof, ..Bridge::default() })
+}
+
+fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+    let bridge = state.tables().bridges.get(&id)?;
+    let path = format!("/bridges/{id}");
+    let mut value = device::show(view, &bridge.device);
+    extend(
+        &mut value,
+        json!({
+            "id": id,
+            "uri": view.uri(&path),
+            "ports": view.uri(&format!("{path}/ports")),
+            "peerPorts": view.uri(&format!("{path}/peer_ports")),
+            "macTable": view.uri(&format!("{path}/mac_table")),
+            "arpTable": view.uri(&format!("{path}/arp_table")),
+            "dhcpSubnets": view.uri(&format!("{path}/dhcp")),
+            "dhcpSubnet6s": view.uri(&format!("{path}/dhcpV6")),
+            "vlanMacTableTemplate": view.uri(&format!("{path}/vlans/{{vlanId}}/mac_table")),
+            "macPortTemplate": view.uri(&format!("{path}/mac_table/{{macAddress}}_{{portId}}")),
+            "vlanMacPortTemplate": view.uri(&format!("{path}/vlans/{{vlanId}}/mac_table/{{macAddress}}_{{portId}}")),
+        }),
+    );
+    if view.is_v5() || view.version >= 2 {
+        extend(&mut value, json!({ "vxLanPortId": null, "vxLanPort": null }));
+    }
+    if view.is_v5() || view.version >= 3 {
+        extend(&mut value, json!({ "vxLanPortIds": [], "vxLanPorts": view.uri(&format!("{path}/vxlan_ports")) }));
+    }
+    if !view.is_v5() && view.version >= 4 {
+        extend(&mut value, json!({ "disableAntiSpoof": bridge.disable_anti_spoof }));
+    }
+    Some(value)
+}

@@ -1,0 +1,45 @@
+//! Chains. Deleting one takes its rules and the jumps to it along and clears it from every filter: a device that
+//! used it is silently unfiltered, as in the real controller.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::device;
+use crate::call::{Call, Outcome, Reply, View};
+use crate::dialect::Class;
+use crate::state::State;
+use crate::state::objects::Chain;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let ids = call.state.chains(call.query.get("tenant_id").map(String::as_str));
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    let (tenant, name) = device::owner(call)?;
+    let id = call.new_id(Class::Chain)?;
+    call.state.put_chain(id, Chain { tenant, name, rules: Vec::new() });
+    Ok(Reply::Created(Some(format!("/chains/{id}"))))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Chain, id))
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    let there = call.state.remove_chain(id);
+    call.gone(Class::Chain, id, there)
+}
+
+fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+    let chain = state.tables().chains.get(&id)?;
+    Some(json!({
+        "id": id,
+        "uri": view.uri(&format!("/chains/{id}")),
+        "tenantId": chain.tenant,
+        "name": chain.name,
+        "rules": view.uri(&format!("/chains/{id}/rules")),
+    }))
+}

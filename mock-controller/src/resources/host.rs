@@ -1,0 +1,105 @@
+//! Hosts: machines with an agent. Normally the agent registers itself; 5.x lets a test do it.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::interface;
+use crate::call::{Call, Outcome, Reply, View, extend};
+use crate::dialect::{Class, Dialect};
+use crate::failure::{Checks, Failure};
+use crate::state::State;
+use crate::state::objects::{Host, Weights};
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let ids: Vec<Uuid> = call.state.tables().hosts.keys().copied().collect();
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Host, id))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    if call.dialect() == Dialect::V1 {
+        return Err(Failure::error(405, "Method Not Allowed"));
+    }
+    let name = call.body.text("name")?;
+    let id = call.new_id(Class::Host)?;
+    call.state.put_host(id, Host { name, ..Host::default() });
+    Ok(Reply::Created(Some(format!("/hosts/{id}"))))
+}
+
+/// Sets the weights. Answers 200, unlike every other PUT.
+pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::Host, 0)?;
+    let Some(mut host) = call.state.tables().hosts.get(&id).cloned() else {
+        return Err(call.dialect().absent(Class::Host, id));
+    };
+    let mut checks = Checks::default();
+    let flooding = call.body.int("floodingProxyWeight")?;
+    checks.require("floodingProxyWeight", flooding.is_some());
+    if flooding.is_some_and(|weight| !(0..=65535).contains(&weight)) {
+        checks.wrong("floodingProxyWeight", "must be between 0 and 65535");
+    }
+    let mut weights = Weights { flooding_proxy: flooding.unwrap_or(1), ..host.weights };
+    if call.dialect() == Dialect::V5 {
+        let (weight, limit) = (call.body.int("containerWeight")?, call.body.int("containerLimit")?);
+        let enforce = call.body.flag("enforceContainerLimit")?;
+        checks.require("containerWeight", weight.is_some());
+        checks.require("containerLimit", limit.is_some());
+        checks.require("enforceContainerLimit", enforce.is_some());
+        weights.container = weight.unwrap_or(weights.container);
+        weights.container_limit = limit.unwrap_or(weights.container_limit);
+        weights.enforce_container_limit = enforce.unwrap_or(weights.enforce_container_limit);
+    }
+    checks.finish()?;
+    host.weights = weights;
+    call.state.put_host(id, host);
+    Ok(Reply::Done)
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::Host, 0)?;
+    if call.state.tables().hosts.get(&id).is_some_and(|host| host.alive) {
+        return Err(Failure::error(403, format!("Cannot delete host {id} because it is active.")));
+    }
+    let bindings = call.state.bound_to(id).len();
+    if bindings > 0 {
+        return Err(Failure::error(403, format!("Cannot delete host {id} because it has {bindings} binding(s).")));
+    }
+    call.state.remove_host(id);
+    Ok(match call.dialect() {
+        Dialect::V1 => Reply::Gone,
+        Dialect::V5 => Reply::Done,
+    })
+}
+
+fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+    let host = state.tables().hosts.get(&id)?;
+    let path = format!("/hosts/{id}");
+    let interfaces: Vec<Value> =
+        host.interfaces.iter().map(|(name, one)| interface::view(view, id, name, one)).collect();
+    let mut value = json!({
+        "id": id,
+        "uri": view.uri(&path),
+        "name": host.name,
+        "addresses": host.addresses,
+        "hostInterfaces": interfaces,
+        "alive": host.alive,
+        "floodingProxyWeight": host.weights.flooding_proxy,
+        "interfaces": view.uri(&format!("{path}/interfaces")),
+        "ports": view.uri(&format!("{path}/ports")),
+    });
+    if view.is_v5() {
+        extend(
+            &mut value,
+            json!({
+                "containerWeight": host.weights.container,
+                "containerLimit": host.weights.container_limit,
+                "enforceContainerLimit": host.weights.enforce_container_limit,
+            }),
+        );
+    }
+    Some(value)
+}

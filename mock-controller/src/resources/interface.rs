@@ -1,0 +1,39 @@
+//! Interfaces of a host, as its agent reports them. Read-only.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::call::{Call, Outcome, Reply, View};
+use crate::dialect::Class;
+use crate::failure::Failure;
+use crate::state::objects::Interface;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::Host, 0)?;
+    let host = call.state.tables().hosts.get(&id);
+    let interfaces = host.into_iter().flat_map(|host| &host.interfaces);
+    Ok(Reply::Show(interfaces.map(|(name, one)| view(&call.view, id, name, one)).collect()))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::Host, 0)?;
+    let name = call.arg(1);
+    let interface = call.state.tables().hosts.get(&id).and_then(|host| host.interfaces.get(name));
+    let interface = interface.ok_or_else(|| Failure::error(404, format!("Interface {name} not found")))?;
+    Ok(Reply::Show(view(&call.view, id, name, interface)))
+}
+
+pub(crate) fn view(view: &View, host: Uuid, name: &str, interface: &Interface) -> Value {
+    json!({
+        "uri": view.uri(&format!("/hosts/{host}/interfaces/{name}")),
+        "hostId": host,
+        "name": name,
+        "mac": interface.mac,
+        "mtu": interface.mtu,
+        "type": interface.kind,
+        "endpoint": interface.endpoint,
+        "portType": null,
+        "addresses": interface.addresses,
+        "status": interface.status,
+    })
+}

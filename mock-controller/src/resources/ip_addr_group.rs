@@ -1,0 +1,137 @@
+//! Groups of addresses, IPv4 and IPv6, which rules match on.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::call::{BAD_ADDRESS, Call, Outcome, Reply, View};
+use crate::dialect::{Class, Dialect};
+use crate::failure::{Checks, Failure};
+use crate::state::State;
+use crate::state::objects::AddressGroup;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let ids: Vec<Uuid> = call.state.tables().address_groups.keys().copied().collect();
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    let name = call.body.text("name")?;
+    let mut checks = Checks::default();
+    checks.require("name", name.is_some());
+    checks.length("name", name.as_deref(), 1);
+    checks.finish()?;
+    let id = call.new_id(Class::IpAddrGroup)?;
+    call.state.put_address_group(id, AddressGroup { name, ..AddressGroup::default() });
+    Ok(Reply::Created(Some(format!("/ip_addr_groups/{id}"))))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::IpAddrGroup, id))
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    let there = call.state.remove_address_group(id);
+    call.gone(Class::IpAddrGroup, id, there)
+}
+
+// ---- members -----------------------------------------------------------------------------------------------------
+
+pub(crate) fn members(call: &mut Call<'_>) -> Outcome {
+    members_where(call, |_| true)
+}
+
+pub(crate) fn members_of_version(call: &mut Call<'_>) -> Outcome {
+    let version = version(call)?;
+    members_where(call, |address| version_of(address) == version)
+}
+
+fn members_where(call: &Call<'_>, wanted: impl Fn(IpAddr) -> bool) -> Outcome {
+    let id = call.existing(Class::IpAddrGroup, 0)?;
+    let members = call.state.tables().address_groups.get(&id).into_iter().flat_map(|group| &group.members);
+    Ok(Reply::Show(members.filter(|a| wanted(**a)).map(|address| view_member(&call.view, id, *address)).collect()))
+}
+
+pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
+    let (text, version) = (call.body.text("addr")?, call.body.int("version")?);
+    let address: Option<IpAddr> = text.as_deref().and_then(|text| text.parse().ok());
+    let Some(address) = address else { return Err(Failure::invalid("addr", BAD_ADDRESS)) };
+    if version.is_some_and(|version| version != version_of(address)) {
+        return Err(Failure::invalid("version", "does not match the address"));
+    }
+    let id = call.existing(Class::IpAddrGroup, 0)?;
+    let Some(mut group) = call.state.tables().address_groups.get(&id).cloned() else {
+        return Err(call.dialect().absent(Class::IpAddrGroup, id));
+    };
+    // 1.9 does not mind.
+    if !group.members.insert(address) && call.dialect() == Dialect::V5 {
+        return Err(Failure::error(409, format!("IP address group already contains IP {address}")));
+    }
+    call.state.put_address_group(id, group);
+    Ok(Reply::Created(Some(path(id, address))))
+}
+
+pub(crate) fn member(call: &mut Call<'_>) -> Outcome {
+    let (id, address) = item(call)?;
+    let found = call.state.tables().address_groups.get(&id).is_some_and(|group| group.members.contains(&address));
+    if found {
+        Ok(Reply::Show(view_member(&call.view, id, address)))
+    } else {
+        Err(Failure::error(404, format!("IP address group does not contain IP {address}")))
+    }
+}
+
+pub(crate) fn remove(call: &mut Call<'_>) -> Outcome {
+    let (id, address) = item(call)?;
+    if let Some(mut group) = call.state.tables().address_groups.get(&id).cloned() {
+        group.members.remove(&address);
+        call.state.put_address_group(id, group);
+    }
+    Ok(Reply::Gone)
+}
+
+fn item(call: &Call<'_>) -> Result<(Uuid, IpAddr), Failure> {
+    let id = call.existing(Class::IpAddrGroup, 0)?;
+    let version = version(call)?;
+    let address = call.arg(2).parse::<IpAddr>().ok().filter(|address| version_of(*address) == version);
+    Ok((id, address.ok_or_else(|| Failure::error(400, "The address is not valid."))?))
+}
+
+fn version(call: &Call<'_>) -> Result<i64, Failure> {
+    match call.arg(1) {
+        "4" => Ok(4),
+        "6" => Ok(6),
+        _ => Err(Failure::error(404, "Not Found")),
+    }
+}
+
+const fn version_of(address: IpAddr) -> i64 {
+    if address.is_ipv4() { 4 } else { 6 }
+}
+
+fn path(group: Uuid, address: IpAddr) -> String {
+    format!("/ip_addr_groups/{group}/versions/{}/ip_addrs/{address}", version_of(address))
+}
+
+fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+    let group = state.tables().address_groups.get(&id)?;
+    Some(json!({
+        "id": id,
+        "uri": view.uri(&format!("/ip_addr_groups/{id}")),
+        "name": group.name,
+        "addrs": view.uri(&format!("/ip_addr_groups/{id}/ip_addrs")),
+    }))
+}
+
+fn view_member(view: &View, group: Uuid, address: IpAddr) -> Value {
+    json!({
+        "uri": view.uri(&path(group, address)),
+        "ipAddrGroupId": group,
+        "ipAddrGroup": view.link("/ip_addr_groups", Some(group)),
+        "addr": address,
+        "version": version_of(address),
+    })
+}

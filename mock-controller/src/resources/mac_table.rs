@@ -1,0 +1,136 @@
+//! The MAC table of a bridge: seeds that say behind which port a MAC is. VLAN 0 is the untagged table.
+
+use atoll_model::attachment::Mac;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::body::parse_uuid;
+use crate::call::{Call, Outcome, Reply, View};
+use crate::dialect::Class;
+use crate::failure::Failure;
+use crate::state::objects::PortKind;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    list_where(call, None)
+}
+
+pub(crate) fn list_vlan(call: &mut Call<'_>) -> Outcome {
+    let vlan = vlan(call)?;
+    list_where(call, Some(vlan))
+}
+
+fn list_where(call: &Call<'_>, vlan: Option<u16>) -> Outcome {
+    let id = call.existing(Class::Bridge, 0)?;
+    let entries = call.state.tables().bridges.get(&id).into_iter().flat_map(|bridge| &bridge.macs);
+    let entries = entries.filter(|(own, _, _)| vlan.is_none_or(|vlan| vlan == *own));
+    Ok(Reply::Show(entries.map(|(vlan, mac, port)| view(&call.view, id, *vlan, *mac, *port)).collect()))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    create_in(call, 0)
+}
+
+pub(crate) fn create_vlan(call: &mut Call<'_>) -> Outcome {
+    let vlan = vlan(call)?;
+    create_in(call, vlan)
+}
+
+fn create_in(call: &mut Call<'_>, vlan: u16) -> Outcome {
+    let (mac, port) = (call.body.mac("macAddr")?, call.body.uuid("portId")?);
+    let id = call.existing(Class::Bridge, 0)?;
+    let Some(Ok(mac)) = mac else { return Err(Failure::invalid("macAddr", "is an invalid MAC address")) };
+    let Some(port) = port else { return Err(Failure::invalid("portId", "may not be null")) };
+    if call.body.int("vlanId")?.is_some_and(|given| given != i64::from(vlan)) {
+        return Err(Failure::invalid("vlanId", "VLAN ID does not match the VLAN of the path."));
+    }
+    let Some(found) = call.state.tables().ports.get(&port) else {
+        return Err(call.dialect().dangling("portId", Class::Port, port));
+    };
+    if found.device != id {
+        let message = "The port must belong to the bridge that owns the mac table.";
+        return Err(Failure::invalid("portId", message));
+    }
+    if vlan != 0 && matches!(found.kind, PortKind::Bridge { vlan: own } if own != 0 && own != vlan) {
+        return Err(Failure::invalid("vlanId", "VLAN ID does not match the VLAN of the port."));
+    }
+    call.state.edit_bridge(id, |bridge| {
+        bridge.macs.insert((vlan, mac, port));
+    });
+    Ok(Reply::Created(Some(path(id, vlan, mac, port))))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    show_in(call, 0, 1)
+}
+
+pub(crate) fn show_vlan(call: &mut Call<'_>) -> Outcome {
+    let vlan = vlan(call)?;
+    show_in(call, vlan, 2)
+}
+
+fn show_in(call: &Call<'_>, vlan: u16, place: usize) -> Outcome {
+    let id = call.existing(Class::Bridge, 0)?;
+    let (mac, port) = entry(call.arg(place))?;
+    let found = call.state.tables().bridges.get(&id).is_some_and(|bridge| bridge.macs.contains(&(vlan, mac, port)));
+    if found {
+        Ok(Reply::Show(view(&call.view, id, vlan, mac, port)))
+    } else {
+        Err(Failure::error(404, "The requested MAC table entry was not found."))
+    }
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    delete_in(call, 0, 1)
+}
+
+pub(crate) fn delete_vlan(call: &mut Call<'_>) -> Outcome {
+    let vlan = vlan(call)?;
+    delete_in(call, vlan, 2)
+}
+
+fn delete_in(call: &mut Call<'_>, vlan: u16, place: usize) -> Outcome {
+    let id = call.existing(Class::Bridge, 0)?;
+    let (mac, port) = entry(call.arg(place))?;
+    call.state.edit_bridge(id, |bridge| {
+        bridge.macs.remove(&(vlan, mac, port));
+    });
+    Ok(Reply::Gone)
+}
+
+fn vlan(call: &Call<'_>) -> Result<u16, Failure> {
+    let vlan = call.arg(1).parse::<u16>().ok().filter(|vlan| *vlan <= 4095);
+    vlan.ok_or_else(|| Failure::error(404, "Not Found"))
+}
+
+/// `aa-bb-cc-dd-ee-ff_<port>`.
+fn entry(text: &str) -> Result<(Mac, Uuid), Failure> {
+    let refuse = || Failure::error(400, "The MAC table entry must be a hyphenated MAC and a port ID joined by '_'.");
+    let (mac, port) = text.split_once('_').ok_or_else(refuse)?;
+    let port = parse_uuid(port).ok_or_else(refuse)?;
+    Ok((hyphenated(mac).ok_or_else(refuse)?, port))
+}
+
+/// A MAC as paths write it.
+pub(crate) fn hyphenated(text: &str) -> Option<Mac> {
+    if text.contains(':') { None } else { text.parse().ok() }
+}
+
+fn path(bridge: Uuid, vlan: u16, mac: Mac, port: Uuid) -> String {
+    let mac = mac.to_string().replace(':', "-");
+    match vlan {
+        0 => format!("/bridges/{bridge}/mac_table/{mac}_{port}"),
+        vlan => format!("/bridges/{bridge}/vlans/{vlan}/mac_table/{mac}_{port}"),
+    }
+}
+
+fn view(view: &View, bridge: Uuid, vlan: u16, mac: Mac, port: Uuid) -> Value {
+    json!({
+        "uri": view.uri(&path(bridge, vlan, mac, port)),
+        "macAddr": mac,
+        "portId": port,
+        "port": view.link("/ports", Some(port)),
+        "bridgeId": bridge,
+        "bridge": view.link("/bridges", Some(bridge)),
+        "vlanId": vlan,
+    })
+}

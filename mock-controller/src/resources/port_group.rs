@@ -1,0 +1,130 @@
+//! Port groups and their members. Members of a stateful group share NAT and flow state across hosts.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::device;
+use crate::call::{Call, Outcome, Reply, View, exists};
+use crate::dialect::{Class, Dialect};
+use crate::failure::Failure;
+use crate::state::State;
+use crate::state::objects::PortGroup;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let tenant = call.query.get("tenant_id").map(String::as_str);
+    let mut ids = match call.query.get("port_id").map(|id| crate::body::parse_uuid(id)) {
+        Some(port) => call.state.groups_of(port.unwrap_or_default()),
+        None => call.state.port_groups(tenant),
+    };
+    if let Some(tenant) = tenant {
+        let groups = &call.state.tables().port_groups;
+        ids.retain(|id| groups.get(id).is_some_and(|group| group.tenant.as_deref() == Some(tenant)));
+    }
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn list_of_port(call: &mut Call<'_>) -> Outcome {
+    let ids = call.state.groups_of(call.existing(Class::Port, 0)?);
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    let group = read(call)?;
+    let id = call.new_id(Class::PortGroup)?;
+    call.state.put_port_group(id, group);
+    Ok(Reply::Created(Some(format!("/port_groups/{id}"))))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::PortGroup, id))
+}
+
+pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::PortGroup, 0)?;
+    let mut group = read(call)?;
+    if let Some(old) = call.state.tables().port_groups.get(&id) {
+        group.members.clone_from(&old.members);
+    }
+    call.state.put_port_group(id, group);
+    Ok(Reply::Gone)
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    let there = call.state.remove_port_group(id);
+    call.gone(Class::PortGroup, id, there)
+}
+
+fn read(call: &Call<'_>) -> Result<PortGroup, Failure> {
+    let (tenant, name) = device::owner(call)?;
+    Ok(PortGroup { tenant, name, stateful: call.body.flag("stateful")?.unwrap_or(false), ..PortGroup::default() })
+}
+
+// ---- members -----------------------------------------------------------------------------------------------------
+
+pub(crate) fn members(call: &mut Call<'_>) -> Outcome {
+    let group = call.existing(Class::PortGroup, 0)?;
+    let members = call.state.tables().port_groups.get(&group).into_iter().flat_map(|group| &group.members);
+    Ok(Reply::Show(members.map(|port| view_member(&call.view, group, *port)).collect()))
+}
+
+pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
+    let port = call.body.uuid("portId")?.ok_or_else(|| Failure::invalid("portId", "may not be null"))?;
+    let id = call.existing(Class::PortGroup, 0)?;
+    if !exists(call.state, Class::Port, port) {
+        return Err(call.dialect().dangling("portId", Class::Port, port));
+    }
+    let Some(mut group) = call.state.tables().port_groups.get(&id).cloned() else {
+        return Err(call.dialect().absent(Class::PortGroup, id));
+    };
+    if !group.members.insert(port) {
+        return Err(match call.dialect() {
+            Dialect::V1 => Failure::invalid("portId", "Port is already in the port group."),
+            Dialect::V5 => Failure::Bare(409),
+        });
+    }
+    call.state.put_port_group(id, group);
+    Ok(Reply::Created(Some(format!("/port_groups/{id}/ports/{port}"))))
+}
+
+pub(crate) fn member(call: &mut Call<'_>) -> Outcome {
+    let (id, port) = (call.existing(Class::PortGroup, 0)?, call.id(1)?);
+    let found = call.state.tables().port_groups.get(&id).is_some_and(|group| group.members.contains(&port));
+    if found {
+        Ok(Reply::Show(view_member(&call.view, id, port)))
+    } else {
+        Err(Failure::error(404, "The port is not a member of the port group."))
+    }
+}
+
+pub(crate) fn remove(call: &mut Call<'_>) -> Outcome {
+    let (id, port) = (call.existing(Class::PortGroup, 0)?, call.id(1)?);
+    if let Some(mut group) = call.state.tables().port_groups.get(&id).cloned() {
+        group.members.remove(&port);
+        call.state.put_port_group(id, group);
+    }
+    Ok(Reply::Gone)
+}
+
+fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+    let group = state.tables().port_groups.get(&id)?;
+    Some(json!({
+        "id": id,
+        "uri": view.uri(&format!("/port_groups/{id}")),
+        "tenantId": group.tenant,
+        "name": group.name,
+        "stateful": group.stateful,
+        "ports": view.uri(&format!("/port_groups/{id}/ports")),
+    }))
+}
+
+fn view_member(view: &View, group: Uuid, port: Uuid) -> Value {
+    json!({
+        "uri": view.uri(&format!("/port_groups/{group}/ports/{port}")),
+        "portGroupId": group,
+        "portGroup": view.link("/port_groups", Some(group)),
+        "portId": port,
+        "port": view.link("/ports", Some(port)),
+    })
+}

@@ -1,0 +1,42 @@
+//! Tenants: never created. 5.x with its mock authentication knows one, and echoes any other; 1.9 lists every owner
+//! that some object names.
+
+use serde_json::{Value, json};
+
+use crate::call::{Call, Outcome, Reply, View, extend};
+use crate::dialect::Dialect;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let mut names: Vec<&str> = match call.dialect() {
+        Dialect::V1 => call.state.tenants().into_iter().collect(),
+        Dialect::V5 => vec!["admin"],
+    };
+    if let Some(marker) = call.query.get("marker") {
+        names.retain(|name| *name > marker.as_str());
+    }
+    if let Some(limit) = call.query.get("limit").and_then(|limit| limit.parse().ok()) {
+        names.truncate(limit);
+    }
+    Ok(Reply::Show(names.into_iter().map(|name| view(&call.view, name)).collect()))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    Ok(Reply::Show(view(&call.view, call.arg(0))))
+}
+
+fn view(view: &View, name: &str) -> Value {
+    let owned = |kind: &str| view.uri(&format!("/{kind}?tenant_id={name}"));
+    let mut value = json!({
+        "id": name,
+        "name": name,
+        "uri": view.uri(&format!("/tenants/{name}")),
+        "routers": owned("routers"),
+        "bridges": owned("bridges"),
+        "chains": owned("chains"),
+        "portGroups": owned("port_groups"),
+    });
+    if view.is_v5() {
+        extend(&mut value, json!({ "description": name, "enabled": true }));
+    }
+    value
+}

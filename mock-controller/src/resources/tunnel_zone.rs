@@ -1,0 +1,145 @@
+//! Tunnel zones and their members. A host must be in one before anything can be bound to it.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::call::{BAD_ADDRESS, Call, Outcome, Reply, View, exists};
+use crate::dialect::{Class, Dialect};
+use crate::failure::{Checks, Failure};
+use crate::state::State;
+use crate::state::objects::TunnelZone;
+
+pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+    let ids: Vec<Uuid> = call.state.tables().tunnel_zones.keys().copied().collect();
+    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+}
+
+pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::TunnelZone, id))
+}
+
+pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+    let zone = read(call)?;
+    let id = call.new_id(Class::TunnelZone)?;
+    check_name(call, &zone.name, None)?;
+    call.state.put_tunnel_zone(id, zone);
+    Ok(Reply::Created(Some(format!("/tunnel_zones/{id}"))))
+}
+
+pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
+    let id = call.existing(Class::TunnelZone, 0)?;
+    let mut zone = read(call)?;
+    check_name(call, &zone.name, Some(id))?;
+    if let Some(old) = call.state.tables().tunnel_zones.get(&id) {
+        zone.members.clone_from(&old.members);
+    }
+    call.state.put_tunnel_zone(id, zone);
+    Ok(Reply::Gone)
+}
+
+pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+    let id = call.id(0)?;
+    let there = call.state.drop_tunnel_zone(id);
+    call.gone(Class::TunnelZone, id, there)
+}
+
+fn read(call: &Call<'_>) -> Result<TunnelZone, Failure> {
+    let (name, kind) = (call.body.text("name")?, call.body.text("type")?);
+    let mut checks = Checks::default();
+    checks.require("name", name.is_some());
+    checks.length("name", name.as_deref(), 1);
+    checks.require("type", kind.is_some());
+    checks.finish()?;
+    let kind = kind.unwrap_or_default();
+    if !["gre", "vxlan", "vtep"].contains(&kind.as_str()) {
+        return Err(call.dialect().unreadable(format!("field type: gre, vxlan or vtep is expected, not {kind}")));
+    }
+    Ok(TunnelZone { name: name.unwrap_or_default(), kind, ..TunnelZone::default() })
+}
+
+fn check_name(call: &Call<'_>, name: &str, own: Option<Uuid>) -> Result<(), Failure> {
+    match call.state.zone_named(name) {
+        Some(other) if Some(other) != own => Err(call.dialect().conflict("name", "Tunnel zone name already exists.")),
+        _ => Ok(()),
+    }
+}
+
+// ---- members -----------------------------------------------------------------------------------------------------
+
+pub(crate) fn members(call: &mut Call<'_>) -> Outcome {
+    let zone = call.existing(Class::TunnelZone, 0)?;
+    let members = call.state.tables().tunnel_zones.get(&zone).map(|zone| zone.members.keys().copied().collect());
+    let members: Vec<Uuid> = members.unwrap_or_default();
+    Ok(Reply::list(&members, |host| view_member(&call.view, call.state, zone, host)))
+}
+
+pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
+    let (host, address) = (call.body.uuid("hostId")?, call.body.ipv4("ipAddress")?);
+    let mut checks = Checks::default();
+    checks.require("hostId", host.is_some());
+    checks.require("ipAddress", address.is_some());
+    if address == Some(Err(())) {
+        checks.wrong("ipAddress", BAD_ADDRESS);
+    }
+    checks.finish()?;
+    let (Some(host), Some(Ok(address))) = (host, address) else { return Err(Failure::Bare(400)) };
+    let id = call.existing(Class::TunnelZone, 0)?;
+    if !exists(call.state, Class::Host, host) {
+        return Err(call.dialect().dangling("hostId", Class::Host, host));
+    }
+    let Some(mut zone) = call.state.tables().tunnel_zones.get(&id).cloned() else {
+        return Err(call.dialect().absent(Class::TunnelZone, id));
+    };
+    if zone.members.insert(host, address).is_some() {
+        return Err(match call.dialect() {
+            Dialect::V1 => Failure::invalid("hostId", "Tunnel zone membership already exists."),
+            Dialect::V5 => Failure::Bare(409),
+        });
+    }
+    call.state.put_tunnel_zone(id, zone);
+    Ok(Reply::Created(Some(format!("/tunnel_zones/{id}/hosts/{host}"))))
+}
+
+pub(crate) fn member(call: &mut Call<'_>) -> Outcome {
+    let (zone, host) = (call.id(0)?, call.id(1)?);
+    let found = view_member(&call.view, call.state, zone, host);
+    found.map(Reply::Show).ok_or_else(|| Failure::error(404, "Tunnel zone host not found"))
+}
+
+pub(crate) fn remove(call: &mut Call<'_>) -> Outcome {
+    let (id, host) = (call.id(0)?, call.id(1)?);
+    let zone = call.state.tables().tunnel_zones.get(&id).filter(|zone| zone.members.contains_key(&host)).cloned();
+    match (zone, call.dialect()) {
+        (Some(mut zone), _) => {
+            zone.members.remove(&host);
+            call.state.put_tunnel_zone(id, zone);
+        }
+        (None, Dialect::V5) => return Err(Failure::error(404, "Tunnel zone host not found")),
+        (None, Dialect::V1) => {}
+    }
+    Ok(Reply::Gone)
+}
+
+fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+    let zone = state.tables().tunnel_zones.get(&id)?;
+    Some(json!({
+        "id": id,
+        "uri": view.uri(&format!("/tunnel_zones/{id}")),
+        "name": zone.name,
+        "type": zone.kind,
+        "hosts": view.uri(&format!("/tunnel_zones/{id}/hosts")),
+    }))
+}
+
+fn view_member(view: &View, state: &State, zone: Uuid, host: Uuid) -> Option<Value> {
+    let address = state.tables().tunnel_zones.get(&zone)?.members.get(&host)?;
+    Some(json!({
+        "uri": view.uri(&format!("/tunnel_zones/{zone}/hosts/{host}")),
+        "tunnelZoneId": zone,
+        "tunnelZone": view.link("/tunnel_zones", Some(zone)),
+        "hostId": host,
+        "host": view.link("/hosts", Some(host)),
+        "ipAddress": address,
+    }))
+}

@@ -1,0 +1,274 @@
+//! The one table of paths: which resource answers, what it speaks, and what answers 405 or 501.
+
+use crate::call::{Call, Outcome};
+use crate::media::{Media, Policy};
+use crate::resources::{
+    application, arp_table, binding, bridge, chain, host, interface, ip_addr_group, link, login, mac_table, port,
+    port_group, route, router, rule, system_state, tenant, tunnel_zone,
+};
+
+/// Something a resource does.
+pub(crate) type Verb = fn(&mut Call<'_>) -> Outcome;
+
+/// A path with what can be done to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Endpoint {
+    /// The path; `{}` is a variable segment.
+    pub path: &'static str,
+    /// What a POST or PUT brings.
+    pub media: Media,
+    /// How a GET negotiates.
+    pub read_policy: Policy,
+    /// Whether a GET answers a list.
+    pub collection: bool,
+    pub get: Option<Verb>,
+    pub post: Option<Verb>,
+    pub put: Option<Verb>,
+    pub delete: Option<Verb>,
+}
+
+const fn at(path: &'static str, name: &'static str, policy: Policy) -> Endpoint {
+    Endpoint {
+        path,
+        media: Media { name, policy },
+        read_policy: policy,
+        collection: false,
+        get: None,
+        post: None,
+        put: None,
+        delete: None,
+    }
+}
+
+impl Endpoint {
+    const fn list(mut self, verb: Verb) -> Self {
+        self.collection = true;
+        self.get = Some(verb);
+        self
+    }
+
+    const fn get(mut self, verb: Verb) -> Self {
+        self.get = Some(verb);
+        self
+    }
+
+    const fn post(mut self, verb: Verb) -> Self {
+        self.post = Some(verb);
+        self
+    }
+
+    const fn put(mut self, verb: Verb) -> Self {
+        self.put = Some(verb);
+        self
+    }
+
+    const fn delete(mut self, verb: Verb) -> Self {
+        self.delete = Some(verb);
+        self
+    }
+
+    const fn reads(mut self, policy: Policy) -> Self {
+        self.read_policy = policy;
+        self
+    }
+}
+
+use Policy::{Generic, Own, Vendor};
+
+static TABLE: &[Endpoint] = &[
+    at("/", "Application", Generic).get(application::show),
+    at("/login", "Token", Own).get(login::login).post(login::login).put(login::login).delete(login::login),
+    at("/system_state", "SystemState", Own).get(system_state::show).put(system_state::replace),
+    at("/tenants", "Tenant", Vendor).list(tenant::list),
+    at("/tenants/{}", "Tenant", Vendor).get(tenant::show),
+    // Devices.
+    at("/routers", "Router", Generic).list(router::list).post(router::create),
+    at("/routers/{}", "Router", Generic).get(router::show).put(router::replace).delete(router::delete),
+    at("/routers/{}/ports", "Port", Generic).list(port::list_of_router).post(port::create_on_router),
+    at("/routers/{}/peer_ports", "Port", Generic).list(port::peers_of_router),
+    at("/routers/{}/routes", "Route", Generic).list(route::list).post(route::create),
+    at("/bridges", "Bridge", Generic).list(bridge::list).post(bridge::create),
+    at("/bridges/{}", "Bridge", Generic).get(bridge::show).put(bridge::replace).delete(bridge::delete),
+    at("/bridges/{}/ports", "Port", Generic).list(port::list_of_bridge).post(port::create_on_bridge),
+    at("/bridges/{}/peer_ports", "Port", Generic).list(port::peers_of_bridge),
+    at("/bridges/{}/mac_table", "MacPort", Own).list(mac_table::list).post(mac_table::create),
+    at("/bridges/{}/mac_table/{}", "MacPort", Own).get(mac_table::show).delete(mac_table::delete),
+    at("/bridges/{}/vlans/{}/mac_table", "MacPort", Own).list(mac_table::list_vlan).post(mac_table::create_vlan),
+    at("/bridges/{}/vlans/{}/mac_table/{}", "MacPort", Own).get(mac_table::show_vlan).delete(mac_table::delete_vlan),
+    at("/bridges/{}/arp_table", "IP4Mac", Own).list(arp_table::list).post(arp_table::create),
+    at("/bridges/{}/arp_table/{}", "IP4Mac", Own).get(arp_table::show).delete(arp_table::delete),
+    // Ports and what hangs on them.
+    at("/ports", "Port", Generic).list(port::list),
+    at("/ports/{}", "Port", Generic).get(port::show).put(port::replace).delete(port::delete),
+    at("/ports/{}/link", "PortLink", Own).post(link::create).delete(link::delete),
+    at("/ports/{}/port_groups", "PortGroup", Vendor).list(port_group::list_of_port),
+    at("/routes/{}", "Route", Generic).get(route::show).delete(route::delete),
+    // Chains.
+    at("/chains", "Chain", Generic).list(chain::list).post(chain::create),
+    at("/chains/{}", "Chain", Generic).get(chain::show).delete(chain::delete),
+    at("/chains/{}/rules", "Rule", Generic).list(rule::list).post(rule::create),
+    at("/rules/{}", "Rule", Generic).get(rule::show).delete(rule::delete),
+    // Groups.
+    at("/port_groups", "PortGroup", Generic).list(port_group::list).post(port_group::create),
+    at("/port_groups/{}", "PortGroup", Generic)
+        .reads(Vendor)
+        .get(port_group::show)
+        .put(port_group::replace)
+        .delete(port_group::delete),
+    at("/port_groups/{}/ports", "PortGroupPort", Own).list(port_group::members).post(port_group::add),
+    at("/port_groups/{}/ports/{}", "PortGroupPort", Own).get(port_group::member).delete(port_group::remove),
+    at("/ip_addr_groups", "IpAddrGroup", Vendor).list(ip_addr_group::list).post(ip_addr_group::create),
+    at("/ip_addr_groups/{}", "IpAddrGroup", Vendor).get(ip_addr_group::show).delete(ip_addr_group::delete),
+    at("/ip_addr_groups/{}/ip_addrs", "IpAddrGroupAddr", Vendor).list(ip_addr_group::members).post(ip_addr_group::add),
+    at("/ip_addr_groups/{}/versions/{}/ip_addrs", "IpAddrGroupAddr", Vendor).list(ip_addr_group::members_of_version),
+    at("/ip_addr_groups/{}/versions/{}/ip_addrs/{}", "IpAddrGroupAddr", Vendor)
+        .get(ip_addr_group::member)
+        .delete(ip_addr_group::remove),
+    // Hosts.
+    at("/hosts", "Host", Generic).list(host::list).post(host::create),
+    at("/hosts/{}", "Host", Generic).get(host::show).put(host::replace).delete(host::delete),
+    at("/hosts/{}/interfaces", "Interface", Generic).list(interface::list),
+    at("/hosts/{}/interfaces/{}", "Interface", Generic).get(interface::show),
+    at("/hosts/{}/ports", "HostInterfacePort", Own).reads(Vendor).list(binding::list).post(binding::create),
+    at("/hosts/{}/ports/{}", "HostInterfacePort", Own).get(binding::show).delete(binding::delete),
+    at("/tunnel_zones", "TunnelZone", Generic).list(tunnel_zone::list).post(tunnel_zone::create),
+    at("/tunnel_zones/{}", "TunnelZone", Generic)
+        .get(tunnel_zone::show)
+        .put(tunnel_zone::replace)
+        .delete(tunnel_zone::delete),
+    at("/tunnel_zones/{}/hosts", "TunnelZoneHost", Vendor).list(tunnel_zone::members).post(tunnel_zone::add),
+    at("/tunnel_zones/{}/hosts/{}", "TunnelZoneHost", Vendor).get(tunnel_zone::member).delete(tunnel_zone::remove),
+];
+
+/// Families of the real API that this server does not have. Said openly, never a fake success.
+static ABSENT: &[&str] = &[
+    "/load_balancers",
+    "/pools",
+    "/pool_members",
+    "/vips",
+    "/health_monitors",
+    "/vteps",
+    "/traces",
+    "/neutron",
+    "/bgp_networks",
+    "/bgp_peers",
+    "/bgps",
+    "/ad_routes",
+    "/qos_policies",
+    "/qos_bw_limit_rules",
+    "/qos_dscp_rules",
+    "/mirrors",
+    "/l2insertions",
+    "/service_containers",
+    "/service_container_groups",
+    "/conf",
+    "/write_version",
+    "/versions",
+    "/licenses",
+    "/routers/{}/bgp_networks",
+    "/routers/{}/bgp_peers",
+    "/ports/{}/bgps",
+    "/bridges/{}/dhcp",
+    "/bridges/{}/dhcpV6",
+    "/bridges/{}/vxlan_ports",
+    "/routers/{}/ports/{}/peering_table",
+];
+
+/// What a path leads to.
+pub(crate) enum Found {
+    /// A resource and the variable segments.
+    Endpoint(&'static Endpoint, Vec<String>),
+    /// A part of the real API that is not built here.
+    Absent,
+    /// Nothing.
+    Nowhere,
+}
+
+/// Looks a path up. Segments are decoded after the split, so that an encoded `/` stays inside its segment, and `.` and
+/// `..` are names like any other, which no resource has.
+pub(crate) fn find(path: &str) -> Found {
+    let Some(below) = path.strip_prefix('/').or(path.is_empty().then_some("")) else { return Found::Nowhere };
+    let below = below.strip_suffix('/').unwrap_or(below);
+    let segments: Vec<&str> = if below.is_empty() { Vec::new() } else { below.split('/').collect() };
+    for endpoint in TABLE {
+        if let Some(args) = matches(endpoint.path, &segments) {
+            let decoded: Option<Vec<String>> = args.into_iter().map(decode).collect();
+            return decoded.map_or(Found::Nowhere, |args| Found::Endpoint(endpoint, args));
+        }
+    }
+    if ABSENT.iter().any(|absent| starts_with(absent, &segments)) { Found::Absent } else { Found::Nowhere }
+}
+
+fn pattern(path: &'static str) -> impl Iterator<Item = &'static str> {
+    path.split('/').skip(1).filter(|segment| !segment.is_empty())
+}
+
+fn matches<'a>(path: &'static str, segments: &[&'a str]) -> Option<Vec<&'a str>> {
+    let mut args = Vec::new();
+    let mut given = segments.iter();
+    for expected in pattern(path) {
+        match (expected, *given.next()?) {
+            ("{}", "") => return None,
+            ("{}", segment) => args.push(segment),
+            (expected, segment) if expected == segment => {}
+            _ => return None,
+        }
+    }
+    given.next().is_none().then_some(args)
+}
+
+fn starts_with(path: &'static str, segments: &[&str]) -> bool {
+    let length = pattern(path).count();
+    segments.len() >= length && matches(path, &segments[..length]).is_some()
+}
+
+/// Percent-decoding of one segment; none when it is not UTF-8 or not properly encoded.
+pub(crate) fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            let digits = std::str::from_utf8(&digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_the_table_finds_itself() {
+        for endpoint in TABLE {
+            let path = endpoint.path.replace("{}", "x");
+            let Found::Endpoint(found, _) = find(&path) else { panic!("{path} leads nowhere") };
+            assert_eq!(found.path, endpoint.path);
+        }
+        for absent in ABSENT {
+            assert!(matches!(find(&absent.replace("{}", "x")), Found::Absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn strange_paths_lead_nowhere() {
+        for path in ["///", "/routers//ports", "/routers/%zz", "/routers/%ff", "/nonsense", "routers", "/../routers"] {
+            assert!(matches!(find(path), Found::Nowhere), "{path}");
+        }
+        for path in ["", "/", "//"] {
+            assert!(matches!(find(path), Found::Endpoint(endpoint, _) if endpoint.path == "/"), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_decoded_after_the_split() {
+        for (path, arg) in [("/routers/..", ".."), ("/routers/a%2Fports", "a/ports"), ("/routers/%2e%2e/", "..")] {
+            let Found::Endpoint(found, args) = find(path) else { panic!("{path} leads nowhere") };
+            assert_eq!((found.path, args), ("/routers/{}", vec![arg.to_owned()]), "{path}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The controller over HTTP/1.1: a thin shell that reads whole requests, bounded in size and time, and writes answers.
+//!
+//! One thread, one controller: requests are answered one after the other, in the order in which they are complete.
+//! hyper is used directly, without a framework: there is nothing to route, and only hyper lets us bound the time of
+//! the request head.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_sdn_client::transport::{Request, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::controller::{BASE_PATH, Controller};
+
+/// The largest body that is read.
+const BODY: usize = 1 << 20;
+/// How long a request's head or body may take, and how long an idle connection stays (the real server's figure).
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many connections are served at once; more wait.
+const CONNECTIONS: usize = 1024;
+/// How long running requests may take after the end was asked for.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A controller that is served. Clones are the same.
+#[derive(Clone)]
+pub struct Server {
+    controller: Rc<RefCell<Controller>>,
+    started: Instant,
+}
+
+impl Server {
+    /// Wraps a controller.
+    pub fn new(controller: Controller) -> Self {
+        Self { controller: Rc::new(RefCell::new(controller)), started: Instant::now() }
+    }
+
+    /// The controller that is served. Not to be borrowed across an await.
+    pub fn controller(&self) -> &Rc<RefCell<Controller>> {
+        &self.controller
+    }
+
+    /// Serves until `end` is ready, then lets running requests finish for a moment. Needs a `LocalSet` or a local
+    /// runtime around it.
+    pub async fn serve(&self, listener: TcpListener, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let place = tokio::select! {
+                place = std::sync::Arc::clone(&places).acquire_owned() => place,
+                () = &mut end => break,
+            };
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut end => break,
+            };
+            let stream = match stream {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: others will close theirs.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            // Answers are small: waiting to fill a packet only costs time.
+            drop(stream.set_nodelay(true));
+            let server = self.clone();
+            let service = service_fn(move |request| {
+                let server = server.clone();
+                async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            connections.spawn_local(async move {
+                // What a peer did wrong on its connection is its own affair.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection ended");
+                }
+                drop(place);
+            });
+            while connections.try_join_next().is_some() {}
+        }
+        drop(listener);
+        // Those who do not finish in time are cut off with the set.
+        drop(tokio::time::timeout(FAREWELL, graceful.shutdown()).await);
+    }
+
+    async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
+        self.controller.borrow_mut().begin();
+        let (head, body) = request.into_parts();
+        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        let body = match tokio::time::timeout(PATIENCE, Limited::new(body, BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                return plain(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST),
+            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT),
+        };
+        let (place, path) = locate(&target);
+        let request = Request { method: head.method, path, headers: head.headers, body };
+        let response = match place {
+            Place::Api => self.with_controller(|controller| controller.handle(&request)),
+            Place::Mock => self.with_controller(|controller| controller.admin(&request)),
+            Place::Nowhere => return plain(StatusCode::NOT_FOUND),
+        };
+        whole(response)
+    }
+
+    fn with_controller(&self, act: impl FnOnce(&mut Controller) -> Response) -> Response {
+        let mut controller = self.controller.borrow_mut();
+        controller.advance(self.started.elapsed());
+        act(&mut controller)
+    }
+}
+
+/// Whose a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Api,
+    Mock,
+    Nowhere,
+}
+
+/// Splits a request target into the part that serves it and the path below. Nothing is normalised: `/midonet-api/../x`
+/// is a path with a segment `..`, which nothing is called.
+fn locate(target: &str) -> (Place, String) {
+    for (prefix, place) in [(BASE_PATH, Place::Api), ("/mock", Place::Mock)] {
+        match target.strip_prefix(prefix) {
+            Some(rest) if rest.starts_with('/') => return (place, rest.to_owned()),
+            Some(rest) if rest.is_empty() || rest.starts_with('?') => return (place, format!("/{rest}")),
+            _ => {}
+        }
+    }
+    (Place::Nowhere, String::new())
+}
+
+fn plain(status: StatusCode) -> http::Response<Full<Bytes>> {
+    let mut response = http::Response::new(Full::from(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+fn whole(answer: Response) -> http::Response<Full<Bytes>> {
+    let mut response = http::Response::new(Full::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_segments_lead_to_the_api() {
+        for (target, place, path) in [
+            ("/midonet-api", Place::Api, "/"),
+            ("/midonet-api/", Place::Api, "/"),
+            ("/midonet-api?x=1", Place::Api, "/?x=1"),
+            ("/midonet-api/routers?tenant_id=a", Place::Api, "/routers?tenant_id=a"),
+            ("/mock/dump", Place::Mock, "/dump"),
+            ("/midonet-apis/routers", Place::Nowhere, ""),
+            ("/mocking", Place::Nowhere, ""),
+            ("/", Place::Nowhere, ""),
+            ("/midonet-api/../mock/reset", Place::Api, "/../mock/reset"),
+        ] {
+            assert_eq!(locate(target), (place, path.to_owned()), "{target}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Removing objects, with everything that goes with them (MidoNet REST API, "Cascade summary").
+//!
+//! What stays is as telling as what goes: rules keep the ids of ports that are gone, chains outlive their routers, and
+//! the MAC table of a bridge keeps entries of deleted ports, as in the real controller.
+
+use uuid::Uuid;
+
+use super::{State, drop_owned, jump_target};
+
+impl State {
+    /// A router goes with its ports and routes. Chains stay. False when there is none.
+    pub(crate) fn remove_router(&mut self, id: Uuid) -> bool {
+        let Some(router) = self.tables.routers.remove(&id) else { return false };
+        self.index.drop_router(id, &router);
+        self.remove_ports_of(id);
+        for route in self.index.routes_of_router.list(&id) {
+            self.remove_route(route);
+        }
+        self.touch(id);
+        true
+    }
+
+    /// A bridge goes with its ports and tables. Chains stay. False when there is none.
+    pub(crate) fn remove_bridge(&mut self, id: Uuid) -> bool {
+        let Some(bridge) = self.tables.bridges.remove(&id) else { return false };
+        self.index.drop_bridge(id, &bridge);
+        self.remove_ports_of(id);
+        self.touch(id);
+        true
+    }
+
+    fn remove_ports_of(&mut self, device: Uuid) {
+        for port in self.index.ports_of_device.list(&device) {
+            self.remove_port(port);
+        }
+    }
+
+    /// A port goes with its binding, its side of the link, its memberships and the routes that leave by it.
+    pub(crate) fn remove_port(&mut self, id: Uuid) -> bool {
+        if !self.tables.ports.contains_key(&id) {
+            return false;
+        }
+        self.unlink(id);
+        self.active.remove(&id);
+        if let Some(port) = self.tables.ports.remove(&id) {
+            self.index.drop_port(id, &port);
+        }
+        for route in self.index.routes_of_port.list(&id) {
+            self.remove_route(route);
+        }
+        for group in self.index.groups_of_port.list(&id) {
+            self.index.groups_of_port.remove(&id, group);
+            if let Some(group) = self.tables.port_groups.get_mut(&group) {
+                group.members.remove(&id);
+            }
+            self.touch(group);
+        }
+        self.touch(id);
+        true
+    }
+
+    /// A route goes alone.
+    pub(crate) fn remove_route(&mut self, id: Uuid) -> bool {
+        let Some(route) = self.tables.routes.remove(&id) else { return false };
+        self.index.routes_of_router.remove(&route.router, id);
+        if let Some(port) = route.port {
+            self.index.routes_of_port.remove(&port, id);
+        }
+        self.touch(id);
+        true
+    }
+
+    /// A chain goes with its rules and with the rules elsewhere that jump to it; it is cleared from every filter, so
+    /// its users are unfiltered from now on.
+    pub(crate) fn remove_chain(&mut self, id: Uuid) -> bool {
+        let Some(chain) = self.tables.chains.remove(&id) else { return false };
+        drop_owned(&mut self.index.chains_of_tenant, chain.tenant.as_ref(), id);
+        for rule in chain.rules {
+            if let Some(rule_value) = self.tables.rules.remove(&rule) {
+                drop_owned(&mut self.index.jumps_to_chain, jump_target(&rule_value).as_ref(), rule);
+            }
+        }
+        for rule in self.index.jumps_to_chain.list(&id) {
+            self.remove_rule(rule);
+        }
+        for user in self.index.users_of_chain.list(&id) {
+            self.clear_filter(user, id);
+        }
+        self.touch(id);
+        true
+    }
+
+    /// Takes `chain` out of every filter of one router, bridge or port.
+    fn clear_filter(&mut self, user: Uuid, chain: Uuid) {
+        let clear = |filter: &mut Option<Uuid>| {
+            if *filter == Some(chain) {
+                *filter = None;
+            }
+        };
+        if let Some(mut router) = self.tables.routers.get(&user).cloned() {
+            clear(&mut router.device.inbound);
+            clear(&mut router.device.outbound);
+            clear(&mut router.local_redirect);
+            clear(&mut router.forward);
+            self.put_router(user, router);
+        }
+        if let Some(mut bridge) = self.tables.bridges.get(&user).cloned() {
+            clear(&mut bridge.device.inbound);
+            clear(&mut bridge.device.outbound);
+            self.put_bridge(user, bridge);
+        }
+        if let Some(mut port) = self.tables.ports.get(&user).cloned() {
+            clear(&mut port.inbound);
+            clear(&mut port.outbound);
+            self.put_port(user, port);
+        }
+    }
+
+    /// A rule goes alone; the others of its chain close up.
+    pub(crate) fn remove_rule(&mut self, id: Uuid) -> bool {
+        let Some(rule) = self.tables.rules.remove(&id) else { return false };
+        drop_owned(&mut self.index.jumps_to_chain, jump_target(&rule).as_ref(), id);
+        if let Some(chain) = self.tables.chains.get_mut(&rule.chain) {
+            chain.rules.retain(|other| *other != id);
+        }
+        self.touch(rule.chain);
+        true
+    }
+
+    /// A port group goes; its members stay.
+    pub(crate) fn remove_port_group(&mut self, id: Uuid) -> bool {
+        let there = self.drop_port_group(id);
+        self.touch(id);
+        there
+    }
+
+    pub(super) fn drop_port_group(&mut self, id: Uuid) -> bool {
+        let Some(group) = self.tables.port_groups.remove(&id) else { return false };
+        drop_owned(&mut self.index.groups_of_tenant, group.tenant.as_ref(), id);
+        for port in &group.members {
+            self.index.groups_of_port.remove(port, id);
+        }
+        true
+    }
+
+    /// An address group goes alone.
+    pub(crate) fn remove_address_group(&mut self, id: Uuid) -> bool {
+        let there = self.tables.address_groups.remove(&id).is_some();
+        self.touch(id);
+        there
+    }
+
+    /// A host goes with its memberships; the caller has seen that nothing is bound to it.
+    pub(crate) fn remove_host(&mut self, id: Uuid) -> bool {
+        for zone in self.index.zones_of_host.list(&id) {
+            self.index.zones_of_host.remove(&id, zone);
+            if let Some(zone) = self.tables.tunnel_zones.get_mut(&zone) {
+                zone.members.remove(&id);
+            }
+        }
+        self.tables.hosts.remove(&id).is_some()
+    }
+
+    /// A tunnel zone goes with its memberships.
+    pub(crate) fn drop_tunnel_zone(&mut self, id: Uuid) -> bool {
+        let Some(zone) = self.tables.tunnel_zones.remove(&id) else { return false };
+        self.index.zones_of_name.remove(&zone.name, id);
+        for host in zone.members.keys() {
+            self.index.zones_of_host.remove(host, id);
+        }
+        true
+    }
+
+    /// Whether the indexes hold nothing: for tests of the cascades.
+    #[cfg(test)]
+    pub(crate) fn indexes_are_empty(&self) -> bool {
+        let i = &self.index;
+        i.routers_of_tenant.is_empty()
+            && i.bridges_of_tenant.is_empty()
+            && i.chains_of_tenant.is_empty()
+            && i.groups_of_tenant.is_empty()
+            && i.ports_of_device.is_empty()
+            && i.routes_of_router.is_empty()
+            && i.routes_of_port.is_empty()
+            && i.users_of_chain.is_empty()
+            && i.jumps_to_chain.is_empty()
+            && i.ports_of_host.is_empty()
+            && i.ports_of_interface.is_empty()
+            && i.groups_of_port.is_empty()
+            && i.zones_of_host.is_empty()
+            && i.zones_of_name.is_empty()
+            && self.active.is_empty()
+    }
+}

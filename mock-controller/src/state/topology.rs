@@ -1,0 +1,294 @@
+//! The state in the project's own vocabulary, for a data plane: the whole once, then step by step.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Mac;
+use atoll_model::topology::{
+    self as model, Action, Change, Condition, Flow, Fragments, NatTarget, Object, RouteAction, Test, Topology,
+};
+use ipnetwork::Ipv4Network;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::State;
+use super::objects::{Bridge, Device, Port, PortKind, Route, RouteKind, Rule};
+use crate::body::parse_uuid;
+
+impl State {
+    /// The whole topology as it is; from now on changes are kept for [`State::drain`].
+    pub(crate) fn follow(&mut self) -> Topology {
+        self.touched = Some(Vec::new());
+        let mut topology = Topology::default();
+        for object in self.ids().filter_map(|id| self.object(id)) {
+            topology.apply(Change::Put(object));
+        }
+        topology
+    }
+
+    /// Whether somebody follows.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.touched.is_some()
+    }
+
+    /// Takes over the follower of `old`: what differs is a change.
+    pub(crate) fn follow_from(&mut self, old: &Self) {
+        let mut touched = old.touched.clone().unwrap_or_default();
+        touched.extend(old.ids());
+        touched.extend(self.ids());
+        self.touched = Some(touched);
+    }
+
+    /// Every object that a topology has a word for.
+    fn ids(&self) -> impl Iterator<Item = Uuid> + '_ {
+        let t = &self.tables;
+        let devices = t.routers.keys().chain(t.bridges.keys());
+        let rest = t.ports.keys().chain(t.routes.keys()).chain(t.chains.keys());
+        devices.chain(rest).chain(t.port_groups.keys()).chain(t.address_groups.keys()).copied()
+    }
+
+    /// What changed since the last call, each object once, in the order in which they were first touched.
+    pub(crate) fn drain(&mut self) -> Vec<Change> {
+        let Some(touched) = &mut self.touched else { return Vec::new() };
+        let touched = std::mem::take(touched);
+        let mut seen = std::collections::BTreeSet::new();
+        let fresh: Vec<Uuid> = touched.into_iter().filter(|id| seen.insert(*id)).collect();
+        fresh.into_iter().map(|id| self.object(id).map_or(Change::Remove(id), Change::Put)).collect()
+    }
+
+    fn object(&self, id: Uuid) -> Option<Object> {
+        let t = &self.tables;
+        if let Some(port) = t.ports.get(&id) {
+            return Some(Object::Port(id, model_port(port)));
+        }
+        if let Some(route) = t.routes.get(&id) {
+            return Some(Object::Route(id, model_route(route)));
+        }
+        if let Some(chain) = t.chains.get(&id) {
+            let rules = chain.rules.iter().filter_map(|id| Some(model_rule(*id, t.rules.get(id)?))).collect();
+            let (tenant, name) = (text(chain.tenant.as_ref()), text(chain.name.as_ref()));
+            return Some(Object::Chain(id, model::Chain { tenant, name, rules }));
+        }
+        if let Some(router) = t.routers.get(&id) {
+            let Device { up, inbound, outbound, .. } = router.device;
+            let (tenant, name) = owner(&router.device);
+            return Some(Object::Router(id, model::Router { tenant, name, up, inbound, outbound }));
+        }
+        if let Some(bridge) = t.bridges.get(&id) {
+            return Some(Object::Bridge(id, model_bridge(bridge)));
+        }
+        if let Some(group) = t.port_groups.get(&id) {
+            let members = group.members.iter().copied().collect();
+            let (name, stateful) = (text(group.name.as_ref()), group.stateful);
+            return Some(Object::PortGroup(id, model::PortGroup { name, stateful, members }));
+        }
+        let group = t.address_groups.get(&id)?;
+        let members = group.members.iter().copied().collect();
+        Some(Object::AddressGroup(id, model::AddressGroup { name: text(group.name.as_ref()), members }))
+    }
+}
+
+fn text(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_default()
+}
+
+fn owner(device: &Device) -> (String, String) {
+    (text(device.tenant.as_ref()), text(device.name.as_ref()))
+}
+
+fn model_bridge(bridge: &Bridge) -> model::Bridge {
+    let Device { up, inbound, outbound, .. } = bridge.device;
+    let (tenant, name) = owner(&bridge.device);
+    let macs = bridge.macs.iter().map(|(_, mac, port)| (*mac, *port)).collect();
+    model::Bridge { tenant, name, up, inbound, outbound, macs, arp: bridge.arp.clone() }
+}
+
+fn model_port(port: &Port) -> model::Port {
+    let device = match port.kind {
+        PortKind::Bridge { vlan } => model::Device::Bridge { id: port.device, vlan: (vlan != 0).then_some(vlan) },
+        PortKind::Router { address, length, mac, .. } => {
+            model::Device::Router { id: port.device, address: network(address, length), mac: Some(mac) }
+        }
+    };
+    let binding = port.binding.as_ref().map(|b| model::Binding { host: b.host, interface: b.interface.clone() });
+    model::Port {
+        device,
+        up: port.up,
+        inbound: port.inbound,
+        outbound: port.outbound,
+        peer: port.peer,
+        binding,
+        vif: port.vif,
+    }
+}
+
+fn model_route(route: &Route) -> model::Route {
+    let action = match (route.kind, route.port) {
+        (RouteKind::Normal, Some(port)) => RouteAction::Forward { port, gateway: route.gateway },
+        (RouteKind::Local, Some(port)) => RouteAction::Local { port },
+        // A route to nowhere forwards nothing.
+        (RouteKind::BlackHole | RouteKind::Normal | RouteKind::Local, _) => RouteAction::BlackHole,
+        (RouteKind::Reject, _) => RouteAction::Reject,
+    };
+    model::Route {
+        router: route.router,
+        source: network(route.source.0, route.source.1),
+        destination: network(route.destination.0, route.destination.1),
+        action,
+        weight: route.weight,
+    }
+}
+
+fn network(address: Ipv4Addr, length: u8) -> Ipv4Network {
+    Ipv4Network::new(address, length.min(32)).expect("a length of at most 32 is a network")
+}
+
+// ---- rules: from the fields as the API names them ----------------------------------------------------------------
+
+fn model_rule(id: Uuid, rule: &Rule) -> model::Rule {
+    let fields = Fields(rule);
+    let then = match fields.text("flowAction") {
+        Some("accept") => Flow::Accept,
+        Some("return") => Flow::Return,
+        _ => Flow::Continue,
+    };
+    let action = match rule.kind.as_str() {
+        "accept" => Action::Accept,
+        "drop" => Action::Drop,
+        "reject" => Action::Reject,
+        "return" => Action::Return,
+        "jump" => match super::jump_target(rule) {
+            Some(chain) => Action::Jump { chain },
+            None => Action::Other { kind: rule.kind.clone() },
+        },
+        "snat" => Action::Snat { targets: fields.targets(), then },
+        "dnat" => Action::Dnat { targets: fields.targets(), then },
+        "rev_snat" => Action::ReverseSnat { then },
+        "rev_dnat" => Action::ReverseDnat { then },
+        other => Action::Other { kind: other.to_owned() },
+    };
+    model::Rule { id, condition: fields.condition(), action }
+}
+
+struct Fields<'a>(&'a Rule);
+
+impl Fields<'_> {
+    fn raw(&self, name: &str) -> Option<&Value> {
+        self.0.fields.get(name)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.raw(name).and_then(Value::as_str)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.raw(name).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    fn int<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        self.raw(name).and_then(Value::as_u64).and_then(|n| T::try_from(n).ok())
+    }
+
+    fn test<T>(&self, value: Option<T>, inverse: &str) -> Option<Test<T>> {
+        value.map(|value| Test { value, inverted: self.flag(inverse) })
+    }
+
+    fn uuid(&self, name: &str) -> Option<Uuid> {
+        self.text(name).and_then(parse_uuid)
+    }
+
+    fn uuids(&self, name: &str) -> Option<Vec<Uuid>> {
+        let list = self.raw(name)?.as_array()?;
+        Some(list.iter().filter_map(|id| id.as_str().and_then(parse_uuid)).collect())
+    }
+
+    fn network(&self, address: &str, length: &str) -> Option<Ipv4Network> {
+        let address = self.text(address)?.parse().ok()?;
+        Some(network(address, self.int(length).unwrap_or(32)))
+    }
+
+    fn mac(&self, name: &str, mask: &str) -> Option<(Mac, Mac)> {
+        let mac = self.text(name)?.parse().ok()?;
+        Some((mac, self.text(mask).and_then(mask_bytes).unwrap_or(Mac([0xff; 6]))))
+    }
+
+    fn ports(&self, name: &str) -> Option<(u16, u16)> {
+        let range = self.raw(name)?;
+        let bound = |key: &str| range.get(key).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+        Some((bound("start").unwrap_or(0), bound("end").unwrap_or(u16::MAX)))
+    }
+
+    fn targets(&self) -> Vec<NatTarget> {
+        let list = self.raw("natTargets").and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(nat_target).collect()
+    }
+
+    fn condition(&self) -> Condition {
+        let vlan = if self.flag("noVlan") { Some(None) } else { self.int("vlan").map(Some) };
+        Condition {
+            inverted: self.flag("condInvert"),
+            forward_flow: self.flag("matchForwardFlow"),
+            return_flow: self.flag("matchReturnFlow"),
+            in_ports: self.test(self.uuids("inPorts"), "invInPorts"),
+            out_ports: self.test(self.uuids("outPorts"), "invOutPorts"),
+            in_port_group: self
+                .test(self.uuid("portGroup"), "invPortGroup")
+                .or_else(|| self.test(self.uuid("inPortGroup"), "invInPortGroup")),
+            out_port_group: self.test(self.uuid("outPortGroup"), "invOutPortGroup"),
+            source_group: self.test(self.uuid("ipAddrGroupSrc"), "invIpAddrGroupSrc"),
+            destination_group: self.test(self.uuid("ipAddrGroupDst"), "invIpAddrGroupDst"),
+            traversed: self.test(self.uuid("traversedDevice"), "invTraversedDevice"),
+            ether_type: self.test(self.int("dlType"), "invDlType"),
+            ether_source: self.test(self.mac("dlSrc", "dlSrcMask"), "invDlSrc"),
+            ether_destination: self.test(self.mac("dlDst", "dlDstMask"), "invDlDst"),
+            vlan,
+            tos: self.test(self.int("nwTos"), "invNwTos"),
+            protocol: self.test(self.int("nwProto"), "invNwProto"),
+            source: self.test(self.network("nwSrcAddress", "nwSrcLength"), "invNwSrc"),
+            destination: self.test(self.network("nwDstAddress", "nwDstLength"), "invNwDst"),
+            source_port: self.test(self.ports("tpSrc"), "invTpSrc"),
+            destination_port: self.test(self.ports("tpDst"), "invTpDst"),
+            fragments: match self.text("fragmentPolicy") {
+                Some("header") => Fragments::Header,
+                Some("nonheader") => Fragments::NonHeader,
+                Some("unfragmented") => Fragments::Unfragmented,
+                _ => Fragments::Any,
+            },
+            other: self.other(),
+        }
+    }
+
+    /// Match fields that the vocabulary has no word for, so that a data plane can report them instead of ignoring them.
+    fn other(&self) -> Vec<String> {
+        let mut other: Vec<String> = ["icmpDataSrcIpAddress", "icmpDataDstIpAddress"]
+            .into_iter()
+            .filter(|name| self.raw(name).is_some())
+            .chain(["matchNwDstRewritten"].into_iter().filter(|name| self.flag(name)))
+            .map(str::to_owned)
+            .collect();
+        if self.raw("portGroup").is_some() && self.raw("inPortGroup").is_some() {
+            other.push("inPortGroup".to_owned());
+        }
+        other
+    }
+}
+
+fn nat_target(target: &Value) -> Option<NatTarget> {
+    let address = |name: &str| target.get(name)?.as_str()?.parse().ok();
+    let port = |name: &str| target.get(name).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok()).unwrap_or(0);
+    Some(NatTarget {
+        from: address("addressFrom")?,
+        to: address("addressTo")?,
+        port_from: port("portFrom"),
+        port_to: port("portTo"),
+    })
+}
+
+/// `ffff.ff00.0000` as six bytes.
+fn mask_bytes(mask: &str) -> Option<Mac> {
+    let mut bytes = [0_u8; 6];
+    let mut words = mask.split('.');
+    for pair in bytes.chunks_exact_mut(2) {
+        pair.copy_from_slice(&u16::from_str_radix(words.next()?, 16).ok()?.to_be_bytes());
+    }
+    words.next().is_none().then_some(Mac(bytes))
+}
