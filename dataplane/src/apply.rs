@@ -1,0 +1,347 @@
+//! One domain in the kernel: read, compare, change only what differs.
+//!
+//! Order: settings, interfaces (down), the filter, bridges and up, addresses, neighbours, routes; pods last. A pod's
+//! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
+//! filter. Every step starts from what the kernel shows, so a crash between any two is mended by the next round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use crate::compile::{Device, DeviceKind, Domain, Element, Neighbour, NextHop, Outside, Pod, Route};
+use crate::error::PlaneError;
+use crate::kernel::netns::{self, Netns};
+use crate::kernel::nft::Filter;
+use crate::kernel::nl::{GROUP, Link, Netlink};
+use crate::kernel::sysctl;
+
+/// The name of the namespace that stands for the world behind an uplink.
+pub(crate) const OUTSIDE: &str = "outside";
+
+/// A namespace of ours with its sockets.
+pub(crate) struct Realm {
+    pub(crate) netns: Netns,
+    netlink: Netlink,
+    filter: Filter,
+    /// Ports of pods as they should be, by port.
+    pods: BTreeMap<Uuid, Pod>,
+}
+
+/// What realising needs beside the namespace itself.
+pub(crate) struct Surroundings<'a> {
+    /// Where namespaces are pinned.
+    pub(crate) directory: &'a Path,
+    /// A socket in the namespace of this process.
+    pub(crate) own_netlink: &'a mut Netlink,
+}
+
+impl Surroundings<'_> {
+    fn path(&self, domain: Uuid) -> PathBuf {
+        self.directory.join(domain.to_string())
+    }
+
+    /// Takes an interface from the namespace of this process, if it is there and nobody uses it.
+    fn adopt(&mut self, name: &str, to: &Netns) -> Result<bool, PlaneError> {
+        let Some(link) = self.own_netlink.link(name)? else { return Ok(false) };
+        let addresses = self.own_netlink.addresses()?;
+        let why = if link.master.is_some() {
+            Some("it is a port of a bridge or bond of this machine")
+        } else if addresses.iter().any(|(index, _)| *index == link.index) {
+            Some("it has addresses of this machine")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return Err(PlaneError::InUse { interface: name.to_owned(), why });
+        }
+        self.own_netlink.move_to(&link, to)?;
+        Ok(true)
+    }
+}
+
+impl Realm {
+    /// Opens the namespace of `domain`, and makes it first when there is none.
+    pub(crate) fn open(directory: &Path, domain: Uuid) -> Result<Self, PlaneError> {
+        let (netns, _) = Netns::ensure(&directory.join(domain.to_string()))?;
+        let (netlink, filter) = (Netlink::open(&netns)?, Filter::open(&netns)?);
+        Ok(Self { netns, netlink, filter, pods: BTreeMap::new() })
+    }
+
+    /// Makes the structure as it should be; answers how many changes that took.
+    pub(crate) fn realise(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+        let mut changes = sysctl::router(&self.netns, want.track_bridged)?;
+        changes += self.devices(want, around)?;
+        changes += self.filter(want)?;
+        let links = by_name(self.netlink.links()?);
+        changes += self.connect(want, &links)?;
+        changes += self.addresses(want, &links)?;
+        changes += self.neighbours(want, &links)?;
+        changes += self.routes(want, &links)?;
+        Ok(changes)
+    }
+
+    fn devices(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        let links = by_name(self.netlink.links()?);
+        for (name, link) in &links {
+            if link.group == GROUP && !want.devices.contains_key(name) {
+                self.netlink.delete(link)?;
+                changes += 1;
+            }
+        }
+        for (name, device) in &want.devices {
+            match links.get(name) {
+                Some(link) if link.mac == Some(device.mac) => {}
+                Some(link) => {
+                    self.netlink.set_mac(link, device.mac)?;
+                    changes += 1;
+                }
+                None => {
+                    self.create(name, device, around)?;
+                    changes += 1;
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    fn create(&mut self, name: &str, device: &Device, around: &mut Surroundings<'_>) -> Result<(), PlaneError> {
+        match &device.kind {
+            DeviceKind::Bridge => self.netlink.add_bridge(name, device.mac),
+            DeviceKind::Link { domain, name: other, mac, .. } => {
+                let (peer, _) = Netns::ensure(&around.path(*domain))?;
+                // What is left of an earlier pair has the other end's name and is connected to nothing of ours.
+                let mut there = Netlink::open(&peer)?;
+                if let Some(stale) = there.link(other)? {
+                    there.delete(&stale)?;
+                }
+                self.netlink.add_veth(name, device.mac, &peer, other, *mac)
+            }
+            DeviceKind::Uplink { outside } => {
+                if !around.adopt(name, &self.netns)? {
+                    let Some(outside) = outside else { return Ok(()) };
+                    let (peer, _) = Netns::ensure(&around.directory.join(OUTSIDE))?;
+                    let mut there = Netlink::open(&peer)?;
+                    if let Some(stale) = there.link(&outside.name)? {
+                        there.delete(&stale)?;
+                    }
+                    self.netlink.add_veth(name, device.mac, &peer, &outside.name, outside.mac)?;
+                }
+                if let Some(link) = self.netlink.link(name)?.filter(|link| link.mac != Some(device.mac)) {
+                    self.netlink.set_mac(&link, device.mac)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn filter(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+        let elements: BTreeSet<Element> = self.pods.values().flat_map(Pod::elements).collect();
+        self.filter.ensure(&self.netns, &want.ruleset, &elements)
+    }
+
+    /// Ends of links into their bridges, everything up, and the world behind an uplink.
+    fn connect(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        for (name, device) in &want.devices {
+            let Some(link) = links.get(name) else { continue };
+            let master = match &device.kind {
+                DeviceKind::Link { bridge: Some(bridge), .. } => links.get(bridge).map(|bridge| bridge.index),
+                _ => None,
+            };
+            if link.master != master {
+                self.netlink.set_master(link, master)?;
+                changes += 1;
+            }
+            if !link.up {
+                self.netlink.set_up(link, true)?;
+                changes += 1;
+            }
+        }
+        // A port that went while we were not looking: its elements are gone too, so it could not speak anyway.
+        let bridges: BTreeSet<_> = want.devices.keys().filter_map(|name| Some(links.get(name)?.index)).collect();
+        let pods: BTreeSet<_> = self.pods.values().map(|pod| pod.interface.as_str()).collect();
+        for (name, link) in links {
+            let stray = link.master.is_some_and(|master| bridges.contains(&master)) && link.group != GROUP;
+            if stray && !pods.contains(name.as_str()) {
+                self.netlink.set_master(link, None)?;
+                changes += 1;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn addresses(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let have: BTreeSet<(u32, Ipv4Network)> = self.netlink.addresses()?.into_iter().collect();
+        let mut wanted = BTreeSet::new();
+        let mut ours = BTreeSet::new();
+        for (name, device) in &want.devices {
+            let Some(link) = links.get(name) else { continue };
+            ours.insert(link.index);
+            wanted.extend(device.addresses.iter().map(|address| (link.index, Ipv4Network::from(*address))));
+        }
+        for (index, address) in have.difference(&wanted).filter(|(index, _)| ours.contains(index)) {
+            self.netlink.delete_address(*index, *address)?;
+        }
+        for (index, address) in wanted.difference(&have) {
+            self.netlink.add_address(*index, *address)?;
+        }
+        Ok(have.difference(&wanted).filter(|(index, _)| ours.contains(index)).count()
+            + wanted.difference(&have).count())
+    }
+
+    fn neighbours(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let structural = want.neighbours.iter().cloned();
+        let pods = self.pods.values().flat_map(neighbours_of);
+        let wanted: BTreeSet<Neighbour<u32>> = structural
+            .chain(pods)
+            .filter_map(|n| Some(Neighbour { device: links.get(&n.device)?.index, address: n.address, mac: n.mac }))
+            .collect();
+        let have: BTreeSet<_> = self.netlink.neighbours()?.into_iter().collect();
+        for neighbour in have.difference(&wanted) {
+            self.netlink.delete_neighbour(neighbour)?;
+        }
+        for neighbour in wanted.difference(&have) {
+            self.netlink.add_neighbour(neighbour)?;
+        }
+        Ok(have.symmetric_difference(&wanted).count())
+    }
+
+    fn routes(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let wanted: BTreeSet<Route<u32>> = want.routes.iter().filter_map(|route| indexed(route, links)).collect();
+        let have: BTreeSet<_> = self.netlink.routes()?.into_iter().collect();
+        for route in have.difference(&wanted) {
+            self.netlink.delete_route(route)?;
+        }
+        for route in wanted.difference(&have) {
+            self.netlink.add_route(route)?;
+        }
+        Ok(have.symmetric_difference(&wanted).count())
+    }
+
+    /// True when an interface of this name is here and up.
+    pub(crate) fn has(&mut self, interface: &str) -> bool {
+        matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
+    }
+
+    /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
+    pub(crate) fn expect(&mut self, port: Uuid, pod: Pod) {
+        self.pods.insert(port, pod);
+    }
+
+    /// Makes a pod's port carry packets; false while its interface is not there.
+    pub(crate) fn plug(&mut self, port: Uuid, pod: &Pod, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
+        if self.pods.get(&port) != Some(pod) {
+            self.unplug(port)?;
+            self.filter.change(&pod.elements(), &[])?;
+            self.pods.insert(port, pod.clone());
+        }
+        let mut link = self.netlink.link(&pod.interface)?;
+        if link.is_none() && around.adopt(&pod.interface, &self.netns)? {
+            link = self.netlink.link(&pod.interface)?;
+        }
+        let (Some(link), Some(bridge)) = (link, self.netlink.link(&pod.bridge)?) else { return Ok(false) };
+        if link.master != Some(bridge.index) {
+            self.netlink.set_master(&link, Some(bridge.index))?;
+        }
+        let learning = pod.speakers.is_empty();
+        if link.learning != Some(learning) || link.master != Some(bridge.index) {
+            self.netlink.set_learning(&link, learning)?;
+        }
+        for speaker in &pod.speakers {
+            self.netlink.add_station(link.index, speaker.mac)?;
+        }
+        for neighbour in neighbours_of(pod) {
+            let (address, mac) = (neighbour.address, neighbour.mac);
+            self.netlink.add_neighbour(&Neighbour { device: bridge.index, address, mac })?;
+        }
+        if !link.up {
+            self.netlink.set_up(&link, true)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes a pod's port out. Its interface stays: whoever made it deletes it.
+    pub(crate) fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
+        let Some(pod) = self.pods.get(&port).cloned() else { return Ok(()) };
+        if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
+            self.netlink.set_master(&link, None)?;
+        }
+        if let Some(bridge) = self.netlink.link(&pod.bridge)? {
+            for neighbour in neighbours_of(&pod) {
+                let (address, mac) = (neighbour.address, neighbour.mac);
+                self.netlink.delete_neighbour(&Neighbour { device: bridge.index, address, mac })?;
+            }
+        }
+        self.filter.change(&[], &pod.elements())?;
+        self.pods.remove(&port);
+        Ok(())
+    }
+
+    /// Gives interfaces that were taken from this machine back to it, before the namespace goes.
+    pub(crate) fn release(&mut self, taken: &Domain, own: &Netns) -> Result<(), PlaneError> {
+        for (name, device) in &taken.devices {
+            let DeviceKind::Uplink { .. } = device.kind else { continue };
+            if let Some(link) = self.netlink.link(name)?.filter(|link| link.group != GROUP) {
+                self.netlink.move_to(&link, own)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the namespace behind an uplink answer as the next hop would.
+pub(crate) fn outside(directory: &Path, wanted: &[&Outside]) -> Result<usize, PlaneError> {
+    let path = directory.join(OUTSIDE);
+    let Some(netns) = Netns::open(&path)? else { return Ok(0) };
+    if wanted.is_empty() {
+        netns::unpin(&path)?;
+        return Ok(1);
+    }
+    let mut changes = sysctl::host(&netns)?;
+    let mut netlink = Netlink::open(&netns)?;
+    let links = by_name(netlink.links()?);
+    let have = netlink.addresses()?;
+    let mut routes: BTreeSet<Route<u32>> = netlink.routes()?.into_iter().collect();
+    for (metric, outside) in (0..).zip(wanted) {
+        let Some(link) = links.get(&outside.name) else { continue };
+        if !link.up {
+            netlink.set_up(link, true)?;
+            changes += 1;
+        }
+        if !have.contains(&(link.index, outside.address)) {
+            netlink.add_address(link.index, outside.address)?;
+            changes += 1;
+        }
+        let destination = Ipv4Network::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
+        let next = NextHop::Via { device: link.index, gateway: outside.back };
+        let route = Route { destination, metric, next };
+        if !routes.remove(&route) {
+            netlink.add_route(&route)?;
+            changes += 1;
+        }
+    }
+    Ok(changes)
+}
+
+fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {
+    let speakers = pod.routed.then_some(&pod.speakers).into_iter().flatten();
+    speakers.map(|speaker| Neighbour { device: pod.bridge.clone(), address: speaker.address, mac: speaker.mac })
+}
+
+fn indexed(route: &Route<String>, links: &BTreeMap<String, Link>) -> Option<Route<u32>> {
+    let index = |device: &String| links.get(device).map(|link| link.index);
+    let next = match &route.next {
+        NextHop::Via { device, gateway } => NextHop::Via { device: index(device)?, gateway: *gateway },
+        NextHop::Direct { device } => NextHop::Direct { device: index(device)? },
+        NextHop::BlackHole => NextHop::BlackHole,
+        NextHop::Prohibit => NextHop::Prohibit,
+    };
+    Some(Route { destination: route.destination, metric: route.metric, next })
+}
+
+fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
+    links.into_iter().map(|link| (link.name.clone(), link)).collect()
+}

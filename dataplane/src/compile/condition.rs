@@ -1,0 +1,197 @@
+//! The condition of a rule as nftables matches.
+//!
+//! The answer is a list of alternatives, each a conjunction: no alternative means that the condition never holds, one
+//! empty alternative that it always does. Conntrack puts fragments together before any of these rules run, so what a
+//! rule sees is always whole.
+
+use atoll_model::topology::{Condition, Test, Topology};
+use uuid::Uuid;
+
+/// Packets of the direction that answers carry this bit (`ruleset` sets it).
+pub(super) const REPLY: &str = "0x10000";
+
+const IPV4: u16 = 0x0800;
+const ICMP: u8 = 1;
+
+/// Alternatives of conjunctions.
+pub(super) type Matches = Vec<String>;
+
+/// A field that cannot be expressed.
+#[derive(Debug)]
+pub(super) struct Inexpressible {
+    pub(super) field: &'static str,
+    pub(super) why: String,
+}
+
+/// Where a chain is evaluated.
+pub(super) struct Place<'a> {
+    pub(super) topology: &'a Topology,
+    /// The interface of a port, where it has one here.
+    pub(super) interface: &'a dyn Fn(Uuid) -> Option<String>,
+    /// After the way out is known.
+    pub(super) outbound: bool,
+}
+
+/// The conjunction of everything but `inverted` and the fragment policy.
+pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matches, Inexpressible> {
+    if let Some(field) = condition.other.first() {
+        return no("other", format!("field {field} is not known"));
+    }
+    if condition.traversed.is_some() {
+        return no("traversed", "the way of a packet is not recorded".to_owned());
+    }
+    let mut matches = Conjunction::default();
+    if condition.forward_flow {
+        matches.and(format!("meta mark and {REPLY} == 0"));
+    }
+    if condition.return_flow {
+        matches.and(format!("meta mark and {REPLY} != 0"));
+    }
+    ports(&mut matches, "iifname", condition.in_ports.as_ref(), place);
+    group(&mut matches, "iifname", condition.in_port_group.as_ref(), place);
+    if place.outbound {
+        ports(&mut matches, "oifname", condition.out_ports.as_ref(), place);
+        group(&mut matches, "oifname", condition.out_port_group.as_ref(), place);
+    } else if !empty(condition.out_ports.as_ref()) || condition.out_port_group.is_some() {
+        // The way out is not known yet: the field is unset and equals nothing.
+        let inverted = condition.out_ports.as_ref().is_none_or(|test| test.inverted)
+            && condition.out_port_group.as_ref().is_none_or(|test| test.inverted);
+        matches.never |= !inverted;
+    }
+    addresses(&mut matches, "saddr", condition.source_group.as_ref(), place);
+    addresses(&mut matches, "daddr", condition.destination_group.as_ref(), place);
+    if let Some(test) = &condition.ether_type {
+        matches.never |= (test.value == IPV4) == test.inverted;
+    }
+    for (field, test) in
+        [("ether_source", &condition.ether_source), ("ether_destination", &condition.ether_destination)]
+    {
+        let Some(test) = test else { continue };
+        if place.outbound {
+            return no(field, "the frame's header is gone once a packet was routed".to_owned());
+        }
+        let side = if field == "ether_source" { "saddr" } else { "daddr" };
+        let (value, mask) = test.value;
+        matches.and(format!("ether {side} and {mask} {} {value}", sign(test)));
+    }
+    // Only untagged packets reach a router.
+    matches.never |= matches!(condition.vlan, Some(Some(_)));
+    if let Some(test) = &condition.tos {
+        matches.and(format!("@nh,8,8 {} {}", sign(test), test.value));
+    }
+    if let Some(test) = &condition.protocol {
+        matches.and(format!("ip protocol {} {}", sign(test), test.value));
+    }
+    for (side, test) in [("saddr", &condition.source), ("daddr", &condition.destination)] {
+        match test {
+            Some(test) if test.value.prefix() == 0 => matches.never |= test.inverted,
+            Some(test) => {
+                matches.and(format!("ip {side} {} {}/{}", sign(test), test.value.network(), test.value.prefix()));
+            }
+            None => {}
+        }
+    }
+    Ok(transport(&matches, condition))
+}
+
+/// Ranges of ports mean ICMP type and code where the packet is ICMP.
+fn transport(matches: &Conjunction, condition: &Condition) -> Matches {
+    if condition.source_port.is_none() && condition.destination_port.is_none() {
+        return matches.alternatives(&[String::new()]);
+    }
+    let tests = [("sport", "type", &condition.source_port), ("dport", "code", &condition.destination_port)];
+    let ports = |icmp: bool| -> String {
+        tests
+            .iter()
+            .filter_map(|(port, field, test)| {
+                let test = test.as_ref()?;
+                let (from, to) = test.value;
+                let name = if icmp { format!("icmp {field}") } else { format!("th {port}") };
+                let to = if icmp { to.min(255) } else { to };
+                let range = if from == to { from.to_string() } else { format!("{from}-{to}") };
+                (!icmp || from <= 255).then(|| format!("{name} {} {range}", sign(test)))
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let th = format!("meta l4proto {{ tcp, udp, sctp, udplite, dccp }} {}", ports(false));
+    let icmp = format!("meta l4proto icmp {}", ports(true));
+    match &condition.protocol {
+        Some(Test { value: ICMP, inverted: false }) => matches.alternatives(&[icmp]),
+        Some(Test { inverted: false, .. }) => matches.alternatives(&[th]),
+        _ => matches.alternatives(&[th, icmp]),
+    }
+}
+
+#[derive(Default)]
+struct Conjunction {
+    never: bool,
+    parts: Vec<String>,
+}
+
+impl Conjunction {
+    fn and(&mut self, part: String) {
+        self.parts.push(part);
+    }
+
+    fn alternatives(&self, tails: &[String]) -> Matches {
+        if self.never {
+            return Matches::new();
+        }
+        let parts = self.parts.join(" ");
+        tails.iter().map(|tail| format!("{parts} {tail}").trim().to_owned()).collect()
+    }
+}
+
+fn empty(test: Option<&Test<Vec<Uuid>>>) -> bool {
+    test.is_none_or(|test| test.value.is_empty())
+}
+
+fn ports(matches: &mut Conjunction, key: &str, test: Option<&Test<Vec<Uuid>>>, place: &Place<'_>) {
+    // No port at all is no condition.
+    if let Some(test) = test.filter(|test| !test.value.is_empty()) {
+        interfaces(matches, key, &test.value, test.inverted, place);
+    }
+}
+
+fn group(matches: &mut Conjunction, key: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
+    if let Some(test) = test {
+        let members = place.topology.port_groups.get(&test.value).map_or(&[][..], |group| &group.members);
+        interfaces(matches, key, members, test.inverted, place);
+    }
+}
+
+fn interfaces(matches: &mut Conjunction, key: &str, ports: &[Uuid], inverted: bool, place: &Place<'_>) {
+    let mut names: Vec<_> =
+        ports.iter().filter_map(|port| (place.interface)(*port)).map(|name| format!("\"{name}\"")).collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        matches.never |= !inverted;
+        return;
+    }
+    matches.and(format!("{key} {}{{ {} }}", if inverted { "!= " } else { "" }, names.join(", ")));
+}
+
+fn addresses(matches: &mut Conjunction, side: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
+    let Some(test) = test else { return };
+    let group = place.topology.address_groups.get(&test.value);
+    let mut members: Vec<_> =
+        group.into_iter().flat_map(|group| &group.members).filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect();
+    members.sort();
+    members.dedup();
+    if members.is_empty() {
+        matches.never |= !test.inverted;
+    } else {
+        let sign = if test.inverted { "!= " } else { "" };
+        matches.and(format!("ip {side} {sign}{{ {} }}", members.join(", ")));
+    }
+}
+
+fn sign<T>(test: &Test<T>) -> &'static str {
+    if test.inverted { "!=" } else { "==" }
+}
+
+fn no<T>(field: &'static str, why: String) -> Result<T, Inexpressible> {
+    Err(Inexpressible { field, why })
+}

@@ -1,0 +1,229 @@
+//! Devices, addresses, routes and neighbours of one domain.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use atoll_model::topology::{Device as Owner, Port, RouteAction, Router};
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use super::{Device, DeviceKind, Domain, Neighbour, NextHop, Outside, Route, Unsupported, View, names, ruleset};
+
+/// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
+pub(super) fn of_bridge(view: &View<'_>, bridge: Uuid) -> Option<Uuid> {
+    let ports = view.ports_of(bridge);
+    let router = ports.iter().find_map(|(_, port)| match view.peer(port)?.1.device {
+        Owner::Router { id, .. } => view.topology.routers.contains_key(&id).then_some(id),
+        Owner::Bridge { .. } => None,
+    });
+    let bound = || ports.iter().any(|(_, port)| port.binding.as_ref().is_some_and(|b| b.host == view.host));
+    // A bridge that is just being built gets no namespace: its router link is about to come.
+    router.or_else(|| bound().then_some(bridge))
+}
+
+/// How a router port appears in its router's namespace.
+pub(super) enum Place {
+    /// The bridge's own interface.
+    Bridge(Uuid),
+    /// A veth to this port at the other end of the link.
+    Link(Uuid),
+    /// An interface of the machine.
+    Uplink(String),
+    /// Not at all: not linked, not bound here, or down.
+    Nowhere,
+}
+
+/// Where a router port's packets go.
+pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Place {
+    if !port.up {
+        return Place::Nowhere;
+    }
+    if let Some((peer_id, peer)) = view.peer(port) {
+        if !peer.up {
+            return Place::Nowhere;
+        }
+        return match peer.device {
+            Owner::Bridge { id: bridge, .. } if !view.topology.bridges.contains_key(&bridge) => Place::Nowhere,
+            Owner::Bridge { id: bridge, .. } if first_link(view, bridge, router) == Some(id) => Place::Bridge(bridge),
+            Owner::Router { id: other, .. } if !view.topology.routers.contains_key(&other) => Place::Nowhere,
+            _ => Place::Link(peer_id),
+        };
+    }
+    match &port.binding {
+        Some(binding) if binding.host == view.host => Place::Uplink(binding.interface.clone()),
+        _ => Place::Nowhere,
+    }
+}
+
+/// The router port that the bridge's own interface stands for: the first link, if it is to `router`.
+fn first_link(view: &View<'_>, bridge: Uuid, router: Uuid) -> Option<Uuid> {
+    view.ports_of(bridge)
+        .iter()
+        .find_map(|(_, port)| match view.peer(port)? {
+            (id, Port { device: Owner::Router { id: owner, .. }, .. }) => Some((id, *owner)),
+            _ => None,
+        })
+        .filter(|(_, owner)| *owner == router)
+        .map(|(id, _)| id)
+}
+
+/// The interface of a router port in its router's namespace.
+pub(super) fn interface(view: &View<'_>, router: Uuid, id: Uuid) -> Option<String> {
+    let port = view.topology.ports.get(&id).filter(|port| port.device.id() == router)?;
+    match place(view, router, id, port) {
+        Place::Bridge(bridge) => Some(names::bridge(bridge)),
+        Place::Link(peer) => Some(names::link(id, peer)),
+        Place::Uplink(name) => Some(name),
+        Place::Nowhere => None,
+    }
+}
+
+/// Everything in the namespace `id` with these bridges.
+pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
+    let mut domain = Domain::default();
+    for bridge in bridges {
+        domain.devices.insert(
+            names::bridge(*bridge),
+            Device { kind: DeviceKind::Bridge, mac: names::mac(*bridge), addresses: BTreeSet::new() },
+        );
+        links_of_bridge(view, *bridge, &mut domain);
+    }
+    if let Some(router) = view.topology.routers.get(&id) {
+        ports_of_router(view, id, router, &mut domain);
+        routes(view, id, router, &mut domain);
+    }
+    ruleset::compile(view, id, bridges, &mut domain);
+    domain
+}
+
+/// The ends of links that are ports of a bridge: to other routers, and to further ports of the same router.
+fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
+    for (id, port) in view.ports_of(bridge) {
+        let Some((peer_id, peer)) = view.peer(port) else { continue };
+        let Owner::Router { id: router, .. } = peer.device else {
+            domain.unsupported.insert(Unsupported {
+                object: *id,
+                field: "peer".to_owned(),
+                why: "a link between two bridges needs VLANs".to_owned(),
+                effect: "the link carries nothing".to_owned(),
+            });
+            continue;
+        };
+        if port.up && matches!(place(view, router, peer_id, peer), Place::Link(_)) {
+            let link = Device {
+                kind: DeviceKind::Link {
+                    domain: router,
+                    name: names::link(peer_id, *id),
+                    mac: names::router_mac(peer_id, &peer.device),
+                    bridge: Some(names::bridge(bridge)),
+                },
+                mac: names::mac(*id),
+                addresses: BTreeSet::new(),
+            };
+            domain.devices.insert(names::link(*id, peer_id), link);
+        }
+    }
+}
+
+fn ports_of_router(view: &View<'_>, router_id: Uuid, router: &Router, domain: &mut Domain) {
+    for (id, port) in view.ports_of(router_id) {
+        let Owner::Router { address, .. } = port.device else { continue };
+        let mac = names::router_mac(*id, &port.device);
+        let addresses = if router.up { BTreeSet::from([address.ip()]) } else { BTreeSet::new() };
+        match place(view, router_id, *id, port) {
+            Place::Bridge(bridge) => {
+                let kind = DeviceKind::Bridge;
+                domain.devices.insert(names::bridge(bridge), Device { kind, mac, addresses });
+            }
+            Place::Link(peer_id) => {
+                let Some((_, peer)) = view.peer(port) else { continue };
+                let name = names::link(*id, peer_id);
+                let (peer_domain, peer_mac) = match peer.device {
+                    Owner::Router { id: owner, address: to, .. } => {
+                        let mac = names::router_mac(peer_id, &peer.device);
+                        domain.neighbours.insert(Neighbour { device: name.clone(), address: to.ip(), mac });
+                        (owner, mac)
+                    }
+                    Owner::Bridge { id: bridge, .. } => {
+                        (of_bridge(view, bridge).unwrap_or(router_id), names::mac(peer_id))
+                    }
+                };
+                let kind = DeviceKind::Link {
+                    domain: peer_domain,
+                    name: names::link(peer_id, *id),
+                    mac: peer_mac,
+                    bridge: None,
+                };
+                domain.devices.insert(name, Device { kind, mac, addresses });
+            }
+            Place::Uplink(interface) => {
+                let kind = DeviceKind::Uplink { outside: outside(view, router_id, *id, address) };
+                domain.devices.insert(interface, Device { kind, mac, addresses });
+            }
+            Place::Nowhere => {}
+        }
+    }
+}
+
+/// What an uplink finds at its far end when the machine has no such interface: the gateway of a route through it.
+fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<Outside> {
+    let gateway =
+        view.topology.routes.values().filter(|route| route.router == router).find_map(|route| match route.action {
+            RouteAction::Forward { port: through, gateway: Some(gateway) } if through == port => Some(gateway),
+            _ => None,
+        })?;
+    if gateway == own.ip() || !own.contains(gateway) {
+        return None;
+    }
+    let address = Ipv4Network::new(gateway, own.prefix()).ok()?;
+    let name = names::outside(port);
+    Some(Outside { mac: names::mac(Uuid::new_v5(&port, b"outside")), name, address, back: own.ip() })
+}
+
+fn routes(view: &View<'_>, router_id: Uuid, router: &Router, domain: &mut Domain) {
+    if !router.up {
+        let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
+        domain.routes.insert(Route { destination: any, metric: 0, next: NextHop::Prohibit });
+        return;
+    }
+    for (id, route) in view.topology.routes.iter().filter(|(_, route)| route.router == router_id) {
+        let mut report = |field: &str, why: &str| {
+            domain.unsupported.insert(Unsupported {
+                object: *id,
+                field: field.to_owned(),
+                why: why.to_owned(),
+                effect: "the route is left out".to_owned(),
+            });
+        };
+        if route.source.prefix() != 0 {
+            report("source", "routes are chosen by destination only");
+            continue;
+        }
+        let next = match route.action {
+            RouteAction::BlackHole => NextHop::BlackHole,
+            RouteAction::Reject => NextHop::Prohibit,
+            // The kernel makes these itself for every address of an interface.
+            RouteAction::Local { .. } => continue,
+            RouteAction::Forward { port, gateway } => {
+                let Some(device) = interface(view, router_id, port) else { continue };
+                let linked = view.topology.ports.get(&port).and_then(|port| view.peer(port));
+                match (linked, gateway) {
+                    // Between two routers the next hop is always the other end, whatever the route says.
+                    (Some((_, Port { device: Owner::Router { address, .. }, .. })), _) => {
+                        NextHop::Via { device, gateway: address.ip() }
+                    }
+                    (_, Some(gateway)) => NextHop::Via { device, gateway },
+                    (_, None) => NextHop::Direct { device },
+                }
+            }
+        };
+        let Ok(destination) = Ipv4Network::new(route.destination.network(), route.destination.prefix()) else {
+            continue;
+        };
+        if domain.routes.iter().any(|other| other.destination == destination && other.metric == route.weight) {
+            report("weight", "another route has the same destination and weight, and flows are not spread");
+            continue;
+        }
+        domain.routes.insert(Route { destination, metric: route.weight, next });
+    }
+}

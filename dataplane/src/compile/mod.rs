@@ -1,0 +1,212 @@
+//! Topology to kernel objects. Pure: no kernel, no clock, the same text for the same topology.
+//!
+//! A *domain* is one network namespace: a router with every bridge whose first router link (lowest port id) is that
+//! router's. A bridge that no router is linked to is a domain of its own. What cannot be expressed is returned as
+//! [`Unsupported`]; where it would have restricted traffic, the domain or the port stays closed.
+//!
+//! | module | what |
+//! |---|---|
+//! | `names` | interface names and MACs that derive from ids |
+//! | `domain` | devices, addresses, routes, neighbours |
+//! | `port` | who may speak through a bridge port that an interface is bound to |
+//! | `rules`, `condition` | chains to nftables |
+//! | `ruleset` | the two tables of a domain |
+
+mod condition;
+mod domain;
+mod names;
+mod port;
+mod rules;
+mod ruleset;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Mac;
+use atoll_model::topology::{Port, Topology};
+use ipnetwork::Ipv4Network;
+use serde::Serialize;
+use uuid::Uuid;
+
+pub use port::{Attached, Pod, Speaker, pod};
+pub use ruleset::{Element, Ruleset, Set};
+
+/// Something of the topology that this data plane cannot express.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unsupported {
+    /// The object.
+    pub object: Uuid,
+    /// Which of its fields.
+    pub field: String,
+    /// Why not.
+    pub why: String,
+    /// What happens instead.
+    pub effect: String,
+}
+
+/// Everything that one topology becomes on one host, ports of pods aside: those come and go too often.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The namespaces, by the id of their router, or of their bridge where there is none.
+    pub domains: BTreeMap<Uuid, Domain>,
+    /// Where pods can be attached, by the id of the bridge.
+    pub bridges: BTreeMap<Uuid, Attached>,
+}
+
+/// What one namespace holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Domain {
+    /// Interfaces by name.
+    pub devices: BTreeMap<String, Device>,
+    /// Routes of the router.
+    pub routes: BTreeSet<Route<String>>,
+    /// Neighbours that are known without asking.
+    pub neighbours: BTreeSet<Neighbour<String>>,
+    /// The packet filter, elements of pods aside.
+    pub ruleset: Ruleset,
+    /// Some port or bridge rule looks at flows: bridged packets must pass connection tracking.
+    pub track_bridged: bool,
+    /// What could not be expressed.
+    pub unsupported: BTreeSet<Unsupported>,
+}
+
+/// An interface that the structure of a domain needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses. They bring no route of their own: the topology says what is reachable.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// Kinds of [`Device`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A bridge; its own interface is the router's port on it.
+    Bridge,
+    /// One end of a link between two ports.
+    Link {
+        /// The domain of the other end.
+        domain: Uuid,
+        /// The name of the other end.
+        name: String,
+        /// The MAC of the other end.
+        mac: Mac,
+        /// The bridge that this end is a port of.
+        bridge: Option<String>,
+    },
+    /// An interface of this machine that a router port is bound to.
+    Uplink {
+        /// The world behind it, made up where the machine has no such interface.
+        outside: Option<Outside>,
+    },
+}
+
+/// The other end of an uplink that leads nowhere: a namespace that answers as the next hop would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outside {
+    /// The name of its interface.
+    pub name: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its address: the next hop of the route through the uplink.
+    pub address: Ipv4Network,
+    /// The way back: the uplink's own address.
+    pub back: Ipv4Addr,
+}
+
+/// A route; `D` names a device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Route<D> {
+    /// Destination.
+    pub destination: Ipv4Network,
+    /// Lower wins among equal destinations.
+    pub metric: u32,
+    /// What happens to the packet.
+    pub next: NextHop<D>,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextHop<D> {
+    /// To a gateway.
+    Via {
+        /// Through this device.
+        device: D,
+        /// To this address.
+        gateway: Ipv4Addr,
+    },
+    /// Straight to the destination.
+    Direct {
+        /// Through this device.
+        device: D,
+    },
+    /// Dropped silently.
+    BlackHole,
+    /// Answered with ICMP "communication administratively prohibited".
+    Prohibit,
+}
+
+/// An address whose MAC is known; `D` names a device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Neighbour<D> {
+    /// Behind this device.
+    pub device: D,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its MAC.
+    pub mac: Mac,
+}
+
+/// A topology with what has to be looked up often.
+pub(crate) struct View<'a> {
+    topology: &'a Topology,
+    /// Whose bindings are realised.
+    host: Uuid,
+    /// Ports by their device, lowest id first.
+    ports: BTreeMap<Uuid, Vec<(Uuid, &'a Port)>>,
+}
+
+impl<'a> View<'a> {
+    fn new(topology: &'a Topology, host: Uuid) -> Self {
+        let mut ports: BTreeMap<Uuid, Vec<_>> = BTreeMap::new();
+        for (id, port) in &topology.ports {
+            ports.entry(port.device.id()).or_default().push((*id, port));
+        }
+        Self { topology, host, ports }
+    }
+
+    fn ports_of(&self, device: Uuid) -> &[(Uuid, &'a Port)] {
+        self.ports.get(&device).map_or(&[], Vec::as_slice)
+    }
+
+    /// The port at the other end of a link whose both ends are there.
+    fn peer(&self, port: &Port) -> Option<(Uuid, &'a Port)> {
+        let id = port.peer?;
+        self.topology.ports.get(&id).map(|peer| (id, peer))
+    }
+}
+
+/// What `topology` becomes on `host`.
+pub fn compile(topology: &Topology, host: Uuid) -> Plan {
+    let view = View::new(topology, host);
+    let mut plan = Plan::default();
+    let mut bridges_of: BTreeMap<Uuid, Vec<Uuid>> = topology.routers.keys().map(|id| (*id, Vec::new())).collect();
+    for bridge in topology.bridges.keys() {
+        if let Some(domain) = domain::of_bridge(&view, *bridge) {
+            bridges_of.entry(domain).or_default().push(*bridge);
+        }
+    }
+    for (id, bridges) in &bridges_of {
+        let domain = domain::compile(&view, *id, bridges);
+        plan.domains.insert(*id, domain);
+        for bridge in bridges {
+            plan.bridges.insert(*bridge, port::attached(&view, *id, *bridge));
+        }
+    }
+    plan
+}

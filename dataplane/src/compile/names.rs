@@ -1,0 +1,44 @@
+//! Interface names and MACs that derive from the ids of the objects they stand for.
+
+use atoll_model::attachment::Mac;
+use atoll_model::topology::Device;
+use uuid::Uuid;
+
+/// Namespace of everything derived here; a constant of this project.
+const PLANE: Uuid = Uuid::from_u128(0x3c58_8a7e_11d0_4f0a_8d6e_a701_da7a_0001);
+
+/// The device of a bridge: `br` and 12 hexadecimal digits.
+pub(super) fn bridge(id: Uuid) -> String {
+    format!("br{}", digits(id.as_bytes()))
+}
+
+/// The end of a link that belongs to this port: `rl` and 12 hexadecimal digits. Both ends are in the name, so that a
+/// port that was linked elsewhere gets another interface.
+pub(super) fn link(port: Uuid, peer: Uuid) -> String {
+    format!("rl{}", digits(&[*port.as_bytes(), *peer.as_bytes()].concat()))
+}
+
+/// The far end of an uplink that leads nowhere: `out` and 12 hexadecimal digits.
+pub(super) fn outside(port: Uuid) -> String {
+    format!("out{}", digits(port.as_bytes()))
+}
+
+/// The MAC of a router port: as the controller says, or derived.
+pub(super) fn router_mac(id: Uuid, device: &Device) -> Mac {
+    match device {
+        Device::Router { mac: Some(mac), .. } => *mac,
+        _ => mac(id),
+    }
+}
+
+/// A locally administered, unicast MAC for an object.
+pub(super) fn mac(id: Uuid) -> Mac {
+    let hash = Uuid::new_v5(&PLANE, id.as_bytes());
+    let b = hash.as_bytes();
+    Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
+}
+
+/// 12 hexadecimal digits that stand for `bytes`. Ids are hashed because people choose ids such as 1 and 2.
+pub(super) fn digits(bytes: &[u8]) -> String {
+    Uuid::new_v5(&PLANE, bytes).simple().to_string()[..12].to_owned()
+}

@@ -1,0 +1,146 @@
+//! Who may speak through a bridge port that an interface of this machine is bound to.
+//!
+//! The `vif` of a port, or seeds of the bridge's MAC and ARP tables, name the only MAC and address. A port that has
+//! neither may speak as anybody except a router port of its bridge.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Mac;
+use atoll_model::topology::{Bridge, Device, Port};
+use atoll_model::vif::Vif;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::domain::{Place, place};
+use super::{Unsupported, View, names};
+
+/// A bridge that pods can be attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attached {
+    /// The namespace it is in.
+    pub domain: Uuid,
+    /// Its interface.
+    pub device: String,
+    /// The router ports on it: nobody else may speak with their MAC or address.
+    pub gateways: BTreeSet<(Mac, Ipv4Addr)>,
+    /// The router's own interface on it: the permanent neighbours of pods go there.
+    pub routed: bool,
+    /// Why no port of it may carry packets.
+    pub closed: Option<String>,
+}
+
+/// A MAC and an address that may be spoken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Speaker {
+    /// The MAC.
+    pub mac: Mac,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+/// A bridge port as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    /// The namespace.
+    pub domain: Uuid,
+    /// The bridge's interface.
+    pub bridge: String,
+    /// The interface that is bound to the port.
+    pub interface: String,
+    /// Who may speak; empty: anybody but a gateway.
+    pub speakers: BTreeSet<Speaker>,
+    /// Speakers become permanent neighbours of the router.
+    pub routed: bool,
+}
+
+/// What a pod's port needs to know about its bridge.
+pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid) -> Attached {
+    let mut gateways = BTreeSet::new();
+    let mut routed = false;
+    for (_, port) in view.ports_of(id) {
+        let Some((peer_id, peer)) = view.peer(port) else { continue };
+        if let Device::Router { id: router, address, .. } = peer.device {
+            gateways.insert((names::router_mac(peer_id, &peer.device), address.ip()));
+            routed |= matches!(place(view, router, peer_id, peer), Place::Bridge(_));
+        }
+    }
+    let bridge = view.topology.bridges.get(&id);
+    let closed = match bridge {
+        Some(bridge) if !bridge.up => Some("its bridge is administratively down".to_owned()),
+        Some(bridge) => chains(view.topology, bridge.inbound, bridge.outbound),
+        None => Some("its bridge does not exist".to_owned()),
+    };
+    Attached { domain, device: names::bridge(id), gateways, routed, closed }
+}
+
+/// What `port` becomes: `Ok(None)` when it is no affair of this host.
+pub fn pod(
+    topology: &atoll_model::topology::Topology,
+    bridges: &std::collections::BTreeMap<Uuid, Attached>,
+    host: Uuid,
+    id: Uuid,
+) -> Result<Option<Pod>, Unsupported> {
+    let Some(port) = topology.ports.get(&id) else { return Ok(None) };
+    let (Some(binding), None, Device::Bridge { id: bridge_id, vlan }) = (&port.binding, port.peer, &port.device) else {
+        return Ok(None);
+    };
+    if binding.host != host || !port.up {
+        return Ok(None);
+    }
+    let refuse = |field: &str, why: String| {
+        Err(Unsupported { object: id, field: field.to_owned(), why, effect: "the port stays inactive".to_owned() })
+    };
+    let Some(bridge) = bridges.get(bridge_id) else {
+        return refuse("device", "its bridge does not exist".to_owned());
+    };
+    if let Some(why) = &bridge.closed {
+        return refuse("device", why.clone());
+    }
+    if vlan.is_some_and(|vlan| vlan != 0) {
+        return refuse("vlan", "VLAN ports are not supported".to_owned());
+    }
+    if let Some(why) = chains(topology, port.inbound, port.outbound) {
+        return refuse("inbound/outbound", why);
+    }
+    let speakers = speakers(id, port, topology.bridges.get(bridge_id));
+    for speaker in &speakers {
+        if bridge.gateways.iter().any(|(mac, address)| *mac == speaker.mac || *address == speaker.address) {
+            return refuse("vif", format!("{} or {} belongs to a router port", speaker.mac, speaker.address));
+        }
+        if speaker.mac.0[0] & 1 == 1 || speaker.address.is_unspecified() || speaker.address.is_multicast() {
+            return refuse("vif", format!("{} with {} is nobody's address", speaker.mac, speaker.address));
+        }
+    }
+    Ok(Some(Pod {
+        domain: bridge.domain,
+        bridge: bridge.device.clone(),
+        interface: binding.interface.clone(),
+        speakers,
+        routed: bridge.routed,
+    }))
+}
+
+fn speakers(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<Speaker> {
+    if let Some(vif) = port.vif.and_then(Vif::from_uuid) {
+        return BTreeSet::from([Speaker { mac: vif.mac, address: vif.address }]);
+    }
+    let Some(bridge) = bridge else { return BTreeSet::new() };
+    let behind = |mac: &Mac| bridge.macs.get(mac) == Some(&id);
+    bridge
+        .arp
+        .iter()
+        .filter(|(_, mac)| behind(mac))
+        .map(|(address, mac)| Speaker { mac: *mac, address: *address })
+        .collect()
+}
+
+/// Why the chains of a port or bridge keep it closed. A chain that does not exist or has no rule accepts.
+fn chains(topology: &atoll_model::topology::Topology, inbound: Option<Uuid>, outbound: Option<Uuid>) -> Option<String> {
+    let filters = |chain: &Uuid| topology.chains.get(chain).is_some_and(|chain| !chain.rules.is_empty());
+    inbound
+        .into_iter()
+        .chain(outbound)
+        .find(filters)
+        .map(|chain| format!("chain {chain} filters bridged frames, which is not supported"))
+}

@@ -1,0 +1,270 @@
+//! The chains of a router as nftables chains.
+//!
+//! MidoNet evaluates one list in which translations stand between filters. The kernel decides about a translation
+//! once per flow, in hooks of its own. So a list becomes up to three passes:
+//!
+//! 1. *before*: everything up to the last translation. A translation that applies leaves its number in the mark;
+//! 2. *translate*: what the number says (only the first packet of a flow gets here, the kernel repeats it for the
+//!    rest and undoes it for what returns);
+//! 3. *after*: what stands behind the last translation, unless the packet was accepted already.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget, Rule, Topology};
+use uuid::Uuid;
+
+use super::condition::{self, Place};
+use super::{Unsupported, names};
+
+/// The packet was accepted before the *after* pass.
+const ACCEPTED: u32 = 0x2_0000;
+/// Scratch bit for conditions that are negated as a whole.
+const HELD: u32 = 0x4_0000;
+/// Which translation applies.
+pub(super) const NUMBER: u32 = 0xffff;
+
+/// Protocols that can be translated; rules of translation do not apply to others.
+const TRANSLATABLE: &str = "meta l4proto { tcp, udp, icmp }";
+
+/// A router's chain, compiled.
+#[derive(Default)]
+pub(super) struct Passes {
+    /// Definitions of the chains that the passes jump to.
+    pub(super) chains: String,
+    /// The statements of the first pass.
+    pub(super) before: String,
+    /// The statements of the translation.
+    pub(super) translate: String,
+    /// The statements of the last pass.
+    pub(super) after: String,
+    /// Some rule looks at flows or translates.
+    pub(super) tracks: bool,
+    /// Interfaces on which everything that leaves is translated: what enters there must belong to a translation.
+    pub(super) translated: BTreeSet<String>,
+    /// What could not be expressed.
+    pub(super) unsupported: BTreeSet<Unsupported>,
+    /// A rule that restricts could not be expressed: nothing may pass.
+    pub(super) closed: bool,
+}
+
+/// Compiles the chain `root` of a router. None, or one that does not exist, accepts everything.
+pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
+    let mut compiler =
+        Compiler { place, passes: Passes::default(), numbers: 0, done: BTreeSet::new(), after: false, answers: true };
+    let Some(chain) = root.and_then(|id| place.topology.chains.get(&id)) else { return compiler.passes };
+    let root = root.unwrap_or_default();
+    let split = chain
+        .rules
+        .iter()
+        .rposition(|rule| translates(place.topology, &rule.action, &mut BTreeSet::new()))
+        .map_or(0, |last| last + 1);
+    let (before, after) = chain.rules.split_at(split);
+    // Without a translation there is one pass, and it is the first.
+    let (before, after) = if split == 0 { (after, before) } else { (before, after) };
+    compiler.after = !after.is_empty();
+    compiler.refuse_between(before);
+    let before: String = before.iter().map(|rule| compiler.rule(rule, &[root])).collect();
+    compiler.after = false;
+    compiler.answers = !place.outbound;
+    let after: String = after.iter().map(|rule| compiler.rule(rule, &[root])).collect();
+    if !after.is_empty() {
+        compiler.passes.after = format!("meta mark and {ACCEPTED:#x} != 0 accept\n{after}");
+    }
+    compiler.passes.before = before;
+    compiler.passes
+}
+
+struct Compiler<'a> {
+    place: &'a Place<'a>,
+    passes: Passes,
+    numbers: u32,
+    /// Chains that were written already, by name.
+    done: BTreeSet<String>,
+    /// An *after* pass follows the one being compiled.
+    after: bool,
+    /// The hook of this pass can still answer the sender.
+    answers: bool,
+}
+
+impl Compiler<'_> {
+    /// One rule as statements, a line each. `path`: the chains that are being evaluated, outermost first.
+    fn rule(&mut self, rule: &Rule, path: &[Uuid]) -> String {
+        if rule.condition.fragments == Fragments::NonHeader {
+            // Never negated, and nothing is a later fragment once datagrams are put together.
+            return String::new();
+        }
+        let alternatives = match condition::compile(&rule.condition, self.place) {
+            Ok(alternatives) => alternatives,
+            Err(error) => {
+                self.refuse(rule, error.field, error.why);
+                return String::new();
+            }
+        };
+        self.passes.tracks |= rule.condition.forward_flow || rule.condition.return_flow;
+        let Some(action) = self.action(rule, path) else { return String::new() };
+        let mut lines = String::new();
+        if rule.condition.inverted {
+            // The mark holds "not matched" until an alternative clears it; then the action applies to what is left.
+            let _ = writeln!(lines, "meta mark set meta mark or {HELD:#x}");
+            for alternative in alternatives {
+                let _ = writeln!(lines, "{alternative} meta mark set meta mark and {:#x}", !HELD);
+            }
+            let _ = writeln!(lines, "meta mark and {HELD:#x} != 0 {action}");
+            return lines;
+        }
+        for alternative in alternatives {
+            let _ = writeln!(lines, "{}", format!("{alternative} {action}").trim_start());
+        }
+        lines
+    }
+
+    fn action(&mut self, rule: &Rule, path: &[Uuid]) -> Option<String> {
+        let top = path.len() == 1;
+        Some(match &rule.action {
+            Action::Accept => self.accept(),
+            Action::Return if top => self.accept(),
+            Action::Return => "return".to_owned(),
+            Action::Reject if self.answers => "reject with icmp type admin-prohibited".to_owned(),
+            Action::Drop | Action::Reject => "drop".to_owned(),
+            Action::Jump { chain } => {
+                // A chain that is being evaluated already is skipped, one that does not exist accepts nothing.
+                if path.contains(chain) {
+                    return None;
+                }
+                let target = self.place.topology.chains.get(chain)?;
+                format!("jump {}", self.chain(*chain, target, path))
+            }
+            Action::Snat { targets, then } if self.place.outbound => {
+                self.translate(rule, "snat", targets, *then, top)?
+            }
+            Action::Dnat { targets, then } if !self.place.outbound => {
+                self.translate(rule, "dnat", targets, *then, top)?
+            }
+            Action::Snat { .. } | Action::Dnat { .. } => {
+                self.refuse(rule, "action", "the kernel translates sources after and destinations before routing");
+                return None;
+            }
+            Action::ReverseSnat { then } => self.reverse("0x10", *then),
+            Action::ReverseDnat { then } => self.reverse("0x20", *then),
+            Action::Other { kind } => {
+                self.refuse(rule, "action", format!("rules of kind {kind} are not known"));
+                return None;
+            }
+        })
+    }
+
+    fn accept(&self) -> String {
+        if self.after { format!("meta mark set meta mark or {ACCEPTED:#x} accept") } else { "accept".to_owned() }
+    }
+
+    /// A chain that is jumped to, written once for each set of chains that must be skipped inside it.
+    fn chain(&mut self, id: Uuid, chain: &Chain, path: &[Uuid]) -> String {
+        let mut path = path.to_vec();
+        path.push(id);
+        let mut key: Vec<u8> = path.iter().flat_map(|id| *id.as_bytes()).collect();
+        key.push(u8::from(self.place.outbound));
+        key.push(u8::from(self.after));
+        let name = format!("c_{}", names::digits(&key));
+        if self.done.insert(name.clone()) {
+            let body: String = chain.rules.iter().map(|rule| self.rule(rule, &path)).collect();
+            let _ = write!(self.passes.chains, "chain {name} {{\n{body}}}\n");
+        }
+        name
+    }
+
+    fn translate(&mut self, rule: &Rule, verb: &str, targets: &[NatTarget], then: Flow, top: bool) -> Option<String> {
+        let [target] = targets else {
+            self.refuse(rule, "natTargets", "exactly one range of addresses is expected");
+            return None;
+        };
+        if !top && then != Flow::Accept {
+            self.refuse(rule, "flowAction", "a translation inside a jump must accept");
+            return None;
+        }
+        self.passes.tracks = true;
+        self.numbers += 1;
+        let number = self.numbers;
+        let to =
+            if target.from == target.to { target.from.to_string() } else { format!("{}-{}", target.from, target.to) };
+        let ports = match (target.port_from, target.port_to) {
+            (0, 0) => String::new(),
+            (from, to) if from == to => format!(":{from}"),
+            (from, to) => format!(":{from}-{to}"),
+        };
+        let _ = writeln!(
+            self.passes.translate,
+            "meta mark and {NUMBER:#x} == {number:#x} {TRANSLATABLE} {verb} to {to}{ports}"
+        );
+        if verb == "snat" && everything_that_leaves(rule) {
+            let ports = rule.condition.out_ports.iter().flat_map(|test| &test.value);
+            self.passes.translated.extend(ports.filter_map(|port| (self.place.interface)(*port)));
+        }
+        let accepted = if self.after && then != Flow::Continue { ACCEPTED } else { 0 };
+        Some(format!("{TRANSLATABLE} meta mark set meta mark or {:#x} accept", number | accepted))
+    }
+
+    /// The kernel has undone the translation, or will, without being told; the rule only decides what follows.
+    fn reverse(&mut self, status: &str, then: Flow) -> String {
+        self.passes.tracks = true;
+        match then {
+            Flow::Continue => "continue".to_owned(),
+            Flow::Accept => format!("ct direction reply ct status and {status} != 0 {}", self.accept()),
+            Flow::Return => format!("ct direction reply ct status and {status} != 0 return"),
+        }
+    }
+
+    /// A filter between two translations would have to see what the first one made of the packet.
+    fn refuse_between(&mut self, rules: &[Rule]) {
+        let mut continued = false;
+        for rule in rules {
+            let nat = translates(self.place.topology, &rule.action, &mut BTreeSet::new());
+            if continued && !nat {
+                self.refuse(rule, "position", "a filter between two translations sees the packet untranslated");
+            }
+            continued |= match rule.action {
+                Action::Snat { then, .. }
+                | Action::Dnat { then, .. }
+                | Action::ReverseSnat { then }
+                | Action::ReverseDnat { then } => then == Flow::Continue,
+                _ => false,
+            };
+        }
+    }
+
+    fn refuse(&mut self, rule: &Rule, field: &str, why: impl Into<String>) {
+        // What only lets pass can be left out; whatever restricts or rewrites must not be.
+        let permits = matches!(rule.action, Action::Accept | Action::Return);
+        let effect = if permits { "the rule is left out" } else { "nothing passes the router" };
+        self.passes.closed |= !permits;
+        self.passes.unsupported.insert(Unsupported {
+            object: rule.id,
+            field: field.to_owned(),
+            why: why.into(),
+            effect: effect.to_owned(),
+        });
+    }
+}
+
+/// True when the rule's only question is the port that packets leave through.
+fn everything_that_leaves(rule: &Rule) -> bool {
+    let mut rest = rule.condition.clone();
+    rest.out_ports = None;
+    rest.fragments = Fragments::Any;
+    rule.condition.out_ports.as_ref().is_some_and(|test| !test.inverted) && rest == Condition::default()
+}
+
+/// True when the action translates, or jumps to a chain that does.
+fn translates(topology: &Topology, action: &Action, seen: &mut BTreeSet<Uuid>) -> bool {
+    match action {
+        Action::Snat { .. } | Action::Dnat { .. } | Action::ReverseSnat { .. } | Action::ReverseDnat { .. } => true,
+        Action::Jump { chain } => {
+            seen.insert(*chain)
+                && topology
+                    .chains
+                    .get(chain)
+                    .is_some_and(|chain| chain.rules.iter().any(|rule| translates(topology, &rule.action, seen)))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,210 @@
+//! The two nftables tables of a domain.
+//!
+//! `bridge atoll` is port security: who may speak through which port; whatever is not listed is dropped, so a port
+//! without its elements is closed. `ip atoll` is the router: its chains, its translations, and its own addresses,
+//! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. A chain
+//! named after the text's hash marks which text is loaded.
+
+use std::fmt::Write;
+
+use atoll_model::topology::Device;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::condition::{Place, REPLY};
+use super::rules::{self, NUMBER, Passes};
+use super::{DeviceKind, Domain, Pod, View, domain, names};
+
+/// The filter of a domain, as the text of `nft`, without the elements of pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ruleset {
+    /// Both tables.
+    pub text: String,
+    /// Names the text.
+    pub generation: String,
+}
+
+/// The sets that pods' ports are listed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Set {
+    /// Interface, source MAC, source address.
+    Speakers,
+    /// Interface, source MAC, MAC and address of an ARP packet's sender.
+    Announcers,
+    /// Interface of which nothing is known.
+    Open,
+}
+
+impl Set {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Speakers => "speakers",
+            Self::Announcers => "announcers",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// One element of a [`Set`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Element {
+    /// The set.
+    pub set: Set,
+    /// The interface.
+    pub interface: String,
+    /// Who may speak.
+    pub speaker: Option<super::Speaker>,
+}
+
+impl Element {
+    /// As `nft` writes it.
+    pub fn text(&self) -> String {
+        let interface = &self.interface;
+        match (self.set, self.speaker) {
+            (Set::Speakers, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
+            (Set::Announcers, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
+            _ => format!("\"{interface}\""),
+        }
+    }
+}
+
+impl Pod {
+    /// What must be listed before the port may be opened.
+    pub fn elements(&self) -> Vec<Element> {
+        let element = |set, speaker| Element { set, interface: self.interface.clone(), speaker };
+        if self.speakers.is_empty() {
+            return vec![element(Set::Open, None)];
+        }
+        let mut elements = Vec::new();
+        for speaker in &self.speakers {
+            elements.push(element(Set::Speakers, Some(*speaker)));
+            elements.push(element(Set::Announcers, Some(*speaker)));
+            // Asking whether an address is taken (RFC 5227) has no sender address yet.
+            let probe = super::Speaker { mac: speaker.mac, address: std::net::Ipv4Addr::UNSPECIFIED };
+            elements.push(element(Set::Announcers, Some(probe)));
+        }
+        elements.sort();
+        elements.dedup();
+        elements
+    }
+}
+
+/// Fills in `domain.ruleset`, once its devices are known.
+pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) {
+    let mut text = String::new();
+    bridge_table(view, bridges, domain, &mut text);
+    router_table(view, id, domain, &mut text);
+    let generation = names::digits(text.as_bytes());
+    let marker = format!("\nchain gen_{generation} {{\n}}\n");
+    let text = text.replace("\n@generation\n", &marker);
+    domain.ruleset = Ruleset { text, generation };
+}
+
+fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, text: &mut String) {
+    let ends = domain.devices.iter().filter(|(_, d)| matches!(&d.kind, DeviceKind::Link { bridge: Some(_), .. }));
+    let ends: Vec<_> = ends.map(|(name, _)| format!("\"{name}\"")).collect();
+    let (mut macs, mut addresses) = (Vec::new(), Vec::new());
+    for (_, port) in bridges.iter().flat_map(|bridge| view.ports_of(*bridge)) {
+        let Some((id, peer)) = view.peer(port) else { continue };
+        if let Device::Router { address, .. } = peer.device {
+            macs.push(names::router_mac(id, &peer.device).to_string());
+            addresses.push(address.ip().to_string());
+        }
+    }
+    let set = |name: &str, kind: &str, mut elements: Vec<String>| {
+        elements.sort();
+        elements.dedup();
+        let elements =
+            if elements.is_empty() { String::new() } else { format!("elements = {{ {} }}\n", elements.join(", ")) };
+        format!("set {name} {{\ntype {kind}\n{elements}}}\n")
+    };
+    text.push_str("table bridge atoll {\n@generation\n");
+    text.push_str(&set("links", "ifname", ends));
+    text.push_str(&set("gateway_macs", "ether_addr", macs));
+    text.push_str(&set("gateway_addresses", "ipv4_addr", addresses));
+    text.push_str(
+        "set speakers {
+type ifname . ether_addr . ipv4_addr
+}
+set announcers {
+type ifname . ether_addr . ether_addr . ipv4_addr
+}
+set open {
+type ifname
+}
+chain unknown {
+ether saddr @gateway_macs drop
+ether type ip ip saddr @gateway_addresses drop
+ether type arp arp saddr ether @gateway_macs drop
+ether type arp arp saddr ip @gateway_addresses drop
+ether type { ip, arp } accept
+drop
+}
+chain prerouting {
+type filter hook prerouting priority -310; policy drop;
+ether type ip iifname . ether saddr . ip saddr @speakers accept
+ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @announcers accept
+iifname @links accept
+iifname @open jump unknown
+}
+}
+",
+    );
+}
+
+fn router_table(view: &View<'_>, id: Uuid, domain: &mut Domain, text: &mut String) {
+    text.push_str(
+        "table ip atoll {\n@generation\nchain input {
+type filter hook input priority 0; policy drop;
+icmp type echo-request accept
+}
+",
+    );
+    if let Some(router) = view.topology.routers.get(&id) {
+        let interface = |port| domain::interface(view, id, port);
+        let stage = |root, outbound| {
+            let place = Place { topology: view.topology, interface: &interface, outbound };
+            rules::compile(root, &place)
+        };
+        let (inbound, outbound) = (stage(router.inbound, false), stage(router.outbound, true));
+        write_stages(&inbound, &outbound, text);
+        domain.unsupported.extend(inbound.unsupported);
+        domain.unsupported.extend(outbound.unsupported);
+    }
+    text.push_str("}\n");
+}
+
+fn write_stages(inbound: &Passes, outbound: &Passes, text: &mut String) {
+    text.push_str(&inbound.chains);
+    text.push_str(&outbound.chains);
+    let mut chain = |name: &str, head: &str, body: &str| {
+        if !body.is_empty() {
+            let _ = write!(text, "chain {name} {{\ntype {head}; policy accept;\n{body}}}\n");
+        }
+    };
+    if inbound.tracks || outbound.tracks {
+        // ICMP errors about a flow count as part of it; protocols without a flow are always forward.
+        let reply = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply meta mark set {REPLY}\n");
+        chain("flows", "filter hook prerouting priority -150", &reply);
+    }
+    let closed = if inbound.closed || outbound.closed { "drop\n" } else { "" };
+    chain("inbound", "filter hook prerouting priority -140", &inbound.before);
+    chain("destinations", "nat hook prerouting priority -100", &inbound.translate);
+    chain("inbound_after", "filter hook prerouting priority -90", &inbound.after);
+    let mut forward = closed.to_owned();
+    let mut leaving = String::new();
+    for interface in &outbound.translated {
+        // Everything that leaves here is translated, so whatever belongs to no translation has no business here: a
+        // packet for the addresses behind the router must not be let in only because somebody upstream routes it.
+        let _ = writeln!(forward, "iifname \"{interface}\" ct status and 0x30 == 0 drop");
+    }
+    if !outbound.before.is_empty() {
+        let _ = writeln!(forward, "meta mark set meta mark and {:#x}", !(NUMBER | 0x6_0000));
+        forward.push_str(&outbound.before);
+    }
+    chain("outbound", "filter hook forward priority 0", &forward);
+    chain("sources", "nat hook postrouting priority 100", &outbound.translate);
+    leaving.push_str(&outbound.after);
+    chain("outbound_after", "filter hook postrouting priority 110", &leaving);
+}

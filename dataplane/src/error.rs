@@ -1,0 +1,82 @@
+//! What can go wrong between us and the kernel: what was to be done, with which object, and the kernel's words.
+
+use std::io;
+use std::path::PathBuf;
+
+use atoll_model::error::{Class, Classify};
+
+use crate::probe::Missing;
+
+/// The data plane could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    /// The kernel or a tool lacks something that we need.
+    #[error("this machine cannot carry the data plane: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Missing(Vec<Missing>),
+    /// A namespace could not be made, entered or removed.
+    #[error("{what} network namespace {}", path.display())]
+    Namespace {
+        /// The verb.
+        what: &'static str,
+        /// Where it is pinned.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The kernel refused a request about a link, address, route or neighbour.
+    #[error("{what}")]
+    Netlink {
+        /// Verb and object.
+        what: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A kernel setting could not be written.
+    #[error("set {key} to {value}")]
+    Sysctl {
+        /// Its path under `/proc/sys`.
+        key: String,
+        /// The value.
+        value: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// nftables refused a rule set or could not be run.
+    #[error("load the packet filter: {0}")]
+    Filter(String),
+    /// The plane's thread could not be started.
+    #[error("start the data plane's thread")]
+    Thread(#[source] io::Error),
+    /// An interface that a port is bound to is in use by the machine itself.
+    #[error("interface {interface} cannot be taken: {why}")]
+    InUse {
+        /// The interface.
+        interface: String,
+        /// What uses it.
+        why: &'static str,
+    },
+}
+
+impl Classify for PlaneError {
+    fn class(&self) -> Class {
+        Class::Kernel
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing(_) => Some("run as root and install or load what is missing".to_owned()),
+            Self::InUse { .. } => Some("bind the port to a spare interface".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn line(error: &PlaneError) -> String {
+    let mut line = error.to_string();
+    for cause in atoll_model::error::causes(error) {
+        line.push_str(": ");
+        line.push_str(&cause);
+    }
+    line
+}

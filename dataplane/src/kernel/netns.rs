@@ -1,0 +1,108 @@
+//! Network namespaces pinned by bind mounts.
+//!
+//! Promise: the calling thread never changes its own namespace; what has to run inside another one runs on a thread
+//! that was started for it and ends there. A crash may leave an empty file where a namespace was to be pinned: the
+//! next `ensure` pins over it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
+
+use crate::error::PlaneError;
+
+const THREAD_NETNS: &str = "/proc/thread-self/ns/net";
+
+/// An open namespace; it lives at least as long as this handle.
+#[derive(Debug)]
+pub(crate) struct Netns {
+    path: PathBuf,
+    file: File,
+}
+
+impl Netns {
+    /// The namespace of the calling thread.
+    pub(crate) fn own() -> Result<Self, PlaneError> {
+        Self::open_file(Path::new(THREAD_NETNS))
+    }
+
+    /// Opens the namespace pinned at `path`; none when there is none.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, PlaneError> {
+        if is_pinned(path) { Self::open_file(path).map(Some) } else { Ok(None) }
+    }
+
+    /// Opens the namespace pinned at `path`, and makes it first when there is none. True: it is new.
+    pub(crate) fn ensure(path: &Path) -> Result<(Self, bool), PlaneError> {
+        if let Some(netns) = Self::open(path)? {
+            return Ok((netns, false));
+        }
+        let fail = |source| PlaneError::Namespace { what: "create", path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(fail)?;
+        }
+        File::create(path).map_err(fail)?;
+        on_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(Some(THREAD_NETNS), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            Ok(())
+        })
+        .map_err(fail)?;
+        Self::open_file(path).map(|netns| (netns, true))
+    }
+
+    /// Where it is pinned.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The handle, for requests that name a namespace.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Runs `work` inside. Sockets opened there stay there; the calling thread does not move.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> Result<T, PlaneError> {
+        on_thread(|| {
+            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            work()
+        })
+        .map_err(|source| PlaneError::Namespace { what: "work in", path: self.path.clone(), source })
+    }
+
+    fn open_file(path: &Path) -> Result<Self, PlaneError> {
+        let file =
+            File::open(path).map_err(|source| PlaneError::Namespace { what: "open", path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+}
+
+/// Unpins the namespace at `path`. The kernel destroys it when nobody holds it any more. Absent is fine.
+pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
+    let fail = |source| PlaneError::Namespace { what: "remove", path: path.to_owned(), source };
+    while is_pinned(path) {
+        umount2(path, MntFlags::MNT_DETACH).map_err(|e| fail(e.into()))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
+        _ => Ok(()),
+    }
+}
+
+/// True where a namespace is mounted, false for an ordinary file or nothing.
+pub(crate) fn is_pinned(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
+}
+
+/// A thread of its own for `work`: whatever namespace it enters ends with it.
+pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("atoll-netns".to_owned())
+            .spawn_scoped(scope, work)?
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+    })
+}

@@ -1,0 +1,388 @@
+//! The packet filter of one namespace.
+//!
+//! Structure (tables, chains, rules) goes through the program `nft`: one readable text, one transaction. Elements of
+//! sets come and go with every pod, so they go straight to the kernel by nfnetlink; starting a program costs more
+//! than everything else that a port needs. Layouts: `include/uapi/linux/netfilter/nf_tables.h`.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use atoll_model::attachment::Mac;
+use nix::errno::Errno;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+
+use super::netns::Netns;
+use crate::compile::{Element, Ruleset, Set, Speaker};
+use crate::error::PlaneError;
+
+const SUBSYSTEM: u16 = 10;
+const GET_CHAIN: u16 = 4;
+const NEW_ELEMENT: u16 = 12;
+const GET_ELEMENT: u16 = 13;
+const DELETE_ELEMENT: u16 = 14;
+const GET_GENERATION: u16 = 16;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+
+const BRIDGE: u8 = 7;
+const IPV4: u8 = 2;
+
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const NESTED: u16 = 0x8000;
+
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+const TABLE: &str = "atoll";
+const SETS: [Set; 3] = [Set::Speakers, Set::Announcers, Set::Open];
+
+/// A socket to the packet filter of one namespace.
+pub(crate) struct Filter {
+    socket: Socket,
+    sequence: u32,
+    /// The kernel's count of transactions after our last one: another value means that somebody else wrote.
+    last: Option<u32>,
+    /// The text that was loaded last.
+    loaded: Option<String>,
+}
+
+impl Filter {
+    /// Opens a socket in `netns`.
+    pub(crate) fn open(netns: &Netns) -> Result<Self, PlaneError> {
+        netns.run(|| {
+            let mut socket = Socket::new(NETLINK_NETFILTER)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            Ok(Self { socket, sequence: 0, last: None, loaded: None })
+        })
+    }
+
+    /// Makes the filter be `ruleset` with exactly these elements; answers how many changes that took.
+    pub(crate) fn ensure(
+        &mut self,
+        netns: &Netns,
+        ruleset: &Ruleset,
+        elements: &BTreeSet<Element>,
+    ) -> Result<usize, PlaneError> {
+        if self.last.is_some() {
+            if self.untouched()? && self.loaded.as_ref() == Some(&ruleset.generation) {
+                return Ok(0);
+            }
+        } else if self.carries(ruleset)? {
+            // After a restart what is loaded is ours; only elements may have come or gone meanwhile.
+            let there = self.elements()?;
+            let add: Vec<_> = elements.difference(&there).cloned().collect();
+            let remove: Vec<_> = there.difference(elements).cloned().collect();
+            self.change(&add, &remove)?;
+            self.trust()?;
+            self.loaded = Some(ruleset.generation.clone());
+            return Ok(add.len() + remove.len());
+        }
+        self.replace(netns, ruleset, elements)?;
+        self.loaded = Some(ruleset.generation.clone());
+        Ok(1)
+    }
+
+    /// True when nobody wrote since our last transaction.
+    fn untouched(&mut self) -> Result<bool, PlaneError> {
+        let now = self.generation()?;
+        Ok(self.last == Some(now))
+    }
+
+    /// Remembers that what is loaded now is as it should be.
+    fn trust(&mut self) -> Result<(), PlaneError> {
+        self.last = Some(self.generation()?);
+        Ok(())
+    }
+
+    /// True when both tables carry the mark of this text.
+    fn carries(&mut self, ruleset: &Ruleset) -> Result<bool, PlaneError> {
+        let marker = format!("gen_{}", ruleset.generation);
+        for family in [BRIDGE, IPV4] {
+            let chains = self.dump(family, GET_CHAIN, &[]).map_err(fail("list chains"))?;
+            let marked = chains.iter().any(|chain| {
+                text(attribute(chain, 1)) == Some(TABLE) && text(attribute(chain, 3)) == Some(marker.as_str())
+            });
+            if !marked {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Replaces both tables, with these elements, in one transaction.
+    fn replace(&mut self, netns: &Netns, ruleset: &Ruleset, elements: &BTreeSet<Element>) -> Result<(), PlaneError> {
+        // Adding first makes deleting work when there is none.
+        let mut script = ["bridge", "ip"]
+            .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
+            .concat();
+        script.push_str(&ruleset.text);
+        for set in SETS {
+            let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
+            if !of_set.is_empty() {
+                let line = format!("add element bridge {TABLE} {} {{ {} }}\n", set.name(), of_set.join(", "));
+                script.push_str(&line);
+            }
+        }
+        // The child inherits the namespace of the thread that starts it.
+        let output = netns.run(|| run_nft(&script))?;
+        output.map_err(PlaneError::Filter)?;
+        self.trust()
+    }
+
+    /// Adds and removes elements in one transaction.
+    pub(crate) fn change(&mut self, add: &[Element], remove: &[Element]) -> Result<(), PlaneError> {
+        if add.is_empty() && remove.is_empty() {
+            return Ok(());
+        }
+        let untouched = self.untouched()?;
+        match self.batch(add, remove) {
+            // An element that is gone already makes the kernel refuse the whole transaction: one by one then.
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) && !remove.is_empty() => {
+                for element in remove {
+                    match self.batch(&[], std::slice::from_ref(element)) {
+                        Err(error) if error.raw_os_error() != Some(Errno::ENOENT as i32) => {
+                            return Err(fail("remove an element")(error));
+                        }
+                        _ => {}
+                    }
+                }
+                self.batch(add, &[]).map_err(fail("add elements"))?;
+            }
+            other => other.map_err(fail("change elements"))?,
+        }
+        if untouched {
+            self.trust()?;
+        }
+        Ok(())
+    }
+
+    /// What is listed.
+    fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
+        let mut elements = BTreeSet::new();
+        for set in SETS {
+            let mut attributes = Vec::new();
+            put(&mut attributes, 1, &name(TABLE));
+            put(&mut attributes, 2, &name(set.name()));
+            let messages = self.dump(BRIDGE, GET_ELEMENT, &attributes).map_err(fail("list elements"))?;
+            for message in &messages {
+                for (_, element) in walk(attribute(message, 3).unwrap_or_default()) {
+                    let value = attribute(element, 1).and_then(|key| attribute(key, 1));
+                    elements.extend(value.and_then(|value| decode(set, value)));
+                }
+            }
+        }
+        Ok(elements)
+    }
+
+    fn generation(&mut self) -> Result<u32, PlaneError> {
+        let fail = fail("read the generation");
+        let sequence = self.next();
+        let request = message(SUBSYSTEM << 8 | GET_GENERATION, REQUEST, sequence, 0, 0, &[]);
+        self.socket.send(&request, 0).map_err(&fail)?;
+        let mut answers = Vec::new();
+        while answers.is_empty() {
+            self.receive(sequence, &mut answers).map_err(&fail)?;
+        }
+        let id = answers.first().and_then(|answer| attribute(answer, 1)).and_then(|id| id.try_into().ok());
+        Ok(u32::from_be_bytes(id.unwrap_or_default()))
+    }
+
+    fn batch(&mut self, add: &[Element], remove: &[Element]) -> io::Result<()> {
+        let begin = self.next();
+        let mut request = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
+        let mut pending = BTreeSet::new();
+        for (elements, kind, flags) in [(remove, DELETE_ELEMENT, 0), (add, NEW_ELEMENT, CREATE)] {
+            for element in elements {
+                let sequence = self.next();
+                pending.insert(sequence);
+                let attributes = encode(element);
+                request.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, sequence, BRIDGE, 0, &attributes));
+            }
+        }
+        let end = self.next();
+        request.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
+        self.socket.send(&request, 0)?;
+        // The kernel answers every message of a batch, also when it takes the batch back.
+        let mut result = Ok(());
+        while !pending.is_empty() {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            for (kind, sequence, body) in messages(&datagram) {
+                if kind != ERROR || !(pending.remove(&sequence) || sequence == begin) {
+                    continue;
+                }
+                if let Some(error) = errno(body) {
+                    result = result.and(Err(error));
+                    if sequence == begin {
+                        return result;
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn dump(&mut self, family: u8, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let sequence = self.next();
+        let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, family, 0, attributes);
+        self.socket.send(&request, 0)?;
+        let mut answers = Vec::new();
+        while !self.receive(sequence, &mut answers)? {}
+        Ok(answers)
+    }
+
+    /// Reads one datagram; true when it ends the answer. What is collected are attributes.
+    fn receive(&mut self, wanted: u32, answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
+        let (datagram, _) = self.socket.recv_from_full()?;
+        for (kind, sequence, body) in messages(&datagram) {
+            if sequence != wanted {
+                continue;
+            }
+            match kind {
+                DONE => return Ok(true),
+                // A table that does not exist lists nothing.
+                ERROR => match errno(body) {
+                    Some(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(true),
+                    Some(error) => return Err(error),
+                    None => return Ok(true),
+                },
+                _ => answers.push(body.get(4..).unwrap_or_default().to_vec()),
+            }
+        }
+        Ok(false)
+    }
+
+    fn next(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+}
+
+/// Runs `nft` on a script in the calling thread's namespace; the inner error is its own words.
+pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(script.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " | ");
+    Ok(if output.status.success() { Ok(()) } else { Err(error) })
+}
+
+fn fail(what: &'static str) -> impl Fn(io::Error) -> PlaneError {
+    move |source| PlaneError::Netlink { what: format!("packet filter: {what}"), source }
+}
+
+/// A concatenation is its parts, each padded to four bytes.
+fn key(element: &Element) -> Vec<u8> {
+    let mut key = element.interface.clone().into_bytes();
+    key.resize(16, 0);
+    if let Some(Speaker { mac, address }) = element.speaker {
+        let macs = if element.set == Set::Announcers { 2 } else { 1 };
+        for _ in 0..macs {
+            key.extend(mac.0);
+            key.extend([0; 2]);
+        }
+        key.extend(address.octets());
+    }
+    key
+}
+
+fn decode(set: Set, key: &[u8]) -> Option<Element> {
+    let interface = String::from_utf8(key.get(..16)?.split(|b| *b == 0).next()?.to_vec()).ok()?;
+    let speaker = if set == Set::Open {
+        None
+    } else {
+        let mac = Mac(key.get(16..22)?.try_into().ok()?);
+        let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
+        Some(Speaker { mac, address: address.into() })
+    };
+    Some(Element { set, interface, speaker })
+}
+
+fn encode(element: &Element) -> Vec<u8> {
+    let (mut value, mut wrapped, mut list, mut elements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    put(&mut value, 1, &key(element));
+    put(&mut wrapped, 1 | NESTED, &value);
+    put(&mut list, 1 | NESTED, &wrapped);
+    put(&mut elements, 1, &name(TABLE));
+    put(&mut elements, 2, &name(element.set.name()));
+    put(&mut elements, 3 | NESTED, &list);
+    elements
+}
+
+fn name(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+/// Appends an attribute: length, type, value, padded to four bytes.
+fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(value.len() + 4).expect("attributes here are at most a few elements long");
+    buffer.extend(length.to_ne_bytes());
+    buffer.extend(kind.to_ne_bytes());
+    buffer.extend(value);
+    buffer.resize(buffer.len().next_multiple_of(4), 0);
+}
+
+/// The attributes in a buffer, types without their flags.
+fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & 0x3fff;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+fn attribute(buffer: &[u8], wanted: u16) -> Option<&[u8]> {
+    walk(buffer).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+fn text(value: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(value?).ok().map(|text| text.trim_end_matches('\0'))
+}
+
+/// A netlink message with the header of nfnetlink.
+fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(20 + attributes.len()).expect("one element is far below 4 GiB");
+    let mut buffer = Vec::with_capacity(20 + attributes.len());
+    buffer.extend(length.to_ne_bytes());
+    buffer.extend(kind.to_ne_bytes());
+    buffer.extend(flags.to_ne_bytes());
+    buffer.extend(sequence.to_ne_bytes());
+    buffer.extend([0; 4]);
+    buffer.extend([family, 0]);
+    buffer.extend(resource.to_be_bytes());
+    buffer.extend(attributes);
+    buffer
+}
+
+/// The messages in a datagram: type, sequence number, body.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
+        let sequence = u32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?);
+        let body = rest.get(16..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, sequence, body))
+    })
+}
+
+/// The error in an acknowledgement; none when it is one of success.
+fn errno(body: &[u8]) -> Option<io::Error> {
+    let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
+    (code != 0).then(|| io::Error::from_raw_os_error(-code))
+}

@@ -1,0 +1,474 @@
+//! rtnetlink: links, addresses, routes and neighbours of one namespace, over one blocking socket.
+//!
+//! The kernel works inside the system call, so nothing would be gained by waiting for it asynchronously. Nothing
+//! outside this module knows the shape of a netlink message. Adding what is there and deleting what is absent are
+//! fine.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+
+use atoll_model::attachment::Mac;
+use ipnetwork::Ipv4Network;
+use nix::errno::Errno;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{
+    BridgeBooleanOptionFlags, BridgeBooleanOptions, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::netns::Netns;
+use crate::compile::{Neighbour, NextHop, Route};
+use crate::error::PlaneError;
+
+/// The link group (`IFLA_GROUP`) of every link that we make. It is set in the request that creates the link, so there
+/// is no moment at which a link of ours does not carry it.
+pub(crate) const GROUP: u32 = 0xa702;
+
+/// The origin of our routes (`rtm_protocol`).
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(201);
+
+type Result<T> = std::result::Result<T, PlaneError>;
+
+/// A link as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) up: bool,
+    pub(crate) group: u32,
+    pub(crate) master: Option<u32>,
+    pub(crate) learning: Option<bool>,
+}
+
+/// A socket in one namespace.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens a socket in `netns`.
+    pub(crate) fn open(netns: &Netns) -> Result<Self> {
+        netns.run(Self::open_here)
+    }
+
+    /// Opens a socket in the calling thread's namespace.
+    pub(crate) fn open_here() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_cap_ack(true)?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// All links.
+    pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
+        let answers = self.request("list links", Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(link_of).collect())
+    }
+
+    /// The link of this name.
+    pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.ask(Message::GetLink(message), 0) {
+            Ok(answers) => Ok(answers.iter().find_map(link_of)),
+            Err(error) if is(&error, Errno::ENODEV) => Ok(None),
+            Err(source) => Err(fail(format!("look at link {name}"), source)),
+        }
+    }
+
+    /// Makes a bridge without spanning tree, without snooping, and deaf to link-local frames: those pass no filter,
+    /// so they must teach the bridge nothing.
+    pub(crate) fn add_bridge(&mut self, name: &str, mac: Mac) -> Result<()> {
+        let mut message = new_link(name, mac);
+        let quiet = BridgeBooleanOptionFlags::NoLinkLocalLearn;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![
+                InfoBridge::MulticastSnooping(false),
+                InfoBridge::MultiBoolOpt(BridgeBooleanOptions { value: quiet, mask: quiet }),
+            ])),
+        ]));
+        self.change(format!("create bridge {name}"), Message::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Makes a veth pair whose other end is created directly in `peer`.
+    pub(crate) fn add_veth(
+        &mut self,
+        name: &str,
+        mac: Mac,
+        peer: &Netns,
+        peer_name: &str,
+        peer_mac: Mac,
+    ) -> Result<()> {
+        let mut other = new_link(peer_name, peer_mac);
+        other.attributes.push(LinkAttribute::NetNsFd(peer.file().as_raw_fd()));
+        let mut message = new_link(name, mac);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+        ]));
+        let what = format!("create veth {name} to {peer_name} in {}", peer.path().display());
+        self.change(what, Message::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Brings a link up or down.
+    pub(crate) fn set_up(&mut self, link: &Link, up: bool) -> Result<()> {
+        let mut message = same_link(link);
+        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        message.header.change_mask = LinkFlags::Up;
+        self.change(
+            format!("bring link {} {}", link.name, if up { "up" } else { "down" }),
+            Message::SetLink(message),
+            0,
+        )
+    }
+
+    /// Makes a link a port of `bridge`, or of none.
+    pub(crate) fn set_master(&mut self, link: &Link, bridge: Option<u32>) -> Result<()> {
+        let mut message = same_link(link);
+        message.attributes.push(LinkAttribute::Controller(bridge.unwrap_or(0)));
+        self.change(format!("change the bridge of link {}", link.name), Message::SetLink(message), 0)
+    }
+
+    /// Gives a link a MAC.
+    pub(crate) fn set_mac(&mut self, link: &Link, mac: Mac) -> Result<()> {
+        let mut message = same_link(link);
+        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+        self.change(format!("set the MAC of link {} to {mac}", link.name), Message::SetLink(message), 0)
+    }
+
+    /// Lets a bridge learn MACs from a port, or not.
+    pub(crate) fn set_learning(&mut self, link: &Link, learning: bool) -> Result<()> {
+        let mut message = same_link(link);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Learning(learning)])),
+        ]));
+        self.change(format!("set learning of port {}", link.name), Message::NewLink(message), 0)
+    }
+
+    /// Moves a link into another namespace.
+    pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns) -> Result<()> {
+        let mut message = same_link(link);
+        message.attributes.push(LinkAttribute::NetNsFd(netns.file().as_raw_fd()));
+        self.change(format!("move link {} to {}", link.name, netns.path().display()), Message::SetLink(message), 0)
+    }
+
+    /// Deletes a link.
+    pub(crate) fn delete(&mut self, link: &Link) -> Result<()> {
+        self.remove(format!("delete link {}", link.name), Message::DelLink(same_link(link)))
+    }
+
+    /// All IPv4 addresses with the index of their link.
+    pub(crate) fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Network)>> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.request("list addresses", Message::GetAddress(message), NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| {
+                let Message::NewAddress(address) = answer else { return None };
+                let ip = address.attributes.iter().find_map(|a| match a {
+                    AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
+                    _ => None,
+                })?;
+                Some((address.header.index, Ipv4Network::new(ip, address.header.prefix_len).ok()?))
+            })
+            .collect())
+    }
+
+    /// Gives a link an address.
+    pub(crate) fn add_address(&mut self, index: u32, address: Ipv4Network) -> Result<()> {
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.change(format!("add address {address}"), Message::NewAddress(address_message(index, address)), flags)
+    }
+
+    /// Takes an address from a link.
+    pub(crate) fn delete_address(&mut self, index: u32, address: Ipv4Network) -> Result<()> {
+        self.remove(format!("delete address {address}"), Message::DelAddress(address_message(index, address)))
+    }
+
+    /// Our routes of the main table, links by index.
+    pub(crate) fn routes(&mut self) -> Result<Vec<Route<u32>>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(route_of).collect())
+    }
+
+    /// Adds a route.
+    pub(crate) fn add_route(&mut self, route: &Route<u32>) -> Result<()> {
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.change(format!("add route to {}", route.destination), Message::NewRoute(route_message(route)), flags)
+    }
+
+    /// Deletes a route.
+    pub(crate) fn delete_route(&mut self, route: &Route<u32>) -> Result<()> {
+        self.remove(format!("delete route to {}", route.destination), Message::DelRoute(route_message(route)))
+    }
+
+    /// All permanent IPv4 neighbours, links by index.
+    pub(crate) fn neighbours(&mut self) -> Result<Vec<Neighbour<u32>>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.request("list neighbours", Message::GetNeighbour(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(neighbour_of).collect())
+    }
+
+    /// Adds or changes a permanent neighbour.
+    pub(crate) fn add_neighbour(&mut self, neighbour: &Neighbour<u32>) -> Result<()> {
+        let what = format!("add neighbour {} at {}", neighbour.address, neighbour.mac);
+        self.change(what, Message::NewNeighbour(neighbour_message(neighbour)), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Deletes a neighbour.
+    pub(crate) fn delete_neighbour(&mut self, neighbour: &Neighbour<u32>) -> Result<()> {
+        let what = format!("delete neighbour {}", neighbour.address);
+        self.remove(what, Message::DelNeighbour(neighbour_message(neighbour)))
+    }
+
+    /// Tells the bridge of port `index` that `mac` is behind it, for good.
+    pub(crate) fn add_station(&mut self, index: u32, mac: Mac) -> Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Noarp;
+        message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        self.change(format!("add station {mac}"), Message::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
+        match self.ask(message, flags | NLM_F_ACK) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(fail(what, source)),
+        }
+    }
+
+    fn remove(&mut self, what: String, message: Message) -> Result<()> {
+        let absent = [Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENXIO];
+        match self.ask(message, NLM_F_ACK) {
+            Err(error) if absent.iter().any(|errno| is(&error, *errno)) => Ok(()),
+            Err(source) => Err(fail(what, source)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn request(&mut self, what: &str, message: Message, flags: u16) -> Result<Vec<Message>> {
+        self.ask(message, flags).map_err(|source| fail(what.to_owned(), source))
+    }
+
+    /// One request, all its answers.
+    fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut request = NetlinkMessage::from(message);
+        request.header.sequence_number = self.sequence;
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.finalize();
+        let mut buffer = vec![0; request.buffer_len()];
+        request.serialize(&mut buffer);
+        self.socket.send(&buffer, 0)?;
+        let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
+        let mut answers = Vec::new();
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            let mut rest = &datagram[..];
+            while rest.len() >= 16 {
+                let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(io::Error::other)?;
+                // Messages are padded to four bytes.
+                let length = (answer.header.length as usize).next_multiple_of(4).min(rest.len()).max(16);
+                rest = &rest[length..];
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) => match error.code {
+                        None => return Ok(answers),
+                        Some(_) => return Err(error.to_io()),
+                    },
+                    NetlinkPayload::InnerMessage(message) => {
+                        answers.push(message);
+                        if !dump && flags & NLM_F_ACK == 0 {
+                            return Ok(answers);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn fail(what: String, source: io::Error) -> PlaneError {
+    PlaneError::Netlink { what, source }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+fn new_link(name: &str, mac: Mac) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Address(mac.0.to_vec()),
+        LinkAttribute::Group(GROUP),
+    ];
+    message
+}
+
+fn same_link(link: &Link) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = link.index;
+    message
+}
+
+/// Reads a link out of an answer or an event.
+pub(super) fn link_of(message: &Message) -> Option<Link> {
+    let (Message::NewLink(message) | Message::DelLink(message)) = message else { return None };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: None,
+        up: message.header.flags.contains(LinkFlags::Up),
+        group: 0,
+        master: None,
+        learning: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::Group(group) => link.group = *group,
+            LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info {
+                        link.learning = port.iter().find_map(|p| match p {
+                            InfoBridgePort::Learning(learning) => Some(*learning),
+                            _ => None,
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn address_message(index: u32, address: Ipv4Network) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = address.prefix();
+    message.header.scope = AddressScope::Universe;
+    message.header.index = index;
+    message.attributes =
+        vec![AddressAttribute::Local(address.ip().into()), AddressAttribute::Address(address.ip().into())];
+    message
+}
+
+fn route_message(route: &Route<u32>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: route.destination.prefix(),
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: PROTOCOL,
+        scope: RouteScope::Universe,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::Inet(route.destination.network())),
+        RouteAttribute::Priority(route.metric),
+    ];
+    match route.next {
+        NextHop::Via { device, gateway } => {
+            // The topology decides what is reachable through a port, not the port's own address.
+            message.header.flags = RouteFlags::Onlink;
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+            message.attributes.push(RouteAttribute::Oif(device));
+        }
+        NextHop::Direct { device } => {
+            message.header.scope = RouteScope::Link;
+            message.attributes.push(RouteAttribute::Oif(device));
+        }
+        NextHop::BlackHole => message.header.kind = RouteType::BlackHole,
+        NextHop::Prohibit => message.header.kind = RouteType::Prohibit,
+    }
+    message
+}
+
+fn route_of(message: &Message) -> Option<Route<u32>> {
+    let Message::NewRoute(message) = message else { return None };
+    if message.header.protocol != PROTOCOL || message.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let (mut network, mut metric, mut device, mut via) = (Ipv4Addr::UNSPECIFIED, 0, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => network = *ip,
+            RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::Oif(index) => device = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => via = Some(*ip),
+            _ => {}
+        }
+    }
+    let next = match (message.header.kind, device, via) {
+        (RouteType::BlackHole, ..) => NextHop::BlackHole,
+        (RouteType::Prohibit, ..) => NextHop::Prohibit,
+        (_, Some(device), Some(gateway)) => NextHop::Via { device, gateway },
+        (_, Some(device), None) => NextHop::Direct { device },
+        _ => return None,
+    };
+    let destination = Ipv4Network::new(network, message.header.destination_prefix_length).ok()?;
+    Some(Route { destination, metric, next })
+}
+
+fn neighbour_message(neighbour: &Neighbour<u32>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = neighbour.device;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(neighbour.address)),
+        NeighbourAttribute::LinkLayerAddress(neighbour.mac.0.to_vec()),
+    ];
+    message
+}
+
+fn neighbour_of(message: &Message) -> Option<Neighbour<u32>> {
+    let Message::NewNeighbour(message) = message else { return None };
+    if message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let address = message.attributes.iter().find_map(|a| match a {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })?;
+    Some(Neighbour { device: message.header.ifindex, address, mac: mac_of(&message.attributes)? })
+}
+
+fn mac_of(attributes: &[NeighbourAttribute]) -> Option<Mac> {
+    attributes.iter().find_map(|a| match a {
+        NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok().map(Mac),
+        _ => None,
+    })
+}

@@ -1,0 +1,67 @@
+//! Settings of a namespace under `/proc/sys/net`, which shows the namespace of the thread that looks.
+
+use std::fs;
+use std::io;
+
+use super::netns::Netns;
+use crate::error::PlaneError;
+
+/// What a router's namespace needs. `ip_forward` comes first: writing it resets others.
+const ROUTER: &[(&str, &str)] = &[
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    // A router that answers for its own addresses on its own links only.
+    ("ipv4/conf/all/arp_ignore", "1"),
+    ("ipv4/conf/all/arp_announce", "2"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/conf/all/send_redirects", "0"),
+    ("ipv4/conf/default/send_redirects", "0"),
+    ("ipv4/conf/all/accept_redirects", "0"),
+    ("ipv4/conf/default/accept_redirects", "0"),
+    ("ipv4/conf/all/accept_source_route", "0"),
+];
+
+/// Whether bridged packets pass the hooks of IP. They do by default in every new namespace where `br_netfilter` is
+/// loaded; where it is not, the keys are not there and nothing passes.
+const BRIDGED: [&str; 3] =
+    ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"];
+
+/// What the world behind an uplink needs: it answers, and forwards nothing.
+const HOST: &[(&str, &str)] =
+    &[("ipv4/ip_forward", "0"), ("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
+
+/// Makes a namespace a router; answers how many settings differed.
+pub(crate) fn router(netns: &Netns, track_bridged: bool) -> Result<usize, PlaneError> {
+    netns.run(move || {
+        let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
+        for (place, key) in BRIDGED.into_iter().enumerate() {
+            if fs::exists(path(key))? {
+                changes += set(key, if place == 0 && track_bridged { "1" } else { "0" })?;
+            }
+        }
+        Ok(changes)
+    })
+}
+
+/// Makes a namespace a plain host; answers how many settings differed.
+pub(crate) fn host(netns: &Netns) -> Result<usize, PlaneError> {
+    netns.run(|| HOST.iter().map(|(key, value)| set(key, value)).sum())
+}
+
+fn path(key: &str) -> String {
+    format!("/proc/sys/net/{key}")
+}
+
+fn set(key: &str, value: &str) -> io::Result<usize> {
+    let path = path(key);
+    let with_key = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    match fs::read_to_string(&path) {
+        Ok(now) if now.trim() == value => Ok(0),
+        // A kernel without IPv6 has nothing to switch off.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => Ok(0),
+        Ok(_) => fs::write(&path, value).map(|()| 1).map_err(with_key),
+        Err(error) => Err(with_key(error)),
+    }
+}

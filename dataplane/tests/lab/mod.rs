@@ -1,0 +1,338 @@
+//! A laboratory: a topology, pods as a CNI plugin would make them, and packets.
+//!
+//! The calling thread leaves the machine's network namespace first, so everything a test makes, the plane's "own"
+//! namespace included, is thrown away with the test.
+
+#![allow(dead_code, reason = "every test binary uses another part of the laboratory")]
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use atoll_dataplane::{Handle, Settings};
+use atoll_model::attachment::Mac;
+use atoll_model::topology::*;
+use atoll_model::vif::Vif;
+use ipnetwork::Ipv4Network;
+use nix::sched::{CloneFlags, unshare};
+use uuid::Uuid;
+
+/// The host of every binding.
+pub const HOST: Uuid = Uuid::from_u128(0xa0);
+/// The provider router.
+pub const PROVIDER: Uuid = Uuid::from_u128(0x100);
+/// Its uplink.
+pub const UPLINK: Uuid = Uuid::from_u128(0x101);
+
+pub fn net(text: &str) -> Ipv4Network {
+    text.parse().unwrap()
+}
+
+pub fn port(device: Device) -> Port {
+    Port { device, up: true, inbound: None, outbound: None, peer: None, binding: None, vif: None }
+}
+
+pub fn on_router(id: Uuid, address: &str) -> Port {
+    port(Device::Router { id, address: net(address), mac: None })
+}
+
+pub fn route(router: Uuid, destination: &str, via: Uuid, gateway: Option<&str>) -> Route {
+    let gateway = gateway.map(|g| g.parse().unwrap());
+    let action = RouteAction::Forward { port: via, gateway };
+    Route { router, source: net("0.0.0.0/0"), destination: net(destination), action, weight: 0 }
+}
+
+/// The provider router with an uplink to an outside that does not exist yet.
+pub fn provider() -> Topology {
+    let mut t = Topology::default();
+    let router = Router { tenant: "admin".into(), name: "provider".into(), up: true, ..Router::default() };
+    t.routers.insert(PROVIDER, router);
+    let mut uplink = on_router(PROVIDER, "203.0.113.2/24");
+    uplink.binding = Some(Binding { host: HOST, interface: "uplink0".into() });
+    t.ports.insert(UPLINK, uplink);
+    t.routes.insert(Uuid::from_u128(0x102), route(PROVIDER, "0.0.0.0/0", UPLINK, Some("203.0.113.1")));
+    t.routes.insert(Uuid::from_u128(0x103), route(PROVIDER, "203.0.113.0/24", UPLINK, None));
+    t
+}
+
+/// The ids of a tenant's objects, from its number.
+#[derive(Clone, Copy)]
+pub struct Tenant(pub u128);
+
+impl Tenant {
+    fn id(self, n: u128) -> Uuid {
+        Uuid::from_u128((self.0 + 1) << 16 | n)
+    }
+    pub fn router(self) -> Uuid {
+        self.id(1)
+    }
+    pub fn bridge(self) -> Uuid {
+        self.id(2)
+    }
+    pub fn uplink(self) -> Uuid {
+        self.id(3)
+    }
+    pub fn provider_port(self) -> Uuid {
+        self.id(4)
+    }
+    pub fn gateway(self) -> Uuid {
+        self.id(5)
+    }
+    pub fn bridge_port(self) -> Uuid {
+        self.id(6)
+    }
+    pub fn inbound(self) -> Uuid {
+        self.id(7)
+    }
+    pub fn outbound(self) -> Uuid {
+        self.id(8)
+    }
+    pub fn pod(self, n: u8) -> Uuid {
+        self.id(0x100 + u128::from(n))
+    }
+    /// The tenant's side of its transit link.
+    pub fn transit(self) -> String {
+        format!("100.64.{}.{}", self.0 / 64, self.0 % 64 * 4 + 2)
+    }
+    fn provider_side(self) -> String {
+        format!("100.64.{}.{}", self.0 / 64, self.0 % 64 * 4 + 1)
+    }
+
+    /// What a tenant with one subnet looks like, in the order a client creates it.
+    pub fn objects(self, subnet: &str) -> Vec<Object> {
+        let cidr = net(subnet);
+        let gateway = Ipv4Addr::from(u32::from(cidr.network()) + 1);
+        let mut left = on_router(PROVIDER, &format!("{}/30", self.provider_side()));
+        left.peer = Some(self.uplink());
+        let mut right = on_router(self.router(), &format!("{}/30", self.transit()));
+        right.peer = Some(self.provider_port());
+        let mut inside = on_router(self.router(), &format!("{gateway}/{}", cidr.prefix()));
+        inside.peer = Some(self.bridge_port());
+        let mut bridge_port = port(Device::Bridge { id: self.bridge(), vlan: None });
+        bridge_port.peer = Some(self.gateway());
+        let leaves = || Condition { out_ports: Some(Test::is(vec![self.uplink()])), ..Condition::default() };
+        let own: Ipv4Addr = self.transit().parse().unwrap();
+        let rule = |n, condition, action| Rule { id: self.id(n), condition, action };
+        let outbound = vec![
+            rule(0x20, Condition { return_flow: true, ..Condition::default() }, Action::Accept),
+            rule(
+                0x21,
+                Condition { fragments: Fragments::Unfragmented, ..leaves() },
+                Action::Snat {
+                    targets: vec![NatTarget { from: own, to: own, port_from: 1024, port_to: 65535 }],
+                    then: Flow::Accept,
+                },
+            ),
+            rule(0x22, leaves(), Action::Drop),
+        ];
+        let enters = Condition { in_ports: Some(Test::is(vec![self.uplink()])), ..Condition::default() };
+        let inbound = vec![rule(0x23, enters, Action::ReverseSnat { then: Flow::Continue })];
+        let chain = |rules| Chain { tenant: "t".into(), name: "c".into(), rules };
+        vec![
+            Object::Chain(self.inbound(), chain(inbound)),
+            Object::Chain(self.outbound(), chain(outbound)),
+            Object::Router(
+                self.router(),
+                Router {
+                    up: true,
+                    inbound: Some(self.inbound()),
+                    outbound: Some(self.outbound()),
+                    ..Router::default()
+                },
+            ),
+            Object::Port(self.provider_port(), left),
+            Object::Port(self.uplink(), right),
+            Object::Route(
+                self.id(0x30),
+                route(self.router(), "0.0.0.0/0", self.uplink(), Some(&self.provider_side())),
+            ),
+            Object::Route(
+                self.id(0x31),
+                route(PROVIDER, &format!("{}/32", self.transit()), self.provider_port(), None),
+            ),
+            Object::Bridge(self.bridge(), Bridge { up: true, ..Bridge::default() }),
+            Object::Port(self.gateway(), inside),
+            Object::Port(self.bridge_port(), bridge_port),
+            Object::Route(self.id(0x32), route(self.router(), subnet, self.gateway(), None)),
+        ]
+    }
+
+    /// Pod `n` of this tenant: address `.10n` of 10.9.0.0/24.
+    pub fn pod_port(self, n: u8) -> Object {
+        let mut it = port(Device::Bridge { id: self.bridge(), vlan: None });
+        it.binding = Some(Binding { host: HOST, interface: interface(self, n) });
+        it.vif = Some(Vif { mac: mac(n), address: address(n) }.to_uuid());
+        Object::Port(self.pod(n), it)
+    }
+}
+
+pub fn interface(tenant: Tenant, n: u8) -> String {
+    format!("at{:x}p{n}", tenant.0)
+}
+
+pub fn mac(n: u8) -> Mac {
+    Mac([2, 0, 0, 0, 9, n])
+}
+
+pub fn address(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 9, 0, 100 + n)
+}
+
+pub fn put(objects: impl IntoIterator<Item = Object>) -> Vec<Change> {
+    objects.into_iter().map(Change::Put).collect()
+}
+
+/// A plane with its pods.
+pub struct Lab {
+    pub directory: tempfile::TempDir,
+    pub active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
+    pub plane: Option<Handle>,
+}
+
+impl Lab {
+    /// A plane for `topology`, in a namespace of its own.
+    pub fn start(topology: Topology) -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
+        let directory = tempfile::Builder::new().prefix("at-").tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("pods")).unwrap();
+        let mut lab = Self { directory, active: Arc::default(), plane: None };
+        lab.restart(topology);
+        lab
+    }
+
+    pub fn planes(&self) -> PathBuf {
+        self.directory.path().join("planes")
+    }
+
+    /// (Re)starts the plane.
+    pub fn restart(&mut self, topology: Topology) {
+        if let Some(plane) = self.plane.take() {
+            plane.stop();
+        }
+        let active = Arc::clone(&self.active);
+        let settings = Settings { directory: self.planes(), host: HOST };
+        let plane = Handle::start(settings, topology, move |changes| active.lock().unwrap().extend(changes)).unwrap();
+        self.plane = Some(plane);
+        self.settle();
+    }
+
+    pub fn plane(&self) -> &Handle {
+        self.plane.as_ref().unwrap()
+    }
+
+    pub fn settle(&self) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.plane().settle());
+    }
+
+    pub fn submit(&self, changes: Vec<Change>) {
+        self.plane().submit(changes);
+        self.settle();
+    }
+
+    /// Adds a tenant whose subnet is 10.9.0.0/24.
+    pub fn tenant(&self, n: u128) -> Tenant {
+        let tenant = Tenant(n);
+        self.submit(put(tenant.objects("10.9.0.0/24")));
+        tenant
+    }
+
+    pub fn domain(&self, tenant: Tenant) -> PathBuf {
+        self.planes().join(tenant.router().to_string())
+    }
+
+    pub fn outside(&self) -> PathBuf {
+        self.planes().join("outside")
+    }
+
+    /// Makes a pod's namespace and veth pair, as a CNI plugin would, with its host end in `host_end`.
+    pub fn wire(&self, tenant: Tenant, n: u8, host_end: Option<&Path>) -> PathBuf {
+        let pod = self.directory.path().join("pods").join(interface(tenant, n));
+        std::fs::File::create(&pod).unwrap();
+        run("unshare", &[&format!("--net={}", pod.display()), "true"]);
+        let (name, mac, pod_path) = (interface(tenant, n), mac(n).to_string(), pod.display().to_string());
+        let add = ["link", "add", &name, "type", "veth", "peer", "name", "eth0", "address", &mac, "netns", &pod_path];
+        match host_end {
+            Some(path) => inside(path, "ip", &add),
+            None => run("ip", &add),
+        };
+        match host_end {
+            Some(path) => inside(path, "ip", &["link", "set", &name, "up"]),
+            None => run("ip", &["link", "set", &name, "up"]),
+        };
+        inside(&pod, "ip", &["addr", "add", &format!("{}/24", address(n)), "dev", "eth0"]);
+        inside(&pod, "ip", &["link", "set", "eth0", "up"]);
+        inside(&pod, "ip", &["link", "set", "lo", "up"]);
+        inside(&pod, "ip", &["route", "add", "default", "via", "10.9.0.1"]);
+        pod
+    }
+
+    /// A pod that is wired and bound, and active.
+    pub fn pod(&self, tenant: Tenant, n: u8) -> PathBuf {
+        let pod = self.wire(tenant, n, Some(&self.domain(tenant)));
+        self.submit(put([tenant.pod_port(n)]));
+        self.wait_active(tenant.pod(n), true);
+        pod
+    }
+
+    pub fn is_active(&self, port: Uuid) -> bool {
+        self.active.lock().unwrap().get(&port).copied().unwrap_or_default()
+    }
+
+    pub fn wait_active(&self, port: Uuid, wanted: bool) {
+        let report = || format!("port {port} should be active: {wanted}; {:#?}", self.plane().report());
+        wait(report, || self.is_active(port) == wanted);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(plane) = self.plane.take() {
+            plane.stop();
+        }
+        let purged = atoll_dataplane::purge(&self.planes());
+        for pod in std::fs::read_dir(self.directory.path().join("pods")).into_iter().flatten().flatten() {
+            let _ = nix::mount::umount2(&pod.path(), nix::mount::MntFlags::MNT_DETACH);
+        }
+        if !std::thread::panicking() {
+            purged.unwrap();
+        }
+    }
+}
+
+/// Waits up to ten seconds for `done`.
+pub fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{}", what());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a program that must succeed; answers what it printed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program in a namespace.
+pub fn attempt(netns: &Path, program: &str, arguments: &[&str]) -> Output {
+    Command::new("nsenter").arg(format!("--net={}", netns.display())).arg(program).args(arguments).output().unwrap()
+}
+
+/// Runs a program in a namespace; it must succeed.
+pub fn inside(netns: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = attempt(netns, program, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {} in {}: {error}", arguments.join(" "), netns.display());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// True when `to` answers a ping from `netns` within a second.
+pub fn pings(netns: &Path, to: impl std::fmt::Display) -> bool {
+    attempt(netns, "ping", &["-c1", "-W1", "-n", &to.to_string()]).status.success()
+}
