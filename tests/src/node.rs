@@ -83,6 +83,11 @@ impl Node {
         &self.netns
     }
 
+    /// A name that nothing else on this machine has.
+    pub fn name(&self) -> String {
+        self.scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Files of this node.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch

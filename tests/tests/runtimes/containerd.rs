@@ -16,13 +16,14 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::cri::{Client, Metadata, Running};
-use crate::image;
+use crate::{image, remove_cgroup};
 
 /// A containerd of its own; its containers and shims go with it.
 struct Containerd {
     daemon: Option<Daemon>,
     directory: PathBuf,
     socket: PathBuf,
+    cgroup: String,
 }
 
 impl Containerd {
@@ -43,7 +44,7 @@ impl Containerd {
         let log = node.scratch().path().join("containerd.log");
         let mut daemon = Daemon::start(node.netns(), Life::Scoped, Path::new("containerd"), &args, &log)?;
         daemon.wait_until(Duration::from_secs(30), || Client::connect(&socket).map(drop))?;
-        let this = Self { daemon: Some(daemon), directory, socket };
+        let this = Self { daemon: Some(daemon), directory, socket, cgroup: format!("/{}", node.name()) };
         let archive = image::archive(node.scratch().path())?;
         let (socket, archive) = (this.socket.display().to_string(), archive.display().to_string());
         run("ctr", &["--address", &socket, "--namespace", "k8s.io", "images", "import", &archive])?;
@@ -53,6 +54,13 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
+        // Through the runtime first: it knows best what belongs to a sandbox.
+        if let Ok(client) = Client::connect(&self.socket) {
+            for id in client.list().unwrap_or_default() {
+                // What this cannot remove, the signals below will.
+                let _ = client.stop(&id).and_then(|()| client.remove(&id));
+            }
+        }
         drop(self.daemon.take());
         // Shims outlive containerd by design; ours name its directory. A container's process ends with a signal of its
         // own: it is in the cgroup of its sandbox, and its root is below our directory.
@@ -60,6 +68,7 @@ impl Drop for Containerd {
             // Gone already is fine.
             let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
+        remove_cgroup(&self.cgroup);
     }
 }
 
@@ -125,7 +134,7 @@ fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
     let run = |namespace: &str, name: &str| {
         let uid = uuid::Uuid::new_v4().to_string();
         let metadata = Metadata { name: name.to_owned(), uid, namespace: namespace.to_owned(), attempt: 0 };
-        client.run(metadata).with_context(|| format!("run {namespace}/{name}"))
+        client.run(metadata, &containerd.cgroup).with_context(|| format!("run {namespace}/{name}"))
     };
     let pods = [run("red", "one")?, run("red", "two")?, run("blue", "one")?, run("blue", "two")?];
     let names = ["red-one", "red-two", "blue-one", "blue-two"];
@@ -170,10 +179,10 @@ fn a_pod_whose_network_fails_does_not_run_and_leaves_nothing() -> Result<()> {
         attempt: 0,
     };
     node.kill_controller()?;
-    let refused = client.run(metadata("early")).expect_err("there is no controller");
+    let refused = client.run(metadata("early"), &containerd.cgroup).expect_err("there is no controller");
     ensure!(format!("{refused:#}").contains("controller"), "the runtime shows what is wrong: {refused:#}");
     node.start_controller()?;
-    let pod = client.run(metadata("later"))?;
+    let pod = client.run(metadata("later"), &containerd.cgroup)?;
     client.stop(&pod.id)?;
     client.remove(&pod.id)?;
     drop(client);

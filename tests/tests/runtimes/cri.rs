@@ -28,7 +28,7 @@ pub(crate) struct Metadata {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Linux {
     #[prost(string, tag = "1")]
-    cgroup_parent: String,
+    pub(crate) cgroup_parent: String,
 }
 
 /// A sandbox to be.
@@ -61,6 +61,18 @@ struct Sandbox {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Nothing {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Listed {
+    #[prost(string, tag = "1")]
+    id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListAnswer {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<Listed>,
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Network {
@@ -108,9 +120,9 @@ impl Client {
         Ok(Self { runtime, channel })
     }
 
-    /// Runs a sandbox and says how it is.
-    pub(crate) fn run(&self, metadata: Metadata) -> Result<Running> {
-        let linux = Some(Linux::default());
+    /// Runs a sandbox, below a cgroup, and says how it is.
+    pub(crate) fn run(&self, metadata: Metadata, cgroup: &str) -> Result<Running> {
+        let linux = Some(Linux { cgroup_parent: cgroup.to_owned() });
         let config = Config { metadata: Some(metadata), linux, ..Config::default() };
         let started: Sandbox = self.call("RunPodSandbox", RunRequest { config: Some(config) })?;
         let request = Sandbox { id: started.id.clone(), verbose: true };
@@ -120,6 +132,12 @@ impl Client {
         let info: serde_json::Value = serde_json::from_str(info)?;
         let pid = info["pid"].as_i64().context("no pid")?;
         Ok(Running { id: started.id, ip, pid: i32::try_from(pid)? })
+    }
+
+    /// The ids of all sandboxes.
+    pub(crate) fn list(&self) -> Result<Vec<String>> {
+        let answer: ListAnswer = self.call("ListPodSandbox", Nothing {})?;
+        Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
     /// Stops a sandbox: its network goes.

@@ -47,9 +47,11 @@ impl<'a> Podman<'a> {
 
     /// Starts a container: its name, its address and its network namespace.
     fn start(&self, name: &str) -> Result<(std::net::Ipv4Addr, Netns)> {
-        let rootfs = self.rootfs.display().to_string();
+        let (rootfs, cgroup) = (self.rootfs.display().to_string(), format!("/{}", self.node.name()));
         self.run(&[
             "run",
+            "--cgroup-parent",
+            &cgroup,
             "--detach",
             "--name",
             name,
@@ -72,6 +74,7 @@ impl Drop for Podman<'_> {
     fn drop(&mut self) {
         // Whatever still runs; nothing is fine.
         let _ = self.run(&["rm", "--force", "--time", "0", "--all"]);
+        crate::remove_cgroup(&format!("/{}", self.node.name()));
     }
 }
 
