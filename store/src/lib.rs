@@ -214,7 +214,7 @@ pub trait Store {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Nothing happened: no endpoint could be reached, or it refused before doing anything.
-    #[error("etcd is not available ({endpoints}): {reason}")]
+    #[error("etcd is not available at {endpoints} ({reason})")]
     Unavailable {
         /// The endpoints that were tried.
         endpoints: String,

@@ -127,10 +127,9 @@ impl Endpoints {
             };
             known.drop_connection();
             tracing::debug!(endpoint = known.url, reason, "etcd endpoint failed");
-            reasons.push(reason);
+            reasons.push(format!("{}: {reason}", known.url));
         }
         let endpoints = self.list.iter().map(|known| known.url.as_str()).collect::<Vec<_>>().join(", ");
-        reasons.dedup();
         Err(Stopped::Error(StoreError::Unavailable { endpoints, reason: reasons.join("; ") }))
     }
 

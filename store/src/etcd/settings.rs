@@ -33,7 +33,8 @@ fn endpoint(url: &str, tls: Option<&TlsOptions>, limits: &Limits) -> Result<Endp
     let wrong = |why: &str| StoreError::Settings(format!("etcd.endpoints: {url:?}: {why}"));
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(&chain(&error)))?;
     let uri = endpoint.uri();
-    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+    if authority.is_none_or(|authority| authority.port().is_none()) {
         return Err(wrong("a URL of the form http://host:port or https://host:port is expected"));
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -47,7 +48,8 @@ fn endpoint(url: &str, tls: Option<&TlsOptions>, limits: &Limits) -> Result<Endp
         _ => return Err(wrong("it must begin with http:// or https://")),
     };
     Ok(endpoint
-        .connect_timeout(limits.connect)
+        // For connections that are made again behind our back; our own limit comes first and says more.
+        .connect_timeout(limits.connect + Duration::from_millis(100))
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER)
         .keep_alive_while_idle(false))

@@ -1,0 +1,168 @@
+//! Endpoints that refuse, swallow, freeze or come back, with a real etcd behind one of them. Loopback only.
+
+#[expect(dead_code, reason = "each test binary uses its part of the helper")]
+#[path = "support/etcd.rs"]
+mod server;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use atoll_store::{Change, Committed, Compare, Etcd, Event, Key, Limits, Query, Store, StoreError, Txn, Watch};
+use server::{Server, config, free_ports};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_millis(300),
+    request: Duration::from_millis(500),
+    penalty: Duration::from_secs(10),
+    answer: 64 << 20,
+};
+
+fn store(urls: &[&str]) -> Etcd {
+    Etcd::with_limits(&config(urls), LIMITS).expect("the settings are right")
+}
+
+fn put(n: u8) -> Txn {
+    let key = Key::raw(format!("v1/t/{n}"));
+    let then = vec![Change::Put { key: key.clone(), value: vec![n], lease: None }];
+    Txn { compare: vec![Compare::Absent(key)], then, otherwise: vec![] }
+}
+
+fn get(n: u8) -> Vec<Query> {
+    vec![Query::Key(Key::raw(format!("v1/t/{n}")))]
+}
+
+async fn is_there(store: &Etcd, n: u8) -> bool {
+    store.read(get(n)).await.expect("a read").answers[0].one().is_some()
+}
+
+/// An endpoint that nobody listens on.
+fn dead() -> String {
+    format!("http://127.0.0.1:{}", free_ports()[0])
+}
+
+/// An endpoint whose queue of connections is full: the kernel drops what knocks, as a firewall would.
+async fn black_hole() -> (String, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+    let listener = socket.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("bound");
+    let mut held = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        held.push(stream);
+    }
+    (format!("http://{address}"), listener, held)
+}
+
+/// An endpoint that accepts and never says anything. What was sent to it may have done something, for all we know.
+async fn mute() -> (String, TcpListener) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
+    (format!("http://{}", listener.local_addr().expect("bound")), listener)
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_passed_by() {
+    let server = Server::start().await;
+    let dead = dead();
+    let store = store(&[&dead, &server.url]);
+    assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))));
+    assert_eq!(store.preferred(), server.url, "the one that answers is asked first from now on");
+    assert!(is_there(&store, 1).await);
+    store.prefer(&dead);
+    assert!(is_there(&store, 1).await, "asked to prefer a dead one, it still finds the other");
+}
+
+#[tokio::test]
+async fn a_black_hole_costs_one_connect_limit_once() {
+    let server = Server::start().await;
+    let (hole, _listener, _held) = black_hole().await;
+    let store = store(&[&hole, &server.url]);
+    let start = Instant::now();
+    assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))));
+    let first = start.elapsed();
+    assert!((LIMITS.connect..LIMITS.connect * 3).contains(&first), "{first:?}");
+    let start = Instant::now();
+    assert!(matches!(store.commit(put(2)).await, Ok(Committed::Yes(_))));
+    assert!(start.elapsed() < LIMITS.connect / 2, "it is not asked again: {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn nobody_there_is_unavailable_and_names_all() {
+    let (hole, _listener, _held) = black_hole().await;
+    let dead = dead();
+    let store = store(&[&dead, &hole]);
+    let start = Instant::now();
+    let error = store.commit(put(1)).await.expect_err("nobody is there");
+    assert!(start.elapsed() < LIMITS.connect * 3, "{:?}", start.elapsed());
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    let text = error.to_string();
+    for part in [dead.as_str(), &hole, "refused", "300ms"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_unknown_and_not_sent_again() {
+    let server = Server::start().await;
+    let (mute, _listener) = mute().await;
+    let store = store(&[&mute, &server.url]);
+    let error = store.commit(put(1)).await.expect_err("no answer");
+    assert!(matches!(&error, StoreError::Unknown { endpoint, .. } if *endpoint == mute), "{error}");
+    assert!(!is_there(&store, 1).await, "the other endpoint was not given the commit");
+    assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))), "the next one goes there");
+}
+
+#[tokio::test]
+async fn a_read_without_an_answer_is_asked_elsewhere() {
+    let server = Server::start().await;
+    let (mute, _listener) = mute().await;
+    let store = store(&[&mute, &server.url]);
+    assert!(!is_there(&store, 1).await);
+    assert_eq!(store.preferred(), server.url);
+    assert!(store.lease(Duration::from_secs(60)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_frozen_etcd_makes_commits_unknown_and_reads_unavailable() {
+    let server = Server::start().await;
+    let store = store(&[&server.url]);
+    assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))));
+    server.signal("STOP");
+    let commit = store.commit(put(2)).await;
+    let read = store.read(get(1)).await;
+    server.signal("CONT");
+    assert!(matches!(commit, Err(StoreError::Unknown { .. })), "{commit:?}");
+    assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
+    // Whether it arrived when etcd woke up is a race: that is what unknown means. Asking again settles it.
+    let there = is_there(&store, 2).await;
+    let again = store.commit(put(2)).await;
+    assert!(matches!((there, &again), (true, Ok(Committed::Lost(_))) | (false, Ok(_))), "{there} {again:?}");
+}
+
+#[tokio::test]
+async fn connections_and_watches_survive_a_restart() {
+    let mut server = Server::start().await;
+    let store = store(&[&dead(), &server.url]);
+    let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
+    let mut watch = store.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+    server.stop();
+    assert!(matches!(store.read(get(1)).await, Err(StoreError::Unavailable { .. })));
+    server.restart().await;
+    assert!(is_there(&store, 1).await);
+    assert!(matches!(store.commit(put(2)).await, Ok(Committed::Yes(_))));
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");
+    assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [2]), "{event:?}");
+}
+
+#[tokio::test]
+async fn answers_may_be_larger_than_a_message_usually_is() {
+    let server = Server::start().await;
+    let store = store(&[&server.url]);
+    for n in 0..6_u8 {
+        let then = vec![Change::Put { key: Key::raw(format!("v1/t/{n}")), value: vec![n; 1_000_000], lease: None }];
+        assert!(store.commit(Txn { then, ..Txn::default() }).await.is_ok());
+    }
+    let all = Query::Range { prefix: Key::all(), from: None, limit: 0, keys_only: false };
+    let snapshot = store.read(vec![all]).await.expect("6 MB in one answer");
+    assert_eq!(snapshot.answers[0].entries.iter().map(|entry| entry.value.len()).sum::<usize>(), 6_000_000);
+}

@@ -1,0 +1,123 @@
+//! Settings: what is wrong with them is told before anything is sent; TLS with client certificates against a real etcd.
+
+#[expect(dead_code, reason = "each test binary uses its part of the helper")]
+#[path = "support/etcd.rs"]
+mod server;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use atoll_model::config::EtcdConfig;
+use atoll_store::{Etcd, Key, Query, Store, StoreError};
+use server::{Server, config};
+
+fn refused(config: &EtcdConfig) -> String {
+    match Etcd::connect(config) {
+        Err(StoreError::Settings(text)) => text,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("accepted: {config:?}"),
+    }
+}
+
+#[tokio::test]
+async fn wrong_urls_are_told_by_name() {
+    for (url, expected) in [
+        ("", "etcd.endpoints"),
+        ("127.0.0.1:2379", "http://"),
+        ("ftp://127.0.0.1:2379", "http://"),
+        ("http://", "etcd.endpoints"),
+        ("http://host:port", "etcd.endpoints"),
+        ("http://127.0.0.1:2379/v3", "follow the port"),
+        ("http://127.0.0.1:2379?x=1", "follow the port"),
+        ("http://user:word@127.0.0.1:2379", "http://host:port"),
+        ("https://127.0.0.1:2379", "etcd.ca"),
+    ] {
+        let text = refused(&config(&[url]));
+        assert!(text.contains(expected), "{url:?}: {text}");
+    }
+    assert!(refused(&config(&[])).contains("at least one"));
+}
+
+/// A CA, and one certificate signed by it for `name`; made with openssl, as an operator would.
+fn certificates(directory: &Path, name: &str) -> [PathBuf; 3] {
+    let path = |file: &str| directory.join(file).display().to_string();
+    let openssl = |arguments: &str| {
+        let done = Command::new("openssl").args(arguments.split_whitespace()).output().expect("openssl runs");
+        assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
+    let key_type = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    if !Path::new(&ca).exists() {
+        openssl(&format!("req -x509 {key_type} -keyout {ca_key} -out {ca} -days 2 -subj /CN=ca"));
+    }
+    let (cert, key, request, extensions) =
+        (path(&format!("{name}.pem")), path(&format!("{name}.key")), path("request"), path("extensions"));
+    let usage = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n";
+    fs::write(&extensions, usage).expect("written");
+    openssl(&format!("req {key_type} -keyout {key} -out {request} -subj /CN={name}"));
+    openssl(&format!(
+        "x509 -req -in {request} -CA {ca} -CAkey {ca_key} -CAcreateserial -out {cert} -days 2 -extfile {extensions}"
+    ));
+    [ca, cert, key].map(PathBuf::from)
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file");
+}
+
+async fn read(config: &EtcdConfig) -> Result<(), StoreError> {
+    Etcd::connect(config)?.read(vec![Query::Key(Key::cluster())]).await.map(drop)
+}
+
+#[tokio::test]
+async fn etcd_with_client_certificates() {
+    let server = Server::start_with(|directory, port| {
+        let [ca, cert, key] = certificates(directory, "server").map(|path| path.display().to_string());
+        let url = format!("https://127.0.0.1:{port}");
+        let files = ["--client-cert-auth", "--trusted-ca-file", &ca, "--cert-file", &cert, "--key-file", &key];
+        let urls = ["--listen-client-urls", &url, "--advertise-client-urls", &url];
+        files.iter().chain(&urls).map(|text| (*text).to_owned()).collect()
+    })
+    .await;
+    let [ca, cert, key] = certificates(server.directory(), "node");
+    let url = server.url.replace("http://", "https://");
+    let good = EtcdConfig { ca: Some(ca), cert: Some(cert), key: Some(key.clone()), ..config(&[&url]) };
+    mode(&key, 0o600);
+    assert_eq!(read(&good).await, Ok(()));
+
+    for wide in [0o640, 0o604, 0o660] {
+        mode(&key, wide);
+        let text = refused(&good);
+        assert!(text.contains("etcd.key") && text.contains(&format!("{wide:04o}")), "{text}");
+    }
+    mode(&key, 0o400);
+    assert_eq!(read(&good).await, Ok(()));
+
+    let anonymous = EtcdConfig { cert: None, key: None, ..good.clone() };
+    let error = read(&anonymous).await.expect_err("etcd wants a certificate");
+    assert!(matches!(error, StoreError::Denied(_)), "{error}");
+
+    let stranger = tempfile::tempdir().expect("a directory");
+    let [other_ca, other_cert, other_key] = certificates(stranger.path(), "stranger");
+    mode(&other_key, 0o600);
+    let foreign = EtcdConfig { cert: Some(other_cert), key: Some(other_key), ..good.clone() };
+    let error = read(&foreign).await.expect_err("etcd does not know this CA");
+    assert!(matches!(error, StoreError::Denied(_)), "{error}");
+
+    let deceived = EtcdConfig { ca: Some(other_ca), ..good.clone() };
+    let error = read(&deceived).await.expect_err("we do not know the server's CA");
+    assert!(matches!(&error, StoreError::Unavailable { reason, .. } if reason.contains("certificate")), "{error}");
+
+    let plain = EtcdConfig { endpoints: vec![server.url.clone()], ..good.clone() };
+    assert!(refused(&plain).contains("https://"), "certificates without TLS are a mistake");
+    let half = EtcdConfig { key: None, ..good.clone() };
+    assert!(refused(&half).contains("etcd.key"));
+    let absent = EtcdConfig { ca: Some("/nonexistent/ca.pem".into()), ..good.clone() };
+    assert!(refused(&absent).contains("/nonexistent/ca.pem"));
+    let garbage = server.directory().join("garbage.pem");
+    fs::write(&garbage, "not a certificate").expect("written");
+    let damaged = EtcdConfig { cert: Some(garbage), ..good };
+    assert!(refused(&damaged).contains("etcd"), "a damaged certificate is found before anything is sent");
+}

@@ -1,0 +1,171 @@
+//! A real etcd of one test: a child process with its own directory and ports, gone when the test is.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use atoll_model::config::EtcdConfig;
+use atoll_store::{Etcd, Key, Query, Store};
+
+/// One member, alone. Killed when dropped; its directory stays when the test failed.
+pub(crate) struct Server {
+    child: Child,
+    directory: PathBuf,
+    pub(crate) url: String,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts one and waits until it answers.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| Vec::new()).await
+    }
+
+    /// Starts one with more arguments, which may depend on its directory and on the port for clients.
+    pub(crate) async fn start_with(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
+        // Between the choice of a port and its use somebody else may take it.
+        for _ in 0..4 {
+            let mut server = Self::attempt(&more);
+            if server.is_up().await {
+                return server;
+            }
+        }
+        let mut server = Self::attempt(&more);
+        assert!(server.is_up().await, "etcd does not start; see {}/log", server.directory.display());
+        server
+    }
+
+    fn attempt(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
+        // The memory file system: every transaction is an fsync.
+        let directory = tempfile::Builder::new().prefix("at-etcd-").tempdir_in("/dev/shm").expect("a directory").keep();
+        let [client, peer] = free_ports();
+        let (url, peers) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut arguments = more(&directory, client);
+        for (option, value) in [
+            ("--name", "one"),
+            ("--logger", "zap"),
+            ("--log-level", "warn"),
+            ("--data-dir", &directory.join("data").display().to_string()),
+            ("--listen-peer-urls", &peers),
+            ("--initial-advertise-peer-urls", &peers),
+            ("--initial-cluster", &format!("one={peers}")),
+        ] {
+            arguments.extend([option.to_owned(), value.to_owned()]);
+        }
+        if !arguments.iter().any(|argument| argument == "--listen-client-urls") {
+            arguments.extend(["--listen-client-urls", &url, "--advertise-client-urls", &url].map(str::to_owned));
+        }
+        let child = run(&directory, &arguments);
+        Self { child, directory, url, arguments }
+    }
+
+    /// Answers within 10 s, unless it has ended.
+    pub(crate) async fn is_up(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        while Instant::now() < deadline && self.child.try_wait().expect("our child").is_none() {
+            if std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                // With TLS only the test itself can ask; without, an answer says that there is a leader.
+                if self.arguments.iter().any(|argument| argument == "--client-cert-auth") {
+                    return true;
+                }
+                if self.store().read(vec![Query::Key(Key::cluster())]).await.is_ok() {
+                    return true;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    pub(crate) fn config(&self) -> EtcdConfig {
+        config(&[&self.url])
+    }
+
+    pub(crate) fn store(&self) -> Etcd {
+        Etcd::connect(&self.config()).expect("the settings are right")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Sends a signal by name, to this process alone.
+    pub(crate) fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(done.expect("kill runs").success());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on the same data and ports.
+    pub(crate) async fn restart(&mut self) {
+        self.stop();
+        self.child = run(&self.directory, &self.arguments);
+        assert!(self.is_up().await, "etcd does not start again");
+    }
+
+    /// Runs `etcdctl` against it.
+    pub(crate) fn etcdctl(&self, arguments: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.url))
+            .args(arguments)
+            .output()
+            .expect("etcdctl runs");
+        assert!(output.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stdout, reason = "for the person who reads the failure")]
+            {
+                let (directory, arguments) = (self.directory.display(), self.arguments.join(" "));
+                println!("kept: {directory}/log and {directory}/data; to look, start it again: etcd {arguments}");
+            }
+        } else {
+            // Nothing depends on it.
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// How to reach servers, below a prefix of our own.
+pub(crate) fn config(urls: &[&str]) -> EtcdConfig {
+    EtcdConfig {
+        endpoints: urls.iter().map(|url| (*url).to_owned()).collect(),
+        prefix: "/atoll/at-test".to_owned(),
+        ca: None,
+        cert: None,
+        key: None,
+    }
+}
+
+/// Two ports that nobody listens on.
+pub(crate) fn free_ports() -> [u16; 2] {
+    let listeners = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("bound").port())
+}
+
+fn run(directory: &Path, arguments: &[String]) -> Child {
+    let log = fs::File::options().create(true).append(true).open(directory.join("log")).expect("a log");
+    // The child goes when the test's process does, however that ends.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "etcd"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("setpriv and etcd are installed (apt-get install etcd-server)")
+}
