@@ -78,8 +78,8 @@ fn probe_here() -> Vec<Missing> {
             }
         }
     }
-    for (what, family, rules) in RULES {
-        let script = format!("table {family} probe {{\nchain c_probe {{\n{rules}\n}}\n}}\n");
+    for (number, (what, family, rules)) in RULES.iter().enumerate() {
+        let script = format!("table {family} probe_{number} {{\nchain c_probe {{\n{rules}\n}}\n}}\n");
         match crate::kernel::nft::run_nft(&script) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => found.push(missing(what, error, "load or enable the kernel's nf_tables modules")),

@@ -21,32 +21,32 @@ use nix::sched::{CloneFlags, unshare};
 use uuid::Uuid;
 
 /// The host of every binding.
-pub const HOST: Uuid = Uuid::from_u128(0xa0);
+pub(crate) const HOST: Uuid = Uuid::from_u128(0xa0);
 /// The provider router.
-pub const PROVIDER: Uuid = Uuid::from_u128(0x100);
+pub(crate) const PROVIDER: Uuid = Uuid::from_u128(0x100);
 /// Its uplink.
-pub const UPLINK: Uuid = Uuid::from_u128(0x101);
+pub(crate) const UPLINK: Uuid = Uuid::from_u128(0x101);
 
-pub fn net(text: &str) -> Ipv4Network {
+pub(crate) fn net(text: &str) -> Ipv4Network {
     text.parse().unwrap()
 }
 
-pub fn port(device: Device) -> Port {
+pub(crate) fn port(device: Device) -> Port {
     Port { device, up: true, inbound: None, outbound: None, peer: None, binding: None, vif: None }
 }
 
-pub fn on_router(id: Uuid, address: &str) -> Port {
+pub(crate) fn on_router(id: Uuid, address: &str) -> Port {
     port(Device::Router { id, address: net(address), mac: None })
 }
 
-pub fn route(router: Uuid, destination: &str, via: Uuid, gateway: Option<&str>) -> Route {
+pub(crate) fn route(router: Uuid, destination: &str, via: Uuid, gateway: Option<&str>) -> Route {
     let gateway = gateway.map(|g| g.parse().unwrap());
     let action = RouteAction::Forward { port: via, gateway };
     Route { router, source: net("0.0.0.0/0"), destination: net(destination), action, weight: 0 }
 }
 
 /// The provider router with an uplink to an outside that does not exist yet.
-pub fn provider() -> Topology {
+pub(crate) fn provider() -> Topology {
     let mut t = Topology::default();
     let router = Router { tenant: "admin".into(), name: "provider".into(), up: true, ..Router::default() };
     t.routers.insert(PROVIDER, router);
@@ -60,41 +60,41 @@ pub fn provider() -> Topology {
 
 /// The ids of a tenant's objects, from its number.
 #[derive(Clone, Copy)]
-pub struct Tenant(pub u128);
+pub(crate) struct Tenant(pub(crate) u128);
 
 impl Tenant {
     fn id(self, n: u128) -> Uuid {
         Uuid::from_u128((self.0 + 1) << 16 | n)
     }
-    pub fn router(self) -> Uuid {
+    pub(crate) fn router(self) -> Uuid {
         self.id(1)
     }
-    pub fn bridge(self) -> Uuid {
+    pub(crate) fn bridge(self) -> Uuid {
         self.id(2)
     }
-    pub fn uplink(self) -> Uuid {
+    pub(crate) fn uplink(self) -> Uuid {
         self.id(3)
     }
-    pub fn provider_port(self) -> Uuid {
+    pub(crate) fn provider_port(self) -> Uuid {
         self.id(4)
     }
-    pub fn gateway(self) -> Uuid {
+    pub(crate) fn gateway(self) -> Uuid {
         self.id(5)
     }
-    pub fn bridge_port(self) -> Uuid {
+    pub(crate) fn bridge_port(self) -> Uuid {
         self.id(6)
     }
-    pub fn inbound(self) -> Uuid {
+    pub(crate) fn inbound(self) -> Uuid {
         self.id(7)
     }
-    pub fn outbound(self) -> Uuid {
+    pub(crate) fn outbound(self) -> Uuid {
         self.id(8)
     }
-    pub fn pod(self, n: u8) -> Uuid {
+    pub(crate) fn pod(self, n: u8) -> Uuid {
         self.id(0x100 + u128::from(n))
     }
     /// The tenant's side of its transit link.
-    pub fn transit(self) -> String {
+    pub(crate) fn transit(self) -> String {
         format!("100.64.{}.{}", self.0 / 64, self.0 % 64 * 4 + 2)
     }
     fn provider_side(self) -> String {
@@ -102,7 +102,7 @@ impl Tenant {
     }
 
     /// What a tenant with one subnet looks like, in the order a client creates it.
-    pub fn objects(self, subnet: &str) -> Vec<Object> {
+    pub(crate) fn objects(self, subnet: &str) -> Vec<Object> {
         let cidr = net(subnet);
         let gateway = Ipv4Addr::from(u32::from(cidr.network()) + 1);
         let mut left = on_router(PROVIDER, &format!("{}/30", self.provider_side()));
@@ -145,10 +145,7 @@ impl Tenant {
             ),
             Object::Port(self.provider_port(), left),
             Object::Port(self.uplink(), right),
-            Object::Route(
-                self.id(0x30),
-                route(self.router(), "0.0.0.0/0", self.uplink(), Some(&self.provider_side())),
-            ),
+            Object::Route(self.id(0x30), route(self.router(), "0.0.0.0/0", self.uplink(), Some(&self.provider_side()))),
             Object::Route(
                 self.id(0x31),
                 route(PROVIDER, &format!("{}/32", self.transit()), self.provider_port(), None),
@@ -161,7 +158,7 @@ impl Tenant {
     }
 
     /// Pod `n` of this tenant: address `.10n` of 10.9.0.0/24.
-    pub fn pod_port(self, n: u8) -> Object {
+    pub(crate) fn pod_port(self, n: u8) -> Object {
         let mut it = port(Device::Bridge { id: self.bridge(), vlan: None });
         it.binding = Some(Binding { host: HOST, interface: interface(self, n) });
         it.vif = Some(Vif { mac: mac(n), address: address(n) }.to_uuid());
@@ -169,32 +166,32 @@ impl Tenant {
     }
 }
 
-pub fn interface(tenant: Tenant, n: u8) -> String {
+pub(crate) fn interface(tenant: Tenant, n: u8) -> String {
     format!("at{:x}p{n}", tenant.0)
 }
 
-pub fn mac(n: u8) -> Mac {
+pub(crate) fn mac(n: u8) -> Mac {
     Mac([2, 0, 0, 0, 9, n])
 }
 
-pub fn address(n: u8) -> Ipv4Addr {
+pub(crate) fn address(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 9, 0, 100 + n)
 }
 
-pub fn put(objects: impl IntoIterator<Item = Object>) -> Vec<Change> {
+pub(crate) fn put(objects: impl IntoIterator<Item = Object>) -> Vec<Change> {
     objects.into_iter().map(Change::Put).collect()
 }
 
 /// A plane with its pods.
-pub struct Lab {
-    pub directory: tempfile::TempDir,
-    pub active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
-    pub plane: Option<Handle>,
+pub(crate) struct Lab {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
+    pub(crate) plane: Option<Handle>,
 }
 
 impl Lab {
     /// A plane for `topology`, in a namespace of its own.
-    pub fn start(topology: Topology) -> Self {
+    pub(crate) fn start(topology: Topology) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
         let directory = tempfile::Builder::new().prefix("at-").tempdir().unwrap();
         std::fs::create_dir(directory.path().join("pods")).unwrap();
@@ -203,12 +200,12 @@ impl Lab {
         lab
     }
 
-    pub fn planes(&self) -> PathBuf {
+    pub(crate) fn planes(&self) -> PathBuf {
         self.directory.path().join("planes")
     }
 
     /// (Re)starts the plane.
-    pub fn restart(&mut self, topology: Topology) {
+    pub(crate) fn restart(&mut self, topology: Topology) {
         if let Some(plane) = self.plane.take() {
             plane.stop();
         }
@@ -219,36 +216,36 @@ impl Lab {
         self.settle();
     }
 
-    pub fn plane(&self) -> &Handle {
+    pub(crate) fn plane(&self) -> &Handle {
         self.plane.as_ref().unwrap()
     }
 
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.plane().settle());
     }
 
-    pub fn submit(&self, changes: Vec<Change>) {
+    pub(crate) fn submit(&self, changes: Vec<Change>) {
         self.plane().submit(changes);
         self.settle();
     }
 
     /// Adds a tenant whose subnet is 10.9.0.0/24.
-    pub fn tenant(&self, n: u128) -> Tenant {
+    pub(crate) fn tenant(&self, n: u128) -> Tenant {
         let tenant = Tenant(n);
         self.submit(put(tenant.objects("10.9.0.0/24")));
         tenant
     }
 
-    pub fn domain(&self, tenant: Tenant) -> PathBuf {
+    pub(crate) fn domain(&self, tenant: Tenant) -> PathBuf {
         self.planes().join(tenant.router().to_string())
     }
 
-    pub fn outside(&self) -> PathBuf {
+    pub(crate) fn outside(&self) -> PathBuf {
         self.planes().join("outside")
     }
 
     /// Makes a pod's namespace and veth pair, as a CNI plugin would, with its host end in `host_end`.
-    pub fn wire(&self, tenant: Tenant, n: u8, host_end: Option<&Path>) -> PathBuf {
+    pub(crate) fn wire(&self, tenant: Tenant, n: u8, host_end: Option<&Path>) -> PathBuf {
         let pod = self.directory.path().join("pods").join(interface(tenant, n));
         std::fs::File::create(&pod).unwrap();
         run("unshare", &[&format!("--net={}", pod.display()), "true"]);
@@ -270,18 +267,18 @@ impl Lab {
     }
 
     /// A pod that is wired and bound, and active.
-    pub fn pod(&self, tenant: Tenant, n: u8) -> PathBuf {
+    pub(crate) fn pod(&self, tenant: Tenant, n: u8) -> PathBuf {
         let pod = self.wire(tenant, n, Some(&self.domain(tenant)));
         self.submit(put([tenant.pod_port(n)]));
         self.wait_active(tenant.pod(n), true);
         pod
     }
 
-    pub fn is_active(&self, port: Uuid) -> bool {
+    pub(crate) fn is_active(&self, port: Uuid) -> bool {
         self.active.lock().unwrap().get(&port).copied().unwrap_or_default()
     }
 
-    pub fn wait_active(&self, port: Uuid, wanted: bool) {
+    pub(crate) fn wait_active(&self, port: Uuid, wanted: bool) {
         let report = || format!("port {port} should be active: {wanted}; {:#?}", self.plane().report());
         wait(report, || self.is_active(port) == wanted);
     }
@@ -303,7 +300,7 @@ impl Drop for Lab {
 }
 
 /// Waits up to ten seconds for `done`.
-pub fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !done() {
         assert!(Instant::now() < deadline, "{}", what());
@@ -312,7 +309,7 @@ pub fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
 }
 
 /// Runs a program that must succeed; answers what it printed.
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
@@ -320,12 +317,12 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Runs a program in a namespace.
-pub fn attempt(netns: &Path, program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn attempt(netns: &Path, program: &str, arguments: &[&str]) -> Output {
     Command::new("nsenter").arg(format!("--net={}", netns.display())).arg(program).args(arguments).output().unwrap()
 }
 
 /// Runs a program in a namespace; it must succeed.
-pub fn inside(netns: &Path, program: &str, arguments: &[&str]) -> String {
+pub(crate) fn inside(netns: &Path, program: &str, arguments: &[&str]) -> String {
     let output = attempt(netns, program, arguments);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {} in {}: {error}", arguments.join(" "), netns.display());
@@ -333,6 +330,6 @@ pub fn inside(netns: &Path, program: &str, arguments: &[&str]) -> String {
 }
 
 /// True when `to` answers a ping from `netns` within a second.
-pub fn pings(netns: &Path, to: impl std::fmt::Display) -> bool {
+pub(crate) fn pings(netns: &Path, to: impl std::fmt::Display) -> bool {
     attempt(netns, "ping", &["-c1", "-W1", "-n", &to.to_string()]).status.success()
 }
