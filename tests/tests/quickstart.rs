@@ -78,7 +78,7 @@ fn up_and_again_and_down() -> Result<()> {
     }
     ensure!(!quickstart.traces()?.is_empty(), "it runs, so there must be something to find");
     output(&mut quickstart.script(&["down"]))?;
-    assert_eq!(quickstart.traces()?, [String::new(); 0]);
+    assert_eq!(quickstart.traces()?, Vec::<String>::new());
     output(&mut quickstart.script(&["down"])).context("down, when nothing is there")?;
     Ok(())
 }
@@ -102,7 +102,7 @@ fn down_after_a_kill() -> Result<()> {
         up.kill()?;
         up.wait()?;
         output(&mut quickstart.script(&["down"])).with_context(|| format!("after a kill at {milliseconds} ms"))?;
-        assert_eq!(quickstart.traces()?, [String::new(); 0], "after a kill at {milliseconds} ms");
+        assert_eq!(quickstart.traces()?, Vec::<String>::new(), "after a kill at {milliseconds} ms");
     }
     Ok(())
 }

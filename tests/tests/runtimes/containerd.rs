@@ -128,7 +128,7 @@ fn netns_of(sandbox: &Running) -> Netns {
 
 #[test]
 fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 30 } }))?;
+    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let containerd = Containerd::start(&node)?;
     let client = Client::connect(&containerd.socket)?;
     let run = |namespace: &str, name: &str| {
