@@ -96,18 +96,19 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
     pub async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
         match self.cache.get(who) {
             Some(place) => Ok(place),
-            None => self.settle(who, None, false).await,
+            // On the heap: the way of every other call stays small.
+            None => Box::pin(self.settle(who, None, false)).await,
         }
     }
 
     /// A guard no longer holds: goes on from what the lost transaction brought.
     pub async fn refresh(&self, who: &Who, stale: Current) -> Result<Place, TenantError> {
-        self.settle(who, Some(stale), false).await
+        Box::pin(self.settle(who, Some(stale), false)).await
     }
 
     /// The parent of a port was gone: forgets the place, reads it anew and applies the tenant's graph again.
     pub async fn rebuild(&self, who: &Who) -> Result<Place, TenantError> {
-        self.settle(who, None, true).await
+        Box::pin(self.settle(who, None, true)).await
     }
 
     async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<Place, TenantError> {

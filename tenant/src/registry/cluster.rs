@@ -146,10 +146,12 @@ mod tests {
         assert!(agree(&config, &record).is_ok());
     }
 
+    type Edit = fn(&mut ClusterConfig);
+
     #[test]
     fn every_difference_names_the_setting_and_both_values() {
         let record = record(&config(), Uuid::from_u128(1));
-        let changes: [(fn(&mut ClusterConfig), &str); 6] = [
+        let changes: [(Edit, &str); 6] = [
             (
                 |c| c.addressing = Addressing::Overlapping,
                 "`cluster.addressing` is overlapping in this node's configuration, but unique in the cluster",

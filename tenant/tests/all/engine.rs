@@ -1,0 +1,334 @@
+//! The engine: creating, finding, mending, removing; and what it must leave alone.
+
+use atoll_mock_controller::Dialect;
+use atoll_model::attachment::Mac;
+use atoll_model::ids::IfName;
+use atoll_model::vif::Vif;
+use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::{Client, Settings, wire};
+use atoll_tenant::controller::{Controller, Failure, PortSpec};
+use atoll_tenant::graph::{Graph, graph};
+use uuid::Uuid;
+
+use crate::world::{DIALECTS, World, engine, namespace};
+
+/// A world with one tenant, and that tenant's graph.
+async fn built(dialect: Dialect) -> (World, Graph) {
+    let world = World::new(dialect);
+    world.resolve(&namespace("red")).await.expect("resolved");
+    let (cluster, tenant) = world.records("red");
+    (world, graph(&cluster, &tenant))
+}
+
+fn client(world: &World) -> Client<atoll_mock_controller::InProcess> {
+    Client::new(world.mock.clone(), Settings::default())
+}
+
+#[tokio::test]
+async fn applying_twice_is_applying_once() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let again = world.engine().apply(&graph).await.expect("applied");
+        assert_eq!((again.created, again.mended), (0, 0), "{dialect:?}");
+        let rules: usize = graph.objects.chains.values().map(|chain| chain.rules.len()).sum();
+        let o = &graph.objects;
+        let all = o.chains.len() + rules + o.routers.len() + o.bridges.len() + o.ports.len() + o.routes.len();
+        assert_eq!(again.kept, all, "{dialect:?}");
+        world.assert_exactly(&["red"], "twice");
+    }
+}
+
+#[tokio::test]
+async fn a_new_tenant_takes_at_most_six_dependent_rounds() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        world.engine().remove(&graph).await.expect("removed");
+        let applied = world.engine().apply(&graph).await.expect("applied");
+        assert!(applied.rounds <= 6, "{dialect:?}: {applied:?}");
+        assert_eq!((applied.kept, applied.mended), (0, 0), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn removing_leaves_nothing_and_removing_twice_is_fine() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        for round in 0..2 {
+            world.engine().remove(&graph).await.expect("removed");
+            assert_eq!(world.made(), atoll_model::topology::Topology::default(), "{dialect:?}, round {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_object_that_is_deleted_behind_our_back_comes_back() {
+    for dialect in DIALECTS {
+        let (_, sample) = built(dialect).await;
+        let o = &sample.objects;
+        // 1.9 gives routes its own ids: which one to delete is looked up below, by its place.
+        let kinds = [
+            (Resource::Router, o.routers.len()),
+            (Resource::Bridge, o.bridges.len()),
+            (Resource::Port, o.ports.len()),
+            (Resource::Route, o.routes.len()),
+            (Resource::Chain, o.chains.len()),
+            (Resource::Rule, o.chains.values().map(|chain| chain.rules.len()).sum()),
+        ];
+        for (resource, count) in kinds {
+            for n in 0..count {
+                let (world, graph) = built(dialect).await;
+                let made = world.made();
+                let victims: Vec<Uuid> = match resource {
+                    Resource::Router => made.routers.into_keys().collect(),
+                    Resource::Bridge => made.bridges.into_keys().collect(),
+                    Resource::Port => made.ports.into_keys().collect(),
+                    Resource::Route => made.routes.into_keys().collect(),
+                    Resource::Chain => made.chains.into_keys().collect(),
+                    _ => made.chains.into_values().flat_map(|chain| chain.rules).map(|rule| rule.id).collect(),
+                };
+                client(&world).delete(resource, victims[n]).await.expect("deleted");
+                assert_ne!(world.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
+                let applied = world.engine().apply(&graph).await.expect("applied");
+                assert!(applied.created + applied.mended > 0, "{dialect:?}: {resource} {n}: {applied:?}");
+                world.assert_exactly(&["red"], &format!("{dialect:?}: {resource} {n} was deleted"));
+            }
+        }
+    }
+}
+
+fn built_topology(graph: &Graph) -> atoll_model::topology::Topology {
+    graph.objects.clone()
+}
+
+#[tokio::test]
+async fn what_was_changed_behind_our_back_is_mended_in_place() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let client = client(&world);
+        let (router, bridge) = (first(graph.objects.routers.keys()), first(graph.objects.bridges.keys()));
+
+        let mut found: wire::Router = client.get(router).await.expect("answered").expect("there");
+        found.admin_state_up.0 = false;
+        found.outbound_filter_id = None;
+        client.update(&found).await.expect("updated");
+        let mut found: wire::Bridge = client.get(bridge).await.expect("answered").expect("there");
+        found.admin_state_up.0 = false;
+        client.update(&found).await.expect("updated");
+        let mut ports = 0;
+        for id in graph.objects.ports.keys() {
+            let mut found: wire::Port = client.get(*id).await.expect("answered").expect("there");
+            found.admin_state_up.0 = false;
+            client.update(&found).await.expect("updated");
+            ports += 1;
+        }
+        let applied = world.engine().apply(&graph).await.expect("applied");
+        assert_eq!((applied.created, applied.mended), (0, 2 + ports), "{dialect:?}");
+        world.assert_exactly(&["red"], "mended");
+    }
+}
+
+#[tokio::test]
+async fn the_rules_keep_their_order_beside_rules_of_others() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let client = client(&world);
+        let (chain, rules) = graph
+            .objects
+            .chains
+            .iter()
+            .find(|(_, chain)| chain.rules.len() == 3)
+            .map(|(id, chain)| (*id, chain.rules.clone()))
+            .expect("the outbound chain");
+        // Somebody puts a rule of his own in front, and one of ours is gone: every time another.
+        for gone in &rules {
+            let foreign = wire::Rule {
+                id: Some(Uuid::new_v4()),
+                chain_id: Some(chain),
+                kind: Some("accept".to_owned()),
+                position: Some(1),
+                nw_proto: Some(89),
+                ..wire::Rule::default()
+            };
+            client.create(&foreign).await.expect("created");
+            client.delete(Resource::Rule, gone.id).await.expect("deleted");
+            world.engine().apply(&graph).await.expect("applied");
+            let made = world.made().chains[&chain].rules.clone();
+            let ours: Vec<_> = made.iter().filter(|rule| Some(rule.id) != foreign.id).cloned().collect();
+            assert_eq!(ours, rules, "{dialect:?}");
+            assert!(made.iter().any(|rule| Some(rule.id) == foreign.id), "the foreign rule is still there");
+            client.delete(Resource::Rule, foreign.id.expect("set")).await.expect("deleted");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_our_id_that_is_somebody_elses_is_reported_and_untouched() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let client = client(&world);
+        world.engine().remove(&graph).await.expect("removed");
+        let bridge = first(graph.objects.bridges.keys());
+        let foreign = wire::Bridge {
+            id: Some(bridge),
+            tenant_id: Some("somebody".to_owned()),
+            name: Some("theirs".to_owned()),
+            ..wire::Bridge::default()
+        };
+        client.create(&foreign).await.expect("created");
+        let before: wire::Bridge = client.get(bridge).await.expect("answered").expect("there");
+        let error = world.engine().apply(&graph).await.expect_err("it is not ours");
+        assert_eq!(error.failure, Failure::Conflict, "{error}");
+        assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");
+        assert!(error.to_string().contains("somebody"), "says whose it is: {error}");
+        assert_eq!(client.get::<wire::Bridge>(bridge).await.expect("answered"), Some(before));
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_linked_elsewhere_is_reported_and_untouched() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let client = client(&world);
+        let (port, _) = graph
+            .objects
+            .ports
+            .iter()
+            .find(|(_, port)| graph.objects.bridges.contains_key(&port.device.id()))
+            .expect("the bridge's port");
+        client.unlink(*port).await.expect("unlinked");
+        let stranger = wire::Router {
+            id: Some(Uuid::new_v4()),
+            tenant_id: Some("somebody".to_owned()),
+            name: Some("theirs".to_owned()),
+            ..wire::Router::default()
+        };
+        client.create(&stranger).await.expect("created");
+        let theirs = wire::Port {
+            id: Some(Uuid::new_v4()),
+            device_id: stranger.id,
+            kind: Some("Router".to_owned()),
+            network_address: Some("10.0.0.0".to_owned()),
+            network_length: Some(24),
+            port_address: Some("10.0.0.1".to_owned()),
+            ..wire::Port::default()
+        };
+        client.create(&theirs).await.expect("created");
+        client.link(theirs.id.expect("set"), *port).await.expect("linked");
+        let error = world.engine().apply(&graph).await.expect_err("linked elsewhere");
+        assert_eq!(error.failure, Failure::Conflict, "{dialect:?}: {error}");
+        let there: wire::Port = client.get(*port).await.expect("answered").expect("there");
+        assert_eq!(there.peer_id, theirs.id, "{dialect:?}: untouched");
+    }
+}
+
+fn spec(world: &World, graph: &Graph, id: u128, interface: &str) -> PortSpec {
+    PortSpec {
+        id: Uuid::from_u128(id),
+        bridge: first(graph.objects.bridges.keys()),
+        host: world.mock.controller().settings().host,
+        interface: IfName::new(interface).expect("valid"),
+        vif: Vif { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into() },
+    }
+}
+
+#[tokio::test]
+async fn a_pods_port_is_ensured_looked_at_and_deleted() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let (engine, spec) = (world.engine(), spec(&world, &graph, 99, "at0123456789ab"));
+        let before = world.requests.get();
+        for _ in 0..2 {
+            let state = engine.ensure_port(&spec).await.expect("ensured");
+            assert_eq!(state.device, spec.bridge);
+        }
+        if dialect == Dialect::V5 {
+            let first = world.requests.get() - before;
+            assert!(first <= 4, "root document, one request, and for the second time a refusal and a look: {first}");
+        }
+        let state = engine.port(spec.id).await.expect("answered").expect("there");
+        let binding = state.binding.expect("bound");
+        assert_eq!((binding.host, binding.interface.as_str(), state.active), (spec.host, "at0123456789ab", true));
+        assert_eq!(world.made().ports[&spec.id].vif, Some(spec.vif.to_uuid()), "who may speak through it");
+
+        let other = PortSpec { interface: IfName::new("at9").expect("valid"), ..spec.clone() };
+        let error = engine.ensure_port(&other).await.expect_err("bound elsewhere");
+        assert_eq!(error.failure, Failure::Conflict, "{dialect:?}: {error}");
+        let state = engine.port(spec.id).await.expect("answered").expect("there");
+        assert_eq!(state.binding.expect("bound").interface, "at0123456789ab", "{dialect:?}: untouched");
+
+        for _ in 0..2 {
+            engine.delete_port(spec.id).await.expect("deleted");
+            assert_eq!(engine.port(spec.id).await.expect("answered"), None);
+        }
+        world.assert_exactly(&["red"], "the port left nothing behind");
+    }
+}
+
+#[tokio::test]
+async fn a_port_whose_bridge_is_gone_says_so() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let spec = spec(&world, &graph, 99, "at0123456789ab");
+        client(&world).delete(Resource::Bridge, spec.bridge).await.expect("deleted");
+        let error = world.engine().ensure_port(&spec).await.expect_err("no bridge");
+        assert_eq!(error.failure, Failure::Absent, "{dialect:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_provider_router_is_known_by_its_name() {
+    let world = World::new(Dialect::V5);
+    let candidates = world.engine().provider_candidates().await.expect("answered");
+    assert_eq!(candidates.len(), 1);
+    let another = wire::Router {
+        id: Some(Uuid::from_u128(5)),
+        tenant_id: Some("admin".to_owned()),
+        name: Some("The PROVIDER Router of the east".to_owned()),
+        ..wire::Router::default()
+    };
+    client(&world).create(&another).await.expect("created");
+    let error = world.resolve(&namespace("red")).await.expect_err("two candidates");
+    let text = error.to_string();
+    assert!(text.contains("of the east") && text.contains(&candidates[0].id.to_string()), "{text}");
+}
+
+/// Counts how many requests are on their way at once.
+struct Counting<T> {
+    inner: T,
+    now: std::cell::Cell<usize>,
+    most: std::rc::Rc<std::cell::Cell<usize>>,
+}
+
+impl<T: Transport> Transport for Counting<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        self.now.set(self.now.get() + 1);
+        self.most.set(self.most.get().max(self.now.get()));
+        tokio::task::yield_now().await;
+        let response = self.inner.send(request).await;
+        self.now.set(self.now.get() - 1);
+        response
+    }
+}
+
+#[tokio::test]
+async fn a_controller_never_gets_more_than_eight_requests_at_once() {
+    let (world, _) = built(Dialect::V5).await;
+    let (cluster, mut tenant) = world.records("red");
+    let template = tenant.subnets[0].clone();
+    for n in 2..40_u8 {
+        let mut subnet = template.clone();
+        subnet.ordinal = n.into();
+        subnet.cidr = format!("10.200.{n}.0/24").parse().expect("valid");
+        subnet.gateway = [10, 200, n, 1].into();
+        tenant.subnets.push(subnet);
+    }
+    let most = std::rc::Rc::new(std::cell::Cell::new(0));
+    let counting = Counting { inner: world.mock.clone(), now: std::cell::Cell::new(0), most: most.clone() };
+    engine(counting).apply(&graph(&cluster, &tenant)).await.expect("applied");
+    assert_eq!(most.get(), 8, "as many as allowed, and no more");
+}
+
+fn first<'a>(ids: impl IntoIterator<Item = &'a Uuid>) -> Uuid {
+    *ids.into_iter().next().expect("at least one")
+}

@@ -1,0 +1,6 @@
+//! The registry and the engine against a store and a controller in memory.
+
+mod engine;
+mod resolve;
+mod sweep;
+mod world;

@@ -1,0 +1,243 @@
+//! A store, a controller, and what the tests want to know of them.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use atoll_mock_controller::{Dialect, InProcess, Settings, provider_router};
+use atoll_model::config::ClusterConfig;
+use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::record::{Addressing, ClusterRecord, TenantRecord, decode};
+use atoll_model::topology::{Route, RouteAction, Topology};
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::{Client, Settings as ClientSettings};
+use atoll_store::{Key, Memory};
+use atoll_tenant::graph::graph;
+use atoll_tenant::{Cache, MidoNet, Node, Place, Resolver, TenantError, Who};
+use uuid::Uuid;
+
+pub(crate) const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V1];
+
+pub(crate) struct World {
+    pub(crate) store: Memory,
+    pub(crate) mock: InProcess,
+    /// Requests of [`World::engine`] so far.
+    pub(crate) requests: Rc<Cell<usize>>,
+    pub(crate) config: ClusterConfig,
+    pub(crate) node: Node,
+    /// What the controller holds before anybody asks for anything.
+    before: Topology,
+}
+
+impl World {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        let mock = InProcess::new(Settings { dialect, ..Settings::default() });
+        let before = mock.controller_mut().follow();
+        Self { store: Memory::new(), mock, requests: Rc::default(), config: config(), node: node("n1"), before }
+    }
+
+    pub(crate) fn engine(&self) -> MidoNet<Counted> {
+        engine(Counted { inner: self.mock.clone(), requests: Rc::clone(&self.requests) })
+    }
+
+    /// One resolution through these seams, as a process without a cache does it.
+    pub(crate) async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
+        let (engine, cache) = (self.engine(), Cache::none());
+        self.resolver(&engine, &cache).resolve(who).await
+    }
+
+    pub(crate) fn resolver<'a, C>(&'a self, controller: &'a C, cache: &'a Cache) -> Resolver<'a, Memory, C> {
+        Resolver { store: &self.store, controller, config: &self.config, node: &self.node, cache }
+    }
+
+    /// What the controller holds now beyond what it began with, without the routes it adds by itself.
+    pub(crate) fn made(&self) -> Topology {
+        let mut now = self.mock.controller_mut().follow();
+        now.routers.retain(|id, _| !self.before.routers.contains_key(id));
+        now.bridges.retain(|id, _| !self.before.bridges.contains_key(id));
+        now.ports.retain(|id, _| !self.before.ports.contains_key(id));
+        now.chains.retain(|id, _| !self.before.chains.contains_key(id));
+        now.routes.retain(|id, _| !self.before.routes.contains_key(id));
+        now.routes.retain(|_, route| {
+            let own = |port: &Uuid| matches!(
+                now.ports.get(port).map(|port| &port.device),
+                Some(atoll_model::topology::Device::Router { address, .. }) if address.ip() == route.destination.ip() && route.destination.prefix() == 32
+            );
+            !match &route.action {
+                RouteAction::Local { .. } => true,
+                RouteAction::Forward { port, gateway: None } => own(port),
+                _ => false,
+            }
+        });
+        now
+    }
+
+    /// The records of a tenant and its cluster.
+    pub(crate) fn records(&self, tenant: &str) -> (ClusterRecord, TenantRecord) {
+        let entries: BTreeMap<_, _> = self.store.dump().into_iter().map(|entry| (entry.key, entry.value)).collect();
+        let tenant = Key::tenant(&TenantName::new(tenant).expect("valid"));
+        (decode(&entries[&Key::cluster()]).expect("readable"), decode(&entries[&tenant]).expect("readable"))
+    }
+
+    /// The kinds of keys there are, each with how many: what an undisturbed run leaves must be what any run leaves.
+    pub(crate) fn keys(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        for entry in self.store.dump() {
+            let kind = entry.key.as_str().split('/').nth(1).unwrap_or_default().to_owned();
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
+    /// The controller holds exactly the graphs of these tenants, and nothing else that is ours.
+    pub(crate) fn assert_exactly(&self, tenants: &[&str], context: &str) {
+        let mut wanted = Topology::default();
+        for tenant in tenants {
+            let (cluster, record) = self.records(tenant);
+            let objects = graph(&cluster, &record).objects;
+            wanted.routers.extend(objects.routers);
+            wanted.bridges.extend(objects.bridges);
+            wanted.ports.extend(objects.ports);
+            wanted.routes.extend(objects.routes);
+            wanted.chains.extend(objects.chains);
+        }
+        let (mut made, by_fields) = (self.made(), self.mock.controller().settings().dialect == Dialect::V1);
+        assert_eq!(made.routers, wanted.routers, "routers: {context}");
+        assert_eq!(made.bridges, wanted.bridges, "bridges: {context}");
+        assert_eq!(made.ports, wanted.ports, "ports: {context}");
+        assert_eq!(made.chains, wanted.chains, "chains: {context}");
+        if by_fields {
+            // 1.9 gives routes its own ids.
+            let fields = |routes: &BTreeMap<Uuid, Route>| {
+                let mut fields: Vec<_> = routes.values().map(|route| format!("{route:?}")).collect();
+                fields.sort();
+                fields
+            };
+            assert_eq!(fields(&made.routes), fields(&wanted.routes), "routes: {context}");
+            made.routes.clear();
+        } else {
+            assert_eq!(made.routes, wanted.routes, "routes: {context}");
+        }
+    }
+}
+
+pub(crate) fn engine<T: Transport>(transport: T) -> MidoNet<T> {
+    MidoNet::new(Client::new(transport, ClientSettings::default()))
+}
+
+pub(crate) fn config() -> ClusterConfig {
+    ClusterConfig {
+        addressing: Addressing::Unique,
+        pod_cidr: "10.128.0.0/9".parse().expect("valid"),
+        subnet_prefix: 24,
+        transit_cidr: "100.64.0.0/16".parse().expect("valid"),
+        node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+        provider_router: None,
+    }
+}
+
+pub(crate) fn node(name: &str) -> Node {
+    Node {
+        name: NodeName::new(name).expect("valid"),
+        host_id: Uuid::from_u128(7),
+        machine_id: format!("machine-{name}"),
+    }
+}
+
+pub(crate) fn namespace(name: &str) -> Who {
+    Who { namespace: Some(Namespace::new(name).expect("valid")), default_tenant: None }
+}
+
+pub(crate) fn default_tenant(name: &str) -> Who {
+    Who { namespace: None, default_tenant: Some(TenantName::new(name).expect("valid")) }
+}
+
+pub(crate) fn provider() -> Uuid {
+    provider_router()
+}
+
+/// The mock, with a counter before it.
+pub(crate) struct Counted {
+    inner: InProcess,
+    requests: Rc<Cell<usize>>,
+}
+
+impl Transport for Counted {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        self.requests.set(self.requests.get() + 1);
+        self.inner.send(request).await
+    }
+}
+
+/// A transport on which every request takes a while, which a seed decides: requests of several clients interleave.
+#[derive(Clone)]
+pub(crate) struct Slow<T> {
+    inner: T,
+    seed: Rc<Cell<u64>>,
+}
+
+impl<T> Slow<T> {
+    pub(crate) fn new(inner: T, seed: u64) -> Self {
+        Self { inner, seed: Rc::new(Cell::new(seed)) }
+    }
+
+    /// Lets others go first, up to seven times (Knuth, MMIX's linear congruential generator).
+    async fn pause(&self) {
+        let next = self.seed.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.seed.set(next);
+        for _ in 0..next >> 61 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl<T: Transport> Transport for Slow<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        self.pause().await;
+        let response = self.inner.send(request).await;
+        self.pause().await;
+        response
+    }
+}
+
+impl<S: atoll_store::Store> atoll_store::Store for Slow<S> {
+    type Watch = S::Watch;
+
+    async fn read(&self, queries: Vec<atoll_store::Query>) -> Result<atoll_store::Snapshot, atoll_store::StoreError> {
+        self.pause().await;
+        let answer = self.inner.read(queries).await;
+        self.pause().await;
+        answer
+    }
+
+    async fn commit(&self, txn: atoll_store::Txn) -> Result<atoll_store::Committed, atoll_store::StoreError> {
+        self.pause().await;
+        let answer = self.inner.commit(txn).await;
+        self.pause().await;
+        answer
+    }
+
+    async fn watch(&self, prefix: Key, after: atoll_store::Revision) -> Result<Self::Watch, atoll_store::StoreError> {
+        self.inner.watch(prefix, after).await
+    }
+
+    async fn lease(&self, ttl: std::time::Duration) -> Result<atoll_store::Lease, atoll_store::StoreError> {
+        self.inner.lease(ttl).await
+    }
+
+    async fn lease_as(
+        &self,
+        lease: atoll_store::Lease,
+        ttl: std::time::Duration,
+    ) -> Result<(), atoll_store::StoreError> {
+        self.inner.lease_as(lease, ttl).await
+    }
+
+    async fn keep_alive(&self, lease: atoll_store::Lease) -> Result<bool, atoll_store::StoreError> {
+        self.inner.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: atoll_store::Lease) -> Result<(), atoll_store::StoreError> {
+        self.inner.revoke(lease).await
+    }
+}
