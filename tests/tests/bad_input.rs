@@ -54,7 +54,7 @@ fn cases<'a>(node: &Node, cni: &Cni<'a>, pod: &Pod) -> Result<Vec<Case<'a>>> {
         ("a foreign address manager", set(json!({ "ipam": { "type": "host-local" } })), 7),
         ("another node's cluster settings", set(json!({ "cluster": { "podCidr": "10.0.0.0/9" } })), 7),
         ("a namespace that is a file", add().with("CNI_NETNS", file), 8),
-        ("a namespace that is not there", add().with("CNI_NETNS", gone), 3),
+        ("a namespace that is not there", add().with("CNI_NETNS", gone), 8),
         ("the runtime's own namespace", add().with("CNI_NETNS", own), 8),
         ("a pod that names no tenant", add().with("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=x"), 101),
         ("arguments that are no pairs", add().with("CNI_ARGS", "K8S_POD_NAMESPACE"), 4),
