@@ -2,8 +2,26 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`add`], [`del`] | the verbs |
+//! | [`detach`] | taking an attachment apart, for every verb |
+//! | [`drain`] | settling what earlier calls left for later |
+//! | [`world`] | everything a verb touches: the seams, this node's files, the clock |
 //! | [`wire`] | the seam to the kernel |
+//! | [`journal`], [`graves`] | this node's files: lock and progress, local tombstones |
+//! | [`tally`] | which requests may still be on their way |
+//! | [`node`] | this machine |
+//! | [`error`] | why a verb failed |
 //!
 //! The order of effects, and why a crash between any two of them leaks nothing, is in `docs/design/attachment.md`.
 
+pub mod add;
+pub mod del;
+pub mod detach;
+pub mod drain;
+pub mod error;
+pub mod graves;
+pub mod journal;
+pub mod node;
+pub mod tally;
 pub mod wire;
+pub mod world;

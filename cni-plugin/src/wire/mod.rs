@@ -22,7 +22,8 @@ use std::net::Ipv4Addr;
 pub const GROUP: u32 = 0xa701;
 
 /// A network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Netns {
     /// The one this process runs in.
     Own,
@@ -122,6 +123,13 @@ pub struct Link {
     pub veth: bool,
     /// Its IPv4 addresses.
     pub addresses: Vec<Ipv4Network>,
+}
+
+impl Link {
+    /// The pod's end of an attachment with this MAC.
+    pub fn is_pod_end(&self, mac: Mac) -> bool {
+        self.veth && self.group == GROUP && self.mac == Some(mac)
+    }
 }
 
 /// See the module.

@@ -140,7 +140,7 @@ impl Wire for Linux {
                 Err(error) => Err(error),
             }
         };
-        look().map_err(|error| failed(format!("look at network namespace {}", path.display()), error))
+        look().map_err(|error| failed(format!("look at network namespace {}", path.display()), &error))
     }
 
     async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
@@ -150,19 +150,22 @@ impl Wire for Linux {
             let addresses = addresses(&socket, link.header.index)?;
             Ok::<_, Refused>(Some(describe(&link, &addresses)))
         };
-        look().map_err(|refused| failed(format!("look at interface {interface} in {netns}"), refused))
+        look().map_err(|refused| failed(format!("look at interface {interface} in {netns}"), &refused))
     }
 
     async fn create(&self, veth: &Veth) -> Result<(), WireError> {
         self.make(veth).map_err(|refused| {
             let (pod, netns) = (&veth.pod_interface, veth.pod_netns.display());
-            failed(format!("create veth {} in {} with {pod} in {netns}", veth.host_interface, veth.host_netns), refused)
+            failed(
+                format!("create veth {} in {} with {pod} in {netns}", veth.host_interface, veth.host_netns),
+                &refused,
+            )
         })
     }
 
     async fn configure(&self, pod_netns: &Path, change: &Change) -> Result<(), WireError> {
         self.change(pod_netns, change)
-            .map_err(|refused| failed(format!("{change} in network namespace {}", pod_netns.display()), refused))
+            .map_err(|refused| failed(format!("{change} in network namespace {}", pod_netns.display()), &refused))
     }
 
     async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
@@ -194,7 +197,7 @@ impl Wire for Linux {
             Ok(done) => done,
             Err(error) => Err(Refused { errno: Errno::ECANCELED, words: error.to_string() }),
         };
-        done.map_err(|refused| failed(format!("delete interface {interface} in {netns}"), refused))
+        done.map_err(|refused| failed(format!("delete interface {interface} in {netns}"), &refused))
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
@@ -208,7 +211,7 @@ impl Wire for Linux {
             });
             Ok::<_, Refused>(links.filter(|link| link.group == GROUP).collect())
         };
-        look().map_err(|refused| failed(format!("list interfaces in {netns}"), refused))
+        look().map_err(|refused| failed(format!("list interfaces in {netns}"), &refused))
     }
 }
 
@@ -353,6 +356,6 @@ fn describe(message: &LinkMessage, addresses: &[(u32, Ipv4Network)]) -> Link {
     link
 }
 
-fn failed(what: String, reason: impl ToString) -> WireError {
+fn failed(what: String, reason: &impl ToString) -> WireError {
     WireError { what, reason: reason.to_string() }
 }

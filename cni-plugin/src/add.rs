@@ -1,0 +1,339 @@
+//! ADD: the container has its interface, its address and its port, or it has nothing.
+//!
+//! parse -> refuse what must not be touched -> lock -> note `adding` -> place -> claim -> { port } beside { interface }
+//! -> poll until packets flow -> note `done` -> print.
+//!
+//! **Fences.** An ADD that died may have requests on their way: a claim, a new port. Nobody can call them back, so
+//! whoever finds its progress file still at `adding` counts the attachment as unsettled for the quiet period, the
+//! longest time a server may still execute a request.
+//! * A DEL in that time deletes interface and port now, buries a fence in etcd and keeps the claim. A late claim loses
+//!   against the fence or the claim that is there. A late port is deleted when the fence is settled, after the quiet
+//!   period, and only then is the address released: no port can speak with an address that somebody else has got.
+//! * An ADD in that time may go on: it wants the same claim, the same port and the same interface, which are derived
+//!   from the attachment, so that a late request of its predecessor does what this one does. It supersedes the fence in
+//!   the very transaction that claims. But it inherits the unsettledness: when a DEL follows within the quiet period,
+//!   that late port could still come after the DEL. So the time is kept in the progress file, written before the fence
+//!   is superseded, and that DEL buries a fence again.
+//! * An ADD that fails knows by the [`Tally`](crate::tally::Tally) whether all its requests were answered. If so it
+//!   cleans up at once and leaves nothing. If not it does what the DEL of a dead ADD does.
+//!
+//! **Undo.** Nobody may ever call again after a failed ADD, so it takes apart what it made in what time is left, and
+//! leaves a tombstone for the rest. An ADD of an attachment that was finished before undoes nothing: the runtime knows
+//! the attachment and owes a DEL.
+
+mod port;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use atoll_ipam::{ClaimRequest, Claimed, Versioned, claim};
+use atoll_model::attachment::Attachment;
+use atoll_model::cni::request::Pod;
+use atoll_model::cni::result::Attached;
+use atoll_model::config::DnsConfig;
+use atoll_model::record::ClaimRecord;
+use atoll_store::Store;
+use atoll_tenant::controller::Controller;
+use atoll_tenant::{Node, Place, Resolver, Who};
+use futures_util::future::join;
+use ipnetwork::Ipv4Network;
+use std::net::Ipv4Addr;
+use tokio::time::{Instant, timeout_at};
+
+use crate::detach::{Detached, Known, Limits, unsettled_until};
+use crate::error::Error;
+use crate::journal::{Journal, Progress, State};
+use crate::wire::{Change, Netns, NetnsKind, Veth, Wire, WireError};
+use crate::world::World;
+
+/// How often what a claim rests on may change before we give up.
+const ATTEMPTS: u32 = 8;
+/// At most this much of the deadline is kept back for undoing.
+const RESERVE: Duration = Duration::from_secs(5);
+/// How long tombstones of earlier calls may be worked on.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What an ADD is asked.
+#[derive(Clone, Debug)]
+pub struct AddCall {
+    /// Who.
+    pub attachment: Attachment,
+    /// The pod, as far as the runtime says so.
+    pub pod: Pod,
+    /// `CNI_NETNS`, verbatim.
+    pub sandbox: String,
+    /// Name servers for the result.
+    pub dns: DnsConfig,
+    /// The caller insists on its own namespace.
+    pub own_netns: bool,
+    /// This machine.
+    pub node: Node,
+}
+
+/// One ADD on its way.
+struct Adding<'a, S, C, W> {
+    world: &'a World<S, C, W>,
+    call: &'a AddCall,
+    who: Who,
+    journal: Journal,
+    progress: Progress,
+    /// The interface was there before we began, and it is ours.
+    had_interface: bool,
+    /// Requests without an answer before we first tried to claim; none: we have not.
+    unanswered: Option<u64>,
+}
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Attaches a container.
+    pub async fn add(&self, call: &AddCall) -> Result<Attached, Error> {
+        let deadline = Instant::now() + self.config.timeout;
+        let had_interface = self.refuse_foreign(call).await?;
+        let lock = self.journals.lock(&call.attachment, deadline).await.map_err(Error::file("lock the attachment"))?;
+        let journal = lock.ok_or_else(|| Error::Locked(Box::new(call.attachment.clone())))?;
+        let mut adding = Adding::new(self, call, journal, had_interface);
+        let reserve = RESERVE.min(self.config.timeout / 4);
+        let late = || Error::Deadline { attachment: Box::new(call.attachment.clone()), limit: self.config.timeout };
+        match timeout_at(deadline - reserve, adding.work(deadline - reserve)).await.unwrap_or_else(|_| Err(late())) {
+            Ok(attached) => {
+                if self.may_owe() {
+                    self.drain(Instant::now() + DRAIN).await;
+                }
+                Ok(attached)
+            }
+            Err(error) => {
+                tracing::warn!(attachment = %call.attachment, error = &error as &dyn std::error::Error, "undoing");
+                adding.undo(deadline).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Checks before any effect. True: the interface is there and ours.
+    async fn refuse_foreign(&self, call: &AddCall) -> Result<bool, Error> {
+        let path = PathBuf::from(&call.sandbox);
+        match self.wire.kind(&path).await? {
+            NetnsKind::Gone => return Err(Error::NetnsGone(path)),
+            NetnsKind::NotANetns => return Err(Error::NotANetns(path)),
+            NetnsKind::OurOwn if !call.own_netns => return Err(Error::OwnNetns(path)),
+            NetnsKind::OurOwn | NetnsKind::Netns => {}
+        }
+        let Attachment { interface, .. } = &call.attachment;
+        match self.wire.inspect(&Netns::At(path.clone()), interface).await? {
+            None => Ok(false),
+            Some(link) if link.is_pod_end(call.attachment.mac()) => Ok(true),
+            Some(_) => Err(Error::Foreign { netns: path, interface: interface.clone() }),
+        }
+    }
+}
+
+impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
+    fn new(world: &'a World<S, C, W>, call: &'a AddCall, journal: Journal, had_interface: bool) -> Self {
+        let known = world.known(&call.attachment, journal.before());
+        let before = journal.before().cloned();
+        let progress = Progress {
+            state: State::Adding,
+            unsettled_until: known.unsettled_until,
+            // Where an interface may be is worth knowing; the claim is read anew.
+            host_netns: before.and_then(|before| before.host_netns),
+            claim: None,
+        };
+        let who = Who { namespace: call.pod.namespace.clone(), default_tenant: world.config.tenant.default.clone() };
+        Self { world, call, who, journal, progress, had_interface, unanswered: None }
+    }
+
+    fn note(&mut self) -> Result<(), Error> {
+        self.journal.write(&self.progress).map_err(Error::file("write the progress file"))
+    }
+
+    async fn work(&mut self, until: Instant) -> Result<Attached, Error> {
+        self.note()?;
+        let place = self.resolver().resolve(&self.who).await?;
+        self.unanswered = Some(self.world.tally.unanswered());
+        let (place, claim, is_new) = self.claim(place).await?;
+        let host_netns = self.world.host_netns(place.router()).await;
+        self.progress.claim = Some(claim.clone());
+        self.progress.host_netns = Some(host_netns.clone());
+        self.note()?;
+
+        let stale_interface = is_new && self.had_interface;
+        let wire = self.plug_in(&claim.record, host_netns, stale_interface);
+        // Both to their end: an answer that nobody waits for would leave the other side's doing unknown.
+        let (wire, port) = join(wire, self.open_port(place, &claim.record)).await;
+        wire?;
+        let (wanted, state) = port?;
+        self.wait_for_packets(&wanted, state, until).await?;
+
+        // From here on the attachment is live: what an earlier DEL left behind in a file is no longer owed.
+        self.world.graves.remove(&self.call.attachment).map_err(Error::file("remove a local tombstone"))?;
+        self.progress.state = State::Done;
+        self.note()?;
+        Ok(self.attached(&claim.record))
+    }
+
+    fn resolver(&self) -> Resolver<'a, S, C> {
+        let World { store, controller, config, cache, .. } = self.world;
+        Resolver { store, controller, config: &config.cluster, node: &self.call.node, cache }
+    }
+
+    /// Claims an address, or finds the claim that is there. True: it is new.
+    async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>, bool), Error> {
+        let AddCall { attachment, pod, node, .. } = self.call;
+        let mut fence = None;
+        for _ in 0..ATTEMPTS {
+            let request = ClaimRequest {
+                attachment,
+                cluster: &place.cluster.record,
+                tenant: &place.tenant.record,
+                guards: place.guards(),
+                namespace: pod.namespace.as_ref(),
+                pod: pod.name.as_deref(),
+                pod_uid: pod.uid.as_deref(),
+                host_id: node.host_id,
+                fence,
+            };
+            match claim(&self.world.store, &request).await? {
+                Claimed::New(claim) => return Ok((place, claim, true)),
+                Claimed::Already(claim) => {
+                    self.refuse_another(&place, &claim.record)?;
+                    return Ok((place, claim, false));
+                }
+                Claimed::Stale(current) => place = self.resolver().refresh(&self.who, current).await?,
+                Claimed::Buried(tombstone) => {
+                    // Before it is superseded: afterwards only our file knows of it.
+                    let until = unsettled_until(&tombstone.record);
+                    self.progress.unsettled_until = self.progress.unsettled_until.max(until);
+                    self.note()?;
+                    fence = Some(tombstone.mod_revision);
+                }
+            }
+        }
+        Err(Error::Unsteady(Box::new(attachment.clone())))
+    }
+
+    /// The claim that is there must be for the same pod in the same life of the same tenant.
+    fn refuse_another(&self, place: &Place, claim: &ClaimRecord) -> Result<(), Error> {
+        let tenant = &place.tenant.record;
+        if claim.tenant == tenant.name
+            && claim.incarnation == tenant.incarnation
+            && claim.namespace == self.who.namespace
+        {
+            return Ok(());
+        }
+        Err(Error::OtherRequest { attachment: Box::new(claim.attachment.clone()), tenant: claim.tenant.clone() })
+    }
+
+    /// Makes the interface as the claim says.
+    async fn plug_in(&self, claim: &ClaimRecord, host_netns: Netns, stale: bool) -> Result<(), WireError> {
+        let Attachment { interface, .. } = &self.call.attachment;
+        let pod_netns = PathBuf::from(&self.call.sandbox);
+        let veth = Veth {
+            host_netns,
+            host_interface: claim.host_interface.clone(),
+            pod_netns,
+            pod_interface: interface.clone(),
+            mac: claim.mac,
+            mtu: self.world.config.mtu,
+        };
+        if let Some(earlier) = self.journal.before().and_then(|before| before.host_netns.as_ref())
+            && *earlier != veth.host_netns
+        {
+            self.world.unplug_host_end(earlier, &self.call.attachment).await?;
+        }
+        if stale {
+            // It has the address of a claim that is no more.
+            self.clear(&veth).await?;
+        }
+        if let Err(error) = self.world.wire.create(&veth).await {
+            // One end of an earlier life is in the way: the same attachment in another namespace.
+            if !self.clear(&veth).await? {
+                return Err(error);
+            }
+            self.world.wire.create(&veth).await?;
+        }
+        for change in self.changes(claim) {
+            self.world.wire.configure(Path::new(&self.call.sandbox), &change).await?;
+        }
+        Ok(())
+    }
+
+    fn changes(&self, claim: &ClaimRecord) -> Vec<Change> {
+        let interface = &self.call.attachment.interface;
+        let mut changes = vec![Change::LoopbackUp];
+        changes.extend(claim.addresses.iter().map(|a| Change::Address(interface.clone(), a.address)));
+        changes.push(Change::Up(interface.clone()));
+        let route = |(destination, gateway)| Change::Route { interface: interface.clone(), destination, gateway };
+        changes.extend(self.routes(claim).into_iter().map(route));
+        changes
+    }
+
+    /// The default route, then those of the configuration.
+    fn routes(&self, claim: &ClaimRecord) -> Vec<(Ipv4Network, Option<Ipv4Addr>)> {
+        let gateway = claim.addresses.first().map(|address| address.gateway);
+        let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+        let extra = self.world.config.routes.iter();
+        let extra = extra.map(|route| (route.destination, route.gateway.or(gateway)));
+        gateway.map(|gateway| (everything, Some(gateway))).into_iter().chain(extra).collect()
+    }
+
+    /// Deletes what is left of an earlier interface of this attachment. True: there was something.
+    async fn clear(&self, veth: &Veth) -> Result<bool, WireError> {
+        let wire = &self.world.wire;
+        if self.world.unplug_host_end(&veth.host_netns, &self.call.attachment).await? {
+            return Ok(true);
+        }
+        let pod_netns = Netns::At(veth.pod_netns.clone());
+        let pod_end = wire.inspect(&pod_netns, &veth.pod_interface).await?;
+        if pod_end.is_some_and(|link| link.is_pod_end(veth.mac)) {
+            wire.delete(&pod_netns, &veth.pod_interface).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn attached(&self, claim: &ClaimRecord) -> Attached {
+        Attached {
+            interface: self.call.attachment.interface.clone(),
+            mac: claim.mac,
+            mtu: self.world.config.mtu,
+            sandbox: self.call.sandbox.clone(),
+            host_interface: claim.host_interface.clone(),
+            addresses: claim.addresses.iter().map(|a| (a.address, a.gateway)).collect(),
+            routes: self.routes(claim),
+            dns: self.call.dns.clone(),
+        }
+    }
+
+    /// Takes apart what this ADD made. The caller has its error already: what fails here is logged.
+    async fn undo(mut self, deadline: Instant) {
+        let attachment = &self.call.attachment;
+        let is_settled = self.unanswered.is_none_or(|before| self.world.tally.unanswered() <= before);
+        let was_done = self.journal.before().is_some_and(|before| before.state == State::Done);
+        let made_nothing = self.progress.claim.is_none() && is_settled;
+        if was_done || made_nothing {
+            if let Err(error) = self.journal.restore() {
+                tracing::error!(%attachment, %error, "could not put the progress file back");
+            }
+            return;
+        }
+        if !is_settled {
+            self.progress.unsettled_until = self.progress.unsettled_until.max(self.world.quiet());
+        }
+        let known = Known {
+            pod_netns: Some(PathBuf::from(&self.call.sandbox)),
+            unsettled_until: self.progress.unsettled_until,
+            progress: Some(self.progress.clone()),
+            ..self.world.known(attachment, None)
+        };
+        let now = Instant::now();
+        let half = now + deadline.saturating_duration_since(now) / 2;
+        match self.world.detach(attachment, &known, Limits { requests: half, records: deadline }).await {
+            Ok(Detached::Wholly | Detached::Owing) => {
+                if let Err(error) = self.journal.remove() {
+                    tracing::error!(%attachment, %error, "could not remove the progress file");
+                }
+            }
+            // The file stays at `adding`: the DEL that follows knows that there is something to do.
+            Err(error) => tracing::error!(%attachment, error = &error as &dyn std::error::Error, "could not undo"),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The port of an ADD: it exists, is bound as the claim says, and its packets flow.
+
+use std::time::Duration;
+
+use atoll_model::record::ClaimRecord;
+use atoll_model::topology::Binding;
+use atoll_model::vif::Vif;
+use atoll_store::Store;
+use atoll_tenant::Place;
+use atoll_tenant::controller::{Controller, Failure, PortSpec, PortState};
+use tokio::time::{Instant, sleep};
+
+use super::Adding;
+use crate::error::Error;
+use crate::wire::Wire;
+
+/// The first pause between two looks; each is twice as long as the one before.
+const FIRST: Duration = Duration::from_millis(1);
+/// The longest pause.
+const LONGEST: Duration = Duration::from_millis(50);
+
+impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
+    /// Ensures the port. What was wanted, and how the port is.
+    pub(super) async fn open_port(&self, place: Place, claim: &ClaimRecord) -> Result<(PortSpec, PortState), Error> {
+        let controller = &self.world.controller;
+        let wanted = wanted(&place, claim);
+        match controller.ensure_port(&wanted).await {
+            // Its bridge is gone: what we remember of the tenant is out of date. Build it again, and once more.
+            Err(error) if error.failure == Failure::Absent => {
+                tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "building the tenant again");
+                let place = self.resolver().rebuild(&self.who).await?;
+                self.refuse_another(&place, claim)?;
+                let wanted = self::wanted(&place, claim);
+                let state = controller.ensure_port(&wanted).await?;
+                Ok((wanted, state))
+            }
+            other => Ok((wanted, other?)),
+        }
+    }
+
+    /// Waits until the port is active, which also verifies it.
+    pub(super) async fn wait_for_packets(
+        &self,
+        wanted: &PortSpec,
+        mut state: PortState,
+        until: Instant,
+    ) -> Result<(), Error> {
+        let port = wanted.id;
+        let begun = Instant::now();
+        let mut pause = FIRST;
+        loop {
+            if let Some(problem) = difference(wanted, &state) {
+                return Err(Error::Differs { port, problem });
+            }
+            if state.active {
+                return Ok(());
+            }
+            if Instant::now() + pause >= until {
+                return Err(Error::Inactive { port, waited: begun.elapsed() });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST);
+            let gone = || Error::Differs { port, problem: "it is gone".to_owned() };
+            state = self.world.controller.port(port).await?.ok_or_else(gone)?;
+        }
+    }
+}
+
+fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {
+    // A claim has all its addresses in one subnet as long as it has one address.
+    let first = claim.addresses.first();
+    PortSpec {
+        id: claim.port,
+        bridge: place.bridge(first.map_or(0, |address| address.ordinal)),
+        host: claim.host_id,
+        interface: claim.host_interface.clone(),
+        vif: Vif { mac: claim.mac, address: first.map_or(std::net::Ipv4Addr::UNSPECIFIED, |a| a.address.ip()) },
+    }
+}
+
+fn difference(wanted: &PortSpec, state: &PortState) -> Option<String> {
+    if state.device != wanted.bridge {
+        return Some(format!("it belongs to {}, not to bridge {}", state.device, wanted.bridge));
+    }
+    let binding = Binding { host: wanted.host, interface: wanted.interface.to_string() };
+    match &state.binding {
+        Some(found) if *found == binding => None,
+        Some(found) => Some(format!(
+            "it is bound to {} of host {}, not to {} of host {}",
+            found.interface, found.host, binding.interface, binding.host
+        )),
+        None => Some(format!("it is not bound to {} of host {}", binding.interface, binding.host)),
+    }
+}

@@ -1,0 +1,76 @@
+//! DEL: after it the interface is gone, and the rest is done or durably written down.
+//!
+//! It succeeds when it was never added, when it is repeated, when the namespace is gone or not told, when controller or
+//! etcd is down. It fails when another call holds the lock, when the kernel refuses, or when not even a local file can
+//! be written: in these cases something could be lost, and the runtime calls again.
+
+use std::time::Duration;
+
+use atoll_model::attachment::Attachment;
+use atoll_store::Store;
+use atoll_tenant::controller::Controller;
+use futures_util::future::join;
+use tokio::time::Instant;
+
+use crate::detach::{Known, Limits, unsettled_until};
+use crate::error::Error;
+use crate::journal::{Progress, State};
+use crate::wire::{NetnsKind, Wire};
+use crate::world::World;
+
+/// How long controller and etcd may take to answer before the rest is left for later.
+const REQUESTS: Duration = Duration::from_secs(1);
+/// How long etcd may take, counted from the same moment, to record the end.
+const RECORDS: Duration = Duration::from_millis(1600);
+/// How long tombstones of earlier calls may be worked on, counted from the same moment.
+const DRAIN: Duration = Duration::from_millis(1500);
+
+/// What a DEL is asked.
+#[derive(Clone, Debug)]
+pub struct DelCall {
+    /// Who.
+    pub attachment: Attachment,
+    /// `CNI_NETNS`, if there was one.
+    pub sandbox: Option<String>,
+    /// The caller insists on its own namespace.
+    pub own_netns: bool,
+}
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Detaches a container.
+    pub async fn del(&self, call: &DelCall) -> Result<(), Error> {
+        let attachment = &call.attachment;
+        let (pod_netns, kind) = self.pod_netns(call.sandbox.as_deref()).await;
+        if let Some(path) = pod_netns.as_ref().filter(|_| kind == NetnsKind::OurOwn && !call.own_netns) {
+            return Err(Error::OwnNetns(path.clone()));
+        }
+        let until = Instant::now() + self.config.timeout;
+        let lock = self.journals.lock(attachment, until).await.map_err(Error::file("lock the attachment"))?;
+        let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
+        let known = Known { pod_netns, ..self.known(attachment, journal.before()) };
+        let now = Instant::now();
+        let limits = Limits { requests: now + REQUESTS, records: now + RECORDS };
+        // Tombstones of others are settled behind the kernel's wait. Ours is locked, so it is not among them.
+        let (detached, ()) = join(self.detach(attachment, &known, limits), self.drain(now + DRAIN)).await;
+        detached?;
+        journal.remove().map_err(Error::file("remove the progress file"))
+    }
+
+    /// What this node knows of an attachment whose lock is held.
+    pub(crate) fn known(&self, attachment: &Attachment, before: Option<&Progress>) -> Known {
+        let grave = self.graves.get(attachment);
+        let died = before.is_some_and(|progress| progress.state == State::Adding);
+        let unsettled = [
+            if died { self.quiet() } else { 0 },
+            before.map_or(0, |progress| progress.unsettled_until),
+            grave.as_ref().map_or(0, unsettled_until),
+        ];
+        Known {
+            progress: before.cloned(),
+            pod_netns: None,
+            port: grave.as_ref().and_then(|grave| grave.port),
+            unsettled_until: unsettled.into_iter().max().unwrap_or(0),
+            buried_here: grave.is_some(),
+        }
+    }
+}

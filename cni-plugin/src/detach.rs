@@ -1,0 +1,339 @@
+//! Taking an attachment apart, for everybody who has to: DEL, an ADD that failed, and whoever settles a tombstone.
+//!
+//! The order is the safety: interface and port first, side by side; the claim last, and only when no late request can
+//! bring the port back. Until then the address stays taken: it is never given to anybody while an old port may speak.
+//! What cannot be finished is written down: in etcd, or else in a local file.
+//!
+//! The caller holds the attachment's lock.
+
+use std::path::{Path, PathBuf};
+
+use atoll_ipam::{Found, IpamError, Released, Versioned, bury, exhume, find, release};
+use atoll_model::attachment::Attachment;
+use atoll_model::derive::{self, Role};
+use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_store::Store;
+use atoll_tenant::controller::Controller;
+use futures_util::future::join;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::journal::Progress;
+use crate::wire::{Link, Netns, NetnsKind, Wire, WireError};
+use crate::world::World;
+
+/// Between reading and writing only an eviction can come: once more is plenty.
+const ATTEMPTS: u32 = 4;
+
+/// What is known of an attachment before anybody is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What the progress file says.
+    pub progress: Option<Progress>,
+    /// The pod's namespace, where the runtime names one.
+    pub pod_netns: Option<PathBuf>,
+    /// The port, from a local tombstone.
+    pub port: Option<Uuid>,
+    /// Until then a late request may bring the port or the claim back; 0: none can.
+    pub unsettled_until: u64,
+    /// The local file of this attachment says that something is owed.
+    pub buried_here: bool,
+}
+
+/// Until when to try what; what is not done by then is written down.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Controller, and reading from etcd.
+    pub requests: Instant,
+    /// Releasing or writing down in etcd.
+    pub records: Instant,
+}
+
+/// How it ended. Either way the interface is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    /// Nothing is left.
+    Wholly,
+    /// The rest is durably written down.
+    Owing,
+}
+
+/// What etcd says about an attachment.
+#[derive(Debug)]
+enum Records {
+    /// The claim as the progress file has it; guarded by its revision when it is released.
+    Remembered(Versioned<ClaimRecord>),
+    /// As read.
+    Read(Found),
+    /// It did not answer.
+    Unknown(String),
+}
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Takes an attachment apart. An error: the interface is still there, or what is owed could not be written down.
+    pub async fn detach(&self, attachment: &Attachment, known: &Known, limits: Limits) -> Result<Detached, Error> {
+        let unplug = self.unplug(attachment, known);
+        let (link, (records, port)) = join(unplug, self.close_port(attachment, known, limits)).await;
+        let link = match link {
+            Ok(true) => Ok(()),
+            Ok(false) => self.unplug_anywhere(attachment, &records).await,
+            Err(error) => Err(error),
+        };
+        let settled = self.settle(attachment, known, records, &link, port, limits).await;
+        link?;
+        settled
+    }
+
+    /// Deletes the interface where it should be. False: it was nowhere there.
+    async fn unplug(&self, attachment: &Attachment, known: &Known) -> Result<bool, WireError> {
+        let host = attachment.host_interface();
+        let remembered = known.progress.as_ref().and_then(|progress| progress.host_netns.as_ref());
+        if let Some(netns) = remembered
+            && self.unplug_host_end(netns, attachment).await?
+        {
+            return Ok(true);
+        }
+        if let Some(path) = &known.pod_netns {
+            let netns = Netns::At(path.clone());
+            let pod_end = self.wire.inspect(&netns, &attachment.interface).await?;
+            // Not ours: the interface of another attachment, or somebody else's. It stays.
+            if pod_end.is_some_and(|link| link.is_pod_end(attachment.mac())) {
+                self.wire.delete(&netns, &attachment.interface).await?;
+                return Ok(true);
+            }
+        }
+        if remembered == Some(&Netns::Own) {
+            return Ok(false);
+        }
+        tracing::debug!(%host, "looking for the host end in our own namespace");
+        self.unplug_host_end(&Netns::Own, attachment).await
+    }
+
+    /// Deletes the host end in a namespace. False: it is not there.
+    pub(crate) async fn unplug_host_end(&self, netns: &Netns, attachment: &Attachment) -> Result<bool, WireError> {
+        let name = attachment.host_interface();
+        let ours = |link: &Link| link.veth && link.group == crate::wire::GROUP;
+        if !self.wire.inspect(netns, &name).await?.as_ref().is_some_and(ours) {
+            return Ok(false);
+        }
+        self.wire.delete(netns, &name).await.map(|()| true)
+    }
+
+    /// The interface was not where it should be. If there is, or may be, a claim, it may be with a router of the local
+    /// data plane: with that of the claim's tenant, or, when that is not known, with any.
+    async fn unplug_anywhere(&self, attachment: &Attachment, records: &Records) -> Result<(), WireError> {
+        let claim = match records {
+            Records::Remembered(claim) => Some(claim),
+            Records::Read(found) => match &found.claim {
+                Some(claim) => Some(claim),
+                // The claim comes before the interface and goes after it: no claim, no interface.
+                None => return Ok(()),
+            },
+            Records::Unknown(_) => None,
+        };
+        let places = match claim.zip(self.cache.cluster_id()) {
+            Some((claim, cluster)) => {
+                let router = derive::object(cluster, claim.record.incarnation, Role::Router);
+                vec![self.routers().join(router.to_string())]
+            }
+            None => std::fs::read_dir(self.routers())
+                .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+                .unwrap_or_default(),
+        };
+        for path in places {
+            if self.unplug_host_end(&Netns::At(path), attachment).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns what etcd says and deletes the port. Ok: no port is left, as far as we know.
+    async fn close_port(
+        &self,
+        attachment: &Attachment,
+        known: &Known,
+        limits: Limits,
+    ) -> (Records, Result<Option<Uuid>, String>) {
+        let remembered = known.progress.as_ref().and_then(|progress| progress.claim.clone());
+        let records = match remembered {
+            Some(claim) => Records::Remembered(claim),
+            None => match timeout_at(limits.requests, find(&self.store, attachment)).await {
+                Ok(Ok(found)) => Records::Read(found),
+                Ok(Err(error)) => Records::Unknown(told(&error)),
+                Err(_) => Records::Unknown("etcd did not answer in time".to_owned()),
+            },
+        };
+        let port = match &records {
+            Records::Remembered(claim) => Some(claim.record.port),
+            // The claim comes before the port and goes after it: no claim and no tombstone, no port.
+            Records::Read(Found { claim: None, tombstone: None }) if !known.buried_here => None,
+            Records::Read(Found { claim, tombstone }) => {
+                let claimed = claim.as_ref().map(|claim| claim.record.port);
+                claimed.or_else(|| tombstone.as_ref().and_then(|tombstone| tombstone.record.port)).or(known.port)
+            }
+            Records::Unknown(_) => {
+                let derived = self.cache.cluster_id().map(|cluster| attachment.port(cluster));
+                match known.port.or(derived) {
+                    Some(port) => Some(port),
+                    None => return (records, Err("neither the port nor the cluster is known".to_owned())),
+                }
+            }
+        };
+        let Some(id) = port else { return (records, Ok(None)) };
+        let closed = match timeout_at(limits.requests, self.controller.delete_port(id)).await {
+            Ok(Ok(())) => Ok(Some(id)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the controller did not answer in time".to_owned()),
+        };
+        (records, closed)
+    }
+
+    /// Releases the claim, or writes down what is owed.
+    async fn settle(
+        &self,
+        attachment: &Attachment,
+        known: &Known,
+        records: Records,
+        link: &Result<(), WireError>,
+        port: Result<Option<Uuid>, String>,
+        limits: Limits,
+    ) -> Result<Detached, Error> {
+        let problem = match (link, &port) {
+            (Err(error), _) => Some(error.to_string()),
+            (_, Err(problem)) => Some(problem.clone()),
+            _ => None,
+        };
+        let mut debt = Debt {
+            attachment: attachment.clone(),
+            port: port.ok().flatten().or(known.port),
+            unsettled_until: known.unsettled_until,
+            problem,
+        };
+        let reachable = match records {
+            Records::Unknown(problem) => {
+                debt.problem.get_or_insert(problem);
+                return self.bury_here(&debt);
+            }
+            Records::Remembered(claim) => Found { claim: Some(claim), tombstone: None },
+            Records::Read(found) => found,
+        };
+        match timeout_at(limits.records, self.settle_in_etcd(&mut debt, reachable)).await {
+            Ok(Ok(detached)) => {
+                if known.buried_here || detached == Detached::Owing {
+                    // etcd knows it all now.
+                    self.graves.remove(attachment).map_err(Error::file("remove a local tombstone"))?;
+                }
+                Ok(detached)
+            }
+            Ok(Err(error)) => {
+                debt.problem.get_or_insert_with(|| told(&error));
+                self.bury_here(&debt)
+            }
+            Err(_) => {
+                debt.problem.get_or_insert_with(|| "etcd did not answer in time".to_owned());
+                self.bury_here(&debt)
+            }
+        }
+    }
+
+    async fn settle_in_etcd(&self, debt: &mut Debt, mut found: Found) -> Result<Detached, IpamError> {
+        for _ in 0..ATTEMPTS {
+            debt.learn(&found);
+            let seen = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
+            let now = (self.clock)();
+            if debt.problem.is_some() || debt.unsettled_until > now {
+                bury(&self.store, &debt.tombstone(now), seen).await?;
+                self.owes(&debt.attachment, debt.note());
+                return Ok(Detached::Owing);
+            }
+            found = match (&found.claim, seen) {
+                (None, None) => return Ok(Detached::Wholly),
+                (None, Some(seen)) => {
+                    if exhume(&self.store, &debt.attachment, seen).await? {
+                        return Ok(Detached::Wholly);
+                    }
+                    find(&self.store, &debt.attachment).await?
+                }
+                (Some(claim), seen) => match release(&self.store, claim, seen, crate::world::COOLDOWN).await? {
+                    Released::Done => return Ok(Detached::Wholly),
+                    Released::Changed(found) => found,
+                },
+            };
+        }
+        debt.problem = Some("the records changed at every attempt".to_owned());
+        bury(&self.store, &debt.tombstone((self.clock)()), None).await?;
+        self.owes(&debt.attachment, debt.note());
+        Ok(Detached::Owing)
+    }
+
+    /// etcd cannot be told: a local file must do.
+    fn bury_here(&self, debt: &Debt) -> Result<Detached, Error> {
+        self.graves.put(&debt.tombstone((self.clock)())).map_err(Error::file("write a local tombstone"))?;
+        self.owes(&debt.attachment, debt.note());
+        Ok(Detached::Owing)
+    }
+
+    /// The pod's namespace, if it is one.
+    pub(crate) async fn pod_netns(&self, path: Option<&str>) -> (Option<PathBuf>, NetnsKind) {
+        let Some(path) = path.map(Path::new) else { return (None, NetnsKind::Gone) };
+        match self.wire.kind(path).await {
+            Ok(kind @ (NetnsKind::Netns | NetnsKind::OurOwn)) => (Some(path.to_owned()), kind),
+            Ok(kind) => (None, kind),
+            Err(error) => {
+                tracing::warn!(%error, "the namespace counts as gone");
+                (None, NetnsKind::Gone)
+            }
+        }
+    }
+}
+
+/// What is owed for an attachment.
+#[derive(Debug)]
+struct Debt {
+    attachment: Attachment,
+    port: Option<Uuid>,
+    unsettled_until: u64,
+    /// What could not be done; none: it must only be waited.
+    problem: Option<String>,
+}
+
+impl Debt {
+    fn learn(&mut self, found: &Found) {
+        self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
+        if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {
+            self.port = self.port.or(tombstone.port);
+            self.unsettled_until = self.unsettled_until.max(unsettled_until(tombstone));
+        }
+    }
+
+    fn note(&self) -> &str {
+        self.problem.as_deref().unwrap_or("a request of an ADD that died may still be on its way")
+    }
+
+    fn tombstone(&self, now: u64) -> TombstoneRecord {
+        TombstoneRecord {
+            v: SCHEMA,
+            why: if self.unsettled_until > now { Tombstone::Fence } else { Tombstone::Delete },
+            attachment: self.attachment.clone(),
+            port: self.port,
+            not_before: self.unsettled_until.max(now),
+            since: now,
+            note: self.note().to_owned(),
+            unknown: Unknown::new(),
+        }
+    }
+}
+
+/// Until when a tombstone says that late requests may arrive.
+pub(crate) fn unsettled_until(tombstone: &TombstoneRecord) -> u64 {
+    match tombstone.why {
+        Tombstone::Fence => tombstone.not_before,
+        Tombstone::Delete => 0,
+    }
+}
+
+fn told(error: &dyn std::error::Error) -> String {
+    std::iter::once(error.to_string()).chain(atoll_model::error::causes(error)).collect::<Vec<_>>().join(": ")
+}

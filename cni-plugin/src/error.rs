@@ -1,0 +1,150 @@
+//! Why a verb failed.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atoll_ipam::IpamError;
+use atoll_model::attachment::Attachment;
+use atoll_model::cni::request::RequestError;
+use atoll_model::config::ConfigError;
+use atoll_model::error::{Class, Classify};
+use atoll_model::ids::{IfName, TenantName};
+use atoll_tenant::TenantError;
+use atoll_tenant::controller::ControllerError;
+use uuid::Uuid;
+
+use crate::node::NodeError;
+use crate::wire::WireError;
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is malformed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// This machine cannot be identified.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// There is no place for the pod.
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    /// There is no address for the pod, or its claim cannot be read or released.
+    #[error(transparent)]
+    Ipam(#[from] IpamError),
+    /// The controller failed.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// The kernel failed.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Nothing is at the path of the namespace.
+    #[error("network namespace {}: nothing is there", .0.display())]
+    NetnsGone(PathBuf),
+    /// Something else is at the path of the namespace.
+    #[error("network namespace {}: the file is not a network namespace", .0.display())]
+    NotANetns(PathBuf),
+    /// It is the namespace of the runtime.
+    #[error("network namespace {}: it is the one this process runs in", .0.display())]
+    OwnNetns(PathBuf),
+    /// The name of the interface is taken.
+    #[error("network namespace {}: it has an interface {interface} already, which is not of this attachment", .netns.display())]
+    Foreign {
+        /// The namespace.
+        netns: PathBuf,
+        /// The interface.
+        interface: IfName,
+    },
+    /// The attachment has a claim that was made for somebody else.
+    #[error("attachment {attachment} has a claim in tenant {tenant} from another request")]
+    OtherRequest {
+        /// Whose.
+        attachment: Box<Attachment>,
+        /// Where.
+        tenant: TenantName,
+    },
+    /// Another call works on the same attachment.
+    #[error("attachment {0} is locked by another call")]
+    Locked(Box<Attachment>),
+    /// What a claim rests on changed at every attempt.
+    #[error("attachment {0}: the records that its claim rests on changed at every attempt")]
+    Unsteady(Box<Attachment>),
+    /// The port's packets do not flow.
+    #[error("port {port} did not become active within {} s", .waited.as_secs_f32())]
+    Inactive {
+        /// The port.
+        port: Uuid,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The port is not as it was made.
+    #[error("port {port} is not as it was made: {problem}")]
+    Differs {
+        /// The port.
+        port: Uuid,
+        /// What differs.
+        problem: String,
+    },
+    /// The deadline passed.
+    #[error("attachment {attachment}: not done within {} s", .limit.as_secs_f32())]
+    Deadline {
+        /// Whose.
+        attachment: Box<Attachment>,
+        /// The deadline.
+        limit: Duration,
+    },
+    /// A file of this node cannot be read or written.
+    #[error("{what}")]
+    File {
+        /// What was to be done with which file.
+        what: &'static str,
+        /// Why it was not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Says what was to be done with which file.
+    pub(crate) fn file(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { what, source }
+    }
+}
+
+impl Classify for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Request(error) => error.class(),
+            Self::Config(error) => error.class(),
+            Self::Node(error) => error.class(),
+            Self::Tenant(error) => error.class(),
+            Self::Ipam(error) => error.class(),
+            Self::Controller(error) => error.class(),
+            Self::Wire(error) => error.class(),
+            Self::NetnsGone(_) | Self::NotANetns(_) | Self::OwnNetns(_) => Class::Netns,
+            Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } => Class::Drift,
+            Self::Locked(_) | Self::Unsteady(_) | Self::Inactive { .. } | Self::Deadline { .. } => Class::Unavailable,
+            Self::File { .. } => Class::Io,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Request(error) => error.hint(),
+            Self::Config(error) => error.hint(),
+            Self::Node(error) => error.hint(),
+            Self::Tenant(error) => error.hint(),
+            Self::Ipam(error) => error.hint(),
+            Self::Controller(error) => error.hint(),
+            Self::Wire(error) => error.hint(),
+            Self::OwnNetns(_) => Some("set CNI_NETNS_OVERRIDE=1 if that is really meant".to_owned()),
+            Self::Inactive { .. } => Some("check that the controller's agent runs on this host".to_owned()),
+            Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
+            Self::Locked(_) | Self::Unsteady(_) => Some("try again".to_owned()),
+            _ => None,
+        }
+    }
+}

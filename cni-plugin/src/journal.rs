@@ -1,0 +1,230 @@
+//! One file for each attachment on this node, `<runDir>/attachments/<hash>`: its lock, and how far its ADD is.
+//!
+//! Promises: whoever holds a [`Journal`] is alone with the attachment; the lock goes with the process. The file may be
+//! lost (a reboot empties `/run`): what it says saves look-ups, and what only it knows, that an ADD died half way, is
+//! of no interest after a reboot, because the requests of that ADD are answered or dead by then. A file that cannot be
+//! read counts as one left by an ADD that died.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::attachment::Attachment;
+use atoll_model::record::ClaimRecord;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::wire::Netns;
+
+/// How far an ADD is, and what it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// How far.
+    pub state: State,
+    /// Until then, seconds since 1970, a late request of an ADD that died may still take effect; 0: none can.
+    #[serde(default)]
+    pub unsettled_until: u64,
+    /// The claim, as soon as there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Versioned<ClaimRecord>>,
+    /// Where the host end is, as soon as that is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_netns: Option<Netns>,
+}
+
+/// How far an ADD is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It has begun. Found by somebody else: it died.
+    Adding,
+    /// It was finished, and its result printed or about to be.
+    Done,
+}
+
+impl Progress {
+    /// Nothing is known but that an ADD has begun.
+    pub fn begun() -> Self {
+        Self { state: State::Adding, unsettled_until: 0, claim: None, host_netns: None }
+    }
+}
+
+/// The files of this node.
+#[derive(Clone, Debug)]
+pub struct Journals {
+    directory: PathBuf,
+}
+
+/// The lock of one attachment, held.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    before: Option<Progress>,
+}
+
+impl Journals {
+    /// Touches nothing yet.
+    pub fn new(run_dir: &Path) -> Self {
+        Self { directory: run_dir.join("attachments") }
+    }
+
+    /// Waits for the lock of an attachment; none: it was not free until `until`.
+    pub async fn lock(&self, attachment: &Attachment, until: Instant) -> io::Result<Option<Journal>> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(journal) = self.try_lock(attachment)? {
+                return Ok(Some(journal));
+            }
+            if Instant::now() + pause > until {
+                return Ok(None);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Takes the lock of an attachment if it is free.
+    pub fn try_lock(&self, attachment: &Attachment) -> io::Result<Option<Journal>> {
+        let path = self.directory.join(attachment.hash());
+        loop {
+            let mut file = self.open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Whoever removes the file holds the lock of the one he removes: ours may be that one.
+            match fs::metadata(&path) {
+                Ok(there) if there.ino() == file.metadata()?.ino() => {}
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            }
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            let before = (!text.is_empty()).then(|| {
+                serde_json::from_slice(&text).unwrap_or_else(|error| {
+                    tracing::warn!(%error, path = %path.display(), "a progress file is damaged");
+                    Progress::begun()
+                })
+            });
+            return Ok(Some(Journal { file, path, before }));
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+                options.open(path)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Journal {
+    /// What it said when the lock was taken; none: nothing.
+    pub fn before(&self) -> Option<&Progress> {
+        self.before.as_ref()
+    }
+
+    /// Writes how far we are. The new text goes over the old one, which is then cut: if we die in between, the file
+    /// cannot be read, which counts as an ADD that died.
+    pub fn write(&mut self, progress: &Progress) -> io::Result<()> {
+        let text = serde_json::to_vec(progress).map_err(io::Error::other)?;
+        self.file.write_all_at(&text, 0)?;
+        self.file.set_len(text.len() as u64)?;
+        self.file.flush()
+    }
+
+    /// Puts back what was there when the lock was taken.
+    pub fn restore(mut self) -> io::Result<()> {
+        match self.before.take() {
+            Some(before) => self.write(&before),
+            None => self.remove(),
+        }
+    }
+
+    /// Nothing is known of the attachment any more.
+    pub fn remove(self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
+
+    use super::*;
+
+    fn attachment() -> Attachment {
+        Attachment {
+            node: NodeName::new("n").expect("valid"),
+            network: NetworkName::new("net").expect("valid"),
+            container: ContainerId::new("c").expect("valid"),
+            interface: IfName::new("eth0").expect("valid"),
+        }
+    }
+
+    #[test]
+    fn the_lock_excludes_and_goes_with_its_holder() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journals = Journals::new(directory.path());
+        let mut first = journals.try_lock(&attachment()).expect("works").expect("free");
+        assert!(journals.try_lock(&attachment()).expect("works").is_none(), "held");
+        let progress = Progress { unsettled_until: 7, host_netns: Some(Netns::Own), ..Progress::begun() };
+        first.write(&progress).expect("works");
+        drop(first);
+        let mut second = journals.try_lock(&attachment()).expect("works").expect("free");
+        assert_eq!(second.before(), Some(&progress));
+        second.write(&Progress::begun()).expect("works");
+        second.restore().expect("works");
+        let third = journals.try_lock(&attachment()).expect("works").expect("free");
+        assert_eq!(third.before(), Some(&progress), "a shorter text leaves nothing of the longer one, and back");
+        third.remove().expect("works");
+        let fourth = journals.try_lock(&attachment()).expect("works").expect("free");
+        assert_eq!(fourth.before(), None);
+        fourth.restore().expect("works");
+        assert_eq!(fs::read_dir(directory.path().join("attachments")).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn a_torn_file_counts_as_an_add_that_died() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journals = Journals::new(directory.path());
+        drop(journals.try_lock(&attachment()).expect("works"));
+        let path = directory.path().join("attachments").join(attachment().hash());
+        fs::write(&path, r#"{"state":"done"}"}"#).expect("works");
+        let journal = journals.try_lock(&attachment()).expect("works").expect("free");
+        assert_eq!(journal.before(), Some(&Progress::begun()));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_removed_file_gets_the_new_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journals = Journals::new(directory.path());
+        let first = journals.try_lock(&attachment()).expect("works").expect("free");
+        let later = Instant::now() + Duration::from_secs(10);
+        let at = attachment();
+        let (second, ()) = tokio::join!(journals.lock(&at, later), async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            first.remove().expect("works");
+        });
+        let second = second.expect("works").expect("free in time");
+        assert!(journals.try_lock(&attachment()).expect("works").is_none(), "the second holds the file that is there");
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(journals.lock(&attachment(), soon).await.expect("works").is_none(), "waiting ends");
+        drop(second);
+    }
+}

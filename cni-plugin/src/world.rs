@@ -1,0 +1,92 @@
+//! Everything a verb touches: the seams, this node's files, the clock. A test makes a world of fakes, the plugin one of
+//! real parts, and the verbs cannot tell.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atoll_model::attachment::Attachment;
+use atoll_model::config::Config;
+use atoll_model::ids::NodeName;
+use atoll_tenant::Cache;
+use uuid::Uuid;
+
+use crate::graves::Graves;
+use crate::journal::Journals;
+use crate::tally::Tally;
+use crate::wire::{Netns, NetnsKind, Wire};
+
+/// How long a freed address is not given away.
+pub const COOLDOWN: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct World<S, C, W> {
+    /// etcd.
+    pub store: S,
+    /// The SDN controller.
+    pub controller: C,
+    /// The kernel.
+    pub wire: W,
+    /// Which requests of `store` and `controller` may still be on their way.
+    pub tally: Tally,
+    /// The configuration.
+    pub config: Config,
+    /// This machine.
+    pub node: NodeName,
+    /// What it remembers.
+    pub cache: Cache,
+    /// Locks and progress.
+    pub journals: Journals,
+    /// Local tombstones.
+    pub graves: Graves,
+    /// Seconds since 1970.
+    pub clock: fn() -> u64,
+}
+
+impl<S, C, W: Wire> World<S, C, W> {
+    /// When a request that is on its way now is certain to have been executed or lost.
+    pub(crate) fn quiet(&self) -> u64 {
+        // The clock has whole seconds.
+        (self.clock)() + self.config.quiet_period.as_secs() + 1
+    }
+
+    /// Where the local data plane keeps its routers.
+    pub(crate) fn routers(&self) -> PathBuf {
+        self.config.run_dir.join("dataplane")
+    }
+
+    /// Where host ends of a router's pods belong: in the router's own namespace if the local data plane has made one.
+    pub(crate) async fn host_netns(&self, router: Uuid) -> Netns {
+        let path = self.routers().join(router.to_string());
+        match self.wire.kind(&path).await {
+            Ok(NetnsKind::Netns) => Netns::At(path),
+            _ => Netns::Own,
+        }
+    }
+
+    /// Its presence tells the next call that this node owes something. It may be lost: DEL looks without it.
+    fn owed_file(&self) -> PathBuf {
+        self.config.run_dir.join("owed")
+    }
+
+    /// This node may owe something.
+    pub(crate) fn may_owe(&self) -> bool {
+        self.owed_file().exists()
+    }
+
+    /// Remembers that this node owes something for an attachment.
+    pub(crate) fn owes(&self, attachment: &Attachment, note: &str) {
+        tracing::warn!(%attachment, note, "left for later");
+        if let Err(error) = std::fs::write(self.owed_file(), []) {
+            tracing::debug!(%error, "the next ADD will not know that something is owed");
+        }
+    }
+
+    /// This node owes nothing.
+    pub(crate) fn owes_nothing(&self) {
+        if self.may_owe()
+            && let Err(error) = std::fs::remove_file(self.owed_file())
+        {
+            tracing::debug!(%error, "the next ADD will look once more whether something is owed");
+        }
+    }
+}
