@@ -22,7 +22,7 @@ use crate::record::Record;
 use crate::routing::{self, Endpoint, Found, Verb};
 use crate::seed;
 use crate::settings::{Activation, Settings};
-use crate::state::{State, Tables};
+use crate::state::{Patch, State, Tables};
 use crate::tokens::Tokens;
 
 /// Path under which the API is served.
@@ -50,8 +50,9 @@ impl Controller {
         Self::with_tables(settings, tables)
     }
 
-    /// A controller with these objects.
-    pub fn with_tables(settings: Settings, tables: Tables) -> Self {
+    /// A controller with these objects, and the configured host where it is not among them.
+    pub fn with_tables(settings: Settings, mut tables: Tables) -> Self {
+        seed::adopt(&mut tables, &settings);
         let mut fresh = Fresh::new(settings.seed);
         fresh.skip_keys(tables.ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
         let bound: Vec<Uuid> = tables.ports.iter().filter(|(_, p)| p.binding.is_some()).map(|(id, _)| *id).collect();
@@ -96,7 +97,13 @@ impl Controller {
 
     /// What changed since the last call, in order.
     pub fn drain(&mut self) -> Vec<Change> {
-        self.state.drain()
+        self.drain_with_patch().0
+    }
+
+    /// As [`Controller::drain`], with the same as a patch of the tables. Needs [`Controller::follow`] once.
+    pub fn drain_with_patch(&mut self) -> (Vec<Change>, Patch) {
+        let touched = self.state.take_touched();
+        (self.state.changes(&touched), Patch::of(self.tables(), &touched))
     }
 
     /// Says whether a port's packets flow. Ports that are absent or not bound stay inactive.

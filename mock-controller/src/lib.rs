@@ -5,6 +5,7 @@
 //! | [`controller`] | the whole controller without I/O: one request in, one answer out |
 //! | [`inprocess`] | the controller as a transport, for tests of clients |
 //! | [`server`] | the controller over HTTP |
+//! | [`plane`] | the glue to the data plane of this machine |
 //! | [`settings`] | what an instance is to be like |
 //! | [`state`] | the objects, comparable and serialisable |
 //!
@@ -27,6 +28,7 @@ mod failure;
 pub mod inprocess;
 mod media;
 mod mock;
+pub mod plane;
 mod record;
 mod resources;
 mod routing;
@@ -34,6 +36,7 @@ mod seed;
 pub mod server;
 pub mod settings;
 pub mod state;
+mod state_file;
 mod tokens;
 
 pub use controller::{BASE_PATH, Controller};
@@ -43,3 +46,4 @@ pub use record::Entry;
 pub use seed::PROVIDER_ROUTER_NAME;
 pub use settings::{Activation, Settings, User, provider_router, tunnel_zone, uplink_port};
 pub use state::Tables;
+pub use state_file::{StateFile, StateFileError};

@@ -2,15 +2,17 @@
 #![expect(clippy::print_stderr, reason = "a program says on standard error where it listens and why it ends")]
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use atoll_mock_controller::plane;
 use atoll_mock_controller::server::Server;
-use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, User};
+use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
 use atoll_model::secret::Secret;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
@@ -19,6 +21,9 @@ const EXAMPLES: &str = "Examples:
   mock-controller                                       serve the 5.x dialect on 127.0.0.1:8181
   mock-controller --listen 127.0.0.1:0 --dialect 1.9    any free port; the line on standard error names it
   mock-controller --activation 200                      bound ports become active after 200 ms
+  mock-controller --dataplane --run-dir /run/atoll      make packets flow on this machine (root)
+  mock-controller dataplane purge --run-dir /run/atoll  remove every trace of that
+  mock-controller --state /var/lib/atoll/mock.json      keep the objects across restarts
   curl -H 'Accept: application/json' http://127.0.0.1:8181/midonet-api/routers
   curl http://127.0.0.1:8181/mock/                      what only this controller has
 
@@ -27,8 +32,10 @@ admin's, as in MidoNet's own mock authentication. Do not put it where others can
 
 /// A controller that speaks the MidoNet REST API, in memory.
 #[derive(Debug, Parser)]
-#[command(name = "mock-controller", version, after_help = EXAMPLES)]
+#[command(name = "mock-controller", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Address and port to serve on; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:8181")]
     listen: SocketAddr,
@@ -56,6 +63,39 @@ struct Options {
     /// What Location and links begin with, whatever the request says.
     #[arg(long)]
     base_uri: Option<String>,
+    /// File that keeps the objects across restarts.
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Realise the topology in this machine's kernel.
+    #[arg(long)]
+    dataplane: bool,
+    /// Where the data plane pins its namespaces, below `dataplane`.
+    #[arg(long, default_value = RUN_DIR)]
+    run_dir: PathBuf,
+    /// Remove every trace of the data plane at the end; without it packets keep flowing.
+    #[arg(long, requires = "dataplane")]
+    purge_on_exit: bool,
+}
+
+const RUN_DIR: &str = "/run/atoll";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks after the data plane of this machine.
+    Dataplane {
+        #[command(subcommand)]
+        verb: DataplaneVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DataplaneVerb {
+    /// Removes every trace of a data plane that is not running.
+    Purge {
+        /// Its run directory.
+        #[arg(long, default_value = RUN_DIR)]
+        run_dir: PathBuf,
+    },
 }
 
 fn parse_activation(text: &str) -> Result<Activation, String> {
@@ -105,14 +145,31 @@ fn settings(options: &Options) -> Result<Settings, String> {
     Ok(settings)
 }
 
-async fn run(options: Options) -> Result<(), String> {
-    let server = Server::new(Controller::new(settings(&options)?));
+/// The controller, with the objects of its file where it has one.
+fn controller(options: &Options) -> Result<(Controller, Option<StateFile>), Box<dyn Error>> {
+    let settings = settings(options)?;
+    let Some(path) = &options.state else { return Ok((Controller::new(settings), None)) };
+    let controller = match StateFile::load(path, settings.dialect)? {
+        Some(tables) => Controller::with_tables(settings, tables),
+        None => Controller::new(settings),
+    };
+    let file = StateFile::create(path, options.dialect, controller.tables())?;
+    Ok((controller, Some(file)))
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // The port first: a second server on this address must not touch the first one's file or kernel objects.
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return Err("cannot wait for signals".to_owned()) };
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let address = listener.local_addr()?;
+    let (controller, file) = controller(&options)?;
+    let mut server = Server::new(controller);
+    if let Some(file) = file {
+        server.keep(file);
+    }
+    let plane = if options.dataplane { Some(server.realise(&options.run_dir).await?) } else { None };
     eprintln!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect);
     let end = async move {
         tokio::select! {
@@ -121,23 +178,27 @@ async fn run(options: Options) -> Result<(), String> {
         }
     };
     server.serve(listener, end).await;
-    Ok(())
+    Ok(plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?)
+}
+
+fn start(options: Options) -> Result<(), Box<dyn Error>> {
+    if let Some(Command::Dataplane { verb: DataplaneVerb::Purge { run_dir } }) = &options.command {
+        return Ok(plane::purge(run_dir)?);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, run(options))
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("mock-controller: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match tokio::task::LocalSet::new().block_on(&runtime, run(options)) {
+    match start(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mock-controller: {error}");
+            for cause in atoll_model::error::causes(error.as_ref()) {
+                eprintln!("  because: {cause}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -76,3 +76,14 @@ pub(crate) fn tables(settings: &Settings) -> Tables {
         ..Tables::default()
     }
 }
+
+/// Adds the configured host to tables that come from a file, where it is not in them.
+pub(crate) fn adopt(tables: &mut Tables, settings: &Settings) {
+    if !tables.hosts.contains_key(&settings.host) {
+        let fresh = self::tables(settings);
+        tables.hosts.extend(fresh.hosts);
+        if let Some(zone) = tables.tunnel_zones.get_mut(&tunnel_zone()) {
+            zone.members.insert(settings.host, settings.host_address);
+        }
+    }
+}

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use atoll_model::topology::Change;
 use atoll_sdn_client::transport::{Request, Response};
 use bytes::Bytes;
 use http::StatusCode;
@@ -23,7 +24,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::controller::{BASE_PATH, Controller};
+use crate::controller::{BASE_PATH, Controller, answer};
+use crate::plane::Plane;
+use crate::state_file::StateFile;
 
 /// The largest body that is read.
 const BODY: usize = 1 << 20;
@@ -38,18 +41,51 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Server {
     controller: Rc<RefCell<Controller>>,
+    file: Rc<RefCell<Option<StateFile>>>,
+    plane: Option<Plane>,
     started: Instant,
 }
 
 impl Server {
     /// Wraps a controller.
     pub fn new(controller: Controller) -> Self {
-        Self { controller: Rc::new(RefCell::new(controller)), started: Instant::now() }
+        Self {
+            controller: Rc::new(RefCell::new(controller)),
+            file: Rc::default(),
+            plane: None,
+            started: Instant::now(),
+        }
     }
 
-    /// The controller that is served. Not to be borrowed across an await.
-    pub fn controller(&self) -> &Rc<RefCell<Controller>> {
-        &self.controller
+    /// Keeps the controller's objects in `file` from now on.
+    pub fn keep(&self, file: StateFile) {
+        drop(self.controller.borrow_mut().follow());
+        *self.file.borrow_mut() = Some(file);
+    }
+
+    /// Realises the controller's topology in this machine's kernel from now on. Ports become active as the data plane
+    /// says. Needs a `LocalSet` or a local runtime around it.
+    pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<Plane, atoll_dataplane::PlaneError> {
+        let (host, topology) = {
+            let mut controller = self.controller.borrow_mut();
+            controller.settings.activation = crate::settings::Activation::Told;
+            (controller.settings.host, controller.follow())
+        };
+        let (plane, mut status) = Plane::start(run_dir, host, topology).await?;
+        let controller = Rc::downgrade(&self.controller);
+        // It ends with the data plane, which drops the other end, or with the controller.
+        tokio::task::spawn_local(async move {
+            while let Some(ports) = status.recv().await
+                && let Some(controller) = controller.upgrade()
+            {
+                let mut controller = controller.borrow_mut();
+                for (port, active) in ports {
+                    controller.set_active(port, active);
+                }
+            }
+        });
+        self.plane = Some(plane.clone());
+        Ok(plane)
     }
 
     /// Serves until `end` is ready, then lets running requests finish for a moment. Needs a `LocalSet` or a local
@@ -117,18 +153,48 @@ impl Server {
         };
         let (place, path) = locate(&target);
         let request = Request { method: head.method, path, headers: head.headers, body };
-        let response = match place {
-            Place::Api => self.with_controller(|controller| controller.handle(&request)),
-            Place::Mock => self.with_controller(|controller| controller.admin(&request)),
-            Place::Nowhere => return plain(StatusCode::NOT_FOUND),
-        };
-        whole(response)
+        match place {
+            Place::Api => whole(self.act(&request, Controller::handle).await),
+            Place::Mock if request.path == "/dataplane" => self.report(),
+            Place::Mock => whole(self.act(&request, Controller::admin).await),
+            Place::Nowhere => plain(StatusCode::NOT_FOUND),
+        }
     }
 
-    fn with_controller(&self, act: impl FnOnce(&mut Controller) -> Response) -> Response {
-        let mut controller = self.controller.borrow_mut();
-        controller.advance(self.started.elapsed());
-        act(&mut controller)
+    /// Answers one request, with what it changed in the file and on its way to the kernel before the answer leaves.
+    async fn act(&self, request: &Request, act: fn(&mut Controller, &Request) -> Response) -> Response {
+        let (response, changes) = {
+            let mut controller = self.controller.borrow_mut();
+            controller.advance(self.started.elapsed());
+            let response = act(&mut controller, request);
+            let (changes, patch) = controller.drain_with_patch();
+            if let Some(file) = self.file.borrow_mut().as_mut()
+                && let Err(error) = file.append(&patch, controller.tables())
+            {
+                tracing::error!(%error, "a change was made and not kept");
+                return answer(500, Vec::new(), None);
+            }
+            (response, changes)
+        };
+        self.hand_down(request, changes).await;
+        response
+    }
+
+    /// A new router is there when it is answered: the client goes on to create interfaces in its namespace, which must
+    /// exist by then. Everything else is realised while the client goes on; `active` says when.
+    async fn hand_down(&self, request: &Request, changes: Vec<Change>) {
+        if let Some(plane) = &self.plane {
+            plane.submit(changes);
+            if request.method == http::Method::POST && request.path.trim_end_matches('/') == "/routers" {
+                plane.settle().await;
+            }
+        }
+    }
+
+    fn report(&self) -> http::Response<Full<Bytes>> {
+        let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
+        let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
+        whole(answer(200, vec![json], Some(&serde_json::json!(plane.report()))))
     }
 }
 

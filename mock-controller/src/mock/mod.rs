@@ -28,6 +28,7 @@ static HELP: &[(&str, &str)] = &[
     ("PUT /mock/hosts/{id}/interfaces/{name}", "{mac, mtu, addresses, ...}; DELETE removes it"),
     ("PUT /mock/ports/{id}/active", "{active}: says whether its packets flow"),
     ("PUT /mock/activation", "{mode: at-once | never | after, milliseconds}: when bound ports become active"),
+    ("GET /mock/dataplane", "what the data plane could not do, where there is one"),
     ("DELETE /mock/tokens", "every token expires"),
 ];
 

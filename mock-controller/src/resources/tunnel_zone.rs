@@ -40,7 +40,7 @@ pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
 
 pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
     let id = call.id(0)?;
-    let there = call.state.drop_tunnel_zone(id);
+    let there = call.state.remove_tunnel_zone(id);
     call.gone(Class::TunnelZone, id, there)
 }
 

@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::{State, drop_owned, jump_target};
+use super::{State, Table, drop_owned, jump_target};
 
 impl State {
     /// A router goes with its ports and routes. Chains stay. False when there is none.
@@ -16,7 +16,7 @@ impl State {
         for route in self.index.routes_of_router.list(&id) {
             self.remove_route(route);
         }
-        self.touch(id);
+        self.touch(Table::Routers, id);
         true
     }
 
@@ -25,7 +25,7 @@ impl State {
         let Some(bridge) = self.tables.bridges.remove(&id) else { return false };
         self.index.drop_bridge(id, &bridge);
         self.remove_ports_of(id);
-        self.touch(id);
+        self.touch(Table::Bridges, id);
         true
     }
 
@@ -53,9 +53,9 @@ impl State {
             if let Some(group) = self.tables.port_groups.get_mut(&group) {
                 group.members.remove(&id);
             }
-            self.touch(group);
+            self.touch(Table::PortGroups, group);
         }
-        self.touch(id);
+        self.touch(Table::Ports, id);
         true
     }
 
@@ -66,7 +66,7 @@ impl State {
         if let Some(port) = route.port {
             self.index.routes_of_port.remove(&port, id);
         }
-        self.touch(id);
+        self.touch(Table::Routes, id);
         true
     }
 
@@ -78,6 +78,7 @@ impl State {
         for rule in chain.rules {
             if let Some(rule_value) = self.tables.rules.remove(&rule) {
                 drop_owned(&mut self.index.jumps_to_chain, jump_target(&rule_value).as_ref(), rule);
+                self.touch(Table::Rules, rule);
             }
         }
         for rule in self.index.jumps_to_chain.list(&id) {
@@ -86,7 +87,7 @@ impl State {
         for user in self.index.users_of_chain.list(&id) {
             self.clear_filter(user, id);
         }
-        self.touch(id);
+        self.touch(Table::Chains, id);
         true
     }
 
@@ -123,14 +124,15 @@ impl State {
         if let Some(chain) = self.tables.chains.get_mut(&rule.chain) {
             chain.rules.retain(|other| *other != id);
         }
-        self.touch(rule.chain);
+        self.touch(Table::Rules, id);
+        self.touch(Table::Chains, rule.chain);
         true
     }
 
     /// A port group goes; its members stay.
     pub(crate) fn remove_port_group(&mut self, id: Uuid) -> bool {
         let there = self.drop_port_group(id);
-        self.touch(id);
+        self.touch(Table::PortGroups, id);
         there
     }
 
@@ -146,7 +148,7 @@ impl State {
     /// An address group goes alone.
     pub(crate) fn remove_address_group(&mut self, id: Uuid) -> bool {
         let there = self.tables.address_groups.remove(&id).is_some();
-        self.touch(id);
+        self.touch(Table::AddressGroups, id);
         there
     }
 
@@ -157,12 +159,19 @@ impl State {
             if let Some(zone) = self.tables.tunnel_zones.get_mut(&zone) {
                 zone.members.remove(&id);
             }
+            self.touch(Table::TunnelZones, zone);
         }
+        self.touch(Table::Hosts, id);
         self.tables.hosts.remove(&id).is_some()
     }
 
     /// A tunnel zone goes with its memberships.
-    pub(crate) fn drop_tunnel_zone(&mut self, id: Uuid) -> bool {
+    pub(crate) fn remove_tunnel_zone(&mut self, id: Uuid) -> bool {
+        self.touch(Table::TunnelZones, id);
+        self.drop_tunnel_zone(id)
+    }
+
+    pub(super) fn drop_tunnel_zone(&mut self, id: Uuid) -> bool {
         let Some(zone) = self.tables.tunnel_zones.remove(&id) else { return false };
         self.index.zones_of_name.remove(&zone.name, id);
         for host in zone.members.keys() {

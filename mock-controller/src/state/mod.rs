@@ -6,6 +6,7 @@
 mod cascade;
 mod index;
 pub mod objects;
+mod patch;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 pub(crate) use index::Index;
 use objects::{AddressGroup, Binding, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
+pub use patch::Patch;
 
 /// The tables. Two states with equal tables are equal; indexes follow from them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,13 +46,30 @@ pub struct Tables {
     pub read_only: bool,
 }
 
+/// The tables, to name one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    Routers,
+    Bridges,
+    Ports,
+    Routes,
+    Chains,
+    Rules,
+    PortGroups,
+    AddressGroups,
+    Hosts,
+    TunnelZones,
+    /// The read-only switch, which has no id.
+    ReadOnly,
+}
+
 /// Tables, indexes, and what was touched since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     tables: Tables,
     index: Indexes,
     /// Objects that changed, in order, until somebody asks; none when nobody does.
-    touched: Option<Vec<Uuid>>,
+    touched: Option<Vec<(Table, Uuid)>>,
     /// Ports whose packets flow. Ephemeral, as in the real controller.
     active: BTreeSet<Uuid>,
     /// Ports that were bound since the last look, for whoever decides when they become active.
@@ -99,6 +118,7 @@ impl State {
     /// Refuses writes, or takes them again (1.9).
     pub(crate) fn set_read_only(&mut self, read_only: bool) {
         self.tables.read_only = read_only;
+        self.touch(Table::ReadOnly, Uuid::nil());
     }
 
     fn rebuild(&mut self) {
@@ -136,9 +156,9 @@ impl State {
         }
     }
 
-    pub(super) fn touch(&mut self, id: Uuid) {
+    pub(super) fn touch(&mut self, table: Table, id: Uuid) {
         if let Some(touched) = &mut self.touched {
-            touched.push(id);
+            touched.push((table, id));
         }
     }
 
@@ -151,7 +171,7 @@ impl State {
         }
         self.index.add_router(id, &router);
         self.tables.routers.insert(id, router);
-        self.touch(id);
+        self.touch(Table::Routers, id);
     }
 
     /// Adds or replaces a bridge.
@@ -161,14 +181,14 @@ impl State {
         }
         self.index.add_bridge(id, &bridge);
         self.tables.bridges.insert(id, bridge);
-        self.touch(id);
+        self.touch(Table::Bridges, id);
     }
 
     /// Changes the tables of a bridge (MAC and ARP seeds), which no index follows.
     pub(crate) fn edit_bridge(&mut self, id: Uuid, edit: impl FnOnce(&mut Bridge)) {
         if let Some(bridge) = self.tables.bridges.get_mut(&id) {
             edit(bridge);
-            self.touch(id);
+            self.touch(Table::Bridges, id);
         }
     }
 
@@ -206,7 +226,7 @@ impl State {
         }
         self.index.add_port(id, &port);
         self.tables.ports.insert(id, port);
-        self.touch(id);
+        self.touch(Table::Ports, id);
     }
 
     fn edit_port(&mut self, id: Uuid, edit: impl FnOnce(&mut Port)) {
@@ -283,7 +303,7 @@ impl State {
     pub(crate) fn put_route(&mut self, id: Uuid, route: Route) {
         self.index.add_route(id, &route);
         self.tables.routes.insert(id, route);
-        self.touch(id);
+        self.touch(Table::Routes, id);
     }
 
     /// Routes of a router.
@@ -297,7 +317,7 @@ impl State {
     pub(crate) fn put_chain(&mut self, id: Uuid, chain: Chain) {
         add_owned(&mut self.index.chains_of_tenant, chain.tenant.as_ref(), id);
         self.tables.chains.insert(id, chain);
-        self.touch(id);
+        self.touch(Table::Chains, id);
     }
 
     /// Chains, all or those of a tenant.
@@ -312,7 +332,8 @@ impl State {
             owner.rules.insert(place.min(owner.rules.len()), id);
             add_owned(&mut self.index.jumps_to_chain, jump_target(&rule).as_ref(), id);
             self.tables.rules.insert(id, rule);
-            self.touch(chain);
+            self.touch(Table::Rules, id);
+            self.touch(Table::Chains, chain);
         }
     }
 
@@ -326,7 +347,7 @@ impl State {
             self.index.groups_of_port.add(*port, id);
         }
         self.tables.port_groups.insert(id, group);
-        self.touch(id);
+        self.touch(Table::PortGroups, id);
     }
 
     /// Port groups, all or those of a tenant.
@@ -342,7 +363,7 @@ impl State {
     /// Adds or replaces an address group.
     pub(crate) fn put_address_group(&mut self, id: Uuid, group: AddressGroup) {
         self.tables.address_groups.insert(id, group);
-        self.touch(id);
+        self.touch(Table::AddressGroups, id);
     }
 
     // ---- hosts and tunnel zones ----------------------------------------------------------------------------------
@@ -350,6 +371,7 @@ impl State {
     /// Adds or replaces a host.
     pub(crate) fn put_host(&mut self, id: Uuid, host: Host) {
         self.tables.hosts.insert(id, host);
+        self.touch(Table::Hosts, id);
     }
 
     /// Adds or replaces a tunnel zone.
@@ -360,6 +382,7 @@ impl State {
             self.index.zones_of_host.add(*host, id);
         }
         self.tables.tunnel_zones.insert(id, zone);
+        self.touch(Table::TunnelZones, id);
     }
 
     /// Whether a host is in some tunnel zone.

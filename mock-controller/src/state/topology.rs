@@ -1,5 +1,6 @@
 //! The state in the project's own vocabulary, for a data plane: the whole once, then step by step.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
@@ -10,16 +11,16 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::State;
 use super::objects::{Bridge, Device, Port, PortKind, Route, RouteKind, Rule};
+use super::{State, Table};
 use crate::body::parse_uuid;
 
 impl State {
-    /// The whole topology as it is; from now on changes are kept for [`State::drain`].
+    /// The whole topology as it is; from now on changes are kept for [`State::take_touched`].
     pub(crate) fn follow(&mut self) -> Topology {
-        self.touched = Some(Vec::new());
+        self.touched.get_or_insert_default();
         let mut topology = Topology::default();
-        for object in self.ids().filter_map(|id| self.object(id)) {
+        for object in self.all().into_iter().filter_map(|(table, id)| self.object(table, id)) {
             topology.apply(Change::Put(object));
         }
         topology
@@ -30,60 +31,81 @@ impl State {
         self.touched.is_some()
     }
 
-    /// Takes over the follower of `old`: what differs is a change.
+    /// Takes over the follower of `old`: everything that is or was there counts as touched.
     pub(crate) fn follow_from(&mut self, old: &Self) {
         let mut touched = old.touched.clone().unwrap_or_default();
-        touched.extend(old.ids());
-        touched.extend(self.ids());
+        touched.extend(old.all());
+        touched.extend(self.all());
         self.touched = Some(touched);
     }
 
-    /// Every object that a topology has a word for.
-    fn ids(&self) -> impl Iterator<Item = Uuid> + '_ {
+    fn all(&self) -> Vec<(Table, Uuid)> {
+        fn of<V>(table: Table, rows: &BTreeMap<Uuid, V>) -> impl Iterator<Item = (Table, Uuid)> + '_ {
+            rows.keys().map(move |id| (table, *id))
+        }
         let t = &self.tables;
-        let devices = t.routers.keys().chain(t.bridges.keys());
-        let rest = t.ports.keys().chain(t.routes.keys()).chain(t.chains.keys());
-        devices.chain(rest).chain(t.port_groups.keys()).chain(t.address_groups.keys()).copied()
+        of(Table::Routers, &t.routers)
+            .chain(of(Table::Bridges, &t.bridges))
+            .chain(of(Table::Ports, &t.ports))
+            .chain(of(Table::Routes, &t.routes))
+            .chain(of(Table::Chains, &t.chains))
+            .chain(of(Table::Rules, &t.rules))
+            .chain(of(Table::PortGroups, &t.port_groups))
+            .chain(of(Table::AddressGroups, &t.address_groups))
+            .chain(of(Table::Hosts, &t.hosts))
+            .chain(of(Table::TunnelZones, &t.tunnel_zones))
+            .chain([(Table::ReadOnly, Uuid::nil())])
+            .collect()
     }
 
-    /// What changed since the last call, each object once, in the order in which they were first touched.
-    pub(crate) fn drain(&mut self) -> Vec<Change> {
-        let Some(touched) = &mut self.touched else { return Vec::new() };
-        let touched = std::mem::take(touched);
-        let mut seen = std::collections::BTreeSet::new();
-        let fresh: Vec<Uuid> = touched.into_iter().filter(|id| seen.insert(*id)).collect();
-        fresh.into_iter().map(|id| self.object(id).map_or(Change::Remove(id), Change::Put)).collect()
+    /// What was touched since the last call, each object once, in the order in which they were first touched.
+    pub(crate) fn take_touched(&mut self) -> Vec<(Table, Uuid)> {
+        let mut seen = BTreeSet::new();
+        let touched = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
+        touched.into_iter().filter(|one| seen.insert(*one)).collect()
     }
 
-    fn object(&self, id: Uuid) -> Option<Object> {
+    /// The steps from what somebody who follows knows to what is.
+    pub(crate) fn changes(&self, touched: &[(Table, Uuid)]) -> Vec<Change> {
+        let change = |(table, id): &(Table, Uuid)| match table {
+            // A rule travels with its chain; hosts and zones are none of a topology's business.
+            Table::Rules | Table::Hosts | Table::TunnelZones | Table::ReadOnly => None,
+            table => Some(self.object(*table, *id).map_or(Change::Remove(*id), Change::Put)),
+        };
+        touched.iter().filter_map(change).collect()
+    }
+
+    fn object(&self, table: Table, id: Uuid) -> Option<Object> {
         let t = &self.tables;
-        if let Some(port) = t.ports.get(&id) {
-            return Some(Object::Port(id, model_port(port)));
-        }
-        if let Some(route) = t.routes.get(&id) {
-            return Some(Object::Route(id, model_route(route)));
-        }
-        if let Some(chain) = t.chains.get(&id) {
-            let rules = chain.rules.iter().filter_map(|id| Some(model_rule(*id, t.rules.get(id)?))).collect();
-            let (tenant, name) = (text(chain.tenant.as_ref()), text(chain.name.as_ref()));
-            return Some(Object::Chain(id, model::Chain { tenant, name, rules }));
-        }
-        if let Some(router) = t.routers.get(&id) {
-            let Device { up, inbound, outbound, .. } = router.device;
-            let (tenant, name) = owner(&router.device);
-            return Some(Object::Router(id, model::Router { tenant, name, up, inbound, outbound }));
-        }
-        if let Some(bridge) = t.bridges.get(&id) {
-            return Some(Object::Bridge(id, model_bridge(bridge)));
-        }
-        if let Some(group) = t.port_groups.get(&id) {
-            let members = group.members.iter().copied().collect();
-            let (name, stateful) = (text(group.name.as_ref()), group.stateful);
-            return Some(Object::PortGroup(id, model::PortGroup { name, stateful, members }));
-        }
-        let group = t.address_groups.get(&id)?;
-        let members = group.members.iter().copied().collect();
-        Some(Object::AddressGroup(id, model::AddressGroup { name: text(group.name.as_ref()), members }))
+        Some(match table {
+            Table::Routers => {
+                let router = t.routers.get(&id)?;
+                let Device { up, inbound, outbound, .. } = router.device;
+                let (tenant, name) = owner(&router.device);
+                Object::Router(id, model::Router { tenant, name, up, inbound, outbound })
+            }
+            Table::Bridges => Object::Bridge(id, model_bridge(t.bridges.get(&id)?)),
+            Table::Ports => Object::Port(id, model_port(t.ports.get(&id)?)),
+            Table::Routes => Object::Route(id, model_route(t.routes.get(&id)?)),
+            Table::Chains => {
+                let chain = t.chains.get(&id)?;
+                let rules = chain.rules.iter().filter_map(|id| Some(model_rule(*id, t.rules.get(id)?))).collect();
+                let (tenant, name) = (text(chain.tenant.as_ref()), text(chain.name.as_ref()));
+                Object::Chain(id, model::Chain { tenant, name, rules })
+            }
+            Table::PortGroups => {
+                let group = t.port_groups.get(&id)?;
+                let members = group.members.iter().copied().collect();
+                let (name, stateful) = (text(group.name.as_ref()), group.stateful);
+                Object::PortGroup(id, model::PortGroup { name, stateful, members })
+            }
+            Table::AddressGroups => {
+                let group = t.address_groups.get(&id)?;
+                let members = group.members.iter().copied().collect();
+                Object::AddressGroup(id, model::AddressGroup { name: text(group.name.as_ref()), members })
+            }
+            Table::Rules | Table::Hosts | Table::TunnelZones | Table::ReadOnly => return None,
+        })
     }
 }
 

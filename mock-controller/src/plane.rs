@@ -1,0 +1,68 @@
+//! The glue to the data plane: changes go down in the order in which they were made, what flows comes back up.
+
+use std::path::{Path, PathBuf};
+
+use atoll_dataplane::{Handle, PlaneError, Report, Settings};
+use atoll_model::topology::{Change, Topology};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use uuid::Uuid;
+
+/// Ports and whether their packets flow.
+pub(crate) type Status = UnboundedReceiver<Vec<(Uuid, bool)>>;
+
+/// A running data plane.
+#[derive(Clone)]
+pub struct Plane {
+    handle: Handle,
+    directory: PathBuf,
+}
+
+/// Where the data plane of a run directory pins its namespaces. The plugin looks there too.
+fn directory(run_dir: &Path) -> PathBuf {
+    run_dir.join("dataplane")
+}
+
+impl Plane {
+    /// Starts to realise `topology` for `host`, and waits until it is realised as far as it can be. The kernel is
+    /// probed first; the error lists what is missing.
+    pub(crate) async fn start(run_dir: &Path, host: Uuid, topology: Topology) -> Result<(Self, Status), PlaneError> {
+        let directory = directory(run_dir);
+        let (told, status) = unbounded_channel();
+        let settings = Settings { directory: directory.clone(), host };
+        let handle = Handle::start(settings, topology, move |ports| {
+            // Nobody listens any more: the server is ending.
+            drop(told.send(ports));
+        })?;
+        handle.settle().await;
+        Ok((Self { handle, directory }, status))
+    }
+
+    /// Hands changes down. Never blocks.
+    pub(crate) fn submit(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.handle.submit(changes);
+        }
+    }
+
+    /// Waits until everything handed down so far was applied, or failed and is in the report.
+    pub(crate) async fn settle(&self) {
+        self.handle.settle().await;
+    }
+
+    /// What could not be done.
+    pub(crate) fn report(&self) -> Report {
+        self.handle.report()
+    }
+
+    /// Ends the data plane. Packets keep flowing, unless `purge` removes every trace of it.
+    pub fn stop(self, purge: bool) -> Result<(), PlaneError> {
+        let Self { handle, directory } = self;
+        handle.stop();
+        if purge { atoll_dataplane::purge(&directory) } else { Ok(()) }
+    }
+}
+
+/// Removes every trace of a data plane that is not running.
+pub fn purge(run_dir: &Path) -> Result<(), PlaneError> {
+    atoll_dataplane::purge(&directory(run_dir))
+}
