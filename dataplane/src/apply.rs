@@ -226,6 +226,11 @@ impl Realm {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
     }
 
+    /// True when nobody but us has written to the packet filter.
+    pub(crate) fn filter_is_ours(&mut self) -> bool {
+        self.filter.untouched().unwrap_or_default()
+    }
+
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
     pub(crate) fn expect(&mut self, port: Uuid, pod: Pod) {
         self.pods.insert(port, pod);

@@ -171,7 +171,7 @@ struct Live {
     realm: Realm,
     applied: Domain,
     complete: bool,
-    watch: AbortHandle,
+    watches: Vec<AbortHandle>,
 }
 
 struct Plane {
@@ -190,6 +190,8 @@ struct Plane {
     told: BTreeSet<Uuid>,
     /// Ports whose last attempt failed.
     failed: BTreeSet<Uuid>,
+    /// Domains to compare with the kernel at the next tick.
+    suspects: BTreeSet<Uuid>,
     status: Status,
     report: Arc<Mutex<Report>>,
     events: mpsc::UnboundedSender<Event>,
@@ -207,7 +209,7 @@ impl Plane {
         let own_netlink = Netlink::open(&own)?;
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        watch(&own, None, events.clone(), &mut tasks)?;
+        watch(&own, None, &events, &mut tasks)?;
         let plane = Self {
             settings,
             topology,
@@ -220,6 +222,7 @@ impl Plane {
             active: BTreeSet::new(),
             told: BTreeSet::new(),
             failed: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             status,
             report,
             events,
@@ -394,8 +397,8 @@ impl Plane {
             return Ok(());
         }
         let realm = Realm::open(&self.settings.directory, id)?;
-        let watch = watch(&realm.netns, Some(id), self.events.clone(), &mut self.tasks)?;
-        self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, watch });
+        let watches = watch(&realm.netns, Some(id), &self.events, &mut self.tasks)?;
+        self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, watches });
         Ok(())
     }
 
@@ -462,7 +465,7 @@ impl Plane {
 
     fn remove_domain(&mut self, id: Uuid) {
         let Some(mut live) = self.realms.remove(&id) else { return };
-        live.watch.abort();
+        live.watches.iter().for_each(AbortHandle::abort);
         let released = live.realm.release(&live.applied, &self.own);
         let path = live.realm.netns.path().to_owned();
         drop(live);
@@ -557,15 +560,19 @@ impl Plane {
                 Event::Link { scope: None, name } => {
                     ports.extend(self.bound.iter().filter(|((_, bound), _)| *bound == name).map(|(_, port)| *port));
                 }
-                Event::Gone { scope: None, .. } | Event::Lost { scope: None } => {}
-                Event::Lost { scope: Some(domain) } => {
-                    domains.insert(domain);
-                    ports.extend(self.pods.iter().filter(|(_, pod)| pod.domain == domain).map(|(port, _)| *port));
+                Event::Suspect { scope } => drop(self.suspects.insert(scope)),
+                // Our own transactions are the common case, and are known by their number.
+                Event::Filter { scope } => {
+                    if self.realms.get_mut(&scope).is_some_and(|live| live.complete && !live.realm.filter_is_ours()) {
+                        self.suspects.insert(scope);
+                    }
                 }
+                Event::Gone { scope: None, .. } | Event::Lost { scope: None } => {}
+                Event::Lost { scope: Some(domain) } => drop(domains.insert(domain)),
             }
         }
         for domain in domains {
-            self.realise(domain, true, &BTreeMap::new());
+            self.verify(domain);
         }
         for port in ports {
             if let Some(pod) = self.pods.get(&port).cloned() {
@@ -577,29 +584,38 @@ impl Plane {
 
     /// Tries again what failed.
     fn retry(&mut self) {
+        for id in std::mem::take(&mut self.suspects) {
+            self.verify(id);
+        }
         let broken = self.plan.domains.keys().any(|id| self.realms.get(id).is_none_or(|live| !live.complete));
         if broken {
             self.restructure();
-        } else {
-            for port in self.failed.clone() {
-                if let Some(pod) = self.pods.get(&port).cloned() {
-                    self.plug(port, pod);
-                }
-            }
-            self.tell();
         }
+        for port in self.failed.clone() {
+            if let Some(pod) = self.pods.get(&port).cloned() {
+                self.plug(port, pod);
+            }
+        }
+        self.tell();
     }
 
     /// Compares everything with the kernel.
     fn sweep(&mut self) {
         for id in self.realms.keys().copied().collect::<Vec<_>>() {
-            self.realise(id, true, &BTreeMap::new());
+            self.verify(id);
         }
         self.outside();
-        for (port, pod) in self.pods.clone() {
+        self.tell();
+    }
+
+    /// Compares one domain and its pods with the kernel.
+    fn verify(&mut self, id: Uuid) {
+        self.realise(id, true, &BTreeMap::new());
+        let pods: Vec<_> =
+            self.pods.iter().filter(|(_, pod)| pod.domain == id).map(|(port, pod)| (*port, pod.clone())).collect();
+        for (port, pod) in pods {
             self.plug(port, pod);
         }
-        self.tell();
     }
 
     /// Removes namespaces that no router of the topology stands for. Not when the topology has no router at all:

@@ -88,7 +88,7 @@ impl Filter {
     }
 
     /// True when nobody wrote since our last transaction.
-    fn untouched(&mut self) -> Result<bool, PlaneError> {
+    pub(crate) fn untouched(&mut self) -> Result<bool, PlaneError> {
         let now = self.generation()?;
         Ok(self.last == Some(now))
     }

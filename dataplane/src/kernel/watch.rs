@@ -1,17 +1,21 @@
-//! Tells when a link of a namespace appears, changes or goes.
+//! Tells when something changes in a namespace: at once which link, and that anything else did.
 
 use std::future::poll_fn;
 
-use rtnetlink::constants::RTMGRP_LINK;
+use rtnetlink::constants::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_LINK};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
 use super::netns::Netns;
 use crate::error::PlaneError;
+
+/// The multicast group of nftables (`NFNLGRP_NFTABLES`), as a bit.
+const GROUP_NFTABLES: u32 = 1 << 6;
 
 /// What happened where; no scope is the namespace of this process.
 #[derive(Debug)]
@@ -30,6 +34,16 @@ pub(crate) enum Event {
         /// Its name.
         name: String,
     },
+    /// An address or a route changed, by our hand or another's.
+    Suspect {
+        /// The domain.
+        scope: Uuid,
+    },
+    /// The packet filter changed, by our hand or another's.
+    Filter {
+        /// The domain.
+        scope: Uuid,
+    },
     /// The kernel could not tell everything: look at all of it.
     Lost {
         /// The domain.
@@ -37,32 +51,56 @@ pub(crate) enum Event {
     },
 }
 
-/// Starts to watch `netns`. The watch ends with the returned handle's `abort`.
+/// Starts to watch a domain's namespace, or without a scope the links of our own. It ends when the namespace's handles
+/// are aborted.
 pub(crate) fn watch(
     netns: &Netns,
     scope: Option<Uuid>,
-    events: UnboundedSender<Event>,
+    events: &UnboundedSender<Event>,
     tasks: &mut JoinSet<()>,
-) -> Result<AbortHandle, PlaneError> {
+) -> Result<Vec<AbortHandle>, PlaneError> {
+    let Some(domain) = scope else {
+        let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK)?;
+        return Ok(vec![
+            tasks.spawn(listen(links, scope, events.clone(), move |datagram, events| tell(datagram, None, events))),
+        ]);
+    };
+    let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)?;
+    let filter = open(netns, NETLINK_NETFILTER, GROUP_NFTABLES)?;
+    let link = listen(links, scope, events.clone(), move |datagram, events| tell(datagram, Some(domain), events));
+    let filter =
+        listen(filter, scope, events.clone(), move |_, events| events.send(Event::Filter { scope: domain }).is_ok());
+    Ok(vec![tasks.spawn(link), tasks.spawn(filter)])
+}
+
+/// A socket that hears of changes in `netns`.
+fn open(netns: &Netns, protocol: isize, groups: u32) -> Result<TokioSocket, PlaneError> {
     let runtime = tokio::runtime::Handle::current();
-    let socket = netns.run(|| {
+    netns.run(|| {
         let _context = runtime.enter();
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+        let mut socket = TokioSocket::new(protocol)?;
+        socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
         Ok(socket)
-    })?;
-    Ok(tasks.spawn(async move {
-        loop {
-            let goes_on = match poll_fn(|context| socket.poll_recv_from_full(context)).await {
-                Ok((datagram, _)) => tell(&datagram, scope, &events),
-                // ENOBUFS: events were dropped.
-                Err(_) => events.send(Event::Lost { scope }).is_ok(),
-            };
-            if !goes_on {
-                return;
-            }
+    })
+}
+
+/// Passes datagrams to `take` until nobody listens any more.
+async fn listen(
+    socket: TokioSocket,
+    scope: Option<Uuid>,
+    events: UnboundedSender<Event>,
+    take: impl Fn(&[u8], &UnboundedSender<Event>) -> bool,
+) {
+    loop {
+        let goes_on = match poll_fn(|context| socket.poll_recv_from_full(context)).await {
+            Ok((datagram, _)) => take(&datagram, &events),
+            // ENOBUFS: events were dropped.
+            Err(_) => events.send(Event::Lost { scope }).is_ok(),
+        };
+        if !goes_on {
+            return;
         }
-    }))
+    }
 }
 
 /// Sends what a datagram tells; false when nobody listens any more.
@@ -73,6 +111,12 @@ fn tell(datagram: &[u8], scope: Option<Uuid>, events: &UnboundedSender<Event>) -
         let length = (message.header.length as usize).next_multiple_of(4).clamp(16, rest.len());
         rest = &rest[length..];
         let NetlinkPayload::InnerMessage(inner) = message.payload else { continue };
+        if let (Some(scope), true) = (scope, is_address_or_route(&inner)) {
+            if events.send(Event::Suspect { scope }).is_err() {
+                return false;
+            }
+            continue;
+        }
         // A port of a bridge is also announced in the bridge's own family; the link itself comes separately.
         let Some(name) = super::nl::link_of(&inner).map(|link| link.name) else { continue };
         let event = match inner {
@@ -89,4 +133,9 @@ fn tell(datagram: &[u8], scope: Option<Uuid>, events: &UnboundedSender<Event>) -
         }
     }
     true
+}
+
+fn is_address_or_route(message: &RouteNetlinkMessage) -> bool {
+    use RouteNetlinkMessage as M;
+    matches!(message, M::NewAddress(_) | M::DelAddress(_) | M::NewRoute(_) | M::DelRoute(_))
 }

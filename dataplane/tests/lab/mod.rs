@@ -3,13 +3,16 @@
 //! The calling thread leaves the machine's network namespace first, so everything a test makes, the plane's "own"
 //! namespace included, is thrown away with the test.
 
+#![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 #![allow(dead_code, reason = "every test binary uses another part of the laboratory")]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use atoll_dataplane::{Handle, Settings};
@@ -257,7 +260,8 @@ impl Lab {
         };
         match host_end {
             Some(path) => inside(path, "ip", &["link", "set", &name, "up"]),
-            None => run("ip", &["link", "set", &name, "up"]),
+            // The plane may have moved it already, and brings it up itself.
+            None => String::new(),
         };
         inside(&pod, "ip", &["addr", "add", &format!("{}/24", address(n)), "dev", "eth0"]);
         inside(&pod, "ip", &["link", "set", "eth0", "up"]);
@@ -332,4 +336,41 @@ pub(crate) fn inside(netns: &Path, program: &str, arguments: &[&str]) -> String 
 /// True when `to` answers a ping from `netns` within a second.
 pub(crate) fn pings(netns: &Path, to: impl std::fmt::Display) -> bool {
     attempt(netns, "ping", &["-c1", "-W1", "-n", &to.to_string()]).status.success()
+}
+
+/// Runs `work` on a thread inside `netns`.
+pub(crate) fn on_thread<T: Send + 'static>(netns: &Path, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let file = std::fs::File::open(netns).unwrap();
+    std::thread::spawn(move || {
+        nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    })
+}
+
+/// A TCP server in `netns` on port 7000 that says `name` and remembers who asked.
+pub(crate) fn serve(netns: &Path, name: &str) -> Arc<Mutex<Vec<IpAddr>>> {
+    let peers = Arc::<Mutex<Vec<IpAddr>>>::default();
+    let (seen, name) = (Arc::clone(&peers), name.to_owned());
+    let listener = on_thread(netns, || TcpListener::bind("0.0.0.0:7000").unwrap()).join().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            seen.lock().unwrap().push(stream.peer_addr().unwrap().ip());
+            let _ = stream.write_all(name.as_bytes());
+        }
+    });
+    peers
+}
+
+/// What the server at `to` says to a client in `netns`; none when there is no answer within a second.
+pub(crate) fn ask(netns: &Path, to: &str) -> Option<String> {
+    let to: SocketAddr = format!("{to}:7000").parse().unwrap();
+    on_thread(netns, move || {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok().map(|_| answer)
+    })
+    .join()
+    .unwrap()
 }

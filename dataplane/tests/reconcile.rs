@@ -1,0 +1,157 @@
+//! The kernel is made to match, and only where it does not.
+
+mod lab;
+
+use atoll_model::topology::*;
+use lab::*;
+
+fn apply(topology: &mut Topology, objects: impl IntoIterator<Item = Object>) {
+    for change in put(objects) {
+        topology.apply(change);
+    }
+}
+
+/// The topology after `tenants` tenants with `pods` pods each.
+fn topology(tenants: u128, pods: u8) -> Topology {
+    let mut topology = provider();
+    for tenant in (1..=tenants).map(Tenant) {
+        let objects = tenant.objects("10.9.0.0/24").into_iter().chain((1..=pods).map(|n| tenant.pod_port(n)));
+        apply(&mut topology, objects);
+    }
+    topology
+}
+
+#[test]
+fn a_restart_changes_nothing_and_interrupts_nothing() {
+    let mut lab = Lab::start(topology(2, 0));
+    let red = Tenant(1);
+    let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
+    assert!(lab.plane().report().changes > 0);
+    let before = inside(&lab.domain(red), "nft", &["list", "ruleset"]);
+    let mut same = topology(2, 0);
+    apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
+    lab.active.lock().unwrap().clear();
+    lab.restart(same.clone());
+    let report = lab.plane().report();
+    assert_eq!((report.changes, report.errors.len()), (0, 0), "{report:#?}");
+    assert_eq!(inside(&lab.domain(red), "nft", &["list", "ruleset"]), before);
+    lab.wait_active(red.pod(1), true);
+    assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
+}
+
+#[test]
+fn what_went_while_nobody_looked_is_taken_out() {
+    let mut lab = Lab::start(topology(2, 0));
+    let red = Tenant(1);
+    let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let mut less = topology(1, 0);
+    apply(&mut less, [red.pod_port(2)]);
+    lab.restart(less);
+    assert!(!pings(&a, "10.9.0.102"));
+    assert!(!inside(&lab.domain(red), "ip", &["-o", "link", "show", &interface(red, 1)]).contains("master"));
+    assert!(!lab.domain(Tenant(2)).exists());
+}
+
+#[test]
+fn drift_of_every_kind_is_mended() {
+    let mut lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let domain = lab.domain(red);
+    let mut same = topology(1, 0);
+    apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
+    let links = inside(&domain, "ip", &["-o", "link"]);
+    let name = |prefix: &str| {
+        let find =
+            |word: &str| word.split(['@', ':']).next().filter(|name| name.starts_with(prefix)).map(str::to_owned);
+        links.split_whitespace().find_map(find).unwrap()
+    };
+    let (bridge, link, pod) = (name("br"), name("rl"), interface(red, 1));
+    let damages: &[&[&str]] = &[
+        &["ip", "addr", "flush", "dev", &bridge],
+        &["ip", "route", "flush", "proto", "201"],
+        &["ip", "neigh", "flush", "dev", &link],
+        &["ip", "neigh", "flush", "dev", &bridge],
+        &["ip", "link", "set", &pod, "nomaster"],
+        &["ip", "link", "set", &pod, "down"],
+        &["ip", "link", "set", &bridge, "down"],
+        &["ip", "link", "set", &bridge, "address", "02:00:00:00:00:01"],
+        &["ip", "link", "del", &link],
+        &["ip", "link", "del", &bridge],
+        &["bridge", "fdb", "del", "02:00:00:00:09:01", "dev", &pod, "master"],
+        &["sysctl", "-qw", "net.ipv4.ip_forward=0"],
+        &["nft", "delete", "table", "bridge", "atoll"],
+        &["nft", "delete", "table", "ip", "atoll"],
+        &["nft", "flush", "set", "bridge", "atoll", "speakers"],
+        &["nft", "add", "rule", "bridge", "atoll", "prerouting", "drop"],
+    ];
+    for damage in damages {
+        let _ = attempt(&domain, damage[0], &damage[1..]);
+        // A restart looks at everything at once; a running plane does too, within its sweep.
+        lab.restart(same.clone());
+        for to in ["10.9.0.102", "203.0.113.1"] {
+            let state = || {
+                let dump = ["ip addr; ip route; ip neigh; nft list ruleset; bridge fdb"];
+                format!("{}\n{:#?}", inside(&domain, "sh", &["-c", dump[0]]), lab.plane().report())
+            };
+            wait(|| format!("{damage:?}: {to}: {}", state()), || pings(&a, to));
+        }
+    }
+}
+
+#[test]
+fn a_running_plane_mends_what_is_broken_under_it() {
+    let lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let domain = lab.domain(red);
+    for damage in ["nft delete table bridge atoll", "ip route flush proto 201", "nft flush set bridge atoll speakers"] {
+        inside(&domain, "sh", &["-c", damage]);
+        let whole = || {
+            // Once as a speaker, once as an announcer.
+            inside(&domain, "nft", &["list", "ruleset"]).matches("10.9.0.101").count() == 2
+                && inside(&domain, "ip", &["route"]).contains("default")
+        };
+        wait(|| damage.to_owned(), whole);
+        assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"), "{damage}");
+    }
+}
+
+#[test]
+fn a_half_made_namespace_is_finished() {
+    let mut lab = Lab::start(provider());
+    let red = Tenant(1);
+    lab.plane.take().unwrap().stop();
+    // What a crash between creating the file and mounting the namespace on it leaves.
+    std::fs::File::create(lab.domain(red)).unwrap();
+    lab.restart(topology(1, 0));
+    let a = lab.pod(red, 1);
+    assert!(pings(&a, "203.0.113.1"));
+}
+
+#[test]
+fn purge_leaves_nothing() {
+    let mut lab = Lab::start(topology(2, 0));
+    lab.pod(Tenant(1), 1);
+    lab.plane.take().unwrap().stop();
+    let mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(lab.planes().to_str().unwrap());
+    assert!(mounted());
+    atoll_dataplane::purge(&lab.planes()).unwrap();
+    assert!(!lab.planes().exists() && !mounted());
+    assert_eq!(run("ip", &["-o", "link"]).lines().count(), 1, "only lo is left in our own namespace");
+}
+
+#[test]
+fn a_removed_tenant_takes_its_namespace_along() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    lab.pod(red, 1);
+    let ids = topology(1, 0);
+    let mut removals: Vec<_> = vec![red.pod(1), red.bridge(), red.router(), red.uplink(), red.provider_port()];
+    removals.extend(ids.routes.keys().filter(|id| id.as_u128() > 0x1000));
+    lab.submit(removals.into_iter().map(Change::Remove).collect());
+    assert!(!lab.domain(red).exists());
+    let provider = inside(&lab.planes().join(PROVIDER.to_string()), "ip", &["-o", "link"]);
+    assert!(!provider.contains("rl"), "{provider}");
+    assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
+}
