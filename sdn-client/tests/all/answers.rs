@@ -1,0 +1,228 @@
+//! What servers say, sane and insane.
+
+use atoll_model::error::{Class, Classify};
+use atoll_sdn_client::answer;
+use atoll_sdn_client::dialect::{Dialect, Resource};
+use atoll_sdn_client::error::{Attempt, ErrorClass};
+use atoll_sdn_client::transport::Response;
+use atoll_sdn_client::wire::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
+use bytes::Bytes;
+use http::header::{LOCATION, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
+use uuid::Uuid;
+
+use crate::fixtures;
+
+fn response(status: u16, body: impl Into<Bytes>) -> Response {
+    Response { status, headers: HeaderMap::new(), body: body.into() }
+}
+
+fn attempt() -> Attempt {
+    Attempt::new("create", "port 1")
+}
+
+fn class(dialect: Dialect, resource: Resource, status: u16, message: &str) -> ErrorClass {
+    let body = serde_json::json!({ "message": message, "code": status }).to_string();
+    answer::refusal(&attempt(), Some(dialect), resource, &response(status, body)).class
+}
+
+#[test]
+fn refusals_are_classified_by_status_and_dialect() {
+    use ErrorClass::{Absent, Broken, Busy, Denied, Invalid, OtherExists, SameExists, Unreachable};
+    let (old, new) = (Dialect::V1, Dialect::V5);
+    let exists = "A(n) Network with ID 7 already exists.";
+    let race = "A conflict caused by concurrent modification while performing storage operations.";
+    for (dialect, resource, status, message, expected) in [
+        (new, Resource::Router, 404, "There is no Router with ID 7.", Absent),
+        (new, Resource::Bridge, 409, exists, SameExists),
+        (new, Resource::HostInterfacePort, 409, "Interface at0 is already bound to a port.", OtherExists),
+        (new, Resource::PortLink, 409, "Ports are not linkable.", OtherExists),
+        (new, Resource::Chain, 409, race, Busy),
+        (old, Resource::Chain, 503, "API server currently in restricted mode.", Busy),
+        (old, Resource::PortLink, 400, "Validation error(s) found", OtherExists),
+        (new, Resource::PortLink, 400, "Validation error(s) found", Invalid),
+        (old, Resource::Rule, 400, "Validation error(s) found", Invalid),
+        (new, Resource::Rule, 406, "", Invalid),
+        (new, Resource::Rule, 401, "", Denied),
+        (old, Resource::Rule, 403, "Not authorized to add rule", Denied),
+        (old, Resource::Rule, 500, "An internal server error has occurred, please try again.", Broken),
+        (new, Resource::Rule, 502, "", Unreachable),
+        (new, Resource::Rule, 504, "", Unreachable),
+        (new, Resource::Rule, 302, "", Broken),
+    ] {
+        assert_eq!(class(dialect, resource, status, message), expected, "{dialect} {resource} {status} {message}");
+    }
+}
+
+#[test]
+fn an_error_says_which_object_which_field_and_what_the_server_said() {
+    let body = fixtures::text("error.validation.1.9.json");
+    let error = answer::refusal(&attempt(), Some(Dialect::V1), Resource::PortLink, &response(400, body));
+    assert_eq!(
+        error.to_string(),
+        "create port 1: status 400: Validation error(s) found; link: Ports are not linkable.; the object: whole"
+    );
+    assert_eq!(Classify::class(&error), Class::Rejected);
+    let body = fixtures::text("error.null.5.json");
+    let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(401, body));
+    assert_eq!(error.to_string(), "create port 1: status 401: the server gave no reason");
+    let html = answer::refusal(&attempt(), None, Resource::Port, &response(404, "<html>Not Found</html>"));
+    assert_eq!(html.to_string(), "create port 1: status 404: the server gave no reason");
+    let body = serde_json::json!({ "message": format!("a\nb\u{1b}[31m{}", "x".repeat(100_000)) }).to_string();
+    let error = answer::refusal(&attempt(), None, Resource::Port, &response(500, body));
+    assert!(error.message.starts_with("a b [31mxxx") && error.message.len() <= 400, "one line of bounded length");
+}
+
+#[test]
+fn of_a_location_only_the_last_segment_counts() {
+    let (sent, theirs) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let created = |location: &str| {
+        let mut response = response(201, "");
+        if let Ok(value) = HeaderValue::from_str(location) {
+            response.headers.insert(LOCATION, value);
+        }
+        answer::created_id(&response, Some(sent))
+    };
+    for location in [
+        format!("http://localhost:8080/midonet-api/routes/{theirs}"),
+        format!("http://evil.example/{theirs}/?a=b#c"),
+        format!("/{theirs}"),
+        theirs.to_string(),
+    ] {
+        assert_eq!(created(&location), Some(theirs), "{location}");
+    }
+    for location in ["", "/", "http://c/ports/x/link", "http://c/ports/", "::::"] {
+        assert_eq!(created(location), Some(sent), "{location}");
+    }
+    assert_eq!(answer::created_id(&response(201, ""), None), None);
+}
+
+#[test]
+fn a_token_comes_from_the_key_or_from_the_cookie() {
+    let login = Attempt::new("log in", "user");
+    let key = answer::token(&login, &response(200, fixtures::text("token.5.json"))).expect("key");
+    assert_eq!(key.reveal(), "00000000");
+    for (body, expected) in [("", "c00kie"), (r#"{"key":null}"#, "c00kie"), (r#"{"key":"k"}"#, "k"), ("<x>", "c00kie")]
+    {
+        let mut response = response(200, body);
+        response.headers.append(SET_COOKIE, HeaderValue::from_static("other=1"));
+        response.headers.append(SET_COOKIE, HeaderValue::from_static("sessionId=c00kie; Expires=never"));
+        assert_eq!(answer::token(&login, &response).expect("token").reveal(), expected, "{body}");
+    }
+    let error = answer::token(&login, &response(200, "{}")).expect_err("no token at all");
+    assert_eq!(error.class, ErrorClass::Broken);
+}
+
+#[test]
+fn the_dialect_is_in_the_root_document() {
+    let dialect = |body: &str| answer::dialect(&attempt(), &response(200, body.to_owned()));
+    assert_eq!(dialect(&String::from_utf8(fixtures::text("application.1.9.json")).expect("text")), Ok(Dialect::V1));
+    assert_eq!(dialect(&String::from_utf8(fixtures::text("application.5.json")).expect("text")), Ok(Dialect::V5));
+    assert_eq!(dialect(r#"{"version":"v1.10"}"#), Ok(Dialect::V1));
+    for wrong in [r#"{"version":"v6.0"}"#, r#"{"version":"5.0"}"#, r#"{"version":null}"#, "{}", "[]", "", "<html>"] {
+        let error = dialect(wrong).expect_err(wrong);
+        assert_eq!(error.class, ErrorClass::Broken, "{wrong}");
+    }
+}
+
+#[test]
+fn a_list_may_be_null_and_holds_what_it_holds() {
+    let list = |body: String| answer::list::<Port>(&attempt(), &response(200, body));
+    assert_eq!(list("null".to_owned()).expect("null"), vec![]);
+    assert_eq!(list("[]".to_owned()).expect("empty"), vec![]);
+    let port = String::from_utf8(fixtures::text("port.bridge.5.json")).expect("text");
+    assert_eq!(list(format!("[{port},{port}]")).expect("two").len(), 2);
+    assert_eq!(list(port).expect_err("an object is no list").class, ErrorClass::Broken);
+}
+
+/// Reads the body as everything it could be; only a panic or a hang fails.
+fn read_as_everything(status: u16, body: &[u8]) {
+    let response = response(status, body.to_vec());
+    let attempt = attempt();
+    drop(answer::object::<Application>(&attempt, &response));
+    drop(answer::object::<SystemState>(&attempt, &response));
+    drop(answer::object::<Router>(&attempt, &response).map(|o| o.to_topology()));
+    drop(answer::object::<Bridge>(&attempt, &response).map(|o| o.to_topology()));
+    drop(answer::object::<Port>(&attempt, &response).map(|o| o.to_topology()));
+    drop(answer::object::<Route>(&attempt, &response).map(|o| o.to_topology()));
+    drop(answer::object::<Chain>(&attempt, &response));
+    drop(answer::object::<Host>(&attempt, &response));
+    drop(answer::list::<Router>(&attempt, &response));
+    drop(answer::token(&attempt, &response));
+    for dialect in [Dialect::V1, Dialect::V5] {
+        drop(answer::object::<Rule>(&attempt, &response).map(|o| o.to_topology(dialect)));
+        let refusal = answer::refusal(&attempt, Some(dialect), Resource::Port, &response);
+        assert!(refusal.to_string().len() < 100_000);
+    }
+    drop(answer::dialect(&attempt, &response));
+}
+
+#[test]
+fn every_fixture_cut_anywhere_is_an_error_and_no_panic() {
+    for (_, text) in fixtures::all() {
+        for end in 0..text.len() {
+            read_as_everything(200, &text[..end]);
+        }
+    }
+}
+
+#[test]
+fn mutated_answers_do_no_harm() {
+    let seed = std::env::var("AT_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x5eed_0001_u64);
+    println!("AT_SEED={seed}");
+    let mut state = seed;
+    // splitmix64: enough to spread mutations, and the same everywhere.
+    let mut dice = move |below: usize| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % (below.max(1) as u64)).expect("small")
+    };
+    let corpus: Vec<Vec<u8>> = fixtures::all().into_iter().map(|(_, text)| text).collect();
+    let pieces: [&[u8]; 12] = [
+        b"null",
+        b"-1",
+        b"1e999",
+        b"99999999999999999999",
+        b"\"\"",
+        b"[]",
+        b"{}",
+        b"true",
+        b"\"\\ud800\"",
+        b"\xff",
+        b",",
+        b"{\"type\":",
+    ];
+    for _ in 0..20_000 {
+        let mut text = corpus[dice(corpus.len())].clone();
+        for _ in 0..=dice(4) {
+            let at = dice(text.len());
+            match dice(5) {
+                0 => text.truncate(at),
+                1 if !text.is_empty() => text[at] = u8::try_from(dice(256)).expect("byte"),
+                2 => drop(text.splice(at..at, pieces[dice(pieces.len())].iter().copied())),
+                3 if !text.is_empty() => drop(text.drain(at..(at + dice(8)).min(text.len()))),
+                _ => {
+                    let other = &corpus[dice(corpus.len())];
+                    let from = dice(other.len());
+                    text.extend_from_slice(&other[from..(from + dice(64)).min(other.len())]);
+                }
+            }
+        }
+        read_as_everything([200, 201, 400, 401, 404, 409, 500, 503][dice(8)], &text);
+    }
+}
+
+#[test]
+fn deep_and_wide_bodies_do_no_harm() {
+    let deep = "[".repeat(1_000_000);
+    read_as_everything(200, deep.as_bytes());
+    read_as_everything(200, r#"{"a":"#.repeat(200_000).as_bytes());
+    let wide = format!("[{}]", vec!["{}"; 200_000].join(","));
+    read_as_everything(200, wide.as_bytes());
+    let violations = vec![r#"{"property":"p","message":"m"}"#; 50_000].join(",");
+    let body = format!(r#"{{"message":"m","violations":[{violations}]}}"#);
+    let error = answer::refusal(&attempt(), None, Resource::Port, &response(400, body));
+    assert_eq!(error.violations.len(), 20, "enough to see what is wrong");
+}

@@ -1,0 +1,316 @@
+//! Login, renewal, retries and deadlines, over a transport that is told what to answer.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_model::error::{Class, Classify};
+use atoll_model::secret::Secret;
+use atoll_sdn_client::credentials::Credentials;
+use atoll_sdn_client::dialect::{Dialect, Resource};
+use atoll_sdn_client::request::Scope;
+use atoll_sdn_client::session::{Session, SessionFile};
+use atoll_sdn_client::transport::{Request, Response, TransportError};
+use atoll_sdn_client::wire::{Route, Router};
+use atoll_sdn_client::{Client, ErrorClass, Settings};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::fake::{Fake, answer, answer_with, line, no_answer, not_sent};
+use crate::fixtures::text;
+
+const PASSWORD: &str = "pa55w0rd";
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn fixture(name: &str) -> Result<Response, TransportError> {
+    answer(200, &String::from_utf8(text(name)).expect("text"))
+}
+
+fn token_of(request: &Request) -> Option<String> {
+    Some(request.headers.get("x-auth-token")?.to_str().expect("text").to_owned())
+}
+
+fn credentials(folder: &Path) -> Credentials {
+    let password_file = folder.join("password");
+    fs::write(&password_file, format!("{PASSWORD}\n")).expect("write");
+    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600)).expect("chmod");
+    Credentials { username: "admin".to_owned(), password_file, project: "p".to_owned() }
+}
+
+/// A controller with a login that accepts only the newest token, which changes with every login.
+fn guarded(valid: Rc<RefCell<String>>) -> Rc<Fake> {
+    let logins = Cell::new(0);
+    Fake::new(move |request| match line(request).as_str() {
+        "POST /login" => {
+            logins.set(logins.get() + 1);
+            *valid.borrow_mut() = format!("token-{}", logins.get());
+            answer(200, &format!(r#"{{"key":"token-{}","expires":null}}"#, logins.get()))
+        }
+        _ if token_of(request).as_ref() != Some(&*valid.borrow()) => answer(401, r#"{"message":"no","code":401}"#),
+        "GET /" => fixture("application.5.json"),
+        _ => fixture("router.5.json"),
+    })
+}
+
+#[tokio::test]
+async fn a_first_process_logs_in_and_the_next_does_not() {
+    let folder = tempfile::tempdir().expect("folder");
+    let settings = Settings {
+        dialect: None,
+        credentials: Some(credentials(folder.path())),
+        session_file: Some(SessionFile::new(folder.path().join("session"), &["c"])),
+    };
+    let fake = guarded(Rc::default());
+    let first = Client::new(Rc::clone(&fake), settings.clone());
+    let router: Router = first.get(id(1)).await.expect("answer").expect("there");
+    assert_eq!(router.name.as_deref(), Some("blue router"));
+    first.get::<Router>(id(2)).await.expect("answer");
+    let expected = ["POST /login", "GET /", &format!("GET /routers/{}", id(1)), &format!("GET /routers/{}", id(2))];
+    assert_eq!(fake.asked(), expected);
+    let second = Client::new(Rc::clone(&fake), settings);
+    second.get::<Router>(id(3)).await.expect("answer");
+    assert_eq!(fake.asked()[4..], [format!("GET /routers/{}", id(3))], "one request for the whole process");
+}
+
+#[tokio::test]
+async fn a_configured_dialect_and_no_user_need_no_other_request() {
+    let fake = Fake::new(|_| fixture("router.1.9.json"));
+    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V1), ..Settings::default() });
+    client.get::<Router>(id(1)).await.expect("answer");
+    assert_eq!(fake.asked().len(), 1);
+    assert_eq!(token_of(&fake.requests()[0]), None);
+}
+
+#[tokio::test]
+async fn many_tasks_share_one_login_and_one_renewal() {
+    let folder = tempfile::tempdir().expect("folder");
+    let valid: Rc<RefCell<String>> = Rc::default();
+    let fake = guarded(Rc::clone(&valid));
+    let settings =
+        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let client = Client::new(Rc::clone(&fake), settings);
+    for round in 1..=3 {
+        let calls = (0..16).map(|n| {
+            let client = client.clone();
+            async move { client.get::<Router>(id(n)).await }
+        });
+        for result in futures(calls).await {
+            result.expect("answer");
+        }
+        assert_eq!(fake.count("POST /login"), round, "round {round}");
+        // The token expires: everybody finds out, one renews.
+        "expired".clone_into(&mut valid.borrow_mut());
+    }
+}
+
+/// All at once, on one thread.
+async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in &mut pending {
+            if output.is_none()
+                && let std::task::Poll::Ready(value) = future.as_mut().poll(cx)
+            {
+                *output = Some(value);
+            }
+        }
+        if pending.iter().all(|(_, output)| output.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[tokio::test]
+async fn a_token_that_is_always_refused_is_renewed_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let fake = Fake::new(|request| match line(request).as_str() {
+        "POST /login" => answer(200, r#"{"key":"t0ken"}"#),
+        _ => answer(401, r#"{"message":"token t0ken is not known","code":401}"#),
+    });
+    let settings =
+        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let client = Client::new(Rc::clone(&fake), settings);
+    let error = client.get::<Router>(id(1)).await.expect_err("denied");
+    assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Denied, Class::Denied));
+    assert_eq!(fake.count("POST /login"), 2);
+    assert_eq!(fake.count("GET"), 2);
+    assert!(!format!("{error} {error:?}").contains("t0ken"), "the server's echo is taken out: {error}");
+}
+
+#[tokio::test]
+async fn a_token_that_another_process_renewed_is_taken_from_the_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = SessionFile::new(folder.path().join("session"), &["c"]);
+    let session = |token: &str| Session { dialect: Some(Dialect::V5), token: Some(Secret::new(token)) };
+    file.store(&session("old"));
+    let valid = Rc::new(RefCell::new("new".to_owned()));
+    let fake = guarded(Rc::clone(&valid));
+    let settings =
+        Settings { dialect: None, credentials: Some(credentials(folder.path())), session_file: Some(file.clone()) };
+    let client = Client::new(Rc::clone(&fake), settings);
+    file.store(&session("new"));
+    client.get::<Router>(id(1)).await.expect("answer");
+    assert_eq!(fake.count("POST /login"), 0);
+    // When that one is refused as well, a login follows.
+    *valid.borrow_mut() = "newest".to_owned();
+    file.store(&session("also old"));
+    client.get::<Router>(id(1)).await.expect("answer");
+    assert_eq!(fake.count("POST /login"), 1);
+    assert_eq!(file.load(), session("token-1"), "and the file has the newest");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_denied_and_not_shown() {
+    let folder = tempfile::tempdir().expect("folder");
+    let fake = Fake::new(|_| answer(401, &format!(r#"{{"message":"bad password {PASSWORD}","code":401}}"#)));
+    let settings =
+        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let error = Client::new(Rc::clone(&fake), settings).get::<Router>(id(1)).await.expect_err("denied");
+    assert_eq!(error.class, ErrorClass::Denied);
+    assert_eq!(error.operation, "log in");
+    assert_eq!(fake.asked(), ["POST /login"], "asked once");
+    assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_file_that_others_can_read_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let credentials = credentials(folder.path());
+    for (mode, content, part) in
+        [(0o640, "x", "0640"), (0o604, "x", "0604"), (0o600, "", "empty"), (0o600, "a:b", "':'")]
+    {
+        fs::write(&credentials.password_file, content).expect("write");
+        fs::set_permissions(&credentials.password_file, fs::Permissions::from_mode(mode)).expect("chmod");
+        let fake = Fake::new(|_| panic!("nothing is sent"));
+        let settings =
+            Settings { dialect: Some(Dialect::V5), credentials: Some(credentials.clone()), session_file: None };
+        let error = Client::new(fake, settings).get::<Router>(id(1)).await.expect_err("refused");
+        assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Settings, Class::Config));
+        assert!(error.message.contains(part), "{error}");
+    }
+}
+
+/// A 5.x controller without login that gives these answers in turn.
+fn scripted(answers: Vec<Result<Response, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
+    scripted_as(Dialect::V5, answers)
+}
+
+fn scripted_as(dialect: Dialect, answers: Vec<Result<Response, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
+    let mut answers = answers.into_iter();
+    let fake = Fake::new(move |request| answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))));
+    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
+    (fake, client)
+}
+
+const RACE: &str =
+    r#"{"message":"A conflict caused by concurrent modification while performing storage operations.","code":409}"#;
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_tried_again() {
+    let (fake, client) =
+        scripted(vec![answer(503, ""), answer(409, RACE), not_sent(), no_answer(), fixture("router.5.json")]);
+    client.get::<Router>(id(1)).await.expect("answer").expect("there");
+    assert_eq!(fake.asked().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_end_the_last_failure_is_reported() {
+    let (_, client) = scripted((0..5).map(|_| answer(503, r#"{"message":"restricted mode","code":503}"#)).collect());
+    let error = client.get::<Router>(id(1)).await.expect_err("busy");
+    assert_eq!((error.class, error.status), (ErrorClass::Busy, Some(503)));
+    assert_eq!(error.message, "restricted mode");
+    let (_, client) = scripted((0..5).map(|_| not_sent()).collect());
+    assert_eq!(client.get::<Router>(id(1)).await.expect_err("unreachable").class, ErrorClass::Unreachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_will_not_change_is_not_tried_again() {
+    for status in [400, 403, 404, 406, 409, 415, 500] {
+        let (fake, client) = scripted(vec![answer(status, "")]);
+        let router = Router { id: Some(id(1)), ..Router::default() };
+        assert_eq!(client.create(&router).await.expect_err("refused").status, Some(status));
+        assert_eq!(fake.asked().len(), 1, "{status}");
+    }
+    let unusable = TransportError::Unusable { endpoint: "e".to_owned(), reason: "endless".to_owned() };
+    let (fake, client) = scripted(vec![Err(unusable)]);
+    assert_eq!(client.get::<Router>(id(1)).await.expect_err("broken").class, ErrorClass::Broken);
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_whose_id_the_server_chooses_is_not_sent_twice_when_the_answer_is_lost() {
+    let route = Route { id: Some(id(1)), router_id: Some(id(2)), ..Route::default() };
+    for lost in [no_answer(), answer(502, ""), answer(504, "")] {
+        let (fake, client) = scripted_as(Dialect::V1, vec![lost]);
+        assert_eq!(client.create(&route).await.expect_err("unknown").class, ErrorClass::Unreachable);
+        assert_eq!(fake.asked().len(), 1);
+    }
+    let location = format!("http://localhost:8080/midonet-api/routes/{}", id(9));
+    let (_, client) =
+        scripted_as(Dialect::V1, vec![not_sent(), answer(503, ""), answer_with(201, "location", &location)]);
+    assert_eq!(client.create(&route).await.expect("created"), Some(id(9)), "what was not executed is repeated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_past_the_deadline() {
+    let start = Instant::now();
+    let fake = Fake::new(|_| not_sent());
+    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V5), ..Settings::default() });
+    let client = client.until(start + Duration::from_millis(120));
+    assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
+    assert!(start.elapsed() <= Duration::from_millis(120), "{:?}", start.elapsed());
+    assert!((2..=3).contains(&fake.asked().len()), "{:?}", fake.asked());
+}
+
+/// Never answers.
+struct Silent;
+
+impl atoll_sdn_client::transport::Transport for Silent {
+    async fn send(&self, _request: Request) -> Result<Response, TransportError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_controller_is_left_at_the_deadline() {
+    let folder = tempfile::tempdir().expect("folder");
+    for credentials in [None, Some(credentials(folder.path()))] {
+        let start = Instant::now();
+        let settings = Settings { dialect: Some(Dialect::V5), credentials, session_file: None };
+        let client = Client::new(Silent, settings).until(start + Duration::from_secs(3));
+        assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
+        assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn absent_is_none_to_read_and_done_to_delete() {
+    let (_, client) = scripted((0..4).map(|_| answer(404, "<html>")).collect());
+    assert_eq!(client.get::<Router>(id(1)).await.expect("answer"), None);
+    client.delete(Resource::Port, id(1)).await.expect("done");
+    client.unlink(id(1)).await.expect("done");
+    let error = client.list::<Route>(&Scope::Of(Resource::Router, id(1))).await.expect_err("no parent");
+    assert_eq!(error.class, ErrorClass::Absent);
+    assert_eq!(error.object, format!("every route of router {}", id(1)));
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_reported_and_not_remembered() {
+    let mut answers = vec![answer(200, r#"{"version":"v7"}"#), fixture("application.5.json")].into_iter();
+    let fake = Fake::new(move |_| answers.next().expect("two answers"));
+    let client = Client::new(fake, Settings::default());
+    let error = client.dialect().await.expect_err("unknown");
+    assert_eq!(error.class, ErrorClass::Broken);
+    assert!(error.message.contains("v7"), "{error}");
+    assert_eq!(client.dialect().await.expect("known"), Dialect::V5);
+}

@@ -1,0 +1,76 @@
+//! A controller that answers from a closure and remembers what it was asked.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// What a transport gives back.
+pub(crate) type Outcome = Result<Response, TransportError>;
+
+type Handler = dyn FnMut(&Request) -> Outcome;
+
+pub(crate) struct Fake {
+    handler: RefCell<Box<Handler>>,
+    log: RefCell<Vec<Request>>,
+}
+
+impl Fake {
+    pub(crate) fn new(handler: impl FnMut(&Request) -> Outcome + 'static) -> Rc<Self> {
+        Rc::new(Self { handler: RefCell::new(Box::new(handler)), log: RefCell::default() })
+    }
+
+    /// `METHOD path` of every request so far.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.log.borrow().iter().map(line).collect()
+    }
+
+    /// How many requests there were of this kind.
+    pub(crate) fn count(&self, line_start: &str) -> usize {
+        self.asked().iter().filter(|line| line.starts_with(line_start)).count()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.log.borrow().clone()
+    }
+}
+
+impl Transport for Fake {
+    async fn send(&self, request: Request) -> Outcome {
+        // Others get their turn between request and answer, as on a network.
+        tokio::task::yield_now().await;
+        self.log.borrow_mut().push(request.clone());
+        let answer = (self.handler.borrow_mut())(&request);
+        tokio::task::yield_now().await;
+        answer
+    }
+}
+
+/// `METHOD path`
+pub(crate) fn line(request: &Request) -> String {
+    format!("{} {}", request.method, request.path)
+}
+
+/// An answer with a JSON body.
+#[expect(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
+pub(crate) fn answer(status: u16, body: &str) -> Outcome {
+    Ok(Response { status, headers: HeaderMap::new(), body: Bytes::from(body.to_owned()) })
+}
+
+/// An answer with one header and no body.
+#[expect(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
+pub(crate) fn answer_with(status: u16, header: &'static str, value: &str) -> Outcome {
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static(header), HeaderValue::from_str(value).expect("header"));
+    Ok(Response { status, headers, body: Bytes::new() })
+}
+
+pub(crate) fn not_sent() -> Outcome {
+    Err(TransportError::NotSent { endpoint: "fake".to_owned(), reason: "refused".to_owned() })
+}
+
+pub(crate) fn no_answer() -> Outcome {
+    Err(TransportError::NoAnswer { endpoint: "fake".to_owned(), reason: "lost".to_owned() })
+}

@@ -1,0 +1,240 @@
+//! Real sockets: servers that are slow, rude, endless or not there.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use atoll_sdn_client::http::{Http, HttpSettings, LARGEST_ANSWER};
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+
+/// A server that gives each connection to `serve` after it has read the head of a request, until it is dropped.
+struct Server {
+    url: String,
+    heads: mpsc::Receiver<String>,
+    stop: Option<(std::net::SocketAddr, JoinHandle<()>)>,
+}
+
+impl Server {
+    fn start(serve: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = listener.local_addr().expect("address");
+        let (send, heads) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("connection");
+                // A client that went away may leave its socket to a runtime that nobody drives any more.
+                stream.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+                stream.set_write_timeout(Some(Duration::from_secs(1))).expect("timeout");
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut byte) {
+                        Ok(1) => head.push(byte[0]),
+                        _ => break,
+                    }
+                }
+                if head == b"stop\r\n\r\n" {
+                    return;
+                }
+                if head.is_empty() {
+                    continue;
+                }
+                drop(send.send(String::from_utf8_lossy(&head).into_owned()));
+                serve(&mut stream);
+            }
+        });
+        Self { url: format!("http://{address}/midonet-api"), heads, stop: Some((address, thread)) }
+    }
+
+    fn answering(text: &'static str) -> Self {
+        Self::start(move |stream| drop(stream.write_all(text.as_bytes())))
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.try_iter().collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((address, thread)) = self.stop.take() {
+            if let Ok(mut stream) = TcpStream::connect(address) {
+                drop(stream.write_all(b"stop\r\n\r\n"));
+            }
+            drop(thread.join());
+        }
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+
+/// An address at which nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    format!("http://{}/midonet-api", listener.local_addr().expect("address"))
+}
+
+fn http(endpoints: &[&str]) -> Http {
+    let endpoints = endpoints.iter().map(|&url| url.to_owned()).collect();
+    let settings = HttpSettings {
+        endpoints,
+        connect_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_millis(700),
+        ..HttpSettings::default()
+    };
+    Http::new(&settings).expect("settings")
+}
+
+fn get() -> Request {
+    Request { method: Method::GET, path: "/routers".to_owned(), headers: HeaderMap::new(), body: Bytes::new() }
+}
+
+async fn send(http: &Http) -> Result<Response, TransportError> {
+    http.send(get()).await
+}
+
+#[tokio::test]
+async fn a_request_arrives_as_it_was_made() {
+    let server = Server::answering(OK);
+    let mut request = get();
+    request.method = Method::POST;
+    request.path = "/routers?tenant_id=a%20b".to_owned();
+    request.headers.insert("content-type", HeaderValue::from_static("application/vnd.org.midonet.Router-v3+json"));
+    request.body = Bytes::from_static(b"{}");
+    let response = http(&[&format!("{}/", server.url)]).send(request).await.expect("answer");
+    assert_eq!((response.status, &response.body[..]), (200, &b"{}"[..]));
+    let head = &server.heads()[0].to_ascii_lowercase();
+    assert!(head.starts_with("post /midonet-api/routers?tenant_id=a%20b http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: application/vnd.org.midonet.router-v3+json\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-length: 2\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let other = Server::answering(OK);
+    let location = other.url.clone();
+    let server = Server::start(move |stream| {
+        let text =
+            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        drop(stream.write_all(text.as_bytes()));
+    });
+    assert_eq!(send(&http(&[&server.url])).await.expect("answer").status, 302);
+    assert_eq!(other.heads(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nobody_there_means_not_sent_and_the_next_is_asked() {
+    let error = send(&http(&[&nobody()])).await.expect_err("nobody");
+    assert!(matches!(error, TransportError::NotSent { .. }), "{error}");
+    let (first, second) = (nobody(), Server::answering(OK));
+    let http = http(&[&first, &second.url]);
+    for _ in 0..3 {
+        assert_eq!(send(&http).await.expect("answer").status, 200);
+    }
+    assert_eq!(second.heads().len(), 3);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_kept_until_it_fails() {
+    let (first, second) = (Server::answering(OK), Server::answering(OK));
+    let http = http(&[&first.url, &second.url]);
+    for _ in 0..3 {
+        send(&http).await.expect("answer");
+    }
+    assert_eq!((first.heads().len(), second.heads().len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_gateway_error_is_returned_and_moves_on() {
+    for status in ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"] {
+        let ill = Server::start(move |stream| {
+            let text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            drop(stream.write_all(text.as_bytes()));
+        });
+        let healthy = Server::answering(OK);
+        let http = http(&[&ill.url, &healthy.url]);
+        assert_eq!(send(&http).await.expect("answer").status.to_string(), status[..3]);
+        assert_eq!(healthy.heads().len(), 0, "it may have been executed: only the caller may repeat it");
+        assert_eq!(send(&http).await.expect("answer").status, 200);
+        assert_eq!(send(&http).await.expect("answer").status, 200);
+        assert_eq!((ill.heads().len(), healthy.heads().len()), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_or_breaks_off_is_no_answer() {
+    let silent = Server::start(|_| std::thread::sleep(Duration::from_secs(1)));
+    let rude = Server::start(|_| {});
+    let cut = Server::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\":");
+    let cut_chunks = Server::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n");
+    let garbage = Server::answering("SSH-2.0-OpenSSH_9.2\r\n\r\n");
+    let slow = Server::start(|stream| {
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"));
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            if stream.write_all(b"x").is_err() {
+                return;
+            }
+        }
+    });
+    for (name, server) in [
+        ("silent", silent),
+        ("rude", rude),
+        ("cut", cut),
+        ("cut chunks", cut_chunks),
+        ("garbage", garbage),
+        ("slow", slow),
+    ] {
+        let second = Server::answering(OK);
+        let http = http(&[&server.url, &second.url]);
+        let start = Instant::now();
+        let error = send(&http).await.expect_err(name);
+        assert!(matches!(error, TransportError::NoAnswer { .. }), "{name}: {error}");
+        assert!(error.to_string().contains(&server.url), "{name}: {error}");
+        assert!(start.elapsed() < Duration::from_millis(1500), "{name}: {:?}", start.elapsed());
+        assert_eq!(second.heads().len(), 0, "{name}: it may have been executed");
+        assert_eq!(send(&http).await.expect("the next one").status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_left() {
+    let endless = Server::start(|stream| {
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
+        while stream.write_all(&chunk).is_ok() {}
+    });
+    let settings = HttpSettings { endpoints: vec![endless.url.clone()], ..HttpSettings::default() };
+    let error = send(&Http::new(&settings).expect("settings")).await.expect_err("endless");
+    assert!(matches!(error, TransportError::Unusable { .. }), "{error}");
+    assert!(error.to_string().contains(&LARGEST_ANSWER.to_string()), "{error}");
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    let wrong = |change: &dyn Fn(&mut HttpSettings)| {
+        let mut settings = HttpSettings { endpoints: vec!["http://127.0.0.1:1".to_owned()], ..HttpSettings::default() };
+        change(&mut settings);
+        match Http::new(&settings) {
+            Err(TransportError::Settings(text)) => text,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("accepted"),
+        }
+    };
+    assert!(wrong(&|s| s.endpoints.clear()).contains("no endpoint"));
+    for url in ["127.0.0.1:8181", "ftp://a/", "http://", "x y", ""] {
+        assert!(wrong(&|s| s.endpoints = vec![url.to_owned()]).contains(&format!("{url:?}")), "{url}");
+    }
+    let secret = wrong(&|s| s.endpoints = vec!["http://u:pa55@h/".to_owned()]);
+    assert!(secret.contains("user") && !secret.contains("pa55"), "{secret}");
+    assert!(wrong(&|s| s.ca = Some("/nonexistent/ca.pem".into())).contains("/nonexistent/ca.pem"));
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ca.pem");
+    std::fs::write(&path, "no certificate").expect("write");
+    assert!(wrong(&|s| s.ca = Some(path.clone())).contains("no PEM certificate"));
+    assert!(wrong(&|s| s.identity = Some((path.clone(), path.clone()))).contains("ca.pem"));
+}

@@ -1,0 +1,12 @@
+//! Tests of the client as its users see it. What servers say is written down by hand from the API's reference, never
+//! taken from the mock controller, so that the two cannot be wrong together.
+
+mod answers;
+mod client;
+mod conversions;
+mod ensuring;
+mod fake;
+mod fixtures;
+mod http;
+mod requests;
+mod session;
