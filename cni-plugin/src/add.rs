@@ -43,6 +43,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::detach::{Detached, Known, Limits, unsettled_until};
 use crate::error::Error;
 use crate::journal::{Journal, Progress, State};
+use crate::tally::Mark;
 use crate::wire::{Change, Netns, NetnsKind, Veth, Wire, WireError};
 use crate::world::World;
 
@@ -79,8 +80,10 @@ struct Adding<'a, S, C, W> {
     progress: Progress,
     /// The interface was there before we began, and it is ours.
     had_interface: bool,
-    /// Requests without an answer before we first tried to claim; none: we have not.
-    unanswered: Option<u64>,
+    /// When we first tried to claim; none: we have not.
+    began: Option<Mark>,
+    /// The claim is of this call.
+    is_new: bool,
 }
 
 impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
@@ -138,7 +141,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             claim: None,
         };
         let who = Who { namespace: call.pod.namespace.clone(), default_tenant: world.config.tenant.default.clone() };
-        Self { world, call, who, journal, progress, had_interface, unanswered: None }
+        Self { world, call, who, journal, progress, had_interface, began: None, is_new: false }
     }
 
     fn note(&mut self) -> Result<(), Error> {
@@ -148,14 +151,14 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     async fn work(&mut self, until: Instant) -> Result<Attached, Error> {
         self.note()?;
         let place = self.resolver().resolve(&self.who).await?;
-        self.unanswered = Some(self.world.tally.unanswered());
-        let (place, claim, is_new) = self.claim(place).await?;
+        self.began = Some(self.world.tally.mark());
+        let (place, claim) = self.claim(place).await?;
         let host_netns = self.world.host_netns(place.router()).await;
         self.progress.claim = Some(claim.clone());
         self.progress.host_netns = Some(host_netns.clone());
         self.note()?;
 
-        let stale_interface = is_new && self.had_interface;
+        let stale_interface = self.is_new && self.had_interface;
         let wire = self.plug_in(&claim.record, host_netns, stale_interface);
         // Both to their end: an answer that nobody waits for would leave the other side's doing unknown.
         let (wire, port) = join(wire, self.open_port(place, &claim.record)).await;
@@ -175,8 +178,8 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         Resolver { store, controller, config: &config.cluster, node: &self.call.node, cache }
     }
 
-    /// Claims an address, or finds the claim that is there. True: it is new.
-    async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>, bool), Error> {
+    /// Claims an address, or finds the claim that is there.
+    async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>), Error> {
         let AddCall { attachment, pod, node, .. } = self.call;
         let mut fence = None;
         for _ in 0..ATTEMPTS {
@@ -192,10 +195,13 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                 fence,
             };
             match claim(&self.world.store, &request).await? {
-                Claimed::New(claim) => return Ok((place, claim, true)),
+                Claimed::New(claim) => {
+                    self.is_new = true;
+                    return Ok((place, claim));
+                }
                 Claimed::Already(claim) => {
                     self.refuse_another(&place, &claim.record)?;
-                    return Ok((place, claim, false));
+                    return Ok((place, claim));
                 }
                 Claimed::Stale(current) => place = self.resolver().refresh(&self.who, current).await?,
                 Claimed::Buried(tombstone) => {
@@ -306,7 +312,8 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     /// Takes apart what this ADD made. The caller has its error already: what fails here is logged.
     async fn undo(mut self, deadline: Instant) {
         let attachment = &self.call.attachment;
-        let is_settled = self.unanswered.is_none_or(|before| self.world.tally.unanswered() <= before);
+        let tally = &self.world.tally;
+        let is_settled = self.began.is_none_or(|began| tally.is_settled_since(began));
         let was_done = self.journal.before().is_some_and(|before| before.state == State::Done);
         let made_nothing = self.progress.claim.is_none() && is_settled;
         if was_done || made_nothing {
@@ -321,6 +328,8 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let known = Known {
             pod_netns: Some(PathBuf::from(&self.call.sandbox)),
             unsettled_until: self.progress.unsettled_until,
+            // The claim is of this call, and nothing it asked the controller was done: there is no port to delete.
+            has_no_port: self.is_new && self.began.is_some_and(|began| tally.is_unchanged_since(began)),
             progress: Some(self.progress.clone()),
             ..self.world.known(attachment, None)
         };

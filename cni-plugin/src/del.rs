@@ -71,6 +71,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             port: grave.as_ref().and_then(|grave| grave.port),
             unsettled_until: unsettled.into_iter().max().unwrap_or(0),
             buried_here: grave.is_some(),
+            has_no_port: false,
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Known {
     pub unsettled_until: u64,
     /// The local file of this attachment says that something is owed.
     pub buried_here: bool,
+    /// It is certain that there never was a port.
+    pub has_no_port: bool,
 }
 
 /// Until when to try what; what is not done by then is written down.
@@ -166,6 +168,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             },
         };
         let port = match &records {
+            _ if known.has_no_port => None,
             Records::Remembered(claim) => Some(claim.record.port),
             // The claim comes before the port and goes after it: no claim and no tombstone, no port.
             Records::Read(Found { claim: None, tombstone: None }) if !known.buried_here => None,

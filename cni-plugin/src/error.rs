@@ -10,6 +10,9 @@ use atoll_model::cni::request::RequestError;
 use atoll_model::config::ConfigError;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{IfName, TenantName};
+use atoll_sdn_client::credentials::PasswordError;
+use atoll_sdn_client::transport::TransportError;
+use atoll_store::StoreError;
 use atoll_tenant::TenantError;
 use atoll_tenant::controller::ControllerError;
 use uuid::Uuid;
@@ -38,6 +41,15 @@ pub enum Error {
     /// The controller failed.
     #[error(transparent)]
     Controller(#[from] ControllerError),
+    /// The connection to etcd cannot be set up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The connection to the controller cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The password file cannot be used.
+    #[error("controller.passwordFile: {0}")]
+    Password(PasswordError),
     /// The kernel failed.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -123,6 +135,9 @@ impl Classify for Error {
             Self::Tenant(error) => error.class(),
             Self::Ipam(error) => error.class(),
             Self::Controller(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Transport(error) => error.class(),
+            Self::Password(_) => Class::Config,
             Self::Wire(error) => error.class(),
             Self::NetnsGone(_) | Self::NotANetns(_) | Self::OwnNetns(_) => Class::Netns,
             Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } => Class::Drift,
@@ -139,6 +154,8 @@ impl Classify for Error {
             Self::Tenant(error) => error.hint(),
             Self::Ipam(error) => error.hint(),
             Self::Controller(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Transport(error) => error.hint(),
             Self::Wire(error) => error.hint(),
             Self::OwnNetns(_) => Some("set CNI_NETNS_OVERRIDE=1 if that is really meant".to_owned()),
             Self::Inactive { .. } => Some("check that the controller's agent runs on this host".to_owned()),

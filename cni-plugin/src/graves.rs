@@ -104,7 +104,7 @@ mod tests {
         graves.put(&first).expect("works");
         graves.put(&owed(Tombstone::Delete, None, 5)).expect("works");
         assert_eq!(graves.get(&first.attachment), Some(first.clone()));
-        assert_eq!(graves.list(5), [first.clone()]);
+        assert_eq!(graves.list(5).first(), Some(&first));
         assert_eq!(graves.list(0), []);
         for _ in 0..2 {
             graves.remove(&first.attachment).expect("works");

@@ -2,14 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`add`], [`del`] | the verbs |
+//! | [`add`], [`del`], [`status`] | the verbs |
 //! | [`detach`] | taking an attachment apart, for every verb |
 //! | [`drain`] | settling what earlier calls left for later |
-//! | [`world`] | everything a verb touches: the seams, this node's files, the clock |
+//! | [`world`], [`real`] | everything a verb touches: the seams, this node's files, the clock |
 //! | [`wire`] | the seam to the kernel |
 //! | [`journal`], [`graves`] | this node's files: lock and progress, local tombstones |
 //! | [`tally`] | which requests may still be on their way |
-//! | [`node`] | this machine |
+//! | [`node`], [`log`] | this machine, and what is written down about it |
 //! | [`error`] | why a verb failed |
 //!
 //! The order of effects, and why a crash between any two of them leaks nothing, is in `docs/design/attachment.md`.
@@ -21,7 +21,10 @@ pub mod drain;
 pub mod error;
 pub mod graves;
 pub mod journal;
+pub mod log;
 pub mod node;
+pub mod real;
+pub mod status;
 pub mod tally;
 pub mod wire;
 pub mod world;

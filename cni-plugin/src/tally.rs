@@ -13,9 +13,22 @@ use std::time::Duration;
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 
-/// Counts requests without an answer. Clones count together.
+/// Counts what our requests may have done. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Rc<Cell<u64>>);
+pub struct Tally(Rc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    unanswered: Cell<u64>,
+    changes: Cell<u64>,
+}
+
+/// The state of a [`Tally`] at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    unanswered: u64,
+    changes: u64,
+}
 
 impl Tally {
     /// Nothing is on its way.
@@ -23,9 +36,19 @@ impl Tally {
         Self::default()
     }
 
-    /// How many requests were never answered so far.
-    pub fn unanswered(&self) -> u64 {
-        self.0.get()
+    /// Now.
+    pub fn mark(&self) -> Mark {
+        Mark { unanswered: self.0.unanswered.get(), changes: self.0.changes.get() }
+    }
+
+    /// Every request since `mark` was answered.
+    pub fn is_settled_since(&self, mark: Mark) -> bool {
+        self.0.unanswered.get() == mark.unanswered
+    }
+
+    /// No request since `mark` changed anything in the controller, or still may.
+    pub fn is_unchanged_since(&self, mark: Mark) -> bool {
+        self.mark() == mark
     }
 
     async fn count<T, E>(
@@ -33,10 +56,11 @@ impl Tally {
         request: impl Future<Output = Result<T, E>>,
         is_definite: impl FnOnce(&E) -> bool,
     ) -> Result<T, E> {
-        self.0.set(self.0.get() + 1);
+        let Counters { unanswered, .. } = &*self.0;
+        unanswered.set(unanswered.get() + 1);
         let answer = request.await;
         if answer.as_ref().map_or_else(is_definite, |_| true) {
-            self.0.set(self.0.get() - 1);
+            unanswered.set(unanswered.get() - 1);
         }
         answer
     }
@@ -62,7 +86,12 @@ impl<T: Transport> Transport for Counted<T> {
             return self.inner.send(request).await;
         }
         let is_definite = |error: &TransportError| !matches!(error, TransportError::NoAnswer { .. });
-        self.tally.count(self.inner.send(request), is_definite).await
+        let answer = self.tally.count(self.inner.send(request), is_definite).await;
+        if answer.as_ref().is_ok_and(|response| response.status < 400) {
+            let Counters { changes, .. } = &*self.tally.0;
+            changes.set(changes.get() + 1);
+        }
+        answer
     }
 }
 
@@ -108,13 +137,15 @@ mod tests {
     async fn only_a_definite_answer_settles_a_request() {
         let tally = Tally::new();
         let ask = |answer: Result<(), bool>| tally.count(async move { answer }, |definite| *definite);
+        let start = tally.mark();
         ask(Ok(())).await.expect("fine");
         ask(Err(true)).await.expect_err("refused");
-        assert_eq!(tally.unanswered(), 0);
+        assert!(tally.is_settled_since(start));
         ask(Err(false)).await.expect_err("lost");
-        assert_eq!(tally.unanswered(), 1);
+        assert!(!tally.is_settled_since(start));
+        let later = tally.mark();
         let never = tally.count(std::future::pending::<Result<(), bool>>(), |_| true);
         tokio::time::timeout(Duration::from_millis(1), never).await.expect_err("given up");
-        assert_eq!(tally.unanswered(), 2);
+        assert!(!tally.is_settled_since(later) && !tally.is_unchanged_since(later));
     }
 }

@@ -301,6 +301,9 @@ pub enum RequestError {
         /// The version of the configuration.
         version: Version,
     },
+    /// A command that the specification knows and we do not serve.
+    #[error("CNI_COMMAND {} is not supported by this version", .0.as_str())]
+    Unserved(Command),
     /// What was asked cannot be done, and a substitute is not given.
     #[error("{key} = {value} is not supported: {reason}")]
     Unsupported {
@@ -317,6 +320,7 @@ impl Classify for RequestError {
     fn class(&self) -> Class {
         match self {
             Self::UnknownCommand(_)
+            | Self::Unserved(_)
             | Self::Missing(_)
             | Self::NotText(_)
             | Self::Variable { .. }
