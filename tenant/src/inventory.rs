@@ -316,7 +316,8 @@ impl Inventory {
 }
 
 impl Cluster {
-    fn of(record: &ClusterRecord) -> Self {
+    /// What people see of the record.
+    pub fn of(record: &ClusterRecord) -> Self {
         Self {
             id: record.id,
             addressing: record.addressing,

@@ -10,8 +10,10 @@
 //! | [`inventory`] | everything there is, for people and programs that look |
 //! | [`controller`] | the seam above REST |
 //! | [`midonet`] | the engine for MidoNet's REST API |
+//! | [`admin`] | what operators do |
 //! | [`error`] | what can go wrong |
 
+pub mod admin;
 pub mod cache;
 pub mod controller;
 pub mod error;

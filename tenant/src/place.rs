@@ -113,9 +113,8 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
 
     async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<Place, TenantError> {
         self.cache.drop(who);
-        let registry =
-            Registry { store: self.store, controller: self.controller, config: self.config, node: self.node };
-        let place = registry.place(who, seen, again).await?;
+        let registry = Registry { store: self.store, controller: self.controller, config: self.config };
+        let place = registry.place(self.node, who, seen, again).await?;
         self.cache.put(who, &place);
         Ok(place)
     }

@@ -15,7 +15,7 @@ use crate::error::{TenantError, shown};
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// The cluster's record, which agrees with this node's file.
-    pub(super) async fn ensure_cluster(
+    pub(crate) async fn ensure_cluster(
         &self,
         seen: Option<Versioned<ClusterRecord>>,
     ) -> Result<Versioned<ClusterRecord>, TenantError> {
@@ -63,7 +63,7 @@ fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRecord {
 }
 
 /// Can a cluster live with these settings at all?
-pub(crate) fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
+pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
     let pools =
         [("podCidr", config.pod_cidr), ("transitCidr", config.transit_cidr), ("nodeSideCidr", config.node_side_cidr)];
     for (n, &(first, first_cidr)) in pools.iter().enumerate() {

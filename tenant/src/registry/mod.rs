@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
+pub use cluster::possible;
 use door::Door;
 
 /// How often a decision is made again when others were faster. Each time somebody else got further.
@@ -36,12 +37,17 @@ pub(crate) struct Registry<'a, S, C> {
     pub(crate) store: &'a S,
     pub(crate) controller: &'a C,
     pub(crate) config: &'a ClusterConfig,
-    pub(crate) node: &'a Node,
 }
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// Where `who` belongs, going on from `seen`. `again`: apply the tenant's graph even if the tenant is active.
-    pub(crate) async fn place(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<Place, TenantError> {
+    pub(crate) async fn place(
+        &self,
+        machine: &Node,
+        who: &Who,
+        seen: Option<Current>,
+        again: bool,
+    ) -> Result<Place, TenantError> {
         let name = door::wanted(who)?;
         let (cluster, node, door) = if let Some(Current { cluster, node, namespace, tenant }) = seen {
             // What a lost claim brought is about the tenant that it had in mind, which need not be `name`.
@@ -51,21 +57,21 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             };
             (cluster, node, door)
         } else {
-            let mut queries = vec![Query::Key(Key::cluster()), Query::Key(Key::node(&self.node.name))];
+            let mut queries = vec![Query::Key(Key::cluster()), Query::Key(Key::node(&machine.name))];
             queries.extend(Door::queries(who, &name));
             let snapshot = self.store.read(queries).await.map_err(TenantError::store("look up a namespace"))?;
             let [cluster, node, rest @ ..] = snapshot.answers.as_slice() else { return Err(unfit()) };
             (one::<ClusterRecord>(cluster)?, one::<NodeRecord>(node)?, Door::read(who, name, rest)?)
         };
         let cluster = self.ensure_cluster(cluster).await?;
-        let node = self.ensure_node(node).await?;
+        let node = self.ensure_node(machine, node).await?;
         let (cluster, namespace, tenant) = self.enter(who, cluster, door).await?;
         let tenant = self.finish(&cluster, tenant, again).await?;
         Ok(Place { cluster, node, namespace, tenant })
     }
 
     /// Commits, and treats an unknown outcome as a lost race: what is there now decides.
-    async fn commit(&self, what: &str, txn: Txn) -> Result<Committed, TenantError> {
+    pub(crate) async fn commit(&self, what: &str, txn: Txn) -> Result<Committed, TenantError> {
         let otherwise = txn.otherwise.clone();
         match self.store.commit(txn).await {
             Err(StoreError::Unknown { .. }) => {
@@ -103,7 +109,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     }
 }
 
-fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
+pub(crate) fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
     Change::Put { key, value: atoll_model::record::encode(record), lease: None }
 }
 
@@ -112,7 +118,7 @@ fn one<T: DeserializeOwned>(answer: &Answer) -> Result<Option<Versioned<T>>, Ten
 }
 
 /// The answer to the only query.
-fn only<T: DeserializeOwned>(snapshot: &Snapshot) -> Result<Option<Versioned<T>>, TenantError> {
+pub(crate) fn only<T: DeserializeOwned>(snapshot: &Snapshot) -> Result<Option<Versioned<T>>, TenantError> {
     one(snapshot.answers.first().ok_or_else(unfit)?)
 }
 

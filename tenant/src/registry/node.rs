@@ -14,13 +14,14 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// This machine's record.
     pub(super) async fn ensure_node(
         &self,
+        node: &Node,
         seen: Option<Versioned<NodeRecord>>,
     ) -> Result<Versioned<NodeRecord>, TenantError> {
         let record = match seen {
             Some(record) => record,
-            None => self.create_once(Key::node(&self.node.name), record(self.node)).await?,
+            None => self.create_once(Key::node(&node.name), record(node)).await?,
         };
-        same(self.node, &record.record)?;
+        same(node, &record.record)?;
         Ok(record)
     }
 }

@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use atoll_model::ids::{Namespace, NodeName, TenantName};
+use clap::{Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something else went wrong; the message says what
+  2  the arguments are wrong
+  3  the configuration is wrong, or disagrees with the cluster's
+  4  there is no such object
+  5  etcd or the controller is not available: the same command may work later
+  6  refused: not allowed, in the way of something, or no room
+
+Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
+ATOLL_CONFIG, else the first file in /etc/cni/net.d that has such an entry.";
+
+/// Looks at and manages the tenants of Atoll.
+#[derive(Debug, Parser)]
+#[command(name = "atollctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// Conflist, or the plugin's entry in it
+    #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// For people, or for programs
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A table or a tree
+    Table,
+    /// JSON; fields are added in later versions, never renamed
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write the cluster's record, once, before the first pod does
+    Init(Init),
+    /// Draw tenants with their subnets and pods
+    Topology(Topology),
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Pods' interfaces
+    #[command(subcommand)]
+    Attachment(Attachment),
+}
+
+/// Options of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: write the record, after a look at what it would be
+  atollctl init --dry-run
+  atollctl init
+
+Example: etcd was restored from a backup; make every node forget what it remembers
+  atollctl init --new-epoch")]
+pub(crate) struct Init {
+    /// Give a cluster that is there a new epoch: needed after etcd was restored from a backup
+    #[arg(long)]
+    pub(crate) new_epoch: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not compare the pools with this host's own routes
+    #[arg(long)]
+    pub(crate) ignore_routes: bool,
+}
+
+/// Options of `topology`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: everything, as a tree
+  atollctl topology
+
+Example: one tenant as a picture
+  atollctl topology red --dot | dot -Tsvg > red.svg")]
+pub(crate) struct Topology {
+    /// Only these tenants
+    pub(crate) tenants: Vec<TenantName>,
+    /// Graphviz DOT
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) dot: bool,
+    /// Do not ask the controller whether the pods' packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// What to do with tenants.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tenant {
+    /// List the tenants
+    #[command(after_help = "Example:\n  atollctl tenant list\n  atollctl tenant list -o json | jq '.[].name'")]
+    List,
+    /// Show one tenant with its subnets and pods
+    Show(Show),
+}
+
+/// Options of `tenant show`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: which pods has tenant red?\n  atollctl tenant show red")]
+pub(crate) struct Show {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Do not ask the controller whether the pods' packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// What to do with attachments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Attachment {
+    /// List pods' interfaces with their addresses
+    List(List),
+}
+
+/// Options of `attachment list`.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "\
+Example: who holds 10.128.3.7?
+  atollctl attachment list --address 10.128.3.7
+
+Example: the pods of one node
+  atollctl attachment list --node n1")]
+pub(crate) struct List {
+    /// Only of this tenant
+    #[arg(long)]
+    pub(crate) tenant: Option<TenantName>,
+    /// Only of this namespace
+    #[arg(long)]
+    pub(crate) namespace: Option<Namespace>,
+    /// Only of this pod
+    #[arg(long)]
+    pub(crate) pod: Option<String>,
+    /// Only on this node
+    #[arg(long)]
+    pub(crate) node: Option<NodeName>,
+    /// Only with this address
+    #[arg(long)]
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Do not ask the controller whether the pods' packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Args::command().debug_assert();
+    }
+}

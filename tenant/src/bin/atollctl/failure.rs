@@ -1,0 +1,97 @@
+//! What went wrong, as an operator reads it: what, because of what, and what to do next.
+
+use std::fmt;
+
+use atoll_model::config::ConfigError;
+use atoll_model::error::{Class, Classify, causes};
+use atoll_sdn_client::transport::TransportError;
+use atoll_store::StoreError;
+use atoll_tenant::TenantError;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    exit_code: u8,
+}
+
+impl Failure {
+    /// An error that has a class.
+    pub(crate) fn classified(error: &impl Classify) -> Self {
+        Self {
+            message: error.to_string(),
+            causes: causes(error),
+            hint: error.hint(),
+            exit_code: match error.class() {
+                Class::Config => 3,
+                Class::Unavailable => 5,
+                Class::Denied | Class::Rejected | Class::Exhausted => 6,
+                _ => 1,
+            },
+        }
+    }
+
+    /// The configuration cannot be used.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: None, exit_code: 3 }
+    }
+
+    /// There is no such object.
+    pub(crate) fn absent(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 4 }
+    }
+
+    /// Refused for a reason that only this program knows.
+    pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 6 }
+    }
+
+    /// Anything else.
+    pub(crate) fn other(message: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: None, exit_code: 1 }
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.message)?;
+        for cause in &self.causes {
+            writeln!(f, "  because: {cause}")?;
+        }
+        if let Some(hint) = &self.hint {
+            writeln!(f, "  try: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<TenantError> for Failure {
+    fn from(error: TenantError) -> Self {
+        Self::classified(&error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::classified(&error)
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        Self::classified(&error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::classified(&error)
+    }
+}

@@ -1,0 +1,101 @@
+//! `atollctl init`.
+
+use atoll_ipam::pool::Block;
+use atoll_model::record::Addressing;
+use atoll_tenant::admin::{self, Initialised};
+use atoll_tenant::inventory::{Cluster, Inventory};
+use ipnetwork::Ipv4Network;
+use serde_json::json;
+
+use crate::args::{Init, Output};
+use crate::failure::Failure;
+use crate::local::{self, HostRoute};
+use crate::output;
+use crate::settings::Settings;
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> Result<String, Failure> {
+    let (store, controller, config) = (settings.store()?, settings.controller()?, &settings.config.cluster);
+    if !options.ignore_routes {
+        let routes = local::routes().map_err(|error| Failure::other(format!("read this host's routes: {error}")))?;
+        let pools = [
+            ("podCidr", config.pod_cidr),
+            ("transitCidr", config.transit_cidr),
+            ("nodeSideCidr", config.node_side_cidr),
+        ];
+        if let Some((setting, pool, route)) = overlap(&pools, &routes) {
+            return Err(Failure::refused(
+                format!(
+                    "`cluster.{setting}` ({pool}) overlaps this host's route to {} through {}",
+                    route.destination, route.interface
+                ),
+                format!("choose another network for `cluster.{setting}`, or say --ignore-routes if the route is meant"),
+            ));
+        }
+    }
+    if options.dry_run {
+        admin::possible(config)?;
+        let there = Inventory::read(&store).await?.cluster;
+        let would = match (&there, options.new_epoch) {
+            (None, _) => "write the cluster's record".to_owned(),
+            (Some(cluster), true) => format!("give cluster {} a new epoch", cluster.id),
+            (Some(cluster), false) => format!("change nothing: cluster {} is there", cluster.id),
+        };
+        return Ok(match output {
+            Output::Json => output::json(&json!({"would": would, "cluster": there})),
+            Output::Table => format!("would {would}\n"),
+        });
+    }
+    let initialised = admin::init(&store, &controller, config, options.new_epoch).await?;
+    let (done, said) = match &initialised {
+        Initialised::New(_) => ("created", "The cluster's record is written."),
+        Initialised::There(_) => ("kept", "The cluster's record is there, and agrees with this configuration."),
+        Initialised::Renewed(_) => ("renewed", "The cluster has a new epoch: every node reads its records again."),
+    };
+    let cluster = Cluster::of(initialised.record());
+    Ok(match output {
+        Output::Json => output::json(&json!({"done": done, "cluster": cluster})),
+        Output::Table => format!("{said}\n\n{}", describe(&cluster)),
+    })
+}
+
+fn describe(cluster: &Cluster) -> String {
+    let addressing = match cluster.addressing {
+        Addressing::Unique => "unique",
+        Addressing::Overlapping => "overlapping",
+    };
+    [
+        ("cluster", cluster.id.to_string()),
+        ("provider router", cluster.provider_router.to_string()),
+        ("addressing", addressing.to_owned()),
+        ("pod subnets", format!("/{} of {}", cluster.subnet_prefix, cluster.pod_cidr)),
+        ("transit links", format!("/30 of {}", cluster.transit_cidr)),
+        ("node side", cluster.node_side_cidr.to_string()),
+    ]
+    .map(|(what, value)| format!("{what:<16} {value}"))
+    .join("\n")
+        + "\n"
+}
+
+/// The first pool that overlaps a route.
+fn overlap<'a>(
+    pools: &[(&'static str, Ipv4Network)],
+    routes: &'a [HostRoute],
+) -> Option<(&'static str, Ipv4Network, &'a HostRoute)> {
+    pools.iter().find_map(|&(setting, pool)| {
+        let route = routes.iter().find(|route| Block::from(route.destination).overlaps(Block::from(pool)))?;
+        Some((setting, pool, route))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_inside_or_around_a_route_overlaps_it() {
+        let routes = [HostRoute { interface: "eth0".to_owned(), destination: "10.128.4.0/24".parse().expect("valid") }];
+        for (pool, hit) in [("10.0.0.0/8", true), ("10.128.4.128/25", true), ("10.128.5.0/24", false)] {
+            assert_eq!(overlap(&[("podCidr", pool.parse().expect("valid"))], &routes).is_some(), hit, "{pool}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `atollctl tenant`.
+
+use atoll_tenant::inventory::{Inventory, Tenant};
+
+use crate::args::{Output, Show};
+use crate::failure::Failure;
+use crate::output;
+use crate::settings::Settings;
+use crate::topology::{absent, ask, phase, tenant};
+
+pub(crate) async fn list(settings: &Settings, output: Output) -> Result<String, Failure> {
+    let tenants = Inventory::read(&settings.store()?).await?.tenants;
+    Ok(match output {
+        Output::Json => output::json(&tenants),
+        Output::Table if tenants.is_empty() => "no tenants\n".to_owned(),
+        Output::Table => {
+            output::table(["name", "phase", "namespaces", "subnets", "pods", "outside as"], tenants.iter().map(row))
+        }
+    })
+}
+
+fn row(tenant: &Tenant) -> [String; 6] {
+    let join = |list: Vec<String>| if list.is_empty() { "-".to_owned() } else { list.join(",") };
+    [
+        tenant.name.to_string(),
+        phase(tenant.phase).to_owned(),
+        join(tenant.namespaces.iter().map(ToString::to_string).collect()),
+        join(tenant.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect()),
+        tenant.subnets.iter().map(|subnet| subnet.pods.len()).sum::<usize>().to_string(),
+        tenant.transit.tenant.ip().to_string(),
+    ]
+}
+
+pub(crate) async fn show(settings: &Settings, output: Output, options: &Show) -> Result<String, Failure> {
+    let mut inventory = Inventory::read(&settings.store()?).await?;
+    inventory.tenants.retain(|tenant| tenant.name == options.tenant);
+    let Some(mut found) = inventory.tenants.pop() else { return Err(absent(options.tenant.as_str())) };
+    if !options.offline {
+        ask(&settings.controller()?, found.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods)).await;
+    }
+    Ok(match output {
+        Output::Json => output::json(&found),
+        Output::Table => tenant(&found).draw(),
+    })
+}

@@ -1,0 +1,145 @@
+//! `atollctl topology`: reads what there is, asks the controller for the state of the ports, and draws it.
+
+use atoll_model::record::{Addressing, Origin, Phase};
+use atoll_tenant::controller::Controller;
+use atoll_tenant::inventory::{Inventory, Pod, PodState, Subnet, Tenant};
+use futures_util::{StreamExt as _, stream};
+
+use crate::args::{Output, Topology};
+use crate::dot;
+use crate::failure::Failure;
+use crate::output::{self, count, or_dash};
+use crate::settings::Settings;
+use crate::tree::Tree;
+
+/// Requests on their way at once.
+const AT_ONCE: usize = 8;
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology) -> Result<String, Failure> {
+    let mut inventory = Inventory::read(&settings.store()?).await?;
+    for name in &options.tenants {
+        if !inventory.tenants.iter().any(|tenant| tenant.name == *name) {
+            return Err(absent(name.as_str()));
+        }
+    }
+    if !options.tenants.is_empty() {
+        inventory.tenants.retain(|tenant| options.tenants.contains(&tenant.name));
+        inventory.stray.clear();
+    }
+    if !options.offline {
+        ask(&settings.controller()?, inventory.pods_mut()).await;
+    }
+    Ok(match (options.dot, output) {
+        (true, _) => dot::draw(&inventory),
+        (false, Output::Json) => output::json(&inventory),
+        (false, Output::Table) => tree(&inventory).draw(),
+    })
+}
+
+/// There is no such tenant.
+pub(crate) fn absent(name: &str) -> Failure {
+    Failure::absent(format!("there is no tenant {name}"), "see `atollctl tenant list`")
+}
+
+/// Fills in what the controller says of the pods' ports. One that cannot be asked is `unknown`: the rest of the picture
+/// is as true without it.
+pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut Pod>) {
+    stream::iter(pods)
+        .for_each_concurrent(AT_ONCE, |pod| async move {
+            pod.state = Some(match controller.port(pod.port).await {
+                Ok(Some(port)) if port.active => PodState::Active,
+                Ok(Some(port)) if port.binding.is_some() => PodState::Inactive,
+                Ok(Some(_)) => PodState::Unbound,
+                Ok(None) => PodState::Missing,
+                Err(_) => PodState::Unknown,
+            });
+        })
+        .await;
+}
+
+fn tree(inventory: &Inventory) -> Tree {
+    let Some(cluster) = &inventory.cluster else {
+        return Tree::new("no cluster yet: the first pod or `atollctl init` makes it");
+    };
+    let addressing = match cluster.addressing {
+        Addressing::Unique => "unique",
+        Addressing::Overlapping => "overlapping",
+    };
+    let root = Tree::new(format!(
+        "cluster {}  pods {} ({addressing})  transit {}  provider router {}",
+        cluster.id, cluster.pod_cidr, cluster.transit_cidr, cluster.provider_router
+    ));
+    let stray = inventory.stray.iter().map(|pod| Tree::new(format!("in no subnet that is there: {}", line(pod))));
+    let damaged = inventory.damaged.iter().map(|key| Tree::new(format!("damaged record: {key}")));
+    root.with(inventory.tenants.iter().map(tenant)).with(stray).with(damaged)
+}
+
+/// One tenant with everything below it.
+pub(crate) fn tenant(tenant: &Tenant) -> Tree {
+    let namespaces = match tenant.namespaces.as_slice() {
+        [] => "no namespace".to_owned(),
+        names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    Tree::new(format!("tenant {}  {}  {}", tenant.name, phase(tenant.phase), origin(&tenant.origin)))
+        .with([
+            Tree::new(format!("namespaces  {namespaces}")),
+            Tree::new(format!("router  {}", tenant.router)),
+            Tree::new(format!(
+                "transit  provider {}  tenant {}  (what the outside sees)",
+                tenant.transit.provider.ip(),
+                tenant.transit.tenant.ip()
+            )),
+        ])
+        .with(tenant.subnets.iter().map(subnet))
+}
+
+fn subnet(subnet: &Subnet) -> Tree {
+    Tree::new(format!(
+        "subnet {}  {}  gateway {}  {}  {}",
+        subnet.ordinal,
+        subnet.cidr,
+        subnet.gateway,
+        phase(subnet.phase),
+        count(subnet.pods.len(), "pod")
+    ))
+    .with(subnet.pods.iter().map(|pod| Tree::new(line(pod))))
+}
+
+fn line(pod: &Pod) -> String {
+    format!("{}  {}  on {}  {}  {}", pod.address.ip(), name(pod), pod.node, pod.interface, state(pod))
+}
+
+/// How people call a pod: by namespace and name where the runtime told them, else by its container.
+pub(crate) fn name(pod: &Pod) -> String {
+    match (&pod.namespace, &pod.pod) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        (None, Some(name)) => name.clone(),
+        _ => format!("container {}", pod.container.chars().take(12).collect::<String>()),
+    }
+}
+
+pub(crate) fn state(pod: &Pod) -> String {
+    or_dash(pod.state.map(|state| match state {
+        PodState::Active => "active",
+        PodState::Inactive => "inactive",
+        PodState::Unbound => "unbound",
+        PodState::Missing => "no port",
+        PodState::Unknown => "unknown",
+    }))
+}
+
+pub(crate) fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Building => "building",
+        Phase::Active => "active",
+        Phase::Deleting => "deleting",
+    }
+}
+
+pub(crate) fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Namespace(namespace) => format!("made for namespace {namespace}"),
+        Origin::Default => "made for runtimes that name no namespace".to_owned(),
+        Origin::Operator => "made by an operator".to_owned(),
+    }
+}
