@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,8 +21,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 pub struct Server {
     // Taken in `drop`.
     thread: Option<JoinHandle<()>>,
-    wake: TcpListener,
-    netns: std::path::PathBuf,
+    stop: Arc<AtomicBool>,
 }
 
 /// What a server said.
@@ -36,31 +37,29 @@ impl Server {
     /// Starts one inside `netns`.
     pub fn start(netns: &Netns, name: &str) -> Result<Self> {
         let listener = netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listen"))?;
-        let wake = listener.try_clone()?;
-        let name = name.to_owned();
+        // Not by a connection of our own: a namespace need not have a loopback interface that is up.
+        listener.set_nonblocking(true)?;
+        let (name, stop) = (name.to_owned(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
         // A socket stays in the namespace where it was opened, wherever its thread is.
         let thread = std::thread::spawn(move || {
-            while let Ok((mut stream, peer)) = listener.accept() {
-                if peer.ip().is_loopback() {
-                    break;
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    // Whoever hung up already does not want an answer.
+                    Ok((mut stream, peer)) => drop(stream.write_all(format!("{name} {}", peer.ip()).as_bytes())),
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
                 }
-                // Whoever hung up already does not want an answer.
-                let _ = stream.write_all(format!("{name} {}", peer.ip()).as_bytes());
             }
         });
-        Ok(Self { thread: Some(thread), wake, netns: netns.path().to_owned() })
+        Ok(Self { thread: Some(thread), stop })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let netns = Netns::at(&self.netns);
-        let port = self.wake.local_addr().map_or(PORT, |address| address.port());
-        let knocked = netns.within(|| {
-            TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SILENCE).context("knock")
-        });
-        // Without the knock the thread waits for ever, which the end of the process ends too.
-        if let (Ok(_), Some(thread)) = (knocked, self.thread.take()) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic, and there is nobody to tell.
             drop(thread.join());
         }
     }

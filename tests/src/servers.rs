@@ -71,6 +71,6 @@ pub fn controller(
         args.extend(["--state".to_owned(), state.display().to_string()]);
     }
     let mut daemon = Daemon::start(netns, life, program, &args, log)?;
-    daemon.wait_until(PATIENCE, || netns.within(|| http::get(CONTROLLER, API)).map(drop))?;
+    daemon.wait_until(PATIENCE, || netns.within(|| http::get(CONTROLLER, "/mock/")).map(drop))?;
     Ok(daemon)
 }

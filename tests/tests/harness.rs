@@ -6,9 +6,11 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use atoll_tests::daemon::Life;
 use atoll_tests::netns::{Netns, run};
+use atoll_tests::node::Node;
 use atoll_tests::reach::{Server, ask, ping};
 use atoll_tests::scratch::{Scratch, unique_name};
 use atoll_tests::{http, servers};
+use serde_json::json;
 
 const LEFT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
@@ -59,4 +61,16 @@ fn a_dropped_namespace_is_gone() -> Result<()> {
     assert!(!path.exists(), "{} is still there", path.display());
     assert!(run("ip", &["netns", "exec", "at-nobody", "true"]).is_err(), "a failing command is an error");
     Ok(())
+}
+
+#[test]
+fn a_node_has_its_servers_and_the_world_outside() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    assert!(node.keys("")?.is_empty(), "nobody has asked for anything");
+    assert!(node.controller_get("/mock/dump")?["routers"].is_object());
+    assert!(ping(&node.outside(), Ipv4Addr::new(203, 0, 113, 2))?, "the world outside reaches the provider router");
+    node.kill_controller()?;
+    assert!(node.controller_get("/mock/dump").is_err(), "it is dead");
+    node.start_controller()?;
+    node.finish()
 }

@@ -205,7 +205,10 @@ fn look(facts: &Facts) -> String {
         ("a tenant's router", format!("ip netns exec {prefix}-router-red nft list ruleset")),
         ("the provider router", format!("ip netns exec {prefix}-router-provider ip route")),
         ("the store", format!("ip netns exec {prefix}-node etcdctl get --prefix {etcd_prefix} --keys-only")),
-        ("the controller", format!("ip netns exec {prefix}-node curl -s {controller}/routers")),
+        (
+            "the controller",
+            format!("ip netns exec {prefix}-node curl -s -H 'Accept: application/json' {controller}/routers"),
+        ),
         (
             "the topology",
             format!("ip netns exec {prefix}-node {} topology --config {}", atollctl.display(), config.display()),
