@@ -130,6 +130,6 @@ fn garbage(attempt: &Attempt, response: &Response, error: &serde_json::Error) ->
 }
 
 /// One line of bounded length.
-fn tidy(text: &str) -> String {
+pub(crate) fn tidy(text: &str) -> String {
     text.chars().take(LONGEST_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -4,23 +4,22 @@
 //! ([`crate::retry`]) and never past the deadline; no token or password in any error, whatever the server echoes.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::rc::Rc;
 
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 use uuid::Uuid;
-
-use atoll_model::secret::Secret;
 
 use crate::answer;
 use crate::credentials::Credentials;
 use crate::dialect::{Dialect, Resource};
 use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::exchange::Operation;
+use crate::keystone::Identity;
+use crate::login::Login;
 use crate::request::{self, Incomplete, Scope};
-use crate::retry::{self, Outcome};
 use crate::session::{Session, SessionFile};
-use crate::transport::{Request, Response, Transport, TransportError};
+use crate::transport::{Request, Transport};
 use crate::wire::{Object, SystemState};
 
 /// How a client behaves.
@@ -36,8 +35,8 @@ pub struct Settings {
 
 /// A client. Clones share login and connections.
 pub struct Client<T> {
-    shared: Rc<Shared<T>>,
-    deadline: Option<Instant>,
+    pub(crate) shared: Rc<Shared<T>>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl<T> Clone for Client<T> {
@@ -46,37 +45,35 @@ impl<T> Clone for Client<T> {
     }
 }
 
-struct Shared<T> {
-    transport: T,
-    settings: Settings,
-    session: RefCell<Session>,
-    /// Held while somebody logs in or reads the root document; the others wait for the result.
-    gate: Mutex<()>,
-}
-
-/// Where a token came from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Renewed {
-    /// Another process or task had got it already. It may be refused as well.
-    Found,
-    /// From the controller, just now.
-    Fresh,
-}
-
-/// One operation on the way: what it is, and whether repeating it does harm.
-struct Operation {
-    attempt: Attempt,
-    repeatable: bool,
+/// What clones share.
+pub(crate) struct Shared<T> {
+    pub(crate) transport: T,
+    pub(crate) login: Login<T>,
+    pub(crate) session: RefCell<Session>,
+    pub(crate) session_file: Option<SessionFile>,
+    /// Held while somebody logs in; the others wait for the result.
+    pub(crate) gate: Mutex<()>,
 }
 
 impl<T: Transport> Client<T> {
     /// A client over `transport`. Sends nothing yet.
     pub fn new(transport: T, settings: Settings) -> Self {
-        let mut session = settings.session_file.as_ref().map(SessionFile::load).unwrap_or_default();
-        if settings.dialect.is_some() {
-            session.dialect = settings.dialect;
-        }
-        let shared = Shared { transport, settings, session: RefCell::new(session), gate: Mutex::new(()) };
+        let login = settings.credentials.map_or(Login::None, Login::MidoNet);
+        Self::build(transport, settings.dialect, settings.session_file, login)
+    }
+
+    /// A client whose tokens come from Keystone, over a transport of its own ([`crate::keystone::base_url`]) instead of
+    /// from the controller's login. The credentials in `settings` are not used.
+    pub fn with_keystone(transport: T, settings: Settings, keystone: T, identity: Identity) -> Self {
+        let login = Login::Keystone { transport: keystone, identity };
+        Self::build(transport, settings.dialect, settings.session_file, login)
+    }
+
+    fn build(transport: T, dialect: Option<Dialect>, session_file: Option<SessionFile>, login: Login<T>) -> Self {
+        let mut session = session_file.as_ref().map(SessionFile::load).unwrap_or_default();
+        session.dialect = dialect.or(session.dialect);
+        let session = RefCell::new(session);
+        let shared = Shared { transport, login, session, session_file, gate: Mutex::new(()) };
         Self { shared: Rc::new(shared), deadline: None }
     }
 
@@ -169,171 +166,6 @@ impl<T: Transport> Client<T> {
             Err(error) => Err(error),
         }
     }
-
-    /// Sends a request that may be repeated.
-    pub(crate) async fn call(
-        &self,
-        attempt: Attempt,
-        resource: Resource,
-        request: Request,
-    ) -> Result<Response, ClientError> {
-        self.perform(Operation { attempt, repeatable: true }, resource, request).await
-    }
-
-    /// Sends a request with its token until there is an answer, a reason to give up, or the deadline.
-    async fn perform(
-        &self,
-        operation: Operation,
-        resource: Resource,
-        request: Request,
-    ) -> Result<Response, ClientError> {
-        let mut renewed = None;
-        let mut done = 0;
-        loop {
-            let token = self.token().await?;
-            let sent = self.send(request.clone(), token.as_ref()).await;
-            if let (Ok(response), Some(token)) = (&sent, &token)
-                && response.status == 401
-                && renewed != Some(Renewed::Fresh)
-            {
-                renewed = Some(self.renew(token).await?);
-                continue;
-            }
-            done += 1;
-            let (outcome, failure) = match sent {
-                Ok(response) if answer::succeeded(&response) => return Ok(response),
-                Ok(response) => {
-                    let refusal = answer::refusal(&operation.attempt, self.known().dialect, resource, &response);
-                    let refusal = self.without_secrets(refusal);
-                    match refusal.class {
-                        ErrorClass::Busy => (Outcome::Busy, refusal),
-                        ErrorClass::Unreachable => (Outcome::Unknown, refusal),
-                        _ => return Err(refusal),
-                    }
-                }
-                Err(error) => {
-                    let failure = operation.attempt.unanswered(&error);
-                    match error {
-                        TransportError::NotSent { .. } => (Outcome::NotSent, failure),
-                        TransportError::NoAnswer { .. } => (Outcome::Unknown, failure),
-                        TransportError::Unusable { .. } | TransportError::Settings(_) => return Err(failure),
-                    }
-                }
-            };
-            match retry::pause(outcome, operation.repeatable, done).map(|pause| Instant::now() + retry::jitter(pause)) {
-                Some(again) if self.deadline.is_none_or(|deadline| again < deadline) => sleep_until(again).await,
-                _ => return Err(failure),
-            }
-        }
-    }
-
-    /// One exchange, cut off at the deadline.
-    async fn send(&self, mut request: Request, token: Option<&Secret>) -> Result<Response, TransportError> {
-        if let Some(token) = token {
-            request::authorize(&mut request, token);
-        }
-        self.in_time(self.shared.transport.send(request)).await
-    }
-
-    async fn in_time(
-        &self,
-        exchange: impl Future<Output = Result<Response, TransportError>>,
-    ) -> Result<Response, TransportError> {
-        let Some(deadline) = self.deadline else { return exchange.await };
-        timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
-            let (endpoint, reason) = ("any".to_owned(), "the deadline of the whole call passed".to_owned());
-            Err(TransportError::NoAnswer { endpoint, reason })
-        })
-    }
-
-    /// The token to send; none when there is no login.
-    async fn token(&self) -> Result<Option<Secret>, ClientError> {
-        let Some(credentials) = &self.shared.settings.credentials else { return Ok(None) };
-        if let Some(token) = self.known().token {
-            return Ok(Some(token));
-        }
-        let _one_at_a_time = self.shared.gate.lock().await;
-        match self.known().token {
-            Some(token) => Ok(Some(token)),
-            None => self.login(credentials).await.map(Some),
-        }
-    }
-
-    /// Replaces a token that was refused.
-    async fn renew(&self, refused: &Secret) -> Result<Renewed, ClientError> {
-        let Some(credentials) = &self.shared.settings.credentials else { return Ok(Renewed::Fresh) };
-        let _one_at_a_time = self.shared.gate.lock().await;
-        let other = |token: Option<Secret>| token.filter(|token| token != refused);
-        if other(self.known().token).is_some() {
-            return Ok(Renewed::Found);
-        }
-        if let Some(token) = other(self.shared.settings.session_file.as_ref().and_then(|file| file.load().token)) {
-            self.shared.session.borrow_mut().token = Some(token);
-            return Ok(Renewed::Found);
-        }
-        self.login(credentials).await.map(|_| Renewed::Fresh)
-    }
-
-    /// MidoNet REST API, section "Login". Called with the gate held.
-    async fn login(&self, credentials: &Credentials) -> Result<Secret, ClientError> {
-        let attempt = Attempt::new("log in", format!("user {:?}", credentials.username));
-        let password =
-            credentials.password().map_err(|error| attempt.failed(ErrorClass::Settings, error.to_string()))?;
-        let mut done = 0;
-        loop {
-            let request = request::login(&credentials.username, &password, &credentials.project);
-            done += 1;
-            let failure = match self.in_time(self.shared.transport.send(request)).await {
-                Ok(response) if answer::succeeded(&response) => {
-                    let token = answer::token(&attempt, &response)?;
-                    self.remember(|session| session.token = Some(token.clone()));
-                    return Ok(token);
-                }
-                Ok(response) => {
-                    let mut refusal = answer::refusal(&attempt, None, Resource::Token, &response);
-                    refusal.message = redact(&refusal.message, &[password.reveal()]);
-                    if !matches!(refusal.class, ErrorClass::Busy | ErrorClass::Unreachable) {
-                        return Err(refusal);
-                    }
-                    refusal
-                }
-                Err(error) => attempt.unanswered(&error),
-            };
-            let retryable = matches!(failure.class, ErrorClass::Busy | ErrorClass::Unreachable);
-            let pause = retry::pause(Outcome::Busy, true, done).filter(|_| retryable);
-            match pause.map(|pause| Instant::now() + retry::jitter(pause)) {
-                Some(again) if self.deadline.is_none_or(|deadline| again < deadline) => sleep_until(again).await,
-                _ => return Err(failure),
-            }
-        }
-    }
-
-    fn known(&self) -> Session {
-        self.shared.session.borrow().clone()
-    }
-
-    fn remember(&self, change: impl FnOnce(&mut Session)) {
-        let mut session = self.shared.session.borrow_mut();
-        change(&mut session);
-        if let Some(file) = &self.shared.settings.session_file {
-            file.store(&session);
-        }
-    }
-
-    /// A server may echo what it was sent.
-    fn without_secrets(&self, mut error: ClientError) -> ClientError {
-        if let Some(token) = self.known().token {
-            error.message = redact(&error.message, &[token.reveal()]);
-            for message in error.violations.iter_mut().filter_map(|v| v.message.as_mut()) {
-                *message = redact(message, &[token.reveal()]);
-            }
-        }
-        error
-    }
-}
-
-fn redact(text: &str, secrets: &[&str]) -> String {
-    secrets.iter().filter(|s| !s.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
 }
 
 /// `port 6f…`

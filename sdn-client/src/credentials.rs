@@ -19,9 +19,9 @@ pub struct Credentials {
     pub project: String,
 }
 
-/// The password file cannot be used.
+/// A file with a password or another secret cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("password file {}: {problem}", path.display())]
+#[error("secret file {}: {problem}", path.display())]
 pub struct PasswordError {
     /// The file.
     pub path: PathBuf,
@@ -32,17 +32,23 @@ pub struct PasswordError {
 impl Credentials {
     /// Reads the password: the file's first line.
     pub fn password(&self) -> Result<Secret, PasswordError> {
-        let wrong = |problem: String| PasswordError { path: self.password_file.clone(), problem };
-        let text = read_private(&self.password_file).map_err(wrong)?;
-        let password = text.lines().next().unwrap_or_default();
-        if password.is_empty() {
-            return Err(wrong("it is empty; its first line must be the password".to_owned()));
-        }
-        if self.username.contains(':') || password.contains(':') {
+        let password = read_secret(&self.password_file)?;
+        if self.username.contains(':') || password.reveal().contains(':') {
             // MidoNet REST API, section "Login": the pair must yield exactly two parts.
-            return Err(wrong("neither user name nor password may contain ':', the controller refuses it".to_owned()));
+            let problem = "neither user name nor password may contain ':', the controller refuses it".to_owned();
+            return Err(PasswordError { path: self.password_file.clone(), problem });
         }
-        Ok(Secret::new(password))
+        Ok(password)
+    }
+}
+
+/// Reads a secret: the first line of a file that nobody else may read.
+pub fn read_secret(path: &Path) -> Result<Secret, PasswordError> {
+    let wrong = |problem: String| PasswordError { path: path.to_owned(), problem };
+    let text = read_private(path).map_err(wrong)?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Secret::new(line)),
+        None => Err(wrong("it is empty; its first line must be the secret".to_owned())),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What can go wrong between us and the controller, as far as a caller can act on it.
 //!
 //! Promises: the error names the operation, the object and what the server said about which field. It never holds a
-//! token or a password: [`crate::client`] takes them out of whatever a server echoes.
+//! token or a password: they are taken out of whatever a server echoes.
 
 use std::fmt;
 
 use atoll_model::error::{Class, Classify};
+use atoll_model::secret::Secret;
 
 use crate::transport::TransportError;
 use crate::wire::Violation;
@@ -48,6 +49,20 @@ pub struct ClientError {
     pub message: String,
     /// What the server says about single fields.
     pub violations: Vec<Violation>,
+}
+
+impl ClientError {
+    /// The same without this secret: a server may echo what it was sent.
+    pub(crate) fn without(mut self, secret: &Secret) -> Self {
+        let secret = secret.reveal();
+        if !secret.is_empty() {
+            let texts = self.violations.iter_mut().filter_map(|violation| violation.message.as_mut());
+            for text in texts.chain([&mut self.message]) {
+                *text = text.replace(secret, "[secret]");
+            }
+        }
+        self
+    }
 }
 
 impl fmt::Display for ClientError {

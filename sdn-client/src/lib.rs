@@ -8,7 +8,7 @@
 //! | [`dialect`] | all that the dialects disagree about |
 //! | [`request`], [`answer`], [`compare`], [`retry`] | pure: what to send, what was said, is it the same, ask again? |
 //! | [`client`], [`ensure`] | the operations, with login, retries and deadline |
-//! | [`session`], [`credentials`] | the token's file, the password's file |
+//! | [`session`], [`credentials`], [`keystone`] | the token's file, the password's file, another source of tokens |
 //! | [`error`] | what can go wrong, as far as a caller can act on it |
 //!
 //! Promises: secrets are never printed; a request is retried only where that is safe; every error says which object,
@@ -22,7 +22,10 @@ pub mod credentials;
 pub mod dialect;
 pub mod ensure;
 pub mod error;
+mod exchange;
 pub mod http;
+pub mod keystone;
+mod login;
 pub mod request;
 pub mod retry;
 pub mod session;

@@ -1,5 +1,6 @@
 //! The seam to the controller: one request, one answer, as values.
 
+use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -8,8 +9,8 @@ use atoll_model::fault::FaultPlan;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-/// A request below the base URL of the controller.
-#[derive(Clone, Debug)]
+/// A request below the base URL of the controller. `Debug` shows no body: that of a login holds a password.
+#[derive(Clone)]
 pub struct Request {
     /// Method.
     pub method: Method,
@@ -21,8 +22,20 @@ pub struct Request {
     pub body: Bytes,
 }
 
-/// An answer, whatever its status.
-#[derive(Clone, Debug)]
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, path, headers, body } = self;
+        f.debug_struct("Request")
+            .field("method", method)
+            .field("path", path)
+            .field("headers", headers)
+            .field("body_length", &body.len())
+            .finish()
+    }
+}
+
+/// An answer, whatever its status. `Debug` shows neither body nor headers: those to a login hold a token.
+#[derive(Clone)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
@@ -30,6 +43,15 @@ pub struct Response {
     pub headers: HeaderMap,
     /// Body, complete.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("body_length", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// No answer.

@@ -1,0 +1,125 @@
+//! One operation from its request to its answer: token, renewal, retries, deadline.
+//!
+//! Promise: no token in any error, whatever the server echoes.
+
+use std::future::Future;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use atoll_model::secret::Secret;
+
+use crate::answer;
+use crate::client::Client;
+use crate::dialect::Resource;
+use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::login::Renewed;
+use crate::request;
+use crate::retry::{self, Outcome};
+use crate::session::Session;
+use crate::transport::{Request, Response, Transport, TransportError};
+
+/// One operation on the way: what it is, and whether repeating it does harm.
+pub(crate) struct Operation {
+    pub(crate) attempt: Attempt,
+    pub(crate) repeatable: bool,
+}
+
+impl<T: Transport> Client<T> {
+    /// Sends a request that may be repeated.
+    pub(crate) async fn call(
+        &self,
+        attempt: Attempt,
+        resource: Resource,
+        request: Request,
+    ) -> Result<Response, ClientError> {
+        self.perform(Operation { attempt, repeatable: true }, resource, request).await
+    }
+
+    /// Sends a request with its token until there is an answer, a reason to give up, or the deadline.
+    pub(crate) async fn perform(
+        &self,
+        operation: Operation,
+        resource: Resource,
+        request: Request,
+    ) -> Result<Response, ClientError> {
+        let mut renewed = None;
+        let mut done = 0;
+        loop {
+            let token = self.token().await?;
+            let sent = self.send(request.clone(), token.as_ref()).await;
+            if let (Ok(response), Some(token)) = (&sent, &token)
+                && response.status == 401
+                && renewed != Some(Renewed::Fresh)
+            {
+                renewed = Some(self.renew(token).await?);
+                continue;
+            }
+            done += 1;
+            let (outcome, failure) = match sent {
+                Ok(response) if answer::succeeded(&response) => return Ok(response),
+                Ok(response) => {
+                    let refusal = answer::refusal(&operation.attempt, self.known().dialect, resource, &response);
+                    let refusal = token.iter().fold(refusal, ClientError::without);
+                    match refusal.class {
+                        ErrorClass::Busy => (Outcome::Busy, refusal),
+                        ErrorClass::Unreachable => (Outcome::Unknown, refusal),
+                        _ => return Err(refusal),
+                    }
+                }
+                Err(error) => {
+                    let failure = operation.attempt.unanswered(&error);
+                    match error {
+                        TransportError::NotSent { .. } => (Outcome::NotSent, failure),
+                        TransportError::NoAnswer { .. } => (Outcome::Unknown, failure),
+                        TransportError::Unusable { .. } | TransportError::Settings(_) => return Err(failure),
+                    }
+                }
+            };
+            if !self.rest(outcome, operation.repeatable, done).await {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// One exchange, cut off at the deadline.
+    async fn send(&self, mut request: Request, token: Option<&Secret>) -> Result<Response, TransportError> {
+        if let Some(token) = token {
+            request::authorize(&mut request, token);
+        }
+        self.in_time(self.shared.transport.send(request)).await
+    }
+
+    pub(crate) async fn in_time(
+        &self,
+        exchange: impl Future<Output = Result<Response, TransportError>>,
+    ) -> Result<Response, TransportError> {
+        let Some(deadline) = self.deadline else { return exchange.await };
+        timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
+            let (endpoint, reason) = ("any".to_owned(), "the deadline of the whole call passed".to_owned());
+            Err(TransportError::NoAnswer { endpoint, reason })
+        })
+    }
+
+    /// Waits before the next attempt; false when there is none.
+    pub(crate) async fn rest(&self, outcome: Outcome, repeatable: bool, done: u32) -> bool {
+        let Some(pause) = retry::pause(outcome, repeatable, done) else { return false };
+        let again = Instant::now() + retry::jitter(pause);
+        let in_time = self.deadline.is_none_or(|deadline| again < deadline);
+        if in_time {
+            sleep_until(again).await;
+        }
+        in_time
+    }
+
+    pub(crate) fn known(&self) -> Session {
+        self.shared.session.borrow().clone()
+    }
+
+    pub(crate) fn remember(&self, change: impl FnOnce(&mut Session)) {
+        let mut session = self.shared.session.borrow_mut();
+        change(&mut session);
+        if let Some(file) = &self.shared.session_file {
+            file.store(&session);
+        }
+    }
+}
