@@ -63,6 +63,11 @@ impl Memory {
         self.now().keys.values().cloned().collect()
     }
 
+    /// The revision of the last change.
+    pub fn revision(&self) -> Revision {
+        self.now().revision
+    }
+
     /// Forgets the past, as etcd does from time to time: a watch that has not caught up gets a resync.
     pub fn compact(&self) {
         let mut state = self.now();

@@ -1,0 +1,205 @@
+//! Who takes part in a schedule.
+
+use atoll_ipam::{Claimed, IpamError, Released, bury, claim, exhume, find, release};
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::Incarnation;
+use atoll_model::record::{
+    ClaimRecord, Phase, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode, encode,
+};
+use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+
+use super::schedule::{Rng, Yielding, step};
+use super::{Process, World};
+use crate::fixture::{attachment, tenant_name};
+
+/// A container runtime with one attachment: ADD until it works or it is tired of it, run for a while, DEL until it
+/// works. Processes die under it.
+pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
+    let at = attachment(&format!("c{number}"));
+    for _ in 0..world.setup.lives {
+        // An ADD died: it may have done anything, and may still.
+        let mut dirty = false;
+        loop {
+            match world.process(&mut rng, &at, async |store: &Process| add(world, store, &at).await).await {
+                Some(Ok(claim)) => {
+                    world.alive.borrow_mut().insert(at.clone(), claim);
+                    break;
+                }
+                Some(Err(error)) => {
+                    dirty = true;
+                    judge(world, &error);
+                }
+                None => dirty = true,
+            }
+            if rng.chance(40) {
+                break;
+            }
+        }
+        for _ in 0..rng.below(6) {
+            step().await;
+        }
+        // From here on nobody relies on the address.
+        world.alive.borrow_mut().remove(&at);
+        while !matches!(
+            world.process(&mut rng, &at, async |store: &Process| delete(world, store, &at, dirty).await).await,
+            Some(Ok(()))
+        ) {}
+    }
+    world.busy.set(world.busy.get() - 1);
+}
+
+/// What an ADD may fail with.
+fn judge(world: &World, error: &IpamError) {
+    match error {
+        // Every client fits in, so that somebody else's early release makes room.
+        IpamError::Exhausted { .. } | IpamError::Contended { .. } if world.setup.clients <= capacity(world) => {
+            world.complain(format!("a claim failed although there is room: {error}"));
+        }
+        IpamError::Store { .. } | IpamError::Deleting { .. } | IpamError::Exhausted { .. } => {}
+        other => world.complain(format!("a claim failed: {other}")),
+    }
+}
+
+fn capacity(world: &World) -> usize {
+    let prefix = world.cache.borrow().tenant.subnets[0].cidr.prefix();
+    (1 << (32 - prefix)) - 3
+}
+
+async fn add(world: &World, store: &Process, at: &Attachment) -> Result<ClaimRecord, IpamError> {
+    loop {
+        let believed = world.cache.borrow().clone();
+        match claim(store, &believed.request(at, None)).await? {
+            Claimed::New(claim) | Claimed::Already(claim) => return Ok(claim.record),
+            Claimed::Stale(current) => {
+                let mut cache = world.cache.borrow_mut();
+                if let Some(tenant) = current.tenant {
+                    (cache.tenant, cache.guards.tenant) = (tenant.record, tenant.mod_revision);
+                }
+            }
+            Claimed::Buried(tombstone) => {
+                // What a DEL has left behind is for a DEL to finish.
+                delete_with(world, store, at, Some(tombstone.mod_revision)).await?;
+            }
+        }
+    }
+}
+
+async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) -> Result<(), IpamError> {
+    if dirty {
+        let fence = TombstoneRecord {
+            v: SCHEMA,
+            why: Tombstone::Fence,
+            attachment: at.clone(),
+            port: None,
+            not_before: 0,
+            since: 0,
+            note: String::new(),
+            unknown: Unknown::new(),
+        };
+        bury(store, &fence, None).await?;
+        // The quiet period: after it, nothing of the dead ADD is on its way any more.
+        while world.late.borrow().iter().any(|(late, _)| late == at) {
+            step().await;
+        }
+    }
+    delete_with(world, store, at, None).await
+}
+
+async fn delete_with(
+    world: &World,
+    store: &Process,
+    at: &Attachment,
+    seen: Option<atoll_store::Revision>,
+) -> Result<(), IpamError> {
+    let mut found = find(store, at).await?;
+    loop {
+        let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision).or(seen);
+        match (&found.claim, tombstone) {
+            (Some(claim), tombstone) => {
+                world.ghosts.borrow_mut().push((claim.clone(), tombstone));
+                match release(store, claim, tombstone, world.setup.cooldown).await? {
+                    Released::Done => return Ok(()),
+                    Released::Changed(now) => found = now,
+                }
+            }
+            (None, Some(tombstone)) => {
+                if exhume(store, at, tombstone).await? {
+                    return Ok(());
+                }
+                found = find(store, at).await?;
+            }
+            (None, None) => return Ok(()),
+        }
+    }
+}
+
+/// DELs that stood still after they had read the claim, and go on long after somebody else has finished their work.
+pub(crate) async fn ghosts(world: &World, mut rng: Rng) {
+    let store = Yielding(world.store());
+    while world.busy.get() > 0 || !world.ghosts.borrow().is_empty() {
+        step().await;
+        let next = {
+            let mut ghosts = world.ghosts.borrow_mut();
+            let count = ghosts.len();
+            (count > 0 && rng.chance(30)).then(|| ghosts.swap_remove(rng.index(count)))
+        };
+        let Some((claim, tombstone)) = next else { continue };
+        if let Err(error) = release(&store, &claim, tombstone, world.setup.cooldown).await {
+            world.complain(format!("a late release failed: {error}"));
+        }
+    }
+}
+
+/// Delivers what dead processes had sent, in any order.
+pub(crate) async fn network(world: &World, mut rng: Rng) {
+    while world.busy.get() > 0 || !world.late.borrow().is_empty() {
+        step().await;
+        let count = world.late.borrow().len();
+        if count > 0 && rng.chance(20) {
+            let index = rng.index(count);
+            let plan = world.late.borrow()[index].1.clone();
+            plan.deliver_late().await;
+            world.late.borrow_mut().swap_remove(index);
+        }
+    }
+}
+
+/// Deletes the tenant when it is empty, and makes it anew.
+pub(crate) async fn operator(world: &World, mut rng: Rng) {
+    let store = Yielding(world.store());
+    let key = Key::tenant(&tenant_name());
+    while world.busy.get() > 0 {
+        step().await;
+        if !rng.chance(20) {
+            continue;
+        }
+        let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("memory");
+        let entry = snapshot.answers[0].one().expect("the tenant");
+        let mut tenant: TenantRecord = decode(&entry.value).expect("readable");
+        tenant.phase = Phase::Deleting;
+        let write = async |tenant: &TenantRecord, seen| {
+            let then = vec![Change::Put { key: key.clone(), value: encode(tenant), lease: None }];
+            let txn = Txn { compare: vec![Compare::Modified(key.clone(), seen)], then, otherwise: vec![] };
+            match store.commit(txn).await.expect("memory") {
+                Committed::Yes(revision) => revision,
+                // The defect that removes this comparison lets it through, nobody else writes it.
+                Committed::Lost(_) => panic!("only the operator writes the tenant"),
+            }
+        };
+        let seen = write(&tenant, entry.mod_revision).await;
+        let all = Query::Range { prefix: Key::addresses_of(&tenant_name()), from: None, limit: 0, keys_only: false };
+        let snapshot = store.read(vec![all]).await.expect("memory");
+        // What cools belongs to nobody any more.
+        let claimed = snapshot.answers[0].entries.iter().any(|entry| entry.lease.is_none());
+        if !claimed {
+            world.emptied.set(true);
+            for _ in 0..rng.below(20) {
+                step().await;
+            }
+            world.emptied.set(false);
+            tenant.incarnation = Incarnation::random();
+        }
+        tenant.phase = Phase::Active;
+        write(&tenant, seen).await;
+    }
+}

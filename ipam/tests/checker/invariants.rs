@@ -1,0 +1,169 @@
+//! What must hold at every moment, and when everybody has gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::ClaimId;
+use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, RecordError, decode};
+use atoll_store::{Entry, Key};
+
+use super::World;
+
+/// What the store holds.
+#[derive(Default)]
+pub(crate) struct State {
+    claims: BTreeMap<Attachment, Rc<ClaimRecord>>,
+    owned: BTreeMap<Ipv4Addr, (ClaimId, Attachment)>,
+    cooling: BTreeMap<Ipv4Addr, i64>,
+    marks: BTreeMap<Ipv4Addr, i64>,
+    /// By the end of their keys.
+    tombstones: BTreeSet<String>,
+}
+
+/// Records that were read before, by key and revision: most of them have not changed since.
+#[derive(Default)]
+pub(crate) struct Reader(BTreeMap<Key, (i64, Value)>);
+
+#[derive(Clone)]
+enum Value {
+    Claim(Rc<ClaimRecord>),
+    Owned(ClaimId, Attachment),
+    Cooling,
+    Other,
+}
+
+impl Reader {
+    fn value(&mut self, entry: &Entry) -> Result<Value, String> {
+        if let Some((revision, value)) = self.0.get(&entry.key)
+            && *revision == entry.mod_revision
+        {
+            return Ok(value.clone());
+        }
+        let value = Self::decode(entry).map_err(|problem| format!("{}: {problem}", entry.key))?;
+        self.0.insert(entry.key.clone(), (entry.mod_revision, value.clone()));
+        Ok(value)
+    }
+
+    fn decode(Entry { key, value, .. }: &Entry) -> Result<Value, String> {
+        let damaged = |error: RecordError| error.to_string();
+        Ok(match kind(key) {
+            "attachments" => {
+                let claim: ClaimRecord = decode(value).map_err(damaged)?;
+                if *key != Key::attachment(&claim.attachment) {
+                    return Err(format!("holds the claim of {}", claim.attachment));
+                }
+                Value::Claim(Rc::new(claim))
+            }
+            "addresses" => match decode::<AddressRecord>(value).map_err(damaged)?.state {
+                AddressState::Claimed { claim, attachment } => Value::Owned(claim, attachment),
+                AddressState::Cooling { .. } => Value::Cooling,
+            },
+            _ => Value::Other,
+        })
+    }
+
+    pub(crate) fn read(&mut self, entries: &[Entry]) -> Result<State, String> {
+        let mut state = State::default();
+        for entry in entries {
+            let address = || entry.key.address_part().ok_or_else(|| format!("{} ends in no address", entry.key));
+            match (self.value(entry)?, kind(&entry.key)) {
+                (Value::Claim(claim), _) => drop(state.claims.insert(claim.attachment.clone(), claim)),
+                (Value::Owned(claim, attachment), _) => drop(state.owned.insert(address()?, (claim, attachment))),
+                (Value::Cooling, _) => drop(state.cooling.insert(address()?, entry.mod_revision)),
+                (Value::Other, "cooling") => drop(state.marks.insert(address()?, entry.mod_revision)),
+                (Value::Other, "tombstones") => drop(state.tombstones.insert(of_attachment(&entry.key))),
+                (Value::Other, _) => {}
+            }
+        }
+        Ok(state)
+    }
+}
+
+fn kind(key: &Key) -> &str {
+    key.as_str().split('/').nth(1).unwrap_or_default()
+}
+
+/// The part of a key that names an attachment.
+fn of_attachment(key: &Key) -> String {
+    key.as_str().splitn(3, '/').nth(2).unwrap_or_default().to_owned()
+}
+
+impl State {
+    /// At every moment: claims and addresses name each other, nobody shares, nobody is outside, whoever runs has what
+    /// it runs on, and a tenant that was found empty stays so.
+    pub(crate) fn check(&self, world: &World) -> Result<(), String> {
+        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let mut owners: BTreeMap<Ipv4Addr, &Attachment> = BTreeMap::new();
+        for (attachment, claim) in &self.claims {
+            for address in claim.addresses.iter().map(|address| address.address.ip()) {
+                if let Some(other) = owners.insert(address, attachment) {
+                    return Err(format!("{address} is claimed by {other} and by {attachment}"));
+                }
+                match self.owned.get(&address) {
+                    Some((id, owner)) if *id == claim.claim && owner == attachment => {}
+                    other => return Err(format!("{attachment} claims {address}, whose record says {other:?}")),
+                }
+                let forbidden = [cidr.network(), cidr.broadcast(), claim.addresses[0].gateway];
+                if !cidr.contains(address) || forbidden.contains(&address) {
+                    return Err(format!("{attachment} has {address}, which is not for pods"));
+                }
+            }
+        }
+        if let Some((address, (id, owner))) = self.owned.iter().find(|(address, _)| !owners.contains_key(*address)) {
+            return Err(format!("{address} belongs to claim {id} of {owner}, which does not exist"));
+        }
+        if self.cooling != self.marks {
+            return Err(format!("cooling addresses and their marks differ: {:?} {:?}", self.cooling, self.marks));
+        }
+        for (attachment, runs_on) in &*world.alive.borrow() {
+            if self.claims.get(attachment).map(|claim| &**claim) != Some(runs_on) {
+                let now = self.claims.get(attachment).map(|claim| claim.claim);
+                return Err(format!("{attachment} runs on claim {}, the store has {now:?}", runs_on.claim));
+            }
+        }
+        if world.emptied.get() && !self.claims.is_empty() {
+            return Err(format!("{} claims in a tenant that was found empty", self.claims.len()));
+        }
+        Ok(())
+    }
+
+    /// Between two moments: no claim appears under a tombstone; a released address cools, and is taken while it cools
+    /// only when nothing is free. The clock stands still: nothing becomes free by itself.
+    pub(crate) fn check_step(&self, before: &Self, world: &World) -> Result<(), String> {
+        for (attachment, claim) in &self.claims {
+            let new = before.claims.get(attachment).is_none_or(|old| old.claim != claim.claim);
+            let name = of_attachment(&Key::attachment(attachment));
+            if new && before.tombstones.contains(&name) && self.tombstones.contains(&name) {
+                return Err(format!("{attachment} got a claim in spite of its tombstone"));
+            }
+        }
+        if world.setup.cooldown.is_zero() {
+            return Ok(());
+        }
+        let capacity = (1_usize << (32 - world.cache.borrow().tenant.subnets[0].cidr.prefix())) - 3;
+        let free = capacity - before.owned.len() - before.cooling.len();
+        for address in before.owned.keys() {
+            if !self.owned.contains_key(address) && !self.cooling.contains_key(address) {
+                return Err(format!("{address} was released and does not cool"));
+            }
+        }
+        for address in before.cooling.keys() {
+            if self.owned.contains_key(address) && free > 0 {
+                return Err(format!("{address} was reused while it cooled, with {free} addresses free"));
+            }
+        }
+        Ok(())
+    }
+
+    /// When everybody has gone: nothing is left but what cools.
+    pub(crate) fn check_end(&self) -> Result<(), String> {
+        match (self.claims.len(), self.owned.len(), self.tombstones.len()) {
+            (0, 0, 0) => Ok(()),
+            (claims, owned, tombstones) => {
+                Err(format!("left behind: {claims} claims, {owned} addresses, {tombstones} tombstones"))
+            }
+        }
+    }
+}

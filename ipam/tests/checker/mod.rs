@@ -1,0 +1,232 @@
+//! A checker of the allocator: clients that claim, die, come back and release, interleaved at every call of the store
+//! by a seeded scheduler, and the invariants, checked after every change.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`schedule`] | randomness, the yield before every call, and who goes next |
+//! | [`clients`] | what a runtime, a ghost of an old DEL, the network and an operator do |
+//! | [`invariants`] | what must hold at every moment, and at the end |
+//!
+//! The store can be broken on purpose ([`Broken`]): a rewriting of the transactions as they pass stands for a defect of
+//! the allocator, so that the checker itself can be shown to find it.
+
+pub(crate) mod clients;
+pub(crate) mod invariants;
+pub(crate) mod schedule;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::attachment::Attachment;
+use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::record::{ClaimRecord, Phase};
+use atoll_store::{
+    Change, Committed, Compare, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError, Txn,
+};
+
+use crate::fixture::{Fixture, subnet};
+use schedule::{Rng, Yielding};
+
+/// What a schedule is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// The subnet of the tenant.
+    pub(crate) cidr: &'static str,
+    /// How many attachments live at a time.
+    pub(crate) clients: usize,
+    /// How often each comes and goes.
+    pub(crate) lives: u32,
+    /// How many of a hundred processes meet a fault.
+    pub(crate) faults: u64,
+    /// An operator deletes and recreates the tenant meanwhile.
+    pub(crate) operator: bool,
+    /// The cool-down; with the clock standing still, what cools never becomes free.
+    pub(crate) cooldown: Duration,
+    /// What is broken; nothing usually.
+    pub(crate) defect: Defect,
+}
+
+/// A rewriting of transactions as they pass.
+pub(crate) type Defect = fn(&mut Txn);
+
+/// The store as a process sees it.
+pub(crate) type Process = Yielding<Faulty<Broken>>;
+
+/// What everybody can see, and what the checker believes.
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    pub(crate) memory: Memory,
+    /// The cache of the node; processes bring it up to date when they find it stale.
+    pub(crate) cache: RefCell<Fixture>,
+    /// The claims that pods are running on.
+    pub(crate) alive: RefCell<BTreeMap<Attachment, ClaimRecord>>,
+    /// Claims that a DEL has read and may release at any later time.
+    pub(crate) ghosts: RefCell<Vec<(Versioned<ClaimRecord>, Option<Revision>)>>,
+    /// Requests of dead processes that have not arrived.
+    pub(crate) late: RefCell<Vec<(Attachment, FaultPlan)>>,
+    /// The tenant was found empty and is being deleted.
+    pub(crate) emptied: Cell<bool>,
+    /// Runtimes that are not done.
+    pub(crate) busy: Cell<usize>,
+    /// What clients found wrong themselves.
+    pub(crate) complaints: RefCell<Vec<String>>,
+}
+
+impl World {
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let memory = Memory::new();
+        let fixture = Fixture::new(&memory, vec![subnet(0, setup.cidr, Phase::Active)]).await;
+        Self {
+            setup,
+            memory,
+            cache: RefCell::new(fixture),
+            alive: RefCell::default(),
+            ghosts: RefCell::default(),
+            late: RefCell::default(),
+            emptied: Cell::new(false),
+            busy: Cell::new(0),
+            complaints: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn complain(&self, what: String) {
+        self.complaints.borrow_mut().push(what);
+    }
+
+    /// Runs a process of an attachment, which may meet a fault. None: it died.
+    pub(crate) async fn process<T>(
+        &self,
+        rng: &mut Rng,
+        attachment: &Attachment,
+        program: impl AsyncFnOnce(&Process) -> T,
+    ) -> Option<T> {
+        let plan = FaultPlan::none();
+        if rng.below(100) < self.setup.faults {
+            let fault = Fault::ALL[rng.index(Fault::ALL.len())];
+            plan.arm(rng.index(6), fault);
+        }
+        let process = Yielding(Faulty::new(self.store(), plan.clone()));
+        let result = plan.run(program(&process)).await;
+        if result.is_none() {
+            self.late.borrow_mut().push((attachment.clone(), plan));
+        }
+        result
+    }
+
+    /// The store without faults, for those who are not under test.
+    pub(crate) fn store(&self) -> Broken {
+        Broken { memory: self.memory.clone(), defect: self.setup.defect }
+    }
+}
+
+/// A memory store whose transactions are rewritten on the way.
+#[derive(Clone)]
+pub(crate) struct Broken {
+    memory: Memory,
+    defect: Defect,
+}
+
+impl Store for Broken {
+    type Watch = atoll_store::memory::MemoryWatch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        self.memory.read(queries).await
+    }
+
+    async fn commit(&self, mut txn: Txn) -> Result<Committed, StoreError> {
+        (self.defect)(&mut txn);
+        self.memory.commit(txn).await
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
+        self.memory.watch(prefix, after).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.memory.lease(ttl).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        self.memory.lease_as(lease, ttl).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.memory.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        self.memory.revoke(lease).await
+    }
+}
+
+/// Defects that the checker must find.
+pub(crate) mod defects {
+    use super::{Change, Compare, Txn};
+
+    fn key(condition: &Compare) -> &str {
+        match condition {
+            Compare::Absent(key) | Compare::Modified(key, _) | Compare::Created(key, _) => key.as_str(),
+        }
+    }
+
+    fn releases(txn: &Txn) -> bool {
+        txn.then
+            .iter()
+            .any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/attachments/")))
+    }
+
+    /// None.
+    pub(crate) fn none(_: &mut Txn) {}
+
+    /// A claim does not look whether the address is taken.
+    pub(crate) fn owner_not_checked(txn: &mut Txn) {
+        if !releases(txn) {
+            txn.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
+        }
+    }
+
+    /// A claim does not look whether the attachment has one.
+    pub(crate) fn attachment_not_checked(txn: &mut Txn) {
+        txn.compare.retain(
+            |condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v1/attachments/")),
+        );
+    }
+
+    /// A release is guarded by the owner's name alone: whatever claim the attachment has will do, and its address goes.
+    pub(crate) fn guarded_by_owner_only(txn: &mut Txn) {
+        if releases(txn) {
+            txn.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
+            txn.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
+        }
+    }
+
+    /// A release frees the address and leaves the claim to whom it may concern.
+    pub(crate) fn released_by_address_only(txn: &mut Txn) {
+        if releases(txn) {
+            txn.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
+            txn.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
+            txn.then.retain(|change| !change.key().as_str().starts_with("v1/attachments/"));
+        }
+    }
+
+    /// A released address is free at once.
+    pub(crate) fn cooldown_skipped(txn: &mut Txn) {
+        for change in &mut txn.then {
+            if let Change::Put { key, lease: Some(_), .. } = change {
+                *change = Change::Delete(key.clone());
+            }
+        }
+    }
+
+    /// A claim trusts the cached tenant.
+    pub(crate) fn cache_not_compared(txn: &mut Txn) {
+        txn.compare.retain(|condition| !key(condition).starts_with("v1/tenants/"));
+    }
+
+    /// A claim walks past the fence of its own dead predecessor.
+    pub(crate) fn fence_ignored(txn: &mut Txn) {
+        txn.compare.retain(|condition| !key(condition).starts_with("v1/tombstones/"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Thousands of interleavings of claims and releases, with crashes, lost replies, late requests, late releases and an
+//! operator who deletes the tenant; and the proof that the checker would have noticed.
+//!
+//! `ATOLL_SCHEDULES` sets how many schedules each test runs, `ATOLL_SEED` runs one seed alone.
+
+mod checker;
+#[path = "support/fixture.rs"]
+#[expect(dead_code, reason = "each test binary uses its part of the helper")]
+mod fixture;
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::time::Duration;
+
+use checker::invariants::{Reader, State};
+use checker::schedule::{self, Rng};
+use checker::{Setup, World, clients, defects};
+
+const COOL: Duration = Duration::from_secs(60);
+
+const ROOMY: Setup = Setup {
+    cidr: "10.128.0.0/28",
+    clients: 5,
+    lives: 3,
+    faults: 25,
+    operator: false,
+    cooldown: COOL,
+    defect: defects::none,
+};
+
+const TIGHT: Setup = Setup { cidr: "10.128.0.0/29", clients: 5, ..ROOMY };
+
+const SHORT: Setup = Setup { cidr: "10.128.0.0/30", clients: 3, ..ROOMY };
+
+const HOT: Setup = Setup { cidr: "10.128.0.0/29", clients: 4, cooldown: Duration::ZERO, ..ROOMY };
+
+const OPERATED: Setup = Setup { clients: 3, operator: true, ..ROOMY };
+
+/// Runs one schedule; the number of its steps.
+fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
+    let world = futures_util::FutureExt::now_or_never(World::new(setup)).expect("memory never waits");
+    let mut rng = Rng(seed);
+    world.busy.set(setup.clients);
+    let mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+    for number in 0..setup.clients {
+        tasks.push(Box::pin(clients::runtime(&world, number, Rng(rng.next()))));
+    }
+    tasks.push(Box::pin(clients::ghosts(&world, Rng(rng.next()))));
+    tasks.push(Box::pin(clients::network(&world, Rng(rng.next()))));
+    if setup.operator {
+        tasks.push(Box::pin(clients::operator(&world, Rng(rng.next()))));
+    }
+    let (before, reader) = (RefCell::new(State::default()), RefCell::new(Reader::default()));
+    let mut seen = (0, 0, false);
+    let steps = schedule::run(tasks, &mut rng, || {
+        if let Some(complaint) = world.complaints.borrow().first() {
+            return Err(complaint.clone());
+        }
+        // Nothing to look at where nothing has changed; what cools may expire or not, no time passes here.
+        let moment = (world.memory.revision(), world.alive.borrow().len(), world.emptied.get());
+        if std::mem::replace(&mut seen, moment) == moment {
+            return Ok(());
+        }
+        let now = reader.borrow_mut().read(&world.memory.dump())?;
+        now.check_step(&before.borrow(), &world)?;
+        now.check(&world)?;
+        before.replace(now);
+        Ok(())
+    })?;
+    reader.borrow_mut().read(&world.memory.dump())?.check_end()?;
+    Ok(steps)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok())
+}
+
+#[expect(clippy::print_stdout, reason = "for the person who runs the sweep")]
+fn holds(name: &str, setup: Setup) {
+    let schedules = number("ATOLL_SCHEDULES").unwrap_or(2_000);
+    let seeds = number("ATOLL_SEED").map_or(1..schedules + 1, |seed| seed..seed + 1);
+    let mut steps = 0;
+    for seed in seeds.clone() {
+        match schedule(setup, seed) {
+            Ok(more) => steps += more,
+            Err(problem) => panic!("{problem}\nseed {seed}; again with ATOLL_SEED={seed}; {setup:?}"),
+        }
+    }
+    println!("{name}: {} schedules, {steps} steps", seeds.end - seeds.start);
+}
+
+#[test]
+fn sweep_with_room() {
+    holds("with room", ROOMY);
+}
+
+#[test]
+fn sweep_with_as_many_clients_as_addresses() {
+    holds("as many clients as addresses", TIGHT);
+}
+
+#[test]
+fn sweep_with_too_few_addresses() {
+    holds("too few addresses", SHORT);
+}
+
+#[test]
+fn sweep_without_cooldown() {
+    holds("without cool-down", HOT);
+}
+
+#[test]
+fn sweep_with_an_operator_who_deletes_the_tenant() {
+    holds("with an operator", OPERATED);
+}
+
+/// The test of the test: each defect is found within a few hundred schedules of one of the setups.
+#[test]
+fn the_checker_finds_every_defect() {
+    let cases: [(&str, checker::Defect, Setup); 7] = [
+        ("owner not checked", defects::owner_not_checked, HOT),
+        ("attachment not checked", defects::attachment_not_checked, ROOMY),
+        ("guarded by owner only", defects::guarded_by_owner_only, HOT),
+        ("released by address only", defects::released_by_address_only, HOT),
+        ("cool-down skipped", defects::cooldown_skipped, ROOMY),
+        ("cache not compared", defects::cache_not_compared, OPERATED),
+        ("fence ignored", defects::fence_ignored, ROOMY),
+    ];
+    for (name, defect, setup) in cases {
+        let found =
+            (1..=500).find_map(|seed| schedule(Setup { defect, ..setup }, seed).err().map(|found| (seed, found)));
+        let (seed, problem) = found.unwrap_or_else(|| panic!("nobody noticed: {name}"));
+        println!("{name}: seed {seed}: {problem}");
+    }
+}
