@@ -236,7 +236,7 @@ impl Realm {
         self.pods.insert(port, pod);
     }
 
-    /// Makes a pod's port carry packets; false while its interface is not there.
+    /// Makes a pod's port carry packets; false while its interface is not there or does not forward yet.
     pub(crate) fn plug(&mut self, port: Uuid, pod: &Pod, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
         if self.pods.get(&port) != Some(pod) {
             self.unplug(port)?;
@@ -265,7 +265,10 @@ impl Realm {
         if !link.up {
             self.netlink.set_up(&link, true)?;
         }
-        Ok(true)
+        // The kernel enables ports and carriers in its own time, and tells when it has.
+        let port = self.netlink.link(&pod.interface)?;
+        let bridge = self.netlink.link(&pod.bridge)?;
+        Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
     }
 
     /// Takes a pod's port out. Its interface stays: whoever made it deletes it.

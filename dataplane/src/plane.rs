@@ -548,17 +548,30 @@ impl Plane {
         let mut domains = BTreeSet::new();
         for event in batch {
             match event {
-                Event::Link { scope: Some(domain), name } | Event::Gone { scope: Some(domain), name } => {
-                    match self.bound.get(&(domain, name.clone())) {
-                        Some(port) => drop(ports.insert(*port)),
-                        None if self.plan.domains.get(&domain).is_some_and(|d| d.devices.contains_key(&name)) => {
-                            domains.insert(domain);
-                        }
-                        None => {}
+                Event::Link { scope: Some(domain), link } => {
+                    if let Some(port) = self.bound.get(&(domain, link.name.clone())) {
+                        ports.insert(*port);
+                        continue;
                     }
+                    let devices = self.plan.domains.get(&domain).map(|domain| &domain.devices);
+                    let Some(device) = devices.and_then(|devices| devices.get(&link.name)) else { continue };
+                    if !link.up || link.mac != Some(device.mac) {
+                        domains.insert(domain);
+                    }
+                    // Ports wait for their bridge.
+                    let waits = |port: &Uuid, pod: &Pod| pod.bridge == link.name && !self.active.contains(port);
+                    ports.extend(self.pods_of(domain).filter(|(port, pod)| waits(port, pod)).map(|(port, _)| *port));
                 }
-                Event::Link { scope: None, name } => {
-                    ports.extend(self.bound.iter().filter(|((_, bound), _)| *bound == name).map(|(_, port)| *port));
+                Event::Gone { scope: Some(domain), name } => match self.bound.get(&(domain, name.clone())) {
+                    Some(port) => drop(ports.insert(*port)),
+                    None if self.plan.domains.get(&domain).is_some_and(|d| d.devices.contains_key(&name)) => {
+                        domains.insert(domain);
+                    }
+                    None => {}
+                },
+                Event::Link { scope: None, link } => {
+                    ports
+                        .extend(self.bound.iter().filter(|((_, bound), _)| *bound == link.name).map(|(_, port)| *port));
                 }
                 Event::Suspect { scope } => drop(self.suspects.insert(scope)),
                 // Our own transactions are the common case, and are known by their number.
@@ -608,11 +621,14 @@ impl Plane {
         self.tell();
     }
 
+    fn pods_of(&self, domain: Uuid) -> impl Iterator<Item = (&Uuid, &Pod)> {
+        self.pods.iter().filter(move |(_, pod)| pod.domain == domain)
+    }
+
     /// Compares one domain and its pods with the kernel.
     fn verify(&mut self, id: Uuid) {
         self.realise(id, true, &BTreeMap::new());
-        let pods: Vec<_> =
-            self.pods.iter().filter(|(_, pod)| pod.domain == id).map(|(port, pod)| (*port, pod.clone())).collect();
+        let pods: Vec<_> = self.pods_of(id).map(|(port, pod)| (*port, pod.clone())).collect();
         for (port, pod) in pods {
             self.plug(port, pod);
         }

@@ -194,3 +194,18 @@ fn a_port_that_claims_the_gateway_is_refused() {
     assert!(!lab.is_active(id));
     assert_eq!(lab.plane().report().unsupported.iter().map(|u| u.object).collect::<Vec<_>>(), [id]);
 }
+
+#[test]
+fn the_first_packet_after_active_arrives() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let a = lab.pod(red, 1);
+    for n in 2..30 {
+        let pod = lab.wire(red, n, if n % 3 == 0 { None } else { Some(lab.domain(red)) }.as_deref());
+        lab.submit(put([red.pod_port(n)]));
+        let waited = std::time::Instant::now();
+        lab.wait_active(red.pod(n), true);
+        assert!(pings(&pod, "10.9.0.1") && pings(&a, address(n)), "pod {n}");
+        assert!(waited.elapsed().as_millis() < 500, "pod {n} took {:?}", waited.elapsed());
+    }
+}

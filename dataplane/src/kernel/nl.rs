@@ -16,8 +16,8 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
-    BridgeBooleanOptionFlags, BridgeBooleanOptions, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -27,6 +27,8 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use uuid::Uuid;
 
 use super::netns::Netns;
 use crate::compile::{Neighbour, NextHop, Route};
@@ -51,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) group: u32,
     pub(crate) master: Option<u32>,
     pub(crate) learning: Option<bool>,
+    /// Packets pass: it has a carrier and, where it is a port of a bridge, forwards.
+    pub(crate) flowing: bool,
 }
 
 /// A socket in one namespace.
@@ -116,8 +120,10 @@ impl Netlink {
         peer_mac: Mac,
     ) -> Result<()> {
         let mut other = new_link(peer_name, peer_mac);
+        other.header.index = index_for(peer_name);
         other.attributes.push(LinkAttribute::NetNsFd(peer.file().as_raw_fd()));
         let mut message = new_link(name, mac);
+        message.header.index = index_for(name);
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
@@ -166,6 +172,7 @@ impl Netlink {
     pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns) -> Result<()> {
         let mut message = same_link(link);
         message.attributes.push(LinkAttribute::NetNsFd(netns.file().as_raw_fd()));
+        message.attributes.push(LinkAttribute::NewIfIndex(index_for(&link.name).cast_signed()));
         self.change(format!("move link {} to {}", link.name, netns.path().display()), Message::SetLink(message), 0)
     }
 
@@ -333,6 +340,16 @@ fn new_link(name: &str, mac: Mac) -> LinkMessage {
     message
 }
 
+/// An index for a link of this name. Where both ends of a veth pair happen to have the same index, which is likely in
+/// young namespaces, the kernel mistakes them for plain devices and lets their carrier wait for up to a second
+/// (`net/core/link_watch.c`, `linkwatch_urgent_event`).
+fn index_for(name: &str) -> u32 {
+    let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+    let (_, low) = hash.as_u64_pair();
+    // A large positive number: the kernel itself counts from one.
+    u32::try_from(low & 0x0fff_ffff).unwrap_or_default() | 0x1000_0000
+}
+
 fn same_link(link: &Link) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = link.index;
@@ -350,6 +367,7 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         group: 0,
         master: None,
         learning: None,
+        flowing: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -360,10 +378,13 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info {
-                        link.learning = port.iter().find_map(|p| match p {
-                            InfoBridgePort::Learning(learning) => Some(*learning),
-                            _ => None,
-                        });
+                        for property in port {
+                            match property {
+                                InfoBridgePort::Learning(learning) => link.learning = Some(*learning),
+                                InfoBridgePort::State(state) => link.flowing &= *state == BridgePortState::Forwarding,
+                                _ => {}
+                            }
+                        }
                     }
                 }
             }

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
 use super::netns::Netns;
+use super::nl::Link;
 use crate::error::PlaneError;
 
 /// The multicast group of nftables (`NFNLGRP_NFTABLES`), as a bit.
@@ -24,8 +25,8 @@ pub(crate) enum Event {
     Link {
         /// The domain.
         scope: Option<Uuid>,
-        /// Its name.
-        name: String,
+        /// As it is now.
+        link: Link,
     },
     /// A link is gone.
     Gone {
@@ -117,15 +118,13 @@ fn tell(datagram: &[u8], scope: Option<Uuid>, events: &UnboundedSender<Event>) -
             }
             continue;
         }
-        // A port of a bridge is also announced in the bridge's own family; the link itself comes separately.
-        let Some(name) = super::nl::link_of(&inner).map(|link| link.name) else { continue };
+        let Some(link) = super::nl::link_of(&inner) else { continue };
         let event = match inner {
-            RouteNetlinkMessage::DelLink(link) if link.header.interface_family == 0.into() => {
-                Event::Gone { scope, name }
+            RouteNetlinkMessage::DelLink(message) if message.header.interface_family == 0.into() => {
+                Event::Gone { scope, name: link.name }
             }
-            RouteNetlinkMessage::NewLink(link) if link.header.interface_family == 0.into() => {
-                Event::Link { scope, name }
-            }
+            // Also what bridges tell in their own family: a port forwards, a port has left.
+            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Event::Link { scope, link },
             _ => continue,
         };
         if events.send(event).is_err() {

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 
 use atoll_dataplane::{Handle, Settings};
 use atoll_model::attachment::Mac;
-use atoll_model::topology::*;
+use atoll_model::topology::{
+    Action, Binding, Bridge, Chain, Change, Condition, Device, Flow, Fragments, NatTarget, Object, Port, Route,
+    RouteAction, Router, Rule, Test, Topology,
+};
 use atoll_model::vif::Vif;
 use ipnetwork::Ipv4Network;
 use nix::sched::{CloneFlags, unshare};
