@@ -5,60 +5,106 @@
 
 use atoll_ipam::Versioned;
 use atoll_model::record::{ClusterRecord, Phase, TenantRecord};
-use atoll_store::{Committed, Compare, Key, Query, Store, Txn};
+use atoll_store::{Change, Committed, Compare, Key, Lease, Query, Store, Txn};
 
+use super::builder::Turn;
 use super::{ATTEMPTS, Registry, only, put};
-use crate::controller::Controller;
+use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
 use crate::graph::graph;
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
-    /// The tenant with everything it needs in the controller. `again`: even if it is active, look at every object.
-    pub(super) async fn finish(
+    /// The tenant with everything it needs in the controller. `by`: who asks, for people. `again`: look at every
+    /// object even if the tenant is active.
+    pub(crate) async fn finish(
         &self,
+        by: &str,
         cluster: &Versioned<ClusterRecord>,
         mut tenant: Versioned<TenantRecord>,
         again: bool,
     ) -> Result<Versioned<TenantRecord>, TenantError> {
         let name = tenant.record.name.clone();
-        let deleting = || TenantError::Deleting { tenant: name.clone() };
-        let mut again = again;
+        let life = tenant.record.incarnation;
+        if again && built(&tenant.record).is_none() {
+            // Mending what is in use has no phase to wait for, and doing it twice does no harm.
+            self.apply(cluster, &tenant.record).await?;
+        }
         for _ in 0..ATTEMPTS {
             if tenant.record.phase == Phase::Deleting {
-                return Err(deleting());
+                break;
             }
-            let built = built(&tenant.record);
-            if built.is_none() && !again {
-                return Ok(tenant);
-            }
-            let applied = self
-                .controller
-                .apply(&graph(&cluster.record, &tenant.record))
-                .await
-                .map_err(TenantError::controller(format!("build tenant {name}")))?;
-            tracing::info!(tenant = %name, ?applied, "built");
-            again = false;
-            let Some(record) = built else { return Ok(tenant) };
-            let key = Key::tenant(&name);
-            let txn = Txn {
-                compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
-                then: vec![put(key.clone(), &record)],
-                otherwise: vec![Query::Key(key)],
+            let Some(record) = built(&tenant.record) else { return Ok(tenant) };
+            let now = match self.turn(by, &tenant).await? {
+                Turn::Ours(lease) => match self.build(lease, cluster, &tenant, record).await? {
+                    Built::Active(tenant) => return Ok(tenant),
+                    Built::Overtaken(now) => now,
+                },
+                Turn::Over(now) => now,
             };
-            match self.commit(&format!("activate tenant {name}"), txn).await? {
-                Committed::Yes(revision) => {
-                    return Ok(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision });
-                }
-                Committed::Lost(snapshot) => {
-                    let now: Option<Versioned<TenantRecord>> = only(&snapshot)?;
-                    // Another life of it is another tenant: the caller has to look at its door again.
-                    let same = |now: &Versioned<TenantRecord>| now.record.incarnation == tenant.record.incarnation;
-                    tenant = now.filter(same).ok_or_else(deleting)?;
-                }
+            // Another life of it is another tenant: the caller has to look at its door again.
+            match now.filter(|now| now.record.incarnation == life) {
+                Some(now) => tenant = now,
+                None => return Err(TenantError::Deleting { tenant: name }),
             }
         }
-        Err(TenantError::Contended { what: format!("build tenant {name}"), attempts: ATTEMPTS })
+        match tenant.record.phase {
+            Phase::Deleting => Err(TenantError::Deleting { tenant: name }),
+            _ => Err(TenantError::Contended { what: format!("build tenant {name}"), attempts: ATTEMPTS }),
+        }
     }
+
+    /// One turn at building.
+    async fn build(
+        &self,
+        lease: Lease,
+        cluster: &Versioned<ClusterRecord>,
+        tenant: &Versioned<TenantRecord>,
+        record: TenantRecord,
+    ) -> Result<Built, TenantError> {
+        match self.during(lease, self.apply(cluster, &tenant.record)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                self.give_back(lease).await;
+                return Err(error);
+            }
+            // The lease ended before the work: another may be at it, so ask for a turn again.
+            None => return Ok(Built::Overtaken(Some(tenant.clone()))),
+        }
+        let key = Key::tenant(&record.name);
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
+            then: vec![put(key.clone(), &record), Change::Delete(Key::builder(&record.name))],
+            otherwise: vec![Query::Key(key)],
+        };
+        match self.commit(&format!("activate tenant {}", record.name), txn).await? {
+            Committed::Yes(revision) => {
+                Ok(Built::Active(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision }))
+            }
+            Committed::Lost(snapshot) => {
+                self.give_back(lease).await;
+                only(&snapshot).map(Built::Overtaken)
+            }
+        }
+    }
+
+    /// Makes everything of a tenant exist in the controller.
+    async fn apply(&self, cluster: &Versioned<ClusterRecord>, tenant: &TenantRecord) -> Result<Applied, TenantError> {
+        let applied = self
+            .controller
+            .apply(&graph(&cluster.record, tenant))
+            .await
+            .map_err(TenantError::controller(format!("build tenant {}", tenant.name)))?;
+        tracing::info!(tenant = %tenant.name, ?applied, "built");
+        Ok(applied)
+    }
+}
+
+/// How a turn ended.
+enum Built {
+    /// Everything is there, and the record says so.
+    Active(Versioned<TenantRecord>),
+    /// Something came between: the tenant as it is now; none when it is gone.
+    Overtaken(Option<Versioned<TenantRecord>>),
 }
 
 /// The record once everything of it is there; none when it says so already.

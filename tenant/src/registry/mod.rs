@@ -6,12 +6,13 @@
 //! | `node` | which machine has a node's name |
 //! | `door` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
-//! | `build` | from `building` to `active` |
+//! | `build`, `builder` | from `building` to `active`, one builder at a time |
 //!
 //! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
 //! is read and the decision made again; whoever comes next completes what another left half done.
 
 mod build;
+mod builder;
 mod cluster;
 mod door;
 mod node;
@@ -66,7 +67,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let cluster = self.ensure_cluster(cluster).await?;
         let node = self.ensure_node(machine, node).await?;
         let (cluster, namespace, tenant) = self.enter(who, cluster, door).await?;
-        let tenant = self.finish(&cluster, tenant, again).await?;
+        let tenant = self.finish(machine.name.as_str(), &cluster, tenant, again).await?;
         Ok(Place { cluster, node, namespace, tenant })
     }
 

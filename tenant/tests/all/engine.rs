@@ -11,7 +11,7 @@ use atoll_tenant::controller::{Controller, Failure, PortSpec};
 use atoll_tenant::graph::{Graph, graph};
 use uuid::Uuid;
 
-use crate::world::{DIALECTS, World, engine, namespace};
+use crate::world::{DIALECTS, Slow, World, engine, namespace};
 
 /// A world with one tenant, and that tenant's graph.
 async fn built(dialect: Dialect) -> (World, Graph) {
@@ -47,6 +47,34 @@ async fn a_new_tenant_takes_at_most_six_dependent_rounds() {
         let applied = world.engine().apply(&graph).await.expect("applied");
         assert!(applied.rounds <= 6, "{dialect:?}: {applied:?}");
         assert_eq!((applied.kept, applied.mended), (0, 0), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_builders_at_once_do_no_harm() {
+    for dialect in DIALECTS {
+        for seed in 0..40 {
+            println!("dialect {dialect:?}, seed {seed}");
+            let (world, graph) = built(dialect).await;
+            world.engine().remove(&graph).await.expect("removed");
+            let slow = |n: u64| engine(Slow::new(world.mock.clone(), seed * 2 + n));
+            let (first, second) = (slow(0), slow(1));
+            let (one, two) = futures_util::future::join(first.apply(&graph), second.apply(&graph)).await;
+            one.expect("applied");
+            two.expect("applied");
+            if dialect == Dialect::V5 {
+                world.assert_exactly(&["red"], "two at once");
+            } else {
+                // Both may make a route of which 1.9 chooses the id: the same twice, which changes nothing.
+                let made = world.made();
+                let kinds = |routes: &std::collections::BTreeMap<Uuid, atoll_model::topology::Route>| {
+                    routes.values().map(|route| format!("{route:?}")).collect::<std::collections::BTreeSet<_>>()
+                };
+                assert_eq!(kinds(&made.routes), kinds(&graph.objects.routes));
+                assert_eq!(made.ports, graph.objects.ports);
+                assert_eq!(made.chains, graph.objects.chains);
+            }
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use atoll_ipam::Current;
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
+use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::ids::Epoch;
 use atoll_model::record::{Addressing, Origin, Phase, encode};
+use atoll_sdn_client::transport::Faulty as FaultyTransport;
 use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::{Cache, Resolver, TenantError, Who};
 use futures_util::future::join_all;
@@ -114,7 +116,7 @@ async fn a_tenant_that_is_being_deleted_lets_nobody_in() {
     assert_eq!(error.class(), Class::Unavailable);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn eight_first_pods_at_once_make_one_tenant() {
     for dialect in DIALECTS {
         for seed in 0..40 {
@@ -142,11 +144,32 @@ async fn eight_first_pods_at_once_make_one_tenant() {
                 format!("{keys:?}"),
                 r#"[("cluster", 1), ("namespaces", 1), ("nodes", 1), ("subnets", 1), ("tenants", 1), ("transit", 1)]"#
             );
-            if dialect == Dialect::V5 {
-                world.assert_exactly(&["red"], "eight builders at once");
-            }
+            world.assert_exactly(&["red"], "eight pods at once");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_that_dies_is_followed_by_one_that_waited() {
+    let world = World::new(Dialect::V5);
+    let plan = FaultPlan::none();
+    // The builder dies at its third request: it holds its turn, and nobody tells.
+    let dying = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
+    plan.arm(3, Fault::CrashBefore);
+    let cache = Cache::none();
+    assert!(plan.run(world.resolver(&dying, &cache).resolve(&namespace("red"))).await.is_none(), "it died");
+    assert_eq!(world.keys()["builders"], 1);
+
+    let began = tokio::time::Instant::now();
+    let who = namespace("red");
+    let controllers: Vec<_> = (0..5).map(|n| engine(Slow::new(world.mock.clone(), n))).collect();
+    let resolvers: Vec<_> = controllers.iter().map(|controller| world.resolver(controller, &cache)).collect();
+    for place in join_all(resolvers.iter().map(|resolver| resolver.resolve(&who))).await {
+        assert_eq!(place.expect("resolved").tenant.record.phase, Phase::Active);
+    }
+    let waited = began.elapsed().as_secs();
+    assert!((1..=11).contains(&waited), "until the dead one's lease ended, and no longer: {waited} s");
+    world.assert_exactly(&["red"], "completed by another");
 }
 
 #[tokio::test]
