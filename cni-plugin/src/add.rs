@@ -161,7 +161,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let stale_interface = self.is_new && self.had_interface;
         let wire = self.plug_in(&claim.record, host_netns, stale_interface);
         // Both to their end: an answer that nobody waits for would leave the other side's doing unknown.
-        let (wire, port) = join(wire, self.open_port(place, &claim.record)).await;
+        let (port, wire) = join(self.open_port(place, &claim.record), wire).await;
         wire?;
         let (wanted, state) = port?;
         self.wait_for_packets(&wanted, state, until).await?;
@@ -257,6 +257,8 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             self.world.wire.create(&veth).await?;
         }
         for change in self.changes(claim) {
+            // The kernel works while we wait; let the controller's answer in.
+            tokio::task::yield_now().await;
             self.world.wire.configure(Path::new(&self.call.sandbox), &change).await?;
         }
         Ok(())

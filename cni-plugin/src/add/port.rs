@@ -23,19 +23,25 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
     /// Ensures the port. What was wanted, and how the port is.
     pub(super) async fn open_port(&self, place: Place, claim: &ClaimRecord) -> Result<(PortSpec, PortState), Error> {
         let controller = &self.world.controller;
-        let wanted = wanted(&place, claim);
-        match controller.ensure_port(&wanted).await {
-            // Its bridge is gone: what we remember of the tenant is out of date. Build it again, and once more.
-            Err(error) if error.failure == Failure::Absent => {
-                tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "building the tenant again");
+        let mut wanted = wanted(&place, claim);
+        let error = match controller.ensure_port(&wanted).await {
+            Ok(state) => return Ok((wanted, state)),
+            Err(error) => error,
+        };
+        tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "mending");
+        match error.failure {
+            // Its bridge is gone: what we remember of the tenant is out of date. Build it again.
+            Failure::Absent => {
                 let place = self.resolver().rebuild(&self.who).await?;
                 self.refuse_another(&place, claim)?;
-                let wanted = self::wanted(&place, claim);
-                let state = controller.ensure_port(&wanted).await?;
-                Ok((wanted, state))
+                wanted = self::wanted(&place, claim);
             }
-            other => Ok((wanted, other?)),
+            // Its id is ours alone, and a new claim has no port: this one is of a claim that was lost.
+            Failure::Conflict if self.is_new => controller.delete_port(wanted.id).await?,
+            _ => return Err(error.into()),
         }
+        let state = controller.ensure_port(&wanted).await?;
+        Ok((wanted, state))
     }
 
     /// Waits until the port is active, which also verifies it.
@@ -47,7 +53,7 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
     ) -> Result<(), Error> {
         let port = wanted.id;
         let begun = Instant::now();
-        let mut pause = FIRST;
+        let mut pause = Duration::ZERO;
         loop {
             if let Some(problem) = difference(wanted, &state) {
                 return Err(Error::Differs { port, problem });
@@ -58,8 +64,11 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
             if Instant::now() + pause >= until {
                 return Err(Error::Inactive { port, waited: begun.elapsed() });
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST);
+            // The first look is at once: the interface was made meanwhile.
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            pause = (pause * 2).clamp(FIRST, LONGEST);
             let gone = || Error::Differs { port, problem: "it is gone".to_owned() };
             state = self.world.controller.port(port).await?.ok_or_else(gone)?;
         }

@@ -1,0 +1,319 @@
+//! One node with its surroundings, and the question whether anything of ours is left in them.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::del::DelCall;
+use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::graves::Graves;
+use atoll_cni_plugin::journal::Journals;
+use atoll_cni_plugin::tally::{Counted, Tally};
+use atoll_cni_plugin::wire::fake::Fake;
+use atoll_cni_plugin::wire::{Netns, faulty::Faulty as FaultyWire};
+use atoll_cni_plugin::world::World;
+use atoll_mock_controller::{InProcess, Settings};
+use atoll_model::attachment::Attachment;
+use atoll_model::cni::request::Pod;
+use atoll_model::cni::result::Attached;
+use atoll_model::config::{Config, DnsConfig};
+use atoll_model::fault::FaultPlan;
+use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
+use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TombstoneRecord, decode};
+use atoll_sdn_client::Client;
+use atoll_sdn_client::dialect::Dialect;
+use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
+use atoll_store::faulty::Faulty as FaultyStore;
+use atoll_store::memory::Memory;
+use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_tenant::{Cache, MidoNet, Node};
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How something answers that does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// It works.
+    Fine,
+    /// It refuses at once.
+    Refusing,
+    /// It never answers.
+    Silent,
+}
+
+/// Something that may be out of order for a whole call, or for several.
+#[derive(Clone)]
+pub(crate) struct Moody<X>(pub(crate) X, pub(crate) Rc<Cell<Mood>>);
+
+impl<X> Moody<X> {
+    async fn mood<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
+        match self.1.get() {
+            Mood::Fine => Ok(()),
+            Mood::Refusing => Err(refused()),
+            Mood::Silent => std::future::pending().await,
+        }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { endpoints: "lab".to_owned(), reason: "connection refused".to_owned() }
+}
+
+impl<S: Store> Store for Moody<S> {
+    type Watch = S::Watch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        self.mood(unavailable).await?;
+        self.0.read(queries).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+        self.mood(unavailable).await?;
+        self.0.commit(txn).await
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
+        self.mood(unavailable).await?;
+        self.0.watch(prefix, after).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.mood(unavailable).await?;
+        self.0.lease(ttl).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        self.mood(unavailable).await?;
+        self.0.lease_as(lease, ttl).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.mood(unavailable).await?;
+        self.0.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        self.mood(unavailable).await?;
+        self.0.revoke(lease).await
+    }
+}
+
+impl<T: Transport> Transport for Moody<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let endpoint = "lab".to_owned();
+        let reason = "connection refused".to_owned();
+        self.mood(|| TransportError::NotSent { endpoint, reason }).await?;
+        self.0.send(request).await
+    }
+}
+
+type LabStore = Counted<Moody<FaultyStore<Memory>>>;
+type LabController = MidoNet<Counted<Moody<FaultyTransport<InProcess>>>>;
+
+/// What one process sees.
+pub(crate) type LabWorld = World<LabStore, LabController, FaultyWire<Fake>>;
+
+thread_local! {
+    /// The node's clock.
+    static NOW: Cell<u64> = const { Cell::new(1_000_000) };
+}
+
+/// One node with its surroundings.
+pub(crate) struct Lab {
+    pub(crate) plan: FaultPlan,
+    pub(crate) etcd: Memory,
+    pub(crate) controller: InProcess,
+    pub(crate) kernel: Rc<Fake>,
+    pub(crate) etcd_mood: Rc<Cell<Mood>>,
+    pub(crate) controller_mood: Rc<Cell<Mood>>,
+    directory: tempfile::TempDir,
+    host: Uuid,
+}
+
+/// The namespace of the pod that the tests are about.
+pub(crate) const NETNS: &str = "/netns/pod";
+
+impl Lab {
+    /// A node that has never seen a pod.
+    pub(crate) fn cold() -> Self {
+        NOW.set(1_000_000);
+        let settings = Settings::default();
+        let host = settings.host;
+        let kernel = Rc::new(Fake::new());
+        kernel.add_netns(NETNS);
+        kernel.add_netns("/netns/other");
+        let controller = InProcess::new(settings);
+        Self {
+            plan: FaultPlan::none(),
+            etcd: Memory::new(),
+            controller,
+            kernel,
+            etcd_mood: Rc::new(Cell::new(Mood::Fine)),
+            controller_mood: Rc::new(Cell::new(Mood::Fine)),
+            directory: tempfile::tempdir().expect("a directory"),
+            host,
+        }
+    }
+
+    /// A node on which the tenant is known: another pod of it came and went.
+    pub(crate) async fn warm() -> Self {
+        let lab = Self::cold();
+        let call = AddCall { attachment: attachment("first", "eth0"), ..lab.call() };
+        Box::pin(lab.world().add(&call)).await.expect("the first pod");
+        Box::pin(lab.world().del(&del(&call))).await.expect("the first pod goes");
+        lab.assert_empty("warm");
+        lab
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config::parse(&json!({
+            "etcd": { "endpoints": ["http://127.0.0.1:1"] },
+            "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
+            "runDir": self.directory.path().join("run"),
+            "stateDir": self.directory.path().join("state"),
+        }))
+        .expect("valid")
+    }
+
+    /// A new process.
+    pub(crate) fn world(&self) -> LabWorld {
+        let config = self.config();
+        let tally = Tally::new();
+        let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
+        let transport = Counted::new(Moody(transport, Rc::clone(&self.controller_mood)), tally.clone());
+        let settings = atoll_sdn_client::Settings { dialect: Some(Dialect::V5), ..Default::default() };
+        let store = FaultyStore::new(self.etcd.clone(), self.plan.clone());
+        World {
+            store: Counted::new(Moody(store, Rc::clone(&self.etcd_mood)), tally.clone()),
+            controller: MidoNet::new(Client::new(transport, settings)),
+            wire: FaultyWire::new(Rc::clone(&self.kernel), self.plan.clone()),
+            tally,
+            node: node_name(),
+            cache: Cache::new(&config.state_dir, &config.etcd.prefix),
+            journals: Journals::new(&config.run_dir),
+            graves: Graves::new(&config.state_dir),
+            clock: || NOW.get(),
+            config,
+        }
+    }
+
+    /// The pod that the tests are about.
+    pub(crate) fn call(&self) -> AddCall {
+        AddCall {
+            attachment: attachment("pod", "eth0"),
+            pod: Pod { namespace: Some(Namespace::new("red").expect("valid")), name: Some("web".into()), uid: None },
+            sandbox: NETNS.to_owned(),
+            dns: DnsConfig::default(),
+            own_netns: false,
+            node: Node { name: node_name(), host_id: self.host, machine_id: "m".to_owned() },
+        }
+    }
+
+    pub(crate) async fn add(&self) -> Result<Attached, Error> {
+        Box::pin(self.world().add(&self.call())).await
+    }
+
+    pub(crate) async fn del(&self) -> Result<(), Error> {
+        Box::pin(self.world().del(&del(&self.call()))).await
+    }
+
+    /// A later call's settling of tombstones, with plenty of time.
+    pub(crate) async fn drain(&self) {
+        Box::pin(self.world().drain(Instant::now() + Duration::from_secs(60))).await;
+    }
+
+    /// Time goes by, for the node's clock and for everybody else's.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        NOW.set(NOW.get() + seconds);
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    /// The quiet period goes by, and a bit.
+    pub(crate) async fn pass_quiet_period(&self) {
+        self.pass(self.config().quiet_period.as_secs() + 2).await;
+    }
+
+    pub(crate) fn claims(&self) -> Vec<ClaimRecord> {
+        self.records("v1/attachments/")
+    }
+
+    pub(crate) fn tombstones(&self) -> Vec<TombstoneRecord> {
+        self.records("v1/tombstones/")
+    }
+
+    pub(crate) fn graves(&self) -> Vec<TombstoneRecord> {
+        Graves::new(&self.config().state_dir).list(100)
+    }
+
+    fn records<T: serde::de::DeserializeOwned>(&self, prefix: &str) -> Vec<T> {
+        let entries = self.etcd.dump().into_iter().filter(|entry| entry.key.as_str().starts_with(prefix));
+        entries.map(|entry| decode(&entry.value).expect("a record")).collect()
+    }
+
+    /// Pods' ports in the controller: the ones that say who may speak through them.
+    pub(crate) fn pod_ports(&self) -> Vec<Uuid> {
+        self.controller.dump().ports.into_iter().filter(|(_, port)| port.vif.is_some()).map(|(id, _)| id).collect()
+    }
+
+    /// What is left of us, in words; nothing: as before the first pod.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for entry in self.etcd.dump() {
+            let key = entry.key.as_str();
+            let is_claimed = || {
+                let record: AddressRecord = decode(&entry.value).expect("a record");
+                matches!(record.state, AddressState::Claimed { .. })
+            };
+            if key.starts_with("v1/attachments/")
+                || key.starts_with("v1/tombstones/")
+                || (key.starts_with("v1/addresses/") && is_claimed())
+            {
+                left.push(format!("etcd: {key}"));
+            }
+        }
+        left.extend(self.pod_ports().iter().map(|port| format!("controller: port {port}")));
+        let links = self.kernel.everything();
+        left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
+        for directory in ["run/attachments", "state/tombstones"] {
+            let Ok(files) = std::fs::read_dir(self.directory.path().join(directory)) else { continue };
+            left.extend(files.flatten().map(|file| format!("file: {}", file.path().display())));
+        }
+        left
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_empty(&self, when: &str) {
+        assert_eq!(self.leftovers(), Vec::<String>::new(), "{when}");
+    }
+
+    /// Where the data plane would keep a router.
+    pub(crate) fn router_path(&self, router: &str) -> PathBuf {
+        self.config().run_dir.join("dataplane").join(router)
+    }
+
+    /// The links of the pod, with their place.
+    pub(crate) fn links(&self) -> Vec<(Netns, String)> {
+        self.kernel.everything().into_iter().map(|(netns, link)| (netns, link.link.name)).collect()
+    }
+}
+
+fn node_name() -> NodeName {
+    NodeName::new("n1").expect("valid")
+}
+
+pub(crate) fn attachment(container: &str, interface: &str) -> Attachment {
+    Attachment {
+        node: node_name(),
+        network: NetworkName::new("atoll").expect("valid"),
+        container: ContainerId::new(container).expect("valid"),
+        interface: IfName::new(interface).expect("valid"),
+    }
+}
+
+/// The DEL of an ADD.
+pub(crate) fn del(call: &AddCall) -> DelCall {
+    DelCall { attachment: call.attachment.clone(), sandbox: Some(call.sandbox.clone()), own_netns: false }
+}

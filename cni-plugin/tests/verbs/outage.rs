@@ -1,0 +1,107 @@
+//! Whole outages: DEL succeeds within two seconds whatever is down, nothing it owes is forgotten, and ADD fails cleanly.
+
+use std::time::Duration;
+
+use atoll_model::error::{Class, Classify};
+use tokio::time::Instant;
+
+use crate::lab::{Lab, Mood};
+
+const MOODS: [Mood; 3] = [Mood::Fine, Mood::Refusing, Mood::Silent];
+
+#[tokio::test(start_paused = true)]
+async fn del_succeeds_in_time_whatever_is_down() {
+    for etcd in MOODS {
+        for controller in MOODS {
+            for repeated in [false, true] {
+                let when = format!("etcd {etcd:?}, controller {controller:?}, repeated {repeated}");
+                let lab = Lab::warm().await;
+                lab.add().await.expect("works");
+                lab.etcd_mood.set(etcd);
+                lab.controller_mood.set(controller);
+                for _ in 0..=usize::from(repeated) {
+                    let begun = Instant::now();
+                    lab.del().await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+                    assert!(begun.elapsed() < Duration::from_secs(2), "{when}: it took {:?}", begun.elapsed());
+                }
+                assert_eq!(lab.links(), vec![], "{when}");
+                let (graves, tombstones) = (lab.graves().len(), lab.tombstones().len());
+                match (etcd, controller) {
+                    (Mood::Fine, Mood::Fine) => lab.assert_empty(&when),
+                    (Mood::Fine, _) => assert_eq!((graves, tombstones), (0, 1), "{when}"),
+                    _ => assert_eq!((graves, tombstones), (1, 0), "{when}"),
+                }
+                lab.etcd_mood.set(Mood::Fine);
+                lab.controller_mood.set(Mood::Fine);
+                lab.drain().await;
+                // The repeated DEL asked a silent etcd to bury: nothing of it is on its way, moods swallow requests.
+                lab.assert_empty(&format!("{when}, and after"));
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn add_fails_cleanly_when_something_is_down() {
+    for (etcd, controller) in [
+        (Mood::Refusing, Mood::Fine),
+        (Mood::Silent, Mood::Fine),
+        (Mood::Fine, Mood::Refusing),
+        (Mood::Fine, Mood::Silent),
+        (Mood::Refusing, Mood::Refusing),
+    ] {
+        for cold in [false, true] {
+            let when = format!("etcd {etcd:?}, controller {controller:?}, cold {cold}");
+            let lab = if cold { Lab::cold() } else { Lab::warm().await };
+            lab.etcd_mood.set(etcd);
+            lab.controller_mood.set(controller);
+            let begun = Instant::now();
+            let error = lab.add().await.expect_err(&when);
+            assert_eq!(error.class(), Class::Unavailable, "{when}: {error:?}");
+            assert!(begun.elapsed() <= lab.config().timeout, "{when}: it took {:?}", begun.elapsed());
+            if [etcd, controller].iter().all(|mood| *mood != Mood::Silent) {
+                lab.assert_empty(&format!("{when}: what was refused cannot come late"));
+            }
+            lab.etcd_mood.set(Mood::Fine);
+            lab.controller_mood.set(Mood::Fine);
+            lab.drain().await;
+            lab.pass_quiet_period().await;
+            lab.drain().await;
+            lab.assert_empty(&when);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_add_settles_what_an_outage_left() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    lab.controller_mood.set(Mood::Refusing);
+    lab.del().await.expect("works");
+    assert_eq!(lab.tombstones().len(), 1);
+    lab.controller_mood.set(Mood::Fine);
+    let mut call = lab.call();
+    call.attachment = crate::lab::attachment("next", "eth0");
+    lab.world().add(&call).await.expect("works");
+    assert_eq!((lab.tombstones().len(), lab.claims().len()), (0, 1), "the old claim went with its tombstone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
+    for etcd in [Mood::Fine, Mood::Refusing] {
+        let lab = Lab::warm().await;
+        let first = lab.add().await.expect("works");
+        lab.controller_mood.set(Mood::Refusing);
+        lab.etcd_mood.set(etcd);
+        lab.del().await.expect("works");
+        lab.controller_mood.set(Mood::Fine);
+        lab.etcd_mood.set(Mood::Fine);
+        assert_eq!(lab.add().await.expect("works"), first, "the address was never free");
+        assert_eq!((lab.tombstones().len(), lab.graves().len()), (0, 0), "nothing is owed for a running pod");
+        lab.pass_quiet_period().await;
+        lab.drain().await;
+        assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
+        lab.del().await.expect("works");
+        lab.assert_empty("after all");
+    }
+}

@@ -1,0 +1,173 @@
+//! Everything that can go wrong at every effect of ADD and DEL: the process dies before it, after it, or with the request
+//! on its way; the answer is lost; it is refused. Then the runtime does what runtimes do, or nothing at all; the late
+//! request arrives early or late; the quiet period passes; and nothing may be left.
+//!
+//! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
+
+use atoll_model::cni::result::Attached;
+use atoll_model::fault::Fault;
+
+use crate::lab::Lab;
+
+/// What the runtime does after the call that went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// ADD once more, then DEL.
+    AddDel,
+    /// DEL.
+    Del,
+    /// Nothing, ever. Only after an answer: a runtime whose plugin dies calls DEL.
+    Nothing,
+}
+
+/// When the late request arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// Before the runtime's next call.
+    Before,
+    /// After everything, just before the quiet period ends.
+    After,
+}
+
+/// Which call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Add,
+    /// Of a tenant that nobody has heard of.
+    ColdAdd,
+    Del,
+}
+
+async fn lab(verb: Verb) -> Lab {
+    match verb {
+        Verb::ColdAdd => Lab::cold(),
+        Verb::Add => Lab::warm().await,
+        Verb::Del => {
+            let lab = Lab::warm().await;
+            lab.add().await.expect("it works without faults");
+            lab
+        }
+    }
+}
+
+/// Runs the verb under the plan: none, it died; else whether it succeeded.
+async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> {
+    let call = async {
+        match verb {
+            Verb::Add | Verb::ColdAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
+            Verb::Del => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
+        }
+    };
+    lab.plan.run(call).await
+}
+
+/// The effects of a verb when nothing goes wrong.
+async fn effects(verb: Verb) -> Vec<String> {
+    let lab = lab(verb).await;
+    lab.plan.reset();
+    run(&lab, verb).await.expect("nobody dies").expect("it works without faults");
+    lab.plan.passed()
+}
+
+fn no_interface(lab: &Lab, when: &str) {
+    assert_eq!(lab.links(), vec![], "{when}: the interface is still there");
+}
+
+async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name: &str) -> bool {
+    let when = format!("{verb:?}, {fault:?} at effect {at} ({name}), then {then:?}, late requests {late:?}");
+    let lab = lab(verb).await;
+    lab.plan.arm(at, fault);
+    let answer = run(&lab, verb).await;
+    lab.plan.reset();
+    if late == Late::Before {
+        lab.plan.deliver_late().await;
+    }
+    let succeeded = matches!(answer, Some(Ok(_)));
+    let must_call = match verb {
+        // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
+        Verb::Add | Verb::ColdAdd => succeeded || answer.is_none(),
+        Verb::Del => !succeeded,
+    };
+    if then == Then::Nothing && must_call {
+        return false;
+    }
+    if verb == Verb::Del && succeeded {
+        no_interface(&lab, &when);
+    }
+    if then == Then::AddDel {
+        let claimed = lab.claims().first().map(|claim| claim.addresses[0].address);
+        let again = lab.add().await.unwrap_or_else(|error| panic!("{when}: the retried ADD: {error:?}"));
+        if let Some(claimed) = claimed {
+            assert_eq!(again.addresses[0].0, claimed, "{when}: another address");
+        }
+        if let Some(Ok(Some(first))) = answer {
+            assert_eq!(again, first, "{when}: another result");
+        }
+        assert_eq!(lab.claims().len(), 1, "{when}: a running pod has a claim");
+        assert_eq!(lab.pod_ports().len(), 1, "{when}: a running pod has a port");
+        assert_eq!(lab.links().len(), 2, "{when}: a running pod has an interface");
+        // A later call on this node must not mistake it for something owed.
+        lab.drain().await;
+        assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
+    }
+    if then != Then::Nothing {
+        lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
+        no_interface(&lab, &when);
+        lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL again: {error:?}"));
+    }
+    lab.drain().await;
+    let claims = lab.claims();
+    lab.plan.deliver_late().await;
+    if then != Then::Nothing || !claims.is_empty() {
+        no_interface(&lab, &when);
+    }
+    lab.pass_quiet_period().await;
+    for _ in 0..2 {
+        lab.drain().await;
+    }
+    lab.assert_empty(&when);
+    true
+}
+
+#[expect(clippy::print_stderr, reason = "how much was covered is part of the result")]
+fn eprint_points(verb: Verb, points: usize, effects: usize) {
+    eprintln!("{verb:?}: {points} points covered, {effects} effects");
+}
+
+async fn sweep(verb: Verb, thens: &[Then]) {
+    let effects = effects(verb).await;
+    assert!(effects.len() > 3, "{effects:?}");
+    let mut points = 0;
+    for (at, name) in effects.iter().enumerate() {
+        for fault in Fault::ALL {
+            if fault == Fault::CrashLate && name.starts_with("wire:") {
+                continue;
+            }
+            let lates: &[Late] = if fault == Fault::CrashLate { &[Late::Before, Late::After] } else { &[Late::Before] };
+            for then in thens {
+                for late in lates {
+                    let point = point(verb, at, fault, *then, *late, name);
+                    points += usize::from(Box::pin(point).await);
+                }
+            }
+        }
+    }
+    eprint_points(verb, points, effects.len());
+}
+
+const ALL: [Then; 3] = [Then::AddDel, Then::Del, Then::Nothing];
+
+#[tokio::test(start_paused = true)]
+async fn add_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::Add, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_add_of_a_tenant_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::ColdAdd, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn del_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::Del, &ALL).await;
+}
