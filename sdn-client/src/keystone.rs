@@ -137,8 +137,11 @@ pub fn refusal(attempt: &Attempt, response: &Response) -> ClientError {
     struct Inner {
         message: Option<String>,
     }
+    let message = serde_json::from_slice::<Body>(&response.body).ok().and_then(|body| body.error.message);
     let class = match response.status {
         401 | 403 => ErrorClass::Denied,
+        // This is how it refuses an application credential that was deleted.
+        404 if message.as_deref().is_some_and(|text| text.starts_with("Could not find")) => ErrorClass::Denied,
         429 | 503 => ErrorClass::Busy,
         502 | 504 => ErrorClass::Unreachable,
         // The address is not that of an identity service.
@@ -146,7 +149,6 @@ pub fn refusal(attempt: &Attempt, response: &Response) -> ClientError {
         400..=499 => ErrorClass::Invalid,
         _ => ErrorClass::Broken,
     };
-    let message = serde_json::from_slice::<Body>(&response.body).ok().and_then(|body| body.error.message);
     let message = message.map_or_else(|| "Keystone gave no reason".to_owned(), |text| tidy(&text));
     let mut error = attempt.failed(class, message);
     error.status = Some(response.status);

@@ -8,5 +8,7 @@ mod ensuring;
 mod fake;
 mod fixtures;
 mod http;
+mod keystone;
 mod requests;
 mod session;
+mod tls;

@@ -1,0 +1,124 @@
+//! TLS: our own CA and nothing else is trusted, and a client certificate is shown where one is configured.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_sdn_client::http::{Http, HttpSettings};
+use atoll_sdn_client::transport::{Request, Transport, TransportError};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+/// An authority with certificates, made with openssl as an operator would.
+struct Authority {
+    folder: tempfile::TempDir,
+}
+
+fn openssl(folder: &Path, arguments: &str) {
+    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().expect("openssl runs");
+    assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("at-tls-").tempdir().expect("folder");
+        openssl(folder.path(), &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 -subj /CN=at-ca"));
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Certificate and key for `name`, valid for `san`.
+    fn issue(&self, name: &str, san: &str) -> (PathBuf, PathBuf) {
+        let folder = self.folder.path();
+        std::fs::write(self.path(&format!("{name}.ext")), format!("subjectAltName={san}")).expect("write");
+        openssl(folder, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        openssl(
+            folder,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile {name}.ext"
+            ),
+        );
+        (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")))
+    }
+}
+
+/// A server that answers one connection; `clients` is the authority whose certificates it demands.
+fn serve(authority: &Authority, san: &str, clients: Option<&Authority>) -> String {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let (certificate, key) = authority.issue("server", san);
+    let certificates = CertificateDer::pem_file_iter(certificate).expect("PEM").collect::<Result<_, _>>().expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(key).expect("key");
+    let builder = match clients {
+        None => ServerConfig::builder().with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(clients.path("ca.pem")).expect("PEM")).expect("CA");
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("verifier");
+            ServerConfig::builder().with_client_cert_verifier(verifier)
+        }
+    };
+    let config = Arc::new(builder.with_single_cert(certificates, key).expect("certificate"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let port = listener.local_addr().expect("address").port();
+    std::thread::spawn(move || {
+        let (tcp, _) = listener.accept().expect("connection");
+        tcp.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        let mut stream = StreamOwned::new(ServerConnection::new(config).expect("connection"), tcp);
+        let mut head = [0; 4096];
+        if stream.read(&mut head).is_ok_and(|n| n > 0) {
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"));
+            stream.conn.send_close_notify();
+            drop(stream.flush());
+        }
+    });
+    format!("https://127.0.0.1:{port}/midonet-api")
+}
+
+async fn get(settings: &HttpSettings) -> Result<u16, TransportError> {
+    let request = Request { method: Method::GET, path: "/".to_owned(), headers: HeaderMap::new(), body: Bytes::new() };
+    Http::new(settings).expect("settings").send(request).await.map(|response| response.status)
+}
+
+fn settings(url: String, ca: Option<PathBuf>) -> HttpSettings {
+    HttpSettings { endpoints: vec![url], ca, ..HttpSettings::default() }
+}
+
+#[tokio::test]
+async fn only_the_configured_authority_is_trusted() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let url = serve(&ours, "IP:127.0.0.1", None);
+    assert_eq!(get(&settings(url, Some(ours.path("ca.pem")))).await, Ok(200));
+    for ca in [None, Some(other.path("ca.pem"))] {
+        let url = serve(&ours, "IP:127.0.0.1", None);
+        let error = get(&settings(url, ca)).await.expect_err("not trusted");
+        assert!(matches!(&error, TransportError::NotSent { reason, .. } if reason.contains("certificate")), "{error}");
+    }
+    let url = serve(&ours, "IP:127.0.0.2", None);
+    let error = get(&settings(url, Some(ours.path("ca.pem")))).await.expect_err("another name");
+    assert!(matches!(error, TransportError::NotSent { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_where_one_is_configured() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let ca = Some(ours.path("ca.pem"));
+    let with = |url: String, authority: &Authority| HttpSettings {
+        identity: Some(authority.issue("client", "DNS:client")),
+        ..settings(url, ca.clone())
+    };
+    assert_eq!(get(&with(serve(&ours, "IP:127.0.0.1", Some(&ours)), &ours)).await, Ok(200));
+    get(&with(serve(&ours, "IP:127.0.0.1", Some(&ours)), &other)).await.expect_err("a stranger's certificate");
+    get(&settings(serve(&ours, "IP:127.0.0.1", Some(&ours)), ca.clone())).await.expect_err("no certificate");
+}
