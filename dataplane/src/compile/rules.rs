@@ -21,8 +21,10 @@ use super::{Unsupported, names};
 const ACCEPTED: u32 = 0x2_0000;
 /// Scratch bit for conditions that are negated as a whole.
 const HELD: u32 = 0x4_0000;
+/// The packet is being routed; without it, it is the router's own, which passes no chain.
+pub(super) const ROUTED: u32 = 0x8_0000;
 /// Which translation applies.
-pub(super) const NUMBER: u32 = 0xffff;
+const NUMBER: u32 = 0xffff;
 
 /// Protocols that can be translated; rules of translation do not apply to others.
 const TRANSLATABLE: &str = "meta l4proto { tcp, udp, icmp }";
@@ -69,7 +71,8 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
     compiler.answers = !place.outbound;
     let after: String = after.iter().map(|rule| compiler.rule(rule, &[root])).collect();
     if !after.is_empty() {
-        compiler.passes.after = format!("meta mark and {ACCEPTED:#x} != 0 accept\n{after}");
+        let routed = if place.outbound { format!("meta mark and {ROUTED:#x} == 0 accept\n") } else { String::new() };
+        compiler.passes.after = format!("{routed}meta mark and {ACCEPTED:#x} != 0 accept\n{after}");
     }
     compiler.passes.before = before;
     compiler.passes
@@ -145,8 +148,8 @@ impl Compiler<'_> {
                 self.refuse(rule, "action", "the kernel translates sources after and destinations before routing");
                 return None;
             }
-            Action::ReverseSnat { then } => self.reverse("0x10", *then),
-            Action::ReverseDnat { then } => self.reverse("0x20", *then),
+            Action::ReverseSnat { then } => self.reverse("0x10", *then, top)?,
+            Action::ReverseDnat { then } => self.reverse("0x20", *then, top)?,
             Action::Other { kind } => {
                 self.refuse(rule, "action", format!("rules of kind {kind} are not known"));
                 return None;
@@ -205,12 +208,13 @@ impl Compiler<'_> {
     }
 
     /// The kernel has undone the translation, or will, without being told; the rule only decides what follows.
-    fn reverse(&mut self, status: &str, then: Flow) -> String {
+    fn reverse(&mut self, status: &str, then: Flow, top: bool) -> Option<String> {
         self.passes.tracks = true;
+        let undone = format!("ct direction reply ct status and {status} != 0");
         match then {
-            Flow::Continue => "continue".to_owned(),
-            Flow::Accept => format!("ct direction reply ct status and {status} != 0 {}", self.accept()),
-            Flow::Return => format!("ct direction reply ct status and {status} != 0 return"),
+            Flow::Continue => None,
+            Flow::Return if !top => Some(format!("{undone} return")),
+            Flow::Accept | Flow::Return => Some(format!("{undone} {}", self.accept())),
         }
     }
 

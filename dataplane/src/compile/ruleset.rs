@@ -12,7 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::condition::{Place, REPLY};
-use super::rules::{self, NUMBER, Passes};
+use super::rules::{self, Passes, ROUTED};
 use super::{DeviceKind, Domain, Pod, View, domain, names};
 
 /// The filter of a domain, as the text of `nft`, without the elements of pods.
@@ -200,7 +200,7 @@ fn write_stages(inbound: &Passes, outbound: &Passes, text: &mut String) {
         let _ = writeln!(forward, "iifname \"{interface}\" ct status and 0x30 == 0 drop");
     }
     if !outbound.before.is_empty() {
-        let _ = writeln!(forward, "meta mark set meta mark and {:#x}", !(NUMBER | 0x6_0000));
+        let _ = writeln!(forward, "meta mark set meta mark and {REPLY} or {ROUTED:#x}");
         forward.push_str(&outbound.before);
     }
     chain("outbound", "filter hook forward priority 0", &forward);

@@ -1,0 +1,175 @@
+//! What topologies become, without a kernel.
+
+#![allow(clippy::unwrap_used, clippy::unnecessary_wraps, reason = "a fixture that does not fit is a failed test")]
+
+mod lab;
+
+use std::fmt::Write;
+
+use atoll_dataplane::compile::{Plan, compile, pod};
+use atoll_model::topology::*;
+use lab::*;
+use uuid::Uuid;
+
+fn plan(change: impl FnOnce(&mut Topology, Tenant)) -> (Topology, Plan) {
+    let (mut topology, red) = (provider(), Tenant(1));
+    for change in put(red.objects("10.9.0.0/24")) {
+        topology.apply(change);
+    }
+    change(&mut topology, red);
+    let plan = compile(&topology, HOST);
+    (topology, plan)
+}
+
+fn ruleset(rules: Vec<Rule>) -> String {
+    let (_, plan) = plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules = rules);
+    plan.domains[&Tenant(1).router()].ruleset.text.split_once("table ip").unwrap().1.to_owned()
+}
+
+fn rule(n: u128, condition: Condition, action: Action) -> Rule {
+    Rule { id: Uuid::from_u128(n), condition, action }
+}
+
+#[test]
+fn a_tenant_and_its_provider() {
+    let (_, plan) = plan(|_, _| {});
+    let mut text = String::new();
+    for (id, domain) in &plan.domains {
+        let parts = (&domain.devices, &domain.routes);
+        writeln!(text, "== {id}\n{parts:#?}\n{}", domain.ruleset.text).unwrap();
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_same_topology_gives_the_same_plan_and_what_changes_stays_in_its_domain() {
+    let (_, before) = plan(|_, _| {});
+    assert_eq!(before, plan(|_, _| {}).1);
+    let (_, after) = plan(|t, red| t.routes.retain(|_, route| route.router != red.router()));
+    assert_eq!(before.domains[&PROVIDER], after.domains[&PROVIDER]);
+    assert_ne!(before.domains[&Tenant(1).router()], after.domains[&Tenant(1).router()]);
+}
+
+fn it<T>(value: T) -> Option<Test<T>> {
+    Some(Test::is(value))
+}
+
+#[test]
+fn every_field_of_a_condition_is_a_match_and_its_inverse_another() {
+    let base = Condition::default;
+    let address = |text: &str| net(text);
+    let conditions = vec![
+        base(),
+        Condition { forward_flow: true, ..base() },
+        Condition { return_flow: true, ..base() },
+        Condition { in_ports: it(vec![Tenant(1).gateway()]), ..base() },
+        Condition { in_ports: it(vec![Uuid::from_u128(9)]), ..base() },
+        Condition { in_ports: it(vec![]), ..base() },
+        Condition { out_ports: Some(Test { value: vec![Tenant(1).uplink()], inverted: true }), ..base() },
+        Condition { ether_type: it(0x0800), ..base() },
+        Condition { ether_type: it(0x86dd), ..base() },
+        Condition { tos: it(8), ..base() },
+        Condition { protocol: it(6), ..base() },
+        Condition { protocol: Some(Test { value: 6, inverted: true }), ..base() },
+        Condition { source: it(address("10.0.0.0/8")), ..base() },
+        Condition { destination: Some(Test { value: address("10.1.2.3/16"), inverted: true }), ..base() },
+        Condition { protocol: it(6), destination_port: it((80, 90)), ..base() },
+        Condition { protocol: it(1), source_port: it((8, 8)), destination_port: it((0, 0)), ..base() },
+        Condition { destination_port: it((53, 53)), ..base() },
+        Condition { fragments: Fragments::NonHeader, ..base() },
+        Condition { vlan: Some(Some(5)), ..base() },
+        Condition { vlan: Some(None), ..base() },
+        Condition { inverted: true, source: it(address("10.0.0.0/8")), destination_port: it((1, 2)), ..base() },
+    ];
+    let mut text = String::new();
+    for (n, condition) in conditions.into_iter().enumerate() {
+        let shown = format!("{condition:?}");
+        let ruleset = ruleset(vec![rule(n as u128, condition, Action::Drop)]);
+        let stage = ruleset.split_once("chain outbound {").map_or("", |(_, rest)| rest);
+        let lines: Vec<_> = stage.lines().skip(2).take_while(|line| *line != "}").skip(1).collect();
+        let fields: Vec<_> = shown.split(", ").filter(|f| f.contains("Some") || f.contains(": true")).collect();
+        writeln!(text, "# {}\n{}", fields.join(", "), lines.join("\n")).unwrap();
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn filters_around_a_translation_become_passes_around_it() {
+    let leaves = || Condition { out_ports: Some(Test::is(vec![Tenant(1).uplink()])), ..Condition::default() };
+    let from = |text: &str| Condition { source: Some(Test::is(net(text))), ..Condition::default() };
+    let snat = |then| Action::Snat {
+        targets: vec![NatTarget {
+            from: "100.64.0.6".parse().unwrap(),
+            to: "100.64.0.6".parse().unwrap(),
+            port_from: 1024,
+            port_to: 65535,
+        }],
+        then,
+    };
+    insta::assert_snapshot!(ruleset(vec![
+        rule(1, from("10.9.0.7/32"), Action::Drop),
+        rule(2, from("10.9.0.8/32"), Action::Accept),
+        rule(3, leaves(), snat(Flow::Continue)),
+        rule(4, from("100.64.0.6/32"), Action::Drop),
+    ]));
+}
+
+#[test]
+fn a_chain_that_jumps_in_circles_ends() {
+    let (a, b) = (Uuid::from_u128(0xa1), Uuid::from_u128(0xb1));
+    let jump = |n, chain| rule(n, Condition::default(), Action::Jump { chain });
+    let chain = |rules| Chain { rules, ..Chain::default() };
+    let (_, plan) = plan(|t, red| {
+        t.chains.insert(a, chain(vec![jump(1, b), rule(2, Condition::default(), Action::Return)]));
+        t.chains.insert(b, chain(vec![jump(3, a), jump(4, red.outbound()), jump(5, b)]));
+        t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(6, a));
+    });
+    let text = &plan.domains[&Tenant(1).router()].ruleset.text;
+    assert_eq!(text.matches("jump c_").count(), 2, "{text}");
+}
+
+#[test]
+fn what_restricts_and_cannot_be_expressed_closes_and_the_rest_is_left_out() {
+    let unknown = || Condition { other: vec!["flowLabel".into()], ..Condition::default() };
+    for (action, closes) in [(Action::Drop, true), (Action::Reject, true), (Action::Accept, false)] {
+        let (_, plan) =
+            plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, rule(7, unknown(), action)));
+        let domain = &plan.domains[&Tenant(1).router()];
+        assert_eq!(domain.unsupported.iter().map(|u| u.object.as_u128()).collect::<Vec<_>>(), [7]);
+        let forward = domain.ruleset.text.split_once("chain outbound {").unwrap().1;
+        assert_eq!(forward.lines().nth(2) == Some("drop"), closes, "{forward}");
+    }
+}
+
+#[test]
+fn ports_that_cannot_be_carried_say_why() {
+    let chain = Uuid::from_u128(0xc);
+    let cases: [(&str, fn(&mut Port)); 3] = [
+        ("vlan", |port| {
+            if let Device::Bridge { vlan, .. } = &mut port.device {
+                *vlan = Some(7);
+            }
+        }),
+        ("inbound/outbound", |port| port.inbound = Some(Uuid::from_u128(0xc))),
+        ("device", |port| port.device = Device::Bridge { id: Uuid::from_u128(0xdead), vlan: None }),
+    ];
+    for (field, spoil) in cases {
+        let red = Tenant(1);
+        let (topology, plan) = plan(|t, _| {
+            let rules = vec![rule(1, Condition::default(), Action::Drop)];
+            t.chains.insert(chain, Chain { rules, ..Chain::default() });
+            let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+            spoil(&mut port);
+            t.ports.insert(id, port);
+        });
+        let refused = pod(&topology, &plan.bridges, HOST, red.pod(1)).unwrap_err();
+        assert_eq!((refused.object, refused.field.as_str()), (red.pod(1), field));
+    }
+    let (topology, plan) = plan(|t, red| {
+        let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
+        t.ports.insert(id, port);
+    });
+    let one = |host| pod(&topology, &plan.bridges, host, Tenant(1).pod(1)).unwrap();
+    assert_eq!(one(HOST).unwrap().elements().len(), 3);
+    assert_eq!(one(Uuid::from_u128(1)), None, "another host's port is none of our business");
+}
