@@ -40,7 +40,7 @@ use ipnetwork::Ipv4Network;
 use std::net::Ipv4Addr;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Detached, Known, Limits, unsettled_until};
+use crate::detach::{Known, Limits, unsettled_until};
 use crate::error::Error;
 use crate::journal::{Journal, Progress, State};
 use crate::tally::Mark;
@@ -337,13 +337,18 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         };
         let now = Instant::now();
         let half = now + deadline.saturating_duration_since(now) / 2;
-        match self.world.detach(attachment, &known, Limits { requests: half, records: deadline }).await {
-            Ok(Detached::Wholly | Detached::Owing) => {
+        let outcome = self.world.detach(attachment, &known, Limits { requests: half, records: deadline }).await;
+        if let Err(error) = &outcome.link {
+            tracing::error!(%attachment, %error, "could not delete the interface");
+        }
+        match outcome.rest {
+            Ok(_) => {
+                // What is left is written down, and is settled even if nobody calls for this attachment again.
                 if let Err(error) = self.journal.remove() {
                     tracing::error!(%attachment, %error, "could not remove the progress file");
                 }
             }
-            // The file stays at `adding`: the DEL that follows knows that there is something to do.
+            // The file stays at `adding`: a DEL knows by it that there is something to do.
             Err(error) => tracing::error!(%attachment, error = &error as &dyn std::error::Error, "could not undo"),
         }
     }

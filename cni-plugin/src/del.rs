@@ -51,8 +51,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let now = Instant::now();
         let limits = Limits { requests: now + REQUESTS, records: now + RECORDS };
         // Tombstones of others are settled behind the kernel's wait. Ours is locked, so it is not among them.
-        let (detached, ()) = join(self.detach(attachment, &known, limits), self.drain(now + DRAIN)).await;
-        detached?;
+        let (outcome, ()) = join(self.detach(attachment, &known, limits), self.drain(now + DRAIN)).await;
+        outcome.link?;
+        outcome.rest?;
         journal.remove().map_err(Error::file("remove the progress file"))
     }
 

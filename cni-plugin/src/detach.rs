@@ -52,7 +52,16 @@ pub struct Limits {
     pub records: Instant,
 }
 
-/// How it ended. Either way the interface is gone.
+/// How it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The interface is gone, or why it may still be there.
+    pub link: Result<(), WireError>,
+    /// Everything is gone or durably written down, the interface included; or why neither was possible.
+    pub rest: Result<Detached, Error>,
+}
+
+/// What became of claim and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detached {
     /// Nothing is left.
@@ -73,8 +82,8 @@ enum Records {
 }
 
 impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
-    /// Takes an attachment apart. An error: the interface is still there, or what is owed could not be written down.
-    pub async fn detach(&self, attachment: &Attachment, known: &Known, limits: Limits) -> Result<Detached, Error> {
+    /// Takes an attachment apart.
+    pub async fn detach(&self, attachment: &Attachment, known: &Known, limits: Limits) -> Outcome {
         let unplug = self.unplug(attachment, known);
         let (link, (records, port)) = join(unplug, self.close_port(attachment, known, limits)).await;
         let link = match link {
@@ -82,9 +91,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             Ok(false) => self.unplug_anywhere(attachment, &records).await,
             Err(error) => Err(error),
         };
-        let settled = self.settle(attachment, known, records, &link, port, limits).await;
-        link?;
-        settled
+        let rest = self.settle(attachment, known, records, &link, port, limits).await;
+        Outcome { link, rest }
     }
 
     /// Deletes the interface where it should be. False: it was nowhere there.

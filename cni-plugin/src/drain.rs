@@ -54,9 +54,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             let Some(journal) = self.idle(attachment) else { continue };
             tried += 1;
             let known = self.known(attachment, None);
-            let detached = self.detach(attachment, &known, Limits { requests: until, records: until }).await;
+            let outcome = self.detach(attachment, &known, Limits { requests: until, records: until }).await;
             journal.remove()?;
-            match detached? {
+            match outcome.rest? {
                 Detached::Wholly => left -= 1,
                 // The controller is still down: the others would only take our time.
                 Detached::Owing => return Ok(false),

@@ -129,6 +129,8 @@ pub(crate) struct Lab {
     pub(crate) kernel: Rc<Fake>,
     pub(crate) etcd_mood: Rc<Cell<Mood>>,
     pub(crate) controller_mood: Rc<Cell<Mood>>,
+    /// The configuration has a route that the kernel refuses, after everything else is made.
+    pub(crate) bad_route: Cell<bool>,
     directory: tempfile::TempDir,
     host: Uuid,
 }
@@ -153,6 +155,7 @@ impl Lab {
             kernel,
             etcd_mood: Rc::new(Cell::new(Mood::Fine)),
             controller_mood: Rc::new(Cell::new(Mood::Fine)),
+            bad_route: Cell::new(false),
             directory: tempfile::tempdir().expect("a directory"),
             host,
         }
@@ -174,6 +177,7 @@ impl Lab {
             "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
             "runDir": self.directory.path().join("run"),
             "stateDir": self.directory.path().join("state"),
+            "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8", "gw": "192.0.2.1" }]) } else { json!([]) },
         }))
         .expect("valid")
     }
@@ -279,7 +283,9 @@ impl Lab {
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
         for directory in ["run/attachments", "state/tombstones"] {
             let Ok(files) = std::fs::read_dir(self.directory.path().join(directory)) else { continue };
-            left.extend(files.flatten().map(|file| format!("file: {}", file.path().display())));
+            // An empty lock file says nothing; only a process that dies with the lock leaves one.
+            let says_something = |file: &std::fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+            left.extend(files.flatten().filter(says_something).map(|file| format!("file: {}", file.path().display())));
         }
         left
     }
