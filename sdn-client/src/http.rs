@@ -1,24 +1,18 @@
 //! The real [`Transport`]: HTTP with several endpoints.
 //!
-//! Promises: one endpoint is kept until it fails, because reads on another may lag behind; a request that was not sent
-//! goes to the next endpoint at once, one that may have been executed never does; an endpoint that failed is asked last
-//! for a while. Answers are bounded in size. No redirects, no proxies from the environment, no certificates of the
+//! Promises: a request that was not sent goes to the next endpoint at once, one that may have been executed never does.
+//! Answers are bounded in size. No redirects, no proxies from the environment, no certificates of the
 //! system, and nothing of TLS for a plain `http://` endpoint.
 
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
-
+use crate::endpoints::Endpoints;
 use crate::transport::{Request, Response, Transport, TransportError};
+use bytes::{Bytes, BytesMut};
 
 /// The largest answer that is taken.
 pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-
-/// How long an endpoint that failed is asked last.
-const COOL_DOWN: Duration = Duration::from_secs(5);
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -33,6 +27,8 @@ pub struct HttpSettings {
     pub connect_timeout: Duration,
     /// From sending a request to the end of its answer. The server gives up after 30 s.
     pub request_timeout: Duration,
+    /// File that remembers which of several endpoints worked last.
+    pub memory: Option<PathBuf>,
 }
 
 impl Default for HttpSettings {
@@ -43,6 +39,7 @@ impl Default for HttpSettings {
             identity: None,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(10),
+            memory: None,
         }
     }
 }
@@ -50,11 +47,7 @@ impl Default for HttpSettings {
 /// HTTP.
 pub struct Http {
     client: reqwest::Client,
-    endpoints: Vec<String>,
-    /// The endpoint that is asked first.
-    current: Cell<usize>,
-    /// Until when each endpoint is asked last.
-    resting: RefCell<Vec<Option<Instant>>>,
+    endpoints: Endpoints,
 }
 
 impl Http {
@@ -80,30 +73,7 @@ impl Http {
             builder = builder.identity(identity(certificate, key).map_err(wrong)?);
         }
         let client = builder.build().map_err(|error| wrong(reasons(&error)))?;
-        let resting = RefCell::new(vec![None; endpoints.len()]);
-        Ok(Self { client, endpoints, current: Cell::new(0), resting })
-    }
-
-    /// Every endpoint, the best first: the current one, then the healthy ones in turn, then those that failed lately.
-    fn order(&self) -> Vec<usize> {
-        let (now, count, current) = (Instant::now(), self.endpoints.len(), self.current.get());
-        let resting = self.resting.borrow();
-        let mut order: Vec<usize> = (0..count).map(|n| (current + n) % count).collect();
-        order.sort_by_key(|n| resting[*n].is_some_and(|until| until > now));
-        order
-    }
-
-    /// This endpoint failed: the next one is current.
-    fn rest(&self, endpoint: usize) {
-        self.resting.borrow_mut()[endpoint] = Some(Instant::now() + COOL_DOWN);
-        if self.current.get() == endpoint {
-            self.current.set((endpoint + 1) % self.endpoints.len());
-        }
-    }
-
-    fn keep(&self, endpoint: usize) {
-        self.resting.borrow_mut()[endpoint] = None;
-        self.current.set(endpoint);
+        Ok(Self { client, endpoints: Endpoints::new(endpoints, settings.memory.clone()) })
     }
 
     async fn exchange(&self, base: &str, request: Request) -> Result<Response, TransportError> {
@@ -130,23 +100,23 @@ impl Http {
 impl Transport for Http {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let mut last = TransportError::Settings("no endpoint is configured".to_owned());
-        for endpoint in self.order() {
-            match self.exchange(&self.endpoints[endpoint], request.clone()).await {
+        for endpoint in self.endpoints.order() {
+            match self.exchange(self.endpoints.url(endpoint), request.clone()).await {
                 Ok(response) => {
                     match response.status {
                         // It or what is behind it is ill. Whether the request was executed is not known, so whoever
                         // knows that repeating is safe repeats it, and then asks the next endpoint.
-                        502..=504 => self.rest(endpoint),
-                        _ => self.keep(endpoint),
+                        502..=504 => self.endpoints.rest(endpoint),
+                        _ => self.endpoints.keep(endpoint),
                     }
                     return Ok(response);
                 }
                 Err(error @ TransportError::NotSent { .. }) => {
-                    self.rest(endpoint);
+                    self.endpoints.rest(endpoint);
                     last = error;
                 }
                 Err(error) => {
-                    self.rest(endpoint);
+                    self.endpoints.rest(endpoint);
                     return Err(error);
                 }
             }

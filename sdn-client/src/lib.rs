@@ -20,6 +20,7 @@ pub mod compare;
 pub mod convert;
 pub mod credentials;
 pub mod dialect;
+mod endpoints;
 pub mod ensure;
 pub mod error;
 mod exchange;

@@ -149,6 +149,31 @@ async fn an_endpoint_is_kept_until_it_fails() {
 }
 
 #[tokio::test]
+async fn the_next_process_begins_with_the_endpoint_that_worked() {
+    let folder = tempfile::tempdir().expect("folder");
+    let memory = folder.path().join("endpoint");
+    let (dead, alive) = (nobody(), Server::answering(OK));
+    let settings = |urls: [&str; 2]| HttpSettings {
+        endpoints: urls.map(str::to_owned).to_vec(),
+        memory: Some(memory.clone()),
+        ..HttpSettings::default()
+    };
+    let http = Http::new(&settings([&dead, &alive.url])).expect("settings");
+    send(&http).await.expect("answer");
+    assert_eq!(std::fs::read_to_string(&memory).expect("memory"), alive.url);
+    // One that would be asked first, but for the memory.
+    let first = Server::answering(OK);
+    send(&Http::new(&settings([&first.url, &alive.url])).expect("settings")).await.expect("answer");
+    assert_eq!((first.heads().len(), alive.heads().len()), (0, 2));
+    for nonsense in ["http://elsewhere", "", "\u{0}"] {
+        std::fs::write(&memory, nonsense).expect("write");
+        send(&Http::new(&settings([&first.url, &alive.url])).expect("settings")).await.expect("answer");
+        assert_eq!((first.heads().len(), alive.heads().len()), (1, 0), "{nonsense:?}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 1, "no temporary file is left");
+}
+
+#[tokio::test]
 async fn a_gateway_error_is_returned_and_moves_on() {
     for status in ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"] {
         let ill = Server::start(move |stream| {
