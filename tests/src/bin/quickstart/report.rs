@@ -160,7 +160,8 @@ fn matrix(facts: &Facts) -> String {
         }
     }
     // The pods in their order, which the first row lacks itself; then gateway and outside.
-    columns.sort_by_key(|to| facts.pods.iter().position(|pod| pod.name == **to).unwrap_or(usize::MAX));
+    let place = |to: &str| facts.pods.iter().position(|pod| pod.name == to).unwrap_or(facts.pods.len());
+    columns.sort_by_key(|to| (place(to), *to));
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(std::iter::once("FROM \\ TO").chain(columns.iter().copied()));
