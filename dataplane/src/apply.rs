@@ -56,7 +56,7 @@ impl Surroundings<'_> {
         if let Some(why) = why {
             return Err(PlaneError::InUse { interface: name.to_owned(), why });
         }
-        self.own_netlink.move_to(&link, to)?;
+        self.own_netlink.move_to(&link, to, true)?;
         Ok(true)
     }
 }
@@ -287,17 +287,15 @@ impl Realm {
         self.pods.remove(&port);
         Ok(())
     }
+}
 
-    /// Gives interfaces that were taken from this machine back to it, before the namespace goes.
-    pub(crate) fn release(&mut self, taken: &Domain, own: &Netns) -> Result<(), PlaneError> {
-        for (name, device) in &taken.devices {
-            let DeviceKind::Uplink { .. } = device.kind else { continue };
-            if let Some(link) = self.netlink.link(name)?.filter(|link| link.group != GROUP) {
-                self.netlink.move_to(&link, own)?;
-            }
-        }
-        Ok(())
+/// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
+pub(crate) fn give_back(netns: &Netns, own: &Netns) -> Result<(), PlaneError> {
+    let mut netlink = Netlink::open(netns)?;
+    for link in netlink.links()?.iter().filter(|link| link.taken) {
+        netlink.move_to(link, own, false)?;
     }
+    Ok(())
 }
 
 /// Makes the namespace behind an uplink answer as the next hop would.

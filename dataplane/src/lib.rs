@@ -5,7 +5,8 @@
 //! | [`compile`] | topology to kernel objects and what cannot be expressed; pure |
 //! | `kernel` | the effects: namespaces, rtnetlink, nftables |
 //! | `apply` | read, compare, change only what differs; one domain or one port at a time |
-//! | `plane` | the thread that owns it all and the [`Handle`] others hold |
+//! | `plane` | the thread that owns it all |
+//! | `handle` | what others hold of it |
 //!
 //! Promises: nothing is forwarded before its filters stand; a port is reported active only when its packets flow;
 //! a second run changes nothing; only what carries our mark is ever deleted. Must not: touch an interface of the
@@ -14,11 +15,12 @@
 mod apply;
 pub mod compile;
 mod error;
+mod handle;
 mod kernel;
 mod plane;
 mod probe;
 
 pub use compile::Unsupported;
 pub use error::PlaneError;
-pub use plane::{Handle, Report, Settings, purge};
+pub use handle::{Handle, Report, Settings, purge};
 pub use probe::{Missing, probe};

@@ -41,6 +41,9 @@ pub(crate) const GROUP: u32 = 0xa702;
 /// The origin of our routes (`rtm_protocol`).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(201);
 
+/// The alias of an interface that was taken from elsewhere.
+const TAKEN: &str = "atoll:taken";
+
 type Result<T> = std::result::Result<T, PlaneError>;
 
 /// A link as the kernel shows it.
@@ -53,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) group: u32,
     pub(crate) master: Option<u32>,
     pub(crate) learning: Option<bool>,
+    /// It was taken from the namespace of the data plane's process, and goes back there in the end.
+    pub(crate) taken: bool,
     /// Packets pass: it has a carrier and, where it is a port of a bridge, forwards.
     pub(crate) flowing: bool,
 }
@@ -168,8 +173,11 @@ impl Netlink {
         self.change(format!("set learning of port {}", link.name), Message::NewLink(message), 0)
     }
 
-    /// Moves a link into another namespace.
-    pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns) -> Result<()> {
+    /// Takes a link into another namespace, marked as taken; or gives it back.
+    pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns, taken: bool) -> Result<()> {
+        let mut mark = same_link(link);
+        mark.attributes.push(LinkAttribute::IfAlias(if taken { TAKEN.to_owned() } else { String::new() }));
+        self.change(format!("mark link {}", link.name), Message::SetLink(mark), 0)?;
         let mut message = same_link(link);
         message.attributes.push(LinkAttribute::NetNsFd(netns.file().as_raw_fd()));
         message.attributes.push(LinkAttribute::NewIfIndex(index_for(&link.name).cast_signed()));
@@ -367,12 +375,14 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         group: 0,
         master: None,
         learning: None,
+        taken: false,
         flowing: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::IfAlias(alias) => link.taken = alias == TAKEN,
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(infos) => {

@@ -1,0 +1,163 @@
+//! What others hold: start, submit, settle, report, stop, purge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use atoll_model::topology::{Change, Topology};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::apply::{self, OUTSIDE};
+use crate::compile::Unsupported;
+use crate::error::{PlaneError, line};
+use crate::kernel::netns::{self, Netns};
+use crate::plane::Plane;
+use crate::probe::probe;
+
+/// Where and for whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespaces are pinned here, by the id of their router; and `outside`.
+    pub directory: PathBuf,
+    /// Only bindings of this host are realised.
+    pub host: Uuid,
+}
+
+/// What could not be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Parts of the topology that cannot be expressed.
+    pub unsupported: BTreeSet<Unsupported>,
+    /// The last error of each domain or port that is not as it should be.
+    pub errors: BTreeMap<Uuid, String>,
+    /// Changes made to the kernel since the start, ports of pods aside.
+    pub changes: usize,
+}
+
+/// What the handle asks of the thread.
+pub(crate) enum Command {
+    /// Changes, in order.
+    Submit(Vec<Change>),
+    /// Answer when everything before has been done.
+    Settle(oneshot::Sender<()>),
+    /// End, and leave the kernel as it is.
+    Stop,
+}
+
+/// The data plane. Dropping every handle ends its thread; the kernel stays as it is.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    report: Arc<Mutex<Report>>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Handle {
+    /// Starts to realise `initial`. `status` is told which ports became active (their packets flow) or ceased to be.
+    pub fn start(
+        settings: Settings,
+        initial: Topology,
+        status: impl Fn(Vec<(Uuid, bool)>) + Send + 'static,
+    ) -> Result<Self, PlaneError> {
+        let missing = probe();
+        if !missing.is_empty() {
+            return Err(PlaneError::Missing(missing));
+        }
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let report = Arc::<Mutex<Report>>::default();
+        let shared = Arc::clone(&report);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PlaneError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name("atoll-dataplane".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    match Plane::open(settings, initial, Box::new(status), Arc::clone(&shared)) {
+                        Ok((plane, events)) => plane.run(receiver, events).await,
+                        Err(error) => {
+                            tracing::error!(error = line(&error), "data plane");
+                            lock(&shared).errors.insert(Uuid::nil(), line(&error));
+                        }
+                    }
+                });
+            })
+            .map_err(PlaneError::Thread)?;
+        Ok(Self { commands, report, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Hands over changes, to be applied in order. Never blocks.
+    pub fn submit(&self, changes: Vec<Change>) {
+        // The thread is only gone after `stop`, and then nothing is to be done.
+        let _ = self.commands.send(Command::Submit(changes));
+    }
+
+    /// Waits until everything submitted so far was applied, or has failed and is in the report.
+    pub async fn settle(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.commands.send(Command::Settle(done)).is_ok() {
+            // An error means that the thread ended, which settles it too.
+            let _ = wait.await;
+        }
+    }
+
+    /// What is not as it should be.
+    pub fn report(&self) -> Report {
+        lock(&self.report).clone()
+    }
+
+    /// Ends the thread and leaves the kernel as it is: packets keep flowing.
+    pub fn stop(self) {
+        let _ = self.commands.send(Command::Stop);
+        if let Some(thread) = lock(&self.thread).take() {
+            // A panic of the thread was printed already.
+            let _ = thread.join();
+        }
+    }
+
+    /// Removes every trace of a data plane that is not running.
+    pub fn purge(directory: &Path) -> Result<(), PlaneError> {
+        purge(directory)
+    }
+}
+
+/// Removes every namespace pinned in `directory`, and the directory when nothing foreign is in it.
+pub fn purge(directory: &Path) -> Result<(), PlaneError> {
+    let own = Netns::own()?;
+    for path in pinned(directory)? {
+        if let Some(netns) = Netns::open(&path)? {
+            apply::give_back(&netns, &own)?;
+        }
+        netns::unpin(&path)?;
+    }
+    // It stays when somebody else keeps something there.
+    let _ = std::fs::remove_dir(directory);
+    Ok(())
+}
+
+/// Files of ours: named by an id, or `outside`.
+pub(crate) fn pinned(directory: &Path) -> Result<Vec<PathBuf>, PlaneError> {
+    let fail = |source| PlaneError::Namespace { what: "list", path: directory.to_owned(), source };
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(fail(error)),
+        Ok(entries) => {
+            let mut paths = Vec::new();
+            for entry in entries {
+                let path = entry.map_err(fail)?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name == OUTSIDE || Uuid::try_parse(&name).is_ok() {
+                    paths.push(path);
+                }
+            }
+            Ok(paths)
+        }
+    }
+}
+
+/// Locks, whatever happened to an earlier holder.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is replaced as a whole, so a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

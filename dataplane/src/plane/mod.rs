@@ -1,0 +1,347 @@
+//! The thread that owns the kernel side.
+//!
+//! Changes arrive in order and are taken as many at a time as there are. What touches one pod's port only costs that
+//! port; everything else compiles anew and realises the domains that came out different. What failed is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atoll_model::topology::{Change, Device, Object, Port, Topology};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use uuid::Uuid;
+
+use crate::apply::{self, Realm, Surroundings};
+use crate::compile::{self, DeviceKind, Domain, Plan, Pod};
+use crate::error::{PlaneError, line};
+use crate::handle::{Command, Report, Settings, lock, pinned};
+use crate::kernel::netns::{self, Netns};
+use crate::kernel::nl::Netlink;
+use crate::kernel::watch::{Event, watch};
+
+mod notice;
+mod ports;
+
+/// How often what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often everything is compared with the kernel, whatever it has told.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Who is told which ports became active or ceased to be.
+pub(crate) type Status = Box<dyn Fn(Vec<(Uuid, bool)>) + Send>;
+
+/// A domain that exists, and whether its structure stands.
+struct Live {
+    realm: Realm,
+    applied: Domain,
+    complete: bool,
+    watches: Vec<AbortHandle>,
+}
+
+/// The state of the thread.
+pub(crate) struct Plane {
+    settings: Settings,
+    topology: Topology,
+    plan: Plan,
+    own: Netns,
+    own_netlink: Netlink,
+    realms: BTreeMap<Uuid, Live>,
+    /// Ports as they should be.
+    pods: BTreeMap<Uuid, Pod>,
+    /// The port that an interface of a domain is bound to.
+    bound: BTreeMap<(Uuid, String), Uuid>,
+    active: BTreeSet<Uuid>,
+    /// What was told last.
+    told: BTreeSet<Uuid>,
+    /// Ports whose last attempt failed.
+    failed: BTreeSet<Uuid>,
+    /// Domains to compare with the kernel at the next tick.
+    suspects: BTreeSet<Uuid>,
+    status: Status,
+    report: Arc<Mutex<Report>>,
+    events: mpsc::UnboundedSender<Event>,
+    tasks: JoinSet<()>,
+}
+
+impl Plane {
+    /// Reads nothing and changes nothing yet.
+    pub(crate) fn open(
+        settings: Settings,
+        topology: Topology,
+        status: Status,
+        report: Arc<Mutex<Report>>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), PlaneError> {
+        let own = Netns::own()?;
+        let own_netlink = Netlink::open(&own)?;
+        let (events, receiver) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        watch(&own, None, &events, &mut tasks)?;
+        let plane = Self {
+            settings,
+            topology,
+            plan: Plan::default(),
+            own,
+            own_netlink,
+            realms: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            active: BTreeSet::new(),
+            told: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            suspects: BTreeSet::new(),
+            status,
+            report,
+            events,
+            tasks,
+        };
+        Ok((plane, receiver))
+    }
+
+    /// Works until told to stop.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) {
+        self.collect_garbage();
+        self.restructure();
+        let mut last_sweep = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(RETRY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => {
+                    let mut batch = vec![command.unwrap_or(Command::Stop)];
+                    while let Ok(command) = commands.try_recv() {
+                        batch.push(command);
+                    }
+                    if !self.commands(batch) {
+                        return;
+                    }
+                }
+                Some(event) = events.recv() => {
+                    let mut batch = vec![event];
+                    while let Ok(event) = events.try_recv() {
+                        batch.push(event);
+                    }
+                    self.notice(batch);
+                }
+                _ = ticks.tick() => {
+                    self.retry();
+                    if last_sweep.elapsed() >= SWEEP {
+                        self.sweep();
+                        last_sweep = tokio::time::Instant::now();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a batch of commands; false when told to stop.
+    fn commands(&mut self, batch: Vec<Command>) -> bool {
+        let mut structural = false;
+        let mut touched = BTreeSet::new();
+        let mut settled = Vec::new();
+        let mut go_on = true;
+        for command in batch {
+            match command {
+                Command::Submit(changes) => {
+                    for change in changes {
+                        match self.port_only(&change) {
+                            Some(port) => drop(touched.insert(port)),
+                            None => structural = true,
+                        }
+                        self.topology.apply(change);
+                    }
+                }
+                Command::Settle(done) => settled.push(done),
+                Command::Stop => go_on = false,
+            }
+        }
+        if structural {
+            self.restructure();
+        } else {
+            for port in touched {
+                self.refresh(port);
+            }
+        }
+        self.tell();
+        for done in settled {
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        }
+        go_on
+    }
+
+    /// The port, when a change concerns one pod's port and nothing else: neither before nor after it is it linked,
+    /// and its bridge is there already.
+    fn port_only(&self, change: &Change) -> Option<Uuid> {
+        let (id, after) = match change {
+            Change::Put(Object::Port(id, port)) => (*id, Some(port)),
+            Change::Remove(id) => (*id, None),
+            Change::Put(_) => return None,
+        };
+        let before = self.topology.ports.get(&id);
+        if before.is_none() && after.is_none() {
+            return None;
+        }
+        let plain = |port: &Port| match port.device {
+            Device::Bridge { id, .. } => port.peer.is_none() && self.plan.bridges.contains_key(&id),
+            Device::Router { .. } => false,
+        };
+        before.into_iter().chain(after).all(plain).then_some(id)
+    }
+
+    /// Compiles everything anew and realises what came out different.
+    fn restructure(&mut self) {
+        self.plan = compile::compile(&self.topology, self.settings.host);
+        let gone: Vec<_> = self.realms.keys().filter(|id| !self.plan.domains.contains_key(id)).copied().collect();
+        for id in gone {
+            self.remove_domain(id);
+        }
+        let ids: Vec<_> = self.plan.domains.keys().copied().collect();
+        // Every namespace first, so that both ends of a link have a place.
+        for id in &ids {
+            if let Err(error) = self.open_domain(*id) {
+                self.fail(*id, &error);
+            }
+        }
+        let wanted: BTreeMap<Uuid, Pod> = self.compile_pods();
+        for port in self.pods.keys().filter(|port| !wanted.contains_key(port)).copied().collect::<Vec<_>>() {
+            self.drop_pod(port);
+        }
+        for id in &ids {
+            self.realise(*id, false, &wanted);
+        }
+        self.outside();
+        for (port, pod) in wanted {
+            self.plug(port, pod);
+        }
+        self.tell();
+    }
+
+    fn open_domain(&mut self, id: Uuid) -> Result<(), PlaneError> {
+        if self.realms.contains_key(&id) {
+            return Ok(());
+        }
+        let realm = Realm::open(&self.settings.directory, id)?;
+        let watches = watch(&realm.netns, Some(id), &self.events, &mut self.tasks)?;
+        self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, watches });
+        Ok(())
+    }
+
+    /// Makes a domain as it should be, if that is not what it is already or `verify` asks to compare.
+    fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, Pod>) {
+        let (Some(live), Some(want)) = (self.realms.get_mut(&id), self.plan.domains.get(&id)) else { return };
+        if live.complete && !verify && live.applied == *want {
+            return;
+        }
+        if !live.complete {
+            for (port, pod) in pods.iter().filter(|(_, pod)| pod.domain == id) {
+                live.realm.expect(*port, pod.clone());
+            }
+        }
+        let mut around = Surroundings { directory: &self.settings.directory, own_netlink: &mut self.own_netlink };
+        match live.realm.realise(want, &mut around) {
+            Ok(changes) => {
+                live.applied.clone_from(want);
+                live.complete = true;
+                let mut report = lock(&self.report);
+                report.changes += changes;
+                report.errors.remove(&id);
+            }
+            Err(error) => {
+                live.complete = false;
+                self.fail(id, &error);
+            }
+        }
+        self.uplinks(id);
+    }
+
+    /// Router ports that are bound to an interface are active when it is there.
+    fn uplinks(&mut self, id: Uuid) {
+        let Some(live) = self.realms.get_mut(&id) else { return };
+        let complete = live.complete;
+        for (port, spec) in &self.topology.ports {
+            let Some(binding) = spec.binding.as_ref().filter(|b| b.host == self.settings.host) else { continue };
+            if spec.device.id() != id || !matches!(spec.device, Device::Router { .. }) {
+                continue;
+            }
+            let wanted = self.plan.domains.get(&id).is_some_and(|d| d.devices.contains_key(&binding.interface));
+            let there = complete && wanted && live.realm.has(&binding.interface);
+            if there {
+                self.active.insert(*port)
+            } else {
+                self.active.remove(port)
+            };
+        }
+    }
+
+    fn outside(&mut self) {
+        let uplinks = self.plan.domains.values().flat_map(|domain| domain.devices.values());
+        let wanted: Vec<_> = uplinks
+            .filter_map(|device| match &device.kind {
+                DeviceKind::Uplink { outside } => outside.as_ref(),
+                _ => None,
+            })
+            .collect();
+        match apply::outside(&self.settings.directory, &wanted) {
+            Ok(changes) => lock(&self.report).changes += changes,
+            Err(error) => self.fail(Uuid::nil(), &error),
+        }
+    }
+
+    fn remove_domain(&mut self, id: Uuid) {
+        let Some(live) = self.realms.remove(&id) else { return };
+        live.watches.iter().for_each(AbortHandle::abort);
+        let released = apply::give_back(&live.realm.netns, &self.own);
+        let path = live.realm.netns.path().to_owned();
+        drop(live);
+        if let Err(error) = released.and_then(|()| netns::unpin(&path)) {
+            self.fail(id, &error);
+        }
+        self.pods.retain(|port, pod| {
+            let stays = pod.domain != id;
+            if !stays {
+                self.active.remove(port);
+            }
+            stays
+        });
+    }
+
+    /// Removes namespaces that no router of the topology stands for. Not when the topology has no router at all:
+    /// that is more likely a controller that has lost its memory than one that has removed everything.
+    fn collect_garbage(&mut self) {
+        if self.topology.routers.is_empty() {
+            return;
+        }
+        let plan = compile::compile(&self.topology, self.settings.host);
+        let stale = pinned(&self.settings.directory).map(|paths| {
+            paths.into_iter().filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                Uuid::try_parse(&name).is_ok_and(|id| !plan.domains.contains_key(&id))
+            })
+        });
+        let removed = stale.and_then(|mut paths| paths.try_for_each(|path| netns::unpin(&path)));
+        if let Err(error) = removed {
+            self.fail(Uuid::nil(), &error);
+        }
+    }
+
+    /// Tells which ports changed.
+    fn tell(&mut self) {
+        let changed: Vec<_> = self.told.symmetric_difference(&self.active).copied().collect();
+        if changed.is_empty() {
+            return;
+        }
+        self.told.clone_from(&self.active);
+        (self.status)(changed.into_iter().map(|port| (port, self.active.contains(&port))).collect());
+    }
+
+    fn fail(&self, object: Uuid, error: &PlaneError) {
+        let line = line(error);
+        tracing::warn!(%object, error = line, "data plane");
+        lock(&self.report).errors.insert(object, line);
+    }
+}

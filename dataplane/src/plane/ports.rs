@@ -1,0 +1,115 @@
+//! Ports of pods: each costs itself and nothing else.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::Plane;
+use crate::apply::Surroundings;
+use crate::compile::{self, Pod, Unsupported};
+use crate::handle::lock;
+
+impl Plane {
+    /// Every port that this host carries, as it should be.
+    pub(super) fn compile_pods(&mut self) -> BTreeMap<Uuid, Pod> {
+        let mut wanted = BTreeMap::new();
+        let ports: Vec<_> =
+            self.topology.ports.iter().filter(|(_, port)| port.binding.is_some()).map(|(id, _)| *id).collect();
+        lock(&self.report).unsupported =
+            self.plan.domains.values().flat_map(|domain| domain.unsupported.iter().cloned()).collect();
+        self.bound.clear();
+        for port in ports {
+            if let Some(pod) = self.compile_pod(port) {
+                wanted.insert(port, pod);
+            }
+        }
+        wanted
+    }
+
+    fn compile_pod(&mut self, port: Uuid) -> Option<Pod> {
+        match compile::pod(&self.topology, &self.plan.bridges, self.settings.host, port) {
+            Ok(Some(pod)) => {
+                let key = (pod.domain, pod.interface.clone());
+                let holder = *self.bound.entry(key).or_insert(port);
+                if holder == port {
+                    return Some(pod);
+                }
+                lock(&self.report).unsupported.insert(Unsupported {
+                    object: port,
+                    field: "binding".to_owned(),
+                    why: format!("interface {} is bound to port {holder} already", pod.interface),
+                    effect: "the port stays inactive".to_owned(),
+                });
+                None
+            }
+            Ok(None) => None,
+            Err(unsupported) => {
+                lock(&self.report).unsupported.insert(unsupported);
+                None
+            }
+        }
+    }
+
+    /// Makes one port as it should be.
+    pub(super) fn refresh(&mut self, port: Uuid) {
+        lock(&self.report).unsupported.retain(|unsupported| unsupported.object != port);
+        if let Some(old) = self.pods.get(&port) {
+            let key = (old.domain, old.interface.clone());
+            if self.bound.get(&key) == Some(&port) {
+                self.bound.remove(&key);
+            }
+        }
+        match self.compile_pod(port) {
+            Some(pod) => self.plug(port, pod),
+            None => self.drop_pod(port),
+        }
+    }
+
+    /// Makes a port carry packets, as far as its interface allows.
+    pub(super) fn plug(&mut self, port: Uuid, pod: Pod) {
+        if self.pods.get(&port).is_some_and(|old| old.domain != pod.domain) {
+            self.drop_pod(port);
+        }
+        let active = match self.realms.get_mut(&pod.domain) {
+            Some(live) if live.complete => {
+                let mut around =
+                    Surroundings { directory: &self.settings.directory, own_netlink: &mut self.own_netlink };
+                live.realm.plug(port, &pod, &mut around)
+            }
+            _ => Ok(false),
+        };
+        self.pods.insert(port, pod);
+        match active {
+            Ok(active) => {
+                self.failed.remove(&port);
+                lock(&self.report).errors.remove(&port);
+                if active {
+                    self.active.insert(port)
+                } else {
+                    self.active.remove(&port)
+                };
+            }
+            Err(error) => {
+                self.active.remove(&port);
+                self.failed.insert(port);
+                self.fail(port, &error);
+            }
+        }
+    }
+
+    /// Takes a port out.
+    pub(super) fn drop_pod(&mut self, port: Uuid) {
+        let Some(pod) = self.pods.remove(&port) else { return };
+        self.active.remove(&port);
+        self.failed.remove(&port);
+        lock(&self.report).errors.remove(&port);
+        let removed = self.realms.get_mut(&pod.domain).map_or(Ok(()), |live| live.realm.unplug(port));
+        if let Err(error) = removed {
+            // The next comparison takes out what is left.
+            if let Some(live) = self.realms.get_mut(&pod.domain) {
+                live.complete = false;
+            }
+            self.fail(port, &error);
+        }
+    }
+}
