@@ -7,7 +7,7 @@ use std::future::Future;
 
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
-use atoll_model::topology::Binding;
+use atoll_model::topology::{Binding, Kind};
 use atoll_model::vif::Vif;
 use uuid::Uuid;
 
@@ -65,6 +65,28 @@ pub struct Applied {
     pub rounds: usize,
 }
 
+/// An object that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// Its id.
+    pub id: Uuid,
+    /// What it is.
+    pub kind: Kind,
+    /// What is wrong with it.
+    pub verdict: Verdict,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It is not there.
+    Missing,
+    /// It differs, and can be mended or made again. Each difference as a sentence.
+    Differs(Vec<String>),
+    /// It belongs to somebody else, and will not be touched. Each difference as a sentence.
+    Foreign(Vec<String>),
+}
+
 /// See the module.
 pub trait Controller {
     /// The routers that could be the provider router, for `providerRouter: auto`.
@@ -72,6 +94,9 @@ pub trait Controller {
 
     /// Makes everything of `graph` exist as described.
     fn apply(&self, graph: &Graph) -> impl Future<Output = Result<Applied, ControllerError>>;
+
+    /// Looks at everything of `graph` and changes nothing: what [`Controller::apply`] would do.
+    fn inspect(&self, graph: &Graph) -> impl Future<Output = Result<Vec<Finding>, ControllerError>>;
 
     /// Deletes everything of `graph`, in the order that leaves nothing dangling.
     fn remove(&self, graph: &Graph) -> impl Future<Output = Result<Applied, ControllerError>>;

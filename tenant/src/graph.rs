@@ -12,6 +12,8 @@
 //! | outbound | 3 | drop what leaves by the uplink untranslated | fragments and other protocols would leave with a pod's own address, which another tenant may have too |
 //! | inbound | 1 | translate back what enters by the uplink | the other half of rule 2 |
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
@@ -37,6 +39,8 @@ pub struct Graph {
     pub incarnation: Incarnation,
     /// Its objects. Ports and routes of the provider router are in it; the provider router itself is not.
     pub objects: Topology,
+    /// What each object is for, by its id.
+    pub roles: BTreeMap<Uuid, Role>,
 }
 
 /// The two ends of a transit link, each with the length of the /30.
@@ -61,24 +65,29 @@ impl Transit {
 
 /// The desired graph of a tenant: what every subnet needs that is being built or in use.
 pub fn graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
-    let names = Names { cluster, tenant };
+    let names = Names { cluster, tenant, roles: RefCell::default() };
     let mut objects = Topology::default();
     names.router(&mut objects);
     for subnet in tenant.subnets.iter().filter(|s| s.phase != Phase::Deleting) {
         names.subnet(subnet, &mut objects);
     }
-    Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects }
+    let roles = names.roles.into_inner();
+    Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
 }
 
 /// Whose graph it is, and with that every id and name.
 struct Names<'a> {
     cluster: &'a ClusterRecord,
     tenant: &'a TenantRecord,
+    /// Every id that was asked for.
+    roles: RefCell<BTreeMap<Uuid, Role>>,
 }
 
 impl Names<'_> {
     fn id(&self, role: Role) -> Uuid {
-        derive::object(self.cluster.id, self.tenant.incarnation, role)
+        let id = derive::object(self.cluster.id, self.tenant.incarnation, role);
+        self.roles.borrow_mut().insert(id, role);
+        id
     }
 
     /// What an operator of the controller reads: who made this, for which cluster and tenant, and what it is.

@@ -15,7 +15,7 @@ use crate::controller::{Applied, ControllerError};
 use crate::waves::{Step, waves};
 
 /// Requests on their way at once. A MidoNet takes one lock for every write: more would only wait there.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `apply` | walks a graph wave by wave, and removes one |
+//! | `inspect` | looks at a graph and changes nothing |
 //! | `mend` | one object: create it, or look at it and mend what differs |
 //! | `rules` | the rules of a chain, which have an order |
 //!
@@ -11,6 +12,7 @@
 //! somebody else is reported and never touched. Resuming at any point is applying again.
 
 mod apply;
+mod inspect;
 mod mend;
 mod rules;
 
@@ -21,7 +23,9 @@ use atoll_sdn_client::transport::Transport;
 use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, wire};
 use uuid::Uuid;
 
-use crate::controller::{Applied, Controller, ControllerError, Failure, PortSpec, PortState, ProviderCandidate};
+use crate::controller::{
+    Applied, Controller, ControllerError, Failure, Finding, PortSpec, PortState, ProviderCandidate,
+};
 use crate::graph::Graph;
 
 /// What the name of a router must contain, in any case, to be taken for the provider router.
@@ -58,6 +62,10 @@ impl<T: Transport> Controller for MidoNet<T> {
 
     async fn apply(&self, graph: &Graph) -> Result<Applied, ControllerError> {
         apply::apply(&self.client, &graph.objects).await
+    }
+
+    async fn inspect(&self, graph: &Graph) -> Result<Vec<Finding>, ControllerError> {
+        inspect::inspect(&self.client, &graph.objects).await
     }
 
     async fn remove(&self, graph: &Graph) -> Result<Applied, ControllerError> {

@@ -7,7 +7,7 @@ use atoll_model::vif::Vif;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use atoll_sdn_client::{Client, Settings, wire};
-use atoll_tenant::controller::{Controller, Failure, PortSpec};
+use atoll_tenant::controller::{Controller, Failure, PortSpec, Verdict};
 use atoll_tenant::graph::{Graph, graph};
 use uuid::Uuid;
 
@@ -36,6 +36,7 @@ async fn applying_twice_is_applying_once() {
         let all = o.chains.len() + rules + o.routers.len() + o.bridges.len() + o.ports.len() + o.routes.len();
         assert_eq!(again.kept, all, "{dialect:?}");
         world.assert_exactly(&["red"], "twice");
+        assert_eq!(world.engine().inspect(&graph).await.expect("looked"), [], "{dialect:?}");
     }
 }
 
@@ -117,6 +118,11 @@ async fn every_object_that_is_deleted_behind_our_back_comes_back() {
                 };
                 client(&world).delete(resource, victims[n]).await.expect("deleted");
                 assert_ne!(world.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
+                let findings = world.engine().inspect(&graph).await.expect("looked");
+                assert!(
+                    findings.iter().any(|finding| finding.verdict == Verdict::Missing),
+                    "{dialect:?}: {resource} {n}"
+                );
                 let applied = world.engine().apply(&graph).await.expect("applied");
                 assert!(applied.created + applied.mended > 0, "{dialect:?}: {resource} {n}: {applied:?}");
                 world.assert_exactly(&["red"], &format!("{dialect:?}: {resource} {n} was deleted"));
@@ -150,6 +156,12 @@ async fn what_was_changed_behind_our_back_is_mended_in_place() {
             client.update(&found).await.expect("updated");
             ports += 1;
         }
+        let findings = world.engine().inspect(&graph).await.expect("looked");
+        assert_eq!(findings.len(), 2 + ports, "{dialect:?}: {findings:?}");
+        assert!(
+            findings.iter().all(|finding| matches!(finding.verdict, Verdict::Differs(_))),
+            "{dialect:?}: {findings:?}"
+        );
         let applied = world.engine().apply(&graph).await.expect("applied");
         assert_eq!((applied.created, applied.mended), (0, 2 + ports), "{dialect:?}");
         world.assert_exactly(&["red"], "mended");
@@ -205,6 +217,8 @@ async fn an_object_of_our_id_that_is_somebody_elses_is_reported_and_untouched() 
         };
         client.create(&foreign).await.expect("created");
         let before: wire::Bridge = client.get(bridge).await.expect("answered").expect("there");
+        let findings = world.engine().inspect(&graph).await.expect("looked");
+        assert!(findings.iter().any(|finding| finding.id == bridge && matches!(finding.verdict, Verdict::Foreign(_))));
         let error = world.engine().apply(&graph).await.expect_err("it is not ours");
         assert_eq!(error.failure, Failure::Conflict, "{error}");
         assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");
