@@ -97,7 +97,17 @@ impl<T: Transport> Client<T> {
     /// Reads one object; none when it is not there.
     pub async fn get<O: Object>(&self, id: Uuid) -> Result<Option<O>, ClientError> {
         let request = request::get(self.dialect().await?, O::RESOURCE, id);
-        let attempt = Attempt::new("read", named(O::RESOURCE, Some(id)));
+        self.there(Attempt::new("read", named(O::RESOURCE, Some(id))), request).await
+    }
+
+    /// Reads what this object should be, also where it has no id of its own; none when it is not there.
+    pub async fn look<O: Object>(&self, object: &O) -> Result<Option<O>, ClientError> {
+        let attempt = Attempt::new("read", named(O::RESOURCE, object.id()));
+        let request = request::look(self.dialect().await?, object).map_err(|error| incomplete(&attempt, &error))?;
+        self.there(attempt, request).await
+    }
+
+    async fn there<O: Object>(&self, attempt: Attempt, request: Request) -> Result<Option<O>, ClientError> {
         match self.call(attempt.clone(), O::RESOURCE, request).await {
             Ok(response) => answer::object(&attempt, &response).map(Some),
             Err(error) if error.class == ErrorClass::Absent => Ok(None),
@@ -145,6 +155,13 @@ impl<T: Transport> Client<T> {
     pub async fn delete(&self, resource: Resource, id: Uuid) -> Result<(), ClientError> {
         let attempt = Attempt::new("delete", named(resource, Some(id)));
         self.gone(attempt, resource, request::delete(resource, id)).await
+    }
+
+    /// Deletes this object, also where it has no id of its own; one that is not there counts as deleted.
+    pub async fn remove<O: Object>(&self, object: &O) -> Result<(), ClientError> {
+        let attempt = Attempt::new("delete", named(O::RESOURCE, object.id()));
+        let request = request::remove(object).map_err(|error| incomplete(&attempt, &error))?;
+        self.gone(attempt, O::RESOURCE, request).await
     }
 
     /// Takes a port's link away, at both ends; one that is not there counts as taken away.

@@ -26,7 +26,8 @@ pub enum Ensured {
 }
 
 impl<T: Transport> Client<T> {
-    /// Makes a router, bridge, chain, rule or group exist as described. Ports and routes have their own ways.
+    /// Makes an object exist as described: a router, bridge, chain, rule, group, zone, a member of one or an entry of a
+    /// bridge's tables. Ports and routes have their own ways.
     pub async fn ensure<O: Object>(&self, wanted: &O) -> Result<Ensured, ClientError> {
         self.ensure_found(wanted).await.map(|(ensured, _)| ensured)
     }
@@ -36,11 +37,11 @@ impl<T: Transport> Client<T> {
         let dialect = self.dialect().await?;
         let Err(refusal) = self.create(wanted).await else { return Ok((Ensured::Created, None)) };
         let may_exist = refusal.status.is_some_and(|status| dialect.may_exist_already(O::RESOURCE, status));
-        let Some(id) = wanted.id().filter(|_| may_exist && refusal.class != ErrorClass::Busy) else {
+        if !may_exist || refusal.class == ErrorClass::Busy {
             return Err(refusal);
-        };
+        }
         // Not there after all: the refusal was about something else.
-        let Some(found) = self.get::<O>(id).await? else { return Err(refusal) };
+        let Some(found) = self.look(wanted).await? else { return Err(refusal) };
         let differences = compare::differences(dialect, wanted, &found);
         let ensured = if differences.is_empty() { Ensured::Kept } else { Ensured::Differs(differences) };
         Ok((ensured, Some(found)))

@@ -110,9 +110,7 @@ pub fn create<O: Object>(dialect: Dialect, object: &O) -> Result<Request, Incomp
 
 /// `PUT` an object: replaces it, so it has to be the whole of it.
 pub fn update<O: Object>(dialect: Dialect, object: &O) -> Result<Request, Incomplete> {
-    let id = object.id().ok_or(Incomplete { resource: O::RESOURCE, field: "id" })?;
-    let path = format!("/{}/{id}", O::RESOURCE.segment());
-    Ok(write(Method::PUT, path, &O::RESOURCE.media(dialect), wire::sparse(object)))
+    Ok(write(Method::PUT, item(object)?, &O::RESOURCE.media(dialect), wire::sparse(object)))
 }
 
 /// `POST` a link. Its body has the peer alone: a 5.x server answers a `portId` with status 500.
@@ -136,9 +134,25 @@ pub fn unbind(host: Uuid, port: Uuid) -> Request {
     plain(Method::DELETE, format!("/hosts/{host}/ports/{port}"))
 }
 
-/// `DELETE` a member of a group or zone.
-pub fn remove_member(parent: Resource, id: Uuid, resource: Resource, member: Uuid) -> Request {
-    plain(Method::DELETE, format!("/{}/{id}/{}/{member}", parent.segment(), resource.segment()))
+/// `GET` what this object should be.
+pub fn look<O: Object>(dialect: Dialect, object: &O) -> Result<Request, Incomplete> {
+    Ok(read(item(object)?, &O::RESOURCE.media(dialect)))
+}
+
+/// `DELETE` this object.
+pub fn remove<O: Object>(object: &O) -> Result<Request, Incomplete> {
+    Ok(plain(Method::DELETE, item(object)?))
+}
+
+/// By its id, or by its path below what it belongs to.
+fn item<O: Object>(object: &O) -> Result<String, Incomplete> {
+    if let Some(id) = object.id() {
+        return Ok(format!("/{}/{id}", O::RESOURCE.segment()));
+    }
+    match (object.parent()?, object.key()) {
+        (Some((parent, id)), Some(key)) => Ok(format!("/{}/{id}/{key}", parent.segment())),
+        _ => Err(Incomplete { resource: O::RESOURCE, field: "id" }),
+    }
 }
 
 fn plain(method: Method, path: String) -> Request {

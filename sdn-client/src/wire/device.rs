@@ -69,6 +69,9 @@ pub struct Bridge {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MacPort {
+    /// The bridge; it is in the path only.
+    #[serde(skip)]
+    pub bridge: Option<Uuid>,
     /// The MAC.
     pub mac_addr: Option<String>,
     /// The port it is behind.
@@ -87,6 +90,9 @@ pub struct MacPort {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Ip4Mac {
+    /// The bridge; it is in the path only.
+    #[serde(skip)]
+    pub bridge: Option<Uuid>,
     /// The address.
     pub ip: Option<String>,
     /// Its MAC.
@@ -100,3 +106,16 @@ pub struct Ip4Mac {
 
 object!(Router, id id);
 object!(Bridge, id id);
+object!(MacPort, in Bridge by bridge "bridge", key |entry| {
+    Some(format!("mac_table/{}_{}", hyphenated(entry.mac_addr.as_deref()?)?, entry.port_id?))
+});
+object!(Ip4Mac, in Bridge by bridge "bridge", key |entry| {
+    let address: std::net::Ipv4Addr = entry.ip.as_deref()?.parse().ok()?;
+    Some(format!("arp_table/{address}_{}", hyphenated(entry.mac.as_deref()?)?))
+});
+
+/// A MAC as paths have it: `aa-bb-cc-dd-ee-ff`.
+fn hyphenated(mac: &str) -> Option<String> {
+    let mac: atoll_model::attachment::Mac = mac.parse().ok()?;
+    Some(mac.to_string().replace(':', "-"))
+}

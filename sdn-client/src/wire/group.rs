@@ -74,6 +74,12 @@ pub struct IpAddrGroupAddr {
 }
 
 object!(PortGroup, id id);
-object!(PortGroupPort, in PortGroup by port_group_id "portGroupId");
+object!(PortGroupPort, in PortGroup by port_group_id "portGroupId", key |member| {
+    Some(format!("ports/{}", member.port_id?))
+});
 object!(IpAddrGroup, id id);
-object!(IpAddrGroupAddr, in IpAddrGroup by ip_addr_group_id "ipAddrGroupId");
+object!(IpAddrGroupAddr, in IpAddrGroup by ip_addr_group_id "ipAddrGroupId", key |member| {
+    let address: std::net::IpAddr = member.addr.as_deref()?.parse().ok()?;
+    let version = if address.is_ipv4() { 4 } else { 6 };
+    Some(format!("versions/{version}/ip_addrs/{address}"))
+});

@@ -109,4 +109,6 @@ pub struct TunnelZoneHost {
 object!(Host, id id);
 object!(Interface, in Host by host_id "hostId");
 object!(TunnelZone, id id);
-object!(TunnelZoneHost, in TunnelZone by tunnel_zone_id "tunnelZoneId");
+object!(TunnelZoneHost, in TunnelZone by tunnel_zone_id "tunnelZoneId", key |member| {
+    Some(format!("hosts/{}", member.host_id?))
+});

@@ -56,11 +56,20 @@ pub trait Object: Default + Serialize + DeserializeOwned {
 
     /// What it belongs to, and is created under; none for what belongs to nothing.
     fn parent(&self) -> Result<Option<(Resource, Uuid)>, Incomplete>;
+
+    /// Its path below what it belongs to, where it has no id of its own.
+    fn key(&self) -> Option<String> {
+        None
+    }
 }
 
-/// Implements [`Object`]: which field holds the id, and what it belongs to by which field.
+/// Implements [`Object`]: which field holds the id, what it belongs to by which field, and its path below that.
 macro_rules! object {
-    ($type:ident $(, id $id:ident)? $(, in $parent:ident by $field:ident $name:literal)?) => {
+    ($type:ident
+        $(, id $id:ident)?
+        $(, in $parent:ident by $field:ident $name:literal)?
+        $(, key |$object:ident| $key:expr)?
+    ) => {
         impl $crate::wire::Object for $type {
             const RESOURCE: $crate::dialect::Resource = $crate::dialect::Resource::$type;
 
@@ -79,6 +88,11 @@ macro_rules! object {
                 #[allow(unreachable_code, reason = "what belongs to something has returned")]
                 Ok(None)
             }
+
+            $(fn key(&self) -> Option<String> {
+                let $object = self;
+                $key
+            })?
         }
     };
 }

@@ -104,4 +104,4 @@ impl Object for Port {
         Ok(Some((device, self.device_id.ok_or_else(|| missing("deviceId"))?)))
     }
 }
-object!(HostInterfacePort, in Host by host_id "hostId");
+object!(HostInterfacePort, in Host by host_id "hostId", key |binding| Some(format!("ports/{}", binding.port_id?)));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use atoll_sdn_client::dialect::{Dialect, Resource};
 use atoll_sdn_client::transport::{Request, Response, TransportError};
-use atoll_sdn_client::wire::{Port, Route, Router, Rule};
+use atoll_sdn_client::wire::{Port, Route, Router, Rule, TunnelZoneHost};
 use atoll_sdn_client::{Client, Ensured, ErrorClass, Settings};
 use http::Method;
 use serde_json::{Value, json};
@@ -355,5 +355,28 @@ async fn a_rule_is_compared_in_every_field_that_restricts() {
             assert_eq!(fields(&ensured), [field], "{}", world.dialect);
             world.set(&path, field, shown[field].clone());
         }
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_there_already_is_kept() {
+    // 5.x answers 409 with no body, 1.9 answers 400.
+    for (dialect, status) in [(Dialect::V5, 409), (Dialect::V1, 400)] {
+        let fake = Fake::new(move |request| match request.method {
+            Method::POST => answer(status, ""),
+            _ => answer(200, &json!({ "tunnelZoneId": id(1), "hostId": id(2), "ipAddress": "10.0.0.1" }).to_string()),
+        });
+        let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
+        let member = TunnelZoneHost {
+            tunnel_zone_id: Some(id(1)),
+            host_id: Some(id(2)),
+            ip_address: Some("10.0.0.1".to_owned()),
+            ..TunnelZoneHost::default()
+        };
+        assert_eq!(client.ensure(&member).await, Ok(Ensured::Kept));
+        let other = TunnelZoneHost { ip_address: Some("10.0.0.2".to_owned()), ..member.clone() };
+        assert_eq!(fields(&client.ensure(&other).await.expect("answer")), ["ipAddress"]);
+        client.remove(&member).await.expect("removed");
+        assert_eq!(fake.asked().last(), Some(&format!("DELETE /tunnel_zones/{}/hosts/{}", id(1), id(2))));
     }
 }

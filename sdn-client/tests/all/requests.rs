@@ -4,7 +4,10 @@ use atoll_model::secret::Secret;
 use atoll_sdn_client::dialect::{Dialect, Resource};
 use atoll_sdn_client::request::{self, Scope};
 use atoll_sdn_client::transport::Request;
-use atoll_sdn_client::wire::{self, HostInterfacePort, Object, Port, Route, Router, Rule};
+use atoll_sdn_client::wire::{
+    self, HostInterfacePort, Ip4Mac, IpAddrGroupAddr, MacPort, Object, Port, PortGroupPort, Route, Router, Rule,
+    TunnelZoneHost,
+};
 use uuid::Uuid;
 
 use crate::fixtures::text;
@@ -132,10 +135,52 @@ fn deleting_needs_no_header() {
     assert_eq!(show(&request::delete(Resource::Rule, id(1))), format!("DELETE /rules/{ONE}"));
     assert_eq!(show(&request::unlink(id(1))), format!("DELETE /ports/{ONE}/link"));
     assert_eq!(show(&request::unbind(id(1), id(2))), format!("DELETE /hosts/{ONE}/ports/{TWO}"));
+}
+
+#[test]
+fn what_has_no_id_is_known_by_its_path() {
+    let (bridge, port) = (Some(id(1)), Some(id(2)));
+    let mac = MacPort { bridge, port_id: port, mac_addr: Some("02:00:00:00:00:0A".to_owned()), ..MacPort::default() };
+    let arp = Ip4Mac { bridge, ip: Some("10.0.0.5".to_owned()), mac: mac.mac_addr.clone(), ..Ip4Mac::default() };
+    let host = TunnelZoneHost { tunnel_zone_id: Some(id(1)), host_id: Some(id(2)), ..TunnelZoneHost::default() };
+    let member = PortGroupPort { port_group_id: Some(id(1)), port_id: port, ..PortGroupPort::default() };
+    let address = |text: &str| IpAddrGroupAddr {
+        ip_addr_group_id: Some(id(1)),
+        addr: Some(text.to_owned()),
+        ..IpAddrGroupAddr::default()
+    };
+    let remove = |request: Result<Request, request::Incomplete>| show(&request.expect("complete"));
+    assert_eq!(remove(request::remove(&mac)), format!("DELETE /bridges/{ONE}/mac_table/02-00-00-00-00-0a_{TWO}"));
+    assert_eq!(remove(request::remove(&arp)), format!("DELETE /bridges/{ONE}/arp_table/10.0.0.5_02-00-00-00-00-0a"));
+    assert_eq!(remove(request::remove(&host)), format!("DELETE /tunnel_zones/{ONE}/hosts/{TWO}"));
+    assert_eq!(remove(request::remove(&member)), format!("DELETE /port_groups/{ONE}/ports/{TWO}"));
     assert_eq!(
-        show(&request::remove_member(Resource::TunnelZone, id(1), Resource::TunnelZoneHost, id(2))),
-        format!("DELETE /tunnel_zones/{ONE}/hosts/{TWO}")
+        remove(request::remove(&address("10.1.2.3"))),
+        format!("DELETE /ip_addr_groups/{ONE}/versions/4/ip_addrs/10.1.2.3")
     );
+    assert_eq!(
+        remove(request::look(Dialect::V5, &address("fe80::1"))),
+        format!("GET /ip_addr_groups/{ONE}/versions/6/ip_addrs/fe80::1 | accept: {VND}IpAddrGroupAddr-v1+json")
+    );
+    assert_eq!(
+        create(Dialect::V5, &mac),
+        format!(
+            r#"POST /bridges/{ONE}/mac_table | content-type: {VND}MacPort-v2+json | {{"macAddr":"02:00:00:00:00:0A","portId":"{TWO}"}}"#
+        )
+    );
+    assert_eq!(
+        create(Dialect::V5, &host),
+        format!(
+            r#"POST /tunnel_zones/{ONE}/hosts | content-type: {VND}TunnelZoneHost-v1+json | {{"hostId":"{TWO}","tunnelZoneId":"{ONE}"}}"#
+        )
+    );
+    // Text of a server or a user never becomes a path of its own.
+    for odd in ["../../hosts", "10.0.0.1/../x", "", "10.0.0.1?x"] {
+        request::remove(&address(odd)).expect_err(odd);
+        let odd = Some(odd.to_owned());
+        request::remove(&MacPort { mac_addr: odd.clone(), ..mac.clone() }).expect_err("no MAC");
+        request::remove(&Ip4Mac { ip: odd, ..arp.clone() }).expect_err("no address");
+    }
 }
 
 #[test]
