@@ -22,6 +22,7 @@ use atoll_model::config::{Config, DnsConfig};
 use atoll_model::fault::FaultPlan;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
 use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TombstoneRecord, decode};
+use atoll_model::vif::Vif;
 use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
@@ -288,6 +289,17 @@ impl Lab {
             left.extend(files.flatten().filter(says_something).map(|file| format!("file: {}", file.path().display())));
         }
         left
+    }
+
+    /// Nobody may speak with an address that somebody else could get: who has a port has the claim.
+    #[track_caller]
+    pub(crate) fn assert_ports_have_claims(&self, when: &str) {
+        let claimed: Vec<_> = self.claims().iter().flat_map(|claim| claim.addresses.clone()).collect();
+        for (id, port) in self.controller.dump().ports {
+            let Some(vif) = port.vif.and_then(Vif::from_uuid) else { continue };
+            let is_claimed = claimed.iter().any(|address| address.address.ip() == vif.address);
+            assert!(is_claimed, "{when}: port {id} speaks with {}, which is not claimed", vif.address);
+        }
     }
 
     #[track_caller]

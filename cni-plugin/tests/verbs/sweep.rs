@@ -106,6 +106,7 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
     if late == Late::Before {
         lab.plan.deliver_late().await;
     }
+    lab.assert_ports_have_claims(&when);
     let succeeded = matches!(answer, Some(Ok(_)));
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
@@ -141,7 +142,9 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
         lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL again: {error:?}"));
     }
     lab.drain().await;
+    lab.assert_ports_have_claims(&when);
     lab.plan.deliver_late().await;
+    lab.assert_ports_have_claims(&when);
     lab.pass_quiet_period().await;
     for _ in 0..2 {
         lab.drain().await;

@@ -1,0 +1,214 @@
+//! The real binary, given everything that is wrong before it reaches any server: exactly one JSON document with the right
+//! code, an exit code that tells, nothing on standard output besides, and nothing left in its directories.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// Runs the plugin in an empty environment but for `variables`.
+fn run(variables: &[(&str, &str)], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_atoll"))
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // It may not read its input at all.
+    let _ = child.stdin.take().expect("a pipe").write_all(input);
+    child.wait_with_output().expect("it ends")
+}
+
+/// The one error object of an answer.
+#[track_caller]
+fn refused(output: &Output, code: u64, when: &str) -> Value {
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let mut documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+    let document = documents.next().unwrap_or_else(|| panic!("{when}: nothing was printed")).expect("JSON");
+    assert!(documents.next().is_none(), "{when}: more than one document: {text}");
+    assert_eq!(document["code"], code, "{when}: {text}");
+    assert!(document["msg"].as_str().is_some_and(|msg| !msg.is_empty()), "{when}: {text}");
+    assert!(document["cniVersion"].is_string() && document["details"].is_string(), "{when}: {text}");
+    assert_eq!(output.status.code(), Some(1), "{when}");
+    document
+}
+
+struct Ground {
+    directory: tempfile::TempDir,
+}
+
+impl Ground {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// A configuration of which everything is right, with `value` at `key`; nobody listens at port 9.
+    fn input(&self, key: &str, value: Value) -> Vec<u8> {
+        let mut input = json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "atoll",
+            "etcd": { "endpoints": ["http://127.0.0.1:9"] },
+            "controller": { "endpoints": ["http://127.0.0.1:9/midonet-api"] },
+            "tenant": { "default": "red" },
+            "nodeName": "n1", "hostId": "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11", "timeoutSeconds": 1,
+            "runDir": self.path("run"), "stateDir": self.path("state"),
+        });
+        if !key.is_empty() {
+            input[key] = value;
+        }
+        input.to_string().into_bytes()
+    }
+
+    fn plain(&self) -> Vec<u8> {
+        self.input("", Value::Null)
+    }
+
+    fn files(&self) -> Vec<String> {
+        fn walk(directory: &Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => walk(&entry.path(), found),
+                    _ => found.push(entry.path().display().to_string()),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for directory in ["run", "state"] {
+            walk(&self.directory.path().join(directory), &mut found);
+        }
+        found
+    }
+}
+
+fn variables<'a>(command: &'a str, netns: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("CNI_COMMAND", command),
+        ("CNI_CONTAINERID", "3f9a"),
+        ("CNI_NETNS", netns),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ]
+}
+
+#[test]
+fn version_needs_nothing() {
+    let output = run(&[("CNI_COMMAND", "VERSION"), ("CNI_NETNS", "dummy"), ("CNI_IFNAME", "a/b")], b"");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["supportedVersions"], json!(["0.3.1", "0.4.0", "1.0.0", "1.1.0"]));
+    assert!(output.status.success() && output.stderr.is_empty());
+}
+
+#[test]
+fn version_does_not_wait_for_input() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_atoll"))
+        .env_clear()
+        .env("CNI_COMMAND", "VERSION")
+        .stdin(reader)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    assert!(child.wait().expect("it ends although its input is open").success());
+    drop(writer);
+}
+
+#[test]
+fn started_by_hand_it_introduces_itself() {
+    let output = run(&[], b"");
+    assert!(output.status.success() && output.stdout.is_empty());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("CNI protocol versions supported: 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{text}");
+}
+
+#[test]
+fn whatever_is_wrong_with_a_request_is_told_once_and_leaves_nothing() {
+    let ground = Ground::new();
+    let file = ground.path("file");
+    std::fs::write(&file, "").expect("works");
+    let gone = ground.path("gone");
+    let good = || variables("ADD", "/proc/self/ns/net");
+    let set = |name: &'static str, value: &'static str| {
+        let mut variables = good();
+        variables.push((name, value));
+        variables
+    };
+    let without = |name: &str| good().into_iter().filter(|(n, _)| *n != name).collect::<Vec<_>>();
+    let cases: Vec<(&str, Vec<(&str, &str)>, Vec<u8>, u64)> = vec![
+        ("broken JSON", good(), b"{".to_vec(), 6),
+        ("no input", good(), vec![], 6),
+        ("two documents", good(), b"{}{}".to_vec(), 6),
+        ("no object", good(), b"7".to_vec(), 6),
+        ("bytes", good(), vec![0xff, 0xfe], 6),
+        ("no container", without("CNI_CONTAINERID"), ground.plain(), 4),
+        ("no namespace", without("CNI_NETNS"), ground.plain(), 4),
+        ("no interface", without("CNI_IFNAME"), ground.plain(), 4),
+        ("a bad container", set("CNI_CONTAINERID", "../x"), ground.plain(), 4),
+        ("a bad interface", set("CNI_IFNAME", "sixteen_letters_"), ground.plain(), 4),
+        ("an unknown command", set("CNI_COMMAND", "add"), ground.plain(), 4),
+        ("bad arguments", set("CNI_ARGS", "K8S_POD_NAMESPACE"), ground.plain(), 4),
+        ("a bad pod namespace", set("CNI_ARGS", "K8S_POD_NAMESPACE=a/b"), ground.plain(), 4),
+        ("an unknown version", good(), ground.input("cniVersion", json!("9.9.9")), 1),
+        ("a version that is no text", good(), ground.input("cniVersion", json!(1)), 6),
+        ("no name", good(), ground.input("name", json!("")), 7),
+        ("a bad name", good(), ground.input("name", json!("a/b")), 7),
+        ("a wrong type", good(), ground.input("mtu", json!("1450")), 7),
+        ("a wrong section", good(), ground.input("etcd", json!([])), 7),
+        ("a foreign address manager", good(), ground.input("ipam", json!({ "type": "host-local" })), 7),
+        ("a certificate that is not there", good(), certificate(&ground), 7),
+        ("an address that cannot be chosen", set("CNI_ARGS", "IP=10.0.0.7"), ground.plain(), 2),
+        ("the runtime's own namespace", good(), ground.plain(), 8),
+        ("a namespace that is a file", variables("ADD", &file), ground.plain(), 8),
+        ("a namespace that is not there", variables("ADD", &gone), ground.plain(), 8),
+        ("a DEL of the runtime's own namespace", variables("DEL", "/proc/self/ns/net"), ground.plain(), 8),
+        ("a DEL with a broken configuration", variables("DEL", ""), ground.input("etcd", json!(7)), 7),
+    ];
+    for (when, variables, input, code) in cases {
+        let said = refused(&run(&variables, &input), code, when).to_string();
+        assert!(!said.contains('\n'), "{when}: {said}");
+        assert_eq!(ground.files(), Vec::<String>::new(), "{when}: something was left");
+    }
+}
+
+/// A CA file that does not exist is a wrong setting, found before anything is connected.
+fn certificate(ground: &Ground) -> Vec<u8> {
+    ground.input("etcd", json!({ "endpoints": ["https://127.0.0.1:9"], "ca": ground.path("no-ca.pem") }))
+}
+
+#[test]
+fn the_version_of_the_request_is_the_version_of_the_error() {
+    let ground = Ground::new();
+    for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let mut input: Value = serde_json::from_slice(&ground.input("mtu", json!(1))).expect("JSON");
+        input["cniVersion"] = version.into();
+        let output = run(&variables("ADD", "/proc/self/ns/net"), input.to_string().as_bytes());
+        assert_eq!(refused(&output, 7, version)["cniVersion"], version);
+    }
+}
+
+/// DEL of something that was never added, with nobody to ask: it is written down, and success.
+#[test]
+fn del_succeeds_although_etcd_is_down() {
+    let ground = Ground::new();
+    let output = run(&variables("DEL", ""), &ground.plain());
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.is_empty(), "a DEL prints nothing");
+    let files = ground.files();
+    assert_eq!(files.iter().filter(|file| file.contains("/tombstones/")).count(), 1, "{files:?}");
+}
+
+#[test]
+fn status_looks_at_this_node_alone() {
+    let ground = Ground::new();
+    let ready = run(&variables("STATUS", ""), &ground.plain());
+    assert!(ready.status.success() && ready.stdout.is_empty(), "{ready:?}");
+    let controller =
+        json!({ "endpoints": ["http://127.0.0.1:9"], "username": "admin", "passwordFile": ground.path("none") });
+    refused(&run(&variables("STATUS", ""), &ground.input("controller", controller)), 7, "no password file");
+    refused(&run(&variables("STATUS", ""), &ground.input("cniVersion", json!("1.0.0"))), 1, "too old for STATUS");
+}
