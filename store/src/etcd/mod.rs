@@ -2,10 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`endpoints`] | one connection per endpoint, failover, limits of time |
-//! | [`failure`] | what an error of the library means: not sent, no answer, or an answer |
-//! | [`settings`] | URLs and certificate files |
-//! | [`watch`] | watching, across broken connections and compactions |
+//! | `endpoints` | one connection per endpoint, failover, limits of time |
+//! | `failure` | what an error of the library means: not sent, no answer, or an answer |
+//! | `settings` | URLs and certificate files |
+//! | `watch` | watching, across broken connections and compactions |
 //!
 //! Promises: what did not leave this machine, or was refused before it did anything, is tried at the next endpoint; a
 //! read without an answer as well; a commit without an answer is [`StoreError::Unknown`] and never sent again. All

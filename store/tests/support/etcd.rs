@@ -37,20 +37,38 @@ impl Server {
         server
     }
 
+    /// Starts members of one cluster, with quick elections.
+    pub(crate) async fn cluster(members: usize) -> Vec<Self> {
+        let ports: Vec<_> = (0..members).map(|_| free_ports()).collect();
+        let name = |index| format!("m{index}");
+        let all: Vec<_> = (0..members).map(|m| format!("{}=http://127.0.0.1:{}", name(m), ports[m][1])).collect();
+        let quick = ["--heartbeat-interval", "50", "--election-timeout", "500"].map(str::to_owned);
+        let start = |index: usize| Self::member(&name(index), ports[index], &all.join(","), |_, _| quick.to_vec());
+        let mut servers: Vec<_> = (0..members).map(start).collect();
+        for server in &mut servers {
+            assert!(server.is_up().await, "a member does not start; see {}/log", server.directory.display());
+        }
+        servers
+    }
+
     fn attempt(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
+        let ports = free_ports();
+        Self::member("one", ports, &format!("one=http://127.0.0.1:{}", ports[1]), more)
+    }
+
+    fn member(name: &str, ports: [u16; 2], cluster: &str, more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
         // The memory file system: every transaction is an fsync.
         let directory = tempfile::Builder::new().prefix("at-etcd-").tempdir_in("/dev/shm").expect("a directory").keep();
-        let [client, peer] = free_ports();
-        let (url, peers) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let mut arguments = more(&directory, client);
+        let [url, peers] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let mut arguments = more(&directory, ports[0]);
         for (option, value) in [
-            ("--name", "one"),
+            ("--name", name),
             ("--logger", "zap"),
             ("--log-level", "warn"),
             ("--data-dir", &directory.join("data").display().to_string()),
             ("--listen-peer-urls", &peers),
             ("--initial-advertise-peer-urls", &peers),
-            ("--initial-cluster", &format!("one={peers}")),
+            ("--initial-cluster", cluster),
         ] {
             arguments.extend([option.to_owned(), value.to_owned()]);
         }
@@ -59,6 +77,12 @@ impl Server {
         }
         let child = run(&directory, &arguments);
         Self { child, directory, url, arguments }
+    }
+
+    /// Is it the leader of its cluster? It must be up.
+    pub(crate) fn is_leader(&self) -> bool {
+        // `endpoint status`: URL, id, version, size, leader, ...
+        self.etcdctl(&["endpoint", "status"]).split(", ").nth(4) == Some("true")
     }
 
     /// Answers within 10 s, unless it has ended.
@@ -75,7 +99,7 @@ impl Server {
                     return true;
                 }
             }
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         false
     }
