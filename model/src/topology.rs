@@ -306,6 +306,7 @@ pub struct Condition {
     /// Its destination MAC under a mask.
     pub ether_destination: Option<Test<(Mac, Mac)>>,
     /// Its VLAN: some id, or none at all.
+    #[expect(clippy::option_option, reason = "not asked, asked for untagged, and asked for an id are three things")]
     pub vlan: Option<Option<u16>>,
     /// Its type of service.
     pub tos: Option<Test<u8>>,
