@@ -106,17 +106,17 @@ impl Transport for Http {
                     match response.status {
                         // It or what is behind it is ill. Whether the request was executed is not known, so whoever
                         // knows that repeating is safe repeats it, and then asks the next endpoint.
-                        502..=504 => self.endpoints.rest(endpoint),
+                        502..=504 => self.endpoints.leave(endpoint),
                         _ => self.endpoints.keep(endpoint),
                     }
                     return Ok(response);
                 }
                 Err(error @ TransportError::NotSent { .. }) => {
-                    self.endpoints.rest(endpoint);
+                    self.endpoints.leave(endpoint);
                     last = error;
                 }
                 Err(error) => {
-                    self.endpoints.rest(endpoint);
+                    self.endpoints.leave(endpoint);
                     return Err(error);
                 }
             }

@@ -191,6 +191,18 @@ async fn a_gateway_error_is_returned_and_moves_on() {
 }
 
 #[tokio::test]
+async fn one_that_failed_is_asked_after_all_the_others() {
+    let ill = || Server::answering("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let (first, second, third) = (ill(), ill(), Server::answering(OK));
+    let http = http(&[&first.url, &second.url, &third.url]);
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(send(&http).await.expect("answer").status);
+    }
+    assert_eq!(statuses, [503, 503, 200, 200, 200]);
+}
+
+#[tokio::test]
 async fn an_answer_that_does_not_come_or_breaks_off_is_no_answer() {
     let silent = Server::start(|_| std::thread::sleep(Duration::from_secs(1)));
     let rude = Server::start(|_| {});
