@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::body::Body;
 use crate::call::{Call, Fresh, Outcome, Reply, View};
 use crate::failure::{ERROR_MEDIA, Failure};
+use crate::faults::Faults;
 use crate::media;
 use crate::record::Record;
 use crate::routing::{self, Endpoint, Found, Verb};
@@ -38,6 +39,7 @@ pub struct Controller {
     pub(crate) tokens: Tokens,
     pub(crate) fresh: Fresh,
     pub(crate) record: Record,
+    pub(crate) faults: Faults,
     clock: Duration,
     /// Ports that become active later, by when.
     pending: BTreeSet<(Duration, Uuid)>,
@@ -61,6 +63,7 @@ impl Controller {
             tokens: Tokens::default(),
             fresh,
             record: Record::default(),
+            faults: Faults::default(),
             clock: Duration::ZERO,
             pending: BTreeSet::new(),
             settings,
@@ -152,6 +155,11 @@ impl Controller {
         let bound = self.state.take_bound();
         self.activate(bound);
         let response = match outcome {
+            Ok((Reply::Show(value), _)) if self.settings.duplicate_type && pattern_has_type(pattern) => {
+                let mut response = answer(200, vec![(CONTENT_TYPE, media)], Some(&Value::Null));
+                response.body = with_type_twice(&value).into();
+                response
+            }
             Ok((reply, base)) => success(reply, &media, &base),
             Err(failure) => refusal(&failure),
         };
@@ -280,6 +288,23 @@ fn refusal(failure: &Failure) -> Response {
     answer(failure.status(), headers, body.as_ref())
 }
 
+/// Whether an endpoint shows objects whose class is told by `type`.
+fn pattern_has_type(pattern: &str) -> bool {
+    pattern.ends_with("/ports") || pattern.ends_with("/rules") || matches!(pattern, "/ports/{}" | "/rules/{}")
+}
+
+/// The text of an object, or of each of a list, with the key `type` a second time, as the real server very probably
+/// writes ports and rules.
+fn with_type_twice(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("[{}]", list.iter().map(with_type_twice).collect::<Vec<_>>().join(",")),
+        value => match (value.get("type"), value.to_string()) {
+            (Some(kind), text) => format!("{{\"type\":{kind},{}", text.strip_prefix('{').unwrap_or_default()),
+            (None, text) => text,
+        },
+    }
+}
+
 /// Builds an answer. A header value that a request smuggled something unprintable into is left out.
 pub(crate) fn answer(status: u16, headers: Vec<(HeaderName, String)>, body: Option<&Value>) -> Response {
     let mut map = HeaderMap::new();
@@ -318,6 +343,14 @@ mod tests {
             controller.advance(Duration::from_millis(now));
             assert_eq!(controller.state.is_active(uplink), active, "after {now} ms");
         }
+    }
+
+    #[test]
+    fn a_type_comes_twice_and_stays_json() {
+        let list = serde_json::json!([{ "a": 1, "type": "Router" }, { "b": 2 }]);
+        let text = with_type_twice(&list);
+        assert_eq!(text.matches("\"type\"").count(), 2, "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), list);
     }
 
     #[test]

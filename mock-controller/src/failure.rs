@@ -53,6 +53,19 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error { status, message } => write!(f, "{status} {}", message.as_deref().unwrap_or_default()),
+            Self::Invalid(violations) => {
+                write!(f, "400")?;
+                violations.iter().try_for_each(|v| write!(f, " {}: {};", v.property, v.message))
+            }
+            Self::Bare(status) => write!(f, "{status}"),
+        }
+    }
+}
+
 /// Collects violations, so that a request with three wrong fields is told about all three.
 #[derive(Default)]
 pub(crate) struct Checks(Vec<Violation>);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::controller::Controller;
+use crate::faults::Delivery;
 use crate::settings::Settings;
 use crate::state::Tables;
 
@@ -24,7 +25,7 @@ impl InProcess {
         Self { controller: Rc::new(RefCell::new(Controller::new(settings))), started: Instant::now() }
     }
 
-    /// Answers one request at once.
+    /// Answers one request at once; faults pass it by.
     pub fn call(&self, request: &Request) -> Response {
         let mut controller = self.controller.borrow_mut();
         controller.advance(self.started.elapsed());
@@ -55,6 +56,23 @@ impl InProcess {
 
 impl Transport for InProcess {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        Ok(self.call(&request))
+        let fate = {
+            let mut controller = self.controller.borrow_mut();
+            controller.begin();
+            controller.fate(&request)
+        };
+        if !fate.delay().is_zero() {
+            tokio::time::sleep(fate.delay()).await;
+        }
+        let mut controller = self.controller.borrow_mut();
+        controller.advance(self.started.elapsed());
+        match controller.deliver(&request, &fate) {
+            Delivery::Whole(response) => Ok(response),
+            // Who sent a request and got half an answer knows no more than who got none.
+            Delivery::Truncated(..) | Delivery::Cut => Err(TransportError::NoAnswer {
+                endpoint: "mock controller".to_owned(),
+                reason: "the connection was cut".to_owned(),
+            }),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`controller`] | the whole controller without I/O: one request in, one answer out |
+//! | [`faults`] | failing on demand |
 //! | [`inprocess`] | the controller as a transport, for tests of clients |
 //! | [`server`] | the controller over HTTP |
 //! | [`plane`] | the glue to the data plane of this machine |
@@ -25,6 +26,7 @@ mod call;
 pub mod controller;
 mod dialect;
 mod failure;
+pub mod faults;
 pub mod inprocess;
 mod media;
 mod mock;
@@ -38,6 +40,7 @@ pub mod settings;
 pub mod state;
 mod state_file;
 mod tokens;
+mod torn;
 
 pub use controller::{BASE_PATH, Controller};
 pub use dialect::{Dialect, UnknownDialect};

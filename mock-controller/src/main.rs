@@ -63,6 +63,9 @@ struct Options {
     /// What Location and links begin with, whatever the request says.
     #[arg(long)]
     base_uri: Option<String>,
+    /// Show the key `type` of ports and rules twice, as the real server very probably does.
+    #[arg(long)]
+    duplicate_type: bool,
     /// File that keeps the objects across restarts.
     #[arg(long)]
     state: Option<PathBuf>,
@@ -128,6 +131,7 @@ fn settings(options: &Options) -> Result<Settings, String> {
         strict_tokens: options.strict_tokens,
         activation: options.activation,
         base: options.base_uri.clone(),
+        duplicate_type: options.duplicate_type,
         // Tokens and ids of a served controller are not to be guessed.
         seed: Uuid::new_v4(),
         ..Settings::default()

@@ -13,7 +13,7 @@ use atoll_model::topology::Change;
 use atoll_sdn_client::transport::{Request, Response};
 use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,8 +25,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::controller::{BASE_PATH, Controller, answer};
+use crate::faults::Delivery;
 use crate::plane::Plane;
 use crate::state_file::StateFile;
+use crate::torn::{CutOnPurpose, Torn};
 
 /// The largest body that is read.
 const BODY: usize = 1 << 20;
@@ -118,7 +120,7 @@ impl Server {
             let server = self.clone();
             let service = service_fn(move |request| {
                 let server = server.clone();
-                async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
+                async move { server.answer(request).await }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -139,45 +141,58 @@ impl Server {
         drop(tokio::time::timeout(FAREWELL, graceful.shutdown()).await);
     }
 
-    async fn answer(&self, request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
-        self.controller.borrow_mut().begin();
+    /// Answers one request. An error closes the connection without an answer: only a fault wants that.
+    async fn answer(&self, request: http::Request<Incoming>) -> Result<http::Response<Torn>, CutOnPurpose> {
         let (head, body) = request.into_parts();
-        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        let (place, path) = locate(head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str));
+        if place == Place::Api {
+            self.controller.borrow_mut().begin();
+        }
         let body = match tokio::time::timeout(PATIENCE, Limited::new(body, BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return plain(StatusCode::PAYLOAD_TOO_LARGE);
+                return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE));
             }
-            Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST),
-            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT),
+            Ok(Err(_)) => return Ok(plain(StatusCode::BAD_REQUEST)),
+            Err(_) => return Ok(plain(StatusCode::REQUEST_TIMEOUT)),
         };
-        let (place, path) = locate(&target);
         let request = Request { method: head.method, path, headers: head.headers, body };
         match place {
-            Place::Api => whole(self.act(&request, Controller::handle).await),
-            Place::Mock if request.path == "/dataplane" => self.report(),
-            Place::Mock => whole(self.act(&request, Controller::admin).await),
-            Place::Nowhere => plain(StatusCode::NOT_FOUND),
+            Place::Api => {
+                let fate = self.controller.borrow_mut().fate(&request);
+                if !fate.delay().is_zero() {
+                    tokio::time::sleep(fate.delay()).await;
+                }
+                match self.act(&request, |controller| controller.deliver(&request, &fate)).await {
+                    Delivery::Whole(response) => Ok(whole(response)),
+                    Delivery::Truncated(response, bytes) => Ok(truncated(response, bytes)),
+                    Delivery::Cut => Err(CutOnPurpose),
+                }
+            }
+            Place::Mock if request.path == "/dataplane" => Ok(self.report()),
+            Place::Mock => Ok(whole(self.act(&request, |controller| controller.admin(&request)).await)),
+            Place::Nowhere => Ok(plain(StatusCode::NOT_FOUND)),
         }
     }
 
-    /// Answers one request, with what it changed in the file and on its way to the kernel before the answer leaves.
-    async fn act(&self, request: &Request, act: fn(&mut Controller, &Request) -> Response) -> Response {
-        let (response, changes) = {
+    /// Does something to the controller. What that changed is in the file, and on its way to the kernel, before the
+    /// answer leaves.
+    async fn act<T>(&self, request: &Request, act: impl FnOnce(&mut Controller) -> T) -> T {
+        let (answer, changes) = {
             let mut controller = self.controller.borrow_mut();
             controller.advance(self.started.elapsed());
-            let response = act(&mut controller, request);
+            let answer = act(&mut controller);
             let (changes, patch) = controller.drain_with_patch();
             if let Some(file) = self.file.borrow_mut().as_mut()
                 && let Err(error) = file.append(&patch, controller.tables())
             {
-                tracing::error!(%error, "a change was made and not kept");
-                return answer(500, Vec::new(), None);
+                // The change is made and cannot be unmade; the next one writes the file anew.
+                tracing::error!(%error, "a change was not kept");
             }
-            (response, changes)
+            (answer, changes)
         };
         self.hand_down(request, changes).await;
-        response
+        answer
     }
 
     /// A new router is there when it is answered: the client goes on to create interfaces in its namespace, which must
@@ -191,7 +206,7 @@ impl Server {
         }
     }
 
-    fn report(&self) -> http::Response<Full<Bytes>> {
+    fn report(&self) -> http::Response<Torn> {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
         let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
         whole(answer(200, vec![json], Some(&serde_json::json!(plane.report()))))
@@ -219,16 +234,25 @@ fn locate(target: &str) -> (Place, String) {
     (Place::Nowhere, String::new())
 }
 
-fn plain(status: StatusCode) -> http::Response<Full<Bytes>> {
-    let mut response = http::Response::new(Full::from(Bytes::new()));
+fn plain(status: StatusCode) -> http::Response<Torn> {
+    let mut response = http::Response::new(Torn::whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
-fn whole(answer: Response) -> http::Response<Full<Bytes>> {
-    let mut response = http::Response::new(Full::from(answer.body));
+fn whole(answer: Response) -> http::Response<Torn> {
+    let mut response = http::Response::new(Torn::whole(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = answer.headers;
+    response
+}
+
+/// The head promises the whole body, so that the client notices.
+fn truncated(answer: Response, bytes: usize) -> http::Response<Torn> {
+    let body = answer.body.clone();
+    let mut response = whole(answer);
+    response.headers_mut().insert(http::header::CONTENT_LENGTH, body.len().into());
+    *response.body_mut() = Torn::after(body, bytes);
     response
 }
 

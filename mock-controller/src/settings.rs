@@ -31,6 +31,8 @@ pub struct Settings {
     pub strict_tokens: bool,
     /// When a bound port becomes active.
     pub activation: Activation,
+    /// Whether ports and rules show the key `type` twice, as the real server very probably does.
+    pub duplicate_type: bool,
     /// Where the ids come from that the server makes up. Equal seeds and equal requests give equal states.
     pub seed: Uuid,
 }
@@ -71,6 +73,7 @@ impl Default for Settings {
             users: [("admin".to_owned(), admin)].into(),
             strict_tokens: false,
             activation: Activation::AtOnce,
+            duplicate_type: false,
             seed: Uuid::nil(),
         }
     }

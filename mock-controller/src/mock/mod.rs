@@ -28,6 +28,11 @@ static HELP: &[(&str, &str)] = &[
     ("PUT /mock/hosts/{id}/interfaces/{name}", "{mac, mtu, addresses, ...}; DELETE removes it"),
     ("PUT /mock/ports/{id}/active", "{active}: says whether its packets flow"),
     ("PUT /mock/activation", "{mode: at-once | never | after, milliseconds}: when bound ports become active"),
+    (
+        "POST /mock/faults",
+        "{method, path, skip, times, harm: {kind: delay | status | cut | body | truncate | expire-tokens, ...}}: \
+        what goes wrong; GET lists those that wait, DELETE forgets them",
+    ),
     ("GET /mock/dataplane", "what the data plane could not do, where there is one"),
     ("DELETE /mock/tokens", "every token expires"),
 ];
@@ -77,6 +82,16 @@ impl Controller {
             }
             ("PUT", ["activation"]) => {
                 self.settings.activation = activation(&body)?;
+                Ok(Value::Null)
+            }
+            ("GET", ["faults"]) => Ok(json!(self.faults.waiting())),
+            ("POST", ["faults"]) => {
+                let fault = serde_json::from_slice(&request.body);
+                self.faults.add(fault.map_err(|error| Failure::error(400, error.to_string()))?)?;
+                Ok(Value::Null)
+            }
+            ("DELETE", ["faults"]) => {
+                self.faults.clear();
                 Ok(Value::Null)
             }
             ("DELETE", ["tokens"]) => {

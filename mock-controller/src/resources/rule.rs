@@ -43,7 +43,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
     }
     let count = call.state.tables().chains.get(&chain).map_or(0, |chain| chain.rules.len());
     let position = call.body.int("position")?.unwrap_or(1);
-    let place = usize::try_from(position - 1).ok().filter(|place| *place <= count);
+    let place = position.checked_sub(1).and_then(|place| usize::try_from(place).ok()).filter(|place| *place <= count);
     let place = place.ok_or_else(|| call.dialect().position())?;
     let id = call.new_id(Class::Rule)?;
     call.state.put_rule(id, rule, place);

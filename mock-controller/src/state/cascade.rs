@@ -182,7 +182,7 @@ impl State {
 
     /// Whether the indexes hold nothing: for tests of the cascades.
     #[cfg(test)]
-    pub(crate) fn indexes_are_empty(&self) -> bool {
+    fn indexes_are_empty(&self) -> bool {
         let i = &self.index;
         i.routers_of_tenant.is_empty()
             && i.bridges_of_tenant.is_empty()
@@ -199,5 +199,100 @@ impl State {
             && i.zones_of_host.is_empty()
             && i.zones_of_name.is_empty()
             && self.active.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::resources::port::local_route;
+    use crate::state::objects::{
+        Binding, Bridge, Chain, Device, Host, Port, PortGroup, PortKind, Router, Rule, TunnelZone,
+    };
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    /// One of everything, each tied to the others: chains 1 and 2, router 3, bridge 4, ports 5 and 6, route 7,
+    /// rules 8 and 9, group 10, host 11, zone 12.
+    fn knot() -> State {
+        let mut state = State::default();
+        let tenant = Some("t".to_owned());
+        for chain in [1, 2] {
+            state.put_chain(id(chain), Chain { tenant: tenant.clone(), ..Chain::default() });
+        }
+        let device =
+            Device { tenant: tenant.clone(), inbound: Some(id(1)), outbound: Some(id(2)), ..Device::default() };
+        let (local_redirect, forward) = (Some(id(2)), Some(id(1)));
+        state.put_router(id(3), Router { device: device.clone(), local_redirect, forward, ..Router::default() });
+        state.put_bridge(id(4), Bridge { device, ..Bridge::default() });
+        let port = |device: Uuid, kind| Port {
+            device,
+            kind,
+            up: true,
+            inbound: Some(id(1)),
+            outbound: Some(id(2)),
+            vif: None,
+            binding: Some(Binding { host: id(11), interface: format!("i{device}") }),
+            peer: None,
+            tunnel_key: 1,
+        };
+        let mac = atoll_model::attachment::Mac([2, 0, 0, 0, 0, 1]);
+        let any = Ipv4Addr::UNSPECIFIED;
+        state.put_port(id(5), port(id(3), PortKind::Router { address: any, network: any, length: 0, mac }));
+        state.put_port(id(6), port(id(4), PortKind::Bridge { vlan: 0 }));
+        state.link(id(5), id(6));
+        state.set_active(id(5), true);
+        state.put_route(id(7), local_route(id(3), id(5), any));
+        for (rule, chain, target) in [(8, 1, 2), (9, 2, 1)] {
+            let fields = [("jumpChainId".to_owned(), serde_json::json!(id(target)))].into();
+            state.put_rule(id(rule), Rule { chain: id(chain), kind: "jump".to_owned(), fields }, 0);
+        }
+        let members = [id(5), id(6)].into();
+        state.put_port_group(id(10), PortGroup { tenant, members, ..PortGroup::default() });
+        state.put_host(id(11), Host::default());
+        let members = [(id(11), any)].into();
+        state.put_tunnel_zone(id(12), TunnelZone { name: "z".to_owned(), members, ..TunnelZone::default() });
+        state
+    }
+
+    /// Removing everything leaves no trace in any index, whatever the order.
+    #[test]
+    fn no_order_of_removal_leaves_a_trace() {
+        let removals: [fn(&mut State) -> bool; 7] = [
+            |state| state.remove_chain(id(1)),
+            |state| state.remove_chain(id(2)),
+            |state| state.remove_router(id(3)),
+            |state| state.remove_bridge(id(4)),
+            |state| state.remove_port(id(5)),
+            |state| state.remove_rule(id(8)),
+            |state| state.remove_port_group(id(10)),
+        ];
+        let mut orders = 0;
+        permute(&mut [0, 1, 2, 3, 4, 5, 6], 0, &mut |order| {
+            orders += 1;
+            let mut state = knot();
+            for step in order {
+                removals[*step](&mut state);
+            }
+            assert!(state.remove_host(id(11)) && state.remove_tunnel_zone(id(12)));
+            assert_eq!(*state.tables(), crate::state::Tables::default(), "{order:?}");
+            assert!(state.indexes_are_empty(), "{order:?}: {:?}", state.index);
+        });
+        assert_eq!(orders, 5040);
+    }
+
+    fn permute(order: &mut [usize; 7], fixed: usize, act: &mut impl FnMut(&[usize; 7])) {
+        if fixed == order.len() {
+            return act(order);
+        }
+        for choice in fixed..order.len() {
+            order.swap(fixed, choice);
+            permute(order, fixed + 1, act);
+            order.swap(fixed, choice);
+        }
     }
 }

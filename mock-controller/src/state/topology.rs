@@ -15,10 +15,21 @@ use super::objects::{Bridge, Device, Port, PortKind, Route, RouteKind, Rule};
 use super::{State, Table};
 use crate::body::parse_uuid;
 
+/// The tables that a topology is made of. Rules travel with their chain; hosts and zones are none of its business.
+const TOPOLOGY: [Table; 7] = [
+    Table::Routers,
+    Table::Bridges,
+    Table::Ports,
+    Table::Routes,
+    Table::Chains,
+    Table::PortGroups,
+    Table::AddressGroups,
+];
+
 impl State {
     /// The whole topology as it is; from now on changes are kept for [`State::take_touched`].
     pub(crate) fn follow(&mut self) -> Topology {
-        self.touched.get_or_insert_default();
+        self.touched = Some(Vec::new());
         let mut topology = Topology::default();
         for object in self.all().into_iter().filter_map(|(table, id)| self.object(table, id)) {
             topology.apply(Change::Put(object));
@@ -67,12 +78,17 @@ impl State {
 
     /// The steps from what somebody who follows knows to what is.
     pub(crate) fn changes(&self, touched: &[(Table, Uuid)]) -> Vec<Change> {
-        let change = |(table, id): &(Table, Uuid)| match table {
-            // A rule travels with its chain; hosts and zones are none of a topology's business.
-            Table::Rules | Table::Hosts | Table::TunnelZones | Table::ReadOnly => None,
-            table => Some(self.object(*table, *id).map_or(Change::Remove(*id), Change::Put)),
-        };
-        touched.iter().filter_map(change).collect()
+        let mut changes = Vec::new();
+        for (table, id) in touched.iter().filter(|(table, _)| TOPOLOGY.contains(table)) {
+            if let Some(object) = self.object(*table, *id) {
+                changes.push(Change::Put(object));
+            } else {
+                changes.push(Change::Remove(*id));
+                // A removal does not say of which kind: another kind's object of the same id is put back.
+                changes.extend(TOPOLOGY.iter().filter_map(|other| self.object(*other, *id)).map(Change::Put));
+            }
+        }
+        changes
     }
 
     fn object(&self, table: Table, id: Uuid) -> Option<Object> {

@@ -1,0 +1,182 @@
+//! What goes with what, and what stays.
+
+use std::collections::BTreeSet;
+
+use atoll_mock_controller::provider_router;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{BOTH, Tenant, World, id};
+
+/// The ids of every object, by what a dump calls them.
+fn everything(world: &World) -> BTreeSet<String> {
+    let dump = serde_json::to_value(world.mock.dump()).expect("a dump is JSON");
+    let tables = dump.as_object().expect("tables").iter().filter_map(|(name, rows)| Some((name, rows.as_object()?)));
+    tables.flat_map(|(name, rows)| rows.keys().map(move |id| format!("{name}/{id}"))).collect()
+}
+
+fn named(table: &str, ids: &[Uuid]) -> BTreeSet<String> {
+    ids.iter().map(|id| format!("{table}/{id}")).collect()
+}
+
+/// What disappears when `path` is deleted.
+fn lost(world: &World, path: &str) -> BTreeSet<String> {
+    let before = everything(world);
+    assert_eq!(world.delete(path), 204, "DELETE {path}");
+    let after = everything(world);
+    assert!(after.is_subset(&before));
+    before.difference(&after).cloned().collect()
+}
+
+/// Routes of a router, by what they lead to.
+fn routes_via(world: &World, router: Uuid, port: Uuid) -> Vec<Uuid> {
+    let routes = world.list(&format!("/routers/{router}/routes"));
+    let via = routes.into_iter().filter(|route| route["nextHopPort"] == json!(port));
+    via.map(|route| serde_json::from_value(route["id"].clone()).expect("an id")).collect()
+}
+
+#[test]
+fn a_router_takes_ports_and_routes_along() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let Tenant { router, uplink, gateway, provider_port, bridge_port, inbound, .. } = world.tenant(0x10, "t");
+        let routes = world.ids(&format!("/routers/{router}/routes"));
+        assert_eq!(routes.len(), 3, "two LOCAL routes and the default");
+        let mut expected = named("routers", &[router]);
+        expected.extend(named("ports", &[uplink, gateway]));
+        expected.extend(named("routes", &routes));
+        assert_eq!(lost(&world, &format!("/routers/{router}")), expected);
+        for peer in [provider_port, bridge_port] {
+            assert_eq!(world.port(peer)["peerId"], Value::Null, "the other side is free again");
+        }
+        assert_eq!(world.get(&format!("/chains/{inbound}")).status, 200, "chains outlive their router");
+    }
+}
+
+#[test]
+fn a_bridge_takes_ports_and_tables_along() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let Tenant { bridge, bridge_port, pod, gateway, .. } = world.tenant(0x10, "t");
+        let mut expected = named("bridges", &[bridge]);
+        expected.extend(named("ports", &[bridge_port, pod]));
+        assert_eq!(lost(&world, &format!("/bridges/{bridge}")), expected);
+        assert_eq!(world.port(gateway)["peerId"], Value::Null);
+        assert!(world.list(&format!("/hosts/{}/ports", world.host())).iter().all(|one| one["portId"] != json!(pod)));
+        assert_eq!(world.bind(world.host(), gateway, "vif16").status, 201, "the interface is free again");
+    }
+}
+
+#[test]
+fn a_port_takes_link_binding_and_routes_along() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let Tenant { provider_port, uplink, back, pod, outbound, .. } = world.tenant(0x10, "t");
+        let routes = routes_via(&world, provider_router(), provider_port);
+        assert!(routes.contains(&back) && routes.len() == 2, "LOCAL and the way back");
+        let mut expected = named("ports", &[provider_port]);
+        expected.extend(named("routes", &routes));
+        assert_eq!(lost(&world, &format!("/ports/{provider_port}")), expected);
+        assert_eq!(world.port(uplink)["peerId"], Value::Null);
+        assert_eq!(lost(&world, &format!("/ports/{pod}")), named("ports", &[pod]));
+        assert_eq!(world.list(&format!("/hosts/{}/ports", world.host())).len(), 1, "the uplink's binding only");
+
+        world.delete(&format!("/ports/{uplink}"));
+        let rules = world.list(&format!("/chains/{outbound}/rules"));
+        assert_eq!(rules[0]["outPorts"], json!([uplink]), "a rule keeps the id of a port that is gone");
+    }
+}
+
+#[test]
+fn a_chain_takes_rules_and_jumps_along_and_leaves_its_users_unfiltered() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let (doomed, other) = (world.chain(1, "t"), world.chain(2, "t"));
+        let rule = |chain: Uuid, body: Value| world.post(&format!("/chains/{chain}/rules"), &body).created();
+        let own = rule(doomed, json!({ "type": "drop" }));
+        let back = rule(doomed, json!({ "type": "jump", "jumpChainId": other }));
+        let jump = rule(other, json!({ "type": "jump", "jumpChainId": doomed }));
+        let stays = rule(other, json!({ "type": "accept" }));
+        let filtered =
+            json!({ "id": id(3), "tenantId": "t", "name": "r", "inboundFilterId": doomed, "outboundFilterId": other });
+        let router = world.post("/routers", &filtered).created();
+        let bridge =
+            world.post("/bridges", &json!({ "id": id(4), "tenantId": "t", "name": "b", "outboundFilterId": doomed }));
+        let bridge = bridge.created();
+        let port = json!({ "id": id(5), "type": "Bridge", "inboundFilterId": doomed });
+        let port = world.post(&format!("/bridges/{bridge}/ports"), &port).created();
+
+        let mut expected = named("chains", &[doomed]);
+        expected.extend(named("rules", &[own, back, jump]));
+        assert_eq!(lost(&world, &format!("/chains/{doomed}")), expected);
+        assert_eq!(world.ids(&format!("/chains/{other}/rules")), [stays]);
+        let router = world.get(&format!("/routers/{router}")).body;
+        assert_eq!((&router["inboundFilterId"], &router["outboundFilterId"]), (&Value::Null, &json!(other)));
+        assert_eq!(world.get(&format!("/bridges/{bridge}")).body["outboundFilterId"], Value::Null);
+        assert_eq!(world.port(port)["inboundFilterId"], Value::Null);
+        // The users are free of it: deleting the last chain must not find them again.
+        assert_eq!(world.delete(&format!("/chains/{other}")), 204);
+    }
+}
+
+#[test]
+fn the_recommended_teardown_leaves_nothing() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let before = everything(&world);
+        let kept = world.tenant(0x200, "other");
+        let with_other = everything(&world);
+        let t = world.tenant(0x10, "t");
+        for path in [
+            format!("/hosts/{}/ports/{}", world.host(), t.pod),
+            format!("/bridges/{}", t.bridge),
+            format!("/routers/{}", t.router),
+            format!("/ports/{}", t.provider_port),
+            format!("/chains/{}", t.inbound),
+            format!("/chains/{}", t.outbound),
+        ] {
+            assert_eq!(world.delete(&path), 204, "{path} in {dialect}");
+        }
+        assert_eq!(everything(&world), with_other, "the other tenant is whole");
+        for path in [
+            format!("/bridges/{}", kept.bridge),
+            format!("/routers/{}", kept.router),
+            format!("/ports/{}", kept.provider_port),
+            format!("/chains/{}", kept.inbound),
+            format!("/chains/{}", kept.outbound),
+        ] {
+            assert_eq!(world.delete(&path), 204, "{path} in {dialect}");
+        }
+        assert_eq!(everything(&world), before);
+        let orphans = world.admin(http::Method::GET, "/orphans", &Value::Null).body;
+        let none = |value: &Value| {
+            value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
+        };
+        assert!(orphans.as_object().expect("a report").values().all(none), "{orphans}");
+    }
+}
+
+#[test]
+fn the_report_of_orphans_finds_each_kind() {
+    let world = World::new(atoll_mock_controller::Dialect::V5);
+    let t = world.tenant(0x10, "t");
+    let report = || world.admin(http::Method::GET, "/orphans", &Value::Null).body;
+    let all = report();
+    for (name, found) in all.as_object().expect("a report") {
+        assert!(found.as_array().is_some_and(Vec::is_empty) || *found == json!({}), "a whole tenant: {name} {found}");
+    }
+    let idle = world.bridge_port(0x70, t.bridge);
+    let unused = world.chain(0x71, "t");
+    let rule = world.post(&format!("/chains/{}/rules", t.inbound), &json!({ "type": "drop", "inPorts": [id(0xdead)] }));
+    let twin = world.router_port(0x72, provider_router(), "203.0.113.2");
+    let shared = json!({ "id": id(0x73), "type": "Bridge", "hostId": world.host(), "interfaceName": "vif16" });
+    world.post(&format!("/bridges/{}/ports", t.bridge), &shared).created();
+    let report = report();
+    let list = |name: &str| report[name].as_array().expect("a list").clone();
+    assert!(list("idlePorts").contains(&json!(idle)) && list("idlePorts").contains(&json!(twin)));
+    assert_eq!(list("unusedChains"), [json!(unused)]);
+    assert_eq!(list("rulesWithMissingPorts"), [json!(rule.created())]);
+    assert_eq!(list("sharedTransitAddresses").len(), 1);
+    assert_eq!(list("sharedInterfaces").len(), 1);
+    assert_eq!(report["oddTenants"], json!({ "t": { "routers": 1, "chains": 3, "bridges": 1 } }));
+}

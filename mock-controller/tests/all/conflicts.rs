@@ -1,0 +1,283 @@
+//! Links and bindings: what is refused, in which words, and what is not checked.
+
+use atoll_mock_controller::{Activation, Dialect, Settings, tunnel_zone};
+use http::Method;
+use http::header::LOCATION;
+use serde_json::{Value, json};
+
+use crate::world::{BOTH, World, id};
+
+/// Router ports 11 and 12 of routers 1 and 2, router port 13 of router 1, bridge ports 21 to 23 of bridge 3.
+fn ports(dialect: Dialect) -> World {
+    let world = World::new(dialect);
+    let (one, two, bridge) = (world.router(1, "t"), world.router(2, "t"), world.bridge(3, "t"));
+    world.router_port(11, one, "10.0.0.1");
+    world.router_port(12, two, "10.0.0.2");
+    world.router_port(13, one, "10.0.1.1");
+    for number in [21, 22, 23] {
+        world.bridge_port(number, bridge);
+    }
+    world
+}
+
+const UNLINKABLE: &str = "Ports are not linkable.";
+
+#[test]
+fn a_link_is_symmetric_and_either_side_ends_it() {
+    for dialect in BOTH {
+        for end in [11, 21] {
+            let world = ports(dialect);
+            let made = world.link(id(11), id(21));
+            assert_eq!(made.status, 201);
+            assert_eq!(made.header(&LOCATION).is_some(), dialect == Dialect::V1, "5.x cannot say where a link is");
+            assert_eq!(world.port(id(11))["peerId"], json!(id(21)));
+            assert_eq!(world.port(id(21))["peerId"], json!(id(11)));
+            assert_eq!(world.ids(&format!("/routers/{}/peer_ports", id(1))), [id(21)]);
+            assert_eq!(world.ids(&format!("/bridges/{}/peer_ports", id(3))), [id(11)]);
+            assert_eq!(world.delete(&format!("/ports/{}/link", id(end))), 204);
+            assert_eq!(world.delete(&format!("/ports/{}/link", id(end))), 204, "an absent link is deleted already");
+            assert_eq!((&world.port(id(11))["peerId"], &world.port(id(21))["peerId"]), (&Value::Null, &Value::Null));
+        }
+    }
+}
+
+#[test]
+fn links_that_are_refused() {
+    for dialect in BOTH {
+        let world = ports(dialect);
+        assert_eq!(world.link(id(11), id(21)).status, 201);
+        // Again, from the other side, and by a third one.
+        for (one, other) in [(11, 21), (21, 11), (12, 21), (11, 12)] {
+            let answer = world.link(id(one), id(other));
+            match dialect {
+                Dialect::V5 => assert_eq!((answer.status, answer.message()), (409, UNLINKABLE)),
+                Dialect::V1 => {
+                    assert_eq!((answer.status, answer.violations()), (400, vec![format!("link: {UNLINKABLE}")]));
+                }
+            }
+        }
+        let bad = world.post(&format!("/ports/{}/link", id(12)), &json!({}));
+        assert_eq!(bad.status, 400);
+        let missing = world.link(id(12), id(0xdead));
+        match dialect {
+            Dialect::V5 => assert_eq!(missing.status, 404),
+            Dialect::V1 => assert_eq!(missing.violations(), ["peerId: Port ID is not valid."]),
+        }
+        assert_eq!(world.link(id(0xdead), id(12)).status, 404);
+        let with_port = world.post(&format!("/ports/{}/link", id(12)), &json!({ "portId": id(12), "peerId": id(22) }));
+        assert_eq!(with_port.status, if dialect == Dialect::V5 { 500 } else { 201 });
+        let unlinked = world.delete(&format!("/ports/{}/link", id(0xdead)));
+        assert_eq!(unlinked, if dialect == Dialect::V5 { 404 } else { 204 });
+    }
+}
+
+#[test]
+fn links_that_only_the_old_family_looks_at() {
+    // Two ports of one router; two untagged bridge ports; a bound port; a port with itself.
+    for (one, other) in [(11, 13), (21, 22), (11, 23), (12, 12)] {
+        for dialect in BOTH {
+            let world = ports(dialect);
+            assert_eq!(world.bind(world.host(), id(23), "v").status, 201);
+            let expected = if dialect == Dialect::V5 { 201 } else { 400 };
+            assert_eq!(world.link(id(one), id(other)).status, expected, "{one} with {other} in {dialect}");
+        }
+    }
+}
+
+#[test]
+fn a_binding_is_shown_on_both_sides() {
+    for dialect in BOTH {
+        let world = ports(dialect);
+        let host = world.host();
+        let made = world.bind(host, id(21), "v0");
+        let path = format!("/hosts/{host}/ports/{}", id(21));
+        assert!(made.header(&LOCATION).is_some_and(|location| location.ends_with(&path)), "{made:?}");
+        let read = world.get(&path).body;
+        assert_eq!((&read["portId"], &read["interfaceName"]), (&json!(id(21)), &json!("v0")));
+        let port = world.port(id(21));
+        assert_eq!(
+            (&port["hostId"], &port["interfaceName"], &port["active"]),
+            (&json!(host), &json!("v0"), &json!(true))
+        );
+        assert_eq!(world.delete(&path), 204);
+        let port = world.port(id(21));
+        assert_eq!(
+            (&port["hostId"], &port["interfaceName"], &port["active"]),
+            (&Value::Null, &Value::Null, &json!(false))
+        );
+        let gone = world.get(&path);
+        assert_eq!((gone.status, gone.message()), (404, "Host interface port not found"));
+        assert_eq!(world.delete(&path), 204, "an absent binding is deleted already");
+        assert_eq!(world.bind(host, id(21), "v0").status, 201);
+    }
+}
+
+#[test]
+fn bindings_that_are_refused() {
+    for dialect in BOTH {
+        let world = ports(dialect);
+        let (host, other) = (world.host(), id(0x500));
+        let body = json!({ "id": other, "name": "other", "address": "10.9.9.9" });
+        assert_eq!(world.admin(Method::POST, "/hosts", &body).status, 200);
+        assert_eq!(world.bind(host, id(21), "v0").status, 201);
+
+        // The same again; the same port elsewhere on the host; the same port on another host.
+        for (n, (to, interface, text)) in
+            [(host, "v0", "same"), (host, "v1", "moved"), (other, "v0", "stolen")].into_iter().enumerate()
+        {
+            let answer = world.bind(to, id(21), interface);
+            match dialect {
+                Dialect::V5 => {
+                    let words = format!("Port {} is already bound to an interface", id(21));
+                    assert_eq!((answer.status, answer.message()), (409, words.as_str()), "{text} {n}");
+                }
+                Dialect::V1 => {
+                    assert_eq!(answer.status, 201, "{text}: replaced silently");
+                    let port = world.port(id(21));
+                    assert_eq!((&port["hostId"], &port["interfaceName"]), (&json!(to), &json!(interface)));
+                }
+            }
+        }
+        let (taken_on, taken) = if dialect == Dialect::V5 { (host, "v0") } else { (other, "v0") };
+        let answer = world.bind(taken_on, id(22), taken);
+        match dialect {
+            Dialect::V5 => {
+                assert_eq!((answer.status, answer.message()), (409, "Interface v0 is already bound to a port."));
+            }
+            Dialect::V1 => {
+                assert_eq!(answer.violations(), ["interfaceName: Interface is already bound to a port."]);
+            }
+        }
+        let gone = world.bind(host, id(0xdead), "v7");
+        match dialect {
+            Dialect::V5 => assert_eq!(gone.status, 404),
+            Dialect::V1 => assert_eq!(gone.violations(), ["portId: Port ID is not valid."]),
+        }
+        assert_eq!(world.bind(id(0xdead), id(22), "v7").status, 404);
+        assert_eq!(world.post(&format!("/hosts/{host}/ports"), &json!({ "portId": id(22) })).status, 400);
+
+        let zone = "The specified host is not in any tunnel zone.";
+        world.delete(&format!("/tunnel_zones/{}/hosts/{other}", tunnel_zone()));
+        let answer = world.bind(other, id(22), "v8");
+        match dialect {
+            Dialect::V5 => assert_eq!((answer.status, answer.message()), (409, zone)),
+            Dialect::V1 => assert_eq!(answer.violations(), [format!("hostId: {zone}")]),
+        }
+    }
+}
+
+#[test]
+fn whose_binding_a_delete_clears() {
+    for dialect in BOTH {
+        let world = ports(dialect);
+        world.admin(Method::POST, "/hosts", &json!({ "id": id(0x500), "name": "other", "address": "10.9.9.9" }));
+        assert_eq!(world.bind(world.host(), id(21), "v0").status, 201);
+        assert_eq!(world.delete(&format!("/hosts/{}/ports/{}", id(0x500), id(21))), 204);
+        let left = world.port(id(21))["hostId"] != Value::Null;
+        assert_eq!(left, dialect == Dialect::V1, "5.x clears it whatever host the path names");
+        let missing = world.delete(&format!("/hosts/{}/ports/{}", world.host(), id(0xdead)));
+        assert_eq!(missing, if dialect == Dialect::V5 { 404 } else { 204 });
+    }
+}
+
+#[test]
+fn a_port_may_be_bound_or_linked_as_it_is_made() {
+    let world = ports(Dialect::V5);
+    let path = format!("/bridges/{}/ports", id(3));
+    let bound = json!({ "id": id(31), "type": "Bridge", "hostId": world.host(), "interfaceName": "v0" });
+    world.post(&path, &bound).created();
+    assert_eq!(world.port(id(31))["active"], true);
+    assert_eq!(world.get(&format!("/hosts/{}/ports/{}", world.host(), id(31))).status, 200);
+    let linked = json!({ "id": id(32), "type": "Bridge", "peerId": id(11) });
+    world.post(&path, &linked).created();
+    assert_eq!(world.port(id(11))["peerId"], json!(id(32)));
+
+    let taken = world.post(&path, &json!({ "id": id(33), "type": "Bridge", "peerId": id(11) }));
+    assert_eq!(taken.status, 409);
+    assert!(taken.message().contains("can only accommodate a single reference"), "{taken:?}");
+    assert_eq!(world.get(&format!("/ports/{}", id(33))).status, 404, "nothing was made");
+    let nowhere = json!({ "id": id(34), "type": "Bridge", "hostId": id(0xdead), "interfaceName": "v1" });
+    assert_eq!(world.post(&path, &nowhere).status, 404);
+    // Checks of the binding resource do not apply here.
+    let shared = json!({ "id": id(35), "type": "Bridge", "hostId": world.host(), "interfaceName": "v0" });
+    world.post(&path, &shared).created();
+
+    let world = ports(Dialect::V1);
+    world
+        .post(&path, &json!({ "id": id(31), "type": "Bridge", "hostId": world.host(), "interfaceName": "v0" }))
+        .created();
+    assert_eq!(world.port(id(31))["hostId"], Value::Null, "1.9 does not bind this way");
+}
+
+#[test]
+fn the_wrong_kind_of_port_is_refused() {
+    for (dialect, path, kind, words) in [
+        (Dialect::V5, "bridges", "Router", "Not a bridge port."),
+        (Dialect::V5, "routers", "Bridge", "Not a router port."),
+        (Dialect::V1, "bridges", "Router", "Invalid port type.  Only Bridge type is accepted."),
+        (Dialect::V1, "routers", "Bridge", "Invalid port type.  Only Router type is accepted."),
+    ] {
+        let world = ports(dialect);
+        let device = if path == "bridges" { id(3) } else { id(1) };
+        let answer = world.post(&format!("/{path}/{device}/ports"), &json!({ "type": kind }));
+        assert_eq!((answer.status, answer.message()), (400, words));
+        assert_eq!(world.post(&format!("/{path}/{device}/ports"), &json!({ "type": "Odd" })).status, 400);
+        assert_eq!(world.post(&format!("/{path}/{device}/ports"), &json!({})).status, 400);
+    }
+}
+
+#[test]
+fn one_vlan_once_per_bridge_in_the_old_family() {
+    for dialect in BOTH {
+        let world = ports(dialect);
+        let path = format!("/bridges/{}/ports", id(3));
+        world.post(&path, &json!({ "type": "Bridge", "vlanId": 9 })).created();
+        let twice = world.post(&path, &json!({ "type": "Bridge", "vlanId": 9 }));
+        assert_eq!(twice.status, if dialect == Dialect::V5 { 201 } else { 400 });
+        assert_eq!(world.post(&path, &json!({ "type": "Bridge", "vlanId": 4096 })).status, 400);
+    }
+}
+
+#[test]
+fn tunnel_zones_have_names_of_their_own() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let zone = world.post("/tunnel_zones", &json!({ "name": "z", "type": "vxlan" })).created();
+        let conflict = if dialect == Dialect::V5 { 409 } else { 400 };
+        assert_eq!(world.post("/tunnel_zones", &json!({ "name": "z", "type": "gre" })).status, conflict);
+        assert_eq!(
+            world.put(&format!("/tunnel_zones/{zone}"), &json!({ "name": "default", "type": "gre" })).status,
+            conflict
+        );
+        assert_eq!(world.put(&format!("/tunnel_zones/{zone}"), &json!({ "name": "z", "type": "gre" })).status, 204);
+        assert_eq!(world.post("/tunnel_zones", &json!({ "name": "y", "type": "pigeon" })).status, 400);
+        let members = format!("/tunnel_zones/{zone}/hosts");
+        let member = json!({ "hostId": world.host(), "ipAddress": "10.0.0.1" });
+        assert_eq!(world.post(&members, &json!({ "hostId": world.host(), "ipAddress": "x" })).status, 400);
+        assert_eq!(world.post(&members, &member).status, 201);
+        assert_eq!(world.post(&members, &member).status, conflict);
+        assert_eq!(world.delete(&format!("{members}/{}", world.host())), 204);
+        let absent = if dialect == Dialect::V5 { 404 } else { 204 };
+        assert_eq!(world.delete(&format!("{members}/{}", world.host())), absent);
+    }
+}
+
+#[test]
+fn a_port_is_active_when_it_is_said_to_be() {
+    let world = World::with(Settings { activation: Activation::Told, ..Settings::default() });
+    let port = world.bridge_port(21, world.bridge(3, "t"));
+    world.mock.set_active(port, true);
+    assert_eq!(world.port(port)["active"], false, "a port that is not bound is never active");
+    assert_eq!(world.bind(world.host(), port, "v0").status, 201);
+    assert_eq!(world.port(port)["active"], false);
+    let told = world.admin(Method::PUT, &format!("/ports/{port}/active"), &json!({ "active": true }));
+    assert_eq!(told.status, 204);
+    assert_eq!(world.port(port)["active"], true);
+    world.delete(&format!("/hosts/{}/ports/{port}", world.host()));
+    assert_eq!(world.bind(world.host(), port, "v0").status, 201);
+    assert_eq!(world.port(port)["active"], false, "a new binding is not active by the old one's word");
+    world.admin(Method::PUT, "/activation", &json!({ "mode": "at-once" }));
+    let other = world.bridge_port(22, id(3));
+    assert_eq!(world.bind(world.host(), other, "v1").status, 201);
+    assert_eq!(world.port(other)["active"], true);
+}

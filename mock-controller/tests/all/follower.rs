@@ -1,0 +1,207 @@
+//! Somebody who follows the changes has the same objects at the end, whatever was done: the data plane by its
+//! vocabulary, the state file by rows; and a controller started from a dump is the same controller.
+
+use atoll_mock_controller::{Controller, Settings};
+use http::Method;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{BOTH, World, id};
+
+/// A step on a small world, so that steps meet each other.
+#[derive(Clone, Debug)]
+enum Step {
+    Post(&'static str, u128, u128),
+    Delete(&'static str, u128),
+    Reset,
+}
+
+/// What is created: `p` is a parent or partner, `n` the new id.
+const POSTS: &[&str] = &[
+    "router",
+    "bridge",
+    "chain",
+    "router port",
+    "bridge port",
+    "bound port",
+    "link",
+    "bind",
+    "route",
+    "rule",
+    "jump",
+    "group",
+    "member",
+    "filtered router",
+    "put router",
+    "put bridge",
+    "put port",
+    "addresses",
+    "address",
+    "mac",
+    "arp",
+    "zone",
+    "host",
+];
+
+const DELETES: &[&str] = &[
+    "routers",
+    "bridges",
+    "chains",
+    "ports",
+    "routes",
+    "rules",
+    "port_groups",
+    "link",
+    "binding",
+    "ip_addr_groups",
+    "tunnel_zones",
+];
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (prop::sample::select(POSTS), 0..12_u128, 0..12_u128).prop_map(|(what, n, p)| Step::Post(what, n, p)),
+        5 => (prop::sample::select(DELETES), 0..12_u128).prop_map(|(what, n)| Step::Delete(what, n)),
+        1 => Just(Step::Reset),
+    ]
+}
+
+fn run(world: &World, step: &Step) {
+    let owned = |n: u128| json!({ "id": id(n), "tenantId": format!("t{}", n % 3), "name": "n" });
+    match step {
+        Step::Reset => drop(world.admin(Method::POST, "/reset", &Value::Null)),
+        Step::Delete(what, n) => {
+            let n = id(*n);
+            world.delete(&match *what {
+                "link" => format!("/ports/{n}/link"),
+                "binding" => format!("/hosts/{}/ports/{n}", world.host()),
+                kind => format!("/{kind}/{n}"),
+            });
+        }
+        Step::Post(what, n, p) => {
+            let parent = id(*p);
+            match *what {
+                "router" => world.post("/routers", &owned(*n)),
+                "bridge" => world.post("/bridges", &owned(*n)),
+                "chain" => world.post("/chains", &owned(*n)),
+                "router port" => world.post(
+                    &format!("/routers/{parent}/ports"),
+                    &json!({ "id": id(*n), "type": "Router", "networkAddress": "10.0.0.0", "networkLength": 24,
+                        "portAddress": format!("10.0.0.{n}"), "inboundFilterId": (n % 2 == 0).then_some(id(3)) }),
+                ),
+                "bridge port" => world.post(&format!("/bridges/{parent}/ports"), &json!({ "id": id(*n), "type": "Bridge" })),
+                "bound port" => world.post(
+                    &format!("/bridges/{parent}/ports"),
+                    &json!({ "id": id(*n), "type": "Bridge", "hostId": world.host(), "interfaceName": format!("i{p}") }),
+                ),
+                "link" => world.link(id(*n), parent),
+                "bind" => world.bind(world.host(), id(*n), &format!("i{p}")),
+                "route" => world.post(
+                    &format!("/routers/{parent}/routes"),
+                    &json!({ "id": id(*n), "type": if n % 2 == 0 { "Normal" } else { "Reject" }, "srcNetworkAddr": "0.0.0.0",
+                        "srcNetworkLength": 0, "dstNetworkAddr": "10.0.0.0", "dstNetworkLength": 8, "nextHopPort": id(n + 1) }),
+                ),
+                "rule" => world.post(
+                    &format!("/chains/{parent}/rules"),
+                    &json!({ "id": id(*n), "type": "drop", "inPorts": [id(*p)] }),
+                ),
+                "jump" => world.post(
+                    &format!("/chains/{parent}/rules"),
+                    &json!({ "id": id(*n), "type": "jump", "jumpChainId": id(n + 1) }),
+                ),
+                "group" => world.post("/port_groups", &owned(*n)),
+                "member" => world.post(&format!("/port_groups/{parent}/ports"), &json!({ "portId": id(*n) })),
+                "filtered router" => {
+                    let mut body = owned(*n);
+                    body["inboundFilterId"] = json!(parent);
+                    body["outboundFilterId"] = json!(parent);
+                    world.post("/routers", &body)
+                }
+                "put router" => world.put(&format!("/routers/{parent}"), &owned(*n)),
+                "put bridge" => {
+                    let mut body = owned(*n);
+                    body["outboundFilterId"] = json!(id(4));
+                    world.put(&format!("/bridges/{parent}"), &body)
+                }
+                "put port" => {
+                    let mut body = world.port(parent);
+                    body["adminStateUp"] = json!(false);
+                    body["peerId"] = json!(id(*n));
+                    world.put(&format!("/ports/{parent}"), &body)
+                }
+                "addresses" => world.post("/ip_addr_groups", &owned(*n)),
+                "address" => world.post(
+                    &format!("/ip_addr_groups/{parent}/ip_addrs"),
+                    &json!({ "addr": format!("10.0.0.{n}"), "version": 4 }),
+                ),
+                "mac" => world.post(
+                    &format!("/bridges/{parent}/mac_table"),
+                    &json!({ "macAddr": "02:00:00:00:00:01", "portId": id(*n) }),
+                ),
+                "arp" => world.post(
+                    &format!("/bridges/{parent}/arp_table"),
+                    &json!({ "ip": format!("10.0.0.{n}"), "mac": "02:00:00:00:00:01" }),
+                ),
+                "zone" => world.post("/tunnel_zones", &json!({ "id": id(*n), "name": format!("z{p}"), "type": "gre" })),
+                "host" => world.admin(Method::POST, "/hosts", &json!({ "id": id(*n), "name": "h", "address": "10.0.0.9" })),
+                other => panic!("{other}"),
+            };
+        }
+    }
+}
+
+/// Everything that the API can be asked for about this world.
+fn asked(world: &World) -> Vec<Value> {
+    let mut paths: Vec<String> =
+        ["/routers", "/bridges", "/chains", "/ports", "/port_groups", "/hosts", "/tunnel_zones"]
+            .map(str::to_owned)
+            .to_vec();
+    for tenant in ["t0", "t1", "t2"] {
+        paths.extend(["routers", "bridges", "chains", "port_groups"].map(|kind| format!("/{kind}?tenant_id={tenant}")));
+    }
+    let mut answers: Vec<Value> = paths.iter().map(|path| Value::Array(world.list(path))).collect();
+    let each = |table: &str, below: &[&str]| -> Vec<Value> {
+        let ids: Vec<Uuid> = world.ids(&format!("/{table}"));
+        ids.iter()
+            .flat_map(|id| below.iter().map(move |below| format!("/{table}/{id}/{below}")))
+            .map(|path| Value::Array(world.list(&path)))
+            .collect()
+    };
+    answers.extend(each("routers", &["ports", "peer_ports", "routes"]));
+    answers.extend(each("bridges", &["ports", "peer_ports", "mac_table", "arp_table"]));
+    answers.extend(each("chains", &["rules"]));
+    answers.extend(each("ports", &["port_groups"]));
+    answers.extend(each("hosts", &["ports"]));
+    answers
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn followers_end_where_the_controller_is(steps in prop::collection::vec(step(), 1..60), old in any::<bool>()) {
+        let dialect = BOTH[usize::from(old)];
+        let world = World::new(dialect);
+        let mut follower = world.mock.controller_mut().follow();
+        for step in &steps {
+            run(&world, step);
+            for change in world.mock.controller_mut().drain() {
+                follower.apply(change);
+            }
+        }
+        prop_assert_eq!(&follower, &world.mock.controller_mut().follow());
+
+        // Indexes are as if they were made anew.
+        let settings = Settings { dialect, ..Settings::default() };
+        let twin = World::new(dialect);
+        *twin.mock.controller_mut() = Controller::with_tables(settings, world.mock.dump());
+        prop_assert_eq!(asked(&world), asked(&twin));
+
+        // Links are symmetric, whatever happened.
+        for (id, port) in &world.mock.dump().ports {
+            if let Some(peer) = port.peer {
+                prop_assert_eq!(world.mock.dump().ports.get(&peer).and_then(|peer| peer.peer), Some(*id));
+            }
+        }
+    }
+}

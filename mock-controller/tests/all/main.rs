@@ -1,0 +1,16 @@
+//! The controller as its clients see it. Everything here goes through requests; what is expected comes from the
+//! reference of the API, not from the code.
+
+mod cascade;
+mod conflicts;
+mod faults;
+mod follower;
+mod hostile;
+mod http_life;
+mod login;
+mod negotiation;
+mod resources;
+mod rules;
+mod scale;
+mod state_file;
+mod world;

@@ -1,0 +1,144 @@
+//! Accept and Content-Type: what each dialect takes for what.
+
+use atoll_mock_controller::Dialect;
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::Value;
+
+use crate::world::{Answer, World, id};
+
+const VENDOR: &str = "application/vnd.org.midonet.";
+
+fn get(world: &World, path: &str, accept: Option<&str>) -> Answer {
+    let accept = accept.map(|accept| accept.replace('~', VENDOR));
+    let headers: Vec<_> = accept.iter().map(|accept| (ACCEPT, accept.as_str())).collect();
+    world.raw(Method::GET, path, &headers, b"")
+}
+
+fn post(world: &World, path: &str, kind: Option<&str>, body: &str) -> u16 {
+    let kind = kind.map(|kind| kind.replace('~', VENDOR));
+    let headers: Vec<_> = kind.iter().map(|kind| (CONTENT_TYPE, kind.as_str())).collect();
+    world.raw(Method::POST, path, &headers, body.as_bytes()).status
+}
+
+#[test]
+fn what_a_get_may_ask_for() {
+    // Path, Accept, 5.x, 1.9; a number is a status, a text is the type of a 200.
+    let host = World::new(Dialect::V5).host();
+    let zone = atoll_mock_controller::tunnel_zone();
+    for (path, accept, v5, v1) in [
+        ("/routers", Some("~collection.Router-v3+json"), Ok("~collection.Router-v3+json"), Err(406)),
+        ("/routers", Some("~collection.Router-v2+json"), Err(406), Ok("~collection.Router-v2+json")),
+        ("/routers", Some("~Router-v3+json"), Err(406), Err(406)),
+        ("/routers", Some("application/json"), Ok("application/json"), Ok("application/json")),
+        ("/routers", Some("*/*"), Err(406), Ok("application/json")),
+        ("/routers", None, Err(406), Ok("application/json")),
+        ("/routers", Some("text/html"), Err(406), Err(406)),
+        ("/routers", Some("~collection.Router-v3+json, application/json"), Err(406), Ok("application/json")),
+        (
+            "/bridges",
+            Some("~collection.Bridge-v4+json"),
+            Ok("~collection.Bridge-v4+json"),
+            Ok("~collection.Bridge-v4+json"),
+        ),
+        ("/bridges", Some("~collection.Bridge-v5+json"), Ok("~collection.Bridge-v5+json"), Err(406)),
+        ("/bridges", Some("~collection.Bridge-v1+json"), Err(406), Ok("~collection.Bridge-v1+json")),
+        ("/", Some("~Application-v5+json"), Ok("~Application-v5+json"), Ok("~Application-v5+json")),
+        ("/", Some("~Application-v4+json"), Err(406), Ok("~Application-v4+json")),
+        ("/hosts/H/ports", Some("application/json"), Err(406), Ok("application/json")),
+        (
+            "/hosts/H/ports",
+            Some("~collection.HostInterfacePort-v1+json"),
+            Ok("~collection.HostInterfacePort-v1+json"),
+            Ok("~collection.HostInterfacePort-v1+json"),
+        ),
+        ("/tunnel_zones/Z/hosts", Some("application/json"), Err(406), Ok("application/json")),
+        (
+            "/tunnel_zones/Z/hosts",
+            Some("~collection.GreTunnelZoneHost-v1+json"),
+            Ok("~collection.GreTunnelZoneHost-v1+json"),
+            Ok("~collection.GreTunnelZoneHost-v1+json"),
+        ),
+        ("/tenants", Some("~collection.Tenant-v2+json"), Ok("~collection.Tenant-v2+json"), Err(406)),
+        ("/tenants", Some("~collection.Tenant-v1+json"), Err(406), Ok("~collection.Tenant-v1+json")),
+        ("/ip_addr_groups", Some("application/json"), Err(406), Ok("application/json")),
+        ("/system_state", None, Ok("~SystemState-v2+json"), Ok("application/json")),
+    ] {
+        let path = path.replace('H', &host.to_string()).replace('Z', &zone.to_string());
+        for (dialect, expected) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
+            let answer = get(&World::new(dialect), &path, accept);
+            match expected {
+                Ok(kind) => {
+                    assert_eq!(answer.status, 200, "GET {path} as {accept:?} in {dialect}");
+                    assert_eq!(
+                        answer.header(&CONTENT_TYPE),
+                        Some(kind.replace('~', VENDOR).as_str()),
+                        "{path} {dialect}"
+                    );
+                }
+                Err(status) => assert_eq!(answer.status, status, "GET {path} as {accept:?} in {dialect}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_post_may_bring() {
+    for (path, kind, v5, v1) in [
+        ("/routers", Some("~Router-v3+json"), 201, 415),
+        ("/routers", Some("~Router-v2+json"), 406, 201),
+        ("/routers", Some("application/json"), 201, 201),
+        ("/routers", Some("application/json; charset=UTF-8"), 406, 201),
+        ("/routers", Some("text/plain"), 406, 415),
+        ("/routers", None, 406, 201),
+        ("/ports/P/link", Some("~PortLink-v1+json"), 201, 201),
+        ("/ports/P/link", Some("application/json"), 201, 201),
+        ("/ports/P/link", Some("application/json; charset=UTF-8"), 201, 201),
+        ("/ports/P/link", Some("~Port-v3+json"), 415, 415),
+        ("/ports/P/link", None, 415, 201),
+        ("/tunnel_zones/Z/hosts", Some("application/json"), 415, 400),
+        ("/ip_addr_groups", Some("application/json"), 415, 201),
+    ] {
+        for (dialect, expected) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
+            let world = World::new(dialect);
+            let (one, other) = (world.router(1, "t"), world.bridge(2, "t"));
+            let (port, peer) = (world.router_port(3, one, "10.0.0.1"), world.bridge_port(4, other));
+            let zone = atoll_mock_controller::tunnel_zone();
+            let path = path.replace('P', &port.to_string()).replace('Z', &zone.to_string());
+            let body = format!("{{\"tenantId\":\"t\",\"name\":\"n\",\"peerId\":\"{peer}\"}}");
+            assert_eq!(post(&world, &path, kind, &body), expected, "POST {path} with {kind:?} in {dialect}");
+        }
+    }
+}
+
+#[test]
+fn a_delete_and_a_login_need_neither() {
+    for dialect in [Dialect::V5, Dialect::V1] {
+        let world = World::new(dialect);
+        let router = world.router(1, "t");
+        assert_eq!(world.delete(&format!("/routers/{router}")), 204);
+    }
+}
+
+#[test]
+fn version_one_hides_what_came_later() {
+    let world = World::new(Dialect::V1);
+    let bridge = world.bridge(1, "t");
+    let port = world.bridge_port(2, bridge);
+    world.bind(world.host(), port, "v0");
+    let path = format!("/ports/{port}");
+    let old = get(&world, &path, Some("application/json")).body;
+    assert_eq!((old.get("hostId"), &old["type"]), (None, &Value::from("ExteriorBridge")));
+    let new = get(&world, &path, Some("~Port-v2+json")).body;
+    assert_eq!((new["interfaceName"].as_str(), &new["type"]), (Some("v0"), &Value::from("Bridge")));
+    world.delete(&format!("/hosts/{}/ports/{port}", world.host()));
+    assert_eq!(get(&world, &path, None).body["type"], "InteriorBridge");
+    assert_eq!(get(&world, "/", Some("~Application-v4+json")).body.get("ports"), None);
+    assert!(get(&world, "/", Some("~Application-v5+json")).body.get("ports").is_some());
+
+    // The oldest names of types are what version 1 takes.
+    let path = format!("/bridges/{bridge}/ports");
+    let body = |kind: &str| format!("{{\"type\":\"{kind}\",\"id\":\"{}\"}}", id(0x99));
+    assert_eq!(post(&world, &path, Some("application/json"), &body("Bridge")), 400);
+    assert_eq!(post(&world, &path, Some("application/json"), &body("ExteriorBridge")), 201);
+}

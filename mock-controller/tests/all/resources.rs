@@ -1,0 +1,587 @@
+//! Every resource: created, read back, listed, replaced, deleted, absent, there already.
+
+use atoll_mock_controller::{Dialect, PROVIDER_ROUTER_NAME, provider_router, tunnel_zone, uplink_port};
+use http::Method;
+use http::header::LOCATION;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{BOTH, World, id};
+
+/// Where one kind of object lives, and what the reference says of it.
+struct Kind {
+    name: &'static str,
+    /// Where it is created; what `prepare` made is 1 to 9.
+    create: String,
+    /// Where one is.
+    one: &'static str,
+    body: Value,
+    /// The class in messages of 5.x.
+    class: &'static str,
+    /// What GET must show besides the body's own fields.
+    shows: Value,
+    /// What a DELETE of an absent one answers in 5.x.
+    absent: u16,
+}
+
+/// Router 1, bridge 2, chain 3, a port of the router 4, of the bridge 5.
+fn prepare(world: &World) {
+    let (router, bridge) = (world.router(1, "t"), world.bridge(2, "t"));
+    world.chain(3, "t");
+    world.router_port(4, router, "10.0.0.1");
+    world.bridge_port(5, bridge);
+}
+
+fn kinds() -> Vec<Kind> {
+    let owned = json!({ "tenantId": "t", "name": "n" });
+    let kind = |name, create: &str, one, body, class, shows, absent| Kind {
+        name,
+        create: create.to_owned(),
+        one,
+        body,
+        class,
+        shows,
+        absent,
+    };
+    vec![
+        kind("router", "/routers", "/routers", owned.clone(), "Router", json!({ "adminStateUp": true }), 204),
+        kind("bridge", "/bridges", "/bridges", owned.clone(), "Network", json!({ "adminStateUp": true }), 404),
+        kind("chain", "/chains", "/chains", owned.clone(), "Chain", json!({}), 404),
+        kind("port group", "/port_groups", "/port_groups", owned, "PortGroup", json!({ "stateful": false }), 204),
+        kind(
+            "router port",
+            &format!("/routers/{}/ports", id(1)),
+            "/ports",
+            json!({ "type": "Router", "networkAddress": "10.1.0.0", "networkLength": 16, "portAddress": "10.1.0.1",
+                "portMac": "02:00:00:00:00:01", "vifId": id(77), "inboundFilterId": id(3) }),
+            "Port",
+            json!({ "deviceId": id(1), "adminStateUp": true, "peerId": null, "hostId": null, "active": false }),
+            404,
+        ),
+        kind(
+            "bridge port",
+            &format!("/bridges/{}/ports", id(2)),
+            "/ports",
+            json!({ "type": "Bridge", "vlanId": 7, "adminStateUp": false }),
+            "Port",
+            json!({ "deviceId": id(2), "interfaceName": null, "vifId": null }),
+            404,
+        ),
+        kind(
+            "rule",
+            &format!("/chains/{}/rules", id(3)),
+            "/rules",
+            json!({ "type": "accept", "matchReturnFlow": true, "nwProto": 6, "tpDst": { "start": 80, "end": 90 } }),
+            "Rule",
+            json!({ "chainId": id(3), "position": 1, "fragmentPolicy": "header", "condInvert": false }),
+            404,
+        ),
+        kind(
+            "ip address group",
+            "/ip_addr_groups",
+            "/ip_addr_groups",
+            json!({ "name": "n" }),
+            "IPAddrGroup",
+            json!({}),
+            204,
+        ),
+        kind(
+            "tunnel zone",
+            "/tunnel_zones",
+            "/tunnel_zones",
+            json!({ "name": "z", "type": "gre" }),
+            "TunnelZone",
+            json!({}),
+            204,
+        ),
+        kind(
+            "route",
+            &format!("/routers/{}/routes", id(1)),
+            "/routes",
+            json!({ "type": "Normal", "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0, "dstNetworkAddr": "10.9.0.0",
+                "dstNetworkLength": 16, "nextHopPort": id(4), "nextHopGateway": "10.0.0.9", "weight": 5 }),
+            "Route",
+            json!({ "routerId": id(1), "learned": false }),
+            204,
+        ),
+    ]
+}
+
+fn contains(whole: &Value, part: &Value) -> bool {
+    part.as_object().is_some_and(|part| part.iter().all(|(key, value)| whole.get(key) == Some(value)))
+}
+
+#[test]
+fn every_kind_lives_its_life() {
+    for dialect in BOTH {
+        for kind in kinds() {
+            let world = World::new(dialect);
+            prepare(&world);
+            let before = world.mock.dump();
+            let what = format!("{} in {dialect}", kind.name);
+            let wanted = id(0x100);
+            let mut body = kind.body.clone();
+            body["id"] = json!(wanted);
+
+            let made = world.post(&kind.create, &body);
+            assert_eq!(made.body, Value::Null, "{what}: a created object has an empty body");
+            let given = made.created();
+            let server_chooses = dialect == Dialect::V1 && kind.name == "route";
+            assert_eq!(given == wanted, !server_chooses, "{what}: the id");
+            let location = made.header(&LOCATION).expect("just parsed");
+            assert!(location.ends_with(&format!("/midonet-api{}/{given}", kind.one)), "{what}: {location}");
+
+            let path = format!("{}/{given}", kind.one);
+            let read = world.get(&path);
+            assert_eq!(read.status, 200, "{what}: {read:?}");
+            assert!(contains(&read.body, &kind.body), "{what}: {} lacks {}", read.body, kind.body);
+            assert!(contains(&read.body, &kind.shows), "{what}: {} lacks {}", read.body, kind.shows);
+            assert_eq!(read.body["id"], json!(given), "{what}");
+            assert_eq!(read.body["uri"].as_str(), Some(location), "{what}");
+            let listed = world.list(&kind.create);
+            let same = listed.iter().find(|one| one["id"] == json!(given)).expect("the new one is listed");
+            assert_eq!(*same, read.body, "{what}: the list and the object agree");
+
+            let again = world.post(&kind.create, &body);
+            match (dialect, kind.name) {
+                (Dialect::V1, "route") => assert_ne!(again.created(), given, "{what}: every route is another one"),
+                (Dialect::V1, "tunnel zone") => assert_eq!(again.status, 500, "{what}"),
+                (Dialect::V1, "bridge port") => {
+                    assert_eq!(again.status, 500, "{what}: the id is judged before the VLAN");
+                }
+                (Dialect::V1, _) => {
+                    let text = "An internal server error has occurred, please try again.";
+                    assert_eq!((again.status, again.message()), (500, text), "{what}");
+                }
+                (Dialect::V5, _) => {
+                    let text = format!("A(n) {} with ID {given} already exists.", kind.class);
+                    assert_eq!((again.status, again.message()), (409, text.as_str()), "{what}");
+                }
+            }
+
+            assert_eq!(world.delete(&path), 204, "{what}");
+            assert_eq!(world.get(&path).status, 404, "{what}");
+            let absent = if dialect == Dialect::V1 { 204 } else { kind.absent };
+            assert_eq!(world.delete(&path), absent, "{what}: deleted twice");
+            if !server_chooses {
+                let after = world.mock.dump();
+                assert_eq!(after, before, "{what}: nothing is left of it");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_absent_is_named_by_its_class() {
+    let missing = id(0xdead);
+    for (path, class, word) in [
+        ("/routers", "Router", "router"),
+        ("/bridges", "Network", "bridge"),
+        ("/ports", "Port", "port"),
+        ("/routes", "Route", "route"),
+        ("/chains", "Chain", "chain"),
+        ("/rules", "Rule", "rule"),
+        ("/hosts", "Host", "host"),
+        ("/tunnel_zones", "TunnelZone", "tunnel zone"),
+        ("/port_groups", "PortGroup", "port group"),
+        ("/ip_addr_groups", "IPAddrGroup", "IP address group"),
+    ] {
+        let path = format!("{path}/{missing}");
+        let answer = World::new(Dialect::V5).get(&path);
+        assert_eq!(
+            (answer.status, answer.message()),
+            (404, format!("There is no {class} with ID {missing}.").as_str())
+        );
+        assert_eq!(answer.body["code"], 404);
+        let answer = World::new(Dialect::V1).get(&path);
+        assert_eq!((answer.status, answer.message()), (404, format!("No {word} with ID {missing} exists.").as_str()));
+    }
+}
+
+#[test]
+fn a_parent_that_is_missing_is_a_404() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        for kind in kinds().into_iter().filter(|kind| kind.create != kind.one) {
+            let orphan = [id(1), id(2), id(3)]
+                .iter()
+                .fold(kind.create.clone(), |path, parent| path.replace(&parent.to_string(), &id(0xdead).to_string()));
+            let answer = world.post(&orphan, &kind.body);
+            assert_eq!(answer.status, 404, "{} in {dialect}: {answer:?}", kind.name);
+        }
+    }
+}
+
+#[test]
+fn a_reference_that_leads_nowhere_is_refused() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let before = world.mock.dump();
+        let dead = id(0xdead);
+        let router_port = json!({ "type": "Router", "networkAddress": "10.1.0.0", "networkLength": 16,
+            "portAddress": "10.1.0.1", "outboundFilterId": dead });
+        for (path, body) in [
+            ("/routers".to_owned(), json!({ "tenantId": "t", "name": "n", "inboundFilterId": dead })),
+            ("/routers".to_owned(), json!({ "tenantId": "t", "name": "n", "loadBalancerId": dead })),
+            ("/bridges".to_owned(), json!({ "tenantId": "t", "name": "n", "outboundFilterId": dead })),
+            ("/bridges".to_owned(), json!({ "tenantId": "t", "name": "n", "inboundMirrorIds": [dead] })),
+            (format!("/routers/{}/ports", id(1)), router_port),
+            (format!("/chains/{}/rules", id(3)), json!({ "type": "jump", "jumpChainId": dead })),
+            (format!("/ports/{}/link", id(4)), json!({ "peerId": dead })),
+            (format!("/hosts/{}/ports", world.host()), json!({ "portId": dead, "interfaceName": "v" })),
+            (format!("/tunnel_zones/{}/hosts", tunnel_zone()), json!({ "hostId": dead, "ipAddress": "10.0.0.1" })),
+        ] {
+            let answer = world.post(&path, &body);
+            let wanted = if dialect == Dialect::V5 { 404 } else { 400 };
+            assert_eq!(answer.status, wanted, "{path} {body} in {dialect}: {answer:?}");
+        }
+        assert_eq!(world.mock.dump(), before);
+    }
+}
+
+#[test]
+fn put_replaces_everything_but_what_is_not_in_the_body() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let (router, bridge, chain) = (id(1), id(2), id(3));
+        for path in [format!("/routers/{router}"), format!("/bridges/{bridge}")] {
+            let full = json!({ "tenantId": "t2", "name": "new", "adminStateUp": false, "inboundFilterId": chain });
+            assert_eq!(world.put(&path, &full).status, 204);
+            assert!(contains(&world.get(&path).body, &full), "{path}");
+            assert_eq!(world.put(&path, &json!({ "tenantId": "t2", "name": "new" })).status, 204);
+            let body = world.get(&path).body;
+            assert_eq!((&body["adminStateUp"], &body["inboundFilterId"]), (&json!(true), &Value::Null), "{path}");
+            assert_eq!(world.put(&path.replace(&path[9..], &id(0xdead).to_string()), &full).status, 404);
+        }
+        assert_eq!(world.ids("/routers?tenant_id=t2"), [router]);
+        assert!(world.ids("/routers?tenant_id=t").is_empty(), "the index follows the owner");
+        assert_eq!(world.ids(&format!("/routers/{router}/ports")), [id(4)], "children stay");
+    }
+}
+
+#[test]
+fn put_of_a_port_takes_what_the_dialect_allows() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let free = world.bridge_port(6, id(2));
+        let path = format!("/ports/{}", id(4));
+        let before = world.port(id(4));
+        let mut body = before.clone();
+        body["portAddress"] = json!("10.0.0.99");
+        body["vifId"] = json!(id(9));
+        body["peerId"] = json!(free);
+        body["hostId"] = json!(world.host());
+        body["interfaceName"] = json!("v0");
+        body["tunnelKey"] = json!(4242);
+        body["id"] = json!(id(0xbad));
+        assert_eq!(world.put(&path, &body).status, 204, "{dialect}");
+        let after = world.port(id(4));
+        assert_eq!(after["vifId"], json!(id(9)));
+        assert_eq!(after["tunnelKey"], before["tunnelKey"]);
+        if dialect == Dialect::V1 {
+            assert_eq!(after["portAddress"], "10.0.0.1");
+            assert_eq!((&after["peerId"], &after["hostId"]), (&Value::Null, &Value::Null));
+            continue;
+        }
+        assert_eq!(after["portAddress"], "10.0.0.99");
+        assert_eq!((&after["peerId"], &after["interfaceName"]), (&json!(free), &json!("v0")));
+        assert_eq!(world.port(free)["peerId"], json!(id(4)), "linked both ways");
+        body["peerId"] = Value::Null;
+        body["hostId"] = Value::Null;
+        body["interfaceName"] = Value::Null;
+        assert_eq!(world.put(&path, &body).status, 204);
+        let kept = world.port(id(4));
+        assert_eq!((&kept["peerId"], &kept["interfaceName"]), (&json!(free), &json!("v0")), "PUT never undoes them");
+    }
+}
+
+#[test]
+fn a_router_port_brings_its_local_route() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let routes = world.list(&format!("/routers/{}/routes", id(1)));
+        assert_eq!(routes.len(), 1, "only the LOCAL route, none to the subnet: {routes:?}");
+        let (kind, gateway) = match dialect {
+            Dialect::V5 => ("Local", json!("255.255.255.255")),
+            Dialect::V1 => ("Normal", Value::Null),
+        };
+        let expected = json!({ "type": kind, "nextHopGateway": gateway, "dstNetworkAddr": "10.0.0.1",
+            "dstNetworkLength": 32, "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0, "weight": 0, "nextHopPort": id(4) });
+        assert!(contains(&routes[0], &expected), "{}", routes[0]);
+        assert_eq!(world.delete(&format!("/ports/{}", id(4))), 204);
+        assert!(world.list(&format!("/routers/{}/routes", id(1))).is_empty());
+    }
+}
+
+#[test]
+fn the_world_begins_with_a_provider() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        assert_eq!(world.get("/").body["version"], if dialect == Dialect::V5 { "v5.0" } else { "v1.9" });
+        let routers = world.list("/routers");
+        assert_eq!(routers.len(), 1);
+        assert!(contains(
+            &routers[0],
+            &json!({ "id": provider_router(), "name": PROVIDER_ROUTER_NAME, "tenantId": "admin" })
+        ));
+        let uplink = json!({ "deviceId": provider_router(), "portAddress": "203.0.113.2", "networkLength": 24,
+            "hostId": world.host(), "interfaceName": "uplink0", "active": true });
+        assert!(contains(&world.port(uplink_port()), &uplink));
+        let default = json!({ "dstNetworkLength": 0, "nextHopGateway": "203.0.113.1", "nextHopPort": uplink_port() });
+        let routes = world.list(&format!("/routers/{}/routes", provider_router()));
+        assert!(routes.iter().any(|route| contains(route, &default)), "{routes:?}");
+        assert_eq!(world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone()))[0]["hostId"], json!(world.host()));
+        assert_eq!(world.get(&format!("/hosts/{}/interfaces/uplink0", world.host())).status, 200);
+        assert_eq!(world.get(&format!("/hosts/{}/interfaces/eth7", world.host())).status, 404);
+    }
+}
+
+#[test]
+fn lists_are_filtered_by_owner_and_by_nothing_else() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        for (n, tenant) in [(1, "a"), (2, "a"), (3, "b b")] {
+            world.router(10 + n, tenant);
+            world.bridge(20 + n, tenant);
+            world.chain(30 + n, tenant);
+            world.post("/port_groups", &json!({ "id": id(40 + n), "tenantId": tenant, "name": "g" })).created();
+        }
+        for (path, from) in [("/routers", 10), ("/bridges", 20), ("/chains", 30), ("/port_groups", 40)] {
+            assert_eq!(world.ids(&format!("{path}?tenant_id=a")), [id(from + 1), id(from + 2)], "{path}");
+            assert_eq!(world.ids(&format!("{path}?tenant_id=b%20b")), [id(from + 3)], "{path}");
+            assert_eq!(world.ids(&format!("{path}?tenant_id=b+b&limit=0")), [id(from + 3)], "{path}");
+            assert!(world.ids(&format!("{path}?tenant_id=nobody")).is_empty(), "{path}");
+            let all = world.ids(path).len();
+            assert_eq!(world.ids(&format!("{path}?name=x")).len(), all, "unknown parameters are ignored");
+        }
+        let names: Vec<Value> = world.list("/tenants").into_iter().map(|tenant| tenant["id"].clone()).collect();
+        match dialect {
+            Dialect::V1 => assert_eq!(names, ["a", "admin", "b b"]),
+            Dialect::V5 => assert_eq!(names, ["admin"]),
+        }
+        assert_eq!(world.get("/tenants/whoever").body["id"], "whoever");
+        assert_eq!(world.post("/tenants", &json!({ "id": "x" })).status, 405);
+    }
+}
+
+#[test]
+fn required_fields_and_bounds_are_told_all_at_once() {
+    let port = json!({ "type": "Router", "networkAddress": "10.0.0.x", "networkLength": 33, "portMac": "zz" });
+    let world = World::new(Dialect::V5);
+    prepare(&world);
+    let answer = world.post(&format!("/routers/{}/ports", id(1)), &port);
+    assert_eq!((answer.status, answer.message()), (400, "Validation error(s) found"));
+    let fields: Vec<String> =
+        answer.violations().iter().map(|v| v.split(':').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(fields, ["networkAddress", "portAddress", "networkLength", "portMac"]);
+
+    for (dialect, status) in [(Dialect::V5, 201), (Dialect::V1, 400)] {
+        for path in ["/routers", "/bridges", "/chains", "/port_groups"] {
+            assert_eq!(World::new(dialect).post(path, &json!({})).status, status, "{path} without name in {dialect}");
+            let long = json!({ "tenantId": "t", "name": "x".repeat(256) });
+            assert_eq!(World::new(dialect).post(path, &long).status, 400, "{path} with a long name in {dialect}");
+        }
+    }
+    for (body, status) in [
+        (json!({ "type": "Reject" }), 400),
+        (json!({ "type": "Sideways" }), 400),
+        (json!({ "type": "Normal", "nextHopPort": id(5) }), 400),
+        (json!({ "type": "Normal" }), 400),
+        (json!({ "type": "BlackHole", "weight": -1 }), 400),
+        (json!({ "type": "BlackHole", "dstNetworkLength": 33 }), 400),
+        (json!({ "type": "BlackHole" }), 201),
+        (json!({ "type": "Reject", "dstNetworkLength": "24" }), 201),
+    ] {
+        for dialect in BOTH {
+            let world = World::new(dialect);
+            prepare(&world);
+            let mut route = json!({ "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0, "dstNetworkAddr": "1.0.0.0" });
+            if body == json!({ "type": "Reject" }) {
+                route.as_object_mut().expect("an object").remove("dstNetworkAddr");
+            } else {
+                route["dstNetworkLength"] = json!(8);
+            }
+            for (key, value) in body.as_object().expect("an object") {
+                route[key] = value.clone();
+            }
+            let answer = world.post(&format!("/routers/{}/routes", id(1)), &route);
+            assert_eq!(answer.status, status, "{route} in {dialect}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn numbers_may_come_as_texts_and_nulls_are_absent() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let body = json!({ "type": "Router", "networkAddress": "10.1.0.0", "networkLength": "16",
+            "portAddress": "10.1.0.1", "adminStateUp": "false", "vifId": null, "unheardOf": { "a": [1] } });
+        let port = world.post(&format!("/routers/{}/ports", id(1)), &body).created();
+        let read = world.port(port);
+        assert_eq!((&read["networkLength"], &read["adminStateUp"]), (&json!(16), &json!(false)));
+        assert!(read["portMac"].as_str().is_some_and(|mac| mac.starts_with("ac:ca:ba:")), "{read}");
+    }
+}
+
+#[test]
+fn sentinels_differ_between_the_dialects() {
+    for (dialect, vlan, proto) in [(Dialect::V5, json!(0), Value::Null), (Dialect::V1, Value::Null, json!(0))] {
+        let world = World::new(dialect);
+        prepare(&world);
+        assert_eq!(world.port(id(5))["vlanId"], vlan);
+        let rule = world.post(&format!("/chains/{}/rules", id(3)), &json!({ "type": "drop" })).created();
+        let rule = world.get(&format!("/rules/{rule}")).body;
+        assert_eq!((&rule["nwProto"], &rule["nwTos"]), (&proto, &proto));
+        assert_eq!(world.get(&format!("/routers/{}", id(1))).body.get("asNumber").is_some(), dialect == Dialect::V5);
+    }
+}
+
+#[test]
+fn hosts_are_changed_and_deleted_under_conditions() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let host = world.host();
+        let path = format!("/hosts/{host}");
+        let one = json!({ "floodingProxyWeight": 7 });
+        let all = json!({ "floodingProxyWeight": 7, "containerWeight": 1, "containerLimit": 5,
+            "enforceContainerLimit": true });
+        assert_eq!(world.put(&path, &json!({})).status, 400);
+        assert_eq!(world.put(&path, &one).status, if dialect == Dialect::V5 { 400 } else { 200 });
+        assert_eq!(world.put(&path, &all).status, 200, "PUT of a host is 200");
+        assert_eq!(world.get(&path).body["floodingProxyWeight"], 7);
+        let delete = || world.raw(Method::DELETE, &path, &[], b"");
+        let alive = delete();
+        assert_eq!(alive.message(), format!("Cannot delete host {host} because it is active."));
+        assert_eq!(alive.status, 403);
+        world.admin(Method::PUT, &format!("/hosts/{host}/alive"), &json!({ "alive": false }));
+        let bound = delete();
+        assert_eq!(bound.message(), format!("Cannot delete host {host} because it has 1 binding(s)."));
+        world.delete(&format!("/ports/{}", uplink_port()));
+        assert_eq!(delete().status, if dialect == Dialect::V5 { 200 } else { 204 });
+        assert!(world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())).is_empty());
+        let create = world.post("/hosts", &json!({ "id": host, "name": "h" }));
+        assert_eq!(create.status, if dialect == Dialect::V5 { 201 } else { 405 });
+    }
+}
+
+#[test]
+fn the_tables_of_a_bridge_take_seeds() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let (bridge, port) = (id(2), id(5));
+        let mac = json!({ "macAddr": "02:00:00:00:00:0A", "portId": port });
+        let made = world.post(&format!("/bridges/{bridge}/mac_table"), &mac);
+        assert_eq!(made.status, 201, "{made:?}");
+        let entry = format!("/bridges/{bridge}/mac_table/02-00-00-00-00-0a_{port}");
+        assert!(made.header(&LOCATION).is_some_and(|location| location.ends_with(&entry)), "{made:?}");
+        assert_eq!(world.get(&entry).body["macAddr"], "02:00:00:00:00:0a");
+        assert_eq!(world.get(&entry.replace("-0a_", ":0a_")).status, 400, "a path has hyphens");
+        let foreign = json!({ "macAddr": "02:00:00:00:00:0b", "portId": id(4) });
+        assert_eq!(world.post(&format!("/bridges/{bridge}/mac_table"), &foreign).status, 400);
+        let arp = json!({ "ip": "10.0.0.7", "mac": "02:00:00:00:00:0a" });
+        assert_eq!(world.post(&format!("/bridges/{bridge}/arp_table"), &arp).status, 201);
+        let entry = format!("/bridges/{bridge}/arp_table/10.0.0.7_02-00-00-00-00-0a");
+        assert_eq!(world.get(&entry).body["ip"], "10.0.0.7");
+        assert_eq!(world.delete(&entry), 204);
+        assert_eq!(world.get(&entry).status, 404);
+        assert_eq!(world.list(&format!("/bridges/{bridge}/mac_table")).len(), 1);
+        let vlan = world.post(&format!("/bridges/{bridge}/vlans/9/mac_table"), &mac);
+        assert_eq!(vlan.status, 201, "{vlan:?}");
+        assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 1);
+        assert_eq!(world.list(&format!("/bridges/{bridge}/mac_table")).len(), 2, "all VLANs");
+    }
+}
+
+#[test]
+fn groups_have_members() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let group = world.post("/port_groups", &json!({ "tenantId": "t", "name": "g", "stateful": true })).created();
+        let members = format!("/port_groups/{group}/ports");
+        assert_eq!(world.post(&members, &json!({ "portId": id(5) })).status, 201);
+        let twice = world.post(&members, &json!({ "portId": id(5) }));
+        assert_eq!(twice.status, if dialect == Dialect::V5 { 409 } else { 400 });
+        if dialect == Dialect::V5 {
+            assert_eq!(twice.body, Value::Null, "5.x says nothing");
+        }
+        assert_eq!(world.ids(&format!("/ports/{}/port_groups", id(5))), [group]);
+        assert_eq!(world.ids(&format!("/port_groups?port_id={}", id(5))), [group]);
+        assert_eq!(world.put(&format!("/port_groups/{group}"), &json!({ "tenantId": "t", "name": "h" })).status, 204);
+        assert_eq!(world.list(&members).len(), 1, "PUT keeps the members");
+        world.delete(&format!("/ports/{}", id(5)));
+        assert!(world.list(&members).is_empty(), "a port that is gone is no member");
+
+        let group = world.post("/ip_addr_groups", &json!({ "name": "a" })).created();
+        let members = format!("/ip_addr_groups/{group}/ip_addrs");
+        for (address, version) in [("10.0.0.1", "4"), ("fd00::1", "6")] {
+            let body = json!({ "addr": address, "version": version });
+            assert_eq!(world.post(&members, &body).status, 201);
+            let twice = world.post(&members, &body);
+            assert_eq!(twice.status, if dialect == Dialect::V5 { 409 } else { 201 });
+            let one = format!("/ip_addr_groups/{group}/versions/{version}/ip_addrs/{address}");
+            assert_eq!(world.get(&one).body["addr"], address);
+            assert_eq!(world.delete(&one), 204);
+            assert_eq!(world.get(&one).status, 404);
+        }
+        assert_eq!(world.post(&members, &json!({ "addr": "10.0.0.1", "version": 6 })).status, 400);
+    }
+}
+
+#[test]
+fn what_is_not_built_says_so() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        for path in
+            ["/load_balancers", "/neutron/networks", "/qos_policies", "/routers/x/bgp_peers", "/bridges/x/dhcp/y"]
+        {
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                assert_eq!(world.raw(method, path, &[], b"{}").status, 501, "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn methods_that_do_not_exist_are_405() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        for (method, path) in [
+            (Method::POST, "/ports".to_owned()),
+            (Method::PUT, format!("/chains/{}", id(3))),
+            (Method::PUT, format!("/routes/{}", id(3))),
+            (Method::PUT, format!("/rules/{}", id(3))),
+            (Method::PUT, format!("/ip_addr_groups/{}", id(3))),
+            (Method::GET, format!("/ports/{}/link", id(4))),
+            (Method::PATCH, "/routers".to_owned()),
+            (Method::DELETE, "/routers".to_owned()),
+        ] {
+            assert_eq!(world.raw(method.clone(), &path, &[], b"{}").status, 405, "{method} {path} in {dialect}");
+        }
+        let route = format!("/routers/{}/routes/{}", id(1), id(2));
+        assert_eq!(world.delete(&route), 404, "routes are not deleted below their router");
+    }
+}
+
+#[test]
+fn read_only_refuses_writes_in_the_old_family() {
+    let world = World::new(Dialect::V1);
+    assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 204);
+    let refused = world.post("/routers", &json!({ "tenantId": "t", "name": "n" }));
+    assert_eq!((refused.status, refused.message()), (503, "API server currently in restricted mode."));
+    assert_eq!(world.delete(&format!("/routers/{}", Uuid::nil())), 503);
+    assert_eq!(world.list("/routers").len(), 1, "reading goes on");
+    assert_eq!(world.put("/system_state", &json!({ "availability": "READWRITE" })).status, 204);
+    world.router(1, "t");
+    let world = World::new(Dialect::V5);
+    assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 405);
+    assert_eq!(world.get("/system_state").body["availability"], "READWRITE");
+}

@@ -1,0 +1,75 @@
+//! A hundred thousand ports: a request costs what it answers with, not what there is.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use atoll_mock_controller::state::objects::{Bridge, Device, Port, PortKind};
+use atoll_mock_controller::{Controller, Dialect, Settings, Tables};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::world::{World, id};
+
+/// Tenants of 100 ports each, beside what every controller has.
+fn full(tenants: u128) -> Tables {
+    let mut tables = World::new(Dialect::V5).mock.dump();
+    for tenant in 0..tenants {
+        let bridge = Uuid::from_u128(1 << 100 | tenant);
+        let device = Device { tenant: Some(format!("t{tenant}")), up: true, ..Device::default() };
+        tables.bridges.insert(bridge, Bridge { device, ..Bridge::default() });
+        for port in 0..100 {
+            let kind = PortKind::Bridge { vlan: 0 };
+            let key = u32::try_from(tenant * 100 + port + 2).expect("small");
+            let port = Port {
+                device: bridge,
+                kind,
+                up: true,
+                inbound: None,
+                outbound: None,
+                vif: None,
+                binding: None,
+                peer: None,
+                tunnel_key: key,
+            };
+            tables.ports.insert(Uuid::from_u128(2 << 100 | u128::from(key)), port);
+        }
+    }
+    tables
+}
+
+/// The time of a pod's life on a controller with this many tenants: the best of some rounds.
+fn life(tenants: u128) -> BTreeMap<&'static str, Duration> {
+    let world = World::new(Dialect::V5);
+    *world.mock.controller_mut() = Controller::with_tables(Settings::default(), full(tenants));
+    let bridge = Uuid::from_u128(1 << 100);
+    let mut best: BTreeMap<&'static str, Duration> = BTreeMap::new();
+    for _ in 0..50 {
+        let mut timed = |what, act: &mut dyn FnMut()| {
+            let started = Instant::now();
+            act();
+            let took = started.elapsed();
+            best.entry(what).and_modify(|best| *best = took.min(*best)).or_insert(took);
+        };
+        let port = id(1);
+        let body = json!({ "id": port, "type": "Bridge" });
+        timed("create", &mut || assert_eq!(world.post(&format!("/bridges/{bridge}/ports"), &body).created(), port));
+        timed("bind", &mut || assert_eq!(world.bind(world.host(), port, "v0").status, 201));
+        timed("poll", &mut || assert_eq!(world.port(port)["active"], true));
+        timed("list of a bridge", &mut || assert_eq!(world.list(&format!("/bridges/{bridge}/ports")).len(), 101));
+        timed("list of a tenant", &mut || assert_eq!(world.ids("/bridges?tenant_id=t0").len(), 1));
+        timed("list of a host", &mut || assert_eq!(world.list(&format!("/hosts/{}/ports", world.host())).len(), 2));
+        timed("delete", &mut || assert_eq!(world.delete(&format!("/ports/{port}")), 204));
+    }
+    best
+}
+
+#[test]
+fn requests_do_not_grow_with_the_number_of_ports() {
+    let (few, many) = (life(10), life(1000));
+    for (what, base) in few {
+        let loaded = many[what];
+        println!("{what}: {base:?} with 1 000 ports, {loaded:?} with 100 000");
+        // A walk over everything would be a hundred times slower; a deeper tree is not.
+        assert!(loaded < base * 8 + Duration::from_micros(200), "{what}: {base:?} became {loaded:?}");
+    }
+}
