@@ -134,6 +134,42 @@ pub enum TenantError {
         /// How many it has.
         capacity: u64,
     },
+    /// There is no such tenant.
+    #[error("there is no tenant {tenant}")]
+    Unknown {
+        /// Its name.
+        tenant: TenantName,
+    },
+    /// There is such a tenant.
+    #[error("there is a tenant {tenant} already")]
+    Exists {
+        /// Its name.
+        tenant: TenantName,
+    },
+    /// A namespace belongs to another tenant than was said.
+    #[error("namespace {namespace} belongs to tenant {tenant}")]
+    Elsewhere {
+        /// The namespace.
+        namespace: Namespace,
+        /// Where it belongs.
+        tenant: TenantName,
+    },
+    /// A namespace cannot move: it has pods.
+    #[error("namespace {namespace} has {}, which would keep their old network: {}", how_many(.pods), .pods.join(", "))]
+    Occupied {
+        /// The namespace.
+        namespace: Namespace,
+        /// Its pods, by name and node.
+        pods: Vec<String>,
+    },
+    /// A tenant cannot be deleted: it has pods.
+    #[error("tenant {tenant} has {}: {}", how_many(.pods), .pods.join(", "))]
+    InUse {
+        /// The tenant.
+        tenant: TenantName,
+        /// Its pods, by name and node.
+        pods: Vec<String>,
+    },
     /// Others were faster, again and again.
     #[error("{what}: others were faster {attempts} times")]
     Contended {
@@ -164,6 +200,10 @@ impl TenantError {
     }
 }
 
+fn how_many(pods: &[String]) -> String {
+    format!("{} pod{}", pods.len(), if pods.len() == 1 { "" } else { "s" })
+}
+
 fn listed(candidates: &[ProviderCandidate]) -> String {
     if candidates.is_empty() {
         return "no router whose name contains \"provider router\"".to_owned();
@@ -185,6 +225,11 @@ impl Classify for TenantError {
             | Self::NodeTaken { .. }
             | Self::NoTenant => Class::Config,
             Self::Denied { .. } | Self::Orphan { .. } => Class::Denied,
+            Self::Unknown { .. }
+            | Self::Exists { .. }
+            | Self::Elsewhere { .. }
+            | Self::Occupied { .. }
+            | Self::InUse { .. } => Class::Rejected,
             Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
             Self::Exhausted { .. } => Class::Exhausted,
         }
@@ -218,6 +263,18 @@ impl Classify for TenantError {
             )),
             Self::Deleting { .. } => Some("try again when the deletion is done".to_owned()),
             Self::Contended { .. } => Some("try again".to_owned()),
+            Self::Unknown { .. } => Some("see `atollctl tenant list`".to_owned()),
+            Self::Exists { tenant } => Some(format!("look at it with `atollctl tenant show {tenant}`")),
+            Self::Elsewhere { namespace, tenant } => {
+                Some(format!("say `atollctl tenant leave {tenant} {namespace}` if that is meant"))
+            }
+            Self::Occupied { .. } => Some(
+                "delete the pods first, or say --new-pods-only: they keep their network until they are made again"
+                    .to_owned(),
+            ),
+            Self::InUse { .. } => {
+                Some("delete the pods first, or say --force: they lose network and addresses at once".to_owned())
+            }
             Self::Exhausted { tenant, .. } => {
                 Some(format!("delete tenants that are no longer used, to make room for {tenant}"))
             }

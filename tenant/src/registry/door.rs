@@ -14,13 +14,13 @@ use crate::place::Who;
 
 /// What is known of a caller's way in, all at one revision.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(crate) struct Door {
     /// The tenant that was looked at.
-    pub(super) name: TenantName,
+    pub(crate) name: TenantName,
     /// The record of the caller's namespace.
-    pub(super) namespace: Option<Versioned<NamespaceRecord>>,
+    pub(crate) namespace: Option<Versioned<NamespaceRecord>>,
     /// The tenant's record.
-    pub(super) tenant: Option<Versioned<TenantRecord>>,
+    pub(crate) tenant: Option<Versioned<TenantRecord>>,
 }
 
 /// What to do next.

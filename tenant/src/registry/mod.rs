@@ -31,7 +31,7 @@ pub use cluster::possible;
 use door::Door;
 
 /// How often a decision is made again when others were faster. Each time somebody else got further.
-const ATTEMPTS: u32 = 16;
+pub(crate) const ATTEMPTS: u32 = 16;
 
 /// The records, and the network they describe.
 pub(crate) struct Registry<'a, S, C> {
@@ -114,7 +114,7 @@ pub(crate) fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
     Change::Put { key, value: atoll_model::record::encode(record), lease: None }
 }
 
-fn one<T: DeserializeOwned>(answer: &Answer) -> Result<Option<Versioned<T>>, TenantError> {
+pub(crate) fn one<T: DeserializeOwned>(answer: &Answer) -> Result<Option<Versioned<T>>, TenantError> {
     Versioned::of(answer).map_err(TenantError::record)
 }
 
@@ -124,6 +124,6 @@ pub(crate) fn only<T: DeserializeOwned>(snapshot: &Snapshot) -> Result<Option<Ve
 }
 
 /// Fewer answers than questions: a defect of the store.
-fn unfit() -> TenantError {
+pub(crate) fn unfit() -> TenantError {
     TenantError::store("read records")(StoreError::Refused("the answer does not fit the question".to_owned()))
 }

@@ -34,8 +34,19 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     pub(super) async fn enter(
         &self,
         who: &Who,
+        cluster: Versioned<ClusterRecord>,
+        door: Door,
+    ) -> Result<Entered, TenantError> {
+        self.enter_as(who, cluster, door, None).await
+    }
+
+    /// The same; a tenant that is created is said to be made for `origin`, if given.
+    pub(crate) async fn enter_as(
+        &self,
+        who: &Who,
         mut cluster: Versioned<ClusterRecord>,
         mut door: Door,
+        origin: Option<Origin>,
     ) -> Result<Entered, TenantError> {
         let mut parts = None;
         for _ in 0..ATTEMPTS {
@@ -47,7 +58,8 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                 }
                 Step::Look(name) => self.look(who, name).await?,
                 Step::Register(namespace) => self.register(who, &namespace, door).await?,
-                Step::Create(origin) => {
+                Step::Create(usual) => {
+                    let origin = origin.clone().unwrap_or(usual);
                     let parts = match &mut parts {
                         Some(parts) => parts,
                         none => none.insert(Parts::first(&cluster.record, &door.name)?),
@@ -68,7 +80,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     }
 
     /// Reads a caller's way into a tenant.
-    pub(super) async fn look(&self, who: &Who, name: TenantName) -> Result<Door, TenantError> {
+    pub(crate) async fn look(&self, who: &Who, name: TenantName) -> Result<Door, TenantError> {
         let snapshot = self
             .store
             .read(Door::queries(who, &name))

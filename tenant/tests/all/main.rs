@@ -1,5 +1,6 @@
 //! The registry and the engine against a store and a controller in memory.
 
+mod admin;
 mod engine;
 mod resolve;
 mod sweep;

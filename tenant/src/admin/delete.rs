@@ -1,0 +1,228 @@
+//! Deletes a tenant, in the order in which nothing can come back:
+//!
+//! 1. its phase becomes `deleting`: every claim compares the record, so none commits from now on;
+//! 2. its addresses are listed: with a pod among them the phase is put back and the pods are named;
+//! 3. its objects are deleted in the controller;
+//! 4. the quiet period passes, in which a request of a dead builder may still be carried out;
+//! 5. what such a request made is deleted;
+//! 6. only then are transit link and subnets free, and the record goes.
+//!
+//! Interrupted anywhere it goes on where it stopped: every step is found done or is done again.
+
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::ids::TenantName;
+use atoll_model::record::{
+    AddressRecord, AddressState, ClaimRecord, ClusterRecord, NamespaceRecord, Phase, TenantRecord,
+};
+use atoll_store::{Change, Committed, Compare, Entry, Key, Query, Store, Txn};
+
+use super::Admin;
+use super::members::shown;
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::graph::{Graph, graph};
+use crate::registry::{ATTEMPTS, only, put};
+
+/// etcd takes 128 operations in one transaction by default; compares and changes are counted apart.
+const BATCH: usize = 100;
+
+/// The quiet period is shown in steps of this.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How to delete.
+#[derive(Clone, Copy, Debug)]
+pub struct Deletion {
+    /// How long a request of a dead builder may still be carried out.
+    pub quiet: Duration,
+    /// Pods that are there lose their network and their addresses.
+    pub force: bool,
+}
+
+/// How far a deletion is; given to the caller's eyes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// No claim can commit any more.
+    Closed,
+    /// Its objects are gone.
+    Objects(usize),
+    /// So much of the quiet period has passed.
+    Quiet(Duration),
+    /// Record, transit link and subnets are gone.
+    All,
+}
+
+/// See the module. `progress` is told how far it is.
+pub async fn delete<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+    how: Deletion,
+    mut progress: impl FnMut(Deleted),
+) -> Result<(), TenantError> {
+    let (cluster, tenant) = admin.known(name).await?;
+    let before = tenant.record.phase;
+    let tenant = set_phase(admin, tenant, Phase::Deleting).await?;
+    progress(Deleted::Closed);
+
+    let addresses = list(admin, Key::addresses_of(name)).await?;
+    let claims = claimed(admin, &addresses).await?;
+    if !claims.is_empty() && !how.force {
+        // A deletion that was interrupted may have deleted objects: whoever comes next has to look.
+        let phase = if before == Phase::Deleting { Phase::Building } else { before };
+        set_phase(admin, tenant, phase).await?;
+        let pods = claims.iter().map(|claim| shown(&claim.record)).collect();
+        return Err(TenantError::InUse { tenant: name.clone(), pods });
+    }
+
+    let all = everything(&cluster.record, &tenant.record);
+    let what = format!("delete the objects of tenant {name}");
+    let removed = admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
+    progress(Deleted::Objects(removed.deleted));
+    for claim in claims {
+        drop_claim(admin, &claim).await?;
+    }
+    let began = tokio::time::Instant::now();
+    while let Some(rest) = how.quiet.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
+        progress(Deleted::Quiet(began.elapsed()));
+        tokio::time::sleep(rest.min(TICK)).await;
+    }
+    admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
+    free(admin, &tenant).await?;
+    progress(Deleted::All);
+    Ok(())
+}
+
+/// The graph with every subnet, also one that is going already.
+fn everything(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
+    let mut tenant = tenant.clone();
+    for subnet in &mut tenant.subnets {
+        subnet.phase = Phase::Active;
+    }
+    graph(cluster, &tenant)
+}
+
+async fn set_phase<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: Versioned<TenantRecord>,
+    phase: Phase,
+) -> Result<Versioned<TenantRecord>, TenantError> {
+    if tenant.record.phase == phase {
+        return Ok(tenant);
+    }
+    let key = Key::tenant(&tenant.record.name);
+    let record = TenantRecord { phase, ..tenant.record };
+    let txn = Txn {
+        compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
+        then: vec![put(key.clone(), &record)],
+        otherwise: vec![Query::Key(key)],
+    };
+    let what = format!("change the phase of tenant {}", record.name);
+    match admin.registry().commit(&what, txn).await? {
+        Committed::Yes(revision) => {
+            Ok(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision })
+        }
+        // The answer was lost, not the race.
+        Committed::Lost(snapshot) => only::<TenantRecord>(&snapshot)?
+            .filter(|now| now.record == record)
+            .ok_or(TenantError::Contended { what, attempts: 1 }),
+    }
+}
+
+async fn list<S: Store, C: Controller>(admin: &Admin<'_, S, C>, prefix: Key) -> Result<Vec<Entry>, TenantError> {
+    let what = format!("list {prefix}");
+    let query = Query::Range { prefix, from: None, limit: 0, keys_only: false };
+    let snapshot = admin.store.read(vec![query]).await.map_err(TenantError::store(what))?;
+    Ok(snapshot.answers.into_iter().next().unwrap_or_default().entries)
+}
+
+/// The claims behind these addresses. One that only cools down belongs to nobody.
+async fn claimed<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    addresses: &[Entry],
+) -> Result<Vec<Versioned<ClaimRecord>>, TenantError> {
+    let mut wanted = std::collections::BTreeSet::new();
+    for entry in addresses {
+        let address = Versioned::<AddressRecord>::read(entry).map_err(TenantError::record)?;
+        if let AddressState::Claimed { claim, .. } = address.record.state {
+            wanted.insert(claim);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(admin.claims().await?.into_iter().filter(|claim| wanted.contains(&claim.record.claim)).collect())
+}
+
+/// Takes a pod's addresses and claim away, if the claim is still the one that was seen. Its DEL finds nothing to do.
+async fn drop_claim<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    claim: &Versioned<ClaimRecord>,
+) -> Result<(), TenantError> {
+    let record = &claim.record;
+    let key = Key::attachment(&record.attachment);
+    let addresses = record
+        .addresses
+        .iter()
+        .map(|address| Change::Delete(Key::address(&record.tenant, address.ordinal, address.address.ip())));
+    let txn = Txn {
+        compare: vec![Compare::Created(key.clone(), claim.create_revision)],
+        then: addresses.chain([Change::Delete(key.clone())]).collect(),
+        otherwise: vec![Query::Key(key)],
+    };
+    // Lost: its DEL was faster.
+    admin.registry().commit(&format!("drop the claim of {}", record.attachment), txn).await.map(drop)
+}
+
+/// The last transaction, after as many as it takes to make it small enough. Each compares the tenant's record, so that
+/// none of them touches a tenant that somebody has recreated.
+async fn free<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: &Versioned<TenantRecord>,
+) -> Result<(), TenantError> {
+    let (name, life) = (&tenant.record.name, tenant.record.incarnation);
+    let mut doomed: Vec<Key> = tenant.record.subnets.iter().map(|subnet| Key::subnet(subnet.cidr)).collect();
+    for entry in list(admin, Key::namespaces()).await? {
+        let record = Versioned::<NamespaceRecord>::read(&entry).map_err(TenantError::record)?.record;
+        if record.tenant == *name && record.incarnation == life {
+            doomed.push(entry.key);
+        }
+    }
+    let key = Key::tenant(name);
+    let last = [Key::transit(tenant.record.transit), Key::builder(name), key.clone()];
+    let mut batches: Vec<Vec<Key>> = doomed.chunks(BATCH).map(<[Key]>::to_vec).collect();
+    match batches.last_mut() {
+        Some(batch) if batch.len() + last.len() <= BATCH => batch.extend(last),
+        _ => batches.push(last.into()),
+    }
+    let what = format!("free what tenant {name} had");
+    for batch in batches {
+        free_batch(admin, tenant, &what, &batch).await?;
+    }
+    Ok(())
+}
+
+async fn free_batch<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: &Versioned<TenantRecord>,
+    what: &str,
+    batch: &[Key],
+) -> Result<(), TenantError> {
+    let key = Key::tenant(&tenant.record.name);
+    for _ in 0..ATTEMPTS {
+        let txn = Txn {
+            compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
+            then: batch.iter().cloned().map(Change::Delete).collect(),
+            otherwise: vec![Query::Key(key.clone())],
+        };
+        let Committed::Lost(snapshot) = admin.registry().commit(what, txn).await? else { return Ok(()) };
+        match only::<TenantRecord>(&snapshot)? {
+            // The answer was lost, not the race: the record went with this batch.
+            None if batch.contains(&key) => return Ok(()),
+            // The answer was lost, and whether it happened is not to be seen: deleting twice is deleting once.
+            Some(now) if now.mod_revision == tenant.mod_revision => {}
+            _ => break,
+        }
+    }
+    Err(TenantError::Contended { what: what.to_owned(), attempts: ATTEMPTS })
+}

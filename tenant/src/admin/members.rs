@@ -1,0 +1,131 @@
+//! Lets a namespace into a tenant, or takes it out.
+//!
+//! What happens to running pods: nothing. A pod keeps the network it was made with until it is made again. So that
+//! nobody is surprised, moving a namespace that has pods is refused unless it is said to be meant for new pods only;
+//! the pods that stay behind are named. The claim of a pod that starts meanwhile compares the namespace's record: it is
+//! either one of those that were found, or it goes where the record says now.
+
+use atoll_ipam::Versioned;
+use atoll_model::ids::{Namespace, TenantName};
+use atoll_model::record::{ClaimRecord, NamespaceRecord, Phase, SCHEMA, Unknown};
+use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+
+use super::Admin;
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::registry::{only, put};
+
+/// What moving a namespace came to.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// False: it was so already.
+    pub changed: bool,
+    /// Where it belonged before.
+    pub before: Option<TenantName>,
+    /// Pods that keep their old network until they are made again.
+    pub left_behind: Vec<ClaimRecord>,
+}
+
+/// Lets `namespace` into `tenant`.
+pub async fn join<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: &TenantName,
+    namespace: &Namespace,
+    new_pods_only: bool,
+) -> Result<Moved, TenantError> {
+    let (_, target) = admin.known(tenant).await?;
+    if target.record.phase == Phase::Deleting {
+        return Err(TenantError::Deleting { tenant: tenant.clone() });
+    }
+    let record = NamespaceRecord {
+        v: SCHEMA,
+        tenant: tenant.clone(),
+        incarnation: target.record.incarnation,
+        unknown: Unknown::new(),
+    };
+    let guard = Compare::Modified(Key::tenant(tenant), target.mod_revision);
+    write(admin, namespace, Some(record), vec![guard], new_pods_only).await
+}
+
+/// Takes `namespace` out of `tenant`. Its next pod gets a tenant of its own.
+pub async fn leave<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: &TenantName,
+    namespace: &Namespace,
+    new_pods_only: bool,
+) -> Result<Moved, TenantError> {
+    match current(admin, namespace).await? {
+        Some(record) if record.record.tenant == *tenant => {
+            write(admin, namespace, None, Vec::new(), new_pods_only).await
+        }
+        Some(record) => Err(TenantError::Elsewhere { namespace: namespace.clone(), tenant: record.record.tenant }),
+        None => Ok(Moved { changed: false, before: None, left_behind: Vec::new() }),
+    }
+}
+
+async fn current<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    namespace: &Namespace,
+) -> Result<Option<Versioned<NamespaceRecord>>, TenantError> {
+    let read = admin.store.read(vec![Query::Key(Key::namespace(namespace))]).await;
+    only(&read.map_err(TenantError::store(format!("read namespace {namespace}")))?)
+}
+
+async fn write<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    namespace: &Namespace,
+    wanted: Option<NamespaceRecord>,
+    mut compare: Vec<Compare>,
+    new_pods_only: bool,
+) -> Result<Moved, TenantError> {
+    let now = current(admin, namespace).await?;
+    let before = now.as_ref().map(|now| now.record.tenant.clone());
+    let same = |now: &Option<Versioned<NamespaceRecord>>| match (now, &wanted) {
+        (Some(now), Some(wanted)) => now.record.tenant == wanted.tenant && now.record.incarnation == wanted.incarnation,
+        (None, None) => true,
+        _ => false,
+    };
+    if same(&now) {
+        return Ok(Moved { changed: false, before, left_behind: Vec::new() });
+    }
+    let pods = pods(admin, namespace).await?;
+    if !pods.is_empty() && !new_pods_only {
+        return Err(TenantError::Occupied { namespace: namespace.clone(), pods: pods.iter().map(shown).collect() });
+    }
+    let key = Key::namespace(namespace);
+    compare.push(match &now {
+        Some(now) => Compare::Modified(key.clone(), now.mod_revision),
+        None => Compare::Absent(key.clone()),
+    });
+    let change = match &wanted {
+        Some(record) => put(key.clone(), record),
+        None => Change::Delete(key.clone()),
+    };
+    let txn = Txn { compare, then: vec![change], otherwise: vec![Query::Key(key)] };
+    let what = format!("move namespace {namespace}");
+    if let Committed::Lost(snapshot) = admin.registry().commit(&what, txn).await?
+        && !same(&only(&snapshot)?)
+    {
+        return Err(TenantError::Contended { what, attempts: 1 });
+    }
+    // Pods that claimed between the first look and the change are among these.
+    let left_behind = self::pods(admin, namespace).await?;
+    Ok(Moved { changed: true, before, left_behind })
+}
+
+/// The pods of a namespace.
+async fn pods<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    namespace: &Namespace,
+) -> Result<Vec<ClaimRecord>, TenantError> {
+    let claims = admin.claims().await?.into_iter().map(|claim| claim.record);
+    Ok(claims.filter(|claim| claim.namespace.as_ref() == Some(namespace)).collect())
+}
+
+/// A pod as an operator knows it.
+pub(super) fn shown(claim: &ClaimRecord) -> String {
+    let container = || format!("container {}", claim.attachment.container);
+    let pod = claim.pod.clone().unwrap_or_else(container);
+    let namespace = claim.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    format!("{namespace}{pod} on {}", claim.attachment.node)
+}

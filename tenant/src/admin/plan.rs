@@ -1,0 +1,64 @@
+//! What applying a tenant's graph would change, and changing it.
+
+use atoll_ipam::Versioned;
+use atoll_model::derive::Role;
+use atoll_model::ids::TenantName;
+use atoll_model::record::TenantRecord;
+use atoll_model::topology::Kind;
+use atoll_store::Store;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Admin, OPERATOR};
+use crate::controller::{Controller, Finding, Verdict};
+use crate::error::TenantError;
+use crate::graph::{Graph, graph};
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// What would be done: `create`, `mend`, or `leave`, because it belongs to somebody else.
+    pub action: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its id.
+    pub id: Uuid,
+    /// What it is for: `gateway-port/1`.
+    pub role: String,
+    /// In what it differs.
+    pub differences: Vec<String>,
+}
+
+impl Plan {
+    fn of(graph: &Graph, finding: Finding) -> Self {
+        let (action, differences) = match finding.verdict {
+            Verdict::Missing => ("create", Vec::new()),
+            Verdict::Differs(differences) => ("mend", differences),
+            Verdict::Foreign(differences) => ("leave", differences),
+        };
+        let role = graph.roles.get(&finding.id).map(Role::to_string).unwrap_or_default();
+        Self { action, kind: finding.kind, id: finding.id, role, differences }
+    }
+}
+
+/// Looks at everything of a tenant and changes nothing.
+pub async fn plan<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+) -> Result<Vec<Plan>, TenantError> {
+    let (cluster, tenant) = admin.known(name).await?;
+    let graph = graph(&cluster.record, &tenant.record);
+    let findings =
+        admin.controller.inspect(&graph).await.map_err(TenantError::controller(format!("look at tenant {name}")))?;
+    Ok(findings.into_iter().map(|finding| Plan::of(&graph, finding)).collect())
+}
+
+/// Applies a tenant's graph, whatever its record says, and finishes what is half built.
+pub async fn repair<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+) -> Result<Versioned<TenantRecord>, TenantError> {
+    let (cluster, tenant) = admin.known(name).await?;
+    admin.registry().finish(OPERATOR, &cluster, tenant, true).await
+}

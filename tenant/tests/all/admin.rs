@@ -1,0 +1,238 @@
+//! What operators do.
+
+use std::time::Duration;
+
+use atoll_ipam::{ClaimRequest, Claimed};
+use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::attachment::Attachment;
+use atoll_model::error::Classify;
+use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, TenantName};
+use atoll_model::record::{Origin, Phase};
+use atoll_model::topology::Topology;
+use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::transport::Faulty as FaultyTransport;
+use atoll_sdn_client::{Client, Settings};
+use atoll_store::{Faulty as FaultyStore, Memory, Store};
+use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
+use atoll_tenant::controller::Controller;
+use atoll_tenant::graph::graph;
+use atoll_tenant::{Place, TenantError};
+use futures_util::future::join;
+
+use crate::world::{DIALECTS, World, engine, namespace};
+
+const QUIET: Duration = Duration::from_secs(45);
+
+fn tenant(name: &str) -> TenantName {
+    TenantName::new(name).expect("valid")
+}
+
+fn ns(name: &str) -> Namespace {
+    Namespace::new(name).expect("valid")
+}
+
+fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Memory, C> {
+    Admin { store: &world.store, controller, config: &world.config }
+}
+
+fn gently() -> Deletion {
+    Deletion { quiet: QUIET, force: false }
+}
+
+/// A pod with an address in `place`.
+async fn pod(world: &World, place: &Place, name: &str) -> Result<Claimed, atoll_ipam::IpamError> {
+    let attachment = Attachment {
+        node: world.node.name.clone(),
+        network: NetworkName::new("atoll").expect("valid"),
+        container: ContainerId::new(format!("c-{name}")).expect("valid"),
+        interface: IfName::new("eth0").expect("valid"),
+    };
+    let request = ClaimRequest {
+        attachment: &attachment,
+        cluster: &place.cluster.record,
+        tenant: &place.tenant.record,
+        guards: place.guards(),
+        namespace: place.namespace.as_ref().map(|(namespace, _)| namespace),
+        pod: Some(name),
+        pod_uid: None,
+        host_id: world.node.host_id,
+        fence: None,
+    };
+    atoll_ipam::claim(&world.store, &request).await
+}
+
+#[tokio::test]
+async fn a_plan_says_what_repairing_does() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        let (engine, red) = (world.engine(), tenant("red"));
+        world.resolve(&namespace("red")).await.expect("resolved");
+        let admin = admin(&world, &engine);
+        assert_eq!(admin::plan(&admin, &red).await.expect("planned"), []);
+
+        let (cluster, record) = world.records("red");
+        let graph = graph(&cluster, &record);
+        let bridge = *graph.objects.bridges.keys().next().expect("one");
+        Client::new(world.mock.clone(), Settings::default()).delete(Resource::Bridge, bridge).await.expect("deleted");
+        let plan = admin::plan(&admin, &red).await.expect("planned");
+        let said: Vec<_> = plan.iter().map(|step| format!("{} {} {}", step.action, step.kind, step.role)).collect();
+        for expected in ["create bridge bridge/1", "create port bridge-port/1", "create link gateway-port/1"] {
+            assert!(said.contains(&expected.to_owned()), "{dialect:?}: {expected} is in {said:?}");
+        }
+        assert_eq!(said.len(), 3, "{dialect:?}: {said:?}");
+        admin::repair(&admin, &red).await.expect("repaired");
+        assert_eq!(admin::plan(&admin, &red).await.expect("planned"), []);
+    }
+}
+
+#[tokio::test]
+async fn an_operators_tenant_lets_in_whom_he_names() {
+    let world = World::new(Dialect::V5);
+    let (engine, lab) = (world.engine(), tenant("lab"));
+    let admin = admin(&world, &engine);
+    let record = admin::create(&admin, &lab).await.expect("created").record;
+    assert_eq!((record.origin, record.phase), (Origin::Operator, Phase::Active));
+    assert!(matches!(admin::create(&admin, &lab).await, Err(TenantError::Exists { .. })));
+    assert_eq!(world.resolve(&namespace("lab")).await.expect_err("a name alone").class().cni_code(), 101);
+
+    for name in ["lab", "east", "west"] {
+        assert!(admin::join(&admin, &lab, &ns(name), false).await.expect("joined").changed);
+        assert!(!admin::join(&admin, &lab, &ns(name), false).await.expect("again").changed);
+        let place = world.resolve(&namespace(name)).await.expect("in");
+        assert_eq!(place.tenant.record.incarnation, record.incarnation);
+    }
+    let moved = admin::leave(&admin, &lab, &ns("east"), false).await.expect("out");
+    assert_eq!((moved.changed, moved.before), (true, Some(lab.clone())));
+    let place = world.resolve(&namespace("east")).await.expect("on its own");
+    assert_eq!(place.tenant.record.name, tenant("east"));
+    let error = admin::leave(&admin, &lab, &ns("east"), false).await.expect_err("elsewhere now");
+    assert!(matches!(error, TenantError::Elsewhere { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_namespace_with_pods_moves_only_when_told_and_the_pods_are_named() {
+    let world = World::new(Dialect::V5);
+    let engine = world.engine();
+    let admin = admin(&world, &engine);
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    pod(&world, &place, "web-0").await.expect("claimed");
+    admin::create(&admin, &tenant("lab")).await.expect("created");
+
+    let error = admin::join(&admin, &tenant("lab"), &ns("red"), false).await.expect_err("it has a pod");
+    assert!(error.to_string().contains("red/web-0 on n1"), "{error}");
+    let moved = admin::join(&admin, &tenant("lab"), &ns("red"), true).await.expect("told");
+    assert_eq!(moved.left_behind.len(), 1);
+    // What a pod believed before the move is out of date.
+    assert!(matches!(pod(&world, &place, "web-1").await.expect("answered"), Claimed::Stale(_)));
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    assert_eq!(place.tenant.record.name, tenant("lab"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_with_pods_is_not_deleted_and_goes_on_living() {
+    let world = World::new(Dialect::V5);
+    let (engine, red) = (world.engine(), tenant("red"));
+    let admin = admin(&world, &engine);
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    pod(&world, &place, "web-0").await.expect("claimed");
+    let error = admin::delete(&admin, &red, gently(), |_| {}).await.expect_err("it has a pod");
+    assert_eq!(error.to_string(), "tenant red has 1 pod: red/web-0 on n1");
+    world.assert_exactly(&["red"], "untouched");
+    let place = world.resolve(&namespace("red")).await.expect("as before");
+    assert_eq!(place.tenant.record.phase, Phase::Active);
+    pod(&world, &place, "web-1").await.expect("claimed");
+
+    let forced = Deletion { quiet: QUIET, force: true };
+    admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
+    assert_eq!(world.made(), Topology::default());
+    assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_leaves_nothing_and_a_recreated_tenant_is_another() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        let (engine, red) = (world.engine(), tenant("red"));
+        let admin = admin(&world, &engine);
+        let first = world.resolve(&namespace("red")).await.expect("resolved");
+        world.resolve(&namespace("blue")).await.expect("resolved");
+        let mut steps = Vec::new();
+        let began = tokio::time::Instant::now();
+        admin::delete(&admin, &red, gently(), |step| steps.push(step)).await.expect("deleted");
+        assert!(began.elapsed() >= QUIET, "the quiet period passed");
+        assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
+        world.assert_exactly(&["blue"], "red is gone, blue is not");
+        assert!(matches!(admin::delete(&admin, &red, gently(), |_| {}).await, Err(TenantError::Unknown { .. })));
+
+        let second = world.resolve(&namespace("red")).await.expect("recreated");
+        assert_ne!(first.tenant.record.incarnation, second.tenant.record.incarnation);
+        assert_ne!(first.bridge(1), second.bridge(1));
+        world.assert_exactly(&["red", "blue"], "recreated");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_builder_still_does_is_deleted_after_the_quiet_period() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        let engine = world.engine();
+        let admin = admin(&world, &engine);
+        world.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, record) = world.records("red");
+        let late = async {
+            tokio::time::sleep(QUIET / 2).await;
+            assert_eq!(world.made(), Topology::default(), "everything is gone by now");
+            world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+        };
+        let red = tenant("red");
+        let (deleted, ()) = join(admin::delete(&admin, &red, gently(), |_| {}), late).await;
+        deleted.expect("deleted");
+        assert_eq!(world.made(), Topology::default(), "{dialect:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_a_deletion_is_completed_by_the_next() {
+    let mut points = 0;
+    for dialect in DIALECTS {
+        let effects = {
+            let (world, plan) = (World::new(dialect), FaultPlan::none());
+            world.resolve(&namespace("red")).await.expect("resolved");
+            assert!(Box::pin(disturbed(&world, &plan)).await, "nothing goes wrong");
+            plan.passed()
+        };
+        for (at, effect) in effects.iter().enumerate() {
+            for fault in Fault::ALL {
+                let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
+                let (world, plan) = (World::new(dialect), FaultPlan::none());
+                world.resolve(&namespace("red")).await.expect("resolved");
+                plan.arm(at, fault);
+                Box::pin(disturbed(&world, &plan)).await;
+                plan.reset();
+                points += 1;
+                let engine = world.engine();
+                match admin::delete(&admin(&world, &engine), &tenant("red"), gently(), |_| {}).await {
+                    Ok(()) | Err(TenantError::Unknown { .. }) => {}
+                    Err(error) => panic!("{context}: {error}"),
+                }
+                plan.deliver_late().await;
+                assert_eq!(world.made(), Topology::default(), "{context}");
+                assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#, "{context}");
+            }
+        }
+    }
+    println!("tenant deletion: {points} points covered");
+}
+
+async fn disturbed(world: &World, plan: &FaultPlan) -> bool {
+    let store = FaultyStore::new(world.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+    plan.run(delete_red(&admin)).await.is_some()
+}
+
+async fn delete_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) {
+    // The error of a disturbed deletion is what the next one has to make good.
+    drop(admin::delete(admin, &tenant("red"), gently(), |_| {}).await);
+}
