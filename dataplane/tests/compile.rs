@@ -141,10 +141,13 @@ fn what_restricts_and_cannot_be_expressed_closes_and_the_rest_is_left_out() {
     }
 }
 
+type Spoil = fn(&mut Port);
+
 #[test]
 fn ports_that_cannot_be_carried_say_why() {
     let chain = Uuid::from_u128(0xc);
-    let cases: [(&str, fn(&mut Port)); 3] = [
+
+    let cases: [(&str, Spoil); 3] = [
         ("vlan", |port| {
             if let Device::Bridge { vlan, .. } = &mut port.device {
                 *vlan = Some(7);

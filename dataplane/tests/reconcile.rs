@@ -155,3 +155,31 @@ fn a_removed_tenant_takes_its_namespace_along() {
     assert!(!provider.contains("rl"), "{provider}");
     assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
 }
+
+#[test]
+fn an_uplink_of_the_machine_is_used_and_given_back() {
+    let mut lab = Lab::start(Topology::default());
+    let world = lab.directory.path().join("pods/world");
+    std::fs::File::create(&world).unwrap();
+    run("unshare", &[&format!("--net={}", world.display()), "true"]);
+    let path = world.display().to_string();
+    run("ip", &["link", "add", "uplink0", "type", "veth", "peer", "name", "wan", "netns", &path]);
+    inside(&world, "ip", &["addr", "add", "203.0.113.1/24", "dev", "wan"]);
+    inside(&world, "ip", &["link", "set", "wan", "up"]);
+    inside(&world, "ip", &["route", "add", "100.64.0.0/16", "via", "203.0.113.2"]);
+
+    // Not while the machine uses it.
+    run("ip", &["addr", "add", "192.0.2.1/24", "dev", "uplink0"]);
+    lab.restart(topology(1, 0));
+    let error = lab.plane().report().errors.remove(&PROVIDER).unwrap_or_default();
+    assert!(error.contains("uplink0 cannot be taken"), "{error}");
+    run("ip", &["addr", "flush", "dev", "uplink0"]);
+    lab.wait_active(UPLINK, true);
+    assert!(!lab.outside().exists(), "there is a real outside");
+    let a = lab.pod(Tenant(1), 1);
+    wait(|| "the real outside answers".to_owned(), || pings(&a, "203.0.113.1"));
+
+    lab.plane.take().unwrap().stop();
+    atoll_dataplane::purge(&lab.planes()).unwrap();
+    assert!(run("ip", &["-o", "link", "show", "uplink0"]).contains("uplink0"));
+}

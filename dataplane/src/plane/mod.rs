@@ -211,12 +211,14 @@ impl Plane {
         for port in self.pods.keys().filter(|port| !wanted.contains_key(port)).copied().collect::<Vec<_>>() {
             self.drop_pod(port);
         }
-        for id in &ids {
-            self.realise(*id, false, &wanted);
+        let touched: BTreeSet<_> = ids.into_iter().filter(|id| self.realise(*id, false, &wanted)).collect();
+        if !touched.is_empty() {
+            self.outside();
         }
-        self.outside();
         for (port, pod) in wanted {
-            self.plug(port, pod);
+            if touched.contains(&pod.domain) || self.pods.get(&port) != Some(&pod) {
+                self.plug(port, pod);
+            }
         }
         self.tell();
     }
@@ -231,11 +233,12 @@ impl Plane {
         Ok(())
     }
 
-    /// Makes a domain as it should be, if that is not what it is already or `verify` asks to compare.
-    fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, Pod>) {
-        let (Some(live), Some(want)) = (self.realms.get_mut(&id), self.plan.domains.get(&id)) else { return };
+    /// Makes a domain as it should be, if that is not what it is already or `verify` asks to compare. False: there
+    /// was nothing to do.
+    fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, Pod>) -> bool {
+        let (Some(live), Some(want)) = (self.realms.get_mut(&id), self.plan.domains.get(&id)) else { return false };
         if live.complete && !verify && live.applied == *want {
-            return;
+            return false;
         }
         if !live.complete {
             for (port, pod) in pods.iter().filter(|(_, pod)| pod.domain == id) {
@@ -257,6 +260,7 @@ impl Plane {
             }
         }
         self.uplinks(id);
+        true
     }
 
     /// Router ports that are bound to an interface are active when it is there.
