@@ -10,6 +10,8 @@
 //! * Two claims of one attachment: both compare the claim absent; the loser finds the winner's claim and returns it.
 //! * A lost reply: the claim id is made once per call, so whoever reads it back knows its own. The request may still be
 //!   on its way: it competes with the retry for the same claim key, so that one of the two happens, never both.
+//! * A request that was lost, and arrives when its attachment has been claimed by a later attempt and released again:
+//!   the release has left a mark that it does not know. A claim that finds such a mark compares and removes it.
 //! * A request of a dead process that arrives late loses against the fence or the claim that was put since.
 //! * A caller with an old cache: its revisions differ, and it gets the current records instead of an address.
 
@@ -101,7 +103,7 @@ pub struct Current {
 /// Claims an address, or says why not.
 pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Claimed, IpamError> {
     let subnets = search::subnets(request.tenant)?;
-    let mut plan = Plan { request, claim: ClaimId::random(), seed: seed(request), fence: request.fence };
+    let mut plan = Plan { request, claim: ClaimId::random(), seed: seed(request), fence: request.fence, mark: None };
     let newest = &subnets[0];
     let mut step = Step::Claim(Target::free(newest.clone(), mix(plan.seed, 0) % newest.pods.capacity()));
     for attempt in 1..=ATTEMPTS {
@@ -118,8 +120,8 @@ pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Cl
         step = match plan.judge(&snapshot, &target)? {
             Verdict::Answer(answer) => return Ok(answer),
             Verdict::TakeOver(claim, tombstone) => Step::TakeOver(claim, tombstone),
-            Verdict::Again { fence, window } => {
-                plan.fence = fence;
+            Verdict::Again { fence, mark, window } => {
+                (plan.fence, plan.mark) = (fence, mark);
                 let next = window.pick(mix(plan.seed, attempt)).map(|at| Target::free(target.subnet, at));
                 Step::Claim(match next {
                     Some(next) => next,
@@ -159,7 +161,7 @@ impl Step {
 enum Verdict {
     Answer(Claimed),
     TakeOver(Versioned<ClaimRecord>, Revision),
-    Again { fence: Option<Revision>, window: Window },
+    Again { fence: Option<Revision>, mark: Option<Revision>, window: Window },
 }
 
 struct Plan<'a> {
@@ -169,6 +171,8 @@ struct Plan<'a> {
     seed: u64,
     /// The tombstone to supersede, if it is still there.
     fence: Option<Revision>,
+    /// The mark of an earlier release, if there is one.
+    mark: Option<Revision>,
 }
 
 impl Plan<'_> {
@@ -184,6 +188,7 @@ impl Plan<'_> {
         queries.push(Query::Key(Key::node(&attachment.node)));
         queries.push(Query::Key(Key::tenant(&tenant.name)));
         queries.extend(target.subnet.page(window_start(target.subnet.pods, target.position), WINDOW));
+        queries.push(Query::Key(Key::released(attachment)));
         queries.extend(namespace.map(|namespace| Query::Key(Key::namespace(namespace))));
         queries
     }
@@ -226,6 +231,7 @@ impl Plan<'_> {
             Compare::Modified(Key::tenant(&tenant.name), guards.tenant),
             Compare::Absent(Key::attachment(attachment)),
             at(Key::tombstone(attachment), self.fence),
+            at(Key::released(attachment), self.mark),
             at(Key::address(&tenant.name, ordinal, address), target.cooling),
             Compare::Absent(Key::reservation(&tenant.name, ordinal, address)),
         ];
@@ -244,6 +250,7 @@ impl Plan<'_> {
             put(Key::address(tenant, ordinal, address), encode(&owned)),
         ];
         changes.extend(self.fence.map(|_| Change::Delete(Key::tombstone(attachment))));
+        changes.extend(self.mark.map(|_| Change::Delete(Key::released(attachment))));
         changes.extend(target.cooling.map(|_| Change::Delete(Key::cooling(tenant, ordinal, address))));
         changes
     }
@@ -278,7 +285,7 @@ impl Plan<'_> {
     fn judge(&self, snapshot: &Snapshot, target: &Target) -> Result<Verdict, IpamError> {
         let ClaimRequest { attachment, guards, namespace, .. } = self.request;
         let found = Found::read(snapshot, attachment)?;
-        let [_, _, cluster, node, tenant, taken, reserved, rest @ ..] = snapshot.answers.as_slice() else {
+        let [_, _, cluster, node, tenant, taken, reserved, mark, rest @ ..] = snapshot.answers.as_slice() else {
             return Err(IpamError::Answer { object: attachment.to_string() });
         };
         // A tombstone first: what it stands for is about to take away even a claim that is there.
@@ -305,7 +312,12 @@ impl Plan<'_> {
             })));
         }
         let from = window_start(target.subnet.pods, target.position);
-        Ok(Verdict::Again { fence: tombstone, window: Window::read(target.subnet.pods, from, &[taken, reserved]) })
+        let mark = revision(mark);
+        Ok(Verdict::Again {
+            fence: tombstone,
+            mark,
+            window: Window::read(target.subnet.pods, from, &[taken, reserved]),
+        })
     }
 }
 

@@ -4,6 +4,9 @@
 //! It is guarded by the claim's create-revision, and each address by the revision at which the claim wrote it: what
 //! belongs to anybody else, even to a later claim of the same attachment, is not touched.
 //!
+//! It also leaves a mark that the attachment was released. A claim compares that mark, so that a request of the same
+//! attachment which was made before the release and got lost on its way can never come true after it.
+//!
 //! **Cooling** needs a lease, so that the address frees itself, but not one lease per release: etcd would drown in them.
 //! The id of the lease is computed from the node and the current half-minute, so that every process that releases
 //! something on this node in this half-minute uses the same lease without asking anybody. Whoever finds it missing
@@ -23,6 +26,9 @@ use crate::versioned::Versioned;
 
 /// For how long releases of one node share a lease.
 const SLOT: Duration = Duration::from_secs(30);
+
+/// For how long the mark of a release stays when nothing cools; longer than a request can be on its way.
+const MARKED: Duration = Duration::from_secs(60);
 
 /// A release is contended by nobody but repairs and lost leases: this is plenty.
 const ATTEMPTS: u32 = 10;
@@ -51,13 +57,13 @@ pub async fn release<S: Store>(
     let attachment = &claim.record.attachment;
     let failed = || IpamError::store(format!("claim {} of {attachment}", claim.record.claim));
     let mut plan = Plan::new(claim, tombstone);
+    let lasting = if cooldown.is_zero() { MARKED } else { cooldown };
     for _ in 0..ATTEMPTS {
-        let cooling = (!cooldown.is_zero()).then(|| slot(&claim.record, cooldown));
-        let snapshot = match store.commit(plan.transaction(cooling)).await {
+        let snapshot = match store.commit(plan.transaction(slot(&claim.record, lasting), !cooldown.is_zero())).await {
             Ok(Committed::Yes(_)) => return Ok(Released::Done),
             Ok(Committed::Lost(snapshot)) => snapshot,
             Err(StoreError::LeaseGone(lease)) => {
-                store.lease_as(lease, cooldown + SLOT).await.map_err(failed())?;
+                store.lease_as(lease, lasting + SLOT).await.map_err(failed())?;
                 continue;
             }
             Err(StoreError::Unknown { .. }) => store.read(plan.queries()).await.map_err(failed())?,
@@ -72,9 +78,9 @@ pub async fn release<S: Store>(
 }
 
 /// The lease of this node's current half-minute.
-fn slot(claim: &ClaimRecord, cooldown: Duration) -> Lease {
+fn slot(claim: &ClaimRecord, lasting: Duration) -> Lease {
     let name =
-        format!("{}\0{}\0{}\0{}", claim.attachment.node, claim.host_id, cooldown.as_millis(), now() / SLOT.as_secs());
+        format!("{}\0{}\0{}\0{}", claim.attachment.node, claim.host_id, lasting.as_millis(), now() / SLOT.as_secs());
     let id = Uuid::new_v5(&LEASES, name.as_bytes()).as_u64_pair().0;
     // etcd's lease ids are positive.
     Lease(i64::try_from(id >> 1).unwrap_or(i64::MAX).max(1))
@@ -109,7 +115,7 @@ impl<'a> Plan<'a> {
         queries
     }
 
-    fn transaction(&self, cooling: Option<Lease>) -> Txn {
+    fn transaction(&self, lease: Lease, cool: bool) -> Txn {
         let attachment = &self.claim.record.attachment;
         let (claim, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
         let mut compare = vec![match self.tombstone {
@@ -122,19 +128,20 @@ impl<'a> Plan<'a> {
             return Txn { compare, then, otherwise: self.queries() };
         }
         compare.push(Compare::Created(claim.clone(), self.claim.create_revision));
+        let lease = Some(lease);
         then.push(Change::Delete(claim));
+        then.push(Change::Put { key: Key::released(attachment), value: Vec::new(), lease });
         for &(index, written) in &self.owned {
             let address = self.key(index, Key::address);
             compare.push(Compare::Modified(address.clone(), written));
-            match cooling {
-                None => then.push(Change::Delete(address)),
-                lease @ Some(_) => {
-                    let state = AddressState::Cooling { since: now() };
-                    let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
-                    then.push(Change::Put { key: address, value, lease });
-                    then.push(Change::Put { key: self.key(index, Key::cooling), value: Vec::new(), lease });
-                }
+            if !cool {
+                then.push(Change::Delete(address));
+                continue;
             }
+            let state = AddressState::Cooling { since: now() };
+            let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
+            then.push(Change::Put { key: address, value, lease });
+            then.push(Change::Put { key: self.key(index, Key::cooling), value: Vec::new(), lease });
         }
         Txn { compare, then, otherwise: self.queries() }
     }

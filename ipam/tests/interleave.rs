@@ -117,13 +117,14 @@ fn sweep_with_an_operator_who_deletes_the_tenant() {
 /// The test of the test: each defect is found within a few hundred schedules of one of the setups.
 #[test]
 fn the_checker_finds_every_defect() {
-    let cases: [(&str, checker::Defect, Setup); 7] = [
+    let cases: [(&str, checker::Defect, Setup); 8] = [
         ("owner not checked", defects::owner_not_checked, HOT),
         ("attachment not checked", defects::attachment_not_checked, ROOMY),
         ("guarded by owner only", defects::guarded_by_owner_only, HOT),
         ("released by address only", defects::released_by_address_only, HOT),
         ("cool-down skipped", defects::cooldown_skipped, ROOMY),
         ("cache not compared", defects::cache_not_compared, OPERATED),
+        ("release mark ignored", defects::release_mark_ignored, ROOMY),
         ("fence ignored", defects::fence_ignored, ROOMY),
     ];
     for (name, defect, setup) in cases {

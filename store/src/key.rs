@@ -14,6 +14,7 @@
 //! | `v1/reserved-for/<namespace>/<pod>` | points back |
 //! | `v1/attachments/<node>/<network>/<container>/<ifname>` | `ClaimRecord` |
 //! | `v1/tombstones/<node>/<network>/<container>/<ifname>` | `TombstoneRecord` |
+//! | `v1/released/<node>/<network>/<container>/<ifname>` | empty; on the lease of the cooling addresses |
 //! | `v1/builders/<tenant>` | who is building, on a lease |
 //!
 //! Names are safe as they are (`model::ids` checked them): none may hold `/`. An interface name is the only one that may
@@ -140,6 +141,11 @@ impl Key {
     /// What is still owed for an attachment.
     pub fn tombstone(attachment: &Attachment) -> Self {
         Self(format!("v1/tombstones/{}", path(attachment)))
+    }
+
+    /// The mark that the claim of an attachment was released a short while ago.
+    pub fn released(attachment: &Attachment) -> Self {
+        Self(format!("v1/released/{}", path(attachment)))
     }
 
     /// All that a node still owes.

@@ -17,24 +17,21 @@ use crate::fixture::{attachment, tenant_name};
 pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
     let at = attachment(&format!("c{number}"));
     for _ in 0..world.setup.lives {
-        // An ADD died: it may have done anything, and may still.
-        let mut dirty = false;
-        loop {
+        // An ADD died: it may have done anything, and may still. One that succeeds settles what was before it: its
+        // release will leave the mark that makes everything late lose.
+        let dirty = loop {
             match world.process(&mut rng, &at, async |store: &Process| add(world, store, &at).await).await {
                 Some(Ok(claim)) => {
                     world.alive.borrow_mut().insert(at.clone(), claim);
-                    break;
+                    break false;
                 }
-                Some(Err(error)) => {
-                    dirty = true;
-                    judge(world, &error);
-                }
-                None => dirty = true,
+                Some(Err(error)) => judge(world, &error),
+                None => {}
             }
             if rng.chance(40) {
-                break;
+                break true;
             }
-        }
+        };
         for _ in 0..rng.below(6) {
             step().await;
         }
@@ -98,7 +95,8 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
         };
         bury(store, &fence, None).await?;
         // The quiet period: after it, nothing of the dead ADD is on its way any more.
-        while world.late.borrow().iter().any(|(late, _)| late == at) {
+        let own = |txn: &Txn| txn.then.iter().any(|change| *change.key() == Key::attachment(at));
+        while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
             step().await;
         }
     }
@@ -152,8 +150,14 @@ pub(crate) async fn ghosts(world: &World, mut rng: Rng) {
 
 /// Delivers what dead processes had sent, in any order.
 pub(crate) async fn network(world: &World, mut rng: Rng) {
-    while world.busy.get() > 0 || !world.late.borrow().is_empty() {
+    while world.busy.get() > 0 || !world.late.borrow().is_empty() || !world.postponed.borrow().is_empty() {
         step().await;
+        let postponed = world.postponed.borrow().len();
+        if postponed > 0 && rng.chance(5) {
+            let txn = world.postponed.borrow_mut().swap_remove(rng.index(postponed));
+            // Whether it still fits is for the store to say; nobody waits for the answer.
+            drop(world.memory.commit(txn).await);
+        }
         let count = world.late.borrow().len();
         if count > 0 && rng.chance(20) {
             let index = rng.index(count);

@@ -16,6 +16,7 @@ pub(crate) mod schedule;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::Versioned;
@@ -66,6 +67,8 @@ pub(crate) struct World {
     pub(crate) ghosts: RefCell<Vec<(Versioned<ClaimRecord>, Option<Revision>)>>,
     /// Requests of dead processes that have not arrived.
     pub(crate) late: RefCell<Vec<(Attachment, FaultPlan)>>,
+    /// Requests of living processes that were told that the outcome is unknown, and have not arrived.
+    pub(crate) postponed: Rc<RefCell<Vec<Txn>>>,
     /// The tenant was found empty and is being deleted.
     pub(crate) emptied: Cell<bool>,
     /// Runtimes that are not done.
@@ -85,6 +88,7 @@ impl World {
             alive: RefCell::default(),
             ghosts: RefCell::default(),
             late: RefCell::default(),
+            postponed: Rc::default(),
             emptied: Cell::new(false),
             busy: Cell::new(0),
             complaints: RefCell::default(),
@@ -107,7 +111,11 @@ impl World {
             let fault = Fault::ALL[rng.index(Fault::ALL.len())];
             plan.arm(rng.index(6), fault);
         }
-        let process = Yielding(Faulty::new(self.store(), plan.clone()));
+        let store = self.store();
+        if rng.below(100) < self.setup.faults / 2 {
+            store.postpone.set(Some(rng.below(4)));
+        }
+        let process = Yielding(Faulty::new(store, plan.clone()));
         let result = plan.run(program(&process)).await;
         if result.is_none() {
             self.late.borrow_mut().push((attachment.clone(), plan));
@@ -117,7 +125,12 @@ impl World {
 
     /// The store without faults, for those who are not under test.
     pub(crate) fn store(&self) -> Broken {
-        Broken { memory: self.memory.clone(), defect: self.setup.defect }
+        Broken {
+            memory: self.memory.clone(),
+            defect: self.setup.defect,
+            postpone: Rc::default(),
+            postponed: Rc::clone(&self.postponed),
+        }
     }
 }
 
@@ -126,6 +139,9 @@ impl World {
 pub(crate) struct Broken {
     memory: Memory,
     defect: Defect,
+    /// After so many claims and releases, one gets no answer and arrives later.
+    postpone: Rc<Cell<Option<u64>>>,
+    postponed: Rc<RefCell<Vec<Txn>>>,
 }
 
 impl Store for Broken {
@@ -137,6 +153,17 @@ impl Store for Broken {
 
     async fn commit(&self, mut txn: Txn) -> Result<Committed, StoreError> {
         (self.defect)(&mut txn);
+        if txn.then.iter().any(|change| change.key().as_str().starts_with("v1/attachments/")) {
+            match self.postpone.get() {
+                Some(0) => {
+                    self.postpone.set(None);
+                    self.postponed.borrow_mut().push(txn);
+                    let (endpoint, reason) = ("checker".to_owned(), "postponed".to_owned());
+                    return Err(StoreError::Unknown { endpoint, reason });
+                }
+                wait => self.postpone.set(wait.map(|wait| wait - 1)),
+            }
+        }
         self.memory.commit(txn).await
     }
 
@@ -223,6 +250,11 @@ pub(crate) mod defects {
     /// A claim trusts the cached tenant.
     pub(crate) fn cache_not_compared(txn: &mut Txn) {
         txn.compare.retain(|condition| !key(condition).starts_with("v1/tenants/"));
+    }
+
+    /// A claim does not look whether its attachment was released since it was made.
+    pub(crate) fn release_mark_ignored(txn: &mut Txn) {
+        txn.compare.retain(|condition| !key(condition).starts_with("v1/released/"));
     }
 
     /// A claim walks past the fence of its own dead predecessor.
