@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,25 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_mock-controller");
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: String,
+    /// The network namespace that it runs in, when not ours.
+    netns: Option<PathBuf>,
 }
 
 impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
+        Self::start_in(None, args)
+    }
+
+    pub(crate) fn start_in(netns: Option<&Path>, args: &[&str]) -> Self {
+        let mut command = match netns {
+            Some(netns) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", netns.display())).arg(PROGRAM);
+                command
+            }
+            None => Command::new(PROGRAM),
+        };
+        let mut child = command
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .stderr(Stdio::piped())
@@ -30,11 +45,15 @@ impl Running {
         BufReader::new(stderr).read_line(&mut line).expect("it says where it listens");
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{line}"));
         let address = url["http://".len()..].split('/').next().expect("a host").to_owned();
-        Self { child, address }
+        Self { child, address, netns: netns.map(Path::to_owned) }
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("it listens");
+        let stream = match &self.netns {
+            Some(netns) => inside(netns, || TcpStream::connect(&self.address)),
+            None => TcpStream::connect(&self.address),
+        };
+        let stream = stream.expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
         stream
     }
@@ -90,7 +109,7 @@ impl Running {
         self.send("GET", "/mock/dump", "*/*", &Value::Null).2
     }
 
-    fn end(mut self, signal: &str) -> std::process::ExitStatus {
+    pub(crate) fn end(mut self, signal: &str) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
         let started = Instant::now();
@@ -102,6 +121,19 @@ impl Running {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Does something in a network namespace. A thread of its own, because the namespace is the thread's; what was opened
+/// there stays there.
+fn inside<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> T {
+    let file = std::fs::File::open(netns).expect("the namespace is there");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+            act()
+        });
+        thread.join().expect("the thread ends")
+    })
 }
 
 impl Drop for Running {

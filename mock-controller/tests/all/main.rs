@@ -9,6 +9,7 @@ mod hostile;
 mod http_life;
 mod login;
 mod negotiation;
+mod plane;
 mod resources;
 mod rules;
 mod scale;
