@@ -5,13 +5,13 @@ use atoll_sdn_client::answer;
 use atoll_sdn_client::dialect::{Dialect, Resource};
 use atoll_sdn_client::error::{Attempt, ErrorClass};
 use atoll_sdn_client::transport::Response;
-use atoll_sdn_client::wire::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
+use atoll_sdn_client::wire::Port;
 use bytes::Bytes;
 use http::header::{LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::fixtures;
+use crate::{everything, fixtures};
 
 fn response(status: u16, body: impl Into<Bytes>) -> Response {
     Response { status, headers: HeaderMap::new(), body: body.into() }
@@ -135,33 +135,11 @@ fn a_list_may_be_null_and_holds_what_it_holds() {
     assert_eq!(list(port).expect_err("an object is no list").class, ErrorClass::Broken);
 }
 
-/// Reads the body as everything it could be; only a panic or a hang fails.
-fn read_as_everything(status: u16, body: &[u8]) {
-    let response = response(status, body.to_vec());
-    let attempt = attempt();
-    drop(answer::object::<Application>(&attempt, &response));
-    drop(answer::object::<SystemState>(&attempt, &response));
-    drop(answer::object::<Router>(&attempt, &response).map(|o| o.to_topology()));
-    drop(answer::object::<Bridge>(&attempt, &response).map(|o| o.to_topology()));
-    drop(answer::object::<Port>(&attempt, &response).map(|o| o.to_topology()));
-    drop(answer::object::<Route>(&attempt, &response).map(|o| o.to_topology()));
-    drop(answer::object::<Chain>(&attempt, &response));
-    drop(answer::object::<Host>(&attempt, &response));
-    drop(answer::list::<Router>(&attempt, &response));
-    drop(answer::token(&attempt, &response));
-    for dialect in [Dialect::V1, Dialect::V5] {
-        drop(answer::object::<Rule>(&attempt, &response).map(|o| o.to_topology(dialect)));
-        let refusal = answer::refusal(&attempt, Some(dialect), Resource::Port, &response);
-        assert!(refusal.to_string().len() < 100_000);
-    }
-    drop(answer::dialect(&attempt, &response));
-}
-
 #[test]
 fn every_fixture_cut_anywhere_is_an_error_and_no_panic() {
     for (_, text) in fixtures::all() {
         for end in 0..text.len() {
-            read_as_everything(200, &text[..end]);
+            everything::read(200, &text[..end]);
         }
     }
 }
@@ -210,17 +188,17 @@ fn mutated_answers_do_no_harm() {
                 }
             }
         }
-        read_as_everything([200, 201, 400, 401, 404, 409, 500, 503][dice(8)], &text);
+        everything::read([200, 201, 400, 401, 404, 409, 500, 503][dice(8)], &text);
     }
 }
 
 #[test]
 fn deep_and_wide_bodies_do_no_harm() {
     let deep = "[".repeat(1_000_000);
-    read_as_everything(200, deep.as_bytes());
-    read_as_everything(200, r#"{"a":"#.repeat(200_000).as_bytes());
+    everything::read(200, deep.as_bytes());
+    everything::read(200, r#"{"a":"#.repeat(200_000).as_bytes());
     let wide = format!("[{}]", vec!["{}"; 200_000].join(","));
-    read_as_everything(200, wide.as_bytes());
+    everything::read(200, wide.as_bytes());
     let violations = vec![r#"{"property":"p","message":"m"}"#; 50_000].join(",");
     let body = format!(r#"{{"message":"m","violations":[{violations}]}}"#);
     let error = answer::refusal(&attempt(), None, Resource::Port, &response(400, body));

@@ -5,6 +5,7 @@ mod answers;
 mod client;
 mod conversions;
 mod ensuring;
+mod everything;
 mod fake;
 mod fixtures;
 mod http;
