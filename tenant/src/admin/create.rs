@@ -24,6 +24,6 @@ pub async fn create<S: Store, C: Controller>(
     if door.tenant.is_some() {
         return Err(TenantError::Exists { tenant: name.clone() });
     }
-    let (cluster, _, tenant) = registry.enter_as(&who, cluster, door, Some(Origin::Operator)).await?;
-    registry.finish(OPERATOR, &cluster, tenant, false).await
+    let (cluster, _, tenant) = Box::pin(registry.enter_as(&who, cluster, door, Some(Origin::Operator))).await?;
+    Box::pin(registry.finish(OPERATOR, &cluster, tenant, false)).await
 }

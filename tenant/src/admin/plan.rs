@@ -60,5 +60,6 @@ pub async fn repair<S: Store, C: Controller>(
     name: &TenantName,
 ) -> Result<Versioned<TenantRecord>, TenantError> {
     let (cluster, tenant) = admin.known(name).await?;
-    admin.registry().finish(OPERATOR, &cluster, tenant, true).await
+    let registry = admin.registry();
+    Box::pin(registry.finish(OPERATOR, &cluster, tenant, true)).await
 }

@@ -41,7 +41,7 @@ pub(super) async fn inspect<T: Transport>(
     let found: Vec<Vec<Finding>> =
         stream::iter(looks.map(|look| one(client, objects, look))).buffer_unordered(AT_ONCE).try_collect().await?;
     let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
-    findings.sort();
+    findings.sort_by_key(|finding| (finding.kind, finding.id));
     Ok(findings)
 }
 

@@ -55,6 +55,12 @@ pub(crate) enum Command {
     /// Pods' interfaces
     #[command(subcommand)]
     Attachment(Attachment),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  atollctl completion bash > /etc/bash_completion.d/atollctl")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Options of `init`.
@@ -105,6 +111,95 @@ pub(crate) enum Tenant {
     List,
     /// Show one tenant with its subnets and pods
     Show(Show),
+    /// Create a tenant before any pod asks for it
+    Create(Create),
+    /// Show what `repair` would change in the controller, and change nothing
+    #[command(after_help = "Example:\n  atollctl tenant plan red")]
+    Plan {
+        /// The tenant
+        tenant: TenantName,
+    },
+    /// Make everything of a tenant in the controller what it should be
+    Repair(Repair),
+    /// Delete a tenant and everything it has
+    Delete(Delete),
+    /// Let a namespace into a tenant
+    Join(Member),
+    /// Take a namespace out of a tenant; its next pod gets a tenant of its own
+    Leave(Member),
+}
+
+/// Options of `tenant create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: a tenant for two namespaces
+  atollctl tenant create shop
+  atollctl tenant join shop shop-frontend
+  atollctl tenant join shop shop-backend")]
+pub(crate) struct Create {
+    /// Its name
+    pub(crate) tenant: TenantName,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `tenant repair`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: after somebody deleted a bridge by hand
+  atollctl tenant repair red --dry-run
+  atollctl tenant repair red")]
+pub(crate) struct Repair {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Say what would happen, and change nothing; the same as `plan`
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `tenant delete`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A tenant that has pods is not deleted; they are listed. With --force they lose network and addresses at once.
+Deleting takes the quiet period (45 s by default): only then is it certain that nothing comes back. Interrupted, the same
+command goes on where it stopped.
+
+Example: what would deleting red do?
+  atollctl tenant delete red --dry-run
+
+Example: in a script
+  atollctl tenant delete red --force --yes")]
+pub(crate) struct Delete {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Delete it although it has pods
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask for the tenant's name before forcing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `tenant join` and `tenant leave`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Running pods keep their network until they are made again. A namespace that has pods moves only with --new-pods-only; the
+pods that stay behind are listed.
+
+Example: two namespaces share the tenant red
+  atollctl tenant join red blue")]
+pub(crate) struct Member {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// The namespace
+    pub(crate) namespace: Namespace,
+    /// Move it although it has pods
+    #[arg(long)]
+    pub(crate) new_pods_only: bool,
 }
 
 /// Options of `tenant show`.

@@ -38,11 +38,6 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hint: None, exit_code: 3 }
     }
 
-    /// There is no such object.
-    pub(crate) fn absent(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 4 }
-    }
-
     /// Refused for a reason that only this program knows.
     pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 6 }
@@ -74,7 +69,11 @@ impl fmt::Display for Failure {
 
 impl From<TenantError> for Failure {
     fn from(error: TenantError) -> Self {
-        Self::classified(&error)
+        let failure = Self::classified(&error);
+        match error {
+            TenantError::Unknown { .. } => Self { exit_code: 4, ..failure },
+            _ => failure,
+        }
     }
 }
 

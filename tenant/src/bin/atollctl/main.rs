@@ -2,10 +2,13 @@
 
 mod args;
 mod attachment;
+mod change;
+mod delete;
 mod dot;
 mod failure;
 mod init;
 mod local;
+mod member;
 mod output;
 mod settings;
 mod tenant;
@@ -15,7 +18,7 @@ mod tree;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Args, Attachment, Command, Tenant};
 use crate::failure::Failure;
@@ -44,12 +47,24 @@ fn main() -> ExitCode {
 
 /// Carries out the command; what it says comes back.
 async fn run(args: &Args) -> Result<String, Failure> {
+    if let Command::Completion { shell } = &args.command {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Args::command(), "atollctl", &mut script);
+        return String::from_utf8(script).map_err(|error| Failure::other(error.to_string()));
+    }
     let settings = Settings::load(args.config.as_deref())?;
     match &args.command {
         Command::Init(options) => init::run(&settings, args.output, options).await,
         Command::Topology(options) => topology::run(&settings, args.output, options).await,
         Command::Tenant(Tenant::List) => tenant::list(&settings, args.output).await,
         Command::Tenant(Tenant::Show(options)) => tenant::show(&settings, args.output, options).await,
+        Command::Tenant(Tenant::Create(options)) => change::create(&settings, args.output, options).await,
+        Command::Tenant(Tenant::Plan { tenant }) => change::plan(&settings, args.output, tenant).await,
+        Command::Tenant(Tenant::Repair(options)) => change::repair(&settings, args.output, options).await,
+        Command::Tenant(Tenant::Delete(options)) => delete::run(&settings, args.output, options).await,
+        Command::Tenant(Tenant::Join(options)) => member::run(&settings, args.output, options, true).await,
+        Command::Tenant(Tenant::Leave(options)) => member::run(&settings, args.output, options, false).await,
         Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
+        Command::Completion { .. } => Ok(String::new()),
     }
 }

@@ -39,3 +39,10 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
+
+/// Lines of text.
+pub(crate) fn lines(lines: &[String]) -> String {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text
+}

@@ -34,7 +34,7 @@ fn row(tenant: &Tenant) -> [String; 6] {
 pub(crate) async fn show(settings: &Settings, output: Output, options: &Show) -> Result<String, Failure> {
     let mut inventory = Inventory::read(&settings.store()?).await?;
     inventory.tenants.retain(|tenant| tenant.name == options.tenant);
-    let Some(mut found) = inventory.tenants.pop() else { return Err(absent(options.tenant.as_str())) };
+    let Some(mut found) = inventory.tenants.pop() else { return Err(absent(&options.tenant)) };
     if !options.offline {
         ask(&settings.controller()?, found.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods)).await;
     }

@@ -1,6 +1,8 @@
 //! `atollctl topology`: reads what there is, asks the controller for the state of the ports, and draws it.
 
+use atoll_model::ids::TenantName;
 use atoll_model::record::{Addressing, Origin, Phase};
+use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::inventory::{Inventory, Pod, PodState, Subnet, Tenant};
 use futures_util::{StreamExt as _, stream};
@@ -19,7 +21,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
     let mut inventory = Inventory::read(&settings.store()?).await?;
     for name in &options.tenants {
         if !inventory.tenants.iter().any(|tenant| tenant.name == *name) {
-            return Err(absent(name.as_str()));
+            return Err(absent(name));
         }
     }
     if !options.tenants.is_empty() {
@@ -37,8 +39,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
 }
 
 /// There is no such tenant.
-pub(crate) fn absent(name: &str) -> Failure {
-    Failure::absent(format!("there is no tenant {name}"), "see `atollctl tenant list`")
+pub(crate) fn absent(name: &TenantName) -> Failure {
+    TenantError::Unknown { tenant: name.clone() }.into()
 }
 
 /// Fills in what the controller says of the pods' ports. One that cannot be asked is `unknown`: the rest of the picture

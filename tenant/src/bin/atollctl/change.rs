@@ -1,0 +1,88 @@
+//! `atollctl tenant create`, `plan` and `repair`.
+
+use atoll_model::ids::TenantName;
+use atoll_tenant::admin::{self, Admin, Plan};
+use atoll_tenant::inventory::Inventory;
+use serde_json::json;
+
+use crate::args::{Create, Output, Repair};
+use crate::failure::Failure;
+use crate::output::{self, count};
+use crate::settings::Settings;
+
+pub(crate) async fn create(settings: &Settings, output: Output, options: &Create) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let name = &options.tenant;
+    if options.dry_run {
+        let there = Inventory::read(&store).await?.tenants.iter().any(|tenant| tenant.name == *name);
+        let would = if there { "refuse: the tenant is there already" } else { "create the tenant" };
+        return Ok(match output {
+            Output::Json => output::json(&json!({"would": would, "tenant": name})),
+            Output::Table => format!("would {would}\n"),
+        });
+    }
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let tenant = admin::create(&admin, name).await?.record;
+    Ok(match output {
+        Output::Json => output::json(&json!({"done": "created", "tenant": tenant})),
+        Output::Table => format!(
+            "Tenant {name} is there. Nobody is in it yet: let a namespace in with `atollctl tenant join {name} NAMESPACE`.\n"
+        ),
+    })
+}
+
+pub(crate) async fn plan(settings: &Settings, output: Output, name: &TenantName) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let plan = admin::plan(&admin, name).await?;
+    Ok(match output {
+        Output::Json => output::json(&plan),
+        Output::Table => shown(name, &plan),
+    })
+}
+
+fn shown(name: &TenantName, plan: &[Plan]) -> String {
+    if plan.is_empty() {
+        return format!("Tenant {name} is as it should be: nothing would change.\n");
+    }
+    let rows = plan.iter().map(|step| {
+        [
+            step.action.to_owned(),
+            step.kind.to_string(),
+            step.role.clone(),
+            step.id.to_string(),
+            step.differences.join("; "),
+        ]
+    });
+    let table = output::table(["action", "kind", "role", "id", "difference"], rows);
+    match plan.iter().filter(|step| step.action == "leave").count() {
+        0 => table,
+        foreign => format!(
+            "{table}\n{} of somebody else in the way: `repair` stops there; look at it in the controller.\n",
+            count(foreign, "object")
+        ),
+    }
+}
+
+pub(crate) async fn repair(settings: &Settings, output: Output, options: &Repair) -> Result<String, Failure> {
+    let name = &options.tenant;
+    if options.dry_run {
+        return plan(settings, output, name).await;
+    }
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let before = admin::plan(&admin, name).await?;
+    admin::repair(&admin, name).await?;
+    let after = admin::plan(&admin, name).await?;
+    if !after.is_empty() {
+        return Err(Failure::other(format!(
+            "tenant {name} still differs after the repair; somebody may be changing it:\n{}",
+            shown(name, &after)
+        )));
+    }
+    Ok(match output {
+        Output::Json => output::json(&json!({"done": "repaired", "tenant": name, "mended": before})),
+        Output::Table if before.is_empty() => format!("Tenant {name} was as it should be.\n"),
+        Output::Table => format!("Tenant {name} is as it should be again; mended:\n\n{}", shown(name, &before)),
+    })
+}

@@ -1,0 +1,101 @@
+//! `atollctl tenant delete`: asks before it forces, shows how far it is.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use atoll_model::ids::TenantName;
+use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
+use atoll_tenant::inventory::{Inventory, Tenant};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args::{Delete, Output};
+use crate::failure::Failure;
+use crate::output::{self, count};
+use crate::settings::Settings;
+use crate::topology::{absent, name};
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let tenant = &options.tenant;
+    if options.dry_run {
+        let mut inventory = Inventory::read(&store).await?;
+        inventory.tenants.retain(|found| found.name == *tenant);
+        let Some(found) = inventory.tenants.pop() else { return Err(absent(tenant)) };
+        return Ok(match output {
+            Output::Json => output::json(&json!({"would": "delete", "blockedBy": pods(&found), "tenant": found})),
+            Output::Table => consequences(&found),
+        });
+    }
+    if options.force && !options.yes {
+        confirm(tenant)?;
+    }
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let how = Deletion { quiet: settings.config.quiet_period, force: options.force };
+    // Nothing is drawn where standard error is no terminal.
+    let length = u64::try_from(how.quiet.as_millis()).unwrap_or(u64::MAX);
+    let bar = ProgressBar::new(length).with_style(style());
+    bar.set_message("no new pods from now on");
+    let done = admin::delete(&admin, tenant, how, |step| match step {
+        Deleted::Closed => bar.tick(),
+        Deleted::Objects(number) => {
+            bar.set_message(format!("{} deleted, waiting for late requests", count(number, "object")));
+        }
+        Deleted::Quiet(passed) => bar.set_position(u64::try_from(passed.as_millis()).unwrap_or(length)),
+        Deleted::All => bar.set_position(length),
+    })
+    .await;
+    bar.finish_and_clear();
+    done?;
+    Ok(match output {
+        Output::Json => output::json(&json!({"done": "deleted", "tenant": tenant})),
+        Output::Table => {
+            format!("Tenant {tenant} is deleted: its network, its subnets and its place among the transit links.\n")
+        }
+    })
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// What deleting would do, for people.
+fn consequences(tenant: &Tenant) -> String {
+    let mut lines = vec![format!(
+        "would delete tenant {}: two chains, router, transit ports, routes and {} in the controller",
+        tenant.name,
+        count(tenant.subnets.len(), "subnet")
+    )];
+    lines.extend(tenant.subnets.iter().map(|subnet| format!("  subnet {} would be free again", subnet.cidr)));
+    let namespaces = tenant.namespaces.iter();
+    lines.extend(namespaces.map(|name| format!("  the next pod of namespace {name} would get a new tenant")));
+    match pods(tenant).as_slice() {
+        [] => lines.push("nothing is in the way".to_owned()),
+        pods => {
+            lines.push(format!("{} in the way:", count(pods.len(), "pod")));
+            lines.extend(pods.iter().map(|pod| format!("  {pod}")));
+        }
+    }
+    output::lines(&lines)
+}
+
+fn pods(tenant: &Tenant) -> Vec<String> {
+    let pods = tenant.subnets.iter().flat_map(|subnet| &subnet.pods);
+    pods.map(|pod| format!("{} on {} ({})", name(pod), pod.node, pod.address.ip())).collect()
+}
+
+/// Forcing takes the tenant's name, typed by a person.
+fn confirm(tenant: &TenantName) -> Result<(), Failure> {
+    let refused =
+        |why: &str| Failure::refused(format!("tenant {tenant} is not deleted: {why}"), "say --yes in a script");
+    if !std::io::stdin().is_terminal() {
+        return Err(refused("nobody is there to confirm"));
+    }
+    let mut prompt = std::io::stderr().lock();
+    drop(
+        write!(prompt, "Pods of tenant {tenant} lose network and addresses at once. Type its name: ")
+            .and_then(|()| prompt.flush()),
+    );
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(|error| refused(&error.to_string()))?;
+    if answer.trim() == tenant.as_str() { Ok(()) } else { Err(refused("another name was typed")) }
+}

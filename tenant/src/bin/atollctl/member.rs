@@ -1,0 +1,45 @@
+//! `atollctl tenant join` and `leave`.
+
+use atoll_tenant::admin::{self, Admin};
+use serde_json::json;
+
+use crate::args::{Member, Output};
+use crate::failure::Failure;
+use crate::output::{self, count};
+use crate::settings::Settings;
+
+/// `joins`: into the tenant; else out of it.
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Member, joins: bool) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let Member { tenant, namespace, new_pods_only } = options;
+    let moved = if joins {
+        admin::join(&admin, tenant, namespace, *new_pods_only).await?
+    } else {
+        admin::leave(&admin, tenant, namespace, *new_pods_only).await?
+    };
+    if output == Output::Json {
+        return Ok(output::json(&json!({
+            "changed": moved.changed,
+            "namespace": namespace,
+            "before": moved.before,
+            "now": joins.then_some(tenant),
+            "leftBehind": moved.left_behind,
+        })));
+    }
+    let mut lines = vec![match (moved.changed, joins) {
+        (true, true) => format!("Namespace {namespace} belongs to tenant {tenant} now."),
+        (true, false) => format!("Namespace {namespace} belongs to no tenant now; its next pod gets one of its own."),
+        (false, true) => format!("Namespace {namespace} belonged to tenant {tenant} already."),
+        (false, false) => format!("Namespace {namespace} belonged to no tenant already."),
+    }];
+    if !moved.left_behind.is_empty() {
+        let pods = count(moved.left_behind.len(), "pod");
+        lines.push(format!("{pods} keep their old network until they are made again:"));
+        lines.extend(moved.left_behind.iter().map(|claim| {
+            let pod = claim.pod.as_deref().unwrap_or(claim.attachment.container.as_str());
+            format!("  {namespace}/{pod} on {}", claim.attachment.node)
+        }));
+    }
+    Ok(output::lines(&lines))
+}
