@@ -79,11 +79,21 @@ impl Call<'_> {
 
     /// The id of the body, or a new one; an id that is taken is refused.
     pub(crate) fn new_id(&mut self, class: Class) -> Result<Uuid, Failure> {
-        let id = match self.body.uuid("id")? {
-            Some(id) => id,
-            None => self.fresh.uuid(),
-        };
-        if exists(self.state, class, id) { Err(self.dialect().duplicate(class, id)) } else { Ok(id) }
+        match self.body.uuid("id")? {
+            Some(id) if exists(self.state, class, id) => Err(self.dialect().duplicate(class, id)),
+            Some(id) => Ok(id),
+            None => Ok(self.unused_id(class)),
+        }
+    }
+
+    /// An id that the server makes up. A controller that starts from a file may meet ids of its former life.
+    pub(crate) fn unused_id(&mut self, class: Class) -> Uuid {
+        loop {
+            let id = self.fresh.uuid();
+            if !exists(self.state, class, id) {
+                return id;
+            }
+        }
     }
 
     /// An id of the path that must exist.

@@ -82,7 +82,7 @@ fn create(call: &mut Call<'_>, class: Class) -> Outcome {
     port.tunnel_key = call.fresh.tunnel_key();
     port.binding = binding;
     if let PortKind::Router { address, .. } = port.kind {
-        let route = call.fresh.uuid();
+        let route = call.unused_id(Class::Route);
         call.state.put_port(id, port);
         call.state.put_route(route, local_route(device, id, address));
     } else {

@@ -27,7 +27,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
     let route = read(call)?;
     // 1.9 gives routes ids of its own, whatever the body says.
     let id = match call.dialect() {
-        Dialect::V1 => call.fresh.uuid(),
+        Dialect::V1 => call.unused_id(Class::Route),
         Dialect::V5 => call.new_id(Class::Route)?,
     };
     call.state.put_route(id, route);

@@ -585,3 +585,30 @@ fn read_only_refuses_writes_in_the_old_family() {
     assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 405);
     assert_eq!(world.get("/system_state").body["availability"], "READWRITE");
 }
+
+#[test]
+fn the_clients_types_read_every_answer() {
+    use atoll_sdn_client::wire;
+
+    fn reads<T: serde::de::DeserializeOwned>(list: &[Value]) {
+        let text = json!(list).to_string();
+        if let Err(error) = serde_json::from_str::<Vec<T>>(&text) {
+            panic!("{error}: {text}");
+        }
+    }
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let tenant = world.tenant(0x10, "t");
+        reads::<wire::Router>(&world.list("/routers"));
+        reads::<wire::Bridge>(&world.list("/bridges"));
+        reads::<wire::Port>(&world.list("/ports"));
+        reads::<wire::Route>(&world.list(&format!("/routers/{}/routes", tenant.router)));
+        reads::<wire::Chain>(&world.list("/chains"));
+        reads::<wire::Rule>(&world.list(&format!("/chains/{}/rules", tenant.outbound)));
+        reads::<wire::Host>(&world.list("/hosts"));
+        reads::<wire::Interface>(&world.list(&format!("/hosts/{}/interfaces", world.host())));
+        reads::<wire::HostInterfacePort>(&world.list(&format!("/hosts/{}/ports", world.host())));
+        reads::<wire::TunnelZone>(&world.list("/tunnel_zones"));
+        reads::<wire::TunnelZoneHost>(&world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())));
+    }
+}

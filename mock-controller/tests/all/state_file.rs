@@ -125,3 +125,20 @@ fn damage_is_told_and_never_an_empty_start() {
     let error = StateFile::create(&unwritable, Dialect::V5, &world.mock.dump()).expect_err("no directory");
     assert!(matches!(error, StateFileError::Io { .. }));
 }
+
+#[test]
+fn ids_of_a_former_life_are_not_given_again() {
+    // The seed is the same, so the server makes up the same ids again; here for the LOCAL routes.
+    let world = World::new(Dialect::V5);
+    let router = world.router(1, "t");
+    for n in 0..5 {
+        world.router_port(0x10 + n, router, &format!("10.0.{n}.1"));
+    }
+    let tables = world.mock.dump();
+    let again = World::new(Dialect::V5);
+    *again.mock.controller_mut() = Controller::with_tables(Settings::default(), tables.clone());
+    for n in 0..5 {
+        again.router_port(0x20 + n, router, &format!("10.1.{n}.1"));
+    }
+    assert_eq!(again.mock.dump().routes.len(), tables.routes.len() + 5);
+}
