@@ -1,7 +1,8 @@
 //! One node with its surroundings, and the question whether anything of ours is left in them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use atoll_store::faulty::Faulty as FaultyStore;
 use atoll_store::memory::Memory;
 use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use atoll_tenant::{Cache, MidoNet, Node};
+use http::Method;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -43,6 +45,8 @@ pub(crate) enum Mood {
     Refusing,
     /// It never answers.
     Silent,
+    /// The controller does not answer what creates something, and does it later.
+    Slow,
 }
 
 /// Something that may be out of order for a whole call, or for several.
@@ -52,7 +56,7 @@ pub(crate) struct Moody<X>(pub(crate) X, pub(crate) Rc<Cell<Mood>>);
 impl<X> Moody<X> {
     async fn mood<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
         match self.1.get() {
-            Mood::Fine => Ok(()),
+            Mood::Fine | Mood::Slow => Ok(()),
             Mood::Refusing => Err(refused()),
             Mood::Silent => std::future::pending().await,
         }
@@ -102,9 +106,19 @@ impl<S: Store> Store for Moody<S> {
     }
 }
 
-impl<T: Transport> Transport for Moody<T> {
+thread_local! {
+    /// What a slow controller has not done yet.
+    static LATE: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>> = RefCell::default();
+}
+
+impl<T: Transport + Clone + 'static> Transport for Moody<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let endpoint = "lab".to_owned();
+        if self.1.get() == Mood::Slow && request.method == Method::POST {
+            let inner = self.0.clone();
+            LATE.with_borrow_mut(|late| late.push(Box::pin(async move { drop(inner.send(request).await) })));
+            return Err(TransportError::NoAnswer { endpoint, reason: "timed out".to_owned() });
+        }
         let reason = "connection refused".to_owned();
         self.mood(|| TransportError::NotSent { endpoint, reason }).await?;
         self.0.send(request).await
@@ -234,6 +248,16 @@ impl Lab {
     pub(crate) async fn pass(&self, seconds: u64) {
         NOW.set(NOW.get() + seconds);
         tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    /// A slow controller does what it was asked. How much that was.
+    pub(crate) async fn catch_up(&self) -> usize {
+        let late = LATE.take();
+        let count = late.len();
+        for request in late {
+            request.await;
+        }
+        count
     }
 
     /// The quiet period goes by, and a bit.

@@ -105,3 +105,26 @@ async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
         lab.assert_empty("after all");
     }
 }
+
+/// An ADD that got no answer and lives on knows that the request may still be executed.
+#[tokio::test(start_paused = true)]
+async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
+    for again in [false, true] {
+        let lab = Lab::warm().await;
+        lab.controller_mood.set(Mood::Slow);
+        let error = lab.add().await.expect_err("no answer");
+        assert_eq!(error.class(), Class::Unavailable, "{error:?}");
+        lab.controller_mood.set(Mood::Fine);
+        if again {
+            lab.del().await.expect("works");
+        }
+        lab.drain().await;
+        assert_eq!((lab.pod_ports().len(), lab.claims().len(), lab.links()), (0, 1, vec![]));
+        assert!(lab.catch_up().await > 0, "something was on its way");
+        assert_eq!(lab.pod_ports().len(), 1, "and arrived");
+        lab.assert_ports_have_claims("after the late request");
+        lab.pass_quiet_period().await;
+        lab.drain().await;
+        lab.assert_empty("after the quiet period");
+    }
+}
