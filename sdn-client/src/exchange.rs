@@ -51,7 +51,7 @@ impl<T: Transport> Client<T> {
                 && response.status == 401
                 && renewed != Some(Renewed::Fresh)
             {
-                renewed = Some(self.renew(token).await?);
+                renewed = Some(self.renew(token, renewed).await?);
                 continue;
             }
             done += 1;

@@ -50,10 +50,11 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Replaces a token that was refused.
-    pub(crate) async fn renew(&self, refused: &Secret) -> Result<Renewed, ClientError> {
+    /// Replaces a token that was refused. One that was found elsewhere is tried once; after that only a login counts,
+    /// so that this ends.
+    pub(crate) async fn renew(&self, refused: &Secret, earlier: Option<Renewed>) -> Result<Renewed, ClientError> {
         let _one_at_a_time = self.gate().await?;
-        let other = |token: Option<Secret>| token.filter(|token| token != refused);
+        let other = |token: Option<Secret>| token.filter(|token| token != refused && earlier.is_none());
         if other(self.known().token).is_some() {
             return Ok(Renewed::Found);
         }
