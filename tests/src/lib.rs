@@ -11,7 +11,8 @@
 //! | [`reach`] | who reaches whom: ping, and TCP with a banner that says who answers |
 //! | [`leftovers`] | nothing of ours is left |
 //! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
-//! | [`runtime`] | containerd and podman, without a registry |
+//!
+//! What drives containerd and podman is beside its scenarios, in `tests/tests/runtimes/`.
 //!
 //! Promises: nothing here touches the machine's own network namespace; everything made is named `at-t<pid>-…` and gone
 //! when its owner is dropped, also after a failure; processes are ended by their id. Without root everything fails,
