@@ -36,6 +36,8 @@ fn refused(output: &Output, code: u64, when: &str) -> Value {
     document
 }
 
+type Variables<'a> = Vec<(&'a str, &'a str)>;
+
 struct Ground {
     directory: tempfile::TempDir,
 }
@@ -86,7 +88,7 @@ impl Ground {
     }
 }
 
-fn variables<'a>(command: &'a str, netns: &'a str) -> Vec<(&'a str, &'a str)> {
+fn variables<'a>(command: &'a str, netns: &'a str) -> Variables<'a> {
     vec![
         ("CNI_COMMAND", command),
         ("CNI_CONTAINERID", "3f9a"),
@@ -139,7 +141,7 @@ fn whatever_is_wrong_with_a_request_is_told_once_and_leaves_nothing() {
         variables
     };
     let without = |name: &str| good().into_iter().filter(|(n, _)| *n != name).collect::<Vec<_>>();
-    let cases: Vec<(&str, Vec<(&str, &str)>, Vec<u8>, u64)> = vec![
+    let cases: Vec<(&str, Variables<'_>, Vec<u8>, u64)> = vec![
         ("broken JSON", good(), b"{".to_vec(), 6),
         ("no input", good(), vec![], 6),
         ("two documents", good(), b"{}{}".to_vec(), 6),
