@@ -203,6 +203,29 @@ async fn the_rules_keep_their_order_beside_rules_of_others() {
 }
 
 #[tokio::test]
+async fn rules_that_changed_places_are_put_back_in_order() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let client = client(&world);
+        for (chain, wanted) in &graph.objects.chains {
+            for moved in &wanted.rules {
+                // The rule goes to the other end of its chain.
+                client.delete(Resource::Rule, moved.id).await.expect("deleted");
+                let last = moved.id != wanted.rules[wanted.rules.len() - 1].id;
+                let position = if last { wanted.rules.len() } else { 1 };
+                client.create(&wire::Rule::from_topology(*chain, position, moved)).await.expect("created");
+                if wanted.rules.len() > 1 {
+                    let findings = world.engine().inspect(&graph).await.expect("looked");
+                    assert!(!findings.is_empty(), "{dialect:?}: a plan shows it");
+                }
+                world.engine().apply(&graph).await.expect("applied");
+                world.assert_exactly(&["red"], &format!("{dialect:?}: {} was moved", moved.id));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_object_of_our_id_that_is_somebody_elses_is_reported_and_untouched() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;

@@ -230,10 +230,15 @@ async fn a_remembered_place_costs_nothing_and_a_stale_one_is_renewed() {
     // Another epoch: everything that was remembered under the old one is gone.
     let blue = namespace("blue");
     world.resolver(&engine, &cache).resolve(&blue).await.expect("resolved");
+    let remembered = walk(directory.path());
+    let blue_file = remembered.iter().find(|file| file.ends_with("namespace-blue")).expect("remembered");
+    let old = std::fs::read(blue_file).expect("readable");
     let mut cluster = first.cluster.record.clone();
     cluster.epoch = Epoch::random();
     put(&world, Key::cluster(), encode(&cluster)).await;
     world.resolver(&engine, &cache).refresh(&who, Current::default()).await.expect("renewed");
+    // A slow process still writes what it knew: it is of the old epoch, so nobody believes it.
+    std::fs::write(blue_file, old).expect("writable");
     let before = world.requests.get();
     let place = world.resolver(&engine, &cache).resolve(&blue).await.expect("read again");
     assert_eq!(place.cluster.record.epoch, cluster.epoch);
