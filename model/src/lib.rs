@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`ids`], [`attachment`], [`derive`] | names that were checked, and ids that derive from them without a look-up |
+//! | [`ids`], [`attachment`], [`mod@derive`] | names that were checked, and ids that derive from them without a look-up |
 //! | [`record`] | the JSON records in etcd |
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
