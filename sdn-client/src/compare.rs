@@ -85,7 +85,6 @@ fn meaning(dialect: Dialect, resource: Resource, field: &str, value: &Value) -> 
         Value::Array(list) if list.is_empty() => Value::Null,
         Value::String(text) if text.is_empty() => Value::Null,
         Value::String(text) if matches!(field, "portMac" | "dlSrc" | "dlDst") => Value::from(text.to_ascii_lowercase()),
-        Value::String(text) if field == "nextHopGateway" && text == "255.255.255.255" => Value::Null,
         other => other.clone(),
     }
 }

@@ -68,10 +68,9 @@ impl Route {
         Ok((reader.id("id", self.id)?, route))
     }
 
-    /// The next hop; none also for the placeholder 255.255.255.255.
+    /// The next hop; none when the destination is directly connected.
     fn gateway(&self) -> Result<Option<Ipv4Addr>, ConvertError> {
         let text = self.next_hop_gateway.as_deref().filter(|text| !text.is_empty());
-        let gateway = text.map(|t| Reader(Resource::Route).address("nextHopGateway", Some(t))).transpose()?;
-        Ok(gateway.filter(|g| !g.is_broadcast()))
+        text.map(|t| Reader(Resource::Route).address("nextHopGateway", Some(t))).transpose()
     }
 }

@@ -37,6 +37,7 @@ fn refusals_are_classified_by_status_and_dialect() {
         (new, Resource::Bridge, 409, exists, SameExists),
         (new, Resource::HostInterfacePort, 409, "Interface at0 is already bound to a port.", OtherExists),
         (new, Resource::PortLink, 409, "Ports are not linkable.", OtherExists),
+        (new, Resource::TunnelZone, 409, "Tunnel zone name already exists.", OtherExists),
         (new, Resource::Chain, 409, race, Busy),
         (old, Resource::Chain, 503, "API server currently in restricted mode.", Busy),
         (old, Resource::PortLink, 400, "Validation error(s) found", OtherExists),

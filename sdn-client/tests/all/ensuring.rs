@@ -380,3 +380,29 @@ async fn a_member_that_is_there_already_is_kept() {
         assert_eq!(fake.asked().last(), Some(&format!("DELETE /tunnel_zones/{}/hosts/{}", id(1), id(2))));
     }
 }
+
+#[tokio::test]
+async fn what_the_wanted_port_leaves_open_is_left_to_others() {
+    for world in World::both() {
+        let wanted = Port { host_id: None, interface_name: None, ..pod_port() };
+        world.client.ensure_port(&wanted).await.expect("made");
+        let path = format!("/ports/{}", id(3));
+        let open = [
+            ("portMac", json!("ac:ca:ba:00:00:01")),
+            ("peerId", json!(id(6))),
+            ("hostId", json!(id(11))),
+            ("interfaceName", json!("x")),
+        ];
+        for (field, value) in open {
+            world.set(&path, field, value);
+        }
+        assert_eq!(world.client.ensure_port(&wanted).await, Ok(Ensured::Kept), "{}", world.dialect);
+        for (field, value) in [("vifId", json!(id(5))), ("deviceId", json!(id(5))), ("adminStateUp", json!(false))] {
+            let before = world.server.borrow().objects[&path][field].clone();
+            world.set(&path, field, value);
+            let ensured = world.client.ensure_port(&wanted).await.expect("answer");
+            assert_eq!(fields(&ensured), [field], "{}", world.dialect);
+            world.set(&path, field, if before.is_null() { json!(true) } else { before });
+        }
+    }
+}
