@@ -115,6 +115,13 @@ impl Controller {
         self.state.set_active(port, active);
     }
 
+    /// From now on a port is active when [`Controller::set_active`] says so, and none is yet.
+    pub fn wait_to_be_told(&mut self) {
+        self.settings.activation = Activation::Told;
+        self.pending.clear();
+        self.state.deactivate_all();
+    }
+
     /// Tells the time since the start; what was to happen until then happens.
     pub fn advance(&mut self, now: Duration) {
         self.clock = self.clock.max(now);

@@ -4,17 +4,24 @@ use std::path::{Path, PathBuf};
 
 use atoll_dataplane::{Handle, PlaneError, Report, Settings};
 use atoll_model::topology::{Change, Topology};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
-/// Ports and whether their packets flow.
-pub(crate) type Status = UnboundedReceiver<Vec<(Uuid, bool)>>;
+/// What comes back up, in order.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Ports whose packets flow from now on, or do not any more.
+    Flow(Vec<(Uuid, bool)>),
+    /// Everything before about these ports has been said: what flows of them flows on.
+    Settled(Vec<Uuid>),
+}
 
 /// A running data plane.
 #[derive(Clone)]
 pub struct Plane {
     handle: Handle,
     directory: PathBuf,
+    news: UnboundedSender<News>,
 }
 
 /// Where the data plane of a run directory pins its namespaces. The plugin looks there too.
@@ -25,16 +32,21 @@ fn directory(run_dir: &Path) -> PathBuf {
 impl Plane {
     /// Starts to realise `topology` for `host`, and waits until it is realised as far as it can be. The kernel is
     /// probed first; the error lists what is missing.
-    pub(crate) async fn start(run_dir: &Path, host: Uuid, topology: Topology) -> Result<(Self, Status), PlaneError> {
+    pub(crate) async fn start(
+        run_dir: &Path,
+        host: Uuid,
+        topology: Topology,
+    ) -> Result<(Self, UnboundedReceiver<News>), PlaneError> {
         let directory = directory(run_dir);
-        let (told, status) = unbounded_channel();
+        let (news, receiver) = unbounded_channel();
+        let told = news.clone();
         let settings = Settings { directory: directory.clone(), host };
         let handle = Handle::start(settings, topology, move |ports| {
             // Nobody listens any more: the server is ending.
-            drop(told.send(ports));
+            drop(told.send(News::Flow(ports)));
         })?;
         handle.settle().await;
-        Ok((Self { handle, directory }, status))
+        Ok((Self { handle, directory, news }, receiver))
     }
 
     /// Hands changes down. Never blocks.
@@ -49,6 +61,15 @@ impl Plane {
         self.handle.settle().await;
     }
 
+    /// Sends [`News::Settled`] for these ports when everything handed down so far was applied.
+    ///
+    /// The data plane tells differences only. A port that is unbound and bound again before it looks has not changed
+    /// for it, while the controller has called it inactive in between: somebody must ask.
+    pub(crate) async fn ask_again(&self, ports: Vec<Uuid>) {
+        self.handle.settle().await;
+        drop(self.news.send(News::Settled(ports)));
+    }
+
     /// What could not be done.
     pub(crate) fn report(&self) -> Report {
         self.handle.report()
@@ -56,7 +77,7 @@ impl Plane {
 
     /// Ends the data plane. Packets keep flowing, unless `purge` removes every trace of it.
     pub fn stop(self, purge: bool) -> Result<(), PlaneError> {
-        let Self { handle, directory } = self;
+        let Self { handle, directory, .. } = self;
         handle.stop();
         if purge { atoll_dataplane::purge(&directory) } else { Ok(()) }
     }

@@ -5,11 +5,12 @@
 //! the request head.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_model::topology::Change;
+use atoll_model::topology::{Change, Object};
 use atoll_sdn_client::transport::{Request, Response};
 use bytes::Bytes;
 use http::StatusCode;
@@ -23,10 +24,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::controller::{BASE_PATH, Controller, answer};
 use crate::faults::Delivery;
-use crate::plane::Plane;
+use crate::plane::{News, Plane};
 use crate::state_file::StateFile;
 use crate::torn::{CutOnPurpose, Torn};
 
@@ -45,6 +47,8 @@ pub struct Server {
     controller: Rc<RefCell<Controller>>,
     file: Rc<RefCell<Option<StateFile>>>,
     plane: Option<Plane>,
+    /// Ports whose packets flow, as the data plane says, whatever the controller thinks of them.
+    flowing: Rc<RefCell<BTreeSet<Uuid>>>,
     started: Instant,
 }
 
@@ -55,6 +59,7 @@ impl Server {
             controller: Rc::new(RefCell::new(controller)),
             file: Rc::default(),
             plane: None,
+            flowing: Rc::default(),
             started: Instant::now(),
         }
     }
@@ -70,20 +75,17 @@ impl Server {
     pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<Plane, atoll_dataplane::PlaneError> {
         let (host, topology) = {
             let mut controller = self.controller.borrow_mut();
-            controller.settings.activation = crate::settings::Activation::Told;
+            controller.wait_to_be_told();
             (controller.settings.host, controller.follow())
         };
-        let (plane, mut status) = Plane::start(run_dir, host, topology).await?;
-        let controller = Rc::downgrade(&self.controller);
-        // It ends with the data plane, which drops the other end, or with the controller.
+        let (plane, mut news) = Plane::start(run_dir, host, topology).await?;
+        let (controller, flowing) = (Rc::downgrade(&self.controller), Rc::clone(&self.flowing));
+        // It ends with the controller, or with the local set.
         tokio::task::spawn_local(async move {
-            while let Some(ports) = status.recv().await
+            while let Some(news) = news.recv().await
                 && let Some(controller) = controller.upgrade()
             {
-                let mut controller = controller.borrow_mut();
-                for (port, active) in ports {
-                    controller.set_active(port, active);
-                }
+                listen(news, &mut controller.borrow_mut(), &mut flowing.borrow_mut());
             }
         });
         self.plane = Some(plane.clone());
@@ -199,17 +201,53 @@ impl Server {
     /// exist by then. Everything else is realised while the client goes on; `active` says when.
     async fn hand_down(&self, request: &Request, changes: Vec<Change>) {
         if let Some(plane) = &self.plane {
+            let again = self.flowing_and_bound(&changes);
             plane.submit(changes);
+            if !again.is_empty() {
+                let plane = plane.clone();
+                tokio::task::spawn_local(async move { plane.ask_again(again).await });
+            }
             if request.method == http::Method::POST && request.path.trim_end_matches('/') == "/routers" {
                 plane.settle().await;
             }
         }
     }
 
+    /// Ports that were bound now and whose packets flow already: the data plane may see no difference.
+    fn flowing_and_bound(&self, changes: &[Change]) -> Vec<Uuid> {
+        let flowing = self.flowing.borrow();
+        let bound = changes.iter().filter_map(|change| match change {
+            Change::Put(Object::Port(id, port)) if port.binding.is_some() => Some(*id),
+            _ => None,
+        });
+        bound.filter(|id| flowing.contains(id)).collect()
+    }
+
     fn report(&self) -> http::Response<Torn> {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
         let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
         whole(answer(200, vec![json], Some(&serde_json::json!(plane.report()))))
+    }
+}
+
+/// Takes over what the data plane tells.
+fn listen(news: News, controller: &mut Controller, flowing: &mut BTreeSet<Uuid>) {
+    match news {
+        News::Flow(ports) => {
+            for (port, flows) in ports {
+                if flows {
+                    flowing.insert(port);
+                } else {
+                    flowing.remove(&port);
+                }
+                controller.set_active(port, flows);
+            }
+        }
+        News::Settled(ports) => {
+            for port in ports.into_iter().filter(|port| flowing.contains(port)) {
+                controller.set_active(port, true);
+            }
+        }
     }
 }
 

@@ -297,6 +297,11 @@ impl State {
         }
     }
 
+    /// No port's packets flow.
+    pub(crate) fn deactivate_all(&mut self) {
+        self.active.clear();
+    }
+
     // ---- routes --------------------------------------------------------------------------------------------------
 
     /// Adds a route.

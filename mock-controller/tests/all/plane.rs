@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use atoll_mock_controller::provider_router;
+use atoll_mock_controller::{provider_router, uplink_port};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -116,6 +116,16 @@ fn the_kernel_follows_the_api() {
     let (status, _, report) = server.send("GET", "/mock/dataplane", JSON, &Value::Null);
     assert_eq!((status, &report["errors"]), (200, &json!({})), "{report}");
 
+    // Unbound and bound again, one right after the other: the data plane may see no difference, the port is active.
+    for n in 0..20 {
+        let bindings = format!("/midonet-api/hosts/{HOST}/ports");
+        assert_eq!(server.send("DELETE", &format!("{bindings}/{pod}"), JSON, &Value::Null).0, 204);
+        create(&format!("/hosts/{HOST}/ports"), json!({ "portId": pod, "interfaceName": "atmock0" }));
+        wait_for(&format!("the port is active after binding it again, {n}"), || is_active(&server, pod));
+    }
+    assert_eq!(server.send("POST", "/mock/hosts", JSON, &json!({ "id": HOST, "name": "h" })).0, 200);
+    assert!(is_active(&server, uplink_port()) && is_active(&server, pod));
+
     // Killed, packets keep flowing; started again, the ports are active again.
     server.end("-KILL");
     assert!(pings(&netns, "10.0.0.1"), "the kernel needs no controller");
@@ -139,6 +149,10 @@ fn the_kernel_follows_the_api() {
     purging.push("--purge-on-exit");
     let server = Running::start_in(Some(&netns.path()), &purging);
     assert!(pinned(router).exists());
+    wait_for("the uplink is active", || is_active(&server, uplink_port()));
+    assert_eq!(server.send("POST", "/mock/reset", JSON, &Value::Null).0, 204);
+    wait_for("the uplink is active after a reset", || is_active(&server, uplink_port()));
+    wait_for("what was reset is gone", || !pinned(router).exists());
     assert!(server.end("-TERM").success());
     assert!(!directory.path().join("dataplane").exists(), "purged on exit");
     drop(traces);
