@@ -138,7 +138,8 @@ impl Realm {
     }
 
     fn filter(&mut self, want: &Domain) -> Result<usize, PlaneError> {
-        let elements: BTreeSet<Element> = self.pods.values().flat_map(Pod::elements).collect();
+        let pods = self.pods.values().flat_map(Pod::elements);
+        let elements: BTreeSet<Element> = pods.chain(want.elements.iter().cloned()).collect();
         self.filter.ensure(&self.netns, &want.ruleset, &elements)
     }
 
@@ -232,8 +233,14 @@ impl Realm {
     }
 
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
-    pub(crate) fn expect(&mut self, port: Uuid, pod: Pod) {
-        self.pods.insert(port, pod);
+    pub(crate) fn expect(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
+        let same =
+            |old: &Pod| (&old.interface, &old.bridge, &old.speakers) == (&pod.interface, &pod.bridge, &pod.speakers);
+        if self.pods.get(&port).is_some_and(|old| !same(old)) {
+            self.unplug(port)?;
+        }
+        self.pods.insert(port, pod.clone());
+        Ok(())
     }
 
     /// Makes a pod's port carry packets; false while its interface is not there or does not forward yet.

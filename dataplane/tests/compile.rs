@@ -159,7 +159,8 @@ fn ports_that_cannot_be_carried_say_why() {
     for (field, spoil) in cases {
         let red = Tenant(1);
         let (topology, plan) = plan(|t, _| {
-            let rules = vec![rule(1, Condition::default(), Action::Drop)];
+            let unknown = Condition { other: vec!["flowLabel".into()], ..Condition::default() };
+            let rules = vec![rule(1, unknown, Action::Drop)];
             t.chains.insert(chain, Chain { rules, ..Chain::default() });
             let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
             spoil(&mut port);

@@ -4,7 +4,7 @@
 //! empty alternative that it always does. Conntrack puts fragments together before any of these rules run, so what a
 //! rule sees is always whole.
 
-use atoll_model::topology::{Condition, Test, Topology};
+use atoll_model::topology::{Condition, Fragments, Test, Topology};
 use uuid::Uuid;
 
 /// Packets of the direction that answers carry this bit (`ruleset` sets it).
@@ -23,13 +23,49 @@ pub(super) struct Inexpressible {
     pub(super) why: String,
 }
 
+/// What a chain can know about the port at one side of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// Not decided yet: the field is unset and equals nothing.
+    Unknown,
+    /// The interface that the kernel names.
+    Interface,
+    /// This port: the packet comes from, or goes to, the router's own interface on a bridge.
+    Known(Uuid),
+}
+
 /// Where a chain is evaluated.
 pub(super) struct Place<'a> {
     pub(super) topology: &'a Topology,
     /// The interface of a port, where it has one here.
     pub(super) interface: &'a dyn Fn(Uuid) -> Option<String>,
-    /// After the way out is known.
-    pub(super) outbound: bool,
+    /// Where the packet came in.
+    pub(super) input: End,
+    /// Where it goes out.
+    pub(super) output: End,
+    /// On a bridge; else on a router.
+    pub(super) bridge: bool,
+    /// Datagrams were put together before: always on a router, on a bridge only where connection tracking sees them.
+    pub(super) whole: bool,
+}
+
+impl Place<'_> {
+    /// On a router, after routing.
+    pub(super) fn routed(&self) -> bool {
+        !self.bridge && self.output != End::Unknown
+    }
+}
+
+/// The fragment policy, as alternatives.
+pub(super) fn fragments(policy: Fragments, place: &Place<'_>) -> Matches {
+    let other = || "ether type != ip".to_owned();
+    match policy {
+        Fragments::NonHeader if place.whole => Matches::new(),
+        Fragments::NonHeader => vec!["ip frag-off and 0x1fff != 0".to_owned()],
+        Fragments::Header if !place.whole => vec![other(), "ip frag-off and 0x1fff == 0".to_owned()],
+        Fragments::Unfragmented if !place.whole => vec![other(), "ip frag-off and 0x3fff == 0".to_owned()],
+        _ => vec![String::new()],
+    }
 }
 
 /// The conjunction of everything but `inverted` and the fragment policy.
@@ -47,34 +83,29 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
     if condition.return_flow {
         matches.and(format!("meta mark and {REPLY} != 0"));
     }
-    ports(&mut matches, "iifname", condition.in_ports.as_ref(), place);
-    group(&mut matches, "iifname", condition.in_port_group.as_ref(), place);
-    if place.outbound {
-        ports(&mut matches, "oifname", condition.out_ports.as_ref(), place);
-        group(&mut matches, "oifname", condition.out_port_group.as_ref(), place);
-    } else if !empty(condition.out_ports.as_ref()) || condition.out_port_group.is_some() {
-        // The way out is not known yet: the field is unset and equals nothing.
-        let inverted = condition.out_ports.as_ref().is_none_or(|test| test.inverted)
-            && condition.out_port_group.as_ref().is_none_or(|test| test.inverted);
-        matches.never |= !inverted;
-    }
+    ports(&mut matches, place.input, "iifname", condition.in_ports.as_ref(), place);
+    group(&mut matches, place.input, "iifname", condition.in_port_group.as_ref(), place);
+    ports(&mut matches, place.output, "oifname", condition.out_ports.as_ref(), place);
+    group(&mut matches, place.output, "oifname", condition.out_port_group.as_ref(), place);
     addresses(&mut matches, "saddr", condition.source_group.as_ref(), place);
     addresses(&mut matches, "daddr", condition.destination_group.as_ref(), place);
-    if let Some(test) = &condition.ether_type {
-        matches.never |= (test.value == IPV4) == test.inverted;
+    match &condition.ether_type {
+        Some(test) if place.bridge => matches.and(format!("ether type {} {:#06x}", sign(test), test.value)),
+        Some(test) => matches.never |= (test.value == IPV4) == test.inverted,
+        None => {}
     }
     for (field, test) in
         [("ether_source", &condition.ether_source), ("ether_destination", &condition.ether_destination)]
     {
         let Some(test) = test else { continue };
-        if place.outbound {
+        if place.routed() {
             return no(field, "the frame's header is gone once a packet was routed".to_owned());
         }
         let side = if field == "ether_source" { "saddr" } else { "daddr" };
         let (value, mask) = test.value;
         matches.and(format!("ether {side} and {mask} {} {value}", sign(test)));
     }
-    // Only untagged packets reach a router.
+    // Tagged frames never get past the port.
     matches.never |= matches!(condition.vlan, Some(Some(_)));
     if let Some(test) = &condition.tos {
         matches.and(format!("@nh,8,8 {} {}", sign(test), test.value));
@@ -143,27 +174,28 @@ impl Conjunction {
     }
 }
 
-fn empty(test: Option<&Test<Vec<Uuid>>>) -> bool {
-    test.is_none_or(|test| test.value.is_empty())
-}
-
-fn ports(matches: &mut Conjunction, key: &str, test: Option<&Test<Vec<Uuid>>>, place: &Place<'_>) {
+fn ports(matches: &mut Conjunction, end: End, key: &str, test: Option<&Test<Vec<Uuid>>>, place: &Place<'_>) {
     // No port at all is no condition.
     if let Some(test) = test.filter(|test| !test.value.is_empty()) {
-        interfaces(matches, key, &test.value, test.inverted, place);
+        interfaces(matches, end, key, &test.value, test.inverted, place);
     }
 }
 
-fn group(matches: &mut Conjunction, key: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
+fn group(matches: &mut Conjunction, end: End, key: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
     if let Some(test) = test {
         let members = place.topology.port_groups.get(&test.value).map_or(&[][..], |group| &group.members);
-        interfaces(matches, key, members, test.inverted, place);
+        interfaces(matches, end, key, members, test.inverted, place);
     }
 }
 
-fn interfaces(matches: &mut Conjunction, key: &str, ports: &[Uuid], inverted: bool, place: &Place<'_>) {
+fn interfaces(matches: &mut Conjunction, end: End, key: &str, ports: &[Uuid], inverted: bool, place: &Place<'_>) {
+    if let End::Known(port) = end {
+        matches.never |= ports.contains(&port) == inverted;
+        return;
+    }
+    let named = ports.iter().filter(|_| end == End::Interface);
     let mut names: Vec<_> =
-        ports.iter().filter_map(|port| (place.interface)(*port)).map(|name| format!("\"{name}\"")).collect();
+        named.filter_map(|port| (place.interface)(*port)).map(|name| format!("\"{name}\"")).collect();
     names.sort();
     names.dedup();
     if names.is_empty() {

@@ -9,15 +9,18 @@
 //! | `names` | interface names and MACs that derive from ids |
 //! | `domain` | devices, addresses, routes, neighbours |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
-//! | `rules`, `condition` | chains to nftables |
+//! | `rules`, `condition`, `runs` | chains to nftables |
+//! | `filters` | the stages of bridges and their ports |
 //! | `ruleset` | the two tables of a domain |
 
 mod condition;
 mod domain;
+mod filters;
 mod names;
 mod port;
 mod rules;
 mod ruleset;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -28,6 +31,7 @@ use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use filters::{RouterEnd, Stage};
 pub use port::{Attached, Pod, Speaker, pod};
 pub use ruleset::{Element, Ruleset, Set};
 
@@ -64,6 +68,10 @@ pub struct Domain {
     pub neighbours: BTreeSet<Neighbour<String>>,
     /// The packet filter, elements of pods aside.
     pub ruleset: Ruleset,
+    /// Elements of the filter that belong to the structure.
+    pub elements: BTreeSet<Element>,
+    /// Chains whose ports must stay closed.
+    pub closed: BTreeSet<String>,
     /// Some port or bridge rule looks at flows: bridged packets must pass connection tracking.
     pub track_bridged: bool,
     /// What could not be expressed.
@@ -205,7 +213,8 @@ pub fn compile(topology: &Topology, host: Uuid) -> Plan {
         let domain = domain::compile(&view, *id, bridges);
         plan.domains.insert(*id, domain);
         for bridge in bridges {
-            plan.bridges.insert(*bridge, port::attached(&view, *id, *bridge));
+            let attached = port::attached(&view, *id, *bridge, &plan.domains[id].closed);
+            plan.bridges.insert(*bridge, attached);
         }
     }
     plan

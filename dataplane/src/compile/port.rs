@@ -3,17 +3,17 @@
 //! The `vif` of a port, or seeds of the bridge's MAC and ARP tables, name the only MAC and address. A port that has
 //! neither may speak as anybody except a router port of its bridge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::topology::{Bridge, Device, Port};
+use atoll_model::topology::{Bridge, Device, Port, Topology};
 use atoll_model::vif::Vif;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::domain::{Place, place};
-use super::{Unsupported, View, names};
+use super::{RouterEnd, Stage, Unsupported, View, filters, names};
 
 /// A bridge that pods can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +26,10 @@ pub struct Attached {
     pub gateways: BTreeSet<(Mac, Ipv4Addr)>,
     /// The router's own interface on it: the permanent neighbours of pods go there.
     pub routed: bool,
+    /// Its port to the router.
+    pub router: Option<RouterEnd>,
+    /// Chains that restrict more than could be expressed.
+    pub closed_chains: BTreeSet<String>,
     /// Why no port of it may carry packets.
     pub closed: Option<String>,
 }
@@ -50,12 +54,14 @@ pub struct Pod {
     pub interface: String,
     /// Who may speak; empty: anybody but a gateway.
     pub speakers: BTreeSet<Speaker>,
+    /// The chains that its frames pass.
+    pub stages: Vec<(Stage, String)>,
     /// Speakers become permanent neighbours of the router.
     pub routed: bool,
 }
 
 /// What a pod's port needs to know about its bridge.
-pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid) -> Attached {
+pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &BTreeSet<String>) -> Attached {
     let mut gateways = BTreeSet::new();
     let mut routed = false;
     for (_, port) in view.ports_of(id) {
@@ -68,16 +74,18 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid) -> Attached {
     let bridge = view.topology.bridges.get(&id);
     let closed = match bridge {
         Some(bridge) if !bridge.up => Some("its bridge is administratively down".to_owned()),
-        Some(bridge) => chains(view.topology, bridge.inbound, bridge.outbound),
+        Some(_) => None,
         None => Some("its bridge does not exist".to_owned()),
     };
-    Attached { domain, device: names::bridge(id), gateways, routed, closed }
+    let router = filters::router_end(view, id);
+    let closed_chains = closed_chains.clone();
+    Attached { domain, device: names::bridge(id), gateways, routed, router, closed_chains, closed }
 }
 
 /// What `port` becomes: `Ok(None)` when it is no affair of this host.
 pub fn pod(
-    topology: &atoll_model::topology::Topology,
-    bridges: &std::collections::BTreeMap<Uuid, Attached>,
+    topology: &Topology,
+    bridges: &BTreeMap<Uuid, Attached>,
     host: Uuid,
     id: Uuid,
 ) -> Result<Option<Pod>, Unsupported> {
@@ -100,8 +108,9 @@ pub fn pod(
     if vlan.is_some_and(|vlan| vlan != 0) {
         return refuse("vlan", "VLAN ports are not supported".to_owned());
     }
-    if let Some(why) = chains(topology, port.inbound, port.outbound) {
-        return refuse("inbound/outbound", why);
+    let stages = filters::stages(topology, *bridge_id, bridge.router.as_ref(), port.inbound, port.outbound);
+    if let Some((chain, _)) = stages.values().find(|(_, name)| bridge.closed_chains.contains(name)) {
+        return refuse("inbound/outbound", format!("chain {chain} restricts more than can be expressed"));
     }
     let speakers = speakers(id, port, topology.bridges.get(bridge_id));
     for speaker in &speakers {
@@ -117,6 +126,7 @@ pub fn pod(
         bridge: bridge.device.clone(),
         interface: binding.interface.clone(),
         speakers,
+        stages: stages.into_iter().map(|(stage, (_, name))| (stage, name)).collect(),
         routed: bridge.routed,
     }))
 }
@@ -133,14 +143,4 @@ fn speakers(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<Speaker>
         .filter(|(_, mac)| behind(mac))
         .map(|(address, mac)| Speaker { mac: *mac, address: *address })
         .collect()
-}
-
-/// Why the chains of a port or bridge keep it closed. A chain that does not exist or has no rule accepts.
-fn chains(topology: &atoll_model::topology::Topology, inbound: Option<Uuid>, outbound: Option<Uuid>) -> Option<String> {
-    let filters = |chain: &Uuid| topology.chains.get(chain).is_some_and(|chain| !chain.rules.is_empty());
-    inbound
-        .into_iter()
-        .chain(outbound)
-        .find(filters)
-        .map(|chain| format!("chain {chain} filters bridged frames, which is not supported"))
 }

@@ -1,4 +1,4 @@
-//! The chains of a router as nftables chains.
+//! Chains as nftables chains.
 //!
 //! MidoNet evaluates one list in which translations stand between filters. The kernel decides about a translation
 //! once per flow, in hooks of its own. So a list becomes up to three passes:
@@ -15,7 +15,7 @@ use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget
 use uuid::Uuid;
 
 use super::condition::{self, Place};
-use super::{Unsupported, names};
+use super::{Unsupported, names, runs};
 
 /// The packet was accepted before the *after* pass.
 const ACCEPTED: u32 = 0x2_0000;
@@ -52,8 +52,14 @@ pub(super) struct Passes {
 
 /// Compiles the chain `root` of a router. None, or one that does not exist, accepts everything.
 pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
-    let mut compiler =
-        Compiler { place, passes: Passes::default(), numbers: 0, done: BTreeSet::new(), after: false, answers: true };
+    let mut compiler = Compiler {
+        place,
+        passes: Passes::default(),
+        numbers: 0,
+        done: BTreeSet::new(),
+        after: false,
+        answers: !place.bridge,
+    };
     let Some(chain) = root.and_then(|id| place.topology.chains.get(&id)) else { return compiler.passes };
     let root = root.unwrap_or_default();
     let split = chain
@@ -66,12 +72,12 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
     let (before, after) = if split == 0 { (after, before) } else { (before, after) };
     compiler.after = !after.is_empty();
     compiler.refuse_between(before);
-    let before: String = before.iter().map(|rule| compiler.rule(rule, &[root])).collect();
+    let before = compiler.rules(before, &[root]);
     compiler.after = false;
-    compiler.answers = !place.outbound;
-    let after: String = after.iter().map(|rule| compiler.rule(rule, &[root])).collect();
+    compiler.answers = !place.routed();
+    let after = compiler.rules(after, &[root]);
     if !after.is_empty() {
-        let routed = if place.outbound { format!("meta mark and {ROUTED:#x} == 0 accept\n") } else { String::new() };
+        let routed = if place.routed() { format!("meta mark and {ROUTED:#x} == 0 accept\n") } else { String::new() };
         compiler.passes.after = format!("{routed}meta mark and {ACCEPTED:#x} != 0 accept\n{after}");
     }
     compiler.passes.before = before;
@@ -91,12 +97,28 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// One rule as statements, a line each. `path`: the chains that are being evaluated, outermost first.
-    fn rule(&mut self, rule: &Rule, path: &[Uuid]) -> String {
-        if rule.condition.fragments == Fragments::NonHeader {
-            // Never negated, and nothing is a later fragment once datagrams are put together.
-            return String::new();
+    /// Rules as statements, a line each. `path`: the chains that are being evaluated, outermost first.
+    fn rules(&mut self, mut rules: &[Rule], path: &[Uuid]) -> String {
+        let mut lines = String::new();
+        while let Some((rule, rest)) = rules.split_first() {
+            if let Some(run) = runs::first(rules) {
+                let like = Rule { id: rule.id, condition: run.rest, action: rule.action.clone() };
+                // Only IP has the fields of the set.
+                let family = if self.place.bridge { "ether type ip " } else { "" };
+                lines.push_str(&self.rule(&like, &format!("{family}{}", run.matches), path));
+                rules = &rules[run.length..];
+            } else {
+                lines.push_str(&self.rule(rule, "", path));
+                rules = rest;
+            }
         }
+        lines
+    }
+
+    /// One rule, with what its condition does not tell.
+    fn rule(&mut self, rule: &Rule, further: &str, path: &[Uuid]) -> String {
+        // Never negated with the rest.
+        let fragments = condition::fragments(rule.condition.fragments, self.place);
         let alternatives = match condition::compile(&rule.condition, self.place) {
             Ok(alternatives) => alternatives,
             Err(error) => {
@@ -107,17 +129,26 @@ impl Compiler<'_> {
         self.passes.tracks |= rule.condition.forward_flow || rule.condition.return_flow;
         let Some(action) = self.action(rule, path) else { return String::new() };
         let mut lines = String::new();
+        let mut line = |parts: [&str; 4]| {
+            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            let _ = writeln!(lines, "{}", parts.join(" "));
+        };
         if rule.condition.inverted {
             // The mark holds "not matched" until an alternative clears it; then the action applies to what is left.
-            let _ = writeln!(lines, "meta mark set meta mark or {HELD:#x}");
-            for alternative in alternatives {
-                let _ = writeln!(lines, "{alternative} meta mark set meta mark and {:#x}", !HELD);
+            line([&format!("meta mark set meta mark or {HELD:#x}"), "", "", ""]);
+            for alternative in &alternatives {
+                line([alternative, &format!("meta mark set meta mark and {:#x}", !HELD), "", ""]);
             }
-            let _ = writeln!(lines, "meta mark and {HELD:#x} != 0 {action}");
-            return lines;
-        }
-        for alternative in alternatives {
-            let _ = writeln!(lines, "{}", format!("{alternative} {action}").trim_start());
+            let held = format!("meta mark and {HELD:#x} != 0");
+            for fragment in &fragments {
+                line([fragment, &held, "", &action]);
+            }
+        } else {
+            for fragment in &fragments {
+                for alternative in &alternatives {
+                    line([fragment, alternative, further, &action]);
+                }
+            }
         }
         lines
     }
@@ -129,7 +160,11 @@ impl Compiler<'_> {
             Action::Return if top => self.accept(),
             Action::Return => "return".to_owned(),
             Action::Reject if self.answers => "reject with icmp type admin-prohibited".to_owned(),
-            Action::Drop | Action::Reject => "drop".to_owned(),
+            Action::Reject => {
+                self.note(rule, "action", "this stage cannot answer", "the packet is dropped and its sender not told");
+                "drop".to_owned()
+            }
+            Action::Drop => "drop".to_owned(),
             Action::Jump { chain } => {
                 // A chain that is being evaluated already is skipped, one that does not exist accepts nothing.
                 if path.contains(chain) {
@@ -138,11 +173,15 @@ impl Compiler<'_> {
                 let target = self.place.topology.chains.get(chain)?;
                 format!("jump {}", self.chain(*chain, target, path))
             }
-            Action::Snat { targets, then } if self.place.outbound => {
+            Action::Snat { targets, then } if self.place.routed() => {
                 self.translate(rule, "snat", targets, *then, top)?
             }
-            Action::Dnat { targets, then } if !self.place.outbound => {
+            Action::Dnat { targets, then } if !self.place.routed() && !self.place.bridge => {
                 self.translate(rule, "dnat", targets, *then, top)?
+            }
+            _ if self.place.bridge && translates(self.place.topology, &rule.action, &mut BTreeSet::new()) => {
+                self.refuse(rule, "action", "bridged frames are not translated");
+                return None;
             }
             Action::Snat { .. } | Action::Dnat { .. } => {
                 self.refuse(rule, "action", "the kernel translates sources after and destinations before routing");
@@ -166,11 +205,11 @@ impl Compiler<'_> {
         let mut path = path.to_vec();
         path.push(id);
         let mut key: Vec<u8> = path.iter().flat_map(|id| *id.as_bytes()).collect();
-        key.push(u8::from(self.place.outbound));
-        key.push(u8::from(self.after));
+        let context = (self.place.bridge, self.place.input, self.place.output, self.after);
+        key.extend(format!("{context:?}").into_bytes());
         let name = format!("c_{}", names::digits(&key));
         if self.done.insert(name.clone()) {
-            let body: String = chain.rules.iter().map(|rule| self.rule(rule, &path)).collect();
+            let body = self.rules(&chain.rules, &path);
             let _ = write!(self.passes.chains, "chain {name} {{\n{body}}}\n");
         }
         name
@@ -239,14 +278,15 @@ impl Compiler<'_> {
     fn refuse(&mut self, rule: &Rule, field: &str, why: impl Into<String>) {
         // What only lets pass can be left out; whatever restricts or rewrites must not be.
         let permits = matches!(rule.action, Action::Accept | Action::Return);
-        let effect = if permits { "the rule is left out" } else { "nothing passes the router" };
+        let device = if self.place.bridge { "the ports it filters stay inactive" } else { "nothing passes the router" };
+        let effect = if permits { "the rule is left out" } else { device };
         self.passes.closed |= !permits;
-        self.passes.unsupported.insert(Unsupported {
-            object: rule.id,
-            field: field.to_owned(),
-            why: why.into(),
-            effect: effect.to_owned(),
-        });
+        self.note(rule, field, why, effect);
+    }
+
+    fn note(&mut self, rule: &Rule, field: &str, why: impl Into<String>, effect: &str) {
+        let (field, why, effect) = (field.to_owned(), why.into(), effect.to_owned());
+        self.passes.unsupported.insert(Unsupported { object: rule.id, field, why, effect });
     }
 }
 

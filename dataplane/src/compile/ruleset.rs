@@ -11,9 +11,13 @@ use atoll_model::topology::Device;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::condition::{Place, REPLY};
+use super::condition::{End, Place, REPLY};
+use super::filters::{self, Filters};
 use super::rules::{self, Passes, ROUTED};
-use super::{DeviceKind, Domain, Pod, View, domain, names};
+use super::{DeviceKind, Domain, Pod, Stage, View, domain, names};
+
+/// The frame is for the router, not for another port of the bridge.
+const TO_ROUTER: u32 = 0x8000_0000;
 
 /// The filter of a domain, as the text of `nft`, without the elements of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,6 +37,8 @@ pub enum Set {
     Announcers,
     /// Interface of which nothing is known.
     Open,
+    /// Interface, and the chain it jumps to at this stage.
+    Stage(Stage),
 }
 
 impl Set {
@@ -42,6 +48,7 @@ impl Set {
             Self::Speakers => "speakers",
             Self::Announcers => "announcers",
             Self::Open => "open",
+            Self::Stage(stage) => stage.name(),
         }
     }
 }
@@ -55,6 +62,8 @@ pub struct Element {
     pub interface: String,
     /// Who may speak.
     pub speaker: Option<super::Speaker>,
+    /// The chain that a stage jumps to.
+    pub chain: Option<String>,
 }
 
 impl Element {
@@ -64,7 +73,10 @@ impl Element {
         match (self.set, self.speaker) {
             (Set::Speakers, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
             (Set::Announcers, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
-            _ => format!("\"{interface}\""),
+            _ => match &self.chain {
+                Some(chain) => format!("\"{interface}\" : jump {chain}"),
+                None => format!("\"{interface}\""),
+            },
         }
     }
 }
@@ -72,11 +84,15 @@ impl Element {
 impl Pod {
     /// What must be listed before the port may be opened.
     pub fn elements(&self) -> Vec<Element> {
-        let element = |set, speaker| Element { set, interface: self.interface.clone(), speaker };
+        let element = |set, speaker| Element { set, interface: self.interface.clone(), speaker, chain: None };
+        let staged = self
+            .stages
+            .iter()
+            .map(|(stage, chain)| Element { chain: Some(chain.clone()), ..element(Set::Stage(*stage), None) });
+        let mut elements: Vec<_> = staged.collect();
         if self.speakers.is_empty() {
-            return vec![element(Set::Open, None)];
+            elements.push(element(Set::Open, None));
         }
-        let mut elements = Vec::new();
         for speaker in &self.speakers {
             elements.push(element(Set::Speakers, Some(*speaker)));
             elements.push(element(Set::Announcers, Some(*speaker)));
@@ -93,15 +109,20 @@ impl Pod {
 /// Fills in `domain.ruleset`, once its devices are known.
 pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) {
     let mut text = String::new();
-    bridge_table(view, bridges, domain, &mut text);
+    let filters = filters::compile(view, bridges);
+    domain.track_bridged = filters.tracks;
+    domain.unsupported.extend(filters.unsupported.iter().cloned());
+    domain.elements.clone_from(&filters.elements);
+    domain.closed.clone_from(&filters.closed);
+    bridge_table(view, bridges, domain, &filters, &mut text);
     router_table(view, id, domain, &mut text);
     let generation = names::digits(text.as_bytes());
     let marker = format!("\nchain gen_{generation} {{\n}}\n");
-    let text = text.replace("\n@generation\n", &marker);
+    let text = text.replace("\n@generation\n", &marker).replace("@to_router\n", &to_router(domain));
     domain.ruleset = Ruleset { text, generation };
 }
 
-fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, text: &mut String) {
+fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, filters: &Filters, text: &mut String) {
     let ends = domain.devices.iter().filter(|(_, d)| matches!(&d.kind, DeviceKind::Link { bridge: Some(_), .. }));
     let ends: Vec<_> = ends.map(|(name, _)| format!("\"{name}\"")).collect();
     let (mut macs, mut addresses) = (Vec::new(), Vec::new());
@@ -143,14 +164,26 @@ drop
 }
 chain prerouting {
 type filter hook prerouting priority -310; policy drop;
+@to_router
 ether type ip iifname . ether saddr . ip saddr @speakers accept
 ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @announcers accept
 iifname @links accept
 iifname @open jump unknown
 }
-}
 ",
     );
+    text.push_str(&filters.text);
+    text.push_str("}\n");
+}
+
+/// Tells routed from bridged packets, where both pass the router's hooks.
+fn to_router(domain: &Domain) -> String {
+    let own = domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
+    let macs: Vec<_> = own.map(|device| device.mac.to_string()).collect();
+    if !domain.track_bridged || macs.is_empty() {
+        return String::new();
+    }
+    format!("ether daddr {{ {} }} meta mark set meta mark or {TO_ROUTER:#x}\n", macs.join(", "))
 }
 
 fn router_table(view: &View<'_>, id: Uuid, domain: &mut Domain, text: &mut String) {
@@ -163,19 +196,20 @@ icmp type echo-request accept
     );
     if let Some(router) = view.topology.routers.get(&id) {
         let interface = |port| domain::interface(view, id, port);
-        let stage = |root, outbound| {
-            let place = Place { topology: view.topology, interface: &interface, outbound };
-            rules::compile(root, &place)
+        let stage = |root, output| {
+            let topology = view.topology;
+            let input = End::Interface;
+            rules::compile(root, &Place { topology, interface: &interface, input, output, bridge: false, whole: true })
         };
-        let (inbound, outbound) = (stage(router.inbound, false), stage(router.outbound, true));
-        write_stages(&inbound, &outbound, text);
+        let (inbound, outbound) = (stage(router.inbound, End::Unknown), stage(router.outbound, End::Interface));
+        write_stages(&inbound, &outbound, domain.track_bridged, text);
         domain.unsupported.extend(inbound.unsupported);
         domain.unsupported.extend(outbound.unsupported);
     }
     text.push_str("}\n");
 }
 
-fn write_stages(inbound: &Passes, outbound: &Passes, text: &mut String) {
+fn write_stages(inbound: &Passes, outbound: &Passes, track_bridged: bool, text: &mut String) {
     text.push_str(&inbound.chains);
     text.push_str(&outbound.chains);
     let mut chain = |name: &str, head: &str, body: &str| {
@@ -183,15 +217,23 @@ fn write_stages(inbound: &Passes, outbound: &Passes, text: &mut String) {
             let _ = write!(text, "chain {name} {{\ntype {head}; policy accept;\n{body}}}\n");
         }
     };
-    if inbound.tracks || outbound.tracks {
+    if inbound.tracks || outbound.tracks || track_bridged {
         // ICMP errors about a flow count as part of it; protocols without a flow are always forward.
-        let reply = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply meta mark set {REPLY}\n");
+        let reply =
+            format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply meta mark set meta mark or {REPLY}\n");
         chain("flows", "filter hook prerouting priority -150", &reply);
     }
     let closed = if inbound.closed || outbound.closed { "drop\n" } else { "" };
-    chain("inbound", "filter hook prerouting priority -140", &inbound.before);
+    // Bridged packets pass these hooks too when they are tracked; they are none of the router's business.
+    let bridged = if track_bridged {
+        format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\n")
+    } else {
+        String::new()
+    };
+    let guarded = |body: &str| if body.is_empty() { String::new() } else { format!("{bridged}{body}") };
+    chain("inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
     chain("destinations", "nat hook prerouting priority -100", &inbound.translate);
-    chain("inbound_after", "filter hook prerouting priority -90", &inbound.after);
+    chain("inbound_after", "filter hook prerouting priority -90", &guarded(&inbound.after));
     let mut forward = closed.to_owned();
     let mut leaving = String::new();
     for interface in &outbound.translated {
@@ -203,7 +245,7 @@ fn write_stages(inbound: &Passes, outbound: &Passes, text: &mut String) {
         let _ = writeln!(forward, "meta mark set meta mark and {REPLY} or {ROUTED:#x}");
         forward.push_str(&outbound.before);
     }
-    chain("outbound", "filter hook forward priority 0", &forward);
+    chain("outbound", "filter hook forward priority 0", &guarded(&forward));
     chain("sources", "nat hook postrouting priority 100", &outbound.translate);
     leaving.push_str(&outbound.after);
     chain("outbound_after", "filter hook postrouting priority 110", &leaving);

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netns::Netns;
-use crate::compile::{Element, Ruleset, Set, Speaker};
+use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
 use crate::error::PlaneError;
 
 const SUBSYSTEM: u16 = 10;
@@ -38,7 +38,13 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
 const TABLE: &str = "atoll";
-const SETS: [Set; 3] = [Set::Speakers, Set::Announcers, Set::Open];
+/// The verdict "jump" (`NFT_JUMP`).
+const JUMP: i32 = -3;
+
+/// All sets that elements come and go in.
+fn sets() -> impl Iterator<Item = Set> {
+    [Set::Speakers, Set::Announcers, Set::Open].into_iter().chain(Stage::ALL.map(Set::Stage))
+}
 
 /// A socket to the packet filter of one namespace.
 pub(crate) struct Filter {
@@ -48,6 +54,8 @@ pub(crate) struct Filter {
     last: Option<u32>,
     /// The text that was loaded last.
     loaded: Option<String>,
+    /// The elements that are listed.
+    listed: BTreeSet<Element>,
 }
 
 impl Filter {
@@ -57,7 +65,7 @@ impl Filter {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self { socket, sequence: 0, last: None, loaded: None })
+            Ok(Self { socket, sequence: 0, last: None, loaded: None, listed: BTreeSet::new() })
         })
     }
 
@@ -68,15 +76,15 @@ impl Filter {
         ruleset: &Ruleset,
         elements: &BTreeSet<Element>,
     ) -> Result<usize, PlaneError> {
-        if self.last.is_some() {
-            if self.untouched()? && self.loaded.as_ref() == Some(&ruleset.generation) {
-                return Ok(0);
-            }
-        } else if self.carries(ruleset)? {
+        let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.generation);
+        if self.last.is_none() && self.carries(ruleset)? {
             // After a restart what is loaded is ours; only elements may have come or gone meanwhile.
-            let there = self.elements()?;
-            let add: Vec<_> = elements.difference(&there).cloned().collect();
-            let remove: Vec<_> = there.difference(elements).cloned().collect();
+            self.listed = self.elements()?;
+            known = true;
+        }
+        if known {
+            let add: Vec<_> = elements.difference(&self.listed).cloned().collect();
+            let remove: Vec<_> = self.listed.difference(elements).cloned().collect();
             self.change(&add, &remove)?;
             self.trust()?;
             self.loaded = Some(ruleset.generation.clone());
@@ -84,6 +92,7 @@ impl Filter {
         }
         self.replace(netns, ruleset, elements)?;
         self.loaded = Some(ruleset.generation.clone());
+        self.listed.clone_from(elements);
         Ok(1)
     }
 
@@ -121,7 +130,7 @@ impl Filter {
             .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
             .concat();
         script.push_str(&ruleset.text);
-        for set in SETS {
+        for set in sets() {
             let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
             if !of_set.is_empty() {
                 let line = format!("add element bridge {TABLE} {} {{ {} }}\n", set.name(), of_set.join(", "));
@@ -155,6 +164,8 @@ impl Filter {
             }
             other => other.map_err(fail("change elements"))?,
         }
+        self.listed.retain(|element| !remove.contains(element));
+        self.listed.extend(add.iter().cloned());
         if untouched {
             self.trust()?;
         }
@@ -164,15 +175,14 @@ impl Filter {
     /// What is listed.
     fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
         let mut elements = BTreeSet::new();
-        for set in SETS {
+        for set in sets() {
             let mut attributes = Vec::new();
             put(&mut attributes, 1, &name(TABLE));
             put(&mut attributes, 2, &name(set.name()));
             let messages = self.dump(BRIDGE, GET_ELEMENT, &attributes).map_err(fail("list elements"))?;
             for message in &messages {
                 for (_, element) in walk(attribute(message, 3).unwrap_or_default()) {
-                    let value = attribute(element, 1).and_then(|key| attribute(key, 1));
-                    elements.extend(value.and_then(|value| decode(set, value)));
+                    elements.extend(decode(set, element));
                 }
             }
         }
@@ -297,22 +307,33 @@ fn key(element: &Element) -> Vec<u8> {
     key
 }
 
-fn decode(set: Set, key: &[u8]) -> Option<Element> {
+fn decode(set: Set, element: &[u8]) -> Option<Element> {
+    let key = attribute(attribute(element, 1)?, 1)?;
     let interface = String::from_utf8(key.get(..16)?.split(|b| *b == 0).next()?.to_vec()).ok()?;
-    let speaker = if set == Set::Open {
-        None
-    } else {
-        let mac = Mac(key.get(16..22)?.try_into().ok()?);
-        let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
-        Some(Speaker { mac, address: address.into() })
+    let speaker = match set {
+        Set::Speakers | Set::Announcers => {
+            let mac = Mac(key.get(16..22)?.try_into().ok()?);
+            let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
+            Some(Speaker { mac, address: address.into() })
+        }
+        Set::Open | Set::Stage(_) => None,
     };
-    Some(Element { set, interface, speaker })
+    let verdict = attribute(element, 2).and_then(|data| attribute(data, 2));
+    let chain = text(verdict.and_then(|verdict| attribute(verdict, 2))).map(str::to_owned);
+    Some(Element { set, interface, speaker, chain })
 }
 
 fn encode(element: &Element) -> Vec<u8> {
     let (mut value, mut wrapped, mut list, mut elements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     put(&mut value, 1, &key(element));
     put(&mut wrapped, 1 | NESTED, &value);
+    if let Some(chain) = &element.chain {
+        let (mut verdict, mut data) = (Vec::new(), Vec::new());
+        put(&mut verdict, 1, &JUMP.to_be_bytes());
+        put(&mut verdict, 2, &name(chain));
+        put(&mut data, 2 | NESTED, &verdict);
+        put(&mut wrapped, 2 | NESTED, &data);
+    }
     put(&mut list, 1 | NESTED, &wrapped);
     put(&mut elements, 1, &name(TABLE));
     put(&mut elements, 2, &name(element.set.name()));

@@ -187,6 +187,8 @@ impl Plane {
             return None;
         }
         let plain = |port: &Port| match port.device {
+            // Chains of a port are part of the structure.
+            Device::Bridge { .. } if port.inbound.is_some() || port.outbound.is_some() => false,
             Device::Bridge { id, .. } => port.peer.is_none() && self.plan.bridges.contains_key(&id),
             Device::Router { .. } => false,
         };
@@ -240,13 +242,10 @@ impl Plane {
         if live.complete && !verify && live.applied == *want {
             return false;
         }
-        if !live.complete {
-            for (port, pod) in pods.iter().filter(|(_, pod)| pod.domain == id) {
-                live.realm.expect(*port, pod.clone());
-            }
-        }
         let mut around = Surroundings { directory: &self.settings.directory, own_netlink: &mut self.own_netlink };
-        match live.realm.realise(want, &mut around) {
+        let mut mine = pods.iter().filter(|(_, pod)| pod.domain == id);
+        let expected = mine.try_for_each(|(port, pod)| live.realm.expect(*port, pod));
+        match expected.and_then(|()| live.realm.realise(want, &mut around)) {
             Ok(changes) => {
                 live.applied.clone_from(want);
                 live.complete = true;

@@ -1,0 +1,261 @@
+//! The chains of bridges and of their ports: stages in the hooks of the bridge.
+//!
+//! Each stage is a base chain of its own, so that "accept" ends that stage and no other. What a stage does with an
+//! interface is an element of its map, so that a port costs elements and no rule.
+//!
+//! | a frame | stages |
+//! |---|---|
+//! | enters through a port | port's inbound, bridge's inbound |
+//! | leaves through a port | bridge's outbound, port's outbound |
+//! | goes to the router | bridge's outbound, outbound of the bridge's port to the router |
+//! | comes from the router | inbound of that port, bridge's inbound, bridge's outbound, port's outbound |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use atoll_model::topology::{Action, Topology};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::condition::{End, Place};
+use super::domain::{Place as Location, place};
+use super::{Element, Set, Unsupported, View, names, rules};
+
+/// Where in its way a frame is filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// From a port: the port's inbound chain.
+    PortIn,
+    /// From a port: the bridge's inbound chain.
+    BridgeIn,
+    /// To a port: the bridge's outbound chain.
+    BridgeOut,
+    /// To a port: the port's outbound chain.
+    PortOut,
+    /// From a port to the router: the bridge's outbound chain.
+    RouterOut,
+    /// From a port to the router: the outbound chain of the bridge's port to it.
+    RouterPortOut,
+    /// From the router to a port: the inbound chain of the bridge's port to it.
+    RouterPortIn,
+    /// From the router to a port: the bridge's inbound chain.
+    RouterIn,
+    /// From the router to a port: the bridge's outbound chain.
+    RoutedOut,
+    /// From the router to a port: the port's outbound chain.
+    RoutedPortOut,
+}
+
+impl Stage {
+    /// All, in the order in which a frame may meet them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::PortIn,
+        Self::BridgeIn,
+        Self::BridgeOut,
+        Self::PortOut,
+        Self::RouterOut,
+        Self::RouterPortOut,
+        Self::RouterPortIn,
+        Self::RouterIn,
+        Self::RoutedOut,
+        Self::RoutedPortOut,
+    ];
+
+    /// The name of its map.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::PortIn => "m_port_in",
+            Self::BridgeIn => "m_bridge_in",
+            Self::BridgeOut => "m_bridge_out",
+            Self::PortOut => "m_port_out",
+            Self::RouterOut => "m_router_out",
+            Self::RouterPortOut => "m_router_port_out",
+            Self::RouterPortIn => "m_router_port_in",
+            Self::RouterIn => "m_router_in",
+            Self::RoutedOut => "m_routed_out",
+            Self::RoutedPortOut => "m_routed_port_out",
+        }
+    }
+
+    /// Hook, priority (behind connection tracking, which is at 0) and the key of its map.
+    fn hook(self) -> (&'static str, u8, &'static str) {
+        match self {
+            Self::PortIn => ("prerouting", 10, "iifname"),
+            Self::BridgeIn => ("prerouting", 11, "iifname"),
+            Self::BridgeOut => ("forward", 20, "oifname"),
+            Self::PortOut => ("forward", 30, "oifname"),
+            Self::RouterOut => ("input", 20, "iifname"),
+            Self::RouterPortOut => ("input", 30, "iifname"),
+            Self::RouterPortIn => ("output", 10, "oifname"),
+            Self::RouterIn => ("output", 11, "oifname"),
+            Self::RoutedOut => ("output", 20, "oifname"),
+            Self::RoutedPortOut => ("output", 30, "oifname"),
+        }
+    }
+
+    /// What is known of the ways in and out; `router` is the bridge's port to the router.
+    fn ends(self, router: Option<Uuid>) -> Option<(End, End)> {
+        Some(match self {
+            Self::PortIn | Self::BridgeIn => (End::Interface, End::Unknown),
+            Self::BridgeOut | Self::PortOut => (End::Interface, End::Interface),
+            Self::RouterOut | Self::RouterPortOut => (End::Interface, End::Known(router?)),
+            Self::RouterPortIn | Self::RouterIn => (End::Known(router?), End::Unknown),
+            Self::RoutedOut | Self::RoutedPortOut => (End::Known(router?), End::Interface),
+        })
+    }
+}
+
+/// What the stages of a domain are made of.
+#[derive(Default)]
+pub(super) struct Filters {
+    /// Maps and chains.
+    pub(super) text: String,
+    /// Some rule looks at flows.
+    pub(super) tracks: bool,
+    /// What could not be expressed.
+    pub(super) unsupported: BTreeSet<Unsupported>,
+    /// Chains that restrict more than could be expressed.
+    pub(super) closed: BTreeSet<String>,
+    /// The elements of ends of links, which belong to the structure.
+    pub(super) elements: BTreeSet<Element>,
+}
+
+/// The bridge's port to the router whose own interface the bridge is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouterEnd {
+    /// The port.
+    pub id: Uuid,
+    /// Its chain for what comes from the router.
+    pub inbound: Option<Uuid>,
+    /// Its chain for what goes to the router.
+    pub outbound: Option<Uuid>,
+}
+
+/// The chains that frames of a port with these chains pass on this bridge: id and name of the chain of each stage.
+pub(super) fn stages(
+    topology: &Topology,
+    bridge: Uuid,
+    router: Option<&RouterEnd>,
+    port_inbound: Option<Uuid>,
+    port_outbound: Option<Uuid>,
+) -> BTreeMap<Stage, (Uuid, String)> {
+    let mut stages = BTreeMap::new();
+    for stage in Stage::ALL {
+        let Some((input, output)) = stage.ends(router.map(|router| router.id)) else { continue };
+        let device = topology.bridges.get(&bridge);
+        let chain = match stage {
+            Stage::PortIn => port_inbound,
+            Stage::PortOut | Stage::RoutedPortOut => port_outbound,
+            Stage::BridgeIn | Stage::RouterIn => device.and_then(|bridge| bridge.inbound),
+            Stage::BridgeOut | Stage::RouterOut | Stage::RoutedOut => device.and_then(|bridge| bridge.outbound),
+            Stage::RouterPortOut => router.and_then(|router| router.outbound),
+            Stage::RouterPortIn => router.and_then(|router| router.inbound),
+        };
+        let filters = |chain: &Uuid| topology.chains.get(chain).is_some_and(|chain| !chain.rules.is_empty());
+        if let Some(chain) = chain.filter(filters) {
+            // One text for all who come by the same chain with the same knowledge.
+            let key = format!("{chain} {input:?} {output:?}");
+            stages.insert(stage, (chain, format!("s_{}", names::digits(key.as_bytes()))));
+        }
+    }
+    stages
+}
+
+/// Finds the bridge's port to the router.
+pub(super) fn router_end(view: &View<'_>, bridge: Uuid) -> Option<RouterEnd> {
+    let ports = view.ports_of(bridge).iter();
+    let mut ends = ports.filter(|(_, port)| {
+        view.peer(port).is_some_and(
+            |(id, peer)| matches!(place(view, peer.device.id(), id, peer), Location::Bridge(on) if on == bridge),
+        )
+    });
+    ends.next().map(|(id, port)| RouterEnd { id: *id, inbound: port.inbound, outbound: port.outbound })
+}
+
+/// The interface of a bridge's port: bound, or the end of a link.
+fn interface(view: &View<'_>, id: Uuid) -> Option<String> {
+    let port = view.topology.ports.get(&id)?;
+    match (&port.binding, port.peer) {
+        (Some(binding), None) if binding.host == view.host => Some(binding.interface.clone()),
+        (_, Some(peer)) => Some(names::link(id, peer)),
+        _ => None,
+    }
+}
+
+/// Everything that the ports of these bridges can jump to.
+pub(super) fn compile(view: &View<'_>, bridges: &[Uuid]) -> Filters {
+    let mut filters = Filters::default();
+    let mut used = BTreeSet::new();
+    // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
+    let uses = uses(view, bridges);
+    filters.tracks = uses.iter().any(|(chain, ..)| looks_at_flows(view, *chain, &mut BTreeSet::new()));
+    let mut written = BTreeSet::new();
+    for (chain, name, stage, router, end) in uses {
+        used.insert(stage);
+        filters.elements.extend(end.map(|interface| Element {
+            set: Set::Stage(stage),
+            interface,
+            speaker: None,
+            chain: Some(name.clone()),
+        }));
+        let Some((input, output)) = stage.ends(router).filter(|_| written.insert(name.clone())) else { continue };
+        let interface = |port| interface(view, port);
+        let topology = view.topology;
+        let place = Place { topology, interface: &interface, input, output, bridge: true, whole: filters.tracks };
+        let passes = rules::compile(Some(chain), &place);
+        filters.text.push_str(&passes.chains);
+        let _ = write!(filters.text, "chain {name} {{\n{}}}\n", passes.before);
+        if passes.closed {
+            filters.closed.insert(name);
+        }
+        filters.unsupported.extend(passes.unsupported);
+    }
+    for stage in used {
+        let ((hook, priority, key), name) = (stage.hook(), stage.name());
+        let _ = write!(
+            filters.text,
+            "map {name} {{\ntype ifname : verdict\n}}\nchain {hook}_{priority} {{\n\
+             type filter hook {hook} priority {priority}; policy accept;\n{key} vmap @{name}\n}}\n"
+        );
+    }
+    filters
+}
+
+type Use = (Uuid, String, Stage, Option<Uuid>, Option<String>);
+
+/// Which chain is used where: its id, its name, the stage, the bridge's port to the router, and for ends of links,
+/// which are part of the structure, their interface.
+fn uses(view: &View<'_>, bridges: &[Uuid]) -> Vec<Use> {
+    let mut uses = Vec::new();
+    for bridge in bridges {
+        let router = router_end(view, *bridge);
+        let mut add = |inbound, outbound, end: Option<String>| {
+            for (stage, (chain, name)) in stages(view.topology, *bridge, router.as_ref(), inbound, outbound) {
+                uses.push((chain, name, stage, router.as_ref().map(|router| router.id), end.clone()));
+            }
+        };
+        // The bridge's own chains stand before its first port does.
+        add(None, None, None);
+        for (id, port) in view.ports_of(*bridge) {
+            let end = port.peer.map(|peer| names::link(*id, peer));
+            let to_router = router.as_ref().is_some_and(|router| router.id == *id);
+            if !to_router && interface(view, *id).is_some() {
+                add(port.inbound, port.outbound, end);
+            }
+        }
+    }
+    uses
+}
+
+fn looks_at_flows(view: &View<'_>, chain: Uuid, seen: &mut BTreeSet<Uuid>) -> bool {
+    if !seen.insert(chain) {
+        return false;
+    }
+    let rules = view.topology.chains.get(&chain).into_iter().flat_map(|chain| &chain.rules);
+    rules.into_iter().any(|rule| {
+        rule.condition.forward_flow
+            || rule.condition.return_flow
+            || matches!(rule.action, Action::Jump { chain } if looks_at_flows(view, chain, seen))
+    })
+}
