@@ -231,6 +231,15 @@ fn what_servers_show_is_understood() {
 }
 
 #[test]
+fn the_newer_name_of_the_port_group_is_understood() {
+    let text = format!(r#"{{"id":"{}","type":"drop","inPortGroup":"{}","invInPortGroup":true}}"#, id(1), id(2));
+    let rule: Rule = wire::read(text.as_bytes()).expect("rule");
+    let condition = rule.to_topology(Dialect::V5).expect("meaning").condition;
+    assert_eq!(condition.in_port_group, Some(Test { value: id(2), inverted: true }));
+    assert!(condition.other.is_empty());
+}
+
+#[test]
 fn what_restricts_and_cannot_be_said_is_kept_by_name() {
     let rule = Rule {
         id: Some(id(1)),
