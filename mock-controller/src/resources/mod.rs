@@ -15,6 +15,7 @@ pub(crate) mod login;
 pub(crate) mod mac_table;
 pub(crate) mod port;
 pub(crate) mod port_group;
+mod port_view;
 pub(crate) mod route;
 pub(crate) mod router;
 pub(crate) mod rule;

@@ -5,7 +5,8 @@
 
 use uuid::Uuid;
 
-use super::{State, Table, drop_owned, jump_target};
+use super::index::drop_owned;
+use super::{State, Table, jump_target};
 
 impl State {
     /// A router goes with its ports and routes. Chains stay. False when there is none.
@@ -179,27 +180,6 @@ impl State {
         }
         true
     }
-
-    /// Whether the indexes hold nothing: for tests of the cascades.
-    #[cfg(test)]
-    fn indexes_are_empty(&self) -> bool {
-        let i = &self.index;
-        i.routers_of_tenant.is_empty()
-            && i.bridges_of_tenant.is_empty()
-            && i.chains_of_tenant.is_empty()
-            && i.groups_of_tenant.is_empty()
-            && i.ports_of_device.is_empty()
-            && i.routes_of_router.is_empty()
-            && i.routes_of_port.is_empty()
-            && i.users_of_chain.is_empty()
-            && i.jumps_to_chain.is_empty()
-            && i.ports_of_host.is_empty()
-            && i.ports_of_interface.is_empty()
-            && i.groups_of_port.is_empty()
-            && i.zones_of_host.is_empty()
-            && i.zones_of_name.is_empty()
-            && self.active.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -280,7 +260,7 @@ mod tests {
             }
             assert!(state.remove_host(id(11)) && state.remove_tunnel_zone(id(12)));
             assert_eq!(*state.tables(), crate::state::Tables::default(), "{order:?}");
-            assert!(state.indexes_are_empty(), "{order:?}: {:?}", state.index);
+            assert!(state.index.is_empty() && state.active.is_empty(), "{order:?}: {:?}", state.index);
         });
         assert_eq!(orders, 5040);
     }

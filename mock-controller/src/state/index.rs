@@ -1,9 +1,11 @@
-//! A one-to-many index: which ids stand under a key. Empty keys leave no trace.
+//! One-to-many indexes: which ids stand under a key. Empty keys leave no trace.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
+
+use super::objects::{Binding, Bridge, Device, Port, Route, Router};
 
 /// Ids by key, sorted.
 #[derive(Clone, Debug)]
@@ -56,5 +58,127 @@ impl<K: Ord> Index<K> {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Every index: ids by what refers to them.
+#[derive(Debug, Default)]
+pub(super) struct Indexes {
+    pub(super) routers_of_tenant: Index<String>,
+    pub(super) bridges_of_tenant: Index<String>,
+    pub(super) chains_of_tenant: Index<String>,
+    pub(super) groups_of_tenant: Index<String>,
+    pub(super) ports_of_device: Index<Uuid>,
+    pub(super) routes_of_router: Index<Uuid>,
+    pub(super) routes_of_port: Index<Uuid>,
+    /// Routers, bridges and ports that use a chain as a filter.
+    pub(super) users_of_chain: Index<Uuid>,
+    /// Jump rules that target a chain.
+    pub(super) jumps_to_chain: Index<Uuid>,
+    pub(super) ports_of_host: Index<Uuid>,
+    pub(super) ports_of_interface: Index<Binding>,
+    pub(super) groups_of_port: Index<Uuid>,
+    pub(super) zones_of_host: Index<Uuid>,
+    pub(super) zones_of_name: Index<String>,
+}
+
+impl Indexes {
+    pub(super) fn add_device(&mut self, id: Uuid, device: &Device) {
+        for chain in [device.inbound, device.outbound].into_iter().flatten() {
+            self.users_of_chain.add(chain, id);
+        }
+    }
+
+    pub(super) fn drop_device(&mut self, id: Uuid, device: &Device) {
+        for chain in [device.inbound, device.outbound].into_iter().flatten() {
+            self.users_of_chain.remove(&chain, id);
+        }
+    }
+
+    pub(super) fn add_router(&mut self, id: Uuid, router: &Router) {
+        add_owned(&mut self.routers_of_tenant, router.device.tenant.as_ref(), id);
+        self.add_device(id, &router.device);
+        for chain in [router.local_redirect, router.forward].into_iter().flatten() {
+            self.users_of_chain.add(chain, id);
+        }
+    }
+
+    pub(super) fn drop_router(&mut self, id: Uuid, router: &Router) {
+        drop_owned(&mut self.routers_of_tenant, router.device.tenant.as_ref(), id);
+        self.drop_device(id, &router.device);
+        for chain in [router.local_redirect, router.forward].into_iter().flatten() {
+            self.users_of_chain.remove(&chain, id);
+        }
+    }
+
+    pub(super) fn add_bridge(&mut self, id: Uuid, bridge: &Bridge) {
+        add_owned(&mut self.bridges_of_tenant, bridge.device.tenant.as_ref(), id);
+        self.add_device(id, &bridge.device);
+    }
+
+    pub(super) fn drop_bridge(&mut self, id: Uuid, bridge: &Bridge) {
+        drop_owned(&mut self.bridges_of_tenant, bridge.device.tenant.as_ref(), id);
+        self.drop_device(id, &bridge.device);
+    }
+
+    pub(super) fn add_port(&mut self, id: Uuid, port: &Port) {
+        self.ports_of_device.add(port.device, id);
+        for chain in [port.inbound, port.outbound].into_iter().flatten() {
+            self.users_of_chain.add(chain, id);
+        }
+        if let Some(binding) = &port.binding {
+            self.ports_of_host.add(binding.host, id);
+            self.ports_of_interface.add(binding.clone(), id);
+        }
+    }
+
+    pub(super) fn drop_port(&mut self, id: Uuid, port: &Port) {
+        self.ports_of_device.remove(&port.device, id);
+        for chain in [port.inbound, port.outbound].into_iter().flatten() {
+            self.users_of_chain.remove(&chain, id);
+        }
+        if let Some(binding) = &port.binding {
+            self.ports_of_host.remove(&binding.host, id);
+            self.ports_of_interface.remove(binding, id);
+        }
+    }
+
+    pub(super) fn add_route(&mut self, id: Uuid, route: &Route) {
+        self.routes_of_router.add(route.router, id);
+        if let Some(port) = route.port {
+            self.routes_of_port.add(port, id);
+        }
+    }
+
+    /// Whether the indexes hold nothing: for tests of the cascades.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let i = self;
+        i.routers_of_tenant.is_empty()
+            && i.bridges_of_tenant.is_empty()
+            && i.chains_of_tenant.is_empty()
+            && i.groups_of_tenant.is_empty()
+            && i.ports_of_device.is_empty()
+            && i.routes_of_router.is_empty()
+            && i.routes_of_port.is_empty()
+            && i.users_of_chain.is_empty()
+            && i.jumps_to_chain.is_empty()
+            && i.ports_of_host.is_empty()
+            && i.ports_of_interface.is_empty()
+            && i.groups_of_port.is_empty()
+            && i.zones_of_host.is_empty()
+            && i.zones_of_name.is_empty()
+    }
+}
+
+pub(super) fn add_owned<K: Ord + Clone>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
+    if let Some(owner) = owner {
+        index.add(owner.clone(), id);
+    }
+}
+
+pub(super) fn drop_owned<K: Ord>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
+    if let Some(owner) = owner {
+        index.remove(owner, id);
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use index::Index;
+use index::{Index, Indexes, add_owned};
 use objects::{AddressGroup, Binding, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
 pub use patch::Patch;
 
@@ -74,27 +74,6 @@ pub(crate) struct State {
     active: BTreeSet<Uuid>,
     /// Ports that were bound since the last look, for whoever decides when they become active.
     bound: Vec<Uuid>,
-}
-
-/// Ids by what refers to them.
-#[derive(Debug, Default)]
-struct Indexes {
-    routers_of_tenant: Index<String>,
-    bridges_of_tenant: Index<String>,
-    chains_of_tenant: Index<String>,
-    groups_of_tenant: Index<String>,
-    ports_of_device: Index<Uuid>,
-    routes_of_router: Index<Uuid>,
-    routes_of_port: Index<Uuid>,
-    /// Routers, bridges and ports that use a chain as a filter.
-    users_of_chain: Index<Uuid>,
-    /// Jump rules that target a chain.
-    jumps_to_chain: Index<Uuid>,
-    ports_of_host: Index<Uuid>,
-    ports_of_interface: Index<Binding>,
-    groups_of_port: Index<Uuid>,
-    zones_of_host: Index<Uuid>,
-    zones_of_name: Index<String>,
 }
 
 impl State {
@@ -401,90 +380,9 @@ impl State {
     }
 }
 
-impl Indexes {
-    fn add_device(&mut self, id: Uuid, device: &objects::Device) {
-        for chain in [device.inbound, device.outbound].into_iter().flatten() {
-            self.users_of_chain.add(chain, id);
-        }
-    }
-
-    fn drop_device(&mut self, id: Uuid, device: &objects::Device) {
-        for chain in [device.inbound, device.outbound].into_iter().flatten() {
-            self.users_of_chain.remove(&chain, id);
-        }
-    }
-
-    fn add_router(&mut self, id: Uuid, router: &Router) {
-        add_owned(&mut self.routers_of_tenant, router.device.tenant.as_ref(), id);
-        self.add_device(id, &router.device);
-        for chain in [router.local_redirect, router.forward].into_iter().flatten() {
-            self.users_of_chain.add(chain, id);
-        }
-    }
-
-    fn drop_router(&mut self, id: Uuid, router: &Router) {
-        drop_owned(&mut self.routers_of_tenant, router.device.tenant.as_ref(), id);
-        self.drop_device(id, &router.device);
-        for chain in [router.local_redirect, router.forward].into_iter().flatten() {
-            self.users_of_chain.remove(&chain, id);
-        }
-    }
-
-    fn add_bridge(&mut self, id: Uuid, bridge: &Bridge) {
-        add_owned(&mut self.bridges_of_tenant, bridge.device.tenant.as_ref(), id);
-        self.add_device(id, &bridge.device);
-    }
-
-    fn drop_bridge(&mut self, id: Uuid, bridge: &Bridge) {
-        drop_owned(&mut self.bridges_of_tenant, bridge.device.tenant.as_ref(), id);
-        self.drop_device(id, &bridge.device);
-    }
-
-    fn add_port(&mut self, id: Uuid, port: &Port) {
-        self.ports_of_device.add(port.device, id);
-        for chain in [port.inbound, port.outbound].into_iter().flatten() {
-            self.users_of_chain.add(chain, id);
-        }
-        if let Some(binding) = &port.binding {
-            self.ports_of_host.add(binding.host, id);
-            self.ports_of_interface.add(binding.clone(), id);
-        }
-    }
-
-    fn drop_port(&mut self, id: Uuid, port: &Port) {
-        self.ports_of_device.remove(&port.device, id);
-        for chain in [port.inbound, port.outbound].into_iter().flatten() {
-            self.users_of_chain.remove(&chain, id);
-        }
-        if let Some(binding) = &port.binding {
-            self.ports_of_host.remove(&binding.host, id);
-            self.ports_of_interface.remove(binding, id);
-        }
-    }
-
-    fn add_route(&mut self, id: Uuid, route: &Route) {
-        self.routes_of_router.add(route.router, id);
-        if let Some(port) = route.port {
-            self.routes_of_port.add(port, id);
-        }
-    }
-}
-
 /// The chain that a jump rule goes to.
 pub(crate) fn jump_target(rule: &Rule) -> Option<Uuid> {
     rule.fields.get("jumpChainId").and_then(serde_json::Value::as_str).and_then(crate::body::parse_uuid)
-}
-
-fn add_owned<K: Ord + Clone>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
-    if let Some(owner) = owner {
-        index.add(owner.clone(), id);
-    }
-}
-
-fn drop_owned<K: Ord>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
-    if let Some(owner) = owner {
-        index.remove(owner, id);
-    }
 }
 
 fn listed<V>(table: &BTreeMap<Uuid, V>, index: &Index<String>, tenant: Option<&str>) -> Vec<Uuid> {
