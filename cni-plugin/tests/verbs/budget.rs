@@ -2,17 +2,19 @@
 
 use crate::lab::Lab;
 
-/// Ids, addresses and directories differ from run to run.
+/// Ids and directories differ from run to run; which keys a transaction has is the business of others.
 fn shape(lab: &Lab) -> Vec<String> {
     let run_dir = lab.config().run_dir.display().to_string();
-    let effects: Vec<_> = lab.plan.passed().iter().map(|effect| effect.replace(&run_dir, "<run>")).collect();
-    let is_hex =
-        |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit()) && !word.starts_with("000");
     let is_id = |word: &str| word.len() == 36 && word.matches('-').count() == 4;
-    let varies = |word: &str| is_id(word) || is_hex(word) || word.starts_with("10.");
-    let word = |word: &str| if varies(word) { "<...>".to_owned() } else { word.to_owned() };
-    let path = |part: &str| part.split('/').map(word).collect::<Vec<_>>().join("/");
-    effects.iter().map(|effect| effect.split(' ').map(path).collect::<Vec<_>>().join(" ")).collect()
+    let is_address = |word: &str| word.starts_with("10.");
+    let part = |part: &str| if is_id(part) || is_address(part) { "<...>".to_owned() } else { part.to_owned() };
+    let word = |word: &str| word.split('/').map(part).collect::<Vec<_>>().join("/");
+    let of_store = |effect: &str| effect.starts_with("store:");
+    let effect = |effect: &String| {
+        let words = if of_store(effect) { 2 } else { usize::MAX };
+        effect.replace(&run_dir, "<run>").split(' ').take(words).map(word).collect::<Vec<_>>().join(" ")
+    };
+    lab.plan.passed().iter().map(effect).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! short-lived thread enters the namespace, opens the socket and ends; nothing has to be restored, nothing can be left
 //! in the wrong place. The kernel does all its work inside `sendmsg`, so that an asynchronous socket would gain nothing.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 
@@ -14,7 +15,11 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// An open netlink socket.
-pub(super) struct Socket(Raw);
+pub(super) struct Socket {
+    raw: Raw,
+    /// What the kernel sends; kept from one request to the next.
+    buffer: RefCell<Vec<u8>>,
+}
 
 /// The kernel refused a request.
 #[derive(Debug)]
@@ -46,7 +51,8 @@ impl Socket {
         let _ = socket.set_netlink_get_strict_chk(true);
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_ext_ack(true);
-        Ok(Self(socket))
+        // The kernel never sends more than 32 KiB at once.
+        Ok(Self { raw: socket, buffer: RefCell::new(Vec::with_capacity(32 * 1024)) })
     }
 
     /// Opens a socket in the namespace of `netns`; `EINVAL`: it is no network namespace.
@@ -83,13 +89,12 @@ impl Socket {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.0.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+        self.raw.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
         let mut answers = Vec::new();
-        // The kernel never sends more than 32 KiB at once.
-        let mut buffer = Vec::with_capacity(64 * 1024);
+        let mut buffer = self.buffer.borrow_mut();
         loop {
             buffer.clear();
-            match self.0.recv_from(&mut buffer, 0) {
+            match self.raw.recv_from(&mut *buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
