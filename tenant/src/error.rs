@@ -170,6 +170,38 @@ pub enum TenantError {
         /// Its pods, by name and node.
         pods: Vec<String>,
     },
+    /// The tenant has as many as it may have.
+    #[error("tenant {tenant} may have {most} {what} and has them")]
+    Quota {
+        /// The tenant.
+        tenant: TenantName,
+        /// What it has: `subnets`.
+        what: &'static str,
+        /// How many it may have.
+        most: u32,
+    },
+    /// A network that was asked for cannot be a subnet.
+    #[error("{cidr} cannot be a subnet: {problem}")]
+    Subnet {
+        /// The network.
+        cidr: Ipv4Network,
+        /// Why not.
+        problem: String,
+    },
+    /// There is no such subnet.
+    #[error("tenant {tenant} has no subnet {ordinal}")]
+    NoSubnet {
+        /// The tenant.
+        tenant: TenantName,
+        /// The subnet's number.
+        ordinal: u32,
+    },
+    /// The last active subnet stays.
+    #[error("tenant {tenant} has no other active subnet")]
+    OnlySubnet {
+        /// The tenant.
+        tenant: TenantName,
+    },
     /// Others were faster, again and again.
     #[error("{what}: others were faster {attempts} times")]
     Contended {
@@ -229,9 +261,12 @@ impl Classify for TenantError {
             | Self::Exists { .. }
             | Self::Elsewhere { .. }
             | Self::Occupied { .. }
-            | Self::InUse { .. } => Class::Rejected,
+            | Self::InUse { .. }
+            | Self::Subnet { .. }
+            | Self::NoSubnet { .. }
+            | Self::OnlySubnet { .. } => Class::Rejected,
             Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
-            Self::Exhausted { .. } => Class::Exhausted,
+            Self::Exhausted { .. } | Self::Quota { .. } => Class::Exhausted,
         }
     }
 
@@ -274,6 +309,12 @@ impl Classify for TenantError {
             ),
             Self::InUse { .. } => {
                 Some("delete the pods first, or say --force: they lose network and addresses at once".to_owned())
+            }
+            Self::Quota { .. } => Some("raise the tenant's quota, or use what it has".to_owned()),
+            Self::Subnet { .. } => Some("choose another network, or none: a free one is taken".to_owned()),
+            Self::NoSubnet { tenant, .. } => Some(format!("see `atollctl subnet list {tenant}`")),
+            Self::OnlySubnet { tenant } => {
+                Some(format!("add another first (`atollctl subnet add {tenant}`), or delete the tenant"))
             }
             Self::Exhausted { tenant, .. } => {
                 Some(format!("delete tenants that are no longer used, to make room for {tenant}"))

@@ -75,6 +75,17 @@ pub fn graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
     Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
 }
 
+/// The part of the graph that one subnet has for itself, whatever its phase: to take it away.
+pub fn subnet_graph(cluster: &ClusterRecord, tenant: &TenantRecord, ordinal: u32) -> Graph {
+    let names = Names { cluster, tenant, roles: RefCell::default() };
+    let mut objects = Topology::default();
+    for subnet in tenant.subnets.iter().filter(|subnet| subnet.ordinal == ordinal) {
+        names.subnet(subnet, &mut objects);
+    }
+    let roles = names.roles.into_inner();
+    Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
+}
+
 /// Whose graph it is, and with that every id and name.
 struct Names<'a> {
     cluster: &'a ClusterRecord,

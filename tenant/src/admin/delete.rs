@@ -23,7 +23,7 @@ use super::members::shown;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::{Graph, graph};
-use crate::registry::{ATTEMPTS, only, put};
+use crate::registry::{ATTEMPTS, only, parts, put};
 
 /// etcd takes 128 operations in one transaction by default; compares and changes are counted apart.
 const BATCH: usize = 100;
@@ -82,15 +82,20 @@ pub async fn delete<S: Store, C: Controller>(
     for claim in claims {
         drop_claim(admin, &claim).await?;
     }
+    quiet(how.quiet, &mut progress).await;
+    admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
+    free(admin, &cluster.record, &tenant).await?;
+    progress(Deleted::All);
+    Ok(())
+}
+
+/// Lets the quiet period pass.
+pub(super) async fn quiet(whole: Duration, progress: &mut impl FnMut(Deleted)) {
     let began = tokio::time::Instant::now();
-    while let Some(rest) = how.quiet.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
+    while let Some(rest) = whole.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
         progress(Deleted::Quiet(began.elapsed()));
         tokio::time::sleep(rest.min(TICK)).await;
     }
-    admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
-    free(admin, &tenant).await?;
-    progress(Deleted::All);
-    Ok(())
 }
 
 /// The graph with every subnet, also one that is going already.
@@ -129,7 +134,10 @@ async fn set_phase<S: Store, C: Controller>(
     }
 }
 
-async fn list<S: Store, C: Controller>(admin: &Admin<'_, S, C>, prefix: Key) -> Result<Vec<Entry>, TenantError> {
+pub(super) async fn list<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    prefix: Key,
+) -> Result<Vec<Entry>, TenantError> {
     let what = format!("list {prefix}");
     let query = Query::Range { prefix, from: None, limit: 0, keys_only: false };
     let snapshot = admin.store.read(vec![query]).await.map_err(TenantError::store(what))?;
@@ -137,7 +145,7 @@ async fn list<S: Store, C: Controller>(admin: &Admin<'_, S, C>, prefix: Key) -> 
 }
 
 /// The claims behind these addresses. One that only cools down belongs to nobody.
-async fn claimed<S: Store, C: Controller>(
+pub(super) async fn claimed<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     addresses: &[Entry],
 ) -> Result<Vec<Versioned<ClaimRecord>>, TenantError> {
@@ -178,10 +186,12 @@ async fn drop_claim<S: Store, C: Controller>(
 /// none of them touches a tenant that somebody has recreated.
 async fn free<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
+    cluster: &ClusterRecord,
     tenant: &Versioned<TenantRecord>,
 ) -> Result<(), TenantError> {
     let (name, life) = (&tenant.record.name, tenant.record.incarnation);
-    let mut doomed: Vec<Key> = tenant.record.subnets.iter().map(|subnet| Key::subnet(subnet.cidr)).collect();
+    let subnets = tenant.record.subnets.iter();
+    let mut doomed: Vec<Key> = subnets.flat_map(|subnet| parts(cluster, subnet.cidr)).map(Key::subnet).collect();
     for entry in list(admin, Key::namespaces()).await? {
         let record = Versioned::<NamespaceRecord>::read(&entry).map_err(TenantError::record)?.record;
         if record.tenant == *name && record.incarnation == life {

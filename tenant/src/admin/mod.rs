@@ -6,6 +6,7 @@ mod delete;
 mod init;
 mod members;
 mod plan;
+mod subnets;
 
 use atoll_ipam::Versioned;
 use atoll_model::config::ClusterConfig;
@@ -19,6 +20,7 @@ pub use delete::{Deleted, Deletion, delete};
 pub use init::{Initialised, init};
 pub use members::{Moved, join, leave};
 pub use plan::{Plan, plan, repair};
+pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
 use crate::controller::Controller;
 use crate::error::TenantError;

@@ -6,6 +6,7 @@
 //! | `node` | which machine has a node's name |
 //! | `door` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
+//! | `subnet` | another subnet for a tenant |
 //! | `build`, `builder` | from `building` to `active`, one builder at a time |
 //!
 //! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
@@ -16,6 +17,7 @@ mod builder;
 mod cluster;
 mod door;
 mod node;
+mod subnet;
 mod tenant;
 
 use atoll_ipam::{Current, Versioned};
@@ -29,6 +31,8 @@ use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
 pub use cluster::possible;
 use door::Door;
+pub(crate) use subnet::{choose, parts};
+pub(crate) use tenant::network;
 
 /// How often a decision is made again when others were faster. Each time somebody else got further.
 pub(crate) const ATTEMPTS: u32 = 16;

@@ -173,6 +173,43 @@ async fn deleting_leaves_nothing_and_a_recreated_tenant_is_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn subnets_come_and_go_and_their_numbers_never_come_back() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        let (engine, red) = (world.engine(), tenant("red"));
+        let admin = admin(&world, &engine);
+        let place = world.resolve(&namespace("red")).await.expect("resolved");
+        pod(&world, &place, "web-0").await.expect("claimed");
+
+        let second = admin::add_subnet(&admin, &red, None).await.expect("added");
+        assert_eq!((second.ordinal, second.phase), (2, Phase::Active));
+        let third =
+            admin::add_subnet(&admin, &red, Some("10.130.0.0/23".parse().expect("valid"))).await.expect("added");
+        assert_eq!(third.gateway.to_string(), "10.130.0.1");
+        assert_eq!(world.keys()["subnets"], 4, "the third takes two parts of the pool");
+        world.assert_exactly(&["red"], "three subnets");
+        let error = admin::add_subnet(&admin, &red, Some("10.130.1.0/24".parse().expect("valid"))).await;
+        assert!(error.expect_err("taken").to_string().contains("overlaps"));
+
+        let quiet = |ordinal| admin::delete_subnet(&admin, &red, ordinal, QUIET, |_| {});
+        let error = quiet(1).await.expect_err("it has a pod");
+        assert!(error.to_string().contains("red/web-0 on n1"), "{error}");
+        world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+        world.assert_exactly(&["red"], "untouched");
+        quiet(3).await.expect("deleted");
+        quiet(2).await.expect("deleted");
+        assert!(matches!(quiet(2).await, Err(TenantError::NoSubnet { .. })));
+        assert!(matches!(quiet(1).await, Err(TenantError::OnlySubnet { .. })));
+        assert_eq!(world.keys()["subnets"], 1, "what they had is free");
+        world.assert_exactly(&["red"], "one subnet again");
+        let fourth = admin::add_subnet(&admin, &red, None).await.expect("added");
+        assert_eq!(fourth.ordinal, 4);
+        admin::delete(&admin, &red, Deletion { quiet: QUIET, force: true }, |_| {}).await.expect("deleted");
+        assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_builder_still_does_is_deleted_after_the_quiet_period() {
     for dialect in DIALECTS {
         let world = World::new(dialect);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use atoll_model::ids::{Namespace, NodeName, TenantName};
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnetwork::Ipv4Network;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// Tenants
     #[command(subcommand)]
     Tenant(Tenant),
+    /// Subnets of a tenant
+    #[command(subcommand)]
+    Subnet(Subnet),
     /// Pods' interfaces
     #[command(subcommand)]
     Attachment(Attachment),
@@ -211,6 +215,45 @@ pub(crate) struct Show {
     /// Do not ask the controller whether the pods' packets flow
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// What to do with subnets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subnet {
+    /// List the subnets of all tenants, or of one
+    #[command(after_help = "Example:\n  atollctl subnet list red")]
+    List {
+        /// The tenant
+        tenant: Option<TenantName>,
+    },
+    /// Give a tenant another subnet
+    #[command(after_help = "\
+Example: a free part of the pool
+  atollctl subnet add red
+
+Example: a certain network, which must be a part of the pool
+  atollctl subnet add red --cidr 10.130.0.0/20")]
+    Add {
+        /// The tenant
+        tenant: TenantName,
+        /// The network; a free part of the pool if not given
+        #[arg(long)]
+        cidr: Option<Ipv4Network>,
+        /// Say what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take an empty subnet away from a tenant; takes the quiet period, as deleting a tenant does
+    #[command(after_help = "Example:\n  atollctl subnet list red\n  atollctl subnet delete red 2")]
+    Delete {
+        /// The tenant
+        tenant: TenantName,
+        /// The subnet's number
+        ordinal: u32,
+        /// Say what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// What to do with attachments.

@@ -3,14 +3,14 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use atoll_model::ids::TenantName;
-use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
+use atoll_tenant::admin::{self, Admin, Deletion};
 use atoll_tenant::inventory::{Inventory, Tenant};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::args::{Delete, Output};
 use crate::failure::Failure;
 use crate::output::{self, count};
+use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::topology::{absent, name};
 
@@ -31,20 +31,9 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let how = Deletion { quiet: settings.config.quiet_period, force: options.force };
-    // Nothing is drawn where standard error is no terminal.
-    let length = u64::try_from(how.quiet.as_millis()).unwrap_or(u64::MAX);
-    let bar = ProgressBar::new(length).with_style(style());
-    bar.set_message("no new pods from now on");
-    let done = admin::delete(&admin, tenant, how, |step| match step {
-        Deleted::Closed => bar.tick(),
-        Deleted::Objects(number) => {
-            bar.set_message(format!("{} deleted, waiting for late requests", count(number, "object")));
-        }
-        Deleted::Quiet(passed) => bar.set_position(u64::try_from(passed.as_millis()).unwrap_or(length)),
-        Deleted::All => bar.set_position(length),
-    })
-    .await;
-    bar.finish_and_clear();
+    let progress = Progress::new(how.quiet);
+    let done = admin::delete(&admin, tenant, how, |step| progress.show(step)).await;
+    progress.end();
     done?;
     Ok(match output {
         Output::Json => output::json(&json!({"done": "deleted", "tenant": tenant})),
@@ -52,10 +41,6 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
             format!("Tenant {tenant} is deleted: its network, its subnets and its place among the transit links.\n")
         }
     })
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// What deleting would do, for people.

@@ -10,7 +10,9 @@ mod init;
 mod local;
 mod member;
 mod output;
+mod progress;
 mod settings;
+mod subnet;
 mod tenant;
 mod topology;
 mod tree;
@@ -64,6 +66,7 @@ async fn run(args: &Args) -> Result<String, Failure> {
         Command::Tenant(Tenant::Delete(options)) => delete::run(&settings, args.output, options).await,
         Command::Tenant(Tenant::Join(options)) => member::run(&settings, args.output, options, true).await,
         Command::Tenant(Tenant::Leave(options)) => member::run(&settings, args.output, options, false).await,
+        Command::Subnet(subnet) => subnet::run(&settings, args.output, subnet).await,
         Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
         Command::Completion { .. } => Ok(String::new()),
     }

@@ -1,0 +1,139 @@
+//! Adds a subnet to a tenant, or takes an empty one away.
+//!
+//! Taking away goes as deleting a tenant goes: closed for claims, looked through, deleted in the controller, a quiet
+//! period, deleted again, freed. Interrupted it goes on where it stopped.
+
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::ids::TenantName;
+use atoll_model::record::{Phase, SubnetEntry, TenantRecord};
+use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+use ipnetwork::Ipv4Network;
+
+use super::delete::{claimed, list, quiet};
+use super::members::shown;
+use super::{Admin, Deleted, OPERATOR};
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::graph::subnet_graph;
+use crate::registry::{choose, network, only, parts, put};
+
+/// Adds a subnet: `cidr`, or a free part of the pool. Gives the tenant with the subnet in use.
+pub async fn add_subnet<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+    cidr: Option<Ipv4Network>,
+) -> Result<SubnetEntry, TenantError> {
+    let registry = admin.registry();
+    let (cluster, tenant) = admin.known(name).await?;
+    if tenant.record.phase == Phase::Deleting {
+        return Err(TenantError::Deleting { tenant: name.clone() });
+    }
+    let extended = Box::pin(registry.extend(&cluster.record, &tenant, cidr)).await?;
+    let added = extended
+        .record
+        .subnets
+        .iter()
+        .find(|subnet| tenant.record.subnets.iter().all(|before| before.ordinal != subnet.ordinal));
+    let what = || format!("add a subnet to tenant {name}");
+    let ordinal = added.ok_or_else(|| TenantError::Contended { what: what(), attempts: 1 })?.ordinal;
+    let finished = Box::pin(registry.finish(OPERATOR, &cluster, extended, false)).await?;
+    let entry = finished.record.subnets.into_iter().find(|subnet| subnet.ordinal == ordinal);
+    entry.ok_or_else(|| TenantError::Contended { what: what(), attempts: 1 })
+}
+
+/// The network that [`add_subnet`] would try first.
+pub async fn next_subnet<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+    cidr: Option<Ipv4Network>,
+) -> Result<Ipv4Network, TenantError> {
+    let (cluster, tenant) = admin.known(name).await?;
+    let taken = list(admin, Key::subnets()).await?;
+    let taken: Vec<Ipv4Network> = taken.iter().filter_map(|entry| network(&entry.key)).collect();
+    choose(&cluster.record, &tenant.record, cidr, &taken)
+}
+
+/// Takes an empty subnet away.
+pub async fn delete_subnet<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+    ordinal: u32,
+    wait: Duration,
+    mut progress: impl FnMut(Deleted),
+) -> Result<(), TenantError> {
+    let (cluster, tenant) = admin.known(name).await?;
+    let missing = || TenantError::NoSubnet { tenant: name.clone(), ordinal };
+    let entry = tenant.record.subnets.iter().find(|subnet| subnet.ordinal == ordinal).ok_or_else(missing)?.clone();
+    let others = tenant.record.subnets.iter().filter(|other| other.ordinal != ordinal && other.phase == Phase::Active);
+    if others.count() == 0 {
+        return Err(TenantError::OnlySubnet { tenant: name.clone() });
+    }
+    let tenant = change(admin, tenant, |record| set(record, ordinal, Phase::Deleting)).await?;
+    progress(Deleted::Closed);
+    let addresses = list(admin, Key::addresses(name, ordinal)).await?;
+    let claims = claimed(admin, &addresses).await?;
+    if !claims.is_empty() {
+        // Whoever comes next looks whether an earlier attempt deleted something.
+        change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
+        let pods = claims.iter().map(|claim| shown(&claim.record)).collect();
+        return Err(TenantError::InUse { tenant: name.clone(), pods });
+    }
+    let graph = subnet_graph(&cluster.record, &tenant.record, ordinal);
+    let what = format!("delete the objects of subnet {ordinal} of tenant {name}");
+    let removed = admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
+    progress(Deleted::Objects(removed.deleted));
+    quiet(wait, &mut progress).await;
+    admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
+    let freed = parts(&cluster.record, entry.cidr).into_iter().map(|part| Change::Delete(Key::subnet(part)));
+    write(admin, tenant, |record| record.subnets.retain(|subnet| subnet.ordinal != ordinal), freed.collect()).await?;
+    progress(Deleted::All);
+    Ok(())
+}
+
+fn set(record: &mut TenantRecord, ordinal: u32, phase: Phase) {
+    for subnet in record.subnets.iter_mut().filter(|subnet| subnet.ordinal == ordinal) {
+        subnet.phase = phase;
+    }
+}
+
+async fn change<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: Versioned<TenantRecord>,
+    edit: impl FnOnce(&mut TenantRecord),
+) -> Result<Versioned<TenantRecord>, TenantError> {
+    write(admin, tenant, edit, Vec::new()).await
+}
+
+/// Changes a tenant's record, and what else has to change with it. Nothing is written when nothing changes.
+async fn write<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: Versioned<TenantRecord>,
+    edit: impl FnOnce(&mut TenantRecord),
+    with: Vec<Change>,
+) -> Result<Versioned<TenantRecord>, TenantError> {
+    let mut record = tenant.record.clone();
+    edit(&mut record);
+    if record == tenant.record && with.is_empty() {
+        return Ok(tenant);
+    }
+    let key = Key::tenant(&record.name);
+    let mut then = vec![put(key.clone(), &record)];
+    then.extend(with);
+    let txn = Txn {
+        compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
+        then,
+        otherwise: vec![Query::Key(key)],
+    };
+    let what = format!("change the record of tenant {}", record.name);
+    match admin.registry().commit(&what, txn).await? {
+        Committed::Yes(revision) => {
+            Ok(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision })
+        }
+        // The answer was lost, not the race.
+        Committed::Lost(snapshot) => only::<TenantRecord>(&snapshot)?
+            .filter(|now| now.record == record)
+            .ok_or(TenantError::Contended { what, attempts: 1 }),
+    }
+}

@@ -1,0 +1,43 @@
+//! How far a deletion is. Nothing is drawn where standard error is no terminal.
+
+use std::time::Duration;
+
+use atoll_tenant::admin::Deleted;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::count;
+
+/// A bar over the quiet period.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    length: u64,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: Duration) -> Self {
+        let length = milliseconds(quiet);
+        let style = ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(length).with_style(style);
+        bar.set_message("closing");
+        Self { bar, length }
+    }
+
+    pub(crate) fn show(&self, step: Deleted) {
+        match step {
+            Deleted::Closed => self.bar.set_message("no new pods from now on"),
+            Deleted::Objects(number) => {
+                self.bar.set_message(format!("{} deleted, waiting for late requests", count(number, "object")));
+            }
+            Deleted::Quiet(passed) => self.bar.set_position(milliseconds(passed)),
+            Deleted::All => self.bar.set_position(self.length),
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

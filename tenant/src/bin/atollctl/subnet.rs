@@ -1,0 +1,121 @@
+//! `atollctl subnet`.
+
+use atoll_model::ids::TenantName;
+use atoll_tenant::admin::{self, Admin};
+use atoll_tenant::inventory::{self, Inventory, Tenant};
+use ipnetwork::Ipv4Network;
+use serde_json::json;
+
+use crate::args::{Output, Subnet};
+use crate::failure::Failure;
+use crate::output::{self, count};
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::topology::{absent, phase};
+
+pub(crate) async fn run(settings: &Settings, output: Output, command: &Subnet) -> Result<String, Failure> {
+    match command {
+        Subnet::List { tenant } => list(settings, output, tenant.as_ref()).await,
+        Subnet::Add { tenant, cidr, dry_run } => add(settings, output, tenant, *cidr, *dry_run).await,
+        Subnet::Delete { tenant, ordinal, dry_run } => delete(settings, output, tenant, *ordinal, *dry_run).await,
+    }
+}
+
+async fn list(settings: &Settings, output: Output, tenant: Option<&TenantName>) -> Result<String, Failure> {
+    let mut tenants = Inventory::read(&settings.store()?).await?.tenants;
+    if let Some(name) = tenant {
+        tenants.retain(|tenant| tenant.name == *name);
+        if tenants.is_empty() {
+            return Err(absent(name));
+        }
+    }
+    let subnets = || tenants.iter().flat_map(|tenant| tenant.subnets.iter().map(move |subnet| (tenant, subnet)));
+    Ok(match output {
+        Output::Json => {
+            let all: Vec<_> =
+                subnets().map(|(tenant, subnet)| json!({"tenant": tenant.name, "subnet": subnet})).collect();
+            output::json(&all)
+        }
+        Output::Table => output::table(
+            ["tenant", "subnet", "network", "gateway", "phase", "pods", "room"],
+            subnets().map(|(tenant, subnet)| row(tenant, subnet)),
+        ),
+    })
+}
+
+fn row(tenant: &Tenant, subnet: &inventory::Subnet) -> [String; 7] {
+    [
+        tenant.name.to_string(),
+        subnet.ordinal.to_string(),
+        subnet.cidr.to_string(),
+        subnet.gateway.to_string(),
+        phase(subnet.phase).to_owned(),
+        subnet.pods.len().to_string(),
+        room(subnet).to_string(),
+    ]
+}
+
+/// How many pods have room in a subnet.
+fn room(subnet: &inventory::Subnet) -> u128 {
+    use atoll_ipam::pool::{Block, PodRange, number};
+    PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into())).map_or(0, PodRange::capacity)
+}
+
+async fn add(
+    settings: &Settings,
+    output: Output,
+    name: &TenantName,
+    cidr: Option<Ipv4Network>,
+    dry_run: bool,
+) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    if dry_run {
+        let cidr = admin::next_subnet(&admin, name, cidr).await?;
+        return Ok(match output {
+            Output::Json => output::json(&json!({"would": "add", "tenant": name, "cidr": cidr})),
+            Output::Table => format!("would add {cidr} to tenant {name}, unless somebody takes it first\n"),
+        });
+    }
+    let subnet = admin::add_subnet(&admin, name, cidr).await?;
+    Ok(match output {
+        Output::Json => output::json(&json!({"done": "added", "tenant": name, "subnet": subnet})),
+        Output::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidr),
+    })
+}
+
+async fn delete(
+    settings: &Settings,
+    output: Output,
+    name: &TenantName,
+    ordinal: u32,
+    dry_run: bool,
+) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    if dry_run {
+        let inventory = Inventory::read(&store).await?;
+        let tenant = inventory.tenants.iter().find(|tenant| tenant.name == *name).ok_or_else(|| absent(name))?;
+        let subnet = tenant.subnets.iter().find(|subnet| subnet.ordinal == ordinal);
+        let pods = subnet.map_or(0, |subnet| subnet.pods.len());
+        let would = match (subnet, pods) {
+            (None, _) => format!("refuse: tenant {name} has no subnet {ordinal}"),
+            (Some(_), 1..) => format!("refuse: {} in it", count(pods, "pod")),
+            (Some(_), 0) if tenant.subnets.len() == 1 => "refuse: it is the only subnet".to_owned(),
+            (Some(subnet), 0) => format!("delete subnet {ordinal}, {}", subnet.cidr),
+        };
+        return Ok(match output {
+            Output::Json => output::json(&json!({"would": would, "tenant": name})),
+            Output::Table => format!("would {would}\n"),
+        });
+    }
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let quiet = settings.config.quiet_period;
+    let progress = Progress::new(quiet);
+    let done = admin::delete_subnet(&admin, name, ordinal, quiet, |step| progress.show(step)).await;
+    progress.end();
+    done?;
+    Ok(match output {
+        Output::Json => output::json(&json!({"done": "deleted", "tenant": name, "ordinal": ordinal})),
+        Output::Table => format!("Subnet {ordinal} of tenant {name} is deleted.\n"),
+    })
+}

@@ -1,0 +1,210 @@
+//! Another subnet for a tenant.
+//!
+//! Promise: of any number of callers who find the tenant without room, one adds a subnet; the others see its record
+//! changed and look again. A number, once given, is never given again in this life of the tenant.
+
+use atoll_ipam::Versioned;
+use atoll_ipam::pool::{self, Block};
+use atoll_model::record::{Addressing, ClusterRecord, OwnerRecord, Phase, SCHEMA, SubnetEntry, TenantRecord, Unknown};
+use atoll_store::{Committed, Compare, Key, Query, Store, Txn};
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use super::tenant::{FIRST_SUBNET, network};
+use super::{ATTEMPTS, Registry, one, put, unfit};
+use crate::controller::Controller;
+use crate::error::TenantError;
+
+/// The field of the tenant's record that remembers numbers whose subnets are gone.
+const NEXT: &str = "nextOrdinal";
+
+/// A subnet that covers more parts of the pool than this would not fit into one transaction.
+const MOST_PARTS: u128 = 64;
+
+impl<S: Store, C: Controller> Registry<'_, S, C> {
+    /// Adds a subnet to the record, to be built: `wanted`, or a free part of the pool. A tenant that changed meanwhile
+    /// is given back as it is now, without a new subnet.
+    pub(crate) async fn extend(
+        &self,
+        cluster: &ClusterRecord,
+        tenant: &Versioned<TenantRecord>,
+        wanted: Option<Ipv4Network>,
+    ) -> Result<Versioned<TenantRecord>, TenantError> {
+        let record = &tenant.record;
+        if let Some(most) = record.quota.subnets.filter(|most| room(record) >= *most) {
+            return Err(TenantError::Quota { tenant: record.name.clone(), what: "subnets", most });
+        }
+        let what = format!("add a subnet to tenant {}", record.name);
+        let mut taken: Vec<Ipv4Network> = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let cidr = choose(cluster, record, wanted, &taken)?;
+            let next = with_subnet(cluster, record, cidr)?;
+            let ordinal = next.subnets.last().map_or(FIRST_SUBNET, |subnet| subnet.ordinal);
+            let owner = OwnerRecord {
+                v: SCHEMA,
+                tenant: record.name.clone(),
+                incarnation: record.incarnation,
+                ordinal,
+                unknown: Unknown::new(),
+            };
+            let keys: Vec<Key> = parts(cluster, cidr).into_iter().map(Key::subnet).collect();
+            let key = Key::tenant(&record.name);
+            let mut compare = vec![Compare::Modified(key.clone(), tenant.mod_revision)];
+            compare.extend(keys.iter().cloned().map(Compare::Absent));
+            let mut then = vec![put(key.clone(), &next)];
+            then.extend(keys.into_iter().map(|key| put(key, &owner)));
+            let all = Query::Range { prefix: Key::subnets(), from: None, limit: 0, keys_only: true };
+            let txn = Txn { compare, then, otherwise: vec![Query::Key(key), all] };
+            match self.commit(&what, txn).await? {
+                Committed::Yes(revision) => {
+                    let create_revision = tenant.create_revision;
+                    return Ok(Versioned { record: next, create_revision, mod_revision: revision });
+                }
+                Committed::Lost(snapshot) => {
+                    let [now, subnets] = snapshot.answers.as_slice() else { return Err(unfit()) };
+                    let now = one::<TenantRecord>(now)?;
+                    let now = now.ok_or_else(|| TenantError::Unknown { tenant: record.name.clone() })?;
+                    if now.mod_revision != tenant.mod_revision {
+                        return Ok(now);
+                    }
+                    taken = subnets.entries.iter().filter_map(|entry| network(&entry.key)).collect();
+                }
+            }
+        }
+        Err(TenantError::Contended { what, attempts: ATTEMPTS })
+    }
+}
+
+/// How many subnets count against the quota.
+fn room(tenant: &TenantRecord) -> u32 {
+    let living = tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting).count();
+    u32::try_from(living).unwrap_or(u32::MAX)
+}
+
+/// The network of the next subnet. `taken`: parts of the cluster's pool that others have.
+pub(crate) fn choose(
+    cluster: &ClusterRecord,
+    tenant: &TenantRecord,
+    wanted: Option<Ipv4Network>,
+    taken: &[Ipv4Network],
+) -> Result<Ipv4Network, TenantError> {
+    let pool = cluster.pod_cidr;
+    let own = tenant.subnets.iter().map(|subnet| subnet.cidr);
+    let taken: Vec<Ipv4Network> = taken.iter().copied().chain(own).collect();
+    if let Some(wanted) = wanted {
+        let refuse = |problem: String| Err(TenantError::Subnet { cidr: wanted, problem });
+        let block = Block::from(wanted);
+        if wanted.ip() != wanted.network() {
+            return refuse(format!("it has host bits; {}/{} is meant", wanted.network(), wanted.prefix()));
+        }
+        if Block::from(pool).index_of(block).is_none() || wanted.prefix() > 30 {
+            return refuse(format!(
+                "it must be a part of `cluster.podCidr`, {pool}, with a prefix length of at most 30"
+            ));
+        }
+        if Block::from(wanted).count(cluster.subnet_prefix).is_some_and(|parts| parts > MOST_PARTS) {
+            return refuse(format!("it is larger than {MOST_PARTS} usual subnets"));
+        }
+        if let Some(other) = taken.iter().find(|other| Block::from(**other).overlaps(block)) {
+            return refuse(format!("it overlaps {other}, which is in use"));
+        }
+        return Ok(wanted);
+    }
+    let seed = match cluster.addressing {
+        Addressing::Unique => {
+            Uuid::new_v5(&cluster.id.0, format!("subnet/{}/{}", tenant.name, next_ordinal(tenant)).as_bytes()).as_u128()
+        }
+        Addressing::Overlapping => 0,
+    };
+    pool::free_part(pool, cluster.subnet_prefix, &taken, seed).ok_or_else(|| TenantError::Exhausted {
+        tenant: tenant.name.clone(),
+        what: "subnets",
+        pool,
+        capacity: pool::subnet_count(pool, cluster.subnet_prefix).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+    })
+}
+
+fn with_subnet(cluster: &ClusterRecord, tenant: &TenantRecord, cidr: Ipv4Network) -> Result<TenantRecord, TenantError> {
+    let gateway = pool::gateway(cidr).ok_or_else(|| TenantError::Setting {
+        setting: "subnetPrefix",
+        value: cluster.subnet_prefix.to_string(),
+        problem: "a subnet needs room for a gateway",
+    })?;
+    let mut tenant = tenant.clone();
+    let ordinal = next_ordinal(&tenant);
+    tenant.subnets.push(SubnetEntry { ordinal, cidr, gateway, phase: Phase::Building, unknown: Unknown::new() });
+    tenant.unknown.insert(NEXT.to_owned(), (ordinal + 1).into());
+    Ok(tenant)
+}
+
+/// The number of the next subnet: greater than that of any there ever was.
+fn next_ordinal(tenant: &TenantRecord) -> u32 {
+    let remembered = tenant.unknown.get(NEXT).and_then(serde_json::Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    let present = tenant.subnets.iter().map(|subnet| subnet.ordinal + 1).max();
+    remembered.max(present).unwrap_or(FIRST_SUBNET)
+}
+
+/// The parts of the cluster's pool that a network takes: all that it touches, so that keys alone tell what is free.
+/// None where tenants may overlap.
+pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Network> {
+    if cluster.addressing == Addressing::Overlapping {
+        return Vec::new();
+    }
+    let prefix = cluster.subnet_prefix;
+    let block = Block::from(cidr);
+    match block.count(prefix) {
+        Some(count) => (0..count.min(MOST_PARTS)).filter_map(|index| pool::subnet(cidr, prefix, index)).collect(),
+        // Smaller than a part: the part around it.
+        None => Ipv4Network::new(cidr.network(), prefix)
+            .ok()
+            .and_then(|around| Ipv4Network::new(around.network(), prefix).ok())
+            .into_iter()
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::tests::{cluster, tenant};
+
+    fn net(text: &str) -> Ipv4Network {
+        text.parse().expect("valid")
+    }
+
+    #[test]
+    fn a_network_takes_every_part_of_the_pool_that_it_touches() {
+        let cluster = cluster();
+        assert_eq!(parts(&cluster, net("10.128.4.0/24")), [net("10.128.4.0/24")]);
+        assert_eq!(parts(&cluster, net("10.128.4.64/26")), [net("10.128.4.0/24")]);
+        assert_eq!(parts(&cluster, net("10.128.4.0/23")), [net("10.128.4.0/24"), net("10.128.5.0/24")]);
+    }
+
+    #[test]
+    fn a_number_is_never_given_twice() {
+        let cluster = cluster();
+        let mut record = tenant(1);
+        for expected in 2..5 {
+            record = with_subnet(&cluster, &record, net("10.200.0.0/24")).expect("room");
+            assert_eq!(record.subnets.last().map(|subnet| subnet.ordinal), Some(expected));
+            record.subnets.truncate(1);
+        }
+    }
+
+    #[test]
+    fn a_wish_that_cannot_be_met_says_why() {
+        let (cluster, tenant) = (cluster(), tenant(1));
+        for (wish, why) in [
+            ("10.128.1.0/24", "overlaps 10.128.1.0/24"),
+            ("10.128.0.0/16", "larger than 64 usual subnets"),
+            ("192.168.0.0/24", "a part of `cluster.podCidr`"),
+            ("10.128.9.0/31", "at most 30"),
+            ("10.128.9.7/24", "10.128.9.0/24 is meant"),
+            ("10.129.0.0/24", "overlaps 10.129.0.0/23"),
+        ] {
+            let error = choose(&cluster, &tenant, Some(net(wish)), &[net("10.129.0.0/23")]).expect_err(wish);
+            assert!(error.to_string().contains(why), "{wish}: {error}");
+        }
+        assert_eq!(choose(&cluster, &tenant, Some(net("10.130.0.0/20")), &[]).expect("free"), net("10.130.0.0/20"));
+    }
+}
