@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::compile::{Device, DeviceKind, Domain, Element, Neighbour, NextHop, Outside, Pod, Route};
+use crate::compile::{Device, DeviceKind, Domain, Element, MAIN, Neighbour, NextHop, Outside, Pod, Route};
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::nft::Filter;
@@ -219,7 +219,15 @@ impl Realm {
         for route in wanted.difference(&have) {
             self.netlink.add_route(route)?;
         }
-        Ok(have.symmetric_difference(&wanted).count())
+        // A table is complete before anything is led to it.
+        let leading: BTreeSet<_> = self.netlink.sources()?.into_iter().collect();
+        for source in want.sources.difference(&leading) {
+            self.netlink.add_source(*source)?;
+        }
+        for source in leading.difference(&want.sources) {
+            self.netlink.delete_source(*source)?;
+        }
+        Ok(have.symmetric_difference(&wanted).count() + leading.symmetric_difference(&want.sources).count())
     }
 
     /// True when an interface of this name is here and up.
@@ -330,7 +338,7 @@ pub(crate) fn outside(directory: &Path, wanted: &[&Outside]) -> Result<usize, Pl
         }
         let destination = Ipv4Network::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
         let next = NextHop::Via { device: link.index, gateway: outside.back };
-        let route = Route { destination, metric, next };
+        let route = Route { table: MAIN, destination, metric, next };
         if !routes.remove(&route) {
             netlink.add_route(&route)?;
             changes += 1;
@@ -352,7 +360,7 @@ fn indexed(route: &Route<String>, links: &BTreeMap<String, Link>) -> Option<Rout
         NextHop::BlackHole => NextHop::BlackHole,
         NextHop::Prohibit => NextHop::Prohibit,
     };
-    Some(Route { destination: route.destination, metric: route.metric, next })
+    Some(Route { table: route.table, destination: route.destination, metric: route.metric, next })
 }
 
 fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::apply::{self, OUTSIDE};
 use crate::compile::Unsupported;
-use crate::error::{PlaneError, line};
+use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::plane::Plane;
 use crate::probe::probe;
@@ -70,20 +70,22 @@ impl Handle {
         let report = Arc::<Mutex<Report>>::default();
         let shared = Arc::clone(&report);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PlaneError::Thread)?;
+        let (opened, wait) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("atoll-dataplane".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    match Plane::open(settings, initial, Box::new(status), Arc::clone(&shared)) {
-                        Ok((plane, events)) => plane.run(receiver, events).await,
-                        Err(error) => {
-                            tracing::error!(error = line(&error), "data plane");
-                            lock(&shared).errors.insert(Uuid::nil(), line(&error));
+                    match Plane::open(settings, initial, Box::new(status), shared) {
+                        Ok((plane, events)) => {
+                            let _ = opened.send(Ok(()));
+                            plane.run(receiver, events).await;
                         }
+                        Err(error) => drop(opened.send(Err(error))),
                     }
                 });
             })
             .map_err(PlaneError::Thread)?;
+        wait.recv().unwrap_or_else(|gone| Err(PlaneError::Thread(std::io::Error::other(gone))))?;
         Ok(Self { commands, report, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 

@@ -264,3 +264,29 @@ fn rules_of(objects: &[Object], id: Uuid) -> Vec<(Condition, Action)> {
     });
     chain.into_iter().flat_map(|chain| chain.rules).map(|rule| (rule.condition, rule.action)).collect()
 }
+
+#[test]
+fn the_longest_destination_wins_among_routes_whose_source_fits() {
+    let s = scene();
+    let route = |n: u128, source: &str, destination: &str, action, weight| {
+        let route =
+            Route { router: s.red.router(), source: net(source), destination: net(destination), action, weight };
+        Object::Route(Uuid::from_u128(0x600 + n), route)
+    };
+    // Pod 1 may not go out; pod 2 may, but not to 203.0.113.1; pods 1 and 2 both lie in the wider source.
+    s.put([route(1, "10.9.0.101/32", "0.0.0.0/0", RouteAction::BlackHole, 0)]);
+    assert_eq!((s.outside(1), s.outside(2), s.reaches(1, 2)), (NONE, ALL, ALL));
+    let report = s.lab.plane().report();
+    assert_eq!(report.unsupported.len(), 1, "the tenant's own route has the same weight: {report:#?}");
+    let Object::Route(_, mut own) = s.red.objects("10.9.0.0/24").remove(5) else { unreachable!() };
+    own.weight = 50;
+    s.put([Object::Route(Uuid::from_u128(2 << 16 | 0x30), own)]);
+    assert_eq!((s.outside(1), s.outside(2), s.reaches(1, 2)), (NONE, ALL, ALL));
+    assert!(s.lab.plane().report().unsupported.is_empty());
+    s.put([route(2, "10.9.0.100/30", "203.0.113.0/24", RouteAction::BlackHole, 0)]);
+    assert_eq!((s.outside(1), s.outside(2), s.outside(3)), (NONE, NONE, NONE));
+    // A longer destination beats a longer source.
+    let Object::Route(_, through) = s.red.objects("10.9.0.0/24").remove(5) else { unreachable!() };
+    s.put([route(3, "0.0.0.0/0", "203.0.113.1/32", through.action, 0)]);
+    assert_eq!((s.outside(1), s.outside(2), s.outside(3)), (ALL, ALL, ALL));
+}

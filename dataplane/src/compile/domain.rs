@@ -7,7 +7,9 @@ use atoll_model::topology::{Device as Owner, Port, RouteAction, Router};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::{Device, DeviceKind, Domain, Neighbour, NextHop, Outside, Route, Unsupported, View, names, ruleset};
+use super::{
+    Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Unsupported, View, names, ruleset,
+};
 
 /// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
 pub(super) fn of_bridge(view: &View<'_>, bridge: Uuid) -> Option<Uuid> {
@@ -183,22 +185,11 @@ fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Optio
 fn routes(view: &View<'_>, router_id: Uuid, router: &Router, domain: &mut Domain) {
     if !router.up {
         let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
-        domain.routes.insert(Route { destination: any, metric: 0, next: NextHop::Prohibit });
+        domain.routes.insert(Route { table: MAIN, destination: any, metric: 0, next: NextHop::Prohibit });
         return;
     }
+    let mut usable: Vec<Usable> = Vec::new();
     for (id, route) in view.topology.routes.iter().filter(|(_, route)| route.router == router_id) {
-        let mut report = |field: &str, why: &str| {
-            domain.unsupported.insert(Unsupported {
-                object: *id,
-                field: field.to_owned(),
-                why: why.to_owned(),
-                effect: "the route is left out".to_owned(),
-            });
-        };
-        if route.source.prefix() != 0 {
-            report("source", "routes are chosen by destination only");
-            continue;
-        }
         let next = match route.action {
             RouteAction::BlackHole => NextHop::BlackHole,
             RouteAction::Reject => NextHop::Prohibit,
@@ -217,13 +208,51 @@ fn routes(view: &View<'_>, router_id: Uuid, router: &Router, domain: &mut Domain
                 }
             }
         };
-        let Ok(destination) = Ipv4Network::new(route.destination.network(), route.destination.prefix()) else {
-            continue;
-        };
-        if domain.routes.iter().any(|other| other.destination == destination && other.metric == route.weight) {
-            report("weight", "another route has the same destination and weight, and flows are not spread");
-            continue;
-        }
-        domain.routes.insert(Route { destination, metric: route.weight, next });
+        let (source, destination) = (whole(route.source), whole(route.destination));
+        usable.push(Usable { id: *id, source, route: Route { table: MAIN, destination, metric: route.weight, next } });
     }
+    // The narrowest source first: it wins where destination and weight are equal.
+    usable.sort_by_key(|usable| (std::cmp::Reverse(usable.source.prefix()), usable.id));
+    tables(&usable, domain);
+}
+
+/// A route whose port is there.
+struct Usable {
+    id: Uuid,
+    source: Ipv4Network,
+    route: Route<String>,
+}
+
+/// The longest destination wins among all routes whose source fits, whatever the length of the source. So each source
+/// has a table with everything that fits it: its own routes and those of every wider source.
+fn tables(usable: &[Usable], domain: &mut Domain) {
+    let everywhere = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
+    let sources: BTreeSet<_> =
+        usable.iter().map(|usable| usable.source).filter(|source| *source != everywhere).collect();
+    domain.sources = (1000..).zip(sources).map(|(table, network)| Source { network, table }).collect();
+    let mut tables: Vec<_> = domain.sources.iter().copied().collect();
+    tables.push(Source { network: everywhere, table: MAIN });
+    for Source { network, table } in tables {
+        let mut taken = BTreeSet::new();
+        for Usable { id, source, route } in usable {
+            if source.prefix() > network.prefix() || !source.contains(network.ip()) {
+                continue;
+            }
+            if taken.insert((route.destination, route.metric)) {
+                domain.routes.insert(Route { table, ..route.clone() });
+            } else {
+                domain.unsupported.insert(Unsupported {
+                    object: *id,
+                    field: "weight".to_owned(),
+                    why: "another route has the same destination and weight, and flows are not spread".to_owned(),
+                    effect: "the other route is used where its source fits".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+/// A network without host bits.
+fn whole(network: Ipv4Network) -> Ipv4Network {
+    Ipv4Network::new(network.network(), network.prefix()).expect("a length that a network has")
 }

@@ -64,6 +64,8 @@ pub struct Domain {
     pub devices: BTreeMap<String, Device>,
     /// Routes of the router.
     pub routes: BTreeSet<Route<String>>,
+    /// Which sources have a table of their own.
+    pub sources: BTreeSet<Source>,
     /// Neighbours that are known without asking.
     pub neighbours: BTreeSet<Neighbour<String>>,
     /// The packet filter, elements of pods aside.
@@ -126,9 +128,14 @@ pub struct Outside {
     pub back: Ipv4Addr,
 }
 
+/// The table of routes for every source.
+pub const MAIN: u32 = 254;
+
 /// A route; `D` names a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Route<D> {
+    /// The table: [`MAIN`], or one for the sources that a rule leads there.
+    pub table: u32,
     /// Destination.
     pub destination: Ipv4Network,
     /// Lower wins among equal destinations.
@@ -157,6 +164,15 @@ pub enum NextHop<D> {
     BlackHole,
     /// Answered with ICMP "communication administratively prohibited".
     Prohibit,
+}
+
+/// Sources that have a table of their own. The longest prefix wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Source {
+    /// The sources.
+    pub network: Ipv4Network,
+    /// Their table.
+    pub table: u32,
 }
 
 /// An address whose MAC is known; `D` names a device.

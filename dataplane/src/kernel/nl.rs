@@ -25,13 +25,14 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use uuid::Uuid;
 
 use super::netns::Netns;
-use crate::compile::{Neighbour, NextHop, Route};
+use crate::compile::{Neighbour, NextHop, Route, Source};
 use crate::error::PlaneError;
 
 /// The link group (`IFLA_GROUP`) of every link that we make. It is set in the request that creates the link, so there
@@ -218,7 +219,7 @@ impl Netlink {
         self.remove(format!("delete address {address}"), Message::DelAddress(address_message(index, address)))
     }
 
-    /// Our routes of the main table, links by index.
+    /// Our routes, links by index.
     pub(crate) fn routes(&mut self) -> Result<Vec<Route<u32>>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
@@ -235,6 +236,25 @@ impl Netlink {
     /// Deletes a route.
     pub(crate) fn delete_route(&mut self, route: &Route<u32>) -> Result<()> {
         self.remove(format!("delete route to {}", route.destination), Message::DelRoute(route_message(route)))
+    }
+
+    /// Our rules that lead sources to tables of their own.
+    pub(crate) fn sources(&mut self) -> Result<Vec<Source>> {
+        let mut message = RuleMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.request("list rules", Message::GetRule(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(source_of).collect())
+    }
+
+    /// Leads a source to its table.
+    pub(crate) fn add_source(&mut self, source: Source) -> Result<()> {
+        let what = format!("add rule from {}", source.network);
+        self.change(what, Message::NewRule(source_message(source)), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Stops leading a source to its table.
+    pub(crate) fn delete_source(&mut self, source: Source) -> Result<()> {
+        self.remove(format!("delete rule from {}", source.network), Message::DelRule(source_message(source)))
     }
 
     /// All permanent IPv4 neighbours, links by index.
@@ -420,7 +440,8 @@ fn route_message(route: &Route<u32>) -> RouteMessage {
     message.header = RouteHeader {
         address_family: AddressFamily::Inet,
         destination_prefix_length: route.destination.prefix(),
-        table: RouteHeader::RT_TABLE_MAIN,
+        // The whole number is in an attribute.
+        table: RouteHeader::RT_TABLE_UNSPEC,
         protocol: PROTOCOL,
         scope: RouteScope::Universe,
         kind: RouteType::Unicast,
@@ -429,6 +450,7 @@ fn route_message(route: &Route<u32>) -> RouteMessage {
     message.attributes = vec![
         RouteAttribute::Destination(RouteAddress::Inet(route.destination.network())),
         RouteAttribute::Priority(route.metric),
+        RouteAttribute::Table(route.table),
     ];
     match route.next {
         NextHop::Via { device, gateway } => {
@@ -449,14 +471,16 @@ fn route_message(route: &Route<u32>) -> RouteMessage {
 
 fn route_of(message: &Message) -> Option<Route<u32>> {
     let Message::NewRoute(message) = message else { return None };
-    if message.header.protocol != PROTOCOL || message.header.table != RouteHeader::RT_TABLE_MAIN {
+    if message.header.protocol != PROTOCOL {
         return None;
     }
+    let mut table = u32::from(message.header.table);
     let (mut network, mut metric, mut device, mut via) = (Ipv4Addr::UNSPECIFIED, 0, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(ip)) => network = *ip,
             RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::Table(value) => table = *value,
             RouteAttribute::Oif(index) => device = Some(*index),
             RouteAttribute::Gateway(RouteAddress::Inet(ip)) => via = Some(*ip),
             _ => {}
@@ -470,7 +494,36 @@ fn route_of(message: &Message) -> Option<Route<u32>> {
         _ => return None,
     };
     let destination = Ipv4Network::new(network, message.header.destination_prefix_length).ok()?;
-    Some(Route { destination, metric, next })
+    Some(Route { table, destination, metric, next })
+}
+
+fn source_message(source: Source) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.src_len = source.network.prefix();
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![
+        RuleAttribute::Source(source.network.network().into()),
+        // The longest prefix first, and all of them before the main table.
+        RuleAttribute::Priority(1000 + u32::from(32 - source.network.prefix().min(32))),
+        RuleAttribute::Table(source.table),
+        RuleAttribute::Protocol(PROTOCOL),
+    ];
+    message
+}
+
+fn source_of(message: &Message) -> Option<Source> {
+    let Message::NewRule(message) = message else { return None };
+    let (mut network, mut table, mut ours) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(IpAddr::V4(ip)) => network = Ipv4Network::new(*ip, message.header.src_len).ok(),
+            RuleAttribute::Table(value) => table = Some(*value),
+            RuleAttribute::Protocol(protocol) => ours = *protocol == PROTOCOL,
+            _ => {}
+        }
+    }
+    Some(Source { network: network.filter(|_| ours)?, table: table? })
 }
 
 fn neighbour_message(neighbour: &Neighbour<u32>) -> NeighbourMessage {
