@@ -160,6 +160,8 @@ fn the_recommended_teardown_leaves_nothing() {
 fn the_report_of_orphans_finds_each_kind() {
     let world = World::new(atoll_mock_controller::Dialect::V5);
     let t = world.tenant(0x10, "t");
+    // Another tenant with the same addresses inside is no fault.
+    world.tenant(0x200, "u");
     let report = || world.admin(http::Method::GET, "/orphans", &Value::Null).body;
     let all = report();
     for (name, found) in all.as_object().expect("a report") {
