@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::cache::Cache;
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::Registry;
+use crate::registry::{Registry, agree};
 
 /// The records that say where a pod belongs, each with the revision at which it was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,10 +95,16 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
     /// Where `who` belongs: from the cache without a round trip, else from the store. What is new is created and built.
     pub async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
         match self.cache.get(who) {
-            Some(place) => Ok(place),
+            Some(place) if self.fits(&place) => Ok(place),
             // On the heap: the way of every other call stays small.
-            None => Box::pin(self.settle(who, None, false)).await,
+            _ => Box::pin(self.settle(who, None, false)).await,
         }
+    }
+
+    /// A cached place was checked against the file of its day; the file may say something else since. Then the store is
+    /// asked, and the error says what disagrees.
+    fn fits(&self, place: &Place) -> bool {
+        agree(self.config, &place.cluster.record).is_ok() && place.node.record.host_id == self.node.host_id
     }
 
     /// A guard no longer holds: goes on from what the lost transaction brought.

@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
+pub(crate) use cluster::agree;
 pub use cluster::possible;
 use door::Door;
 pub(crate) use subnet::{choose, parts};
