@@ -37,18 +37,30 @@ fn add_killed_anywhere() -> Result<()> {
         cni.del(&pod)?;
     }
     let mut killed = 0;
+    let mut victims = Vec::new();
     for (number, delay) in points(whole).enumerate() {
-        for (tenant, then) in [("del", false), ("add", true)] {
+        for (tenant, add_again) in [("del", false), ("add", true)] {
             // A new tenant each time: the kill also hits the building of it.
             let pod = Pod::new(&format!("{tenant}-{number}"), "pod")?;
             killed += u32::from(cni.call("ADD", &pod).kill_after(delay)?);
-            if then {
-                let at = cni.add(&pod).with_context(|| format!("ADD after a kill at {delay:?}"))?;
-                ensure!(ping(&pod.netns, at.gateway)?, "killed at {delay:?}: the gateway does not answer");
-            }
-            cni.del(&pod).with_context(|| format!("DEL after a kill at {delay:?}"))?;
+            victims.push((pod, delay, add_again));
         }
     }
+    // At once: whoever finds a dead builder's lease has to wait until it ends.
+    std::thread::scope(|scope| {
+        let cni = &cni;
+        let after = |(pod, delay, add_again): &(Pod, Duration, bool)| {
+            if *add_again {
+                let at = cni.add(pod).with_context(|| format!("ADD after a kill at {delay:?}"))?;
+                ensure!(ping(&pod.netns, at.gateway)?, "killed at {delay:?}: the gateway does not answer");
+            }
+            cni.del(pod).with_context(|| format!("DEL after a kill at {delay:?}"))
+        };
+        let running: Vec<_> = victims.iter().map(|victim| scope.spawn(move || after(victim))).collect();
+        running
+            .into_iter()
+            .try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop))
+    })?;
     println!("{killed} of {} ADDs were killed before their end", 2 * POINTS);
     ensure!(killed >= POINTS / 2, "only {killed} ADDs were still running when they were killed: the points are wrong");
     drain(node)
