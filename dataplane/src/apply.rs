@@ -235,6 +235,11 @@ impl Realm {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
     }
 
+    /// The ports of pods here.
+    pub(crate) fn pods(&self) -> &BTreeMap<Uuid, Pod> {
+        &self.pods
+    }
+
     /// True when nobody but us has written to the packet filter.
     pub(crate) fn filter_is_ours(&mut self) -> bool {
         self.filter.untouched().unwrap_or_default()

@@ -39,6 +39,11 @@ struct Live {
     watches: Vec<AbortHandle>,
 }
 
+/// Marks a port as active or not; true when that is new.
+fn mark(active: &mut BTreeSet<Uuid>, port: Uuid, is: bool) -> bool {
+    if is { active.insert(port) } else { active.remove(&port) }
+}
+
 /// The state of the thread.
 pub(crate) struct Plane {
     settings: Settings,
@@ -52,8 +57,8 @@ pub(crate) struct Plane {
     /// The port that an interface of a domain is bound to.
     bound: BTreeMap<(Uuid, String), Uuid>,
     active: BTreeSet<Uuid>,
-    /// What was told last.
-    told: BTreeSet<Uuid>,
+    /// Ports that became active or ceased to be, and nobody was told yet.
+    news: BTreeSet<Uuid>,
     /// Ports whose last attempt failed.
     failed: BTreeSet<Uuid>,
     /// Domains to compare with the kernel at the next tick.
@@ -87,7 +92,7 @@ impl Plane {
             pods: BTreeMap::new(),
             bound: BTreeMap::new(),
             active: BTreeSet::new(),
-            told: BTreeSet::new(),
+            news: BTreeSet::new(),
             failed: BTreeSet::new(),
             suspects: BTreeSet::new(),
             status,
@@ -273,11 +278,9 @@ impl Plane {
             }
             let wanted = self.plan.domains.get(&id).is_some_and(|d| d.devices.contains_key(&binding.interface));
             let there = complete && wanted && live.realm.has(&binding.interface);
-            if there {
-                self.active.insert(*port)
-            } else {
-                self.active.remove(port)
-            };
+            if mark(&mut self.active, *port, there) {
+                self.news.insert(*port);
+            }
         }
     }
 
@@ -306,8 +309,8 @@ impl Plane {
         }
         self.pods.retain(|port, pod| {
             let stays = pod.domain != id;
-            if !stays {
-                self.active.remove(port);
+            if !stays && self.active.remove(port) {
+                self.news.insert(*port);
             }
             stays
         });
@@ -334,17 +337,23 @@ impl Plane {
 
     /// Tells which ports changed.
     fn tell(&mut self) {
-        let changed: Vec<_> = self.told.symmetric_difference(&self.active).copied().collect();
-        if changed.is_empty() {
-            return;
+        // What changed twice may be told again; whoever listens takes the last word.
+        let news: Vec<_> = std::mem::take(&mut self.news).into_iter().map(|p| (p, self.active.contains(&p))).collect();
+        if !news.is_empty() {
+            (self.status)(news);
         }
-        self.told.clone_from(&self.active);
-        (self.status)(changed.into_iter().map(|port| (port, self.active.contains(&port))).collect());
     }
 
     fn fail(&self, object: Uuid, error: &PlaneError) {
         let line = line(error);
         tracing::warn!(%object, error = line, "data plane");
         lock(&self.report).errors.insert(object, line);
+    }
+
+    /// Notes whether a port's packets flow.
+    fn set_active(&mut self, port: Uuid, is: bool) {
+        if mark(&mut self.active, port, is) {
+            self.news.insert(port);
+        }
     }
 }

@@ -89,7 +89,7 @@ impl Plane {
     }
 
     fn pods_of(&self, domain: Uuid) -> impl Iterator<Item = (&Uuid, &Pod)> {
-        self.pods.iter().filter(move |(_, pod)| pod.domain == domain)
+        self.realms.get(&domain).into_iter().flat_map(|live| live.realm.pods())
     }
 
     /// Compares one domain and its pods with the kernel.

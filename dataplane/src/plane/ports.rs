@@ -83,14 +83,10 @@ impl Plane {
             Ok(active) => {
                 self.failed.remove(&port);
                 lock(&self.report).errors.remove(&port);
-                if active {
-                    self.active.insert(port)
-                } else {
-                    self.active.remove(&port)
-                };
+                self.set_active(port, active);
             }
             Err(error) => {
-                self.active.remove(&port);
+                self.set_active(port, false);
                 self.failed.insert(port);
                 self.fail(port, &error);
             }
@@ -100,7 +96,7 @@ impl Plane {
     /// Takes a port out.
     pub(super) fn drop_pod(&mut self, port: Uuid) {
         let Some(pod) = self.pods.remove(&port) else { return };
-        self.active.remove(&port);
+        self.set_active(port, false);
         self.failed.remove(&port);
         lock(&self.report).errors.remove(&port);
         let removed = self.realms.get_mut(&pod.domain).map_or(Ok(()), |live| live.realm.unplug(port));
