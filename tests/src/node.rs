@@ -28,17 +28,35 @@ pub struct Node {
     scratch: Scratch,
     host_id: Uuid,
     settings: Value,
+    dataplane: bool,
 }
 
 impl Node {
     /// A node with both servers running. `settings` are laid over the plugin's configuration, key by key.
     #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
     pub fn start(settings: Value) -> Result<Self> {
+        Self::begin(&settings, true)
+    }
+
+    /// The same with a controller that has no data plane: a bound port is active at once, and no packet flows.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
+    pub fn start_without_dataplane(settings: Value) -> Result<Self> {
+        Self::begin(&settings, false)
+    }
+
+    fn begin(settings: &Value, dataplane: bool) -> Result<Self> {
         let scratch = Scratch::new(&unique_name())?;
         let netns = Netns::new()?;
-        let mut node =
-            Self { etcd: None, controller: None, netns, scratch, host_id: Uuid::new_v4(), settings: json!({}) };
-        node.settings = node.configuration(&settings);
+        let mut node = Self {
+            etcd: None,
+            controller: None,
+            netns,
+            scratch,
+            host_id: Uuid::new_v4(),
+            settings: json!({}),
+            dataplane,
+        };
+        node.settings = node.configuration(settings);
         // Side by side: etcd needs a second to elect itself.
         node.start_etcd()?;
         node.start_controller()?;
@@ -132,6 +150,7 @@ impl Node {
             run_dir: self.run_dir(),
             host_id: self.host_id,
             state: Some(self.scratch.path().join("controller.json")),
+            dataplane: self.dataplane,
         };
         let log = self.scratch.path().join("controller.log");
         self.controller =

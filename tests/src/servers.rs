@@ -53,9 +53,11 @@ pub struct ControllerOptions {
     pub host_id: Uuid,
     /// Where it keeps its objects over a restart.
     pub state: Option<PathBuf>,
+    /// Packets flow. Without, a bound port is active at once and nothing else happens.
+    pub dataplane: bool,
 }
 
-/// Starts the mock controller with its data plane and waits until it answers.
+/// Starts the mock controller and waits until it answers.
 pub fn controller(
     netns: &Netns,
     life: Life,
@@ -63,9 +65,10 @@ pub fn controller(
     options: &ControllerOptions,
     log: &Path,
 ) -> Result<Daemon> {
-    let mut args: Vec<String> =
-        ["--listen", &CONTROLLER.to_string(), "--dialect", "5", "--dataplane"].map(Into::into).into();
-    args.extend(["--run-dir".to_owned(), options.run_dir.display().to_string()]);
+    let mut args: Vec<String> = ["--listen", &CONTROLLER.to_string(), "--dialect", "5"].map(Into::into).into();
+    if options.dataplane {
+        args.extend(["--dataplane".to_owned(), "--run-dir".to_owned(), options.run_dir.display().to_string()]);
+    }
     args.extend(["--host-id".to_owned(), options.host_id.to_string()]);
     if let Some(state) = &options.state {
         args.extend(["--state".to_owned(), state.display().to_string()]);

@@ -51,7 +51,7 @@ impl World {
         progress.step("starting etcd");
         servers::etcd(&node, Life::Lasting, &state_dir.join("etcd"), &log("etcd.log"))?;
         progress.step("starting the controller with its data plane");
-        let options = ControllerOptions { run_dir: run_dir.clone(), host_id, state: None };
+        let options = ControllerOptions { run_dir: run_dir.clone(), host_id, state: None, dataplane: true };
         let program = args.bin_dir.join("mock-controller");
         servers::controller(&node, Life::Lasting, &program, &options, &log("controller.log"))?;
 

@@ -1,0 +1,87 @@
+//! `atoll-bench`: the promises about speed and size, measured in one run beside the standard plugins.
+//!
+//! Started by the script `bench`, which builds and installs what is missing. It reports and does not judge: exit code 1
+//! is for duplicates, leaks and failures only, 2 when it did not come that far. Everything happens in namespaces of its
+//! own, with whole processes, in rounds in which the variants take turns, so that a loaded machine hits all alike.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`site`] | one kind of plugin with a network of its own; one call of it, with what it cost |
+//! | [`warm`] | ADD, DEL and VERSION, memory, requests, forks |
+//! | [`fill`] | ADD while more and more addresses of a /16 are in use |
+//! | [`crowd`] | many ADDs at a time |
+//! | [`tcp`] | what the data plane lets through, measured by its own example |
+//! | [`spread`] | median and tenths of samples |
+//! | [`report`] | findings, as a table and as JSON |
+
+mod crowd;
+mod fill;
+mod report;
+mod site;
+mod spread;
+mod tcp;
+mod warm;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use report::Report;
+
+/// The promises about speed and size, measured in one run beside the standard plugins.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Few rounds: shows that it works, and says little about the machine.
+    #[arg(long)]
+    quick: bool,
+    /// Print the findings as JSON, and nothing else, on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    rounds: usize,
+    fill_rounds: usize,
+    crowd: usize,
+    tenants: usize,
+    tcp_rounds: usize,
+}
+
+const FULL: Amount = Amount { rounds: 60, fill_rounds: 40, crowd: 1000, tenants: 50, tcp_rounds: 10 };
+const QUICK: Amount = Amount { rounds: 10, fill_rounds: 8, crowd: 100, tenants: 5, tcp_rounds: 2 };
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let report = match measure(if args.quick { QUICK } else { FULL }) {
+        Ok(report) => report,
+        Err(error) => {
+            step(&format!("error: {error:#}"));
+            return ExitCode::from(2);
+        }
+    };
+    let text = if args.json { report.json() } else { report.text() };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) if report.sound() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(1),
+        Err(_) => ExitCode::from(2),
+    }
+}
+
+fn measure(amount: Amount) -> Result<Report> {
+    let mut report = Report::begin();
+    warm::measure(amount.rounds, &mut report)?;
+    fill::measure(amount.fill_rounds, &mut report)?;
+    crowd::measure(amount.crowd, amount.tenants, &mut report)?;
+    tcp::measure(amount.tcp_rounds, &mut report)?;
+    report.end();
+    Ok(report)
+}
+
+/// Says on standard error what happens now. Progress that cannot be shown must not stop the work.
+fn step(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}

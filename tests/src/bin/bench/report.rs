@@ -1,0 +1,170 @@
+//! What was found, beside what is promised: a table for people, JSON for programs. Pure, but for the machine's load.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::spread::Spread;
+
+/// What is promised of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Promise {
+    /// The median, at most.
+    AtMost(f64),
+    /// The median divided by that of what it is compared with, at most.
+    RatioAtMost(f64),
+    /// The same, at least.
+    RatioAtLeast(f64),
+    /// Nothing: it is only told.
+    Nothing,
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Finding {
+    what: String,
+    unit: &'static str,
+    promise: Promise,
+    measured: Spread,
+    /// What it is compared with.
+    beside: Option<Spread>,
+    ratio: Option<f64>,
+    met: Option<bool>,
+}
+
+impl Finding {
+    /// A finding, with its verdict.
+    pub(crate) fn new(
+        what: impl Into<String>,
+        unit: &'static str,
+        promise: Promise,
+        measured: Spread,
+        beside: Option<Spread>,
+    ) -> Self {
+        let ratio = beside.map(|beside| measured.median / beside.median);
+        let met = match promise {
+            Promise::AtMost(limit) => Some(measured.median <= limit),
+            Promise::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
+            Promise::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
+            Promise::Nothing => None,
+        };
+        Self { what: what.into(), unit, promise, measured, beside, ratio, met }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    findings: Vec<Finding>,
+    /// Duplicates, leaks and failures, one line each.
+    wrong: Vec<String>,
+    processors: usize,
+    /// Processes that wanted to run, on average over a minute, when it began and when it ended.
+    load: Vec<String>,
+}
+
+impl Report {
+    /// An empty one.
+    pub(crate) fn begin() -> Self {
+        let processors = std::thread::available_parallelism().map_or(0, Into::into);
+        Self { processors, load: vec![load()], ..Self::default() }
+    }
+
+    /// Notes how loaded the machine is now.
+    pub(crate) fn end(&mut self) {
+        self.load.push(load());
+    }
+
+    /// Adds a finding.
+    pub(crate) fn find(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Adds what may not be.
+    pub(crate) fn wrong(&mut self, what: impl IntoIterator<Item = String>) {
+        self.wrong.extend(what);
+    }
+
+    /// Nothing is wrong.
+    pub(crate) fn sound(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> String {
+        format!("{:#}\n", json!(self))
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["", "PROMISE", "MEASURED (10 % .. 90 %)", "BESIDE", "RATIO", ""]);
+        for finding in &self.findings {
+            table.add_row([
+                finding.what.clone(),
+                promise(finding),
+                number(finding.measured, finding.unit),
+                finding.beside.map(|beside| number(beside, finding.unit)).unwrap_or_default(),
+                finding.ratio.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default(),
+                match finding.met {
+                    Some(true) => "met",
+                    Some(false) => "NOT met",
+                    None => "",
+                }
+                .to_owned(),
+            ]);
+        }
+        let mut text = format!("{}\n\n", table.trim_fmt());
+        for wrong in &self.wrong {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "WRONG: {wrong}");
+        }
+        let load = self.load.join(" at the beginning, ");
+        let _ = writeln!(text, "{} processors; load {load} at the end, this run included.", self.processors);
+        text
+    }
+}
+
+fn promise(finding: &Finding) -> String {
+    match finding.promise {
+        Promise::AtMost(limit) => format!("<= {limit} {}", finding.unit).trim_end().to_owned(),
+        Promise::RatioAtMost(limit) => format!("<= {limit}x"),
+        Promise::RatioAtLeast(limit) => format!(">= {limit}x"),
+        Promise::Nothing => String::new(),
+    }
+}
+
+fn number(spread: Spread, unit: &str) -> String {
+    let Spread { median, p10, p90, samples } = spread;
+    let middle = format!("{median:.2} {unit}");
+    if samples == 1 { middle.trim_end().to_owned() } else { format!("{} ({p10:.2} .. {p90:.2})", middle.trim_end()) }
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_follow_the_promise() {
+        let met = |promise, measured, beside| {
+            let beside = Some(Spread::exactly(beside));
+            Finding::new("it", "ms", promise, Spread::exactly(measured), beside).met
+        };
+        assert_eq!(met(Promise::AtMost(1.0), 1.0, 9.0), Some(true));
+        assert_eq!(met(Promise::AtMost(1.0), 1.1, 9.0), Some(false));
+        assert_eq!(met(Promise::RatioAtMost(0.5), 4.0, 8.0), Some(true));
+        assert_eq!(met(Promise::RatioAtMost(0.5), 4.1, 8.0), Some(false));
+        assert_eq!(met(Promise::RatioAtLeast(0.5), 4.0, 8.0), Some(true));
+        assert_eq!(met(Promise::RatioAtLeast(0.5), 3.9, 8.0), Some(false));
+        assert_eq!(met(Promise::Nothing, 3.9, 8.0), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! One kind of plugin with a network of its own, and what one call of it costs.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::cni::{Attached, Call, Cni};
+use atoll_tests::http;
+use atoll_tests::netns::Netns;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::programs;
+use atoll_tests::scratch::{Scratch, unique_name};
+use atoll_tests::servers;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use serde_json::{Value, json};
+
+/// Debian's package containernetworking-plugins.
+pub(crate) const STANDARD: &str = "/usr/lib/cni";
+/// Every pod of a site that only measures.
+pub(crate) const TENANT: &str = "bench";
+
+/// A plugin and the network it works in.
+pub(crate) enum Site {
+    /// Ours, on a node of the harness.
+    Atoll(Box<Node>),
+    /// `bridge` with `host-local`.
+    Standard {
+        /// The runtime's side.
+        netns: Netns,
+        /// The addresses that `host-local` has given.
+        scratch: Scratch,
+    },
+}
+
+/// What a call cost, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// From before the start of the process to its end.
+    pub(crate) wall: f64,
+    /// Of the process and all that it waited for.
+    pub(crate) cpu: f64,
+}
+
+impl Site {
+    /// Our plugin. A log of each call is usual in production, one of each detail is not.
+    pub(crate) fn atoll(dataplane: bool, cluster: &Value) -> Result<Self> {
+        let settings = json!({ "log": { "level": "info" }, "timeoutSeconds": 60, "cluster": cluster });
+        let node = if dataplane { Node::start(settings)? } else { Node::start_without_dataplane(settings)? };
+        Ok(Self::Atoll(Box::new(node)))
+    }
+
+    /// The standard plugins.
+    pub(crate) fn standard() -> Result<Self> {
+        Ok(Self::Standard { netns: Netns::new()?, scratch: Scratch::new(&unique_name())? })
+    }
+
+    /// The runtime's side.
+    pub(crate) fn cni(&self) -> Result<Cni<'_>> {
+        match self {
+            Self::Atoll(node) => node.cni("1.0.0"),
+            Self::Standard { netns, scratch } => {
+                let config = json!({
+                    "cniVersion": "1.0.0", "name": "standard", "type": "bridge", "bridge": "cni0", "isGateway": true,
+                    "ipam": {
+                        "type": "host-local", "dataDir": scratch.path(), "routes": [{ "dst": "0.0.0.0/0" }],
+                        "ranges": [[{ "subnet": "10.129.0.0/16" }]],
+                    },
+                });
+                Ok(Cni::new(netns, self.program()?, config))
+            }
+        }
+    }
+
+    /// A call, as [`Cni::call`] makes it.
+    pub(crate) fn call(&self, command: &str, pod: &Pod) -> Result<Call<'_>> {
+        Ok(self.cni()?.call(command, pod).with("CNI_PATH", STANDARD))
+    }
+
+    /// The program that is measured.
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        match self {
+            Self::Atoll(_) => programs::path("atoll"),
+            Self::Standard { .. } => Ok(PathBuf::from(STANDARD).join("bridge")),
+        }
+    }
+
+    /// ADD, and what it cost.
+    pub(crate) fn add(&self, pod: &Pod) -> Result<(Attached, Cost)> {
+        let (answer, cost) = measured(&self.call("ADD", pod)?)?;
+        Ok((answer.attached().context("ADD")?, cost))
+    }
+
+    /// DEL, and what it cost.
+    pub(crate) fn del(&self, pod: &Pod) -> Result<Cost> {
+        let (answer, cost) = measured(&self.call("DEL", pod)?)?;
+        answer.done().context("DEL")?;
+        Ok(cost)
+    }
+
+    /// VERSION, and what it cost.
+    pub(crate) fn version(&self, pod: &Pod) -> Result<Cost> {
+        let (answer, cost) = measured(&self.call("VERSION", pod)?)?;
+        answer.result().context("VERSION")?;
+        Ok(cost)
+    }
+
+    /// A call under another program (`time`, `strace`) that starts the plugin; what that program wrote into the file
+    /// that its last argument names.
+    pub(crate) fn under(&self, tool: &[&str], command: &str, pod: &Pod) -> Result<String> {
+        let (netns, scratch) = match self {
+            Self::Atoll(node) => (node.netns(), node.scratch()),
+            Self::Standard { netns, scratch } => (netns, scratch),
+        };
+        let file = scratch.path().join("tool.out");
+        let call = self.call(command, pod)?;
+        let mut outer = netns.command(tool[0]);
+        outer.args(&tool[1..]).arg(&file).arg(self.program()?);
+        outer.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(call.env);
+        outer.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = outer.spawn().with_context(|| format!("start {outer:?}"))?;
+        child.stdin.take().context("a pipe")?.write_all(call.stdin.as_bytes())?;
+        let out = child.wait_with_output()?;
+        ensure!(out.status.success(), "{command} under {tool:?}: {}", String::from_utf8_lossy(&out.stderr));
+        std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
+    }
+
+    /// Our node; the standard plugins have no servers to look at.
+    pub(crate) fn node(&self) -> Option<&Node> {
+        match self {
+            Self::Atoll(node) => Some(node),
+            Self::Standard { .. } => None,
+        }
+    }
+
+    /// The end. What pods left is an error.
+    pub(crate) fn finish(self) -> Result<()> {
+        match self {
+            Self::Atoll(node) => node.finish(),
+            Self::Standard { scratch, .. } => {
+                scratch.passed();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A pod in the only tenant.
+pub(crate) fn pod(name: &str) -> Result<Pod> {
+    Pod::new(TENANT, name)
+}
+
+/// Requests that etcd has answered, watches apart, as it counts them itself.
+pub(crate) fn etcd_requests(node: &Node) -> Result<f64> {
+    let metrics = node.netns().within(|| http::get(servers::ETCD, "/metrics"))?;
+    let handled = metrics.lines().filter(|line| line.starts_with("grpc_server_handled_total{"));
+    let numbers = handled.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    Ok(numbers.sum())
+}
+
+/// Runs a call. One at a time: the kernel counts all children of this process together.
+fn measured(call: &Call<'_>) -> Result<(atoll_tests::cni::Answer, Cost)> {
+    let before = cpu_of_children()?;
+    let answer = call.run()?;
+    let cpu = milliseconds(cpu_of_children()?.saturating_sub(before));
+    let wall = milliseconds(answer.took);
+    Ok((answer, Cost { wall, cpu }))
+}
+
+fn cpu_of_children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(u64::try_from(microseconds)?))
+}
+
+/// As the tables show it.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
