@@ -13,10 +13,11 @@ use atoll_model::topology::Topology;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::Faulty as FaultyTransport;
 use atoll_sdn_client::{Client, Settings};
-use atoll_store::{Faulty as FaultyStore, Memory, Store};
+use atoll_store::{Change, Faulty as FaultyStore, Key, Memory, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::graph::graph;
+use atoll_tenant::inventory::Inventory;
 use atoll_tenant::{Place, TenantError};
 use futures_util::future::join;
 
@@ -60,6 +61,29 @@ async fn pod(world: &World, place: &Place, name: &str) -> Result<Claimed, atoll_
         fence: None,
     };
     atoll_ipam::claim(&world.store, &request).await
+}
+
+#[tokio::test]
+async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
+    let world = World::new(Dialect::V5);
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    let Claimed::New(claim) = pod(&world, &place, "web-0").await.expect("claimed") else { panic!("it is new") };
+    world.resolve(&namespace("blue")).await.expect("resolved");
+    for (key, value) in [("v1/tenants/broken", "{\"v\": 1}"), ("v1/attachments/n1/x/y/eth0", "not JSON")] {
+        let change = Change::Put { key: Key::raw(key), value: value.into(), lease: None };
+        world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
+    }
+    let inventory = Inventory::read(&world.store).await.expect("read");
+    let names: Vec<_> = inventory.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    assert_eq!(names, ["blue", "red"]);
+    assert_eq!(inventory.damaged, ["v1/tenants/broken", "v1/attachments/n1/x/y/eth0"]);
+    let red = &inventory.tenants[1];
+    assert_eq!((red.router, red.subnets[0].bridge), (place.router(), place.bridge(1)));
+    assert_eq!(red.namespaces, [ns("red")]);
+    let pods: Vec<_> = inventory.pods().map(|pod| (pod.pod.as_deref(), pod.address, pod.port)).collect();
+    assert_eq!(pods, [(Some("web-0"), claim.record.addresses[0].address, claim.record.port)]);
+    assert_eq!((inventory.nodes.len(), inventory.nodes[0].pods), (1, 1));
+    assert!(inventory.stray.is_empty());
 }
 
 #[tokio::test]

@@ -145,3 +145,84 @@ pub(crate) fn origin(origin: &Origin) -> String {
         Origin::Operator => "made by an operator".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::ids::{ClaimId, ClusterId};
+    use atoll_model::record::Quota;
+    use atoll_tenant::graph::Transit;
+    use atoll_tenant::inventory::Cluster;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn pod(address: &str, pod: Option<&str>, state: Option<PodState>) -> Pod {
+        Pod {
+            address: address.parse().expect("valid"),
+            tenant: "red".parse().expect("valid"),
+            subnet: 1,
+            namespace: Some("red".parse().expect("valid")),
+            pod: pod.map(str::to_owned),
+            node: "n1".parse().expect("valid"),
+            network: "atoll".to_owned(),
+            container: "3f9a5b7c9d1e2f3a".to_owned(),
+            interface: "eth0".to_owned(),
+            host_interface: "at50926f89922e".to_owned(),
+            mac: "02:00:00:00:00:01".to_owned(),
+            port: Uuid::from_u128(9),
+            claim: ClaimId(Uuid::from_u128(10)),
+            since: 0,
+            state,
+        }
+    }
+
+    fn inventory() -> Inventory {
+        let subnet = Subnet {
+            ordinal: 1,
+            cidr: "10.128.3.0/24".parse().expect("valid"),
+            gateway: [10, 128, 3, 1].into(),
+            phase: Phase::Active,
+            bridge: Uuid::from_u128(8),
+            pods: vec![
+                pod("10.128.3.7/24", Some("web-0"), Some(PodState::Active)),
+                pod("10.128.3.9/24", None, Some(PodState::Missing)),
+            ],
+        };
+        let tenant = Tenant {
+            name: "red".parse().expect("valid"),
+            incarnation: Uuid::from_u128(5),
+            origin: Origin::Namespace("red".parse().expect("valid")),
+            phase: Phase::Active,
+            namespaces: vec!["green".parse().expect("valid"), "red".parse().expect("valid")],
+            router: Uuid::from_u128(6),
+            transit: Transit::of("100.64.1.4/30".parse().expect("valid")),
+            quota: Quota::default(),
+            subnets: vec![subnet],
+        };
+        Inventory {
+            revision: 7,
+            cluster: Some(Cluster {
+                id: ClusterId(Uuid::from_u128(1)),
+                addressing: Addressing::Unique,
+                pod_cidr: "10.128.0.0/9".parse().expect("valid"),
+                subnet_prefix: 24,
+                transit_cidr: "100.64.0.0/16".parse().expect("valid"),
+                node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+                provider_router: Uuid::from_u128(3),
+            }),
+            nodes: vec![],
+            tenants: vec![tenant],
+            tombstones: vec![],
+            damaged: vec!["v1/tenants/broken".to_owned()],
+            stray: vec![],
+        }
+    }
+
+    #[test]
+    fn what_people_and_programs_see_does_not_change_by_accident() {
+        let inventory = inventory();
+        insta::assert_snapshot!("tree", tree(&inventory).draw());
+        insta::assert_snapshot!("dot", dot::draw(&inventory));
+        insta::assert_snapshot!("json", output::json(&inventory));
+    }
+}
