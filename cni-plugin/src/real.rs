@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 
-use atoll_model::config::{ApiVersion, Config, ControllerConfig};
+use atoll_model::config::Config;
 use atoll_model::record;
-use atoll_sdn_client::credentials::Credentials;
-use atoll_sdn_client::dialect::Dialect;
-use atoll_sdn_client::session::SessionFile;
-use atoll_sdn_client::{Client, Http, HttpSettings, Settings};
+use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
 use atoll_tenant::{Cache, MidoNet};
 
@@ -26,12 +24,8 @@ pub type Real = World<Counted<Etcd>, MidoNet<Counted<Http>>, Linux>;
 /// Makes a world as the configuration says. An error is one of the settings: a URL, a certificate file.
 pub fn world(config: Config) -> Result<Real, Error> {
     let tally = Tally::new();
-    let http = Http::new(&HttpSettings {
-        endpoints: config.controller.endpoints.clone(),
-        ca: config.controller.ca.clone(),
-        ..HttpSettings::default()
-    })?;
-    let client = Client::new(Counted::new(http, tally.clone()), settings(&config));
+    let cache = cache(&config);
+    let client = configured::client(&config.controller, Some(&cache), |http| Counted::new(http, tally.clone()))?;
     Ok(World {
         store: Counted::new(Etcd::connect(&config.etcd)?, tally.clone()),
         controller: MidoNet::new(client),
@@ -46,28 +40,11 @@ pub fn world(config: Config) -> Result<Real, Error> {
     })
 }
 
-/// Who we are towards the controller; none: it needs no login.
-pub(crate) fn credentials(config: &ControllerConfig) -> Option<Credentials> {
-    let (username, password_file) = config.username.clone().zip(config.password_file.clone())?;
-    Some(Credentials { username, password_file, project: config.project.clone() })
-}
-
-fn settings(config: &Config) -> Settings {
-    let ControllerConfig { endpoints, version, username, project, .. } = &config.controller;
-    let mut scope: Vec<&str> = endpoints.iter().map(String::as_str).collect();
-    scope.extend([username.as_deref().unwrap_or_default(), project]);
+/// The directory of what may be lost. Without it nothing is remembered, which costs some requests per call.
+fn cache(config: &Config) -> PathBuf {
     let directory = config.state_dir.join("cache");
-    // Without it nothing is remembered, which costs two requests per call.
     if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
         tracing::warn!(%error, directory = %directory.display(), "there is no place for a cache");
     }
-    Settings {
-        dialect: match version {
-            ApiVersion::Auto => None,
-            ApiVersion::V1 => Some(Dialect::V1),
-            ApiVersion::V5 => Some(Dialect::V5),
-        },
-        credentials: credentials(&config.controller),
-        session_file: Some(SessionFile::new(directory.join("controller"), &scope)),
-    }
+    directory
 }

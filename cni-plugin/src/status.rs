@@ -7,17 +7,16 @@
 use std::path::Path;
 
 use atoll_model::config::Config;
+use atoll_sdn_client::configured;
 
 use crate::error::Error;
+use crate::node;
 use crate::wire::Wire;
-use crate::{node, real};
 
 /// Checks this node.
 pub async fn status(config: &Config, wire: &impl Wire) -> Result<(), Error> {
     node::identify(config)?;
-    if let Some(credentials) = real::credentials(&config.controller) {
-        credentials.password().map_err(Error::Password)?;
-    }
+    configured::check_secret(&config.controller).map_err(Error::Password)?;
     // Reading our own links needs netlink and the permission to use it.
     wire.kind(Path::new("/proc/thread-self/ns/net")).await?;
     wire.list(&crate::wire::Netns::Own).await?;

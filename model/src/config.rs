@@ -78,6 +78,36 @@ pub struct ControllerConfig {
     pub project: String,
     /// CA file, PEM.
     pub ca: Option<PathBuf>,
+    /// Client certificate file, PEM.
+    pub cert: Option<PathBuf>,
+    /// Client key file, PEM, mode 0600.
+    pub key: Option<PathBuf>,
+    /// Where tokens come from; none means the controller's own login.
+    pub keystone: Option<KeystoneConfig>,
+}
+
+/// `controller.keystone`: OpenStack Identity v3 as the source of tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeystoneConfig {
+    /// Base URLs, with the path: `https://10.0.0.5:5000/v3`.
+    pub endpoints: Vec<String>,
+    /// CA file, PEM.
+    pub ca: Option<PathBuf>,
+    /// The domain of `controller.username`.
+    pub user_domain: KeystoneDomain,
+    /// The domain of `controller.project`.
+    pub project_domain: KeystoneDomain,
+    /// An application credential, instead of user and password: its id and the file with its secret, mode 0600.
+    pub application_credential: Option<(String, PathBuf)>,
+}
+
+/// A domain of Keystone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeystoneDomain {
+    /// By its id.
+    Id(String),
+    /// By its name.
+    Name(String),
 }
 
 /// Which dialect the controller speaks.

@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod client;
 pub mod compare;
+pub mod configured;
 pub mod convert;
 pub mod credentials;
 pub mod dialect;

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig, ExtraRoute, LogConfig,
-    TenantConfig,
+    ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig, ExtraRoute,
+    KeystoneConfig, KeystoneDomain, LogConfig, TenantConfig,
 };
 use crate::ids::{NodeName, TenantName};
 use crate::record::Addressing;
@@ -87,11 +87,52 @@ fn controller(section: &Section<'_>) -> Result<ControllerConfig, ConfigError> {
         password_file: section.path("passwordFile")?,
         project: section.text("project")?.unwrap_or("admin").to_owned(),
         ca: section.path("ca")?,
+        cert: section.path("cert")?,
+        key: section.path("key")?,
+        keystone: keystone(&section.section("keystone")?)?,
     };
+    match (&config.cert, &config.key) {
+        (Some(_), None) => return Err(section.missing("key", "a file, because `controller.cert` is given")),
+        (None, Some(_)) => return Err(section.missing("cert", "a file, because `controller.key` is given")),
+        _ => {}
+    }
+    let asks_keystone = config.keystone.as_ref().is_some_and(|keystone| keystone.application_credential.is_none());
     match (&config.username, &config.password_file) {
         (Some(_), None) => Err(section.missing("passwordFile", "a file, because `controller.username` is given")),
         (None, Some(_)) => Err(section.missing("username", "a name, because `controller.passwordFile` is given")),
+        (None, None) if asks_keystone => {
+            Err(section.missing("username", "a name, or `controller.keystone.applicationCredential`"))
+        }
         _ => Ok(config),
+    }
+}
+
+fn keystone(section: &Section<'_>) -> Result<Option<KeystoneConfig>, ConfigError> {
+    if section.object.is_none() {
+        return Ok(None);
+    }
+    let credential = section.section("applicationCredential")?;
+    let application_credential = match (credential.text("id")?, credential.path("secretFile")?) {
+        (Some(id), Some(file)) => Some((id.to_owned(), file)),
+        (None, None) => None,
+        (Some(_), None) => return Err(credential.missing("secretFile", "a file with the secret, mode 0600")),
+        (None, Some(_)) => return Err(credential.missing("id", "the id of the application credential")),
+    };
+    Ok(Some(KeystoneConfig {
+        endpoints: section.endpoints(true)?,
+        ca: section.path("ca")?,
+        user_domain: domain(section, "userDomainId", "userDomainName")?,
+        project_domain: domain(section, "projectDomainId", "projectDomainName")?,
+        application_credential,
+    }))
+}
+
+/// By id or by name; Keystone's first domain, whose id is `default`, if neither is given.
+fn domain(section: &Section<'_>, id: &str, name: &str) -> Result<KeystoneDomain, ConfigError> {
+    match (section.text(id)?, section.text(name)?) {
+        (Some(_), Some(text)) => Err(section.wrong(name, &text.into(), &format!("none, because `{id}` is given"))),
+        (None, Some(text)) => Ok(KeystoneDomain::Name(text.to_owned())),
+        (text, None) => Ok(KeystoneDomain::Id(text.unwrap_or("default").to_owned())),
     }
 }
 
@@ -385,6 +426,24 @@ mod tests {
     }
 
     #[test]
+    fn keystone_takes_an_application_credential_or_the_user() {
+        let mut config = least();
+        config["controller"]["keystone"] = json!({
+            "endpoints": ["https://127.0.0.1:5000/v3/"], "userDomainName": "people",
+            "applicationCredential": { "id": "4f", "secretFile": "/etc/atoll/secret" } });
+        let keystone = Config::parse(&config).expect("valid").controller.keystone.expect("given");
+        assert_eq!(keystone.endpoints, ["https://127.0.0.1:5000/v3"]);
+        assert_eq!(keystone.user_domain, KeystoneDomain::Name("people".to_owned()));
+        assert_eq!(keystone.project_domain, KeystoneDomain::Id("default".to_owned()));
+        assert_eq!(keystone.application_credential, Some(("4f".to_owned(), "/etc/atoll/secret".into())));
+        config["controller"]["keystone"]["applicationCredential"] = Value::Null;
+        Config::parse(&config).expect_err("there is neither a user nor a credential");
+        config["controller"]["username"] = json!("admin");
+        config["controller"]["passwordFile"] = json!("/etc/atoll/password");
+        Config::parse(&config).expect("valid");
+    }
+
+    #[test]
     fn wrong_values_name_key_value_and_expectation() {
         let cases = [
             ("etcd", json!("http://x")),
@@ -405,6 +464,13 @@ mod tests {
             ("controller.version", json!(5)),
             ("controller.username", json!("admin")),
             ("controller.passwordFile", json!("/pw")),
+            ("controller.cert", json!("/c.pem")),
+            ("controller.key", json!("/k.pem")),
+            ("controller.keystone", json!({ "endpoints": ["https://127.0.0.1:5000/v3"] })),
+            ("controller.keystone", json!({ "applicationCredential": { "id": "a", "secretFile": "/s" } })),
+            ("controller.keystone.applicationCredential", json!({ "id": "a" })),
+            ("controller.keystone.applicationCredential", json!({ "secretFile": "/s" })),
+            ("controller.keystone", json!({ "userDomainId": "a", "userDomainName": "b" })),
             ("cluster.addressing", json!("both")),
             ("cluster.podCidr", json!("10.0.0.1/8")),
             ("cluster.podCidr", json!("fd00::/48")),

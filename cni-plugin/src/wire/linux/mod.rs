@@ -309,6 +309,7 @@ fn pair(veth: &Veth, pod_netns: &File) -> LinkMessage {
     ];
     pod.attributes.extend(common.clone());
     let mut host = LinkMessage::default();
+    host.header.index = index_for(&veth.host_interface);
     host.header.flags = LinkFlags::Up;
     host.header.change_mask = LinkFlags::Up;
     host.attributes = vec![LinkAttribute::IfName(veth.host_interface.to_string())];
@@ -318,6 +319,16 @@ fn pair(veth: &Veth, pod_netns: &File) -> LinkMessage {
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(pod))),
     ]));
     host
+}
+
+/// An index for a host end. Where both ends of a pair happen to have the same index, which is likely in young namespaces,
+/// the kernel mistakes them for plain devices and lets their carrier wait for up to a second (`net/core/link_watch.c`,
+/// `linkwatch_urgent_event`). So the host end gets a large one, from the digits of its name; the kernel counts from one.
+/// 0 leaves the choice to the kernel.
+fn index_for(host_interface: &IfName) -> u32 {
+    let digits = host_interface.as_str().trim_start_matches("at");
+    let bits = u64::from_str_radix(digits, 16).map(|bits| bits & 0x0fff_ffff);
+    bits.ok().and_then(|bits| u32::try_from(bits).ok()).map_or(0, |bits| bits | 0x1000_0000)
 }
 
 fn is_our_pair(host: &LinkMessage, pod: &LinkMessage, mac: Mac) -> bool {

@@ -3,10 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use atoll_model::config::{ApiVersion, Config};
-use atoll_sdn_client::credentials::Credentials;
-use atoll_sdn_client::dialect::Dialect;
-use atoll_sdn_client::{Client, Http, HttpSettings};
+use atoll_model::config::Config;
+use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
 use atoll_tenant::MidoNet;
 use serde_json::Value;
@@ -41,27 +39,7 @@ impl Settings {
 
     /// Connects to nothing yet.
     pub(crate) fn controller(&self) -> Result<MidoNet<Http>, Failure> {
-        let controller = &self.config.controller;
-        let http = Http::new(&HttpSettings {
-            endpoints: controller.endpoints.clone(),
-            ca: controller.ca.clone(),
-            ..HttpSettings::default()
-        })?;
-        let credentials = match (&controller.username, &controller.password_file) {
-            (Some(username), Some(file)) => Some(Credentials {
-                username: username.clone(),
-                password_file: file.clone(),
-                project: controller.project.clone(),
-            }),
-            _ => None,
-        };
-        let dialect = match controller.version {
-            ApiVersion::Auto => None,
-            ApiVersion::V1 => Some(Dialect::V1),
-            ApiVersion::V5 => Some(Dialect::V5),
-        };
-        let settings = atoll_sdn_client::Settings { dialect, credentials, session_file: None };
-        Ok(MidoNet::new(Client::new(http, settings)))
+        Ok(MidoNet::new(configured::client(&self.config.controller, None, |http| http)?))
     }
 }
 
