@@ -6,6 +6,7 @@
 //! | [`claim`](claim()) | an attachment gets an address |
 //! | [`release`](release()) | and gives it back; it cools down |
 //! | [`tombstone`] | what is still owed for an attachment |
+//! | [`audit`](audit()) | what does not agree, and mending it |
 //! | [`find`](find()) | what is known of an attachment, and lists for a node |
 //! | [`error`] | what can go wrong |
 //!
@@ -15,6 +16,7 @@
 //!
 //! This crate must not talk to a controller or to the kernel, and must not wait for anything but the store.
 
+pub mod audit;
 mod candidate;
 pub mod claim;
 pub mod error;
@@ -25,6 +27,7 @@ mod search;
 pub mod tombstone;
 mod versioned;
 
+pub use audit::{audit, observe, repair};
 pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
 pub use error::{Fill, IpamError};
 pub use find::{Found, claims_of, find, tombstones_of};

@@ -1,0 +1,315 @@
+//! What does not agree in an observation. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use atoll_model::record::{AddressRecord, AddressState, Addressing, ClaimRecord, SCHEMA, SubnetEntry, Unknown, encode};
+use atoll_store::{Change, Compare, Key, Revision};
+
+use super::{Finding, Fix, Observation, Place, Problem, Seen};
+use crate::pool::{Block, PodRange};
+use crate::versioned::Versioned;
+
+/// What does not agree, in a stable order.
+pub fn audit(seen: &Observation) -> Vec<Finding> {
+    let mut judge = Judge { seen, holders: BTreeMap::new(), findings: Vec::new() };
+    for (key, claim) in &seen.claims {
+        for place in places(&claim.record) {
+            judge.holders.entry(place).or_default().push(key);
+        }
+    }
+    judge.damaged();
+    judge.claims();
+    judge.duplicates();
+    judge.addresses();
+    judge.marks();
+    judge.reservations();
+    judge.tombstones();
+    judge.ports();
+    judge.findings
+}
+
+fn places(claim: &ClaimRecord) -> impl Iterator<Item = Place> {
+    claim.addresses.iter().map(|held| Place {
+        tenant: claim.tenant.clone(),
+        subnet: held.ordinal,
+        address: held.address.ip(),
+    })
+}
+
+struct Judge<'a> {
+    seen: &'a Observation,
+    /// Which claims list an address.
+    holders: BTreeMap<Place, Vec<&'a Key>>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Judge<'a> {
+    fn report(&mut self, problem: Problem, object: &impl ToString, text: String, fix: Option<Fix>) {
+        self.findings.push(Finding { problem, object: object.to_string(), text, fix });
+    }
+
+    fn damaged(&mut self) {
+        for (key, why) in &self.seen.damaged {
+            self.report(Problem::Damaged, key, format!("{key} cannot be read: {why}"), None);
+        }
+    }
+
+    /// Why an address of a tenant cannot be in use, if so. A tenant that cannot be read says nothing.
+    fn misfit(&self, place: &Place) -> Option<(Problem, String)> {
+        let Place { tenant: name, subnet, address } = place;
+        let Some(tenant) = self.seen.tenants.get(name) else {
+            let unreadable = self.seen.damaged.contains_key(&Key::tenant(name));
+            return (!unreadable).then(|| (Problem::Stray, format!("there is no tenant {name}")));
+        };
+        let Some(entry) = tenant.subnets.iter().find(|entry| entry.ordinal == *subnet) else {
+            return Some((Problem::Stray, format!("tenant {name} has no subnet {subnet}")));
+        };
+        (!may_be_a_pod(entry, *address))
+            .then(|| (Problem::OutOfRange, format!("no pod of subnet {} may have {address}", entry.cidr)))
+    }
+
+    /// Every claim has its addresses.
+    fn claims(&mut self) {
+        for (key, claim) in &self.seen.claims {
+            let record = &claim.record;
+            if *key != Key::attachment(&record.attachment) {
+                let text = format!("{key} holds the claim of {}", record.attachment);
+                self.report(Problem::Misplaced, key, text, None);
+                continue;
+            }
+            if let Some(tenant) = self.seen.tenants.get(&record.tenant)
+                && tenant.incarnation != record.incarnation
+            {
+                let text = format!("{} has a claim in an earlier life of tenant {}", record.attachment, record.tenant);
+                self.report(Problem::Stray, key, text, None);
+                continue;
+            }
+            for place in places(record) {
+                match self.misfit(&place) {
+                    Some((problem, why)) => {
+                        let text = format!("{} has {place}, but {why}", record.attachment);
+                        self.report(problem, key, text, None);
+                    }
+                    None => self.held(key, claim, &place),
+                }
+            }
+        }
+    }
+
+    /// The address of a claim says that it is the claim's.
+    fn held(&mut self, key: &Key, claim: &'a Versioned<ClaimRecord>, place: &Place) {
+        let address = place.key(Key::address);
+        if self.seen.damaged.contains_key(&address) || self.holders.get(place).is_some_and(|all| all.len() > 1) {
+            return;
+        }
+        let record = &claim.record;
+        let found = self.seen.addresses.get(place);
+        let (instead, found) = match found {
+            None => ("is free".to_owned(), None),
+            Some(Seen { record: there, .. }) => match &there.record.state {
+                AddressState::Claimed { claim, .. } if *claim == record.claim => return,
+                // What cannot be read may be the claim that it says.
+                AddressState::Claimed { attachment, .. }
+                    if self.seen.damaged.contains_key(&Key::attachment(attachment)) =>
+                {
+                    return;
+                }
+                AddressState::Claimed { attachment, .. } => {
+                    (format!("says that {attachment} has it"), Some((there.mod_revision, Some(attachment))))
+                }
+                AddressState::Cooling { .. } => ("is cooling".to_owned(), Some((there.mod_revision, None))),
+            },
+        };
+        let mut compare = vec![
+            Compare::Modified(key.clone(), claim.mod_revision),
+            match found {
+                Some((revision, _)) => Compare::Modified(address.clone(), revision),
+                None => Compare::Absent(address.clone()),
+            },
+        ];
+        let other = found.and_then(|(_, other)| other).map(Key::attachment).filter(|other| other != key);
+        compare.extend(other.map(|other| self.as_seen(other)));
+        let state = AddressState::Claimed { claim: record.claim, attachment: record.attachment.clone() };
+        let owned = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
+        let mut then = vec![Change::Put { key: address, value: encode(&owned), lease: None }];
+        if let Some(revision) = self.seen.marks.get(place) {
+            let mark = place.key(Key::cooling);
+            compare.push(Compare::Modified(mark.clone(), *revision));
+            then.push(Change::Delete(mark));
+        }
+        let doing = format!("gives {place} back to {}", record.attachment);
+        let text = format!("{} has {place}, but the address {instead}", record.attachment);
+        self.report(Problem::Unheld, key, text, Some(Fix { doing, compare, then, cool: None }));
+    }
+
+    /// No address has two owners: within a subnet, nor in the cluster where subnets are unique.
+    fn duplicates(&mut self) {
+        let name = |key: &Key| self.seen.claims[key].record.attachment.to_string();
+        let mut found = Vec::new();
+        let mut elsewhere: BTreeMap<Ipv4Addr, BTreeSet<(&Place, String)>> = BTreeMap::new();
+        for (place, keys) in &self.holders {
+            let names: Vec<_> = keys.iter().map(|key| name(key)).collect();
+            if names.len() > 1 {
+                found.push((place.key(Key::address), format!("{place} belongs to {}", names.join(" and to "))));
+            }
+            elsewhere.entry(place.address).or_default().insert((place, names.join(", ")));
+        }
+        if self.seen.cluster.as_ref().is_some_and(|cluster| cluster.addressing == Addressing::Unique) {
+            for owners in elsewhere.into_values().filter(|owners| owners.len() > 1) {
+                let said: Vec<_> = owners.iter().map(|(place, names)| format!("{place}: {names}")).collect();
+                let first = owners.first().map(|(place, _)| place.key(Key::address));
+                found.extend(first.map(|key| (key, format!("one address in several subnets: {}", said.join("; ")))));
+            }
+        }
+        for (key, text) in found {
+            self.report(Problem::Duplicate, &key, text, None);
+        }
+    }
+
+    /// Every address that is taken has its claim; every one that cools will be free.
+    fn addresses(&mut self) {
+        for (place, Seen { record: address, leased }) in &self.seen.addresses {
+            let key = place.key(Key::address);
+            match &address.record.state {
+                AddressState::Claimed { attachment, .. } => {
+                    let owner = Key::attachment(attachment);
+                    // A claim that lists it was judged with the claims; one that cannot be read may list it.
+                    if !self.holders.contains_key(place) && !self.seen.damaged.contains_key(&owner) {
+                        let (text, fix) = self.unowned(place, address, attachment);
+                        self.report(Problem::Unowned, &key, text, fix);
+                    }
+                }
+                AddressState::Cooling { .. } if !leased => {
+                    let text = format!("{place} cools, and no lease will ever free it");
+                    let fix = self.forget(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
+                    self.report(Problem::Stuck, &key, text, Some(fix));
+                }
+                AddressState::Cooling { .. } => {}
+            }
+        }
+    }
+
+    fn unowned(
+        &self,
+        place: &Place,
+        address: &Versioned<AddressRecord>,
+        attachment: &atoll_model::attachment::Attachment,
+    ) -> (String, Option<Fix>) {
+        let (owner, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
+        let text = format!("{place} belongs to {attachment}, which has no claim of it");
+        let port = self.seen.cluster.as_ref().map(|cluster| attachment.port(cluster.id));
+        if let (Some(ports), Some(port)) = (&self.seen.ports, port)
+            && ports.contains_key(&port)
+        {
+            return (format!("{text}; its port {port} is still there and may speak"), None);
+        }
+        if self.seen.tombstones.contains_key(&tombstone) || self.seen.damaged.contains_key(&tombstone) {
+            return (format!("{text}; its tombstone must be settled first"), None);
+        }
+        let compare = vec![
+            Compare::Modified(place.key(Key::address), address.mod_revision),
+            self.as_seen(owner),
+            Compare::Absent(tombstone),
+        ];
+        let doing = format!("frees {place}; it cools first");
+        (text, Some(Fix { doing, compare, then: Vec::new(), cool: Some(place.clone()) }))
+    }
+
+    /// The claim of this key is there, or not, as it was seen.
+    fn as_seen(&self, claim: Key) -> Compare {
+        match self.seen.claims.get(&claim) {
+            Some(seen) => Compare::Modified(claim, seen.mod_revision),
+            None => Compare::Absent(claim),
+        }
+    }
+
+    /// Deletes the mark of a place as it was seen, and perhaps its address.
+    fn forget(&self, place: &Place, mut compare: Vec<Compare>, address: bool) -> Fix {
+        let mark = place.key(Key::cooling);
+        compare.push(match self.seen.marks.get(place) {
+            Some(revision) => Compare::Modified(mark.clone(), *revision),
+            None => Compare::Absent(mark.clone()),
+        });
+        let mut then = vec![Change::Delete(mark)];
+        if address {
+            then.push(Change::Delete(place.key(Key::address)));
+        }
+        let doing = if address { format!("frees {place}") } else { format!("deletes the mark of {place}") };
+        Fix { doing, compare, then, cool: None }
+    }
+
+    /// Every mark belongs to an address that cools.
+    fn marks(&mut self) {
+        for place in self.seen.marks.keys() {
+            let address = place.key(Key::address);
+            let found: Option<Revision> = match self.seen.addresses.get(place) {
+                None if self.seen.damaged.contains_key(&address) => continue,
+                None => None,
+                Some(Seen { record, .. }) if matches!(record.record.state, AddressState::Cooling { .. }) => continue,
+                // Giving the address back to its claim takes the mark along.
+                Some(Seen { record, .. }) => Some(record.mod_revision),
+            };
+            let condition = found.map_or_else(
+                || Compare::Absent(address.clone()),
+                |revision| Compare::Modified(address.clone(), revision),
+            );
+            let fix = self.forget(place, vec![condition], false);
+            let text = format!("{place} is marked as cooling, but does not cool");
+            self.report(Problem::Mark, &place.key(Key::cooling), text, Some(fix));
+        }
+    }
+
+    fn reservations(&mut self) {
+        for place in &self.seen.reserved {
+            if let Some((problem, why)) = self.misfit(place) {
+                self.report(problem, &place.key(Key::reservation), format!("{place} is reserved, but {why}"), None);
+            }
+        }
+    }
+
+    fn tombstones(&mut self) {
+        for (key, tombstone) in &self.seen.tombstones {
+            let attachment = &tombstone.record.attachment;
+            if *key != Key::tombstone(attachment) {
+                let text = format!("{key} holds the tombstone of {attachment}");
+                self.report(Problem::Misplaced, key, text, None);
+            } else if !self.seen.nodes.contains(&attachment.node) {
+                let node = &attachment.node;
+                let text = format!("{attachment} is still owed something, and no node {node} is registered to pay it");
+                self.report(Problem::Forsaken, key, text, None);
+            }
+        }
+    }
+
+    /// Every claim has its port, and every pod's port a claim or a tombstone.
+    fn ports(&mut self) {
+        let Some(ports) = &self.seen.ports else { return };
+        for (key, claim) in &self.seen.claims {
+            let port = claim.record.port;
+            if !ports.contains_key(&port)
+                && !self.seen.tombstones.contains_key(&Key::tombstone(&claim.record.attachment))
+            {
+                let text = format!("{} has no port {port}; it has no network", claim.record.attachment);
+                self.report(Problem::NoPort, key, text, None);
+            }
+        }
+        let claimed = self.seen.claims.values().map(|claim| claim.record.port);
+        let owed = self.seen.tombstones.values().filter_map(|tombstone| tombstone.record.port);
+        let known: BTreeSet<_> = claimed.chain(owed).collect();
+        // One that cannot be read may be the claim of any of them.
+        let blind = self
+            .seen
+            .damaged
+            .keys()
+            .any(|key| key.begins_with(&Key::attachments()) || key.begins_with(&Key::tombstones()));
+        for (port, what) in ports.iter().filter(|(port, _)| !known.contains(port) && !blind) {
+            self.report(Problem::StrayPort, port, format!("port {port} ({what}) belongs to no claim"), None);
+        }
+    }
+}
+
+fn may_be_a_pod(entry: &SubnetEntry, address: Ipv4Addr) -> bool {
+    let pods = PodRange::new(Block::from(entry.cidr), u32::from(entry.gateway).into());
+    pods.is_some_and(|pods| pods.position(u32::from(address).into()).is_some())
+}

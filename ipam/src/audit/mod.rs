@@ -1,0 +1,161 @@
+//! Do addresses, claims, reservations and tombstones agree with each other, and with the controller's ports?
+//!
+//! | module | what |
+//! |---|---|
+//! | `observe` | reads it all, in pages |
+//! | `judge` | what does not agree, and what would mend it. Pure |
+//! | `repair` | mends it, one guarded transaction for each |
+//!
+//! Promises: looking changes nothing. What is mended was found by two observations apart in time, down to the revisions
+//! of the records, and is compared once more by the transaction that mends it: whatever changed since loses nothing. An
+//! address whose claim exists is never freed, nor one of which anything cannot be read. What cannot be mended without a
+//! guess (an address with two owners, a damaged record, a port of which nobody knows the pod) is only reported.
+
+mod judge;
+mod observe;
+mod repair;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use atoll_model::ids::{NodeName, TenantName};
+use atoll_model::record::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord, TombstoneRecord};
+use atoll_store::{Change, Compare, Key, Revision};
+use uuid::Uuid;
+
+pub use judge::audit;
+pub use observe::observe;
+pub use repair::{Outcome, Repaired, agreed, repair};
+
+use crate::versioned::Versioned;
+
+/// One address of one subnet of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Place {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The subnet's ordinal.
+    pub subnet: u32,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+impl Place {
+    /// Where a key below `addresses/`, `cooling/` or `reservations/` points.
+    fn of(key: &Key) -> Option<Self> {
+        let mut parts = key.as_str().split('/').skip(2);
+        let tenant = TenantName::new(parts.next()?).ok()?;
+        let subnet = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let place = Self { tenant, subnet, address: key.address_part()? };
+        // Another spelling of the same place would be another key.
+        let all = [Key::address, Key::cooling, Key::reservation];
+        all.iter().any(|spelt| place.key(spelt) == *key).then_some(place)
+    }
+
+    /// The key of this place in one of the lists.
+    fn key(&self, list: impl Fn(&TenantName, u32, Ipv4Addr) -> Key) -> Key {
+        list(&self.tenant, self.subnet, self.address)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (tenant {}, subnet {})", self.address, self.tenant, self.subnet)
+    }
+}
+
+/// An address record as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The record.
+    pub record: Versioned<AddressRecord>,
+    /// It goes by itself.
+    pub leased: bool,
+}
+
+/// All that addresses rest on.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// Nothing changed while it was read: all of it was true at one revision.
+    pub steady: bool,
+    /// The cluster, once there is one.
+    pub cluster: Option<ClusterRecord>,
+    /// The machines.
+    pub nodes: BTreeSet<NodeName>,
+    /// The tenants.
+    pub tenants: BTreeMap<TenantName, TenantRecord>,
+    /// The addresses that are taken or cool.
+    pub addresses: BTreeMap<Place, Seen>,
+    /// The marks of those that cool.
+    pub marks: BTreeMap<Place, Revision>,
+    /// The addresses that are kept for somebody.
+    pub reserved: BTreeSet<Place>,
+    /// The claims, by their keys.
+    pub claims: BTreeMap<Key, Versioned<ClaimRecord>>,
+    /// What is still owed, by its keys.
+    pub tombstones: BTreeMap<Key, Versioned<TombstoneRecord>>,
+    /// Keys that cannot be read, and why.
+    pub damaged: BTreeMap<Key, String>,
+    /// The pods' ports that the controller has, and where; none: it was not asked.
+    pub ports: Option<BTreeMap<Uuid, String>>,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    /// A record cannot be read.
+    Damaged,
+    /// A record says that it belongs under another key.
+    Misplaced,
+    /// Two claims have one address.
+    Duplicate,
+    /// A claim's address is free, or says that somebody else has it who does not.
+    Unheld,
+    /// An address belongs to a claim that is not there.
+    Unowned,
+    /// A tenant or subnet that is not there, or an earlier life of it.
+    Stray,
+    /// Pods may not have this address.
+    OutOfRange,
+    /// An address cools, and nothing will ever free it.
+    Stuck,
+    /// The mark of an address that does not cool.
+    Mark,
+    /// Something is owed by a node that is not registered.
+    Forsaken,
+    /// A claim has no port.
+    NoPort,
+    /// A port has no claim.
+    StrayPort,
+}
+
+/// Something that does not agree. Two are equal only if they rest on the same revisions of the same records.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// What is wrong.
+    pub problem: Problem,
+    /// With which key, or which port.
+    pub object: String,
+    /// A sentence.
+    pub text: String,
+    /// What would mend it; none: it takes a person.
+    #[serde(serialize_with = "spoken")]
+    pub fix: Option<Fix>,
+}
+
+/// A transaction that mends one finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// What it does, as a sentence without a subject: `gives 10.0.0.7 back to ...`.
+    pub doing: String,
+    pub(crate) compare: Vec<Compare>,
+    pub(crate) then: Vec<Change>,
+    /// This address begins to cool.
+    pub(crate) cool: Option<Place>,
+}
+
+#[expect(clippy::ref_option, reason = "serde gives the field as it is")]
+fn spoken<S: serde::Serializer>(fix: &Option<Fix>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&fix.as_ref().map(|fix| &fix.doing), serializer)
+}

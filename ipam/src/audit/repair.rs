@@ -1,0 +1,80 @@
+//! Mends what two observations agree on.
+
+use std::time::Duration;
+
+use atoll_model::record::{AddressRecord, AddressState, SCHEMA, Unknown, encode, now};
+use atoll_store::{Change, Committed, Key, Lease, Store, StoreError, Txn};
+
+use super::{Finding, Fix};
+use crate::error::IpamError;
+
+/// What became of a finding that could be mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is mended.
+    Done,
+    /// A record changed meanwhile: nothing was touched.
+    Changed,
+    /// The answer was lost: another look will tell.
+    Unknown,
+}
+
+/// What was done about a finding.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Repaired {
+    /// The finding.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What both observations found, down to the revisions.
+pub fn agreed(first: &[Finding], second: Vec<Finding>) -> Vec<Finding> {
+    second.into_iter().filter(|finding| first.contains(finding)).collect()
+}
+
+/// Mends what both found and what can be mended; whatever changed since the second is left as it is. The caller decides
+/// how far apart the two are. An address that is freed cools for `cooldown`.
+pub async fn repair<S: Store>(
+    store: &S,
+    first: &[Finding],
+    second: Vec<Finding>,
+    cooldown: Duration,
+) -> Result<Vec<Repaired>, IpamError> {
+    let mut lease = None;
+    let mut repaired = Vec::new();
+    for finding in agreed(first, second) {
+        let Some(fix) = &finding.fix else { continue };
+        let failed = || IpamError::store(finding.object.clone());
+        if lease.is_none() && fix.cool.is_some() && !cooldown.is_zero() {
+            lease = Some(store.lease(cooldown).await.map_err(failed())?);
+        }
+        let outcome = match store.commit(transaction(fix, lease)).await {
+            Ok(Committed::Yes(_)) => Outcome::Done,
+            Ok(Committed::Lost(_)) => Outcome::Changed,
+            Err(StoreError::Unknown { .. }) => Outcome::Unknown,
+            Err(error) => return Err(failed()(error)),
+        };
+        repaired.push(Repaired { finding, outcome });
+    }
+    Ok(repaired)
+}
+
+fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
+    let mut then = fix.then.clone();
+    if let Some(place) = &fix.cool {
+        let (address, mark) = (place.key(Key::address), place.key(Key::cooling));
+        if lease.is_some() {
+            let state = AddressState::Cooling { since: now() };
+            let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
+            then.push(Change::Put { key: address, value, lease });
+            then.push(Change::Put { key: mark, value: Vec::new(), lease });
+        } else {
+            then.push(Change::Delete(address));
+            then.push(Change::Delete(mark));
+        }
+    }
+    Txn { compare: fix.compare.clone(), then, otherwise: Vec::new() }
+}
