@@ -107,6 +107,9 @@ pub trait Controller {
     /// Looks at a port; none means that it does not exist.
     fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, ControllerError>>;
 
+    /// The ports of a bridge that are not linked to another device: those of pods. None when there is no such bridge.
+    fn pod_ports(&self, bridge: Uuid) -> impl Future<Output = Result<Vec<Uuid>, ControllerError>>;
+
     /// Unbinds and deletes a pod's port.
     fn delete_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 }

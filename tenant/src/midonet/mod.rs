@@ -103,6 +103,14 @@ impl<T: Transport> Controller for MidoNet<T> {
         }))
     }
 
+    async fn pod_ports(&self, bridge: Uuid) -> Result<Vec<Uuid>, ControllerError> {
+        let ports = match self.client.list::<wire::Port>(&Scope::Of(Resource::Bridge, bridge)).await {
+            Err(error) if error.class == ErrorClass::Absent => Vec::new(),
+            ports => ports?,
+        };
+        Ok(ports.into_iter().filter(|port| port.peer_id.is_none()).filter_map(|port| port.id).collect())
+    }
+
     async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {
         // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
         Ok(self.client.delete(Resource::Port, id).await?)

@@ -2,6 +2,7 @@
 
 mod admin;
 mod engine;
+mod ports;
 mod resolve;
 mod sweep;
 mod world;

@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Pods' interfaces
     #[command(subcommand)]
     Attachment(Attachment),
+    /// Pods' addresses
+    #[command(subcommand)]
+    Address(Address),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  atollctl completion bash > /etc/bash_completion.d/atollctl")]
     Completion {
@@ -261,6 +264,44 @@ Example: a certain network, which must be a part of the pool
 pub(crate) enum Attachment {
     /// List pods' interfaces with their addresses
     List(List),
+}
+
+/// What to do with addresses.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Address {
+    /// List addresses that are taken, cool down or are reserved
+    #[command(after_help = "Example:\n  atollctl address list --tenant red")]
+    List {
+        /// Only of this tenant
+        #[arg(long)]
+        tenant: Option<TenantName>,
+    },
+    /// Compare addresses, claims, reservations, tombstones and ports with each other
+    Check(Check),
+}
+
+/// Options of `address check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is found is looked at again after the pause, and only what is the same then is told or mended. What --repair mends,
+it mends with transactions that compare everything they rest on. It never frees an address that a claim has; what would
+take a guess is left to you.
+
+Example: is everything as it should be?
+  atollctl address check
+
+Example: mend what can be mended
+  atollctl address check --repair")]
+pub(crate) struct Check {
+    /// Mend what can be mended
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Seconds between the two looks; longer than a pod's start, else a pod that starts may be told as without a port
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) pause: u64,
+    /// Do not ask the controller for the ports
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 /// Options of `attachment list`.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use atoll_ipam::IpamError;
 use atoll_model::config::ConfigError;
 use atoll_model::error::{Class, Classify, causes};
 use atoll_sdn_client::transport::TransportError;
@@ -74,6 +75,12 @@ impl From<TenantError> for Failure {
             TenantError::Unknown { .. } => Self { exit_code: 4, ..failure },
             _ => failure,
         }
+    }
+}
+
+impl From<IpamError> for Failure {
+    fn from(error: IpamError) -> Self {
+        Self::classified(&error)
     }
 }
 

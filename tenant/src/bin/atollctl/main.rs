@@ -1,5 +1,6 @@
 //! `atollctl`: what operators see and do. This file alone prints and ends the process.
 
+mod address;
 mod args;
 mod attachment;
 mod change;
@@ -68,6 +69,7 @@ async fn run(args: &Args) -> Result<String, Failure> {
         Command::Tenant(Tenant::Leave(options)) => member::run(&settings, args.output, options, false).await,
         Command::Subnet(subnet) => subnet::run(&settings, args.output, subnet).await,
         Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
+        Command::Address(address) => address::run(&settings, args.output, address).await,
         Command::Completion { .. } => Ok(String::new()),
     }
 }
