@@ -28,13 +28,15 @@ use uuid::Uuid;
 
 use crate::controller::{BASE_PATH, Controller, answer};
 use crate::faults::Delivery;
+use crate::patient::Patient;
 use crate::plane::{News, Plane};
 use crate::state_file::StateFile;
 use crate::torn::{CutOnPurpose, Torn};
 
 /// The largest body that is read.
 const BODY: usize = 1 << 20;
-/// How long a request's head or body may take, and how long an idle connection stays (the real server's figure).
+/// How long a request's head or body may take, how long an idle connection stays, and how long a client may take
+/// nothing of its answer (the real server's figure).
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many connections are served at once; more wait.
 const CONNECTIONS: usize = 1024;
@@ -50,6 +52,7 @@ pub struct Server {
     /// Ports whose packets flow, as the data plane says, whatever the controller thinks of them.
     flowing: Rc<RefCell<BTreeSet<Uuid>>>,
     started: Instant,
+    patience: Duration,
 }
 
 impl Server {
@@ -61,7 +64,15 @@ impl Server {
             plane: None,
             flowing: Rc::default(),
             started: Instant::now(),
+            patience: PATIENCE,
         }
+    }
+
+    /// Waits for slow and silent clients for so long, instead of 30 s.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Keeps the controller's objects in `file` from now on.
@@ -126,8 +137,8 @@ impl Server {
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .serve_connection(TokioIo::new(stream), service);
+                .header_read_timeout(self.patience)
+                .serve_connection(TokioIo::new(Patient::new(stream, self.patience)), service);
             let connection = graceful.watch(connection);
             connections.spawn_local(async move {
                 // What a peer did wrong on its connection is its own affair.
@@ -150,7 +161,7 @@ impl Server {
         if place == Place::Api {
             self.controller.borrow_mut().begin();
         }
-        let body = match tokio::time::timeout(PATIENCE, Limited::new(body, BODY).collect()).await {
+        let body = match tokio::time::timeout(self.patience, Limited::new(body, BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
                 return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE));

@@ -1,6 +1,6 @@
 //! Who is calling: tokens, and what they open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use uuid::Uuid;
 
@@ -8,24 +8,36 @@ use crate::dialect::Dialect;
 use crate::failure::Failure;
 use crate::settings::Settings;
 
+/// How many tokens are valid at once. Who logs in without end makes the oldest expire, not the process grow.
+const KEPT: usize = 10_000;
+
 /// The tokens that are valid. The values are never printed.
 #[derive(Default)]
 pub(crate) struct Tokens {
     /// Token and whether it is an administrator's.
     valid: BTreeMap<String, bool>,
+    /// The same in the order in which they were issued.
+    issued: VecDeque<String>,
 }
 
 impl Tokens {
     /// Issues a token.
     pub(crate) fn issue(&mut self, token: Uuid, admin: bool) -> String {
         let token = token.simple().to_string();
+        if self.issued.len() == KEPT
+            && let Some(oldest) = self.issued.pop_front()
+        {
+            self.valid.remove(&oldest);
+        }
         self.valid.insert(token.clone(), admin);
+        self.issued.push_back(token.clone());
         token
     }
 
     /// Forgets every token, as when they expire.
     pub(crate) fn expire(&mut self) {
         self.valid.clear();
+        self.issued.clear();
     }
 
     /// Whether a request with this token may go on.
@@ -52,5 +64,20 @@ impl Tokens {
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokens").field("valid", &self.valid.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logging_in_without_end_makes_the_oldest_expire() {
+        let (mut tokens, settings) = (Tokens::default(), Settings { strict_tokens: true, ..Settings::default() });
+        let issued: Vec<String> = (0..KEPT as u128 + 5).map(|n| tokens.issue(Uuid::from_u128(n), true)).collect();
+        let valid = |token: &String| tokens.check(Some(token), &settings).is_ok();
+        assert_eq!(issued.iter().filter(|token| valid(token)).count(), KEPT);
+        assert!(!valid(&issued[4]) && valid(&issued[5]));
+        assert_eq!(tokens.valid.len(), tokens.issued.len());
     }
 }

@@ -182,3 +182,58 @@ fn the_report_of_orphans_finds_each_kind() {
     assert_eq!(list("sharedInterfaces").len(), 1);
     assert_eq!(report["oddTenants"], json!({ "t": { "routers": 1, "chains": 3, "bridges": 1 } }));
 }
+
+/// What requests leave undone, one by one, is in the report by the id of what is left.
+#[test]
+fn the_report_of_orphans_names_what_a_broken_client_leaves() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        let report = |world: &World| world.admin(http::Method::GET, "/orphans", &Value::Null).body;
+        let t = world.tenant(0x10, "t");
+
+        // The binding and the link are undone, and nobody deletes the ports.
+        assert_eq!(world.delete(&format!("/hosts/{}/ports/{}", world.host(), t.pod)), 204);
+        assert_eq!(report(&world)["idlePorts"], json!([t.pod]), "{dialect}");
+        assert_eq!(world.delete(&format!("/ports/{}/link", t.provider_port)), 204);
+        assert_eq!(report(&world)["idlePorts"].as_array().map(Vec::len), Some(3), "both ends, {dialect}");
+
+        // The router goes: the provider's end idles, rules name ports that are gone, and the tenant lacks its router.
+        assert_eq!(world.delete(&format!("/routers/{}", t.router)), 204);
+        let found = report(&world);
+        assert!(found["idlePorts"].as_array().is_some_and(|ports| ports.contains(&json!(t.provider_port))), "{found}");
+        assert_eq!(found["oddTenants"], json!({ "t": { "routers": 0, "chains": 2, "bridges": 1 } }), "{dialect}");
+        assert_eq!(found["unusedChains"], json!([t.inbound, t.outbound]), "{dialect}");
+
+        // Too much is as odd as too little; a second bridge is none.
+        for (path, odd) in [
+            ("/routers", json!({ "routers": 2, "chains": 2, "bridges": 1 })),
+            ("/chains", json!({ "routers": 1, "chains": 3, "bridges": 1 })),
+            ("/bridges", Value::Null),
+        ] {
+            let world = World::new(dialect);
+            world.tenant(0x10, "t");
+            world.post(path, &json!({ "tenantId": "t", "name": "second" })).created();
+            assert_eq!(report(&world)["oddTenants"]["t"], odd, "{path} in {dialect}");
+        }
+    }
+}
+
+/// What the API itself never leaves, because its cascades take it along: a damaged dump may hold it.
+#[test]
+fn the_report_of_orphans_sees_what_no_request_makes() {
+    let world = World::new(atoll_mock_controller::Dialect::V5);
+    let t = world.tenant(0x10, "t");
+    let mut tables = world.mock.dump();
+    let gone = tables.routes.iter().find(|(_, route)| route.router == t.router).map(|(id, _)| *id).expect("a route");
+    tables.routes.get_mut(&gone).expect("there").port = Some(id(0xdead));
+    tables.ports.get_mut(&t.provider_port).expect("there").peer = None;
+    let host = tables.ports.get_mut(&t.pod).and_then(|port| port.binding.as_mut()).expect("bound");
+    host.host = id(0xdead);
+    let controller = atoll_mock_controller::Controller::with_tables(atoll_mock_controller::Settings::default(), tables);
+    *world.mock.controller_mut() = controller;
+    let report = world.admin(http::Method::GET, "/orphans", &Value::Null).body;
+    assert_eq!(report["routesToNowhere"], json!([gone]), "{report}");
+    assert_eq!(report["lostBindings"], json!([t.pod]), "{report}");
+    assert_eq!(report["halfLinkedPorts"].as_array().map(Vec::len), Some(1), "{report}");
+    assert_eq!(report["idlePorts"], json!([t.provider_port]), "{report}");
+}

@@ -7,6 +7,9 @@ use http::{HeaderName, Method};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use atoll_mock_controller::Dialect;
+
+use crate::everything;
 use crate::world::{BOTH, World, id};
 
 #[test]
@@ -282,5 +285,89 @@ proptest! {
         let answer = world.raw(Method::POST, &path, &[(CONTENT_TYPE, "application/json")], &bytes);
         let refused = matches!(answer.status, 201 | 400 | 404 | 409) || path.ends_with("/link") && answer.status == 500;
         prop_assert!(refused, "{} {:?}: {:?}", path, String::from_utf8_lossy(&bytes), answer);
+    }
+}
+
+/// Texts of requests with their family: `tests/corpus/NAME.FAMILY.txt`.
+fn texts() -> Vec<(Dialect, String, Vec<u8>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the corpus is there") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let dialect = if name.ends_with(".1.9.txt") { Dialect::V1 } else { Dialect::V5 };
+        texts.push((dialect, name, std::fs::read(path).expect("a file")));
+    }
+    texts.sort_by(|one, other| one.1.cmp(&other.1));
+    texts
+}
+
+#[test]
+fn every_request_of_the_corpus_is_well() {
+    let texts = texts();
+    assert_eq!(texts.len(), 6);
+    for (dialect, name, text) in &texts {
+        let answered = everything::answer(*dialect, text);
+        assert!(answered.len() > 15, "{name}");
+        for (request, response) in answered {
+            assert!((200..300).contains(&response.status), "{name}: {request:?}: {response:?}");
+        }
+    }
+}
+
+#[test]
+fn mutated_requests_do_no_harm() {
+    let seed = std::env::var("AT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed_0003_u64);
+    println!("AT_SEED={seed}");
+    let mut state = seed;
+    // splitmix64: enough to spread mutations, and the same everywhere.
+    let mut dice = move |below: usize| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % (below.max(1) as u64)).expect("small")
+    };
+    let corpus = texts();
+    let pieces: [&[u8]; 14] = [
+        b"null",
+        b"-1",
+        b"1e999",
+        b"-9223372036854775808",
+        b"\"\"",
+        b"[]",
+        b"{}",
+        b"true",
+        b"\"\\ud800\"",
+        b"\xff",
+        b"/",
+        b"%2f",
+        b"\n---\n",
+        b"aaaa0000-0000-4000-8000-000000000003",
+    ];
+    for _ in 0..3_000 {
+        let (dialect, _, text) = &corpus[dice(corpus.len())];
+        let mut text = text.clone();
+        for _ in 0..=dice(8) {
+            let at = dice(text.len());
+            match dice(6) {
+                0 if dice(4) == 0 => text.truncate(at),
+                0 | 1 if !text.is_empty() => text[at] = u8::try_from(dice(256)).expect("byte"),
+                2 => drop(text.splice(at..at, pieces[dice(pieces.len())].iter().copied())),
+                3 if !text.is_empty() => drop(text.drain(at..(at + dice(8)).min(text.len()))),
+                // One request again, or one of another life in between.
+                4 => {
+                    let other = &corpus[dice(corpus.len())].2;
+                    let from = dice(other.len());
+                    let piece = other[from..(from + dice(400)).min(other.len())].to_vec();
+                    drop(text.splice(at..at, piece));
+                }
+                _ => {
+                    let piece = text[at..(at + dice(300)).min(text.len())].to_vec();
+                    text.extend_from_slice(&piece);
+                }
+            }
+        }
+        everything::answer(*dialect, &text);
     }
 }

@@ -201,6 +201,23 @@ fn a_tenants_life_by_raw_requests() {
     assert!(server.end("-TERM").success(), "it ends cleanly");
 }
 
+/// Without a delay each of them may be answered before the next one is there, and that looks like one after the other.
+#[test]
+fn requests_that_nobody_waited_for_are_one_round() {
+    let server = Running::start(&[]);
+    let slow = json!({ "times": 0, "harm": { "kind": "delay", "milliseconds": 1000 } });
+    assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204);
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| server.get("/midonet-api/routers", "collection.Router-v3"));
+            }
+        });
+    }
+    let (_, _, requests) = server.send("GET", "/mock/requests", "*/*", &Value::Null);
+    assert_eq!((&requests["count"], &requests["rounds"]), (&json!(10), &json!(2)), "{requests}");
+}
+
 #[test]
 fn a_restart_keeps_what_was_answered_even_after_a_kill() {
     let directory = tempfile::tempdir().expect("a directory");

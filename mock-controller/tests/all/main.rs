@@ -3,6 +3,7 @@
 
 mod cascade;
 mod conflicts;
+mod everything;
 mod faults;
 mod follower;
 mod hostile;
@@ -13,5 +14,6 @@ mod plane;
 mod resources;
 mod rules;
 mod scale;
+mod slow;
 mod state_file;
 mod world;

@@ -1,0 +1,60 @@
+//! A text of requests, each answered. Shared by the tests and the fuzz target.
+//!
+//! A request is a line `METHOD PATH`, lines of headers, an empty line and a body; a line `---` begins the next one. What
+//! is no header or no method is left out: any bytes are some requests.
+
+use std::str::FromStr;
+
+use atoll_mock_controller::{Controller, Dialect, Settings};
+use atoll_sdn_client::transport::{Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// What a controller may say. 500 is the old family's word for a duplicate, and 5.x's for a link with a `portId`.
+const KNOWN: [u16; 14] = [200, 201, 204, 400, 401, 403, 404, 405, 406, 409, 415, 500, 501, 503];
+
+/// Gives every request to one controller. Only a panic, a hang, an unknown status or a broken answer fails.
+pub(crate) fn answer(dialect: Dialect, input: &[u8]) -> Vec<(Request, Response)> {
+    let mut controller = Controller::new(Settings { dialect, ..Settings::default() });
+    drop(controller.follow());
+    let mut answered = Vec::new();
+    for text in requests(input) {
+        let request = request(text);
+        let response = match request.path.strip_prefix("/mock") {
+            Some(path) => controller.admin(&Request { path: path.to_owned(), ..request.clone() }),
+            None => controller.handle(&request),
+        };
+        assert!(KNOWN.contains(&response.status), "{request:?}: {response:?}");
+        let json = || serde_json::from_slice::<serde_json::Value>(&response.body).is_ok();
+        assert!(response.body.is_empty() || json(), "{request:?}: {response:?}");
+        // What the kernel and the state file would be told.
+        drop(controller.drain_with_patch());
+        answered.push((request, response));
+    }
+    answered
+}
+
+fn requests(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(input);
+    std::iter::from_fn(move || {
+        let whole = rest.take()?;
+        let Some(end) = whole.windows(5).position(|window| window == b"\n---\n") else { return Some(whole) };
+        rest = whole.get(end + 5..);
+        whole.get(..end)
+    })
+}
+
+fn request(text: &[u8]) -> Request {
+    let end = text.windows(2).position(|window| window == b"\n\n").unwrap_or(text.len());
+    let head = String::from_utf8_lossy(text.get(..end).unwrap_or_default());
+    let mut lines = head.lines();
+    let (method, path) = lines.next().and_then(|line| line.split_once(' ')).unwrap_or(("GET", "/"));
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_str(name), HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+    let body = Bytes::copy_from_slice(text.get(end + 2..).unwrap_or_default());
+    Request { method: Method::from_str(method).unwrap_or(Method::GET), path: path.to_owned(), headers, body }
+}
