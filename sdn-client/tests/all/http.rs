@@ -251,6 +251,24 @@ async fn an_endless_answer_is_left() {
     assert!(error.to_string().contains(&LARGEST_ANSWER.to_string()), "{error}");
 }
 
+#[tokio::test]
+async fn an_endless_head_is_left() {
+    for piece in ["HTTP/1.1 100 Continue\r\n\r\n", "X-Y: z\r\n"] {
+        let endless = Server::start(move |stream| {
+            if piece.starts_with('X') {
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\n"));
+            }
+            let many = piece.repeat(1000);
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(4) && stream.write_all(many.as_bytes()).is_ok() {}
+        });
+        let start = Instant::now();
+        let error = send(&http(&[&endless.url])).await.expect_err(piece);
+        assert!(matches!(error, TransportError::NoAnswer { .. }), "{piece}: {error}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{piece}: {:?}", start.elapsed());
+    }
+}
+
 #[test]
 fn wrong_settings_are_named() {
     let wrong = |change: &dyn Fn(&mut HttpSettings)| {
