@@ -167,7 +167,7 @@ impl Realm {
         for (name, link) in links {
             let stray = link.master.is_some_and(|master| bridges.contains(&master)) && link.group != GROUP;
             if stray && !pods.contains(name.as_str()) {
-                self.netlink.set_master(link, None)?;
+                self.netlink.leave_master(link)?;
                 changes += 1;
             }
         }
@@ -235,11 +235,6 @@ impl Realm {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
     }
 
-    /// The ports of pods here.
-    pub(crate) fn pods(&self) -> &BTreeMap<Uuid, Pod> {
-        &self.pods
-    }
-
     /// True when nobody but us has written to the packet filter.
     pub(crate) fn filter_is_ours(&mut self) -> bool {
         self.filter.untouched().unwrap_or_default()
@@ -291,11 +286,12 @@ impl Realm {
         Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
     }
 
-    /// Takes a pod's port out. Its interface stays: whoever made it deletes it.
+    /// Takes a pod's port out. Its interface stays: whoever made it deletes it, often at this very moment. From here on
+    /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
     pub(crate) fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
-        let Some(pod) = self.pods.get(&port).cloned() else { return Ok(()) };
+        let Some(pod) = self.pods.remove(&port) else { return Ok(()) };
         if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
-            self.netlink.set_master(&link, None)?;
+            self.netlink.leave_master(&link)?;
         }
         if let Some(bridge) = self.netlink.link(&pod.bridge)? {
             for neighbour in neighbours_of(&pod) {
@@ -303,9 +299,7 @@ impl Realm {
                 self.netlink.delete_neighbour(&Neighbour { device: bridge.index, address, mac })?;
             }
         }
-        self.filter.change(&[], &pod.elements())?;
-        self.pods.remove(&port);
-        Ok(())
+        self.filter.change(&[], &pod.elements())
     }
 }
 

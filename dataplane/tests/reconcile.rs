@@ -156,6 +156,33 @@ fn a_removed_tenant_takes_its_namespace_along() {
     assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
 }
 
+/// A DEL deletes link and port at the same time, so that the link may go between two looks at it; the next pod comes
+/// before the dust has settled, sometimes with the address of the one that left.
+#[test]
+fn ports_come_and_go_while_their_links_do() {
+    let lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    for round in 0..40 {
+        let (leaves, comes) = (1 + round % 2, 2 - round % 2);
+        let pod = lab.pod(red, leaves);
+        let domain = lab.domain(red);
+        let link = interface(red, leaves);
+        // Off by a little more each time: the two meet at every point of each other.
+        let deleted = std::thread::spawn(move || inside(&domain, "ip", &["link", "del", &link]));
+        std::thread::sleep(std::time::Duration::from_micros(250 * u64::from(round)));
+        lab.submit(vec![Change::Remove(red.pod(leaves))]);
+        let next = lab.pod(red, comes);
+        deleted.join().unwrap();
+        wait(|| format!("round {round}: {:#?}", lab.plane().report()), || pings(&next, "10.9.0.1"));
+        lab.submit(vec![Change::Remove(red.pod(comes))]);
+        inside(&lab.domain(red), "ip", &["link", "del", &interface(red, comes)]);
+        for pod in [pod, next] {
+            run("umount", &[&pod.display().to_string()]);
+        }
+    }
+    wait(|| format!("{:#?}", lab.plane().report()), || lab.plane().report().errors.is_empty());
+}
+
 #[test]
 fn an_uplink_of_the_machine_is_used_and_given_back() {
     let mut lab = Lab::start(Topology::default());

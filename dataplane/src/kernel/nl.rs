@@ -157,6 +157,13 @@ impl Netlink {
         self.change(format!("change the bridge of link {}", link.name), Message::SetLink(message), 0)
     }
 
+    /// Takes a link out of its bridge; gone meanwhile is fine.
+    pub(crate) fn leave_master(&mut self, link: &Link) -> Result<()> {
+        let mut message = same_link(link);
+        message.attributes.push(LinkAttribute::Controller(0));
+        self.remove(format!("take link {} out of its bridge", link.name), Message::SetLink(message))
+    }
+
     /// Gives a link a MAC.
     pub(crate) fn set_mac(&mut self, link: &Link, mac: Mac) -> Result<()> {
         let mut message = same_link(link);

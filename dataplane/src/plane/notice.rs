@@ -88,8 +88,10 @@ impl Plane {
         self.tell();
     }
 
+    /// All that should be there, not only what was there once: a port that came while its domain was incomplete has
+    /// never been plugged.
     fn pods_of(&self, domain: Uuid) -> impl Iterator<Item = (&Uuid, &Pod)> {
-        self.realms.get(&domain).into_iter().flat_map(|live| live.realm.pods())
+        self.pods.iter().filter(move |(_, pod)| pod.domain == domain)
     }
 
     /// Compares one domain and its pods with the kernel.
