@@ -20,10 +20,11 @@ use atoll_store::{Change, Committed, Compare, Entry, Key, Query, Store, Txn};
 
 use super::Admin;
 use super::members::shown;
+use super::subnets::change;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::{Graph, graph};
-use crate::registry::{ATTEMPTS, only, parts, put};
+use crate::registry::{ATTEMPTS, only, parts};
 
 /// etcd takes 128 operations in one transaction by default; compares and changes are counted apart.
 const BATCH: usize = 100;
@@ -62,7 +63,7 @@ pub async fn delete<S: Store, C: Controller>(
 ) -> Result<(), TenantError> {
     let (cluster, tenant) = admin.known(name).await?;
     let before = tenant.record.phase;
-    let tenant = set_phase(admin, tenant, Phase::Deleting).await?;
+    let tenant = change(admin, tenant, |record| record.phase = Phase::Deleting).await?;
     progress(Deleted::Closed);
 
     let addresses = list(admin, Key::addresses_of(name)).await?;
@@ -70,7 +71,7 @@ pub async fn delete<S: Store, C: Controller>(
     if !claims.is_empty() && !how.force {
         // A deletion that was interrupted may have deleted objects: whoever comes next has to look.
         let phase = if before == Phase::Deleting { Phase::Building } else { before };
-        set_phase(admin, tenant, phase).await?;
+        change(admin, tenant, |record| record.phase = phase).await?;
         let pods = claims.iter().map(|claim| shown(&claim.record)).collect();
         return Err(TenantError::InUse { tenant: name.clone(), pods });
     }
@@ -105,33 +106,6 @@ fn everything(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
         subnet.phase = Phase::Active;
     }
     graph(cluster, &tenant)
-}
-
-async fn set_phase<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
-    tenant: Versioned<TenantRecord>,
-    phase: Phase,
-) -> Result<Versioned<TenantRecord>, TenantError> {
-    if tenant.record.phase == phase {
-        return Ok(tenant);
-    }
-    let key = Key::tenant(&tenant.record.name);
-    let record = TenantRecord { phase, ..tenant.record };
-    let txn = Txn {
-        compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
-        then: vec![put(key.clone(), &record)],
-        otherwise: vec![Query::Key(key)],
-    };
-    let what = format!("change the phase of tenant {}", record.name);
-    match admin.registry().commit(&what, txn).await? {
-        Committed::Yes(revision) => {
-            Ok(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision })
-        }
-        // The answer was lost, not the race.
-        Committed::Lost(snapshot) => only::<TenantRecord>(&snapshot)?
-            .filter(|now| now.record == record)
-            .ok_or(TenantError::Contended { what, attempts: 1 }),
-    }
 }
 
 pub(super) async fn list<S: Store, C: Controller>(

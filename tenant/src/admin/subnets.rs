@@ -98,7 +98,8 @@ fn set(record: &mut TenantRecord, ordinal: u32, phase: Phase) {
     }
 }
 
-async fn change<S: Store, C: Controller>(
+/// Changes a tenant's record, also for a deletion. Nothing is written when nothing changes.
+pub(super) async fn change<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
