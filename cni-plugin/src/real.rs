@@ -26,8 +26,10 @@ pub fn world(config: Config) -> Result<Real, Error> {
     let tally = Tally::new();
     let cache = cache(&config);
     let client = configured::client(&config.controller, Some(&cache), |http| Counted::new(http, tally.clone()))?;
+    let etcd = Etcd::connect(&config.etcd)?;
+    etcd.remember(cache.join("etcd-endpoint"));
     Ok(World {
-        store: Counted::new(Etcd::connect(&config.etcd)?, tally.clone()),
+        store: Counted::new(etcd, tally.clone()),
         controller: MidoNet::new(client),
         wire: Linux::new(),
         tally,

@@ -218,11 +218,11 @@ pub enum StoreError {
     Unavailable {
         /// The endpoints that were tried.
         endpoints: String,
-        /// The last failure.
+        /// The failure of each.
         reason: String,
     },
     /// The request was sent and no answer came: it may or may not have happened. Read to find out.
-    #[error("etcd did not answer ({endpoint}): {reason}")]
+    #[error("etcd gave no definite answer ({endpoint}): {reason}")]
     Unknown {
         /// The endpoint it was sent to.
         endpoint: String,
@@ -255,6 +255,9 @@ impl Classify for StoreError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Unavailable { reason, .. } | Self::Unknown { reason, .. } if reason.contains("space exceeded") => {
+                Some("etcd is full: compact and defragment it, then `etcdctl alarm disarm`".to_owned())
+            }
             Self::Unavailable { .. } | Self::Unknown { .. } => {
                 Some("check that etcd runs and is reachable from this node (`etcdctl endpoint health`)".to_owned())
             }

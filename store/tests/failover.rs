@@ -68,8 +68,57 @@ async fn a_dead_endpoint_is_passed_by() {
     assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))));
     assert_eq!(store.preferred(), server.url, "the one that answers is asked first from now on");
     assert!(is_there(&store, 1).await);
-    store.prefer(&dead);
-    assert!(is_there(&store, 1).await, "asked to prefer a dead one, it still finds the other");
+}
+
+#[tokio::test]
+async fn the_next_process_begins_with_the_one_that_answered() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let memory = directory.path().join("etcd-endpoint");
+    let dead = dead();
+    for told in [dead.as_str(), "damaged", &server.url] {
+        std::fs::write(&memory, told).expect("works");
+        let store = store(&[&dead, &server.url]);
+        store.remember(memory.clone());
+        assert!(!is_there(&store, 1).await);
+        assert_eq!(std::fs::read_to_string(&memory).expect("there"), server.url, "told {told}");
+    }
+    let store = store(&[&dead, &server.url]);
+    store.remember(memory);
+    assert_eq!(store.preferred(), server.url);
+    assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1, "nothing is left beside the file");
+}
+
+#[tokio::test]
+async fn a_black_hole_is_not_waited_for_while_others_answer() {
+    let server = Server::start().await;
+    let (hole, _listener, _held) = black_hole().await;
+    let store = Etcd::connect(&config(&[&hole, &server.url])).expect("the settings are right");
+    // What a DEL has for this: with less haste it would never come to ask the other one.
+    let second = Duration::from_secs(1);
+    let answer = tokio::time::timeout(second, store.commit(put(1))).await;
+    assert!(matches!(answer, Ok(Ok(Committed::Yes(_)))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn who_keeps_a_caller_waiting_in_vain_is_asked_last_by_the_next_process() {
+    let server = Server::start().await;
+    let (mute, _listener) = mute().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let process = || {
+        let store = Etcd::connect(&config(&[&mute, &server.url])).expect("the settings are right");
+        store.remember(directory.path().join("etcd-endpoint"));
+        store
+    };
+    let patience = Duration::from_millis(400);
+    // Giving up at once says nothing about the endpoint.
+    for (patience, then) in [(patience / 8, &mute), (patience, &server.url)] {
+        let given_up = process();
+        assert!(tokio::time::timeout(patience, given_up.read(get(1))).await.is_err(), "nobody answers");
+        drop(given_up);
+        assert_eq!(process().preferred(), then);
+    }
+    assert!(!is_there(&process(), 1).await);
 }
 
 #[tokio::test]

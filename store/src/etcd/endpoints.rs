@@ -4,10 +4,15 @@
 //! a client of its own: we stay with the one that answered last, go on to the next when a request could not be sent,
 //! and ask one that failed a short while ago only after the others.
 //!
-//! A connection is made before the request, not by it: what fails while connecting was certainly not sent.
+//! A connection is made before the request, not by it: what fails while connecting was certainly not sent. While there
+//! are others to ask, none is waited for longer than [`HASTE`]; only when nobody is there at once do all get their time.
+//!
+//! An endpoint that a caller stopped waiting for counts as one that failed, also for the next process.
 
 use std::cell::{Cell, RefCell};
+use std::fs;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use etcd_client as wire;
@@ -17,6 +22,10 @@ use tonic::transport::Endpoint;
 use super::Limits;
 use super::failure::{Failure, chain};
 use crate::StoreError;
+
+/// How long a connection may take while there are other endpoints: many times what it takes, a fraction of what a DEL
+/// has. And how long an endpoint must have been silent for a caller's giving up to be its fault.
+const HASTE: Duration = Duration::from_millis(300);
 
 /// What may be sent again, to another endpoint, after no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +64,8 @@ pub(super) struct Endpoints {
     list: Vec<Known>,
     preferred: Cell<usize>,
     limits: Limits,
+    /// File with the URL of the preferred one, for the next process. It may be lost or wrong: it only changes the order.
+    memory: RefCell<Option<PathBuf>>,
 }
 
 struct Known {
@@ -68,7 +79,8 @@ impl Endpoints {
     /// `list` must not be empty; [`super::settings`] sees to it.
     pub(super) fn new(list: Vec<(String, Endpoint)>, limits: Limits) -> Self {
         let known = |(url, settings)| Known { url, settings, client: RefCell::default(), failed: Cell::default() };
-        Self { list: list.into_iter().map(known).collect(), preferred: Cell::new(0), limits }
+        let list = list.into_iter().map(known).collect();
+        Self { list, preferred: Cell::new(0), limits, memory: RefCell::default() }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -79,9 +91,31 @@ impl Endpoints {
         self.list.get(self.preferred.get()).map_or("", |known| &known.url)
     }
 
-    pub(super) fn prefer(&self, url: &str) {
-        if let Some(index) = self.list.iter().position(|known| known.url == url) {
+    /// Begins with the endpoint that is remembered in a file, and remembers there which one to begin with next time.
+    pub(super) fn remember(&self, memory: PathBuf) {
+        if self.list.len() == 1 {
+            return;
+        }
+        if let Ok(url) = fs::read_to_string(&memory)
+            && let Some(index) = self.list.iter().position(|known| known.url == url)
+        {
             self.preferred.set(index);
+        }
+        *self.memory.borrow_mut() = Some(memory);
+    }
+
+    fn prefer(&self, index: usize) {
+        if self.preferred.replace(index) == index {
+            return;
+        }
+        if let Some(path) = &*self.memory.borrow() {
+            // Renamed into place, so that no process reads half a URL; one name for each writer.
+            let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+            let written = fs::write(&temporary, self.preferred()).and_then(|()| fs::rename(&temporary, path));
+            if let Err(error) = written {
+                drop(fs::remove_file(&temporary));
+                tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
+            }
         }
     }
 
@@ -103,24 +137,40 @@ impl Endpoints {
         F: Future<Output = Result<T, wire::Error>>,
     {
         let mut reasons = Vec::new();
-        for index in self.order() {
+        let order = self.order();
+        let hasty = if order.len() > 1 { self.limits.connect.min(HASTE) } else { self.limits.connect };
+        let mut turns: Vec<_> = order.iter().map(|index| (*index, hasty)).collect();
+        let mut turn = 0;
+        while let Some((index, connect)) = turns.get(turn).copied() {
+            turn += 1;
             let Some(known) = self.list.get(index) else { continue };
-            let failure = match known.client(self.limits.connect).await {
-                Err(reason) => Failure::NotSent(reason),
+            let waiting = Waiting { endpoints: self, index, since: Instant::now() };
+            let failure = match known.client(connect).await {
+                Err(NoConnection::Late) if connect < self.limits.connect => {
+                    // Others first. If none of them is there, it gets the rest of its time.
+                    turns.push((index, self.limits.connect));
+                    waiting.over();
+                    known.drop_connection();
+                    continue;
+                }
+                Err(NoConnection::Late) => Failure::NotSent(format!("no connection within {connect:?}")),
+                Err(NoConnection::Failed(reason)) => Failure::NotSent(reason),
                 Ok(client) => match timeout(self.limits.request, send(client)).await {
                     Ok(Ok(answer)) => {
+                        waiting.over();
                         known.failed.set(None);
-                        self.preferred.set(index);
+                        self.prefer(index);
                         return Ok(answer);
                     }
                     Ok(Err(error)) => Failure::of(error),
                     Err(_) => Failure::NoAnswer(format!("no answer within {:?}", self.limits.request)),
                 },
             };
+            waiting.over();
             let reason = match failure {
                 Failure::Answer(stopped) => return Err(stopped),
                 Failure::NoAnswer(reason) if repeat == Repeat::Unsent => {
-                    known.drop_connection();
+                    self.leave(index);
                     return Err(Stopped::Error(StoreError::Unknown { endpoint: known.url.clone(), reason }));
                 }
                 Failure::NotSent(reason) | Failure::NoAnswer(reason) => reason,
@@ -133,6 +183,16 @@ impl Endpoints {
         Err(Stopped::Error(StoreError::Unavailable { endpoints, reason: reasons.join("; ") }))
     }
 
+    /// This one failed and no other was asked: the next call, also of another process, begins with the next one.
+    fn leave(&self, index: usize) {
+        if let Some(known) = self.list.get(index) {
+            known.drop_connection();
+        }
+        if self.preferred.get() == index {
+            self.prefer((index + 1) % self.list.len());
+        }
+    }
+
     /// The endpoint that answered last has failed since, in a way that no call has seen.
     pub(super) fn blame_preferred(&self) {
         if let Some(known) = self.list.get(self.preferred.get()) {
@@ -141,19 +201,50 @@ impl Endpoints {
     }
 }
 
+/// An endpoint is being waited for. Dropped before it is [`Waiting::over`], the caller has given up.
+struct Waiting<'a> {
+    endpoints: &'a Endpoints,
+    index: usize,
+    since: Instant,
+}
+
+impl Waiting<'_> {
+    /// The endpoint answered, or failed by itself.
+    fn over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.since.elapsed() >= HASTE {
+            self.endpoints.leave(self.index);
+        }
+    }
+}
+
+/// Why there is no connection.
+enum NoConnection {
+    /// Not within the limit.
+    Late,
+    /// For this reason.
+    Failed(String),
+}
+
 impl Known {
-    async fn client(&self, limit: Duration) -> Result<wire::Client, String> {
+    async fn client(&self, limit: Duration) -> Result<wire::Client, NoConnection> {
         if let Some(client) = &*self.client.borrow() {
             return Ok(client.clone());
         }
         let channel = match timeout(limit, self.settings.connect()).await {
             Ok(Ok(channel)) => wire::Channel::Tonic(channel),
-            Ok(Err(error)) => return Err(chain(&error)),
-            Err(_) => return Err(format!("no connection within {limit:?}")),
+            Ok(Err(error)) => return Err(NoConnection::Failed(chain(&error))),
+            Err(_) => return Err(NoConnection::Late),
         };
         // An etcd member without a leader says so at once instead of letting us wait.
         let options = wire::ConnectOptions::new().with_require_leader(true);
-        let client = wire::Client::from_channel(channel, Some(options)).await.map_err(|error| chain(&error))?;
+        let client = wire::Client::from_channel(channel, Some(options)).await;
+        let client = client.map_err(|error| NoConnection::Failed(chain(&error)))?;
         *self.client.borrow_mut() = Some(client.clone());
         Ok(client)
     }

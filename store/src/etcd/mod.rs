@@ -16,6 +16,7 @@ mod failure;
 mod settings;
 mod watch;
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -75,14 +76,15 @@ impl Etcd {
         Ok(Self(Rc::new(Shared { endpoints, prefix: config.prefix.clone() })))
     }
 
-    /// The endpoint that is tried first: the one that answered last. For a cache that outlives the process.
+    /// The endpoint that is tried first: the one that answered last.
     pub fn preferred(&self) -> &str {
         self.0.endpoints.preferred()
     }
 
-    /// Try this endpoint first, if it is one of ours.
-    pub fn prefer(&self, endpoint: &str) {
-        self.0.endpoints.prefer(endpoint);
+    /// Keeps the preferred endpoint in a file between processes, so that one that is down costs its time once and not
+    /// once per process. The file may be lost or wrong: it only changes the order.
+    pub fn remember(&self, file: PathBuf) {
+        self.0.endpoints.remember(file);
     }
 
     fn key(&self, key: &Key) -> Vec<u8> {

@@ -11,7 +11,7 @@ use super::Etcd;
 use super::endpoints::{Repeat, Stopped};
 use crate::{Event, Key, Query, Revision, Store, StoreError, Watch};
 
-/// Between a connection that broke and the next: an endpoint that accepts and hangs up must not keep us busy.
+/// Between a watch that ended and the next: an endpoint that accepts and hangs up, or cancels, must not keep us busy.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A watch of [`Etcd`].
@@ -88,6 +88,9 @@ impl Watch for EtcdWatch {
                 Ok(Some(message)) => {
                     if !self.take(&message).await? {
                         self.stream = None;
+                        if self.ready.is_empty() {
+                            sleep(PAUSE).await;
+                        }
                     }
                 }
                 end => {
