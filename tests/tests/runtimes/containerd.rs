@@ -1,64 +1,123 @@
-//! Debian's containerd, through its CRI socket, as the kubelet drives it.
+//! A containerd of its own, driven through its CRI socket as the kubelet does.
+//!
+//! Debian's own by default. `ATOLL_CONTAINERD_DIR` names a directory with another one (`containerd`, `ctr`,
+//! `containerd-shim-runc-v2`): the same scenarios then run with that. `.ci/newer-containerd` brings one.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use atoll_tests::daemon::{Daemon, Life};
 use atoll_tests::netns::{Netns, run};
 use atoll_tests::node::Node;
-use atoll_tests::programs;
-use atoll_tests::reach::{Server, ask, ping};
+use atoll_tests::scratch::Scratch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use uuid::Uuid;
 
-use crate::cri::{Client, Metadata, Running};
+use crate::cri::{Client, Metadata, SandboxConfig, SandboxLinux};
+use crate::networks::Networks;
 use crate::{image, remove_cgroup};
 
-/// A containerd of its own; its containers and shims go with it.
-struct Containerd {
+/// See the module. Its containers and shims go with it.
+pub(crate) struct Containerd {
     daemon: Option<Daemon>,
+    netns: Netns,
     directory: PathBuf,
     socket: PathBuf,
+    log: PathBuf,
     cgroup: String,
 }
 
-impl Containerd {
-    fn start(node: &Node) -> Result<Self> {
-        let directory = node.scratch().dir("containerd")?;
-        let (bin, conf) = (node.scratch().dir("cni-bin")?, node.scratch().dir("cni-conf")?);
-        symlink(programs::path("atoll")?, bin.join("atoll"))?;
-        symlink("/usr/lib/cni/loopback", bin.join("loopback"))?;
-        let mut plugin = node.config().clone();
-        // In a conflist name and version belong to the list.
-        plugin.as_object_mut().context("an object")?.remove("name");
-        let list = json!({ "cniVersion": "1.0.0", "name": "atoll", "plugins": [plugin] });
-        fs::write(conf.join("10-atoll.conflist"), serde_json::to_string_pretty(&list)?)?;
+/// One of containerd's programs.
+fn program(name: &str) -> PathBuf {
+    std::env::var_os("ATOLL_CONTAINERD_DIR").map_or_else(|| PathBuf::from(name), |dir| PathBuf::from(dir).join(name))
+}
 
+/// The version of the containerd that the scenarios run with, `1.6.20` for instance.
+pub(crate) fn version() -> Result<String> {
+    let program = program("containerd").display().to_string();
+    let said = run(&program, &["--version"]).context("Debian package containerd")?;
+    // containerd github.com/containerd/containerd 1.6.20~ds1 …
+    let version = said.split_whitespace().nth(2).context("no version")?;
+    Ok(version.trim_start_matches('v').split(['~', '+']).next().unwrap_or(version).to_owned())
+}
+
+/// True when it is containerd 2 or later, which knows CNI 1.1 and asks for STATUS.
+pub(crate) fn knows_status() -> Result<bool> {
+    let version = version()?;
+    let major = version.split('.').next().unwrap_or("");
+    Ok(major.parse::<u32>().with_context(|| format!("version {version}"))? >= 2)
+}
+
+impl Containerd {
+    /// Starts it on a node, with these networks.
+    pub(crate) fn start(node: &Node, networks: &Networks) -> Result<Self> {
+        Self::start_in(node.netns(), node.scratch(), networks)
+    }
+
+    /// Starts it in a namespace, with its files in a directory, and gives it the test image.
+    pub(crate) fn start_in(netns: &Netns, scratch: &Scratch, networks: &Networks) -> Result<Self> {
+        let directory = scratch.dir("containerd")?;
         let socket = directory.join("sock");
-        fs::write(directory.join("config.toml"), configuration(&directory, &socket, &bin, &conf))?;
-        let args = ["--config".to_owned(), directory.join("config.toml").display().to_string()];
-        let log = node.scratch().path().join("containerd.log");
-        let mut daemon = Daemon::start(node.netns(), Life::Scoped, Path::new("containerd"), &args, &log)?;
-        daemon.wait_until(Duration::from_secs(30), || Client::connect(&socket).map(drop))?;
-        let this = Self { daemon: Some(daemon), directory, socket, cgroup: format!("/{}", node.name()) };
-        let archive = image::archive(node.scratch().path())?;
-        let (socket, archive) = (this.socket.display().to_string(), archive.display().to_string());
-        run("ctr", &["--address", &socket, "--namespace", "k8s.io", "images", "import", &archive])?;
+        fs::write(directory.join("config.toml"), configuration(&directory, &socket, networks)?)?;
+        let name = scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut this = Self {
+            daemon: None,
+            netns: Netns::at(netns.path()),
+            directory,
+            socket,
+            log: scratch.path().join("containerd.log"),
+            cgroup: format!("/{name}"),
+        };
+        this.begin()?;
+        let archive = image::archive(scratch.path())?.display().to_string();
+        let (ctr, socket) = (program("ctr").display().to_string(), this.socket.display().to_string());
+        run(&ctr, &["--address", &socket, "--namespace", "k8s.io", "images", "import", &archive])?;
         Ok(this)
+    }
+
+    /// Starts the daemon, on the state it had.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        let args = ["--config".to_owned(), self.directory.join("config.toml").display().to_string()];
+        let mut daemon = Daemon::start(&self.netns, Life::Scoped, &program("containerd"), &args, &self.log)?;
+        // Its socket is there before its CRI is.
+        daemon.wait_until(Duration::from_secs(30), || self.client()?.list().map(drop))?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// A client; each thread needs one of its own.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::connect(&self.socket)
+    }
+
+    /// A pod to be, with an uid of its own.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> SandboxConfig {
+        let uid = Uuid::new_v4().to_string();
+        let metadata = Metadata { name: name.to_owned(), uid, namespace: namespace.to_owned(), attempt: 0 };
+        let linux = SandboxLinux { cgroup_parent: self.cgroup.clone(), security: None };
+        SandboxConfig { metadata: Some(metadata), linux: Some(linux), ..SandboxConfig::default() }
+    }
+
+    /// The end of a scenario: nothing runs any more.
+    pub(crate) fn finish(self) -> Result<()> {
+        let left = self.client()?.list()?;
+        if !left.is_empty() {
+            bail!("sandboxes that the scenario did not remove: {left:?}");
+        }
+        Ok(())
     }
 }
 
 impl Drop for Containerd {
     fn drop(&mut self) {
         // Through the runtime first: it knows best what belongs to a sandbox.
-        if let Ok(client) = Client::connect(&self.socket) {
+        if let Ok(client) = self.client() {
             for id in client.list().unwrap_or_default() {
                 // What this cannot remove, the signals below will.
-                let _ = client.stop(&id).and_then(|()| client.remove(&id));
+                let _ = client.end(&id);
             }
         }
         drop(self.daemon.take());
@@ -91,13 +150,21 @@ fn processes_of(directory: &Path) -> Vec<i32> {
         .collect()
 }
 
-fn configuration(directory: &Path, socket: &Path, bin: &Path, conf: &Path) -> String {
-    let (directory, socket, bin, conf) = (directory.display(), socket.display(), bin.display(), conf.display());
+/// Written in the second version of the format, which every containerd since 1.3 reads.
+fn configuration(directory: &Path, socket: &Path, networks: &Networks) -> Result<String> {
+    let (directory, socket) = (directory.display(), socket.display());
+    let (bin, conf, count) = (networks.bin.display(), networks.conf.display(), networks.names.len());
     let sandbox_image = image::NAME;
-    format!(
+    // Not in the directories where containerd looks for it.
+    let shim = match std::env::var_os("ATOLL_CONTAINERD_DIR") {
+        Some(_) => format!("runtime_path = \"{}\"", program("containerd-shim-runc-v2").canonicalize()?.display()),
+        None => String::new(),
+    };
+    Ok(format!(
         r#"version = 2
 root = "{directory}/root"
 state = "{directory}/state"
+disabled_plugins = ["io.containerd.nri.v1.nri"]
 
 [grpc]
 address = "{socket}"
@@ -114,78 +181,11 @@ disable_hugetlb_controller = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{bin}"
 conf_dir = "{conf}"
-max_conf_num = 1
+max_conf_num = {count}
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+{shim}
 "#
-    )
-}
-
-fn netns_of(sandbox: &Running) -> Netns {
-    Netns::at(format!("/proc/{}/ns/net", sandbox.pid))
-}
-
-#[test]
-fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
-    let containerd = Containerd::start(&node)?;
-    let client = Client::connect(&containerd.socket)?;
-    let run = |namespace: &str, name: &str| {
-        let uid = uuid::Uuid::new_v4().to_string();
-        let metadata = Metadata { name: name.to_owned(), uid, namespace: namespace.to_owned(), attempt: 0 };
-        client.run(metadata, &containerd.cgroup).with_context(|| format!("run {namespace}/{name}"))
-    };
-    let pods = [run("red", "one")?, run("red", "two")?, run("blue", "one")?, run("blue", "two")?];
-    let names = ["red-one", "red-two", "blue-one", "blue-two"];
-    let _servers =
-        pods.iter().zip(names).map(|(pod, name)| Server::start(&netns_of(pod), name)).collect::<Result<Vec<_>>>()?;
-    for (from, to) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
-        let netns = netns_of(&pods[from]);
-        let address = pods[to].ip.parse()?;
-        ensure!(ping(&netns, address)?, "{} pings {}", names[from], names[to]);
-        let banner = ask(&netns, address)?.with_context(|| format!("{} asks {}", names[from], names[to]))?;
-        assert_eq!(banner.name, names[to]);
-    }
-    for (from, to) in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)] {
-        let answer = ask(&netns_of(&pods[from]), pods[to].ip.parse()?)?;
-        let tenant = |name: &str| name.split('-').next().map(str::to_owned);
-        // The same address may well be a pod of one's own tenant.
-        assert!(
-            answer.is_none_or(|banner| tenant(&banner.name) == tenant(names[from])),
-            "{} reached {}",
-            names[from],
-            names[to]
-        );
-    }
-    for pod in &pods {
-        client.stop(&pod.id)?;
-        client.remove(&pod.id)?;
-    }
-    drop(client);
-    drop(containerd);
-    node.finish()
-}
-
-#[test]
-fn a_pod_whose_network_fails_does_not_run_and_leaves_nothing() -> Result<()> {
-    let mut node = Node::start(json!({ "timeoutSeconds": 3 }))?;
-    let containerd = Containerd::start(&node)?;
-    let client = Client::connect(&containerd.socket)?;
-    let metadata = |name: &str| Metadata {
-        name: name.to_owned(),
-        uid: uuid::Uuid::new_v4().to_string(),
-        namespace: "red".to_owned(),
-        attempt: 0,
-    };
-    node.kill_controller()?;
-    let refused = client.run(metadata("early"), &containerd.cgroup).expect_err("there is no controller");
-    ensure!(format!("{refused:#}").contains("controller"), "the runtime shows what is wrong: {refused:#}");
-    node.start_controller()?;
-    let pod = client.run(metadata("later"), &containerd.cgroup)?;
-    client.stop(&pod.id)?;
-    client.remove(&pod.id)?;
-    drop(client);
-    drop(containerd);
-    node.finish()
+    ))
 }

@@ -1,108 +1,44 @@
-//! The part of the Container Runtime Interface (`runtime.v1`) that runs pod sandboxes. The messages are written by
-//! hand, with the field numbers of the interface's `api.proto`; fields that are not needed are left out, as protobuf
-//! allows.
+//! A client of the Container Runtime Interface (`runtime.v1`): what the kubelet asks of a runtime, as far as networks
+//! are concerned.
 
-use std::collections::HashMap;
+mod messages;
+
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::netns::Netns;
 use http::uri::PathAndQuery;
+pub(crate) use messages::*;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-/// Who the pod is.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Metadata {
-    #[prost(string, tag = "1")]
-    pub(crate) name: String,
-    #[prost(string, tag = "2")]
-    pub(crate) uid: String,
-    #[prost(string, tag = "3")]
-    pub(crate) namespace: String,
-    #[prost(uint32, tag = "4")]
-    pub(crate) attempt: u32,
-}
+use crate::image;
 
-/// The Linux part of a sandbox's configuration: containerd wants it to be there.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Linux {
-    #[prost(string, tag = "1")]
-    pub(crate) cgroup_parent: String,
-}
-
-/// A sandbox to be.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Config {
-    #[prost(message, optional, tag = "1")]
-    pub(crate) metadata: Option<Metadata>,
-    #[prost(string, tag = "2")]
-    hostname: String,
-    #[prost(string, tag = "3")]
-    log_directory: String,
-    #[prost(message, optional, tag = "8")]
-    pub(crate) linux: Option<Linux>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RunRequest {
-    #[prost(message, optional, tag = "1")]
-    config: Option<Config>,
-}
-
-/// The request of stop, remove and status, and the answer of run: a sandbox's id comes first in all of them.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Sandbox {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(bool, tag = "2")]
-    verbose: bool,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Nothing {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Listed {
-    #[prost(string, tag = "1")]
-    id: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListAnswer {
-    #[prost(message, repeated, tag = "1")]
-    items: Vec<Listed>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Network {
-    #[prost(string, tag = "1")]
-    ip: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Status {
-    #[prost(message, optional, tag = "5")]
-    network: Option<Network>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct StatusAnswer {
-    #[prost(message, optional, tag = "1")]
-    status: Option<Status>,
-    #[prost(map = "string, string", tag = "2")]
-    info: HashMap<String, String>,
-}
+/// How long a call may take; the kubelet waits two minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sandbox that runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     /// Its id.
     pub(crate) id: String,
-    /// The address that the runtime tells the kubelet.
+    /// The address that the runtime tells the kubelet. Empty for a pod on the node's network.
     pub(crate) ip: String,
+    /// Further addresses.
+    pub(crate) more: Vec<String>,
     /// Its first process.
     pub(crate) pid: i32,
+    /// What it was asked to be.
+    pub(crate) config: SandboxConfig,
+}
+
+impl Running {
+    /// Its network namespace.
+    pub(crate) fn netns(&self) -> Netns {
+        Netns::at(format!("/proc/{}/ns/net", self.pid))
+    }
 }
 
 /// A client of the runtime's socket.
@@ -120,18 +56,36 @@ impl Client {
         Ok(Self { runtime, channel })
     }
 
-    /// Runs a sandbox, below a cgroup, and says how it is.
-    pub(crate) fn run(&self, metadata: Metadata, cgroup: &str) -> Result<Running> {
-        let linux = Some(Linux { cgroup_parent: cgroup.to_owned() });
-        let config = Config { metadata: Some(metadata), linux, ..Config::default() };
-        let started: Sandbox = self.call("RunPodSandbox", RunRequest { config: Some(config) })?;
-        let request = Sandbox { id: started.id.clone(), verbose: true };
-        let answer: StatusAnswer = self.call("PodSandboxStatus", request)?;
-        let ip = answer.status.and_then(|status| status.network).context("no network in the status")?.ip;
+    /// Runs a sandbox: its id. The network is there when this returns.
+    pub(crate) fn create(&self, config: &SandboxConfig) -> Result<String> {
+        let started: Id = self.call("RunPodSandbox", RunRequest { config: Some(config.clone()) })?;
+        Ok(started.id)
+    }
+
+    /// Runs a sandbox and says how it is.
+    pub(crate) fn run(&self, config: &SandboxConfig) -> Result<Running> {
+        let id = self.create(config)?;
+        let answer: StatusAnswer = self.call("PodSandboxStatus", StatusRequest { id: id.clone(), verbose: true })?;
+        let network = answer.status.and_then(|status| status.network).context("no network in the status")?;
         let info = answer.info.get("info").context("no verbose information")?;
         let info: serde_json::Value = serde_json::from_str(info)?;
         let pid = info["pid"].as_i64().context("no pid")?;
-        Ok(Running { id: started.id, ip, pid: i32::try_from(pid)? })
+        let more = network.more.into_iter().map(|address| address.ip).collect();
+        Ok(Running { id, ip: network.ip, more, pid: i32::try_from(pid)?, config: config.clone() })
+    }
+
+    /// What the runtime tells the kubelet about a sandbox.
+    pub(crate) fn status(&self, id: &str) -> Result<Status> {
+        let answer: StatusAnswer =
+            self.call("PodSandboxStatus", StatusRequest { id: id.to_owned(), verbose: false })?;
+        answer.status.context("an answer without a status")
+    }
+
+    /// One of the runtime's own conditions.
+    pub(crate) fn condition(&self, kind: &str) -> Result<Condition> {
+        let answer: RuntimeStatusAnswer = self.call("Status", Nothing {})?;
+        let conditions = answer.status.context("no status")?.conditions;
+        conditions.into_iter().find(|condition| condition.kind == kind).with_context(|| format!("no condition {kind}"))
     }
 
     /// The ids of all sandboxes.
@@ -142,12 +96,55 @@ impl Client {
 
     /// Stops a sandbox: its network goes.
     pub(crate) fn stop(&self, id: &str) -> Result<()> {
-        self.call::<_, Nothing>("StopPodSandbox", Sandbox { id: id.to_owned(), verbose: false }).map(drop)
+        self.call::<_, Nothing>("StopPodSandbox", Id { id: id.to_owned() }).map(drop)
     }
 
-    /// Removes a sandbox.
+    /// Removes a sandbox, with its containers.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        self.call::<_, Nothing>("RemovePodSandbox", Sandbox { id: id.to_owned(), verbose: false }).map(drop)
+        self.call::<_, Nothing>("RemovePodSandbox", Id { id: id.to_owned() }).map(drop)
+    }
+
+    /// Stops and removes a sandbox, as for a pod that is deleted.
+    pub(crate) fn end(&self, id: &str) -> Result<()> {
+        self.stop(id)?;
+        self.remove(id)
+    }
+
+    /// Starts a container of the test image in a sandbox: its id.
+    pub(crate) fn container(&self, sandbox: &Running, name: &str, command: &[&str]) -> Result<String> {
+        // As the kubelet does: the container goes where the sandbox is.
+        let namespaces = sandbox.config.linux.as_ref().and_then(|linux| linux.security.as_ref()?.namespaces);
+        let namespaces = Some(namespaces.unwrap_or(Namespaces { network: 0, pid: 1 }));
+        let config = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
+            image: Some(Image { image: image::NAME.to_owned() }),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            linux: Some(ContainerLinux { security: Some(ContainerSecurity { namespaces }) }),
+        };
+        let request = CreateContainer {
+            sandbox: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox.config.clone()),
+        };
+        let created: Id = self.call("CreateContainer", request)?;
+        self.call::<_, Nothing>("StartContainer", created.clone())?;
+        Ok(created.id)
+    }
+
+    /// Stops and removes a container.
+    pub(crate) fn end_container(&self, id: &str) -> Result<()> {
+        self.call::<_, Nothing>("StopContainer", StopContainer { id: id.to_owned(), timeout: 0 })?;
+        self.call::<_, Nothing>("RemoveContainer", Id { id: id.to_owned() }).map(drop)
+    }
+
+    /// What a command prints inside a container; its failure is an error that shows what it said.
+    pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
+        let words = command.iter().map(|word| (*word).to_owned()).collect();
+        let request = ExecSync { container: container.to_owned(), command: words, timeout: 20 };
+        let answer: ExecAnswer = self.call("ExecSync", request)?;
+        let (stdout, stderr) = (String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
+        ensure!(answer.code == 0, "{command:?}: exit code {}: {stdout}{stderr}", answer.code);
+        Ok(stdout.into_owned())
     }
 
     fn call<Q, A>(&self, method: &str, request: Q) -> Result<A>
@@ -160,7 +157,8 @@ impl Client {
             grpc.ready().await.context("the runtime is gone")?;
             let path = PathAndQuery::try_from(format!("/runtime.v1.RuntimeService/{method}"))?;
             let codec: ProstCodec<Q, A> = ProstCodec::default();
-            let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
+            let answer = tokio::time::timeout(PATIENCE, grpc.unary(tonic::Request::new(request), path, codec));
+            let answer = answer.await.with_context(|| format!("{method}: no answer within {PATIENCE:?}"))?;
             answer.map(tonic::Response::into_inner).map_err(|status| anyhow::anyhow!("{method}: {}", status.message()))
         })
     }

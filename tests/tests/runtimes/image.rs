@@ -13,13 +13,14 @@ pub(crate) const NAME: &str = "localhost/bb:latest";
 
 /// A root file system with a shell in it, at `directory`.
 pub(crate) fn root_filesystem(directory: &Path) -> Result<()> {
-    for name in ["bin", "etc", "proc", "sys", "dev", "tmp", "run"] {
+    for name in ["bin", "etc", "proc", "sys", "dev", "tmp", "run", "www"] {
         fs::create_dir_all(directory.join(name))?;
     }
     fs::copy("/bin/busybox", directory.join("bin/busybox")).context("Debian package busybox-static")?;
-    for applet in ["sh", "sleep", "ping", "ip"] {
+    for applet in ["sh", "sleep", "ping", "ip", "cat", "readlink", "httpd", "wget"] {
         symlink("busybox", directory.join("bin").join(applet))?;
     }
+    fs::write(directory.join("www/index.html"), "atoll\n")?;
     fs::write(directory.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
     Ok(())
 }

@@ -1,10 +1,26 @@
-//! Real container runtimes with our plugin, without a registry: Debian's containerd through its CRI socket, and podman
-//! with its CNI backend. Each has a node of its own, so that its side of the network is that node's namespace.
+//! Real container runtimes with our plugin, without a registry. Each has a node of its own, so that its side of the
+//! network is that node's namespace.
+//!
+//! | module | what |
+//! |---|---|
+//! | `containerd`, `cri` | a containerd of its own, and a client of its CRI socket |
+//! | `podman` | podman with its CNI backend |
+//! | `networks`, `image` | what both are given: plugins and network configuration, an image |
+//! | `tenants` | pods through containerd |
+//! | `containers` | containers through podman |
+//! | `conformance` | what the CRI's validation suite asks of a network |
+//! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
 
+mod conformance;
 mod containerd;
+mod containers;
 mod cri;
 mod image;
+mod networks;
 mod podman;
+mod recorded;
+mod recorder;
+mod tenants;
 
 /// Removes a cgroup that runtimes made, with what is below it, from every hierarchy of this machine.
 fn remove_cgroup(name: &str) {

@@ -1,85 +1,115 @@
-//! Debian's podman with its CNI backend. It names no Kubernetes namespace, so `tenant.default` serves it.
+//! Debian's podman with its CNI backend, with storage, locks and networks of its own. It names no Kubernetes namespace,
+//! so `tenant.default` serves it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
-use atoll_tests::netns::{Netns, output};
+use anyhow::{Context as _, Result};
+use atoll_tests::netns::{Netns, output, run};
 use atoll_tests::node::Node;
-use atoll_tests::programs;
-use atoll_tests::reach::{Server, ask, ping};
-use serde_json::{Value, json};
+use atoll_tests::scratch::Scratch;
+use serde_json::Value;
 
-/// Podman with storage, locks and networks of its own.
-struct Podman<'a> {
-    node: &'a Node,
+use crate::networks::Networks;
+use crate::{image, remove_cgroup};
+
+/// See the module.
+pub(crate) struct Podman {
+    netns: Netns,
     directory: PathBuf,
     rootfs: PathBuf,
+    cgroup: String,
 }
 
-impl<'a> Podman<'a> {
-    fn new(node: &'a Node) -> Result<Self> {
-        let directory = node.scratch().dir("podman")?;
-        let (bin, conf) = (node.scratch().dir("cni-bin")?, node.scratch().dir("cni-conf")?);
-        symlink(programs::path("atoll")?, bin.join("atoll"))?;
-        let mut plugin = node.config().clone();
-        plugin.as_object_mut().context("an object")?.remove("name");
-        let list = json!({ "cniVersion": "1.0.0", "name": "island", "plugins": [plugin] });
-        fs::write(conf.join("island.conflist"), serde_json::to_string_pretty(&list)?)?;
+/// A container that runs.
+pub(crate) struct Container {
+    /// Its network namespace.
+    pub(crate) netns: Netns,
+    /// What podman knows of it.
+    pub(crate) inspected: Value,
+}
+
+impl Container {
+    /// Its address in a network.
+    pub(crate) fn address(&self, network: &str) -> Result<Ipv4Addr> {
+        let networks = &self.inspected["NetworkSettings"]["Networks"];
+        let text = networks[network]["IPAddress"].as_str().with_context(|| format!("no address: {networks}"))?;
+        text.parse().with_context(|| format!("address {text:?}"))
+    }
+}
+
+/// The version of this podman, `4.3.1` for instance.
+pub(crate) fn version() -> Result<String> {
+    let said = run("podman", &["--version"]).context("Debian package podman")?;
+    Ok(said.split_whitespace().last().context("no version")?.to_owned())
+}
+
+impl Podman {
+    /// Podman on a node, with these networks; the first is what a container gets that names none.
+    pub(crate) fn new(node: &Node, networks: &Networks) -> Result<Self> {
+        Self::new_in(node.netns(), node.scratch(), networks)
+    }
+
+    /// Podman in a namespace, with its files in a directory.
+    pub(crate) fn new_in(netns: &Netns, scratch: &Scratch, networks: &Networks) -> Result<Self> {
+        let directory = scratch.dir("podman")?;
         let rootfs = directory.join("rootfs");
-        crate::image::root_filesystem(&rootfs)?;
-        fs::write(directory.join("containers.conf"), configuration(&directory.display().to_string(), &bin, &conf))?;
+        image::root_filesystem(&rootfs)?;
+        fs::write(directory.join("containers.conf"), configuration(&directory.display().to_string(), networks))?;
         let below = directory.display();
         let storage =
             format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{below}/run\"\ngraphroot = \"{below}/storage\"\n");
         fs::write(directory.join("storage.conf"), storage)?;
-        Ok(Self { node, directory, rootfs })
+        let cgroup = format!("/{}", scratch.path().file_name().unwrap_or_default().to_string_lossy());
+        Ok(Self { netns: Netns::at(netns.path()), directory, rootfs, cgroup })
     }
 
-    fn run(&self, args: &[&str]) -> Result<String> {
+    /// Runs one command: what it prints.
+    pub(crate) fn run(&self, args: &[&str]) -> Result<String> {
         let below = |name: &str| self.directory.join(name);
-        let mut command = self.node.netns().command("podman");
+        let mut command = self.netns.command("podman");
         command.env("CONTAINERS_CONF", below("containers.conf")).env("CONTAINERS_STORAGE_CONF", below("storage.conf"));
         command.env("XDG_RUNTIME_DIR", &self.directory);
-        output(command.args(args).stdin(std::process::Stdio::null())).map(|text| text.trim().to_owned())
+        output(command.args(args).stdin(Stdio::null())).map(|text| text.trim().to_owned())
     }
 
-    /// Starts a container: its name, its address and its network namespace.
-    fn start(&self, name: &str) -> Result<(std::net::Ipv4Addr, Netns)> {
-        let (rootfs, cgroup) = (self.rootfs.display().to_string(), format!("/{}", self.node.name()));
-        self.run(&[
-            "run",
-            "--cgroup-parent",
-            &cgroup,
-            "--detach",
-            "--name",
-            name,
-            "--network",
-            "island",
-            "--rootfs",
-            &rootfs,
-            "/bin/sleep",
-            "100000",
-        ])?;
-        let inspected: Value = serde_json::from_str(&self.run(&["inspect", name])?)?;
-        let state = &inspected[0];
-        let address = state["NetworkSettings"]["Networks"]["island"]["IPAddress"].as_str().context("an address")?;
-        let pid = state["State"]["Pid"].as_i64().context("a pid")?;
-        Ok((address.parse()?, Netns::at(format!("/proc/{pid}/ns/net"))))
+    /// Starts a container that sleeps, with further options.
+    pub(crate) fn start(&self, name: &str, options: &[&str]) -> Result<Container> {
+        let rootfs = self.rootfs.display().to_string();
+        let mut args = vec!["run", "--cgroup-parent", &self.cgroup, "--detach", "--name", name];
+        args.extend(options);
+        args.extend(["--rootfs", &rootfs, "/bin/sleep", "100000"]);
+        self.run(&args).with_context(|| format!("run {name}"))?;
+        self.inspect(name)
+    }
+
+    /// What it knows of a running container.
+    pub(crate) fn inspect(&self, name: &str) -> Result<Container> {
+        let mut inspected: Value = serde_json::from_str(&self.run(&["inspect", name])?)?;
+        let inspected = inspected[0].take();
+        let pid = inspected["State"]["Pid"].as_i64().context("a pid")?;
+        Ok(Container { netns: Netns::at(format!("/proc/{pid}/ns/net")), inspected })
+    }
+
+    /// Removes containers, running or not.
+    pub(crate) fn remove(&self, names: &[&str]) -> Result<()> {
+        self.run(&[&["rm", "--force", "--time", "0"], names].concat()).map(drop)
     }
 }
 
-impl Drop for Podman<'_> {
+impl Drop for Podman {
     fn drop(&mut self) {
         // Whatever still runs; nothing is fine.
         let _ = self.run(&["rm", "--force", "--time", "0", "--all"]);
-        crate::remove_cgroup(&format!("/{}", self.node.name()));
+        remove_cgroup(&self.cgroup);
     }
 }
 
-fn configuration(directory: &str, bin: &std::path::Path, conf: &std::path::Path) -> String {
-    let (bin, conf) = (bin.display(), conf.display());
+fn configuration(directory: &str, networks: &Networks) -> String {
+    let (bin, conf) = (networks.bin.display(), networks.conf.display());
+    let first = networks.names.first().map_or("", String::as_str);
     format!(
         r#"[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -88,7 +118,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 network_backend = "cni"
 cni_plugin_dirs = ["{bin}"]
 network_config_dir = "{conf}"
-default_network = "island"
+default_network = "{first}"
 
 [engine]
 cgroup_manager = "cgroupfs"
@@ -100,26 +130,4 @@ tmp_dir = "{directory}/tmp"
 volume_path = "{directory}/volumes"
 "#
     )
-}
-
-#[test]
-fn containers_share_the_default_tenant() -> Result<()> {
-    let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
-    let podman = Podman::new(&node)?;
-    let ((one_address, one), (two_address, two)) = (podman.start("one")?, podman.start("two")?);
-    let _server = Server::start(&one, "one")?;
-    ensure!(ping(&one, two_address)? && ping(&two, one_address)?, "two containers of one tenant");
-    assert_eq!(ask(&two, one_address)?.context("an answer")?.name, "one");
-    let tenants: Vec<String> = node.keys("tenants/")?.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(tenants, ["tenants/laptop"]);
-
-    // The namespace of a running container survives DEL: the interface has to go, and can come back.
-    podman.run(&["network", "disconnect", "island", "two"])?;
-    ensure!(!Node::links(&two)?.iter().any(|name| name == "eth0"), "the interface is still there");
-    podman.run(&["network", "connect", "island", "two"])?;
-    ensure!(ping(&two, one_address)?, "connected again");
-
-    podman.run(&["rm", "--force", "--time", "0", "one", "two"])?;
-    drop(podman);
-    node.finish()
 }

@@ -1,0 +1,66 @@
+//! What a runtime finds on a node: a directory of plugins, and one of network configuration lists.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use atoll_tests::node::{Node, merge};
+use atoll_tests::programs;
+use atoll_tests::scratch::Scratch;
+use serde_json::{Value, json};
+
+/// Debian's `containernetworking-plugins`; containerd needs `loopback` for every pod.
+const STANDARD: &str = "/usr/lib/cni";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    /// The plugins.
+    pub(crate) bin: PathBuf,
+    /// The lists.
+    pub(crate) conf: PathBuf,
+    /// Names, in the order in which they were added.
+    pub(crate) names: Vec<String>,
+}
+
+impl Networks {
+    /// No network yet; `plugin` is what runtimes find under our name.
+    pub(crate) fn new(scratch: &Scratch, plugin: &Path) -> Result<Self> {
+        let (bin, conf) = (scratch.dir("cni-bin")?, scratch.dir("cni-conf")?);
+        symlink(plugin, bin.join("atoll"))?;
+        for name in ["loopback", "portmap", "bandwidth", "tuning", "firewall"] {
+            symlink(Path::new(STANDARD).join(name), bin.join(name))?;
+        }
+        Ok(Self { bin, conf, names: Vec::new() })
+    }
+
+    /// The node's own network `atoll`, and nothing behind our plugin.
+    pub(crate) fn of(node: &Node) -> Result<Self> {
+        let mut networks = Self::new(node.scratch(), &programs::path("atoll")?)?;
+        networks.add("atoll", &[plugin(node, json!({}))?])?;
+        Ok(networks)
+    }
+
+    /// Adds a network: our plugin first, then what is chained behind it. Every version of CNI is offered, as
+    /// `atollctl install` does: a runtime takes the highest that it knows.
+    pub(crate) fn add(&mut self, name: &str, chain: &[Value]) -> Result<()> {
+        let versions = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+        let list = json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": name, "plugins": chain });
+        // Runtimes read the files in the order of their names.
+        let file = self.conf.join(format!("{}0-{name}.conflist", self.names.len() + 1));
+        fs::write(file, serde_json::to_string_pretty(&list)?)?;
+        self.names.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// Our plugin's part of a list on this node, with `settings` laid over it.
+#[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
+pub(crate) fn plugin(node: &Node, settings: Value) -> Result<Value> {
+    let mut plugin = node.config().clone();
+    // In a list, name and version belong to the list.
+    plugin.as_object_mut().context("an object")?.remove("name");
+    merge(&mut plugin, &settings);
+    Ok(plugin)
+}
