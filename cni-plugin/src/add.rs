@@ -26,15 +26,16 @@ mod port;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_ipam::{ClaimRequest, Claimed, Versioned, claim};
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
 use atoll_model::config::DnsConfig;
+use atoll_model::error::{Class, Classify as _};
 use atoll_model::record::ClaimRecord;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
-use atoll_tenant::{Node, Place, Resolver, Who};
+use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
 use futures_util::future::join;
 use ipnetwork::Ipv4Network;
 use std::net::Ipv4Addr;
@@ -182,7 +183,10 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>), Error> {
         let AddCall { attachment, pod, node, .. } = self.call;
         let mut fence = None;
-        for _ in 0..ATTEMPTS {
+        let mut cannot_grow = None;
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            attempts += 1;
             let request = ClaimRequest {
                 attachment,
                 cluster: &place.cluster.record,
@@ -193,8 +197,25 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                 pod_uid: pod.uid.as_deref(),
                 host_id: node.host_id,
                 fence,
+                can_grow: cannot_grow.is_none(),
             };
-            match claim(&self.world.store, &request).await? {
+            let claimed = match claim(&self.world.store, &request).await {
+                Err(IpamError::Exhausted { tenant, subnets }) => {
+                    let quota = place.tenant.record.quota.clone();
+                    if let Some(because) = cannot_grow.take() {
+                        return Err(TenantError::Full { tenant, subnets, quota, because }.into());
+                    }
+                    match self.resolver().grow(&self.who, place.clone()).await {
+                        // There is more room than before, which others may have taken: what came before does not count.
+                        Ok(grown) => (place, attempts) = (grown, 0),
+                        Err(error) if error.class() == Class::Exhausted => cannot_grow = Some(Box::new(error)),
+                        Err(error) => return Err(error.into()),
+                    }
+                    continue;
+                }
+                claimed => claimed?,
+            };
+            match claimed {
                 Claimed::New(claim) => {
                     self.is_new = true;
                     return Ok((place, claim));
@@ -203,7 +224,10 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                     self.refuse_another(&place, &claim.record)?;
                     return Ok((place, claim));
                 }
-                Claimed::Stale(current) => place = self.resolver().refresh(&self.who, current).await?,
+                Claimed::Stale(current) => {
+                    place = self.resolver().refresh(&self.who, current).await?;
+                    cannot_grow = None;
+                }
                 Claimed::Buried(tombstone) => {
                     // Before it is superseded: afterwards only our file knows of it.
                     let until = unsettled_until(&tombstone.record);

@@ -72,6 +72,9 @@ pub struct ClaimRequest<'a> {
     /// A tombstone of this attachment that the caller has seen and supersedes: it is compared at this revision and
     /// deleted in the same transaction. None: there must be no tombstone.
     pub fence: Option<Revision>,
+    /// The caller can give the tenant another subnet: a tenant that is full of pods is [`IpamError::Exhausted`], although
+    /// addresses that cool could be reused early. Else they are, and exhausted means that every address is in use.
+    pub can_grow: bool,
 }
 
 /// What became of a request.
@@ -125,7 +128,7 @@ pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Cl
                 let next = window.pick(mix(plan.seed, attempt)).map(|at| Target::free(target.subnet, at));
                 Step::Claim(match next {
                     Some(next) => next,
-                    None => search::any(store, request.tenant, &subnets, plan.seed, attempt).await?,
+                    None => search::any(store, request, &subnets, plan.seed, attempt).await?,
                 })
             }
         };
@@ -202,6 +205,7 @@ impl Plan<'_> {
             }
             Step::TakeOver(claim, tombstone) => {
                 let compare = vec![
+                    Compare::Modified(Key::node(&attachment.node), self.request.guards.node),
                     Compare::Created(Key::attachment(attachment), claim.create_revision),
                     Compare::Modified(Key::tombstone(attachment), *tombstone),
                 ];
@@ -249,6 +253,8 @@ impl Plan<'_> {
             put(Key::attachment(attachment), encode(record)),
             put(Key::address(tenant, ordinal, address), encode(&owned)),
         ];
+        // Whoever watches for tenants that nobody uses must see that this one is used.
+        changes.push(Change::Delete(Key::idle(tenant)));
         changes.extend(self.fence.map(|_| Change::Delete(Key::tombstone(attachment))));
         changes.extend(self.mark.map(|_| Change::Delete(Key::released(attachment))));
         changes.extend(target.cooling.map(|_| Change::Delete(Key::cooling(tenant, ordinal, address))));
@@ -288,7 +294,20 @@ impl Plan<'_> {
         let [_, _, cluster, node, tenant, taken, reserved, mark, rest @ ..] = snapshot.answers.as_slice() else {
             return Err(IpamError::Answer { object: attachment.to_string() });
         };
-        // A tombstone first: what it stands for is about to take away even a claim that is there.
+        let revision = |answer: &atoll_store::Answer| answer.one().map(|entry| entry.mod_revision);
+        let stale = || {
+            Ok::<_, IpamError>(Verdict::Answer(Claimed::Stale(Current {
+                cluster: Versioned::of(cluster)?,
+                node: Versioned::of(node)?,
+                namespace: rest.first().map(Versioned::of).transpose()?.flatten(),
+                tenant: Versioned::of(tenant)?,
+            })))
+        };
+        // The node first: one that is being evicted must not even be told of the claim that is about to be released.
+        if revision(node) != Some(guards.node) {
+            return stale();
+        }
+        // Then a tombstone: what it stands for is about to take away even a claim that is there.
         let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         if let Some(unseen) = found.tombstone.filter(|tombstone| Some(tombstone.mod_revision) != self.fence) {
             return Ok(Verdict::Answer(Claimed::Buried(unseen)));
@@ -298,18 +317,11 @@ impl Plan<'_> {
             (Some(claim), Some(seen)) => return Ok(Verdict::TakeOver(claim, seen)),
             (None, _) => {}
         }
-        let revision = |answer: &atoll_store::Answer| answer.one().map(|entry| entry.mod_revision);
         let fresh = revision(cluster) == Some(guards.cluster)
-            && revision(node) == Some(guards.node)
             && revision(tenant) == Some(guards.tenant)
             && (namespace.is_none() || rest.first().and_then(revision) == guards.namespace);
         if !fresh {
-            return Ok(Verdict::Answer(Claimed::Stale(Current {
-                cluster: Versioned::of(cluster)?,
-                node: Versioned::of(node)?,
-                namespace: rest.first().map(Versioned::of).transpose()?.flatten(),
-                tenant: Versioned::of(tenant)?,
-            })));
+            return stale();
         }
         let from = window_start(target.subnet.pods, target.position);
         let mark = revision(mark);

@@ -16,7 +16,7 @@ pub struct Fill {
     pub cidr: Ipv4Network,
     /// How many pods it has room for.
     pub capacity: u128,
-    /// How many addresses of it are cooling down; they could be reused early, but others were faster.
+    /// How many addresses of it are cooling down: they could be reused early.
     pub cooling: usize,
 }
 

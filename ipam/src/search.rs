@@ -9,6 +9,7 @@ use atoll_store::{Answer, Key, Query, Revision, Store};
 use ipnetwork::Ipv4Network;
 
 use crate::candidate::{Window, mix};
+use crate::claim::ClaimRequest;
 use crate::error::{Fill, IpamError};
 use crate::pool::{Block, PodRange, v4};
 
@@ -81,10 +82,11 @@ pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<Subnet>, IpamError> {
     if subnets.is_empty() { Err(IpamError::NoSubnet { tenant: tenant.name.clone() }) } else { Ok(subnets) }
 }
 
-/// Any free address of any of the subnets; else the address that has cooled the longest; else the figures.
+/// Any free address of any of the subnets; else the address that has cooled the longest, unless the tenant had better
+/// grow; else the figures.
 pub(crate) async fn any<S: Store>(
     store: &S,
-    tenant: &TenantRecord,
+    request: &ClaimRequest<'_>,
     subnets: &[Subnet],
     seed: u64,
     attempt: u32,
@@ -101,14 +103,27 @@ pub(crate) async fn any<S: Store>(
         fills.push(Fill { cidr: subnet.cidr, capacity: subnet.pods.capacity(), cooling: cooling.len() });
         cooled.extend(cooling);
     }
+    let exhausted = |subnets| IpamError::Exhausted { tenant: request.tenant.name.clone(), subnets };
+    if request.can_grow && is_full_of_pods(&fills) {
+        return Err(exhausted(fills));
+    }
     // The oldest first. After a lost race, any of the two, four, ... oldest: else all who wait would meet again.
     cooled.sort_by_key(|target| target.cooling);
     let choice = 1_usize.checked_shl(attempt.saturating_sub(1) / 2).unwrap_or(usize::MAX).min(cooled.len());
     let index = mix(seed, attempt).checked_rem(choice as u128).and_then(|index| usize::try_from(index).ok());
     match index.map(|index| cooled.swap_remove(index)) {
         Some(target) => Ok(target),
-        None => Err(IpamError::Exhausted { tenant: tenant.name.clone(), subnets: fills }),
+        None => Err(exhausted(fills)),
     }
+}
+
+/// Nothing is free. Do pods hold at least half of it? Then the tenant needs room, and what cools may go on cooling. Else
+/// its pods come and go faster than addresses cool: more room would not last either, and the oldest are reused early. So
+/// a tenant never gets more than one subnet beyond twice what its pods held at one time.
+fn is_full_of_pods(subnets: &[Fill]) -> bool {
+    let capacity: u128 = subnets.iter().map(|subnet| subnet.capacity).sum();
+    let cooling: u128 = subnets.iter().map(|subnet| subnet.cooling as u128).sum();
+    2 * cooling <= capacity
 }
 
 /// A free address of a subnet: page by page from a random position to the end, then from the beginning.

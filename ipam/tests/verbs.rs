@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::{Claimed, Found, IpamError, Released, bury, claim, claims_of, exhume, find, release, tombstones_of};
+use atoll_ipam::{
+    ClaimRequest, Claimed, Found, IpamError, Released, bury, claim, claims_of, exhume, find, release, tombstones_of,
+};
 use atoll_model::error::{Class, Classify};
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
@@ -46,6 +48,8 @@ suite![
     subnets_are_used_when_they_are_ready,
     a_quota_bounds_the_range,
     an_address_cools_and_is_reused_oldest_first,
+    a_tenant_grows_when_pods_fill_it_and_reuses_early_when_they_only_pass_through,
+    a_node_whose_record_changed_learns_that_before_its_claims,
     a_release_frees_what_it_read_and_nothing_else,
     a_release_leaves_what_is_not_its_own,
     tombstones_stand_in_the_way,
@@ -197,6 +201,47 @@ async fn a_quota_bounds_the_range(store: impl Store) {
         (2..=6).map(|last| Ipv4Addr::new(10, 128, 0, last)).chain([2, 3].map(|last| Ipv4Addr::new(10, 128, 1, last)));
     assert_eq!(given, expected.collect());
     assert!(matches!(claim(&store, &fixture.request(&attachment("x"), None)).await, Err(IpamError::Exhausted { .. })));
+}
+
+async fn a_tenant_grows_when_pods_fill_it_and_reuses_early_when_they_only_pass_through(store: impl Store) {
+    let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
+    let mut claims = Vec::new();
+    for n in 0..5 {
+        claims.push(fixture.claim(&store, &format!("c{n}")).await);
+    }
+    let at = attachment("x");
+    let growing = ClaimRequest { can_grow: true, ..fixture.request(&at, None) };
+    for (live, cooling) in [(5, 0), (4, 1), (3, 2)] {
+        if let Some(gone) = claims.get(live) {
+            assert_eq!(release(&store, gone, None, COOL).await.expect("released"), Released::Done);
+        }
+        let answer = claim(&store, &growing).await;
+        let Err(IpamError::Exhausted { subnets, .. }) = &answer else { panic!("{live} live: {answer:?}") };
+        assert_eq!((subnets[0].capacity, subnets[0].cooling), (5, cooling), "{live} live");
+    }
+    // Two of five: the third room is no longer worth another subnet, and what cooled the longest is reused.
+    assert_eq!(release(&store, &claims[2], None, COOL).await.expect("released"), Released::Done);
+    let Ok(Claimed::New(reused)) = claim(&store, &growing).await else { panic!("not reused") };
+    assert_eq!(address(&reused), address(&claims[4]));
+    // Full again, and nobody can grow: the next oldest.
+    assert_eq!(address(&fixture.claim(&store, "y").await), address(&claims[3]));
+}
+
+async fn a_node_whose_record_changed_learns_that_before_its_claims(store: impl Store) {
+    let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
+    let first = fixture.claim(&store, "a").await;
+    let mut old = fixture.clone();
+    old.guards.node -= 1;
+    let at = attachment("a");
+    let answer = claim(&store, &old.request(&at, None)).await;
+    assert!(matches!(answer, Ok(Claimed::Stale(_))), "{answer:?}");
+    // Nor may it take a claim over from a fence.
+    bury(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("buried");
+    let fence = find(&store, &at).await.expect("found").tombstone.expect("there").mod_revision;
+    let answer = claim(&store, &old.request(&at, Some(fence))).await;
+    assert!(matches!(answer, Ok(Claimed::Stale(_))), "{answer:?}");
+    let found = find(&store, &at).await.expect("found");
+    assert_eq!((found.claim.as_ref(), found.tombstone.map(|t| t.mod_revision)), (Some(&first), Some(fence)));
 }
 
 async fn an_address_cools_and_is_reused_oldest_first(store: impl Store) {

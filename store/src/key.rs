@@ -16,6 +16,7 @@
 //! | `v1/tombstones/<node>/<network>/<container>/<ifname>` | `TombstoneRecord` |
 //! | `v1/released/<node>/<network>/<container>/<ifname>` | empty; on the lease of the cooling addresses |
 //! | `v1/builders/<tenant>` | who is building, on a lease |
+//! | `v1/idle/<tenant>` | `IdleRecord`: since when nobody has claimed anything; every claim deletes it |
 //!
 //! Names are safe as they are (`model::ids` checked them): none may hold `/`. An interface name is the only one that may
 //! hold `%`, which is written `%25`. IPv4 addresses are 8 lower-case hexadecimal digits, ordinals 8 hexadecimal digits:
@@ -161,6 +162,16 @@ impl Key {
     /// Who builds a tenant.
     pub fn builder(tenant: &TenantName) -> Self {
         Self(format!("v1/builders/{tenant}"))
+    }
+
+    /// The mark that nobody has used a tenant since it was written.
+    pub fn idle(tenant: &TenantName) -> Self {
+        Self(format!("v1/idle/{tenant}"))
+    }
+
+    /// All such marks.
+    pub fn idles() -> Self {
+        Self("v1/idle/".to_owned())
     }
 
     /// Everything.

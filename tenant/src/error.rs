@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use atoll_ipam::IpamError;
+use atoll_ipam::{Fill, IpamError};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, NodeName, TenantName};
-use atoll_model::record::RecordError;
+use atoll_model::record::{Quota, RecordError};
 use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
@@ -180,6 +180,19 @@ pub enum TenantError {
         /// How many it may have.
         most: u32,
     },
+    /// Every address that the tenant may have is in use.
+    #[error("tenant {tenant} is full: {}", figures(.subnets, .quota))]
+    Full {
+        /// The tenant.
+        tenant: TenantName,
+        /// Its active subnets.
+        subnets: Vec<Fill>,
+        /// What it may have.
+        quota: Quota,
+        /// Why it does not grow.
+        #[source]
+        because: Box<TenantError>,
+    },
     /// A network that was asked for cannot be a subnet.
     #[error("{cidr} cannot be a subnet: {problem}")]
     Subnet {
@@ -232,8 +245,26 @@ impl TenantError {
     }
 }
 
+/// `2 subnets with 10 addresses, 10 in use and 0 cooling; quota: 2 subnets`
+fn figures(subnets: &[Fill], quota: &Quota) -> String {
+    let capacity: u128 = subnets.iter().map(|subnet| subnet.capacity).sum();
+    let cooling: usize = subnets.iter().map(|subnet| subnet.cooling).sum();
+    let in_use = capacity.saturating_sub(cooling as u128);
+    let subnets = counted(subnets.len() as u128, "subnet", "s");
+    let addresses = counted(capacity, "address", "es");
+    let most = |most: Option<u32>, what, ending| most.map(|most| counted(most.into(), what, ending));
+    let limits = [most(quota.subnets, "subnet", "s"), most(quota.addresses, "address", "es")];
+    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let limits = if limits.is_empty() { "none" } else { limits.as_str() };
+    format!("{subnets} with {addresses}, {in_use} in use and {cooling} cooling; quota: {limits}")
+}
+
+fn counted(number: u128, what: &str, ending: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { ending })
+}
+
 fn how_many(pods: &[String]) -> String {
-    format!("{} pod{}", pods.len(), if pods.len() == 1 { "" } else { "s" })
+    counted(pods.len() as u128, "pod", "s")
 }
 
 fn listed(candidates: &[ProviderCandidate]) -> String {
@@ -266,7 +297,7 @@ impl Classify for TenantError {
             | Self::NoSubnet { .. }
             | Self::OnlySubnet { .. } => Class::Rejected,
             Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
-            Self::Exhausted { .. } | Self::Quota { .. } => Class::Exhausted,
+            Self::Exhausted { .. } | Self::Quota { .. } | Self::Full { .. } => Class::Exhausted,
         }
     }
 
@@ -310,7 +341,13 @@ impl Classify for TenantError {
             Self::InUse { .. } => {
                 Some("delete the pods first, or say --force: they lose network and addresses at once".to_owned())
             }
-            Self::Quota { .. } => Some("raise the tenant's quota, or use what it has".to_owned()),
+            Self::Quota { tenant, what, .. } => Some(format!(
+                "raise it with `atollctl tenant set {tenant} --max-{what} NUMBER`, or delete what is no longer used"
+            )),
+            Self::Full { tenant, because, .. } => match because.hint() {
+                Some(hint) => Some(format!("delete pods of tenant {tenant}, or {hint}")),
+                None => Some(format!("delete pods of tenant {tenant}")),
+            },
             Self::Subnet { .. } => Some("choose another network, or none: a free one is taken".to_owned()),
             Self::NoSubnet { tenant, .. } => Some(format!("see `atollctl subnet list {tenant}`")),
             Self::OnlySubnet { tenant } => {

@@ -117,10 +117,31 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
         Box::pin(self.settle(who, None, true)).await
     }
 
+    /// Every active subnet of the place's tenant is full: the place with more room, or why the tenant cannot grow, which
+    /// is of [`Class::Exhausted`](atoll_model::error::Class).
+    pub async fn grow(&self, who: &Who, place: Place) -> Result<Place, TenantError> {
+        Box::pin(async {
+            let by = self.node.name.as_str();
+            let life = place.tenant.record.incarnation;
+            let tenant = self.registry().grow(by, &place.cluster, place.tenant).await?;
+            if tenant.record.incarnation != life {
+                // Another tenant of that name: look at its door.
+                return self.settle(who, None, false).await;
+            }
+            let place = Place { tenant, ..place };
+            self.cache.put(who, &place);
+            Ok(place)
+        })
+        .await
+    }
+
+    fn registry(&self) -> Registry<'_, S, C> {
+        Registry { store: self.store, controller: self.controller, config: self.config }
+    }
+
     async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<Place, TenantError> {
         self.cache.drop(who);
-        let registry = Registry { store: self.store, controller: self.controller, config: self.config };
-        let place = registry.place(self.node, who, seen, again).await?;
+        let place = self.registry().place(self.node, who, seen, again).await?;
         self.cache.put(who, &place);
         Ok(place)
     }

@@ -84,6 +84,14 @@ impl Node {
         Ok(Cni::new(&self.netns, programs::path("atoll")?, config))
     }
 
+    /// What an operator's `atollctl` says on this node; its failure is an error with its words.
+    pub fn atollctl(&self, args: &[&str]) -> Result<String> {
+        let file = self.scratch.path().join("atollctl.json");
+        fs::write(&file, self.settings.to_string()).with_context(|| format!("write {}", file.display()))?;
+        let (program, file) = (programs::path("atollctl")?.display().to_string(), file.display().to_string());
+        self.netns.run(&program, &[&["--config", &file], args].concat())
+    }
+
     /// The end of every scenario: its pods left nothing, and its files are not needed any more.
     pub fn finish(self) -> Result<()> {
         leftovers::assert_none(&self)?;

@@ -22,7 +22,7 @@ use atoll_model::cni::result::Attached;
 use atoll_model::config::{Config, DnsConfig};
 use atoll_model::fault::FaultPlan;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
-use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TombstoneRecord, decode};
+use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TenantRecord, TombstoneRecord, decode};
 use atoll_model::vif::Vif;
 use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
@@ -146,6 +146,7 @@ pub(crate) struct Lab {
     pub(crate) controller_mood: Rc<Cell<Mood>>,
     /// The configuration has a route that the kernel refuses, after everything else is made.
     pub(crate) bad_route: Cell<bool>,
+    subnet_prefix: u8,
     directory: tempfile::TempDir,
     host: Uuid,
 }
@@ -171,6 +172,7 @@ impl Lab {
             etcd_mood: Rc::new(Cell::new(Mood::Fine)),
             controller_mood: Rc::new(Cell::new(Mood::Fine)),
             bad_route: Cell::new(false),
+            subnet_prefix: 24,
             directory: tempfile::tempdir().expect("a directory"),
             host,
         }
@@ -178,7 +180,11 @@ impl Lab {
 
     /// A node on which the tenant is known: another pod of it came and went.
     pub(crate) async fn warm() -> Self {
-        let lab = Self::cold();
+        Self::cold().warmed().await
+    }
+
+    async fn warmed(self) -> Self {
+        let lab = self;
         let call = AddCall { attachment: attachment("first", "eth0"), ..lab.call() };
         Box::pin(lab.world().add(&call)).await.expect("the first pod");
         Box::pin(lab.world().del(&del(&call))).await.expect("the first pod goes");
@@ -186,10 +192,25 @@ impl Lab {
         lab
     }
 
+    /// The same, and the tenant's only subnet is full: every address of it is kept for somebody.
+    pub(crate) async fn full() -> Self {
+        let lab = Self { subnet_prefix: 28, ..Self::cold() }.warmed().await;
+        let [tenant] = lab.records::<TenantRecord>("v1/tenants/").try_into().expect("one tenant");
+        let subnet = &tenant.subnets[0];
+        let reserve = |address| {
+            let key = Key::reservation(&tenant.name, subnet.ordinal, address);
+            atoll_store::Change::Put { key, value: Vec::new(), lease: None }
+        };
+        let txn = Txn { then: subnet.cidr.iter().map(reserve).collect(), ..Txn::default() };
+        lab.etcd.commit(txn).await.expect("memory does not fail");
+        lab
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config::parse(&json!({
             "etcd": { "endpoints": ["http://127.0.0.1:1"] },
             "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
+            "cluster": { "subnetPrefix": self.subnet_prefix },
             "runDir": self.directory.path().join("run"),
             "stateDir": self.directory.path().join("state"),
             "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8", "gw": "192.0.2.1" }]) } else { json!([]) },

@@ -35,6 +35,8 @@ enum Verb {
     Add,
     /// Of a tenant that nobody has heard of.
     ColdAdd,
+    /// Of a tenant whose subnet is full: it gets another.
+    GrowingAdd,
     /// That fails at its last step and undoes everything.
     UndoneAdd,
     Del,
@@ -46,6 +48,7 @@ async fn lab(verb: Verb) -> Lab {
     match verb {
         Verb::ColdAdd => Lab::cold(),
         Verb::Add => Lab::warm().await,
+        Verb::GrowingAdd => Lab::full().await,
         Verb::Del => {
             let lab = Lab::warm().await;
             lab.add().await.expect("it works without faults");
@@ -71,7 +74,9 @@ async fn lab(verb: Verb) -> Lab {
 async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> {
     let call = async {
         match verb {
-            Verb::Add | Verb::ColdAdd | Verb::UndoneAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
+            Verb::Add | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
+                lab.add().await.map(Some).map_err(|error| error.to_string())
+            }
             Verb::Del => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
             Verb::Drain => {
                 lab.drain().await;
@@ -110,7 +115,7 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
     let succeeded = matches!(answer, Some(Ok(_)));
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
-        Verb::Add | Verb::ColdAdd | Verb::UndoneAdd => succeeded || answer.is_none(),
+        Verb::Add | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => succeeded || answer.is_none(),
         Verb::Del => !succeeded,
         Verb::Drain => false,
     };
@@ -189,6 +194,12 @@ async fn add_leaks_nothing_wherever_it_fails() {
 #[tokio::test(start_paused = true)]
 async fn the_first_add_of_a_tenant_leaks_nothing_wherever_it_fails() {
     sweep(Verb::ColdAdd, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_add_that_makes_its_tenant_grow_leaks_nothing_wherever_it_fails() {
+    // A DEL right after it meets nothing that it does not meet after a cold ADD.
+    sweep(Verb::GrowingAdd, &[Then::AddDel, Then::Nothing]).await;
 }
 
 #[tokio::test(start_paused = true)]

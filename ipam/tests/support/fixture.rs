@@ -130,6 +130,7 @@ impl Fixture {
             pod_uid: None,
             host_id: self.node.host_id,
             fence,
+            can_grow: false,
         }
     }
 

@@ -6,7 +6,7 @@
 //! | `node` | which machine has a node's name |
 //! | `door` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
-//! | `subnet` | another subnet for a tenant |
+//! | `subnet`, `grow` | another subnet for a tenant: when told, and when it is full |
 //! | `build`, `builder` | from `building` to `active`, one builder at a time |
 //!
 //! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
@@ -16,6 +16,7 @@ mod build;
 mod builder;
 mod cluster;
 mod door;
+mod grow;
 mod node;
 mod subnet;
 mod tenant;

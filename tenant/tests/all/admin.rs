@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed};
 use atoll_mock_controller::{Dialect, InProcess};
-use atoll_model::attachment::Attachment;
 use atoll_model::error::Classify;
 use atoll_model::fault::{Fault, FaultPlan};
-use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, TenantName};
+use atoll_model::ids::{Namespace, TenantName};
 use atoll_model::record::{Origin, Phase};
 use atoll_model::topology::Topology;
 use atoll_sdn_client::dialect::Resource;
@@ -21,7 +20,7 @@ use atoll_tenant::inventory::Inventory;
 use atoll_tenant::{Place, TenantError};
 use futures_util::future::join;
 
-use crate::world::{DIALECTS, World, engine, namespace};
+use crate::world::{DIALECTS, World, engine, namespace, request};
 
 const QUIET: Duration = Duration::from_secs(45);
 
@@ -43,24 +42,12 @@ fn gently() -> Deletion {
 
 /// A pod with an address in `place`.
 async fn pod(world: &World, place: &Place, name: &str) -> Result<Claimed, atoll_ipam::IpamError> {
-    let attachment = Attachment {
-        node: world.node.name.clone(),
-        network: NetworkName::new("atoll").expect("valid"),
-        container: ContainerId::new(format!("c-{name}")).expect("valid"),
-        interface: IfName::new("eth0").expect("valid"),
-    };
-    let request = ClaimRequest {
-        attachment: &attachment,
-        cluster: &place.cluster.record,
-        tenant: &place.tenant.record,
-        guards: place.guards(),
-        namespace: place.namespace.as_ref().map(|(namespace, _)| namespace),
-        pod: Some(name),
-        pod_uid: None,
-        host_id: world.node.host_id,
-        fence: None,
-    };
-    atoll_ipam::claim(&world.store, &request).await
+    let attachment = World::attachment(&world.node, name);
+    atoll_ipam::claim(
+        &world.store,
+        &ClaimRequest { pod: Some(name), ..request(place, &world.node, &attachment, false) },
+    )
+    .await
 }
 
 #[tokio::test]

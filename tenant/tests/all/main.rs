@@ -2,6 +2,7 @@
 
 mod admin;
 mod engine;
+mod grow;
 mod over_http;
 mod ports;
 mod resolve;

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use atoll_ipam::ClaimRequest;
 use atoll_mock_controller::{Dialect, InProcess, Settings, provider_router};
+use atoll_model::attachment::Attachment;
 use atoll_model::config::ClusterConfig;
-use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
 use atoll_model::record::{Addressing, ClusterRecord, TenantRecord, decode};
 use atoll_model::topology::{Route, RouteAction, Topology};
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
@@ -44,6 +46,16 @@ impl World {
     pub(crate) async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
         let (engine, cache) = (self.engine(), Cache::none());
         self.resolver(&engine, &cache).resolve(who).await
+    }
+
+    /// `eth0` of a container on a node.
+    pub(crate) fn attachment(node: &Node, container: &str) -> Attachment {
+        Attachment {
+            node: node.name.clone(),
+            network: NetworkName::new("atoll").expect("valid"),
+            container: ContainerId::new(format!("c-{container}")).expect("valid"),
+            interface: IfName::new("eth0").expect("valid"),
+        }
     }
 
     pub(crate) fn resolver<'a, C>(&'a self, controller: &'a C, cache: &'a Cache) -> Resolver<'a, Memory, C> {
@@ -118,6 +130,27 @@ impl World {
         } else {
             assert_eq!(made.routes, wanted.routes, "routes: {context}");
         }
+    }
+}
+
+/// What the plugin asks for a pod in `place`.
+pub(crate) fn request<'a>(
+    place: &'a Place,
+    node: &'a Node,
+    attachment: &'a Attachment,
+    can_grow: bool,
+) -> ClaimRequest<'a> {
+    ClaimRequest {
+        attachment,
+        cluster: &place.cluster.record,
+        tenant: &place.tenant.record,
+        guards: place.guards(),
+        namespace: place.namespace.as_ref().map(|(namespace, _)| namespace),
+        pod: None,
+        pod_uid: None,
+        host_id: node.host_id,
+        fence: None,
+        can_grow,
     }
 }
 

@@ -1,0 +1,281 @@
+//! A tenant that is full gets another subnet: once, however many ask, wherever it fails, until it may not or cannot.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use atoll_ipam::{Claimed, IpamError, Released, Versioned, release};
+use atoll_mock_controller::Dialect;
+use atoll_model::error::{Class, Classify};
+use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::record::{Addressing, ClaimRecord, Phase, TenantRecord, decode, encode};
+use atoll_sdn_client::transport::Faulty as FaultyTransport;
+use atoll_store::{Change, Event, Faulty as FaultyStore, Key, Store, Txn, Watch as _};
+use atoll_tenant::controller::Controller;
+use atoll_tenant::{Cache, Resolver, TenantError};
+use futures_util::future::join_all;
+
+use crate::world::{DIALECTS, Slow, World, engine, namespace, request};
+
+/// Pods that a subnet of these worlds has room for.
+const ROOM: usize = 5;
+
+fn world(dialect: Dialect) -> World {
+    let mut world = World::new(dialect);
+    world.config.subnet_prefix = 29;
+    world
+}
+
+/// A pod gets its address as the plugin does it.
+async fn attach<S: Store, C: Controller>(
+    resolver: &Resolver<'_, S, C>,
+    name: &str,
+) -> Result<Versioned<ClaimRecord>, TenantError> {
+    let who = namespace("red");
+    let mut place = resolver.resolve(&who).await?;
+    let mut refused = None;
+    loop {
+        let (attachment, can_grow) = (World::attachment(resolver.node, name), refused.is_none());
+        let claimed = atoll_ipam::claim(resolver.store, &request(&place, resolver.node, &attachment, can_grow)).await;
+        match claimed {
+            Ok(Claimed::New(claim) | Claimed::Already(claim)) => return Ok(claim),
+            Ok(Claimed::Stale(current)) => place = resolver.refresh(&who, current).await?,
+            Err(IpamError::Exhausted { tenant, subnets }) => {
+                let quota = place.tenant.record.quota.clone();
+                if let Some(because) = refused {
+                    return Err(TenantError::Full { tenant, subnets, quota, because });
+                }
+                match resolver.grow(&who, place.clone()).await {
+                    Ok(grown) => place = grown,
+                    Err(error) if error.class() == Class::Exhausted => refused = Some(Box::new(error)),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(Claimed::Buried(tombstone)) => panic!("nobody died: {tombstone:?}"),
+            Err(error) => return Err(TenantError::Contended { what: error.to_string(), attempts: 1 }),
+        }
+    }
+}
+
+async fn attach_here(world: &World, name: &str) -> Result<Versioned<ClaimRecord>, TenantError> {
+    let (engine, cache) = (world.engine(), Cache::none());
+    attach(&world.resolver(&engine, &cache), name).await
+}
+
+/// A world whose tenant has one subnet, full of pods.
+async fn full(dialect: Dialect) -> World {
+    let world = world(dialect);
+    for n in 0..ROOM {
+        attach_here(&world, &format!("pod-{n}")).await.expect("there is room");
+    }
+    assert_eq!(world.records("red").1.subnets.len(), 1);
+    world
+}
+
+/// The tenant's record, each time it was written.
+async fn lives(world: &World) -> Vec<TenantRecord> {
+    let mut watch = world.store.watch(Key::tenants(), 0).await.expect("memory does not fail");
+    let mut records = Vec::new();
+    while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
+        if let Event::Put(entry) = event.expect("memory does not fail") {
+            records.push(decode(&entry.value).expect("readable"));
+        }
+    }
+    records
+}
+
+async fn edit(world: &World, edit: impl FnOnce(&mut TenantRecord)) {
+    let mut record = world.records("red").1;
+    edit(&mut record);
+    let change = Change::Put { key: Key::tenant(&record.name), value: encode(&record), lease: None };
+    world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
+}
+
+#[tokio::test(start_paused = true)]
+async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
+    const PODS: usize = 40;
+    for dialect in DIALECTS {
+        for seed in 0..12 {
+            println!("dialect {dialect:?}, seed {seed}");
+            let mut world = world(dialect);
+            let unique = seed % 2 == 0;
+            world.config.addressing = if unique { Addressing::Unique } else { Addressing::Overlapping };
+            let (store, cache) = (Slow::new(world.store.clone(), seed), Cache::none());
+            let controllers: Vec<_> =
+                (0..PODS as u64).map(|n| engine(Slow::new(world.mock.clone(), seed * 64 + n))).collect();
+            let pods = controllers.iter().enumerate().map(|(n, controller)| {
+                let resolver =
+                    Resolver { store: &store, controller, config: &world.config, node: &world.node, cache: &cache };
+                async move { attach(&resolver, &format!("pod-{n}")).await }
+            });
+            let claims: Vec<_> = join_all(pods).await.into_iter().map(|claim| claim.expect("all get one")).collect();
+            let addresses: BTreeSet<Ipv4Addr> =
+                claims.iter().map(|claim| claim.record.addresses[0].address.ip()).collect();
+            assert_eq!(addresses.len(), PODS, "no address twice");
+            let grown: Vec<_> = lives(&world).await.iter().map(|record| record.subnets.len()).collect();
+            assert!(grown.is_sorted(), "no subnet was ever lost: {grown:?}");
+            assert_eq!(grown.len(), 2 * PODS / ROOM, "each was added once and activated once: {grown:?}");
+            let record = world.records("red").1;
+            assert_eq!(record.subnets.len(), PODS / ROOM, "each subnet was added when the others were full");
+            assert!(record.subnets.iter().all(|subnet| subnet.phase == Phase::Active));
+            let keys = world.keys();
+            assert_eq!(keys.get("subnets"), unique.then_some(&(PODS / ROOM)), "{keys:?}");
+            assert_eq!(keys.get("builders"), None, "{keys:?}");
+            if dialect == Dialect::V5 {
+                // On 1.9 two builders may make a route twice, which is harmless.
+                world.assert_exactly(&["red"], "forty pods at once");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_is_not_touched_when_a_tenant_grows() {
+    for dialect in DIALECTS {
+        let world = full(dialect).await;
+        let (before, plan) = (world.made(), FaultPlan::none());
+        assert_eq!(disturbed(&world, &plan).await, Some(true), "another subnet");
+        let after = world.made();
+        assert!(before.routers.iter().all(|(id, router)| after.routers.get(id) == Some(router)));
+        assert!(before.bridges.iter().all(|(id, bridge)| after.bridges.get(id) == Some(bridge)));
+        assert!(before.ports.iter().all(|(id, port)| after.ports.get(id) == Some(port)));
+        assert!(before.routes.iter().all(|(id, route)| after.routes.get(id) == Some(route)));
+        assert_eq!(before.chains, after.chains);
+        let requests = plan.passed();
+        let changes = |effect: &&String| effect.contains(": DELETE ") || effect.contains(": PUT ");
+        assert_eq!(requests.iter().find(changes), None, "{dialect:?}: {requests:?}");
+        assert!(requests.iter().any(|effect| effect.contains(": POST ")), "{dialect:?}: {requests:?}");
+        world.assert_exactly(&["red"], "two subnets");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_growing_fails_the_next_pod_completes_it() {
+    let mut points = 0;
+    for dialect in DIALECTS {
+        let effects = {
+            let (world, plan) = (full(dialect).await, FaultPlan::none());
+            assert_eq!(disturbed(&world, &plan).await, Some(true), "nothing goes wrong");
+            plan.passed()
+        };
+        for (at, effect) in effects.iter().enumerate() {
+            for fault in Fault::ALL {
+                let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
+                let (world, plan) = (full(dialect).await, FaultPlan::none());
+                plan.arm(at, fault);
+                disturbed(&world, &plan).await;
+                plan.reset();
+                points += 1;
+                attach_here(&world, "next").await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                let grown = world.records("red").1;
+                assert_eq!(grown.subnets.len(), 2, "{context}");
+                world.assert_exactly(&["red"], &context);
+                plan.deliver_late().await;
+                attach_here(&world, "last").await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                assert_eq!(world.records("red").1, grown, "late: {context}");
+                assert_eq!((world.keys()["subnets"], world.keys().get("builders")), (2, None), "late: {context}");
+                if dialect == Dialect::V5 {
+                    world.assert_exactly(&["red"], &format!("late: {context}"));
+                }
+            }
+        }
+        println!("{dialect:?}: {} effects", effects.len());
+    }
+    println!("growing: {points} points covered");
+}
+
+/// One pod that finds its tenant full; the plan may disturb it. None: its process died. True: it got an address.
+async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(world.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
+    let cache = Cache::none();
+    let resolver =
+        Resolver { store: &store, controller: &controller, config: &world.config, node: &world.node, cache: &cache };
+    plan.run(attach(&resolver, "disturbed")).await.map(|claim| claim.is_ok())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_that_dies_while_the_tenant_grows_is_followed_by_one_that_waited() {
+    let world = full(Dialect::V5).await;
+    let plan = FaultPlan::none();
+    // It dies at its first request to the controller: the subnet is in the record, the turn is taken.
+    let dying = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
+    plan.arm(0, Fault::CrashBefore);
+    let cache = Cache::none();
+    assert!(plan.run(attach(&world.resolver(&dying, &cache), "dying")).await.is_none(), "it died");
+    assert_eq!(world.records("red").1.subnets[1].phase, Phase::Building);
+
+    let began = tokio::time::Instant::now();
+    let controllers: Vec<_> = (0..ROOM as u64).map(|n| engine(Slow::new(world.mock.clone(), n))).collect();
+    let resolvers: Vec<_> = controllers.iter().map(|controller| world.resolver(controller, &cache)).collect();
+    let names: Vec<_> = (0..ROOM).map(|n| format!("next-{n}")).collect();
+    for claim in join_all(resolvers.iter().zip(&names).map(|(resolver, name)| attach(resolver, name))).await {
+        assert_eq!(claim.expect("attached").record.addresses[0].ordinal, 2);
+    }
+    let waited = began.elapsed().as_secs();
+    assert!((1..=11).contains(&waited), "until the dead one's lease ended, and no longer: {waited} s");
+    world.assert_exactly(&["red"], "completed by another");
+}
+
+#[tokio::test]
+async fn a_tenant_that_may_not_or_cannot_grow_says_so_with_its_figures() {
+    let world = full(Dialect::V5).await;
+    edit(&world, |record| record.quota.subnets = Some(1)).await;
+    let error = attach_here(&world, "x").await.expect_err("it may not");
+    assert_eq!(
+        error.to_string(),
+        "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 cooling; quota: 1 subnet"
+    );
+    assert_eq!(error.class(), Class::Exhausted);
+    assert!(error.hint().expect("a hint").contains("atollctl tenant set red --max-subnets"), "{:?}", error.hint());
+
+    // Addresses are counted, too: the second subnet is used in part, a third is not worth it.
+    edit(&world, |record| (record.quota.subnets, record.quota.addresses) = (None, Some(7))).await;
+    for n in 5..7 {
+        attach_here(&world, &format!("pod-{n}")).await.expect("there is room");
+    }
+    let error = attach_here(&world, "x").await.expect_err("it may not");
+    assert_eq!(
+        error.to_string(),
+        "tenant red is full: 2 subnets with 7 addresses, 7 in use and 0 cooling; quota: 7 addresses"
+    );
+    assert_eq!(world.records("red").1.subnets.len(), 2);
+
+    let world = world_of_two_subnets();
+    for n in 0..2 * ROOM {
+        attach_here(&world, &format!("pod-{n}")).await.expect("there is room");
+    }
+    let error = attach_here(&world, "x").await.expect_err("the pool ends");
+    assert_eq!(
+        error.to_string(),
+        "tenant red is full: 2 subnets with 10 addresses, 10 in use and 0 cooling; quota: none"
+    );
+    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    assert_eq!(cause, "no room for tenant red: all 2 subnets of 10.128.0.0/28 are taken");
+}
+
+fn world_of_two_subnets() -> World {
+    let mut world = world(Dialect::V5);
+    world.config.pod_cidr = "10.128.0.0/28".parse().expect("valid");
+    world
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_grow_reuses_what_cools_and_one_that_need_not_does_too() {
+    // It may not grow: what cools goes to the next pod.
+    let world = full(Dialect::V5).await;
+    edit(&world, |record| record.quota.subnets = Some(1)).await;
+    let gone = attach_here(&world, "pod-0").await.expect("its claim of before");
+    let cool = Duration::from_secs(30);
+    assert_eq!(release(&world.store, &gone, None, cool).await.expect("released"), Released::Done);
+    let next = attach_here(&world, "next").await.expect("early");
+    assert_eq!(next.record.addresses, gone.record.addresses);
+
+    // Most of its addresses only cool: its pods come and go, and it does not grow with them.
+    let world = world_of_two_subnets();
+    for n in 0..50 {
+        let claim = attach_here(&world, &format!("brief-{n}")).await.expect("there is always one");
+        assert_eq!(release(&world.store, &claim, None, cool).await.expect("released"), Released::Done);
+    }
+    assert_eq!(world.records("red").1.subnets.len(), 1);
+}

@@ -1,0 +1,58 @@
+//! Tenants that grow, and whole lives of them, through the real programs.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use serde_json::json;
+
+/// A subnet of this size has five addresses for pods.
+const ROOM: usize = 5;
+const PODS: usize = 40;
+
+#[test]
+fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_nobody() -> Result<()> {
+    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
+    let cni = node.cni("1.0.0")?;
+    let first = Pod::new("red", "first")?;
+    let here = cni.add(&first)?;
+    // A pod that runs meanwhile loses not a single answer of its gateway.
+    let gateway = here.gateway.to_string();
+    let mut pinging = first.netns.command("ping");
+    pinging.args(["-n", "-q", "-i", "0.05", "-W", "5", &gateway]).stdout(Stdio::piped());
+    let pinging = pinging.spawn().context("start ping")?;
+
+    let pods = (1..PODS).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
+    let attached = at_once(&pods, |pod| cni.add(pod));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pinging.id())?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
+    let said = String::from_utf8(pinging.wait_with_output()?.stdout)?;
+    let attached = attached?;
+    assert!(said.contains(" 0% packet loss"), "{said}");
+
+    let addresses: BTreeSet<_> = attached.iter().map(|at| at.address.ip()).chain([here.address.ip()]).collect();
+    assert_eq!(addresses.len(), PODS, "an address twice: {attached:?}");
+    let tenant = &node.keys("tenants/red")?[0].1;
+    let subnets = tenant["subnets"].as_array().context("subnets")?;
+    assert_eq!(subnets.len(), PODS / ROOM, "each was added when the others were full: {subnets:?}");
+    assert!(subnets.iter().all(|subnet| subnet["phase"] == "active"), "{subnets:?}");
+    assert_eq!(node.keys("builders/")?, []);
+    for (pod, at) in pods.iter().zip(&attached) {
+        assert!(ping(&pod.netns, at.gateway)?, "{} does not reach its gateway", pod.name);
+        assert!(ping(&pod.netns, here.address.ip())?, "{} does not reach the first pod", pod.name);
+    }
+    assert_eq!(node.atollctl(&["tenant", "plan", "red"])?, "Tenant red is as it should be: nothing would change.\n");
+    at_once(&pods, |pod| cni.del(pod))?;
+    cni.del(&first)?;
+    node.finish()
+}
+
+fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = pods.iter().map(|pod| scope.spawn(|| work(pod))).collect();
+        running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
