@@ -88,6 +88,11 @@ impl Containerd {
         Ok(())
     }
 
+    /// Ends the daemon as the kernel does when memory is short. Pods and their shims live on.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
+    }
+
     /// A client; each thread needs one of its own.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::connect(&self.socket)

@@ -6,18 +6,20 @@
 //! | `containerd`, `cri` | a containerd of its own, and a client of its CRI socket |
 //! | `podman` | podman with its CNI backend |
 //! | `networks`, `image` | what both are given: plugins and network configuration, an image |
+//! | `life` | pods come and go while runtime, controller or etcd do |
 //! | `tenants` | pods through containerd |
-//! | `containers` | containers through podman |
+//! | `podman_containers` | containers through podman |
 //! | `conformance` | what the CRI's validation suite asks of a network |
 //! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
 
 mod conformance;
 mod containerd;
-mod containers;
 mod cri;
 mod image;
+mod life;
 mod networks;
 mod podman;
+mod podman_containers;
 mod recorded;
 mod recorder;
 mod tenants;
