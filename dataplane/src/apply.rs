@@ -196,10 +196,11 @@ impl Realm {
     fn neighbours(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
         let structural = want.neighbours.iter().cloned();
         let pods = self.pods.values().flat_map(neighbours_of);
-        let wanted: BTreeSet<Neighbour<u32>> = structural
-            .chain(pods)
-            .filter_map(|n| Some(Neighbour { device: links.get(&n.device)?.index, address: n.address, mac: n.mac }))
-            .collect();
+        // One MAC for each address: the last one counts, and a port that is there knows best.
+        let known: BTreeMap<_, _> =
+            structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
+        let wanted: BTreeSet<_> =
+            known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
         let have: BTreeSet<_> = self.netlink.neighbours()?.into_iter().collect();
         for neighbour in have.difference(&wanted) {
             self.netlink.delete_neighbour(neighbour)?;
@@ -270,8 +271,8 @@ impl Realm {
         if link.learning != Some(learning) || link.master != Some(bridge.index) {
             self.netlink.set_learning(&link, learning)?;
         }
-        for speaker in &pod.speakers {
-            self.netlink.add_station(link.index, speaker.mac)?;
+        for mac in &pod.stations {
+            self.netlink.add_station(link.index, *mac)?;
         }
         for neighbour in neighbours_of(pod) {
             let (address, mac) = (neighbour.address, neighbour.mac);

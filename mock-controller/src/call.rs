@@ -142,7 +142,7 @@ pub(crate) fn exists(state: &State, class: Class, id: Uuid) -> bool {
         Class::IpAddrGroup => t.address_groups.contains_key(&id),
         Class::Host => t.hosts.contains_key(&id),
         Class::TunnelZone => t.tunnel_zones.contains_key(&id),
-        Class::LoadBalancer | Class::Mirror | Class::QosPolicy => false,
+        Class::LoadBalancer | Class::Mirror | Class::QosPolicy | Class::Insertion | Class::ServiceContainer => false,
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) enum Class {
     LoadBalancer,
     Mirror,
     QosPolicy,
+    Insertion,
+    ServiceContainer,
 }
 
 impl Class {
@@ -84,6 +86,8 @@ impl Class {
             Self::LoadBalancer => "LoadBalancer",
             Self::Mirror => "Mirror",
             Self::QosPolicy => "QosPolicy",
+            Self::Insertion => "L2Insertion",
+            Self::ServiceContainer => "ServiceContainer",
         }
     }
 
@@ -102,6 +106,8 @@ impl Class {
             Self::LoadBalancer => "load balancer",
             Self::Mirror => "mirror",
             Self::QosPolicy => "QoS policy",
+            Self::Insertion => "insertion",
+            Self::ServiceContainer => "service container",
         }
     }
 }

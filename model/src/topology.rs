@@ -47,6 +47,10 @@ pub struct Router {
     pub inbound: Option<Uuid>,
     /// Chain that packets pass after the route was looked up.
     pub outbound: Option<Uuid>,
+    /// Fields with a value that this vocabulary has no word for, by the controller's name; kept so that they can be
+    /// reported, never ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<String>,
 }
 
 /// A virtual bridge.
@@ -66,6 +70,10 @@ pub struct Bridge {
     pub macs: BTreeMap<Mac, Uuid>,
     /// Seeds of the ARP table: which MAC an address has.
     pub arp: BTreeMap<Ipv4Addr, Mac>,
+    /// Fields with a value that this vocabulary has no word for, by the controller's name; kept so that they can be
+    /// reported, never ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<String>,
 }
 
 /// A port of a router or of a bridge: bound to an interface (exterior), linked to a peer (interior) or neither.
@@ -85,6 +93,10 @@ pub struct Port {
     pub binding: Option<Binding>,
     /// What the orchestrator says is behind the port, see [`crate::vif`].
     pub vif: Option<Uuid>,
+    /// Fields with a value that this vocabulary has no word for, by the controller's name; kept so that they can be
+    /// reported, never ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<String>,
 }
 
 /// The device a port belongs to, with what only that kind of port has.

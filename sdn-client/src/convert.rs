@@ -8,11 +8,12 @@ use std::net::Ipv4Addr;
 
 use atoll_model::topology;
 use ipnetwork::Ipv4Network;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::dialect::Resource;
 use crate::wire::lenient::Up;
-use crate::wire::{Bridge, IpAddrGroup, PortGroup, Router};
+use crate::wire::{Bridge, Extra, IpAddrGroup, PortGroup, Router};
 
 mod condition;
 mod port;
@@ -81,6 +82,25 @@ impl Reader {
     }
 }
 
+/// The names of what is there.
+fn named<const N: usize>(fields: [(bool, &str); N]) -> impl Iterator<Item = String> {
+    fields.map(|(there, name)| there.then(|| name.to_owned())).into_iter().flatten()
+}
+
+/// Those of `names` that hold something: not null, false, zero, or an empty list or text.
+fn set(other: &Extra, names: &[&str]) -> impl Iterator<Item = String> {
+    let holds = |value: &Value| match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(_) => true,
+    };
+    let there: Vec<_> = names.iter().filter(|name| other.get(**name).is_some_and(holds)).copied().collect();
+    there.into_iter().map(str::to_owned)
+}
+
 /// Enough of a text to recognise it.
 fn shorten(text: &str) -> String {
     text.chars().take(60).collect()
@@ -108,8 +128,21 @@ impl Router {
             up: self.admin_state_up.0,
             inbound: self.inbound_filter_id,
             outbound: self.outbound_filter_id,
+            other: self.unspoken(),
         };
         Ok((Reader(Resource::Router).id("id", self.id)?, router))
+    }
+
+    /// Fields with a value that the vocabulary has no word for. An unset number of an autonomous system is -1 or 0.
+    fn unspoken(&self) -> Vec<String> {
+        named([
+            (self.load_balancer_id.is_some(), "loadBalancerId"),
+            (self.as_number.is_some_and(|number| number > 0), "asNumber"),
+            (self.local_redirect_chain_id.is_some(), "localRedirectChainId"),
+            (self.forward_chain_id.is_some(), "forwardChainId"),
+        ])
+        .chain(set(&self.other, &["inboundMirrorIds", "outboundMirrorIds"]))
+        .collect()
     }
 }
 
@@ -135,9 +168,18 @@ impl Bridge {
             up: self.admin_state_up.0,
             inbound: self.inbound_filter_id,
             outbound: self.outbound_filter_id,
+            other: self.unspoken(),
             ..topology::Bridge::default()
         };
         Ok((Reader(Resource::Bridge).id("id", self.id)?, bridge))
+    }
+
+    /// Fields with a value that the vocabulary has no word for.
+    fn unspoken(&self) -> Vec<String> {
+        let vteps = self.vx_lan_port_ids.as_ref().is_some_and(|ids| !ids.is_empty());
+        named([(vteps, "vxLanPortIds"), (self.vx_lan_port_id.is_some(), "vxLanPortId")])
+            .chain(set(&self.other, &["disableAntiSpoof", "qosPolicyId", "inboundMirrorIds", "outboundMirrorIds"]))
+            .collect()
     }
 }
 

@@ -124,6 +124,7 @@ impl Names<'_> {
                 up: true,
                 inbound: Some(self.id(inbound)),
                 outbound: Some(self.id(outbound)),
+                other: Vec::new(),
             },
         );
         let provider = self.cluster.provider_router;
@@ -207,7 +208,8 @@ fn mac(port: Uuid) -> Mac {
 }
 
 fn linked(device: Device, peer: Uuid) -> Port {
-    Port { device, up: true, inbound: None, outbound: None, peer: Some(peer), binding: None, vif: None }
+    let other = Vec::new();
+    Port { device, up: true, inbound: None, outbound: None, peer: Some(peer), binding: None, vif: None, other }
 }
 
 fn route(router: Uuid, destination: Ipv4Network, port: Uuid, gateway: Option<Ipv4Addr>) -> Route {

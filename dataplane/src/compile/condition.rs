@@ -8,7 +8,7 @@ use atoll_model::topology::{Condition, Fragments, Test, Topology};
 use uuid::Uuid;
 
 /// Packets of the direction that answers carry this bit (`ruleset` sets it).
-pub(super) const REPLY: &str = "0x10000";
+pub(super) const REPLY: u32 = 0x1_0000;
 
 const IPV4: u16 = 0x0800;
 const ICMP: u8 = 1;
@@ -34,6 +34,17 @@ pub(super) enum End {
     Known(Uuid),
 }
 
+/// What "reject" can do at some place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Answer at once.
+    Answer,
+    /// Mark the packet, for the router's hooks to answer.
+    Mark,
+    /// Drop, and tell nobody.
+    Silent,
+}
+
 /// Where a chain is evaluated.
 pub(super) struct Place<'a> {
     pub(super) topology: &'a Topology,
@@ -45,6 +56,10 @@ pub(super) struct Place<'a> {
     pub(super) output: End,
     /// On a bridge; else on a router.
     pub(super) bridge: bool,
+    /// Packets can be translated here: in a router's own chains, not in those of bridges and ports.
+    pub(super) translates: bool,
+    /// What "reject" can do here.
+    pub(super) refusal: Refusal,
     /// Datagrams were put together before: always on a router, on a bridge only where connection tracking sees them.
     pub(super) whole: bool,
 }
@@ -78,10 +93,10 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
     }
     let mut matches = Conjunction::default();
     if condition.forward_flow {
-        matches.and(format!("meta mark and {REPLY} == 0"));
+        matches.and(format!("meta mark and {REPLY:#x} == 0"));
     }
     if condition.return_flow {
-        matches.and(format!("meta mark and {REPLY} != 0"));
+        matches.and(format!("meta mark and {REPLY:#x} != 0"));
     }
     ports(&mut matches, place.input, "iifname", condition.in_ports.as_ref(), place);
     group(&mut matches, place.input, "iifname", condition.in_port_group.as_ref(), place);
@@ -108,7 +123,9 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
     // Tagged frames never get past the port.
     matches.never |= matches!(condition.vlan, Some(Some(_)));
     if let Some(test) = &condition.tos {
-        matches.and(format!("@nh,8,8 {} {}", sign(test), test.value));
+        // Raw bytes: the first is half of ARP's type of hardware, if nobody says that it has to be IP.
+        let family = if place.bridge { "ether type ip " } else { "" };
+        matches.and(format!("{family}@nh,8,8 {} {}", sign(test), test.value));
     }
     if let Some(test) = &condition.protocol {
         matches.and(format!("ip protocol {} {}", sign(test), test.value));
@@ -125,33 +142,42 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
     Ok(transport(&matches, condition))
 }
 
-/// Ranges of ports mean ICMP type and code where the packet is ICMP.
+/// Ranges of ports mean ICMP type and code where the packet is ICMP. No other protocol has either.
 fn transport(matches: &Conjunction, condition: &Condition) -> Matches {
     if condition.source_port.is_none() && condition.destination_port.is_none() {
         return matches.alternatives(&[String::new()]);
     }
-    let tests = [("sport", "type", &condition.source_port), ("dport", "code", &condition.destination_port)];
-    let ports = |icmp: bool| -> String {
-        tests
-            .iter()
-            .filter_map(|(port, field, test)| {
-                let test = test.as_ref()?;
-                let (from, to) = test.value;
-                let name = if icmp { format!("icmp {field}") } else { format!("th {port}") };
-                let to = if icmp { to.min(255) } else { to };
-                let range = if from == to { from.to_string() } else { format!("{from}-{to}") };
-                (!icmp || from <= 255).then(|| format!("{name} {} {range}", sign(test)))
-            })
-            .collect::<Vec<_>>()
-            .join(" ")
+    let ports = [("th sport", &condition.source_port), ("th dport", &condition.destination_port)];
+    let icmp = [("icmp type", &condition.source_port), ("icmp code", &condition.destination_port)];
+    let ports = ranges(ports, u16::MAX).map(|ports| format!("meta l4proto {{ tcp, udp }} {ports}"));
+    let icmp = ranges(icmp, 255).map(|icmp| format!("meta l4proto icmp {icmp}"));
+    let alternatives: Vec<_> = match &condition.protocol {
+        Some(Test { value: ICMP, inverted: false }) => icmp.into_iter().collect(),
+        Some(Test { inverted: false, .. }) => ports.into_iter().collect(),
+        _ => ports.into_iter().chain(icmp).collect(),
     };
-    let th = format!("meta l4proto {{ tcp, udp, sctp, udplite, dccp }} {}", ports(false));
-    let icmp = format!("meta l4proto icmp {}", ports(true));
-    match &condition.protocol {
-        Some(Test { value: ICMP, inverted: false }) => matches.alternatives(&[icmp]),
-        Some(Test { inverted: false, .. }) => matches.alternatives(&[th]),
-        _ => matches.alternatives(&[th, icmp]),
+    matches.alternatives(&alternatives)
+}
+
+/// A range of ports, types or codes, where one is asked for.
+type PortTest = Option<Test<(u16, u16)>>;
+
+/// Tests of fields whose highest value is `most`; none when they cannot all hold.
+fn ranges(tests: [(&str, &PortTest); 2], most: u16) -> Option<String> {
+    let mut parts = Vec::new();
+    for (field, test) in tests {
+        let Some(test) = test else { continue };
+        let (from, to) = (test.value.0, test.value.1.min(most));
+        let (none, all) = (from > to, from == 0 && to == most);
+        if if test.inverted { all } else { none } {
+            return None;
+        }
+        if !none && !all {
+            let range = if from == to { from.to_string() } else { format!("{from}-{to}") };
+            parts.push(format!("{field} {} {range}", sign(test)));
+        }
     }
+    Some(parts.join(" "))
 }
 
 #[derive(Default)]
@@ -170,7 +196,7 @@ impl Conjunction {
             return Matches::new();
         }
         let parts = self.parts.join(" ");
-        tails.iter().map(|tail| format!("{parts} {tail}").trim().to_owned()).collect()
+        tails.iter().map(|tail| format!("{parts} {}", tail.trim()).trim().to_owned()).collect()
     }
 }
 

@@ -8,7 +8,8 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::{
-    Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Unsupported, View, names, ruleset,
+    Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Unsupported, View, audit, names,
+    ruleset,
 };
 
 /// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
@@ -37,11 +38,12 @@ pub(super) enum Place {
 
 /// Where a router port's packets go.
 pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Place {
-    if !port.up {
+    let closed = |id, port| audit::port(id, port).closed.is_some();
+    if !port.up || closed(id, port) {
         return Place::Nowhere;
     }
     if let Some((peer_id, peer)) = view.peer(port) {
-        if !peer.up {
+        if !peer.up || closed(peer_id, peer) {
             return Place::Nowhere;
         }
         return match peer.device {
@@ -89,8 +91,22 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
             Device { kind: DeviceKind::Bridge, mac: names::mac(*bridge), addresses: BTreeSet::new() },
         );
         links_of_bridge(view, *bridge, &mut domain);
+        let left = view.topology.bridges.get(bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
+        domain.unsupported.extend(left.unsupported);
+    }
+    for (port, it) in [id].iter().chain(bridges).flat_map(|device| view.ports_of(*device)) {
+        // Ports that an interface is bound to come and go without the rest: `port` tells of them.
+        if it.peer.is_some() || matches!(it.device, Owner::Router { .. }) {
+            domain.unsupported.extend(audit::port(*port, it).unsupported);
+        }
+    }
+    for device in [id].iter().chain(bridges) {
+        domain.unsupported.extend(audit::links(view, *device));
     }
     if let Some(router) = view.topology.routers.get(&id) {
+        let left = audit::router(id, router);
+        domain.shut = left.closed.is_some();
+        domain.unsupported.extend(left.unsupported);
         ports_of_router(view, id, router, &mut domain);
         routes(view, id, router, &mut domain);
     }
@@ -102,15 +118,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
 fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
     for (id, port) in view.ports_of(bridge) {
         let Some((peer_id, peer)) = view.peer(port) else { continue };
-        let Owner::Router { id: router, .. } = peer.device else {
-            domain.unsupported.insert(Unsupported {
-                object: *id,
-                field: "peer".to_owned(),
-                why: "a link between two bridges needs VLANs".to_owned(),
-                effect: "the link carries nothing".to_owned(),
-            });
-            continue;
-        };
+        let Owner::Router { id: router, .. } = peer.device else { continue };
         if port.up && matches!(place(view, router, peer_id, peer), Place::Link(_)) {
             let link = Device {
                 kind: DeviceKind::Link {
@@ -134,8 +142,14 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, router: &Router, domain: &m
         let addresses = if router.up { BTreeSet::from([address.ip()]) } else { BTreeSet::new() };
         match place(view, router_id, *id, port) {
             Place::Bridge(bridge) => {
-                let kind = DeviceKind::Bridge;
-                domain.devices.insert(names::bridge(bridge), Device { kind, mac, addresses });
+                let (kind, name) = (DeviceKind::Bridge, names::bridge(bridge));
+                // Seeds of the ARP table: the router need not ask.
+                let seeds = view.topology.bridges.get(&bridge).into_iter().flat_map(|bridge| &bridge.arp);
+                let known = seeds.filter(|(_, mac)| mac.0[0] & 1 == 0);
+                let neighbour =
+                    |(address, mac): (&_, &_)| Neighbour { device: name.clone(), address: *address, mac: *mac };
+                domain.neighbours.extend(known.map(neighbour));
+                domain.devices.insert(name, Device { kind, mac, addresses });
             }
             Place::Link(peer_id) => {
                 let Some((_, peer)) = view.peer(port) else { continue };

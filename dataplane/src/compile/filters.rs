@@ -13,13 +13,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use atoll_model::topology::{Action, Topology};
+use atoll_model::topology::{Action, Rule, Topology};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::condition::{End, Place};
+use super::condition::{End, Place, Refusal};
 use super::domain::{Place as Location, place};
-use super::{Element, Set, Unsupported, View, names, rules};
+use super::rules::{self, REFUSED};
+use super::{Element, Set, Unsupported, View, names};
 
 /// Where in its way a frame is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -78,13 +79,14 @@ impl Stage {
         }
     }
 
-    /// Hook, priority (behind connection tracking, which is at 0) and the key of its map.
-    fn hook(self) -> (&'static str, u8, &'static str) {
+    /// Hook, priority and the key of its map. Connection tracking is at 0 of the first hook that a frame meets, and so
+    /// is, in the hook "forward", the router's answer to what was rejected: the stages stand behind and before it.
+    fn hook(self) -> (&'static str, i8, &'static str) {
         match self {
             Self::PortIn => ("prerouting", 10, "iifname"),
             Self::BridgeIn => ("prerouting", 11, "iifname"),
-            Self::BridgeOut => ("forward", 20, "oifname"),
-            Self::PortOut => ("forward", 30, "oifname"),
+            Self::BridgeOut => ("forward", -20, "oifname"),
+            Self::PortOut => ("forward", -10, "oifname"),
             Self::RouterOut => ("input", 20, "iifname"),
             Self::RouterPortOut => ("input", 30, "iifname"),
             Self::RouterPortIn => ("output", 10, "oifname"),
@@ -111,8 +113,10 @@ impl Stage {
 pub(super) struct Filters {
     /// Maps and chains.
     pub(super) text: String,
-    /// Some rule looks at flows.
+    /// Some rule looks at flows, or rejects: bridged packets have to pass the hooks of IP.
     pub(super) tracks: bool,
+    /// Some rule rejects: the router answers.
+    pub(super) rejects: bool,
     /// What could not be expressed.
     pub(super) unsupported: BTreeSet<Unsupported>,
     /// Chains that restrict more than could be expressed.
@@ -183,13 +187,15 @@ fn interface(view: &View<'_>, id: Uuid) -> Option<String> {
     }
 }
 
-/// Everything that the ports of these bridges can jump to.
-pub(super) fn compile(view: &View<'_>, bridges: &[Uuid]) -> Filters {
+/// Everything that the ports of these bridges can jump to. `answers`: there is a router that can tell senders.
+pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filters {
     let mut filters = Filters::default();
     let mut used = BTreeSet::new();
     // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
     let uses = uses(view, bridges);
-    filters.tracks = uses.iter().any(|(chain, ..)| looks_at_flows(view, *chain, &mut BTreeSet::new()));
+    let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| asks(view, *chain, test, &mut BTreeSet::new()));
+    filters.rejects = answers && any(|rule| rule.action == Action::Reject);
+    filters.tracks = filters.rejects || any(|rule| rule.condition.forward_flow || rule.condition.return_flow);
     let mut written = BTreeSet::new();
     for (chain, name, stage, router, end) in uses {
         used.insert(stage);
@@ -202,7 +208,18 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid]) -> Filters {
         let Some((input, output)) = stage.ends(router).filter(|_| written.insert(name.clone())) else { continue };
         let interface = |port| interface(view, port);
         let topology = view.topology;
-        let place = Place { topology, interface: &interface, input, output, bridge: true, whole: filters.tracks };
+        // From the router, packets have passed its hooks already.
+        let refusal = if filters.rejects && input == End::Interface { Refusal::Mark } else { Refusal::Silent };
+        let place = Place {
+            topology,
+            interface: &interface,
+            input,
+            output,
+            bridge: true,
+            whole: filters.tracks,
+            translates: false,
+            refusal,
+        };
         let passes = rules::compile(Some(chain), &place);
         filters.text.push_str(&passes.chains);
         let _ = write!(filters.text, "chain {name} {{\n{}}}\n", passes.before);
@@ -211,12 +228,15 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid]) -> Filters {
         }
         filters.unsupported.extend(passes.unsupported);
     }
+    // What was rejected at one stage is no affair of the next.
+    let refused = if filters.rejects { format!("meta mark and {REFUSED:#x} != 0 accept\n") } else { String::new() };
     for stage in used {
         let ((hook, priority, key), name) = (stage.hook(), stage.name());
         let _ = write!(
             filters.text,
-            "map {name} {{\ntype ifname : verdict\n}}\nchain {hook}_{priority} {{\n\
-             type filter hook {hook} priority {priority}; policy accept;\n{key} vmap @{name}\n}}\n"
+            "map {name} {{\ntype ifname : verdict\n}}\nchain {hook}_{} {{\n\
+             type filter hook {hook} priority {priority}; policy accept;\n{refused}{key} vmap @{name}\n}}\n",
+            priority.unsigned_abs(),
         );
     }
     filters
@@ -248,14 +268,13 @@ fn uses(view: &View<'_>, bridges: &[Uuid]) -> Vec<Use> {
     uses
 }
 
-fn looks_at_flows(view: &View<'_>, chain: Uuid, seen: &mut BTreeSet<Uuid>) -> bool {
+/// True when some rule of the chain, or of one it jumps to, passes the test.
+fn asks(view: &View<'_>, chain: Uuid, test: fn(&Rule) -> bool, seen: &mut BTreeSet<Uuid>) -> bool {
     if !seen.insert(chain) {
         return false;
     }
     let rules = view.topology.chains.get(&chain).into_iter().flat_map(|chain| &chain.rules);
-    rules.into_iter().any(|rule| {
-        rule.condition.forward_flow
-            || rule.condition.return_flow
-            || matches!(rule.action, Action::Jump { chain } if looks_at_flows(view, chain, seen))
-    })
+    rules
+        .into_iter()
+        .any(|rule| test(rule) || matches!(rule.action, Action::Jump { chain } if asks(view, chain, test, seen)))
 }

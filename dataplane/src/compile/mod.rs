@@ -6,18 +6,21 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `audit` | what of routers, bridges and ports is left out |
 //! | `names` | interface names and MACs that derive from ids |
 //! | `domain` | devices, addresses, routes, neighbours |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
 //! | `rules`, `condition`, `runs` | chains to nftables |
 //! | `filters` | the stages of bridges and their ports |
-//! | `ruleset` | the two tables of a domain |
+//! | `ruleset`, `router` | the two tables of a domain |
 
+mod audit;
 mod condition;
 mod domain;
 mod filters;
 mod names;
 mod port;
+mod router;
 mod rules;
 mod ruleset;
 mod runs;
@@ -76,6 +79,8 @@ pub struct Domain {
     pub closed: BTreeSet<String>,
     /// Some port or bridge rule looks at flows: bridged packets must pass connection tracking.
     pub track_bridged: bool,
+    /// The router forwards nothing: something that may restrict could not be expressed.
+    pub shut: bool,
     /// What could not be expressed.
     pub unsupported: BTreeSet<Unsupported>,
 }
@@ -208,10 +213,11 @@ impl<'a> View<'a> {
         self.ports.get(&device).map_or(&[], Vec::as_slice)
     }
 
-    /// The port at the other end of a link whose both ends are there.
+    /// The port at the other end of a link that carries packets: both ends are there, and none has a VLAN.
     fn peer(&self, port: &Port) -> Option<(Uuid, &'a Port)> {
         let id = port.peer?;
-        self.topology.ports.get(&id).map(|peer| (id, peer))
+        let peer = self.topology.ports.get(&id).filter(|peer| !audit::tagged(&peer.device));
+        peer.filter(|_| !audit::tagged(&port.device)).map(|peer| (id, peer))
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::domain::{Place, place};
-use super::{RouterEnd, Stage, Unsupported, View, filters, names};
+use super::{RouterEnd, Stage, Unsupported, View, audit, filters, names};
 
 /// A bridge that pods can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,10 +54,14 @@ pub struct Pod {
     pub interface: String,
     /// Who may speak; empty: anybody but a gateway.
     pub speakers: BTreeSet<Speaker>,
+    /// MACs that the bridge knows to be behind this port, those of speakers included.
+    pub stations: BTreeSet<Mac>,
     /// The chains that its frames pass.
     pub stages: Vec<(Stage, String)>,
     /// Speakers become permanent neighbours of the router.
     pub routed: bool,
+    /// What of the port is left out.
+    pub left: BTreeSet<Unsupported>,
 }
 
 /// What a pod's port needs to know about its bridge.
@@ -74,7 +78,7 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
     let bridge = view.topology.bridges.get(&id);
     let closed = match bridge {
         Some(bridge) if !bridge.up => Some("its bridge is administratively down".to_owned()),
-        Some(_) => None,
+        Some(bridge) => audit::bridge(id, bridge).closed.map(|left| format!("its bridge: {}", left.why)),
         None => Some("its bridge does not exist".to_owned()),
     };
     let router = filters::router_end(view, id);
@@ -108,11 +112,16 @@ pub fn pod(
     if vlan.is_some_and(|vlan| vlan != 0) {
         return refuse("vlan", "VLAN ports are not supported".to_owned());
     }
+    let left = audit::port(id, port);
+    if let Some(closed) = left.closed {
+        return Err(closed);
+    }
     let stages = filters::stages(topology, *bridge_id, bridge.router.as_ref(), port.inbound, port.outbound);
     if let Some((chain, _)) = stages.values().find(|(_, name)| bridge.closed_chains.contains(name)) {
         return refuse("inbound/outbound", format!("chain {chain} restricts more than can be expressed"));
     }
-    let speakers = speakers(id, port, topology.bridges.get(bridge_id));
+    let bridge_object = topology.bridges.get(bridge_id);
+    let speakers = speakers(id, port, bridge_object);
     for speaker in &speakers {
         if bridge.gateways.iter().any(|(mac, address)| *mac == speaker.mac || *address == speaker.address) {
             return refuse("vif", format!("{} or {} belongs to a router port", speaker.mac, speaker.address));
@@ -121,13 +130,19 @@ pub fn pod(
             return refuse("vif", format!("{} with {} is nobody's address", speaker.mac, speaker.address));
         }
     }
+    let seeds = bridge_object.into_iter().flat_map(|bridge| &bridge.macs);
+    let seeds = seeds.filter(|(mac, behind)| **behind == id && mac.0[0] & 1 == 0).map(|(mac, _)| *mac);
+    let not_a_gateway = |mac: &Mac| !bridge.gateways.iter().any(|(gateway, _)| gateway == mac);
+    let stations = speakers.iter().map(|speaker| speaker.mac).chain(seeds.filter(not_a_gateway)).collect();
     Ok(Some(Pod {
         domain: bridge.domain,
         bridge: bridge.device.clone(),
         interface: binding.interface.clone(),
         speakers,
+        stations,
         stages: stages.into_iter().map(|(stage, (_, name))| (stage, name)).collect(),
         routed: bridge.routed,
+        left: left.unsupported,
     }))
 }
 

@@ -10,11 +10,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget, Rule, Topology};
 use uuid::Uuid;
 
-use super::condition::{self, Place};
+use super::condition::{self, Place, REPLY, Refusal};
 use super::{Unsupported, names, runs};
 
 /// The packet was accepted before the *after* pass.
@@ -23,8 +24,13 @@ const ACCEPTED: u32 = 0x2_0000;
 const HELD: u32 = 0x4_0000;
 /// The packet is being routed; without it, it is the router's own, which passes no chain.
 pub(super) const ROUTED: u32 = 0x8_0000;
+/// A chain of a bridge or its port refused the packet: the router's hooks tell its sender.
+pub(super) const REFUSED: u32 = 0x10_0000;
 /// Which translation applies.
 const NUMBER: u32 = 0xffff;
+
+/// What a rejected packet's sender is told, as MidoNet tells it: ICMP 3, code 13.
+pub(super) const ANSWER: &str = "reject with icmp type admin-prohibited";
 
 /// Protocols that can be translated; rules of translation do not apply to others.
 const TRANSLATABLE: &str = "meta l4proto { tcp, udp, icmp }";
@@ -40,6 +46,8 @@ pub(super) struct Passes {
     pub(super) translate: String,
     /// The statements of the last pass.
     pub(super) after: String,
+    /// What a translation should have changed and did not: behind the translation, before the last pass.
+    pub(super) untranslated: String,
     /// Some rule looks at flows or translates.
     pub(super) tracks: bool,
     /// Interfaces on which everything that leaves is translated: what enters there must belong to a translation.
@@ -58,7 +66,7 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
         numbers: 0,
         done: BTreeSet::new(),
         after: false,
-        answers: !place.bridge,
+        refusal: place.refusal,
     };
     let Some(chain) = root.and_then(|id| place.topology.chains.get(&id)) else { return compiler.passes };
     let root = root.unwrap_or_default();
@@ -74,7 +82,10 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
     compiler.refuse_between(before);
     let before = compiler.rules(before, &[root]);
     compiler.after = false;
-    compiler.answers = !place.routed();
+    if place.routed() {
+        // Behind the translation nobody can be answered.
+        compiler.refusal = Refusal::Silent;
+    }
     let after = compiler.rules(after, &[root]);
     if !after.is_empty() {
         let routed = if place.routed() { format!("meta mark and {ROUTED:#x} == 0 accept\n") } else { String::new() };
@@ -92,8 +103,8 @@ struct Compiler<'a> {
     done: BTreeSet<String>,
     /// An *after* pass follows the one being compiled.
     after: bool,
-    /// The hook of this pass can still answer the sender.
-    answers: bool,
+    /// What "reject" can do in this pass.
+    refusal: Refusal,
 }
 
 impl Compiler<'_> {
@@ -128,6 +139,11 @@ impl Compiler<'_> {
         };
         self.passes.tracks |= rule.condition.forward_flow || rule.condition.return_flow;
         let Some(action) = self.action(rule, path) else { return String::new() };
+        let actions = match (&rule.action, self.refusal) {
+            // Only IP has an answer.
+            (Action::Reject, Refusal::Mark) => vec![format!("ether type ip {action}"), "drop".to_owned()],
+            _ => vec![action],
+        };
         let mut lines = String::new();
         let mut line = |parts: [&str; 4]| {
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -141,12 +157,16 @@ impl Compiler<'_> {
             }
             let held = format!("meta mark and {HELD:#x} != 0");
             for fragment in &fragments {
-                line([fragment, &held, "", &action]);
+                for action in &actions {
+                    line([fragment, &held, "", action]);
+                }
             }
         } else {
             for fragment in &fragments {
                 for alternative in &alternatives {
-                    line([fragment, alternative, further, &action]);
+                    for action in &actions {
+                        line([fragment, alternative, further, action]);
+                    }
                 }
             }
         }
@@ -159,11 +179,15 @@ impl Compiler<'_> {
             Action::Accept => self.accept(),
             Action::Return if top => self.accept(),
             Action::Return => "return".to_owned(),
-            Action::Reject if self.answers => "reject with icmp type admin-prohibited".to_owned(),
-            Action::Reject => {
-                self.note(rule, "action", "this stage cannot answer", "the packet is dropped and its sender not told");
-                "drop".to_owned()
-            }
+            Action::Reject => match self.refusal {
+                Refusal::Answer => ANSWER.to_owned(),
+                Refusal::Mark => format!("meta mark set meta mark or {REFUSED:#x} accept"),
+                Refusal::Silent => {
+                    let effect = "the packet is dropped and its sender not told";
+                    self.note(rule, "action", "this stage cannot answer", effect);
+                    "drop".to_owned()
+                }
+            },
             Action::Drop => "drop".to_owned(),
             Action::Jump { chain } => {
                 // A chain that is being evaluated already is skipped, one that does not exist accepts nothing.
@@ -173,15 +197,15 @@ impl Compiler<'_> {
                 let target = self.place.topology.chains.get(chain)?;
                 format!("jump {}", self.chain(*chain, target, path))
             }
+            _ if !self.place.translates && translates(self.place.topology, &rule.action, &mut BTreeSet::new()) => {
+                self.refuse(rule, "action", "packets are translated by a router's own chains only");
+                return None;
+            }
             Action::Snat { targets, then } if self.place.routed() => {
                 self.translate(rule, "snat", targets, *then, top)?
             }
-            Action::Dnat { targets, then } if !self.place.routed() && !self.place.bridge => {
+            Action::Dnat { targets, then } if !self.place.routed() => {
                 self.translate(rule, "dnat", targets, *then, top)?
-            }
-            _ if self.place.bridge && translates(self.place.topology, &rule.action, &mut BTreeSet::new()) => {
-                self.refuse(rule, "action", "bridged frames are not translated");
-                return None;
             }
             Action::Snat { .. } | Action::Dnat { .. } => {
                 self.refuse(rule, "action", "the kernel translates sources after and destinations before routing");
@@ -205,7 +229,7 @@ impl Compiler<'_> {
         let mut path = path.to_vec();
         path.push(id);
         let mut key: Vec<u8> = path.iter().flat_map(|id| *id.as_bytes()).collect();
-        let context = (self.place.bridge, self.place.input, self.place.output, self.after);
+        let context = (self.place.bridge, self.place.input, self.place.output, self.after, self.refusal);
         key.extend(format!("{context:?}").into_bytes());
         let name = format!("c_{}", names::digits(&key));
         if self.done.insert(name.clone()) {
@@ -216,10 +240,11 @@ impl Compiler<'_> {
     }
 
     fn translate(&mut self, rule: &Rule, verb: &str, targets: &[NatTarget], then: Flow, top: bool) -> Option<String> {
-        let [target] = targets else {
-            self.refuse(rule, "natTargets", "exactly one range of addresses is expected");
+        let backwards = |target: &NatTarget| target.from > target.to || target.port_from > target.port_to;
+        if targets.is_empty() || targets.iter().any(backwards) {
+            self.refuse(rule, "natTargets", "a range of addresses or ports is empty");
             return None;
-        };
+        }
         if !top && then != Flow::Accept {
             self.refuse(rule, "flowAction", "a translation inside a jump must accept");
             return None;
@@ -227,16 +252,30 @@ impl Compiler<'_> {
         self.passes.tracks = true;
         self.numbers += 1;
         let number = self.numbers;
-        let to =
-            if target.from == target.to { target.from.to_string() } else { format!("{}-{}", target.from, target.to) };
-        let ports = match (target.port_from, target.port_to) {
-            (0, 0) => String::new(),
-            (from, to) if from == to => format!(":{from}"),
-            (from, to) => format!(":{from}-{to}"),
-        };
+        let applies = format!("meta mark and {NUMBER:#x} == {number:#x} {TRANSLATABLE}");
+        if let [target] = targets {
+            let _ = writeln!(self.passes.translate, "{applies} {verb} to {}", range(target));
+        } else {
+            // Each flow takes one of them.
+            let mut choice = Vec::new();
+            for (place, target) in targets.iter().enumerate() {
+                let _ = write!(
+                    self.passes.chains,
+                    "chain t_{verb}_{number}_{place} {{\n{TRANSLATABLE} {verb} to {}\n}}\n",
+                    range(target)
+                );
+                choice.push(format!("{place} : goto t_{verb}_{number}_{place}"));
+            }
+            let choice = format!("numgen random mod {} vmap {{ {} }}", targets.len(), choice.join(", "));
+            let _ = writeln!(self.passes.translate, "{applies} {choice}");
+        }
+        // The kernel leaves alone what belongs to no flow, and flows that are older than the rule: neither may pass.
+        let field = if verb == "snat" { "ip saddr" } else { "ip daddr" };
         let _ = writeln!(
-            self.passes.translate,
-            "meta mark and {NUMBER:#x} == {number:#x} {TRANSLATABLE} {verb} to {to}{ports}"
+            self.passes.untranslated,
+            "meta mark and {:#x} == {number:#x} {field} != {{ {} }} drop",
+            NUMBER | REPLY,
+            merged(targets).join(", ")
         );
         if verb == "snat" && everything_that_leaves(rule) {
             let ports = rule.condition.out_ports.iter().flat_map(|test| &test.value);
@@ -277,8 +316,16 @@ impl Compiler<'_> {
 
     fn refuse(&mut self, rule: &Rule, field: &str, why: impl Into<String>) {
         // What only lets pass can be left out; whatever restricts or rewrites must not be.
-        let permits = matches!(rule.action, Action::Accept | Action::Return);
-        let device = if self.place.bridge { "the ports it filters stay inactive" } else { "nothing passes the router" };
+        let permits = match &rule.action {
+            Action::Accept | Action::Return => true,
+            Action::Other { kind } => kind == "trace",
+            _ => false,
+        };
+        let device = match (self.place.bridge, self.place.translates) {
+            (true, _) => "the ports it filters stay inactive",
+            (false, true) => "nothing passes the router",
+            (false, false) => "nothing passes the port",
+        };
         let effect = if permits { "the rule is left out" } else { device };
         self.passes.closed |= !permits;
         self.note(rule, field, why, effect);
@@ -288,6 +335,34 @@ impl Compiler<'_> {
         let (field, why, effect) = (field.to_owned(), why.into(), effect.to_owned());
         self.passes.unsupported.insert(Unsupported { object: rule.id, field, why, effect });
     }
+}
+
+/// What the kernel translates to.
+fn range(target: &NatTarget) -> String {
+    let ports = match (target.port_from, target.port_to) {
+        (0, 0) => String::new(),
+        (from, to) if from == to => format!(":{from}"),
+        (from, to) => format!(":{}-{to}", from.max(1)),
+    };
+    format!("{}{ports}", addresses(target.from, target.to))
+}
+
+fn addresses(from: Ipv4Addr, to: Ipv4Addr) -> String {
+    if from == to { from.to_string() } else { format!("{from}-{to}") }
+}
+
+/// All addresses of the targets as ranges that do not overlap, as the kernel wants them in a set.
+fn merged(targets: &[NatTarget]) -> Vec<String> {
+    let mut ranges: Vec<_> = targets.iter().map(|target| (target.from, target.to)).collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::new();
+    for (from, to) in ranges {
+        match merged.last_mut() {
+            Some((_, last)) if u32::from(from) <= u32::from(*last).saturating_add(1) => *last = (*last).max(to),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged.into_iter().map(|(from, to)| addresses(from, to)).collect()
 }
 
 /// True when the rule's only question is the port that packets leave through.

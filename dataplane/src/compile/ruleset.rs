@@ -5,19 +5,15 @@
 //! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. A chain
 //! named after the text's hash marks which text is loaded.
 
-use std::fmt::Write;
-
 use atoll_model::topology::Device;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::condition::{End, Place, REPLY};
 use super::filters::{self, Filters};
-use super::rules::{self, Passes, ROUTED};
-use super::{DeviceKind, Domain, Pod, Stage, View, domain, names};
+use super::{DeviceKind, Domain, Pod, Stage, View, names, router};
 
 /// The frame is for the router, not for another port of the bridge.
-const TO_ROUTER: u32 = 0x8000_0000;
+pub(super) const TO_ROUTER: u32 = 0x8000_0000;
 
 /// The filter of a domain, as the text of `nft`, without the elements of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -109,13 +105,13 @@ impl Pod {
 /// Fills in `domain.ruleset`, once its devices are known.
 pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) {
     let mut text = String::new();
-    let filters = filters::compile(view, bridges);
+    let filters = filters::compile(view, bridges, view.topology.routers.get(&id).is_some_and(|router| router.up));
     domain.track_bridged = filters.tracks;
     domain.unsupported.extend(filters.unsupported.iter().cloned());
     domain.elements.clone_from(&filters.elements);
     domain.closed.clone_from(&filters.closed);
     bridge_table(view, bridges, domain, &filters, &mut text);
-    router_table(view, id, domain, &mut text);
+    router::table(view, id, domain, &filters, &mut text);
     let generation = names::digits(text.as_bytes());
     let marker = format!("\nchain gen_{generation} {{\n}}\n");
     let text = text.replace("\n@generation\n", &marker).replace("@to_router\n", &to_router(domain));
@@ -184,69 +180,4 @@ fn to_router(domain: &Domain) -> String {
         return String::new();
     }
     format!("ether daddr {{ {} }} meta mark set meta mark or {TO_ROUTER:#x}\n", macs.join(", "))
-}
-
-fn router_table(view: &View<'_>, id: Uuid, domain: &mut Domain, text: &mut String) {
-    text.push_str(
-        "table ip atoll {\n@generation\nchain input {
-type filter hook input priority 0; policy drop;
-icmp type echo-request accept
-}
-",
-    );
-    if let Some(router) = view.topology.routers.get(&id) {
-        let interface = |port| domain::interface(view, id, port);
-        let stage = |root, output| {
-            let topology = view.topology;
-            let input = End::Interface;
-            rules::compile(root, &Place { topology, interface: &interface, input, output, bridge: false, whole: true })
-        };
-        let (inbound, outbound) = (stage(router.inbound, End::Unknown), stage(router.outbound, End::Interface));
-        write_stages(&inbound, &outbound, domain.track_bridged, text);
-        domain.unsupported.extend(inbound.unsupported);
-        domain.unsupported.extend(outbound.unsupported);
-    }
-    text.push_str("}\n");
-}
-
-fn write_stages(inbound: &Passes, outbound: &Passes, track_bridged: bool, text: &mut String) {
-    text.push_str(&inbound.chains);
-    text.push_str(&outbound.chains);
-    let mut chain = |name: &str, head: &str, body: &str| {
-        if !body.is_empty() {
-            let _ = write!(text, "chain {name} {{\ntype {head}; policy accept;\n{body}}}\n");
-        }
-    };
-    if inbound.tracks || outbound.tracks || track_bridged {
-        // ICMP errors about a flow count as part of it; protocols without a flow are always forward.
-        let reply =
-            format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply meta mark set meta mark or {REPLY}\n");
-        chain("flows", "filter hook prerouting priority -150", &reply);
-    }
-    let closed = if inbound.closed || outbound.closed { "drop\n" } else { "" };
-    // Bridged packets pass these hooks too when they are tracked; they are none of the router's business.
-    let bridged = if track_bridged {
-        format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\n")
-    } else {
-        String::new()
-    };
-    let guarded = |body: &str| if body.is_empty() { String::new() } else { format!("{bridged}{body}") };
-    chain("inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
-    chain("destinations", "nat hook prerouting priority -100", &inbound.translate);
-    chain("inbound_after", "filter hook prerouting priority -90", &guarded(&inbound.after));
-    let mut forward = closed.to_owned();
-    let mut leaving = String::new();
-    for interface in &outbound.translated {
-        // Everything that leaves here is translated, so whatever belongs to no translation has no business here: a
-        // packet for the addresses behind the router must not be let in only because somebody upstream routes it.
-        let _ = writeln!(forward, "iifname \"{interface}\" ct status and 0x30 == 0 drop");
-    }
-    if !outbound.before.is_empty() {
-        let _ = writeln!(forward, "meta mark set meta mark and {REPLY} or {ROUTED:#x}");
-        forward.push_str(&outbound.before);
-    }
-    chain("outbound", "filter hook forward priority 0", &guarded(&forward));
-    chain("sources", "nat hook postrouting priority 100", &outbound.translate);
-    leaving.push_str(&outbound.after);
-    chain("outbound_after", "filter hook postrouting priority 110", &leaving);
 }

@@ -80,7 +80,7 @@ fn split(rule: &Rule) -> Option<(Shape, Condition, Ranges)> {
         rest.destination_port.take().map(|test| ports(test.value)),
     ];
     // Ports of ICMP are type and code, and without a protocol they may be either.
-    let transport = fields[2].is_some_and(|(protocol, _)| [6, 17, 33, 132, 136].contains(&protocol));
+    let transport = fields[2].is_some_and(|(protocol, _)| [6, 17].contains(&protocol));
     let has_ports = fields[3].is_some() || fields[4].is_some();
     if (has_ports && !transport) || fields.iter().all(Option::is_none) {
         return None;

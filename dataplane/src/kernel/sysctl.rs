@@ -37,7 +37,10 @@ pub(crate) fn router(netns: &Netns, track_bridged: bool) -> Result<usize, PlaneE
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
         for (place, key) in BRIDGED.into_iter().enumerate() {
-            if fs::exists(path(key))? {
+            // Where rules ask for flows, a kernel that cannot show bridged packets to the hooks of IP is an error:
+            // such rules would mean nothing.
+            let needed = place == 0 && track_bridged;
+            if needed || fs::exists(path(key))? {
                 changes += set(key, if place == 0 && track_bridged { "1" } else { "0" })?;
             }
         }

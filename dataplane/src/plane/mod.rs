@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::apply::{self, Realm, Surroundings};
-use crate::compile::{self, DeviceKind, Domain, Plan, Pod};
+use crate::compile::{self, DeviceKind, Domain, Plan, Pod, Unsupported};
 use crate::error::{PlaneError, line};
 use crate::handle::{Command, Report, Settings, lock, pinned};
 use crate::kernel::netns::{self, Netns};
@@ -61,6 +61,8 @@ pub(crate) struct Plane {
     news: BTreeSet<Uuid>,
     /// Ports whose last attempt failed.
     failed: BTreeSet<Uuid>,
+    /// What could not be expressed and was logged.
+    logged: BTreeSet<Unsupported>,
     /// Domains to compare with the kernel at the next tick.
     suspects: BTreeSet<Uuid>,
     status: Status,
@@ -94,6 +96,7 @@ impl Plane {
             active: BTreeSet::new(),
             news: BTreeSet::new(),
             failed: BTreeSet::new(),
+            logged: BTreeSet::new(),
             suspects: BTreeSet::new(),
             status,
             report,
@@ -335,8 +338,20 @@ impl Plane {
         }
     }
 
+    /// Logs what came to be unsupported.
+    fn log(&mut self) {
+        let report = lock(&self.report);
+        for Unsupported { object, field, why, effect } in report.unsupported.difference(&self.logged) {
+            tracing::warn!(%object, field, why, effect, "the data plane cannot express this");
+        }
+        if report.unsupported != self.logged {
+            self.logged.clone_from(&report.unsupported);
+        }
+    }
+
     /// Tells which ports changed.
     fn tell(&mut self) {
+        self.log();
         // What changed twice may be told again; whoever listens takes the last word.
         let news: Vec<_> = std::mem::take(&mut self.news).into_iter().map(|p| (p, self.active.contains(&p))).collect();
         if !news.is_empty() {

@@ -32,6 +32,7 @@ impl Plane {
                 let key = (pod.domain, pod.interface.clone());
                 let holder = *self.bound.entry(key).or_insert(port);
                 if holder == port {
+                    lock(&self.report).unsupported.extend(pod.left.iter().cloned());
                     return Some(pod);
                 }
                 lock(&self.report).unsupported.insert(Unsupported {

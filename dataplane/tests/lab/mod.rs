@@ -38,7 +38,8 @@ pub(crate) fn net(text: &str) -> Ipv4Network {
 }
 
 pub(crate) fn port(device: Device) -> Port {
-    Port { device, up: true, inbound: None, outbound: None, peer: None, binding: None, vif: None }
+    let other = Vec::new();
+    Port { device, up: true, inbound: None, outbound: None, peer: None, binding: None, vif: None, other }
 }
 
 pub(crate) fn on_router(id: Uuid, address: &str) -> Port {
@@ -95,6 +96,9 @@ impl Tenant {
     }
     pub(crate) fn outbound(self) -> Uuid {
         self.id(8)
+    }
+    pub(crate) fn default_route(self) -> Uuid {
+        self.id(0x30)
     }
     pub(crate) fn pod(self, n: u8) -> Uuid {
         self.id(0x100 + u128::from(n))

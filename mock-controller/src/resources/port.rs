@@ -230,6 +230,11 @@ fn read_common(call: &Call<'_>, device: Uuid, kind: PortKind) -> Result<Port, Fa
         call.references(field, Class::Mirror)?;
     }
     call.reference("qosPolicyId", Class::QosPolicy)?;
+    call.references("insertionIds", Class::Insertion)?;
+    call.reference("serviceContainerId", Class::ServiceContainer)?;
+    if call.body.int("rtrPortVni")?.is_some_and(|vni| vni != 0) || call.body.flag("offRampVxlan")?.unwrap_or(false) {
+        return Err(Failure::error(501, "VTEPs on router ports are not built"));
+    }
     Ok(Port {
         device,
         kind,

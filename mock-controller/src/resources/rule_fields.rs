@@ -222,3 +222,21 @@ pub(crate) fn ids(fields: &BTreeMap<String, Value>, name: &str) -> Vec<uuid::Uui
     let list = fields.get(name).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str).filter_map(parse_uuid).collect()
 }
+
+/// Every field with a value that is not the one of "absent".
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<(&'static str, Value)> {
+    let value = |shape: &Shape| match shape {
+        Flag => json!(true),
+        Id => json!(uuid::Uuid::from_u128(1)),
+        Ids => json!([uuid::Uuid::from_u128(1)]),
+        Int(least, most) | Sentinel(least, most) => json!((least + most) / 2),
+        Mac => json!("02:00:00:00:00:01"),
+        Mask => json!("ffff.0000.0000"),
+        Address => json!("10.0.0.1"),
+        Ports => json!({ "start": 1, "end": 2 }),
+        Text => json!("text"),
+        Texts => json!({ "key": "text" }),
+    };
+    FIELDS.iter().map(|(name, shape, _)| (*name, value(shape))).collect()
+}

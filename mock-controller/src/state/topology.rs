@@ -11,7 +11,7 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::objects::{Bridge, Device, Port, PortKind, Route, RouteKind, Rule};
+use super::objects::{Bridge, Device, Port, PortKind, Route, RouteKind, Router, Rule};
 use super::{State, Table};
 use crate::body::parse_uuid;
 
@@ -94,12 +94,7 @@ impl State {
     fn object(&self, table: Table, id: Uuid) -> Option<Object> {
         let t = &self.tables;
         Some(match table {
-            Table::Routers => {
-                let router = t.routers.get(&id)?;
-                let Device { up, inbound, outbound, .. } = router.device;
-                let (tenant, name) = owner(&router.device);
-                Object::Router(id, model::Router { tenant, name, up, inbound, outbound })
-            }
+            Table::Routers => Object::Router(id, model_router(t.routers.get(&id)?)),
             Table::Bridges => Object::Bridge(id, model_bridge(t.bridges.get(&id)?)),
             Table::Ports => Object::Port(id, model_port(t.ports.get(&id)?)),
             Table::Routes => Object::Route(id, model_route(t.routes.get(&id)?)),
@@ -134,45 +129,66 @@ fn owner(device: &Device) -> (String, String) {
 }
 
 fn model_bridge(bridge: &Bridge) -> model::Bridge {
-    let Device { up, inbound, outbound, .. } = bridge.device;
-    let (tenant, name) = owner(&bridge.device);
-    let macs = bridge.macs.iter().map(|(_, mac, port)| (*mac, *port)).collect();
-    model::Bridge { tenant, name, up, inbound, outbound, macs, arp: bridge.arp.clone() }
+    // No field may be forgotten here, nor below.
+    let Bridge { device, disable_anti_spoof, macs, arp } = bridge;
+    let Device { tenant: _, name: _, up, inbound, outbound } = *device;
+    let (tenant, name) = owner(device);
+    let other = named([
+        (*disable_anti_spoof, "disableAntiSpoof"),
+        (macs.iter().any(|(vlan, ..)| *vlan != 0), "vlans/mac_table"),
+    ]);
+    let untagged = macs.iter().filter(|(vlan, ..)| *vlan == 0);
+    let macs = untagged.map(|(_, mac, port)| (*mac, *port)).collect();
+    model::Bridge { tenant, name, up, inbound, outbound, macs, arp: arp.clone(), other }
+}
+
+/// The names of what is there.
+fn named<const N: usize>(fields: [(bool, &str); N]) -> Vec<String> {
+    fields.into_iter().filter(|(there, _)| *there).map(|(_, name)| name.to_owned()).collect()
+}
+
+fn model_router(router: &Router) -> model::Router {
+    let Router { device, as_number, local_redirect, forward } = router;
+    let Device { tenant: _, name: _, up, inbound, outbound } = *device;
+    let (tenant, name) = owner(device);
+    let other = named([
+        (as_number.is_some_and(|number| number > 0), "asNumber"),
+        (local_redirect.is_some(), "localRedirectChainId"),
+        (forward.is_some(), "forwardChainId"),
+    ]);
+    model::Router { tenant, name, up, inbound, outbound, other }
 }
 
 fn model_port(port: &Port) -> model::Port {
-    let device = match port.kind {
-        PortKind::Bridge { vlan } => model::Device::Bridge { id: port.device, vlan: (vlan != 0).then_some(vlan) },
-        PortKind::Router { address, length, mac, .. } => {
-            model::Device::Router { id: port.device, address: network(address, length), mac: Some(mac) }
+    // The key of a tunnel means nothing on one machine.
+    let Port { device, kind, up, inbound, outbound, vif, binding, peer, tunnel_key: _ } = port;
+    let device = match *kind {
+        PortKind::Bridge { vlan } => model::Device::Bridge { id: *device, vlan: (vlan != 0).then_some(vlan) },
+        PortKind::Router { address, network: _, length, mac } => {
+            model::Device::Router { id: *device, address: network(address, length), mac: Some(mac) }
         }
     };
-    let binding = port.binding.as_ref().map(|b| model::Binding { host: b.host, interface: b.interface.clone() });
-    model::Port {
-        device,
-        up: port.up,
-        inbound: port.inbound,
-        outbound: port.outbound,
-        peer: port.peer,
-        binding,
-        vif: port.vif,
-    }
+    let binding = binding.as_ref().map(|b| model::Binding { host: b.host, interface: b.interface.clone() });
+    let (up, inbound, outbound, peer, vif) = (*up, *inbound, *outbound, *peer, *vif);
+    // Whatever else a port could refer to is not built, and refused.
+    model::Port { device, up, inbound, outbound, peer, binding, vif, other: Vec::new() }
 }
 
 fn model_route(route: &Route) -> model::Route {
-    let action = match (route.kind, route.port) {
-        (RouteKind::Normal, Some(port)) => RouteAction::Forward { port, gateway: route.gateway },
+    let Route { router, kind, source, destination, port, gateway, weight, attributes: _ } = route;
+    let action = match (kind, *port) {
+        (RouteKind::Normal, Some(port)) => RouteAction::Forward { port, gateway: *gateway },
         (RouteKind::Local, Some(port)) => RouteAction::Local { port },
         // A route to nowhere forwards nothing.
         (RouteKind::BlackHole | RouteKind::Normal | RouteKind::Local, _) => RouteAction::BlackHole,
         (RouteKind::Reject, _) => RouteAction::Reject,
     };
     model::Route {
-        router: route.router,
-        source: network(route.source.0, route.source.1),
-        destination: network(route.destination.0, route.destination.1),
+        router: *router,
+        source: network(source.0, source.1),
+        destination: network(destination.0, destination.1),
         action,
-        weight: route.weight,
+        weight: *weight,
     }
 }
 
@@ -329,4 +345,46 @@ fn mask_bytes(mask: &str) -> Option<Mac> {
         pair.copy_from_slice(&u16::from_str_radix(words.next()?, 16).ok()?.to_be_bytes());
     }
     words.next().is_none().then_some(Mac(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::resources::rule_fields::examples;
+
+    /// Labels and counters: they mean nothing for packets.
+    const LABELS: [&str; 2] = ["meterName", "properties"];
+
+    #[test]
+    fn every_field_that_a_rule_can_have_reaches_the_data_plane() {
+        let rule = |fields: &[(&str, Value)]| {
+            let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            model_rule(Uuid::nil(), &Rule { chain: Uuid::nil(), kind: "drop".to_owned(), fields })
+        };
+        for (name, value) in examples() {
+            let partner = match name {
+                "invNwSrc" | "nwSrcLength" => Some("nwSrcAddress"),
+                "invNwDst" | "nwDstLength" => Some("nwDstAddress"),
+                "dlSrcMask" => Some("dlSrc"),
+                "dlDstMask" => Some("dlDst"),
+                _ => None,
+            };
+            let partner = partner.map(str::to_owned).or_else(|| {
+                let rest = name.strip_prefix("inv")?;
+                Some(format!("{}{}", rest[..1].to_lowercase(), &rest[1..]))
+            });
+            let partner = examples().into_iter().filter(|(other, _)| Some(*other) == partner.as_deref());
+            let without: Vec<_> = partner.collect();
+            let with: Vec<_> = without.iter().cloned().chain([(name, value)]).collect();
+            // What the vocabulary has no word for is named once, whatever its length or sign.
+            let part_of_another =
+                name.starts_with("icmpData") && name.ends_with("Length") || name.starts_with("invIcmp");
+            let means_nothing = LABELS.contains(&name) || part_of_another;
+            assert_eq!(rule(&with) == rule(&without), means_nothing, "{name}");
+        }
+        let fragments = rule(&[("fragmentPolicy", json!("header"))]);
+        assert_ne!(fragments, rule(&[]));
+    }
 }

@@ -5,10 +5,23 @@ use atoll_model::topology::{self, Binding, Device};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::{ConvertError, Reader};
+use super::{ConvertError, Reader, set};
 use crate::dialect::{Dialect, Resource};
 use crate::wire::Port;
 use crate::wire::lenient::Up;
+
+/// Fields that the vocabulary has no word for.
+const UNSPOKEN: &[&str] = &[
+    "inboundMirrorIds",
+    "outboundMirrorIds",
+    "postInFilterMirrorIds",
+    "preOutFilterMirrorIds",
+    "insertionIds",
+    "qosPolicyId",
+    "rtrPortVni",
+    "offRampVxlan",
+    "serviceContainerId",
+];
 
 impl Port {
     /// As a request to create it. Link and binding are in it too; [`crate::request`] leaves out what the dialect does
@@ -72,6 +85,7 @@ impl Port {
             peer: self.peer_id,
             binding: binding.map(|(host, interface)| Binding { host, interface }),
             vif: self.vif_id,
+            other: set(&self.other, UNSPOKEN).collect(),
         };
         Ok((id, port))
     }

@@ -154,6 +154,7 @@ fn ports_routes_and_devices_survive_it_too() {
                 peer: some(3, 13),
                 binding: some(4, 14).map(|host| Binding { host, interface: "at0".to_owned() }),
                 vif: some(5, 15),
+                other: Vec::new(),
             };
             for dialect in DIALECTS {
                 let mut arrived = travel(&Port::from_topology(id(9), &port));
@@ -182,6 +183,7 @@ fn ports_routes_and_devices_survive_it_too() {
         up: false,
         inbound: Some(id(1)),
         outbound: None,
+        other: Vec::new(),
     };
     assert_eq!(travel(&Router::from_topology(id(2), &router)).to_topology().expect("own"), (id(2), router));
     let bridge = topology::Bridge { up: true, outbound: Some(id(3)), ..topology::Bridge::default() };

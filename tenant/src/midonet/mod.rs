@@ -82,6 +82,7 @@ impl<T: Transport> Controller for MidoNet<T> {
             peer: None,
             binding: Some(binding.clone()),
             vif: Some(spec.vif.to_uuid()),
+            other: Vec::new(),
         };
         let wanted = wire::Port::from_topology(spec.id, &port);
         match self.client.ensure_port(&wanted).await? {

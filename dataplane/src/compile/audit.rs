@@ -1,0 +1,92 @@
+//! Fields that the vocabulary has no word for, and links that carry nothing: what happens instead of what they say.
+//!
+//! A field that only adds something (a copy, an announcement, a limit of speed) is reported and left out. Whatever may
+//! restrict traffic, and whatever is not known at all, closes its device or port. Fields of rules are the affair of
+//! `rules` and `condition`.
+
+use std::collections::BTreeSet;
+
+use atoll_model::topology::{Bridge, Device, Port, Router};
+use uuid::Uuid;
+
+use super::{Unsupported, View};
+
+/// Fields that can be left out without letting anything pass: the field, why it is not expressed, what happens.
+const HARMLESS: &[(&str, &str, &str)] = &[
+    ("asNumber", "BGP is not spoken", "routes are neither announced nor learned"),
+    ("loadBalancerId", "load balancers are not there", "its virtual addresses do not answer"),
+    ("inboundMirrorIds", "mirrors are not there", "nothing is copied"),
+    ("outboundMirrorIds", "mirrors are not there", "nothing is copied"),
+    ("postInFilterMirrorIds", "mirrors are not there", "nothing is copied"),
+    ("preOutFilterMirrorIds", "mirrors are not there", "nothing is copied"),
+    ("qosPolicyId", "speed is not limited and packets are not marked", "traffic is as fast as it can be"),
+    ("vxLanPortIds", "hardware VTEPs are not there", "nobody behind one is reached"),
+    ("vxLanPortId", "hardware VTEPs are not there", "nobody behind one is reached"),
+    ("disableAntiSpoof", "a port is held to the MAC and address that it is known by", "spoofing stays refused"),
+    ("vlans/mac_table", "tagged frames pass no port", "entries with a VLAN are left out"),
+];
+
+/// What is left out of an object.
+#[derive(Default)]
+pub(super) struct Left {
+    pub(super) unsupported: BTreeSet<Unsupported>,
+    /// The first field because of which nothing may pass.
+    pub(super) closed: Option<Unsupported>,
+}
+
+/// What is left out of a router.
+pub(super) fn router(id: Uuid, router: &Router) -> Left {
+    look(id, &router.other, "nothing passes the router")
+}
+
+/// What is left out of a bridge.
+pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Left {
+    look(id, &bridge.other, "its ports stay inactive")
+}
+
+/// What is left out of a port.
+pub(super) fn port(id: Uuid, port: &Port) -> Left {
+    look(id, &port.other, "the port carries nothing")
+}
+
+fn look(object: Uuid, fields: &[String], closes: &str) -> Left {
+    let mut left = Left::default();
+    for field in fields {
+        let known = HARMLESS.iter().find(|(name, ..)| name == field);
+        let (why, effect) = known.map_or(("this field is not known", closes), |(_, why, effect)| (*why, *effect));
+        let one = Unsupported { object, field: field.clone(), why: why.to_owned(), effect: effect.to_owned() };
+        if known.is_none() && left.closed.is_none() {
+            left.closed = Some(one.clone());
+        }
+        left.unsupported.insert(one);
+    }
+    left
+}
+
+/// Ports of a router or bridge whose link or binding is not what it seems.
+pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
+    let mut unsupported = BTreeSet::new();
+    for (id, port) in view.ports_of(device) {
+        let mut note = |field: &str, why: &str, effect: &str| {
+            let (field, why, effect) = (field.to_owned(), why.to_owned(), effect.to_owned());
+            unsupported.insert(Unsupported { object: *id, field, why, effect });
+        };
+        let Some(peer) = port.peer.and_then(|peer| view.topology.ports.get(&peer)) else { continue };
+        match (&port.device, &peer.device) {
+            (Device::Bridge { .. }, Device::Bridge { .. }) => {
+                note("peer", "a link between two bridges needs VLANs", "the link carries nothing");
+            }
+            _ if tagged(&port.device) => note("vlan", "tagged frames pass no port", "the link carries nothing"),
+            _ => {}
+        }
+        if port.binding.is_some() {
+            note("binding", "the port is linked to another one too", "the link counts, the interface carries nothing");
+        }
+    }
+    unsupported
+}
+
+/// A port of a bridge that belongs to a VLAN.
+pub(super) fn tagged(device: &Device) -> bool {
+    matches!(device, Device::Bridge { vlan: Some(vlan), .. } if *vlan != 0)
+}

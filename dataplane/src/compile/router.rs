@@ -1,0 +1,169 @@
+//! The table `ip atoll` of a domain: the router's chains, its ports' chains, its translations and its own addresses.
+//!
+//! | hook, priority | what |
+//! |---|---|
+//! | prerouting -150 | which packets answer an earlier one |
+//! | prerouting -145 | inbound chains of ports: before any translation is undone |
+//! | prerouting -140, -100, -90 | inbound chain of the router, its translations, what follows them |
+//! | forward -10, input -10 | the answer to what a chain of a bridge or its port rejected |
+//! | forward 0 | outbound chain of the router |
+//! | forward 10 | outbound chains of ports, where nothing is translated |
+//! | postrouting 100, 110 | translations of the outbound chain, what follows them |
+//! | postrouting 120 | outbound chains of ports, where something is: they see the packet as it leaves |
+//! | input 0 | its own addresses answer ICMP echo and nothing else |
+
+use std::fmt::Write;
+
+use atoll_model::topology::Port;
+use uuid::Uuid;
+
+use super::condition::{End, Place, REPLY, Refusal};
+use super::filters::Filters;
+use super::rules::{self, ANSWER, Passes, REFUSED, ROUTED};
+use super::ruleset::TO_ROUTER;
+use super::{Domain, View, domain, names};
+
+/// Writes the table, and notes what could not be expressed.
+pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Filters, text: &mut String) {
+    text.push_str("table ip atoll {\n@generation\n");
+    if filters.rejects {
+        for hook in ["forward", "input"] {
+            let head = format!("type filter hook {hook} priority -10; policy accept;");
+            let _ = write!(text, "chain refused_{hook} {{\n{head}\nmeta mark and {REFUSED:#x} != 0 {ANSWER}\n}}\n");
+        }
+    }
+    text.push_str("chain input {\ntype filter hook input priority 0; policy drop;\nicmp type echo-request accept\n}\n");
+    if let Some(router) = view.topology.routers.get(&id) {
+        let interface = |port| domain::interface(view, id, port);
+        let compile = |root, output, translates, refusal| {
+            let (topology, input) = (view.topology, End::Interface);
+            let interface = &interface;
+            let place = Place { topology, interface, input, output, bridge: false, whole: true, translates, refusal };
+            rules::compile(root, &place)
+        };
+        let inbound = compile(router.inbound, End::Unknown, true, Refusal::Answer);
+        let outbound = compile(router.outbound, End::Interface, true, Refusal::Answer);
+        let translated = !inbound.translate.is_empty() || !outbound.translate.is_empty();
+        let refusal = if translated { Refusal::Silent } else { Refusal::Answer };
+        let (mut entering, mut leaving) = (Ports::default(), Ports::default());
+        for (port, it) in view.ports_of(id) {
+            let Some(name) = interface(*port) else { continue };
+            let chain = |chain: fn(&Port) -> Option<Uuid>| chain(it).filter(|id| has_rules(view, *id));
+            if let Some(chain) = chain(|port| port.inbound) {
+                entering.add(&name, compile(Some(chain), End::Unknown, false, Refusal::Answer), chain, "in");
+            }
+            if let Some(chain) = chain(|port| port.outbound) {
+                leaving.add(&name, compile(Some(chain), End::Interface, false, refusal), chain, "out");
+            }
+        }
+        let stages = Stages { inbound, outbound, entering, leaving, translated };
+        stages.write(domain, text);
+        for passes in [stages.inbound, stages.outbound] {
+            domain.unsupported.extend(passes.unsupported);
+        }
+        for ports in [stages.entering, stages.leaving] {
+            domain.unsupported.extend(ports.unsupported);
+        }
+    }
+    text.push_str("}\n");
+}
+
+fn has_rules(view: &View<'_>, chain: Uuid) -> bool {
+    view.topology.chains.get(&chain).is_some_and(|chain| !chain.rules.is_empty())
+}
+
+/// The chains of a router's ports in one direction.
+#[derive(Default)]
+struct Ports {
+    chains: String,
+    /// Elements of the map from interface to chain.
+    jumps: Vec<String>,
+    tracks: bool,
+    unsupported: std::collections::BTreeSet<super::Unsupported>,
+}
+
+impl Ports {
+    fn add(&mut self, interface: &str, passes: Passes, chain: Uuid, direction: &str) {
+        let name = format!("p_{direction}_{}", names::digits(chain.as_bytes()));
+        if !self.chains.contains(&format!("chain {name} {{")) {
+            self.chains.push_str(&passes.chains);
+            let body = if passes.closed { "drop\n" } else { passes.before.as_str() };
+            let _ = write!(self.chains, "chain {name} {{\n{body}}}\n");
+        }
+        self.jumps.push(format!("\"{interface}\" : jump {name}"));
+        self.tracks |= passes.tracks;
+        self.unsupported.extend(passes.unsupported);
+    }
+
+    fn dispatch(&self, key: &str) -> String {
+        if self.jumps.is_empty() { String::new() } else { format!("{key} vmap {{ {} }}\n", self.jumps.join(", ")) }
+    }
+}
+
+struct Stages {
+    inbound: Passes,
+    outbound: Passes,
+    entering: Ports,
+    leaving: Ports,
+    /// Something is translated in one direction or the other.
+    translated: bool,
+}
+
+impl Stages {
+    fn write(&self, domain: &Domain, text: &mut String) {
+        let Self { inbound, outbound, entering, leaving, translated } = self;
+        for chains in [&inbound.chains, &outbound.chains, &entering.chains, &leaving.chains] {
+            text.push_str(chains);
+        }
+        let mut chain = |name: &str, head: &str, body: &str| {
+            if !body.is_empty() {
+                let _ = write!(text, "chain {name} {{\ntype {head}; policy accept;\n{body}}}\n");
+            }
+        };
+        if inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged {
+            // ICMP errors about a flow count as part of it; protocols without a flow are always forward. What the
+            // router says itself answers somebody.
+            let reply = format!("meta mark set meta mark or {REPLY:#x}\n");
+            let tracked = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply {reply}");
+            chain("flows", "filter hook prerouting priority -150", &tracked);
+            let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
+            chain("own", "filter hook output priority -150", &format!("{tracked}{errors} {reply}"));
+        }
+        // Bridged packets pass these hooks too when they are tracked; they are none of the router's business.
+        let bridged = if domain.track_bridged {
+            format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\n")
+        } else {
+            String::new()
+        };
+        let guarded = |body: &str| if body.is_empty() { String::new() } else { format!("{bridged}{body}") };
+        chain("ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
+        chain("inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
+        chain("destinations", "nat hook prerouting priority -100", &inbound.translate);
+        let after = format!("{}{}", inbound.untranslated, inbound.after);
+        chain("inbound_after", "filter hook prerouting priority -90", &guarded(&after));
+        let mut forward =
+            if domain.shut || inbound.closed || outbound.closed { "drop\n".to_owned() } else { String::new() };
+        for interface in &outbound.translated {
+            // Everything that leaves here is translated, so whatever belongs to no translation has no business here: a
+            // packet for the addresses behind the router must not be let in only because somebody upstream routes it.
+            let _ = writeln!(forward, "iifname \"{interface}\" ct state {{ invalid, untracked }} drop");
+            let _ = writeln!(forward, "iifname \"{interface}\" ct status and 0x30 == 0 drop");
+        }
+        let late = leaving.dispatch("oifname");
+        if !outbound.before.is_empty() || (*translated && !late.is_empty()) {
+            let _ = writeln!(forward, "meta mark set meta mark and {REPLY:#x} or {ROUTED:#x}");
+            forward.push_str(&outbound.before);
+        }
+        chain("outbound", "filter hook forward priority 0", &guarded(&forward));
+        if !translated {
+            chain("ports_outbound", "filter hook forward priority 10", &guarded(&late));
+        }
+        chain("sources", "nat hook postrouting priority 100", &outbound.translate);
+        let after = format!("{}{}", outbound.untranslated, outbound.after);
+        chain("outbound_after", "filter hook postrouting priority 110", &after);
+        if *translated && !late.is_empty() {
+            let late = format!("meta mark and {ROUTED:#x} == 0 accept\n{late}");
+            chain("ports_outbound", "filter hook postrouting priority 120", &late);
+        }
+    }
+}
