@@ -3,13 +3,14 @@
 //! A request that changes something and was not answered may take effect later: after we cleaned up, after we exited. An
 //! ADD that fails must know whether there is one, because only then must its address wait for the quiet period. So both
 //! seams to the network are wrapped: a request counts from when it is begun until a definite answer comes. Giving up
-//! waiting is not an answer; that the request could not be sent is one.
+//! waiting is not an answer, and neither is that of a gateway; that the request could not be sent is one.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use atoll_sdn_client::answer::may_have_happened;
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 
@@ -54,12 +55,12 @@ impl Tally {
     async fn count<T, E>(
         &self,
         request: impl Future<Output = Result<T, E>>,
-        is_definite: impl FnOnce(&E) -> bool,
+        is_definite: impl FnOnce(&Result<T, E>) -> bool,
     ) -> Result<T, E> {
         let Counters { unanswered, .. } = &*self.0;
         unanswered.set(unanswered.get() + 1);
         let answer = request.await;
-        if answer.as_ref().map_or_else(is_definite, |_| true) {
+        if is_definite(&answer) {
             unanswered.set(unanswered.get() - 1);
         }
         answer
@@ -85,9 +86,14 @@ impl<T: Transport> Transport for Counted<T> {
         if request.method.is_safe() {
             return self.inner.send(request).await;
         }
-        let is_definite = |error: &TransportError| !matches!(error, TransportError::NoAnswer { .. });
+        let is_definite = |answer: &Result<Response, TransportError>| match answer {
+            Ok(response) => !may_have_happened(response),
+            Err(TransportError::NoAnswer { .. } | TransportError::Unusable { .. }) => false,
+            Err(TransportError::NotSent { .. } | TransportError::Settings(_)) => true,
+        };
         let answer = self.tally.count(self.inner.send(request), is_definite).await;
-        if answer.as_ref().is_ok_and(|response| response.status < 400) {
+        // A server that failed may have come half way; one that refused has done nothing.
+        if answer.as_ref().is_ok_and(|response| !(400..500).contains(&response.status)) {
             let Counters { changes, .. } = &*self.tally.0;
             changes.set(changes.get() + 1);
         }
@@ -103,7 +109,7 @@ impl<S: Store> Store for Counted<S> {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
-        let is_definite = |error: &StoreError| !matches!(error, StoreError::Unknown { .. });
+        let is_definite = |answer: &Result<_, StoreError>| !matches!(answer, Err(StoreError::Unknown { .. }));
         self.tally.count(self.inner.commit(txn), is_definite).await
     }
 
@@ -136,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_definite_answer_settles_a_request() {
         let tally = Tally::new();
-        let ask = |answer: Result<(), bool>| tally.count(async move { answer }, |definite| *definite);
+        let ask = |answer: Result<(), bool>| tally.count(async move { answer }, |answer| *answer != Err(false));
         let start = tally.mark();
         ask(Ok(())).await.expect("fine");
         ask(Err(true)).await.expect_err("refused");
@@ -147,5 +153,44 @@ mod tests {
         let never = tally.count(std::future::pending::<Result<(), bool>>(), |_| true);
         tokio::time::timeout(Duration::from_millis(1), never).await.expect_err("given up");
         assert!(!tally.is_settled_since(later) && !tally.is_unchanged_since(later));
+    }
+
+    /// Gives one answer.
+    struct Says(Result<u16, TransportError>);
+
+    impl Transport for Says {
+        async fn send(&self, _request: Request) -> Result<Response, TransportError> {
+            self.0.clone().map(|status| Response { status, headers: http::HeaderMap::new(), body: "".into() })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_controller_says_settles_only_what_it_did_itself() {
+        let unusable = TransportError::Unusable { endpoint: String::new(), reason: String::new() };
+        let not_sent = TransportError::NotSent { endpoint: String::new(), reason: String::new() };
+        for (answer, settled, unchanged) in [
+            (Ok(201), true, false),
+            (Ok(204), true, false),
+            (Ok(302), true, false),
+            (Ok(404), true, true),
+            (Ok(409), true, true),
+            (Ok(500), true, false),
+            (Ok(502), false, false),
+            (Ok(503), false, false),
+            (Ok(504), false, false),
+            (Err(unusable), false, false),
+            (Err(not_sent), true, true),
+        ] {
+            let tally = Tally::new();
+            let (begun, said) = (tally.mark(), format!("{answer:?}"));
+            let (method, path) = (http::Method::POST, "/bridges/1/ports".to_owned());
+            let request = Request { method, path, headers: http::HeaderMap::new(), body: "".into() };
+            drop(Counted::new(Says(answer), tally.clone()).send(request).await);
+            assert_eq!(
+                (tally.is_settled_since(begun), tally.is_unchanged_since(begun)),
+                (settled, unchanged),
+                "{said}"
+            );
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! Answers as values: what a response says, without asking anybody else.
 //!
 //! Promises (MidoNet REST API, sections "Status codes", "Error bodies"): any 2xx is success; the error body is read
-//! whatever its content type says, and may as well be HTML or nothing; of a `Location` only the last path segment is
-//! used, because servers in the field name the wrong host. Nothing here panics, whatever the body holds.
+//! whatever its content type says, and may as well be nothing; of a `Location` only the last path segment is used,
+//! because servers in the field name the wrong host. Nothing here panics, whatever the body holds.
+//!
+//! What is not from the API, such as the page of a proxy or of a wrong path, is never taken for success or absence: an
+//! address is given away on the word that its port is gone.
 
 use http::header::{LOCATION, SET_COOKIE};
 use uuid::Uuid;
@@ -19,7 +22,24 @@ const LONGEST_MESSAGE: usize = 400;
 
 /// Whether the server did what it was asked.
 pub fn succeeded(response: &Response) -> bool {
-    (200..300).contains(&response.status)
+    (200..300).contains(&response.status) && !is_foreign(response)
+}
+
+/// Whether somebody else answered: all bodies of the API are JSON objects or lists, or `null`, or nothing.
+fn is_foreign(response: &Response) -> bool {
+    let body = response.body.trim_ascii_start();
+    !(body.is_empty() || body.starts_with(b"{") || body.starts_with(b"[") || body.starts_with(b"null"))
+}
+
+/// Whether a request that was refused like this may have been executed all the same, or still may be: the answer is that
+/// of a gateway, or of a server whose storage did not answer it. A server that is read-only says so and does nothing.
+/// MidoNet REST API, sections "system_state", "Error bodies".
+pub fn may_have_happened(response: &Response) -> bool {
+    match response.status {
+        502 | 504 => true,
+        503 => !words(response).contains("restricted mode"),
+        _ => false,
+    }
 }
 
 /// The id of what was created: the server's, from `Location`, else the one that was sent. MidoNet REST API, section
@@ -73,20 +93,36 @@ pub fn dialect(attempt: &Attempt, response: &Response) -> Result<Dialect, Client
 }
 
 /// Whether the server says, by status and text, that it cannot now but may later. MidoNet REST API, section "Error
-/// bodies": 503, and 409 for a transaction that lost against others.
+/// bodies": 503, and 409 for a transaction that lost against others. See [`may_have_happened`].
 pub fn is_busy(response: &Response) -> bool {
     response.status == 503 || (response.status == 409 && words(response).contains("concurrent modification"))
 }
 
 /// Reads an unsuccessful answer.
 pub fn refusal(attempt: &Attempt, dialect: Option<Dialect>, resource: Resource, response: &Response) -> ClientError {
+    refusal_hiding(&[], attempt, dialect, resource, response)
+}
+
+/// The same without these secrets: a server may echo what it was sent.
+pub(crate) fn refusal_hiding(
+    secrets: &[&Secret],
+    attempt: &Attempt,
+    dialect: Option<Dialect>,
+    resource: Resource,
+    response: &Response,
+) -> ClientError {
+    if is_foreign(response) && (response.status < 300 || response.status == 404) {
+        let problem = "an answer that is not from the controller's API";
+        return ClientError { status: Some(response.status), ..attempt.failed(ErrorClass::Broken, problem) };
+    }
+    let shown = |text: &str| tidy(&hide(secrets, text));
     let body = wire::read::<ErrorBody>(&response.body).unwrap_or_default();
-    let message = body.message.as_deref().map(tidy).filter(|text| !text.is_empty());
+    let message = body.message.as_deref().map(shown).filter(|text| !text.is_empty());
     let mut violations = body.violations.unwrap_or_default();
     violations.truncate(20);
     for violation in &mut violations {
-        violation.message = violation.message.as_deref().map(tidy);
-        violation.property = violation.property.as_deref().map(tidy);
+        violation.message = violation.message.as_deref().map(shown);
+        violation.property = violation.property.as_deref().map(shown);
     }
     let class = class(dialect, resource, response, message.as_deref().unwrap_or_default());
     ClientError {
@@ -123,10 +159,21 @@ fn words(response: &Response) -> String {
 
 fn garbage(attempt: &Attempt, response: &Response, error: &serde_json::Error) -> ClientError {
     let size = response.body.len();
-    let mut failure =
-        attempt.failed(ErrorClass::Broken, format!("an answer of {size} bytes: {}", tidy(&error.to_string())));
-    failure.status = Some(response.status);
-    failure
+    let text = error.to_string();
+    let problem = match text.rsplit_once("expected ") {
+        // What stands before it repeats the value, which may be anything, also what we sent.
+        Some((_, expected)) if error.is_data() => format!("expected is {expected}"),
+        _ if error.is_data() => "a field has no value of its kind".to_owned(),
+        _ => text,
+    };
+    let message = format!("an answer of {size} bytes: {}", tidy(&problem));
+    ClientError { status: Some(response.status), ..attempt.failed(ErrorClass::Broken, message) }
+}
+
+/// A text without these secrets. Before it is cut: half a secret would not be found.
+pub(crate) fn hide(secrets: &[&Secret], text: &str) -> String {
+    let secrets = secrets.iter().map(|secret| secret.reveal()).filter(|secret| !secret.is_empty());
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
 }
 
 /// One line of bounded length.

@@ -11,7 +11,7 @@ use crate::client::{Client, Settings};
 use crate::credentials::{Credentials, PasswordError};
 use crate::dialect::Dialect;
 use crate::http::{Http, HttpSettings};
-use crate::keystone::{Domain, Identity};
+use crate::keystone::{self, Domain, Identity};
 use crate::session::SessionFile;
 use crate::transport::{Transport, TransportError};
 
@@ -37,12 +37,12 @@ pub fn client<T: Transport>(
         credentials: credentials(config),
         session_file: cache.map(|cache| SessionFile::new(cache.join("controller"), &scope(config))),
     };
-    let Some((keystone, identity)) = config.keystone.as_ref().and_then(|k| Some((k, identity(config, k)?))) else {
+    let Some((told, identity)) = config.keystone.as_ref().and_then(|k| Some((k, identity(config, k)?))) else {
         return Ok(Client::new(wrap(http), settings));
     };
     let tokens = Http::new(&HttpSettings {
-        endpoints: keystone.endpoints.clone(),
-        ca: keystone.ca.clone(),
+        endpoints: told.endpoints.iter().map(|url| keystone::base_url(url)).collect(),
+        ca: told.ca.clone(),
         memory: cache.map(|cache| cache.join("keystone-endpoint")),
         ..HttpSettings::default()
     })?;

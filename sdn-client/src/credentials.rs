@@ -53,7 +53,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, PasswordError> {
 }
 
 /// Reads a small file that nobody else may read.
-fn read_private(path: &Path) -> Result<String, String> {
+pub(crate) fn read_private(path: &Path) -> Result<String, String> {
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

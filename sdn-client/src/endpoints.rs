@@ -7,8 +7,14 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
+
+/// An endpoint that was silent for so long when its caller gave up is at fault: a DEL gives up after a second, long
+/// before a connection or an answer is given up here. Less says only that the caller had other reasons.
+const SILENT: Duration = Duration::from_millis(300);
 
 /// The endpoints of one service.
 #[derive(Debug)]
@@ -49,8 +55,17 @@ impl Endpoints {
     /// This one worked.
     pub(crate) fn keep(&self, endpoint: usize) {
         self.current.set(endpoint);
+        self.remember();
+    }
+
+    /// This one is being waited for.
+    pub(crate) fn wait_for(&self, endpoint: usize) -> Waiting<'_> {
+        Waiting { endpoints: self, endpoint, since: Instant::now() }
+    }
+
+    fn remember(&self) {
         let Some(path) = self.memory.as_ref().filter(|_| self.urls.len() > 1) else { return };
-        let url = &self.urls[endpoint];
+        let url = &self.urls[self.current.get()];
         if self.remembered.borrow().as_ref() != Some(url) {
             *self.remembered.borrow_mut() = Some(url.clone());
             // Renamed into place, so that no process reads half a URL.
@@ -60,6 +75,29 @@ impl Endpoints {
                 drop(fs::remove_file(&temporary));
                 tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
             }
+        }
+    }
+}
+
+/// An endpoint is being waited for. Dropped before it is [`Waiting::over`], the caller has given up.
+pub(crate) struct Waiting<'a> {
+    endpoints: &'a Endpoints,
+    endpoint: usize,
+    since: Instant,
+}
+
+impl Waiting<'_> {
+    /// The endpoint answered, or failed by itself.
+    pub(crate) fn over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.since.elapsed() >= SILENT {
+            self.endpoints.leave(self.endpoint);
+            self.endpoints.remember();
         }
     }
 }

@@ -60,7 +60,7 @@ impl<T: Transport> Client<T> {
         match self.create(wanted).await {
             Ok(_) => Ok(Ensured::Created),
             // It may have been made all the same; making it again could make two.
-            Err(error) if error.class == ErrorClass::Unreachable => {
+            Err(error) if matches!(error.class, ErrorClass::Unreachable | ErrorClass::Busy) => {
                 match self.routes_like(dialect, wanted).await?[..] {
                     [] => Err(error),
                     _ => Ok(Ensured::Created),

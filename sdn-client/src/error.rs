@@ -6,7 +6,6 @@
 use std::fmt;
 
 use atoll_model::error::{Class, Classify};
-use atoll_model::secret::Secret;
 
 use crate::transport::TransportError;
 use crate::wire::Violation;
@@ -24,7 +23,7 @@ pub enum ErrorClass {
     Invalid,
     /// Our credentials are wrong, or do not allow it.
     Denied,
-    /// The server is busy, lost a race, or is read-only for now.
+    /// The server is busy, lost a race, or is read-only for now. A gateway says the same of a server that is not there.
     Busy,
     /// There was no answer. Unless the request was not sent at all, it may have taken effect.
     Unreachable,
@@ -49,20 +48,6 @@ pub struct ClientError {
     pub message: String,
     /// What the server says about single fields.
     pub violations: Vec<Violation>,
-}
-
-impl ClientError {
-    /// The same without this secret: a server may echo what it was sent.
-    pub(crate) fn without(mut self, secret: &Secret) -> Self {
-        let secret = secret.reveal();
-        if !secret.is_empty() {
-            let texts = self.violations.iter_mut().filter_map(|violation| violation.message.as_mut());
-            for text in texts.chain([&mut self.message]) {
-                *text = text.replace(secret, "[secret]");
-            }
-        }
-        self
-    }
 }
 
 impl fmt::Display for ClientError {

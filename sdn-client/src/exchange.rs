@@ -58,11 +58,12 @@ impl<T: Transport> Client<T> {
             let (outcome, failure) = match sent {
                 Ok(response) if answer::succeeded(&response) => return Ok(response),
                 Ok(response) => {
-                    let refusal = answer::refusal(&operation.attempt, self.known().dialect, resource, &response);
-                    let refusal = token.iter().fold(refusal, ClientError::without);
+                    let secrets: Vec<_> = token.iter().collect();
+                    let dialect = self.known().dialect;
+                    let refusal = answer::refusal_hiding(&secrets, &operation.attempt, dialect, resource, &response);
                     match refusal.class {
+                        _ if answer::may_have_happened(&response) => (Outcome::Unknown, refusal),
                         ErrorClass::Busy => (Outcome::Busy, refusal),
-                        ErrorClass::Unreachable => (Outcome::Unknown, refusal),
                         _ => return Err(refusal),
                     }
                 }

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::credentials::read_private;
 use crate::endpoints::Endpoints;
 use crate::transport::{Request, Response, Transport, TransportError};
 use bytes::{Bytes, BytesMut};
@@ -19,9 +20,10 @@ pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 pub struct HttpSettings {
     /// Base URLs: `http://10.0.0.1:8181/midonet-api`.
     pub endpoints: Vec<String>,
-    /// CA file, PEM; the only authority that is trusted.
+    /// CA file, PEM; the only authority that is trusted. All `https://` endpoints need it, and with it or a client
+    /// certificate no endpoint may be `http://`: credentials would leave in the clear.
     pub ca: Option<PathBuf>,
-    /// Client certificate and key, PEM files.
+    /// Client certificate and key, PEM files; the key with mode 0600.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Until a connection stands.
     pub connect_timeout: Duration,
@@ -58,6 +60,18 @@ impl Http {
             settings.endpoints.iter().map(|url| base_url(url)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         if endpoints.is_empty() {
             return Err(wrong("no endpoint is configured".to_owned()));
+        }
+        let secured = settings.ca.is_some() || settings.identity.is_some();
+        for url in &endpoints {
+            match (url.starts_with("https://"), secured) {
+                (false, true) => {
+                    return Err(wrong(format!("endpoint {url:?}: with certificates, https:// is expected")));
+                }
+                (true, _) if settings.ca.is_none() => {
+                    return Err(wrong(format!("endpoint {url:?}: https:// needs a CA file (`ca`)")));
+                }
+                _ => {}
+            }
         }
         // Only the first call in a process installs it; that another one did is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -101,7 +115,10 @@ impl Transport for Http {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let mut last = TransportError::Settings("no endpoint is configured".to_owned());
         for endpoint in self.endpoints.order() {
-            match self.exchange(self.endpoints.url(endpoint), request.clone()).await {
+            let waiting = self.endpoints.wait_for(endpoint);
+            let outcome = self.exchange(self.endpoints.url(endpoint), request.clone()).await;
+            waiting.over();
+            match outcome {
                 Ok(response) => {
                     match response.status {
                         // It or what is behind it is ill. Whether the request was executed is not known, so whoever
@@ -187,8 +204,8 @@ fn certificates(ca: Option<&Path>) -> Result<Vec<reqwest::Certificate>, String> 
 
 fn identity(certificate: &Path, key: &Path) -> Result<reqwest::Identity, String> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    let mut text = read(key)?;
-    text.push(b'\n');
+    let key = read_private(key).map_err(|problem| format!("client key {}: {problem}", key.display()))?;
+    let mut text = (key + "\n").into_bytes();
     text.extend_from_slice(&read(certificate)?);
     reqwest::Identity::from_pem(&text)
         .map_err(|error| format!("client certificate {}: {}", certificate.display(), reasons(&error)))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use atoll_model::secret::Secret;
 
-use crate::answer::tidy;
+use crate::answer::{hide, tidy};
 use crate::credentials::{PasswordError, read_secret};
 use crate::error::{Attempt, ClientError, ErrorClass};
 use crate::transport::{Request, Response};
@@ -127,6 +127,11 @@ pub fn token(attempt: &Attempt, response: &Response) -> Result<Secret, ClientErr
 
 /// The error of an unsuccessful one: `{"error": {"message": …}}`.
 pub fn refusal(attempt: &Attempt, response: &Response) -> ClientError {
+    refusal_hiding(&[], attempt, response)
+}
+
+/// The same without these secrets.
+pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &Response) -> ClientError {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Body {
@@ -149,7 +154,7 @@ pub fn refusal(attempt: &Attempt, response: &Response) -> ClientError {
         400..=499 => ErrorClass::Invalid,
         _ => ErrorClass::Broken,
     };
-    let message = message.map_or_else(|| "Keystone gave no reason".to_owned(), |text| tidy(&text));
+    let message = message.map_or_else(|| "Keystone gave no reason".to_owned(), |text| tidy(&hide(secrets, &text)));
     let mut error = attempt.failed(class, message);
     error.status = Some(response.status);
     error

@@ -111,15 +111,16 @@ impl<T: Transport> Client<T> {
 
     async fn ask_for_token(&self, attempt: &Attempt, secret: &Secret) -> Result<Secret, ClientError> {
         let answered = |result: Result<Response, TransportError>| result.map_err(|error| attempt.unanswered(&error));
-        let read = match &self.shared.login {
-            Login::None => return Ok(Secret::default()),
+        match &self.shared.login {
+            Login::None => Ok(Secret::default()),
             Login::MidoNet(credentials) => {
                 let request = request::login(&credentials.username, secret, &credentials.project);
                 let response = answered(self.in_time(self.shared.transport.send(request)).await)?;
                 if answer::succeeded(&response) {
                     answer::token(attempt, &response)
                 } else {
-                    Err(answer::refusal(attempt, None, Resource::Token, &response))
+                    let secrets = [secret, &request::basic(&credentials.username, secret)];
+                    Err(answer::refusal_hiding(&secrets, attempt, None, Resource::Token, &response))
                 }
             }
             Login::Keystone { transport, identity } => {
@@ -128,10 +129,9 @@ impl<T: Transport> Client<T> {
                 if answer::succeeded(&response) {
                     keystone::token(attempt, &response)
                 } else {
-                    Err(keystone::refusal(attempt, &response))
+                    Err(keystone::refusal_hiding(&[secret], attempt, &response))
                 }
             }
-        };
-        read.map_err(|error| error.without(secret))
+        }
     }
 }

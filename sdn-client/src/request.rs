@@ -61,12 +61,16 @@ pub fn system_state(dialect: Dialect) -> Request {
 /// `POST` a login. The user's name must not contain `:`, and MidoNet takes no password that does.
 pub fn login(username: &str, password: &Secret, project: &str) -> Request {
     let mut headers = HeaderMap::new();
-    let credentials = BASE64.encode(format!("{username}:{}", password.reveal()));
-    headers.insert(AUTHORIZATION, secret_value(&format!("Basic {credentials}")));
+    headers.insert(AUTHORIZATION, secret_value(&format!("Basic {}", basic(username, password).reveal())));
     if let Ok(project) = HeaderValue::from_str(project) {
         headers.insert(PROJECT, project);
     }
     Request { method: Method::POST, path: "/login".to_owned(), headers, body: Bytes::new() }
+}
+
+/// User and password as they travel: as secret as the password.
+pub(crate) fn basic(username: &str, password: &Secret) -> Secret {
+    Secret::new(BASE64.encode(format!("{username}:{}", password.reveal())))
 }
 
 /// Puts the token in.

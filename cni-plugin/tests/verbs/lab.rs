@@ -47,6 +47,8 @@ pub(crate) enum Mood {
     Silent,
     /// The controller does not answer what creates something, and does it later.
     Slow,
+    /// The same, and a gateway answers in its place.
+    BadGateway,
 }
 
 /// Something that may be out of order for a whole call, or for several.
@@ -56,7 +58,7 @@ pub(crate) struct Moody<X>(pub(crate) X, pub(crate) Rc<Cell<Mood>>);
 impl<X> Moody<X> {
     async fn mood<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
         match self.1.get() {
-            Mood::Fine | Mood::Slow => Ok(()),
+            Mood::Fine | Mood::Slow | Mood::BadGateway => Ok(()),
             Mood::Refusing => Err(refused()),
             Mood::Silent => std::future::pending().await,
         }
@@ -114,9 +116,14 @@ thread_local! {
 impl<T: Transport + Clone + 'static> Transport for Moody<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let endpoint = "lab".to_owned();
-        if self.1.get() == Mood::Slow && request.method == Method::POST {
+        let mood = self.1.get();
+        if matches!(mood, Mood::Slow | Mood::BadGateway) && request.method == Method::POST {
             let inner = self.0.clone();
             LATE.with_borrow_mut(|late| late.push(Box::pin(async move { drop(inner.send(request).await) })));
+            if mood == Mood::BadGateway {
+                let headers = http::HeaderMap::new();
+                return Ok(Response { status: 502, headers, body: "<html>Bad Gateway".into() });
+            }
             return Err(TransportError::NoAnswer { endpoint, reason: "timed out".to_owned() });
         }
         let reason = "connection refused".to_owned();

@@ -109,9 +109,9 @@ async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
 /// An ADD that got no answer and lives on knows that the request may still be executed.
 #[tokio::test(start_paused = true)]
 async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
-    for again in [false, true] {
+    for (mood, again) in [Mood::Slow, Mood::BadGateway].into_iter().flat_map(|mood| [(mood, false), (mood, true)]) {
         let lab = Lab::warm().await;
-        lab.controller_mood.set(Mood::Slow);
+        lab.controller_mood.set(mood);
         let error = lab.add().await.expect_err("no answer");
         assert_eq!(error.class(), Class::Unavailable, "{error:?}");
         lab.controller_mood.set(Mood::Fine);

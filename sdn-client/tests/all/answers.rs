@@ -67,11 +67,45 @@ fn an_error_says_which_object_which_field_and_what_the_server_said() {
     let body = fixtures::text("error.null.5.json");
     let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(401, body));
     assert_eq!(error.to_string(), "create port 1: status 401: the server gave no reason");
-    let html = answer::refusal(&attempt(), None, Resource::Port, &response(404, "<html>Not Found</html>"));
-    assert_eq!(html.to_string(), "create port 1: status 404: the server gave no reason");
+    let html = answer::refusal(&attempt(), None, Resource::Port, &response(500, "<html>Oops</html>"));
+    assert_eq!(html.to_string(), "create port 1: status 500: the server gave no reason");
     let body = serde_json::json!({ "message": format!("a\nb\u{1b}[31m{}", "x".repeat(100_000)) }).to_string();
     let error = answer::refusal(&attempt(), None, Resource::Port, &response(500, body));
     assert!(error.message.starts_with("a b [31mxxx") && error.message.len() <= 400, "one line of bounded length");
+}
+
+#[test]
+fn what_is_not_from_the_api_is_neither_success_nor_absence() {
+    for page in ["<!doctype html><title>Sign in</title>", " \n<html>", "default backend - 404", "OK", "\u{feff}{}"] {
+        for status in [200, 204, 404] {
+            assert!(!answer::succeeded(&response(status, page)), "{status} {page:?}");
+            let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(status, page));
+            assert_eq!((error.class, error.status), (ErrorClass::Broken, Some(status)), "{page:?}");
+        }
+    }
+    for body in ["", "{}", " []", "null", r#"{"message":"There is no Port with ID 7.","code":404}"#] {
+        assert!(answer::succeeded(&response(200, body)), "{body:?}");
+        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(404, body));
+        assert_eq!(error.class, ErrorClass::Absent, "{body:?}");
+    }
+}
+
+#[test]
+fn only_a_server_that_says_it_is_read_only_has_certainly_done_nothing() {
+    let message = |text: &str| serde_json::json!({ "message": text, "code": 503 }).to_string();
+    assert!(!answer::may_have_happened(&response(503, message("API server currently in restricted mode."))));
+    for (status, body) in [
+        (502, String::new()),
+        (504, String::new()),
+        (503, String::new()),
+        (503, message("The storage did not answer in time.")),
+        (503, "upstream connect error or disconnect/reset before headers".to_owned()),
+    ] {
+        assert!(answer::may_have_happened(&response(status, body.clone())), "{status} {body}");
+    }
+    for status in [200, 201, 400, 401, 404, 409, 500] {
+        assert!(!answer::may_have_happened(&response(status, "")), "{status}");
+    }
 }
 
 #[test]

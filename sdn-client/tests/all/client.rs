@@ -182,6 +182,39 @@ async fn a_wrong_password_is_denied_and_not_shown() {
     assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
 }
 
+/// Cut by our limit on messages, beside other text, in the field of a violation, as it travels, in a value of the wrong
+/// kind: no part of a secret comes back out of an answer.
+#[tokio::test(start_paused = true)]
+async fn no_echo_brings_a_part_of_a_secret_back() {
+    const TOKEN: &str = "t0ken-of-some-length";
+    let folder = tempfile::tempdir().expect("folder");
+    let settings =
+        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    // "admin:pa55w0rd" as it travels in a login.
+    for secret in [PASSWORD, "YWRtaW46cGE1NXcwcmQ=", TOKEN] {
+        let far = format!("{}{secret}", "x".repeat(400 - secret.len() / 2));
+        let violation = format!(r#"{{"property":"{secret}","message":"{secret}"}}"#);
+        for (status, body) in [
+            (400, format!(r#"{{"message":"{secret}"}}"#)),
+            (400, format!(r#"{{"message":"{far}"}}"#)),
+            (400, format!(r#"{{"message":"m","violations":[{violation}]}}"#)),
+            (403, format!("<html>{secret}")),
+            (404, secret.to_owned()),
+            (200, secret.to_owned()),
+            (200, format!(r#"{{"id":"{secret}","adminStateUp":"{secret}","name":["{secret}"]}}"#)),
+        ] {
+            let (login, text) = (secret != TOKEN, body.clone());
+            let fake = Fake::new(move |request| match line(request).as_str() {
+                "POST /login" if !login => answer(200, &format!(r#"{{"key":"{TOKEN}"}}"#)),
+                _ => answer(status, &text),
+            });
+            let error = Client::new(fake, settings.clone()).get::<Router>(id(1)).await.expect_err(&body);
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains(&secret[..6]), "{status} {body}: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_password_file_that_others_can_read_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
@@ -250,14 +283,19 @@ async fn what_will_not_change_is_not_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_route_whose_id_the_server_chooses_is_not_sent_twice_when_the_answer_is_lost() {
     let route = Route { id: Some(id(1)), router_id: Some(id(2)), ..Route::default() };
-    for lost in [no_answer(), answer(502, ""), answer(504, "")] {
+    for (lost, class) in [
+        (no_answer(), ErrorClass::Unreachable),
+        (answer(502, ""), ErrorClass::Unreachable),
+        (answer(504, ""), ErrorClass::Unreachable),
+        (answer(503, "upstream connect error or disconnect/reset before headers"), ErrorClass::Busy),
+    ] {
         let (fake, client) = scripted_as(Dialect::V1, vec![lost]);
-        assert_eq!(client.create(&route).await.expect_err("unknown").class, ErrorClass::Unreachable);
+        assert_eq!(client.create(&route).await.expect_err("unknown").class, class);
         assert_eq!(fake.asked().len(), 1);
     }
     let location = format!("http://localhost:8080/midonet-api/routes/{}", id(9));
-    let (_, client) =
-        scripted_as(Dialect::V1, vec![not_sent(), answer(503, ""), answer_with(201, "location", &location)]);
+    let read_only = answer(503, r#"{"message":"API server currently in restricted mode.","code":503}"#);
+    let (_, client) = scripted_as(Dialect::V1, vec![not_sent(), read_only, answer_with(201, "location", &location)]);
     assert_eq!(client.create(&route).await.expect("created"), Some(id(9)), "what was not executed is repeated");
 }
 
@@ -295,13 +333,27 @@ async fn a_silent_controller_is_left_at_the_deadline() {
 
 #[tokio::test]
 async fn absent_is_none_to_read_and_done_to_delete() {
-    let (_, client) = scripted((0..4).map(|_| answer(404, "<html>")).collect());
+    let absent = r#"{"message":"There is no Port with ID 7.","code":404}"#;
+    let (_, client) = scripted(vec![answer(404, absent), answer(404, ""), answer(404, absent), answer(404, "")]);
     assert_eq!(client.get::<Router>(id(1)).await.expect("answer"), None);
     client.delete(Resource::Port, id(1)).await.expect("done");
     client.unlink(id(1)).await.expect("done");
     let error = client.list::<Route>(&Scope::Of(Resource::Router, id(1))).await.expect_err("no parent");
     assert_eq!(error.class, ErrorClass::Absent);
     assert_eq!(error.object, format!("every route of router {}", id(1)));
+}
+
+/// The page of a proxy, or of a wrong path, says nothing about a port: its address must not be given to somebody else.
+#[tokio::test]
+async fn a_page_is_no_word_of_the_controller() {
+    for (status, page) in [(404, "<html>Not Found"), (404, "default backend - 404"), (200, "<html>Sign in")] {
+        let (_, client) = scripted((0..4).map(|_| answer(status, page)).collect());
+        assert_eq!(client.get::<Router>(id(1)).await.expect_err(page).class, ErrorClass::Broken);
+        assert_eq!(client.delete(Resource::Port, id(1)).await.expect_err(page).class, ErrorClass::Broken);
+        assert_eq!(client.unlink(id(1)).await.expect_err(page).class, ErrorClass::Broken);
+        let router = Router { id: Some(id(1)), ..Router::default() };
+        assert_eq!(client.create(&router).await.expect_err(page).class, ErrorClass::Broken);
+    }
 }
 
 #[tokio::test]

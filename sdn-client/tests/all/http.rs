@@ -174,6 +174,25 @@ async fn the_next_process_begins_with_the_endpoint_that_worked() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_lets_its_caller_wait_is_asked_last_by_the_next_process() {
+    let folder = tempfile::tempdir().expect("folder");
+    let silent = Server::start(|_| std::thread::sleep(Duration::from_secs(1)));
+    let alive = Server::answering(OK);
+    let process = || {
+        let endpoints = vec![silent.url.clone(), alive.url.clone()];
+        let memory = Some(folder.path().join("endpoint"));
+        Http::new(&HttpSettings { endpoints, memory, ..HttpSettings::default() }).expect("settings")
+    };
+    // Giving up at once says nothing about the endpoint; a second is what a DEL has.
+    for (patience, asked) in [(50, 1), (600, 2)] {
+        tokio::time::timeout(Duration::from_millis(patience), send(&process())).await.expect_err("silent");
+        assert_eq!(alive.heads().len(), 0, "{asked}: it may have been executed");
+    }
+    assert_eq!(send(&process()).await.expect("the next one").status, 200);
+    assert_eq!(alive.heads().len(), 1);
+}
+
+#[tokio::test]
 async fn a_gateway_error_is_returned_and_moves_on() {
     for status in ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"] {
         let ill = Server::start(move |stream| {
@@ -286,10 +305,22 @@ fn wrong_settings_are_named() {
     }
     let secret = wrong(&|s| s.endpoints = vec!["http://u:pa55@h/".to_owned()]);
     assert!(secret.contains("user") && !secret.contains("pa55"), "{secret}");
-    assert!(wrong(&|s| s.ca = Some("/nonexistent/ca.pem".into())).contains("/nonexistent/ca.pem"));
+    let secure = |s: &mut HttpSettings, ca: &std::path::Path| {
+        s.endpoints = vec!["https://127.0.0.1:1".to_owned()];
+        s.ca = Some(ca.to_owned());
+    };
+    let absent = std::path::Path::new("/nonexistent/ca.pem");
+    assert!(wrong(&|s| secure(s, absent)).contains("/nonexistent/ca.pem"));
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("ca.pem");
     std::fs::write(&path, "no certificate").expect("write");
-    assert!(wrong(&|s| s.ca = Some(path.clone())).contains("no PEM certificate"));
-    assert!(wrong(&|s| s.identity = Some((path.clone(), path.clone()))).contains("ca.pem"));
+    assert!(wrong(&|s| secure(s, &path)).contains("no PEM certificate"));
+    assert!(wrong(&|s| s.endpoints = vec!["https://127.0.0.1:1".to_owned()]).contains("https:// needs a CA"));
+    for mixed in [&["http://127.0.0.1:1"][..], &["https://127.0.0.1:1", "http://127.0.0.1:2"]] {
+        let in_the_clear = wrong(&|s| {
+            secure(s, &path);
+            s.endpoints = mixed.iter().map(|&url| url.to_owned()).collect();
+        });
+        assert!(in_the_clear.contains("https:// is expected"), "{in_the_clear}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -100,14 +101,33 @@ async fn only_the_configured_authority_is_trusted() {
     let (ours, other) = (Authority::new(), Authority::new());
     let url = serve(&ours, "IP:127.0.0.1", None);
     assert_eq!(get(&settings(url, Some(ours.path("ca.pem")))).await, Ok(200));
-    for ca in [None, Some(other.path("ca.pem"))] {
-        let url = serve(&ours, "IP:127.0.0.1", None);
-        let error = get(&settings(url, ca)).await.expect_err("not trusted");
-        assert!(matches!(&error, TransportError::NotSent { reason, .. } if reason.contains("certificate")), "{error}");
-    }
+    let url = serve(&ours, "IP:127.0.0.1", None);
+    let error = get(&settings(url, Some(other.path("ca.pem")))).await.expect_err("not trusted");
+    assert!(matches!(&error, TransportError::NotSent { reason, .. } if reason.contains("certificate")), "{error}");
     let url = serve(&ours, "IP:127.0.0.2", None);
     let error = get(&settings(url, Some(ours.path("ca.pem")))).await.expect_err("another name");
     assert!(matches!(error, TransportError::NotSent { .. }), "{error}");
+}
+
+/// The keys of TLS are as secret as a password.
+#[test]
+fn a_client_key_that_others_can_read_is_refused() {
+    let ours = Authority::new();
+    let (certificate, key) = ours.issue("client", "DNS:client");
+    let settings = HttpSettings {
+        identity: Some((certificate, key.clone())),
+        ..settings("https://127.0.0.1:1/midonet-api".to_owned(), Some(ours.path("ca.pem")))
+    };
+    assert!(Http::new(&settings).is_ok());
+    for wide in [0o640, 0o604, 0o660] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(wide)).expect("chmod");
+        match Http::new(&settings) {
+            Err(TransportError::Settings(text)) => {
+                assert!(text.contains("client.key") && text.contains(&format!("{wide:04o}")), "{text}");
+            }
+            other => panic!("{wide:04o}: {:?}", other.err()),
+        }
+    }
 }
 
 #[tokio::test]
