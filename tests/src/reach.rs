@@ -67,8 +67,13 @@ impl Drop for Server {
 
 /// Asks the server at `to` from inside `from`; none means no answer.
 pub fn ask(from: &Netns, to: Ipv4Addr) -> Result<Option<Banner>> {
+    ask_at(from, to, PORT)
+}
+
+/// The same at another port, which leads to a server.
+pub fn ask_at(from: &Netns, to: Ipv4Addr, port: u16) -> Result<Option<Banner>> {
     from.within(|| {
-        let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((to, PORT)), SILENCE) else {
+        let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((to, port)), SILENCE) else {
             return Ok(None);
         };
         stream.set_read_timeout(Some(SILENCE))?;

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::containerd::Containerd;
 use crate::cri::Running;
 use crate::networks::Networks;
+use crate::side_by_side;
 
 fn reaches(from: &Running, to: &Running, name: &str) -> Result<()> {
     let banner = ask(&from.netns(), to.ip.parse()?)?.with_context(|| format!("no answer of {name}"))?;
@@ -136,20 +137,4 @@ fn twenty_pods_at_once() -> Result<()> {
     side_by_side(20, |number| containerd.client()?.end(&pods[number].1.id))?;
     containerd.finish()?;
     node.finish()
-}
-
-/// Does `work` with the numbers below `count`, all at once.
-fn side_by_side<T: Send>(count: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    std::thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || work(number))).collect();
-        threads
-            .into_iter()
-            .enumerate()
-            .map(|(number, thread)| {
-                let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                done.with_context(|| format!("number {number}"))
-            })
-            .collect()
-    })
 }

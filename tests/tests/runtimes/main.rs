@@ -10,8 +10,10 @@
 //! | `tenants` | pods through containerd |
 //! | `podman_containers` | containers through podman |
 //! | `conformance` | what the CRI's validation suite asks of a network |
+//! | `chain` | Debian's standard plugins behind ours |
 //! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
 
+mod chain;
 mod conformance;
 mod containerd;
 mod cri;
@@ -41,4 +43,20 @@ fn remove_empty(directory: &std::path::Path) {
     }
     // Not there, or still in use for a moment: then it stays, empty.
     let _ = std::fs::remove_dir(directory);
+}
+
+/// Does `work` with the numbers below `count`, all at once.
+fn side_by_side<T: Send>(count: usize, work: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || work(number))).collect();
+        threads
+            .into_iter()
+            .enumerate()
+            .map(|(number, thread)| {
+                let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                anyhow::Context::with_context(done, || format!("number {number}"))
+            })
+            .collect()
+    })
 }

@@ -42,10 +42,14 @@ impl Networks {
         Ok(networks)
     }
 
-    /// Adds a network: our plugin first, then what is chained behind it. Every version of CNI is offered, as
-    /// `atollctl install` does: a runtime takes the highest that it knows.
+    /// Adds a network: our plugin first, then what is chained behind it. Every version of CNI is offered that all of them
+    /// know, as `atollctl install` does: a runtime takes the highest that it knows itself.
     pub(crate) fn add(&mut self, name: &str, chain: &[Value]) -> Result<()> {
-        let versions = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+        let mut versions = vec!["0.3.1", "0.4.0", "1.0.0"];
+        // Debian's plugins are older than CNI 1.1.
+        if chain.len() == 1 {
+            versions.push("1.1.0");
+        }
         let list = json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": name, "plugins": chain });
         // Runtimes read the files in the order of their names.
         let file = self.conf.join(format!("{}0-{name}.conflist", self.names.len() + 1));

@@ -1,16 +1,24 @@
 //! Containers through podman.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::node::Node;
 use atoll_tests::reach::{Server, ask, ping};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::networks::Networks;
 use crate::podman::Podman;
+use crate::side_by_side;
+
+/// Podman names no Kubernetes namespace.
+fn settings() -> Value {
+    json!({ "tenant": { "default": "laptop" } })
+}
 
 #[test]
 fn containers_share_the_default_tenant() -> Result<()> {
-    let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
+    let node = Node::start(settings())?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     let (one, two) = (podman.start("one", &[])?, podman.start("two", &[])?);
     let (one_address, two_address) = (one.address("atoll")?, two.address("atoll")?);
@@ -27,6 +35,51 @@ fn containers_share_the_default_tenant() -> Result<()> {
     ensure!(ping(&two.netns, one_address)?, "connected again");
 
     podman.remove(&["one", "two"])?;
+    drop(podman);
+    node.finish()
+}
+
+#[test]
+fn a_container_is_removed_while_the_controller_is_down() -> Result<()> {
+    let mut node = Node::start(settings())?;
+    let podman = Podman::new(&node, &Networks::of(&node)?)?;
+    podman.start("one", &[])?;
+    node.kill_controller()?;
+    podman.remove(&["one"])?;
+    assert_eq!(podman.run(&["ps", "--all", "--quiet"])?, "", "podman is done with it");
+    assert_eq!(node.keys("attachments/")?.len(), 1, "its address stays taken");
+    node.start_controller()?;
+    // Two calls that have nothing to do with it pay the debt.
+    podman.start("later", &[])?;
+    podman.remove(&["later"])?;
+    drop(podman);
+    node.finish()
+}
+
+#[test]
+fn a_container_whose_network_fails_does_not_run_and_leaves_nothing() -> Result<()> {
+    let mut node = Node::start(json!({ "tenant": { "default": "laptop" }, "timeoutSeconds": 3 }))?;
+    let podman = Podman::new(&node, &Networks::of(&node)?)?;
+    node.kill_controller()?;
+    let refused = podman.start("early", &[]).err().context("there is no controller")?;
+    ensure!(format!("{refused:#}").contains("controller"), "podman shows what is wrong: {refused:#}");
+    node.start_controller()?;
+    podman.remove(&["early"])?;
+    podman.start("later", &[])?;
+    podman.remove(&["later"])?;
+    drop(podman);
+    node.finish()
+}
+
+#[test]
+fn containers_at_once() -> Result<()> {
+    let node = Node::start(settings())?;
+    let podman = Podman::new(&node, &Networks::of(&node)?)?;
+    let name = |number: usize| format!("container-{number}");
+    let addresses = side_by_side(8, |number| podman.start(&name(number), &[])?.address("atoll"))?;
+    let different: BTreeSet<_> = addresses.iter().collect();
+    assert_eq!(different.len(), addresses.len(), "no address twice: {addresses:?}");
+    side_by_side(8, |number| podman.remove(&[&name(number)]))?;
     drop(podman);
     node.finish()
 }
