@@ -33,6 +33,7 @@ use atoll_model::cni::result::Attached;
 use atoll_model::config::DnsConfig;
 use atoll_model::error::{Class, Classify as _};
 use atoll_model::record::ClaimRecord;
+use atoll_model::route::Route;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
@@ -81,6 +82,8 @@ struct Adding<'a, S, C, W> {
     progress: Progress,
     /// The interface was there before we began, and it is ours.
     had_interface: bool,
+    /// The MTU that it gets, bytes.
+    mtu: u32,
     /// When we first tried to claim; none: we have not.
     began: Option<Mark>,
     /// The claim is of this call.
@@ -92,21 +95,23 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     pub async fn add(&self, call: &AddCall) -> Result<Attached, Error> {
         let deadline = Instant::now() + self.config.timeout;
         let had_interface = self.refuse_foreign(call).await?;
-        let lock = self.journals.lock(&call.attachment, deadline).await.map_err(Error::file("lock the attachment"))?;
+        let mtu = self.mtu().await?;
+        let lock = self.course.stage("lock", self.journals.lock(&call.attachment, deadline));
+        let lock = lock.await.map_err(Error::file("lock the attachment"))?;
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(call.attachment.clone())))?;
-        let mut adding = Adding::new(self, call, journal, had_interface);
+        let mut adding = Adding::new(self, call, journal, had_interface, mtu);
         let reserve = RESERVE.min(self.config.timeout / 4);
-        let late = || Error::Deadline { attachment: Box::new(call.attachment.clone()), limit: self.config.timeout };
-        match timeout_at(deadline - reserve, adding.work(deadline - reserve)).await.unwrap_or_else(|_| Err(late())) {
+        let late = || Err(self.late(format!("ADD of {}", call.attachment)));
+        match timeout_at(deadline - reserve, adding.work(deadline - reserve)).await.unwrap_or_else(|_| late()) {
             Ok(attached) => {
                 if self.may_owe() {
-                    self.drain(Instant::now() + DRAIN).await;
+                    self.course.stage("tombstones", self.drain(Instant::now() + DRAIN)).await;
                 }
                 Ok(attached)
             }
             Err(error) => {
                 tracing::warn!(attachment = %call.attachment, error = &error as &dyn std::error::Error, "undoing");
-                adding.undo(deadline).await;
+                self.course.stage("undo", adding.undo(deadline)).await;
                 Err(error)
             }
         }
@@ -124,25 +129,26 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let Attachment { interface, .. } = &call.attachment;
         match self.wire.inspect(&Netns::At(path.clone()), interface).await? {
             None => Ok(false),
-            Some(link) if link.is_pod_end(call.attachment.mac()) => Ok(true),
+            Some(link) if link.is_pod_end(&call.attachment) => Ok(true),
             Some(_) => Err(Error::Foreign { netns: path, interface: interface.clone() }),
         }
     }
 }
 
 impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
-    fn new(world: &'a World<S, C, W>, call: &'a AddCall, journal: Journal, had_interface: bool) -> Self {
+    fn new(world: &'a World<S, C, W>, call: &'a AddCall, journal: Journal, had_interface: bool, mtu: u32) -> Self {
         let known = world.known(&call.attachment, journal.before());
         let before = journal.before().cloned();
         let progress = Progress {
             state: State::Adding,
+            attachment: Some(call.attachment.clone()),
             unsettled_until: known.unsettled_until,
             // Where an interface may be is worth knowing; the claim is read anew.
             host_netns: before.and_then(|before| before.host_netns),
             claim: None,
         };
         let who = Who { namespace: call.pod.namespace.clone(), default_tenant: world.config.tenant.default.clone() };
-        Self { world, call, who, journal, progress, had_interface, began: None, is_new: false }
+        Self { world, call, who, journal, progress, had_interface, mtu, began: None, is_new: false }
     }
 
     fn note(&mut self) -> Result<(), Error> {
@@ -151,9 +157,11 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
 
     async fn work(&mut self, until: Instant) -> Result<Attached, Error> {
         self.note()?;
-        let place = self.resolver().resolve(&self.who).await?;
+        let course = &self.world.course;
+        let place = course.stage("tenant", self.resolver().resolve(&self.who)).await?;
+        course.is_in(&place.tenant.record.name);
         self.began = Some(self.world.tally.mark());
-        let (place, claim) = self.claim(place).await?;
+        let (place, claim) = course.stage("claim", self.claim(place)).await?;
         let host_netns = self.world.host_netns(place.router()).await;
         self.progress.claim = Some(claim.clone());
         self.progress.host_netns = Some(host_netns.clone());
@@ -162,10 +170,11 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let stale_interface = self.is_new && self.had_interface;
         let wire = self.plug_in(&claim.record, host_netns, stale_interface);
         // Both to their end: an answer that nobody waits for would leave the other side's doing unknown.
-        let (port, wire) = join(self.open_port(place, &claim.record), wire).await;
+        let port = course.stage("port", self.open_port(place, &claim.record));
+        let (port, wire) = join(port, course.stage("interface", wire)).await;
         wire?;
         let (wanted, state) = port?;
-        self.wait_for_packets(&wanted, state, until).await?;
+        course.stage("packets", self.wait_for_packets(&wanted, state, until)).await?;
 
         // From here on the attachment is live: what an earlier DEL left behind in a file is no longer owed.
         self.world.graves.remove(&self.call.attachment).map_err(Error::file("remove a local tombstone"))?;
@@ -262,7 +271,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             pod_netns,
             pod_interface: interface.clone(),
             mac: claim.mac,
-            mtu: self.world.config.mtu,
+            mtu: self.mtu,
         };
         if let Some(earlier) = self.journal.before().and_then(|before| before.host_netns.as_ref())
             && *earlier != veth.host_netns
@@ -293,18 +302,12 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let mut changes = vec![Change::LoopbackUp];
         changes.extend(claim.addresses.iter().map(|a| Change::Address(interface.clone(), a.address)));
         changes.push(Change::Up(interface.clone()));
-        let route = |(destination, gateway)| Change::Route { interface: interface.clone(), destination, gateway };
-        changes.extend(self.routes(claim).into_iter().map(route));
+        changes.extend(self.routes(claim).into_iter().map(|route| Change::Route(interface.clone(), route)));
         changes
     }
 
-    /// The default route, then those of the configuration.
-    fn routes(&self, claim: &ClaimRecord) -> Vec<(Ipv4Network, Option<Ipv4Addr>)> {
-        let gateway = claim.addresses.first().map(|address| address.gateway);
-        let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
-        let extra = self.world.config.routes.iter();
-        let extra = extra.map(|route| (route.destination, route.gateway.or(gateway)));
-        gateway.map(|gateway| (everything, Some(gateway))).into_iter().chain(extra).collect()
+    fn routes(&self, claim: &ClaimRecord) -> Vec<Route> {
+        routes(claim, &self.world.config.routes)
     }
 
     /// Deletes what is left of an earlier interface of this attachment. True: there was something.
@@ -315,7 +318,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         }
         let pod_netns = Netns::At(veth.pod_netns.clone());
         let pod_end = wire.inspect(&pod_netns, &veth.pod_interface).await?;
-        if pod_end.is_some_and(|link| link.is_pod_end(veth.mac)) {
+        if pod_end.is_some_and(|link| link.is_pod_end(&self.call.attachment)) {
             wire.delete(&pod_netns, &veth.pod_interface).await?;
             return Ok(true);
         }
@@ -326,7 +329,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         Attached {
             interface: self.call.attachment.interface.clone(),
             mac: claim.mac,
-            mtu: self.world.config.mtu,
+            mtu: self.mtu,
             sandbox: self.call.sandbox.clone(),
             host_interface: claim.host_interface.clone(),
             addresses: claim.addresses.iter().map(|a| (a.address, a.gateway)).collect(),
@@ -376,4 +379,15 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             Err(error) => tracing::error!(%attachment, error = &error as &dyn std::error::Error, "could not undo"),
         }
     }
+}
+
+/// The routes of an attachment: the default route, then those of the configuration.
+pub(crate) fn routes(claim: &ClaimRecord, configured: &[Route]) -> Vec<Route> {
+    let gateway = claim.addresses.first().map(|address| address.gateway);
+    let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+    let extra = configured.iter().map(|route| match route.gateway {
+        None if !route.is_local() => Route { gateway, ..route.clone() },
+        _ => route.clone(),
+    });
+    gateway.map(|gateway| Route::plain(everything, Some(gateway))).into_iter().chain(extra).collect()
 }

@@ -45,13 +45,15 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             return Err(Error::OwnNetns(path.clone()));
         }
         let until = Instant::now() + self.config.timeout;
-        let lock = self.journals.lock(attachment, until).await.map_err(Error::file("lock the attachment"))?;
+        let lock = self.course.stage("lock", self.journals.lock(attachment, until));
+        let lock = lock.await.map_err(Error::file("lock the attachment"))?;
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
         let known = Known { pod_netns, ..self.known(attachment, journal.before()) };
         let now = Instant::now();
         let limits = Limits { requests: now + REQUESTS, records: now + RECORDS };
         // Tombstones of others are settled behind the kernel's wait. Ours is locked, so it is not among them.
-        let (outcome, ()) = join(self.detach(attachment, &known, limits), self.drain(now + DRAIN)).await;
+        let drain = self.course.stage("tombstones", self.drain(now + DRAIN));
+        let (outcome, ()) = join(self.detach(attachment, &known, limits), drain).await;
         outcome.link?;
         outcome.rest?;
         journal.remove().map_err(Error::file("remove the progress file"))

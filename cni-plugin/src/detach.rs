@@ -84,14 +84,16 @@ enum Records {
 impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     /// Takes an attachment apart.
     pub async fn detach(&self, attachment: &Attachment, known: &Known, limits: Limits) -> Outcome {
-        let unplug = self.unplug(attachment, known);
-        let (link, (records, port)) = join(unplug, self.close_port(attachment, known, limits)).await;
+        let unplug = self.course.stage("interface", self.unplug(attachment, known));
+        let close = self.course.stage("port", self.close_port(attachment, known, limits));
+        let (link, (records, port)) = join(unplug, close).await;
         let link = match link {
             Ok(true) => Ok(()),
             Ok(false) => self.unplug_anywhere(attachment, &records).await,
             Err(error) => Err(error),
         };
-        let rest = self.settle(attachment, known, records, &link, port, limits).await;
+        let settle = self.settle(attachment, known, records, &link, port, limits);
+        let rest = self.course.stage("records", settle).await;
         Outcome { link, rest }
     }
 
@@ -108,7 +110,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             let netns = Netns::At(path.clone());
             let pod_end = self.wire.inspect(&netns, &attachment.interface).await?;
             // Not ours: the interface of another attachment, or somebody else's. It stays.
-            if pod_end.is_some_and(|link| link.is_pod_end(attachment.mac())) {
+            if pod_end.is_some_and(|link| link.is_pod_end(attachment)) {
                 self.wire.delete(&netns, &attachment.interface).await?;
                 return Ok(true);
             }
@@ -123,8 +125,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     /// Deletes the host end in a namespace. False: it is not there.
     pub(crate) async fn unplug_host_end(&self, netns: &Netns, attachment: &Attachment) -> Result<bool, WireError> {
         let name = attachment.host_interface();
-        let ours = |link: &Link| link.veth && link.group == crate::wire::GROUP;
-        if !self.wire.inspect(netns, &name).await?.as_ref().is_some_and(ours) {
+        if !self.wire.inspect(netns, &name).await?.as_ref().is_some_and(Link::is_ours) {
             return Ok(false);
         }
         self.wire.delete(netns, &name).await.map(|()| true)
@@ -145,14 +146,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let places = match claim.zip(self.cache.cluster_id()) {
             Some((claim, cluster)) => {
                 let router = derive::object(cluster, claim.record.incarnation, Role::Router);
-                vec![self.routers().join(router.to_string())]
+                vec![Netns::At(self.routers().join(router.to_string()))]
             }
-            None => std::fs::read_dir(self.routers())
-                .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-                .unwrap_or_default(),
+            None => self.host_places(),
         };
-        for path in places {
-            if self.unplug_host_end(&Netns::At(path), attachment).await? {
+        for place in places {
+            if self.unplug_host_end(&place, attachment).await? {
                 break;
             }
         }

@@ -16,14 +16,23 @@ use crate::world::World;
 
 /// How many are settled in one call.
 const FEW: usize = 4;
-/// How many are looked at, so that those which must wait do not hide those which need not.
-const WINDOW: usize = 64;
+/// How many are looked at for each, so that those which must wait do not hide those which need not.
+const WINDOW_PER_TRY: usize = 16;
 
 impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     /// Settles a few tombstones of this node.
     pub async fn drain(&self, until: Instant) {
+        self.drain_up_to(FEW, until).await;
+    }
+
+    /// Settles all tombstones of this node that can be settled.
+    pub(crate) async fn drain_all(&self, until: Instant) {
+        self.drain_up_to(usize::MAX, until).await;
+    }
+
+    async fn drain_up_to(&self, most: usize, until: Instant) {
         // Whatever is on its way at the limit is safe to give up: tombstones go only when all is done.
-        match timeout_at(until, self.drain_few(until)).await {
+        match timeout_at(until, self.drain_some(most, until)).await {
             Ok(Ok(true)) => self.owes_nothing(),
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::info!(error = &*error, "tombstones stay for later"),
@@ -32,8 +41,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// True: nothing is left.
-    async fn drain_few(&self, until: Instant) -> Result<bool, Box<dyn std::error::Error>> {
-        for grave in self.graves.list(FEW) {
+    async fn drain_some(&self, most: usize, until: Instant) -> Result<bool, Box<dyn std::error::Error>> {
+        for grave in self.graves.list(most) {
             if let Some(journal) = self.idle(&grave.attachment) {
                 let buried = bury(&self.store, &grave, None).await;
                 if buried.is_ok() {
@@ -43,11 +52,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 buried?;
             }
         }
-        let tombstones = tombstones_of(&self.store, &self.node, WINDOW).await?;
+        let window = most.saturating_mul(WINDOW_PER_TRY);
+        let tombstones = tombstones_of(&self.store, &self.node, if most == usize::MAX { 0 } else { window }).await?;
         let now = (self.clock)();
         let (mut left, mut tried) = (tombstones.len(), 0);
         for tombstone in tombstones.iter().map(|tombstone| &tombstone.record) {
-            if tried == FEW || tombstone.not_before > now {
+            if tried == most || tombstone.not_before > now {
                 continue;
             }
             let attachment = &tombstone.attachment;
@@ -62,7 +72,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 Detached::Owing => return Ok(false),
             }
         }
-        Ok(left == 0 && tombstones.len() < WINDOW && self.graves.list(1).is_empty())
+        Ok(left == 0 && tombstones.len() < window && self.graves.list(1).is_empty())
     }
 
     /// The lock of an attachment that nobody works on and that has no progress file.

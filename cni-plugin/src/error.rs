@@ -101,12 +101,45 @@ pub enum Error {
         problem: String,
     },
     /// The deadline passed.
-    #[error("attachment {attachment}: not done within {} s", .limit.as_secs_f32())]
+    #[error("{what}: not done within {} s; {}", .limit.as_secs_f32(), used(.stage.as_ref()))]
     Deadline {
-        /// Whose.
-        attachment: Box<Attachment>,
+        /// What was to be done: `ADD of n/net/c/eth0`.
+        what: String,
         /// The deadline.
         limit: Duration,
+        /// The stage that took longest, and how long.
+        stage: Option<(&'static str, Duration)>,
+    },
+    /// An attachment is not as its ADD left it.
+    #[error("attachment {attachment} is not as it was left: {}", .differences.join("; "))]
+    NotAsLeft {
+        /// Whose.
+        attachment: Box<Attachment>,
+        /// Each as a sentence that names the object, what was expected and what was found.
+        differences: Vec<String>,
+    },
+    /// The MTU of the tunnel cannot be known.
+    #[error("configuration key \"mtu\" is \"auto\", and the MTU cannot be known: {0}")]
+    Mtu(String),
+    /// Some of several things failed, the others were done.
+    #[error("{} of {of} failed: {}", .problems.len(), .problems.join("; "))]
+    Some {
+        /// What failed, each as a sentence.
+        problems: Vec<String>,
+        /// How many things there were.
+        of: usize,
+        /// The class of the first failure.
+        class: Class,
+    },
+    /// No ADD can work on this node.
+    #[error("this node is not ready: {problem}")]
+    NotReady {
+        /// Why.
+        problem: String,
+        /// What can be done.
+        advice: Option<String>,
+        /// Pods that run may be cut off.
+        limited: bool,
     },
     /// A file of this node cannot be read or written.
     #[error("{what}")]
@@ -126,6 +159,13 @@ impl Error {
     }
 }
 
+fn used(stage: Option<&(&'static str, Duration)>) -> String {
+    match stage {
+        Some((name, took)) => format!("{:.1} s of it went to: {name}", took.as_secs_f32()),
+        None => "nothing was begun".to_owned(),
+    }
+}
+
 impl Classify for Error {
     fn class(&self) -> Class {
         match self {
@@ -137,10 +177,20 @@ impl Classify for Error {
             Self::Controller(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Transport(error) => error.class(),
-            Self::Password(_) => Class::Config,
+            Self::Password(_) | Self::Mtu(_) => Class::Config,
             Self::Wire(error) => error.class(),
             Self::NetnsGone(_) | Self::NotANetns(_) | Self::OwnNetns(_) => Class::Netns,
-            Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } => Class::Drift,
+            Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } | Self::NotAsLeft { .. } => {
+                Class::Drift
+            }
+            Self::Some { class, .. } => *class,
+            Self::NotReady { limited, .. } => {
+                if *limited {
+                    Class::Limited
+                } else {
+                    Class::NotReady
+                }
+            }
             Self::Locked(_) | Self::Unsteady(_) | Self::Inactive { .. } | Self::Deadline { .. } => Class::Unavailable,
             Self::File { .. } => Class::Io,
         }
@@ -161,6 +211,9 @@ impl Classify for Error {
             Self::Inactive { .. } => Some("check that the controller's agent runs on this host".to_owned()),
             Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
             Self::Locked(_) | Self::Unsteady(_) => Some("try again".to_owned()),
+            Self::NotAsLeft { .. } => Some("let the runtime DEL and ADD the attachment again".to_owned()),
+            Self::Mtu(_) => Some("set `mtu` to a number, or `tunnel.interface`".to_owned()),
+            Self::NotReady { advice, .. } => advice.clone(),
             _ => None,
         }
     }

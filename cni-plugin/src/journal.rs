@@ -25,6 +25,9 @@ use crate::wire::Netns;
 pub struct Progress {
     /// How far.
     pub state: State,
+    /// Whose this is: the name of the file does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
     /// Until then, seconds since 1970, a late request of an ADD that died may still take effect; 0: none can.
     #[serde(default)]
     pub unsettled_until: u64,
@@ -49,7 +52,7 @@ pub enum State {
 impl Progress {
     /// Nothing is known but that an ADD has begun.
     pub fn begun() -> Self {
-        Self { state: State::Adding, unsettled_until: 0, claim: None, host_netns: None }
+        Self { state: State::Adding, attachment: None, unsettled_until: 0, claim: None, host_netns: None }
     }
 }
 
@@ -117,6 +120,18 @@ impl Journals {
         }
     }
 
+    /// Every attachment that has a file here which says whose it is, with the time at which it was last written, seconds
+    /// since 1970. Nobody is kept from working on any of them.
+    pub fn known(&self) -> Vec<(Attachment, u64)> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return vec![] };
+        let read = |entry: fs::DirEntry| {
+            let progress: Progress = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            let written = u64::try_from(entry.metadata().ok()?.mtime()).unwrap_or(0);
+            Some((progress.attachment?, written))
+        };
+        entries.flatten().filter_map(read).collect()
+    }
+
     fn open(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -143,6 +158,11 @@ impl Journal {
         self.file.write_all_at(&text, 0)?;
         self.file.set_len(text.len() as u64)?;
         self.file.flush()
+    }
+
+    /// Nothing was done: what was there stays, and a file that only served as a lock goes.
+    pub fn release(self) -> io::Result<()> {
+        if self.before.is_some() { Ok(()) } else { self.remove() }
     }
 
     /// Puts back what was there when the lock was taken.

@@ -2,26 +2,34 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`add`], [`del`], [`status`] | the verbs |
+//! | [`add`], [`del`], [`check`], [`gc`], [`status`] | the verbs |
 //! | [`detach`] | taking an attachment apart, for every verb |
 //! | [`drain`] | settling what earlier calls left for later |
 //! | [`world`], [`real`] | everything a verb touches: the seams, this node's files, the clock |
 //! | [`wire`] | the seam to the kernel |
 //! | [`journal`], [`graves`] | this node's files: lock and progress, local tombstones |
+//! | [`course`] | the stages of a call and how long they took |
+//! | [`mtu`], [`health`] | what a pod's interface may carry; whether an outage has lasted |
 //! | [`tally`] | which requests may still be on their way |
 //! | [`node`], [`log`] | this machine, and what is written down about it |
-//! | [`error`] | why a verb failed |
+//! | [`error`], [`defect`] | why a verb failed; what a panic says |
 //!
 //! The order of effects, and why a crash between any two of them leaks nothing, is in `docs/design/attachment.md`.
 
 pub mod add;
+pub mod check;
+pub mod course;
+pub mod defect;
 pub mod del;
 pub mod detach;
 pub mod drain;
 pub mod error;
+pub mod gc;
 pub mod graves;
+pub mod health;
 pub mod journal;
 pub mod log;
+pub mod mtu;
 pub mod node;
 pub mod real;
 pub mod status;

@@ -7,15 +7,20 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::check::CheckCall;
+use atoll_cni_plugin::course::Course;
 use atoll_cni_plugin::del::DelCall;
 use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::gc::GcCall;
+use atoll_cni_plugin::log::Context;
 use atoll_cni_plugin::wire::linux::Linux;
-use atoll_cni_plugin::{log, node, real, status};
+use atoll_cni_plugin::{defect, log, node, real, status};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::request::{Command, Environment, Request, RequestError};
 use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
+use atoll_model::error::Classify;
 use atoll_model::ids::NodeName;
 
 /// More than any runtime sends, less than would hurt.
@@ -25,45 +30,33 @@ const LONGEST_INPUT: u64 = 16 << 20;
 type Answer = Result<String, Failure>;
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| {
-        let payload = panic.payload();
-        let text = payload.downcast_ref::<&str>().copied();
-        let message = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
-        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-        tracing::error!(message, place, "a defect");
-        print(&Failure::of_panic(message, &place).to_json());
-        #[expect(clippy::disallowed_methods, reason = "aborting would leave a core and no exit code")]
-        std::process::exit(1);
-    }));
+    defect::tell();
     let (text, is_success) = match answer() {
         Ok(text) => (text, true),
         Err(failure) => (failure.to_json(), false),
     };
-    if print(&text) && is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Prints a document. False: nobody reads it.
-fn print(text: &str) -> bool {
-    let mut stdout = io::stdout().lock();
-    let line = if text.is_empty() { String::new() } else { format!("{text}\n") };
-    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    if defect::print(&text) && is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn answer() -> Answer {
-    let refused = |error: RequestError| Failure::of(&error, Version::NEWEST);
-    let Some(environment) = Environment::read(|name| std::env::var_os(name)).map_err(refused)? else {
+    let environment = Environment::read(|name| std::env::var_os(name));
+    let Some(environment) = environment.map_err(|error| Failure::of(&error, Version::NEWEST))? else {
         introduce();
         return Ok(String::new());
     };
-    if environment.command == Command::Version {
+    let command = environment.command;
+    if command == Command::Version {
         return Ok(Version::supported());
     }
+    let told = |error: &dyn Classify, version| match command {
+        Command::Del => Failure::of_delete(error, version),
+        _ => Failure::of(error, version),
+    };
     let mut input = Vec::new();
     if let Err(source) = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input) {
-        return Err(Failure::of(&Error::File { what: "read standard input", source }, Version::NEWEST));
+        return Err(told(&Error::File { what: "read standard input", source }, Version::NEWEST));
     }
-    let request = Request::read(environment, &input).map_err(refused)?;
-    let told = if request.environment.command == Command::Del { Failure::of_delete } else { Failure::of };
+    let request = Request::read(environment, &input).map_err(|error| told(&error, Request::version_of(&input)))?;
     serve(&request).map_err(|error| told(&error, request.version))
 }
 
@@ -76,31 +69,49 @@ fn introduce() {
 
 fn serve(request: &Request) -> Result<String, Error> {
     let config = request.config()?;
-    let command = request.environment.command;
-    log::begin(&config.log);
+    let course = Course::new();
+    log::begin(&config.log, context(request), &course);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::File { what: "start the runtime", source })?;
     let begun = std::time::Instant::now();
-    let answer = match command {
-        Command::Add => add(request, config, &runtime),
-        Command::Del => del(request, config, &runtime),
-        Command::Status => runtime.block_on(status::status(&config, &Linux::new())).map(|()| String::new()),
-        Command::Check | Command::Gc | Command::Version => Err(RequestError::Unserved(command).into()),
+    let answer = match request.environment.command {
+        Command::Add => add(request, config, course, &runtime),
+        Command::Del => del(request, config, course, &runtime).map(|()| String::new()),
+        Command::Check => check(request, config, course, &runtime).map(|()| String::new()),
+        Command::Gc => gc(request, config, course, &runtime).map(|()| String::new()),
+        Command::Status => ready(config, course, &runtime).map(|()| String::new()),
+        // It is answered before anything is read.
+        Command::Version => Ok(Version::supported()),
     };
-    let (command, milliseconds) = (command.as_str(), begun.elapsed().as_millis());
-    let (container, network) = (&request.environment.container, &request.network);
-    let container = container.as_ref().map(ToString::to_string).unwrap_or_default();
+    let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
     match &answer {
-        Ok(_) => tracing::info!(command, %network, container, milliseconds, "done"),
+        Ok(_) => tracing::info!(milliseconds, "done"),
         Err(error) => {
-            let error = error as &(dyn std::error::Error + 'static);
-            tracing::error!(command, %network, container, milliseconds, error, "failed");
+            let code = error.class().cni_code();
+            tracing::error!(milliseconds, code, error = error as &(dyn std::error::Error + 'static), "failed");
         }
     }
     answer
 }
 
-fn add(request: &Request, config: Config, runtime: &tokio::runtime::Runtime) -> Result<String, Error> {
+/// What every line of the log says about this call.
+fn context(request: &Request) -> Context {
+    let environment = &request.environment;
+    let pod = request.pod().unwrap_or_default();
+    Context::default()
+        .with("command", Some(environment.command.as_str()))
+        .with("network", Some(&request.network))
+        .with("container", environment.container.as_ref())
+        .with("interface", environment.interface.as_ref())
+        .with("namespace", pod.namespace)
+        .with("pod", pod.name)
+        .with("trace", environment.trace.as_ref())
+        .with("process", Some(std::process::id()))
+}
+
+type Runtime = tokio::runtime::Runtime;
+
+fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<String, Error> {
     request.refuse_wishes()?;
     let environment = &request.environment;
     let node = node::identify(&config)?;
@@ -112,19 +123,50 @@ fn add(request: &Request, config: Config, runtime: &tokio::runtime::Runtime) -> 
         own_netns: environment.netns_override,
         node,
     };
-    let world = real::world(config)?;
+    let world = real::world(config, course)?;
     Ok(runtime.block_on(world.add(&call))?.to_json(request.version))
 }
 
-fn del(request: &Request, config: Config, runtime: &tokio::runtime::Runtime) -> Result<String, Error> {
+fn del(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
     let environment = &request.environment;
-    let world = real::world(config)?;
+    let world = real::world(config, course)?;
     let call = DelCall {
         attachment: attachment(request, world.node.clone())?,
         sandbox: environment.netns.clone(),
         own_netns: environment.netns_override,
     };
-    runtime.block_on(world.del(&call)).map(|()| String::new())
+    runtime.block_on(world.del(&call))
+}
+
+fn check(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+    let environment = &request.environment;
+    let node = node::identify(&config)?;
+    let call = CheckCall {
+        attachment: attachment(request, node.name)?,
+        pod: request.pod()?,
+        sandbox: environment.netns.clone().unwrap_or_default(),
+        previous: request.previous()?.ok_or(RequestError::NoPrevious)?,
+        own_netns: environment.netns_override,
+        host_id: node.host_id,
+    };
+    let world = real::world(config, course)?;
+    runtime.block_on(world.check(&call))
+}
+
+fn gc(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+    let Some(valid) = request.valid_attachments()? else {
+        tracing::info!("without a list nothing is collected");
+        return Ok(());
+    };
+    let world = real::world(config, course)?;
+    runtime.block_on(world.gc(&GcCall { network: request.network.clone(), valid }))
+}
+
+fn ready(config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+    // First what needs no client: a client cannot be made without its files, either.
+    runtime.block_on(status::local(&config, &Linux::new()))?;
+    let world = real::world(config, course).map_err(|error| status::not_ready(&error))?;
+    runtime.block_on(world.status())
 }
 
 fn attachment(request: &Request, node: NodeName) -> Result<Attachment, Error> {

@@ -10,6 +10,7 @@ use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
 use atoll_tenant::{Cache, MidoNet};
 
+use crate::course::Course;
 use crate::error::Error;
 use crate::graves::Graves;
 use crate::journal::Journals;
@@ -22,7 +23,7 @@ use crate::world::World;
 pub type Real = World<Counted<Etcd>, MidoNet<Counted<Http>>, Linux>;
 
 /// Makes a world as the configuration says. An error is one of the settings: a URL, a certificate file.
-pub fn world(config: Config) -> Result<Real, Error> {
+pub fn world(config: Config, course: Course) -> Result<Real, Error> {
     let tally = Tally::new();
     let cache = cache(&config);
     let client = configured::client(&config.controller, Some(&cache), |http| Counted::new(http, tally.clone()))?;
@@ -38,6 +39,7 @@ pub fn world(config: Config) -> Result<Real, Error> {
         journals: Journals::new(&config.run_dir),
         graves: Graves::new(&config.state_dir),
         clock: record::now,
+        course,
         config,
     })
 }

@@ -1,24 +1,101 @@
-//! STATUS: could an ADD on this node work, as far as this node alone can tell?
+//! STATUS: could an ADD on this node work? CNI SPEC 1.1.0, section "STATUS".
 //!
-//! It fails for what is local and would make every ADD fail: configuration, credentials file, host id, kernel. An outage
-//! of etcd or the controller is not among these: it would turn every node of the cluster NotReady at once, and with that
-//! move pods which run well.
+//! It fails for what is local and would make every ADD fail: credentials file, host id, kernel. An outage of etcd or the
+//! controller is not among these: it would turn every node of the cluster NotReady at once, and with that move pods
+//! which run well. `"status": "strict"` reports it all the same, but not before it has lasted: see [`crate::health`].
 
 use std::path::Path;
+use std::time::Duration;
 
-use atoll_model::config::Config;
+use atoll_model::config::{Config, StatusMode};
+use atoll_model::error::{Classify, causes};
 use atoll_sdn_client::configured;
+use atoll_store::{Key, Query, Store};
+use atoll_tenant::controller::Controller;
+use futures_util::future::join;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::error::Error;
+use crate::health::{Health, Trouble};
 use crate::node;
-use crate::wire::Wire;
+use crate::wire::{Netns, Wire};
+use crate::world::World;
 
-/// Checks this node.
-pub async fn status(config: &Config, wire: &impl Wire) -> Result<(), Error> {
-    node::identify(config)?;
-    configured::check_secret(&config.controller).map_err(Error::Password)?;
+/// A runtime asks every few seconds and waits for the answer.
+const PROBE: Duration = Duration::from_millis(900);
+
+/// Checks this node without asking anybody else. Its host id.
+pub async fn local(config: &Config, wire: &impl Wire) -> Result<Uuid, Error> {
+    let node = node::identify(config).map_err(|error| not_ready(&error))?;
+    if let Err(error) = configured::check_secret(&config.controller).map_err(Error::Password) {
+        return Err(not_ready(&error));
+    }
     // Reading our own links needs netlink and the permission to use it.
-    wire.kind(Path::new("/proc/thread-self/ns/net")).await?;
-    wire.list(&crate::wire::Netns::Own).await?;
-    Ok(())
+    wire.kind(Path::new("/proc/thread-self/ns/net")).await.map_err(|error| not_ready(&error))?;
+    wire.list(&Netns::Own).await.map_err(|error| not_ready(&error))?;
+    Ok(node.host_id)
+}
+
+/// Whatever is wrong with this node, in the code that STATUS has for it.
+pub fn not_ready(error: &impl Classify) -> Error {
+    let words: Vec<_> = std::iter::once(error.to_string()).chain(causes(error)).collect();
+    Error::NotReady { problem: words.join(": "), advice: error.hint(), limited: false }
+}
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Checks this node, and, if that is asked for, the servers it needs.
+    pub async fn status(&self) -> Result<(), Error> {
+        let host = local(&self.config, &self.wire).await?;
+        if self.config.status == StatusMode::Local {
+            return Ok(());
+        }
+        let path = self.config.run_dir.join("status.json");
+        let now = (self.clock)();
+        let mut health = Health::load(&path);
+        if health.is_due(now) {
+            let probe = self.course.stage("probe", self.probe(host)).await;
+            if let Err(trouble) = &probe {
+                tracing::warn!(problem = trouble.problem, "etcd or the controller does not serve");
+            }
+            health = health.after(probe, now);
+            if let Err(error) = health.save(&path) {
+                tracing::warn!(%error, path = %path.display(), "the next STATUS will not know of this one");
+            }
+        }
+        match health.trouble() {
+            None => Ok(()),
+            Some(Trouble { problem, limited }) => {
+                let advice = Some("see `atollctl doctor`; pods that run go on running".to_owned());
+                Err(Error::NotReady {
+                    problem: problem.clone(),
+                    advice: advice.filter(|_| !limited),
+                    limited: *limited,
+                })
+            }
+        }
+    }
+
+    /// One read of etcd beside one of the controller.
+    async fn probe(&self, host: Uuid) -> Result<(), Trouble> {
+        let etcd = timeout(PROBE, self.store.read(vec![Query::Key(Key::cluster())]));
+        let controller = timeout(PROBE, self.controller.is_alive(host));
+        let (etcd, controller) = join(etcd, controller).await;
+        let outage = |problem: String| Err(Trouble { problem, limited: false });
+        match etcd {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return outage(error.to_string()),
+            Err(_) => return outage("etcd does not answer in time".to_owned()),
+        }
+        match controller {
+            // A host that the controller does not know yet: the first ADD tells what is wrong with it.
+            Ok(Ok(Some(true) | None)) => Ok(()),
+            // The agent is what makes packets flow.
+            Ok(Ok(Some(false))) => {
+                Err(Trouble { problem: format!("the controller's agent on host {host} is not there"), limited: true })
+            }
+            Ok(Err(error)) => outage(error.to_string()),
+            Err(_) => outage("the controller does not answer in time".to_owned()),
+        }
+    }
 }

@@ -10,6 +10,8 @@ use atoll_model::ids::NodeName;
 use atoll_tenant::Cache;
 use uuid::Uuid;
 
+use crate::course::Course;
+use crate::error::Error;
 use crate::graves::Graves;
 use crate::journal::Journals;
 use crate::tally::Tally;
@@ -40,6 +42,8 @@ pub struct World<S, C, W> {
     pub graves: Graves,
     /// Seconds since 1970.
     pub clock: fn() -> u64,
+    /// The course of this call.
+    pub course: Course,
 }
 
 impl<S, C, W: Wire> World<S, C, W> {
@@ -50,9 +54,21 @@ impl<S, C, W: Wire> World<S, C, W> {
         (self.clock)() + period + u64::from(period > 0)
     }
 
+    /// The deadline passed: the error that tells where the time went.
+    pub(crate) fn late(&self, what: impl Into<String>) -> Error {
+        Error::Deadline { what: what.into(), limit: self.config.timeout, stage: self.course.longest() }
+    }
+
     /// Where the local data plane keeps its routers.
     pub(crate) fn routers(&self) -> PathBuf {
         self.config.run_dir.join("dataplane")
+    }
+
+    /// Every namespace in which host ends can be: our own, and those of the local data plane's routers.
+    pub(crate) fn host_places(&self) -> Vec<Netns> {
+        let routers = std::fs::read_dir(self.routers());
+        let routers = routers.into_iter().flatten().flatten().map(|entry| Netns::At(entry.path()));
+        std::iter::once(Netns::Own).chain(routers).collect()
     }
 
     /// Where host ends of a router's pods belong: in the router's own namespace if the local data plane has made one.

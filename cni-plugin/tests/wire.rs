@@ -7,9 +7,10 @@ use std::process::Command;
 
 use atoll_cni_plugin::wire::fake::Fake;
 use atoll_cni_plugin::wire::linux::Linux;
-use atoll_cni_plugin::wire::{Change, GROUP, Netns, NetnsKind, Veth, Wire};
-use atoll_model::attachment::Mac;
+use atoll_cni_plugin::wire::{Change, Link, Netns, NetnsKind, Veth, Wire, host_index};
+use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
+use atoll_model::route::Route;
 use ipnetwork::Ipv4Network;
 
 /// Where a wire is tested: what the wire itself cannot make.
@@ -49,7 +50,7 @@ fn veth(host_netns: Netns, pod_netns: &Path) -> Veth {
 }
 
 fn gateway(text: &str, gateway: Option<[u8; 4]>) -> Change {
-    Change::Route { interface: name("eth0"), destination: network(text), gateway: gateway.map(Ipv4Addr::from) }
+    Change::Route(name("eth0"), Route::plain(network(text), gateway.map(Ipv4Addr::from)))
 }
 
 /// What is at a path is told apart.
@@ -73,9 +74,14 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
         wire.create(&veth).await.expect(round);
     }
     let host_end = wire.inspect(&host_netns, &veth.host_interface).await.expect("works").expect("there");
-    assert!(host_end.up && host_end.veth && host_end.group == GROUP && host_end.mtu == 1450, "{host_end:?}");
+    assert!(host_end.up && host_end.is_ours() && host_end.mtu == 1450 && host_end.master.is_none(), "{host_end:?}");
     let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
     assert!(!pod_end.up && pod_end.veth && pod_end.mac == Some(MAC) && pod_end.mtu == 1450, "{pod_end:?}");
+    // Each end tells the index of the other; that of the host end is derived.
+    assert_eq!((host_end.index, pod_end.peer), (host_index(&veth.host_interface), Some(host_end.index)));
+    assert_eq!(host_end.peer, Some(pod_end.index));
+    assert_eq!(wire.inspect_index(&host_netns, host_end.index).await, Ok(Some(host_end.clone())));
+    assert_eq!(wire.inspect_index(&host_netns, 0x0fff_ffff).await, Ok(None));
     assert_eq!(wire.list(&host_netns).await.expect("works"), [host_end]);
 
     let changes = [
@@ -91,6 +97,7 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
     }
     let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
     assert!(pod_end.up && pod_end.addresses == [network("10.128.0.5/24")], "{pod_end:?}");
+    routes(wire, &pod, &pod_end).await;
     let error = wire.configure(&pod, &gateway("10.97.0.0/16", Some([192, 0, 2, 1]))).await.expect_err("no way there");
     assert!(error.to_string().contains("Nexthop has invalid gateway"), "{error}");
 
@@ -102,6 +109,92 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
     wire.create(&veth).await.expect("the names are free");
     wire.delete(&at_pod, &veth.pod_interface).await.expect("from the pod's end too");
     assert_eq!(wire.list(&host_netns).await, Ok(vec![]));
+}
+
+/// Routes are read as they were made, with all that they have.
+async fn routes(wire: &impl Wire, pod: &Path, pod_end: &Link) {
+    let whole = Route {
+        mtu: Some(1400),
+        advmss: Some(1360),
+        priority: Some(50),
+        table: Some(100),
+        ..Route::plain(network("10.201.0.0/16"), Some([10, 128, 0, 1].into()))
+    };
+    let local = Route { scope: Some(253), ..Route::plain(network("10.202.0.0/16"), None) };
+    for route in [&whole, &whole, &local] {
+        wire.configure(pod, &Change::Route(pod_end.name.parse().expect("valid"), route.clone())).await.expect("works");
+    }
+    let found = wire.routes(&Netns::At(pod.to_owned())).await.expect("works");
+    assert!(found.iter().all(|found| found.interface == pod_end.index), "{found:?}");
+    let by = |text: &str| found.iter().find(|found| found.route.destination == network(text)).map(|found| &found.route);
+    let default = by("0.0.0.0/0").expect("there");
+    assert_eq!((default.gateway, default.table.unwrap_or(254)), (Some([10, 128, 0, 1].into()), 254));
+    assert_eq!(by("10.200.0.0/16").expect("there").gateway, None);
+    let found = by("10.201.0.0/16").expect("there");
+    assert_eq!(Route { scope: None, ..found.clone() }, whole);
+    assert_eq!(by("10.202.0.0/16").expect("there").scope, Some(253));
+    assert_eq!(wire.routes(&Netns::At("/nowhere".into())).await, Ok(vec![]));
+}
+
+/// Several at once, whether they are there or not; the others of the namespace stay.
+async fn many(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (host, pod) = (Netns::At(ground.netns()), ground.netns());
+    let pairs: Vec<_> = (0..4_u8)
+        .map(|n| Veth {
+            host_interface: name(&format!("at0000000000{n:02x}")),
+            pod_interface: name(&format!("eth{n}")),
+            mac: Mac([2, 0, 0, 0, 1, n]),
+            ..veth(host.clone(), &pod)
+        })
+        .collect();
+    for pair in &pairs {
+        wire.create(pair).await.expect("works");
+    }
+    let mut names: Vec<_> = pairs[..3].iter().map(|pair| pair.host_interface.clone()).collect();
+    names.push(name("at00000000ffff"));
+    for round in ["first", "again"] {
+        wire.delete_all(&host, &names).await.expect(round);
+        let left: Vec<_> = wire.list(&host).await.expect("works").into_iter().map(|link| link.name).collect();
+        assert_eq!(left, [pairs[3].host_interface.to_string()], "{round}");
+    }
+    assert_eq!(wire.list(&Netns::At(pod)).await.expect("works").len(), 1, "the other ends went along");
+    wire.delete_all(&host, &[]).await.expect("nothing to do");
+    wire.delete_all(&Netns::At("/nowhere".into()), &names).await.expect("nothing is there");
+    let foreign = name("foreign");
+    ground.foreign(&host, &foreign);
+    wire.delete_all(&host, &[foreign.clone(), pairs[3].host_interface.clone()]).await.expect_err("not ours");
+    assert!(wire.inspect(&host, &foreign).await.expect("works").is_some(), "it is still there");
+}
+
+/// The pod's end is known by its MAC, and by its other end when it has another MAC.
+async fn whose(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (host, pod) = (Netns::At(ground.netns()), ground.netns());
+    let of = |container: &str| Attachment {
+        node: "n1".parse().expect("valid"),
+        network: "net".parse().expect("valid"),
+        container: container.parse().expect("valid"),
+        interface: name("eth0"),
+    };
+    let (ours, other) = (of("ours"), of("other"));
+    for mac in [ours.mac(), Mac([2, 0, 0, 0, 0, 7])] {
+        let veth = Veth { host_interface: ours.host_interface(), mac, ..veth(host.clone(), &pod) };
+        wire.create(&veth).await.expect("works");
+        let link = wire.inspect(&Netns::At(pod.clone()), &veth.pod_interface).await.expect("works").expect("there");
+        assert!(link.is_pod_end(&ours) && !link.is_pod_end(&other), "{link:?}");
+        wire.delete(&host, &veth.host_interface).await.expect("works");
+    }
+}
+
+/// Two paths to one namespace.
+async fn same(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (one, other) = (ground.netns(), ground.netns());
+    for (left, right, is_same) in [(&one, &one, true), (&one, &other, false), (&one, &PathBuf::from("/nowhere"), false)]
+    {
+        assert_eq!(wire.is_same(left, right).await, Ok(is_same));
+    }
 }
 
 /// Nothing that is not ours is touched.
@@ -162,6 +255,9 @@ async fn all(ground: &impl Ground) {
     kinds(ground).await;
     life(ground, Netns::Own).await;
     life(ground, Netns::At(ground.netns())).await;
+    many(ground).await;
+    whose(ground).await;
+    same(ground).await;
     foreign(ground).await;
     elsewhere(ground).await;
     gone(ground).await;

@@ -5,15 +5,15 @@
 
 mod parse;
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::ids::{NodeName, TenantName};
+use crate::ids::{IfName, NodeName, TenantName};
 use crate::record::Addressing;
+use crate::route::Route;
 
 /// Everything that can be configured, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +30,18 @@ pub struct Config {
     pub node_name: Option<NodeName>,
     /// The id of the controller's agent on this machine; none means `/etc/midonet_host_id.properties`.
     pub host_id: Option<Uuid>,
-    /// MTU of the pod's interface, bytes.
-    pub mtu: u32,
-    /// Extra routes of the pod.
-    pub routes: Vec<ExtraRoute>,
+    /// MTU of the pod's interface.
+    pub mtu: Mtu,
+    /// Extra routes of the pod. One without a gateway goes by the subnet's, unless its scope is the link.
+    pub routes: Vec<Route>,
     /// Name servers for the result.
     pub dns: DnsConfig,
     /// The overall deadline of one call.
     pub timeout: Duration,
     /// How long a late request of a dead process may still take effect; see `docs/design/attachment.md`.
     pub quiet_period: Duration,
+    /// What STATUS reports.
+    pub status: StatusMode,
     /// The log.
     pub log: LogConfig,
     /// Locks, progress and the data plane's namespaces; may be lost. `runDir`, default `/run/atoll`.
@@ -146,15 +148,6 @@ pub struct TenantConfig {
     pub default: Option<TenantName>,
 }
 
-/// An element of `routes`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExtraRoute {
-    /// Destination.
-    pub destination: Ipv4Network,
-    /// Next hop; none means the subnet's gateway.
-    pub gateway: Option<Ipv4Addr>,
-}
-
 /// `dns`, as CNI knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -180,6 +173,38 @@ pub struct LogConfig {
     pub file: Option<PathBuf>,
     /// The least severe level that is written: `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
+    /// A file that has grown to this size, bytes, is put aside. `log.maxMegabytes`.
+    pub max_bytes: u64,
+    /// How many files that were put aside are kept.
+    pub keep: u32,
+}
+
+/// `mtu`, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mtu {
+    /// As configured, bytes.
+    Fixed(u32),
+    /// `auto`: what the node's interface carries, less what the tunnel takes.
+    Auto(Tunnel),
+}
+
+/// `tunnel`: what carries packets from node to node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The node's interface that tunnels go through; none means that of the default route.
+    pub interface: Option<IfName>,
+    /// What the tunnel takes of each packet, bytes: `vxlan` 50, `gre` 42 (with a key), `none` 0, or a number.
+    pub overhead: u32,
+}
+
+/// `status`: what STATUS reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatusMode {
+    /// What is wrong with this node.
+    #[default]
+    Local,
+    /// Also that etcd or the controller does not answer.
+    Strict,
 }
 
 /// A value of the configuration is wrong.

@@ -24,6 +24,10 @@ pub enum Class {
     Netns,
     /// Something we need did not answer in time or is busy; the same request may work later.
     Unavailable,
+    /// No ADD can work on this node now: what STATUS says.
+    NotReady,
+    /// No ADD can work on this node now, and pods that run may be cut off: what STATUS says.
+    Limited,
     /// No free address, subnet or transit link; the message has the figures.
     Exhausted,
     /// The caller may not do this: a foreign tenant, wrong credentials.
@@ -52,6 +56,8 @@ impl Class {
             Self::Config => 7,
             Self::Netns => 8,
             Self::Unavailable => 11,
+            Self::NotReady => 50,
+            Self::Limited => 51,
             Self::Exhausted => 100,
             Self::Denied => 101,
             Self::Rejected => 102,

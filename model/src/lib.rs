@@ -6,6 +6,7 @@
 //! | [`record`] | the JSON records in etcd |
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
+//! | [`route`] | a route of a pod |
 //! | [`topology`], [`vif`] | a virtual network with MidoNet's meaning |
 //! | [`error`] | what kind of failure an error is |
 //! | [`fault`] | failing on demand, for tests |
@@ -20,6 +21,7 @@ pub mod error;
 pub mod fault;
 pub mod ids;
 pub mod record;
+pub mod route;
 pub mod secret;
 pub mod topology;
 pub mod vif;

@@ -110,6 +110,9 @@ pub trait Controller {
     /// The ports of a bridge that are not linked to another device: those of pods. None when there is no such bridge.
     fn pod_ports(&self, bridge: Uuid) -> impl Future<Output = Result<Vec<Uuid>, ControllerError>>;
 
+    /// Whether the controller's agent on a host is there; none means that the controller does not know the host.
+    fn is_alive(&self, host: Uuid) -> impl Future<Output = Result<Option<bool>, ControllerError>>;
+
     /// Unbinds and deletes a pod's port.
     fn delete_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 }

@@ -53,7 +53,7 @@ pub struct Attached {
     pub address: Ipv4Network,
     /// Its gateway.
     pub gateway: Ipv4Addr,
-    /// Its MAC.
+    /// Its MAC; empty where the version of the result has none (before 0.3.0).
     pub mac: String,
     /// How long the ADD took.
     pub took: Duration,
@@ -186,6 +186,11 @@ impl Answer {
     /// What a successful ADD says about `eth0`.
     pub fn attached(&self) -> Result<Attached> {
         let result = self.result()?;
+        if let Some(ip4) = result.get("ip4") {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (address, gateway) = (text(&ip4["ip"]).parse()?, text(&ip4["gateway"]).parse()?);
+            return Ok(Attached { address, gateway, mac: String::new(), took: self.took });
+        }
         let ip = &result["ips"][0];
         let index = usize::try_from(ip["interface"].as_u64().with_context(|| format!("no interface: {result}"))?)?;
         let interface = &result["interfaces"][index];

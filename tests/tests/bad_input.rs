@@ -76,7 +76,7 @@ fn cases<'a>(node: &Node, cni: &Cni<'a>, pod: &Pod) -> Result<Vec<Case<'a>>> {
 fn mistakes_change_nothing() -> Result<()> {
     let node = Node::start(json!({}))?;
     let (neighbour, pod) = (Pod::new("red", "neighbour")?, Pod::new("red", "pod")?);
-    for version in ["0.3.1", "1.1.0"] {
+    for version in ["", "0.3.1", "1.1.0"] {
         let cni = node.cni(version)?;
         let at = cni.add(&neighbour)?;
         let before = node.keys("attachments/")?;

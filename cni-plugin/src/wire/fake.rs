@@ -2,15 +2,15 @@
 //! the real one pass one suite, `tests/wire.rs`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
-use ipnetwork::Ipv4Network;
+use atoll_model::route::Route;
 
-use super::{Change, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError};
+use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError, host_index};
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct FakeLink {
     /// The other end.
     pub peer: Option<(Netns, String)>,
     /// Routes through it.
-    pub routes: Vec<(Ipv4Network, Option<Ipv4Addr>)>,
+    pub routes: Vec<Route>,
 }
 
 type Links = BTreeMap<String, FakeLink>;
@@ -38,11 +38,13 @@ pub struct Fake(RefCell<Kernel>);
 struct Kernel {
     own: Links,
     places: BTreeMap<PathBuf, Place>,
+    /// What cannot be deleted.
+    stuck: BTreeSet<(Netns, String)>,
 }
 
 impl Default for Fake {
     fn default() -> Self {
-        Self(RefCell::new(Kernel { own: fresh(), places: BTreeMap::new() }))
+        Self(RefCell::new(Kernel { own: fresh(), places: BTreeMap::new(), stuck: BTreeSet::new() }))
     }
 }
 
@@ -50,6 +52,9 @@ impl Default for Fake {
 fn fresh() -> Links {
     let link = Link {
         name: "lo".to_owned(),
+        index: 1,
+        peer: None,
+        master: None,
         mac: Some(Mac([0; 6])),
         mtu: 65_536,
         up: false,
@@ -97,6 +102,9 @@ impl Fake {
     pub fn add_foreign(&self, netns: &Netns, name: &str, veth: bool) {
         let link = Link {
             name: name.to_owned(),
+            index: 77,
+            peer: None,
+            master: None,
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             mtu: 1500,
             up: true,
@@ -107,6 +115,35 @@ impl Fake {
         let mut kernel = self.0.borrow_mut();
         let links = kernel.links(netns).expect("the namespace exists");
         links.insert(name.to_owned(), FakeLink { link, peer: None, routes: vec![] });
+    }
+
+    /// From now on the kernel refuses to delete this interface.
+    pub fn refuse(&self, netns: &Netns, name: &str) {
+        self.0.borrow_mut().stuck.insert((netns.clone(), name.to_owned()));
+    }
+
+    /// The kernel refuses nothing any more.
+    pub fn allow_all(&self) {
+        self.0.borrow_mut().stuck.clear();
+    }
+
+    /// Somebody changes an interface behind our back; none: it goes, and with it its other end.
+    pub fn damage(&self, netns: &Netns, name: &str, change: impl FnOnce(FakeLink) -> Option<FakeLink>) {
+        let mut kernel = self.0.borrow_mut();
+        let link = kernel.links(netns).and_then(|links| links.remove(name)).expect("the interface is there");
+        let peer = link.peer.clone();
+        match (change(link), peer) {
+            (Some(link), _) => {
+                let links = kernel.links(netns).expect("the namespace exists");
+                links.insert(link.link.name.clone(), link);
+            }
+            (None, Some((netns, name))) => {
+                if let Some(links) = kernel.links(&netns) {
+                    links.remove(&name);
+                }
+            }
+            (None, None) => {}
+        }
     }
 
     /// Every interface but `lo`, with its namespace.
@@ -152,13 +189,18 @@ impl Kernel {
             }
             _ => return Err("File exists"),
         }
-        let end = |name: &str, mac, up, peer| FakeLink {
-            link: Link { name: name.to_owned(), mac, mtu: veth.mtu, up, group: GROUP, veth: true, addresses: vec![] },
-            peer: Some(peer),
-            routes: vec![],
+        let index = host_index(&veth.host_interface);
+        let count = self.links(&pod_netns).map_or(0, |links| links.len());
+        let pod_index = u32::try_from(count + 1).unwrap_or(u32::MAX);
+        let end = |name: &str, (index, peer_index), mac, up, peer| {
+            let (name, peer_index) = (name.to_owned(), Some(peer_index));
+            let (mtu, group, veth, addresses) = (veth.mtu, GROUP, true, vec![]);
+            let link = Link { name, index, peer: peer_index, master: None, mac, mtu, up, group, veth, addresses };
+            FakeLink { link, peer: Some(peer), routes: vec![] }
         };
-        let host_end = end(&host, Some(Mac([2, 0, 0, 0, 0, 2])), true, (pod_netns.clone(), pod.clone()));
-        let pod_end = end(&pod, Some(veth.mac), false, (veth.host_netns.clone(), host.clone()));
+        let host_mac = Some(Mac([2, 0, 0, 0, 0, 2]));
+        let host_end = end(&host, (index, pod_index), host_mac, true, (pod_netns.clone(), pod.clone()));
+        let pod_end = end(&pod, (pod_index, index), Some(veth.mac), false, (veth.host_netns.clone(), host.clone()));
         for (netns, name, link) in [(&veth.host_netns, host, host_end), (&pod_netns, pod, pod_end)] {
             self.links(netns).expect("looked at above").insert(name, link);
         }
@@ -169,24 +211,27 @@ impl Kernel {
         let links = self.links(&Netns::At(pod_netns.to_owned())).ok_or("the network namespace is gone")?;
         let name = match change {
             Change::LoopbackUp => "lo",
-            Change::Address(name, _) | Change::Up(name) | Change::Route { interface: name, .. } => name.as_str(),
+            Change::Address(name, _) | Change::Up(name) | Change::Route(name, _) => name.as_str(),
         };
         let link = links.get_mut(name).ok_or("No such device")?;
         match change {
             Change::LoopbackUp | Change::Up(_) => link.link.up = true,
             Change::Address(_, address) if link.link.addresses.contains(address) => {}
             Change::Address(_, address) => link.link.addresses.push(*address),
-            Change::Route { .. } if !link.link.up => return Err("Network is down"),
-            Change::Route { destination, gateway, .. } => {
+            Change::Route(..) if !link.link.up => return Err("Network is down"),
+            Change::Route(_, route) => {
                 let reachable = |g: &Ipv4Addr| {
                     link.link.addresses.iter().any(|a| a.contains(*g))
-                        || link.routes.iter().any(|(d, via)| via.is_none() && d.contains(*g))
+                        || link.routes.iter().any(|there| there.gateway.is_none() && there.destination.contains(*g))
                 };
-                if gateway.as_ref().is_some_and(|gateway| !reachable(gateway)) {
+                if route.gateway.as_ref().is_some_and(|gateway| !reachable(gateway)) {
                     return Err("Nexthop has invalid gateway");
                 }
-                if !link.routes.iter().any(|(d, _)| d == destination) {
-                    link.routes.push((*destination, *gateway));
+                let is_same = |there: &Route| {
+                    (there.destination, there.table, there.priority) == (route.destination, route.table, route.priority)
+                };
+                if !link.routes.iter().any(is_same) {
+                    link.routes.push(route.clone());
                 }
             }
         }
@@ -194,6 +239,9 @@ impl Kernel {
     }
 
     fn delete(&mut self, netns: &Netns, interface: &IfName) -> Result<(), &'static str> {
+        if self.stuck.contains(&(netns.clone(), interface.to_string())) {
+            return Err("Operation not permitted");
+        }
         let Some(links) = self.links(netns) else { return Ok(()) };
         match links.get(interface.as_str()) {
             None => return Ok(()),
@@ -225,6 +273,13 @@ impl Wire for Fake {
         Ok(kernel.links(netns).and_then(|links| links.get(interface.as_str())).map(|link| link.link.clone()))
     }
 
+    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, WireError> {
+        let mut kernel = self.0.borrow_mut();
+        let found =
+            |links: &mut Links| links.values().find(|link| link.link.index == index).map(|link| link.link.clone());
+        Ok(kernel.links(netns).and_then(found))
+    }
+
     async fn create(&self, veth: &Veth) -> Result<(), WireError> {
         let what = || format!("create veth {} in {}", veth.host_interface, veth.host_netns);
         self.0.borrow_mut().create(veth).map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
@@ -240,6 +295,29 @@ impl Wire for Fake {
         let what = || format!("delete interface {interface} in {netns}");
         let deleted = self.0.borrow_mut().delete(netns, interface);
         deleted.map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+    }
+
+    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), WireError> {
+        for interface in interfaces {
+            self.delete(netns, interface).await?;
+        }
+        Ok(())
+    }
+
+    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
+        let mut kernel = self.0.borrow_mut();
+        let all = |links: &mut Links| {
+            let of = |link: &FakeLink| {
+                let found = |route: &Route| FoundRoute { route: route.clone(), interface: link.link.index };
+                link.routes.iter().map(found).collect::<Vec<_>>()
+            };
+            links.values().flat_map(of).collect()
+        };
+        Ok(kernel.links(netns).map(all).unwrap_or_default())
+    }
+
+    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
+        Ok(one == other)
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {

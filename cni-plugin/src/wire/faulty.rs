@@ -6,7 +6,7 @@ use std::rc::Rc;
 use atoll_model::fault::FaultPlan;
 use atoll_model::ids::IfName;
 
-use super::{Change, Link, Netns, NetnsKind, Veth, Wire, WireError};
+use super::{Change, FoundRoute, Link, Netns, NetnsKind, Veth, Wire, WireError};
 
 /// Every operation of `W` is an effect of a [`FaultPlan`].
 #[derive(Clone)]
@@ -43,6 +43,12 @@ impl<W: Wire + 'static> Wire for Faulty<W> {
         self.effect(format!("inspect {interface} in {netns}"), async move { inner.inspect(&at, &name).await }).await
     }
 
+    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, WireError> {
+        let (inner, at) = (Rc::clone(&self.inner), netns.clone());
+        let what = format!("inspect link {index} in {netns}");
+        self.effect(what, async move { inner.inspect_index(&at, index).await }).await
+    }
+
     async fn create(&self, veth: &Veth) -> Result<(), WireError> {
         let (inner, veth) = (Rc::clone(&self.inner), veth.clone());
         let what = format!("create {} in {}", veth.host_interface, veth.host_netns);
@@ -57,6 +63,23 @@ impl<W: Wire + 'static> Wire for Faulty<W> {
     async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
         let (inner, at, name) = (Rc::clone(&self.inner), netns.clone(), interface.clone());
         self.effect(format!("delete {interface} in {netns}"), async move { inner.delete(&at, &name).await }).await
+    }
+
+    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), WireError> {
+        let (inner, at, names) = (Rc::clone(&self.inner), netns.clone(), interfaces.to_vec());
+        let what = format!("delete {} links in {netns}", interfaces.len());
+        self.effect(what, async move { inner.delete_all(&at, &names).await }).await
+    }
+
+    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
+        let (inner, at) = (Rc::clone(&self.inner), netns.clone());
+        self.effect(format!("routes of {netns}"), async move { inner.routes(&at).await }).await
+    }
+
+    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
+        let (inner, one, other) = (Rc::clone(&self.inner), one.to_owned(), other.to_owned());
+        let what = format!("compare {} and {}", one.display(), other.display());
+        self.effect(what, async move { inner.is_same(&one, &other).await }).await
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {

@@ -2,7 +2,8 @@
 //! so that a test can stop between any two of them.
 //!
 //! Promises: creating what is there and deleting what is absent are fine; nothing that is not ours is ever touched.
-//! Ours is what has the derived name at the host end, our link group and the derived MAC at the pod's end.
+//! Ours is a veth of our link group: the host end has the derived name; the pod's end has the derived MAC, or, when its
+//! MAC was wished for or changed since, the derived index at its other end.
 
 pub mod fake;
 pub mod faulty;
@@ -12,14 +13,24 @@ use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
-use atoll_model::attachment::Mac;
+use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
+use atoll_model::route::Route;
 use ipnetwork::Ipv4Network;
-use std::net::Ipv4Addr;
 
 /// The link group (`IFLA_GROUP`) of every host end: finding and deleting all of ours is one request each.
 pub const GROUP: u32 = 0xa701;
+
+/// The index that a host end gets. Where both ends of a pair happen to have the same index, which is likely in young
+/// namespaces, the kernel mistakes them for plain devices and lets their carrier wait for up to a second
+/// (`net/core/link_watch.c`, `linkwatch_urgent_event`). So the host end gets a large one, from the digits of its name;
+/// the kernel counts from one. It also tells the pod's end whose it is. 0 leaves the choice to the kernel.
+pub fn host_index(host_interface: &IfName) -> u32 {
+    let digits = host_interface.as_str().trim_start_matches("at");
+    let bits = u64::from_str_radix(digits, 16).map(|bits| bits & 0x0fff_ffff);
+    bits.ok().and_then(|bits| u32::try_from(bits).ok()).map_or(0, |bits| bits | 0x1000_0000)
+}
 
 /// A network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -79,15 +90,8 @@ pub enum Change {
     Address(IfName, Ipv4Network),
     /// Bring the interface up.
     Up(IfName),
-    /// Add a route through the interface; there already is fine.
-    Route {
-        /// The interface.
-        interface: IfName,
-        /// Destination.
-        destination: Ipv4Network,
-        /// Next hop; none means directly connected.
-        gateway: Option<Ipv4Addr>,
-    },
+    /// Add a route through the interface; one to that destination there already is fine.
+    Route(IfName, Route),
 }
 
 impl fmt::Display for Change {
@@ -96,12 +100,7 @@ impl fmt::Display for Change {
             Self::LoopbackUp => f.write_str("bring lo up"),
             Self::Address(interface, address) => write!(f, "add address {address} to {interface}"),
             Self::Up(interface) => write!(f, "bring {interface} up"),
-            Self::Route { interface, destination, gateway: Some(gateway) } => {
-                write!(f, "add route to {destination} via {gateway} on {interface}")
-            }
-            Self::Route { interface, destination, gateway: None } => {
-                write!(f, "add route to {destination} on {interface}")
-            }
+            Self::Route(interface, route) => write!(f, "add route to {route} on {interface}"),
         }
     }
 }
@@ -111,6 +110,12 @@ impl fmt::Display for Change {
 pub struct Link {
     /// Its name.
     pub name: String,
+    /// Its index in its namespace.
+    pub index: u32,
+    /// The index of its other end, in the other end's namespace.
+    pub peer: Option<u32>,
+    /// The index of the bridge or datapath that it is a port of.
+    pub master: Option<u32>,
     /// Its MAC.
     pub mac: Option<Mac>,
     /// Its MTU, bytes.
@@ -126,10 +131,25 @@ pub struct Link {
 }
 
 impl Link {
-    /// The pod's end of an attachment with this MAC.
-    pub fn is_pod_end(&self, mac: Mac) -> bool {
-        self.veth && self.group == GROUP && self.mac == Some(mac)
+    /// A veth of ours, of whatever attachment.
+    pub fn is_ours(&self) -> bool {
+        self.veth && self.group == GROUP
     }
+
+    /// The pod's end of this attachment.
+    pub fn is_pod_end(&self, attachment: &Attachment) -> bool {
+        let host_index = host_index(&attachment.host_interface());
+        self.is_ours() && (self.mac == Some(attachment.mac()) || self.peer == Some(host_index))
+    }
+}
+
+/// A route as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// The route.
+    pub route: Route,
+    /// The index of the interface it goes through.
+    pub interface: u32,
 }
 
 /// See the module.
@@ -140,6 +160,9 @@ pub trait Wire {
     /// Looks at one link; none means that it, or its namespace, is not there.
     fn inspect(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<Option<Link>, WireError>>;
 
+    /// The same by its index.
+    fn inspect_index(&self, netns: &Netns, index: u32) -> impl Future<Output = Result<Option<Link>, WireError>>;
+
     /// Creates a veth pair in place, host end up, pod's end down. A pair of ours that is there already is fine.
     fn create(&self, veth: &Veth) -> impl Future<Output = Result<(), WireError>>;
 
@@ -149,6 +172,16 @@ pub trait Wire {
     /// Deletes a link of our group, and with it its other end; absent (or its namespace gone) is fine. A link that is
     /// not of our group is left alone, which is an error.
     fn delete(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<(), WireError>>;
+
+    /// Deletes several links of our group, in one request to the kernel where that is possible: each by itself waits for
+    /// the kernel's grace period. Absent ones are fine, and so are none; others of the namespace are left alone.
+    fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> impl Future<Output = Result<(), WireError>>;
+
+    /// All IPv4 routes of a namespace but those to its own addresses; none if it is not there.
+    fn routes(&self, netns: &Netns) -> impl Future<Output = Result<Vec<FoundRoute>, WireError>>;
+
+    /// Both paths lead to one namespace.
+    fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, WireError>>;
 
     /// All links of our group in a namespace.
     fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, WireError>>;

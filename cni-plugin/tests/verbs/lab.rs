@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::course::Course;
 use atoll_cni_plugin::del::DelCall;
 use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::graves::Graves;
 use atoll_cni_plugin::journal::Journals;
 use atoll_cni_plugin::tally::{Counted, Tally};
@@ -164,7 +166,8 @@ pub(crate) const NETNS: &str = "/netns/pod";
 impl Lab {
     /// A node that has never seen a pod.
     pub(crate) fn cold() -> Self {
-        NOW.set(1_000_000);
+        // Claims tell the time of the wall, and GC compares with it.
+        NOW.set(atoll_model::record::now());
         let settings = Settings::default();
         let host = settings.host;
         let kernel = Rc::new(Fake::new());
@@ -243,6 +246,7 @@ impl Lab {
             journals: Journals::new(&config.run_dir),
             graves: Graves::new(&config.state_dir),
             clock: || NOW.get(),
+            course: Course::new(),
             config,
         }
     }
@@ -265,6 +269,12 @@ impl Lab {
 
     pub(crate) async fn del(&self) -> Result<(), Error> {
         Box::pin(self.world().del(&del(&self.call()))).await
+    }
+
+    /// GC of a runtime that knows no container.
+    pub(crate) async fn collect(&self) -> Result<(), Error> {
+        let call = GcCall { network: self.call().attachment.network, valid: std::collections::BTreeSet::new() };
+        Box::pin(self.world().gc(&call)).await
     }
 
     /// A later call's settling of tombstones, with plenty of time.
@@ -357,6 +367,67 @@ impl Lab {
     #[track_caller]
     pub(crate) fn assert_empty(&self, when: &str) {
         assert_eq!(self.leftovers(), Vec::<String>::new(), "{when}");
+    }
+
+    /// One request of somebody else to the controller. Its status.
+    pub(crate) fn ask(&self, method: Method, path: &str, body: &serde_json::Value) -> u16 {
+        let mut headers = http::HeaderMap::new();
+        let binding = "application/vnd.org.midonet.HostInterfacePort-v1+json".parse().expect("a value");
+        headers.insert(http::header::CONTENT_TYPE, binding);
+        let body = if body.is_null() { vec![] } else { body.to_string().into_bytes() };
+        self.controller.call(&Request { method, path: path.to_owned(), headers, body: body.into() }).status
+    }
+
+    /// This node forgets its attachments, as after a reboot.
+    pub(crate) fn forget(&self) {
+        let _ = std::fs::remove_dir_all(self.config().run_dir.join("attachments"));
+    }
+
+    /// The files of attachments were written so many seconds ago.
+    pub(crate) fn age_files(&self, seconds: u64) {
+        let then = std::time::UNIX_EPOCH + Duration::from_secs(NOW.get() - seconds);
+        for entry in std::fs::read_dir(self.config().run_dir.join("attachments")).into_iter().flatten().flatten() {
+            let file = std::fs::File::options().write(true).open(entry.path()).expect("there");
+            file.set_modified(then).expect("works");
+        }
+    }
+
+    /// The controller sees the agent of this host, or not.
+    pub(crate) fn set_alive(&self, alive: bool) {
+        let body = json!({ "alive": alive }).to_string();
+        let path = format!("/hosts/{}/alive", self.host);
+        let request = Request { method: Method::PUT, path, headers: http::HeaderMap::new(), body: body.into() };
+        assert_eq!(self.controller.controller_mut().admin(&request).status, 204);
+    }
+
+    /// How many files there are for attachments.
+    pub(crate) fn lock_files(&self) -> usize {
+        std::fs::read_dir(self.config().run_dir.join("attachments")).map_or(0, Iterator::count)
+    }
+
+    /// Somebody leaves a tombstone for the pod.
+    pub(crate) async fn bury(&self) {
+        let tombstone = TombstoneRecord {
+            v: atoll_model::record::SCHEMA,
+            why: atoll_model::record::Tombstone::Delete,
+            attachment: self.call().attachment,
+            port: None,
+            not_before: 0,
+            since: 0,
+            note: String::new(),
+            unknown: atoll_model::record::Unknown::new(),
+        };
+        atoll_ipam::bury(&self.etcd, &tombstone, None).await.expect("works");
+    }
+
+    /// The local data plane makes a namespace for every router.
+    pub(crate) fn make_routers(&self) {
+        for router in self.controller.dump().routers.keys() {
+            let path = self.router_path(&router.to_string());
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("works");
+            std::fs::write(&path, "").expect("works");
+            self.kernel.add_netns(path);
+        }
     }
 
     /// Where the data plane would keep a router.

@@ -2,10 +2,11 @@
 //! time is tokio's paused clock, and every call is a process of its own: it shares nothing with the one before but what
 //! a node keeps in files.
 
-#![expect(clippy::large_futures, reason = "a test has all the stack it wants")]
-
 mod budget;
+mod check;
+mod gc;
 mod lab;
 mod outage;
 mod ownership;
+mod status;
 mod sweep;

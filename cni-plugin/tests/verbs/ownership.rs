@@ -134,23 +134,14 @@ async fn a_namespace_that_is_gone_takes_nothing_along_that_is_not_released() {
 async fn the_host_end_is_found_with_the_router() {
     for (adopted, forget) in [(false, false), (false, true), (true, false), (true, true)] {
         let lab = Lab::warm().await;
-        let router = lab.controller.dump().routers.keys().map(ToString::to_string).collect::<Vec<_>>();
-        let make = || {
-            for router in &router {
-                let path = lab.router_path(router);
-                std::fs::create_dir_all(path.parent().expect("has one")).expect("works");
-                std::fs::write(&path, "").expect("works");
-                lab.kernel.add_netns(path);
-            }
-        };
         if !adopted {
-            make();
+            lab.make_routers();
         }
         lab.add().await.expect("works");
         let host = lab.links().into_iter().find(|(_, name)| name.starts_with("at")).expect("there").0;
         assert_eq!(host == Netns::Own, adopted, "{host}");
         if adopted {
-            make();
+            lab.make_routers();
         }
         if forget {
             std::fs::remove_dir_all(lab.config().run_dir.join("attachments")).expect("works");

@@ -4,10 +4,11 @@
 //!
 //! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
 
+use atoll_cni_plugin::add::AddCall;
 use atoll_model::cni::result::Attached;
 use atoll_model::fault::Fault;
 
-use crate::lab::{Lab, Mood};
+use crate::lab::{Lab, Mood, attachment, del};
 
 /// What the runtime does after the call that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ enum Then {
     AddDel,
     /// DEL.
     Del,
+    /// GC, once the attachment is old enough.
+    Collect,
     /// Nothing, ever. Only after an answer: a runtime whose plugin dies calls DEL.
     Nothing,
 }
@@ -42,6 +45,8 @@ enum Verb {
     Del,
     /// Settling what a DEL left while the controller was down.
     Drain,
+    /// Of an attachment that the runtime has forgotten, and of one whose DEL left a tombstone.
+    Gc,
 }
 
 async fn lab(verb: Verb) -> Lab {
@@ -57,6 +62,18 @@ async fn lab(verb: Verb) -> Lab {
         Verb::UndoneAdd => {
             let lab = Lab::warm().await;
             lab.bad_route.set(true);
+            lab
+        }
+        Verb::Gc => {
+            let lab = Lab::warm().await;
+            let buried =
+                AddCall { attachment: attachment("buried", "eth0"), sandbox: "/netns/other".to_owned(), ..lab.call() };
+            lab.world().add(&buried).await.expect("it works without faults");
+            lab.controller_mood.set(Mood::Refusing);
+            lab.world().del(&del(&buried)).await.expect("it leaves a tombstone");
+            lab.controller_mood.set(Mood::Fine);
+            lab.add().await.expect("it works without faults");
+            lab.pass(120).await;
             lab
         }
         Verb::Drain => {
@@ -82,6 +99,7 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> 
                 lab.drain().await;
                 Ok(None)
             }
+            Verb::Gc => lab.collect().await.map(|()| None).map_err(|error| error.to_string()),
         }
     };
     let answer = lab.plan.run(call).await;
@@ -116,13 +134,14 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
         Verb::Add | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => succeeded || answer.is_none(),
-        Verb::Del => !succeeded,
+        // After a GC that failed the attachment may still be there: whoever collects calls again.
+        Verb::Del | Verb::Gc => !succeeded,
         Verb::Drain => false,
     };
     if then == Then::Nothing && must_call {
         return false;
     }
-    if verb == Verb::Del && succeeded {
+    if matches!(verb, Verb::Del | Verb::Gc) && succeeded {
         no_interface(&lab, &when);
     }
     if then == Then::AddDel {
@@ -141,7 +160,12 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
         lab.drain().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
     }
-    if then != Then::Nothing {
+    if then == Then::Collect {
+        lab.pass(120).await;
+        lab.collect().await.unwrap_or_else(|error| panic!("{when}: GC: {error:?}"));
+        no_interface(&lab, &when);
+    }
+    if matches!(then, Then::AddDel | Then::Del) {
         lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
         no_interface(&lab, &when);
         lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL again: {error:?}"));
@@ -184,7 +208,7 @@ async fn sweep(verb: Verb, thens: &[Then]) {
     eprint_points(verb, points, effects.len());
 }
 
-const ALL: [Then; 3] = [Then::AddDel, Then::Del, Then::Nothing];
+const ALL: [Then; 4] = [Then::AddDel, Then::Del, Then::Collect, Then::Nothing];
 
 #[tokio::test(start_paused = true)]
 async fn add_leaks_nothing_wherever_it_fails() {
@@ -210,6 +234,11 @@ async fn an_add_that_is_undone_leaks_nothing_wherever_that_fails() {
 #[tokio::test(start_paused = true)]
 async fn settling_tombstones_leaks_nothing_wherever_it_fails() {
     sweep(Verb::Drain, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn gc_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::Gc, &ALL).await;
 }
 
 #[tokio::test(start_paused = true)]

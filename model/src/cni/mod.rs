@@ -6,10 +6,16 @@
 //! | [`request`] | the environment and standard input, checked in the order that runtimes expect |
 //! | [`wish`] | what a caller asks of its interface, from the four places where it may say so |
 //! | [`result`] | a result in our own shape, and its JSON in each version's shape |
+//! | [`previous`] | a previous result, from each version's shape |
+//! | [`valid`] | which attachments a GC must leave |
+//! | [`trace`] | the trace that a call belongs to |
 //! | [`fail`] | the error object |
 
 pub mod fail;
+pub mod previous;
 pub mod request;
 pub mod result;
+pub mod trace;
+pub mod valid;
 pub mod version;
 pub mod wish;

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 
 use serde_json::{Map, Value};
 
+use super::trace::TraceId;
 use super::version::Version;
 use crate::config::{Config, ConfigError, DnsConfig};
 use crate::error::{Class, Classify};
@@ -59,7 +60,7 @@ impl Command {
     /// The first version of the specification that has it.
     const fn since(self) -> Version {
         match self {
-            Self::Add | Self::Del | Self::Version => Version::V0_3_1,
+            Self::Add | Self::Del | Self::Version => Version::V0_1_0,
             Self::Check => Version::V0_4_0,
             Self::Gc | Self::Status => Version::V1_1_0,
         }
@@ -81,6 +82,8 @@ pub struct Environment {
     pub args: String,
     /// `CNI_NETNS_OVERRIDE`: the caller insists on its own namespace.
     pub netns_override: bool,
+    /// `TRACEPARENT`, where the runtime gives one.
+    pub trace: Option<TraceId>,
 }
 
 impl Environment {
@@ -118,6 +121,7 @@ impl Environment {
                 text("CNI_NETNS_OVERRIDE").ok().flatten().as_deref(),
                 Some("1" | "true" | "True" | "TRUE" | "t" | "T")
             ),
+            trace: text("TRACEPARENT").ok().flatten().and_then(|text| TraceId::from_traceparent(&text)),
         }))
     }
 }
@@ -169,6 +173,16 @@ impl Request {
             return Err(RequestError::CommandTooNew { command: environment.command, version });
         }
         Ok(Self { environment, version, network, input })
+    }
+
+    /// The version in which an answer to `stdin` is told, although something else in it may be wrong.
+    pub fn version_of(stdin: &[u8]) -> Version {
+        let Ok(Value::Object(input)) = serde_json::from_slice(stdin) else { return Version::NEWEST };
+        let given = match input.get("cniVersion") {
+            None | Some(Value::Null) => Some(""),
+            Some(version) => version.as_str(),
+        };
+        given.and_then(Version::parse).unwrap_or(Version::NEWEST)
     }
 
     /// Our configuration.
@@ -284,6 +298,9 @@ pub enum RequestError {
     /// A part of standard input has another type than the specification says.
     #[error("{0} must be {1}")]
     Shape(&'static str, &'static str),
+    /// `prevResult` is missing where it is needed.
+    #[error("prevResult is missing: CHECK compares with it")]
+    NoPrevious,
     /// `name` is missing.
     #[error("configuration key \"name\" is missing: the name of the network is expected")]
     NoName,
@@ -301,9 +318,6 @@ pub enum RequestError {
         /// The version of the configuration.
         version: Version,
     },
-    /// A command that the specification knows and we do not serve.
-    #[error("CNI_COMMAND {} is not supported by this version", .0.as_str())]
-    Unserved(Command),
     /// What was asked cannot be done, and a substitute is not given.
     #[error("{key} = {value} is not supported: {reason}")]
     Unsupported {
@@ -320,14 +334,13 @@ impl Classify for RequestError {
     fn class(&self) -> Class {
         match self {
             Self::UnknownCommand(_)
-            | Self::Unserved(_)
             | Self::Missing(_)
             | Self::NotText(_)
             | Self::Variable { .. }
             | Self::Arguments(_)
             | Self::Argument { .. } => Class::Environment,
             Self::Json(_) | Self::Shape(..) => Class::Decode,
-            Self::NoName | Self::Name(_) => Class::Config,
+            Self::NoPrevious | Self::NoName | Self::Name(_) => Class::Config,
             Self::Version(_) | Self::CommandTooNew { .. } => Class::Version,
             Self::Unsupported { .. } => Class::Unsupported,
         }

@@ -104,15 +104,39 @@ fn standard_input_is_checked_in_the_order_json_name_version() {
         (r#"{"name":"a/b","cniVersion":"9.9.9"}"#, 7, "configuration key \"name\" is wrong"),
         (r#"{"name":"a","cniVersion":9}"#, 6, "cniVersion must be a text"),
         (r#"{"name":"a","cniVersion":"9.9.9"}"#, 1, "incompatible CNI versions"),
-        (r#"{"name":"a"}"#, 1, "incompatible CNI versions"),
-        (r#"{"name":"a","cniVersion":"0.2.0"}"#, 1, "incompatible CNI versions"),
+        (r#"{"name":"a","cniVersion":"0.3.2"}"#, 1, "incompatible CNI versions"),
     ] {
         let error = Request::read(env(), text.as_bytes()).expect_err(text);
         assert_eq!(error.class().cni_code(), code, "{text}: {error}");
         assert!(error.to_string().starts_with(says), "{text}: {error}");
     }
     let error = Request::read(env(), br#"{"name":"a","cniVersion":"9.9.9"}"#).expect_err("too new");
-    assert_eq!(error.hint().as_deref(), Some(r#"config is "9.9.9", plugin supports [0.3.1 0.4.0 1.0.0 1.1.0]"#));
+    assert_eq!(
+        error.hint().as_deref(),
+        Some(r#"config is "9.9.9", plugin supports [0.1.0 0.2.0 0.3.0 0.3.1 0.4.0 1.0.0 1.1.0]"#)
+    );
+}
+
+#[test]
+fn no_version_means_the_first() {
+    for (input, version) in [
+        (json!({ "name": "a" }), Version::V0_1_0),
+        (json!({ "name": "a", "cniVersion": "" }), Version::V0_1_0),
+        (json!({ "name": "a", "cniVersion": null }), Version::V0_1_0),
+        (json!({ "name": "a", "cniVersion": "0.4.0" }), Version::V0_4_0),
+    ] {
+        assert_eq!(request(&[], &input).expect("valid").version, version, "{input}");
+    }
+    // What an error says although the name is wrong.
+    for (stdin, version) in [
+        (r#"{"cniVersion":"0.3.0","name":""}"#, Version::V0_3_0),
+        (r#"{"name":""}"#, Version::V0_1_0),
+        (r#"{"cniVersion":7}"#, Version::NEWEST),
+        (r#"{"cniVersion":"9.9.9"}"#, Version::NEWEST),
+        ("{", Version::NEWEST),
+    ] {
+        assert_eq!(Request::version_of(stdin.as_bytes()), version, "{stdin}");
+    }
 }
 
 #[test]
@@ -123,7 +147,9 @@ fn a_command_needs_the_version_that_brought_it() {
         ("GC", "1.0.0", false),
         ("GC", "1.1.0", true),
         ("STATUS", "1.0.0", false),
-        ("ADD", "0.3.1", true),
+        ("ADD", "0.1.0", true),
+        ("DEL", "", true),
+        ("CHECK", "", false),
     ] {
         let answer = request(&[("CNI_COMMAND", command)], &and("cniVersion", json!(version)));
         assert_eq!(answer.is_ok(), served, "{command} {version}");

@@ -9,6 +9,7 @@ use super::version::Version;
 use crate::attachment::Mac;
 use crate::config::DnsConfig;
 use crate::ids::IfName;
+use crate::route::Route;
 
 /// What an ADD made, independent of the version in which it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +24,10 @@ pub struct Attached {
     pub sandbox: String,
     /// The host end of the veth pair.
     pub host_interface: IfName,
-    /// Its addresses, the first one is the pod's.
+    /// Its addresses with their gateways; the first one is the pod's.
     pub addresses: Vec<(Ipv4Network, Ipv4Addr)>,
     /// Its routes.
-    pub routes: Vec<(Ipv4Network, Option<Ipv4Addr>)>,
+    pub routes: Vec<Route>,
     /// Name servers.
     pub dns: DnsConfig,
 }
@@ -34,12 +35,35 @@ pub struct Attached {
 impl Attached {
     /// As one JSON document in the shape of `version`.
     ///
+    /// | version | shape |
+    /// |---|---|
+    /// | 0.1.0, 0.2.0 | one address of a family under `ip4`, with the routes; no interfaces; `dns` always |
+    /// | 0.3.0 to 0.4.0 | lists; an address tells its IP version; `dns` always |
+    /// | 1.0.0 | an address does not tell its IP version; `dns` if there is anything to say |
+    /// | 1.1.0 | also the MTU of an interface, and all that a route has |
+    ///
     /// The host end comes first and the pod's interface second, as with the reference plugins; `ips` point at the
-    /// second. 0.3.1 and 0.4.0 tell the IP version and always have `dns`; 1.1.0 tells the MTU.
+    /// second.
     pub fn to_json(&self, version: Version) -> String {
+        let text = if version < Version::V0_3_0 {
+            serde_json::to_string(&self.to_first(version))
+        } else {
+            serde_json::to_string(&self.to_lists(version))
+        };
+        text.expect("texts and numbers")
+    }
+
+    fn to_first(&self, version: Version) -> First<'_> {
+        let routes = self.routes.iter().map(|route| RouteJson::of(route, false)).collect();
+        let ip4 = self.addresses.first().map(|(ip, gateway)| Ip4 { ip: *ip, gateway: *gateway, routes });
+        First { cni_version: version, ip4, dns: &self.dns }
+    }
+
+    fn to_lists(&self, version: Version) -> Lists<'_> {
         let old = version < Version::V1_0_0;
-        let mtu = (version >= Version::V1_1_0).then_some(self.mtu);
-        let document = Document {
+        let newest = version >= Version::V1_1_0;
+        let mtu = newest.then_some(self.mtu);
+        Lists {
             cni_version: version,
             interfaces: [
                 Interface { name: &self.host_interface, mac: None, sandbox: None, mtu },
@@ -55,20 +79,36 @@ impl Attached {
                     gateway: *gateway,
                 })
                 .collect(),
-            routes: self.routes.iter().map(|(dst, gw)| Route { dst: *dst, gw: *gw }).collect(),
+            routes: self.routes.iter().map(|route| RouteJson::of(route, newest)).collect(),
             dns: (old || self.dns != DnsConfig::default()).then_some(&self.dns),
-        };
-        serde_json::to_string(&document).expect("texts and numbers")
+        }
     }
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct First<'a> {
+    #[serde(rename = "cniVersion")]
+    cni_version: Version,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip4: Option<Ip4>,
+    dns: &'a DnsConfig,
+}
+
+#[derive(Serialize)]
+struct Ip4 {
+    ip: Ipv4Network,
+    gateway: Ipv4Addr,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<RouteJson>,
+}
+
+#[derive(Serialize)]
+struct Lists<'a> {
     #[serde(rename = "cniVersion")]
     cni_version: Version,
     interfaces: [Interface<'a>; 2],
     ips: Vec<Ip>,
-    routes: Vec<Route>,
+    routes: Vec<RouteJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<&'a DnsConfig>,
 }
@@ -94,10 +134,32 @@ struct Ip {
 }
 
 #[derive(Serialize)]
-struct Route {
+struct RouteJson {
     dst: Ipv4Network,
     #[serde(skip_serializing_if = "Option::is_none")]
     gw: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advmss: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<u8>,
+}
+
+impl RouteJson {
+    /// `whole`: with what came with 1.1.0.
+    fn of(route: &Route, whole: bool) -> Self {
+        let Route { destination, gateway, mtu, advmss, priority, table, scope } = route.clone();
+        if whole {
+            Self { dst: destination, gw: gateway, mtu, advmss, priority, table, scope }
+        } else {
+            Self { dst: destination, gw: gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +177,15 @@ mod tests {
             host_interface: IfName::new("at0123456789ab").expect("valid"),
             addresses: vec![("10.128.0.5/24".parse().expect("valid"), [10, 128, 0, 1].into())],
             routes: vec![
-                ("0.0.0.0/0".parse().expect("valid"), Some([10, 128, 0, 1].into())),
-                ("10.96.0.0/12".parse().expect("valid"), None),
+                Route::plain("0.0.0.0/0".parse().expect("valid"), Some([10, 128, 0, 1].into())),
+                Route {
+                    mtu: Some(1400),
+                    advmss: Some(1360),
+                    priority: Some(50),
+                    table: Some(100),
+                    scope: Some(253),
+                    ..Route::plain("10.96.0.0/12".parse().expect("valid"), None)
+                },
             ],
             dns: DnsConfig { nameservers: vec!["10.96.0.10".to_owned()], ..DnsConfig::default() },
         }

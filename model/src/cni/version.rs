@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 /// A version of the specification, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Version {
+    /// 0.1.0; also what a configuration without a version means
+    #[serde(rename = "0.1.0")]
+    V0_1_0,
+    /// 0.2.0
+    #[serde(rename = "0.2.0")]
+    V0_2_0,
+    /// 0.3.0
+    #[serde(rename = "0.3.0")]
+    V0_3_0,
     /// 0.3.1
     #[serde(rename = "0.3.1")]
     V0_3_1,
@@ -21,11 +30,15 @@ pub enum Version {
 
 impl Version {
     /// Every version, oldest first.
-    pub const ALL: [Self; 4] = [Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
+    pub const ALL: [Self; 7] =
+        [Self::V0_1_0, Self::V0_2_0, Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
 
     /// As it is written in `cniVersion`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::V0_1_0 => "0.1.0",
+            Self::V0_2_0 => "0.2.0",
+            Self::V0_3_0 => "0.3.0",
             Self::V0_3_1 => "0.3.1",
             Self::V0_4_0 => "0.4.0",
             Self::V1_0_0 => "1.0.0",
@@ -42,8 +55,10 @@ impl Version {
         serde_json::json!({ "cniVersion": Self::NEWEST.as_str(), "supportedVersions": all }).to_string()
     }
 
-    /// Reads `cniVersion`; none is one that we do not speak.
+    /// Reads `cniVersion`. The empty text means 0.1.0, as in the first version of the specification; none is one that
+    /// we do not speak.
     pub fn parse(text: &str) -> Option<Self> {
+        let text = if text.is_empty() { Self::V0_1_0.as_str() } else { text };
         Self::ALL.into_iter().find(|v| v.as_str() == text)
     }
 }
@@ -63,11 +78,12 @@ mod tests {
         for version in Version::ALL {
             assert_eq!(Version::parse(version.as_str()), Some(version));
         }
-        for other in ["", "1", "1.1", "1.1.0 ", "9.9.9"] {
+        assert_eq!(Version::parse(""), Some(Version::V0_1_0));
+        for other in ["0", "1", "1.1", "1.1.0 ", "0.3.2", "9.9.9"] {
             assert_eq!(Version::parse(other), None, "{other:?}");
         }
         assert_eq!(Version::ALL.last(), Some(&Version::NEWEST));
-        let answer = r#"{"cniVersion":"1.1.0","supportedVersions":["0.3.1","0.4.0","1.0.0","1.1.0"]}"#;
-        assert_eq!(Version::supported(), answer);
+        let list = r#"["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]"#;
+        assert_eq!(Version::supported(), format!(r#"{{"cniVersion":"1.1.0","supportedVersions":{list}}}"#));
     }
 }

@@ -13,11 +13,12 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig, ExtraRoute,
-    KeystoneConfig, KeystoneDomain, LogConfig, TenantConfig,
+    ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig, KeystoneConfig,
+    KeystoneDomain, LogConfig, Mtu, StatusMode, TenantConfig, Tunnel,
 };
-use crate::ids::{NodeName, TenantName};
+use crate::ids::{IfName, NodeName, TenantName};
 use crate::record::Addressing;
+use crate::route::{Route, SCOPE_LINK};
 
 impl Config {
     /// Reads the plugin's entry of a conflist.
@@ -27,7 +28,6 @@ impl Config {
         };
         let top = Section { path: String::new(), object: Some(object) };
         refuse_foreign_ipam(&top)?;
-        top.choice("status", &[("local", ()), ("strict", ())])?;
         Ok(Self {
             etcd: etcd(&top.section("etcd")?)?,
             controller: controller(&top.section("controller")?)?,
@@ -35,11 +35,14 @@ impl Config {
             tenant: tenant(&top.section("tenant")?)?,
             node_name: top.parsed::<NodeName>("nodeName", "a name of at most 253 letters, digits, '_', '.' and '-'")?,
             host_id: top.parsed::<Uuid>("hostId", "a UUID")?,
-            mtu: top.number("mtu", 68..=65_535)?.map_or(1450, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+            mtu: mtu(&top)?,
             routes: routes(&top)?,
             dns: dns(&top.section("dns")?)?,
             timeout: Duration::from_secs(top.number("timeoutSeconds", 1..=600)?.unwrap_or(60)),
             quiet_period: Duration::from_secs(top.number("quietPeriodSeconds", 0..=3600)?.unwrap_or(45)),
+            status: top
+                .choice("status", &[("local", StatusMode::Local), ("strict", StatusMode::Strict)])?
+                .unwrap_or_default(),
             log: log(&top.section("log")?)?,
             run_dir: top.path("runDir")?.unwrap_or_else(|| "/run/atoll".into()),
             state_dir: top.path("stateDir")?.unwrap_or_else(|| "/var/lib/atoll".into()),
@@ -170,7 +173,7 @@ fn tenant(section: &Section<'_>) -> Result<TenantConfig, ConfigError> {
     Ok(TenantConfig { default: section.parsed::<TenantName>("default", expected)? })
 }
 
-fn routes(top: &Section<'_>) -> Result<Vec<ExtraRoute>, ConfigError> {
+fn routes(top: &Section<'_>) -> Result<Vec<Route>, ConfigError> {
     let mut routes = Vec::new();
     for (n, value) in top.list("routes", "a list of objects with \"dst\" and, if need be, \"gw\"")?.iter().enumerate() {
         let path = format!("routes[{n}]");
@@ -181,7 +184,22 @@ fn routes(top: &Section<'_>) -> Result<Vec<ExtraRoute>, ConfigError> {
         let Some(destination) = route.network("dst")? else {
             return Err(route.missing("dst", "an IPv4 network like \"10.96.0.0/12\""));
         };
-        routes.push(ExtraRoute { destination, gateway: route.address("gw")? });
+        let narrow = |key, range| Ok(route.number(key, range)?.and_then(|n| u32::try_from(n).ok()));
+        let scope = route.number("scope", 0..=u8::MAX.into())?.and_then(|n| u8::try_from(n).ok());
+        let gateway = route.address("gw")?;
+        if let (Some(scope), Some(gateway)) = (scope.filter(|scope| *scope >= SCOPE_LINK), gateway) {
+            let expected = format!("none, because `scope` {scope} means that the destination is on the link");
+            return Err(route.wrong("gw", &gateway.to_string().into(), &expected));
+        }
+        routes.push(Route {
+            destination,
+            gateway,
+            mtu: narrow("mtu", 68..=65_535)?,
+            advmss: narrow("advmss", 1..=65_535)?,
+            priority: narrow("priority", 0..=u32::MAX.into())?,
+            table: narrow("table", 1..=u32::MAX.into())?,
+            scope,
+        });
     }
     Ok(routes)
 }
@@ -198,7 +216,46 @@ fn dns(section: &Section<'_>) -> Result<DnsConfig, ConfigError> {
 fn log(section: &Section<'_>) -> Result<LogConfig, ConfigError> {
     let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
     let level = section.choice("level", &levels)?.unwrap_or("info");
-    Ok(LogConfig { file: section.path("file")?, level: level.to_owned() })
+    Ok(LogConfig {
+        file: section.path("file")?,
+        level: level.to_owned(),
+        max_bytes: section.number("maxMegabytes", 1..=1_000_000)?.unwrap_or(10) * 1_000_000,
+        keep: section.number("keep", 0..=100)?.and_then(|n| u32::try_from(n).ok()).unwrap_or(3),
+    })
+}
+
+fn mtu(top: &Section<'_>) -> Result<Mtu, ConfigError> {
+    let section = top.section("tunnel")?;
+    let tunnel = Tunnel {
+        interface: section.parsed::<IfName>("interface", "the name of an interface")?,
+        overhead: overhead(&section)?,
+    };
+    match top.get("mtu") {
+        None => Ok(Mtu::Fixed(1450)),
+        Some(Value::String(text)) if text == "auto" => Ok(Mtu::Auto(tunnel)),
+        Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| MTUS.contains(n)) {
+            Some(bytes) => Ok(Mtu::Fixed(bytes)),
+            None => Err(top.wrong("mtu", value, "\"auto\" or a whole number from 68 to 65535")),
+        },
+    }
+}
+
+/// What a link can have: RFC 791, page 13, and the length field of IPv4.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
+
+fn overhead(section: &Section<'_>) -> Result<u32, ConfigError> {
+    const EXPECTED: &str = "\"vxlan\", \"gre\" or \"none\"";
+    // Outer IPv4 header, tunnel header, inner Ethernet header: RFC 7348, section 5; RFC 2890, section 2.
+    let known = [("vxlan", 20 + 8 + 8 + 14), ("gre", 20 + 8 + 14), ("none", 0)];
+    let by_type = match section.text("type")? {
+        None => known[0].1,
+        Some(text) => known
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, overhead)| *overhead)
+            .ok_or_else(|| section.wrong("type", &text.into(), EXPECTED))?,
+    };
+    Ok(section.number("overhead", 0..=1000)?.and_then(|n| u32::try_from(n).ok()).unwrap_or(by_type))
 }
 
 /// One object of the configuration and where it is; absent is the same as empty.
@@ -489,10 +546,23 @@ mod tests {
             ("mtu", json!(-1)),
             ("mtu", json!(1450.5)),
             ("mtu", json!("1450")),
+            ("mtu", json!("Auto")),
+            ("tunnel.type", json!("wireguard")),
+            ("tunnel.interface", json!("a/b")),
+            ("tunnel.overhead", json!(1001)),
+            ("tunnel", json!(7)),
+            ("log.maxMegabytes", json!(0)),
+            ("log.keep", json!(-1)),
             ("routes", json!({})),
             ("routes", json!(["10.0.0.0/8"])),
             ("routes", json!([{ "gw": "10.0.0.1" }])),
             ("routes", json!([{ "dst": "10.0.0.0/8" }, { "dst": "10.0.0.0/8", "gw": "::1" }])),
+            ("routes", json!([{ "dst": "10.0.0.0/8", "mtu": 67 }])),
+            ("routes", json!([{ "dst": "10.0.0.0/8", "advmss": 0 }])),
+            ("routes", json!([{ "dst": "10.0.0.0/8", "priority": -1 }])),
+            ("routes", json!([{ "dst": "10.0.0.0/8", "table": 0 }])),
+            ("routes", json!([{ "dst": "10.0.0.0/8", "scope": 256 }])),
+            ("routes", json!([{ "dst": "10.0.0.0/8", "scope": 253, "gw": "10.0.0.1" }])),
             ("dns", json!([])),
             ("dns.nameservers", json!(["1.1.1.1", 8])),
             ("timeoutSeconds", json!(0)),
@@ -518,6 +588,29 @@ mod tests {
     }
 
     #[test]
+    fn an_mtu_is_a_number_or_what_the_tunnel_leaves() {
+        let mtu = |mtu: Value, tunnel: Value| {
+            let mut config = least();
+            (config["mtu"], config["tunnel"]) = (mtu, tunnel);
+            Config::parse(&config).expect("valid").mtu
+        };
+        assert_eq!(mtu(Value::Null, Value::Null), Mtu::Fixed(1450));
+        assert_eq!(mtu(json!(9000), json!({ "type": "gre" })), Mtu::Fixed(9000));
+        for (tunnel, overhead) in [
+            (json!(null), 50),
+            (json!({ "type": "vxlan" }), 50),
+            (json!({ "type": "gre" }), 42),
+            (json!({ "type": "none" }), 0),
+            (json!({ "type": "gre", "overhead": 60 }), 60),
+        ] {
+            assert_eq!(mtu(json!("auto"), tunnel), Mtu::Auto(Tunnel { interface: None, overhead }));
+        }
+        let interface = IfName::new("bond0").ok();
+        let auto = mtu(json!("auto"), json!({ "interface": "bond0" }));
+        assert_eq!(auto, Mtu::Auto(Tunnel { interface, overhead: 50 }));
+    }
+
+    #[test]
     fn null_is_absent_and_unknown_keys_are_ignored() {
         let expected = Config::parse(&least());
         let known = [
@@ -533,6 +626,8 @@ mod tests {
             "nodeName",
             "hostId",
             "mtu",
+            "tunnel",
+            "tunnel.type",
             "routes",
             "dns",
             "timeoutSeconds",

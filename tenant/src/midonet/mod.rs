@@ -112,6 +112,10 @@ impl<T: Transport> Controller for MidoNet<T> {
         Ok(ports.into_iter().filter(|port| port.peer_id.is_none()).filter_map(|port| port.id).collect())
     }
 
+    async fn is_alive(&self, host: Uuid) -> Result<Option<bool>, ControllerError> {
+        Ok(self.client.get::<wire::Host>(host).await?.map(|host| host.alive))
+    }
+
     async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {
         // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
         Ok(self.client.delete(Resource::Port, id).await?)

@@ -5,6 +5,7 @@
 //! addresses. Deleting waits for an RCU grace period, 15 ms and more, so it happens on a thread of its own and network
 //! requests go on meanwhile.
 
+mod routes;
 mod socket;
 
 use std::cell::RefCell;
@@ -21,15 +22,14 @@ use atoll_model::ids::IfName;
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
+use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
 use self::socket::{Refused, Socket};
-use super::{Change, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError};
+use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError, host_index};
 
 /// The real kernel. Keeps one socket for each namespace it has touched.
 #[derive(Default)]
@@ -77,6 +77,13 @@ impl Linux {
         Ok(socket)
     }
 
+    fn look_at(&self, netns: &Netns, which: LinkMessage) -> Result<Option<Link>, Refused> {
+        let Some(socket) = self.socket(netns)? else { return Ok(None) };
+        let Some(link) = get(&socket, which)? else { return Ok(None) };
+        let addresses = addresses(&socket, link.header.index)?;
+        Ok(Some(describe(&link, &addresses)))
+    }
+
     fn change(&self, pod_netns: &Path, change: &Change) -> Result<(), Refused> {
         let socket = self.socket(&Netns::At(pod_netns.to_owned()))?.ok_or_else(gone)?;
         let index = |name: &IfName| match find(&socket, name)? {
@@ -91,16 +98,9 @@ impl Linux {
                 let message = builder.address(address.ip(), address.prefix()).build();
                 there_already_is_fine(socket.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL))
             }
-            Change::Route { interface, destination, gateway } => {
-                let builder = RouteMessageBuilder::<Ipv4Addr>::new()
-                    .destination_prefix(destination.network(), destination.prefix())
-                    .output_interface(index(interface)?);
-                let builder = match gateway {
-                    Some(gateway) => builder.gateway(*gateway),
-                    None => builder.scope(RouteScope::Link),
-                };
+            Change::Route(interface, route) => {
                 // Of several networks that bring the same route, the first one wins, as with other plugins.
-                let message = RouteNetlinkMessage::NewRoute(builder.build());
+                let message = RouteNetlinkMessage::NewRoute(routes::message(route, index(interface)?));
                 there_already_is_fine(socket.ask(message, NLM_F_CREATE | NLM_F_EXCL))
             }
         }
@@ -144,13 +144,16 @@ impl Wire for Linux {
     }
 
     async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
-        let look = || {
-            let Some(socket) = self.socket(netns)? else { return Ok(None) };
-            let Some(link) = find(&socket, interface)? else { return Ok(None) };
-            let addresses = addresses(&socket, link.header.index)?;
-            Ok::<_, Refused>(Some(describe(&link, &addresses)))
-        };
-        look().map_err(|refused| failed(format!("look at interface {interface} in {netns}"), &refused))
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(interface.to_string()));
+        self.look_at(netns, message)
+            .map_err(|refused| failed(format!("look at interface {interface} in {netns}"), &refused))
+    }
+
+    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, WireError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.look_at(netns, message).map_err(|refused| failed(format!("look at link {index} in {netns}"), &refused))
     }
 
     async fn create(&self, veth: &Veth) -> Result<(), WireError> {
@@ -169,35 +172,59 @@ impl Wire for Linux {
     }
 
     async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
-        let (at, name) = (netns.clone(), interface.clone());
-        // A socket of its own: this one goes to another thread.
-        let work = move || {
-            let socket = match &at {
-                Netns::Own => Socket::here()?,
-                Netns::At(path) => match open(path)? {
-                    None => return Ok(()),
-                    Some(file) => match Socket::inside(&file) {
-                        Err(error) if is_no_netns(&error) => return Ok(()),
-                        other => other?,
-                    },
-                },
-            };
-            let Some(link) = find(&socket, &name)? else { return Ok(()) };
-            if describe(&link, &[]).group != GROUP {
-                return Err(Refused { errno: Errno::EPERM, words: "the interface is not one of ours".to_owned() });
-            }
+        let name = interface.clone();
+        let work = move |socket: &Socket| {
+            let Some(link) = find(socket, &name)? else { return Ok(()) };
+            refuse_foreign(&link)?;
             let mut message = LinkMessage::default();
             message.header.index = link.header.index;
-            match socket.ask(RouteNetlinkMessage::DelLink(message), 0) {
-                Err(refused) if refused.errno == Errno::ENODEV => Ok(()),
-                other => other,
+            gone_already_is_fine(socket.ask(RouteNetlinkMessage::DelLink(message), 0))
+        };
+        elsewhere(netns, work)
+            .await
+            .map_err(|refused| failed(format!("delete interface {interface} in {netns}"), &refused))
+    }
+
+    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), WireError> {
+        match interfaces {
+            [] => return Ok(()),
+            [one] => return self.delete(netns, one).await,
+            _ => {}
+        }
+        let names = interfaces.to_vec();
+        let work = move |socket: &Socket| {
+            for name in &names {
+                let Some(link) = find(socket, name)? else { continue };
+                refuse_foreign(&link)?;
+                let mut message = LinkMessage::default();
+                message.header.index = link.header.index;
+                message.attributes.push(LinkAttribute::Group(DOOMED));
+                gone_already_is_fine(socket.ask(RouteNetlinkMessage::SetLink(message), 0))?;
             }
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::Group(DOOMED));
+            gone_already_is_fine(socket.ask(RouteNetlinkMessage::DelLink(message), 0))
         };
-        let done = match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => Err(Refused { errno: Errno::ECANCELED, words: error.to_string() }),
+        let count = interfaces.len();
+        elsewhere(netns, work)
+            .await
+            .map_err(|refused| failed(format!("delete {count} interfaces in {netns}"), &refused))
+    }
+
+    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
+        let look = || match self.socket(netns)? {
+            Some(socket) => routes::all(&socket),
+            None => Ok(vec![]),
         };
-        done.map_err(|refused| failed(format!("delete interface {interface} in {netns}"), &refused))
+        look().map_err(|refused| failed(format!("list routes in {netns}"), &refused))
+    }
+
+    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
+        let look = |path: &Path| {
+            let identity = open(path).and_then(|file| file.map(|file| Ok(identity(&file.metadata()?))).transpose());
+            identity.map_err(|error| failed(format!("look at network namespace {}", path.display()), &error))
+        };
+        Ok(look(one)?.is_some_and(|identity| look(other) == Ok(Some(identity))))
     }
 
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
@@ -213,6 +240,47 @@ impl Wire for Linux {
         };
         look().map_err(|refused| failed(format!("list interfaces in {netns}"), &refused))
     }
+}
+
+/// The link group of host ends that are about to be deleted together. Whoever marked them may have died: they are ours
+/// like the others, but a pair is not taken for one that can stay.
+const DOOMED: u32 = 0xa7ff;
+
+fn refuse_foreign(link: &LinkMessage) -> Result<(), Refused> {
+    if describe(link, &[]).group == GROUP {
+        return Ok(());
+    }
+    Err(Refused { errno: Errno::EPERM, words: "the interface is not one of ours".to_owned() })
+}
+
+/// Does in a namespace what takes the kernel long: on a thread of its own, with a socket of its own. A namespace that is
+/// not there has nothing to do in.
+async fn elsewhere(
+    netns: &Netns,
+    work: impl FnOnce(&Socket) -> Result<(), Refused> + Send + 'static,
+) -> Result<(), Refused> {
+    let at = netns.clone();
+    let begin = move || {
+        let socket = match &at {
+            Netns::Own => Socket::here()?,
+            Netns::At(path) => match open(path)? {
+                None => return Ok(()),
+                Some(file) => match Socket::inside(&file) {
+                    Err(error) if is_no_netns(&error) => return Ok(()),
+                    other => other?,
+                },
+            },
+        };
+        work(&socket)
+    };
+    match tokio::task::spawn_blocking(begin).await {
+        Ok(done) => done,
+        Err(error) => Err(Refused { errno: Errno::ECANCELED, words: error.to_string() }),
+    }
+}
+
+fn gone_already_is_fine(answer: Result<(), Refused>) -> Result<(), Refused> {
+    answer.or_else(|refused| if refused.errno == Errno::ENODEV { Ok(()) } else { Err(refused) })
 }
 
 /// Opens what may be a namespace; none: nothing is there. A namespace is a regular file; anything else is not opened,
@@ -250,6 +318,10 @@ fn there_already_is_fine(answer: Result<(), Refused>) -> Result<(), Refused> {
 fn find(socket: &Socket, name: &IfName) -> Result<Option<LinkMessage>, Refused> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    get(socket, message)
+}
+
+fn get(socket: &Socket, message: LinkMessage) -> Result<Option<LinkMessage>, Refused> {
     match socket.get(RouteNetlinkMessage::GetLink(message)) {
         Err(refused) if refused.errno == Errno::ENODEV => Ok(None),
         Err(refused) => Err(refused),
@@ -309,7 +381,7 @@ fn pair(veth: &Veth, pod_netns: &File) -> LinkMessage {
     ];
     pod.attributes.extend(common.clone());
     let mut host = LinkMessage::default();
-    host.header.index = index_for(&veth.host_interface);
+    host.header.index = host_index(&veth.host_interface);
     host.header.flags = LinkFlags::Up;
     host.header.change_mask = LinkFlags::Up;
     host.attributes = vec![LinkAttribute::IfName(veth.host_interface.to_string())];
@@ -321,44 +393,38 @@ fn pair(veth: &Veth, pod_netns: &File) -> LinkMessage {
     host
 }
 
-/// An index for a host end. Where both ends of a pair happen to have the same index, which is likely in young namespaces,
-/// the kernel mistakes them for plain devices and lets their carrier wait for up to a second (`net/core/link_watch.c`,
-/// `linkwatch_urgent_event`). So the host end gets a large one, from the digits of its name; the kernel counts from one.
-/// 0 leaves the choice to the kernel.
-fn index_for(host_interface: &IfName) -> u32 {
-    let digits = host_interface.as_str().trim_start_matches("at");
-    let bits = u64::from_str_radix(digits, 16).map(|bits| bits & 0x0fff_ffff);
-    bits.ok().and_then(|bits| u32::try_from(bits).ok()).map_or(0, |bits| bits | 0x1000_0000)
-}
-
 fn is_our_pair(host: &LinkMessage, pod: &LinkMessage, mac: Mac) -> bool {
-    let peer = |link: &LinkMessage| {
-        link.attributes.iter().find_map(|a| if let LinkAttribute::Link(index) = a { Some(*index) } else { None })
-    };
     let (host_end, pod_end) = (describe(host, &[]), describe(pod, &[]));
-    host_end.veth
+    host_end.is_ours()
+        && !host.attributes.contains(&LinkAttribute::Group(DOOMED))
         && pod_end.veth
-        && host_end.group == GROUP
         && pod_end.mac == Some(mac)
-        && peer(host) == Some(pod.header.index)
-        && peer(pod) == Some(host.header.index)
+        && host_end.peer == Some(pod_end.index)
+        && pod_end.peer == Some(host_end.index)
 }
 
 fn describe(message: &LinkMessage, addresses: &[(u32, Ipv4Network)]) -> Link {
+    let index = message.header.index;
     let mut link = Link {
         name: String::new(),
+        index,
+        peer: None,
+        master: None,
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         group: 0,
         veth: false,
-        addresses: addresses.iter().filter(|(index, _)| *index == message.header.index).map(|(_, a)| *a).collect(),
+        addresses: addresses.iter().filter(|(of, _)| *of == index).map(|(_, a)| *a).collect(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Link(peer) => link.peer = Some(*peer),
+            LinkAttribute::Controller(master) => link.master = Some(*master),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Group(DOOMED) => link.group = GROUP,
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::LinkInfo(infos) => link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
             _ => {}

@@ -1,0 +1,212 @@
+//! CHECK: is the attachment as its ADD left it? CNI SPEC 1.1.0, section "CHECK".
+//!
+//! It looks at the claim, the interface, its addresses and routes, the host end and the port, side by side, and compares
+//! them with each other and with `prevResult`. It changes nothing, and what others added to the pod is no affair of ours.
+
+mod compare;
+
+use std::path::PathBuf;
+
+use atoll_ipam::{IpamError, Versioned, find};
+use atoll_model::attachment::Attachment;
+use atoll_model::cni::previous::Previous;
+use atoll_model::cni::request::Pod;
+use atoll_model::derive::{self, Role};
+use atoll_model::record::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord};
+use atoll_store::{Key, Query, Store};
+use atoll_tenant::controller::{Controller, PortState};
+use futures_util::future::join3;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::journal::Progress;
+use crate::wire::{FoundRoute, Link, Netns, NetnsKind, Wire, WireError};
+use crate::world::World;
+
+/// What a CHECK is asked.
+#[derive(Clone, Debug)]
+pub struct CheckCall {
+    /// Who.
+    pub attachment: Attachment,
+    /// The pod, as far as the runtime says so.
+    pub pod: Pod,
+    /// `CNI_NETNS`, verbatim.
+    pub sandbox: String,
+    /// What the chain made.
+    pub previous: Previous,
+    /// The caller insists on its own namespace.
+    pub own_netns: bool,
+    /// The agent's id of this node.
+    pub host_id: Uuid,
+}
+
+/// What etcd says.
+#[derive(Debug, Default)]
+struct Records {
+    claim: Option<ClaimRecord>,
+    /// Something is owed for the attachment.
+    is_buried: bool,
+    /// Who has the claim's addresses, in their order.
+    owners: Vec<Option<AddressRecord>>,
+    tenant: Option<TenantRecord>,
+    cluster: Option<ClusterRecord>,
+}
+
+/// What the kernel says.
+#[derive(Debug, Default)]
+struct Seen {
+    pod_end: Option<Link>,
+    /// What the pod's end is called, when it is not called as it should be.
+    renamed: Option<String>,
+    routes: Vec<FoundRoute>,
+    host_end: Option<(Netns, Link)>,
+    /// `prevResult` names the same namespace as the call, in whatever words.
+    is_sandbox: bool,
+}
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Compares an attachment with what it should be.
+    pub async fn check(&self, call: &CheckCall) -> Result<(), Error> {
+        let deadline = Instant::now() + self.config.timeout;
+        let path = PathBuf::from(&call.sandbox);
+        match self.wire.kind(&path).await? {
+            NetnsKind::Gone => return Err(Error::NetnsGone(path)),
+            NetnsKind::NotANetns => return Err(Error::NotANetns(path)),
+            NetnsKind::OurOwn if !call.own_netns => return Err(Error::OwnNetns(path)),
+            NetnsKind::OurOwn | NetnsKind::Netns => {}
+        }
+        let attachment = &call.attachment;
+        let lock = self.course.stage("lock", self.journals.lock(attachment, deadline));
+        let lock = lock.await.map_err(Error::file("lock the attachment"))?;
+        let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
+        let checked = timeout_at(deadline, self.compare(call, journal.before())).await;
+        let checked = checked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
+        journal.release().map_err(Error::file("remove the lock file"))?;
+        checked
+    }
+
+    async fn compare(&self, call: &CheckCall, before: Option<&Progress>) -> Result<(), Error> {
+        let attachment = &call.attachment;
+        let mtu = self.mtu().await?;
+        let remembered = before.and_then(|before| before.claim.as_ref()).map(|claim| claim.record.port);
+        let guessed = remembered.or_else(|| self.cache.cluster_id().map(|cluster| attachment.port(cluster)));
+        let early = async {
+            match guessed {
+                Some(port) => self.controller.port(port).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let host_netns = before.and_then(|before| before.host_netns.clone());
+        let (records, seen, early) = join3(
+            self.course.stage("records", self.records(attachment)),
+            self.course.stage("interface", self.look(call, host_netns)),
+            self.course.stage("port", early),
+        )
+        .await;
+        let (records, seen) = (records?, seen?);
+        let port = match (&records.claim, early?) {
+            (None, _) => None,
+            (Some(claim), Some(port)) if guessed == Some(claim.port) => port,
+            (Some(claim), _) => self.course.stage("port", self.controller.port(claim.port)).await?,
+        };
+        let differences = differences(call, &self.config.routes, mtu, &records, &seen, port.as_ref());
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Error::NotAsLeft { attachment: Box::new(attachment.clone()), differences })
+    }
+
+    /// The claim, then everything that it names, at one revision.
+    async fn records(&self, attachment: &Attachment) -> Result<Records, IpamError> {
+        let found = find(&self.store, attachment).await?;
+        let is_buried = found.tombstone.is_some();
+        let Some(claim) = found.claim.map(|claim| claim.record) else {
+            return Ok(Records { is_buried, ..Records::default() });
+        };
+        let address = |a: &atoll_model::record::ClaimedAddress| {
+            Query::Key(Key::address(&claim.tenant, a.ordinal, a.address.ip()))
+        };
+        let mut queries = vec![Query::Key(Key::cluster()), Query::Key(Key::tenant(&claim.tenant))];
+        queries.extend(claim.addresses.iter().map(address));
+        let snapshot = self.store.read(queries).await.map_err(|source| {
+            // In the words of every other read of an attachment.
+            IpamError::Store { object: attachment.to_string(), source }
+        })?;
+        let [cluster, tenant, owners @ ..] = snapshot.answers.as_slice() else {
+            return Err(IpamError::Answer { object: attachment.to_string() });
+        };
+        Ok(Records {
+            is_buried,
+            cluster: Versioned::of(cluster)?.map(|cluster| cluster.record),
+            tenant: Versioned::of(tenant)?.map(|tenant| tenant.record),
+            owners: owners
+                .iter()
+                .map(|owner| Ok(Versioned::of(owner)?.map(|owner| owner.record)))
+                .collect::<Result<_, IpamError>>()?,
+            claim: Some(claim),
+        })
+    }
+
+    /// What the kernel has.
+    async fn look(&self, call: &CheckCall, host_netns: Option<Netns>) -> Result<Seen, WireError> {
+        let pod_netns = Netns::At(PathBuf::from(&call.sandbox));
+        let host_interface = call.attachment.host_interface();
+        let mut seen = Seen {
+            pod_end: self.wire.inspect(&pod_netns, &call.attachment.interface).await?,
+            routes: self.wire.routes(&pod_netns).await?,
+            is_sandbox: self.is_sandbox(call).await?,
+            ..Seen::default()
+        };
+        // Where it should be, else anywhere: the local data plane may have taken it since.
+        let mut places: Vec<Netns> = host_netns.into_iter().collect();
+        places.extend(self.host_places());
+        for place in places {
+            if let Some(link) = self.wire.inspect(&place, &host_interface).await? {
+                seen.host_end = Some((place, link));
+                break;
+            }
+        }
+        if !seen.pod_end.as_ref().is_some_and(|link| link.is_pod_end(&call.attachment)) {
+            let ours = self.wire.list(&pod_netns).await?;
+            seen.renamed = ours.into_iter().find(|link| link.is_pod_end(&call.attachment)).map(|link| link.name);
+        }
+        Ok(seen)
+    }
+
+    /// The namespace may be called by another path than at ADD: `/var/run` is a link to `/run`.
+    async fn is_sandbox(&self, call: &CheckCall) -> Result<bool, WireError> {
+        match compare::interface_in(call).and_then(|interface| interface.sandbox.as_ref()) {
+            Some(path) if *path != call.sandbox => self.wire.is_same(path.as_ref(), call.sandbox.as_ref()).await,
+            _ => Ok(true),
+        }
+    }
+}
+
+fn differences(
+    call: &CheckCall,
+    configured: &[atoll_model::route::Route],
+    mtu: u32,
+    records: &Records,
+    seen: &Seen,
+    port: Option<&PortState>,
+) -> Vec<String> {
+    let Some(claim) = &records.claim else {
+        let mut differences = vec!["its claim is missing".to_owned()];
+        differences.extend(compare::interface(call, call.attachment.mac(), mtu, seen));
+        return differences;
+    };
+    let routes = crate::add::routes(claim, configured);
+    let first = claim.addresses.first().map_or(0, |address| address.ordinal);
+    let bridge = |cluster: &ClusterRecord| derive::object(cluster.id, claim.incarnation, Role::Bridge(first));
+    let bridge = records.cluster.as_ref().map(bridge);
+    let parts = [
+        compare::claim(call, claim, records),
+        compare::interface(call, claim.mac, mtu, seen),
+        compare::addresses(call, claim, seen),
+        compare::routes(call, &routes, seen),
+        compare::host_end(claim, seen),
+        compare::port(claim, bridge, port),
+    ];
+    parts.into_iter().flatten().collect()
+}

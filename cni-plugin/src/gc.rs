@@ -1,0 +1,226 @@
+//! GC: takes apart what this node has of this network and the runtime does not know. CNI SPEC 1.1.0, section "GC".
+//!
+//! | what | how it is known | left alone |
+//! |---|---|---|
+//! | attachments | claims in etcd, and files of this node that say whose they are | in the list; younger than the deadline; locked |
+//! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
+//! | tombstones | as every call does, but all of them | not before their time |
+//!
+//! What is there is read before it is compared with the list, and links before claims: a claim comes before its link and
+//! goes after it, so that a link without a claim is nobody's. One failure does not keep the rest from being collected;
+//! all are reported together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use atoll_ipam::{IpamError, Versioned};
+use atoll_model::attachment::Attachment;
+use atoll_model::error::{Class, Classify, causes};
+use atoll_model::ids::{ContainerId, IfName, NetworkName};
+use atoll_model::record::ClaimRecord;
+use atoll_store::{Entry, Key, Query, Store};
+use atoll_tenant::controller::Controller;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
+use crate::detach::{Known, Limits};
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::wire::{Netns, Wire};
+use crate::world::World;
+
+/// How many attachments are taken apart beside each other: each holds a lock, which is an open file.
+const BATCH: usize = 64;
+/// How long controller and etcd may take to answer for a batch before the rest is left for later.
+const REQUESTS: Duration = Duration::from_secs(5);
+/// How long etcd may take, counted from the same moment, to record the end.
+const RECORDS: Duration = Duration::from_secs(8);
+
+/// What a GC is asked.
+#[derive(Clone, Debug)]
+pub struct GcCall {
+    /// Of which network.
+    pub network: NetworkName,
+    /// What must stay. A runtime that gives no list asks for nothing, and there is no call.
+    pub valid: BTreeSet<(ContainerId, IfName)>,
+}
+
+/// What this node has.
+struct Inventory {
+    /// Host ends of ours, with their places.
+    links: Vec<(Netns, IfName)>,
+    /// Claims of every network; none: the record is damaged, and only its key tells whose it is.
+    claims: BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>,
+    /// Attachments of every network that have a file here, with the time at which it was written.
+    files: BTreeMap<Attachment, u64>,
+}
+
+/// An attachment that is being taken apart.
+struct Doomed {
+    attachment: Attachment,
+    journal: Journal,
+    known: Known,
+}
+
+/// What failed, in words, and of which class.
+type Problem = (String, Class);
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Collects.
+    pub async fn gc(&self, call: &GcCall) -> Result<(), Error> {
+        let until = Instant::now() + self.config.timeout;
+        timeout_at(until, self.collect(call, until))
+            .await
+            .unwrap_or_else(|_| Err(self.late(format!("GC of network {}", call.network))))
+    }
+
+    async fn collect(&self, call: &GcCall, until: Instant) -> Result<(), Error> {
+        let mut problems = Vec::new();
+        let inventory = self.course.stage("inventory", self.inventory(&mut problems)).await?;
+        let stale = self.stale(call, &inventory);
+        let count = stale.len();
+        for batch in stale.chunks(BATCH) {
+            let mut doomed: Vec<_> = batch.iter().filter_map(|attachment| self.doom(attachment, &inventory)).collect();
+            self.course.stage("interfaces", self.unplug_together(&doomed, &inventory)).await;
+            let now = Instant::now();
+            let limits = Limits { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
+            let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
+            problems.extend(join_all(ends).await.into_iter().flatten());
+        }
+        self.course.stage("leftovers", self.remove_leftovers(&inventory, &mut problems)).await;
+        self.drain_all(until).await;
+        tracing::info!(stale = count, problems = problems.len(), "collected");
+        match problems.first() {
+            None => Ok(()),
+            Some((_, class)) => {
+                let (class, of) = (*class, count.max(problems.len()));
+                Err(Error::Some { problems: problems.into_iter().map(|(problem, _)| problem).collect(), of, class })
+            }
+        }
+    }
+
+    /// Links first, then claims: see the module.
+    async fn inventory(&self, problems: &mut Vec<Problem>) -> Result<Inventory, Error> {
+        let mut links = Vec::new();
+        for place in self.host_places() {
+            match self.wire.list(&place).await {
+                Ok(found) => {
+                    let names = found.into_iter().filter(crate::wire::Link::is_ours);
+                    links.extend(names.filter_map(|link| Some((place.clone(), IfName::new(link.name).ok()?))));
+                }
+                Err(error) => problems.push(problem(&error)),
+            }
+        }
+        let files = self.journals.known().into_iter().collect();
+        let prefix = Key::attachments_of(&self.node);
+        let query = Query::Range { prefix: prefix.clone(), from: None, limit: 0, keys_only: false };
+        let object = format!("node {}", self.node);
+        let failed = |source| IpamError::Store { object: object.clone(), source };
+        let snapshot = self.store.read(vec![query]).await.map_err(failed)?;
+        let entries = snapshot.answers.first().ok_or(IpamError::Answer { object: object.clone() })?;
+        let claim = |entry: &Entry| Some((self.owner(&prefix, entry)?, Versioned::read(entry).ok()));
+        Ok(Inventory { links, claims: entries.entries.iter().filter_map(claim).collect(), files })
+    }
+
+    /// Whose claim this is: `attachments/<node>/<network>/<container>/<ifname>`.
+    fn owner(&self, prefix: &Key, entry: &Entry) -> Option<Attachment> {
+        let mut parts = entry.key.as_str().strip_prefix(prefix.as_str())?.split('/');
+        let (network, container, interface) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Attachment {
+            node: self.node.clone(),
+            network: NetworkName::new(network).ok()?,
+            container: ContainerId::new(container).ok()?,
+            interface: IfName::new(interface).ok()?,
+        })
+    }
+
+    /// What the runtime does not know and is old enough to be known.
+    fn stale(&self, call: &GcCall, inventory: &Inventory) -> Vec<Attachment> {
+        let youngest = (self.clock)().saturating_sub(self.config.timeout.as_secs());
+        let known: BTreeSet<_> = inventory.claims.keys().chain(inventory.files.keys()).collect();
+        known
+            .into_iter()
+            .filter(|attachment| attachment.node == self.node && attachment.network == call.network)
+            .filter(|attachment| !call.valid.contains(&(attachment.container.clone(), attachment.interface.clone())))
+            .filter(|attachment| match inventory.claims.get(attachment) {
+                Some(Some(claim)) => claim.record.since < youngest,
+                Some(None) => {
+                    tracing::warn!(%attachment, "its claim is damaged: it is left alone");
+                    false
+                }
+                None => inventory.files.get(attachment).is_some_and(|written| *written < youngest),
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Takes the lock of a stale attachment; none: somebody works on it, or it was added again since.
+    fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Option<Doomed> {
+        let journal = self.journals.try_lock(attachment).ok().flatten()?;
+        let claim_id = |claim: &Versioned<ClaimRecord>| claim.record.claim;
+        let listed = inventory.claims.get(attachment).and_then(Option::as_ref).map(claim_id);
+        let noted = journal.before().and_then(|before| before.claim.as_ref()).map(claim_id);
+        if listed.is_some() && noted.is_some() && listed != noted {
+            return None;
+        }
+        let known = self.known(attachment, journal.before());
+        Some(Doomed { attachment: attachment.clone(), journal, known })
+    }
+
+    /// Deletes the interfaces of a batch, those of one place in one request. What is left for [`World::detach`] is to
+    /// find that they are gone, or to tell why one of them is not.
+    async fn unplug_together(&self, doomed: &[Doomed], inventory: &Inventory) {
+        let names: BTreeSet<_> = doomed.iter().map(|doomed| doomed.attachment.host_interface()).collect();
+        let mut problems = Vec::new();
+        self.delete_by_place(inventory, |name| names.contains(name), &mut problems).await;
+        for (problem, _) in problems {
+            tracing::warn!(problem, "interfaces are deleted one by one");
+        }
+    }
+
+    /// Host ends that belong to nothing: neither a claim nor a file of this node names them.
+    async fn remove_leftovers(&self, inventory: &Inventory, problems: &mut Vec<Problem>) {
+        let known = inventory.claims.keys().chain(inventory.files.keys());
+        let known: BTreeSet<_> = known.map(Attachment::host_interface).collect();
+        let is_leftover = |name: &IfName| !known.contains(name);
+        let routers: Vec<_> = inventory.links.iter().filter(|(place, _)| *place != Netns::Own).cloned().collect();
+        let inventory = Inventory { links: routers, claims: BTreeMap::new(), files: BTreeMap::new() };
+        self.delete_by_place(&inventory, is_leftover, problems).await;
+    }
+
+    async fn delete_by_place(
+        &self,
+        inventory: &Inventory,
+        is_wanted: impl Fn(&IfName) -> bool,
+        problems: &mut Vec<Problem>,
+    ) {
+        let mut by_place: BTreeMap<&Netns, Vec<IfName>> = BTreeMap::new();
+        for (place, name) in inventory.links.iter().filter(|(_, name)| is_wanted(name)) {
+            by_place.entry(place).or_default().push(name.clone());
+        }
+        for (place, names) in by_place {
+            if let Err(error) = self.wire.delete_all(place, &names).await {
+                problems.push(problem(&error));
+            }
+        }
+    }
+
+    /// Port and claim, as a DEL does it.
+    async fn finish(&self, doomed: Doomed, limits: Limits) -> Option<Problem> {
+        let Doomed { attachment, journal, known } = doomed;
+        let of = |(text, class): Problem| (format!("{attachment}: {text}"), class);
+        let outcome = self.detach(&attachment, &known, limits).await;
+        if let Err(error) = outcome.link {
+            return Some(of(problem(&error)));
+        }
+        if let Err(error) = outcome.rest {
+            return Some(of(problem(&error)));
+        }
+        journal.remove().map_err(Error::file("remove the progress file")).err().map(|error| of(problem(&error)))
+    }
+}
+
+fn problem(error: &impl Classify) -> Problem {
+    let words: Vec<_> = std::iter::once(error.to_string()).chain(causes(error)).collect();
+    (words.join(": "), error.class())
+}

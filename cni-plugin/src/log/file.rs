@@ -1,0 +1,141 @@
+//! The file of the log: shared by every call on this node, now and earlier.
+//!
+//! Promises: it is readable by root alone; when it has grown past its limit, the next call that begins puts it aside
+//! (`.1`, `.2`, …) and begins a new one, and of calls that begin at once one does it; a line that another call is just
+//! writing goes into the file that was put aside, and is not lost.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use atoll_model::config::LogConfig;
+
+/// Opens the log, after putting aside what is too large.
+pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
+    let file = append(path)?;
+    if file.metadata()?.len() < config.max_bytes {
+        return Ok(file);
+    }
+    // Whoever does not get the lock writes into the old one once more.
+    if file.try_lock().is_err() {
+        return Ok(file);
+    }
+    // Somebody may have put it aside since we opened it: then the lock is of an old file.
+    let ours = file.metadata()?.ino();
+    if fs::metadata(path).is_ok_and(|there| there.ino() == ours) {
+        put_aside(path, config.keep)?;
+    }
+    append(path)
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    let options = || {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        options
+    };
+    let file = match options().open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(directory) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+            }
+            options().open(path)?
+        }
+        other => other?,
+    };
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
+    let aside = |n: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{n}"));
+        PathBuf::from(name)
+    };
+    let missing_is_fine = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    if keep == 0 {
+        return missing_is_fine(fs::remove_file(path));
+    }
+    for n in (1..keep).rev() {
+        missing_is_fine(fs::rename(aside(n), aside(n + 1)))?;
+    }
+    fs::rename(path, aside(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn config(max_bytes: u64, keep: u32) -> LogConfig {
+        LogConfig { file: None, level: "info".to_owned(), max_bytes, keep }
+    }
+
+    #[test]
+    fn a_file_that_is_full_is_put_aside_and_few_are_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a/b/cni.log");
+        for n in 0..5 {
+            let mut file = open(&path, &config(10, 2)).expect("works");
+            writeln!(file, "line number {n}").expect("works");
+        }
+        let read = |name: &str| fs::read_to_string(directory.path().join("a/b").join(name)).ok();
+        assert_eq!(read("cni.log").as_deref(), Some("line number 4\n"));
+        assert_eq!(read("cni.log.1").as_deref(), Some("line number 3\n"));
+        assert_eq!(read("cni.log.2").as_deref(), Some("line number 2\n"));
+        assert_eq!(read("cni.log.3"), None);
+        drop(open(&path, &config(10, 0)).expect("works"));
+        assert_eq!(read("cni.log").as_deref(), Some(""), "none is kept");
+    }
+
+    #[test]
+    fn a_file_that_others_could_read_is_closed_to_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("cni.log");
+        fs::write(&path, "").expect("works");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("works");
+        drop(open(&path, &config(10, 1)).expect("works"));
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    /// Many calls at once, each with a line, around the moment when the file is full: no line is lost, doubled or torn.
+    #[test]
+    fn calls_at_once_lose_no_line() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("cni.log");
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let path = path.clone();
+                std::thread::spawn(move || {
+                    for n in 0..50 {
+                        // Every file is kept: what is counted is what was written.
+                        let mut file = open(&path, &config(200, 1000)).expect("works");
+                        file.write_all(format!("{thread} {n} {}\n", "x".repeat(20)).as_bytes()).expect("works");
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("it ends");
+        }
+        let mut lines = Vec::new();
+        for entry in fs::read_dir(directory.path()).expect("there").flatten() {
+            let text = fs::read_to_string(entry.path()).expect("text");
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        lines.sort();
+        let whole = lines.iter().filter(|line| line.ends_with(&"x".repeat(20))).count();
+        lines.dedup();
+        assert_eq!((whole, lines.len()), (400, 400));
+        assert!(fs::read_dir(directory.path()).expect("there").count() > 2, "it was put aside");
+    }
+}

@@ -1,0 +1,227 @@
+//! GC: what is not in the list goes, what is in the list stays, and nothing happens without a list; the sweep over its
+//! effects is in `sweep.rs`.
+
+use std::collections::BTreeSet;
+
+use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::gc::GcCall;
+use atoll_cni_plugin::wire::{Netns, Veth, Wire};
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::error::Classify;
+use atoll_model::ids::{ClaimId, NetworkName};
+use atoll_model::record::{ClaimRecord, encode};
+use atoll_store::{Change, Key, Store, Txn};
+
+use crate::lab::{Lab, Mood, attachment};
+
+/// Older than the deadline.
+const OLD: u64 = 120;
+
+fn gc(valid: &[&Attachment]) -> GcCall {
+    let pair = |attachment: &&Attachment| (attachment.container.clone(), attachment.interface.clone());
+    GcCall { network: NetworkName::new("atoll").expect("valid"), valid: valid.iter().map(pair).collect() }
+}
+
+async fn collect(lab: &Lab, call: &GcCall) -> Result<(), Error> {
+    Box::pin(lab.world().gc(call)).await
+}
+
+/// An ADD of a container of its own, in a namespace of its own.
+async fn add(lab: &Lab, attachment: Attachment) -> Attachment {
+    let sandbox = format!("/netns/{}-{}-{}", attachment.network, attachment.container, attachment.interface);
+    lab.kernel.add_netns(&sandbox);
+    let call = AddCall { attachment: attachment.clone(), sandbox, ..lab.call() };
+    Box::pin(lab.world().add(&call)).await.expect("works");
+    attachment
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_in_the_list_goes_and_the_rest_stays() {
+    let lab = Lab::warm().await;
+    let keep = add(&lab, attachment("keep", "eth0")).await;
+    let gone: Vec<_> = [("a", "eth0"), ("b", "eth0"), ("keep", "eth1")]
+        .map(|(container, interface)| attachment(container, interface))
+        .into_iter()
+        .collect();
+    for attachment in &gone {
+        add(&lab, attachment.clone()).await;
+    }
+    let other = Attachment { network: NetworkName::new("other").expect("valid"), ..attachment("a", "eth0") };
+    add(&lab, other.clone()).await;
+    lab.pass(OLD).await;
+    for round in ["first", "again"] {
+        collect(&lab, &gc(&[&keep])).await.expect(round);
+        let left: BTreeSet<_> = lab.claims().into_iter().map(|claim| claim.attachment).collect();
+        assert_eq!(left, BTreeSet::from([keep.clone(), other.clone()]), "{round}");
+        assert_eq!((lab.pod_ports().len(), lab.links().len(), lab.lock_files()), (2, 4, 2), "{round}");
+    }
+    // An empty list is one: nothing of this network is valid.
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!(lab.claims().iter().map(|claim| &claim.attachment).collect::<Vec<_>>(), [&other]);
+}
+
+/// The links of a place go in one request.
+#[tokio::test(start_paused = true)]
+async fn many_links_go_at_once() {
+    let lab = Lab::warm().await;
+    for n in 0..20 {
+        add(&lab, attachment(&format!("pod{n}"), "eth0")).await;
+    }
+    lab.pass(OLD).await;
+    lab.plan.reset();
+    collect(&lab, &gc(&[])).await.expect("works");
+    let deletions: Vec<_> = lab.plan.passed().into_iter().filter(|effect| effect.starts_with("wire: delete")).collect();
+    assert_eq!(deletions, ["wire: delete 20 links in our own network namespace"]);
+    lab.assert_empty("after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_young_or_locked_is_left_alone() {
+    let lab = Lab::warm().await;
+    let pod = add(&lab, attachment("pod", "eth0")).await;
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!(lab.claims().len(), 1, "it may be younger than the list");
+    lab.pass(OLD).await;
+    let world = lab.world();
+    let lock = world.journals.try_lock(&pod).expect("works").expect("free");
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!(lab.claims().len(), 1, "somebody works on it");
+    drop(lock);
+    collect(&lab, &gc(&[])).await.expect("works");
+    lab.assert_empty("after all");
+}
+
+/// The claim that was read is not the one that this node's file knows: the attachment was added again in between.
+#[tokio::test(start_paused = true)]
+async fn an_attachment_that_was_added_again_since_is_left_alone() {
+    let lab = Lab::warm().await;
+    let pod = add(&lab, attachment("pod", "eth0")).await;
+    lab.pass(OLD).await;
+    let earlier = ClaimRecord { claim: ClaimId::random(), ..lab.claims().remove(0) };
+    let put = Change::Put { key: Key::attachment(&pod), value: encode(&earlier), lease: None };
+    lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!((lab.claims().len(), lab.links().len()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_without_a_claim_is_collected() {
+    let lab = Lab::warm().await;
+    let pod = add(&lab, attachment("pod", "eth0")).await;
+    // As after damage to etcd.
+    let lost = Txn { then: vec![Change::Delete(Key::attachment(&pod))], ..Txn::default() };
+    lab.etcd.commit(lost).await.expect("works");
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!(lab.links().len(), 2, "it may be younger than the list");
+    lab.age_files(OLD);
+    collect(&lab, &gc(&[&pod])).await.expect("works");
+    assert_eq!(lab.links().len(), 2, "it is in the list");
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!((lab.links().len(), lab.lock_files()), (0, 0));
+}
+
+/// Host ends that no claim and no file names: with a router they are ours alone, in the node's own namespace they may be
+/// those of another installation.
+#[tokio::test(start_paused = true)]
+async fn leftover_host_ends_go_where_they_can_only_be_ours() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    let pod = add(&lab, attachment("pod", "eth0")).await;
+    let router = lab.links().into_iter().find(|(_, name)| name.starts_with("at")).expect("there").0;
+    lab.kernel.add_netns("/netns/strange");
+    for (n, place) in [(1, router.clone()), (2, router), (3, Netns::Own)] {
+        let strange = attachment(&format!("strange{n}"), "eth0");
+        let veth = Veth {
+            host_netns: place,
+            host_interface: strange.host_interface(),
+            pod_netns: "/netns/strange".into(),
+            pod_interface: format!("eth{n}").parse().expect("valid"),
+            mac: Mac([2, 0, 0, 0, 0, n]),
+            mtu: 1450,
+        };
+        lab.kernel.create(&veth).await.expect("works");
+    }
+    lab.forget();
+    collect(&lab, &gc(&[&pod])).await.expect("works");
+    let left: Vec<_> = lab.links().into_iter().map(|(_, name)| name).filter(|name| name.starts_with("at")).collect();
+    let expected = [pod.host_interface().to_string(), attachment("strange3", "eth0").host_interface().to_string()];
+    assert_eq!(left.into_iter().collect::<BTreeSet<_>>(), expected.into_iter().collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_tombstone_is_settled() {
+    let lab = Lab::warm().await;
+    let pods: Vec<_> = (0..10).map(|n| attachment(&format!("pod{n}"), "eth0")).collect();
+    for pod in &pods {
+        add(&lab, pod.clone()).await;
+    }
+    lab.controller_mood.set(Mood::Refusing);
+    for pod in &pods {
+        lab.world().del(&crate::lab::del(&AddCall { attachment: pod.clone(), ..lab.call() })).await.expect("works");
+    }
+    assert_eq!(lab.tombstones().len(), 10);
+    lab.controller_mood.set(Mood::Fine);
+    collect(&lab, &gc(&[])).await.expect("works");
+    lab.assert_empty("after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_after_a_failure_and_tells_them_all() {
+    let lab = Lab::warm().await;
+    for name in ["a", "b", "c"] {
+        add(&lab, attachment(name, "eth0")).await;
+    }
+    lab.pass(OLD).await;
+    // Two host ends were taken over by somebody else: the kernel must not be asked to delete them.
+    for name in ["a", "b"] {
+        let host = attachment(name, "eth0").host_interface();
+        lab.kernel.refuse(&Netns::Own, host.as_str());
+    }
+    let error = collect(&lab, &gc(&[])).await.expect_err("two cannot be deleted");
+    assert_eq!(error.class().cni_code(), 103, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("n1/atoll/a/eth0") && text.contains("n1/atoll/b/eth0"), "{text}");
+    let left: Vec<_> = lab.claims().into_iter().map(|claim| claim.attachment.container.to_string()).collect();
+    assert!(!left.contains(&"c".to_owned()), "{left:?}");
+    // What could not be done is written down, and the next call does it.
+    lab.kernel.allow_all();
+    collect(&lab, &gc(&[])).await.expect("works");
+    lab.assert_empty("after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_etcd_nothing_is_concluded() {
+    for mood in [Mood::Refusing, Mood::Silent] {
+        let lab = Lab::warm().await;
+        add(&lab, attachment("pod", "eth0")).await;
+        lab.pass(OLD).await;
+        lab.etcd_mood.set(mood);
+        let error = collect(&lab, &gc(&[])).await.expect_err("etcd is down");
+        assert_eq!(error.class().cni_code(), 11, "{error}");
+        assert_eq!((lab.links().len(), lab.pod_ports().len()), (2, 1), "nothing was touched");
+        lab.etcd_mood.set(Mood::Fine);
+        // The controller is down: interfaces go, the rest is written down.
+        lab.controller_mood.set(mood);
+        collect(&lab, &gc(&[])).await.expect("it is written down");
+        assert_eq!((lab.links().len(), lab.tombstones().len()), (0, 1));
+        lab.controller_mood.set(Mood::Fine);
+        lab.drain().await;
+        lab.assert_empty("after all");
+    }
+}
+
+/// A claim that cannot be read tells nothing but whose it is: its interface stays, too.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_claim_is_left_alone() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    let pod = add(&lab, attachment("pod", "eth0")).await;
+    lab.pass(OLD).await;
+    lab.forget();
+    let value = b"{".to_vec();
+    let damaged = Change::Put { key: Key::attachment(&pod), value, lease: None };
+    lab.etcd.commit(Txn { then: vec![damaged], ..Txn::default() }).await.expect("works");
+    collect(&lab, &gc(&[])).await.expect("works");
+    assert_eq!((lab.links().len(), lab.pod_ports().len()), (2, 1));
+}

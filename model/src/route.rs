@@ -1,0 +1,59 @@
+//! A route of a pod, with everything that CNI can say about it: CNI SPEC 1.1.0, section "Success", `routes`.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+/// The scope of a route whose destination is on the link itself (`RT_SCOPE_LINK`, rtnetlink(7)). From here on a route
+/// has no next hop.
+pub const SCOPE_LINK: u8 = 253;
+
+/// See the module. What is `None` is left to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// Destination.
+    pub destination: Ipv4Network,
+    /// Next hop; none means directly connected.
+    pub gateway: Option<Ipv4Addr>,
+    /// Path MTU, bytes.
+    pub mtu: Option<u32>,
+    /// The largest segment that TCP offers, bytes.
+    pub advmss: Option<u32>,
+    /// Of two routes to the same destination the one with the smaller number counts.
+    pub priority: Option<u32>,
+    /// The routing table; none means `main`.
+    pub table: Option<u32>,
+    /// As in rtnetlink(7); none means what the next hop says.
+    pub scope: Option<u8>,
+}
+
+impl Route {
+    /// A route of which only destination and next hop are told.
+    pub fn plain(destination: Ipv4Network, gateway: Option<Ipv4Addr>) -> Self {
+        Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
+
+    /// The destination is on the link itself, whatever gateway there is.
+    pub fn is_local(&self) -> bool {
+        self.scope.is_some_and(|scope| scope >= SCOPE_LINK)
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        let words = [
+            ("via", self.gateway.map(|gateway| gateway.to_string())),
+            ("mtu", self.mtu.map(|n| n.to_string())),
+            ("advmss", self.advmss.map(|n| n.to_string())),
+            ("metric", self.priority.map(|n| n.to_string())),
+            ("table", self.table.map(|n| n.to_string())),
+            ("scope", self.scope.map(|n| n.to_string())),
+        ];
+        words
+            .iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)))
+            .try_for_each(|(k, v)| write!(f, " {k} {v}"))
+    }
+}
