@@ -6,7 +6,7 @@
 //! read counts as one left by an ADD that died.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Journals {
     pub fn try_lock(&self, attachment: &Attachment) -> io::Result<Option<Journal>> {
         let path = self.directory.join(attachment.hash());
         loop {
-            let mut file = self.open(&path)?;
+            let mut file = self.open(&path).map_err(named(&path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -145,6 +145,11 @@ impl Journals {
     }
 }
 
+/// An error of the system says nothing of the file.
+pub(crate) fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error + '_ {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 impl Journal {
     /// What it said when the lock was taken; none: nothing.
     pub fn before(&self) -> Option<&Progress> {
@@ -155,9 +160,8 @@ impl Journal {
     /// cannot be read, which counts as an ADD that died.
     pub fn write(&mut self, progress: &Progress) -> io::Result<()> {
         let text = serde_json::to_vec(progress).map_err(io::Error::other)?;
-        self.file.write_all_at(&text, 0)?;
-        self.file.set_len(text.len() as u64)?;
-        self.file.flush()
+        let written = self.file.write_all_at(&text, 0).and_then(|()| self.file.set_len(text.len() as u64));
+        written.map_err(named(&self.path))
     }
 
     /// Nothing was done: what was there stays, and a file that only served as a lock goes.
@@ -176,7 +180,7 @@ impl Journal {
     /// Nothing is known of the attachment any more.
     pub fn remove(self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(&self.path)(error)),
             _ => Ok(()),
         }
     }

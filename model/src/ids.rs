@@ -89,7 +89,7 @@ name!(
 );
 name!(
     /// A network interface name as Linux accepts it (`CNI_IFNAME`).
-    IfName, "interface name", is_interface_name, "it must have 1 to 15 bytes, must not be '.' or '..' and must hold no '/', ':' or white space"
+    IfName, "interface name", is_interface_name, "it must have 1 to 15 bytes, must not be '.' or '..' and must hold no '/', ':', white space or control character"
 );
 name!(
     /// A Kubernetes namespace, or the name another runtime gives its grouping of containers.
@@ -128,7 +128,7 @@ fn is_interface_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
         && name != "."
         && name != ".."
-        && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace())
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_control() || c.is_whitespace())
 }
 
 macro_rules! id {
@@ -181,7 +181,8 @@ mod tests {
         for bad in ["", "-a", ".a", "a/b", "a b", "a\0b", "ä"] {
             assert!(ContainerId::new(bad).is_err(), "{bad:?}");
         }
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "a\u{a0}b", "sixteencharacter"] {
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "a\u{a0}b", "sixteencharacter", "a\u{1b}[2J", "a\u{9b}2J", "\0"]
+        {
             assert!(IfName::new(bad).is_err(), "{bad:?}");
         }
         assert!(IfName::new("fifteencharact.").is_ok());

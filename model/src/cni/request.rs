@@ -201,8 +201,8 @@ impl Request {
                     let bad = |source| RequestError::Argument { key: "K8S_POD_NAMESPACE", source };
                     pod.namespace = value.map(Namespace::new).transpose().map_err(bad)?;
                 }
-                "K8S_POD_NAME" => pod.name = value,
-                "K8S_POD_UID" => pod.uid = value,
+                "K8S_POD_NAME" => pod.name = value.map(|name| plain("K8S_POD_NAME", name)).transpose()?,
+                "K8S_POD_UID" => pod.uid = value.map(|uid| plain("K8S_POD_UID", uid)).transpose()?,
                 _ => {}
             }
         }
@@ -242,6 +242,18 @@ impl Request {
         };
         Ok(if told == DnsConfig::default() { configured.clone() } else { told })
     }
+}
+
+/// A name as Kubernetes and podman give it. It goes into records and onto terminals.
+fn plain(key: &'static str, name: String) -> Result<String, RequestError> {
+    if name.len() <= 253 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
+        return Ok(name);
+    }
+    let rule = "it must hold at most 253 letters, digits, '_', '.' and '-'";
+    Err(RequestError::Argument {
+        key,
+        source: InvalidName { what: "name", given: name.chars().take(80).collect(), rule },
+    })
 }
 
 const LIST: &str = "a list of texts";

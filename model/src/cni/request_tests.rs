@@ -172,7 +172,18 @@ fn the_pod_is_read_from_the_arguments_of_containerd_and_podman() {
     assert_eq!(podman, Pod { name: Some("box".into()), ..Pod::default() });
     let bare = request(&[("CNI_ARGS", "K8S_POD_NAMESPACE=")], &plain()).and_then(|r| r.pod()).expect("valid");
     assert_eq!(bare, Pod::default());
-    for bad in ["K8S_POD_NAMESPACE", "=x", "A=1=2", "K8S_POD_NAMESPACE=a/b", "K8S_POD_NAMESPACE=-"] {
+    let long: &str = format!("K8S_POD_NAME={}", "x".repeat(254)).leak();
+    for bad in [
+        "K8S_POD_NAMESPACE",
+        "=x",
+        "A=1=2",
+        "K8S_POD_NAMESPACE=a/b",
+        "K8S_POD_NAMESPACE=-",
+        "K8S_POD_NAME=a/b",
+        "K8S_POD_NAME=a\u{1b}[2Jb",
+        "K8S_POD_UID=a\nb",
+        long,
+    ] {
         let error = request(&[("CNI_ARGS", bad)], &plain()).and_then(|r| r.pod()).expect_err(bad);
         assert_eq!(error.class().cni_code(), 4, "{error}");
         assert!(error.to_string().contains("CNI_ARGS"), "{error}");

@@ -278,6 +278,8 @@ impl<'a> Section<'a> {
     }
 
     fn get(&self, key: &str) -> Option<&'a Value> {
+        #[cfg(test)]
+        documented::asked(&self.at(key));
         self.object?.get(key).filter(|value| !value.is_null())
     }
 
@@ -439,6 +441,9 @@ fn wrong(key: &str, given: &Value, expected: &str) -> ConfigError {
     }
     ConfigError { key: key.to_owned(), problem: format!("{given} was given, expected is {expected}") }
 }
+
+#[cfg(test)]
+mod documented;
 
 #[cfg(test)]
 mod tests {
