@@ -71,7 +71,8 @@ impl Realm {
 
     /// Makes the structure as it should be; answers how many changes that took.
     pub(crate) fn realise(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
-        let mut changes = sysctl::router(&self.netns, want.track_bridged)?;
+        let inner = !want.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
+        let mut changes = sysctl::router(&self.netns, want.track_bridged, inner)?;
         changes += self.devices(want, around)?;
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use atoll_model::topology::{Device as Owner, Port, RouteAction, Router};
+use atoll_model::topology::{Device as Owner, Port, RouteAction};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -107,8 +107,8 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
         let left = audit::router(id, router);
         domain.shut = left.closed.is_some();
         domain.unsupported.extend(left.unsupported);
-        ports_of_router(view, id, router, &mut domain);
-        routes(view, id, router, &mut domain);
+        ports_of_router(view, id, &mut domain);
+        routes(view, id, &mut domain);
     }
     ruleset::compile(view, id, bridges, &mut domain);
     domain
@@ -135,11 +135,11 @@ fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
     }
 }
 
-fn ports_of_router(view: &View<'_>, router_id: Uuid, router: &Router, domain: &mut Domain) {
+fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
     for (id, port) in view.ports_of(router_id) {
         let Owner::Router { address, .. } = port.device else { continue };
         let mac = names::router_mac(*id, &port.device);
-        let addresses = if router.up { BTreeSet::from([address.ip()]) } else { BTreeSet::new() };
+        let addresses = BTreeSet::from([address.ip()]);
         match place(view, router_id, *id, port) {
             Place::Bridge(bridge) => {
                 let (kind, name) = (DeviceKind::Bridge, names::bridge(bridge));
@@ -196,12 +196,7 @@ fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Optio
     Some(Outside { mac: names::mac(Uuid::new_v5(&port, b"outside")), name, address, back: own.ip() })
 }
 
-fn routes(view: &View<'_>, router_id: Uuid, router: &Router, domain: &mut Domain) {
-    if !router.up {
-        let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
-        domain.routes.insert(Route { table: MAIN, destination: any, metric: 0, next: NextHop::Prohibit });
-        return;
-    }
+fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
     let mut usable: Vec<Usable> = Vec::new();
     for (id, route) in view.topology.routes.iter().filter(|(_, route)| route.router == router_id) {
         let next = match route.action {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::condition::{End, Place, Refusal};
 use super::domain::{Place as Location, place};
 use super::rules::{self, REFUSED};
+use super::ruleset::TO_ROUTER;
 use super::{Element, Set, Unsupported, View, names};
 
 /// Where in its way a frame is filtered.
@@ -79,10 +80,17 @@ impl Stage {
         }
     }
 
-    /// Hook, priority and the key of its map. Connection tracking is at 0 of the first hook that a frame meets, and so
-    /// is, in the hook "forward", the router's answer to what was rejected: the stages stand behind and before it.
-    fn hook(self) -> (&'static str, i8, &'static str) {
+    /// Hook, priority and the key of its map.
+    ///
+    /// Where bridged packets are tracked, connection tracking is at 0 of the first hook that a frame meets, and so are
+    /// the router's inbound chains; its answer to what was rejected is at -1 of the hook "forward". Stages for what
+    /// enters or goes to the router stand before all of that, unless they look at flows.
+    fn hook(self, early: bool) -> (&'static str, i16, &'static str) {
         match self {
+            Self::PortIn if early => ("prerouting", -300, "iifname"),
+            Self::BridgeIn if early => ("prerouting", -299, "iifname"),
+            Self::RouterOut if early => ("prerouting", -298, "iifname"),
+            Self::RouterPortOut if early => ("prerouting", -297, "iifname"),
             Self::PortIn => ("prerouting", 10, "iifname"),
             Self::BridgeIn => ("prerouting", 11, "iifname"),
             Self::BridgeOut => ("forward", -20, "oifname"),
@@ -121,8 +129,30 @@ pub(super) struct Filters {
     pub(super) unsupported: BTreeSet<Unsupported>,
     /// Chains that restrict more than could be expressed.
     pub(super) closed: BTreeSet<String>,
+    /// Stages that have to wait for connection tracking, with a chain because of which each has to.
+    late: BTreeMap<Stage, Uuid>,
     /// The elements of ends of links, which belong to the structure.
     pub(super) elements: BTreeSet<Element>,
+}
+
+impl Filters {
+    /// Chains that see a packet for the router as the router has translated it.
+    pub(super) fn late(&self, view: &View<'_>) -> Vec<Unsupported> {
+        let entering = [Stage::PortIn, Stage::BridgeIn, Stage::RouterOut, Stage::RouterPortOut];
+        let chains = entering.iter().filter_map(|stage| self.late.get(stage));
+        let asks = |chain: &&Uuid| {
+            asks(view, **chain, |rule| rule.condition.destination.is_some(), &mut BTreeSet::new())
+                || asks(view, **chain, |rule| rule.condition.destination_group.is_some(), &mut BTreeSet::new())
+                || asks(view, **chain, |rule| rule.condition.destination_port.is_some(), &mut BTreeSet::new())
+        };
+        let note = |chain: &Uuid| Unsupported {
+            object: *chain,
+            field: "matchReturnFlow".to_owned(),
+            why: "flows are known only after the router has translated the destination".to_owned(),
+            effect: "what is for a floating address has its pod's address here".to_owned(),
+        };
+        chains.filter(asks).map(note).collect()
+    }
 }
 
 /// The bridge's port to the router whose own interface the bridge is.
@@ -194,8 +224,12 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
     // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
     let uses = uses(view, bridges);
     let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| asks(view, *chain, test, &mut BTreeSet::new()));
+    let flows = |rule: &Rule| rule.condition.forward_flow || rule.condition.return_flow;
     filters.rejects = answers && any(|rule| rule.action == Action::Reject);
-    filters.tracks = filters.rejects || any(|rule| rule.condition.forward_flow || rule.condition.return_flow);
+    filters.tracks = filters.rejects || any(flows);
+    let looking = uses.iter().filter(|(chain, ..)| asks(view, *chain, flows, &mut BTreeSet::new()));
+    filters.late = looking.map(|(chain, _, stage, ..)| (*stage, *chain)).collect();
+    let early = |stage: Stage| filters.tracks && !filters.late.contains_key(&stage);
     let mut written = BTreeSet::new();
     for (chain, name, stage, router, end) in uses {
         used.insert(stage);
@@ -216,7 +250,8 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
             input,
             output,
             bridge: true,
-            whole: filters.tracks,
+            // What enters early is in pieces still.
+            whole: filters.tracks && !(early(stage) && stage.hook(true).1 <= -297),
             translates: false,
             refusal,
         };
@@ -231,11 +266,13 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
     // What was rejected at one stage is no affair of the next.
     let refused = if filters.rejects { format!("meta mark and {REFUSED:#x} != 0 accept\n") } else { String::new() };
     for stage in used {
-        let ((hook, priority, key), name) = (stage.hook(), stage.name());
+        let ((hook, priority, key), name) = (stage.hook(early(stage)), stage.name());
+        let to_router = matches!(stage, Stage::RouterOut | Stage::RouterPortOut) && hook == "prerouting";
+        let others = if to_router { format!("meta mark and {TO_ROUTER:#x} == 0 accept\n") } else { String::new() };
         let _ = write!(
             filters.text,
             "map {name} {{\ntype ifname : verdict\n}}\nchain {hook}_{} {{\n\
-             type filter hook {hook} priority {priority}; policy accept;\n{refused}{key} vmap @{name}\n}}\n",
+             type filter hook {hook} priority {priority}; policy accept;\n{refused}{others}{key} vmap @{name}\n}}\n",
             priority.unsigned_abs(),
         );
     }

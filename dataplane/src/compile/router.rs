@@ -3,6 +3,7 @@
 //! | hook, priority | what |
 //! |---|---|
 //! | prerouting -150 | which packets answer an earlier one |
+//! | prerouting -146 | the answer of a router that is down |
 //! | prerouting -145 | inbound chains of ports: before any translation is undone |
 //! | prerouting -140, -100, -90 | inbound chain of the router, its translations, what follows them |
 //! | forward -10, input -10 | the answer to what a chain of a bridge or its port rejected |
@@ -33,7 +34,13 @@ pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Fi
         }
     }
     text.push_str("chain input {\ntype filter hook input priority 0; policy drop;\nicmp type echo-request accept\n}\n");
-    if let Some(router) = view.topology.routers.get(&id) {
+    let router = view.topology.routers.get(&id);
+    if router.is_some_and(|router| !router.up) {
+        // Whoever sends something through it or to it is told.
+        let head = "type filter hook prerouting priority -146; policy accept;";
+        let _ = write!(text, "chain down {{\n{head}\n{}{ANSWER}\n}}\n", bridged(domain));
+    }
+    if let Some(router) = router.filter(|router| router.up) {
         let interface = |port| domain::interface(view, id, port);
         let compile = |root, output, translates, refusal| {
             let (topology, input) = (view.topology, End::Interface);
@@ -45,6 +52,9 @@ pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Fi
         let outbound = compile(router.outbound, End::Interface, true, Refusal::Answer);
         let translated = !inbound.translate.is_empty() || !outbound.translate.is_empty();
         let refusal = if translated { Refusal::Silent } else { Refusal::Answer };
+        if !inbound.translate.is_empty() {
+            domain.unsupported.extend(filters.late(view));
+        }
         let (mut entering, mut leaving) = (Ports::default(), Ports::default());
         for (port, it) in view.ports_of(id) {
             let Some(name) = interface(*port) else { continue };
@@ -66,6 +76,15 @@ pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Fi
         }
     }
     text.push_str("}\n");
+}
+
+/// Bridged packets pass the router's hooks too when they are tracked; they are none of its business. Nor is what a
+/// chain of a bridge or its port has rejected.
+fn bridged(domain: &Domain) -> String {
+    if !domain.track_bridged {
+        return String::new();
+    }
+    format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\nmeta mark and {REFUSED:#x} != 0 accept\n")
 }
 
 fn has_rules(view: &View<'_>, chain: Uuid) -> bool {
@@ -129,16 +148,11 @@ impl Stages {
             let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
             chain("own", "filter hook output priority -150", &format!("{tracked}{errors} {reply}"));
         }
-        // Bridged packets pass these hooks too when they are tracked; they are none of the router's business.
-        let bridged = if domain.track_bridged {
-            format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\n")
-        } else {
-            String::new()
-        };
+        let bridged = bridged(domain);
         let guarded = |body: &str| if body.is_empty() { String::new() } else { format!("{bridged}{body}") };
         chain("ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
         chain("inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
-        chain("destinations", "nat hook prerouting priority -100", &inbound.translate);
+        chain("destinations", "nat hook prerouting priority -100", &guarded(&inbound.translate));
         let after = format!("{}{}", inbound.untranslated, inbound.after);
         chain("inbound_after", "filter hook prerouting priority -90", &guarded(&after));
         let mut forward =

@@ -32,10 +32,14 @@ const BRIDGED: [&str; 3] =
 const HOST: &[(&str, &str)] =
     &[("ipv4/ip_forward", "0"), ("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 
-/// Makes a namespace a router; answers how many settings differed.
-pub(crate) fn router(netns: &Netns, track_bridged: bool) -> Result<usize, PlaneError> {
+/// Makes a namespace a router; answers how many settings differed. `inner`: only pods and other routers of ours send
+/// here.
+pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool) -> Result<usize, PlaneError> {
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
+        // Whoever speaks as itself only may be told about each of its packets; strangers get the usual few ICMP errors,
+        // because they may name somebody else as their sender.
+        changes += set("ipv4/icmp_ratemask", if inner { "0" } else { "6168" })?;
         for (place, key) in BRIDGED.into_iter().enumerate() {
             // Where rules ask for flows, a kernel that cannot show bridged packets to the hooks of IP is an error:
             // such rules would mean nothing.

@@ -97,6 +97,14 @@ impl Tenant {
     pub(crate) fn outbound(self) -> Uuid {
         self.id(8)
     }
+    /// The bridge's interface.
+    pub(crate) fn bridge_device(self) -> String {
+        let mut topology = Topology::default();
+        for change in put(self.objects("10.9.0.0/24")) {
+            topology.apply(change);
+        }
+        atoll_dataplane::compile::compile(&topology, HOST).bridges[&self.bridge()].device.clone()
+    }
     pub(crate) fn default_route(self) -> Uuid {
         self.id(0x30)
     }
@@ -248,6 +256,12 @@ impl Lab {
 
     pub(crate) fn domain(&self, tenant: Tenant) -> PathBuf {
         self.planes().join(tenant.router().to_string())
+    }
+
+    /// The MAC of an interface in a tenant's domain.
+    pub(crate) fn mac_of(&self, tenant: Tenant, interface: &str) -> Mac {
+        let shown = inside(&self.domain(tenant), "ip", &["-o", "link", "show", interface]);
+        shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn outside(&self) -> PathBuf {
