@@ -141,7 +141,7 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
         ("Router", "other", |t| router(t).other = vec!["localRedirectChainId".into()], Closed("localRedirectChainId")),
         ("Bridge", "tenant", |t| bridge(t).tenant = "x".into(), Nothing),
         ("Bridge", "name", |t| bridge(t).name = "x".into(), Nothing),
-        ("Bridge", "up", |t| bridge(t).up = false, Closed("device")),
+        ("Bridge", "up", |t| bridge(t).up = false, Closed("deviceId")),
         ("Bridge", "inbound", |t| bridge(t).inbound = Some(CHAIN), Expressed),
         ("Bridge", "outbound", |t| bridge(t).outbound = Some(CHAIN), Expressed),
         ("Bridge", "macs", |t| bridge(t).macs.extend([(mac(9), red().pod(1))]), Expressed),
@@ -153,12 +153,12 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
             "Port",
             "device",
             |t| pod_port(t).device = Device::Bridge { id: red().bridge(), vlan: Some(5) },
-            Closed("vlan"),
+            Closed("vlanId"),
         ),
         ("Port", "up", |t| pod_port(t).up = false, Expressed),
         ("Port", "inbound", |t| pod_port(t).inbound = Some(CHAIN), Expressed),
         ("Port", "outbound", |t| pod_port(t).outbound = Some(CHAIN), Expressed),
-        ("Port", "peer", |t| pod_port(t).peer = Some(red().pod(2)), Closed("peer")),
+        ("Port", "peer", |t| pod_port(t).peer = Some(red().pod(2)), Closed("peerId")),
         ("Port", "binding", |t| pod_port(t).binding = None, Expressed),
         ("Port", "vif", |t| pod_port(t).vif = None, Expressed),
         ("Port", "other", |t| pod_port(t).other = vec!["qosPolicyId".into()], Reported("qosPolicyId")),
@@ -172,7 +172,7 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
             "Port",
             "binding",
             |t| gateway(t).binding = Some(Binding { host: HOST, interface: "x".into() }),
-            Reported("binding"),
+            Reported("interfaceName"),
         ),
         ("Port", "other", |t| gateway(t).other = vec!["outboundMirrorIds".into()], Reported("outboundMirrorIds")),
         ("Port", "other", |t| gateway(t).other = vec!["rtrPortVni".into()], Closed("rtrPortVni")),
@@ -274,7 +274,7 @@ fn every_kind_of_route_and_of_port_is_one_or_the_other() {
     for (device, fate) in [
         (Device::Router { id: red().router(), address: net(moved.address), mac: None }, Expressed),
         (Device::Router { id: red().router(), address: net("10.9.0.1/24"), mac: moved.mac }, Expressed),
-        (Device::Bridge { id: red().bridge(), vlan: None }, Closed("peer")),
+        (Device::Bridge { id: red().bridge(), vlan: None }, Closed("peerId")),
     ] {
         match &device {
             Device::Router { id: _, address: _, mac: _ } | Device::Bridge { id: _, vlan: _ } => {}
@@ -381,7 +381,11 @@ fn conditions() -> Vec<(&'static str, Ask, At)> {
         ),
         ("source_group", |not| Condition { source_group: test(ADDRESSES, not), ..any() }, expressed),
         ("destination_group", |not| Condition { destination_group: test(ADDRESSES, not), ..any() }, expressed),
-        ("traversed", |not| Condition { traversed: test(red().router(), not), ..any() }, |_, _| Closed("traversed")),
+        (
+            "traversed",
+            |not| Condition { traversed: test(red().router(), not), ..any() },
+            |_, _| Closed("traversedDevice"),
+        ),
         (
             "ether_type",
             |not| Condition { ether_type: test(0x0800, not), ..any() },
@@ -391,12 +395,12 @@ fn conditions() -> Vec<(&'static str, Ask, At)> {
         (
             "ether_source",
             |not| Condition { ether_source: test((mac(1), Mac([0xff; 6])), not), ..any() },
-            |place, _| if matches!(place, RouterOut | RouterPortOut) { Closed("ether_source") } else { Expressed },
+            |place, _| if matches!(place, RouterOut | RouterPortOut) { Closed("dlSrc") } else { Expressed },
         ),
         (
             "ether_destination",
             |not| Condition { ether_destination: test((mac(1), Mac([0xff; 6])), not), ..any() },
-            |place, _| if matches!(place, RouterOut | RouterPortOut) { Closed("ether_destination") } else { Expressed },
+            |place, _| if matches!(place, RouterOut | RouterPortOut) { Closed("dlDst") } else { Expressed },
         ),
         // Tagged frames do not get here.
         (
@@ -416,7 +420,7 @@ fn conditions() -> Vec<(&'static str, Ask, At)> {
             // A router puts datagrams together first.
             |place, not| if place.bridged() || not { Expressed } else { Nothing },
         ),
-        ("other", |_| Condition { other: vec!["flowLabel".into()], ..any() }, |_, _| Closed("other")),
+        ("other", |_| Condition { other: vec!["flowLabel".into()], ..any() }, |_, _| Closed("flowLabel")),
     ]
 }
 
@@ -491,7 +495,7 @@ fn never() -> Condition {
 }
 
 /// Only a router translates.
-const TRANSLATES: At = |place, _| if matches!(place, RouterIn | RouterOut) { Expressed } else { Closed("action") };
+const TRANSLATES: At = |place, _| if matches!(place, RouterIn | RouterOut) { Expressed } else { Closed("type") };
 
 /// Every kind of rule. The fate is against a rule that no packet meets.
 fn actions() -> Vec<(Action, At)> {
@@ -502,13 +506,13 @@ fn actions() -> Vec<(Action, At)> {
         (
             Action::Reject,
             // Packets from the router cannot be answered any more, and meet the chains of what they leave through.
-            |place, _| if matches!(place, BridgeIn | BridgeOut | PodOut) { Closed("action") } else { Expressed },
+            |place, _| if matches!(place, BridgeIn | BridgeOut | PodOut) { Closed("type") } else { Expressed },
         ),
         (Action::Return, expressed),
         (Action::Jump { chain: JUMPED }, expressed),
         (Action::Jump { chain: Uuid::from_u128(0xdead) }, |_, _| Nothing),
-        (Action::Other { kind: "l2_transform".into() }, |_, _| Closed("action")),
-        (Action::Other { kind: "trace".into() }, |_, _| Reported("action")),
+        (Action::Other { kind: "l2_transform".into() }, |_, _| Closed("type")),
+        (Action::Other { kind: "trace".into() }, |_, _| Reported("type")),
     ];
     for then in [Flow::Accept, Flow::Continue, Flow::Return] {
         match then {
@@ -517,14 +521,14 @@ fn actions() -> Vec<(Action, At)> {
         actions.push((Action::ReverseSnat { then }, TRANSLATES));
         actions.push((Action::ReverseDnat { then }, TRANSLATES));
         actions.push((Action::Snat { targets: targets(), then }, |place, _| {
-            if place == RouterOut { Expressed } else { Closed("action") }
+            if place == RouterOut { Expressed } else { Closed("type") }
         }));
         actions.push((Action::Dnat { targets: targets(), then }, |place, _| {
-            if place == RouterIn { Expressed } else { Closed("action") }
+            if place == RouterIn { Expressed } else { Closed("type") }
         }));
     }
     actions.push((Action::Snat { targets: vec![], then: Flow::Accept }, |place, _| {
-        Closed(if place == RouterOut { "natTargets" } else { "action" })
+        Closed(if place == RouterOut { "natTargets" } else { "type" })
     }));
     actions
 }

@@ -148,13 +148,13 @@ fn ports_that_cannot_be_carried_say_why() {
     let chain = Uuid::from_u128(0xc);
 
     let cases: [(&str, Spoil); 3] = [
-        ("vlan", |port| {
+        ("vlanId", |port| {
             if let Device::Bridge { vlan, .. } = &mut port.device {
                 *vlan = Some(7);
             }
         }),
-        ("inbound/outbound", |port| port.inbound = Some(Uuid::from_u128(0xc))),
-        ("device", |port| port.device = Device::Bridge { id: Uuid::from_u128(0xdead), vlan: None }),
+        ("inboundFilterId/outboundFilterId", |port| port.inbound = Some(Uuid::from_u128(0xc))),
+        ("deviceId", |port| port.device = Device::Bridge { id: Uuid::from_u128(0xdead), vlan: None }),
     ];
     for (field, spoil) in cases {
         let red = Tenant(1);

@@ -3,6 +3,8 @@
 //!
 //! Each case of a table has a pod of its own, so that all of them wait for silence at the same time.
 
+#![allow(clippy::unwrap_used, clippy::unnecessary_wraps, reason = "a fixture that does not fit is a failed test")]
+
 mod lab;
 
 use std::collections::{BTreeMap, BTreeSet};

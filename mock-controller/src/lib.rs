@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`check`] | what a topology would become on this machine |
 //! | [`controller`] | the whole controller without I/O: one request in, one answer out |
 //! | [`faults`] | failing on demand |
 //! | [`inprocess`] | the controller as a transport, for tests of clients |
@@ -63,6 +64,7 @@
 
 mod body;
 mod call;
+pub mod check;
 pub mod controller;
 mod dialect;
 mod failure;

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
 use atoll_mock_controller::server::Server;
 use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
@@ -23,6 +25,7 @@ const EXAMPLES: &str = "Examples:
   mock-controller --activation 200                      bound ports become active after 200 ms
   mock-controller --dataplane --run-dir /run/atoll      make packets flow on this machine (root)
   mock-controller dataplane purge --run-dir /run/atoll  remove every trace of that
+  mock-controller dataplane check --topology mock.json  what a state file or a dump would become (no root)
   mock-controller --state /var/lib/atoll/mock.json      keep the objects across restarts
   curl -H 'Accept: application/json' http://127.0.0.1:8181/midonet-api/routers
   curl http://127.0.0.1:8181/mock/                      what only this controller has
@@ -93,6 +96,19 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum DataplaneVerb {
+    /// Tells what a topology would become: domains, filters, and what cannot be expressed. Needs no root, changes
+    /// nothing. Exit code 3: something is closed because it cannot be expressed.
+    Check {
+        /// A state file, or what `GET /mock/dump` answered.
+        #[arg(long)]
+        topology: PathBuf,
+        /// The host whose bindings count; needed where there are several.
+        #[arg(long)]
+        host_id: Option<Uuid>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Removes every trace of a data plane that is not running.
     Purge {
         /// Its run directory.
@@ -185,19 +201,34 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?)
 }
 
-fn start(options: Options) -> Result<(), Box<dyn Error>> {
-    if let Some(Command::Dataplane { verb: DataplaneVerb::Purge { run_dir } }) = &options.command {
-        return Ok(plane::purge(run_dir)?);
+/// Something is closed because it cannot be expressed.
+const CLOSED: u8 = 3;
+
+fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
+    match &options.command {
+        Some(Command::Dataplane { verb: DataplaneVerb::Purge { run_dir } }) => {
+            plane::purge(run_dir)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Dataplane { verb: DataplaneVerb::Check { topology, host_id, json } }) => {
+            let checked = check(topology, *host_id)?;
+            let text = if *json { serde_json::to_string_pretty(&checked)? + "\n" } else { checked.to_string() };
+            // Whoever reads only the beginning has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return Ok(if checked.closed == 0 { ExitCode::SUCCESS } else { CLOSED.into() });
+        }
+        None => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, run(options))
+    tokio::task::LocalSet::new().block_on(&runtime, run(options))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
     match start(options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("mock-controller: {error}");
             for cause in atoll_model::error::causes(error.as_ref()) {

@@ -76,9 +76,26 @@ impl StateFile {
     /// The tables of a file; none when there is no file.
     pub fn load(path: &Path, dialect: Dialect) -> Result<Option<Tables>, StateFileError> {
         match fs::read(path) {
-            Ok(bytes) => read(path, &bytes, dialect).map(Some),
+            Ok(bytes) => read(path, &bytes, Some(dialect)).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StateFileError::Io { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The tables of a file of either dialect, or of a dump (`GET /mock/dump`): to look at, not to go on from.
+    pub fn look(path: &Path) -> Result<Tables, StateFileError> {
+        let bytes = fs::read(path).map_err(|source| StateFileError::Io { path: path.to_owned(), source })?;
+        // A dump has every table, also an empty one. Anything else has to be a state file.
+        let dump =
+            serde_json::from_slice::<serde_json::Value>(&bytes).ok().filter(|dump| dump.get("routers").is_some());
+        let damaged = |error: serde_json::Error| StateFileError::Damaged {
+            path: path.to_owned(),
+            line: error.line(),
+            reason: error.to_string(),
+        };
+        match dump {
+            Some(_) => serde_json::from_slice(&bytes).map_err(damaged),
+            None => read(path, &bytes, None),
         }
     }
 
@@ -123,7 +140,7 @@ fn write(path: &Path, dialect: Dialect, tables: &Tables) -> io::Result<File> {
     Ok(file)
 }
 
-fn read(path: &Path, bytes: &[u8], dialect: Dialect) -> Result<Tables, StateFileError> {
+fn read(path: &Path, bytes: &[u8], dialect: Option<Dialect>) -> Result<Tables, StateFileError> {
     let damaged = |line: usize, reason: String| StateFileError::Damaged { path: path.to_owned(), line, reason };
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
     let (_, first) = lines.next().ok_or_else(|| damaged(1, "it is empty".to_owned()))?;
@@ -131,8 +148,8 @@ fn read(path: &Path, bytes: &[u8], dialect: Dialect) -> Result<Tables, StateFile
     if head.mock_controller_state != VERSION {
         return Err(damaged(1, format!("format {} is not known", head.mock_controller_state)));
     }
-    if head.dialect != dialect {
-        return Err(StateFileError::Dialect { path: path.to_owned(), found: head.dialect, wanted: dialect });
+    if let Some(wanted) = dialect.filter(|wanted| *wanted != head.dialect) {
+        return Err(StateFileError::Dialect { path: path.to_owned(), found: head.dialect, wanted });
     }
     let mut tables = head.tables;
     for (number, line) in lines {

@@ -54,7 +54,13 @@ fn look(object: Uuid, fields: &[String], closes: &str) -> Left {
     for field in fields {
         let known = HARMLESS.iter().find(|(name, ..)| name == field);
         let (why, effect) = known.map_or(("this field is not known", closes), |(_, why, effect)| (*why, *effect));
-        let one = Unsupported { object, field: field.clone(), why: why.to_owned(), effect: effect.to_owned() };
+        let one = Unsupported {
+            object,
+            field: field.clone(),
+            why: why.to_owned(),
+            effect: effect.to_owned(),
+            closes: known.is_none(),
+        };
         if known.is_none() && left.closed.is_none() {
             left.closed = Some(one.clone());
         }
@@ -69,18 +75,22 @@ pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
     for (id, port) in view.ports_of(device) {
         let mut note = |field: &str, why: &str, effect: &str| {
             let (field, why, effect) = (field.to_owned(), why.to_owned(), effect.to_owned());
-            unsupported.insert(Unsupported { object: *id, field, why, effect });
+            unsupported.insert(Unsupported { object: *id, field, why, effect, closes: true });
         };
         let Some(peer) = port.peer.and_then(|peer| view.topology.ports.get(&peer)) else { continue };
         match (&port.device, &peer.device) {
             (Device::Bridge { .. }, Device::Bridge { .. }) => {
-                note("peer", "a link between two bridges needs VLANs", "the link carries nothing");
+                note("peerId", "a link between two bridges needs VLANs", "the link carries nothing");
             }
-            _ if tagged(&port.device) => note("vlan", "tagged frames pass no port", "the link carries nothing"),
+            _ if tagged(&port.device) => note("vlanId", "tagged frames pass no port", "the link carries nothing"),
             _ => {}
         }
         if port.binding.is_some() {
-            note("binding", "the port is linked to another one too", "the link counts, the interface carries nothing");
+            note(
+                "interfaceName",
+                "the port is linked to another one too",
+                "the link counts, the interface carries nothing",
+            );
         }
     }
     unsupported

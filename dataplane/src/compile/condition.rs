@@ -19,7 +19,7 @@ pub(super) type Matches = Vec<String>;
 /// A field that cannot be expressed.
 #[derive(Debug)]
 pub(super) struct Inexpressible {
-    pub(super) field: &'static str,
+    pub(super) field: String,
     pub(super) why: String,
 }
 
@@ -86,10 +86,10 @@ pub(super) fn fragments(policy: Fragments, place: &Place<'_>) -> Matches {
 /// The conjunction of everything but `inverted` and the fragment policy.
 pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matches, Inexpressible> {
     if let Some(field) = condition.other.first() {
-        return no("other", format!("field {field} is not known"));
+        return no(field, "this field is not known".to_owned());
     }
     if condition.traversed.is_some() {
-        return no("traversed", "the way of a packet is not recorded".to_owned());
+        return no("traversedDevice", "the way of a packet is not recorded".to_owned());
     }
     let mut matches = Conjunction::default();
     if condition.forward_flow {
@@ -109,14 +109,12 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
         Some(test) => matches.never |= (test.value == IPV4) == test.inverted,
         None => {}
     }
-    for (field, test) in
-        [("ether_source", &condition.ether_source), ("ether_destination", &condition.ether_destination)]
-    {
+    for (field, test) in [("dlSrc", &condition.ether_source), ("dlDst", &condition.ether_destination)] {
         let Some(test) = test else { continue };
         if place.routed() {
             return no(field, "the frame's header is gone once a packet was routed".to_owned());
         }
-        let side = if field == "ether_source" { "saddr" } else { "daddr" };
+        let side = if field == "dlSrc" { "saddr" } else { "daddr" };
         let (value, mask) = test.value;
         matches.and(format!("ether {side} and {mask} {} {value}", sign(test)));
     }
@@ -250,6 +248,6 @@ fn sign<T>(test: &Test<T>) -> &'static str {
     if test.inverted { "!=" } else { "==" }
 }
 
-fn no<T>(field: &'static str, why: String) -> Result<T, Inexpressible> {
-    Err(Inexpressible { field, why })
+fn no<T>(field: &str, why: String) -> Result<T, Inexpressible> {
+    Err(Inexpressible { field: field.to_owned(), why })
 }

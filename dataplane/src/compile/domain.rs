@@ -255,6 +255,7 @@ fn tables(usable: &[Usable], domain: &mut Domain) {
                     field: "weight".to_owned(),
                     why: "another route has the same destination and weight, and flows are not spread".to_owned(),
                     effect: "the other route is used where its source fits".to_owned(),
+                    closes: false,
                 });
             }
         }

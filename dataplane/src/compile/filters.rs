@@ -150,6 +150,7 @@ impl Filters {
             field: "matchReturnFlow".to_owned(),
             why: "flows are known only after the router has translated the destination".to_owned(),
             effect: "what is for a floating address has its pod's address here".to_owned(),
+            closes: false,
         };
         chains.filter(asks).map(note).collect()
     }

@@ -35,7 +35,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use filters::{RouterEnd, Stage};
-pub use port::{Attached, Pod, Speaker, pod};
+pub use port::{Attached, Pod, Speaker, pod, taken};
 pub use ruleset::{Element, Ruleset, Set};
 
 /// Something of the topology that this data plane cannot express.
@@ -43,12 +43,14 @@ pub use ruleset::{Element, Ruleset, Set};
 pub struct Unsupported {
     /// The object.
     pub object: Uuid,
-    /// Which of its fields.
+    /// Which of its fields, by the controller's name.
     pub field: String,
     /// Why not.
     pub why: String,
     /// What happens instead.
     pub effect: String,
+    /// Something is closed because of it that the topology may have meant to be open.
+    pub closes: bool,
 }
 
 /// Everything that one topology becomes on one host, ports of pods aside: those come and go too often.

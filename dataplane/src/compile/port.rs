@@ -30,8 +30,8 @@ pub struct Attached {
     pub router: Option<RouterEnd>,
     /// Chains that restrict more than could be expressed.
     pub closed_chains: BTreeSet<String>,
-    /// Why no port of it may carry packets.
-    pub closed: Option<String>,
+    /// Why no port of it may carry packets, and whether that is for want of words.
+    pub closed: Option<(String, bool)>,
 }
 
 /// A MAC and an address that may be spoken with.
@@ -77,9 +77,9 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
     }
     let bridge = view.topology.bridges.get(&id);
     let closed = match bridge {
-        Some(bridge) if !bridge.up => Some("its bridge is administratively down".to_owned()),
-        Some(bridge) => audit::bridge(id, bridge).closed.map(|left| format!("its bridge: {}", left.why)),
-        None => Some("its bridge does not exist".to_owned()),
+        Some(bridge) if !bridge.up => Some(("its bridge is administratively down".to_owned(), false)),
+        Some(bridge) => audit::bridge(id, bridge).closed.map(|left| (format!("its bridge: {}", left.why), true)),
+        None => Some(("its bridge does not exist".to_owned(), true)),
     };
     let router = filters::router_end(view, id);
     let closed_chains = closed_chains.clone();
@@ -100,17 +100,15 @@ pub fn pod(
     if binding.host != host || !port.up {
         return Ok(None);
     }
-    let refuse = |field: &str, why: String| {
-        Err(Unsupported { object: id, field: field.to_owned(), why, effect: "the port stays inactive".to_owned() })
-    };
+    let refuse = |field: &str, why: String| Err(inactive(id, field, why));
     let Some(bridge) = bridges.get(bridge_id) else {
-        return refuse("device", "its bridge does not exist".to_owned());
+        return refuse("deviceId", "its bridge does not exist".to_owned());
     };
-    if let Some(why) = &bridge.closed {
-        return refuse("device", why.clone());
+    if let Some((why, closes)) = &bridge.closed {
+        return Err(Unsupported { closes: *closes, ..inactive(id, "deviceId", why.clone()) });
     }
     if vlan.is_some_and(|vlan| vlan != 0) {
-        return refuse("vlan", "VLAN ports are not supported".to_owned());
+        return refuse("vlanId", "VLAN ports are not supported".to_owned());
     }
     let left = audit::port(id, port);
     if let Some(closed) = left.closed {
@@ -118,16 +116,19 @@ pub fn pod(
     }
     let stages = filters::stages(topology, *bridge_id, bridge.router.as_ref(), port.inbound, port.outbound);
     if let Some((chain, _)) = stages.values().find(|(_, name)| bridge.closed_chains.contains(name)) {
-        return refuse("inbound/outbound", format!("chain {chain} restricts more than can be expressed"));
+        return refuse(
+            "inboundFilterId/outboundFilterId",
+            format!("chain {chain} restricts more than can be expressed"),
+        );
     }
     let bridge_object = topology.bridges.get(bridge_id);
     let speakers = speakers(id, port, bridge_object);
     for speaker in &speakers {
         if bridge.gateways.iter().any(|(mac, address)| *mac == speaker.mac || *address == speaker.address) {
-            return refuse("vif", format!("{} or {} belongs to a router port", speaker.mac, speaker.address));
+            return refuse("vifId", format!("{} or {} belongs to a router port", speaker.mac, speaker.address));
         }
         if speaker.mac.0[0] & 1 == 1 || speaker.address.is_unspecified() || speaker.address.is_multicast() {
-            return refuse("vif", format!("{} with {} is nobody's address", speaker.mac, speaker.address));
+            return refuse("vifId", format!("{} with {} is nobody's address", speaker.mac, speaker.address));
         }
     }
     let seeds = bridge_object.into_iter().flat_map(|bridge| &bridge.macs);
@@ -144,6 +145,16 @@ pub fn pod(
         routed: bridge.routed,
         left: left.unsupported,
     }))
+}
+
+fn inactive(port: Uuid, field: &str, why: String) -> Unsupported {
+    let effect = "the port stays inactive".to_owned();
+    Unsupported { object: port, field: field.to_owned(), why, effect, closes: true }
+}
+
+/// Another port has the interface that this one is bound to.
+pub fn taken(port: Uuid, holder: Uuid, interface: &str) -> Unsupported {
+    inactive(port, "interfaceName", format!("interface {interface} is bound to port {holder} already"))
 }
 
 fn speakers(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<Speaker> {

@@ -133,7 +133,7 @@ impl Compiler<'_> {
         let alternatives = match condition::compile(&rule.condition, self.place) {
             Ok(alternatives) => alternatives,
             Err(error) => {
-                self.refuse(rule, error.field, error.why);
+                self.refuse(rule, &error.field, error.why);
                 return String::new();
             }
         };
@@ -184,7 +184,7 @@ impl Compiler<'_> {
                 Refusal::Mark => format!("meta mark set meta mark or {REFUSED:#x} accept"),
                 Refusal::Silent => {
                     let effect = "the packet is dropped and its sender not told";
-                    self.note(rule, "action", "this stage cannot answer", effect);
+                    self.note(rule, "type", "this stage cannot answer", effect, false);
                     "drop".to_owned()
                 }
             },
@@ -198,7 +198,7 @@ impl Compiler<'_> {
                 format!("jump {}", self.chain(*chain, target, path))
             }
             _ if !self.place.translates && translates(self.place.topology, &rule.action, &mut BTreeSet::new()) => {
-                self.refuse(rule, "action", "packets are translated by a router's own chains only");
+                self.refuse(rule, "type", "packets are translated by a router's own chains only");
                 return None;
             }
             Action::Snat { targets, then } if self.place.routed() => {
@@ -208,13 +208,13 @@ impl Compiler<'_> {
                 self.translate(rule, "dnat", targets, *then, top)?
             }
             Action::Snat { .. } | Action::Dnat { .. } => {
-                self.refuse(rule, "action", "the kernel translates sources after and destinations before routing");
+                self.refuse(rule, "type", "the kernel translates sources after and destinations before routing");
                 return None;
             }
             Action::ReverseSnat { then } => self.reverse("0x10", *then, top)?,
             Action::ReverseDnat { then } => self.reverse("0x20", *then, top)?,
             Action::Other { kind } => {
-                self.refuse(rule, "action", format!("rules of kind {kind} are not known"));
+                self.refuse(rule, "type", format!("rules of kind {kind} are not known"));
                 return None;
             }
         })
@@ -328,12 +328,12 @@ impl Compiler<'_> {
         };
         let effect = if permits { "the rule is left out" } else { device };
         self.passes.closed |= !permits;
-        self.note(rule, field, why, effect);
+        self.note(rule, field, why, effect, !permits);
     }
 
-    fn note(&mut self, rule: &Rule, field: &str, why: impl Into<String>, effect: &str) {
+    fn note(&mut self, rule: &Rule, field: &str, why: impl Into<String>, effect: &str, closes: bool) {
         let (field, why, effect) = (field.to_owned(), why.into(), effect.to_owned());
-        self.passes.unsupported.insert(Unsupported { object: rule.id, field, why, effect });
+        self.passes.unsupported.insert(Unsupported { object: rule.id, field, why, effect, closes });
     }
 }
 

@@ -341,7 +341,7 @@ impl Plane {
     /// Logs what came to be unsupported.
     fn log(&mut self) {
         let report = lock(&self.report);
-        for Unsupported { object, field, why, effect } in report.unsupported.difference(&self.logged) {
+        for Unsupported { object, field, why, effect, closes: _ } in report.unsupported.difference(&self.logged) {
             tracing::warn!(%object, field, why, effect, "the data plane cannot express this");
         }
         if report.unsupported != self.logged {

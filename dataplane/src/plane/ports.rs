@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Plane;
 use crate::apply::Surroundings;
-use crate::compile::{self, Pod, Unsupported};
+use crate::compile::{self, Pod};
 use crate::handle::lock;
 
 impl Plane {
@@ -35,12 +35,7 @@ impl Plane {
                     lock(&self.report).unsupported.extend(pod.left.iter().cloned());
                     return Some(pod);
                 }
-                lock(&self.report).unsupported.insert(Unsupported {
-                    object: port,
-                    field: "binding".to_owned(),
-                    why: format!("interface {} is bound to port {holder} already", pod.interface),
-                    effect: "the port stays inactive".to_owned(),
-                });
+                lock(&self.report).unsupported.insert(compile::taken(port, holder, &pod.interface));
                 None
             }
             Ok(None) => None,

@@ -2,6 +2,7 @@
 //! reference of the API, not from the code.
 
 mod cascade;
+mod check;
 mod conflicts;
 mod everything;
 mod faults;

@@ -1,0 +1,95 @@
+//! `dataplane check`: what a topology would become, from a state file and from a dump, for people and for programs.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use atoll_mock_controller::{Dialect, StateFile};
+use serde_json::{Value, json};
+
+use crate::world::{World, id};
+
+fn check(file: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mock-controller"))
+        .args(["dataplane", "check", "--topology"])
+        .arg(file)
+        .args(more)
+        .output()
+        .expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// A tenant with a pod, and a file with its dump.
+fn world() -> (World, tempfile::TempDir) {
+    let world = World::new(Dialect::V5);
+    let tenant = world.tenant(0x10, "acme");
+    let pod = world.bridge_port(0x40, tenant.bridge);
+    assert_eq!(world.bind(world.host(), pod, "veth-web").status, 201);
+    (world, tempfile::tempdir().expect("a directory"))
+}
+
+fn dump(world: &World, directory: &tempfile::TempDir) -> std::path::PathBuf {
+    let path = directory.path().join("dump.json");
+    std::fs::write(&path, serde_json::to_vec(&world.mock.dump()).expect("JSON")).expect("written");
+    path
+}
+
+#[test]
+fn people_are_shown_domains_filters_and_that_everything_can_be_expressed() {
+    let (world, directory) = world();
+    let shown = check(&dump(&world, &directory), &[]);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    insta::assert_snapshot!(text(&shown.stdout));
+    // A state file of either dialect says the same.
+    let path = directory.path().join("state.json");
+    drop(StateFile::create(&path, Dialect::V5, &world.mock.dump()).expect("written"));
+    assert_eq!(text(&check(&path, &[]).stdout), text(&shown.stdout));
+}
+
+#[test]
+fn what_cannot_be_expressed_is_named_and_the_exit_code_tells_when_something_is_closed() {
+    let (world, directory) = world();
+    let chain = world.chain(0x50, "acme");
+    let rule = |number: u128, kind: &str| {
+        let body = json!({ "id": id(number), "type": kind, "traversedDevice": id(1) });
+        assert_eq!(world.post(&format!("/chains/{chain}/rules"), &body).status, 201);
+    };
+    let mut port = world.port(id(0x40));
+    port["inboundFilterId"] = json!(chain);
+    assert_eq!(world.put(&format!("/ports/{}", id(0x40)), &port).status, 204);
+    rule(0x51, "accept");
+    let left = check(&dump(&world, &directory), &[]);
+    assert_eq!(left.status.code(), Some(0), "what only permits closes nothing");
+    let said = text(&left.stdout);
+    insta::assert_snapshot!(&said[said.find("cannot be expressed").expect("it says so")..]);
+    rule(0x52, "drop");
+    let closed = check(&dump(&world, &directory), &["--json"]);
+    assert_eq!(closed.status.code(), Some(3));
+    let value: Value = serde_json::from_slice(&closed.stdout).expect("JSON");
+    let fields: Vec<_> = value["unsupported"].as_array().expect("a list").iter().map(|one| &one["field"]).collect();
+    assert_eq!((&value["closed"], fields.len()), (&json!(2), 3), "the rule and the port: {fields:?}");
+    let ports: Vec<_> = value["ports"].as_object().expect("a map").keys().collect();
+    assert_eq!(ports, [&id(0x1b).to_string()], "the other port is closed");
+    assert!(value["plan"]["domains"].as_object().is_some_and(|domains| domains.len() == 2));
+}
+
+#[test]
+fn a_file_that_is_none_or_has_several_hosts_is_an_error() {
+    let (world, directory) = world();
+    let path = directory.path().join("file");
+    for content in ["", "{}", "[]", "text", "{\"routers\": 7}"] {
+        std::fs::write(&path, content).expect("written");
+        let refused = check(&path, &[]);
+        assert_eq!(refused.status.code(), Some(1), "{content:?}");
+        assert!(text(&refused.stderr).contains(&path.display().to_string()), "{}", text(&refused.stderr));
+    }
+    assert_eq!(check(&directory.path().join("none"), &[]).status.code(), Some(1));
+    world.admin(http::Method::POST, "/hosts", &json!({ "id": id(0x99), "name": "h", "address": "10.0.0.9" }));
+    let path = dump(&world, &directory);
+    let refused = check(&path, &[]);
+    assert!(refused.status.code() == Some(1) && text(&refused.stderr).contains("--host-id"), "{refused:?}");
+    let host = world.host().to_string();
+    assert_eq!(check(&path, &["--host-id", &host]).status.code(), Some(0));
+}
