@@ -115,6 +115,14 @@ impl Controller {
         self.state.set_active(port, active);
     }
 
+    /// Says whether a host's agent is there. An absent host stays absent.
+    pub fn set_host_alive(&mut self, host: Uuid, alive: bool) {
+        if let Some(mut found) = self.tables().hosts.get(&host).cloned() {
+            found.alive = alive;
+            self.state.put_host(host, found);
+        }
+    }
+
     /// From now on a port is active when [`Controller::set_active`] says so, and none is yet.
     pub fn wait_to_be_told(&mut self) {
         self.settings.activation = Activation::Told;

@@ -43,6 +43,11 @@ impl InProcess {
         self.controller.borrow_mut().set_active(port, active);
     }
 
+    /// Says whether a host's agent is there.
+    pub fn set_host_alive(&self, host: Uuid, alive: bool) {
+        self.controller.borrow_mut().set_host_alive(host, alive);
+    }
+
     /// The controller, to read. Not across an await.
     pub fn controller(&self) -> Ref<'_, Controller> {
         self.controller.borrow()

@@ -101,6 +101,9 @@ pub struct NodeRecord {
     pub machine_id: String,
     /// Raised by `evict-node`: whatever an evicted node still tries compares an old revision and loses.
     pub epoch: u64,
+    /// It is being evicted, since then (seconds since 1970): nothing is claimed for it until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicting: Option<u64>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,

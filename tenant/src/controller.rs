@@ -39,6 +39,15 @@ pub struct PortState {
     pub active: bool,
 }
 
+/// A machine as the controller shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostState {
+    /// Its name.
+    pub name: String,
+    /// Its agent is there.
+    pub alive: bool,
+}
+
 /// A router that tenants could link to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderCandidate {
@@ -106,6 +115,9 @@ pub trait Controller {
 
     /// Looks at a port; none means that it does not exist.
     fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, ControllerError>>;
+
+    /// Looks at a machine; none means that the controller knows none of this id.
+    fn host(&self, id: Uuid) -> impl Future<Output = Result<Option<HostState>, ControllerError>>;
 
     /// The ports of a bridge that are not linked to another device: those of pods. None when there is no such bridge.
     fn pod_ports(&self, bridge: Uuid) -> impl Future<Output = Result<Vec<Uuid>, ControllerError>>;

@@ -93,6 +93,29 @@ pub enum TenantError {
         /// What this machine has.
         ours: String,
     },
+    /// This node is being evicted.
+    #[error("node {node} is being evicted")]
+    Evicting {
+        /// The node.
+        node: NodeName,
+    },
+    /// There is no such node.
+    #[error("there is no node {node}")]
+    NoNode {
+        /// Its name.
+        node: NodeName,
+    },
+    /// A node is not evicted while it may be at work.
+    #[error("the controller calls host {host} of node {node} alive")]
+    Alive {
+        /// The node.
+        node: NodeName,
+        /// Its host.
+        host: Uuid,
+    },
+    /// An address or a claim could not be dealt with.
+    #[error(transparent)]
+    Addresses(#[from] IpamError),
     /// The call names no namespace and the node has no default tenant.
     #[error("the call names no namespace (K8S_POD_NAMESPACE in CNI_ARGS) and `tenant.default` is not set")]
     NoTenant,
@@ -280,6 +303,7 @@ impl Classify for TenantError {
         match self {
             Self::Store { source, .. } => source.class(),
             Self::Controller { source, .. } => source.class(),
+            Self::Addresses(error) => error.class(),
             Self::Damaged { .. } => Class::Bug,
             Self::Disagrees { .. }
             | Self::Overlap { .. }
@@ -289,6 +313,8 @@ impl Classify for TenantError {
             | Self::NoTenant => Class::Config,
             Self::Denied { .. } | Self::Orphan { .. } => Class::Denied,
             Self::Unknown { .. }
+            | Self::NoNode { .. }
+            | Self::Alive { .. }
             | Self::Exists { .. }
             | Self::Elsewhere { .. }
             | Self::Occupied { .. }
@@ -296,7 +322,7 @@ impl Classify for TenantError {
             | Self::Subnet { .. }
             | Self::NoSubnet { .. }
             | Self::OnlySubnet { .. } => Class::Rejected,
-            Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
+            Self::Deleting { .. } | Self::Evicting { .. } | Self::Contended { .. } => Class::Unavailable,
             Self::Exhausted { .. } | Self::Quota { .. } | Self::Full { .. } => Class::Exhausted,
         }
     }
@@ -315,8 +341,17 @@ impl Classify for TenantError {
                 Some("set `cluster.providerRouter` to the id of the router that leads outside".to_owned())
             }
             Self::NodeTaken { node, what, .. } => Some(format!(
-                "give this machine another `nodeName`; if it replaces the old {node} for good, delete the old one's pods and record first ({what} differs)"
+                "give this machine another `nodeName`; if it replaces the old {node} for good, say `atollctl attachment evict-node {node} --forget` first ({what} differs)"
             )),
+            Self::Addresses(error) => error.hint(),
+            Self::Evicting { node } => Some(format!(
+                "wait until `atollctl attachment evict-node {node}` is done, and if it was interrupted, say it again: then the node comes back by itself"
+            )),
+            Self::NoNode { .. } => Some("see `atollctl attachment list`, column node".to_owned()),
+            Self::Alive { .. } => Some(
+                "shut the machine or its agent down first, or say --force: its pods lose network and addresses at once"
+                    .to_owned(),
+            ),
             Self::NoTenant => Some("set `tenant.default`, or let the runtime name the namespace".to_owned()),
             Self::Denied { namespace: Some(namespace), tenant, .. } => {
                 Some(format!("let it in with `atollctl tenant join {tenant} {namespace}`"))

@@ -80,7 +80,14 @@ impl Fixture {
             unknown: Unknown::new(),
         };
         let host_id = Uuid::from_u128(3);
-        let node = NodeRecord { v: SCHEMA, host_id, machine_id: String::new(), epoch: 0, unknown: Unknown::new() };
+        let node = NodeRecord {
+            v: SCHEMA,
+            host_id,
+            machine_id: String::new(),
+            epoch: 0,
+            evicting: None,
+            unknown: Unknown::new(),
+        };
         let namespace = Namespace::new("red").expect("valid");
         let tenant = TenantRecord {
             v: SCHEMA,

@@ -3,6 +3,7 @@
 
 mod create;
 mod delete;
+mod evict;
 mod init;
 mod members;
 mod plan;
@@ -17,6 +18,7 @@ use atoll_store::{Key, Query, Store};
 pub use crate::registry::possible;
 pub use create::create;
 pub use delete::{Deleted, Deletion, delete};
+pub use evict::{Candidate, Eviction, candidate, evict};
 pub use init::{Initialised, init};
 pub use members::{Moved, join, leave};
 pub use plan::{Plan, plan, repair};

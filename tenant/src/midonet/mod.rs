@@ -24,7 +24,7 @@ use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, wire};
 use uuid::Uuid;
 
 use crate::controller::{
-    Applied, Controller, ControllerError, Failure, Finding, PortSpec, PortState, ProviderCandidate,
+    Applied, Controller, ControllerError, Failure, Finding, HostState, PortSpec, PortState, ProviderCandidate,
 };
 use crate::graph::Graph;
 
@@ -102,6 +102,11 @@ impl<T: Transport> Controller for MidoNet<T> {
             binding: binding.map(|(host, interface)| Binding { host, interface }),
             active: port.active,
         }))
+    }
+
+    async fn host(&self, id: Uuid) -> Result<Option<HostState>, ControllerError> {
+        let host = self.client.get::<wire::Host>(id).await?;
+        Ok(host.map(|host| HostState { name: host.name.unwrap_or_default(), alive: host.alive }))
     }
 
     async fn pod_ports(&self, bridge: Uuid) -> Result<Vec<Uuid>, ControllerError> {

@@ -1,5 +1,5 @@
 //! `nodes/<node>`: written by the first machine of that name; another machine of the same name is refused, because two
-//! machines that share a name would delete each other's pods.
+//! machines that share a name would delete each other's pods. A node that is being evicted has to wait.
 
 use atoll_ipam::Versioned;
 use atoll_model::record::{NodeRecord, SCHEMA};
@@ -22,6 +22,9 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             None => self.create_once(Key::node(&node.name), record(node)).await?,
         };
         same(node, &record.record)?;
+        if record.record.evicting.is_some() {
+            return Err(TenantError::Evicting { node: node.name.clone() });
+        }
         Ok(record)
     }
 }
@@ -32,6 +35,7 @@ fn record(node: &Node) -> NodeRecord {
         host_id: node.host_id,
         machine_id: node.machine_id.clone(),
         epoch: 0,
+        evicting: None,
         unknown: serde_json::Map::new(),
     }
 }

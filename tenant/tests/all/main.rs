@@ -2,6 +2,7 @@
 
 mod admin;
 mod engine;
+mod evict;
 mod grow;
 mod over_http;
 mod ports;

@@ -264,6 +264,8 @@ Example: a certain network, which must be a part of the pool
 pub(crate) enum Attachment {
     /// List pods' interfaces with their addresses
     List(List),
+    /// Take the pods of a dead node out of the network, so that their addresses are free
+    EvictNode(EvictNode),
 }
 
 /// What to do with addresses.
@@ -302,6 +304,36 @@ pub(crate) struct Check {
     /// Do not ask the controller for the ports
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Options of `attachment evict-node`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Nothing is evicted by a timeout: a node is dead when its operator says so. The controller must call its host dead, or
+--force must be said. It takes the deadline of a call and the quiet period (105 s by default): only then is it certain
+that nothing the node has begun comes true. Interrupted, the same command goes on where it stopped. Until it is done the
+node can attach no pod; after that it comes back by itself.
+
+Example: what would be lost?
+  atollctl attachment evict-node n1 --dry-run
+
+Example: the machine is replaced by another one of the same name
+  atollctl attachment evict-node n1 --forget")]
+pub(crate) struct EvictNode {
+    /// The node
+    pub(crate) node: NodeName,
+    /// Evict it although the controller calls its host alive
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask for the node's name before forcing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// The node is gone for good: delete its record, too
+    #[arg(long)]
+    pub(crate) forget: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Options of `attachment list`.

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use atoll_model::ids::TenantName;
 use atoll_tenant::admin::{self, Admin, Deletion};
 use atoll_tenant::inventory::{Inventory, Tenant};
 use serde_json::json;
@@ -27,7 +26,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
         });
     }
     if options.force && !options.yes {
-        confirm(tenant)?;
+        let question = format!("Pods of tenant {tenant} lose network and addresses at once.");
+        confirm(&question, tenant.as_str(), &format!("tenant {tenant} is not deleted"))?;
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let how = Deletion { quiet: settings.config.quiet_period, force: options.force };
@@ -68,19 +68,15 @@ fn pods(tenant: &Tenant) -> Vec<String> {
     pods.map(|pod| format!("{} on {} ({})", name(pod), pod.node, pod.address.ip())).collect()
 }
 
-/// Forcing takes the tenant's name, typed by a person.
-fn confirm(tenant: &TenantName) -> Result<(), Failure> {
-    let refused =
-        |why: &str| Failure::refused(format!("tenant {tenant} is not deleted: {why}"), "say --yes in a script");
+/// Forcing takes the name of what is forced, typed by a person. `otherwise`: what is said when it is not.
+pub(crate) fn confirm(question: &str, name: &str, otherwise: &str) -> Result<(), Failure> {
+    let refused = |why: &str| Failure::refused(format!("{otherwise}: {why}"), "say --yes in a script");
     if !std::io::stdin().is_terminal() {
         return Err(refused("nobody is there to confirm"));
     }
     let mut prompt = std::io::stderr().lock();
-    drop(
-        write!(prompt, "Pods of tenant {tenant} lose network and addresses at once. Type its name: ")
-            .and_then(|()| prompt.flush()),
-    );
+    drop(write!(prompt, "{question} Type its name: ").and_then(|()| prompt.flush()));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(|error| refused(&error.to_string()))?;
-    if answer.trim() == tenant.as_str() { Ok(()) } else { Err(refused("another name was typed")) }
+    if answer.trim() == name { Ok(()) } else { Err(refused("another name was typed")) }
 }

@@ -72,7 +72,7 @@ impl From<TenantError> for Failure {
     fn from(error: TenantError) -> Self {
         let failure = Self::classified(&error);
         match error {
-            TenantError::Unknown { .. } => Self { exit_code: 4, ..failure },
+            TenantError::Unknown { .. } | TenantError::NoNode { .. } => Self { exit_code: 4, ..failure },
             _ => failure,
         }
     }

@@ -6,6 +6,7 @@ mod attachment;
 mod change;
 mod delete;
 mod dot;
+mod evict;
 mod failure;
 mod init;
 mod local;
@@ -69,6 +70,7 @@ async fn run(args: &Args) -> Result<String, Failure> {
         Command::Tenant(Tenant::Leave(options)) => member::run(&settings, args.output, options, false).await,
         Command::Subnet(subnet) => subnet::run(&settings, args.output, subnet).await,
         Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
+        Command::Attachment(Attachment::EvictNode(options)) => evict::run(&settings, args.output, options).await,
         Command::Address(address) => address::run(&settings, args.output, address).await,
         Command::Completion { .. } => Ok(String::new()),
     }

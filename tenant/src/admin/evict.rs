@@ -1,0 +1,288 @@
+//! Takes a dead node's pods out of the network, so that their addresses are free for others:
+//!
+//! 1. the node's record gets a new epoch and is marked: whatever the node still tries compares the old record and loses,
+//!    and a call that reads the new one is told to wait;
+//! 2. its pods' ports are deleted: nobody speaks with their addresses any more;
+//! 3. the longest time passes in which a call that began before could still make a port: the deadline of a call and the
+//!    quiet period;
+//! 4. ports that came back are deleted, claims released, and what the node owed is settled, each guarded as it was read;
+//! 5. the mark goes. The node may come back: its next call reads its new record and goes on as a new node does.
+//!
+//! Interrupted anywhere it goes on where it stopped: the mark stays, the rest is found done or is done again. Until the
+//! last step an address belongs to the pod that had it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use atoll_ipam::{Released, Versioned, claims_of, exhume, find, release, tombstones_of};
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::NodeName;
+use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, now};
+use atoll_store::{Change, Committed, Compare, Key, Query, Revision, Store, Txn};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use uuid::Uuid;
+
+use super::delete::quiet;
+use super::{Admin, Deleted};
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::registry::{ATTEMPTS, one, only, put, unfit};
+
+/// Ports that are deleted at once.
+const AT_ONCE: usize = 8;
+
+/// How to evict.
+#[derive(Clone, Copy, Debug)]
+pub struct Eviction {
+    /// Also a node whose host the controller calls alive.
+    pub force: bool,
+    /// The node is gone for good: its record goes, too, and another machine may have its name.
+    pub forget: bool,
+    /// How long a call that began before may still be at work, and its last request on its way.
+    pub wait: Duration,
+    /// How long the addresses cool.
+    pub cooldown: Duration,
+}
+
+/// What is known of a node that may be evicted.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its record.
+    pub record: NodeRecord,
+    /// The controller calls its host alive; none: it knows no such host.
+    pub alive: Option<bool>,
+    /// Its claims.
+    pub claims: Vec<ClaimRecord>,
+    /// How many tombstones it has.
+    pub owed: usize,
+}
+
+impl Candidate {
+    /// Evicting it needs no force: its host is dead or unknown, or the eviction has begun.
+    pub fn is_dead(&self) -> bool {
+        self.alive != Some(true) || self.record.evicting.is_some()
+    }
+}
+
+/// Looks at a node and changes nothing.
+pub async fn candidate<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+) -> Result<Candidate, TenantError> {
+    let (_, record) = known(admin, node).await?;
+    Ok(Candidate {
+        alive: alive(admin, node, &record.record).await?,
+        record: record.record,
+        claims: claims_of(admin.store, node).await?.into_iter().map(|claim| claim.record).collect(),
+        owed: tombstones_of(admin.store, node, 0).await?.len(),
+    })
+}
+
+/// See the module. Gives the claims that were released; `progress` is told how far it is.
+pub async fn evict<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    how: Eviction,
+    mut progress: impl FnMut(Deleted),
+) -> Result<Vec<ClaimRecord>, TenantError> {
+    let (cluster, record) = known(admin, node).await?;
+    let begun = record.record.evicting.is_some();
+    if !begun && !how.force && alive(admin, node, &record.record).await? == Some(true) {
+        return Err(TenantError::Alive { node: node.clone(), host: record.record.host_id });
+    }
+    let record = if begun { record } else { close(admin, node, record).await? };
+    progress(Deleted::Closed);
+
+    let mut debts = debts(admin, node, &cluster.record).await?;
+    close_ports(admin, node, &debts).await?;
+    progress(Deleted::Objects(debts.len()));
+    quiet(how.wait, &mut progress).await;
+
+    let mut released = Vec::new();
+    for _ in 0..ATTEMPTS {
+        still_ours(admin, node, &record).await?;
+        close_ports(admin, node, &debts).await?;
+        for debt in debts.values() {
+            released.extend(settle(admin, debt, how.cooldown).await?);
+        }
+        // A call of the node that began before may have written down one more thing that it owes.
+        debts = self::debts(admin, node, &cluster.record).await?;
+        if debts.values().any(|debt| debt.claim.is_some()) {
+            // Nothing claims for a node that is closed, so this cannot be; if it is, its port needs the same time.
+            close_ports(admin, node, &debts).await?;
+            quiet(how.wait, &mut progress).await;
+        }
+        if debts.is_empty() {
+            open(admin, node, record, how.forget).await?;
+            progress(Deleted::All);
+            return Ok(released);
+        }
+    }
+    Err(TenantError::Contended { what: format!("evict node {node}"), attempts: ATTEMPTS })
+}
+
+async fn known<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+) -> Result<(Versioned<ClusterRecord>, Versioned<NodeRecord>), TenantError> {
+    let queries = vec![Query::Key(Key::cluster()), Query::Key(Key::node(node))];
+    let snapshot = admin.store.read(queries).await.map_err(TenantError::store(format!("read node {node}")))?;
+    let [cluster, record] = snapshot.answers.as_slice() else { return Err(unfit()) };
+    one(cluster)?.zip(one(record)?).ok_or_else(|| TenantError::NoNode { node: node.clone() })
+}
+
+/// What the controller says of the node's host.
+async fn alive<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    record: &NodeRecord,
+) -> Result<Option<bool>, TenantError> {
+    let what = format!("ask whether the host of node {node} is alive");
+    Ok(admin.controller.host(record.host_id).await.map_err(TenantError::controller(what))?.map(|host| host.alive))
+}
+
+/// Raises the epoch and marks the node. From here on no claim of it commits, and none is found again by it.
+async fn close<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    seen: Versioned<NodeRecord>,
+) -> Result<Versioned<NodeRecord>, TenantError> {
+    let mut seen = seen;
+    for _ in 0..ATTEMPTS {
+        let record = NodeRecord { epoch: seen.record.epoch + 1, evicting: Some(now()), ..seen.record.clone() };
+        match write(admin, node, &seen, Some(&record)).await? {
+            Committed::Yes(revision) => {
+                return Ok(Versioned { record, create_revision: seen.create_revision, mod_revision: revision });
+            }
+            Committed::Lost(snapshot) => {
+                seen = only(&snapshot)?.ok_or_else(|| TenantError::NoNode { node: node.clone() })?;
+                // Ours, and the answer was lost; or another eviction: then both do the same work.
+                if seen.record.evicting.is_some() {
+                    return Ok(seen);
+                }
+            }
+        }
+    }
+    Err(TenantError::Contended { what: format!("close node {node}"), attempts: ATTEMPTS })
+}
+
+/// Nobody else has finished this eviction meanwhile: then the node may be back, with claims and ports that are not owed.
+async fn still_ours<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    ours: &Versioned<NodeRecord>,
+) -> Result<(), TenantError> {
+    let (_, record) = known(admin, node).await?;
+    if record.mod_revision == ours.mod_revision {
+        return Ok(());
+    }
+    Err(TenantError::Contended { what: format!("evict node {node}"), attempts: 1 })
+}
+
+/// The last step: the node may come back, or is forgotten.
+async fn open<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    ours: Versioned<NodeRecord>,
+    forget: bool,
+) -> Result<(), TenantError> {
+    let record = NodeRecord { evicting: None, ..ours.record.clone() };
+    for _ in 0..ATTEMPTS {
+        match write(admin, node, &ours, (!forget).then_some(&record)).await? {
+            Committed::Yes(_) => return Ok(()),
+            Committed::Lost(snapshot) => match only::<NodeRecord>(&snapshot)? {
+                // The answer was lost, and nothing happened.
+                Some(now) if now.mod_revision == ours.mod_revision => {}
+                // It happened, or somebody else did it.
+                _ => return Ok(()),
+            },
+        }
+    }
+    Err(TenantError::Contended { what: format!("end the eviction of node {node}"), attempts: ATTEMPTS })
+}
+
+/// Writes a node's record, or deletes it, if it is still as it was seen.
+async fn write<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    seen: &Versioned<NodeRecord>,
+    record: Option<&NodeRecord>,
+) -> Result<Committed, TenantError> {
+    let key = Key::node(node);
+    let txn = Txn {
+        compare: vec![Compare::Modified(key.clone(), seen.mod_revision)],
+        then: vec![record.map_or_else(|| Change::Delete(key.clone()), |record| put(key.clone(), record))],
+        otherwise: vec![Query::Key(key)],
+    };
+    admin.registry().commit(&format!("write the record of node {node}"), txn).await
+}
+
+/// What is left of one attachment of the node.
+struct Debt {
+    attachment: Attachment,
+    port: Uuid,
+    /// Its claim when it was listed.
+    claim: Option<Versioned<ClaimRecord>>,
+}
+
+async fn debts<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    cluster: &ClusterRecord,
+) -> Result<BTreeMap<String, Debt>, TenantError> {
+    let mut debts = BTreeMap::new();
+    for tombstone in tombstones_of(admin.store, node, 0).await? {
+        let attachment = tombstone.record.attachment;
+        let port = tombstone.record.port.unwrap_or_else(|| attachment.port(cluster.id));
+        debts.insert(attachment.to_string(), Debt { attachment, port, claim: None });
+    }
+    for claim in claims_of(admin.store, node).await? {
+        let attachment = claim.record.attachment.clone();
+        let debt = Debt { attachment, port: claim.record.port, claim: Some(claim) };
+        debts.insert(debt.attachment.to_string(), debt);
+    }
+    Ok(debts)
+}
+
+async fn close_ports<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    node: &NodeName,
+    debts: &BTreeMap<String, Debt>,
+) -> Result<(), TenantError> {
+    stream::iter(debts.values().map(|debt| admin.controller.delete_port(debt.port)))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
+        .map_err(TenantError::controller(format!("delete the ports of node {node}")))
+}
+
+/// Releases the claim as it was listed, with whatever tombstone stands for it now. Gives it, if it was there.
+async fn settle<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    debt: &Debt,
+    cooldown: Duration,
+) -> Result<Option<ClaimRecord>, TenantError> {
+    let listed = debt.claim.as_ref();
+    for _ in 0..ATTEMPTS {
+        let found = find(admin.store, &debt.attachment).await?;
+        let tombstone: Option<Revision> = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
+        match (found.claim, tombstone) {
+            (None, None) => return Ok(None),
+            (None, Some(seen)) => {
+                if exhume(admin.store, &debt.attachment, seen).await? {
+                    return Ok(None);
+                }
+            }
+            (Some(claim), seen) => {
+                // A claim that was not listed has a port that was not deleted in time: the next round has both.
+                if listed.is_none_or(|listed| listed.create_revision != claim.create_revision) {
+                    return Ok(None);
+                }
+                if matches!(release(admin.store, &claim, seen, cooldown).await?, Released::Done) {
+                    return Ok(Some(claim.record));
+                }
+            }
+        }
+    }
+    Err(TenantError::Contended { what: format!("settle {}", debt.attachment), attempts: ATTEMPTS })
+}

@@ -1,0 +1,122 @@
+//! `atollctl attachment evict-node`: asks before it forces, shows how far it is, tells by pod what it did.
+
+use std::time::Duration;
+
+use atoll_model::record::ClaimRecord;
+use atoll_tenant::admin::{self, Admin, Candidate, Eviction};
+use serde_json::{Value, json};
+
+use crate::args::{EvictNode, Output};
+use crate::delete::confirm;
+use crate::failure::Failure;
+use crate::output::{self, count};
+use crate::progress::Progress;
+use crate::settings::Settings;
+
+/// How long an address cools that is freed here: the same as after a pod's end.
+const COOLDOWN: Duration = Duration::from_secs(30);
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let node = &options.node;
+    let how = Eviction {
+        force: options.force,
+        forget: options.forget,
+        wait: settings.config.timeout + settings.config.quiet_period,
+        cooldown: COOLDOWN,
+    };
+    if options.dry_run {
+        let found = admin::candidate(&admin, node).await?;
+        return Ok(match output {
+            Output::Json => output::json(&json!({
+                "would": if found.is_dead() || options.force { "evict" } else { "refuse" },
+                "node": node,
+                "hostAlive": found.alive,
+                "begun": found.record.evicting.is_some(),
+                "waitSeconds": how.wait.as_secs(),
+                "tombstones": found.owed,
+                "pods": pods(&found.claims),
+            })),
+            Output::Table => consequences(options, &found, how.wait),
+        });
+    }
+    if options.force && !options.yes {
+        let question = format!("Pods of node {node} lose network and addresses at once.");
+        confirm(&question, node.as_str(), &format!("node {node} is not evicted"))?;
+    }
+    let progress = Progress::new(how.wait);
+    let done = admin::evict(&admin, node, how, |step| progress.show(step)).await;
+    progress.end();
+    let released = done?;
+    Ok(match output {
+        Output::Json => {
+            output::json(&json!({"done": "evicted", "node": node, "forgotten": how.forget, "pods": pods(&released)}))
+        }
+        Output::Table => {
+            let mut lines = vec![format!("Node {node} is evicted; {} lost network and addresses.", {
+                count(released.len(), "pod")
+            })];
+            lines.extend(released.iter().map(|claim| format!("  {}", line(claim))));
+            lines.push(if how.forget {
+                "Its record is gone: another machine may have its name.".to_owned()
+            } else {
+                "If it comes back, it goes on by itself; pods that still run on it have to be made again.".to_owned()
+            });
+            output::lines(&lines)
+        }
+    })
+}
+
+/// What evicting would do, for people.
+fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> String {
+    let node = &options.node;
+    let host = match found.alive {
+        Some(true) => "alive",
+        Some(false) => "dead",
+        None => "unknown",
+    };
+    let mut lines = vec![format!("host {} of node {node} is {host} to the controller", found.record.host_id)];
+    if found.record.evicting.is_some() {
+        lines.push("an eviction has begun and would be finished".to_owned());
+    }
+    if !found.is_dead() && !options.force {
+        lines.push("would refuse: shut the machine or its agent down first, or say --force".to_owned());
+    }
+    let seconds = wait.as_secs();
+    lines.push(match found.claims.len() {
+        0 => format!("would find no pods, and be done after {seconds} s"),
+        pods => {
+            format!("would delete the ports of {}, and after {seconds} s free their addresses:", count(pods, "pod"))
+        }
+    });
+    lines.extend(found.claims.iter().map(|claim| format!("  {}", line(claim))));
+    if found.owed > 0 {
+        lines.push(format!("would settle {} that the node owes", count(found.owed, "tombstone")));
+    }
+    output::lines(&lines)
+}
+
+fn addresses(claim: &ClaimRecord) -> Vec<String> {
+    claim.addresses.iter().map(|address| address.address.ip().to_string()).collect()
+}
+
+fn line(claim: &ClaimRecord) -> String {
+    let pod = claim.pod.clone().unwrap_or_else(|| format!("container {}", claim.attachment.container));
+    let namespace = claim.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    format!("{namespace}{pod}  {}  tenant {}", addresses(claim).join(", "), claim.tenant)
+}
+
+fn pods(claims: &[ClaimRecord]) -> Vec<Value> {
+    let pod = |claim: &ClaimRecord| {
+        json!({
+            "namespace": claim.namespace,
+            "pod": claim.pod,
+            "tenant": claim.tenant,
+            "container": claim.attachment.container,
+            "interface": claim.attachment.interface,
+            "addresses": addresses(claim),
+        })
+    };
+    claims.iter().map(pod).collect()
+}

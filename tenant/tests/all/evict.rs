@@ -1,0 +1,269 @@
+//! Evicting a node: what is taken away, when, from whom not, and what the node meets when it is not so dead.
+
+use std::time::Duration;
+
+use atoll_ipam::{Claimed, Released, bury, find, release};
+use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::error::{Class, Classify};
+use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_model::vif::Vif;
+use atoll_sdn_client::transport::Faulty as FaultyTransport;
+use atoll_store::{Faulty as FaultyStore, Store};
+use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
+use atoll_tenant::controller::{Controller, PortSpec};
+use atoll_tenant::{Cache, Place, Resolver, TenantError};
+use futures_util::future::join;
+
+use crate::world::{DIALECTS, World, engine, namespace, node, request};
+
+const WAIT: Duration = Duration::from_secs(105);
+
+fn gently() -> Eviction {
+    Eviction { force: false, forget: false, wait: WAIT, cooldown: Duration::from_secs(30) }
+}
+
+fn set_alive(world: &World, alive: bool) {
+    world.mock.set_host_alive(world.node.host_id, alive);
+}
+
+/// A world with two nodes on one host; node n1 has pods `a` and `b`, node n2 has `c`, all with their ports.
+async fn two_nodes(dialect: Dialect) -> (World, Place) {
+    let mut world = World::new(dialect);
+    world.node.host_id = world.mock.controller().settings().host;
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    for name in ["a", "b"] {
+        attach(&world, &place, name).await;
+    }
+    let other = second(&world);
+    let first = std::mem::replace(&mut world.node, other);
+    let other = world.resolve(&namespace("red")).await.expect("resolved");
+    attach(&world, &other, "c").await;
+    world.node = first;
+    (world, place)
+}
+
+fn second(world: &World) -> atoll_tenant::Node {
+    atoll_tenant::Node { host_id: world.node.host_id, ..node("n2") }
+}
+
+async fn attach(world: &World, place: &Place, name: &str) -> ClaimRecord {
+    let attachment = World::attachment(&world.node, name);
+    let claimed = atoll_ipam::claim(&world.store, &request(place, &world.node, &attachment, false)).await;
+    let Ok(Claimed::New(claim)) = claimed else { panic!("{name}: {claimed:?}") };
+    world.engine().ensure_port(&port(place, &claim.record)).await.expect("made");
+    claim.record
+}
+
+fn port(place: &Place, claim: &ClaimRecord) -> PortSpec {
+    PortSpec {
+        id: claim.port,
+        bridge: place.bridge(claim.addresses[0].ordinal),
+        host: claim.host_id,
+        interface: claim.host_interface.clone(),
+        vif: Vif { mac: claim.mac, address: claim.addresses[0].address.ip() },
+    }
+}
+
+/// The containers that have claims, and how many pods' ports there are.
+fn left(world: &World) -> (Vec<String>, usize) {
+    let entries = world.store.dump();
+    let claims = entries.iter().filter(|entry| entry.key.as_str().starts_with("v1/attachments/"));
+    let names = claims.filter_map(|entry| entry.key.as_str().split('/').nth(4).map(str::to_owned));
+    (names.collect(), world.made().ports.values().filter(|port| port.vif.is_some()).count())
+}
+
+async fn evict<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    how: Eviction,
+) -> Result<Vec<ClaimRecord>, TenantError> {
+    admin::evict(admin, &node("n1").name, how, |_| {}).await
+}
+
+async fn evict_here(world: &World, how: Eviction) -> Result<Vec<ClaimRecord>, TenantError> {
+    let engine = world.engine();
+    evict(&Admin { store: &world.store, controller: &engine, config: &world.config }, how).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_nodes_pods_are_evicted_and_no_others() {
+    for dialect in DIALECTS {
+        let (world, _) = two_nodes(dialect).await;
+        let engine = world.engine();
+        let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+        let name = node("n1").name;
+        assert!(!admin::candidate(&admin, &name).await.expect("known").is_dead());
+        let error = evict(&admin, gently()).await.expect_err("its host is alive");
+        assert!(matches!(error, TenantError::Alive { .. }), "{error}");
+        assert_eq!((left(&world).0.len(), left(&world).1), (3, 3), "nothing was touched");
+        assert!(matches!(
+            admin::evict(&admin, &node("n9").name, gently(), |_| {}).await,
+            Err(TenantError::NoNode { .. })
+        ));
+
+        set_alive(&world, false);
+        let seen = admin::candidate(&admin, &name).await.expect("known");
+        assert_eq!((seen.is_dead(), seen.claims.len(), seen.owed), (true, 2, 0));
+        let (began, mut steps) = (tokio::time::Instant::now(), Vec::new());
+        let released = admin::evict(&admin, &name, gently(), |step| {
+            if step == Deleted::Objects(2) {
+                assert_eq!(
+                    left(&world),
+                    (vec!["c-a".into(), "c-b".into(), "c-c".into()], 1),
+                    "ports first, claims last"
+                );
+            }
+            steps.push(step);
+        });
+        assert_eq!(released.await.expect("evicted").len(), 2);
+        assert!(began.elapsed() >= WAIT, "late requests had their time");
+        assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
+        assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "the pod of the other node is there");
+        assert_eq!(world.keys()["cooling"], 2, "the addresses cool");
+
+        let record = admin::candidate(&admin, &name).await.expect("known").record;
+        assert_eq!((record.epoch, record.evicting), (1, None));
+        // Nobody is there any more; evicting again is fine, and forgets the node if told.
+        assert_eq!(evict(&admin, Eviction { forget: true, ..gently() }).await.expect("evicted"), []);
+        assert!(matches!(admin::candidate(&admin, &name).await, Err(TenantError::NoNode { .. })));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_node_is_evicted_only_by_force() {
+    let (world, _) = two_nodes(Dialect::V5).await;
+    assert_eq!(evict_here(&world, Eviction { force: true, ..gently() }).await.expect("told").len(), 2);
+    assert_eq!(left(&world), (vec!["c-c".to_owned()], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
+    for dialect in DIALECTS {
+        let (world, place) = two_nodes(dialect).await;
+        set_alive(&world, false);
+        let claim =
+            find(&world.store, &World::attachment(&world.node, "a")).await.expect("found").claim.expect("there");
+        let meanwhile = async {
+            tokio::time::sleep(WAIT / 2).await;
+            // A new pod, and a pod that is there: neither is told anything but that the node changed.
+            for name in ["new", "a"] {
+                let attachment = World::attachment(&world.node, name);
+                let request = request(&place, &world.node, &attachment, false);
+                let answer = atoll_ipam::claim(&world.store, &request).await.expect("answered");
+                let Claimed::Stale(current) = answer else { panic!("{dialect:?}: {name}: {answer:?}") };
+                let (engine, cache) = (world.engine(), Cache::none());
+                let error =
+                    world.resolver(&engine, &cache).refresh(&namespace("red"), current).await.expect_err("wait");
+                assert!(matches!(error, TenantError::Evicting { .. }), "{error}");
+                assert_eq!(error.class(), Class::Unavailable);
+                assert!(error.hint().expect("a hint").contains("comes back by itself"));
+            }
+            // An ADD that had its claim before goes on to make its port, and one that died leaves a tombstone.
+            world.engine().ensure_port(&port(&place, &claim.record)).await.expect("the controller knows no fencing");
+            let tombstone = TombstoneRecord {
+                v: SCHEMA,
+                why: Tombstone::Fence,
+                attachment: World::attachment(&world.node, "b"),
+                port: None,
+                not_before: u64::MAX,
+                since: 0,
+                note: String::new(),
+                unknown: Unknown::new(),
+            };
+            bury(&world.store, &tombstone, None).await.expect("buried");
+        };
+        let (evicted, ()) = join(evict_here(&world, gently()), meanwhile).await;
+        assert_eq!(evicted.expect("evicted").len(), 2, "{dialect:?}");
+        assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "{dialect:?}");
+        assert_eq!(world.keys().get("tombstones"), None);
+
+        // The node comes back: its DELs find nothing of theirs, whoever has the address by now.
+        let released = release(&world.store, &claim, None, Duration::ZERO).await.expect("answered");
+        assert_eq!(released, Released::Done, "there is nothing to release");
+        assert_eq!(world.keys()["cooling"], 2, "and nothing was");
+        let place = world.resolve(&namespace("red")).await.expect("it is welcome");
+        attach(&world, &place, "a").await;
+        assert_eq!(left(&world).0.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_evictions_at_once_do_the_same_work() {
+    let (world, _) = two_nodes(Dialect::V5).await;
+    set_alive(&world, false);
+    let (one, two) = join(evict_here(&world, gently()), evict_here(&world, gently())).await;
+    let done = [one, two].into_iter().filter_map(Result::ok).map(|released| released.len()).sum::<usize>();
+    assert_eq!(done, 2, "each claim was released once, and at least one of them saw it through");
+    assert_eq!(left(&world), (vec!["c-c".to_owned()], 1));
+    world.resolve(&namespace("red")).await.expect("the mark is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_an_eviction_fails_the_next_completes_it() {
+    let mut points = 0;
+    for dialect in DIALECTS {
+        let effects = {
+            let ((world, _), plan) = (two_nodes(dialect).await, FaultPlan::none());
+            set_alive(&world, false);
+            assert_eq!(Box::pin(disturbed(&world, &plan)).await, Some(true), "nothing goes wrong");
+            plan.passed()
+        };
+        for (at, effect) in effects.iter().enumerate() {
+            for fault in Fault::ALL {
+                let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
+                let ((world, place), plan) = (two_nodes(dialect).await, FaultPlan::none());
+                set_alive(&world, false);
+                plan.arm(at, fault);
+                Box::pin(disturbed(&world, &plan)).await;
+                plan.reset();
+                points += 1;
+                // Nobody may speak with an address that somebody else could get: who has a port has the claim.
+                assert!(left(&world).0.len() >= left(&world).1, "{context}");
+                // The host comes back to life: an eviction that has begun is finished all the same.
+                let begun = world.store.dump().iter().any(|entry| {
+                    entry.key.as_str() == "v1/nodes/n1" && String::from_utf8_lossy(&entry.value).contains("evicting")
+                });
+                set_alive(&world, begun);
+                evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "{context}");
+                plan.deliver_late().await;
+                // What the dead process had on its way may close the node once more; then it is told how to go on.
+                if let Err(error) = world.resolve(&namespace("red")).await {
+                    assert!(matches!(error, TenantError::Evicting { .. }), "late: {context}: {error}");
+                    evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                }
+                assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "late: {context}");
+                let place = Place { node: world.resolve(&namespace("red")).await.expect("welcome").node, ..place };
+                attach(&world, &place, "a").await;
+            }
+        }
+        println!("{dialect:?}: {} effects", effects.len());
+    }
+    println!("eviction: {points} points covered");
+}
+
+/// One eviction that the plan may disturb. None: its process died. True: it succeeded.
+async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(world.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+    plan.run(evict(&admin, gently())).await.map(|evicted| evicted.is_ok())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remembered_place_of_an_evicted_node_is_renewed() {
+    let (world, _) = two_nodes(Dialect::V5).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (cache, engine) = (Cache::new(directory.path(), "/atoll/test"), world.engine());
+    let resolver: Resolver<'_, _, _> = world.resolver(&engine, &cache);
+    let place = resolver.resolve(&namespace("red")).await.expect("resolved");
+    evict_here(&world, Eviction { force: true, ..gently() }).await.expect("told");
+    let remembered = resolver.resolve(&namespace("red")).await.expect("remembered");
+    assert_eq!(remembered.guards(), place.guards());
+    let attachment = World::attachment(&world.node, "x");
+    let answer = atoll_ipam::claim(&world.store, &request(&remembered, &world.node, &attachment, false)).await;
+    let Ok(Claimed::Stale(current)) = answer else { panic!("{answer:?}") };
+    let renewed = resolver.refresh(&namespace("red"), current).await.expect("it may come back");
+    assert_eq!(renewed.node.record.epoch, 1);
+    attach(&world, &renewed, "x").await;
+}

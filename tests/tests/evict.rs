@@ -1,0 +1,50 @@
+//! A node is evicted, and was not so dead: its pods lose the network, nobody else does, and it comes back by itself.
+
+use anyhow::Result;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use serde_json::{Value, json};
+
+#[test]
+fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()> {
+    let node = Node::start(json!({ "timeoutSeconds": 5 }))?;
+    let first = node.cni("1.0.0")?;
+    // Another node's runtime, as far as records can tell.
+    let mut second = node.cni("1.0.0")?;
+    second.config["nodeName"] = json!("node-2");
+
+    let (lost, kept) = (Pod::new("red", "lost")?, Pod::new("red", "kept")?);
+    let (here, there) = (first.add(&lost)?, second.add(&kept)?);
+    assert!(ping(&lost.netns, there.address.ip())?);
+
+    let refused = node.atollctl(&["attachment", "evict-node", "node-1"]).expect_err("its host is alive");
+    assert!(format!("{refused:#}").contains("alive"), "{refused:#}");
+    let plan: Value =
+        serde_json::from_str(&node.atollctl(&["attachment", "evict-node", "node-1", "--dry-run", "-o", "json"])?)?;
+    assert_eq!(
+        (&plan["would"], &plan["hostAlive"], &plan["pods"][0]["pod"]),
+        (&json!("refuse"), &json!(true), &json!("lost"))
+    );
+    assert!(ping(&lost.netns, there.address.ip())?, "nothing was touched");
+
+    let said = node.atollctl(&["attachment", "evict-node", "node-1", "--force", "--yes"])?;
+    assert!(said.contains("1 pod lost network and addresses") && said.contains("red/lost"), "{said}");
+    assert!(!ping(&lost.netns, there.gateway)?, "its port is gone");
+    assert!(ping(&kept.netns, there.gateway)?, "the pod of the other node is not touched");
+    assert_eq!(node.keys("attachments/node-1/")?, []);
+
+    // The node is back: what it takes apart is its own, and what it makes is as new.
+    let before = node.keys("addresses/")?;
+    first.del(&lost)?;
+    assert_eq!(node.keys("addresses/")?, before, "it frees nothing that is somebody else's");
+    assert!(ping(&kept.netns, there.gateway)?);
+    let again = Pod::new("red", "again")?;
+    let at = first.add(&again)?;
+    assert_ne!(at.address.ip(), there.address.ip());
+    assert_ne!(at.address.ip(), here.address.ip(), "that one still cools");
+    assert!(ping(&again.netns, there.address.ip())?);
+    first.del(&again)?;
+    second.del(&kept)?;
+    node.finish()
+}
