@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use atoll_tests::node::Node;
 use atoll_tests::pod::Pod;
 use atoll_tests::reach::ping;
-use atoll_tests::{leftovers, wait};
+use atoll_tests::{leftovers, servers, wait};
 use serde_json::json;
 
 /// A runtime waits for DEL; with something down it may take this long, process start and busy machine included.
@@ -113,4 +113,33 @@ fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() ->
     node.cni("1.0.0")?.del(&one)?;
     node.cni("1.0.0")?.del(&other)?;
     drain(node)
+}
+
+/// A member that is gone without a word, first in the list of etcd's and of the controller's endpoints: neither hides the
+/// one that works, not even from a node that only has pods to give up.
+#[test]
+fn an_endpoint_that_swallows_what_it_is_sent_is_passed_by() -> Result<()> {
+    let hole = "http://127.0.0.1:7777";
+    let node = Node::start(json!({
+        "etcd": { "endpoints": [hole, format!("http://{}", servers::ETCD)] },
+        "controller": { "endpoints": [format!("{hole}{}", servers::API), format!("http://{}{}", servers::CONTROLLER, servers::API)] },
+    }))?;
+    let drop = "add table ip hole; add chain ip hole in { type filter hook input priority 0; }; \
+                add rule ip hole in tcp dport 7777 drop";
+    node.netns().run("nft", &[drop])?;
+    let (one, other) = (Pod::new("red", "one")?, Pod::new("red", "other")?);
+    node.cni("1.0.0")?.add(&one)?;
+    node.cni("1.0.0")?.add(&other)?;
+    // Nobody remembers which endpoint works.
+    for file in ["etcd-endpoint", "controller-endpoint"] {
+        std::fs::remove_file(node.state_dir().join("cache").join(file))?;
+    }
+    let took = node.cni("1.0.0")?.del(&one)?;
+    assert!(took < AT_MOST, "DEL took {took:?}");
+    assert_eq!(tombstone_files(&node), 0, "etcd was found in time");
+    // Its second was over before the controller's other endpoint was asked. The next one knows.
+    assert_eq!(node.keys("tombstones/")?.len(), 1);
+    node.cni("1.0.0")?.del(&other)?;
+    assert_eq!((tombstone_files(&node), node.keys("tombstones/")?.len()), (0, 0), "and settles what was left");
+    node.finish()
 }

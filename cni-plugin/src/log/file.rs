@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use atoll_model::config::LogConfig;
+use nix::fcntl::OFlag;
 
 /// Opens the log, after putting aside what is too large.
 pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
@@ -32,7 +33,8 @@ pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
 fn append(path: &Path) -> io::Result<File> {
     let options = || {
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600);
+        // A pipe that nobody reads must not keep a pod waiting.
+        options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NONBLOCK.bits());
         options
     };
     let file = match options().open(path) {
@@ -78,6 +80,16 @@ mod tests {
 
     fn config(max_bytes: u64, keep: u32) -> LogConfig {
         LogConfig { file: None, level: "info".to_owned(), max_bytes, keep }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_keeps_no_call_waiting() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("works");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(open(&path, &config(10, 2)).is_err()));
+        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)), Ok(true), "no log, and at once");
     }
 
     #[test]
