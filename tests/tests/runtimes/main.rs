@@ -7,6 +7,7 @@
 //! | `podman` | podman with its CNI backend |
 //! | `networks`, `image` | what both are given: plugins and network configuration, an image |
 //! | `life` | pods come and go while runtime, controller or etcd do |
+//! | `killed` | the runtime dies while it makes a pod |
 //! | `tenants` | pods through containerd |
 //! | `podman_containers` | containers through podman |
 //! | `conformance` | what the CRI's validation suite asks of a network |
@@ -18,6 +19,7 @@ mod conformance;
 mod containerd;
 mod cri;
 mod image;
+mod killed;
 mod life;
 mod networks;
 mod podman;
