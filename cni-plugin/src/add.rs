@@ -385,9 +385,29 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
 pub(crate) fn routes(claim: &ClaimRecord, configured: &[Route]) -> Vec<Route> {
     let gateway = claim.addresses.first().map(|address| address.gateway);
     let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+    let priority = fallback(claim.attachment.interface.as_str());
     let extra = configured.iter().map(|route| match route.gateway {
         None if !route.is_local() => Route { gateway, ..route.clone() },
         _ => route.clone(),
     });
-    gateway.map(|gateway| Route::plain(everything, Some(gateway))).into_iter().chain(extra).collect()
+    let default = gateway.map(|gateway| Route { priority, ..Route::plain(everything, Some(gateway)) });
+    default.into_iter().chain(extra).collect()
+}
+
+/// The priority of an interface's default route: `eth0` is the way out, `eth1` and those after it stand back. Runtimes
+/// attach a pod to its networks side by side, so it must not matter which of them comes first.
+fn fallback(interface: &str) -> Option<u32> {
+    let number = &interface[interface.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
+    number.parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fallback;
+
+    #[test]
+    fn the_first_interface_has_the_way_out() {
+        let names = ["eth0", "eth1", "net12", "wlan", "v6net00", "7", "eth99999999999"];
+        assert_eq!(names.map(fallback), [None, Some(1), Some(12), None, None, Some(7), None]);
+    }
 }

@@ -9,12 +9,15 @@
 //! | `life` | pods come and go while runtime, controller or etcd do |
 //! | `killed` | the runtime dies while it makes a pod |
 //! | `tenants` | pods through containerd |
+//! | `requests` | several networks of one pod |
 //! | `podman_containers` | containers through podman |
 //! | `conformance` | what the CRI's validation suite asks of a network |
 //! | `chain` | Debian's standard plugins behind ours |
+//! | `cnitool` | every verb through libcni (`--long`) |
 //! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
 
 mod chain;
+mod cnitool;
 mod conformance;
 mod containerd;
 mod cri;
@@ -26,6 +29,7 @@ mod podman;
 mod podman_containers;
 mod recorded;
 mod recorder;
+mod requests;
 mod tenants;
 
 /// Removes a cgroup that runtimes made, with what is below it, from every hierarchy of this machine.

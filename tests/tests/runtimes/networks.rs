@@ -29,7 +29,7 @@ impl Networks {
     pub(crate) fn new(scratch: &Scratch, plugin: &Path) -> Result<Self> {
         let (bin, conf) = (scratch.dir("cni-bin")?, scratch.dir("cni-conf")?);
         symlink(plugin, bin.join("atoll"))?;
-        for name in ["loopback", "portmap", "bandwidth", "tuning", "firewall"] {
+        for name in ["loopback", "portmap", "bandwidth", "tuning", "firewall", "sbr"] {
             symlink(Path::new(STANDARD).join(name), bin.join(name))?;
         }
         Ok(Self { bin, conf, names: Vec::new() })
