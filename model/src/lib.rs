@@ -7,6 +7,7 @@
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
 //! | [`route`] | a route of a pod |
+//! | [`wish`] | what a pod may ask of its interface |
 //! | [`topology`], [`vif`] | a virtual network with MidoNet's meaning |
 //! | [`error`] | what kind of failure an error is |
 //! | [`fault`] | failing on demand, for tests |
@@ -25,3 +26,4 @@ pub mod route;
 pub mod secret;
 pub mod topology;
 pub mod vif;
+pub mod wish;
