@@ -34,6 +34,7 @@ use atoll_model::config::DnsConfig;
 use atoll_model::error::{Class, Classify as _};
 use atoll_model::record::ClaimRecord;
 use atoll_model::route::Route;
+use atoll_model::wish::Wish;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
@@ -191,7 +192,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     /// Claims an address, or finds the claim that is there.
     async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>), Error> {
         let AddCall { attachment, pod, node, .. } = self.call;
-        let mut fence = None;
+        let (mut fence, wish) = (None, Wish::default());
         let mut cannot_grow = None;
         let mut attempts = 0;
         while attempts < ATTEMPTS {
@@ -207,6 +208,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                 host_id: node.host_id,
                 fence,
                 can_grow: cannot_grow.is_none(),
+                wish: &wish,
             };
             let claimed = match claim(&self.world.store, &request).await {
                 Err(IpamError::Exhausted { tenant, subnets }) => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use atoll_sdn_client::answer::may_have_happened;
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
-use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
 /// Counts what our requests may have done. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -108,9 +108,9 @@ impl<S: Store> Store for Counted<S> {
         self.inner.read(queries).await
     }
 
-    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
         let is_definite = |answer: &Result<_, StoreError>| !matches!(answer, Err(StoreError::Unknown { .. }));
-        self.tally.count(self.inner.commit(txn), is_definite).await
+        self.tally.count(self.inner.commit_first(choice), is_definite).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {

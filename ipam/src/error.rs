@@ -1,13 +1,17 @@
 //! What can go wrong with addresses.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
-use atoll_model::attachment::Attachment;
+use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::{Class, Classify};
-use atoll_model::ids::TenantName;
-use atoll_model::record::RecordError;
+use atoll_model::ids::{Namespace, PodName, TenantName};
+use atoll_model::record::{Phase, RecordError};
+use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
+
+use crate::holder::Holder;
 
 /// How full a subnet is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,118 @@ pub enum IpamError {
         /// Its active subnets.
         subnets: Vec<Fill>,
     },
+    /// The subnet that was asked for is full. Another subnet would not help.
+    #[error("tenant {tenant} has no free address in the subnet that was asked for ({fill})")]
+    SubnetFull {
+        /// The tenant.
+        tenant: TenantName,
+        /// The subnet.
+        fill: Fill,
+    },
+    /// The tenant has no such subnet.
+    #[error("tenant {tenant} has no {choice} (it has {})", list(.there))]
+    NoSuchSubnet {
+        /// The tenant.
+        tenant: TenantName,
+        /// What was asked for.
+        choice: SubnetChoice,
+        /// Its subnets.
+        there: Vec<Ipv4Network>,
+    },
+    /// The subnet that was asked for does not give addresses, not yet or no more.
+    #[error("subnet {cidr} of tenant {tenant} is {}", words(*.phase))]
+    NotReady {
+        /// The tenant.
+        tenant: TenantName,
+        /// The subnet.
+        cidr: Ipv4Network,
+        /// How far it is.
+        phase: Phase,
+    },
+    /// No pod of this tenant can have this address.
+    #[error("no pod of tenant {tenant} can have {address}: {why}")]
+    Impossible {
+        /// The tenant.
+        tenant: TenantName,
+        /// The address.
+        address: Ipv4Addr,
+        /// Why not.
+        why: String,
+    },
+    /// An address that was asked for belongs to somebody else.
+    #[error("{address} of tenant {tenant} is taken by {holder}")]
+    Taken {
+        /// The tenant.
+        tenant: TenantName,
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        holder: Box<Holder>,
+    },
+    /// An address that was asked for was released a short while ago, by a pod of another namespace.
+    #[error("{address} of tenant {tenant} cools down since its release {ago} s ago; it will be free soon")]
+    Cools {
+        /// The tenant.
+        tenant: TenantName,
+        /// The address.
+        address: Ipv4Addr,
+        /// For how long, seconds.
+        ago: u64,
+    },
+    /// An address that was asked for is kept for another pod.
+    #[error("{address} of tenant {tenant} is reserved for pod {namespace}/{pod}")]
+    Reserved {
+        /// The tenant.
+        tenant: TenantName,
+        /// The address.
+        address: Ipv4Addr,
+        /// The pod's namespace.
+        namespace: Namespace,
+        /// The pod's name.
+        pod: PodName,
+    },
+    /// The pod has a reservation that does not fit what it asks for, or where it is.
+    #[error("{address} is reserved for pod {namespace}/{pod}, but {why}")]
+    Reservation {
+        /// The address.
+        address: Ipv4Addr,
+        /// The pod's namespace.
+        namespace: Namespace,
+        /// The pod's name.
+        pod: PodName,
+        /// What does not fit.
+        why: String,
+    },
+    /// No pod can have this MAC.
+    #[error("no pod can have the MAC {mac}: {why}")]
+    BadMac {
+        /// The MAC.
+        mac: Mac,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A MAC that was asked for is used in the subnet.
+    #[error("the MAC {mac} is used in subnet {cidr} of tenant {tenant} by {by}")]
+    MacTaken {
+        /// The tenant.
+        tenant: TenantName,
+        /// The subnet.
+        cidr: Ipv4Network,
+        /// The MAC.
+        mac: Mac,
+        /// By whom.
+        by: String,
+    },
+    /// The attachment has a claim that is not what is asked for now. Nothing was changed.
+    #[error("{attachment} has {has} already, and asks for {wish} now")]
+    OtherWish {
+        /// The attachment.
+        attachment: Box<Attachment>,
+        /// What it has.
+        has: String,
+        /// What it asks for.
+        wish: Box<Wish>,
+    },
     /// The tenant has no subnet that is ready.
     #[error("tenant {tenant} has no active subnet")]
     NoSubnet {
@@ -90,8 +206,16 @@ impl IpamError {
     }
 }
 
-fn list(subnets: &[Fill]) -> String {
-    subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Building => "being built",
+        Phase::Active => "in use, but has no room for a pod",
+        Phase::Deleting => "being deleted",
+    }
 }
 
 impl Classify for IpamError {
@@ -99,7 +223,14 @@ impl Classify for IpamError {
         match self {
             Self::Store { source, .. } => source.class(),
             Self::Damaged { .. } | Self::Answer { .. } => Class::Bug,
-            Self::Exhausted { .. } => Class::Exhausted,
+            Self::Exhausted { .. } | Self::SubnetFull { .. } => Class::Exhausted,
+            Self::NoSuchSubnet { .. } | Self::Impossible { .. } | Self::BadMac { .. } => Class::Rejected,
+            Self::Reserved { .. } | Self::Reservation { .. } => Class::Denied,
+            Self::OtherWish { .. } => Class::Drift,
+            // It may be free later: the pod that has it ends, the subnet gets ready.
+            Self::Taken { .. } | Self::MacTaken { .. } | Self::Cools { .. } | Self::NotReady { .. } => {
+                Class::Unavailable
+            }
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Class::Unavailable,
         }
     }
@@ -111,7 +242,19 @@ impl Classify for IpamError {
             Self::Exhausted { tenant, .. } => Some(format!(
                 "delete pods of tenant {tenant}, or give it another subnet (`atollctl subnet add {tenant}`)"
             )),
+            Self::SubnetFull { .. } => {
+                Some("delete pods of this subnet, or ask for another one, or for none".to_owned())
+            }
+            Self::NoSuchSubnet { tenant, .. } => Some(format!("choose one of `atollctl subnet list {tenant}`")),
+            Self::Impossible { .. } => Some("ask for another address, or for none".to_owned()),
+            Self::Taken { .. } => Some("ask for another address, or delete the pod that has it".to_owned()),
+            Self::Reserved { .. } | Self::Reservation { .. } => Some(
+                "look at the reservation (`atollctl address list`) or lift it (`atollctl address release`)".to_owned(),
+            ),
+            Self::BadMac { .. } | Self::MacTaken { .. } => Some("ask for another MAC, or for none".to_owned()),
+            Self::OtherWish { .. } => Some("let the runtime DEL the attachment first".to_owned()),
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Some("try again".to_owned()),
+            Self::Cools { .. } | Self::NotReady { .. } => Some("try again in a while".to_owned()),
             Self::Answer { .. } => None,
         }
     }

@@ -58,7 +58,7 @@ async fn list<S: Store, T: serde::de::DeserializeOwned>(
     limit: usize,
 ) -> Result<Vec<Versioned<T>>, IpamError> {
     let object = prefix.to_string();
-    let query = Query::Range { prefix, from: None, limit, keys_only: false };
+    let query = Query::Range { prefix, from: None, until: None, limit, keys_only: false };
     let snapshot = store.read(vec![query]).await.map_err(IpamError::store(&object))?;
     let answer = snapshot.answers.first().ok_or(IpamError::Answer { object })?;
     Ok(Versioned::readable(answer))

@@ -8,6 +8,7 @@
 //! | [`tombstone`] | what is still owed for an attachment |
 //! | [`audit`](audit()) | what does not agree, and mending it |
 //! | [`find`](find()) | what is known of an attachment, and lists for a node |
+//! | [`holder`] | who has an address, as people know it |
 //! | [`error`] | what can go wrong |
 //!
 //! Promises: two live claims never share an address, whatever crashes, gets lost or arrives late; asking again for the
@@ -21,6 +22,7 @@ mod candidate;
 pub mod claim;
 pub mod error;
 pub mod find;
+pub mod holder;
 pub mod pool;
 pub mod release;
 mod search;
@@ -31,6 +33,7 @@ pub use audit::{audit, observe, repair};
 pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
 pub use error::{Fill, IpamError};
 pub use find::{Found, claims_of, find, tombstones_of};
+pub use holder::Holder;
 pub use release::{Released, release};
 pub use tombstone::{bury, exhume};
 pub use versioned::Versioned;

@@ -12,6 +12,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use atoll_model::range::AddressRange;
+use atoll_model::record::SubnetEntry;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 /// The prefix length of a transit link.
@@ -70,6 +72,23 @@ impl Span {
     /// Is it one of them?
     pub fn contains(self, number: u128) -> bool {
         (self.first..=self.last).contains(&number)
+    }
+
+    /// What both have.
+    fn common(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// How many of them are lower than `number`.
+    fn lower(self, number: u128) -> u128 {
+        number.clamp(self.first, self.last) - self.first + u128::from(number > self.last)
+    }
+}
+
+impl From<AddressRange> for Span {
+    fn from(range: AddressRange) -> Self {
+        Self { first: u32::from(range.first()).into(), last: u32::from(range.last()).into() }
     }
 }
 
@@ -173,22 +192,39 @@ fn mask(bits: u8) -> u128 {
     1_u128.checked_shl(bits.into()).map_or(u128::MAX, |bit| bit - 1)
 }
 
-/// The addresses of a subnet that pods may have, in order: everything an interface may have, except the gateway, and
-/// no more than a quota allows. An address is known by its position, from 0 on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The addresses of a subnet that pods may have, in order: everything an interface may have, except the gateway and
+/// what is excluded, and no more than a quota allows. An address is known by its position, from 0 on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRange {
     hosts: Span,
-    gateway: Option<u128>,
+    /// What pods may not have: in order, without overlaps, all of it among the hosts.
+    holes: Vec<Span>,
     capacity: u128,
 }
 
 impl PodRange {
-    /// The pods' part of `block` when its router has `gateway`. None when there is no room for a single pod.
-    pub fn new(block: Block, gateway: u128) -> Option<Self> {
+    /// The pods' part of a subnet. None when there is no room for a single pod.
+    pub fn of(subnet: &SubnetEntry) -> Option<Self> {
+        let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
+        Self::new(Block::from(subnet.cidr), u32::from(subnet.gateway).into(), &excluded)
+    }
+
+    /// The pods' part of `block` when its router has `gateway`, without what is `excluded` (in any order, and perhaps
+    /// outside). None when there is no room for a single pod.
+    pub fn new(block: Block, gateway: u128, excluded: &[Span]) -> Option<Self> {
         let hosts = block.hosts()?;
-        let gateway = hosts.contains(gateway).then_some(gateway);
-        let capacity = hosts.count() - u128::from(gateway.is_some());
-        (capacity > 0).then_some(Self { hosts, gateway, capacity })
+        let router = Span { first: gateway, last: gateway };
+        let mut spans: Vec<_> = excluded.iter().chain([&router]).filter_map(|span| hosts.common(*span)).collect();
+        spans.sort_by_key(|span| span.first);
+        let mut holes: Vec<Span> = Vec::new();
+        for span in spans {
+            match holes.last_mut() {
+                Some(before) if span.first <= before.last => before.last = before.last.max(span.last),
+                _ => holes.push(span),
+            }
+        }
+        let capacity = hosts.count() - holes.iter().map(|hole| hole.count()).sum::<u128>();
+        (capacity > 0).then_some(Self { hosts, holes, capacity })
     }
 
     /// The first `most` of them. None when that leaves nothing.
@@ -197,28 +233,26 @@ impl PodRange {
     }
 
     /// How many pods have room.
-    pub fn capacity(self) -> u128 {
+    pub fn capacity(&self) -> u128 {
         self.capacity
     }
 
     /// The address at `position`; positions beyond the capacity start again at 0.
-    pub fn at(self, position: u128) -> u128 {
-        let number = self.hosts.first + position % self.capacity;
-        number + u128::from(self.gateway.is_some_and(|gateway| gateway <= number))
+    pub fn at(&self, position: u128) -> u128 {
+        let skip = |number, hole: &Span| if hole.first <= number { number + hole.count() } else { number };
+        self.holes.iter().fold(self.hosts.first + position % self.capacity, skip)
     }
 
     /// The position of an address; none when pods may not have it.
-    pub fn position(self, number: u128) -> Option<u128> {
+    pub fn position(&self, number: u128) -> Option<u128> {
         let position = self.before(number);
         (position < self.capacity && self.at(position) == number).then_some(position)
     }
 
     /// How many of them are lower than `number`.
-    pub fn before(self, number: u128) -> u128 {
-        let hosts =
-            number.clamp(self.hosts.first, self.hosts.last) - self.hosts.first + u128::from(number > self.hosts.last);
-        let gateway = self.gateway.is_some_and(|gateway| gateway < number);
-        (hosts - u128::from(gateway)).min(self.capacity)
+    pub fn before(&self, number: u128) -> u128 {
+        let holes: u128 = self.holes.iter().map(|hole| hole.lower(number)).sum();
+        (self.hosts.lower(number) - holes).min(self.capacity)
     }
 }
 

@@ -23,7 +23,7 @@ fn any_block() -> impl Strategy<Value = Block> {
 
 fn pods_of(text: &str) -> Option<PodRange> {
     let block = block(text);
-    PodRange::new(block, block.gateway()?)
+    PodRange::new(block, block.gateway()?, &[])
 }
 
 fn addresses(text: &str) -> Vec<String> {
@@ -50,12 +50,12 @@ fn the_ends_of_the_space() {
     assert_eq!(addresses("0.0.0.0/30"), ["0.0.0.2"]);
     let all = block("0.0.0.0/0");
     assert_eq!(all.span(), Span { first: 0, last: u32::MAX.into() });
-    assert_eq!(PodRange::new(all, 1).map(PodRange::capacity), Some((1 << 32) - 3));
+    assert_eq!(PodRange::new(all, 1, &[]).map(|pods| pods.capacity()), Some((1 << 32) - 3));
     let all = block("::/0");
     assert_eq!(all.span(), Span { first: 0, last: u128::MAX });
     assert_eq!(all.count(128), Some(u128::MAX), "one less than there are, which cannot be said");
     assert_eq!(all.nth(0, 0), Some(all));
-    assert_eq!(PodRange::new(all, 1).map(|pods| pods.at(pods.capacity() - 1)), Some(u128::MAX));
+    assert_eq!(PodRange::new(all, 1, &[]).map(|pods| pods.at(pods.capacity() - 1)), Some(u128::MAX));
     assert_eq!(all.nth(128, 5).map(Block::network).map(|n| n.to_string()), Some("::5/128".to_owned()));
 }
 
@@ -64,11 +64,33 @@ fn a_gateway_anywhere_is_left_out() {
     let block = block("10.0.0.0/29");
     for gateway in 0..8_u32 {
         let gateway = u128::from(0x0a00_0000 + gateway);
-        let pods = PodRange::new(block, gateway).expect("has room");
+        let pods = PodRange::new(block, gateway, &[]).expect("has room");
         let given: BTreeSet<_> = (0..pods.capacity()).map(|at| pods.at(at)).collect();
         let expected: BTreeSet<_> = (0x0a00_0001..=0x0a00_0006).filter(|number| *number != gateway).collect();
         assert_eq!(given, expected, "gateway {gateway:x}");
     }
+}
+
+#[test]
+fn what_is_excluded_is_left_out() {
+    let block = block("10.0.0.0/28");
+    let span =
+        |first: u8, last: u8| Span { first: 0x0a00_0000 + u128::from(first), last: 0x0a00_0000 + u128::from(last) };
+    let given = |excluded: &[Span]| {
+        let pods = PodRange::new(block, 0x0a00_0001, excluded)?;
+        Some((0..pods.capacity()).map(|at| pods.at(at) - 0x0a00_0000).collect::<Vec<_>>())
+    };
+    assert_eq!(given(&[span(4, 6), span(6, 9), span(10, 10), span(2, 2)]), Some(vec![3, 11, 12, 13, 14]));
+    assert_eq!(given(&[span(0, 1), span(14, 255)]), Some((2..=13).collect()));
+    assert_eq!(given(&[span(2, 14)]), None);
+    assert_eq!(given(&[span(0, 255)]), None);
+    // What cannot be had is nobody's position, and what is before it is counted without it.
+    let pods = PodRange::new(block, 0x0a00_0001, &[span(4, 6)]).expect("has room");
+    assert_eq!(
+        (3..=7).map(|n| pods.position(0x0a00_0000 + n)).collect::<Vec<_>>(),
+        [Some(1), None, None, None, Some(2)]
+    );
+    assert_eq!((3..=8).map(|n| pods.before(0x0a00_0000 + n)).collect::<Vec<_>>(), [1, 2, 2, 2, 2, 3]);
 }
 
 #[test]
@@ -120,17 +142,25 @@ proptest! {
         position in any::<u128>(),
         other in any::<u128>(),
         quota in proptest::option::of(1_u128..1000),
+        excluded in proptest::collection::vec((any::<u128>(), any::<u128>()), 0..5),
     ) {
         let Span { first, last } = block.span();
         let within = |number: u128| first + number % (last - first).saturating_add(1);
         let (gateway, other) = (within(gateway), within(other));
-        let Some(pods) = PodRange::new(block, gateway) else { return Ok(()) };
-        let pods = quota.map_or(Some(pods), |most| pods.limited(most)).expect("a quota of at least one");
+        // Some of them in the block, some around it, some next to each other.
+        let excluded: Vec<_> = excluded
+            .into_iter()
+            .map(|(a, b)| (within(a), if b % 3 == 0 { b } else { within(a).saturating_add(b % 4) }))
+            .map(|(a, b)| Span { first: a.min(b), last: a.max(b) })
+            .collect();
+        let Some(pods) = PodRange::new(block, gateway, &excluded) else { return Ok(()) };
+        let pods = quota.map_or(Some(pods.clone()), |most| pods.limited(most)).expect("a quota of at least one");
         let position = position % pods.capacity();
         let address = pods.at(position);
         prop_assert_eq!(pods.position(address), Some(position));
         prop_assert_eq!(pods.before(address), position);
         prop_assert_ne!(address, gateway);
+        prop_assert!(excluded.iter().all(|span| !span.contains(address)), "excluded");
         prop_assert!(block.hosts().expect("has hosts").contains(address));
         prop_assert_eq!(pods.position(gateway), None);
         if let Some(at) = pods.position(other) {

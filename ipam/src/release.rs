@@ -1,6 +1,7 @@
 //! An attachment gives its addresses back.
 //!
-//! One transaction deletes the claim, and the tombstone that stood for it, and turns each address into a cooling one.
+//! One transaction deletes the claim, its chosen MAC and the tombstone that stood for it, and turns each address into a
+//! cooling one.
 //! It is guarded by the claim's create-revision, and each address by the revision at which the claim wrote it: what
 //! belongs to anybody else, even to a later claim of the same attachment, is not touched.
 //!
@@ -16,7 +17,9 @@
 
 use std::time::Duration;
 
-use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, SCHEMA, Unknown, encode, now};
+use atoll_model::record::{
+    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, SCHEMA, Unknown, encode, now,
+};
 use atoll_store::{Change, Committed, Compare, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use uuid::Uuid;
 
@@ -93,13 +96,23 @@ struct Plan<'a> {
     released: bool,
     /// The addresses that are still this claim's: their index in it, and when they were written.
     owned: Vec<(usize, Revision)>,
+    /// When the record of its MAC was written, if it has one.
+    mac: Option<Revision>,
 }
 
 impl<'a> Plan<'a> {
     fn new(claim: &'a Versioned<ClaimRecord>, tombstone: Option<Revision>) -> Self {
-        // The transaction that created the claim wrote its addresses: same revision.
+        // The transaction that created the claim wrote its addresses and its MAC, unless that is derived: same revision.
         let owned = (0..claim.record.addresses.len()).map(|index| (index, claim.create_revision)).collect();
-        Self { claim, tombstone, released: false, owned }
+        let mac = (claim.record.mac != claim.record.attachment.mac()).then_some(claim.create_revision);
+        Self { claim, tombstone, released: false, owned, mac }
+    }
+
+    /// The key of the MAC, if it is not derived. It may belong to a reservation.
+    fn mac_key(&self) -> Option<Key> {
+        let ClaimRecord { tenant, attachment, addresses, mac, .. } = &self.claim.record;
+        let first = addresses.first().filter(|_| *mac != attachment.mac())?;
+        Some(Key::mac(tenant, first.ordinal, *mac))
     }
 
     fn key(&self, index: usize, key: impl Fn(&atoll_model::ids::TenantName, u32, std::net::Ipv4Addr) -> Key) -> Key {
@@ -112,6 +125,7 @@ impl<'a> Plan<'a> {
     fn queries(&self) -> Vec<Query> {
         let mut queries = Found::queries(&self.claim.record.attachment);
         queries.extend((0..self.claim.record.addresses.len()).map(|index| Query::Key(self.key(index, Key::address))));
+        queries.extend(self.mac_key().map(Query::Key));
         queries
     }
 
@@ -138,10 +152,14 @@ impl<'a> Plan<'a> {
                 then.push(Change::Delete(address));
                 continue;
             }
-            let state = AddressState::Cooling { since: now() };
+            let state = AddressState::Cooling { since: now(), namespace: self.claim.record.namespace.clone() };
             let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
             then.push(Change::Put { key: address, value, lease });
             then.push(Change::Put { key: self.key(index, Key::cooling), value: Vec::new(), lease });
+        }
+        if let Some((key, written)) = self.mac_key().zip(self.mac) {
+            compare.push(Compare::Modified(key.clone(), written));
+            then.push(Change::Delete(key));
         }
         Txn { compare, then, otherwise: self.queries() }
     }
@@ -161,11 +179,21 @@ impl<'a> Plan<'a> {
             _ if tombstone != self.tombstone => return Ok(Some(Released::Changed(found))),
             None => self.released = true,
             Some(true) => {
-                let addresses = snapshot.answers.get(2..).unwrap_or_default();
+                let rest = snapshot.answers.get(2..).unwrap_or_default();
+                let (addresses, mac) = rest.split_at(record.addresses.len().min(rest.len()));
                 self.owned = (0..).zip(addresses).filter_map(|(at, answer)| Some((at, self.own(answer)?))).collect();
+                self.mac = mac.first().and_then(|answer| self.own_mac(answer));
             }
         }
         Ok(None)
+    }
+
+    /// When the record of its MAC was last written; none when that is somebody else's, or cannot be read.
+    fn own_mac(&self, answer: &atoll_store::Answer) -> Option<Revision> {
+        let entry = answer.one()?;
+        let owner = Versioned::<MacRecord>::read(entry).ok()?.record.owner;
+        let claim = self.claim.record.claim;
+        matches!(owner, MacOwner::Claimed { claim: of, .. } if of == claim).then_some(entry.mod_revision)
     }
 
     /// When an address of this claim was last written; none when it belongs to somebody else by now, or cannot be read.

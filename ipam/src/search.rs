@@ -4,17 +4,16 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::TenantName;
-use atoll_model::record::{Phase, SubnetEntry, TenantRecord};
+use atoll_model::record::{ClaimedAddress, Phase, SubnetEntry, TenantRecord};
 use atoll_store::{Answer, Key, Query, Revision, Store};
 use ipnetwork::Ipv4Network;
 
 use crate::candidate::{Window, mix};
-use crate::claim::ClaimRequest;
 use crate::error::{Fill, IpamError};
-use crate::pool::{Block, PodRange, v4};
+use crate::pool::{PodRange, v4};
 
-/// How many keys one step of a search reads.
-const PAGE: usize = 4096;
+/// How many addresses one step of a search looks at.
+const PAGE: u128 = 4096;
 
 /// An active subnet with the addresses that its pods may have.
 #[derive(Clone, Debug)]
@@ -40,25 +39,46 @@ impl Target {
     pub(crate) fn free(subnet: Subnet, position: u128) -> Self {
         Self { subnet, position, cooling: None }
     }
+
+    /// As an address.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        v4(self.subnet.pods.at(self.position))
+    }
+
+    /// As it stands in the claim.
+    pub(crate) fn claimed(&self) -> ClaimedAddress {
+        let Subnet { ordinal, cidr, gateway, .. } = self.subnet;
+        let address = Ipv4Network::new(self.address(), cidr.prefix()).expect("the prefix comes from a network");
+        ClaimedAddress { ordinal, address, gateway }
+    }
+
+    /// Its key in one of the lists.
+    pub(crate) fn key(&self, list: impl Fn(&TenantName, u32, Ipv4Addr) -> Key) -> Key {
+        list(&self.subnet.tenant, self.subnet.ordinal, self.address())
+    }
 }
 
 impl Subnet {
     fn new(tenant: &TenantName, entry: &SubnetEntry, most: Option<u128>) -> Option<Self> {
-        let pods = PodRange::new(Block::from(entry.cidr), u32::from(entry.gateway).into())?;
-        let pods = most.map_or(Some(pods), |most| pods.limited(most))?;
+        let pods = PodRange::of(entry)?;
+        let pods = most.map_or(Some(pods.clone()), |most| pods.limited(most))?;
         let SubnetEntry { ordinal, cidr, gateway, .. } = *entry;
         Some(Self { tenant: tenant.clone(), ordinal, cidr, gateway, pods })
     }
 
-    /// Queries for what is taken, and what is reserved, from a position on.
-    pub(crate) fn page(&self, from: u128, limit: usize) -> [Query; 2] {
+    /// Queries for what is taken, and what is reserved, of the positions from `from` to before `end`. They end where the
+    /// positions do: etcd looks at every key of a range, also at those that a limit leaves out.
+    pub(crate) fn part(&self, from: u128, end: u128) -> [Query; 2] {
         let Self { tenant, ordinal, pods, .. } = self;
-        let first = v4(pods.at(from));
-        let range = |prefix, from| Query::Range { prefix, from: Some(from), limit, keys_only: true };
-        [
-            range(Key::addresses(tenant, *ordinal), Key::address(tenant, *ordinal, first)),
-            range(Key::reservations(tenant, *ordinal), Key::reservation(tenant, *ordinal, first)),
-        ]
+        let (first, last) = (v4(pods.at(from)), v4(pods.at(end.max(from + 1) - 1)));
+        [(Key::addresses as fn(&_, _) -> _, Key::address as fn(&_, _, _) -> _), (Key::reservations, Key::reservation)]
+            .map(|(prefix, key)| Query::Range {
+                prefix: prefix(tenant, *ordinal),
+                from: Some(key(tenant, *ordinal, first)),
+                until: Some(key(tenant, *ordinal, last).next()),
+                limit: 0,
+                keys_only: true,
+            })
     }
 }
 
@@ -82,18 +102,20 @@ pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<Subnet>, IpamError> {
     if subnets.is_empty() { Err(IpamError::NoSubnet { tenant: tenant.name.clone() }) } else { Ok(subnets) }
 }
 
-/// Any free address of any of the subnets; else the address that has cooled the longest, unless the tenant had better
-/// grow; else the figures.
+/// Free addresses of one of the subnets; else the address that has cooled the longest, unless the tenant can and had
+/// better grow; else the error that `full` makes of the figures.
 pub(crate) async fn any<S: Store>(
     store: &S,
-    request: &ClaimRequest<'_>,
     subnets: &[Subnet],
     seed: u64,
     attempt: u32,
-) -> Result<Target, IpamError> {
+    can_grow: bool,
+    full: impl FnOnce(Vec<Fill>) -> IpamError,
+) -> Result<Vec<Target>, IpamError> {
     for subnet in subnets {
-        if let Some(target) = free(store, subnet, mix(seed, attempt)).await? {
-            return Ok(target);
+        let free = free(store, subnet, mix(seed, attempt)).await?;
+        if !free.is_empty() {
+            return Ok(free);
         }
     }
     let mut fills = Vec::new();
@@ -103,18 +125,14 @@ pub(crate) async fn any<S: Store>(
         fills.push(Fill { cidr: subnet.cidr, capacity: subnet.pods.capacity(), cooling: cooling.len() });
         cooled.extend(cooling);
     }
-    let exhausted = |subnets| IpamError::Exhausted { tenant: request.tenant.name.clone(), subnets };
-    if request.can_grow && is_full_of_pods(&fills) {
-        return Err(exhausted(fills));
+    if can_grow && is_full_of_pods(&fills) {
+        return Err(full(fills));
     }
     // The oldest first. After a lost race, any of the two, four, ... oldest: else all who wait would meet again.
     cooled.sort_by_key(|target| target.cooling);
     let choice = 1_usize.checked_shl(attempt.saturating_sub(1) / 2).unwrap_or(usize::MAX).min(cooled.len());
     let index = mix(seed, attempt).checked_rem(choice as u128).and_then(|index| usize::try_from(index).ok());
-    match index.map(|index| cooled.swap_remove(index)) {
-        Some(target) => Ok(target),
-        None => Err(exhausted(fills)),
-    }
+    index.map(|index| vec![cooled.swap_remove(index)]).ok_or_else(|| full(fills))
 }
 
 /// Nothing is free. Do pods hold at least half of it? Then the tenant needs room, and what cools may go on cooling. Else
@@ -126,30 +144,30 @@ fn is_full_of_pods(subnets: &[Fill]) -> bool {
     2 * cooling <= capacity
 }
 
-/// A free address of a subnet: page by page from a random position to the end, then from the beginning.
-async fn free<S: Store>(store: &S, subnet: &Subnet, random: u128) -> Result<Option<Target>, IpamError> {
+/// Free addresses of a subnet: page by page from a random position to the end, then from the beginning.
+async fn free<S: Store>(store: &S, subnet: &Subnet, random: u128) -> Result<Vec<Target>, IpamError> {
     let capacity = subnet.pods.capacity();
     let start = random % capacity;
     for (mut from, until) in [(start, capacity), (0, start)] {
         while from < until {
-            let answers = answers(store, subnet, subnet.page(from, PAGE).to_vec()).await?;
-            let window = Window::read(subnet.pods, from, &answers.iter().collect::<Vec<_>>());
-            if let Some(position) = window.pick(random) {
-                return Ok(Some(Target::free(subnet.clone(), position)));
+            let end = (from + PAGE).min(until);
+            let answers = answers(store, subnet, subnet.part(from, end).to_vec()).await?;
+            let window = Window::read(&subnet.pods, from, end, &answers.iter().collect::<Vec<_>>());
+            let picked = window.pick(random);
+            if !picked.is_empty() {
+                return Ok(picked.into_iter().map(|position| Target::free(subnet.clone(), position)).collect());
             }
-            // A page that shows nothing new would be a page without keys, and then everything in it is free.
-            from = window.end().max(from + 1);
+            from = end;
         }
     }
-    Ok(None)
+    Ok(Vec::new())
 }
 
 /// The addresses of a subnet that cool and are not reserved. Address and mark were written by one transaction, so that
 /// the revision of the mark is that of the address.
 async fn cooling<S: Store>(store: &S, subnet: &Subnet) -> Result<Vec<Target>, IpamError> {
     let Subnet { tenant, ordinal, pods, .. } = subnet;
-    let all = |prefix| Query::Range { prefix, from: None, limit: 0, keys_only: true };
-    let queries = vec![all(Key::coolings(tenant, *ordinal)), all(Key::reservations(tenant, *ordinal))];
+    let queries = vec![Query::keys(Key::coolings(tenant, *ordinal)), Query::keys(Key::reservations(tenant, *ordinal))];
     let answers = answers(store, subnet, queries).await?;
     let [cooling, reserved] = answers.as_slice() else { return Err(odd(subnet)) };
     let address = |entry: &atoll_store::Entry| entry.key.address_part();

@@ -179,7 +179,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "an address that cools for ever",
             |_, _, free| {
-                let state = AddressState::Cooling { since: 1 };
+                let state = AddressState::Cooling { since: 1, namespace: None };
                 let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
                 vec![put(place(free), &record), raw(Key::cooling(&tenant_name(), 0, free), b"")]
             },

@@ -414,7 +414,7 @@ async fn a_warm_claim_is_one_transaction() {
         plan.passed().len()
     };
     assert_eq!(calls("first").await, 1);
-    // Fill half of it: on average at most one and a half calls, and never more than two.
+    // Fill half of it: all three candidates of the first transaction are taken once in eight times.
     let fill = async |percent: u32| {
         let there: BTreeSet<_> = memory.dump().into_iter().map(|entry| entry.key).collect();
         let taken = |n: &u32| (u64::from(*n) * 0x9e37_79b1) % 100 < u64::from(percent);
@@ -422,14 +422,14 @@ async fn a_warm_claim_is_one_transaction() {
         let keys = keys.map(|address| Key::address(&tenant_name(), 0, address)).filter(|key| !there.contains(key));
         write(&memory, keys.map(|key| Change::Put { key, value: b"{}".to_vec(), lease: None }).collect()).await;
     };
-    for (percent, most) in [(50, 1.5), (92, 2.0)] {
+    for (percent, most) in [(50, 1.125), (92, 1.8)] {
         fill(percent).await;
         let mut sum = 0;
         for n in 0..200 {
             sum += calls(&format!("c{percent}-{n}")).await;
         }
         let mean = f64::from(u32::try_from(sum).expect("small")) / 200.0;
-        assert!(mean <= most + 0.1, "{percent} %: {mean} calls per claim");
+        assert!(mean <= most + 0.06, "{percent} %: {mean} calls per claim");
     }
     plan.reset();
     let again = claim(&store, &fixture.request(&attachment("first"), None)).await;

@@ -103,6 +103,10 @@ name!(
     /// A machine of the cluster: `nodeName` of the configuration, else the host name.
     NodeName, "node name", is_node_name, "it must start and end with a letter or digit and hold at most 253 letters, digits, '_', '.' and '-'"
 );
+name!(
+    /// A pod of a namespace (a DNS subdomain in Kubernetes).
+    PodName, "pod name", is_node_name, "it must start and end with a letter or digit and hold at most 253 letters, digits, '_', '.' and '-'"
+);
 
 fn is_cni_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_plain)

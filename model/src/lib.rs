@@ -9,6 +9,7 @@
 //! | [`route`] | a route of a pod |
 //! | [`wish`] | what a pod may ask of its interface |
 //! | [`topology`], [`vif`] | a virtual network with MidoNet's meaning |
+//! | [`range`] | a range of addresses, as an operator writes it |
 //! | [`error`] | what kind of failure an error is |
 //! | [`fault`] | failing on demand, for tests |
 //!
@@ -21,6 +22,7 @@ pub mod derive;
 pub mod error;
 pub mod fault;
 pub mod ids;
+pub mod range;
 pub mod record;
 pub mod route;
 pub mod secret;

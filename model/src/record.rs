@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::attachment::{Attachment, Mac};
-use crate::ids::{ClaimId, ClusterId, Epoch, IfName, Incarnation, Namespace, TenantName};
+use crate::ids::{ClaimId, ClusterId, Epoch, IfName, Incarnation, Namespace, PodName, TenantName};
+use crate::range::AddressRange;
 
 /// The schema that this version writes, and the newest that it understands.
 pub const SCHEMA: u32 = 1;
@@ -185,6 +186,9 @@ pub struct SubnetEntry {
     pub gateway: Ipv4Addr,
     /// How far it is; claims come from active subnets only.
     pub phase: Phase,
+    /// Addresses that no pod gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<AddressRange>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -246,6 +250,70 @@ pub enum AddressState {
     Cooling {
         /// When it was released, seconds since 1970.
         since: u64,
+        /// Of which namespace the pod was, where that was known: it may ask for the address by name at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<Namespace>,
+    },
+}
+
+/// `reservations/<tenant>/<ordinal>/<address>` and `reserved-for/<namespace>/<pod>`: an address that is kept for a pod.
+/// The same record under both keys, written and deleted in one transaction, so that either leads to the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservationRecord {
+    /// Schema.
+    pub v: u32,
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The life of the tenant.
+    pub incarnation: Incarnation,
+    /// The subnet's ordinal.
+    pub ordinal: u32,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The pod's namespace.
+    pub namespace: Namespace,
+    /// The pod's name.
+    pub pod: PodName,
+    /// The MAC that the pod gets with it; none: the derived one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// When it was written, seconds since 1970.
+    pub since: u64,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// `macs/<tenant>/<ordinal>/<mac>`: a MAC that was chosen. Derived ones have no record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MacRecord {
+    /// Schema.
+    pub v: u32,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub owner: MacOwner,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Whose a MAC is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum MacOwner {
+    /// An attachment asked for it.
+    Claimed {
+        /// The claim.
+        claim: ClaimId,
+        /// Whose it is.
+        attachment: Attachment,
+    },
+    /// It is kept for a pod, together with an address.
+    Reserved {
+        /// The pod's namespace.
+        namespace: Namespace,
+        /// The pod's name.
+        pod: PodName,
     },
 }
 

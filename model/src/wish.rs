@@ -26,6 +26,9 @@ pub struct Wish {
     pub subnet: Option<SubnetChoice>,
 }
 
+/// No wish, for whoever needs a reference to one.
+pub static NOTHING: Wish = Wish { addresses: Vec::new(), mac: None, subnet: None };
+
 impl Wish {
     /// Nothing is wished.
     pub fn is_empty(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use atoll_model::fault::FaultPlan;
 
-use crate::{Change, Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use crate::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
 /// Wraps a store. Clones share the store and the plan.
 pub struct Faulty<S> {
@@ -50,14 +50,17 @@ impl<S: Store + 'static> Store for Faulty<S> {
         self.effect(what, |store| async move { store.read(queries).await }).await
     }
 
-    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
         let mut what = "store: commit".to_owned();
-        for change in &txn.then {
-            let sign = if matches!(change, Change::Put { .. }) { '+' } else { '-' };
-            // Writing to a string cannot fail.
-            let _ = write!(what, " {sign}{}", change.key());
+        for (index, case) in choice.cases.iter().enumerate() {
+            what.push_str(if index == 0 { "" } else { " or" });
+            for change in &case.then {
+                let sign = if matches!(change, Change::Put { .. }) { '+' } else { '-' };
+                // Writing to a string cannot fail.
+                let _ = write!(what, " {sign}{}", change.key());
+            }
         }
-        self.effect(what, |store| async move { store.commit(txn).await }).await
+        self.effect(what, |store| async move { store.commit_first(choice).await }).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<S::Watch, StoreError> {

@@ -10,8 +10,9 @@
 //! | `v1/subnets/<address>_<length>` | `OwnerRecord` (addressing `unique`) |
 //! | `v1/addresses/<tenant>/<ordinal>/<address>` | `AddressRecord` |
 //! | `v1/cooling/<tenant>/<ordinal>/<address>` | empty; same lease as the address |
-//! | `v1/reservations/<tenant>/<ordinal>/<address>` | who it is kept for |
-//! | `v1/reserved-for/<namespace>/<pod>` | points back |
+//! | `v1/reservations/<tenant>/<ordinal>/<address>` | `ReservationRecord` |
+//! | `v1/reserved-for/<namespace>/<pod>` | the same record: points back |
+//! | `v1/macs/<tenant>/<ordinal>/<mac>` | `MacRecord`, for MACs that were chosen |
 //! | `v1/attachments/<node>/<network>/<container>/<ifname>` | `ClaimRecord` |
 //! | `v1/tombstones/<node>/<network>/<container>/<ifname>` | `TombstoneRecord` |
 //! | `v1/released/<node>/<network>/<container>/<ifname>` | empty; on the lease of the cooling addresses |
@@ -19,14 +20,13 @@
 //! | `v1/idle/<tenant>` | `IdleRecord`: since when nobody has claimed anything; every claim deletes it |
 //!
 //! Names are safe as they are (`model::ids` checked them): none may hold `/`. An interface name is the only one that may
-//! hold `%`, which is written `%25`. IPv4 addresses are 8 lower-case hexadecimal digits, ordinals 8 hexadecimal digits:
-//! both sort as numbers, so that a window of keys is a window of addresses.
+//! hold `%`, which is written `%25`. IPv4 addresses are 8 lower-case hexadecimal digits, ordinals 8, MACs 12: all sort as numbers, so that a window of keys is a window of addresses.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use atoll_model::attachment::Attachment;
-use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::ids::{Namespace, NodeName, PodName, TenantName};
 use ipnetwork::Ipv4Network;
 
 /// A key, or the beginning of keys, without the prefix of the installation.
@@ -124,6 +124,26 @@ impl Key {
         Self(format!("v1/reservations/{tenant}/{ordinal:08x}/"))
     }
 
+    /// All reservations of a tenant.
+    pub fn reservations_of(tenant: &TenantName) -> Self {
+        Self(format!("v1/reservations/{tenant}/"))
+    }
+
+    /// The address that is kept for a pod.
+    pub fn reserved_for(namespace: &Namespace, pod: &PodName) -> Self {
+        Self(format!("v1/reserved-for/{namespace}/{pod}"))
+    }
+
+    /// A MAC of a tenant's subnet that was chosen.
+    pub fn mac(tenant: &TenantName, ordinal: u32, mac: Mac) -> Self {
+        Self(format!("v1/macs/{tenant}/{ordinal:08x}/{}", mac.to_string().replace(':', "")))
+    }
+
+    /// All MACs of a tenant that were chosen.
+    pub fn macs_of(tenant: &TenantName) -> Self {
+        Self(format!("v1/macs/{tenant}/"))
+    }
+
     /// The claim of an attachment.
     pub fn attachment(attachment: &Attachment) -> Self {
         Self(format!("v1/attachments/{}", path(attachment)))
@@ -182,6 +202,11 @@ impl Key {
     /// A key as it came from the store, without the prefix of the installation.
     pub fn raw(key: impl Into<String>) -> Self {
         Self(key.into())
+    }
+
+    /// The first key behind this one, whatever keys there are.
+    pub fn next(&self) -> Self {
+        Self(format!("{}\0", self.0))
     }
 
     /// As text.

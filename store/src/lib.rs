@@ -56,17 +56,32 @@ pub struct Lease(pub i64);
 pub enum Query {
     /// One key.
     Key(Key),
-    /// Keys that begin with `prefix`, in order, from `from` on (included), at most `limit` of them.
+    /// Keys that begin with `prefix`, in order, from `from` on (included) until `until` (excluded), at most `limit` of
+    /// them. A limit alone does not make a range cheap: etcd looks at all of it before it applies the limit.
     Range {
         /// What they begin with.
         prefix: Key,
         /// The first; none means the first of the prefix.
         from: Option<Key>,
+        /// The first that is left out; none means the end of the prefix.
+        until: Option<Key>,
         /// Most entries; 0 means all.
         limit: usize,
         /// Leave the values out.
         keys_only: bool,
     },
+}
+
+impl Query {
+    /// Everything that begins with `prefix`, with values.
+    pub fn all(prefix: Key) -> Self {
+        Self::Range { prefix, from: None, until: None, limit: 0, keys_only: false }
+    }
+
+    /// Every key that begins with `prefix`, without values.
+    pub fn keys(prefix: Key) -> Self {
+        Self::Range { prefix, from: None, until: None, limit: 0, keys_only: true }
+    }
 }
 
 /// Answers to several queries, all at one revision.
@@ -132,13 +147,58 @@ pub struct Txn {
     pub otherwise: Vec<Query>,
 }
 
-impl Txn {
+/// One of several transactions of which at most one happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Case {
+    /// Its conditions.
+    pub compare: Vec<Compare>,
+    /// Its changes; each key at most once (etcd refuses otherwise).
+    pub then: Vec<Change>,
+}
+
+impl Case {
     /// Refuses a key that is changed twice: etcd does so for most combinations, we do for all.
     fn check(&self) -> Result<(), StoreError> {
         let mut seen = BTreeSet::new();
         let twice = self.then.iter().map(Change::key).find(|key| !seen.insert(*key));
         twice.map_or(Ok(()), |key| Err(StoreError::Refused(format!("{key} is changed twice in one transaction"))))
     }
+}
+
+/// The first case whose conditions hold happens, the others do not; or none happens, and the answers to `otherwise`
+/// come back. All of it is one transaction: the conditions of all cases and the answers are of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The cases, the preferred one first.
+    pub cases: Vec<Case>,
+    /// What the next attempt needs to know if no case holds.
+    pub otherwise: Vec<Query>,
+}
+
+impl Choice {
+    fn check(&self) -> Result<(), StoreError> {
+        self.cases.iter().try_for_each(Case::check)
+    }
+
+    /// The changes of all cases, of which those of one case happen at most.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.cases.iter().flat_map(|case| &case.then)
+    }
+}
+
+impl From<Txn> for Choice {
+    fn from(Txn { compare, then, otherwise }: Txn) -> Self {
+        Self { cases: vec![Case { compare, then }], otherwise }
+    }
+}
+
+/// How a [`Choice`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// This case happened, at this revision.
+    Case(usize, Revision),
+    /// No case held; nothing happened. The answers to `otherwise`.
+    Lost(Snapshot),
 }
 
 impl Change {
@@ -190,8 +250,19 @@ pub trait Store {
     /// Answers all queries at one revision.
     fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>>;
 
-    /// Commits a transaction.
-    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>>;
+    /// Commits the first of several transactions whose conditions hold.
+    fn commit_first(&self, choice: Choice) -> impl Future<Output = Result<Chosen, StoreError>>;
+
+    /// Commits a transaction: a choice with one case.
+    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>> {
+        let chosen = self.commit_first(txn.into());
+        async {
+            Ok(match chosen.await? {
+                Chosen::Case(_, revision) => Committed::Yes(revision),
+                Chosen::Lost(snapshot) => Committed::Lost(snapshot),
+            })
+        }
+    }
 
     /// Watches a prefix, from the revision after `after` on.
     fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>>;

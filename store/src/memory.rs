@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Answer, Change, Committed, Compare, Entry, Event, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn,
+    Answer, Change, Choice, Chosen, Compare, Entry, Event, Key, Lease, Query, Revision, Snapshot, Store, StoreError,
     Watch,
 };
 
@@ -107,8 +107,8 @@ impl Store for Memory {
         ready(Ok(self.now().answer(&queries)))
     }
 
-    fn commit(&self, txn: Txn) -> impl Future<Output = Result<Committed, StoreError>> {
-        ready(self.change(|state| state.commit(txn)))
+    fn commit_first(&self, choice: Choice) -> impl Future<Output = Result<Chosen, StoreError>> {
+        ready(self.change(|state| state.commit_first(choice)))
     }
 
     fn watch(&self, prefix: Key, after: Revision) -> impl Future<Output = Result<MemoryWatch, StoreError>> {
@@ -157,10 +157,13 @@ impl State {
     fn find(&self, query: &Query) -> Answer {
         match query {
             Query::Key(key) => Answer { entries: self.keys.get(key).cloned().into_iter().collect(), more: false },
-            Query::Range { prefix, from, limit, keys_only } => {
+            Query::Range { prefix, from, until, limit, keys_only } => {
                 let from = from.as_ref().unwrap_or(prefix).max(prefix);
                 let behind = self.keys.range::<Key, _>((Bound::Included(from), Bound::Unbounded));
-                let mut all = behind.map(|(_, entry)| entry).take_while(|entry| entry.key.begins_with(prefix));
+                let within = |entry: &&Entry| {
+                    entry.key.begins_with(prefix) && until.as_ref().is_none_or(|until| entry.key < *until)
+                };
+                let mut all = behind.map(|(_, entry)| entry).take_while(within);
                 let limit = if *limit == 0 { usize::MAX } else { *limit };
                 let value = |entry: &Entry| if *keys_only { Vec::new() } else { entry.value.clone() };
                 let entry = |entry: &Entry| Entry { key: entry.key.clone(), value: value(entry), ..*entry };
@@ -178,20 +181,22 @@ impl State {
         }
     }
 
-    fn commit(&mut self, txn: Txn) -> Result<Committed, StoreError> {
-        txn.check()?;
-        if !txn.compare.iter().all(|condition| self.holds(condition)) {
-            return Ok(Committed::Lost(self.answer(&txn.otherwise)));
-        }
-        let leases = txn.then.iter().filter_map(|change| match change {
+    fn commit_first(&mut self, mut choice: Choice) -> Result<Chosen, StoreError> {
+        choice.check()?;
+        let holds = |compare: &[Compare]| compare.iter().all(|condition| self.holds(condition));
+        let Some(index) = choice.cases.iter().position(|case| holds(&case.compare)) else {
+            return Ok(Chosen::Lost(self.answer(&choice.otherwise)));
+        };
+        let then = choice.cases.swap_remove(index).then;
+        let leases = then.iter().filter_map(|change| match change {
             Change::Put { lease, .. } => *lease,
             Change::Delete(_) => None,
         });
         if let Some(gone) = leases.into_iter().find(|lease| !self.leases.contains_key(&lease.0)) {
             return Err(StoreError::LeaseGone(gone));
         }
-        self.write(txn.then);
-        Ok(Committed::Yes(self.revision))
+        self.write(then);
+        Ok(Chosen::Case(index, self.revision))
     }
 
     /// Everything at one revision; deleting only what is absent makes none.
@@ -253,8 +258,7 @@ impl MemoryWatch {
     fn collect(&mut self) {
         let state = self.store.now();
         if self.after < state.compacted {
-            let all = Query::Range { prefix: self.prefix.clone(), from: None, limit: 0, keys_only: false };
-            self.ready.push_back(Event::Resync(state.answer(&[all])));
+            self.ready.push_back(Event::Resync(state.answer(&[Query::all(self.prefix.clone())])));
         } else {
             let ours = |event: &Event| match event {
                 Event::Put(entry) => entry.key.begins_with(&self.prefix),

@@ -211,7 +211,7 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
         let then = vec![Change::Put { key: Key::raw(format!("v1/t/{n}")), value: vec![n; 1_000_000], lease: None }];
         assert!(store.commit(Txn { then, ..Txn::default() }).await.is_ok());
     }
-    let all = Query::Range { prefix: Key::all(), from: None, limit: 0, keys_only: false };
+    let all = Query::all(Key::all());
     let snapshot = store.read(vec![all]).await.expect("6 MB in one answer");
     assert_eq!(snapshot.answers[0].entries.iter().map(|entry| entry.value.len()).sum::<usize>(), 6_000_000);
 }

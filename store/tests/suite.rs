@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use atoll_model::ids::TenantName;
 use atoll_store::{
-    Answer, Change, Committed, Compare, Entry, Etcd, Event, Key, Lease, Memory, Query, Revision, Snapshot, Store,
-    StoreError, Txn, Watch,
+    Answer, Case, Change, Choice, Chosen, Committed, Compare, Entry, Etcd, Event, Key, Lease, Memory, Query, Revision,
+    Snapshot, Store, StoreError, Txn, Watch,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -68,6 +68,7 @@ macro_rules! suite {
 suite![
     a_commit_makes_one_revision,
     conditions_hold_or_nothing_happens,
+    the_first_case_that_holds_happens,
     a_key_is_changed_at_most_once,
     ranges_are_ordered_and_bounded,
     values_are_any_bytes,
@@ -98,7 +99,7 @@ fn delete(name: &str) -> Change {
 }
 
 fn all() -> Query {
-    Query::Range { prefix: Key::raw("v1/t/"), from: None, limit: 0, keys_only: false }
+    Query::all(Key::raw("v1/t/"))
 }
 
 async fn commit(store: &impl Store, then: Vec<Change>) -> Revision {
@@ -182,6 +183,56 @@ async fn conditions_hold_or_nothing_happens(backend: &impl Backend) {
     }
 }
 
+/// Every pattern of three cases of which each holds or not; all of them change the same key.
+async fn the_first_case_that_holds_happens(backend: &impl Backend) {
+    let store = backend.store();
+    let made = commit(&store, vec![put("a", "1")]).await;
+    for pattern in 0..8_u8 {
+        let holds = |case: u8| pattern & (1 << case) != 0;
+        let case = |case: u8| Case {
+            compare: vec![if holds(case) { Compare::Created(key("a"), made) } else { Compare::Absent(key("a")) }],
+            then: vec![put("which", &case.to_string()), put(&format!("own/{case}"), &pattern.to_string())],
+        };
+        commit(&store, vec![delete("which"), delete("own/0"), delete("own/1"), delete("own/2")]).await;
+        let otherwise = vec![Query::Key(key("a")), Query::all(key("own/"))];
+        let outcome = store.commit_first(Choice { cases: (0..3).map(case).collect(), otherwise }).await;
+        match ((0..3).find(|case| holds(*case)), outcome.expect("an outcome")) {
+            (Some(first), Chosen::Case(index, revision)) => {
+                assert_eq!(index, usize::from(first), "{pattern:03b}");
+                let which = get(&store, "which").await.expect("written");
+                assert_eq!((which.value, which.mod_revision), (first.to_string().into_bytes(), revision));
+                assert_eq!(names(&store, Query::keys(key("own/"))).await.0, [format!("own/{first}")]);
+            }
+            (None, Chosen::Lost(snapshot)) => {
+                assert_eq!(snapshot.answers[0].one().map(|a| a.create_revision), Some(made));
+                assert_eq!(snapshot.answers[1].entries, []);
+                assert!(snapshot.revision >= made);
+                assert_eq!(get(&store, "which").await, None);
+            }
+            other => panic!("{pattern:03b}: {other:?}"),
+        }
+    }
+    // Only what happens asks for its lease; and no case at all is a question.
+    let gone = Lease(77);
+    let cases = vec![
+        Case { compare: vec![Compare::Absent(key("a"))], then: vec![leased("b", gone)] },
+        Case { compare: vec![], then: vec![put("b", "2")] },
+    ];
+    let outcome = store.commit_first(Choice { cases: cases.clone(), otherwise: vec![] }).await;
+    assert!(matches!(outcome, Ok(Chosen::Case(1, _))), "{outcome:?}");
+    let outcome = store.commit_first(Choice { cases: cases.into_iter().rev().collect(), otherwise: vec![] }).await;
+    assert!(matches!(outcome, Ok(Chosen::Case(0, _))), "{outcome:?}");
+    let missing = Case { compare: vec![Compare::Created(key("a"), made)], then: vec![leased("b", gone)] };
+    let never = Case { compare: vec![Compare::Absent(key("a"))], then: vec![] };
+    let outcome = store.commit_first(Choice { cases: vec![never, missing], otherwise: vec![] }).await;
+    assert_eq!(outcome, Err(StoreError::LeaseGone(gone)));
+    let twice = Case { compare: vec![Compare::Absent(key("a"))], then: vec![put("b", "3"), delete("b")] };
+    let outcome = store.commit_first(Choice { cases: vec![Case::default(), twice], otherwise: vec![] }).await;
+    assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
+    let outcome = store.commit_first(Choice { cases: vec![], otherwise: vec![Query::Key(key("a"))] }).await;
+    assert!(matches!(&outcome, Ok(Chosen::Lost(snapshot)) if snapshot.answers.len() == 1), "{outcome:?}");
+}
+
 async fn a_key_is_changed_at_most_once(backend: &impl Backend) {
     let store = backend.store();
     for then in [vec![put("a", "1"), put("a", "2")], vec![put("a", "1"), delete("a")], vec![delete("a"), delete("a")]] {
@@ -200,10 +251,17 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
     let range = |prefix: &str, from: Option<&str>, limit| Query::Range {
         prefix: Key::raw(format!("v1/t/{prefix}")),
         from: from.map(Key::raw),
+        until: None,
         limit,
         keys_only: false,
     };
-    let cases: [(Query, &[&str], bool); 9] = [
+    let until = |query, end: &str| match query {
+        Query::Range { prefix, from, limit, keys_only, .. } => {
+            Query::Range { prefix, from, until: Some(Key::raw(format!("v1/{end}"))), limit, keys_only }
+        }
+        query @ Query::Key(_) => query,
+    };
+    let cases: [(Query, &[&str], bool); 17] = [
         (range("", None, 0), &["a", "m/1", "m/2", "m/3", "n/1"], false),
         (range("m/", None, 0), &["m/1", "m/2", "m/3"], false),
         (range("m/", None, 2), &["m/1", "m/2"], true),
@@ -213,6 +271,15 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
         (range("m/", Some("v1/a"), 0), &["m/1", "m/2", "m/3"], false),
         (range("m/", Some("v1/t/n"), 0), &[], false),
         (range("none/", None, 5), &[], false),
+        (until(range("m/", None, 0), "t/m/3"), &["m/1", "m/2"], false),
+        (until(range("m/", Some("v1/t/m/2"), 0), "t/m/3"), &["m/2"], false),
+        (until(range("m/", None, 1), "t/m/3"), &["m/1"], true),
+        (until(range("m/", None, 2), "t/m/3"), &["m/1", "m/2"], false),
+        (until(range("m/", None, 0), "t/m/1"), &[], false),
+        (until(range("m/", Some("v1/t/m/3"), 0), "t/m/2"), &[], false),
+        // Never beyond the prefix, nor before it.
+        (until(range("m/", None, 0), "t/z"), &["m/1", "m/2", "m/3"], false),
+        (until(range("m/", None, 0), "s/z"), &[], false),
     ];
     for (query, expected, expected_more) in cases {
         let (found, more) = names(&store, query.clone()).await;
@@ -222,7 +289,7 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
             "{query:?}"
         );
     }
-    let keys_only = Query::Range { prefix: key("m/"), from: None, limit: 0, keys_only: true };
+    let keys_only = Query::keys(key("m/"));
     let snapshot = store.read(vec![keys_only, range("m/", None, 1)]).await.expect("a read");
     assert!(snapshot.answers[0].entries.iter().all(|entry| entry.value.is_empty() && entry.mod_revision > 0));
     assert_eq!(snapshot.answers[1].entries[0].value, b"value");

@@ -266,6 +266,7 @@ pub(crate) mod tests {
                     cidr: format!("10.128.{ordinal}.0/24").parse().expect("valid"),
                     gateway: Ipv4Addr::new(10, 128, u8::try_from(ordinal).expect("small"), 1),
                     phase: Phase::Active,
+                    exclude: Vec::new(),
                     unknown: serde_json::Map::new(),
                 })
                 .collect(),

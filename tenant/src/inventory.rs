@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use atoll_ipam::Versioned;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClaimId, ClusterId, Namespace, NodeName, TenantName};
+use atoll_model::range::AddressRange;
 use atoll_model::record::{
     Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, TenantRecord,
     TombstoneRecord,
@@ -110,6 +111,8 @@ pub struct Subnet {
     pub gateway: Ipv4Addr,
     /// How far it is.
     pub phase: Phase,
+    /// Addresses that no pod gets.
+    pub exclude: Vec<AddressRange>,
     /// Its bridge in the controller.
     pub bridge: Uuid,
     /// Its pods, by address.
@@ -186,14 +189,13 @@ pub struct Owed {
 impl Inventory {
     /// Reads everything at one revision.
     pub async fn read<S: Store>(store: &S) -> Result<Self, TenantError> {
-        let all = |prefix| Query::Range { prefix, from: None, limit: 0, keys_only: false };
         let queries = vec![
             Query::Key(Key::cluster()),
-            all(Key::nodes()),
-            all(Key::tenants()),
-            all(Key::namespaces()),
-            all(Key::attachments()),
-            all(Key::tombstones()),
+            Query::all(Key::nodes()),
+            Query::all(Key::tenants()),
+            Query::all(Key::namespaces()),
+            Query::all(Key::attachments()),
+            Query::all(Key::tombstones()),
         ];
         let snapshot = store.read(queries).await.map_err(TenantError::store("read the cluster's records"))?;
         let mut reader = Reader { answers: snapshot.answers.into_iter(), damaged: vec![] };
@@ -256,6 +258,7 @@ impl Inventory {
                             cidr: subnet.cidr,
                             gateway: subnet.gateway,
                             phase: subnet.phase,
+                            exclude: subnet.exclude.clone(),
                             bridge: derive::object(id, record.incarnation, Role::Bridge(subnet.ordinal)),
                             pods,
                         }

@@ -31,7 +31,7 @@ use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
 use atoll_store::faulty::Faulty as FaultyStore;
 use atoll_store::memory::Memory;
-use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use atoll_tenant::{Cache, MidoNet, Node};
 use http::Method;
 use serde_json::json;
@@ -79,9 +79,9 @@ impl<S: Store> Store for Moody<S> {
         self.0.read(queries).await
     }
 
-    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
         self.mood(unavailable).await?;
-        self.0.commit(txn).await
+        self.0.commit_first(choice).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {

@@ -7,7 +7,7 @@ use atoll_model::record::{AddressRecord, AddressState, Addressing, ClaimRecord, 
 use atoll_store::{Change, Compare, Key, Revision};
 
 use super::{Finding, Fix, Observation, Place, Problem, Seen};
-use crate::pool::{Block, PodRange};
+use crate::pool::PodRange;
 use crate::versioned::Versioned;
 
 /// What does not agree, in a stable order.
@@ -310,6 +310,5 @@ impl<'a> Judge<'a> {
 }
 
 fn may_be_a_pod(entry: &SubnetEntry, address: Ipv4Addr) -> bool {
-    let pods = PodRange::new(Block::from(entry.cidr), u32::from(entry.gateway).into());
-    pods.is_some_and(|pods| pods.position(u32::from(address).into()).is_some())
+    PodRange::of(entry).is_some_and(|pods| pods.position(u32::from(address).into()).is_some())
 }

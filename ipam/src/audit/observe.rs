@@ -23,6 +23,7 @@ pub(super) async fn observe_in_pages<S: Store>(store: &S, page: usize) -> Result
     let list = |prefix: &str, keys_only| Query::Range {
         prefix: Key::raw(format!("v1/{prefix}/")),
         from: None,
+        until: None,
         limit: page,
         keys_only,
     };
@@ -82,9 +83,8 @@ async fn read<S: Store, const N: usize>(store: &S, lists: [Query; N]) -> Result<
         for ((list, query), answer) in open.into_iter().zip(snapshot.answers) {
             let last = answer.entries.last().map(|entry| entry.key.clone()).filter(|_| answer.more);
             if let (Some(last), Query::Range { prefix, limit, keys_only, .. }) = (last, query) {
-                // The next key there could be.
-                let from = Some(Key::raw(format!("{last}\0")));
-                rest.push((list, Query::Range { prefix, from, limit, keys_only }));
+                let from = Some(last.next());
+                rest.push((list, Query::Range { prefix, from, until: None, limit, keys_only }));
             }
             found[list].extend(answer.entries);
         }

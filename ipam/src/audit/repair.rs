@@ -67,7 +67,7 @@ fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
     if let Some(place) = &fix.cool {
         let (address, mark) = (place.key(Key::address), place.key(Key::cooling));
         if lease.is_some() {
-            let state = AddressState::Cooling { since: now() };
+            let state = AddressState::Cooling { since: now(), namespace: None };
             let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
             then.push(Change::Put { key: address, value, lease });
             then.push(Change::Put { key: mark, value: Vec::new(), lease });

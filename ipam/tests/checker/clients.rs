@@ -6,7 +6,7 @@ use atoll_model::ids::Incarnation;
 use atoll_model::record::{
     ClaimRecord, Phase, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode, encode,
 };
-use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+use atoll_store::{Change, Choice, Committed, Compare, Key, Query, Store, Txn};
 
 use super::schedule::{Rng, Yielding, step};
 use super::{Process, World};
@@ -95,7 +95,7 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
         };
         bury(store, &fence, None).await?;
         // The quiet period: after it, nothing of the dead ADD is on its way any more.
-        let own = |txn: &Txn| txn.then.iter().any(|change| *change.key() == Key::attachment(at));
+        let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::attachment(at));
         while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
             step().await;
         }
@@ -154,9 +154,9 @@ pub(crate) async fn network(world: &World, mut rng: Rng) {
         step().await;
         let postponed = world.postponed.borrow().len();
         if postponed > 0 && rng.chance(5) {
-            let txn = world.postponed.borrow_mut().swap_remove(rng.index(postponed));
+            let choice = world.postponed.borrow_mut().swap_remove(rng.index(postponed));
             // Whether it still fits is for the store to say; nobody waits for the answer.
-            drop(world.memory.commit(txn).await);
+            drop(world.memory.commit_first(choice).await);
         }
         let count = world.late.borrow().len();
         if count > 0 && rng.chance(20) {
@@ -191,7 +191,7 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
             }
         };
         let seen = write(&tenant, entry.mod_revision).await;
-        let all = Query::Range { prefix: Key::addresses_of(&tenant_name()), from: None, limit: 0, keys_only: false };
+        let all = Query::all(Key::addresses_of(&tenant_name()));
         let snapshot = store.read(vec![all]).await.expect("memory");
         // What cools belongs to nobody any more.
         let claimed = snapshot.answers[0].entries.iter().any(|entry| entry.lease.is_none());

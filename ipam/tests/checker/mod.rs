@@ -24,7 +24,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::record::{ClaimRecord, Phase};
 use atoll_store::{
-    Change, Committed, Compare, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError, Txn,
+    Case, Change, Choice, Chosen, Compare, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError,
 };
 
 use crate::fixture::{Fixture, subnet};
@@ -49,8 +49,8 @@ pub(crate) struct Setup {
     pub(crate) defect: Defect,
 }
 
-/// A rewriting of transactions as they pass.
-pub(crate) type Defect = fn(&mut Txn);
+/// A rewriting of each case of a transaction as it passes.
+pub(crate) type Defect = fn(&mut Case);
 
 /// The store as a process sees it.
 pub(crate) type Process = Yielding<Faulty<Broken>>;
@@ -68,7 +68,7 @@ pub(crate) struct World {
     /// Requests of dead processes that have not arrived.
     pub(crate) late: RefCell<Vec<(Attachment, FaultPlan)>>,
     /// Requests of living processes that were told that the outcome is unknown, and have not arrived.
-    pub(crate) postponed: Rc<RefCell<Vec<Txn>>>,
+    pub(crate) postponed: Rc<RefCell<Vec<Choice>>>,
     /// The tenant was found empty and is being deleted.
     pub(crate) emptied: Cell<bool>,
     /// Runtimes that are not done.
@@ -141,7 +141,7 @@ pub(crate) struct Broken {
     defect: Defect,
     /// After so many claims and releases, one gets no answer and arrives later.
     postpone: Rc<Cell<Option<u64>>>,
-    postponed: Rc<RefCell<Vec<Txn>>>,
+    postponed: Rc<RefCell<Vec<Choice>>>,
 }
 
 impl Store for Broken {
@@ -151,20 +151,20 @@ impl Store for Broken {
         self.memory.read(queries).await
     }
 
-    async fn commit(&self, mut txn: Txn) -> Result<Committed, StoreError> {
-        (self.defect)(&mut txn);
-        if txn.then.iter().any(|change| change.key().as_str().starts_with("v1/attachments/")) {
+    async fn commit_first(&self, mut choice: Choice) -> Result<Chosen, StoreError> {
+        choice.cases.iter_mut().for_each(self.defect);
+        if choice.changes().any(|change| change.key().as_str().starts_with("v1/attachments/")) {
             match self.postpone.get() {
                 Some(0) => {
                     self.postpone.set(None);
-                    self.postponed.borrow_mut().push(txn);
+                    self.postponed.borrow_mut().push(choice);
                     let (endpoint, reason) = ("checker".to_owned(), "postponed".to_owned());
                     return Err(StoreError::Unknown { endpoint, reason });
                 }
                 wait => self.postpone.set(wait.map(|wait| wait - 1)),
             }
         }
-        self.memory.commit(txn).await
+        self.memory.commit_first(choice).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
@@ -190,7 +190,7 @@ impl Store for Broken {
 
 /// Defects that the checker must find.
 pub(crate) mod defects {
-    use super::{Change, Compare, Txn};
+    use super::{Case, Change, Compare};
 
     fn key(condition: &Compare) -> &str {
         match condition {
@@ -198,49 +198,49 @@ pub(crate) mod defects {
         }
     }
 
-    fn releases(txn: &Txn) -> bool {
-        txn.then
+    fn releases(case: &Case) -> bool {
+        case.then
             .iter()
             .any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/attachments/")))
     }
 
     /// None.
-    pub(crate) fn none(_: &mut Txn) {}
+    pub(crate) fn none(_: &mut Case) {}
 
     /// A claim does not look whether the address is taken.
-    pub(crate) fn owner_not_checked(txn: &mut Txn) {
-        if !releases(txn) {
-            txn.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
+    pub(crate) fn owner_not_checked(case: &mut Case) {
+        if !releases(case) {
+            case.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
         }
     }
 
     /// A claim does not look whether the attachment has one.
-    pub(crate) fn attachment_not_checked(txn: &mut Txn) {
-        txn.compare.retain(
+    pub(crate) fn attachment_not_checked(case: &mut Case) {
+        case.compare.retain(
             |condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v1/attachments/")),
         );
     }
 
     /// A release is guarded by the owner's name alone: whatever claim the attachment has will do, and its address goes.
-    pub(crate) fn guarded_by_owner_only(txn: &mut Txn) {
-        if releases(txn) {
-            txn.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
-            txn.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
+    pub(crate) fn guarded_by_owner_only(case: &mut Case) {
+        if releases(case) {
+            case.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
+            case.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
         }
     }
 
     /// A release frees the address and leaves the claim to whom it may concern.
-    pub(crate) fn released_by_address_only(txn: &mut Txn) {
-        if releases(txn) {
-            txn.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
-            txn.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
-            txn.then.retain(|change| !change.key().as_str().starts_with("v1/attachments/"));
+    pub(crate) fn released_by_address_only(case: &mut Case) {
+        if releases(case) {
+            case.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
+            case.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
+            case.then.retain(|change| !change.key().as_str().starts_with("v1/attachments/"));
         }
     }
 
     /// A released address is free at once.
-    pub(crate) fn cooldown_skipped(txn: &mut Txn) {
-        for change in &mut txn.then {
+    pub(crate) fn cooldown_skipped(case: &mut Case) {
+        for change in &mut case.then {
             if let Change::Put { key, lease: Some(_), .. } = change {
                 *change = Change::Delete(key.clone());
             }
@@ -248,17 +248,17 @@ pub(crate) mod defects {
     }
 
     /// A claim trusts the cached tenant.
-    pub(crate) fn cache_not_compared(txn: &mut Txn) {
-        txn.compare.retain(|condition| !key(condition).starts_with("v1/tenants/"));
+    pub(crate) fn cache_not_compared(case: &mut Case) {
+        case.compare.retain(|condition| !key(condition).starts_with("v1/tenants/"));
     }
 
     /// A claim does not look whether its attachment was released since it was made.
-    pub(crate) fn release_mark_ignored(txn: &mut Txn) {
-        txn.compare.retain(|condition| !key(condition).starts_with("v1/released/"));
+    pub(crate) fn release_mark_ignored(case: &mut Case) {
+        case.compare.retain(|condition| !key(condition).starts_with("v1/released/"));
     }
 
     /// A claim walks past the fence of its own dead predecessor.
-    pub(crate) fn fence_ignored(txn: &mut Txn) {
-        txn.compare.retain(|condition| !key(condition).starts_with("v1/tombstones/"));
+    pub(crate) fn fence_ignored(case: &mut Case) {
+        case.compare.retain(|condition| !key(condition).starts_with("v1/tombstones/"));
     }
 }

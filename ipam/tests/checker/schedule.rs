@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use atoll_store::{Committed, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
 /// `SplitMix64`.
 #[derive(Clone, Debug)]
@@ -51,9 +51,9 @@ impl<S: Store> Store for Yielding<S> {
         self.0.read(queries).await
     }
 
-    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
         step().await;
-        self.0.commit(txn).await
+        self.0.commit_first(choice).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<S::Watch, StoreError> {

@@ -11,6 +11,7 @@ use atoll_model::record::{
     Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, SCHEMA, SubnetEntry,
     TenantRecord, Unknown, encode,
 };
+use atoll_model::wish;
 use atoll_store::{Change, Committed, Key, Query, Revision, Store, Txn};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ pub(crate) fn attachment(container: &str) -> Attachment {
 pub(crate) fn subnet(ordinal: u32, cidr: &str, phase: Phase) -> SubnetEntry {
     let cidr: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
     let gateway = Ipv4Addr::from(u32::from(cidr.network()) + 1);
-    SubnetEntry { ordinal, cidr, gateway, phase, unknown: Unknown::new() }
+    SubnetEntry { ordinal, cidr, gateway, phase, exclude: Vec::new(), unknown: Unknown::new() }
 }
 
 pub(crate) fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
@@ -59,8 +60,7 @@ pub(crate) async fn write(store: &impl Store, then: Vec<Change>) -> Revision {
 }
 
 pub(crate) async fn keys(store: &impl Store, prefix: Key) -> Vec<String> {
-    let query = Query::Range { prefix, from: None, limit: 0, keys_only: true };
-    let snapshot = store.read(vec![query]).await.expect("a read");
+    let snapshot = store.read(vec![Query::keys(prefix)]).await.expect("a read");
     snapshot.answers[0].entries.iter().map(|entry| entry.key.to_string()).collect()
 }
 
@@ -138,6 +138,7 @@ impl Fixture {
             host_id: self.node.host_id,
             fence,
             can_grow: false,
+            wish: &wish::NOTHING,
         }
     }
 

@@ -26,7 +26,7 @@ use etcd_client as wire;
 use self::endpoints::{Endpoints, Outcome, Repeat};
 pub use self::watch::EtcdWatch;
 use crate::{
-    Answer, Change, Committed, Compare, Entry, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn,
+    Answer, Case, Change, Choice, Chosen, Compare, Entry, Key, Lease, Query, Revision, Snapshot, Store, StoreError,
     whole_seconds,
 };
 
@@ -94,10 +94,12 @@ impl Etcd {
     fn operation(&self, query: &Query) -> wire::TxnOp {
         match query {
             Query::Key(key) => wire::TxnOp::get(self.key(key), None),
-            Query::Range { prefix, from, limit, keys_only } => {
+            Query::Range { prefix, from, until, limit, keys_only } => {
                 let first = self.key(from.as_ref().unwrap_or(prefix).max(prefix));
+                let end = behind(self.key(prefix));
+                let end = until.as_ref().map(|until| self.key(until)).filter(|until| *until < end).unwrap_or(end);
                 let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
-                let options = wire::GetOptions::new().with_range(behind(self.key(prefix))).with_limit(limit);
+                let options = wire::GetOptions::new().with_range(end).with_limit(limit);
                 wire::TxnOp::get(first, Some(if *keys_only { options.with_keys_only() } else { options }))
             }
         }
@@ -140,7 +142,40 @@ impl Etcd {
         })
     }
 
-    fn snapshot(&self, response: &wire::TxnResponse) -> Result<Snapshot, StoreError> {
+    /// One case inside the other, each the else-branch of the one before it; in the innermost else-branch the queries.
+    fn nested(&self, cases: Vec<Case>, otherwise: &[Query]) -> wire::Txn {
+        let mut rest: Vec<_> = otherwise.iter().map(|query| self.operation(query)).collect();
+        let mut txn = None;
+        for Case { compare, then } in cases.into_iter().rev() {
+            if let Some(inner) = txn.take() {
+                rest = vec![wire::TxnOp::txn(inner)];
+            }
+            let compare: Vec<_> = compare.iter().map(|condition| self.condition(condition)).collect();
+            let then: Vec<_> = then.into_iter().map(|change| self.change(change)).collect();
+            txn = Some(wire::Txn::new().when(compare).and_then(then).or_else(std::mem::take(&mut rest)));
+        }
+        // Without a case there is nothing to commit, only to ask.
+        txn.unwrap_or_else(|| wire::Txn::new().and_then(rest))
+    }
+
+    /// Which case of a nested transaction happened, if any; and the answers if none did.
+    fn chosen(&self, response: &wire::TxnResponse, cases: usize) -> Result<Chosen, StoreError> {
+        let revision = revision(response.header())?;
+        let odd = || StoreError::Refused("a nested transaction was not answered as one".to_owned());
+        let mut response = response.clone();
+        for case in 0..cases {
+            if response.succeeded() {
+                return Ok(Chosen::Case(case, revision));
+            }
+            if case + 1 < cases {
+                let Some(wire::TxnOpResponse::Txn(inner)) = response.op_responses().pop() else { return Err(odd()) };
+                response = inner;
+            }
+        }
+        Ok(Chosen::Lost(self.snapshot(revision, &response)?))
+    }
+
+    fn snapshot(&self, revision: Revision, response: &wire::TxnResponse) -> Result<Snapshot, StoreError> {
         let mut answers = Vec::new();
         for response in response.op_responses() {
             let wire::TxnOpResponse::Get(get) = response else {
@@ -149,7 +184,7 @@ impl Etcd {
             let entries = get.kvs().iter().map(|kv| self.entry(kv)).collect::<Result<_, _>>()?;
             answers.push(Answer { entries, more: get.more() });
         }
-        Ok(Snapshot { revision: revision(response.header())?, answers })
+        Ok(Snapshot { revision, answers })
     }
 
     async fn transact(&self, txn: wire::Txn, repeat: Repeat) -> Outcome<wire::TxnResponse> {
@@ -158,7 +193,8 @@ impl Etcd {
             let txn = txn.clone();
             async move { client.kv_client().max_decoding_message_size(limit).txn(txn).await }
         };
-        self.0.endpoints.call(repeat, send).await
+        // In a box: the library's future is large, and everybody who commits would carry it along.
+        Box::pin(self.0.endpoints.call(repeat, send)).await
     }
 
     async fn grant(&self, ttl: Duration, id: Option<Lease>) -> Outcome<wire::LeaseGrantResponse> {
@@ -196,27 +232,20 @@ impl Store for Etcd {
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
         let operations: Vec<_> = queries.iter().map(|query| self.operation(query)).collect();
         let response = self.transact(wire::Txn::new().and_then(operations), Repeat::Always).await?;
-        self.snapshot(&response)
+        self.snapshot(revision(response.header())?, &response)
     }
 
-    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
-        txn.check()?;
-        let lease = txn.then.iter().find_map(|change| match change {
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
+        choice.check()?;
+        let lease = choice.changes().find_map(|change| match change {
             Change::Put { lease, .. } => *lease,
             Change::Delete(_) => None,
         });
-        let request = wire::Txn::new()
-            .when(txn.compare.iter().map(|condition| self.condition(condition)).collect::<Vec<_>>())
-            .and_then(txn.then.into_iter().map(|change| self.change(change)).collect::<Vec<_>>())
-            .or_else(txn.otherwise.iter().map(|query| self.operation(query)).collect::<Vec<_>>());
-        let response = match (self.transact(request, Repeat::Unsent).await, lease) {
-            (Err(endpoints::Stopped::NoLease), Some(lease)) => return Err(StoreError::LeaseGone(lease)),
-            (outcome, _) => outcome?,
-        };
-        if response.succeeded() {
-            Ok(Committed::Yes(revision(response.header())?))
-        } else {
-            Ok(Committed::Lost(self.snapshot(&response)?))
+        let cases = choice.cases.len();
+        let request = self.nested(choice.cases, &choice.otherwise);
+        match (self.transact(request, Repeat::Unsent).await, lease) {
+            (Err(endpoints::Stopped::NoLease), Some(lease)) => Err(StoreError::LeaseGone(lease)),
+            (outcome, _) => self.chosen(&outcome?, cases),
         }
     }
 

@@ -44,8 +44,7 @@ impl EtcdWatch {
 
     /// etcd has forgotten events: what is there now takes their place.
     async fn resync(&mut self) -> Result<(), StoreError> {
-        let all = Query::Range { prefix: self.prefix.clone(), from: None, limit: 0, keys_only: false };
-        let snapshot = self.etcd.read(vec![all]).await?;
+        let snapshot = self.etcd.read(vec![Query::all(self.prefix.clone())]).await?;
         self.after = snapshot.revision;
         self.ready.push_back(Event::Resync(snapshot));
         Ok(())

@@ -113,8 +113,7 @@ pub(super) async fn list<S: Store, C: Controller>(
     prefix: Key,
 ) -> Result<Vec<Entry>, TenantError> {
     let what = format!("list {prefix}");
-    let query = Query::Range { prefix, from: None, limit: 0, keys_only: false };
-    let snapshot = admin.store.read(vec![query]).await.map_err(TenantError::store(what))?;
+    let snapshot = admin.store.read(vec![Query::all(prefix)]).await.map_err(TenantError::store(what))?;
     Ok(snapshot.answers.into_iter().next().unwrap_or_default().entries)
 }
 
@@ -147,9 +146,11 @@ async fn drop_claim<S: Store, C: Controller>(
         .addresses
         .iter()
         .map(|address| Change::Delete(Key::address(&record.tenant, address.ordinal, address.address.ip())));
+    let chosen = record.addresses.first().filter(|_| record.mac != record.attachment.mac());
+    let mac = chosen.map(|first| Change::Delete(Key::mac(&record.tenant, first.ordinal, record.mac)));
     let txn = Txn {
         compare: vec![Compare::Created(key.clone(), claim.create_revision)],
-        then: addresses.chain([Change::Delete(key.clone())]).collect(),
+        then: addresses.chain(mac).chain([Change::Delete(key.clone())]).collect(),
         otherwise: vec![Query::Key(key)],
     };
     // Lost: its DEL was faster.

@@ -56,8 +56,11 @@ impl<S: Store, C: Controller> Admin<'_, S, C> {
 
     /// All claims. Damaged ones are skipped, with a line in the log.
     async fn claims(&self) -> Result<Vec<Versioned<ClaimRecord>>, TenantError> {
-        let query = Query::Range { prefix: Key::attachments(), from: None, limit: 0, keys_only: false };
-        let snapshot = self.store.read(vec![query]).await.map_err(TenantError::store("read the claims"))?;
+        let snapshot = self
+            .store
+            .read(vec![Query::all(Key::attachments())])
+            .await
+            .map_err(TenantError::store("read the claims"))?;
         Ok(snapshot.answers.first().map(Versioned::readable).unwrap_or_default())
     }
 }

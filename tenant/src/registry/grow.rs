@@ -5,7 +5,7 @@
 //! Nothing is added beyond the quota. Pods that run are not touched: what is there already is kept as it is.
 
 use atoll_ipam::Versioned;
-use atoll_ipam::pool::{Block, PodRange, number};
+use atoll_ipam::pool::PodRange;
 use atoll_model::record::{ClusterRecord, Phase, TenantRecord};
 use atoll_store::Store;
 
@@ -46,8 +46,8 @@ fn within_quota(tenant: &TenantRecord) -> Result<(), TenantError> {
 /// How many pods have room in the subnets that are not going.
 fn capacity(tenant: &TenantRecord) -> u128 {
     let living = tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
-    let pods = living.filter_map(|subnet| PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into())));
-    pods.map(PodRange::capacity).sum()
+    let pods = living.filter_map(PodRange::of);
+    pods.map(|pods| pods.capacity()).sum()
 }
 
 #[cfg(test)]

@@ -53,8 +53,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             compare.extend(keys.iter().cloned().map(Compare::Absent));
             let mut then = vec![put(key.clone(), &next)];
             then.extend(keys.into_iter().map(|key| put(key, &owner)));
-            let all = Query::Range { prefix: Key::subnets(), from: None, limit: 0, keys_only: true };
-            let txn = Txn { compare, then, otherwise: vec![Query::Key(key), all] };
+            let txn = Txn { compare, then, otherwise: vec![Query::Key(key), Query::keys(Key::subnets())] };
             match self.commit(&what, txn).await? {
                 Committed::Yes(revision) => {
                     let create_revision = tenant.create_revision;
@@ -132,7 +131,14 @@ fn with_subnet(cluster: &ClusterRecord, tenant: &TenantRecord, cidr: Ipv4Network
     })?;
     let mut tenant = tenant.clone();
     let ordinal = next_ordinal(&tenant);
-    tenant.subnets.push(SubnetEntry { ordinal, cidr, gateway, phase: Phase::Building, unknown: Unknown::new() });
+    tenant.subnets.push(SubnetEntry {
+        ordinal,
+        cidr,
+        gateway,
+        phase: Phase::Building,
+        exclude: Vec::new(),
+        unknown: Unknown::new(),
+    });
     tenant.unknown.insert(NEXT.to_owned(), (ordinal + 1).into());
     Ok(tenant)
 }

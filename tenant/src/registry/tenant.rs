@@ -228,7 +228,7 @@ impl Parts {
         let window = |prefix: Key, from: Key| {
             let all = self.attempts > 0;
             let (from, limit) = if all { (None, 0) } else { (Some(from), WINDOW) };
-            Query::Range { prefix, from, limit, keys_only: true }
+            Query::Range { prefix, from, until: None, limit, keys_only: true }
         };
         [window(Key::transits(), Key::transit(self.transit)), window(Key::subnets(), Key::subnet(self.subnet))]
     }
@@ -252,6 +252,7 @@ impl Parts {
                 cidr: self.subnet,
                 gateway,
                 phase: Phase::Building,
+                exclude: Vec::new(),
                 unknown: Map::new(),
             }],
             quota: Quota::default(),

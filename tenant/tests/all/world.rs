@@ -151,6 +151,7 @@ pub(crate) fn request<'a>(
         host_id: node.host_id,
         fence: None,
         can_grow,
+        wish: &atoll_model::wish::NOTHING,
     }
 }
 
@@ -243,9 +244,9 @@ impl<S: atoll_store::Store> atoll_store::Store for Slow<S> {
         answer
     }
 
-    async fn commit(&self, txn: atoll_store::Txn) -> Result<atoll_store::Committed, atoll_store::StoreError> {
+    async fn commit_first(&self, choice: atoll_store::Choice) -> Result<atoll_store::Chosen, atoll_store::StoreError> {
         self.pause().await;
-        let answer = self.inner.commit(txn).await;
+        let answer = self.inner.commit_first(choice).await;
         self.pause().await;
         answer
     }

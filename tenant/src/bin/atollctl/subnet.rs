@@ -57,8 +57,10 @@ fn row(tenant: &Tenant, subnet: &inventory::Subnet) -> [String; 7] {
 
 /// How many pods have room in a subnet.
 fn room(subnet: &inventory::Subnet) -> u128 {
-    use atoll_ipam::pool::{Block, PodRange, number};
-    PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into())).map_or(0, PodRange::capacity)
+    use atoll_ipam::pool::{Block, PodRange, Span, number};
+    let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
+    let pods = PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into()), &excluded);
+    pods.map_or(0, |pods| pods.capacity())
 }
 
 async fn add(

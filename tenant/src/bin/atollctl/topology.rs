@@ -182,6 +182,7 @@ mod tests {
             cidr: "10.128.3.0/24".parse().expect("valid"),
             gateway: [10, 128, 3, 1].into(),
             phase: Phase::Active,
+            exclude: Vec::new(),
             bridge: Uuid::from_u128(8),
             pods: vec![
                 pod("10.128.3.7/24", Some("web-0"), Some(PodState::Active)),

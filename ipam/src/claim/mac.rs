@@ -1,0 +1,70 @@
+//! A MAC that was asked for belongs to nobody else in the subnet.
+//!
+//! Derived MACs need no record: they are unique because attachments are. A chosen one gets the key
+//! `macs/<tenant>/<ordinal>/<mac>`, put by the transaction that claims and deleted by the one that releases, so that two
+//! wishes of one MAC never both come true. That leaves a chosen MAC which is a derived one: somebody copied it from a
+//! running pod. A derived MAC is marked as locally administered, and follows from the attachment that the record of each
+//! address names; so for such a wish, and only for such a one, the records of the subnet are looked through before the
+//! claim. An attachment that comes later derives the MAC of a wish with probability 2^-46.
+
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::record::{AddressRecord, AddressState};
+use atoll_store::{Query, Store};
+
+use crate::error::IpamError;
+use crate::find::find;
+use crate::holder::Holder;
+use crate::search::Subnet;
+use crate::versioned::Versioned;
+
+/// How many addresses one step of a look shows; their records are read as well.
+const PAGE: u128 = 4096;
+
+/// An interface can have it: an individual address (IEEE 802, figure 8-2), and not all zeros.
+pub(crate) fn unicast(mac: Mac) -> Result<(), IpamError> {
+    let why = if mac.0[0] & 1 == 1 {
+        "it addresses a group; the first byte of an interface's MAC is even"
+    } else if mac.0 == [0; 6] {
+        "it is all zeros"
+    } else {
+        return Ok(());
+    };
+    Err(IpamError::BadMac { mac, why })
+}
+
+/// Could it be a derived one?
+pub(crate) fn is_local(mac: Mac) -> bool {
+    mac.0[0] & 2 == 2
+}
+
+/// Refuses a MAC that is the derived one of another attachment with an address of this subnet.
+pub(crate) async fn look<S: Store>(
+    store: &S,
+    subnet: &Subnet,
+    mac: Mac,
+    own: Option<&Attachment>,
+) -> Result<(), IpamError> {
+    let mut from = 0;
+    while from < subnet.pods.capacity() {
+        let end = (from + PAGE).min(subnet.pods.capacity());
+        let [Query::Range { prefix, from: first, until, limit, .. }, _] = subnet.part(from, end) else { return Ok(()) };
+        let query = Query::Range { prefix, from: first, until, limit, keys_only: false };
+        let object = format!("subnet {} of tenant {}", subnet.cidr, subnet.tenant);
+        let snapshot = store.read(vec![query]).await.map_err(IpamError::store(object))?;
+        for address in snapshot.answers.iter().flat_map(Versioned::<AddressRecord>::readable) {
+            let AddressState::Claimed { attachment, .. } = address.record.state else { continue };
+            if attachment.mac() != mac || own == Some(&attachment) {
+                continue;
+            }
+            // It may have asked for another itself.
+            let claim = find(store, &attachment).await?.claim;
+            if let Some(claim) = claim.filter(|claim| claim.record.mac == mac) {
+                let by = Holder::of(&claim.record).to_string();
+                let (tenant, cidr) = (subnet.tenant.clone(), subnet.cidr);
+                return Err(IpamError::MacTaken { tenant, cidr, mac, by });
+            }
+        }
+        from = end;
+    }
+    Ok(())
+}
