@@ -266,7 +266,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                     }
                     find(&self.store, &debt.attachment).await?
                 }
-                (Some(claim), seen) => match release(&self.store, claim, seen, crate::world::COOLDOWN).await? {
+                (Some(claim), seen) => match release(&self.store, claim, seen, self.config.cooldown).await? {
                     Released::Done => return Ok(Detached::Wholly),
                     Released::Changed(found) => found,
                 },

@@ -113,7 +113,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         }
         let files = self.journals.known().into_iter().collect();
         let prefix = Key::attachments_of(&self.node);
-        let query = Query::Range { prefix: prefix.clone(), from: None, limit: 0, keys_only: false };
+        let query = Query::all(prefix.clone());
         let object = format!("node {}", self.node);
         let failed = |source| IpamError::Store { object: object.clone(), source };
         let snapshot = self.store.read(vec![query]).await.map_err(failed)?;

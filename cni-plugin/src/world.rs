@@ -2,7 +2,6 @@
 //! real parts, and the verbs cannot tell.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
@@ -16,9 +15,6 @@ use crate::graves::Graves;
 use crate::journal::Journals;
 use crate::tally::Tally;
 use crate::wire::{Netns, NetnsKind, Wire};
-
-/// How long a freed address is not given away.
-pub const COOLDOWN: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct World<S, C, W> {

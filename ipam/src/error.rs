@@ -65,7 +65,7 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
         /// The subnet.
-        fill: Fill,
+        fill: Box<Fill>,
     },
     /// The tenant has no such subnet.
     #[error("tenant {tenant} has no {choice} (it has {})", list(.there))]
@@ -177,6 +177,12 @@ pub enum IpamError {
         /// The tenant.
         tenant: TenantName,
     },
+    /// There is no such tenant.
+    #[error("there is no tenant {tenant}")]
+    NoTenant {
+        /// The tenant.
+        tenant: TenantName,
+    },
     /// The tenant is being deleted.
     #[error("tenant {tenant} is being deleted")]
     Deleting {
@@ -224,7 +230,9 @@ impl Classify for IpamError {
             Self::Store { source, .. } => source.class(),
             Self::Damaged { .. } | Self::Answer { .. } => Class::Bug,
             Self::Exhausted { .. } | Self::SubnetFull { .. } => Class::Exhausted,
-            Self::NoSuchSubnet { .. } | Self::Impossible { .. } | Self::BadMac { .. } => Class::Rejected,
+            Self::NoSuchSubnet { .. } | Self::NoTenant { .. } | Self::Impossible { .. } | Self::BadMac { .. } => {
+                Class::Rejected
+            }
             Self::Reserved { .. } | Self::Reservation { .. } => Class::Denied,
             Self::OtherWish { .. } => Class::Drift,
             // It may be free later: the pod that has it ends, the subnet gets ready.
@@ -255,6 +263,7 @@ impl Classify for IpamError {
             Self::OtherWish { .. } => Some("let the runtime DEL the attachment first".to_owned()),
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Some("try again".to_owned()),
             Self::Cools { .. } | Self::NotReady { .. } => Some("try again in a while".to_owned()),
+            Self::NoTenant { .. } => Some("see `atollctl tenant list`".to_owned()),
             Self::Answer { .. } => None,
         }
     }

@@ -5,6 +5,7 @@
 //! | [`pool`] | arithmetic: blocks, host ranges, gateways, transit links, candidates. No I/O, IPv4 and IPv6 |
 //! | [`claim`](claim()) | an attachment gets an address |
 //! | [`release`](release()) | and gives it back; it cools down |
+//! | [`reserve`](reserve()) | an address is kept for a pod |
 //! | [`tombstone`] | what is still owed for an attachment |
 //! | [`audit`](audit()) | what does not agree, and mending it |
 //! | [`find`](find()) | what is known of an attachment, and lists for a node |
@@ -25,6 +26,7 @@ pub mod find;
 pub mod holder;
 pub mod pool;
 pub mod release;
+pub mod reserve;
 mod search;
 pub mod tombstone;
 mod versioned;
@@ -35,5 +37,6 @@ pub use error::{Fill, IpamError};
 pub use find::{Found, claims_of, find, tombstones_of};
 pub use holder::Holder;
 pub use release::{Released, release};
+pub use reserve::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
 pub use tombstone::{bury, exhume};
 pub use versioned::Versioned;

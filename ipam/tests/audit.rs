@@ -11,19 +11,23 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_ipam::audit::{Finding, Observation, Outcome, Problem, agreed};
-use atoll_ipam::{Versioned, audit, bury, observe, release, repair};
-use atoll_model::attachment::Attachment;
-use atoll_model::ids::ClaimId;
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown,
+use atoll_ipam::{
+    ClaimRequest, Claimed, ReserveRequest, Versioned, audit, bury, claim, observe, release, repair, reserve,
 };
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::ids::{ClaimId, Incarnation, PodName};
+use atoll_model::record::{
+    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, Phase, ReservationRecord, SCHEMA, Tombstone,
+    TombstoneRecord, Unknown,
+};
+use atoll_model::wish::Wish;
 use atoll_store::{Change, Key, Memory, Query, Store};
 use fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 use uuid::Uuid;
 
 const COOL: Duration = Duration::from_secs(60);
 
-/// A tenant with three pods, an address that cools, one that is reserved and a fence: all as it should be.
+/// A tenant with pods, an address that cools, one that is reserved and a fence: all as it should be.
 async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
     let fixture = Fixture::new(store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let mut claims = Vec::new();
@@ -33,6 +37,27 @@ async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
     let gone = fixture.claim(store, "gone").await;
     release(store, &gone, None, COOL).await.expect("released");
     bury(store, &tombstone(attachment("fenced")), None).await.expect("buried");
+    // A pod with a MAC of its choice, and one with a reservation, which runs.
+    let chosen = Wish { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..Wish::default() };
+    let at = attachment("d");
+    let Ok(Claimed::New(claim_d)) = claim(store, &ClaimRequest { wish: &chosen, ..fixture.request(&at, None) }).await
+    else {
+        panic!("not claimed")
+    };
+    claims.push(claim_d);
+    let request = ReserveRequest {
+        tenant: tenant_name(),
+        address: unused(store).await,
+        namespace: fixture.namespace.clone(),
+        pod: "web-0".parse().expect("valid"),
+        mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 2])),
+    };
+    reserve(store, &request, false).await.expect("reserved");
+    let at = attachment("e");
+    let web = ClaimRequest { pod: Some("web-0"), ..fixture.request(&at, None) };
+    let Ok(Claimed::New(claim_e)) = claim(store, &web).await else { panic!("not claimed") };
+    assert_eq!(address(&claim_e), request.address);
+    claims.push(claim_e);
     (fixture, claims)
 }
 
@@ -148,9 +173,9 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             vec![(Problem::Unowned, false)],
         ),
         (
-            "a tenant that was deleted without its pod",
+            "a tenant that was deleted without its pods and its reservation",
             |_, _, _| vec![Change::Delete(Key::tenant(&tenant_name()))],
-            vec![(Problem::Stray, false); 3],
+            vec![(Problem::Stray, false); 6],
         ),
         (
             "a pod of an earlier life of its tenant",
@@ -197,17 +222,83 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "reservations: of the gateway, in no subnet, of no tenant, and a good one",
-            |_, _, free| {
+            |fixture, _, free| {
                 let nobody = atoll_model::ids::TenantName::new("nobody").expect("valid");
-                let keys = [
-                    Key::reservation(&tenant_name(), 0, at(1)),
-                    Key::reservation(&tenant_name(), 5, at(9)),
-                    Key::reservation(&nobody, 0, at(9)),
-                    Key::reservation(&tenant_name(), 0, free),
-                ];
-                keys.map(|key| raw(key, b"{}")).into()
+                [(tenant_name(), 0, at(1)), (tenant_name(), 5, at(9)), (nobody, 0, at(9)), (tenant_name(), 0, free)]
+                    .into_iter()
+                    .enumerate()
+                    .flat_map(|(n, (tenant, ordinal, address))| {
+                        let pod = format!("pod-{n}").parse().expect("valid");
+                        let incarnation = fixture.tenant.incarnation;
+                        both(&ReservationRecord { tenant, ordinal, address, incarnation, ..reservation(free, pod) })
+                    })
+                    .collect()
             },
             vec![(Problem::Stray, false), (Problem::OutOfRange, false), (Problem::Stray, false)],
+        ),
+        (
+            "halves of reservations, one that names another place, one of an earlier life, and one that cannot be read",
+            |fixture, _, free| {
+                let incarnation = fixture.tenant.incarnation;
+                let of = |n: u8| ReservationRecord {
+                    address: at(100 + n),
+                    incarnation,
+                    ..reservation(free, format!("pod-{n}").parse().expect("valid"))
+                };
+                let [forth, _] = both(&of(0));
+                let [_, back] = both(&of(1));
+                let key = |n: u8| Key::reservation(&tenant_name(), 0, at(100 + n));
+                let [_, elsewhere] = both(&of(2));
+                let early = ReservationRecord { incarnation: Incarnation::random(), ..of(3) };
+                let [_, unread] = both(&of(4));
+                let mut changes = vec![forth, back, put(key(2), &of(5)), elsewhere, raw(key(4), b"{}"), unread];
+                changes.extend(both(&early));
+                changes
+            },
+            vec![
+                (Problem::Damaged, false),
+                (Problem::HalfReserved, false),
+                (Problem::Misplaced, false),
+                (Problem::Stray, false),
+                (Problem::HalfReserved, false),
+            ],
+        ),
+        (
+            "MACs: of nobody, of a claim with another, of no reservation; and two claims with one that nobody holds",
+            |_, claims, _| {
+                let key = |last| Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, last]));
+                let held = |claim, of: &Attachment| {
+                    let owner = MacOwner::Claimed { claim, attachment: of.clone() };
+                    MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }
+                };
+                let first = &claims[0].record;
+                let kept =
+                    MacOwner::Reserved { namespace: "red".parse().expect("valid"), pod: "x".parse().expect("valid") };
+                let chosen = |n: usize| ClaimRecord { mac: Mac([0, 0, 0, 0, 0, 9]), ..claims[n].record.clone() };
+                vec![
+                    put(key(1), &held(ClaimId::random(), &attachment("nobody"))),
+                    put(key(2), &held(first.claim, &first.attachment)),
+                    put(key(3), &MacRecord { v: SCHEMA, owner: kept, unknown: Unknown::new() }),
+                    raw(key(4), b"{}"),
+                    put(Key::attachment(&chosen(1).attachment), &chosen(1)),
+                ]
+            },
+            vec![
+                (Problem::Damaged, false),
+                (Problem::Unheld, true),
+                (Problem::Unowned, true),
+                (Problem::Unowned, true),
+                (Problem::Unowned, true),
+            ],
+        ),
+        (
+            "two claims with one MAC",
+            |_, claims, _| {
+                let mut second = claims[1].record.clone();
+                second.mac = claims[0].record.mac;
+                vec![put(Key::attachment(&second.attachment), &second)]
+            },
+            vec![(Problem::Unheld, true), (Problem::Duplicate, false)],
         ),
         (
             "a tombstone of a node that nobody knows",
@@ -245,6 +336,27 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             assert_eq!(store.dump().len(), before, "{name}");
         }
     }
+}
+
+fn reservation(address: Ipv4Addr, pod: PodName) -> ReservationRecord {
+    ReservationRecord {
+        v: SCHEMA,
+        tenant: tenant_name(),
+        incarnation: Incarnation::random(),
+        ordinal: 0,
+        address,
+        namespace: "red".parse().expect("valid"),
+        pod,
+        mac: None,
+        since: 1,
+        unknown: Unknown::new(),
+    }
+}
+
+/// Under the key of the address, and under that of the pod.
+fn both(record: &ReservationRecord) -> [Change; 2] {
+    let forth = Key::reservation(&record.tenant, record.ordinal, record.address);
+    [forth, Key::reserved_for(&record.namespace, &record.pod)].map(|key| put(key, record))
 }
 
 fn raw(key: Key, value: &[u8]) -> Change {

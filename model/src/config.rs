@@ -42,6 +42,8 @@ pub struct Config {
     pub quiet_period: Duration,
     /// What STATUS reports.
     pub status: StatusMode,
+    /// How long a freed address is not given away; see `docs/design/addresses.md`.
+    pub cooldown: Duration,
     /// The log.
     pub log: LogConfig,
     /// Locks, progress and the data plane's namespaces; may be lost. `runDir`, default `/run/atoll`.

@@ -124,6 +124,11 @@ impl Key {
         Self(format!("v1/reservations/{tenant}/{ordinal:08x}/"))
     }
 
+    /// All reservations.
+    pub fn all_reservations() -> Self {
+        Self("v1/reservations/".to_owned())
+    }
+
     /// All reservations of a tenant.
     pub fn reservations_of(tenant: &TenantName) -> Self {
         Self(format!("v1/reservations/{tenant}/"))

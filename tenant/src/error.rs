@@ -193,6 +193,16 @@ pub enum TenantError {
         /// Its pods, by name and node.
         pods: Vec<String>,
     },
+    /// A subnet cannot be deleted: addresses of it are reserved.
+    #[error("subnet {ordinal} of tenant {tenant} has reserved addresses: {}", .kept.join(", "))]
+    Reserved {
+        /// The tenant.
+        tenant: TenantName,
+        /// The subnet's number.
+        ordinal: u32,
+        /// Which, and for whom.
+        kept: Vec<String>,
+    },
     /// The tenant has as many as it may have.
     #[error("tenant {tenant} may have {most} {what} and has them")]
     Quota {
@@ -319,6 +329,7 @@ impl Classify for TenantError {
             | Self::Elsewhere { .. }
             | Self::Occupied { .. }
             | Self::InUse { .. }
+            | Self::Reserved { .. }
             | Self::Subnet { .. }
             | Self::NoSubnet { .. }
             | Self::OnlySubnet { .. } => Class::Rejected,
@@ -383,6 +394,7 @@ impl Classify for TenantError {
                 Some(hint) => Some(format!("delete pods of tenant {tenant}, or {hint}")),
                 None => Some(format!("delete pods of tenant {tenant}")),
             },
+            Self::Reserved { .. } => Some("lift the reservations first (`atollctl address release`)".to_owned()),
             Self::Subnet { .. } => Some("choose another network, or none: a free one is taken".to_owned()),
             Self::NoSubnet { tenant, .. } => Some(format!("see `atollctl subnet list {tenant}`")),
             Self::OnlySubnet { tenant } => {

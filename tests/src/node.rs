@@ -195,6 +195,12 @@ impl Node {
             .collect()
     }
 
+    /// A record is lost: deletes one key below `v1/` in etcd.
+    pub fn lose(&self, key: &str) -> Result<()> {
+        let endpoints = format!("--endpoints={}", servers::ETCD);
+        self.netns.run("etcdctl", &[&endpoints, "del", &format!("{PREFIX}/v1/{key}")]).map(drop)
+    }
+
     /// One GET of the controller, as JSON.
     pub fn controller_get(&self, path: &str) -> Result<Value> {
         let body = self.netns.within(|| http::get(servers::CONTROLLER, path))?;

@@ -24,6 +24,7 @@ pub fn audit(seen: &Observation) -> Vec<Finding> {
     judge.addresses();
     judge.marks();
     judge.reservations();
+    judge.macs();
     judge.tombstones();
     judge.ports();
     judge.findings
@@ -37,15 +38,15 @@ fn places(claim: &ClaimRecord) -> impl Iterator<Item = Place> {
     })
 }
 
-struct Judge<'a> {
-    seen: &'a Observation,
+pub(super) struct Judge<'a> {
+    pub(super) seen: &'a Observation,
     /// Which claims list an address.
     holders: BTreeMap<Place, Vec<&'a Key>>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Judge<'a> {
-    fn report(&mut self, problem: Problem, object: &impl ToString, text: String, fix: Option<Fix>) {
+    pub(super) fn report(&mut self, problem: Problem, object: &impl ToString, text: String, fix: Option<Fix>) {
         self.findings.push(Finding { problem, object: object.to_string(), text, fix });
     }
 
@@ -56,7 +57,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Why an address of a tenant cannot be in use, if so. A tenant that cannot be read says nothing.
-    fn misfit(&self, place: &Place) -> Option<(Problem, String)> {
+    pub(super) fn misfit(&self, place: &Place) -> Option<(Problem, String)> {
         let Place { tenant: name, subnet, address } = place;
         let Some(tenant) = self.seen.tenants.get(name) else {
             let unreadable = self.seen.damaged.contains_key(&Key::tenant(name));
@@ -217,7 +218,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The claim of this key is there, or not, as it was seen.
-    fn as_seen(&self, claim: Key) -> Compare {
+    pub(super) fn as_seen(&self, claim: Key) -> Compare {
         match self.seen.claims.get(&claim) {
             Some(seen) => Compare::Modified(claim, seen.mod_revision),
             None => Compare::Absent(claim),
@@ -257,14 +258,6 @@ impl<'a> Judge<'a> {
             let fix = self.forget(place, vec![condition], false);
             let text = format!("{place} is marked as cooling, but does not cool");
             self.report(Problem::Mark, &place.key(Key::cooling), text, Some(fix));
-        }
-    }
-
-    fn reservations(&mut self) {
-        for place in &self.seen.reserved {
-            if let Some((problem, why)) = self.misfit(place) {
-                self.report(problem, &place.key(Key::reservation), format!("{place} is reserved, but {why}"), None);
-            }
         }
     }
 

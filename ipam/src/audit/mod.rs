@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `observe` | reads it all, in pages |
 //! | `judge` | what does not agree, and what would mend it. Pure |
+//! | `kept` | the same, of reservations and chosen MACs |
 //! | `repair` | mends it, one guarded transaction for each |
 //!
 //! Promises: looking changes nothing. What is mended was found by two observations apart in time, down to the revisions
@@ -12,6 +13,7 @@
 //! guess (an address with two owners, a damaged record, a port of which nobody knows the pod) is only reported.
 
 mod judge;
+mod kept;
 mod observe;
 mod repair;
 
@@ -19,7 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::{NodeName, TenantName};
-use atoll_model::record::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord, TombstoneRecord};
+use atoll_model::record::{
+    AddressRecord, ClaimRecord, ClusterRecord, MacRecord, ReservationRecord, TenantRecord, TombstoneRecord,
+};
 use atoll_store::{Change, Compare, Key, Revision};
 use uuid::Uuid;
 
@@ -89,7 +93,11 @@ pub struct Observation {
     /// The marks of those that cool.
     pub marks: BTreeMap<Place, Revision>,
     /// The addresses that are kept for somebody.
-    pub reserved: BTreeSet<Place>,
+    pub reserved: BTreeMap<Place, Versioned<ReservationRecord>>,
+    /// The same from the pods' side, by their keys.
+    pub reserved_for: BTreeMap<Key, Versioned<ReservationRecord>>,
+    /// The MACs that were chosen, by their keys.
+    pub macs: BTreeMap<Key, Versioned<MacRecord>>,
     /// The claims, by their keys.
     pub claims: BTreeMap<Key, Versioned<ClaimRecord>>,
     /// What is still owed, by its keys.
@@ -110,10 +118,12 @@ pub enum Problem {
     Misplaced,
     /// Two claims have one address.
     Duplicate,
-    /// A claim's address is free, or says that somebody else has it who does not.
+    /// A claim's address or MAC is free, or says that somebody else has it who does not.
     Unheld,
-    /// An address belongs to a claim that is not there.
+    /// An address or a MAC belongs to a claim or a reservation that is not there.
     Unowned,
+    /// One of the two keys of a reservation does not lead to the other.
+    HalfReserved,
     /// A tenant or subnet that is not there, or an earlier life of it.
     Stray,
     /// Pods may not have this address.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use atoll_model::ids::NodeName;
-use atoll_model::record::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord, TombstoneRecord, decode};
+use atoll_model::record::{
+    AddressRecord, ClaimRecord, ClusterRecord, MacRecord, ReservationRecord, TenantRecord, TombstoneRecord, decode,
+};
 use atoll_store::{Entry, Key, Query, Store};
 use serde::de::DeserializeOwned;
 
@@ -33,12 +35,14 @@ pub(super) async fn observe_in_pages<S: Store>(store: &S, page: usize) -> Result
         list("tenants", false),
         list("addresses", false),
         list("cooling", true),
-        list("reservations", true),
+        list("reservations", false),
+        list("reserved-for", false),
+        list("macs", false),
         list("attachments", false),
         list("tombstones", false),
     ];
     let (steady, found) = read(store, lists).await?;
-    let [cluster, nodes, tenants, addresses, marks, reserved, claims, tombstones] = found;
+    let [cluster, nodes, tenants, addresses, marks, reserved, reserved_for, macs, claims, tombstones] = found;
     let mut seen = Observation { steady, ..Observation::default() };
     let damaged = &mut seen.damaged;
     seen.cluster = records::<ClusterRecord>(&cluster, damaged).into_values().next().map(|cluster| cluster.record);
@@ -61,7 +65,16 @@ pub(super) async fn observe_in_pages<S: Store>(store: &S, page: usize) -> Result
     }
     seen.marks =
         marks.iter().filter_map(|entry| placed(entry, damaged).map(|place| (place, entry.mod_revision))).collect();
-    seen.reserved = reserved.iter().filter_map(|entry| placed(entry, damaged)).collect();
+    let records_of_reservations = records::<ReservationRecord>(&reserved, damaged);
+    for entry in &reserved {
+        if let Some(place) = placed(entry, damaged)
+            && let Some(record) = records_of_reservations.get(&entry.key).cloned()
+        {
+            seen.reserved.insert(place, record);
+        }
+    }
+    seen.reserved_for = records::<ReservationRecord>(&reserved_for, damaged);
+    seen.macs = records::<MacRecord>(&macs, damaged);
     seen.claims = records::<ClaimRecord>(&claims, damaged);
     seen.tombstones = records::<TombstoneRecord>(&tombstones, damaged);
     Ok(seen)

@@ -22,9 +22,9 @@
 //! * A request of a dead process that arrives late loses against the fence or the claim that was put since.
 //! * A caller with an old cache: its revisions differ, and it gets the current records instead of an address.
 
-mod mac;
+pub(crate) mod mac;
 mod plan;
-mod want;
+pub(crate) mod want;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::Namespace;

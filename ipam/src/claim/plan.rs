@@ -353,7 +353,7 @@ impl<'a> Plan<'a> {
     fn full(&self, mut fills: Vec<Fill>) -> IpamError {
         let ClaimRequest { tenant, wish, .. } = self.request;
         match (wish.subnet, fills.pop()) {
-            (Some(_), Some(fill)) => IpamError::SubnetFull { tenant: tenant.name.clone(), fill },
+            (Some(_), Some(fill)) => IpamError::SubnetFull { tenant: tenant.name.clone(), fill: Box::new(fill) },
             (_, fill) => {
                 fills.extend(fill);
                 IpamError::Exhausted { tenant: tenant.name.clone(), subnets: fills }

@@ -43,6 +43,7 @@ impl Config {
             status: top
                 .choice("status", &[("local", StatusMode::Local), ("strict", StatusMode::Strict)])?
                 .unwrap_or_default(),
+            cooldown: Duration::from_secs(top.number("cooldownSeconds", 0..=3600)?.unwrap_or(30)),
             log: log(&top.section("log")?)?,
             run_dir: top.path("runDir")?.unwrap_or_else(|| "/run/atoll".into()),
             state_dir: top.path("stateDir")?.unwrap_or_else(|| "/var/lib/atoll".into()),
@@ -572,6 +573,7 @@ mod tests {
             ("dns.nameservers", json!(["1.1.1.1", 8])),
             ("timeoutSeconds", json!(0)),
             ("quietPeriodSeconds", json!(3601)),
+            ("cooldownSeconds", json!(-1)),
             ("status", json!("lenient")),
             ("log.level", json!("loud")),
             ("log.file", json!("cni.log")),
@@ -637,6 +639,7 @@ mod tests {
             "dns",
             "timeoutSeconds",
             "quietPeriodSeconds",
+            "cooldownSeconds",
             "status",
             "log",
             "log.file",

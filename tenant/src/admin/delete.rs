@@ -2,7 +2,7 @@
 //!
 //! 1. its phase becomes `deleting`: every claim compares the record, so none commits from now on;
 //! 2. its addresses are listed: with a pod among them the phase is put back and the pods are named;
-//! 3. its objects are deleted in the controller;
+//! 3. its objects are deleted in the controller, and its reservations are lifted;
 //! 4. the quiet period passes, in which a request of a dead builder may still be carried out;
 //! 5. what such a request made is deleted;
 //! 6. only then are transit link and subnets free, and the record goes.
@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
+use atoll_ipam::{Versioned, lift, reservations};
 use atoll_model::ids::TenantName;
 use atoll_model::record::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, NamespaceRecord, Phase, TenantRecord,
@@ -82,6 +82,10 @@ pub async fn delete<S: Store, C: Controller>(
     progress(Deleted::Objects(removed.deleted));
     for claim in claims {
         drop_claim(admin, &claim).await?;
+    }
+    // Nobody can reserve any more: that compares the tenant's record, too.
+    for reservation in reservations(admin.store, Some(name)).await.map_err(TenantError::record)? {
+        lift(admin.store, &reservation.record, false).await.map_err(TenantError::record)?;
     }
     quiet(how.quiet, &mut progress).await;
     admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
+use atoll_ipam::{Versioned, reservations};
 use atoll_model::ids::TenantName;
+use atoll_model::range::AddressRange;
 use atoll_model::record::{Phase, SubnetEntry, TenantRecord};
 use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
 use ipnetwork::Ipv4Network;
@@ -17,20 +18,21 @@ use super::{Admin, Deleted, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::subnet_graph;
-use crate::registry::{choose, network, only, parts, put};
+use crate::registry::{choose, network, only, parts, put, with_subnet};
 
-/// Adds a subnet: `cidr`, or a free part of the pool. Gives the tenant with the subnet in use.
+/// Adds a subnet: `cidr`, or a free part of the pool; no pod gets what is in `exclude`. Gives the tenant with the subnet in use.
 pub async fn add_subnet<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
     cidr: Option<Ipv4Network>,
+    exclude: &[AddressRange],
 ) -> Result<SubnetEntry, TenantError> {
     let registry = admin.registry();
     let (cluster, tenant) = admin.known(name).await?;
     if tenant.record.phase == Phase::Deleting {
         return Err(TenantError::Deleting { tenant: name.clone() });
     }
-    let extended = Box::pin(registry.extend(&cluster.record, &tenant, cidr)).await?;
+    let extended = Box::pin(registry.extend(&cluster.record, &tenant, cidr, exclude)).await?;
     let added = extended
         .record
         .subnets
@@ -48,14 +50,17 @@ pub async fn next_subnet<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
     cidr: Option<Ipv4Network>,
+    exclude: &[AddressRange],
 ) -> Result<Ipv4Network, TenantError> {
     let (cluster, tenant) = admin.known(name).await?;
     let taken = list(admin, Key::subnets()).await?;
     let taken: Vec<Ipv4Network> = taken.iter().filter_map(|entry| network(&entry.key)).collect();
-    choose(&cluster.record, &tenant.record, cidr, &taken)
+    let cidr = choose(&cluster.record, &tenant.record, cidr, &taken)?;
+    with_subnet(&cluster.record, &tenant.record, cidr, exclude)?;
+    Ok(cidr)
 }
 
-/// Takes an empty subnet away.
+/// Takes an empty subnet away: without pods, and without addresses that are kept for one.
 pub async fn delete_subnet<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
@@ -79,6 +84,13 @@ pub async fn delete_subnet<S: Store, C: Controller>(
         change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
         let pods = claims.iter().map(|claim| shown(&claim.record)).collect();
         return Err(TenantError::InUse { tenant: name.clone(), pods });
+    }
+    let kept = reservations(admin.store, Some(name)).await.map_err(TenantError::record)?;
+    let kept = kept.into_iter().map(|kept| kept.record).filter(|kept| kept.ordinal == ordinal);
+    let kept: Vec<_> = kept.map(|kept| format!("{} for {}/{}", kept.address, kept.namespace, kept.pod)).collect();
+    if !kept.is_empty() {
+        change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
+        return Err(TenantError::Reserved { tenant: name.clone(), ordinal, kept });
     }
     let graph = subnet_graph(&cluster.record, &tenant.record, ordinal);
     let what = format!("delete the objects of subnet {ordinal} of tenant {name}");

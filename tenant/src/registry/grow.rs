@@ -27,7 +27,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         } else {
             within_quota(&full.record)?;
             tracing::info!(tenant = %full.record.name, "full: another subnet");
-            self.extend(&cluster.record, &full, None).await?
+            self.extend(&cluster.record, &full, None, &[]).await?
         };
         self.finish(by, cluster, tenant, false).await
     }

@@ -33,7 +33,7 @@ use crate::place::{Node, Place, Who};
 pub(crate) use cluster::agree;
 pub use cluster::possible;
 use door::Door;
-pub(crate) use subnet::{choose, parts};
+pub(crate) use subnet::{choose, parts, with_subnet};
 pub(crate) use tenant::network;
 
 /// How often a decision is made again when others were faster. Each time somebody else got further.

@@ -4,7 +4,8 @@
 //! changed and look again. A number, once given, is never given again in this life of the tenant.
 
 use atoll_ipam::Versioned;
-use atoll_ipam::pool::{self, Block};
+use atoll_ipam::pool::{self, Block, PodRange};
+use atoll_model::range::AddressRange;
 use atoll_model::record::{Addressing, ClusterRecord, OwnerRecord, Phase, SCHEMA, SubnetEntry, TenantRecord, Unknown};
 use atoll_store::{Committed, Compare, Key, Query, Store, Txn};
 use ipnetwork::Ipv4Network;
@@ -18,6 +19,9 @@ use crate::error::TenantError;
 /// The field of the tenant's record that remembers numbers whose subnets are gone.
 const NEXT: &str = "nextOrdinal";
 
+/// Most ranges that one subnet leaves out: every node has the tenant's record in its cache.
+const MOST_EXCLUSIONS: usize = 64;
+
 /// A subnet that covers more parts of the pool than this would not fit into one transaction.
 const MOST_PARTS: u128 = 64;
 
@@ -29,6 +33,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         cluster: &ClusterRecord,
         tenant: &Versioned<TenantRecord>,
         wanted: Option<Ipv4Network>,
+        exclude: &[AddressRange],
     ) -> Result<Versioned<TenantRecord>, TenantError> {
         let record = &tenant.record;
         if let Some(most) = record.quota.subnets.filter(|most| room(record) >= *most) {
@@ -38,7 +43,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let mut taken: Vec<Ipv4Network> = Vec::new();
         for _ in 0..ATTEMPTS {
             let cidr = choose(cluster, record, wanted, &taken)?;
-            let next = with_subnet(cluster, record, cidr)?;
+            let next = with_subnet(cluster, record, cidr, exclude)?;
             let ordinal = next.subnets.last().map_or(FIRST_SUBNET, |subnet| subnet.ordinal);
             let owner = OwnerRecord {
                 v: SCHEMA,
@@ -123,7 +128,13 @@ pub(crate) fn choose(
     })
 }
 
-fn with_subnet(cluster: &ClusterRecord, tenant: &TenantRecord, cidr: Ipv4Network) -> Result<TenantRecord, TenantError> {
+/// The record with one subnet more.
+pub(crate) fn with_subnet(
+    cluster: &ClusterRecord,
+    tenant: &TenantRecord,
+    cidr: Ipv4Network,
+    exclude: &[AddressRange],
+) -> Result<TenantRecord, TenantError> {
     let gateway = pool::gateway(cidr).ok_or_else(|| TenantError::Setting {
         setting: "subnetPrefix",
         value: cluster.subnet_prefix.to_string(),
@@ -131,16 +142,28 @@ fn with_subnet(cluster: &ClusterRecord, tenant: &TenantRecord, cidr: Ipv4Network
     })?;
     let mut tenant = tenant.clone();
     let ordinal = next_ordinal(&tenant);
-    tenant.subnets.push(SubnetEntry {
-        ordinal,
-        cidr,
-        gateway,
-        phase: Phase::Building,
-        exclude: Vec::new(),
-        unknown: Unknown::new(),
-    });
+    let exclude = exclude.to_vec();
+    let entry = SubnetEntry { ordinal, cidr, gateway, phase: Phase::Building, exclude, unknown: Unknown::new() };
+    refuse_exclusions(&entry)?;
+    tenant.subnets.push(entry);
     tenant.unknown.insert(NEXT.to_owned(), (ordinal + 1).into());
     Ok(tenant)
+}
+
+/// What is excluded must be of the subnet, and leave room for a pod.
+fn refuse_exclusions(entry: &SubnetEntry) -> Result<(), TenantError> {
+    let SubnetEntry { cidr, exclude, .. } = entry;
+    let refuse = |problem: String| Err(TenantError::Subnet { cidr: *cidr, problem });
+    if exclude.len() > MOST_EXCLUSIONS {
+        return refuse(format!("more than {MOST_EXCLUSIONS} ranges are excluded"));
+    }
+    if let Some(range) = exclude.iter().find(|range| !cidr.contains(range.first()) || !cidr.contains(range.last())) {
+        return refuse(format!("the excluded range {range} is not of it"));
+    }
+    if !exclude.is_empty() && PodRange::of(entry).is_none() {
+        return refuse("what is excluded leaves no room for a pod".to_owned());
+    }
+    Ok(())
 }
 
 /// The number of the next subnet: greater than that of any there ever was.
@@ -191,9 +214,30 @@ mod tests {
         let cluster = cluster();
         let mut record = tenant(1);
         for expected in 2..5 {
-            record = with_subnet(&cluster, &record, net("10.200.0.0/24")).expect("room");
+            record = with_subnet(&cluster, &record, net("10.200.0.0/24"), &[]).expect("room");
             assert_eq!(record.subnets.last().map(|subnet| subnet.ordinal), Some(expected));
             record.subnets.truncate(1);
+        }
+    }
+
+    #[test]
+    fn what_is_excluded_is_of_the_subnet_and_leaves_room() {
+        let (cluster, tenant) = (cluster(), tenant(1));
+        let with = |ranges: &[&str]| {
+            let exclude: Vec<_> = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+            with_subnet(&cluster, &tenant, net("10.200.0.0/29"), &exclude)
+        };
+        let record = with(&["10.200.0.2", "10.200.0.4-10.200.0.5"]).expect("fine");
+        let entry = record.subnets.last().expect("added");
+        assert_eq!(PodRange::of(entry).map(|pods| pods.capacity()), Some(2));
+        for (ranges, why) in [
+            (&["10.200.0.8"][..], "10.200.0.8 is not of it"),
+            (&["10.200.0.6-10.200.0.9"], "is not of it"),
+            (&["10.200.0.0/30", "10.200.0.4/30"], "leaves no room"),
+            (&["10.200.0.2"; 65], "more than 64 ranges"),
+        ] {
+            let error = with(ranges).expect_err(why);
+            assert!(error.to_string().contains(why), "{error}");
         }
     }
 

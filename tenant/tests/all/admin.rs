@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use atoll_ipam::{ClaimRequest, Claimed};
+use atoll_ipam::{ClaimRequest, Claimed, ReserveRequest, reservations, reserve};
 use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::ids::{Namespace, TenantName};
@@ -48,6 +49,20 @@ async fn pod(world: &World, place: &Place, name: &str) -> Result<Claimed, atoll_
         &ClaimRequest { pod: Some(name), ..request(place, &world.node, &attachment, false) },
     )
     .await
+}
+
+/// Keeps an address of red's first subnet, with a MAC, for a pod of that name.
+async fn keep(world: &World, last: u8) {
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    let [a, b, c, _] = place.tenant.record.subnets[0].cidr.network().octets();
+    let request = ReserveRequest {
+        tenant: tenant("red"),
+        address: [a, b, c, last].into(),
+        namespace: ns("red"),
+        pod: format!("pod-{last}").parse().expect("valid"),
+        mac: Some(Mac([0, 0x1c, 0x42, 0, 0, last])),
+    };
+    reserve(&world.store, &request, false).await.expect("reserved");
 }
 
 #[tokio::test]
@@ -192,14 +207,14 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         let place = world.resolve(&namespace("red")).await.expect("resolved");
         pod(&world, &place, "web-0").await.expect("claimed");
 
-        let second = admin::add_subnet(&admin, &red, None).await.expect("added");
+        let second = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
         assert_eq!((second.ordinal, second.phase), (2, Phase::Active));
         let third =
-            admin::add_subnet(&admin, &red, Some("10.130.0.0/23".parse().expect("valid"))).await.expect("added");
+            admin::add_subnet(&admin, &red, Some("10.130.0.0/23".parse().expect("valid")), &[]).await.expect("added");
         assert_eq!(third.gateway.to_string(), "10.130.0.1");
         assert_eq!(world.keys()["subnets"], 4, "the third takes two parts of the pool");
         world.assert_exactly(&["red"], "three subnets");
-        let error = admin::add_subnet(&admin, &red, Some("10.130.1.0/24".parse().expect("valid"))).await;
+        let error = admin::add_subnet(&admin, &red, Some("10.130.1.0/24".parse().expect("valid")), &[]).await;
         assert!(error.expect_err("taken").to_string().contains("overlaps"));
 
         let quiet = |ordinal| admin::delete_subnet(&admin, &red, ordinal, QUIET, |_| {});
@@ -213,11 +228,39 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         assert!(matches!(quiet(1).await, Err(TenantError::OnlySubnet { .. })));
         assert_eq!(world.keys()["subnets"], 1, "what they had is free");
         world.assert_exactly(&["red"], "one subnet again");
-        let fourth = admin::add_subnet(&admin, &red, None).await.expect("added");
+        let fourth = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
         assert_eq!(fourth.ordinal, 4);
         admin::delete(&admin, &red, Deletion { quiet: QUIET, force: true }, |_| {}).await.expect("deleted");
         assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() {
+    let world = World::new(Dialect::V5);
+    let (engine, red) = (world.engine(), tenant("red"));
+    let admin = admin(&world, &engine);
+    keep(&world, 77).await;
+    let exclude = ["10.130.0.2-10.130.0.9".parse().expect("a range")];
+    let cidr = Some("10.130.0.0/24".parse().expect("valid"));
+    let second = admin::add_subnet(&admin, &red, cidr, &exclude).await.expect("added");
+    assert_eq!(second.exclude, exclude);
+    let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("it has a reservation");
+    let place = world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+    let first = place.tenant.record.subnets[0].cidr.network().octets();
+    let text = format!(
+        "subnet 1 of tenant red has reserved addresses: {}.{}.{}.77 for red/pod-77",
+        first[0], first[1], first[2]
+    );
+    assert_eq!(error.to_string(), text);
+    assert_eq!(place.tenant.record.subnets[0].phase, Phase::Active);
+    keep(&world, 78).await;
+    let pod_78 = pod(&world, &place, "pod-78").await.expect("claimed");
+    assert!(matches!(pod_78, Claimed::New(claim) if claim.record.mac == Mac([0, 0x1c, 0x42, 0, 0, 78])));
+    let forced = Deletion { quiet: QUIET, force: true };
+    admin::delete(&admin, &red, forced, |_| {}).await.expect("deleted");
+    assert_eq!(reservations(&world.store, None).await.expect("a list").len(), 0);
+    assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +289,7 @@ async fn whatever_goes_wrong_a_deletion_is_completed_by_the_next() {
     for dialect in DIALECTS {
         let effects = {
             let (world, plan) = (World::new(dialect), FaultPlan::none());
-            world.resolve(&namespace("red")).await.expect("resolved");
+            keep(&world, 77).await;
             assert!(Box::pin(disturbed(&world, &plan)).await, "nothing goes wrong");
             plan.passed()
         };
@@ -254,7 +297,7 @@ async fn whatever_goes_wrong_a_deletion_is_completed_by_the_next() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
                 let (world, plan) = (World::new(dialect), FaultPlan::none());
-                world.resolve(&namespace("red")).await.expect("resolved");
+                keep(&world, 77).await;
                 plan.arm(at, fault);
                 Box::pin(disturbed(&world, &plan)).await;
                 plan.reset();

@@ -1,147 +1,95 @@
-//! `atollctl address`.
+//! `atollctl address list`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use atoll_ipam::audit::{Finding, Observation, Outcome, Repaired, agreed};
-use atoll_ipam::{audit, observe, repair};
-use atoll_model::derive::{self, Role};
+use atoll_ipam::audit::{Observation, Place};
+use atoll_ipam::observe;
+use atoll_model::attachment::Attachment;
 use atoll_model::ids::TenantName;
-use atoll_model::record::AddressState;
-use atoll_store::Store;
-use atoll_tenant::TenantError;
-use atoll_tenant::controller::Controller;
-use serde_json::json;
+use atoll_model::record::{AddressState, ReservationRecord};
+use atoll_store::Key;
+use serde_json::{Value, json};
 
-use crate::args::{Address, Check, Output};
+use crate::args::Output;
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::output::{self, or_dash};
+use crate::reservation;
 use crate::settings::Settings;
 
-/// How long an address cools that is freed here: the same as after a pod's end.
-const COOLDOWN: Duration = Duration::from_secs(30);
+pub(crate) async fn list(settings: &Settings, output: Output, tenant: Option<&TenantName>) -> Result<String, Failure> {
+    Ok(shown(&observe(&settings.store()?).await?, output, tenant))
+}
 
-pub(crate) async fn run(settings: &Settings, output: Output, command: &Address) -> Result<String, Failure> {
-    match command {
-        Address::List { tenant } => list(settings, output, tenant.as_ref()).await,
-        Address::Check(options) => check(settings, output, options).await,
+/// One address that is taken, cools or is kept for somebody.
+#[derive(Default)]
+struct Row<'a> {
+    attachment: Option<&'a Attachment>,
+    pod: Option<String>,
+    cools: bool,
+    reserved: Option<&'a ReservationRecord>,
+}
+
+impl Row<'_> {
+    fn state(&self) -> &'static str {
+        match self {
+            Self { attachment: Some(_), .. } => "claimed",
+            Self { cools: true, .. } => "cooling",
+            _ => "reserved",
+        }
     }
 }
 
-async fn list(settings: &Settings, output: Output, tenant: Option<&TenantName>) -> Result<String, Failure> {
-    let seen = observe(&settings.store()?).await?;
-    let meant = |name: &TenantName| tenant.is_none_or(|tenant| tenant == name);
-    let mut rows: Vec<_> = seen
-        .addresses
-        .iter()
-        .map(|(place, address)| match &address.record.record.state {
-            AddressState::Claimed { attachment, .. } => (place, "claimed", attachment.to_string()),
-            AddressState::Cooling { .. } => (place, "cooling", "-".to_owned()),
-        })
-        .chain(seen.reserved.iter().map(|place| (place, "reserved", "-".to_owned())))
-        .filter(|(place, ..)| meant(&place.tenant))
-        .collect();
-    rows.sort();
-    Ok(match output {
-        Output::Json => {
-            let all: Vec<_> = rows
-                .iter()
-                .map(|(place, state, holder)| {
-                    let holder = (*state == "claimed").then_some(holder);
-                    json!({"address": place.address, "tenant": place.tenant, "subnet": place.subnet,
-                           "state": state, "attachment": holder})
-                })
-                .collect();
-            output::json(&all)
+fn shown(seen: &Observation, output: Output, tenant: Option<&TenantName>) -> String {
+    let meant = |place: &Place| tenant.is_none_or(|tenant| *tenant == place.tenant);
+    let mut rows: BTreeMap<&Place, Row<'_>> = BTreeMap::new();
+    for (place, address) in seen.addresses.iter().filter(|(place, _)| meant(place)) {
+        let row = rows.entry(place).or_default();
+        match &address.record.record.state {
+            AddressState::Claimed { attachment, .. } => {
+                row.attachment = Some(attachment);
+                row.pod = pod(seen, attachment);
+            }
+            AddressState::Cooling { .. } => row.cools = true,
         }
+    }
+    for (place, reservation) in seen.reserved.iter().filter(|(place, _)| meant(place)) {
+        rows.entry(place).or_default().reserved = Some(&reservation.record);
+    }
+    match output {
+        Output::Json => output::json(&rows.iter().map(|(place, row)| json_of(place, row)).collect::<Vec<_>>()),
         Output::Table if rows.is_empty() => "no addresses\n".to_owned(),
-        Output::Table => {
-            let row = |(place, state, holder): (&atoll_ipam::audit::Place, &str, String)| {
-                [
-                    place.address.to_string(),
-                    place.tenant.to_string(),
-                    place.subnet.to_string(),
-                    state.to_owned(),
-                    holder,
-                ]
-            };
-            output::table(["address", "tenant", "subnet", "state", "attachment"], rows.into_iter().map(row))
-        }
-    })
+        Output::Table => output::table(
+            ["address", "tenant", "subnet", "state", "pod", "attachment", "reserved for"],
+            rows.iter().map(|(place, row)| cells(place, row)),
+        ),
+    }
 }
 
-async fn check(settings: &Settings, output: Output, options: &Check) -> Result<String, Failure> {
-    let (store, controller) = (settings.store()?, settings.controller()?);
-    let controller = (!options.offline).then_some(&controller);
-    let first = look(&store, controller).await?;
-    if first.is_empty() {
-        return Ok(said(output, &[], &[]));
-    }
-    tokio::time::sleep(Duration::from_secs(options.pause)).await;
-    let second = look(&store, controller).await?;
-    if !options.repair {
-        return Ok(said(output, &agreed(&first, second), &[]));
-    }
-    let left: Vec<_> = agreed(&first, second.clone()).into_iter().filter(|finding| finding.fix.is_none()).collect();
-    let repaired = repair(&store, &first, second, COOLDOWN).await?;
-    Ok(said(output, &left, &repaired))
+/// The pod of an attachment, as its claim names it.
+fn pod(seen: &Observation, attachment: &Attachment) -> Option<String> {
+    let claim = &seen.claims.get(&Key::attachment(attachment))?.record;
+    let pod = claim.pod.as_ref()?;
+    Some(claim.namespace.as_ref().map_or_else(|| pod.clone(), |namespace| format!("{namespace}/{pod}")))
 }
 
-async fn look(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<Finding>, Failure> {
-    let mut seen = observe(store).await?;
-    if let Some(controller) = controller {
-        seen.ports = ports(&seen, controller).await?;
-    }
-    Ok(audit(&seen))
+fn cells(place: &Place, row: &Row<'_>) -> [String; 7] {
+    let reserved = row.reserved.map(|kept| {
+        let mac = kept.mac.map(|mac| format!(", MAC {mac}")).unwrap_or_default();
+        format!("{}/{}{mac}", kept.namespace, kept.pod)
+    });
+    [
+        place.address.to_string(),
+        place.tenant.to_string(),
+        place.subnet.to_string(),
+        row.state().to_owned(),
+        or_dash(row.pod.as_ref()),
+        or_dash(row.attachment),
+        or_dash(reserved),
+    ]
 }
 
-/// The pods' ports of all subnets; none without a cluster.
-async fn ports(
-    seen: &Observation,
-    controller: &impl Controller,
-) -> Result<Option<BTreeMap<uuid::Uuid, String>>, Failure> {
-    let Some(cluster) = &seen.cluster else { return Ok(None) };
-    let mut ports = BTreeMap::new();
-    for tenant in seen.tenants.values() {
-        for subnet in &tenant.subnets {
-            let derived = |role| derive::object(cluster.id, tenant.incarnation, role);
-            let what = format!("list the ports of subnet {} of tenant {}", subnet.ordinal, tenant.name);
-            let found = controller.pod_ports(derived(Role::Bridge(subnet.ordinal))).await;
-            let found = found.map_err(|source| TenantError::Controller { what, source })?;
-            let towards_the_router = derived(Role::BridgePort(subnet.ordinal));
-            let pods = found.into_iter().filter(|port| *port != towards_the_router);
-            ports.extend(pods.map(|port| (port, format!("subnet {} of tenant {}", subnet.cidr, tenant.name))));
-        }
-    }
-    Ok(Some(ports))
-}
-
-fn said(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
-    if output == Output::Json {
-        return output::json(&json!({"findings": found, "repaired": repaired}));
-    }
-    if found.is_empty() && repaired.is_empty() {
-        return "Everything agrees: addresses, claims, reservations and what is still owed.\n".to_owned();
-    }
-    let mut lines = Vec::new();
-    for Repaired { finding, outcome } in repaired {
-        let doing = finding.fix.as_ref().map(|fix| fix.doing.as_str()).unwrap_or_default();
-        lines.push(match outcome {
-            Outcome::Done => format!("mended: {} ({doing})", finding.text),
-            Outcome::Changed => format!("left alone: {}; it changed meanwhile", finding.text),
-            Outcome::Unknown => format!("perhaps mended, the answer was lost; check again: {}", finding.text),
-        });
-    }
-    for finding in found {
-        let advice = match &finding.fix {
-            Some(fix) => format!("--repair {}", fix.doing),
-            None => format!("look at {}; nothing mends it by itself", finding.object),
-        };
-        lines.push(format!("{}\n  try: {advice}", finding.text));
-    }
-    let fixable = found.iter().filter(|finding| finding.fix.is_some()).count();
-    if !found.is_empty() {
-        lines.push(format!("{}, of which --repair can mend {fixable}.", count(found.len(), "finding")));
-    }
-    output::lines(&lines)
+fn json_of(place: &Place, row: &Row<'_>) -> Value {
+    json!({"address": place.address, "tenant": place.tenant, "subnet": place.subnet, "state": row.state(),
+           "attachment": row.attachment.map(ToString::to_string), "pod": row.pod,
+           "reservedFor": row.reserved.map(reservation::shown)})
 }

@@ -2,8 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use atoll_model::ids::{Namespace, NodeName, TenantName};
+use atoll_model::attachment::Mac;
+use atoll_model::ids::{Namespace, NodeName, PodName, TenantName};
+use atoll_model::range::AddressRange;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnetwork::Ipv4Network;
 
@@ -16,6 +19,7 @@ Exit codes:
   4  there is no such object
   5  etcd or the controller is not available: the same command may work later
   6  refused: not allowed, in the way of something, or no room
+  7  address check: something does not agree, and was not mended
 
 Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
 ATOLL_CONFIG, else the first file in /etc/cni/net.d that has such an entry.";
@@ -169,7 +173,7 @@ pub(crate) struct Repair {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A tenant that has pods is not deleted; they are listed. With --force they lose network and addresses at once.
-Deleting takes the quiet period (45 s by default): only then is it certain that nothing comes back. Interrupted, the same
+Reservations of its addresses are lifted. Deleting takes the quiet period (45 s by default): only then is it certain that nothing comes back. Interrupted, the same
 command goes on where it stopped.
 
 Example: what would deleting red do?
@@ -235,18 +239,24 @@ Example: a free part of the pool
   atollctl subnet add red
 
 Example: a certain network, which must be a part of the pool
-  atollctl subnet add red --cidr 10.130.0.0/20")]
+  atollctl subnet add red --cidr 10.130.0.0/20
+
+Example: without the addresses that other machines in it have
+  atollctl subnet add red --cidr 10.130.0.0/20 --exclude 10.130.0.2-10.130.0.9 10.130.15.254")]
     Add {
         /// The tenant
         tenant: TenantName,
         /// The network; a free part of the pool if not given
         #[arg(long)]
         cidr: Option<Ipv4Network>,
+        /// Addresses of it that no pod gets: 10.130.0.7, 10.130.0.7-10.130.0.20 or 10.130.0.8/29
+        #[arg(long, num_args = 1.., requires = "cidr", value_name = "RANGE")]
+        exclude: Vec<AddressRange>,
         /// Say what would happen, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Take an empty subnet away from a tenant; takes the quiet period, as deleting a tenant does
+    /// Take an empty subnet away from a tenant (no pods, no reservations); takes the quiet period, as deleting a tenant does
     #[command(after_help = "Example:\n  atollctl subnet list red\n  atollctl subnet delete red 2")]
     Delete {
         /// The tenant
@@ -278,8 +288,80 @@ pub(crate) enum Address {
         #[arg(long)]
         tenant: Option<TenantName>,
     },
+    /// Keep an address for a pod
+    Reserve(Reserve),
+    /// Take a reservation back
+    Release(Release),
     /// Compare addresses, claims, reservations, tombstones and ports with each other
     Check(Check),
+}
+
+/// Options of `address reserve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The pod gets this address and no other whenever it starts, on whatever node; nobody else gets it meanwhile. A pod has one
+reservation. An address that another pod has is refused; a pod that has it already keeps it.
+
+Example: the pod of a StatefulSet
+  atollctl address reserve 10.128.3.7 --for shop/db-0 --dry-run
+  atollctl address reserve 10.128.3.7 --for shop/db-0
+
+Example: with a MAC
+  atollctl address reserve 10.128.3.8 --for shop/db-1 --mac 02:00:0a:80:03:08")]
+pub(crate) struct Reserve {
+    /// The address
+    pub(crate) address: Ipv4Addr,
+    /// The pod that it is kept for
+    #[arg(long = "for", value_name = "NAMESPACE/POD")]
+    pub(crate) pod: PodRef,
+    /// The MAC that the pod gets with it; the derived one if not given
+    #[arg(long)]
+    pub(crate) mac: Option<Mac>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `address release`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["address", "pod"]), after_help = "\
+A pod that runs keeps its address; the next one gets any. With a MAC the reservation stays while its pod runs with that
+MAC.
+
+Example: by address, or by pod
+  atollctl address release 10.128.3.7
+  atollctl address release --for shop/db-0")]
+pub(crate) struct Release {
+    /// The address
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The pod that it is kept for
+    #[arg(long = "for", value_name = "NAMESPACE/POD")]
+    pub(crate) pod: Option<PodRef>,
+    /// The tenant, where several have the address
+    #[arg(long, requires = "address")]
+    pub(crate) tenant: Option<TenantName>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A pod, as `NAMESPACE/POD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodRef {
+    /// Its namespace.
+    pub(crate) namespace: Namespace,
+    /// Its name.
+    pub(crate) pod: PodName,
+}
+
+impl FromStr for PodRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, pod) = text.split_once('/').ok_or("NAMESPACE/POD is expected")?;
+        let namespace = Namespace::new(namespace).map_err(|error| error.to_string())?;
+        Ok(Self { namespace, pod: PodName::new(pod).map_err(|error| error.to_string())? })
+    }
 }
 
 /// Options of `address check`.
@@ -287,7 +369,7 @@ pub(crate) enum Address {
 #[command(after_help = "\
 What is found is looked at again after the pause, and only what is the same then is told or mended. What --repair mends,
 it mends with transactions that compare everything they rest on. It never frees an address that a claim has; what would
-take a guess is left to you.
+take a guess is left to you. Ends with 7 when something was found that is not mended, so that it can be run as a job.
 
 Example: is everything as it should be?
   atollctl address check

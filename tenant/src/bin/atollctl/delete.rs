@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
+use atoll_ipam::reservations;
 use atoll_tenant::admin::{self, Admin, Deletion};
 use atoll_tenant::inventory::{Inventory, Tenant};
 use serde_json::json;
@@ -22,7 +23,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
         let Some(found) = inventory.tenants.pop() else { return Err(absent(tenant)) };
         return Ok(match output {
             Output::Json => output::json(&json!({"would": "delete", "blockedBy": pods(&found), "tenant": found})),
-            Output::Table => consequences(&found),
+            Output::Table => consequences(&found, reservations(&store, Some(tenant)).await?.len()),
         });
     }
     if options.force && !options.yes {
@@ -44,13 +45,16 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
 }
 
 /// What deleting would do, for people.
-fn consequences(tenant: &Tenant) -> String {
+fn consequences(tenant: &Tenant, kept: usize) -> String {
     let mut lines = vec![format!(
         "would delete tenant {}: two chains, router, transit ports, routes and {} in the controller",
         tenant.name,
         count(tenant.subnets.len(), "subnet")
     )];
     lines.extend(tenant.subnets.iter().map(|subnet| format!("  subnet {} would be free again", subnet.cidr)));
+    if kept > 0 {
+        lines.push(format!("  {} would be lifted", count(kept, "reservation")));
+    }
     let namespaces = tenant.namespaces.iter();
     lines.extend(namespaces.map(|name| format!("  the next pod of namespace {name} would get a new tenant")));
     match pods(tenant).as_slice() {

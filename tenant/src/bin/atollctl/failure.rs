@@ -44,6 +44,11 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 6 }
     }
 
+    /// There is no such thing.
+    pub(crate) fn absent(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 4 }
+    }
+
     /// Anything else.
     pub(crate) fn other(message: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: None, exit_code: 1 }
@@ -80,7 +85,13 @@ impl From<TenantError> for Failure {
 
 impl From<IpamError> for Failure {
     fn from(error: IpamError) -> Self {
-        Self::classified(&error)
+        let failure = Self::classified(&error);
+        match error {
+            IpamError::NoTenant { .. } => Self { exit_code: 4, ..failure },
+            // For a pod it may be free later; whoever types a command is in somebody's way.
+            IpamError::Taken { .. } | IpamError::MacTaken { .. } => Self { exit_code: 6, ..failure },
+            _ => failure,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod address;
 mod args;
 mod attachment;
 mod change;
+mod check;
 mod delete;
 mod dot;
 mod evict;
@@ -13,6 +14,7 @@ mod local;
 mod member;
 mod output;
 mod progress;
+mod reservation;
 mod settings;
 mod subnet;
 mod tenant;
@@ -24,8 +26,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::args::{Args, Attachment, Command, Tenant};
+use crate::args::{Address, Args, Attachment, Command, Tenant};
 use crate::failure::Failure;
+use crate::output::Said;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
@@ -36,11 +39,11 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::other(format!("the runtime could not be started: {error}"))),
     };
     match done {
-        Ok(text) => {
+        Ok(Said { text, exit_code }) => {
             // Nobody reads any more (`atollctl ... | head`): that is no failure of ours.
             let mut out = std::io::stdout().lock();
             drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-            ExitCode::SUCCESS
+            ExitCode::from(exit_code)
         }
         Err(failure) => {
             drop(std::io::stderr().lock().write_all(failure.to_string().as_bytes()));
@@ -50,14 +53,14 @@ fn main() -> ExitCode {
 }
 
 /// Carries out the command; what it says comes back.
-async fn run(args: &Args) -> Result<String, Failure> {
+async fn run(args: &Args) -> Result<Said, Failure> {
     if let Command::Completion { shell } = &args.command {
         let mut script = Vec::new();
         clap_complete::generate(*shell, &mut Args::command(), "atollctl", &mut script);
-        return String::from_utf8(script).map_err(|error| Failure::other(error.to_string()));
+        return String::from_utf8(script).map(Said::from).map_err(|error| Failure::other(error.to_string()));
     }
     let settings = Settings::load(args.config.as_deref())?;
-    match &args.command {
+    let text = match &args.command {
         Command::Init(options) => init::run(&settings, args.output, options).await,
         Command::Topology(options) => topology::run(&settings, args.output, options).await,
         Command::Tenant(Tenant::List) => tenant::list(&settings, args.output).await,
@@ -71,7 +74,11 @@ async fn run(args: &Args) -> Result<String, Failure> {
         Command::Subnet(subnet) => subnet::run(&settings, args.output, subnet).await,
         Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
         Command::Attachment(Attachment::EvictNode(options)) => evict::run(&settings, args.output, options).await,
-        Command::Address(address) => address::run(&settings, args.output, address).await,
+        Command::Address(Address::Check(options)) => return check::run(&settings, args.output, options).await,
+        Command::Address(Address::List { tenant }) => address::list(&settings, args.output, tenant.as_ref()).await,
+        Command::Address(Address::Reserve(options)) => reservation::run(&settings, args.output, options).await,
+        Command::Address(Address::Release(options)) => reservation::release(&settings, args.output, options).await,
         Command::Completion { .. } => Ok(String::new()),
-    }
+    };
+    text.map(Said::from)
 }

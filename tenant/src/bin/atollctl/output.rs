@@ -4,6 +4,20 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
+/// What a command says, and what the process ends with.
+pub(crate) struct Said {
+    /// For standard output.
+    pub(crate) text: String,
+    /// 0 unless the text says that something is to be done.
+    pub(crate) exit_code: u8,
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self { text, exit_code: 0 }
+    }
+}
+
 /// A document of JSON.
 pub(crate) fn json<T: Serialize>(value: &T) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("what is printed is plain data with text keys");

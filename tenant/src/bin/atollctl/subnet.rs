@@ -1,6 +1,8 @@
 //! `atollctl subnet`.
 
+use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
+use atoll_model::range::AddressRange;
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::inventory::{self, Inventory, Tenant};
 use ipnetwork::Ipv4Network;
@@ -16,7 +18,7 @@ use crate::topology::{absent, phase};
 pub(crate) async fn run(settings: &Settings, output: Output, command: &Subnet) -> Result<String, Failure> {
     match command {
         Subnet::List { tenant } => list(settings, output, tenant.as_ref()).await,
-        Subnet::Add { tenant, cidr, dry_run } => add(settings, output, tenant, *cidr, *dry_run).await,
+        Subnet::Add { tenant, cidr, exclude, dry_run } => add(settings, output, tenant, *cidr, exclude, *dry_run).await,
         Subnet::Delete { tenant, ordinal, dry_run } => delete(settings, output, tenant, *ordinal, *dry_run).await,
     }
 }
@@ -68,18 +70,19 @@ async fn add(
     output: Output,
     name: &TenantName,
     cidr: Option<Ipv4Network>,
+    exclude: &[AddressRange],
     dry_run: bool,
 ) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     if dry_run {
-        let cidr = admin::next_subnet(&admin, name, cidr).await?;
+        let cidr = admin::next_subnet(&admin, name, cidr, exclude).await?;
         return Ok(match output {
             Output::Json => output::json(&json!({"would": "add", "tenant": name, "cidr": cidr})),
             Output::Table => format!("would add {cidr} to tenant {name}, unless somebody takes it first\n"),
         });
     }
-    let subnet = admin::add_subnet(&admin, name, cidr).await?;
+    let subnet = admin::add_subnet(&admin, name, cidr, exclude).await?;
     Ok(match output {
         Output::Json => output::json(&json!({"done": "added", "tenant": name, "subnet": subnet})),
         Output::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidr),
@@ -99,9 +102,12 @@ async fn delete(
         let tenant = inventory.tenants.iter().find(|tenant| tenant.name == *name).ok_or_else(|| absent(name))?;
         let subnet = tenant.subnets.iter().find(|subnet| subnet.ordinal == ordinal);
         let pods = subnet.map_or(0, |subnet| subnet.pods.len());
+        let kept = reservations(&store, Some(name)).await?;
+        let kept = kept.iter().filter(|kept| kept.record.ordinal == ordinal).count();
         let would = match (subnet, pods) {
             (None, _) => format!("refuse: tenant {name} has no subnet {ordinal}"),
             (Some(_), 1..) => format!("refuse: {} in it", count(pods, "pod")),
+            (Some(_), 0) if kept > 0 => format!("refuse: {} in it", count(kept, "reserved address")),
             (Some(_), 0) if tenant.subnets.len() == 1 => "refuse: it is the only subnet".to_owned(),
             (Some(subnet), 0) => format!("delete subnet {ordinal}, {}", subnet.cidr),
         };

@@ -1,0 +1,100 @@
+//! `atollctl address check`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use atoll_ipam::audit::{Finding, Observation, Outcome, Repaired, agreed};
+use atoll_ipam::{audit, observe, repair};
+use atoll_model::derive::{self, Role};
+use atoll_store::Store;
+use atoll_tenant::TenantError;
+use atoll_tenant::controller::Controller;
+use serde_json::json;
+
+use crate::args::{Check, Output};
+use crate::failure::Failure;
+use crate::output::{self, Said, count};
+use crate::settings::Settings;
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) -> Result<Said, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let controller = (!options.offline).then_some(&controller);
+    let first = look(&store, controller).await?;
+    if first.is_empty() {
+        return Ok(said(output, &[], &[]).into());
+    }
+    tokio::time::sleep(Duration::from_secs(options.pause)).await;
+    let second = look(&store, controller).await?;
+    if !options.repair {
+        let found = agreed(&first, second);
+        return Ok(Said { text: said(output, &found, &[]), exit_code: code(found.is_empty()) });
+    }
+    let left: Vec<_> = agreed(&first, second.clone()).into_iter().filter(|finding| finding.fix.is_none()).collect();
+    let repaired = repair(&store, &first, second, settings.config.cooldown).await?;
+    let mended = repaired.iter().all(|repaired| repaired.outcome == Outcome::Done);
+    Ok(Said { text: said(output, &left, &repaired), exit_code: code(mended && left.is_empty()) })
+}
+
+/// What the process ends with.
+fn code(agrees: bool) -> u8 {
+    if agrees { 0 } else { 7 }
+}
+
+async fn look(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<Finding>, Failure> {
+    let mut seen = observe(store).await?;
+    if let Some(controller) = controller {
+        seen.ports = ports(&seen, controller).await?;
+    }
+    Ok(audit(&seen))
+}
+
+/// The pods' ports of all subnets; none without a cluster.
+async fn ports(
+    seen: &Observation,
+    controller: &impl Controller,
+) -> Result<Option<BTreeMap<uuid::Uuid, String>>, Failure> {
+    let Some(cluster) = &seen.cluster else { return Ok(None) };
+    let mut ports = BTreeMap::new();
+    for tenant in seen.tenants.values() {
+        for subnet in &tenant.subnets {
+            let derived = |role| derive::object(cluster.id, tenant.incarnation, role);
+            let what = format!("list the ports of subnet {} of tenant {}", subnet.ordinal, tenant.name);
+            let found = controller.pod_ports(derived(Role::Bridge(subnet.ordinal))).await;
+            let found = found.map_err(|source| TenantError::Controller { what, source })?;
+            let towards_the_router = derived(Role::BridgePort(subnet.ordinal));
+            let pods = found.into_iter().filter(|port| *port != towards_the_router);
+            ports.extend(pods.map(|port| (port, format!("subnet {} of tenant {}", subnet.cidr, tenant.name))));
+        }
+    }
+    Ok(Some(ports))
+}
+
+fn said(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
+    if output == Output::Json {
+        return output::json(&json!({"findings": found, "repaired": repaired}));
+    }
+    if found.is_empty() && repaired.is_empty() {
+        return "Everything agrees: addresses, claims, reservations and what is still owed.\n".to_owned();
+    }
+    let mut lines = Vec::new();
+    for Repaired { finding, outcome } in repaired {
+        let doing = finding.fix.as_ref().map(|fix| fix.doing.as_str()).unwrap_or_default();
+        lines.push(match outcome {
+            Outcome::Done => format!("mended: {} ({doing})", finding.text),
+            Outcome::Changed => format!("left alone: {}; it changed meanwhile", finding.text),
+            Outcome::Unknown => format!("perhaps mended, the answer was lost; check again: {}", finding.text),
+        });
+    }
+    for finding in found {
+        let advice = match &finding.fix {
+            Some(fix) => format!("--repair {}", fix.doing),
+            None => format!("look at {}; nothing mends it by itself", finding.object),
+        };
+        lines.push(format!("{}\n  try: {advice}", finding.text));
+    }
+    let fixable = found.iter().filter(|finding| finding.fix.is_some()).count();
+    if !found.is_empty() {
+        lines.push(format!("{}, of which --repair can mend {fixable}.", count(found.len(), "finding")));
+    }
+    output::lines(&lines)
+}
