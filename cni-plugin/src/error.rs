@@ -17,8 +17,8 @@ use atoll_tenant::TenantError;
 use atoll_tenant::controller::ControllerError;
 use uuid::Uuid;
 
-use crate::node::NodeError;
 use crate::wire::WireError;
+use atoll_tenant::machine::NodeError;
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]

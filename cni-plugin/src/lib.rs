@@ -11,7 +11,7 @@
 //! | [`course`] | the stages of a call and how long they took |
 //! | [`mtu`], [`health`] | what a pod's interface may carry; whether an outage has lasted |
 //! | [`tally`] | which requests may still be on their way |
-//! | [`node`], [`log`] | this machine, and what is written down about it |
+//! | [`log`] | what is written down about this machine |
 //! | [`error`], [`defect`] | why a verb failed; what a panic says |
 //!
 //! The order of effects, and why a crash between any two of them leaks nothing, is in `docs/design/attachment.md`.
@@ -30,7 +30,6 @@ pub mod health;
 pub mod journal;
 pub mod log;
 pub mod mtu;
-pub mod node;
 pub mod real;
 pub mod status;
 pub mod tally;

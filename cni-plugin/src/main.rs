@@ -14,7 +14,7 @@ use atoll_cni_plugin::error::Error;
 use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::log::Context;
 use atoll_cni_plugin::wire::linux::Linux;
-use atoll_cni_plugin::{defect, log, node, real, status};
+use atoll_cni_plugin::{defect, log, real, status};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::request::{Command, Environment, Request, RequestError};
@@ -22,6 +22,7 @@ use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
 use atoll_model::error::Classify;
 use atoll_model::ids::NodeName;
+use atoll_tenant::machine;
 
 /// More than any runtime sends, less than would hurt.
 const LONGEST_INPUT: u64 = 16 << 20;
@@ -114,7 +115,7 @@ type Runtime = tokio::runtime::Runtime;
 fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<String, Error> {
     request.refuse_wishes()?;
     let environment = &request.environment;
-    let node = node::identify(&config)?;
+    let node = machine::identify(&config)?;
     let call = AddCall {
         attachment: attachment(request, node.name.clone())?,
         pod: request.pod()?,
@@ -140,7 +141,7 @@ fn del(request: &Request, config: Config, course: Course, runtime: &Runtime) -> 
 
 fn check(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
     let environment = &request.environment;
-    let node = node::identify(&config)?;
+    let node = machine::identify(&config)?;
     let call = CheckCall {
         attachment: attachment(request, node.name)?,
         pod: request.pod()?,

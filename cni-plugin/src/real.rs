@@ -14,10 +14,10 @@ use crate::course::Course;
 use crate::error::Error;
 use crate::graves::Graves;
 use crate::journal::Journals;
-use crate::node;
 use crate::tally::{Counted, Tally};
 use crate::wire::linux::Linux;
 use crate::world::World;
+use atoll_tenant::machine;
 
 /// The world of the plugin.
 pub type Real = World<Counted<Etcd>, MidoNet<Counted<Http>>, Linux>;
@@ -34,7 +34,7 @@ pub fn world(config: Config, course: Course) -> Result<Real, Error> {
         controller: MidoNet::new(client),
         wire: Linux::new(),
         tally,
-        node: node::name(&config)?,
+        node: machine::name(&config)?,
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
         journals: Journals::new(&config.run_dir),
         graves: Graves::new(&config.state_dir),

@@ -12,13 +12,13 @@ use atoll_model::error::{Classify, causes};
 use atoll_sdn_client::configured;
 use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::Controller;
+use atoll_tenant::machine;
 use futures_util::future::join;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::health::{Health, Trouble};
-use crate::node;
 use crate::wire::{Netns, Wire};
 use crate::world::World;
 
@@ -27,7 +27,7 @@ const PROBE: Duration = Duration::from_millis(900);
 
 /// Checks this node without asking anybody else. Its host id.
 pub async fn local(config: &Config, wire: &impl Wire) -> Result<Uuid, Error> {
-    let node = node::identify(config).map_err(|error| not_ready(&error))?;
+    let node = machine::identify(config).map_err(|error| not_ready(&error))?;
     if let Err(error) = configured::check_secret(&config.controller).map_err(Error::Password) {
         return Err(not_ready(&error));
     }

@@ -215,3 +215,16 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
     let snapshot = store.read(vec![all]).await.expect("6 MB in one answer");
     assert_eq!(snapshot.answers[0].entries.iter().map(|entry| entry.value.len()).sum::<usize>(), 6_000_000);
 }
+
+#[tokio::test]
+async fn a_member_says_how_it_is() {
+    let servers = Server::cluster(3).await;
+    let mut leaders = 0;
+    for server in &servers {
+        let member = store(&[&server.url]).status().await.expect("an answer");
+        assert!(member.has_leader && !member.is_learner && member.troubles.is_empty(), "{member:?}");
+        assert!(member.version.starts_with("3.") && member.size > 0, "{member:?}");
+        leaders += usize::from(member.is_leader);
+    }
+    assert_eq!(leaders, 1);
+}

@@ -8,6 +8,7 @@
 //! | [`servers`] | etcd and the controller |
 //! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
+//! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`reach`] | who reaches whom: ping, and TCP with a banner that says who answers |
 //! | [`leftovers`] | nothing of ours is left |
 //! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
@@ -19,6 +20,7 @@
 //! nothing is skipped.
 
 pub mod cni;
+pub mod ctl;
 pub mod daemon;
 pub mod http;
 pub mod leftovers;

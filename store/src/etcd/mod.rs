@@ -5,6 +5,7 @@
 //! | `endpoints` | one connection per endpoint, failover, limits of time |
 //! | `failure` | what an error of the library means: not sent, no answer, or an answer |
 //! | `settings` | URLs and certificate files |
+//! | `status` | what a member says about itself |
 //! | `watch` | watching, across broken connections and compactions |
 //!
 //! Promises: what did not leave this machine, or was refused before it did anything, is tried at the next endpoint; a
@@ -14,6 +15,7 @@
 mod endpoints;
 mod failure;
 mod settings;
+mod status;
 mod watch;
 
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use atoll_model::config::EtcdConfig;
 use etcd_client as wire;
 
 use self::endpoints::{Endpoints, Outcome, Repeat};
+pub use self::status::Member;
 pub use self::watch::EtcdWatch;
 use crate::{
     Answer, Case, Change, Choice, Chosen, Compare, Entry, Key, Lease, Query, Revision, Snapshot, Store, StoreError,

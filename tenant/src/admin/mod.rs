@@ -15,7 +15,7 @@ use atoll_model::ids::TenantName;
 use atoll_model::record::{ClaimRecord, ClusterRecord, TenantRecord};
 use atoll_store::{Key, Query, Store};
 
-pub use crate::registry::possible;
+pub use crate::registry::{agree, possible, same};
 pub use create::create;
 pub use delete::{Deleted, Deletion, delete};
 pub use evict::{Candidate, Eviction, candidate, evict};

@@ -91,7 +91,7 @@ pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
 }
 
 /// Does this node's file say what the cluster says?
-pub(crate) fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), TenantError> {
+pub fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), TenantError> {
     let settings = [
         ("addressing", addressing(config.addressing).to_owned(), addressing(cluster.addressing).to_owned()),
         ("podCidr", bare(config.pod_cidr).to_string(), cluster.pod_cidr.to_string()),

@@ -30,9 +30,9 @@ use serde::de::DeserializeOwned;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
-pub(crate) use cluster::agree;
-pub use cluster::possible;
+pub use cluster::{agree, possible};
 use door::Door;
+pub use node::same;
 pub(crate) use subnet::{choose, parts, with_subnet};
 pub(crate) use tenant::network;
 

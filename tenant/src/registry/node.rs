@@ -41,7 +41,7 @@ fn record(node: &Node) -> NodeRecord {
 }
 
 /// Is the registered machine this one? A machine without an id is told by its host id alone.
-fn same(node: &Node, registered: &NodeRecord) -> Result<(), TenantError> {
+pub fn same(node: &Node, registered: &NodeRecord) -> Result<(), TenantError> {
     let taken = |what, registered: &str, ours: &str| TenantError::NodeTaken {
         node: node.name.clone(),
         what,

@@ -93,6 +93,11 @@ impl Containerd {
         self.daemon.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
     }
 
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// A client; each thread needs one of its own.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::connect(&self.socket)

@@ -14,10 +14,12 @@
 //! | `conformance` | what the CRI's validation suite asks of a network |
 //! | `chain` | Debian's standard plugins behind ours |
 //! | `cnitool` | every verb through libcni (`--long`) |
+//! | `collect` | `atollctl gc` beside containerd |
 //! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
 
 mod chain;
 mod cnitool;
+mod collect;
 mod conformance;
 mod containerd;
 mod cri;

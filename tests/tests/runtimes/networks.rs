@@ -43,7 +43,7 @@ impl Networks {
     }
 
     /// Adds a network: our plugin first, then what is chained behind it. Every version of CNI is offered that all of them
-    /// know, as `atollctl install` does: a runtime takes the highest that it knows itself.
+    /// know, as `deploy/cni` does: a runtime takes the highest that it knows itself.
     pub(crate) fn add(&mut self, name: &str, chain: &[Value]) -> Result<()> {
         let mut versions = vec!["0.3.1", "0.4.0", "1.0.0"];
         // Debian's plugins are older than CNI 1.1.

@@ -10,23 +10,33 @@ use atoll_model::range::AddressRange;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnetwork::Ipv4Network;
 
-const EXIT_CODES: &str = "\
+use crate::explain::Asked;
+
+const ABOUT: &str = "\
+Questions and answers:
+  Why has this pod no network?      atollctl attachment show NAMESPACE/POD    (on the pod's node)
+  Is everything well on this node?  atollctl doctor
+  Which pods has a tenant?          atollctl tenant show TENANT
+  Who holds this address?           atollctl attachment show ADDRESS
+  What would deleting a tenant do?  atollctl tenant delete TENANT --dry-run
+  What is where?                    atollctl topology
+
 Exit codes:
   0  done
   1  something else went wrong; the message says what
   2  the arguments are wrong
   3  the configuration is wrong, or disagrees with the cluster's
   4  there is no such object
-  5  etcd or the controller is not available: the same command may work later
+  5  etcd, the controller or the container runtime is not available: the same command may work later
   6  refused: not allowed, in the way of something, or no room
-  7  address check: something does not agree, and was not mended
+  7  looked, and found something that needs you
 
 Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
 ATOLL_CONFIG, else the first file in /etc/cni/net.d that has such an entry.";
 
 /// Looks at and manages the tenants of Atoll.
 #[derive(Debug, Parser)]
-#[command(name = "atollctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "atollctl", version, after_help = ABOUT, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// Conflist, or the plugin's entry in it
     #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "FILE")]
@@ -66,12 +76,177 @@ pub(crate) enum Command {
     /// Pods' addresses
     #[command(subcommand)]
     Address(Address),
+    /// Look at everything that a pod's network needs, from this node, and say how to mend what is wrong
+    Doctor(Doctor),
+    /// Put plugin, secrets and network configuration in place, whole or not at all
+    Install(Install),
+    /// Take network configuration and plugin away again
+    Uninstall(Uninstall),
+    /// Collect what belongs to containers that are no more: for runtimes that never call the plugin's GC
+    Gc(Gc),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  atollctl completion bash > /etc/bash_completion.d/atollctl")]
     Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Options of `install`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The plugin is written first and the network configuration last, each to a hidden temporary file that is synced and
+renamed: killed at any point, every file is the old one or the new one. Twice is once. Running pods are not disturbed.
+
+Example: a new node
+  atollctl install --conflist 10-atoll.conflist --secret password:/etc/atoll/password
+
+Example: a new version of the plugin alone
+  atollctl install --plugin ./atoll")]
+pub(crate) struct Install {
+    /// The plugin's binary; else `atoll` beside this program
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// The network configuration, a list with Atoll first; may be left out when one is in place
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conflist: Option<PathBuf>,
+    /// A secret and where it goes, with mode 0600; may be repeated
+    #[arg(long, value_name = "FILE:TARGET")]
+    pub(crate) secret: Vec<Secret>,
+    /// Also put this program there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cli_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) to: Target,
+    /// Replace a network configuration of somebody else
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `uninstall`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The network configuration goes first, the plugin last. A node that has pods of Atoll is refused: their DEL needs the plugin.
+Records in etcd, secrets, logs and the directories `runDir` and `stateDir` stay.
+
+Example: take a node out
+  kubectl drain n1 --ignore-daemonsets
+  atollctl uninstall")]
+pub(crate) struct Uninstall {
+    /// Also take this program away from there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cli_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) from: Target,
+    /// Although pods use it, or although the network configuration is somebody else's
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Where an installation is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Target {
+    /// Directory of plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub(crate) bin_dir: PathBuf,
+    /// Directory of network configurations
+    #[arg(long, value_name = "DIR", default_value = crate::settings::DIRECTORY)]
+    pub(crate) conf_dir: PathBuf,
+    /// Name of our network configuration there; runtimes take the first by name
+    #[arg(long, value_name = "NAME", default_value = "10-atoll.conflist", value_parser = file_name)]
+    pub(crate) conf_name: String,
+}
+
+/// A name that runtimes read, and no path.
+fn file_name(text: &str) -> Result<String, String> {
+    if text.contains('/') || text.starts_with('.') || !text.ends_with(".conflist") {
+        return Err("a file name that ends with .conflist is expected".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A secret and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Secret {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+}
+
+impl std::str::FromStr for Secret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((source, target)) if !source.is_empty() && target.starts_with('/') => {
+                Ok(Self { source: source.into(), target: target.into() })
+            }
+            _ => Err("FILE:TARGET is expected, TARGET with its whole path".to_owned()),
+        }
+    }
+}
+
+/// Options of `doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Works with etcd, the controller or both down; changes nothing; shows no secret. Exit code 0: nothing failed, there may be
+warnings. 7: something failed.
+
+Example: why do pods on this node get no network?
+  atollctl doctor
+
+Example: in a monitoring job
+  atollctl doctor -o json | jq '.checks[] | select(.level == \"fail\")'")]
+pub(crate) struct Doctor {
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else the usual ones
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Vec<PathBuf>,
+    /// Directory of the network configurations that the runtime reads
+    #[arg(long, value_name = "DIR", default_value = crate::settings::DIRECTORY)]
+    pub(crate) conf_dir: PathBuf,
+}
+
+/// Options of `gc`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Looks twice, two deadlines (`timeoutSeconds`) apart, and collects what both looks agree on: this node's claims of this
+network whose container the runtime does not name, host interfaces without a claim, and what earlier calls still owe.
+A claim younger than the deadline, or one that a call works on, is left alone. An answer of the runtime that fails collects
+nothing; an empty one does so only with --empty-is-true. Where several runtimes share the network, name all of them.
+
+Example: what would be collected on this node?
+  atollctl gc --dry-run
+
+Example: with CRI-O
+  atollctl gc --runtime-endpoint /run/crio/crio.sock
+
+Example: with podman, which has no such socket
+  podman ps --all --quiet --no-trunc > /run/containers.list
+  atollctl gc --sandboxes /run/containers.list")]
+pub(crate) struct Gc {
+    /// CRI socket of the container runtime, may be repeated; else containerd's and CRI-O's usual ones
+    #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
+    pub(crate) runtime_endpoint: Vec<PathBuf>,
+    /// The containers that are there: ids, one a line, or JSON; `-` is standard input. Read anew for the second look
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sandboxes: Option<PathBuf>,
+    /// It is true that there is no container at all
+    #[arg(long)]
+    pub(crate) empty_is_true: bool,
+    /// Seconds between the two looks, if not two deadlines; a shorter time may collect a pod that just starts
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) pause: Option<u64>,
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else the usual ones
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Vec<PathBuf>,
+    /// Say what would be collected, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Options of `init`.
@@ -276,6 +451,8 @@ pub(crate) enum Attachment {
     List(List),
     /// Take the pods of a dead node out of the network, so that their addresses are free
     EvictNode(EvictNode),
+    /// Show everything that is known of one pod's network, and why it has none
+    Show(ShowAttachment),
 }
 
 /// What to do with addresses.
@@ -416,6 +593,29 @@ pub(crate) struct EvictNode {
     /// Say what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Options of `attachment show`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Run it on the pod's node: interface, progress and log can only be looked at there. Exit code 0: nothing is wrong with it.
+7: something is. 4: nobody has ever heard of it.
+
+Example: why has this pod no network?
+  atollctl attachment show red/web-0
+
+Example: who holds this address?
+  atollctl attachment show 10.128.3.7
+
+Example: a container of the runtime
+  atollctl attachment show 3f9a5b7c9d1e")]
+pub(crate) struct ShowAttachment {
+    /// NAMESPACE/POD, a pod's name, a container's id (or at least 6 characters of it), or an address
+    #[arg(value_name = "WHAT")]
+    pub(crate) what: Asked,
+    /// Do not ask the controller whether the pod's packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 /// Options of `attachment list`.

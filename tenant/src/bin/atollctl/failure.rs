@@ -49,9 +49,24 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 4 }
     }
 
+    /// Something that is needed does not answer.
+    pub(crate) fn unavailable(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 5 }
+    }
+
     /// Anything else.
     pub(crate) fn other(message: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: None, exit_code: 1 }
+    }
+
+    /// What went wrong and because of what, on one line.
+    pub(crate) fn message(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        self.hint.clone()
     }
 
     /// What the process ends with.

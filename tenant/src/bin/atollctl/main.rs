@@ -3,16 +3,24 @@
 mod address;
 mod args;
 mod attachment;
+mod certificate;
 mod change;
 mod check;
 mod delete;
+mod doctor;
 mod dot;
 mod evict;
+mod explain;
 mod failure;
+mod gc;
 mod init;
+mod install;
+mod links;
 mod local;
 mod member;
+mod nodefiles;
 mod output;
+mod plugin;
 mod progress;
 mod reservation;
 mod settings;
@@ -54,6 +62,13 @@ fn main() -> ExitCode {
 
 /// Carries out the command; what it says comes back.
 async fn run(args: &Args) -> Result<Said, Failure> {
+    match &args.command {
+        // These work without a configuration.
+        Command::Doctor(options) => return Ok(doctor::run(args.config.as_deref(), args.output, options).await),
+        Command::Install(options) => return install::install(args.output, options).await.map(Said::from),
+        Command::Uninstall(options) => return install::uninstall(args.output, options).map(Said::from),
+        _ => {}
+    }
     if let Command::Completion { shell } = &args.command {
         let mut script = Vec::new();
         clap_complete::generate(*shell, &mut Args::command(), "atollctl", &mut script);
@@ -74,11 +89,18 @@ async fn run(args: &Args) -> Result<Said, Failure> {
         Command::Subnet(subnet) => subnet::run(&settings, args.output, subnet).await,
         Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
         Command::Attachment(Attachment::EvictNode(options)) => evict::run(&settings, args.output, options).await,
+        Command::Attachment(Attachment::Show(options)) => {
+            return Box::pin(explain::run(&settings, args.output, options)).await;
+        }
+        Command::Gc(options) => return Box::pin(gc::run(&settings, args.output, options)).await,
         Command::Address(Address::Check(options)) => return check::run(&settings, args.output, options).await,
         Command::Address(Address::List { tenant }) => address::list(&settings, args.output, tenant.as_ref()).await,
         Command::Address(Address::Reserve(options)) => reservation::run(&settings, args.output, options).await,
         Command::Address(Address::Release(options)) => reservation::release(&settings, args.output, options).await,
-        Command::Completion { .. } => Ok(String::new()),
+        // Answered above.
+        Command::Doctor(_) | Command::Install(_) | Command::Uninstall(_) | Command::Completion { .. } => {
+            Ok(String::new())
+        }
     };
     text.map(Said::from)
 }

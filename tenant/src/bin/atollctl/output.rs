@@ -18,6 +18,13 @@ impl From<String> for Said {
     }
 }
 
+impl Said {
+    /// A look at something. `alarming`: what was found needs somebody.
+    pub(crate) fn looked(text: String, alarming: bool) -> Self {
+        Self { text, exit_code: if alarming { 7 } else { 0 } }
+    }
+}
+
 /// A document of JSON.
 pub(crate) fn json<T: Serialize>(value: &T) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("what is printed is plain data with text keys");

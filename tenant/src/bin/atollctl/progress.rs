@@ -1,4 +1,4 @@
-//! How far a deletion is. Nothing is drawn where standard error is no terminal.
+//! How far long work is. Nothing is drawn where standard error is no terminal.
 
 use std::time::Duration;
 
@@ -36,6 +36,18 @@ impl Progress {
     pub(crate) fn end(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Waits, and shows how long still.
+pub(crate) async fn wait(pause: Duration, message: &str) {
+    let progress = Progress::new(pause);
+    progress.bar.set_message(message.to_owned());
+    let begun = tokio::time::Instant::now();
+    while let Some(left) = pause.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        progress.bar.set_position(milliseconds(begun.elapsed()));
+        tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+    }
+    progress.end();
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -58,7 +58,7 @@ fn row(tenant: &Tenant, subnet: &inventory::Subnet) -> [String; 7] {
 }
 
 /// How many pods have room in a subnet.
-fn room(subnet: &inventory::Subnet) -> u128 {
+pub(crate) fn room(subnet: &inventory::Subnet) -> u128 {
     use atoll_ipam::pool::{Block, PodRange, Span, number};
     let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
     let pods = PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into()), &excluded);

@@ -1,4 +1,5 @@
-//! This machine: its name, the id of the controller's agent on it, its machine id.
+//! This machine: its name, the id of the controller's agent on it, its machine id. The plugin and `atollctl` must agree
+//! on them, so they ask here.
 
 use std::fs;
 use std::io;
@@ -7,8 +8,9 @@ use std::path::Path;
 use atoll_model::config::Config;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{InvalidName, NodeName};
-use atoll_tenant::Node;
 use uuid::Uuid;
+
+use crate::place::Node;
 
 /// Where MidoNet's agent writes its id.
 const HOST_ID: &str = "/etc/midonet_host_id.properties";

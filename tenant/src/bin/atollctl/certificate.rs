@@ -1,0 +1,22 @@
+//! Until when certificates in PEM files are valid.
+
+use std::path::Path;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+/// When the first of the certificates in a file begins and ends to be valid, seconds since 1970. Of several, the one that
+/// ends first counts.
+pub(crate) fn validity(file: &Path) -> Result<(u64, u64), String> {
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
+    let mut all = Vec::new();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        let certificate = Certificate::from_der(&certificate).map_err(|error| error.to_string())?;
+        let validity = certificate.tbs_certificate.validity;
+        all.push((validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs()));
+    }
+    all.into_iter().min_by_key(|(_, end)| *end).ok_or_else(|| "it holds no PEM certificate".to_owned())
+}

@@ -1,0 +1,171 @@
+//! What etcd, the kernel and this node's files say about pods, held against each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use atoll_model::config::Config;
+use atoll_model::record::{Tombstone, TombstoneRecord};
+
+use super::super::seen::{Records, Site};
+use super::{Check, Finding, time};
+use crate::nodefiles::{Lock, Progress};
+use crate::output::count;
+
+const CLUSTER: Check =
+    Check::new("cluster", "all nodes must agree with the cluster's record; an ADD on a node that does not fails");
+const NODE: Check =
+    Check::new("node", "two machines of one name would take each other's pods apart; the second is refused");
+const RECORD: Check = Check::new("record", "what cannot be read is left alone, and with it the addresses it has");
+const INTERFACE: Check = Check::new(
+    "interface",
+    "a host end without a claim is what a dead call left; no port leads to it, and nobody will ask for its removal",
+);
+const PROGRESS: Check = Check::new(
+    "progress",
+    "each attachment has a file with its lock and how far its ADD is; one left at `adding` is an ADD that died",
+);
+const TOMBSTONE: Check = Check::new(
+    "tombstone",
+    "what a DEL could not finish, or a fence for an ADD that died; until it is settled its address stays taken",
+);
+
+/// How long a debt may wait for a later call before somebody should look, seconds.
+const PATIENCE: u64 = 600;
+
+pub(super) fn cluster(site: &Site) -> Vec<Finding> {
+    let records = match &site.records {
+        Ok(records) => records,
+        Err(problem) => return vec![CLUSTER.skip("record", format!("etcd did not say: {}", problem.text))],
+    };
+    let mut findings = Vec::new();
+    findings.push(match (&records.cluster, &records.disagreement) {
+        (None, _) => CLUSTER.warn(
+            "record",
+            "there is none yet",
+            "`atollctl init` writes it, or the first pod does; from then on all nodes must agree with it",
+        ),
+        (Some(cluster), Some(problem)) => {
+            CLUSTER.problem(cluster.id.0, problem, "make this node's file say what the cluster says")
+        }
+        (Some(cluster), None) => CLUSTER.ok(cluster.id.0, "this node's file agrees with it"),
+    });
+    if let Ok(machine) = &site.machine {
+        findings.push(match (&records.node, &records.impostor) {
+            (_, Some(problem)) => NODE.problem(
+                &machine.name,
+                problem,
+                "give this machine another `nodeName`; if it was set up anew: `atollctl attachment evict-node`",
+            ),
+            (None, _) => NODE.ok(&machine.name, "not registered yet: its first pod does that"),
+            (Some(_), None) => NODE.ok(&machine.name, format!("registered; {}", count(records.claims.len(), "claim"))),
+        });
+    }
+    let hint = "look at it with etcdctl; a newer version of Atoll may have written it";
+    findings.extend(records.damaged.iter().map(|key| RECORD.warn(key, "it cannot be read", hint)));
+    findings
+}
+
+/// Interfaces that somebody knows of: a claim, a tombstone or a progress file.
+fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
+    let claims = records.claims.iter().map(|claim| claim.host_interface.to_string());
+    let owed = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
+    let files = site.progress.as_ref().map(Vec::as_slice).unwrap_or_default();
+    let adding = files.iter().filter_map(|file| Some(file.progress.claim()?.host_interface.to_string()));
+    let graves = site.graves.as_ref().map(Vec::as_slice).unwrap_or_default();
+    let buried = graves.iter().filter_map(|(_, grave)| Some(grave.as_ref()?.attachment.host_interface().to_string()));
+    claims.chain(owed).chain(adding).chain(buried).collect()
+}
+
+pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
+    let (links, records) = match (&site.links, &site.records) {
+        (Ok(links), Ok(records)) => (links, records),
+        (Err(problem), _) => return vec![INTERFACE.problem("host ends", problem, "run as root")],
+        (_, Err(_)) => return vec![INTERFACE.skip("host ends", "etcd did not say whose they are")],
+    };
+    if !records.damaged.is_empty() {
+        return vec![INTERFACE.skip("host ends", "some records cannot be read: one of them may be theirs")];
+    }
+    let known = known_interfaces(site, records);
+    let left: Vec<_> = links.iter().filter(|link| !known.contains(&link.name)).collect();
+    if left.is_empty() {
+        return vec![INTERFACE.ok("host ends", format!("{}, each with its claim", count(links.len(), "interface")))];
+    }
+    let hint = "`atollctl gc` removes it, if it is still there two deadlines later";
+    left.into_iter().map(|link| INTERFACE.warn(&link.name, format!("no claim; in {}", link.place), hint)).collect()
+}
+
+pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
+    let files = match &site.progress {
+        Ok(files) => files,
+        Err(problem) => return vec![PROGRESS.problem("files", problem, "run as root; look at `runDir`")],
+    };
+    let deadline = config.timeout.as_secs();
+    let died = files.iter().filter(|file| {
+        let begun = matches!(file.progress, Progress::Adding(_) | Progress::Unreadable);
+        begun && file.lock == Lock::Free && now.saturating_sub(file.written) > deadline
+    });
+    let held = files.iter().filter(|file| file.lock == Lock::Held).count();
+    let mut findings: Vec<_> = died
+        .map(|file| {
+            let since = time(now.saturating_sub(file.written));
+            let whose = file.progress.claim().map_or_else(String::new, |claim| format!(" of {}", claim.attachment));
+            let hint = "the runtime's DEL settles it; `atollctl gc` does where the runtime never calls";
+            PROGRESS.warn(file.path.display(), format!("an ADD{whose} died {since} ago"), hint)
+        })
+        .collect();
+    if findings.is_empty() {
+        let found = format!("{}, {held} being worked on", count(files.len(), "attachment"));
+        findings.push(PROGRESS.ok("files", found));
+    }
+    findings
+}
+
+pub(super) fn tombstones(site: &Site, now: u64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match &site.records {
+        Err(_) => findings.push(TOMBSTONE.skip("in etcd", "etcd did not say")),
+        Ok(records) if records.tombstones.is_empty() => findings.push(TOMBSTONE.ok("in etcd", "none")),
+        Ok(records) => {
+            let mut nodes: BTreeMap<&str, Vec<&TombstoneRecord>> = BTreeMap::new();
+            for tombstone in &records.tombstones {
+                nodes.entry(tombstone.attachment.node.as_str()).or_default().push(tombstone);
+            }
+            let own = site.machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
+            for (node, owed) in nodes {
+                let hint = if node == own {
+                    "the next calls on this node settle it; now: `atollctl gc`".to_owned()
+                } else {
+                    format!(
+                        "`atollctl gc` on {node}; if that machine is gone for good: `atollctl attachment evict-node {node}`"
+                    )
+                };
+                findings.push(debt(&format!("of {node}"), &owed, now, hint));
+            }
+        }
+    }
+    findings.push(match &site.graves {
+        Err(problem) => TOMBSTONE.problem("in files", problem, "run as root; look at `stateDir`"),
+        Ok(graves) => {
+            let readable: Vec<_> = graves.iter().filter_map(|(_, grave)| grave.as_ref()).collect();
+            if let Some((path, _)) = graves.iter().find(|(_, grave)| grave.is_none()) {
+                let hint = "look at it; what it said is lost, so `atollctl address check` must find what is left";
+                TOMBSTONE.warn(path.display(), "it cannot be read", hint)
+            } else if readable.is_empty() {
+                TOMBSTONE.ok("in files", "none")
+            } else {
+                let hint = "they move to etcd with the next call that reaches it; now: `atollctl gc`";
+                debt("in files", &readable, now, hint.to_owned())
+            }
+        }
+    });
+    findings
+}
+
+/// A fence that still waits, or a debt of a short while ago, is as it should be.
+fn debt(object: &str, owed: &[&TombstoneRecord], now: u64, hint: String) -> Finding {
+    let oldest = owed.iter().min_by_key(|tombstone| tombstone.since);
+    let (since, why) = oldest.map_or((now, String::new()), |tombstone| (tombstone.since, tombstone.note.clone()));
+    let fences = owed.iter().filter(|tombstone| tombstone.why == Tombstone::Fence).count();
+    let age = now.saturating_sub(since);
+    let found = format!("{} ({}), the oldest {} old: {why}", owed.len(), count(fences, "fence"), time(age));
+    if age > PATIENCE { TOMBSTONE.warn(object, found, hint) } else { TOMBSTONE.ok(object, found) }
+}

@@ -1,0 +1,87 @@
+//! `atollctl doctor`: looks at everything that a pod's network needs, from this node, and says what each finding means
+//! and how to mend it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`seen`] | what a node looks like, as plain data |
+//! | [`servers`], [`machine`] | looking: at etcd and the controller, at this machine. Every look has a limit of time |
+//! | [`judge`] | from what was seen to findings. Pure |
+//!
+//! Promises: changes nothing (what the kernel can do is tried in a network namespace of its own, which is gone
+//! afterwards); says what it can, whatever is down; shows no secret.
+
+mod judge;
+mod machine;
+mod seen;
+mod servers;
+
+use std::path::Path;
+
+use atoll_model::record;
+use serde_json::json;
+
+use self::judge::{Finding, Level};
+use self::seen::{Problem, Seen};
+use crate::args::{Doctor, Output};
+use crate::output::{self, Said, count};
+use crate::settings::Settings;
+
+pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> Said {
+    let findings = judge::judge(&Box::pin(look(file, options)).await);
+    let alarming = findings.iter().any(|finding| finding.level == Level::Fail);
+    let text = match output {
+        Output::Json => output::json(&json!({ "checks": findings, "summary": summary(&findings) })),
+        Output::Table => shown(&findings),
+    };
+    Said::looked(text, alarming)
+}
+
+async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
+    let settings = Settings::load(file);
+    let (site, config) = match settings {
+        Ok(settings) => {
+            let site = servers::look(&settings).await;
+            (Some(site), Ok((settings.file, settings.config)))
+        }
+        Err(failure) => (None, Err(Problem { text: failure.message(), hint: failure.hint() })),
+    };
+    let uses_plane = config.as_ref().is_ok_and(|(_, config)| config.run_dir.join("dataplane").exists());
+    Seen {
+        now: record::now(),
+        config,
+        site,
+        plugin: machine::plugin(&options.bin_dir).await,
+        conflists: machine::conflists(&options.conf_dir),
+        kernel: machine::kernel(uses_plane),
+    }
+}
+
+fn summary(findings: &[Finding]) -> serde_json::Value {
+    let number = |level| findings.iter().filter(|finding| finding.level == level).count();
+    json!({
+        "ok": number(Level::Ok), "warn": number(Level::Warn),
+        "fail": number(Level::Fail), "skip": number(Level::Skip),
+    })
+}
+
+fn shown(findings: &[Finding]) -> String {
+    let row = |finding: &Finding| {
+        [finding.level.word().to_owned(), finding.check.to_owned(), finding.object.clone(), finding.found.clone()]
+    };
+    let mut text = output::table(["", "check", "object", "found"], findings.iter().map(row));
+    let alarming: Vec<_> = findings.iter().filter(|f| matches!(f.level, Level::Warn | Level::Fail)).collect();
+    for finding in &alarming {
+        let Finding { check, level, object, found, means, hint } = finding;
+        let hint = hint.as_ref().map_or_else(String::new, |hint| format!("  try: {hint}\n"));
+        text = format!("{text}\n{}  {check} {object}: {found}\n  means: {means}\n{hint}", level.word());
+    }
+    let number = |level| findings.iter().filter(|finding| finding.level == level).count();
+    format!(
+        "{text}\n{}: {} ok, {}, {} failed, {} could not be looked at.\n",
+        count(findings.len(), "check"),
+        number(Level::Ok),
+        count(number(Level::Warn), "warning"),
+        number(Level::Fail),
+        number(Level::Skip)
+    )
+}

@@ -1,0 +1,175 @@
+//! What a node looks like: everything that is judged, and nothing that was judged. Plain data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atoll_model::config::Config;
+use atoll_model::error::{Classify, causes};
+use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, TombstoneRecord};
+use atoll_store::etcd::Member;
+use atoll_tenant::Node;
+
+use crate::links::HostEnd;
+use crate::nodefiles::{Grave, ProgressFile};
+
+/// Why something could not be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) text: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), hint: None }
+    }
+
+    pub(crate) fn of(error: &impl Classify) -> Self {
+        let text = std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ");
+        Self { text, hint: error.hint() }
+    }
+}
+
+pub(crate) type Look<T> = Result<T, Problem>;
+
+/// See the module.
+pub(crate) struct Seen {
+    /// Seconds since 1970.
+    pub(crate) now: u64,
+    /// The file of the configuration, and what is in it.
+    pub(crate) config: Look<(PathBuf, Config)>,
+    /// What follows from the configuration; none without one.
+    pub(crate) site: Option<Site>,
+    pub(crate) plugin: Plugin,
+    pub(crate) conflists: Conflists,
+    pub(crate) kernel: Kernel,
+}
+
+/// What a configuration leads to.
+pub(crate) struct Site {
+    pub(crate) machine: Look<Node>,
+    pub(crate) secrets: Vec<SecretFile>,
+    pub(crate) certificates: Vec<CertificateFile>,
+    pub(crate) etcd: Vec<EtcdEndpoint>,
+    pub(crate) controllers: Vec<ControllerEndpoint>,
+    pub(crate) host: Look<Host>,
+    pub(crate) records: Look<Records>,
+    pub(crate) links: Look<Vec<HostEnd>>,
+    pub(crate) progress: Look<Vec<ProgressFile>>,
+    pub(crate) graves: Look<Vec<Grave>>,
+}
+
+/// A file that nobody else may read.
+pub(crate) struct SecretFile {
+    /// The key of the configuration that names it.
+    pub(crate) setting: &'static str,
+    pub(crate) path: PathBuf,
+    /// Its mode.
+    pub(crate) mode: Look<u32>,
+}
+
+/// A PEM file.
+pub(crate) struct CertificateFile {
+    pub(crate) setting: &'static str,
+    pub(crate) path: PathBuf,
+    /// From when until when, seconds since 1970.
+    pub(crate) validity: Look<(u64, u64)>,
+}
+
+/// One endpoint of etcd, asked alone.
+pub(crate) struct EtcdEndpoint {
+    pub(crate) url: String,
+    pub(crate) member: Look<Member>,
+    /// How long a linearizable read took, which a majority of the members had to agree to.
+    pub(crate) read: Look<Duration>,
+    /// Its clock less ours, seconds.
+    pub(crate) clock: Option<i64>,
+}
+
+/// One endpoint of the controller, asked alone.
+pub(crate) struct ControllerEndpoint {
+    pub(crate) url: String,
+    /// How long the root document took, and the dialect that it names.
+    pub(crate) root: Look<(Duration, String)>,
+    /// A request that needs a login.
+    pub(crate) login: Look<()>,
+    /// It takes changes.
+    pub(crate) writable: Look<bool>,
+    /// Its clock less ours, seconds.
+    pub(crate) clock: Option<i64>,
+}
+
+/// What the controller says of this machine.
+pub(crate) struct Host {
+    /// Its name and whether its agent lives; none: it is not known.
+    pub(crate) found: Option<(String, bool)>,
+    /// The tunnel zones that it is in.
+    pub(crate) zones: Vec<String>,
+}
+
+/// What etcd says.
+pub(crate) struct Records {
+    pub(crate) cluster: Option<ClusterRecord>,
+    /// What the cluster's record and this node's file disagree about.
+    pub(crate) disagreement: Option<Problem>,
+    pub(crate) node: Option<NodeRecord>,
+    /// Why this machine may not have its name.
+    pub(crate) impostor: Option<Problem>,
+    /// The claims of this node.
+    pub(crate) claims: Vec<ClaimRecord>,
+    /// The tombstones of this node, and of all others if they may be read.
+    pub(crate) tombstones: Vec<TombstoneRecord>,
+    /// Records of this node that cannot be read.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// The plugin's binary.
+pub(crate) struct Plugin {
+    /// Where it was looked for.
+    pub(crate) directories: Vec<PathBuf>,
+    /// Where it is, with the version it says it has.
+    pub(crate) found: Option<(PathBuf, Look<String>)>,
+}
+
+/// The directory of network configurations.
+pub(crate) struct Conflists {
+    pub(crate) directory: PathBuf,
+    /// Its files in the order in which runtimes take them.
+    pub(crate) files: Look<Vec<Conflist>>,
+}
+
+/// A network configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conflist {
+    pub(crate) path: PathBuf,
+    /// What is wrong with it; it may be somebody else's.
+    pub(crate) content: Look<Content>,
+}
+
+/// What is in a network configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// A list, or the configuration of one plugin.
+    pub(crate) is_list: bool,
+    pub(crate) name: Option<String>,
+    /// `cniVersion` and `cniVersions`.
+    pub(crate) versions: Vec<String>,
+    /// The types of the plugins, in their order.
+    pub(crate) plugins: Vec<String>,
+    /// Why our entry in it is refused.
+    pub(crate) refused: Option<String>,
+}
+
+/// What the kernel can do.
+pub(crate) struct Kernel {
+    pub(crate) netns: Look<()>,
+    pub(crate) veth: Look<()>,
+    /// The local data plane is in use: can it make tables and bridges?
+    pub(crate) plane: Option<Plane>,
+}
+
+/// What the local data plane needs.
+pub(crate) struct Plane {
+    pub(crate) nftables: Look<()>,
+    pub(crate) bridge: Look<()>,
+}

@@ -1,0 +1,262 @@
+//! Looking at etcd and the controller, each endpoint alone and all of them side by side, and at this node's files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
+use atoll_model::record::{self, TombstoneRecord};
+use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::request::{self, Scope};
+use atoll_sdn_client::transport::{Request, Transport as _};
+use atoll_sdn_client::{Client, Http, HttpSettings, configured, wire};
+use atoll_store::{Answer, Etcd, Key, Limits, Query, Store as _};
+use atoll_tenant::{Node, admin, machine};
+use futures_util::future::{join, join_all};
+use http::header::{DATE, HeaderMap};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+
+use super::seen::{CertificateFile, ControllerEndpoint, EtcdEndpoint, Host, Look, Problem, Records, SecretFile, Site};
+use crate::settings::Settings;
+use crate::{certificate, links, nodefiles};
+
+/// The longest that one endpoint, or one list, may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Tunnel zones that are asked for their members; there is hardly ever more than one.
+const ZONES: usize = 16;
+
+pub(super) async fn look(settings: &Settings) -> Site {
+    let config = &settings.config;
+    let machine = machine::identify(config).map_err(|error| Problem::of(&error));
+    let etcd = join_all(config.etcd.endpoints.iter().map(|url| etcd_endpoint(&config.etcd, url)));
+    let controllers = join_all(config.controller.endpoints.iter().map(|url| controller(&config.controller, url)));
+    let records = in_time(records(config, machine.as_ref().ok()));
+    let host = in_time(host(&config.controller, &machine));
+    let ((etcd, controllers), (records, host)) = join(join(etcd, controllers), join(records, host)).await;
+    Site {
+        machine,
+        secrets: secrets(config),
+        certificates: certificates(config),
+        etcd,
+        controllers,
+        host,
+        records,
+        links: links::host_ends(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
+        progress: nodefiles::all_progress(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
+        graves: nodefiles::graves(&config.state_dir).map_err(|error| Problem::new(error.to_string())),
+    }
+}
+
+async fn in_time<T>(look: impl Future<Output = Look<T>>) -> Look<T> {
+    let late = |_| Err(Problem::new(format!("no answer within {} s", LIMIT.as_secs())));
+    // On the heap: these futures are large, and there are many of them.
+    timeout(LIMIT, Box::pin(look)).await.unwrap_or_else(late)
+}
+
+fn secrets(config: &Config) -> Vec<SecretFile> {
+    let (etcd, controller) = (&config.etcd, &config.controller);
+    let credential = controller.keystone.as_ref().and_then(|keystone| keystone.application_credential.as_ref());
+    let files = [
+        ("etcd.key", etcd.key.as_ref()),
+        ("controller.key", controller.key.as_ref()),
+        ("controller.passwordFile", controller.password_file.as_ref()),
+        ("controller.keystone.applicationCredential.secretFile", credential.map(|(_, file)| file)),
+    ];
+    let look = |path: &PathBuf| {
+        let metadata = fs::metadata(path).map_err(|error| Problem::new(error.to_string()))?;
+        if metadata.len() == 0 {
+            return Err(Problem::new("it is empty"));
+        }
+        Ok(metadata.permissions().mode() & 0o7777)
+    };
+    let given = files.into_iter().filter_map(|(setting, path)| Some((setting, path?)));
+    given.map(|(setting, path)| SecretFile { setting, path: path.clone(), mode: look(path) }).collect()
+}
+
+fn certificates(config: &Config) -> Vec<CertificateFile> {
+    let (etcd, controller) = (&config.etcd, &config.controller);
+    let files = [
+        ("etcd.ca", etcd.ca.as_ref()),
+        ("etcd.cert", etcd.cert.as_ref()),
+        ("controller.ca", controller.ca.as_ref()),
+        ("controller.cert", controller.cert.as_ref()),
+        ("controller.keystone.ca", controller.keystone.as_ref().and_then(|keystone| keystone.ca.as_ref())),
+    ];
+    let given = files.into_iter().filter_map(|(setting, path)| Some((setting, path?)));
+    given
+        .map(|(setting, path)| {
+            let validity = certificate::validity(path).map_err(Problem::new);
+            CertificateFile { setting, path: path.clone(), validity }
+        })
+        .collect()
+}
+
+async fn etcd_endpoint(config: &EtcdConfig, url: &str) -> EtcdEndpoint {
+    let alone = EtcdConfig { endpoints: vec![url.to_owned()], ..config.clone() };
+    let limits = Limits { request: Duration::from_secs(3), ..Limits::default() };
+    let asked = async {
+        let store = Etcd::with_limits(&alone, limits).map_err(|error| Problem::of(&error))?;
+        // The first request connects; the second one is measured.
+        let member = store.status().await.map_err(|error| Problem::of(&error));
+        let begun = Instant::now();
+        let read = store.read(vec![Query::Key(Key::cluster())]).await;
+        Ok((member, read.map(|_| begun.elapsed()).map_err(|error| Problem::of(&error))))
+    };
+    let identity = config.cert.clone().zip(config.key.clone());
+    let (asked, clock) = join(in_time(asked), clock_of(url, config.ca.clone(), identity, "/version")).await;
+    let (member, read) = asked.unwrap_or_else(|problem: Problem| (Err(problem.clone()), Err(problem)));
+    EtcdEndpoint { url: url.to_owned(), member, read, clock }
+}
+
+fn http(
+    url: &str,
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+) -> Result<Http, atoll_sdn_client::transport::TransportError> {
+    let request_timeout = Duration::from_secs(3);
+    Http::new(&HttpSettings {
+        endpoints: vec![url.to_owned()],
+        ca,
+        identity,
+        request_timeout,
+        ..HttpSettings::default()
+    })
+}
+
+/// A server's clock less ours, seconds, from the `Date` of an answer (RFC 9110, section 6.6.1); none: it says nothing.
+async fn clock_of(url: &str, ca: Option<PathBuf>, identity: Option<(PathBuf, PathBuf)>, path: &str) -> Option<i64> {
+    let get = Request {
+        method: http::Method::GET,
+        path: path.to_owned(),
+        headers: HeaderMap::new(),
+        body: Vec::new().into(),
+    };
+    let answer = timeout(LIMIT, Box::pin(http(url, ca, identity).ok()?.send(get))).await.ok()?.ok()?;
+    skew(&answer.headers)
+}
+
+fn skew(headers: &HeaderMap) -> Option<i64> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let theirs = date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    i64::try_from(theirs).ok()?.checked_sub_unsigned(record::now())
+}
+
+async fn controller(config: &ControllerConfig, url: &str) -> ControllerEndpoint {
+    let alone = ControllerConfig { endpoints: vec![url.to_owned()], ..config.clone() };
+    let (root, login) = join(root(&alone, url), login(&alone)).await;
+    let (root, clock) = match root {
+        Ok((took, dialect, clock)) => (Ok((took, dialect)), clock),
+        Err(problem) => (Err(problem), None),
+    };
+    let (login, writable) = match login {
+        Ok(writable) => (Ok(()), Ok(writable)),
+        Err(problem) => (Err(problem.clone()), Err(problem)),
+    };
+    ControllerEndpoint { url: url.to_owned(), root, login, writable, clock }
+}
+
+/// The root document needs no login. Asked twice: the first request connects, the second one is measured.
+async fn root(config: &ControllerConfig, url: &str) -> Look<(Duration, String, Option<i64>)> {
+    in_time(async {
+        let identity = config.cert.clone().zip(config.key.clone());
+        let http = http(url, config.ca.clone(), identity).map_err(|error| Problem::of(&error))?;
+        http.send(request::root()).await.map_err(|error| Problem::of(&error))?;
+        let begun = Instant::now();
+        let answer = http.send(request::root()).await.map_err(|error| Problem::of(&error))?;
+        let took = begun.elapsed();
+        let dialect = match client(config)?.dialect().await {
+            Ok(dialect) => dialect.to_string(),
+            Err(error) => return Err(Problem::of(&error)),
+        };
+        Ok((took, dialect, skew(&answer.headers)))
+    })
+    .await
+}
+
+fn client(config: &ControllerConfig) -> Look<Client<Http>> {
+    let client = configured::client(config, None, |http| http).map_err(|error| Problem::of(&error))?;
+    Ok(client.until(Instant::now() + LIMIT))
+}
+
+/// Reads the system's state, which takes a login. True: the controller takes changes.
+async fn login(config: &ControllerConfig) -> Look<bool> {
+    in_time(async {
+        let client = client(config)?;
+        let state = client.system_state().await.map_err(|error| Problem::of(&error))?;
+        let is = |value: &Option<String>, wanted: &str| value.as_deref().is_none_or(|value| value == wanted);
+        Ok(is(&state.state, "ACTIVE") && is(&state.availability, "READWRITE"))
+    })
+    .await
+}
+
+async fn host(config: &ControllerConfig, machine: &Look<Node>) -> Look<Host> {
+    let id = machine.as_ref().map_err(Clone::clone)?.host_id;
+    let client = client(config)?;
+    let failed = |error| Problem::of(&error);
+    let Some(host) = client.get::<wire::Host>(id).await.map_err(failed)? else {
+        return Ok(Host { found: None, zones: Vec::new() });
+    };
+    let mut zones = Vec::new();
+    for zone in client.list::<wire::TunnelZone>(&Scope::All).await.map_err(failed)?.into_iter().take(ZONES) {
+        let Some(zone_id) = zone.id else { continue };
+        let scope = Scope::Of(Resource::TunnelZone, zone_id);
+        let members = client.list::<wire::TunnelZoneHost>(&scope).await.map_err(failed)?;
+        if members.iter().any(|member| member.host_id == Some(id)) {
+            zones.push(zone.name.unwrap_or_else(|| zone_id.to_string()));
+        }
+    }
+    Ok(Host { found: Some((host.name.unwrap_or_else(|| id.to_string()), host.alive)), zones })
+}
+
+async fn records(config: &Config, machine: Option<&Node>) -> Look<Records> {
+    let store = Etcd::connect(&config.etcd).map_err(|error| Problem::of(&error))?;
+    let mut queries = vec![Query::Key(Key::cluster())];
+    if let Some(node) = machine {
+        let claims = Query::all(Key::attachments_of(&node.name));
+        queries.extend([Query::Key(Key::node(&node.name)), claims, Query::all(Key::tombstones_of(&node.name))]);
+    }
+    let snapshot = store.read(queries).await.map_err(|error| Problem::of(&error))?;
+    // What other nodes owe is for an operator to see: a node's own credential may not read it.
+    let everybodys = store.read(vec![Query::all(Key::tombstones())]).await.ok();
+    let mut damaged = Vec::new();
+    let mut answers = snapshot.answers.iter();
+    let cluster = read(answers.next(), &mut damaged).pop();
+    let node = read(answers.next(), &mut damaged).pop();
+    let claims = read(answers.next(), &mut damaged);
+    let mut tombstones: Vec<TombstoneRecord> = read(answers.next(), &mut damaged);
+    if let Some(everybodys) = everybodys {
+        let all: Vec<TombstoneRecord> = read(everybodys.answers.first(), &mut Vec::new());
+        tombstones.extend(all.into_iter().filter(|owed| machine.is_none_or(|own| owed.attachment.node != own.name)));
+    }
+    Ok(Records {
+        disagreement: cluster
+            .as_ref()
+            .and_then(|cluster| admin::agree(&config.cluster, cluster).err())
+            .map(|error| Problem::of(&error)),
+        impostor: machine
+            .zip(node.as_ref())
+            .and_then(|(machine, node)| admin::same(machine, node).err())
+            .map(|error| Problem::of(&error)),
+        cluster,
+        node,
+        claims,
+        tombstones,
+        damaged,
+    })
+}
+
+/// The records that can be read; the keys of the others go to `damaged`.
+fn read<T: DeserializeOwned>(answer: Option<&Answer>, damaged: &mut Vec<String>) -> Vec<T> {
+    let mut records = Vec::new();
+    for entry in answer.map(|answer| answer.entries.as_slice()).unwrap_or_default() {
+        match Versioned::read(entry) {
+            Ok(versioned) => records.push(versioned.record),
+            Err(_) => damaged.push(entry.key.to_string()),
+        }
+    }
+    records
+}

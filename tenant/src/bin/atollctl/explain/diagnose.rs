@@ -1,0 +1,316 @@
+//! From evidence to sentences: why a pod has no network, or that nothing is wrong with it. Pure.
+
+use atoll_tenant::inventory::PodState;
+use serde::Serialize;
+
+use super::evidence::{AddressIs, Asked, Evidence, NamespaceIs, One};
+use crate::topology::name;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    Ok,
+    Note,
+    Fail,
+}
+
+impl Level {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// One sentence. The shape of its JSON is stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub(super) level: Level,
+    pub(super) text: String,
+    pub(super) hint: Option<String>,
+}
+
+fn ok(text: impl Into<String>) -> Finding {
+    Finding { level: Level::Ok, text: text.into(), hint: None }
+}
+
+fn note(text: impl Into<String>, hint: impl Into<String>) -> Finding {
+    Finding { level: Level::Note, text: text.into(), hint: Some(hint.into()) }
+}
+
+fn fail(text: impl Into<String>, hint: impl Into<String>) -> Finding {
+    Finding { level: Level::Fail, text: text.into(), hint: Some(hint.into()) }
+}
+
+const AGAIN: &str = "delete the pod: its controller makes a new one, which is attached from the start";
+
+pub(super) fn diagnose(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings: Vec<_> = evidence.attachments.iter().flat_map(|one| attachment(evidence, one)).collect();
+    if evidence.attachments.len() > 1 && matches!(evidence.asked, Asked::Pod(..)) {
+        findings.push(note(
+            "it has several attachments: several interfaces, or a sandbox that was replaced and not yet removed",
+            "compare the containers with the runtime's (`crictl pods`)",
+        ));
+    }
+    findings.extend(evidence.owed.iter().map(|owed| {
+        fail(format!("{} is gone, but not settled: {}", owed.attachment, owed.note), settle(&owed.node, evidence))
+    }));
+    findings.extend(evidence.address.map(address));
+    if evidence.attachments.is_empty() && evidence.address.is_none() {
+        findings.extend(missing(evidence));
+    }
+    findings
+}
+
+fn settle(node: &str, evidence: &Evidence) -> String {
+    let here = evidence.node.as_ref().is_some_and(|here| here.as_str() == node);
+    let place = if here { String::new() } else { format!(" on node {node}") };
+    format!(
+        "`atollctl gc`{place} settles it when etcd and the controller are there; `atollctl doctor` says whether they are"
+    )
+}
+
+fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
+    let (pod, who) = (&one.pod, name(&one.pod));
+    let mut findings = Vec::new();
+    if let Some(tombstone) = &one.tombstone {
+        let text = format!("its DEL could not finish, and its address stays taken: {}", tombstone.note);
+        return vec![fail(text, settle(&tombstone.node, evidence))];
+    }
+    match one.tenant_phase {
+        Some("active") => {}
+        Some("building") => findings.push(fail(
+            format!("tenant {} is being built, or was left half built", pod.tenant),
+            format!("atollctl tenant repair {}", pod.tenant),
+        )),
+        Some(phase) => findings.push(fail(
+            format!("tenant {} is {phase}: it goes, and its pods with it", pod.tenant),
+            format!("atollctl tenant show {}", pod.tenant),
+        )),
+        None => findings.push(fail(format!("tenant {} has no record", pod.tenant), "atollctl address check")),
+    }
+    match &one.progress {
+        Some(step) if step.locked => findings.push(note(
+            format!("a call works on it now, since {} s", step.age),
+            format!("wait; the deadline of a call is {} s", evidence.deadline),
+        )),
+        Some(step) if step.state != "done" => findings.push(fail(
+            format!("its ADD died {} s ago", step.age),
+            "the runtime's next DEL or ADD settles it; `atollctl gc` does where it never calls",
+        )),
+        _ => {}
+    }
+    match &one.link {
+        _ if !one.is_here => findings.push(note(
+            format!("its interface and its files can only be looked at on node {}", pod.node),
+            format!("run this there: atollctl attachment show {}", pod.container),
+        )),
+        None => findings.push(fail(format!("its host interface {} is not there", pod.host_interface), AGAIN)),
+        Some(link) if !link.carrier => findings.push(fail(
+            format!("host interface {} has no carrier: the pod's {} is down", link.name, pod.interface),
+            format!("look inside: crictl inspectp {}, then `nsenter --net=... ip link`", pod.container),
+        )),
+        Some(_) => {}
+    }
+    let doctor = format!("atollctl doctor, on node {}", pod.node);
+    match pod.state {
+        Some(PodState::Active) => {}
+        Some(PodState::Inactive) => findings.push(fail(
+            "its port is bound and not active: the controller's agent is down, or has not seen the interface",
+            doctor,
+        )),
+        Some(PodState::Unbound) => findings.push(fail("its port is not bound to any interface", AGAIN)),
+        Some(PodState::Missing) => findings.push(fail("the controller has no port for it", AGAIN)),
+        Some(PodState::Unknown) => findings.push(note("the controller did not say how its port is", doctor)),
+        None => findings.push(note("the controller was not asked", "leave --offline out")),
+    }
+    if !findings.iter().any(|finding| finding.level == Level::Fail) {
+        let text = format!("{who} has {} and nothing that can be seen from here is wrong with it", pod.address.ip());
+        findings.insert(0, ok(text));
+    }
+    findings
+}
+
+fn address(address: AddressIs) -> Finding {
+    match address {
+        AddressIs::Cooling => ok("it belongs to nobody: it was freed a moment ago, and cools down"),
+        AddressIs::Reserved => ok("it belongs to nobody now: it is reserved (`atollctl address list`)"),
+        AddressIs::Gateway => ok("it is the gateway of a subnet: a tenant's router has it"),
+        AddressIs::Free => ok("it is free"),
+        AddressIs::Nowhere => note(
+            "it is in no subnet of any tenant",
+            "`atollctl subnet list` has the subnets, `atollctl init --dry-run` the cluster's pools",
+        ),
+    }
+}
+
+/// There is no claim: no ADD has come so far, or one has and was taken back.
+fn missing(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let last = evidence.log.iter().rfind(|line| line.level == "ERROR");
+    if let Some(line) = last {
+        findings.push(fail(
+            format!("its last call failed at {}, and took back what it had done: {}", line.time, line.text),
+            "docs/troubleshooting.md lists what the messages mean; `atollctl doctor` looks at this node",
+        ));
+    }
+    findings.extend(evidence.namespace.as_ref().and_then(namespace));
+    if findings.is_empty() && evidence.owed.is_empty() {
+        let not_here = match &evidence.no_log {
+            Some(why) => format!("the log cannot tell: {why}"),
+            None => "nor is it in this node's log".to_owned(),
+        };
+        findings.push(fail(
+            format!("no ADD of it is known: nobody has a claim for it, {not_here}"),
+            "look where the pod is (`kubectl get pod -o wide`), run this on that node, and `atollctl doctor`: does the runtime call Atoll?",
+        ));
+    }
+    findings
+}
+
+fn namespace(namespace: &NamespaceIs) -> Option<Finding> {
+    let NamespaceIs { name, tenant, phase, taken, room } = namespace;
+    let tenant = tenant.as_ref()?;
+    if *taken as u128 >= *room {
+        return Some(fail(
+            format!("tenant {tenant} of namespace {name} is full: {taken} of {room} addresses are taken"),
+            format!("atollctl subnet add {tenant}; `atollctl address check` finds addresses that nobody needs"),
+        ));
+    }
+    match phase {
+        Some("active") | None => None,
+        Some(phase) => Some(fail(
+            format!("tenant {tenant} of namespace {name} is {phase}"),
+            format!("atollctl tenant show {tenant}; if nobody works on it: atollctl tenant repair {tenant}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::ids::ClaimId;
+    use atoll_tenant::inventory::Pod;
+    use uuid::Uuid;
+
+    use super::super::evidence::{Owed, Step};
+    use super::super::log::Line;
+    use super::*;
+    use crate::links::{HostEnd, Place};
+
+    fn one() -> One {
+        let link = HostEnd { place: Place::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
+        One {
+            pod: Pod {
+                address: "10.128.3.7/24".parse().expect("valid"),
+                tenant: "red".parse().expect("valid"),
+                subnet: 1,
+                namespace: Some("red".parse().expect("valid")),
+                pod: Some("web-0".to_owned()),
+                node: "n1".parse().expect("valid"),
+                network: "atoll".to_owned(),
+                container: "3f9a5b7c9d1e2f3a".to_owned(),
+                interface: "eth0".to_owned(),
+                host_interface: "at50926f89922e".to_owned(),
+                mac: "02:00:00:00:00:01".to_owned(),
+                port: Uuid::from_u128(9),
+                claim: ClaimId(Uuid::from_u128(10)),
+                since: 0,
+                state: Some(PodState::Active),
+            },
+            is_here: true,
+            link: Some(link),
+            progress: Some(Step { state: "done", locked: false, age: 30 }),
+            tombstone: None,
+            tenant_phase: Some("active"),
+        }
+    }
+
+    fn evidence(attachments: Vec<One>) -> Evidence {
+        Evidence {
+            asked: "red/web-0".parse().expect("valid"),
+            node: Some("n1".parse().expect("valid")),
+            deadline: 60,
+            attachments,
+            owed: vec![],
+            address: None,
+            namespace: None,
+            log: vec![],
+            no_log: None,
+        }
+    }
+
+    fn told(evidence: &Evidence) -> String {
+        let told = |finding: &Finding| {
+            let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!("\n  try: {hint}"));
+            format!("{}  {}{hint}\n", finding.level.word(), finding.text)
+        };
+        diagnose(evidence).iter().map(told).collect()
+    }
+
+    type Harm = fn(&mut One);
+
+    #[test]
+    fn each_reason_has_a_sentence_and_something_to_try() {
+        let owed = || Owed {
+            attachment: "n1/atoll/3f9a5b7c9d1e2f3a/eth0".to_owned(),
+            node: "n1".to_owned(),
+            note: "the controller did not answer in time".to_owned(),
+            since: 10,
+            not_before: 10,
+        };
+        let harms: &[(&str, Harm)] = &[
+            ("well", |_| {}),
+            ("controller down", |o| o.pod.state = Some(PodState::Unknown)),
+            ("inactive", |o| o.pod.state = Some(PodState::Inactive)),
+            ("unbound", |o| o.pod.state = Some(PodState::Unbound)),
+            ("no port", |o| o.pod.state = Some(PodState::Missing)),
+            ("not asked", |o| o.pod.state = None),
+            ("no link", |o| o.link = None),
+            ("no carrier", |o| o.link.as_mut().expect("there").carrier = false),
+            ("elsewhere", |o| {
+                o.is_here = false;
+                o.link = None;
+                o.progress = None;
+            }),
+            ("adding now", |o| o.progress = Some(Step { state: "adding", locked: true, age: 3 })),
+            ("died", |o| o.progress = Some(Step { state: "adding", locked: false, age: 300 })),
+            ("building", |o| o.tenant_phase = Some("building")),
+            ("no tenant", |o| o.tenant_phase = None),
+        ];
+        let mut all = String::new();
+        for (what, harm) in harms {
+            let mut one = one();
+            harm(&mut one);
+            all = format!("{all}# {what}\n{}", told(&evidence(vec![one])));
+        }
+        let buried = One { tombstone: Some(owed()), ..one() };
+        all = format!("{all}# buried\n{}", told(&evidence(vec![buried])));
+        let mut seen = evidence(vec![]);
+        all = format!("{all}# never heard of\n{}", told(&seen));
+        seen.log = vec![Line {
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            level: "ERROR".to_owned(),
+            text: "ADD: failed: subnet is full".to_owned(),
+        }];
+        all = format!("{all}# failed\n{}", told(&seen));
+        seen.log.clear();
+        let space = |taken, room, phase| NamespaceIs {
+            name: "red".to_owned(),
+            tenant: Some("red".to_owned()),
+            phase: Some(phase),
+            taken,
+            room,
+        };
+        for (what, namespace) in [("full", space(253, 253, "active")), ("going", space(1, 253, "deleting"))] {
+            seen.namespace = Some(namespace);
+            all = format!("{all}# {what}\n{}", told(&seen));
+        }
+        seen.namespace = None;
+        seen.owed = vec![owed()];
+        all = format!("{all}# owed\n{}", told(&seen));
+        insta::assert_snapshot!("sentences", all);
+    }
+}

@@ -1,0 +1,94 @@
+//! `atollctl attachment show`: everything that is known of one pod's network, and why it has none.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`evidence`] | what etcd, the controller, this node and the plugin's log say; plain data and how it is read |
+//! | [`diagnose`] | from that to sentences. Pure |
+//!
+//! Changes nothing. Works without the controller; on another node than the pod's it says what only that node can tell.
+
+mod diagnose;
+mod evidence;
+mod log;
+
+use serde_json::json;
+
+use self::diagnose::{Finding, Level};
+pub(crate) use self::evidence::Asked;
+use self::evidence::{Evidence, One};
+use crate::args::{Output, ShowAttachment};
+use crate::failure::Failure;
+use crate::output::{self, Said, or_dash};
+use crate::settings::Settings;
+use crate::topology::{name, state};
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &ShowAttachment) -> Result<Said, Failure> {
+    let evidence = Evidence::collect(settings, &options.what, options.offline).await?;
+    let findings = diagnose::diagnose(&evidence);
+    if evidence.is_nothing() {
+        return Err(Failure::absent(
+            format!("nothing is known of {}", evidence.asked),
+            findings.into_iter().find_map(|finding| finding.hint).unwrap_or_default(),
+        ));
+    }
+    let alarming = findings.iter().any(|finding| finding.level == Level::Fail);
+    let text = match output {
+        Output::Json => output::json(&json!({
+            "asked": evidence.asked.to_string(),
+            "attachments": evidence.attachments,
+            "tombstones": evidence.owed,
+            "address": evidence.address,
+            "namespace": evidence.namespace,
+            "log": evidence.log,
+            "findings": findings,
+        })),
+        Output::Table => shown(&evidence, &findings),
+    };
+    Ok(Said::looked(text, alarming))
+}
+
+fn shown(evidence: &Evidence, findings: &[Finding]) -> String {
+    let mut lines = Vec::new();
+    for one in &evidence.attachments {
+        lines.extend(facts(one).into_iter().map(|(what, value)| format!("{what:<16} {value}")));
+        lines.push(String::new());
+    }
+    for line in &evidence.log {
+        lines.push(format!("log  {}  {}", line.time, line.text));
+    }
+    if !evidence.log.is_empty() {
+        lines.push(String::new());
+    }
+    for finding in findings {
+        lines.push(format!("{}  {}", finding.level.word(), finding.text));
+        lines.extend(finding.hint.iter().map(|hint| format!("  try: {hint}")));
+    }
+    output::lines(&lines)
+}
+
+fn facts(one: &One) -> Vec<(&'static str, String)> {
+    let pod = &one.pod;
+    let mut facts = vec![
+        ("pod", name(pod)),
+        ("tenant", format!("{}, subnet {}", pod.tenant, pod.subnet)),
+        ("address", pod.address.to_string()),
+        ("MAC", pod.mac.clone()),
+        ("node", pod.node.to_string()),
+        ("container", pod.container.clone()),
+        ("interface", format!("{} in network {}", pod.interface, pod.network)),
+        ("port", format!("{}, {}", pod.port, state(pod))),
+    ];
+    let host_end = match (&one.link, one.is_here) {
+        (Some(link), _) => {
+            format!("{}, in {}, {}", link.name, link.place, if link.carrier { "up" } else { "no carrier" })
+        }
+        (None, true) => format!("{}, not on this node", pod.host_interface),
+        (None, false) => format!("{}, on another node than this", pod.host_interface),
+    };
+    facts.push(("host interface", host_end));
+    facts.push(("progress", or_dash(one.progress.as_ref().map(evidence::Step::told))));
+    if let Some(tombstone) = &one.tombstone {
+        facts.push(("tombstone", tombstone.note.clone()));
+    }
+    facts
+}

@@ -1,0 +1,200 @@
+//! Doing it. An attachment is taken apart by the plugin's own DEL, under the attachment's lock, and in no other way; what
+//! no DEL can name (a host end without a claim, a file without one) is removed here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use atoll_ipam::{find, tombstones_of};
+use atoll_model::attachment::Attachment;
+use atoll_model::config::Config;
+use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName, NodeName};
+use atoll_store::Store;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::decide::Unwanted;
+use crate::failure::Failure;
+use crate::{links, nodefiles, plugin};
+
+/// A container that never was: its DEL has nothing to do but settle what others owe.
+const NOBODY: &str = "atoll-gc";
+/// Each call settles a few. More than this in one run would keep the runtime's calls waiting.
+const DRAINS: usize = 64;
+
+/// What became of one thing. The shape of its JSON is stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Item {
+    /// `attachment`, `interface`, `file`, `tombstone`.
+    pub(super) kind: &'static str,
+    pub(super) object: String,
+    pub(super) outcome: Outcome,
+    pub(super) why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Outcome {
+    /// Not done, because only a plan was asked for.
+    Would,
+    /// Nothing of it is left.
+    Done,
+    /// The interface is gone; the rest is written down and will be settled later.
+    Owed,
+    /// It changed since it was looked at.
+    Kept,
+    /// It is still there.
+    Failed,
+}
+
+impl Outcome {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Would => "would",
+            Self::Done => "done",
+            Self::Owed => "owed",
+            Self::Kept => "kept",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+impl Item {
+    fn attachment(attachment: &Attachment, outcome: Outcome, why: impl Into<String>) -> Self {
+        Self { kind: "attachment", object: attachment.to_string(), outcome, why: why.into() }
+    }
+}
+
+const GONE: &str = "its container is no more";
+const NO_CLAIM: &str = "it has no claim";
+const DIED: &str = "an ADD died before it had a claim";
+
+/// What would be done.
+pub(super) fn planned(unwanted: &Unwanted) -> Vec<Item> {
+    let attachments = unwanted.attachments.iter().map(|(at, _)| Item::attachment(at, Outcome::Would, GONE));
+    let item = |kind, object, why: &str| Item { kind, object, outcome: Outcome::Would, why: why.to_owned() };
+    let links =
+        unwanted.links.iter().map(|link| item("interface", format!("{} in {}", link.name, link.place), NO_CLAIM));
+    let files = unwanted.files.iter().map(|file| item("file", file.path.display().to_string(), DIED));
+    attachments.chain(links).chain(files).collect()
+}
+
+/// See the module.
+pub(super) struct Collector<'a, S> {
+    pub(super) store: &'a S,
+    pub(super) config: &'a Config,
+    /// What the plugin gets on standard input.
+    pub(super) stdin: &'a Value,
+    pub(super) program: &'a Path,
+    pub(super) node: &'a NodeName,
+}
+
+impl<S: Store> Collector<'_, S> {
+    pub(super) async fn collect(&self, unwanted: &Unwanted) -> Result<Vec<Item>, Failure> {
+        let mut items = Vec::new();
+        for (attachment, claim) in &unwanted.attachments {
+            items.push(self.attachment(attachment, *claim).await?);
+        }
+        for link in &unwanted.links {
+            let (outcome, why) = told(links::delete(link).map(|()| true), NO_CLAIM);
+            items.push(Item { kind: "interface", object: format!("{} in {}", link.name, link.place), outcome, why });
+        }
+        for file in &unwanted.files {
+            let (outcome, why) = told(file.remove(), DIED);
+            items.push(Item { kind: "file", object: file.path.display().to_string(), outcome, why });
+        }
+        Ok(items)
+    }
+
+    async fn attachment(&self, attachment: &Attachment, claim: Option<ClaimId>) -> Result<Item, Failure> {
+        let item = |outcome, why: &str| Ok(Item::attachment(attachment, outcome, why));
+        // Once more, at the last moment: others may take long before it is this one's turn.
+        let now = find(self.store, attachment).await?;
+        if now.claim.map(|claim| claim.record.claim) != claim {
+            return item(Outcome::Kept, "its claim changed meanwhile");
+        }
+        let progress = nodefiles::progress_of(&self.config.run_dir, attachment);
+        if progress.is_ok_and(|file| file.is_some_and(|file| file.lock == nodefiles::Lock::Held)) {
+            return item(Outcome::Kept, "a call works on it");
+        }
+        if let Err(why) = self.del(attachment).await {
+            return item(Outcome::Failed, &why);
+        }
+        let left = find(self.store, attachment).await?;
+        match (left.tombstone, left.claim) {
+            (Some(tombstone), _) => item(Outcome::Owed, &tombstone.record.note),
+            (None, Some(_)) => item(Outcome::Owed, "it is written down in a file of this node"),
+            (None, None) => item(Outcome::Done, GONE),
+        }
+    }
+
+    async fn del(&self, attachment: &Attachment) -> Result<(), String> {
+        // The plugin waits for the lock until its own deadline, and then for at most a few seconds.
+        let limit = self.config.timeout + Duration::from_secs(10);
+        plugin::delete(self.program, self.stdin, attachment, limit).await
+    }
+
+    /// Settles what earlier calls owe, as far as it can be settled now.
+    pub(super) async fn drain(&self, network: &NetworkName) -> Result<Vec<Item>, Failure> {
+        let before = self.owed().await?;
+        let mut left = before;
+        for _ in 0..DRAINS {
+            if left == Owed::default() {
+                break;
+            }
+            let nobody = Attachment {
+                node: self.node.clone(),
+                network: network.clone(),
+                container: ContainerId::new(NOBODY).map_err(|error| Failure::other(error.to_string()))?,
+                interface: IfName::new("eth0").map_err(|error| Failure::other(error.to_string()))?,
+            };
+            if let Err(why) = self.del(&nobody).await {
+                let object = format!("of node {}", self.node);
+                return Ok(vec![Item { kind: "tombstone", object, outcome: Outcome::Failed, why }]);
+            }
+            let now = self.owed().await?;
+            let is_further = now.work() < left.work();
+            left = now;
+            if !is_further {
+                break;
+            }
+        }
+        let settled = before.number().saturating_sub(left.number());
+        if settled == 0 {
+            return Ok(Vec::new());
+        }
+        let (object, why) = (format!("{settled} of node {}", self.node), "what it stands for was done".to_owned());
+        Ok(vec![Item { kind: "tombstone", object, outcome: Outcome::Done, why }])
+    }
+
+    /// The tombstones of this node.
+    pub(super) async fn owed(&self) -> Result<Owed, Failure> {
+        let in_files = nodefiles::graves(&self.config.state_dir).unwrap_or_default().len();
+        Ok(Owed { in_etcd: tombstones_of(self.store, self.node, 0).await?.len(), in_files })
+    }
+}
+
+/// What this node owes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owed {
+    in_etcd: usize,
+    in_files: usize,
+}
+
+impl Owed {
+    pub(super) fn number(self) -> usize {
+        self.in_etcd + self.in_files
+    }
+
+    /// Steps still to go: from a file to etcd is one, from etcd to done another.
+    fn work(self) -> usize {
+        self.in_etcd + 2 * self.in_files
+    }
+}
+
+fn told(done: std::io::Result<bool>, why: &str) -> (Outcome, String) {
+    match done {
+        Ok(true) => (Outcome::Done, why.to_owned()),
+        Ok(false) => (Outcome::Kept, "a call works on it".to_owned()),
+        Err(error) => (Outcome::Failed, error.to_string()),
+    }
+}

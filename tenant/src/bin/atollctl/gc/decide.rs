@@ -1,0 +1,292 @@
+//! What nobody wants any more. Pure.
+//!
+//! An attachment is unwanted when its container is not among the runtime's, its claim is older than the deadline of a
+//! call, and no call works on it. Whatever cannot be told from something live is kept.
+
+use std::collections::BTreeSet;
+
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName};
+
+use super::look::Look;
+use crate::links::HostEnd;
+use crate::nodefiles::{Lock, Progress, ProgressFile};
+
+/// What may be collected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Unwanted {
+    /// Attachments, with the claim that was seen; none where only the progress file knows of it.
+    pub(super) attachments: Vec<(Attachment, Option<ClaimId>)>,
+    /// Host ends that nobody knows of.
+    pub(super) links: Vec<HostEnd>,
+    /// Progress files of ADDs that died before they had a claim.
+    pub(super) files: Vec<ProgressFile>,
+}
+
+impl Unwanted {
+    pub(super) fn is_empty(&self) -> bool {
+        self.attachments.is_empty() && self.links.is_empty() && self.files.is_empty()
+    }
+}
+
+/// What is unwanted in one observation. `deadline`: of one call; `quiet`: how long a request of a dead call may still be
+/// carried out; both in seconds.
+pub(super) fn unwanted(look: &Look, network: &NetworkName, deadline: u64, quiet: u64) -> Unwanted {
+    Unwanted {
+        attachments: attachments(look, network, deadline),
+        links: if look.is_damaged { Vec::new() } else { links(look, network) },
+        files: if look.is_damaged { Vec::new() } else { files(look, deadline + quiet) },
+    }
+}
+
+fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> Vec<(Attachment, Option<ClaimId>)> {
+    let old = |since: u64| look.now.saturating_sub(since) > deadline;
+    let is_gone =
+        |attachment: &Attachment| attachment.network == *network && !look.sandboxes.has(attachment.container.as_str());
+    // A call that began a moment ago may have let go of its lock.
+    let is_idle = |attachment: &Attachment| {
+        let hash = attachment.hash();
+        let file = look.progress.iter().find(|file| file.hash == hash);
+        file.is_none_or(|file| file.lock == Lock::Free && old(file.written))
+    };
+    let claims = look.claims.iter().map(|claim| &claim.record);
+    let mut found: Vec<_> = claims
+        .filter(|claim| is_gone(&claim.attachment) && is_idle(&claim.attachment) && old(claim.since))
+        .map(|claim| (claim.attachment.clone(), Some(claim.claim)))
+        .collect();
+    // etcd was restored from a backup, perhaps: the claim is no more, and the rest may be there.
+    let claimed: BTreeSet<_> = look.claims.iter().map(|claim| &claim.record.attachment).collect();
+    let remembered = look.progress.iter().filter_map(|file| Some(&file.progress.claim()?.attachment));
+    found.extend(
+        remembered
+            .filter(|attachment| !claimed.contains(attachment) && is_gone(attachment) && is_idle(attachment))
+            .map(|attachment| (attachment.clone(), None)),
+    );
+    found.sort();
+    found
+}
+
+fn links(look: &Look, network: &NetworkName) -> Vec<HostEnd> {
+    let claims = look.claims.iter().map(|claim| claim.record.host_interface.to_string());
+    let owed = look.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
+    let files = look.progress.iter().filter_map(|file| Some(file.progress.claim()?.host_interface.to_string()));
+    let known: BTreeSet<String> = claims.chain(owed).chain(files).chain(live(look, network)).collect();
+    look.links.iter().filter(|link| !known.contains(&link.name)).cloned().collect()
+}
+
+/// The host ends that containers of the runtime may have, whatever etcd says: their names derive from the containers'
+/// ids. Interfaces are called as runtimes and multiplexers call them.
+fn live(look: &Look, network: &NetworkName) -> Vec<String> {
+    let stems = ["eth", "net"].into_iter().flat_map(|stem| (0..16).map(move |number| format!("{stem}{number}")));
+    let interfaces: Vec<IfName> = stems.filter_map(|name| IfName::new(name).ok()).collect();
+    let mut names = Vec::new();
+    for container in look.sandboxes.iter().filter_map(|id| ContainerId::new(id).ok()) {
+        names.extend(interfaces.iter().map(|interface| {
+            let (node, network) = (look.node.clone(), network.clone());
+            let attachment = Attachment { node, network, container: container.clone(), interface: interface.clone() };
+            attachment.host_interface().to_string()
+        }));
+    }
+    names
+}
+
+/// An ADD that died before it had a claim: its file names nobody. A request of it that is still on its way is carried out
+/// or lost after the quiet period.
+fn files(look: &Look, age: u64) -> Vec<ProgressFile> {
+    let claims = look.claims.iter().map(|claim| claim.record.attachment.hash());
+    let known: BTreeSet<_> = claims.chain(look.tombstones.iter().map(|owed| owed.attachment.hash())).collect();
+    let is_nobodys = |file: &&ProgressFile| {
+        matches!(file.progress, Progress::Adding(None) | Progress::Unreadable)
+            && file.lock == Lock::Free
+            && look.now.saturating_sub(file.written) > age
+            && !known.contains(&file.hash)
+    };
+    look.progress.iter().filter(is_nobodys).cloned().collect()
+}
+
+/// What both observations say. The same attachment with another claim is another; so is a link with another number, and
+/// a file that was written in between.
+pub(super) fn agreed(first: &Unwanted, second: Unwanted) -> Unwanted {
+    let same_link = |link: &HostEnd| {
+        first
+            .links
+            .iter()
+            .any(|other| (&other.place, &other.name, other.index) == (&link.place, &link.name, link.index))
+    };
+    Unwanted {
+        attachments: second.attachments.into_iter().filter(|one| first.attachments.contains(one)).collect(),
+        links: second.links.into_iter().filter(same_link).collect(),
+        files: second.files.into_iter().filter(|file| first.files.contains(file)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_ipam::Versioned;
+    use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, NodeName, TenantName};
+    use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::gc::sandboxes::Sandboxes;
+    use crate::links::Place;
+
+    const NOW: u64 = 1_000_000;
+    const DEADLINE: u64 = 60;
+    const QUIET: u64 = 45;
+
+    fn network() -> NetworkName {
+        NetworkName::new("atoll").expect("valid")
+    }
+
+    fn attachment(network: &str, container: &str) -> Attachment {
+        Attachment {
+            node: NodeName::new("n1").expect("valid"),
+            network: NetworkName::new(network).expect("valid"),
+            container: ContainerId::new(container).expect("valid"),
+            interface: IfName::new("eth0").expect("valid"),
+        }
+    }
+
+    fn claim(attachment: Attachment, since: u64) -> Versioned<ClaimRecord> {
+        let record = ClaimRecord {
+            v: SCHEMA,
+            claim: ClaimId(Uuid::from_u128(1)),
+            tenant: TenantName::new("red").expect("valid"),
+            incarnation: Incarnation(Uuid::from_u128(2)),
+            namespace: None,
+            pod: None,
+            pod_uid: None,
+            addresses: vec![],
+            port: Uuid::from_u128(3),
+            host_interface: attachment.host_interface(),
+            mac: attachment.mac(),
+            host_id: Uuid::from_u128(4),
+            since,
+            attachment,
+            unknown: Unknown::new(),
+        };
+        Versioned { record, create_revision: 5, mod_revision: 6 }
+    }
+
+    fn file(attachment: &Attachment, lock: Lock, progress: Progress, written: u64) -> ProgressFile {
+        let hash = attachment.hash();
+        ProgressFile { path: format!("/run/atoll/attachments/{hash}").into(), hash, lock, progress, written }
+    }
+
+    fn link(attachment: &Attachment) -> HostEnd {
+        HostEnd { place: Place::Own, name: attachment.host_interface().to_string(), index: 9, carrier: true }
+    }
+
+    fn look(sandboxes: &[&str]) -> Look {
+        Look {
+            node: NodeName::new("n1").expect("valid"),
+            now: NOW,
+            claims: vec![],
+            tombstones: vec![],
+            is_damaged: false,
+            progress: vec![],
+            links: vec![],
+            sandboxes: sandboxes.iter().map(|id| (*id).to_owned()).collect::<Sandboxes>(),
+        }
+    }
+
+    fn judge(look: &Look) -> Unwanted {
+        unwanted(look, &network(), DEADLINE, QUIET)
+    }
+
+    #[test]
+    fn a_claim_goes_only_when_it_is_old_idle_of_this_network_and_its_container_is_no_more() {
+        let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
+        let mut seen = look(&["live"]);
+        seen.claims = vec![
+            claim(dead.clone(), 0),
+            claim(live.clone(), 0),
+            claim(attachment("atoll", "young"), NOW - DEADLINE),
+            claim(attachment("other", "elsewhere"), 0),
+        ];
+        assert_eq!(judge(&seen).attachments, [(dead.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
+        for (lock, written) in [(Lock::Held, 0), (Lock::Free, NOW - DEADLINE)] {
+            seen.progress = vec![file(&dead, lock, Progress::Done(None), written)];
+            assert!(judge(&seen).is_empty(), "{lock:?} {written}");
+        }
+        seen.progress = vec![file(&dead, Lock::Free, Progress::Done(None), 0)];
+        assert_eq!(judge(&seen).attachments.len(), 1, "finished long ago");
+    }
+
+    #[test]
+    fn what_only_a_file_remembers_goes_too_unless_its_container_lives() {
+        let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
+        let mut seen = look(&["live"]);
+        let remembered = |at: &Attachment| Progress::Done(Some(Box::new(claim(at.clone(), 0).record)));
+        seen.progress =
+            vec![file(&dead, Lock::Free, remembered(&dead), 0), file(&live, Lock::Free, remembered(&live), 0)];
+        seen.links = vec![link(&dead), link(&live)];
+        let found = judge(&seen);
+        assert_eq!((found.attachments, found.links), (vec![(dead, None)], vec![]), "DEL takes its interface along");
+    }
+
+    #[test]
+    fn an_interface_goes_when_nobody_knows_of_it() {
+        let at = |container: &str| attachment("atoll", container);
+        let mut seen = look(&["live"]);
+        seen.claims = vec![claim(at("claimed"), 0), claim(attachment("other", "elsewhere"), 0)];
+        let adding = Progress::Adding(Some(Box::new(claim(at("adding"), 0).record)));
+        seen.progress = vec![file(&at("adding"), Lock::Held, adding, NOW)];
+        seen.tombstones = vec![TombstoneRecord {
+            v: SCHEMA,
+            why: Tombstone::Delete,
+            attachment: at("owed"),
+            port: None,
+            not_before: 0,
+            since: 0,
+            note: String::new(),
+            unknown: Unknown::new(),
+        }];
+        let elsewhere = attachment("other", "elsewhere");
+        seen.links = ["claimed", "adding", "owed", "live", "dead"].map(|container| link(&at(container))).to_vec();
+        seen.links.push(link(&elsewhere));
+        assert_eq!(judge(&seen).links, [link(&at("dead"))]);
+        seen.is_damaged = true;
+        assert_eq!(judge(&seen).links, [], "the record that cannot be read may be its claim");
+    }
+
+    #[test]
+    fn a_file_without_a_name_goes_when_no_request_of_its_add_can_come_any_more() {
+        let dead = attachment("atoll", "dead");
+        let mut seen = look(&[]);
+        let long_ago = NOW - DEADLINE - QUIET - 1;
+        for (progress, lock, written, goes) in [
+            (Progress::Adding(None), Lock::Free, long_ago, true),
+            (Progress::Unreadable, Lock::Free, long_ago, true),
+            (Progress::Adding(None), Lock::Held, long_ago, false),
+            (Progress::Adding(None), Lock::Free, long_ago + 1, false),
+            (Progress::Done(None), Lock::Free, long_ago, false),
+        ] {
+            seen.progress = vec![file(&dead, lock, progress, written)];
+            assert_eq!(!judge(&seen).files.is_empty(), goes, "{:?}", seen.progress);
+        }
+    }
+
+    #[test]
+    fn only_what_both_observations_say_is_collected() {
+        let (dead, other) = (attachment("atoll", "dead"), attachment("atoll", "other"));
+        let file = file(&dead, Lock::Free, Progress::Adding(None), 1);
+        let first = Unwanted {
+            attachments: vec![(dead.clone(), Some(ClaimId(Uuid::from_u128(1)))), (other.clone(), None)],
+            links: vec![link(&dead), link(&other)],
+            files: vec![file.clone()],
+        };
+        assert_eq!(agreed(&first, first.clone()), first);
+        let second = Unwanted {
+            attachments: vec![(dead.clone(), Some(ClaimId(Uuid::from_u128(2)))), (other.clone(), None)],
+            links: vec![HostEnd { index: 10, ..link(&dead) }, HostEnd { carrier: false, ..link(&other) }],
+            files: vec![ProgressFile { written: 2, ..file }],
+        };
+        let both = agreed(&first, second);
+        assert_eq!(both.attachments, [(other.clone(), None)], "claimed anew in between");
+        assert_eq!(both.links, [HostEnd { carrier: false, ..link(&other) }], "made anew in between");
+        assert_eq!(both.files, [], "written in between");
+        assert!(agreed(&Unwanted::default(), first).is_empty());
+    }
+}

@@ -1,0 +1,127 @@
+//! `atollctl gc`: for runtimes that never call the plugin's GC. Takes apart what belongs to containers that are no more.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`sandboxes`], [`cri`] | which containers there are: a list, or the runtime's own answer over its CRI socket |
+//! | [`look`] | one observation: claims first, the runtime's answer last |
+//! | [`decide`] | what nobody wants any more, and what two observations agree on. Pure |
+//! | [`collect`] | doing it: the plugin's own DEL, and what no DEL can name |
+//!
+//! Promises: nothing is collected that was not unwanted in both of two observations, two deadlines apart, or that is
+//! younger than a deadline, or that a call works on; an answer that failed collects nothing, an empty one only when told;
+//! attachments are taken apart by the plugin alone.
+
+mod collect;
+mod cri;
+mod decide;
+mod look;
+mod sandboxes;
+
+use std::time::Duration;
+
+use atoll_model::ids::NetworkName;
+use serde_json::json;
+
+use self::collect::{Collector, Item, Outcome};
+use self::decide::Unwanted;
+use self::look::Look;
+use self::sandboxes::Source;
+use crate::args::{Gc, Output};
+use crate::failure::Failure;
+use crate::output::{self, Said, count};
+use crate::settings::Settings;
+use crate::{plugin, progress};
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<Said, Failure> {
+    let store = settings.store()?;
+    let node = atoll_tenant::machine::name(&settings.config).map_err(|error| Failure::classified(&error))?;
+    let network = network(settings)?;
+    let directories = plugin::directories(&options.bin_dir);
+    let Some(program) = plugin::find(&directories) else {
+        let places: Vec<_> = directories.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::config(format!(
+            "the plugin is in none of {}: name its directory with --bin-dir",
+            places.join(", ")
+        )));
+    };
+    let mut source = Source::choose(options)?;
+    let deadline = settings.config.timeout;
+
+    let first = Look::take(&store, &settings.config, &node, &mut source).await?;
+    let mut unwanted = decide::unwanted(&first, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
+    if !unwanted.is_empty() && first.sandboxes.is_empty() && !options.empty_is_true {
+        return Err(Failure::refused(
+            format!("{source} names no container at all, while {} would be collected", unwanted.told()),
+            "look whether that is so; if it is, say --empty-is-true",
+        ));
+    }
+    if !unwanted.is_empty() {
+        let pause = options.pause.map_or(deadline * 2, Duration::from_secs);
+        progress::wait(pause, &format!("{}; looking again after the pause", unwanted.told())).await;
+        let second = Look::take(&store, &settings.config, &node, &mut source).await?;
+        if second.sandboxes.is_empty() && !options.empty_is_true {
+            return Err(Failure::refused(
+                format!("{source} named containers at first and names none now"),
+                "look at the runtime; nothing was collected",
+            ));
+        }
+        let again = decide::unwanted(&second, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
+        unwanted = decide::agreed(&unwanted, again);
+    }
+    let collector =
+        Collector { store: &store, config: &settings.config, stdin: &settings.stdin, program: &program, node: &node };
+    let items = if options.dry_run {
+        collect::planned(&unwanted)
+    } else {
+        let mut items = collector.collect(&unwanted).await?;
+        items.extend(collector.drain(&network).await?);
+        items
+    };
+    let owed = collector.owed().await?.number();
+    let failed = items.iter().any(|item| item.outcome == Outcome::Failed);
+    let text = match output {
+        Output::Json => output::json(&json!({
+            "node": node, "network": network, "dryRun": options.dry_run, "sandboxes": first.sandboxes.len(),
+            "claims": first.claims.len(), "items": items, "owed": owed,
+        })),
+        Output::Table => shown(options.dry_run, &source, &first, &items, owed),
+    };
+    Ok(Said::looked(text, failed))
+}
+
+fn network(settings: &Settings) -> Result<NetworkName, Failure> {
+    let wrong = |problem: String| Failure::config(format!("{}: {problem}", settings.file.display()));
+    let name = settings.stdin.get("name").and_then(serde_json::Value::as_str);
+    let name = name.ok_or_else(|| wrong("it has no `name`, which is the network's".to_owned()))?;
+    NetworkName::new(name).map_err(|error| wrong(format!("`name`: {error}")))
+}
+
+fn shown(dry_run: bool, source: &Source, look: &Look, items: &[Item], owed: usize) -> String {
+    let table = if items.is_empty() {
+        String::new()
+    } else {
+        let row =
+            |item: &Item| [item.outcome.word().to_owned(), item.kind.to_owned(), item.object.clone(), item.why.clone()];
+        output::table(["", "kind", "object", "why"], items.iter().map(row)) + "\n"
+    };
+    let number = |outcome| items.iter().filter(|item| item.outcome == outcome).count();
+    let (sandboxes, claims) = (count(look.sandboxes.len(), "container"), count(look.claims.len(), "claim"));
+    let done = if dry_run {
+        format!("would collect {}", number(Outcome::Would))
+    } else {
+        format!("collected {}, {} failed", number(Outcome::Done) + number(Outcome::Owed), number(Outcome::Failed))
+    };
+    let left = match owed {
+        0 => String::new(),
+        owed => format!("{} left on this node: `atollctl doctor` says why.\n", count(owed, "tombstone")),
+    };
+    format!("{table}{sandboxes} ({source}), {claims} of this node; {done}.\n{left}")
+}
+
+impl Unwanted {
+    /// `2 attachments, 1 interface, 0 files`.
+    fn told(&self) -> String {
+        let (attachments, links) = (count(self.attachments.len(), "attachment"), count(self.links.len(), "interface"));
+        format!("{attachments}, {links}, {}", count(self.files.len(), "file"))
+    }
+}

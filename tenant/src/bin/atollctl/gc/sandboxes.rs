@@ -1,0 +1,175 @@
+//! Which containers there are: from the sockets of runtimes, or from a list.
+//!
+//! An id in a list may be cut short, as tools print it: a container whose id begins with it counts as there. That errs on
+//! the side of keeping.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::cri;
+use crate::args::Gc;
+use crate::failure::Failure;
+
+/// Where runtimes listen: containerd, CRI-O.
+const SOCKETS: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
+/// Shorter beginnings of an id say nothing.
+const SHORTEST: usize = 12;
+
+/// Who is asked.
+pub(crate) enum Source {
+    /// Runtimes, by their sockets; all of them must answer.
+    Runtimes(Vec<PathBuf>),
+    /// A file, read anew at each observation.
+    File(PathBuf),
+    /// Standard input, read once.
+    Input(Option<Sandboxes>),
+}
+
+/// The containers that are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sandboxes(BTreeSet<String>);
+
+impl Sandboxes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    pub(super) fn has(&self, container: &str) -> bool {
+        self.0.contains(container) || self.0.iter().any(|id| id.len() >= SHORTEST && container.starts_with(id.as_str()))
+    }
+
+    /// One id a line, empty lines and lines with `#` left out; or JSON: a list of ids, of objects with an id, or an
+    /// object with such a list as `items` (`crictl pods -o json`, `podman ps --format json`).
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with(['[', '{']) {
+            let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+            let list = value.get("items").unwrap_or(&value).as_array().ok_or("a list of containers is expected")?;
+            let id = |value: &Value| {
+                let named = ["id", "Id", "ID"].iter().find_map(|key| value.get(key));
+                named.unwrap_or(value).as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+            };
+            let ids = list.iter().map(|item| id(item).ok_or_else(|| format!("{item} has no id")));
+            return Ok(Self(ids.collect::<Result<_, _>>()?));
+        }
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let checked = lines.map(|line| match line.split_whitespace().count() {
+            1 => Ok(line.to_owned()),
+            _ => Err(format!("{line:?} is no container id: one id a line is expected")),
+        });
+        Ok(Self(checked.collect::<Result<_, _>>()?))
+    }
+}
+
+impl FromIterator<String> for Sandboxes {
+    fn from_iter<I: IntoIterator<Item = String>>(ids: I) -> Self {
+        Self(ids.into_iter().collect())
+    }
+}
+
+impl Source {
+    pub(super) fn choose(options: &Gc) -> Result<Self, Failure> {
+        if let Some(file) = &options.sandboxes {
+            return Ok(if file == Path::new("-") { Self::Input(None) } else { Self::File(file.clone()) });
+        }
+        let plain = |socket: &PathBuf| {
+            let text = socket.display().to_string();
+            text.strip_prefix("unix://").map_or_else(|| socket.clone(), PathBuf::from)
+        };
+        let told: Vec<_> = options.runtime_endpoint.iter().map(plain).collect();
+        if !told.is_empty() {
+            return Ok(Self::Runtimes(told));
+        }
+        let there: Vec<_> = SOCKETS.map(PathBuf::from).into_iter().filter(|socket| socket.exists()).collect();
+        if there.is_empty() {
+            return Err(Failure::config(format!(
+                "no container runtime listens at {}: name its socket with --runtime-endpoint, or give a list with --sandboxes",
+                SOCKETS.join(" or ")
+            )));
+        }
+        Ok(Self::Runtimes(there))
+    }
+
+    /// Asks. Any failure is one of the whole: from half an answer nothing follows.
+    pub(super) async fn ask(&mut self) -> Result<Sandboxes, Failure> {
+        let wrong = |what: String, why: String| Failure::unavailable(format!("{what}: {why}"), "nothing was collected");
+        match self {
+            Self::Runtimes(sockets) => {
+                let mut all = Sandboxes::default();
+                for socket in sockets {
+                    let asked = cri::list(socket).await;
+                    let answer = asked.map_err(|why| wrong(format!("the runtime at {}", socket.display()), why))?;
+                    tracing::debug!(runtime = answer.runtime, sandboxes = answer.sandboxes.len(), "asked");
+                    all.0.extend(answer.sandboxes);
+                }
+                Ok(all)
+            }
+            Self::File(file) => {
+                let text = std::fs::read_to_string(&*file).map_err(|error| error.to_string());
+                text.and_then(|text| Sandboxes::parse(&text)).map_err(|why| wrong(file.display().to_string(), why))
+            }
+            Self::Input(Some(sandboxes)) => Ok(sandboxes.clone()),
+            Self::Input(none) => {
+                let mut text = String::new();
+                let read = std::io::stdin().lock().read_to_string(&mut text).map_err(|error| error.to_string());
+                let parsed = read.and_then(|_| Sandboxes::parse(&text));
+                let sandboxes = parsed.map_err(|why| wrong("standard input".to_owned(), why))?;
+                *none = Some(sandboxes.clone());
+                Ok(sandboxes)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtimes(sockets) => {
+                let all: Vec<_> = sockets.iter().map(|socket| socket.display().to_string()).collect();
+                write!(f, "the runtime at {}", all.join(", "))
+            }
+            Self::File(file) => write!(f, "the list {}", file.display()),
+            Self::Input(_) => f.write_str("the list on standard input"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_tools_print_them() {
+        let wanted: Sandboxes = ["aaaaaaaaaaaaaaaa", "b"].map(str::to_owned).into_iter().collect();
+        for text in [
+            "# sandboxes\naaaaaaaaaaaaaaaa\n\n  b \n",
+            r#"["aaaaaaaaaaaaaaaa", "b"]"#,
+            r#"{"items": [{"id": "aaaaaaaaaaaaaaaa", "state": "SANDBOX_READY"}, {"id": "b"}]}"#,
+            r#"[{"Id": "aaaaaaaaaaaaaaaa"}, {"Id": "b"}]"#,
+        ] {
+            assert_eq!(Sandboxes::parse(text).as_ref(), Ok(&wanted), "{text}");
+        }
+        assert_eq!(Sandboxes::parse("\n# none\n"), Ok(Sandboxes::default()));
+        for bad in ["CONTAINER ID\n", "[1]", r#"{"items": 1}"#, "[", r#"[{"id": ""}]"#, r#"{"id": "a"}"#] {
+            assert!(Sandboxes::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_short_id_keeps_what_begins_with_it() {
+        let list: Sandboxes = ["0123456789ab", "short"].map(str::to_owned).into_iter().collect();
+        assert!(list.has("0123456789abcdef") && list.has("short"));
+        assert!(!list.has("shortest") && !list.has("0123456789a"));
+    }
+}

@@ -1,0 +1,124 @@
+//! From what is wanted and what is there to a list of steps. Pure, but for the look that the caller hands in.
+//!
+//! The order of the steps is the safety: killed between any two, every file is whole, and whoever reads the network
+//! configuration finds the plugin that it names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// A file as it should be.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    path: PathBuf,
+    content: Arc<[u8]>,
+    mode: u32,
+}
+
+impl Wanted {
+    pub(super) fn new(path: PathBuf, content: Vec<u8>, mode: u32) -> Self {
+        Self { path, content: content.into(), mode }
+    }
+}
+
+/// A file as it is: what is in it, and its mode.
+pub(super) type There = (Vec<u8>, u32);
+
+/// What happens to one file. The shape of its JSON is stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Change {
+    pub(super) action: Action,
+    pub(super) path: PathBuf,
+    #[serde(skip)]
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    Write,
+    Replace,
+    Keep,
+    Remove,
+}
+
+impl Action {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Replace => "replace",
+            Self::Keep => "keep",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// One change of the file system. It happens wholly or not at all, or it touches a temporary file only.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The directory, with those above it.
+    MakeDirectory(PathBuf),
+    /// A temporary file, written and synced.
+    Stage { temporary: PathBuf, content: Arc<[u8]>, mode: u32 },
+    /// The temporary file becomes the file; the directory is synced.
+    Swap { temporary: PathBuf, path: PathBuf },
+    /// The file goes; the directory is synced. Gone already is fine.
+    Remove(PathBuf),
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::MakeDirectory(path) => write!(f, "make directory {}", path.display()),
+            Self::Stage { temporary, .. } => write!(f, "write {}", temporary.display()),
+            Self::Swap { temporary, path } => write!(f, "rename {} to {}", temporary.display(), path.display()),
+            Self::Remove(path) => write!(f, "remove {}", path.display()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Beside the file, so that renaming is one operation; hidden, and with an ending that no runtime reads.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.atoll-new"))
+}
+
+/// In the order given: what others rest on comes first.
+pub(super) fn install(wanted: Vec<Wanted>, there: impl Fn(&Path) -> Option<There>) -> Vec<Change> {
+    let mut made = BTreeSet::new();
+    let one = |Wanted { path, content, mode }: Wanted| {
+        let action = match there(&path) {
+            Some((now, now_mode)) if *now == *content && now_mode == mode => {
+                return Change { action: Action::Keep, path, steps: Vec::new() };
+            }
+            Some(_) => Action::Replace,
+            None => Action::Write,
+        };
+        let directory = path.parent().map(Path::to_owned).filter(|directory| made.insert(directory.clone()));
+        let mut steps: Vec<_> = directory.map(Step::MakeDirectory).into_iter().collect();
+        let temporary = temporary(&path);
+        steps.push(Step::Stage { temporary: temporary.clone(), content, mode });
+        steps.push(Step::Swap { temporary, path: path.clone() });
+        Change { action, path, steps }
+    };
+    wanted.into_iter().map(one).collect()
+}
+
+/// In the order given: what rests on others goes first. What a killed install left beside them goes too.
+pub(super) fn uninstall(doomed: Vec<PathBuf>, there: impl Fn(&Path) -> bool) -> Vec<Change> {
+    let one = |path: PathBuf| {
+        let left = [path.clone(), temporary(&path)].into_iter().filter(|path| there(path));
+        let steps: Vec<_> = left.map(Step::Remove).collect();
+        let action = if steps.is_empty() { Action::Keep } else { Action::Remove };
+        (action == Action::Remove).then_some(Change { action, path, steps })
+    };
+    doomed.into_iter().filter_map(one).collect()
+}

@@ -1,0 +1,207 @@
+//! Host ends of pods in a network namespace, over one blocking netlink socket: listing ours, deleting one of ours.
+//!
+//! Promises: this process never leaves its namespace (a short-lived thread enters the other one, opens the socket and
+//! ends); nothing is deleted that is not a veth of our link group, looked at just before.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// The link group of every host end: the plugin's `wire::GROUP`.
+const GROUP: u32 = 0xa701;
+
+/// Where a link is. In JSON: `node`, or the path where the namespace is pinned.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(into = "String")]
+pub(crate) enum Place {
+    /// The namespace of this process.
+    Own,
+    /// The one pinned here: that of a router of the local data plane.
+    At(PathBuf),
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Own => "node".to_owned(),
+            Place::At(path) => path.display().to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own => f.write_str("the node's own network namespace"),
+            Self::At(path) => write!(f, "network namespace {}", path.display()),
+        }
+    }
+}
+
+/// A host end of ours.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub(crate) struct HostEnd {
+    pub(crate) place: Place,
+    pub(crate) name: String,
+    /// The kernel's number of it: another link of this name has another.
+    pub(crate) index: u32,
+    /// It is up and so is its other end.
+    pub(crate) carrier: bool,
+}
+
+/// Every host end of ours on this node: in our own namespace and in those of the local data plane.
+pub(crate) fn host_ends(run_dir: &Path) -> io::Result<Vec<HostEnd>> {
+    let routers = crate::nodefiles::entries(&run_dir.join("dataplane"))?.into_iter().map(Place::At);
+    let mut all = Vec::new();
+    for place in std::iter::once(Place::Own).chain(routers) {
+        match inside(&place, list) {
+            Ok(links) => all.extend(links.into_iter().map(|link| HostEnd { place: place.clone(), ..link })),
+            // A router that went between two looks, or a file that is no namespace (yet).
+            Err(error) if is_no_netns(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// Deletes a host end, and with it the pod's. Gone already is fine; another link of this name is left alone.
+pub(crate) fn delete(end: &HostEnd) -> io::Result<()> {
+    let done = inside(&end.place, |socket| {
+        if !list(socket)?.iter().any(|link| link.name == end.name && link.index == end.index) {
+            return Ok(());
+        }
+        let mut message = LinkMessage::default();
+        message.header.index = end.index;
+        exchange(socket, RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
+    });
+    match done {
+        Err(error) if is_no_netns(&error) || error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(()),
+        other => other,
+    }
+}
+
+/// Can this kernel make network namespaces and veth pairs, and are we allowed to? Tried in a namespace of its own, which
+/// is gone at the end. The other work is done in the same namespace.
+pub(crate) fn try_kernel<T: Send>(more: impl FnOnce() -> T + Send) -> (io::Result<()>, io::Result<()>, Option<T>) {
+    on_thread(|| {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
+            return Ok((Err(errno.into()), Err(io::Error::other("not tried")), None));
+        }
+        let veth = open().and_then(|socket| make_veth(&socket));
+        Ok((Ok(()), veth, Some(more())))
+    })
+    .unwrap_or_else(|error| (Err(error), Err(io::Error::other("not tried")), None))
+}
+
+fn make_veth(socket: &Socket) -> io::Result<()> {
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName("at-doctor-b".to_owned())];
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName("at-doctor-a".to_owned()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    exchange(socket, RouteNetlinkMessage::NewLink(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+}
+
+/// Works with a socket in `place`.
+fn inside<T: Send>(place: &Place, work: impl FnOnce(&Socket) -> io::Result<T> + Send) -> io::Result<T> {
+    match place {
+        Place::Own => work(&open()?),
+        Place::At(path) => {
+            let netns = File::open(path)?;
+            on_thread(|| {
+                setns(&netns, CloneFlags::CLONE_NEWNET)?;
+                work(&open()?)
+            })
+        }
+    }
+}
+
+fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+    })
+}
+
+fn is_no_netns(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::EINVAL as i32)
+}
+
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    Ok(socket)
+}
+
+fn list(socket: &Socket) -> io::Result<Vec<HostEnd>> {
+    let answers = exchange(socket, RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+    Ok(answers.iter().filter_map(host_end).collect())
+}
+
+/// A veth of our group; none: it is something else.
+fn host_end(answer: &RouteNetlinkMessage) -> Option<HostEnd> {
+    let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+    let has = |wanted: &dyn Fn(&LinkAttribute) -> bool| link.attributes.iter().any(wanted);
+    let ours = has(&|attribute| matches!(attribute, LinkAttribute::Group(GROUP)));
+    let veth = has(
+        &|attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Veth))),
+    );
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })?;
+    let carrier = link.header.flags.contains(LinkFlags::LowerUp);
+    (ours && veth).then_some(HostEnd { place: Place::Own, name, index: link.header.index, carrier })
+}
+
+fn exchange(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+    let mut answers = Vec::new();
+    // The kernel never sends more than 32 KiB at once.
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    loop {
+        buffer.clear();
+        match socket.recv_from(&mut buffer, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        let mut rest = buffer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|error| io::Error::other(error.to_string()))?;
+            let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+            match message.payload {
+                NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+                NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::Error(error) => match error.raw_code() {
+                    0 => return Ok(answers),
+                    code => return Err(io::Error::from_raw_os_error(-code)),
+                },
+                _ => {}
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}

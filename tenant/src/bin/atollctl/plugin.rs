@@ -1,0 +1,92 @@
+//! The plugin's binary: where it is, and running it as a runtime does.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use atoll_model::attachment::Attachment;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use crate::settings::PLUGIN;
+
+/// Where runtimes look for plugins, most common first.
+const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+
+/// The longest that the plugin may take to say its version.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+
+/// The directories to look in: as told, else `CNI_PATH`, else the usual ones.
+pub(crate) fn directories(told: &[PathBuf]) -> Vec<PathBuf> {
+    if !told.is_empty() {
+        return told.to_vec();
+    }
+    match std::env::var_os("CNI_PATH").filter(|path| !path.is_empty()) {
+        Some(path) => std::env::split_paths(&path).collect(),
+        None => DIRECTORIES.map(PathBuf::from).into(),
+    }
+}
+
+/// The plugin in the first directory that has it.
+pub(crate) fn find(directories: &[PathBuf]) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(PLUGIN)).find(|path| path.is_file())
+}
+
+/// What the plugin says of itself when it is started by hand; the error says why it is none.
+pub(crate) async fn version(path: &Path) -> Result<String, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err(format!("it is not executable (`chmod 0755 {}`)", path.display()));
+    }
+    let mut command = tokio::process::Command::new(path);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let out = match timeout(INTRODUCTION, command.output()).await {
+        Ok(Ok(out)) => out,
+        Ok(Err(error)) => return Err(format!("it cannot be started: {error}")),
+        Err(_) => return Err(format!("it did not say its version within {} s", INTRODUCTION.as_secs())),
+    };
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let version = said.lines().next().and_then(|line| line.strip_prefix("Atoll CNI plugin "));
+    version.map(str::to_owned).ok_or_else(|| "it does not say that it is Atoll's plugin".to_owned())
+}
+
+/// Runs `CNI_COMMAND=DEL` for an attachment: the one way in which something is taken apart. `config` is what a runtime
+/// writes to standard input. The error is what the plugin said.
+pub(crate) async fn delete(
+    program: &Path,
+    config: &Value,
+    attachment: &Attachment,
+    limit: Duration,
+) -> Result<(), String> {
+    let mut command = tokio::process::Command::new(program);
+    command.env_clear().envs([
+        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("CNI_COMMAND", "DEL"),
+        ("CNI_CONTAINERID", attachment.container.as_str()),
+        ("CNI_IFNAME", attachment.interface.as_str()),
+        ("CNI_PATH", &program.parent().unwrap_or(Path::new("/")).display().to_string()),
+    ]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let ran = async {
+        let mut child = command.spawn().map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A plugin that has already ended says why on standard output.
+            let _ = stdin.write_all(config.to_string().as_bytes()).await;
+        }
+        child.wait_with_output().await.map_err(|error| error.to_string())
+    };
+    let out =
+        timeout(limit, ran).await.map_err(|_| format!("the plugin did not end within {} s", limit.as_secs()))??;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = serde_json::from_slice::<Value>(&out.stdout).unwrap_or_default();
+    let text = |key: &str| said.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    match (text("msg"), text("details")) {
+        (msg, _) if msg.is_empty() => Err(format!("the plugin ended with {} and said nothing", out.status)),
+        (msg, details) if details.is_empty() => Err(msg),
+        (msg, details) => Err(format!("{msg}: {details}")),
+    }
+}

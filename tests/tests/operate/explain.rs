@@ -1,0 +1,113 @@
+//! The answers for people: why has this pod no network, which pods has a tenant, who holds an address, what would
+//! deleting do. And that a pipe that closes early is nobody's failure.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::ctl::Ctl;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::{leftovers, wait};
+use serde_json::json;
+
+/// The command tells what is wrong: its exit code, and these words.
+fn tells(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
+    let out = ctl.run(arguments)?;
+    ensure!(out.code == code, "{arguments:?}: exit code {}, not {code}: {}{}", out.code, out.stdout, out.stderr);
+    let said = out.stdout + &out.stderr;
+    let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
+    ensure!(missing.is_empty(), "{arguments:?} does not say {missing:?}: {said}");
+    Ok(())
+}
+
+#[test]
+fn why_a_pod_has_no_network() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    let pods = (0..3).map(|n| Pod::new("red", &format!("web-{n}"))).collect::<Result<Vec<_>>>()?;
+    let [well, unplugged, buried] = pods.as_slice() else { unreachable!("three") };
+    let address = node.cni("1.0.0")?.add(well)?.address.ip().to_string();
+    node.cni("1.0.0")?.add(unplugged)?;
+    let taken = node.cni("1.0.0")?.add(buried)?.address.ip().to_string();
+    let show = |node: &Node, what: &str, code: i32, words: &[&str]| {
+        tells(&Ctl::new(node, json!({}))?, &["attachment", "show", what], code, words)
+    };
+
+    for what in ["red/web-0", "web-0", &well.container, &well.container[..12], &address] {
+        show(&node, what, 0, &[&address, "red/web-0", "active", "nothing that can be seen from here is wrong"])?;
+    }
+    show(&node, "red/web-7", 4, &["nothing is known"]).or_else(|_| show(&node, "red/web-7", 7, &["no ADD of it"]))?;
+    show(&node, "192.0.2.1", 4, &["in no subnet"]).or_else(|_| show(&node, "192.0.2.1", 4, &["nothing is known"]))?;
+
+    // The pod's end is down; then its interface is gone.
+    unplugged.netns.run("ip", &["link", "set", "eth0", "down"])?;
+    show(&node, "red/web-1", 7, &["has no carrier", "eth0 is down"])?;
+    unplugged.netns.run("ip", &["link", "delete", "eth0"])?;
+    show(&node, "red/web-1", 7, &["is not there", "delete the pod"])?;
+
+    // Its DEL could not reach the controller, and an ADD failed; without a controller all of this can be told.
+    node.kill_controller()?;
+    node.cni("1.0.0")?.del(buried)?;
+    let failed = Pod::new("red", "late")?;
+    let refused = node.cni("1.0.0")?.call("ADD", &failed).run()?;
+    ensure!(refused.code != Some(0), "there is no controller");
+    show(&node, "red/web-2", 7, &["its DEL could not finish", "atollctl gc"])?;
+    show(&node, &taken, 7, &["its DEL could not finish"])?;
+    show(&node, &failed.container, 7, &["its last call failed", "controller"])?;
+    show(&node, "red/web-0", 0, &["the controller did not say"])?;
+    node.start_controller()?;
+
+    let mine = "node-1";
+    let elsewhere = Ctl::new(&node, json!({ "nodeName": "node-2" }))?;
+    tells(&elsewhere, &["attachment", "show", "red/web-0"], 0, &["only be looked at on node", mine])?;
+    drop(elsewhere);
+    for pod in &pods {
+        node.cni("1.0.0")?.del(pod)?;
+    }
+    wait::until("later calls finish what is owed", std::time::Duration::from_secs(30), || {
+        node.cni("1.0.0")?.del(&Pod::new("red", "nobody")?)?;
+        leftovers::assert_none(&node)
+    })?;
+    show(&node, &address, 0, &["cools down"])?;
+    node.finish()
+}
+
+#[test]
+fn somebody_who_never_saw_it_finds_the_answers_from_the_help() -> Result<()> {
+    let node = Node::start_without_dataplane(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let pods = [Pod::new("red", "web-0")?, Pod::new("red", "web-1")?, Pod::new("blue", "db-0")?];
+    let address = cni.add(&pods[0])?.address.ip().to_string();
+    cni.add(&pods[1])?;
+    cni.add(&pods[2])?;
+    let ctl = Ctl::new(&node, json!({}))?;
+
+    // From the first help to the second, to the command: the words of the question are there.
+    tells(&ctl, &["--help"], 0, &["attachment", "tenant", "doctor", "Why has this pod no network", "Exit codes"])?;
+    tells(&ctl, &["attachment", "--help"], 0, &["show", "list"])?;
+    tells(&ctl, &["attachment", "show", "--help"], 0, &["why has this pod no network", "red/web-0"])?;
+    tells(&ctl, &["attachment", "list", "--help"], 0, &["who holds"])?;
+    tells(&ctl, &["tenant", "delete", "--help"], 0, &["what would deleting"])?;
+
+    tells(&ctl, &["tenant", "show", "red"], 0, &["red/web-0", "red/web-1", &address])?;
+    tells(&ctl, &["attachment", "list", "--address", &address], 0, &["web-0", "red", "node-1"])?;
+    tells(&ctl, &["tenant", "delete", "red", "--dry-run"], 0, &["2 pods in the way", "red/web-0", "red/web-1"])?;
+    tells(&ctl, &["tenant", "delete", "red"], 6, &["web-0", "try:"])?;
+    tells(&ctl, &["tenant", "show", "green"], 4, &["green", "try:"])?;
+
+    // Nobody reads: no panic, no message.
+    for arguments in [["address", "list"], ["topology", "--offline"], ["doctor", "--output=table"]] {
+        let mut child = ctl.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        drop(child.stdout.take().context("a pipe")?);
+        let out = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        ensure!(
+            out.status.code().is_some_and(|code| code == 0 || code == 7) && said.is_empty(),
+            "{arguments:?}: {said}"
+        );
+    }
+    for pod in &pods {
+        cni.del(pod)?;
+    }
+    drop((cni, ctl));
+    node.finish()
+}

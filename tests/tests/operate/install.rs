@@ -1,0 +1,245 @@
+//! `atollctl install` and `uninstall`: with real files, a real plugin, a real SIGKILL.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::cni::Cni;
+use atoll_tests::ctl::{Ctl, private_file};
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::programs;
+use atoll_tests::scratch::{Scratch, unique_name};
+use serde_json::{Value, json};
+
+/// The directories of a machine, and what is to be installed there.
+struct Site {
+    scratch: Scratch,
+    host: PathBuf,
+    sources: PathBuf,
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let scratch = Scratch::new(&unique_name())?;
+        let (host, sources) = (scratch.path().join("host"), scratch.dir("sources")?);
+        Ok(Self { scratch, host, sources })
+    }
+
+    /// Sources of one version: the same plugin with other bytes at its end, which no loader looks at.
+    fn version(&self, version: &str) -> Result<Vec<String>> {
+        let plugin = self.sources.join(format!("atoll-{version}"));
+        if !plugin.exists() {
+            fs::copy(programs::path("atoll")?, &plugin)?;
+            fs::OpenOptions::new().append(true).open(&plugin)?.write_all(version.as_bytes())?;
+        }
+        let conflist = self.sources.join(format!("{version}.conflist"));
+        let entry = json!({
+            "type": "atoll", "etcd": { "endpoints": ["http://127.0.0.1:1"] },
+            "controller": { "endpoints": ["http://127.0.0.1:1/api"] }, "version": version,
+            "runDir": self.host.join("run"), "stateDir": self.host.join("state"),
+        });
+        let list = json!({ "cniVersion": "1.0.0", "name": "atoll", "plugins": [entry, { "type": "portmap" }] });
+        fs::write(&conflist, serde_json::to_string_pretty(&list)?)?;
+        let secret = self.sources.join(format!("password-{version}"));
+        private_file(&secret, version)?;
+        Ok(vec![
+            "install".to_owned(),
+            format!("--plugin={}", plugin.display()),
+            format!("--conflist={}", conflist.display()),
+            format!("--secret={}:{}", secret.display(), self.password().display()),
+        ])
+    }
+
+    fn plugin(&self) -> PathBuf {
+        self.host.join("bin/atoll")
+    }
+
+    fn conflist(&self) -> PathBuf {
+        self.host.join("net.d/10-atoll.conflist")
+    }
+
+    fn password(&self) -> PathBuf {
+        self.host.join("etc/password")
+    }
+
+    fn command(&self, arguments: &[String]) -> Result<Command> {
+        let mut command = Command::new(programs::path("atollctl")?);
+        command.env_clear().args(arguments);
+        command.arg(format!("--bin-dir={}", self.host.join("bin").display()));
+        command.arg(format!("--conf-dir={}", self.host.join("net.d").display()));
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn run(&self, arguments: &[String]) -> Result<(i32, String)> {
+        let out = self.command(arguments)?.output()?;
+        let text = [out.stdout, out.stderr].concat();
+        Ok((out.status.code().context("a signal ended it")?, String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// Which version is there: old, new, or none; anything else is half a file.
+    fn state(&self) -> Result<[Option<&'static str>; 3]> {
+        let one = |path: &Path, source: &dyn Fn(&str) -> PathBuf| -> Result<Option<&'static str>> {
+            let Ok(found) = fs::read(path) else { return Ok(None) };
+            let is = |version: &&&str| fs::read(source(version)).is_ok_and(|source| source == found);
+            let version = ["old", "new"].iter().find(is).copied();
+            version.map(Some).with_context(|| format!("{} is neither old nor new", path.display()))
+        };
+        Ok([
+            one(&self.plugin(), &|version| self.sources.join(format!("atoll-{version}")))?,
+            one(&self.password(), &|version| self.sources.join(format!("password-{version}")))?,
+            one(&self.conflist(), &|version| self.sources.join(format!("{version}.conflist")))?,
+        ])
+    }
+
+    fn mode(path: &Path) -> Result<u32> {
+        Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
+    }
+}
+
+fn words(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|argument| (*argument).to_owned()).collect()
+}
+
+#[test]
+fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Result<()> {
+    let site = Site::new()?;
+    let (old, new) = (site.version("old")?, site.version("new")?);
+    let plan = [old.clone(), words(&["--dry-run", "-o", "json"])].concat();
+    let (code, text) = site.run(&plan)?;
+    let plan: Value = serde_json::from_str(&text)?;
+    ensure!(code == 0 && plan["changes"].as_array().is_some_and(|changes| changes.len() == 3), "{plan:#}");
+    ensure!(!site.host.exists(), "a plan changes nothing");
+
+    let (code, text) = site.run(&old)?;
+    assert_eq!((code, site.state()?), (0, [Some("old"); 3]), "{text}");
+    let modes = [Site::mode(&site.plugin())?, Site::mode(&site.password())?, Site::mode(&site.conflist())?];
+    assert_eq!(modes, [0o755, 0o600, 0o600]);
+    let (code, text) = site.run(&old)?;
+    ensure!(code == 0 && text.contains("nothing to change"), "{text}");
+
+    // A process that runs the old plugin goes on.
+    let mut running = Command::new(site.plugin());
+    running.env_clear().env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0");
+    running.env("CNI_NETNS", "/nowhere").env("CNI_PATH", "/nowhere");
+    let mut running = running.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (code, text) = site.run(&new)?;
+    assert_eq!((code, site.state()?), (0, [Some("new"); 3]), "{text}");
+    running.stdin.take().context("a pipe")?.write_all(b"{}")?;
+    let answer = running.wait_with_output()?;
+    ensure!(serde_json::from_slice::<Value>(&answer.stdout)?["code"].is_number(), "the old plugin answers to its end");
+
+    // Sources that are not fit to be installed change nothing.
+    let broken = site.sources.join("broken");
+    for (text, why) in [
+        ("{", "not JSON"),
+        (r#"{"type":"atoll"}"#, "no list"),
+        (r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#, "no plugin of type"),
+        (r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"tuning"},{"type":"atoll"}]}"#, "the first"),
+        (r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"atoll","mtu":1}]}"#, "etcd"),
+        (r#"{"cniVersion":"7","name":"x","plugins":[{"type":"atoll"}]}"#, "cniVersion"),
+    ] {
+        fs::write(&broken, text)?;
+        let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
+        ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
+    }
+    let (code, said) = site.run(&words(&["install", "--plugin=/bin/true"]))?;
+    ensure!(code == 3 && said.contains("does not say that it is"), "{said}");
+
+    // Somebody else's configuration.
+    let foreign = r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#;
+    fs::write(site.conflist(), foreign)?;
+    for arguments in [&old, &words(&["uninstall"])] {
+        let (code, said) = site.run(arguments)?;
+        ensure!(code == 6 && said.contains("somebody else's"), "{said}");
+        assert_eq!(fs::read_to_string(site.conflist())?, foreign);
+    }
+    fs::write(site.host.join("net.d/05-first.conflist"), foreign)?;
+    let (code, said) = site.run(&[old, words(&["--force"])].concat())?;
+    ensure!(code == 0 && said.contains("05-first.conflist"), "the runtime would take another: {said}");
+    assert_eq!(site.state()?, [Some("old"); 3]);
+
+    let (code, said) = site.run(&words(&["uninstall"]))?;
+    assert_eq!((code, site.state()?), (0, [None, Some("old"), None]), "{said}");
+    let (code, said) = site.run(&words(&["uninstall"]))?;
+    ensure!(code == 0 && said.contains("nothing to change"), "{said}");
+    site.scratch.passed();
+    Ok(())
+}
+
+#[test]
+fn killed_anywhere_every_file_is_whole() -> Result<()> {
+    let site = Site::new()?;
+    let (old, new) = (site.version("old")?, site.version("new")?);
+    ensure!(site.run(&old)?.0 == 0 && site.run(&new)?.0 == 0);
+    let begun = Instant::now();
+    ensure!(site.run(&old)?.0 == 0);
+    let whole = begun.elapsed();
+    let (mut killed, points) = (0, 24);
+    for point in 0..points {
+        for arguments in [&new, &words(&["uninstall"])] {
+            ensure!(site.run(&old)?.0 == 0);
+            let mut running = site.command(arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            std::thread::sleep(whole * point / (points - 4));
+            killed += u32::from(running.try_wait()?.is_none());
+            running.kill()?;
+            running.wait()?;
+            let [plugin, password, conflist] = site.state()?;
+            ensure!(conflist.is_none() || plugin.is_some(), "a configuration without its plugin, at {point}");
+            ensure!(
+                conflist != Some("new") || (plugin, password) == (Some("new"), Some("new")),
+                "too early, at {point}"
+            );
+        }
+    }
+    println!("{killed} of {} were killed before their end", 2 * points);
+    ensure!(killed >= points / 2, "only {killed} were still running when they were killed: the points are wrong");
+    ensure!(site.run(&new)?.0 == 0 && site.state()? == [Some("new"); 3]);
+    let left: Vec<_> = fs::read_dir(site.host.join("net.d"))?.collect::<Result<_, _>>()?;
+    assert_eq!(left.len(), 1, "no temporary file is left: {left:?}");
+    site.scratch.passed();
+    Ok(())
+}
+
+#[test]
+fn a_node_with_pods_is_not_taken_the_plugin_away_from() -> Result<()> {
+    let node = Node::start_without_dataplane(json!({}))?;
+    let ctl = Ctl::new(&node, json!({}))?;
+    let host = node.scratch().dir("host")?;
+    let (bin, conf) = (host.join("bin"), host.join("net.d"));
+    let directories = [format!("--bin-dir={}", bin.display()), format!("--conf-dir={}", conf.display())];
+    let run = |arguments: &[&str]| {
+        let all: Vec<&str> = arguments.iter().copied().chain(directories.iter().map(String::as_str)).collect();
+        ctl.run(&all)
+    };
+    let (plugin, conflist) = (programs::path("atoll")?.display().to_string(), ctl.config().display().to_string());
+    let installed = run(&["install", "--plugin", &plugin, "--conflist", &conflist])?;
+    ensure!(installed.code == 0, "{}", installed.stderr);
+
+    let cni = Cni::new(node.netns(), bin.join("atoll"), node.cni("1.0.0")?.config);
+    let pod = Pod::new("red", "pod")?;
+    cni.add(&pod)?;
+    let refused = run(&["uninstall"])?;
+    ensure!(refused.code == 6 && refused.stderr.contains("1 attachment"), "{}{}", refused.stdout, refused.stderr);
+    ensure!(bin.join("atoll").exists() && conf.join("10-atoll.conflist").exists());
+    cni.del(&pod)?;
+    let done = run(&["uninstall"])?;
+    ensure!(done.code == 0 && !bin.join("atoll").exists(), "{}{}", done.stdout, done.stderr);
+
+    // Several at once: one after the other, or told to wait, and a whole installation in the end.
+    let arguments = ["install", "--plugin", &plugin, "--conflist", &conflist];
+    let all: Vec<&str> = arguments.into_iter().chain(directories.iter().map(String::as_str)).collect();
+    let start = |_| ctl.command(&all).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let running = (0..4).map(start).collect::<std::io::Result<Vec<_>>>()?;
+    let end = |mut child: std::process::Child| child.wait()?.code().context("a signal ended it");
+    let codes = running.into_iter().map(end).collect::<Result<Vec<i32>>>()?;
+    ensure!(codes.contains(&0) && codes.iter().all(|code| matches!(code, 0 | 5)), "{codes:?}");
+    assert_eq!(fs::read(bin.join("atoll"))?, fs::read(programs::path("atoll")?)?);
+    drop(ctl);
+    node.finish()
+}

@@ -1,0 +1,6 @@
+//! What operators do, with the real `atollctl`: looking, collecting, installing.
+
+mod doctor;
+mod explain;
+mod gc;
+mod install;

@@ -1,0 +1,66 @@
+//! `atollctl gc` beside a real containerd: what the runtime does not know goes, its own pods stay.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::ctl::Ctl;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use serde_json::{Value, json};
+
+use crate::containerd::Containerd;
+use crate::networks::Networks;
+
+#[test]
+fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
+    let client = containerd.client()?;
+    let live = client.run(&containerd.pod("red", "live"))?;
+    // A sandbox that is stopped is still one: its runtime owes a call, and nobody else.
+    let stopped = client.run(&containerd.pod("red", "stopped"))?;
+    client.stop(&stopped.id)?;
+    let (cni, mut elsewhere) = (node.cni("1.0.0")?, node.cni("1.0.0")?);
+    let (dead, foreign) = (Pod::new("red", "dead")?, Pod::new("red", "foreign")?);
+    cni.add(&dead)?;
+    // A pod of another network, of which this runtime knows nothing.
+    elsewhere.config["name"] = "other".into();
+    elsewhere.add(&foreign)?;
+
+    let ctl = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
+    // Claims have whole seconds, and must be older than the deadline.
+    std::thread::sleep(Duration::from_secs(2));
+    let socket = containerd.socket().display().to_string();
+    let mut running = ctl.command(&["gc", "--runtime-endpoint", &socket, "--pause", "6", "-o", "json"]);
+    let running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Between the two looks: a pod that comes, and is older than the deadline at the second look.
+    std::thread::sleep(Duration::from_secs(1));
+    let new = client.run(&containerd.pod("red", "new"))?;
+    let out = running.wait_with_output()?;
+    let said = || String::from_utf8_lossy(&out.stderr).into_owned();
+    let report: Value = serde_json::from_slice(&out.stdout).with_context(said)?;
+    let items = report["items"].as_array().context("items")?;
+    ensure!(items.len() == 1 && items[0]["outcome"] == "done", "only the dead one: {report:#}");
+    ensure!(items[0]["object"].as_str().is_some_and(|object| object.contains(&dead.container)), "{report:#}");
+    ensure!(ping(&live.netns(), new.ip.parse()?)?, "the runtime's pods keep their network");
+    let claims = node.keys("attachments/")?;
+    ensure!(claims.iter().any(|(key, _)| key.contains(&foreign.container)), "another network's pod: {claims:?}");
+
+    // One of two runtimes does not answer: nothing is known, nothing is collected.
+    cni.add(&dead)?;
+    std::thread::sleep(Duration::from_secs(2));
+    let refused = ctl.run(&["gc", "--runtime-endpoint", "/nowhere/sock", "--runtime-endpoint", &socket])?;
+    assert_eq!(refused.code, 5, "{}{}", refused.stdout, refused.stderr);
+    ensure!(node.keys("attachments/")?.iter().any(|(key, _)| key.contains(&dead.container)), "it was collected");
+
+    cni.del(&dead)?;
+    elsewhere.del(&foreign)?;
+    for pod in [&live, &stopped, &new] {
+        client.end(&pod.id)?;
+    }
+    drop((cni, elsewhere, ctl));
+    containerd.finish()?;
+    node.finish()
+}
