@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::cni::Cni;
@@ -172,33 +171,52 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     Ok(())
 }
 
+/// Something that can be seen from outside while a command runs.
+type Sight = fn(&Site, inodes: [Option<u64>; 3]) -> bool;
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+fn inodes(site: &Site) -> [Option<u64>; 3] {
+    [site.plugin(), site.password(), site.conflist()].map(|path| inode(&path))
+}
+
 #[test]
 fn killed_anywhere_every_file_is_whole() -> Result<()> {
     let site = Site::new()?;
-    let (old, new) = (site.version("old")?, site.version("new")?);
-    ensure!(site.run(&old)?.0 == 0 && site.run(&new)?.0 == 0);
-    let begun = Instant::now();
-    ensure!(site.run(&old)?.0 == 0);
-    let whole = begun.elapsed();
-    let (mut killed, points) = (0, 24);
-    for point in 0..points {
-        for arguments in [&new, &words(&["uninstall"])] {
-            ensure!(site.run(&old)?.0 == 0);
-            let mut running = site.command(arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-            std::thread::sleep(whole * point / (points - 4));
-            killed += u32::from(running.try_wait()?.is_none());
-            running.kill()?;
-            running.wait()?;
-            let [plugin, password, conflist] = site.state()?;
-            ensure!(conflist.is_none() || plugin.is_some(), "a configuration without its plugin, at {point}");
-            ensure!(
-                conflist != Some("new") || (plugin, password) == (Some("new"), Some("new")),
-                "too early, at {point}"
-            );
-        }
+    let (old, new, uninstall) = (site.version("old")?, site.version("new")?, words(&["uninstall"]));
+    ensure!(site.run(&new)?.0 == 0 && site.run(&old)?.0 == 0);
+    // The stages of each command, as somebody sees them who watches the directories.
+    let points: [(&[String], Sight); 11] = [
+        (&new, |_, _| true),
+        (&new, |site, _| site.host.join("bin/.atoll.atoll-new").exists()),
+        (&new, |site, _| fs::metadata(site.host.join("bin/.atoll.atoll-new")).is_ok_and(|half| half.len() > 1 << 20)),
+        (&new, |site, before| inodes(site)[0] != before[0]),
+        (&new, |site, _| site.host.join("etc/.password.atoll-new").exists()),
+        (&new, |site, before| inodes(site)[1] != before[1]),
+        (&new, |site, _| site.host.join("net.d/.10-atoll.conflist.atoll-new").exists()),
+        (&new, |site, before| inodes(site)[2] != before[2]),
+        (&uninstall, |_, _| true),
+        (&uninstall, |site, before| inodes(site)[2] != before[2]),
+        (&uninstall, |site, before| inodes(site)[0] != before[0]),
+    ];
+    let mut killed = 0;
+    for (number, (arguments, is_there)) in points.into_iter().enumerate() {
+        ensure!(site.run(&old)?.0 == 0);
+        let before = inodes(&site);
+        let mut running = site.command(arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        while !is_there(&site, before) && running.try_wait()?.is_none() {}
+        killed += u32::from(running.try_wait()?.is_none());
+        running.kill()?;
+        running.wait()?;
+        let [plugin, password, conflist] = site.state()?;
+        ensure!(conflist.is_none() || plugin.is_some(), "a configuration without its plugin, at {number}");
+        let whole = (plugin, password) == (Some("new"), Some("new"));
+        ensure!(conflist != Some("new") || whole, "the configuration came too early, at {number}");
     }
-    println!("{killed} of {} were killed before their end", 2 * points);
-    ensure!(killed >= points / 2, "only {killed} were still running when they were killed: the points are wrong");
+    println!("{killed} of 11 were killed before their end");
+    ensure!(killed >= 3, "only {killed} were still running when they were killed: nothing was seen");
     ensure!(site.run(&new)?.0 == 0 && site.state()? == [Some("new"); 3]);
     let left: Vec<_> = fs::read_dir(site.host.join("net.d"))?.collect::<Result<_, _>>()?;
     assert_eq!(left.len(), 1, "no temporary file is left: {left:?}");

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -20,17 +20,25 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-/// The last warnings and errors that `concerns`; a log that is not there has none.
+/// The last warnings and errors that `concerns`, also from the file that was put aside last; a log that is not there has
+/// none.
 pub(super) fn last(file: &Path, concerns: impl Fn(&Value) -> bool) -> io::Result<Vec<Line>> {
+    let aside = PathBuf::from(format!("{}.1", file.display()));
+    let text = format!("{}\n{}", tail(&aside)?, tail(file)?);
+    Ok(pick(&text, concerns))
+}
+
+/// The end of a file.
+fn tail(file: &Path) -> io::Result<String> {
     let mut file = match File::open(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         other => other?,
     };
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut text = Vec::new();
     file.take(TAIL).read_to_end(&mut text)?;
-    Ok(pick(&String::from_utf8_lossy(&text), concerns))
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn pick(text: &str, concerns: impl Fn(&Value) -> bool) -> Vec<Line> {
@@ -44,7 +52,7 @@ fn pick(text: &str, concerns: impl Fn(&Value) -> bool) -> Vec<Line> {
 fn line(value: &Value) -> Line {
     let text = |key: &str| value[key].as_str().map(str::to_owned);
     let said = ["command", "message", "error", "note"].into_iter().filter_map(text).collect::<Vec<_>>().join(": ");
-    Line { time: text("timestamp").unwrap_or_default(), level: text("level").unwrap_or_default(), text: said }
+    Line { time: text("time").unwrap_or_default(), level: text("level").unwrap_or_default(), text: said }
 }
 
 #[cfg(test)]
@@ -55,7 +63,7 @@ mod tests {
     fn the_last_warnings_and_errors_are_picked() {
         let line = |level: &str, container: &str, n: usize| {
             format!(
-                r#"{{"timestamp":"t{n}","level":"{level}","message":"failed","command":"ADD","container":"{container}","error":"e{n}"}}"#
+                r#"{{"time":"t{n}","level":"{level}","message":"failed","command":"ADD","container":"{container}","error":"e{n}"}}"#
             )
         };
         let mut all = vec!["cut short\"}".to_owned(), line("INFO", "a", 0), line("ERROR", "b", 1)];
