@@ -257,6 +257,33 @@ fn a_thousand_rules_mean_what_each_of_them_says() {
     assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
 }
 
+#[test]
+fn rules_that_do_different_things_are_one_map_and_mean_the_same() {
+    let s = scene();
+    let inner = Uuid::from_u128(0xc1);
+    let from = |n: u32| Condition { source: Some(Test::is(std::net::Ipv4Addr::from(n).into())), ..tcp(7000) };
+    let jump = || Action::Jump { chain: inner };
+    let actions = [Action::Accept, Action::Reject, Action::Drop, Action::Return, jump()];
+    let filler = (0..500_u32).map(|n| (from(0x0a08_0000 + n), actions[n as usize % 5].clone()));
+    let own = |n: u8| from(address(n).into());
+    // Pod 1 is sent through the inner chain and back, pod 2 is refused, and pod 3 may, whatever follows.
+    let mine = [(own(1), jump()), (own(2), Action::Reject), (own(3), Action::Accept), (own(3), Action::Drop)];
+    let list: Vec<_> =
+        filler.clone().take(250).chain(mine).chain(filler.skip(250)).chain([(tcp(7000), Action::Drop)]).collect();
+    let ports = (1..=3).map(|n| filtered(s.red, n, Some(CHAIN), None));
+    s.put([chain(inner, [(icmp(), Action::Drop)]), rules(list)].into_iter().chain(ports));
+    let text = inside(&s.lab.domain(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
+    assert!(text.lines().count() < 140, "{text}");
+    assert_eq!((s.reaches(1, 2), s.reaches(3, 2)), (PING, ALL));
+    let to = (address(1), 7000).into();
+    let connect = move || std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(2));
+    let refused = on_thread(&s.pods[1], connect).join().expect("no panic").expect_err("refused");
+    assert_eq!(refused.kind(), std::io::ErrorKind::HostUnreachable, "its sender is told");
+    // What the inner chain does not end comes back.
+    s.put([chain(inner, [(tcp(7000), Action::Accept)])]);
+    assert_eq!(s.reaches(1, 2), ALL);
+}
+
 fn rules_of(objects: &[Object], id: Uuid) -> Vec<(Condition, Action)> {
     let chain = objects.iter().find_map(|object| match object {
         Object::Chain(other, chain) if *other == id => Some(chain.clone()),

@@ -2,77 +2,9 @@
 
 mod lab;
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use atoll_model::attachment::Mac;
+use lab::frame::*;
 use lab::*;
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, socket,
-};
-
-/// A socket that sends and receives whole frames on `eth0` of a pod.
-fn tap(pod: &Path) -> OwnedFd {
-    on_thread(pod, || {
-        let flags = SockFlag::SOCK_NONBLOCK;
-        let tap = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root");
-        let link = nix::ifaddrs::getifaddrs()
-            .expect("interfaces")
-            .filter(|i| i.interface_name == "eth0")
-            .filter_map(|i| i.address)
-            .find(|a| a.family() == Some(AddressFamily::Packet))
-            .and_then(|a| a.as_link_addr().copied())
-            .expect("eth0 is there");
-        bind(tap.as_raw_fd(), &link).expect("bound to eth0");
-        tap
-    })
-    .join()
-    .expect("the pod is there")
-}
-
-fn sniff(pod: &Path) -> OwnedFd {
-    on_thread(pod, || {
-        let flags = SockFlag::SOCK_NONBLOCK;
-        socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root")
-    })
-    .join()
-    .expect("the pod is there")
-}
-
-fn ethernet(source: Mac, destination: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
-    [&destination.0[..], &source.0[..], &kind.to_be_bytes()[..], payload].concat()
-}
-
-/// An IPv4 packet with a UDP datagram that says `marker`.
-fn ip(source: [u8; 4], destination: [u8; 4], marker: &[u8]) -> Vec<u8> {
-    let udp_length = u16::try_from(8 + marker.len()).expect("short");
-    let mut packet = vec![0x45, 0];
-    packet.extend((20 + udp_length).to_be_bytes());
-    packet.extend([0, 0, 0, 0, 64, 17, 0, 0]);
-    packet.extend(source);
-    packet.extend(destination);
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded once is enough for 20 bytes");
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend([0x1b, 0x58, 0x1b, 0x58]);
-    packet.extend(udp_length.to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(marker);
-    packet
-}
-
-fn arp(operation: u16, sender: (Mac, [u8; 4]), target: [u8; 4], marker: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0, 1, 8, 0, 6, 4];
-    packet.extend(operation.to_be_bytes());
-    packet.extend(sender.0.0);
-    packet.extend(sender.1);
-    packet.extend([0; 6]);
-    packet.extend(target);
-    packet.extend(marker);
-    packet
-}
 
 const A: [u8; 4] = [10, 9, 0, 101];
 const B: [u8; 4] = [10, 9, 0, 102];
@@ -108,6 +40,22 @@ fn frames(gateway: Mac) -> Vec<(&'static str, bool, Vec<u8>)> {
     frame("two vlans", false, &|m| {
         let inner = [&[0, 5, 8, 0][..], &ip(A, B, m)].concat();
         ethernet(a, b, 0x8100, &[&[0, 6, 0x81, 0][..], &inner].concat())
+    });
+    for (name, kind) in
+        [("router advertisement", 134), ("neighbour solicitation", 135), ("neighbour advertisement", 136)]
+    {
+        frame(name, false, &|m| ethernet(a, Mac([0x33, 0x33, 0, 0, 0, 1]), 0x86dd, &icmp6(kind, m)));
+    }
+    frame("multicast listener report", false, &|m| {
+        ethernet(a, Mac([0x33, 0x33, 0, 0, 0, 0x16]), 0x86dd, &hop_by_hop(&icmp6(143, m)))
+    });
+    frame("ipv6 in ipv4's clothes", false, &|m| ethernet(a, b, 0x0800, &icmp6(134, m)));
+    frame("vlan in a service vlan", false, &|m| {
+        let inner = [&[0, 5, 8, 0][..], &ip(A, B, m)].concat();
+        ethernet(a, b, 0x88a8, &[&[0, 6, 0x81, 0][..], &inner].concat())
+    });
+    frame("arp in a vlan", false, &|m| {
+        ethernet(a, ALL, 0x8100, &[&[0, 5, 8, 6][..], &arp(1, (a, GATEWAY), B, m)].concat())
     });
     frame("ipv6", false, &|m| ethernet(a, b, 0x86dd, &[&[0x60; 40][..], m].concat()));
     frame("spanning tree", false, &|m| {
@@ -153,22 +101,11 @@ fn only_ip_and_arp_of_the_pod_itself_leave_its_port() {
     let (out, ear) = (tap(&a), sniff(&b));
     let frames = frames(gateway);
     for (name, _, frame) in &frames {
-        assert_eq!(send(out.as_raw_fd(), frame, MsgFlags::empty()), Ok(frame.len()), "{name}");
+        shoot(&out, frame, name);
     }
     // A last one that passes tells that all others have been through.
-    let last = ethernet(mac(1), mac(2), 0x0800, &ip(A, B, b"<last>"));
-    send(out.as_raw_fd(), &last, MsgFlags::empty()).expect("sent");
-    let mut heard = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !contains(&heard, b"<last>") {
-        assert!(Instant::now() < deadline, "the last frame did not arrive");
-        let mut buffer = [0; 2048];
-        match recv(ear.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(length) => heard.push(buffer[..length].to_vec()),
-            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
-            Err(error) => panic!("{error}"),
-        }
-    }
+    shoot(&out, &ethernet(mac(1), mac(2), 0x0800, &ip(A, B, b"<last>")), "last");
+    let heard = hear(&ear, b"<last>");
     for (name, passes, frame) in &frames {
         // A cut frame carries no whole marker: its tail will do.
         let mark = &frame[frame.len().saturating_sub(10)..];
@@ -177,8 +114,4 @@ fn only_ip_and_arp_of_the_pod_itself_leave_its_port() {
     }
     assert!(pings(&a, "10.9.0.102"), "no frame has misled the bridge");
     assert!(pings(&b, "10.9.0.1"));
-}
-
-fn contains(heard: &[Vec<u8>], marker: &[u8]) -> bool {
-    heard.iter().any(|frame| frame.windows(marker.len()).any(|window| window == marker))
 }

@@ -6,6 +6,7 @@
 //! | prerouting -146 | the answer of a router that is down |
 //! | prerouting -145 | inbound chains of ports: before any translation is undone |
 //! | prerouting -140, -100, -90 | inbound chain of the router, its translations, what follows them |
+//! | forward -20 | how many flows each link may have, where several share the router |
 //! | forward -10, input -10 | the answer to what a chain of a bridge or its port rejected |
 //! | forward 0 | outbound chain of the router |
 //! | forward 10 | outbound chains of ports, where nothing is translated |
@@ -22,7 +23,11 @@ use super::condition::{End, Place, REPLY, Refusal};
 use super::filters::Filters;
 use super::rules::{self, ANSWER, Passes, REFUSED, ROUTED};
 use super::ruleset::TO_ROUTER;
-use super::{Domain, View, domain, names};
+use super::{DeviceKind, Domain, View, domain, names};
+
+/// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
+/// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
+const FLOWS: u32 = 8192;
 
 /// Writes the table, and notes what could not be expressed.
 pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Filters, text: &mut String) {
@@ -87,6 +92,11 @@ fn bridged(domain: &Domain) -> String {
     format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\nmeta mark and {REFUSED:#x} != 0 accept\n")
 }
 
+/// Links to other routers, and to bridges of other routers.
+fn links(domain: &Domain) -> usize {
+    domain.devices.values().filter(|device| matches!(device.kind, DeviceKind::Link { bridge: None, .. })).count()
+}
+
 fn has_rules(view: &View<'_>, chain: Uuid) -> bool {
     view.topology.chains.get(&chain).is_some_and(|chain| !chain.rules.is_empty())
 }
@@ -134,27 +144,37 @@ impl Stages {
         for chains in [&inbound.chains, &outbound.chains, &entering.chains, &leaving.chains] {
             text.push_str(chains);
         }
-        let mut chain = |name: &str, head: &str, body: &str| {
+        let chain = |text: &mut String, name: &str, head: &str, body: &str| {
             if !body.is_empty() {
                 let _ = write!(text, "chain {name} {{\ntype {head}; policy accept;\n{body}}}\n");
             }
         };
-        if inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged {
+        let tracks = inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged;
+        if tracks {
             // ICMP errors about a flow count as part of it; protocols without a flow are always forward. What the
             // router says itself answers somebody.
             let reply = format!("meta mark set meta mark or {REPLY:#x}\n");
             let tracked = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply {reply}");
-            chain("flows", "filter hook prerouting priority -150", &tracked);
+            chain(text, "flows", "filter hook prerouting priority -150", &tracked);
             let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
-            chain("own", "filter hook output priority -150", &format!("{tracked}{errors} {reply}"));
+            chain(text, "own", "filter hook output priority -150", &format!("{tracked}{errors} {reply}"));
+        }
+        if tracks && links(domain) > 1 {
+            // Nobody may use up the room of all: neither who sends, nor who is sent to.
+            for (name, key) in [("sending", "iifname"), ("receiving", "oifname")] {
+                let _ = write!(text, "set {name} {{\ntype ifname\nsize 65535\nflags dynamic\n}}\n");
+                let linked = format!("{key} \"rl*\" ct state new");
+                let body = format!("{linked} add @{name} {{ {key} ct count over {FLOWS} }} drop\n");
+                chain(text, &format!("flows_{name}"), "filter hook forward priority -20", &body);
+            }
         }
         let bridged = bridged(domain);
         let guarded = |body: &str| if body.is_empty() { String::new() } else { format!("{bridged}{body}") };
-        chain("ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
-        chain("inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
-        chain("destinations", "nat hook prerouting priority -100", &guarded(&inbound.translate));
+        chain(text, "ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
+        chain(text, "inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
+        chain(text, "destinations", "nat hook prerouting priority -100", &guarded(&inbound.translate));
         let after = format!("{}{}", inbound.untranslated, inbound.after);
-        chain("inbound_after", "filter hook prerouting priority -90", &guarded(&after));
+        chain(text, "inbound_after", "filter hook prerouting priority -90", &guarded(&after));
         let mut forward =
             if domain.shut || inbound.closed || outbound.closed { "drop\n".to_owned() } else { String::new() };
         for interface in &outbound.translated {
@@ -168,16 +188,16 @@ impl Stages {
             let _ = writeln!(forward, "meta mark set meta mark and {REPLY:#x} or {ROUTED:#x}");
             forward.push_str(&outbound.before);
         }
-        chain("outbound", "filter hook forward priority 0", &guarded(&forward));
+        chain(text, "outbound", "filter hook forward priority 0", &guarded(&forward));
         if !translated {
-            chain("ports_outbound", "filter hook forward priority 10", &guarded(&late));
+            chain(text, "ports_outbound", "filter hook forward priority 10", &guarded(&late));
         }
-        chain("sources", "nat hook postrouting priority 100", &outbound.translate);
+        chain(text, "sources", "nat hook postrouting priority 100", &outbound.translate);
         let after = format!("{}{}", outbound.untranslated, outbound.after);
-        chain("outbound_after", "filter hook postrouting priority 110", &after);
+        chain(text, "outbound_after", "filter hook postrouting priority 110", &after);
         if *translated && !late.is_empty() {
             let late = format!("meta mark and {ROUTED:#x} == 0 accept\n{late}");
-            chain("ports_outbound", "filter hook postrouting priority 120", &late);
+            chain(text, "ports_outbound", "filter hook postrouting priority 120", &late);
         }
     }
 }

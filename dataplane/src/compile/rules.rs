@@ -16,7 +16,8 @@ use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget
 use uuid::Uuid;
 
 use super::condition::{self, Place, REPLY, Refusal};
-use super::{Unsupported, names, runs};
+use super::runs::{self, Run};
+use super::{Unsupported, names};
 
 /// The packet was accepted before the *after* pass.
 const ACCEPTED: u32 = 0x2_0000;
@@ -112,11 +113,9 @@ impl Compiler<'_> {
     fn rules(&mut self, mut rules: &[Rule], path: &[Uuid]) -> String {
         let mut lines = String::new();
         while let Some((rule, rest)) = rules.split_first() {
-            if let Some(run) = runs::first(rules) {
-                let like = Rule { id: rule.id, condition: run.rest, action: rule.action.clone() };
-                // Only IP has the fields of the set.
-                let family = if self.place.bridge { "ether type ip " } else { "" };
-                lines.push_str(&self.rule(&like, &format!("{family}{}", run.matches), path));
+            let run = runs::first(rules).filter(|run| condition::compile(&run.rest, self.place).is_ok());
+            if let Some(run) = run {
+                lines.push_str(&self.run(&run, rules, path));
                 rules = &rules[run.length..];
             } else {
                 lines.push_str(&self.rule(rule, "", path));
@@ -126,30 +125,84 @@ impl Compiler<'_> {
         lines
     }
 
+    /// The first of `rules` as one with a set, or with a map from what is asked to what is done.
+    fn run(&mut self, run: &Run, rules: &[Rule], path: &[Uuid]) -> String {
+        // Only IP has the fields of the set.
+        let family = if self.place.bridge { "ether type ip " } else { "" };
+        let like = |action: Action| Rule { id: rules[0].id, condition: run.rest.clone(), action };
+        if !run.mixed {
+            return self.rule(&like(rules[0].action.clone()), &format!("{family}{}", run.matches()), path);
+        }
+        let mut known: Vec<(&Action, Option<String>)> = Vec::new();
+        let mut elements = Vec::new();
+        for (value, place) in &run.elements {
+            let rule = &rules[*place];
+            let earlier = known.iter().find(|(action, _)| **action == rule.action).map(|(_, verdict)| verdict.clone());
+            let verdict = earlier.unwrap_or_else(|| {
+                let verdict = self.verdict(rule, path);
+                known.push((&rule.action, verdict.clone()));
+                verdict
+            });
+            elements.extend(verdict.map(|verdict| format!("{value} : {verdict}")));
+        }
+        if elements.is_empty() {
+            return String::new();
+        }
+        let map = format!("{family}{} vmap {{ {} }}", run.fields, elements.join(", "));
+        self.lines(&run.rest, &map, &[String::new()])
+    }
+
+    /// What a rule does, as a verdict: that of the kernel, or a chain of its own.
+    fn verdict(&mut self, rule: &Rule, path: &[Uuid]) -> Option<String> {
+        let actions = self.actions(rule, path)?;
+        match actions.as_slice() {
+            [one] if ["accept", "drop", "return"].contains(&one.as_str()) || one.starts_with("jump ") => {
+                Some(one.clone())
+            }
+            several => {
+                let body = several.join("\n");
+                let name = format!("v_{}", names::digits(body.as_bytes()));
+                if self.done.insert(name.clone()) {
+                    let _ = write!(self.passes.chains, "chain {name} {{\n{body}\n}}\n");
+                }
+                Some(format!("goto {name}"))
+            }
+        }
+    }
+
     /// One rule, with what its condition does not tell.
     fn rule(&mut self, rule: &Rule, further: &str, path: &[Uuid]) -> String {
-        // Never negated with the rest.
-        let fragments = condition::fragments(rule.condition.fragments, self.place);
-        let alternatives = match condition::compile(&rule.condition, self.place) {
-            Ok(alternatives) => alternatives,
-            Err(error) => {
-                self.refuse(rule, &error.field, error.why);
-                return String::new();
-            }
-        };
+        if let Err(error) = condition::compile(&rule.condition, self.place) {
+            self.refuse(rule, &error.field, error.why);
+            return String::new();
+        }
         self.passes.tracks |= rule.condition.forward_flow || rule.condition.return_flow;
-        let Some(action) = self.action(rule, path) else { return String::new() };
-        let actions = match (&rule.action, self.refusal) {
+        let Some(actions) = self.actions(rule, path) else { return String::new() };
+        self.lines(&rule.condition, further, &actions)
+    }
+
+    /// What a rule does: alternatives, each for what the one before leaves.
+    fn actions(&mut self, rule: &Rule, path: &[Uuid]) -> Option<Vec<String>> {
+        let action = self.action(rule, path)?;
+        Some(match (&rule.action, self.refusal) {
             // Only IP has an answer.
             (Action::Reject, Refusal::Mark) => vec![format!("ether type ip {action}"), "drop".to_owned()],
             _ => vec![action],
-        };
+        })
+    }
+
+    /// A condition that can be expressed, with a further match, and what is done.
+    fn lines(&mut self, condition: &Condition, further: &str, actions: &[String]) -> String {
+        self.passes.tracks |= condition.forward_flow || condition.return_flow;
+        // Never negated with the rest.
+        let fragments = condition::fragments(condition.fragments, self.place);
+        let alternatives = condition::compile(condition, self.place).unwrap_or_default();
         let mut lines = String::new();
         let mut line = |parts: [&str; 4]| {
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             let _ = writeln!(lines, "{}", parts.join(" "));
         };
-        if rule.condition.inverted {
+        if condition.inverted {
             // The mark holds "not matched" until an alternative clears it; then the action applies to what is left.
             line([&format!("meta mark set meta mark or {HELD:#x}"), "", "", ""]);
             for alternative in &alternatives {
@@ -157,14 +210,14 @@ impl Compiler<'_> {
             }
             let held = format!("meta mark and {HELD:#x} != 0");
             for fragment in &fragments {
-                for action in &actions {
+                for action in actions {
                     line([fragment, &held, "", action]);
                 }
             }
         } else {
             for fragment in &fragments {
                 for alternative in &alternatives {
-                    for action in &actions {
+                    for action in actions {
                         line([fragment, alternative, further, action]);
                     }
                 }

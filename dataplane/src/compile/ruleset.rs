@@ -12,6 +12,10 @@ use uuid::Uuid;
 use super::filters::{self, Filters};
 use super::{DeviceKind, Domain, Pod, Stage, View, names, router};
 
+/// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
+/// entry of a table that the kernel shares among all namespaces, or keeps without a bound.
+const STRANGERS: u32 = 256;
+
 /// The frame is for the router, not for another port of the bridge.
 pub(super) const TO_ROUTER: u32 = 0x8000_0000;
 
@@ -140,8 +144,7 @@ fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, filters: &Fi
     text.push_str(&set("links", "ifname", ends));
     text.push_str(&set("gateway_macs", "ether_addr", macs));
     text.push_str(&set("gateway_addresses", "ipv4_addr", addresses));
-    text.push_str(
-        "set speakers {
+    let sets = "set speakers {
 type ifname . ether_addr . ipv4_addr
 }
 set announcers {
@@ -150,12 +153,29 @@ type ifname . ether_addr . ether_addr . ipv4_addr
 set open {
 type ifname
 }
+set stations {
+type ifname . ether_addr
+size {STRANGERS}
+flags dynamic,timeout
+timeout 5m
+}
+set strangers {
+type ifname . ipv4_addr
+size {STRANGERS}
+flags dynamic,timeout
+timeout 5m
+}
 chain unknown {
 ether saddr @gateway_macs drop
 ether type ip ip saddr @gateway_addresses drop
 ether type arp arp saddr ether @gateway_macs drop
 ether type arp arp saddr ip @gateway_addresses drop
-ether type { ip, arp } accept
+ether type { ip, arp } update @stations { iifname . ether saddr } jump station
+drop
+}
+chain station {
+ether type ip accept
+arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @strangers { iifname . arp saddr ip } accept
 drop
 }
 chain prerouting {
@@ -166,8 +186,8 @@ ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ethe
 iifname @links accept
 iifname @open jump unknown
 }
-",
-    );
+";
+    text.push_str(&sets.replace("{STRANGERS}", &STRANGERS.to_string()));
     text.push_str(&filters.text);
     text.push_str("}\n");
 }

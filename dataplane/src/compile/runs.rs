@@ -1,9 +1,11 @@
-//! Runs of like rules as one rule with a set, so that a thousand of them cost about what one does.
+//! Runs of like rules as one rule with a set or a map, so that a thousand of them cost about what one does.
 //!
-//! Rules are alike when they do the same and ask the same fields, differing only in addresses, protocol and ports.
-//! As they all do the same, their order does not matter. The kernel refuses sets whose elements overlap: what lies
-//! within an earlier element is left out, what overlaps otherwise starts the next set.
+//! Rules are alike when they ask the same fields, differing only in addresses, protocol and ports, and in what they do.
+//! The kernel finds the one element that a packet lies in, so the order of elements that do not overlap does not matter.
+//! What lies within an earlier element never gets its turn and is left out, unless the earlier one jumps and comes back;
+//! what overlaps otherwise starts the next run.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use atoll_model::topology::{Action, Condition, Rule};
@@ -18,8 +20,20 @@ pub(super) struct Run {
     pub(super) length: usize,
     /// What they all ask beside the fields of the set.
     pub(super) rest: Condition,
-    /// The match: the fields and their values.
-    pub(super) matches: String,
+    /// The fields of the set.
+    pub(super) fields: String,
+    /// Its elements, each with the place of its rule in the list.
+    pub(super) elements: Vec<(String, usize)>,
+    /// They do different things.
+    pub(super) mixed: bool,
+}
+
+impl Run {
+    /// The match, where all do the same.
+    pub(super) fn matches(&self) -> String {
+        let values: Vec<_> = self.elements.iter().map(|(value, _)| value.as_str()).collect();
+        format!("{} {{ {} }}", self.fields, values.join(", "))
+    }
 }
 
 /// Which fields a rule asks.
@@ -33,31 +47,86 @@ const FIELDS: [&str; 5] = ["ip saddr", "ip daddr", "meta l4proto", "th sport", "
 /// The run that `rules` begins with, if there is one that is worth it.
 pub(super) fn first(rules: &[Rule]) -> Option<Run> {
     let (head, _) = rules.split_first()?;
-    let (shape, rest, ranges) = split(head)?;
-    let mut elements = vec![ranges];
-    let mut length = 1;
-    for rule in &rules[1..] {
+    let (shape, rest, _) = split(head)?;
+    let mut taken = Taken::default();
+    let mut elements = Vec::new();
+    let (mut length, mut mixed) = (0, false);
+    for (place, rule) in rules.iter().enumerate() {
         let Some((other, condition, ranges)) = split(rule) else { break };
-        if other != shape || condition != rest || rule.action != head.action {
+        if other != shape || condition != rest {
             break;
         }
-        if !elements.iter().any(|element| within(&ranges, element)) {
-            if elements.iter().any(|element| overlap(&ranges, element)) {
-                break;
+        match taken.relation(&ranges) {
+            Relation::Apart => {
+                taken.take(ranges.clone(), matches!(rule.action, Action::Jump { .. }));
+                elements.push((ranges, place));
             }
-            elements.push(ranges);
+            Relation::Within => {}
+            Relation::Overlaps => break,
         }
+        mixed |= rule.action != head.action;
         length += 1;
     }
     let fields: Vec<_> = FIELDS.iter().zip(shape).filter(|(_, asked)| *asked).map(|(field, _)| *field).collect();
-    let values: Vec<_> = elements.iter().map(|ranges| value(&fields, ranges)).collect();
-    let matches = format!("{} {{ {} }}", fields.join(" . "), values.join(", "));
-    (length >= WORTH_IT).then_some(Run { length, rest, matches })
+    let elements = elements.iter().map(|(ranges, place)| (value(&fields, ranges), *place)).collect();
+    (length >= WORTH_IT).then(|| Run { length, rest, fields: fields.join(" . "), elements, mixed })
+}
+
+/// How an element lies to those before it.
+enum Relation {
+    Apart,
+    /// Within one of them: every packet for it ends there.
+    Within,
+    Overlaps,
+}
+
+/// The elements so far. Single values, which most are, are found at once.
+#[derive(Default)]
+struct Taken {
+    points: HashSet<Ranges>,
+    wide: Vec<Ranges>,
+    /// Those whose rule jumps: packets come back, and go on to the next rule.
+    jumping: HashSet<Ranges>,
+}
+
+impl Taken {
+    fn relation(&self, ranges: &Ranges) -> Relation {
+        let single = is_point(ranges);
+        let over: Vec<_> = self
+            .wide
+            .iter()
+            .chain(self.points.get(ranges))
+            .chain(self.points.iter().filter(|_| !single))
+            .filter(|other| overlap(ranges, other))
+            .collect();
+        if over.is_empty() {
+            Relation::Apart
+        } else if over.iter().any(|other| within(ranges, other)) && !over.iter().any(|o| self.jumping.contains(*o)) {
+            Relation::Within
+        } else {
+            Relation::Overlaps
+        }
+    }
+
+    fn take(&mut self, ranges: Ranges, jumps: bool) {
+        if jumps {
+            self.jumping.insert(ranges.clone());
+        }
+        if is_point(&ranges) {
+            self.points.insert(ranges);
+        } else {
+            self.wide.push(ranges);
+        }
+    }
+}
+
+fn is_point(ranges: &Ranges) -> bool {
+    ranges.iter().all(|(from, to)| from == to)
 }
 
 /// A rule as the fields of a set and the rest; none when it cannot be in a set.
 fn split(rule: &Rule) -> Option<(Shape, Condition, Ranges)> {
-    if !matches!(rule.action, Action::Accept | Action::Drop | Action::Reject | Action::Return) {
+    if !matches!(rule.action, Action::Accept | Action::Drop | Action::Reject | Action::Return | Action::Jump { .. }) {
         return None;
     }
     let mut rest = rule.condition.clone();
@@ -117,6 +186,7 @@ fn value(fields: &[&str], ranges: &Ranges) -> String {
 #[cfg(test)]
 mod tests {
     use atoll_model::topology::Test;
+    use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
@@ -136,26 +206,82 @@ mod tests {
         let rules: Vec<_> =
             (0..1000_u16).map(|n| rule(&format!("10.0.{}.{}", n / 250, n % 250), (n, n), Action::Drop)).collect();
         let run = first(&rules).expect("a run");
-        assert_eq!((run.length, run.rest), (1000, Condition::default()));
-        assert!(run.matches.starts_with("ip saddr . meta l4proto . th dport { 10.0.0.0 . 6 . 0, 10.0.0.1 . 6 . 1, "));
+        assert_eq!((run.length, &run.rest), (1000, &Condition::default()));
+        assert!(!run.mixed);
+        assert!(run.matches().starts_with("ip saddr . meta l4proto . th dport { 10.0.0.0 . 6 . 0, 10.0.0.1 . 6 . 1, "));
     }
 
     #[test]
-    fn a_run_ends_where_action_fields_or_overlap_end_it() {
+    fn a_run_ends_where_fields_or_overlap_end_it() {
         let drop = |source: &str, port| rule(source, port, Action::Drop);
         let four = || (0..4).map(|n| drop(&format!("10.0.{n}.0/24"), (80, 90))).collect::<Vec<_>>();
         let length = |extra: Rule| {
             let rules: Vec<_> = four().into_iter().chain([extra]).collect();
-            first(&rules).map(|run| (run.length, run.matches.matches(',').count() + 1))
+            first(&rules).map(|run| (run.length, run.elements.len()))
         };
         assert_eq!(length(drop("10.0.9.0/24", (80, 90))), Some((5, 5)));
         assert_eq!(length(drop("10.0.3.7/32", (81, 82))), Some((5, 4)), "within an earlier one: nothing to add");
         assert_eq!(length(drop("10.0.3.0/24", (85, 95))), Some((4, 4)), "overlaps");
         assert_eq!(length(drop("10.0.3.0/24", (91, 95))), Some((5, 5)));
-        assert_eq!(length(rule("10.0.9.0/24", (80, 90), Action::Accept)), Some((4, 4)));
+        assert_eq!(length(rule("10.0.9.0/24", (80, 90), Action::Accept)), Some((5, 5)), "it does something else");
+        assert_eq!(length(rule("10.0.3.7", (81, 82), Action::Accept)), Some((5, 4)), "the earlier one drops it");
         let mut negated = drop("10.0.9.0/24", (80, 90));
         negated.condition.inverted = true;
         assert_eq!(length(negated), Some((4, 4)));
         assert!(first(&four()[..3]).is_none());
+        // Packets come back from a jump: what lies within has its turn.
+        let jump = Action::Jump { chain: Uuid::nil() };
+        let jumps: Vec<_> = (0..4).map(|n| rule(&format!("10.0.{n}.0/24"), (80, 90), jump.clone())).collect();
+        let with: Vec<_> = jumps.into_iter().chain([drop("10.0.3.7", (81, 82))]).collect();
+        assert_eq!(first(&with).map(|run| (run.length, run.mixed)), Some((4, false)));
+    }
+
+    /// Ranges of an element, from its text.
+    fn parse(element: &str) -> Vec<(u32, u32)> {
+        let one = |text: &str| match text.parse::<Ipv4Addr>() {
+            Ok(address) => u32::from(address),
+            Err(_) => text.parse().expect("a number"),
+        };
+        let range = |text: &str| match text.split_once('-') {
+            Some((from, to)) => (one(from), one(to)),
+            None => (one(text), one(text)),
+        };
+        element.split(" . ").map(range).collect()
+    }
+
+    proptest! {
+        /// Whatever the list: a packet meets the same rules one by one and in a run.
+        #[test]
+        fn a_run_does_what_its_rules_do_one_by_one(list in prop::collection::vec((0..8_u32, 29..=32_u8, 0..4_u16, 0..3_u16, 0..4_u8), 4..40)) {
+            let rules: Vec<_> = list
+                .iter()
+                .map(|(host, length, port, more, action)| {
+                    let action = match action {
+                        0 => Action::Accept,
+                        1 => Action::Return,
+                        2 => Action::Jump { chain: Uuid::nil() },
+                        _ => Action::Drop,
+                    };
+                    rule(&format!("{}/{length}", Ipv4Addr::from(0x0a00_0000 + host)), (*port, port + more), action)
+                })
+                .collect();
+            let Some(run) = first(&rules) else { return Ok(()) };
+            for (source, port) in (0..8).flat_map(|host| (0..8).map(move |port| (0x0a00_0000 + host, port))) {
+                let packet = [source, 6, port];
+                let meets = |ranges: &[(u32, u32)]| ranges.iter().zip(packet).all(|((from, to), it)| (*from..=*to).contains(&it));
+                let mut one_by_one = Vec::new();
+                for rule in &rules[..run.length] {
+                    let (_, _, ranges) = split(rule).expect("like the others");
+                    if meets(&ranges) {
+                        one_by_one.push(&rule.action);
+                        if !matches!(rule.action, Action::Jump { .. }) {
+                            break;
+                        }
+                    }
+                }
+                let found: Vec<_> = run.elements.iter().filter(|(text, _)| meets(&parse(text))).map(|(_, place)| &rules[*place].action).collect();
+                prop_assert_eq!(found, one_by_one, "{:?}", packet);
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 #![allow(dead_code, reason = "every test binary uses another part of the laboratory")]
 
+pub(crate) mod frame;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
