@@ -174,6 +174,6 @@ fn ports_that_cannot_be_carried_say_why() {
         t.ports.insert(id, port);
     });
     let one = |host| pod(&topology, &plan.bridges, host, Tenant(1).pod(1)).unwrap();
-    assert_eq!(one(HOST).unwrap().elements().len(), 3);
+    assert_eq!(one(HOST).unwrap().elements().len(), 4);
     assert_eq!(one(Uuid::from_u128(1)), None, "another host's port is none of our business");
 }

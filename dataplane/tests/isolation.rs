@@ -350,3 +350,27 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
     assert!(stations < 300 && neighbours < 300, "{stations} stations, {neighbours} neighbours");
     assert!(pings(&b, "10.9.0.1"));
 }
+
+#[test]
+fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() {
+    let lab = Lab::start(provider());
+    let red = Tenant(1);
+    lab.submit(put(red.objects("10.9.0.0/16")));
+    let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
+    assert!(pings(&a, "203.0.113.1") && pings(&b, "10.9.0.101"));
+    on_thread(&a, || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for n in 0..500_u16 {
+            let _ = socket.send_to(b"x", (Ipv4Addr::new(10, 9, 1 + n.to_be_bytes()[0], n.to_be_bytes()[1]), 9));
+        }
+    })
+    .join()
+    .unwrap();
+    let known = inside(&lab.domain(red), "ip", &["neigh", "show"]);
+    assert!(known.lines().count() < 20, "{known}");
+    let said = attempt(&a, "ping", &["-c1", "-W1", "-n", "10.9.1.1"]);
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(said.contains("From 10.9.0.1 ") && said.contains("Destination Host Unreachable"), "{said}");
+    // Whoever has one is found: a pod that is there, and one whose port nothing is known of.
+    assert!(pings(&lab.outside(), "203.0.113.2") && pings(&a, "10.9.0.102"));
+}

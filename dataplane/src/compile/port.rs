@@ -147,6 +147,16 @@ pub fn pod(
     }))
 }
 
+/// Some port of the bridge that an interface of this machine is bound to may speak as anybody.
+pub(super) fn has_strangers(view: &View<'_>, id: Uuid) -> bool {
+    let bridge = view.topology.bridges.get(&id);
+    view.ports_of(id).iter().any(|(port_id, port)| {
+        port.peer.is_none()
+            && port.binding.as_ref().is_some_and(|binding| binding.host == view.host)
+            && speakers(*port_id, port, bridge).is_empty()
+    })
+}
+
 fn inactive(port: Uuid, field: &str, why: String) -> Unsupported {
     let effect = "the port stays inactive".to_owned();
     Unsupported { object: port, field: field.to_owned(), why, effect, closes: true }

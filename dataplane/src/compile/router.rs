@@ -9,6 +9,7 @@
 //! | forward -20 | how many flows each link may have, where several share the router |
 //! | forward -10, input -10 | the answer to what a chain of a bridge or its port rejected |
 //! | forward 0 | outbound chain of the router |
+//! | forward 20 | what is for nobody on a bridge is answered, before the kernel asks for them |
 //! | forward 10 | outbound chains of ports, where nothing is translated |
 //! | postrouting 100, 110 | translations of the outbound chain, what follows them |
 //! | postrouting 120 | outbound chains of ports, where something is: they see the packet as it leaves |
@@ -16,21 +17,29 @@
 
 use std::fmt::Write;
 
-use atoll_model::topology::Port;
+use atoll_model::topology::{Device, Port};
 use uuid::Uuid;
 
 use super::condition::{End, Place, REPLY, Refusal};
+use super::domain::Place as Location;
 use super::filters::Filters;
 use super::rules::{self, ANSWER, Passes, REFUSED, ROUTED};
-use super::ruleset::TO_ROUTER;
-use super::{DeviceKind, Domain, View, domain, names};
+use super::ruleset::{STRANGERS, TO_ROUTER};
+use super::{DeviceKind, Domain, Element, Neighbour, View, domain, names, port};
 
 /// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
 /// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
 const FLOWS: u32 = 8192;
 
 /// Writes the table, and notes what could not be expressed.
-pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Filters, text: &mut String) {
+pub(super) fn table(
+    view: &View<'_>,
+    id: Uuid,
+    bridges: &[Uuid],
+    domain: &mut Domain,
+    filters: &Filters,
+    text: &mut String,
+) {
     text.push_str("table ip atoll {\n@generation\n");
     if filters.rejects {
         for hook in ["forward", "input"] {
@@ -39,6 +48,7 @@ pub(super) fn table(view: &View<'_>, id: Uuid, domain: &mut Domain, filters: &Fi
         }
     }
     text.push_str("chain input {\ntype filter hook input priority 0; policy drop;\nicmp type echo-request accept\n}\n");
+    text.push_str(&nobody(view, id, bridges, domain));
     let router = view.topology.routers.get(&id);
     if router.is_some_and(|router| !router.up) {
         // Whoever sends something through it or to it is told.
@@ -95,6 +105,56 @@ fn bridged(domain: &Domain) -> String {
 /// Links to other routers, and to bridges of other routers.
 fn links(domain: &Domain) -> usize {
     domain.devices.values().filter(|device| matches!(device.kind, DeviceKind::Link { bridge: None, .. })).count()
+}
+
+/// Chains and sets because of which the router asks on its bridges for those only who are there.
+///
+/// For every address that it asks for, the kernel makes an entry in a table that all namespaces share: without this, a
+/// tenant that sends to every address of a wide subnet fills it, and nobody's router finds anybody any more.
+fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> String {
+    let (mut known, mut strange, mut elements) = (Vec::new(), Vec::new(), Vec::new());
+    for bridge in bridges {
+        let (name, mut own) = (names::bridge(*bridge), false);
+        for (_, port) in view.ports_of(*bridge) {
+            let Some((peer, it)) = view.peer(port) else { continue };
+            let Device::Router { id: router, address, .. } = it.device else { continue };
+            if router == id && matches!(domain::place(view, id, peer, it), Location::Bridge(_)) {
+                own = true;
+            } else {
+                elements.push((name.clone(), address.ip(), Some(names::router_mac(peer, &it.device))));
+            }
+        }
+        let seeds = view.topology.bridges.get(bridge).into_iter().flat_map(|bridge| bridge.arp.keys());
+        elements.extend(seeds.map(|address| (name.clone(), *address, None)));
+        if own {
+            let quoted = format!("\"{name}\"");
+            if port::has_strangers(view, *bridge) { strange.push(quoted) } else { known.push(quoted) }
+        }
+    }
+    for (bridge, address, mac) in elements {
+        domain.elements.insert(Element::known(&bridge, address));
+        domain.neighbours.extend(mac.map(|mac| Neighbour { device: bridge, address, mac }));
+    }
+    let mut body = String::new();
+    let answer = "reject with icmp type host-unreachable";
+    if !strange.is_empty() {
+        let strange = strange.join(", ");
+        let to = format!("oifname {{ {strange} }} oifname . rt nexthop != @known");
+        let _ = write!(body, "{to} update @asked {{ oifname . rt nexthop }} accept\n{to} {answer}\n");
+    }
+    if !known.is_empty() {
+        let known = known.join(", ");
+        let _ = writeln!(body, "oifname {{ {known} }} oifname . rt nexthop != @known {answer}");
+    }
+    let sets = format!(
+        "set known {{\ntype ifname . ipv4_addr\n}}\nset asked {{\ntype ifname . ipv4_addr\nsize {STRANGERS}\nflags \
+         dynamic,timeout\ntimeout 5m\n}}\n"
+    );
+    if body.is_empty() {
+        return sets;
+    }
+    let head = "type filter hook forward priority 20; policy accept;";
+    format!("{sets}chain nobody {{\n{head}\n{}{body}}}\n", bridged(domain))
 }
 
 fn has_rules(view: &View<'_>, chain: Uuid) -> bool {

@@ -14,7 +14,7 @@ use super::{DeviceKind, Domain, Pod, Stage, View, names, router};
 
 /// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
 /// entry of a table that the kernel shares among all namespaces, or keeps without a bound.
-const STRANGERS: u32 = 256;
+pub(super) const STRANGERS: u32 = 256;
 
 /// The frame is for the router, not for another port of the bridge.
 pub(super) const TO_ROUTER: u32 = 0x8000_0000;
@@ -39,9 +39,16 @@ pub enum Set {
     Open,
     /// Interface, and the chain it jumps to at this stage.
     Stage(Stage),
+    /// Bridge and address of somebody who is there; of the router's table.
+    Known,
 }
 
 impl Set {
+    /// The family of the table it is in.
+    pub fn family(self) -> &'static str {
+        if self == Self::Known { "ip" } else { "bridge" }
+    }
+
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,6 +56,7 @@ impl Set {
             Self::Announcers => "announcers",
             Self::Open => "open",
             Self::Stage(stage) => stage.name(),
+            Self::Known => "known",
         }
     }
 }
@@ -72,12 +80,21 @@ impl Element {
         let interface = &self.interface;
         match (self.set, self.speaker) {
             (Set::Speakers, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
+            (Set::Known, Some(s)) => format!("\"{interface}\" . {}", s.address),
             (Set::Announcers, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
             _ => match &self.chain {
                 Some(chain) => format!("\"{interface}\" : jump {chain}"),
                 None => format!("\"{interface}\""),
             },
         }
+    }
+}
+
+impl Element {
+    /// Somebody with this address is behind the bridge.
+    pub(super) fn known(bridge: &str, address: std::net::Ipv4Addr) -> Self {
+        let speaker = Some(super::Speaker { mac: atoll_model::attachment::Mac([0; 6]), address });
+        Self { set: Set::Known, interface: bridge.to_owned(), speaker, chain: None }
     }
 }
 
@@ -100,6 +117,8 @@ impl Pod {
             let probe = super::Speaker { mac: speaker.mac, address: std::net::Ipv4Addr::UNSPECIFIED };
             elements.push(element(Set::Announcers, Some(probe)));
         }
+        let routed = self.routed.then_some(&self.speakers).into_iter().flatten();
+        elements.extend(routed.map(|speaker| Element::known(&self.bridge, speaker.address)));
         elements.sort();
         elements.dedup();
         elements
@@ -115,7 +134,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut 
     domain.elements.clone_from(&filters.elements);
     domain.closed.clone_from(&filters.closed);
     bridge_table(view, bridges, domain, &filters, &mut text);
-    router::table(view, id, domain, &filters, &mut text);
+    router::table(view, id, bridges, domain, &filters, &mut text);
     let generation = names::digits(text.as_bytes());
     let marker = format!("\nchain gen_{generation} {{\n}}\n");
     let text = text.replace("\n@generation\n", &marker).replace("@to_router\n", &to_router(domain));

@@ -43,7 +43,11 @@ const JUMP: i32 = -3;
 
 /// All sets that elements come and go in.
 fn sets() -> impl Iterator<Item = Set> {
-    [Set::Speakers, Set::Announcers, Set::Open].into_iter().chain(Stage::ALL.map(Set::Stage))
+    [Set::Speakers, Set::Announcers, Set::Open, Set::Known].into_iter().chain(Stage::ALL.map(Set::Stage))
+}
+
+fn family(set: Set) -> u8 {
+    if set.family() == "ip" { IPV4 } else { BRIDGE }
 }
 
 /// A socket to the packet filter of one namespace.
@@ -133,7 +137,8 @@ impl Filter {
         for set in sets() {
             let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
             if !of_set.is_empty() {
-                let line = format!("add element bridge {TABLE} {} {{ {} }}\n", set.name(), of_set.join(", "));
+                let (family, name) = (set.family(), set.name());
+                let line = format!("add element {family} {TABLE} {name} {{ {} }}\n", of_set.join(", "));
                 script.push_str(&line);
             }
         }
@@ -179,7 +184,7 @@ impl Filter {
             let mut attributes = Vec::new();
             put(&mut attributes, 1, &name(TABLE));
             put(&mut attributes, 2, &name(set.name()));
-            let messages = self.dump(BRIDGE, GET_ELEMENT, &attributes).map_err(fail("list elements"))?;
+            let messages = self.dump(family(set), GET_ELEMENT, &attributes).map_err(fail("list elements"))?;
             for message in &messages {
                 for (_, element) in walk(attribute(message, 3).unwrap_or_default()) {
                     elements.extend(decode(set, element));
@@ -211,7 +216,8 @@ impl Filter {
                 let sequence = self.next();
                 pending.insert(sequence);
                 let attributes = encode(element);
-                request.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, sequence, BRIDGE, 0, &attributes));
+                let family = family(element.set);
+                request.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, sequence, family, 0, &attributes));
             }
         }
         let end = self.next();
@@ -297,7 +303,11 @@ fn key(element: &Element) -> Vec<u8> {
     let mut key = element.interface.clone().into_bytes();
     key.resize(16, 0);
     if let Some(Speaker { mac, address }) = element.speaker {
-        let macs = if element.set == Set::Announcers { 2 } else { 1 };
+        let macs = match element.set {
+            Set::Announcers => 2,
+            Set::Known => 0,
+            _ => 1,
+        };
         for _ in 0..macs {
             key.extend(mac.0);
             key.extend([0; 2]);
@@ -315,6 +325,10 @@ fn decode(set: Set, element: &[u8]) -> Option<Element> {
             let mac = Mac(key.get(16..22)?.try_into().ok()?);
             let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
             Some(Speaker { mac, address: address.into() })
+        }
+        Set::Known => {
+            let address: [u8; 4] = key.get(16..20)?.try_into().ok()?;
+            Some(Speaker { mac: Mac([0; 6]), address: address.into() })
         }
         Set::Open | Set::Stage(_) => None,
     };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atoll_model::topology::{Change, Device, Object, Port, Topology};
+use atoll_model::vif::Vif;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
@@ -197,6 +198,8 @@ impl Plane {
         let plain = |port: &Port| match port.device {
             // Chains of a port are part of the structure.
             Device::Bridge { .. } if port.inbound.is_some() || port.outbound.is_some() => false,
+            // So is that a bridge has a port which may speak as anybody.
+            Device::Bridge { .. } if port.vif.and_then(Vif::from_uuid).is_none() => false,
             Device::Bridge { id, .. } => port.peer.is_none() && self.plan.bridges.contains_key(&id),
             Device::Router { .. } => false,
         };
