@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use atoll_model::topology::{Change, Topology};
@@ -10,12 +10,15 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::apply::{self, OUTSIDE};
-use crate::compile::Unsupported;
+use crate::apply::{self, Node, OUTSIDE};
+use crate::compile::{NodePool, NodeSide, Unsupported};
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
+use crate::kernel::steps::{self, Steps};
 use crate::plane::Plane;
 use crate::probe::probe;
+
+static PROBED: OnceLock<()> = OnceLock::new();
 
 /// Where and for whom.
 #[derive(Clone, Debug)]
@@ -24,6 +27,10 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Only bindings of this host are realised.
     pub host: Uuid,
+    /// Where the addresses come from by which this machine reaches its pods; none: it does not reach them.
+    pub node_side: Option<NodePool>,
+    /// For tests: where it dies. None in production.
+    pub steps: Option<Arc<Steps>>,
 }
 
 /// What could not be done.
@@ -35,6 +42,8 @@ pub struct Report {
     pub errors: BTreeMap<Uuid, String>,
     /// Changes made to the kernel since the start, ports of pods aside.
     pub changes: usize,
+    /// How this machine reaches the pod of each port.
+    pub node_side: BTreeMap<Uuid, NodeSide>,
 }
 
 /// What the handle asks of the thread.
@@ -62,9 +71,13 @@ impl Handle {
         initial: Topology,
         status: impl Fn(Vec<(Uuid, bool)>) + Send + 'static,
     ) -> Result<Self, PlaneError> {
-        let missing = probe();
-        if !missing.is_empty() {
-            return Err(PlaneError::Missing(missing));
+        // A machine that could carry it once can do so for as long as this process lives.
+        if PROBED.get().is_none() {
+            let missing = probe();
+            if !missing.is_empty() {
+                return Err(PlaneError::Missing(missing));
+            }
+            PROBED.get_or_init(|| ());
         }
         let (commands, receiver) = mpsc::unbounded_channel();
         let report = Arc::<Mutex<Report>>::default();
@@ -74,6 +87,7 @@ impl Handle {
         let thread = std::thread::Builder::new()
             .name("atoll-dataplane".to_owned())
             .spawn(move || {
+                steps::follow(settings.steps.clone());
                 runtime.block_on(async move {
                     match Plane::open(settings, initial, Box::new(status), shared) {
                         Ok((plane, events)) => {
@@ -126,12 +140,17 @@ impl Handle {
 
 /// Removes every namespace pinned in `directory`, and the directory when nothing foreign is in it.
 pub fn purge(directory: &Path) -> Result<(), PlaneError> {
-    let own = Netns::own()?;
+    let mut node = Node::open()?;
+    let mut ends = BTreeSet::new();
     for path in pinned(directory)? {
         if let Some(netns) = Netns::open(&path)? {
-            apply::give_back(&netns, &own)?;
+            apply::give_back(&netns, &mut node)?;
+            ends.extend(apply::node_ends(&netns)?);
         }
         netns::unpin(&path)?;
+    }
+    if !ends.is_empty() {
+        node.purge(&ends)?;
     }
     // It stays when somebody else keeps something there.
     let _ = std::fs::remove_dir(directory);

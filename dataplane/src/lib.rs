@@ -20,7 +20,8 @@ mod kernel;
 mod plane;
 mod probe;
 
-pub use compile::Unsupported;
+pub use compile::{NodePool, NodeSide, Unsupported};
 pub use error::PlaneError;
 pub use handle::{Handle, Report, Settings, purge};
+pub use kernel::steps::Steps;
 pub use probe::{Missing, probe};

@@ -61,7 +61,7 @@ fn stranger(lab: &Lab, tenant: Tenant, subnet: &str, address: Ipv4Addr, gateway:
     inside(&pod, "ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
     inside(&pod, "ip", &["route", "replace", "default", "via", gateway]);
     let Object::Port(id, mut port) = tenant.pod_port(1) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(1), address }.to_uuid());
+    port.vif = Some(Vif { mac: mac(1), address, unique: false }.to_uuid());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     pod

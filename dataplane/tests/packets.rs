@@ -192,7 +192,7 @@ fn a_port_that_claims_the_gateway_is_refused() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let Object::Port(id, mut greedy) = red.pod_port(1) else { unreachable!() };
-    let vif = atoll_model::vif::Vif { mac: mac(1), address: "10.9.0.1".parse().unwrap() };
+    let vif = atoll_model::vif::Vif { mac: mac(1), address: "10.9.0.1".parse().unwrap(), unique: false };
     greedy.vif = Some(vif.to_uuid());
     lab.wire(red, 1, Some(&lab.domain(red)));
     lab.submit(put([Object::Port(id, greedy)]));

@@ -108,8 +108,8 @@ fn a_running_plane_mends_what_is_broken_under_it() {
     for damage in ["nft delete table bridge atoll", "ip route flush proto 201", "nft flush set bridge atoll speakers"] {
         inside(&domain, "sh", &["-c", damage]);
         let whole = || {
-            // Once as a speaker, once as an announcer.
-            inside(&domain, "nft", &["list", "ruleset"]).matches("10.9.0.101").count() == 2
+            // As a speaker, as an announcer, as one to be routed to, and on the node's side.
+            inside(&domain, "nft", &["list", "ruleset"]).matches("10.9.0.101").count() == 4
                 && inside(&domain, "ip", &["route"]).contains("default")
         };
         wait(|| damage.to_owned(), whole);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use atoll_dataplane::Unsupported;
-use atoll_dataplane::compile::{self, Device, DeviceKind, Domain, NextHop, Plan, Pod, Route};
+use atoll_dataplane::compile::{self, Device, DeviceKind, Domain, NextHop, Plan, Pod, Route, TO_NODE, TO_PODS};
 use atoll_model::topology::{self, Topology};
 use serde::Serialize;
 use uuid::Uuid;
@@ -178,6 +178,7 @@ fn row_of_device(name: &str, device: &Device) -> [String; 3] {
         DeviceKind::Bridge => "bridge".to_owned(),
         DeviceKind::Link { name, bridge: Some(bridge), .. } => format!("port of {bridge}, to {name}"),
         DeviceKind::Link { name, .. } => format!("link to {name}"),
+        DeviceKind::Node { end, .. } => format!("link to {end} of this machine"),
         DeviceKind::Uplink { outside: Some(outside) } => format!("uplink, to {} if it is missing", outside.address),
         DeviceKind::Uplink { outside: None } => "uplink".to_owned(),
     };
@@ -186,7 +187,11 @@ fn row_of_device(name: &str, device: &Device) -> [String; 3] {
 
 fn row_of_route(domain: &Domain, route: &Route<String>) -> [String; 3] {
     let source = domain.sources.iter().find(|source| source.table == route.table);
-    let from = source.map(|source| format!(" from {}", source.network)).unwrap_or_default();
+    let from = match route.table {
+        TO_PODS => " from this machine".to_owned(),
+        TO_NODE => " to answer this machine".to_owned(),
+        _ => source.map(|source| format!(" from {}", source.network)).unwrap_or_default(),
+    };
     let next = match &route.next {
         NextHop::Via { device, gateway } => format!("by {gateway} through {device}"),
         NextHop::Direct { device } => format!("through {device}"),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use atoll_dataplane::NodePool;
 use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
 use atoll_mock_controller::server::Server;
@@ -78,6 +79,10 @@ struct Options {
     /// Where the data plane pins its namespaces, below `dataplane`.
     #[arg(long, default_value = RUN_DIR)]
     run_dir: PathBuf,
+    /// Where the addresses come from by which this machine reaches its pods, the cluster's `nodeSideCidr`; `none`: it
+    /// does not reach them.
+    #[arg(long, default_value = "169.254.128.0/17", value_parser = parse_node_side)]
+    node_side_cidr: NodeSide,
     /// Remove every trace of the data plane at the end; without it packets keep flowing.
     #[arg(long, requires = "dataplane")]
     purge_on_exit: bool,
@@ -117,6 +122,17 @@ enum DataplaneVerb {
     },
 }
 
+/// The pool, or none.
+type NodeSide = Option<NodePool>;
+
+fn parse_node_side(text: &str) -> Result<NodeSide, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let network = text.parse().map_err(|_| "a network such as 169.254.128.0/17 is expected, or none".to_owned())?;
+    NodePool::new(network).map(Some).ok_or_else(|| "at least a /28 is expected".to_owned())
+}
+
 fn parse_activation(text: &str) -> Result<Activation, String> {
     match text {
         "at-once" => Ok(Activation::AtOnce),
@@ -148,6 +164,7 @@ fn settings(options: &Options) -> Result<Settings, String> {
         activation: options.activation,
         base: options.base_uri.clone(),
         duplicate_type: options.duplicate_type,
+        node_side: options.node_side_cidr,
         // Tokens and ids of a served controller are not to be guessed.
         seed: Uuid::new_v4(),
         ..Settings::default()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use atoll_dataplane::{Handle, PlaneError, Report, Settings};
+use atoll_dataplane::{Handle, NodePool, PlaneError, Report, Settings};
 use atoll_model::topology::{Change, Topology};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
@@ -35,12 +35,13 @@ impl Plane {
     pub(crate) async fn start(
         run_dir: &Path,
         host: Uuid,
+        node_side: Option<NodePool>,
         topology: Topology,
     ) -> Result<(Self, UnboundedReceiver<News>), PlaneError> {
         let directory = directory(run_dir);
         let (news, receiver) = unbounded_channel();
         let told = news.clone();
-        let settings = Settings { directory: directory.clone(), host };
+        let settings = Settings { directory: directory.clone(), host, node_side, steps: None };
         let handle = Handle::start(settings, topology, move |ports| {
             // Nobody listens any more: the server is ending.
             drop(told.send(News::Flow(ports)));

@@ -38,6 +38,8 @@ const BODY: usize = 1 << 20;
 /// How long a request's head or body may take, how long an idle connection stays, and how long a client may take
 /// nothing of its answer (the real server's figure).
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What is asked of the data plane, below `/mock`.
+const PLANE: [&str; 2] = ["/dataplane", "/node-side"];
 /// How many connections are served at once; more wait.
 const CONNECTIONS: usize = 1024;
 /// How long running requests may take after the end was asked for.
@@ -84,12 +86,12 @@ impl Server {
     /// Realises the controller's topology in this machine's kernel from now on. Ports become active as the data plane
     /// says. Needs a `LocalSet` or a local runtime around it.
     pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<Plane, atoll_dataplane::PlaneError> {
-        let (host, topology) = {
+        let (host, node_side, topology) = {
             let mut controller = self.controller.borrow_mut();
             controller.wait_to_be_told();
-            (controller.settings.host, controller.follow())
+            (controller.settings.host, controller.settings.node_side, controller.follow())
         };
-        let (plane, mut news) = Plane::start(run_dir, host, topology).await?;
+        let (plane, mut news) = Plane::start(run_dir, host, node_side, topology).await?;
         let (controller, flowing) = (Rc::downgrade(&self.controller), Rc::clone(&self.flowing));
         // It ends with the controller, or with the local set.
         tokio::task::spawn_local(async move {
@@ -182,7 +184,9 @@ impl Server {
                     Delivery::Cut => Err(CutOnPurpose),
                 }
             }
-            Place::Mock if request.path == "/dataplane" => Ok(self.report()),
+            Place::Mock if request.method == http::Method::GET && PLANE.contains(&request.path.as_str()) => {
+                Ok(self.of_plane(&request.path))
+            }
             Place::Mock => Ok(whole(self.act(&request, |controller| controller.admin(&request)).await)),
             Place::Nowhere => Ok(plain(StatusCode::NOT_FOUND)),
         }
@@ -234,10 +238,16 @@ impl Server {
         bound.filter(|id| flowing.contains(id)).collect()
     }
 
-    fn report(&self) -> http::Response<Torn> {
+    /// What the data plane tells; without one there is nothing.
+    fn of_plane(&self, path: &str) -> http::Response<Torn> {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
+        let report = plane.report();
+        let told = match path {
+            "/node-side" => serde_json::json!(report.node_side),
+            _ => serde_json::json!(report),
+        };
         let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
-        whole(answer(200, vec![json], Some(&serde_json::json!(plane.report()))))
+        whole(answer(200, vec![json], Some(&told)))
     }
 }
 

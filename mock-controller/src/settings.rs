@@ -33,6 +33,8 @@ pub struct Settings {
     pub activation: Activation,
     /// Whether ports and rules show the key `type` twice, as the real server very probably does.
     pub duplicate_type: bool,
+    /// Where the addresses come from by which a machine with a data plane reaches its pods; none: it does not reach them.
+    pub node_side: Option<atoll_dataplane::NodePool>,
     /// Where the ids come from that the server makes up. Equal seeds and equal requests give equal states.
     pub seed: Uuid,
 }
@@ -74,6 +76,7 @@ impl Default for Settings {
             strict_tokens: false,
             activation: Activation::AtOnce,
             duplicate_type: false,
+            node_side: Some(atoll_dataplane::NodePool::DEFAULT),
             seed: Uuid::nil(),
         }
     }

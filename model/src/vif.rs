@@ -6,7 +6,8 @@
 //! that the request which creates the port also says who may speak through it. A `vifId` of anybody else is left alone.
 //!
 //! Layout: 32 bits tag `a7011001`, 16 bits MAC (first two bytes), version 8 over a 12 bit part, variant over the rest:
-//! bytes 0-3 tag, 4-5 MAC 0-1, 6 `0x80`, 7 MAC 2, 8 `0x80`, 9-11 MAC 3-5, 12-15 address.
+//! bytes 0-3 tag, 4-5 MAC 0-1, 6 `0x80` or, when the address is unique, `0x81`, 7 MAC 2, 8 `0x80`, 9-11 MAC 3-5, 12-15
+//! address.
 
 use std::net::Ipv4Addr;
 
@@ -23,6 +24,8 @@ pub struct Vif {
     pub mac: Mac,
     /// The only source address.
     pub address: Ipv4Addr,
+    /// Nobody else in the cluster has this address, so that a node may route it.
+    pub unique: bool,
 }
 
 impl Vif {
@@ -31,17 +34,19 @@ impl Vif {
         let m = self.mac.0;
         let a = self.address.octets();
         let t = TAG;
+        let version = 0x80 | u8::from(self.unique);
         Uuid::from_bytes([
-            t[0], t[1], t[2], t[3], m[0], m[1], 0x80, m[2], 0x80, m[3], m[4], m[5], a[0], a[1], a[2], a[3],
+            t[0], t[1], t[2], t[3], m[0], m[1], version, m[2], 0x80, m[3], m[4], m[5], a[0], a[1], a[2], a[3],
         ])
     }
 
     /// Reads a `vifId`; `None` when it is not one of ours.
     pub fn from_uuid(id: Uuid) -> Option<Self> {
         let b = id.as_bytes();
-        (b[..4] == TAG && b[6] == 0x80 && b[8] == 0x80).then(|| Self {
+        (b[..4] == TAG && b[6] & 0xfe == 0x80 && b[8] == 0x80).then(|| Self {
             mac: Mac([b[4], b[5], b[7], b[9], b[10], b[11]]),
             address: Ipv4Addr::new(b[12], b[13], b[14], b[15]),
+            unique: b[6] == 0x81,
         })
     }
 }
@@ -52,11 +57,13 @@ mod tests {
 
     #[test]
     fn a_vif_survives_the_round_trip_and_is_a_version_8_uuid() {
-        let vif = Vif { mac: Mac([2, 0xff, 3, 4, 5, 0xfe]), address: Ipv4Addr::new(10, 128, 255, 7) };
-        let id = vif.to_uuid();
-        assert_eq!(id.get_version_num(), 8);
-        assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
-        assert_eq!(Vif::from_uuid(id), Some(vif));
+        for unique in [false, true] {
+            let vif = Vif { mac: Mac([2, 0xff, 3, 4, 5, 0xfe]), address: Ipv4Addr::new(10, 128, 255, 7), unique };
+            let id = vif.to_uuid();
+            assert_eq!(id.get_version_num(), 8);
+            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+            assert_eq!(Vif::from_uuid(id), Some(vif));
+        }
     }
 
     #[test]

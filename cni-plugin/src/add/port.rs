@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_model::record::ClaimRecord;
+use atoll_model::record::{Addressing, ClaimRecord};
 use atoll_model::topology::Binding;
 use atoll_model::vif::Vif;
 use atoll_store::Store;
@@ -78,12 +78,14 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
 fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {
     // A claim has all its addresses in one subnet as long as it has one address.
     let first = claim.addresses.first();
+    let address = first.map_or(std::net::Ipv4Addr::UNSPECIFIED, |first| first.address.ip());
+    let unique = place.cluster.record.addressing == Addressing::Unique;
     PortSpec {
         id: claim.port,
         bridge: place.bridge(first.map_or(0, |address| address.ordinal)),
         host: claim.host_id,
         interface: claim.host_interface.clone(),
-        vif: Vif { mac: claim.mac, address: first.map_or(std::net::Ipv4Addr::UNSPECIFIED, |a| a.address.ip()) },
+        vif: Vif { mac: claim.mac, address, unique },
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Unsupported, View, audit, names,
-    ruleset,
+    node_side, ruleset,
 };
 
 /// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
@@ -19,7 +19,7 @@ pub(super) fn of_bridge(view: &View<'_>, bridge: Uuid) -> Option<Uuid> {
         Owner::Router { id, .. } => view.topology.routers.contains_key(&id).then_some(id),
         Owner::Bridge { .. } => None,
     });
-    let bound = || ports.iter().any(|(_, port)| port.binding.as_ref().is_some_and(|b| b.host == view.host));
+    let bound = || ports.iter().any(|(_, port)| port.binding.as_ref().is_some_and(|b| b.host == view.site.host));
     // A bridge that is just being built gets no namespace: its router link is about to come.
     router.or_else(|| bound().then_some(bridge))
 }
@@ -54,7 +54,7 @@ pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Pla
         };
     }
     match &port.binding {
-        Some(binding) if binding.host == view.host => Place::Uplink(binding.interface.clone()),
+        Some(binding) if binding.host == view.site.host => Place::Uplink(binding.interface.clone()),
         _ => Place::Nowhere,
     }
 }
@@ -110,6 +110,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
         ports_of_router(view, id, &mut domain);
         routes(view, id, &mut domain);
     }
+    node_side::link(view, id, &mut domain);
     ruleset::compile(view, id, bridges, &mut domain);
     domain
 }

@@ -212,7 +212,7 @@ pub(super) fn router_end(view: &View<'_>, bridge: Uuid) -> Option<RouterEnd> {
 fn interface(view: &View<'_>, id: Uuid) -> Option<String> {
     let port = view.topology.ports.get(&id)?;
     match (&port.binding, port.peer) {
-        (Some(binding), None) if binding.host == view.host => Some(binding.interface.clone()),
+        (Some(binding), None) if binding.host == view.site.host => Some(binding.interface.clone()),
         (_, Some(peer)) => Some(names::link(id, peer)),
         _ => None,
     }
@@ -239,6 +239,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
             interface,
             speaker: None,
             chain: Some(name.clone()),
+            node: None,
         }));
         let Some((input, output)) = stage.ends(router).filter(|_| written.insert(name.clone())) else { continue };
         let interface = |port| interface(view, port);
@@ -273,7 +274,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
         let _ = write!(
             filters.text,
             "map {name} {{\ntype ifname : verdict\n}}\nchain {hook}_{} {{\n\
-             type filter hook {hook} priority {priority}; policy accept;\n{refused}{others}{key} vmap @{name}\n}}\n",
+             type filter hook {hook} priority {priority}; policy accept;\n@node_{hook}\n{refused}{others}{key} vmap @{name}\n}}\n",
             priority.unsigned_abs(),
         );
     }

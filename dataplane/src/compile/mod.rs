@@ -9,6 +9,7 @@
 //! | `audit` | what of routers, bridges and ports is left out |
 //! | `names` | interface names and MACs that derive from ids |
 //! | `domain` | devices, addresses, routes, neighbours |
+//! | `node_side` | how the machine itself reaches every pod |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
 //! | `rules`, `condition`, `runs` | chains to nftables |
 //! | `filters` | the stages of bridges and their ports |
@@ -19,6 +20,7 @@ mod condition;
 mod domain;
 mod filters;
 mod names;
+pub(crate) mod node_side;
 mod port;
 mod router;
 mod rules;
@@ -35,6 +37,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use filters::{RouterEnd, Stage};
+pub use node_side::{NodeLink, NodePool, NodeSide, Site, TO_NODE, TO_PODS};
 pub use port::{Attached, Pod, Speaker, pod, taken};
 pub use ruleset::{Element, Ruleset, Set};
 
@@ -83,6 +86,8 @@ pub struct Domain {
     pub track_bridged: bool,
     /// The router forwards nothing: something that may restrict could not be expressed.
     pub shut: bool,
+    /// The link by which the machine reaches the pods.
+    pub node: Option<NodeLink>,
     /// What could not be expressed.
     pub unsupported: BTreeSet<Unsupported>,
 }
@@ -114,6 +119,13 @@ pub enum DeviceKind {
         mac: Mac,
         /// The bridge that this end is a port of.
         bridge: Option<String>,
+    },
+    /// One end of the link to the node.
+    Node {
+        /// The name of the node's end.
+        end: String,
+        /// The MAC of the node's end.
+        mac: Mac,
     },
     /// An interface of this machine that a router port is bound to.
     Uplink {
@@ -196,19 +208,19 @@ pub struct Neighbour<D> {
 /// A topology with what has to be looked up often.
 pub(crate) struct View<'a> {
     topology: &'a Topology,
-    /// Whose bindings are realised.
-    host: Uuid,
+    /// Which machine this is.
+    site: Site,
     /// Ports by their device, lowest id first.
     ports: BTreeMap<Uuid, Vec<(Uuid, &'a Port)>>,
 }
 
 impl<'a> View<'a> {
-    fn new(topology: &'a Topology, host: Uuid) -> Self {
+    fn new(topology: &'a Topology, site: Site) -> Self {
         let mut ports: BTreeMap<Uuid, Vec<_>> = BTreeMap::new();
         for (id, port) in &topology.ports {
             ports.entry(port.device.id()).or_default().push((*id, port));
         }
-        Self { topology, host, ports }
+        Self { topology, site, ports }
     }
 
     fn ports_of(&self, device: Uuid) -> &[(Uuid, &'a Port)] {
@@ -223,9 +235,9 @@ impl<'a> View<'a> {
     }
 }
 
-/// What `topology` becomes on `host`.
-pub fn compile(topology: &Topology, host: Uuid) -> Plan {
-    let view = View::new(topology, host);
+/// What `topology` becomes on this machine: a [`Site`], or the id of a host with the default pool.
+pub fn compile(topology: &Topology, site: impl Into<Site>) -> Plan {
+    let view = View::new(topology, site.into());
     let mut plan = Plan::default();
     let mut bridges_of: BTreeMap<Uuid, Vec<Uuid>> = topology.routers.keys().map(|id| (*id, Vec::new())).collect();
     for bridge in topology.bridges.keys() {

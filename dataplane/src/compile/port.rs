@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::domain::{Place, place};
-use super::{RouterEnd, Stage, Unsupported, View, audit, filters, names};
+use super::{NodeSide, RouterEnd, Site, Stage, Unsupported, View, audit, filters, names};
 
 /// A bridge that pods can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,6 +62,8 @@ pub struct Pod {
     pub routed: bool,
     /// What of the port is left out.
     pub left: BTreeSet<Unsupported>,
+    /// How the node reaches it; given by whoever knows which addresses are taken.
+    pub node: Option<NodeSide>,
 }
 
 /// What a pod's port needs to know about its bridge.
@@ -90,14 +92,15 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
 pub fn pod(
     topology: &Topology,
     bridges: &BTreeMap<Uuid, Attached>,
-    host: Uuid,
+    site: impl Into<Site>,
     id: Uuid,
 ) -> Result<Option<Pod>, Unsupported> {
+    let site = site.into();
     let Some(port) = topology.ports.get(&id) else { return Ok(None) };
     let (Some(binding), None, Device::Bridge { id: bridge_id, vlan }) = (&port.binding, port.peer, &port.device) else {
         return Ok(None);
     };
-    if binding.host != host || !port.up {
+    if binding.host != site.host || !port.up {
         return Ok(None);
     }
     let refuse = |field: &str, why: String| Err(inactive(id, field, why));
@@ -127,6 +130,9 @@ pub fn pod(
         if bridge.gateways.iter().any(|(mac, address)| *mac == speaker.mac || *address == speaker.address) {
             return refuse("vifId", format!("{} or {} belongs to a router port", speaker.mac, speaker.address));
         }
+        if site.node_side.is_some_and(|pool| pool.network().contains(speaker.address)) {
+            return refuse("vifId", format!("{} belongs to the node side", speaker.address));
+        }
         if speaker.mac.0[0] & 1 == 1 || speaker.address.is_unspecified() || speaker.address.is_multicast() {
             return refuse("vifId", format!("{} with {} is nobody's address", speaker.mac, speaker.address));
         }
@@ -144,6 +150,7 @@ pub fn pod(
         stages: stages.into_iter().map(|(stage, (_, name))| (stage, name)).collect(),
         routed: bridge.routed,
         left: left.unsupported,
+        node: None,
     }))
 }
 
@@ -152,7 +159,7 @@ pub(super) fn has_strangers(view: &View<'_>, id: Uuid) -> bool {
     let bridge = view.topology.bridges.get(&id);
     view.ports_of(id).iter().any(|(port_id, port)| {
         port.peer.is_none()
-            && port.binding.as_ref().is_some_and(|binding| binding.host == view.host)
+            && port.binding.as_ref().is_some_and(|binding| binding.host == view.site.host)
             && speakers(*port_id, port, bridge).is_empty()
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! | hook, priority | what |
 //! |---|---|
+//! | prerouting -149 and others | flows of the node, see `node_side` |
 //! | prerouting -150 | which packets answer an earlier one |
 //! | prerouting -146 | the answer of a router that is down |
 //! | prerouting -145 | inbound chains of ports: before any translation is undone |
@@ -25,7 +26,7 @@ use super::domain::Place as Location;
 use super::filters::Filters;
 use super::rules::{self, ANSWER, Passes, REFUSED, ROUTED};
 use super::ruleset::{STRANGERS, TO_ROUTER};
-use super::{DeviceKind, Domain, Element, Neighbour, View, domain, names, port};
+use super::{DeviceKind, Domain, Element, Neighbour, View, domain, names, node_side, port};
 
 /// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
 /// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
@@ -47,7 +48,10 @@ pub(super) fn table(
             let _ = write!(text, "chain refused_{hook} {{\n{head}\nmeta mark and {REFUSED:#x} != 0 {ANSWER}\n}}\n");
         }
     }
-    text.push_str("chain input {\ntype filter hook input priority 0; policy drop;\nicmp type echo-request accept\n}\n");
+    let guard = node_side::guard_input(domain);
+    let head = "type filter hook input priority 0; policy drop;";
+    let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\n}}\n");
+    text.push_str(&node_side::router_chains(domain));
     text.push_str(&nobody(view, id, bridges, domain));
     let router = view.topology.routers.get(&id);
     if router.is_some_and(|router| !router.up) {
@@ -229,7 +233,10 @@ impl Stages {
             }
         }
         let bridged = bridged(domain);
-        let guarded = |body: &str| if body.is_empty() { String::new() } else { format!("{bridged}{body}") };
+        let node = node_side::pass_by(domain);
+        let unless_empty =
+            |head: &str, body: &str| if body.is_empty() { String::new() } else { format!("{head}{body}") };
+        let guarded = |body: &str| unless_empty(&format!("{node}{bridged}"), body);
         chain(text, "ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
         chain(text, "inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
         chain(text, "destinations", "nat hook prerouting priority -100", &guarded(&inbound.translate));
@@ -254,9 +261,9 @@ impl Stages {
         }
         chain(text, "sources", "nat hook postrouting priority 100", &outbound.translate);
         let after = format!("{}{}", outbound.untranslated, outbound.after);
-        chain(text, "outbound_after", "filter hook postrouting priority 110", &after);
+        chain(text, "outbound_after", "filter hook postrouting priority 110", &unless_empty(&node, &after));
         if *translated && !late.is_empty() {
-            let late = format!("meta mark and {ROUTED:#x} == 0 accept\n{late}");
+            let late = format!("{node}meta mark and {ROUTED:#x} == 0 accept\n{late}");
             chain(text, "ports_outbound", "filter hook postrouting priority 120", &late);
         }
     }

@@ -5,12 +5,14 @@
 //! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. A chain
 //! named after the text's hash marks which text is loaded.
 
+use std::net::Ipv4Addr;
+
 use atoll_model::topology::Device;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::filters::{self, Filters};
-use super::{DeviceKind, Domain, Pod, Stage, View, names, router};
+use super::{DeviceKind, Domain, Pod, Stage, View, names, node_side, router};
 
 /// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
 /// entry of a table that the kernel shares among all namespaces, or keeps without a bound.
@@ -41,12 +43,14 @@ pub enum Set {
     Stage(Stage),
     /// Bridge and address of somebody who is there; of the router's table.
     Known,
+    /// Address on the node's side, and the pod's own; of the router's table.
+    NodeSide,
 }
 
 impl Set {
     /// The family of the table it is in.
     pub fn family(self) -> &'static str {
-        if self == Self::Known { "ip" } else { "bridge" }
+        if matches!(self, Self::Known | Self::NodeSide) { "ip" } else { "bridge" }
     }
 
     /// Its name in the table.
@@ -57,6 +61,7 @@ impl Set {
             Self::Open => "open",
             Self::Stage(stage) => stage.name(),
             Self::Known => "known",
+            Self::NodeSide => "node_side",
         }
     }
 }
@@ -72,6 +77,8 @@ pub struct Element {
     pub speaker: Option<super::Speaker>,
     /// The chain that a stage jumps to.
     pub chain: Option<String>,
+    /// The two addresses of a pod.
+    pub node: Option<(Ipv4Addr, Ipv4Addr)>,
 }
 
 impl Element {
@@ -82,9 +89,10 @@ impl Element {
             (Set::Speakers, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
             (Set::Known, Some(s)) => format!("\"{interface}\" . {}", s.address),
             (Set::Announcers, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
-            _ => match &self.chain {
-                Some(chain) => format!("\"{interface}\" : jump {chain}"),
-                None => format!("\"{interface}\""),
+            _ => match (&self.chain, self.node) {
+                (Some(chain), _) => format!("\"{interface}\" : jump {chain}"),
+                (None, Some((address, pod))) => format!("{address} : {pod}"),
+                (None, None) => format!("\"{interface}\""),
             },
         }
     }
@@ -92,16 +100,19 @@ impl Element {
 
 impl Element {
     /// Somebody with this address is behind the bridge.
-    pub(super) fn known(bridge: &str, address: std::net::Ipv4Addr) -> Self {
+    pub(super) fn known(bridge: &str, address: Ipv4Addr) -> Self {
         let speaker = Some(super::Speaker { mac: atoll_model::attachment::Mac([0; 6]), address });
-        Self { set: Set::Known, interface: bridge.to_owned(), speaker, chain: None }
+        Self { set: Set::Known, interface: bridge.to_owned(), speaker, chain: None, node: None }
     }
 }
 
 impl Pod {
     /// What must be listed before the port may be opened.
     pub fn elements(&self) -> Vec<Element> {
-        let element = |set, speaker| Element { set, interface: self.interface.clone(), speaker, chain: None };
+        let element = |set, speaker| {
+            let interface = self.interface.clone();
+            Element { set, interface, speaker, chain: None, node: None }
+        };
         let staged = self
             .stages
             .iter()
@@ -114,11 +125,16 @@ impl Pod {
             elements.push(element(Set::Speakers, Some(*speaker)));
             elements.push(element(Set::Announcers, Some(*speaker)));
             // Asking whether an address is taken (RFC 5227) has no sender address yet.
-            let probe = super::Speaker { mac: speaker.mac, address: std::net::Ipv4Addr::UNSPECIFIED };
+            let probe = super::Speaker { mac: speaker.mac, address: Ipv4Addr::UNSPECIFIED };
             elements.push(element(Set::Announcers, Some(probe)));
         }
         let routed = self.routed.then_some(&self.speakers).into_iter().flatten();
         elements.extend(routed.map(|speaker| Element::known(&self.bridge, speaker.address)));
+        elements.extend(self.node.map(|side| Element {
+            interface: String::new(),
+            node: Some((side.address, side.pod)),
+            ..element(Set::NodeSide, None)
+        }));
         elements.sort();
         elements.dedup();
         elements
@@ -135,9 +151,13 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut 
     domain.closed.clone_from(&filters.closed);
     bridge_table(view, bridges, domain, &filters, &mut text);
     router::table(view, id, bridges, domain, &filters, &mut text);
+    let mut text = text.replace("@to_router\n", &to_router(domain));
+    let asks_arp = filters.text.contains("0x0806");
+    for hook in ["prerouting", "input", "forward", "output"] {
+        text = text.replace(&format!("@node_{hook}\n"), &node_side::pass_stage(domain, hook, asks_arp));
+    }
     let generation = names::digits(text.as_bytes());
-    let marker = format!("\nchain gen_{generation} {{\n}}\n");
-    let text = text.replace("\n@generation\n", &marker).replace("@to_router\n", &to_router(domain));
+    let text = text.replace("\n@generation\n", &format!("\nchain gen_{generation} {{\n}}\n"));
     domain.ruleset = Ruleset { text, generation };
 }
 
@@ -152,6 +172,7 @@ fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, filters: &Fi
             addresses.push(address.ip().to_string());
         }
     }
+    addresses.extend(domain.node.as_ref().map(|link| link.pool.source().to_string()));
     let set = |name: &str, kind: &str, mut elements: Vec<String>| {
         elements.sort();
         elements.dedup();

@@ -1,7 +1,9 @@
 //! The effects. Everything that knows a syscall, a netlink message or the `nft` program is in here.
 
+pub(crate) mod guard;
 pub(crate) mod netns;
 pub(crate) mod nft;
 pub(crate) mod nl;
+pub(crate) mod steps;
 pub(crate) mod sysctl;
 pub(crate) mod watch;

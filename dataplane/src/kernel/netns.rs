@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
+use super::steps::{self, step};
 use crate::error::PlaneError;
 
 const THREAD_NETNS: &str = "/proc/thread-self/ns/net";
@@ -43,9 +44,10 @@ impl Netns {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(fail)?;
         }
-        File::create(path).map_err(fail)?;
+        step("create the namespace's file").and_then(|()| File::create(path)).map_err(fail)?;
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
+            step("pin the namespace")?;
             mount(Some(THREAD_NETNS), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
             Ok(())
         })
@@ -83,9 +85,10 @@ impl Netns {
 pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
     let fail = |source| PlaneError::Namespace { what: "remove", path: path.to_owned(), source };
     while is_pinned(path) {
+        step("unpin the namespace").map_err(&fail)?;
         umount2(path, MntFlags::MNT_DETACH).map_err(|e| fail(e.into()))?;
     }
-    match fs::remove_file(path) {
+    match step("remove the namespace's file").and_then(|()| fs::remove_file(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
         _ => Ok(()),
     }
@@ -98,10 +101,14 @@ pub(crate) fn is_pinned(path: &Path) -> bool {
 
 /// A thread of its own for `work`: whatever namespace it enters ends with it.
 pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let steps = steps::current();
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("atoll-netns".to_owned())
-            .spawn_scoped(scope, work)?
+            .spawn_scoped(scope, || {
+                steps::follow(steps);
+                work()
+            })?
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
     })

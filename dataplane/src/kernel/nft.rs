@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use atoll_model::attachment::Mac;
@@ -13,11 +14,13 @@ use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netns::Netns;
+use super::steps::step;
 use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
 use crate::error::PlaneError;
 
 const SUBSYSTEM: u16 = 10;
 const GET_CHAIN: u16 = 4;
+const GET_RULE: u16 = 7;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
@@ -43,7 +46,7 @@ const JUMP: i32 = -3;
 
 /// All sets that elements come and go in.
 fn sets() -> impl Iterator<Item = Set> {
-    [Set::Speakers, Set::Announcers, Set::Open, Set::Known].into_iter().chain(Stage::ALL.map(Set::Stage))
+    [Set::Speakers, Set::Announcers, Set::Open, Set::Known, Set::NodeSide].into_iter().chain(Stage::ALL.map(Set::Stage))
 }
 
 fn family(set: Set) -> u8 {
@@ -177,8 +180,22 @@ impl Filter {
         Ok(())
     }
 
-    /// What is listed.
-    fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
+    /// Chains and rules of a table, as the kernel shows them; empty when there is none.
+    pub(super) fn table(&mut self, table: &str) -> Result<Vec<Vec<u8>>, PlaneError> {
+        let mut found = Vec::new();
+        for kind in [GET_CHAIN, GET_RULE] {
+            let mut attributes = Vec::new();
+            if kind == GET_RULE {
+                put(&mut attributes, 1, &name(table));
+            }
+            let messages = self.dump(IPV4, kind, &attributes).map_err(fail("list rules"))?;
+            found.extend(messages.into_iter().filter(|message| text(attribute(message, 1)) == Some(table)));
+        }
+        Ok(found)
+    }
+
+    /// What is listed, which is what the kernel still knows after a restart.
+    pub(crate) fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
         let mut elements = BTreeSet::new();
         for set in sets() {
             let mut attributes = Vec::new();
@@ -208,6 +225,7 @@ impl Filter {
     }
 
     fn batch(&mut self, add: &[Element], remove: &[Element]) -> io::Result<()> {
+        step("elements of the filter")?;
         let begin = self.next();
         let mut request = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
         let mut pending = BTreeSet::new();
@@ -280,6 +298,7 @@ impl Filter {
 
 /// Runs `nft` on a script in the calling thread's namespace; the inner error is its own words.
 pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
+    step("load the filter")?;
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -300,6 +319,9 @@ fn fail(what: &'static str) -> impl Fn(io::Error) -> PlaneError {
 
 /// A concatenation is its parts, each padded to four bytes.
 fn key(element: &Element) -> Vec<u8> {
+    if let Some((address, _)) = element.node {
+        return address.octets().to_vec();
+    }
     let mut key = element.interface.clone().into_bytes();
     key.resize(16, 0);
     if let Some(Speaker { mac, address }) = element.speaker {
@@ -319,6 +341,12 @@ fn key(element: &Element) -> Vec<u8> {
 
 fn decode(set: Set, element: &[u8]) -> Option<Element> {
     let key = attribute(attribute(element, 1)?, 1)?;
+    let data = || attribute(element, 2);
+    if set == Set::NodeSide {
+        let address = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
+        let node = Some((address(key)?, address(data().and_then(|data| attribute(data, 1))?)?));
+        return Some(Element { set, interface: String::new(), speaker: None, chain: None, node });
+    }
     let interface = String::from_utf8(key.get(..16)?.split(|b| *b == 0).next()?.to_vec()).ok()?;
     let speaker = match set {
         Set::Speakers | Set::Announcers => {
@@ -330,11 +358,11 @@ fn decode(set: Set, element: &[u8]) -> Option<Element> {
             let address: [u8; 4] = key.get(16..20)?.try_into().ok()?;
             Some(Speaker { mac: Mac([0; 6]), address: address.into() })
         }
-        Set::Open | Set::Stage(_) => None,
+        Set::Open | Set::Stage(_) | Set::NodeSide => None,
     };
-    let verdict = attribute(element, 2).and_then(|data| attribute(data, 2));
+    let verdict = data().and_then(|data| attribute(data, 2));
     let chain = text(verdict.and_then(|verdict| attribute(verdict, 2))).map(str::to_owned);
-    Some(Element { set, interface, speaker, chain })
+    Some(Element { set, interface, speaker, chain, node: None })
 }
 
 fn encode(element: &Element) -> Vec<u8> {
@@ -346,6 +374,11 @@ fn encode(element: &Element) -> Vec<u8> {
         put(&mut verdict, 1, &JUMP.to_be_bytes());
         put(&mut verdict, 2, &name(chain));
         put(&mut data, 2 | NESTED, &verdict);
+        put(&mut wrapped, 2 | NESTED, &data);
+    }
+    if let Some((_, pod)) = element.node {
+        let mut data = Vec::new();
+        put(&mut data, 1, &pod.octets());
         put(&mut wrapped, 2 | NESTED, &data);
     }
     put(&mut list, 1 | NESTED, &wrapped);
@@ -381,11 +414,11 @@ fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn attribute(buffer: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(buffer: &[u8], wanted: u16) -> Option<&[u8]> {
     walk(buffer).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-fn text(value: Option<&[u8]>) -> Option<&str> {
+pub(super) fn text(value: Option<&[u8]>) -> Option<&str> {
     std::str::from_utf8(value?).ok().map(|text| text.trim_end_matches('\0'))
 }
 

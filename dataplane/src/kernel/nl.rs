@@ -32,6 +32,7 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use uuid::Uuid;
 
 use super::netns::Netns;
+use super::steps::step;
 use crate::compile::{Neighbour, NextHop, Route, Source};
 use crate::error::PlaneError;
 
@@ -61,6 +62,25 @@ pub(crate) struct Link {
     pub(crate) taken: bool,
     /// Packets pass: it has a carrier and, where it is a port of a bridge, forwards.
     pub(crate) flowing: bool,
+}
+
+/// A rule that leads packets to a table of the node side.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Steer {
+    /// What comes in through this link.
+    From {
+        /// Its name.
+        link: String,
+        /// The table.
+        table: u32,
+    },
+    /// What carries this bit in its mark.
+    Marked {
+        /// The bit.
+        mark: u32,
+        /// The table.
+        table: u32,
+    },
 }
 
 /// A socket in one namespace.
@@ -181,11 +201,15 @@ impl Netlink {
         self.change(format!("set learning of port {}", link.name), Message::NewLink(message), 0)
     }
 
-    /// Takes a link into another namespace, marked as taken; or gives it back.
-    pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns, taken: bool) -> Result<()> {
+    /// Marks a link as taken from this namespace, or not any more.
+    pub(crate) fn mark_taken(&mut self, link: &Link, taken: bool) -> Result<()> {
         let mut mark = same_link(link);
         mark.attributes.push(LinkAttribute::IfAlias(if taken { TAKEN.to_owned() } else { String::new() }));
-        self.change(format!("mark link {}", link.name), Message::SetLink(mark), 0)?;
+        self.change(format!("mark link {}", link.name), Message::SetLink(mark), 0)
+    }
+
+    /// Moves a link into another namespace.
+    pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns) -> Result<()> {
         let mut message = same_link(link);
         message.attributes.push(LinkAttribute::NetNsFd(netns.file().as_raw_fd()));
         message.attributes.push(LinkAttribute::NewIfIndex(index_for(&link.name).cast_signed()));
@@ -264,6 +288,40 @@ impl Netlink {
         self.remove(format!("delete rule from {}", source.network), Message::DelRule(source_message(source)))
     }
 
+    /// Our rules that lead to tables of the node side.
+    pub(crate) fn steers(&mut self) -> Result<Vec<Steer>> {
+        let mut message = RuleMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.request("list rules", Message::GetRule(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(steer_of).collect())
+    }
+
+    /// Leads packets to a table.
+    pub(crate) fn add_steer(&mut self, steer: &Steer) -> Result<()> {
+        self.change(format!("add rule {steer:?}"), Message::NewRule(steer_message(steer)), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Stops leading packets to a table.
+    pub(crate) fn delete_steer(&mut self, steer: &Steer) -> Result<()> {
+        self.remove(format!("delete rule {steer:?}"), Message::DelRule(steer_message(steer)))
+    }
+
+    /// Our routes with the source that packets are sent from, links by index.
+    pub(crate) fn sourced_routes(&mut self) -> Result<Vec<(Route<u32>, Option<Ipv4Addr>)>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(|answer| Some((route_of(answer)?, source_of_route(answer)))).collect())
+    }
+
+    /// Adds a route by which packets are sent from `source`.
+    pub(crate) fn add_sourced_route(&mut self, route: &Route<u32>, source: Option<Ipv4Addr>) -> Result<()> {
+        let mut message = route_message(route);
+        message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(RouteAddress::Inet(ip))));
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.change(format!("add route to {}", route.destination), Message::NewRoute(message), flags)
+    }
+
     /// All permanent IPv4 neighbours, links by index.
     pub(crate) fn neighbours(&mut self) -> Result<Vec<Neighbour<u32>>> {
         let mut message = NeighbourMessage::default();
@@ -295,8 +353,33 @@ impl Netlink {
         self.change(format!("add station {mac}"), Message::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// Entries of bridges that were made by hand: port, MAC, and whether learning must leave them alone.
+    pub(crate) fn stations(&mut self) -> Result<Vec<(u32, Mac, bool)>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        let answers = self.request("list stations", Message::GetNeighbour(message), NLM_F_DUMP)?;
+        let station = |answer| {
+            let Message::NewNeighbour(entry) = answer else { return None };
+            let of_bridge = entry.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
+            let sticky = entry.header.flags.contains(NeighbourFlags::Sticky);
+            let by_hand = of_bridge && entry.header.state == NeighbourState::Noarp;
+            by_hand.then(|| Some((entry.header.ifindex, mac_of(&entry.attributes)?, sticky)))?
+        };
+        Ok(answers.into_iter().filter_map(station).collect())
+    }
+
+    /// Deletes a bridge's entry.
+    pub(crate) fn delete_station(&mut self, index: u32, mac: Mac) -> Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        self.remove(format!("delete station {mac}"), Message::DelNeighbour(message))
+    }
+
     fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
-        match self.ask(message, flags | NLM_F_ACK) {
+        match step(&what).and_then(|()| self.ask(message, flags | NLM_F_ACK)) {
             Ok(_) => Ok(()),
             Err(source) => Err(fail(what, source)),
         }
@@ -304,7 +387,7 @@ impl Netlink {
 
     fn remove(&mut self, what: String, message: Message) -> Result<()> {
         let absent = [Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENXIO];
-        match self.ask(message, NLM_F_ACK) {
+        match step(&what).and_then(|()| self.ask(message, NLM_F_ACK)) {
             Err(error) if absent.iter().any(|errno| is(&error, *errno)) => Ok(()),
             Err(source) => Err(fail(what, source)),
             Ok(_) => Ok(()),
@@ -531,6 +614,53 @@ fn source_of(message: &Message) -> Option<Source> {
         }
     }
     Some(Source { network: network.filter(|_| ours)?, table: table? })
+}
+
+fn steer_message(steer: &Steer) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::ToTable;
+    // Before the rules for sources: what comes from the node never reaches the next one.
+    let (priority, table) = match steer {
+        Steer::From { link, table } => {
+            message.attributes.push(RuleAttribute::Iifname(link.clone()));
+            (100, *table)
+        }
+        Steer::Marked { mark, table } => {
+            message.attributes.extend([RuleAttribute::FwMark(*mark), RuleAttribute::FwMask(*mark)]);
+            (101, *table)
+        }
+    };
+    message.attributes.extend([
+        RuleAttribute::Priority(priority),
+        RuleAttribute::Table(table),
+        RuleAttribute::Protocol(PROTOCOL),
+    ]);
+    message
+}
+
+fn steer_of(message: &Message) -> Option<Steer> {
+    let Message::NewRule(message) = message else { return None };
+    let (mut from, mut marked, mut table, mut ours) = (None, None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Iifname(link) => from = Some(link.clone()),
+            RuleAttribute::FwMark(mark) => marked = Some(*mark),
+            RuleAttribute::Table(value) => table = Some(*value),
+            RuleAttribute::Protocol(protocol) => ours = *protocol == PROTOCOL,
+            _ => {}
+        }
+    }
+    let table = table.filter(|_| ours)?;
+    from.map(|link| Steer::From { link, table }).or(marked.map(|mark| Steer::Marked { mark, table }))
+}
+
+fn source_of_route(message: &Message) -> Option<Ipv4Addr> {
+    let Message::NewRoute(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })
 }
 
 fn neighbour_message(neighbour: &Neighbour<u32>) -> NeighbourMessage {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use super::netns::Netns;
+use super::steps::step;
 use crate::error::PlaneError;
 
 /// What a router's namespace needs. `ip_forward` comes first: writing it resets others.
@@ -34,11 +35,13 @@ const HOST: &[(&str, &str)] =
 
 /// Makes a namespace a router; answers how many settings differed. `inner`: only pods and other routers of ours send
 /// here.
-pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool) -> Result<usize, PlaneError> {
+pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool) -> Result<usize, PlaneError> {
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
         // Whoever speaks as itself only may be told about each of its packets; strangers get the usual few ICMP errors,
         // because they may name somebody else as their sender.
+        // What the router says about a packet of the node goes back to the node.
+        changes += set("ipv4/fwmark_reflect", if node { "1" } else { "0" })?;
         changes += set("ipv4/icmp_ratemask", if inner { "0" } else { "6168" })?;
         for (place, key) in BRIDGED.into_iter().enumerate() {
             // Where rules ask for flows, a kernel that cannot show bridged packets to the hooks of IP is an error:
@@ -68,7 +71,7 @@ fn set(key: &str, value: &str) -> io::Result<usize> {
         Ok(now) if now.trim() == value => Ok(0),
         // A kernel without IPv6 has nothing to switch off.
         Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => Ok(0),
-        Ok(_) => fs::write(&path, value).map(|()| 1).map_err(with_key),
+        Ok(_) => step(&path).and_then(|()| fs::write(&path, value)).map(|()| 1).map_err(with_key),
         Err(error) => Err(with_key(error)),
     }
 }

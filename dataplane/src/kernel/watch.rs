@@ -40,6 +40,8 @@ pub(crate) enum Event {
         /// The domain.
         scope: Uuid,
     },
+    /// An address or a route of our own namespace changed.
+    Node,
     /// The packet filter changed, by our hand or another's.
     Filter {
         /// The domain.
@@ -61,7 +63,7 @@ pub(crate) fn watch(
     tasks: &mut JoinSet<()>,
 ) -> Result<Vec<AbortHandle>, PlaneError> {
     let Some(domain) = scope else {
-        let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK)?;
+        let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)?;
         return Ok(vec![
             tasks.spawn(listen(links, scope, events.clone(), move |datagram, events| tell(datagram, None, events))),
         ]);
@@ -112,8 +114,8 @@ fn tell(datagram: &[u8], scope: Option<Uuid>, events: &UnboundedSender<Event>) -
         let length = (message.header.length as usize).next_multiple_of(4).clamp(16, rest.len());
         rest = &rest[length..];
         let NetlinkPayload::InnerMessage(inner) = message.payload else { continue };
-        if let (Some(scope), true) = (scope, is_address_or_route(&inner)) {
-            if events.send(Event::Suspect { scope }).is_err() {
+        if is_address_or_route(&inner) {
+            if events.send(scope.map_or(Event::Node, |scope| Event::Suspect { scope })).is_err() {
                 return false;
             }
             continue;

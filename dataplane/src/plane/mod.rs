@@ -4,6 +4,7 @@
 //! port; everything else compiles anew and realises the domains that came out different. What failed is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,16 +14,18 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
-use crate::apply::{self, Realm, Surroundings};
+use crate::apply::{self, Node, Realm, Surroundings};
 use crate::compile::{self, DeviceKind, Domain, Plan, Pod, Unsupported};
 use crate::error::{PlaneError, line};
 use crate::handle::{Command, Report, Settings, lock, pinned};
 use crate::kernel::netns::{self, Netns};
-use crate::kernel::nl::Netlink;
 use crate::kernel::watch::{Event, watch};
 
+mod node;
 mod notice;
 mod ports;
+
+use node::Addresses;
 
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,6 +40,8 @@ struct Live {
     realm: Realm,
     applied: Domain,
     complete: bool,
+    /// What the kernel remembered of the node side was read.
+    remembered: bool,
     watches: Vec<AbortHandle>,
 }
 
@@ -50,8 +55,8 @@ pub(crate) struct Plane {
     settings: Settings,
     topology: Topology,
     plan: Plan,
-    own: Netns,
-    own_netlink: Netlink,
+    /// Our own namespace.
+    node: Node,
     realms: BTreeMap<Uuid, Live>,
     /// Ports as they should be.
     pods: BTreeMap<Uuid, Pod>,
@@ -66,6 +71,10 @@ pub(crate) struct Plane {
     logged: BTreeSet<Unsupported>,
     /// Domains to compare with the kernel at the next tick.
     suspects: BTreeSet<Uuid>,
+    /// Addresses of the node side.
+    addresses: Addresses,
+    /// Our own namespace is to be compared at the next tick.
+    suspect_node: bool,
     status: Status,
     report: Arc<Mutex<Report>>,
     events: mpsc::UnboundedSender<Event>,
@@ -80,17 +89,15 @@ impl Plane {
         status: Status,
         report: Arc<Mutex<Report>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), PlaneError> {
-        let own = Netns::own()?;
-        let own_netlink = Netlink::open(&own)?;
+        let node = Node::open()?;
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        watch(&own, None, &events, &mut tasks)?;
+        watch(&node.netns, None, &events, &mut tasks)?;
         let plane = Self {
             settings,
             topology,
             plan: Plan::default(),
-            own,
-            own_netlink,
+            node,
             realms: BTreeMap::new(),
             pods: BTreeMap::new(),
             bound: BTreeMap::new(),
@@ -99,6 +106,8 @@ impl Plane {
             failed: BTreeSet::new(),
             logged: BTreeSet::new(),
             suspects: BTreeSet::new(),
+            addresses: Addresses::default(),
+            suspect_node: false,
             status,
             report,
             events,
@@ -115,6 +124,7 @@ impl Plane {
     ) {
         self.collect_garbage();
         self.restructure();
+        self.verify_node();
         let mut last_sweep = tokio::time::Instant::now();
         let mut ticks = tokio::time::interval(RETRY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -208,7 +218,8 @@ impl Plane {
 
     /// Compiles everything anew and realises what came out different.
     fn restructure(&mut self) {
-        self.plan = compile::compile(&self.topology, self.settings.host);
+        self.plan = compile::compile(&self.topology, self.site());
+        self.guard_node();
         let gone: Vec<_> = self.realms.keys().filter(|id| !self.plan.domains.contains_key(id)).copied().collect();
         for id in gone {
             self.remove_domain(id);
@@ -220,6 +231,7 @@ impl Plane {
                 self.fail(*id, &error);
             }
         }
+        self.remember_node_side();
         let wanted: BTreeMap<Uuid, Pod> = self.compile_pods();
         for port in self.pods.keys().filter(|port| !wanted.contains_key(port)).copied().collect::<Vec<_>>() {
             self.drop_pod(port);
@@ -242,7 +254,7 @@ impl Plane {
         }
         let realm = Realm::open(&self.settings.directory, id)?;
         let watches = watch(&realm.netns, Some(id), &self.events, &mut self.tasks)?;
-        self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, watches });
+        self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, remembered: false, watches });
         Ok(())
     }
 
@@ -253,7 +265,7 @@ impl Plane {
         if live.complete && !verify && live.applied == *want {
             return false;
         }
-        let mut around = Surroundings { directory: &self.settings.directory, own_netlink: &mut self.own_netlink };
+        let mut around = Surroundings { directory: &self.settings.directory, node: &mut self.node };
         let mut mine = pods.iter().filter(|(_, pod)| pod.domain == id);
         let expected = mine.try_for_each(|(port, pod)| live.realm.expect(*port, pod));
         match expected.and_then(|()| live.realm.realise(want, &mut around)) {
@@ -307,19 +319,24 @@ impl Plane {
     fn remove_domain(&mut self, id: Uuid) {
         let Some(live) = self.realms.remove(&id) else { return };
         live.watches.iter().for_each(AbortHandle::abort);
-        let released = apply::give_back(&live.realm.netns, &self.own);
         let path = live.realm.netns.path().to_owned();
         drop(live);
-        if let Err(error) = released.and_then(|()| netns::unpin(&path)) {
+        if let Err(error) = self.remove_namespace(&path) {
             self.fail(id, &error);
         }
-        self.pods.retain(|port, pod| {
-            let stays = pod.domain != id;
-            if !stays && self.active.remove(port) {
-                self.news.insert(*port);
-            }
-            stays
-        });
+        let ports: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.domain == id).map(|(port, _)| *port).collect();
+        for port in ports {
+            self.drop_pod(port);
+        }
+    }
+
+    /// What was taken from this machine goes back, its end of the link goes, and the rest with the namespace.
+    fn remove_namespace(&mut self, path: &Path) -> Result<(), PlaneError> {
+        if let Some(netns) = Netns::open(path)? {
+            apply::give_back(&netns, &mut self.node)?;
+            apply::node_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
+        }
+        netns::unpin(path)
     }
 
     /// Removes namespaces that no router of the topology stands for. Not when the topology has no router at all:
@@ -328,15 +345,15 @@ impl Plane {
         if self.topology.routers.is_empty() {
             return;
         }
-        let plan = compile::compile(&self.topology, self.settings.host);
+        let plan = compile::compile(&self.topology, self.site());
         let stale = pinned(&self.settings.directory).map(|paths| {
             paths.into_iter().filter(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 Uuid::try_parse(&name).is_ok_and(|id| !plan.domains.contains_key(&id))
             })
         });
-        let removed = stale.and_then(|mut paths| paths.try_for_each(|path| netns::unpin(&path)));
-        if let Err(error) = removed {
+        let stale: Result<Vec<_>, _> = stale.map(Iterator::collect);
+        if let Err(error) = stale.and_then(|paths| paths.iter().try_for_each(|path| self.remove_namespace(path))) {
             self.fail(Uuid::nil(), &error);
         }
     }

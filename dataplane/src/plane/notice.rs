@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Plane;
 use crate::compile::Pod;
+use crate::compile::node_side::PREFIX;
 use crate::kernel::watch::Event;
 
 impl Plane {
@@ -37,6 +38,7 @@ impl Plane {
                     None => {}
                 },
                 Event::Link { scope: None, link } => {
+                    self.suspect_node |= link.name.starts_with(PREFIX);
                     ports
                         .extend(self.bound.iter().filter(|((_, bound), _)| *bound == link.name).map(|(_, port)| *port));
                 }
@@ -47,7 +49,7 @@ impl Plane {
                         self.suspects.insert(scope);
                     }
                 }
-                Event::Gone { scope: None, .. } | Event::Lost { scope: None } => {}
+                Event::Node | Event::Gone { scope: None, .. } | Event::Lost { scope: None } => self.suspect_node = true,
                 Event::Lost { scope: Some(domain) } => drop(domains.insert(domain)),
             }
         }
@@ -67,6 +69,9 @@ impl Plane {
         for id in std::mem::take(&mut self.suspects) {
             self.verify(id);
         }
+        if std::mem::take(&mut self.suspect_node) {
+            self.verify_node();
+        }
         let broken = self.plan.domains.keys().any(|id| self.realms.get(id).is_none_or(|live| !live.complete));
         if broken {
             self.restructure();
@@ -85,6 +90,7 @@ impl Plane {
             self.verify(id);
         }
         self.outside();
+        self.verify_node();
         self.tell();
     }
 

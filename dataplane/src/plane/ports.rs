@@ -27,12 +27,13 @@ impl Plane {
     }
 
     fn compile_pod(&mut self, port: Uuid) -> Option<Pod> {
-        match compile::pod(&self.topology, &self.plan.bridges, self.settings.host, port) {
-            Ok(Some(pod)) => {
+        match compile::pod(&self.topology, &self.plan.bridges, self.site(), port) {
+            Ok(Some(mut pod)) => {
                 let key = (pod.domain, pod.interface.clone());
                 let holder = *self.bound.entry(key).or_insert(port);
                 if holder == port {
                     lock(&self.report).unsupported.extend(pod.left.iter().cloned());
+                    pod.node = self.node_side(port, &pod);
                     return Some(pod);
                 }
                 lock(&self.report).unsupported.insert(compile::taken(port, holder, &pod.interface));
@@ -68,12 +69,12 @@ impl Plane {
         }
         let active = match self.realms.get_mut(&pod.domain) {
             Some(live) if live.complete => {
-                let mut around =
-                    Surroundings { directory: &self.settings.directory, own_netlink: &mut self.own_netlink };
+                let mut around = Surroundings { directory: &self.settings.directory, node: &mut self.node };
                 live.realm.plug(port, &pod, &mut around)
             }
             _ => Ok(false),
         };
+        let active = active.and_then(|active| self.lead(port, &pod).map(|()| active));
         self.pods.insert(port, pod);
         match active {
             Ok(active) => {
@@ -94,6 +95,7 @@ impl Plane {
         let Some(pod) = self.pods.remove(&port) else { return };
         self.set_active(port, false);
         self.failed.remove(&port);
+        self.forget_node_side(port, &pod);
         lock(&self.report).errors.remove(&port);
         let removed = self.realms.get_mut(&pod.domain).map_or(Ok(()), |live| live.realm.unplug(port));
         if let Err(error) = removed {

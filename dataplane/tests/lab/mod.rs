@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use atoll_dataplane::{Handle, Settings};
+use atoll_dataplane::{Handle, NodePool, Settings, Steps};
 use atoll_model::attachment::Mac;
 use atoll_model::topology::{
     Action, Binding, Bridge, Chain, Change, Condition, Device, Flow, Fragments, NatTarget, Object, Port, Route,
@@ -181,7 +181,7 @@ impl Tenant {
     pub(crate) fn pod_port(self, n: u8) -> Object {
         let mut it = port(Device::Bridge { id: self.bridge(), vlan: None });
         it.binding = Some(Binding { host: HOST, interface: interface(self, n) });
-        it.vif = Some(Vif { mac: mac(n), address: address(n) }.to_uuid());
+        it.vif = Some(Vif { mac: mac(n), address: address(n), unique: false }.to_uuid());
         Object::Port(self.pod(n), it)
     }
 }
@@ -207,6 +207,8 @@ pub(crate) struct Lab {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
     pub(crate) plane: Option<Handle>,
+    /// What the next start follows.
+    pub(crate) steps: Option<Arc<Steps>>,
 }
 
 impl Lab {
@@ -215,7 +217,7 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
         let directory = tempfile::Builder::new().prefix("at-").tempdir().unwrap();
         std::fs::create_dir(directory.path().join("pods")).unwrap();
-        let mut lab = Self { directory, active: Arc::default(), plane: None };
+        let mut lab = Self { directory, active: Arc::default(), plane: None, steps: None };
         lab.restart(topology);
         lab
     }
@@ -230,7 +232,8 @@ impl Lab {
             plane.stop();
         }
         let active = Arc::clone(&self.active);
-        let settings = Settings { directory: self.planes(), host: HOST };
+        let node_side = Some(NodePool::DEFAULT);
+        let settings = Settings { directory: self.planes(), host: HOST, node_side, steps: self.steps.clone() };
         let plane = Handle::start(settings, topology, move |changes| active.lock().unwrap().extend(changes)).unwrap();
         self.plane = Some(plane);
         self.settle();

@@ -293,7 +293,7 @@ fn spec(world: &World, graph: &Graph, id: u128, interface: &str) -> PortSpec {
         bridge: first(graph.objects.bridges.keys()),
         host: world.mock.controller().settings().host,
         interface: IfName::new(interface).expect("valid"),
-        vif: Vif { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into() },
+        vif: Vif { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
     }
 }
 

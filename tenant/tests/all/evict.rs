@@ -61,7 +61,7 @@ fn port(place: &Place, claim: &ClaimRecord) -> PortSpec {
         bridge: place.bridge(claim.addresses[0].ordinal),
         host: claim.host_id,
         interface: claim.host_interface.clone(),
-        vif: Vif { mac: claim.mac, address: claim.addresses[0].address.ip() },
+        vif: Vif { mac: claim.mac, address: claim.addresses[0].address.ip(), unique: false },
     }
 }
 

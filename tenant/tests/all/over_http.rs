@@ -77,7 +77,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     assert!(refused.is_empty(), "{dialect}: {refused:?}");
 
     let (bridge, id) = (*graph.objects.bridges.keys().next().expect("a bridge"), Uuid::from_u128(9));
-    let vif = Vif { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 128, 0, 9].into() };
+    let vif = Vif { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 128, 0, 9].into(), unique: false };
     let port = PortSpec { id, bridge, host, interface: "at0".parse().expect("a name"), vif };
     engine.ensure_port(&port).await.expect("made");
     assert!(engine.port(id).await.expect("asked").is_some_and(|port| port.active), "{dialect}");

@@ -33,7 +33,7 @@ async fn the_ports_of_a_bridge_are_those_of_its_pods() {
             bridge,
             host: world.mock.controller().settings().host,
             interface: attachment.host_interface(),
-            vif: Vif { mac: attachment.mac(), address: [10, 128, 0, 9].into() },
+            vif: Vif { mac: attachment.mac(), address: [10, 128, 0, 9].into(), unique: false },
         };
         engine.ensure_port(&port).await.expect("made");
         assert_eq!(engine.pod_ports(bridge).await.expect("asked"), [port.id], "{dialect:?}");

@@ -4,18 +4,27 @@
 //! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
 //! filter. Every step starts from what the kernel shows, so a crash between any two is mended by the next round.
 
+mod node;
+mod outside;
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::compile::{Device, DeviceKind, Domain, Element, MAIN, Neighbour, NextHop, Outside, Pod, Route};
+use crate::compile::node_side::{self, NODE, TO_NODE, TO_PODS};
+use crate::compile::{Device, DeviceKind, Domain, Element, Neighbour, NextHop, Pod, Route};
 use crate::error::PlaneError;
-use crate::kernel::netns::{self, Netns};
+use crate::kernel::netns::Netns;
 use crate::kernel::nft::Filter;
-use crate::kernel::nl::{GROUP, Link, Netlink};
+use crate::kernel::nl::{GROUP, Link, Netlink, Steer};
 use crate::kernel::sysctl;
+
+pub(crate) use node::Node;
+pub(crate) use outside::{give_back, node_ends, outside};
+use pods::neighbours_of;
 
 /// The name of the namespace that stands for the world behind an uplink.
 pub(crate) const OUTSIDE: &str = "outside";
@@ -27,14 +36,16 @@ pub(crate) struct Realm {
     filter: Filter,
     /// Ports of pods as they should be, by port.
     pods: BTreeMap<Uuid, Pod>,
+    /// Ports whose station, neighbours and route are there, with the indices of their link and bridge.
+    settled: BTreeMap<Uuid, (u32, u32)>,
 }
 
 /// What realising needs beside the namespace itself.
 pub(crate) struct Surroundings<'a> {
     /// Where namespaces are pinned.
     pub(crate) directory: &'a Path,
-    /// A socket in the namespace of this process.
-    pub(crate) own_netlink: &'a mut Netlink,
+    /// The namespace of this process.
+    pub(crate) node: &'a mut Node,
 }
 
 impl Surroundings<'_> {
@@ -44,8 +55,9 @@ impl Surroundings<'_> {
 
     /// Takes an interface from the namespace of this process, if it is there and nobody uses it.
     fn adopt(&mut self, name: &str, to: &Netns) -> Result<bool, PlaneError> {
-        let Some(link) = self.own_netlink.link(name)? else { return Ok(false) };
-        let addresses = self.own_netlink.addresses()?;
+        let own = &mut self.node.netlink;
+        let Some(link) = own.link(name)? else { return Ok(false) };
+        let addresses = own.addresses()?;
         let why = if link.master.is_some() {
             Some("it is a port of a bridge or bond of this machine")
         } else if addresses.iter().any(|(index, _)| *index == link.index) {
@@ -56,7 +68,8 @@ impl Surroundings<'_> {
         if let Some(why) = why {
             return Err(PlaneError::InUse { interface: name.to_owned(), why });
         }
-        self.own_netlink.move_to(&link, to, true)?;
+        own.mark_taken(&link, true)?;
+        own.move_to(&link, to)?;
         Ok(true)
     }
 }
@@ -66,13 +79,13 @@ impl Realm {
     pub(crate) fn open(directory: &Path, domain: Uuid) -> Result<Self, PlaneError> {
         let (netns, _) = Netns::ensure(&directory.join(domain.to_string()))?;
         let (netlink, filter) = (Netlink::open(&netns)?, Filter::open(&netns)?);
-        Ok(Self { netns, netlink, filter, pods: BTreeMap::new() })
+        Ok(Self { netns, netlink, filter, pods: BTreeMap::new(), settled: BTreeMap::new() })
     }
 
     /// Makes the structure as it should be; answers how many changes that took.
     pub(crate) fn realise(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
         let inner = !want.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
-        let mut changes = sysctl::router(&self.netns, want.track_bridged, inner)?;
+        let mut changes = sysctl::router(&self.netns, want.track_bridged, inner, want.node.is_some())?;
         changes += self.devices(want, around)?;
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);
@@ -80,6 +93,14 @@ impl Realm {
         changes += self.addresses(want, &links)?;
         changes += self.neighbours(want, &links)?;
         changes += self.routes(want, &links)?;
+        changes += self.steers(want)?;
+        changes += self.stations(&links)?;
+        if let (Some(link), Some(device)) =
+            (&want.node, want.node.as_ref().and_then(|link| want.devices.get(&link.name)))
+        {
+            // Last: the node sends nothing before the router is as it should be.
+            changes += around.node.connect(link, device.mac)?;
+        }
         Ok(changes)
     }
 
@@ -120,6 +141,10 @@ impl Realm {
                 }
                 self.netlink.add_veth(name, device.mac, &peer, other, *mac)
             }
+            DeviceKind::Node { end, mac } => around.node.take_place(end).and_then(|own| {
+                // The node's end is created where it stays.
+                self.netlink.add_veth(name, device.mac, own, end, *mac)
+            }),
             DeviceKind::Uplink { outside } => {
                 if !around.adopt(name, &self.netns)? {
                     let Some(outside) = outside else { return Ok(()) };
@@ -213,7 +238,9 @@ impl Realm {
     }
 
     fn routes(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
-        let wanted: BTreeSet<Route<u32>> = want.routes.iter().filter_map(|route| indexed(route, links)).collect();
+        let pods = self.pods.values().filter_map(|pod| Some(node_side::route_to(pod.node?.pod, pod.bridge.clone())));
+        let wanted = want.routes.iter().cloned().chain(pods);
+        let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, links)).collect();
         let have: BTreeSet<_> = self.netlink.routes()?.into_iter().collect();
         for route in have.difference(&wanted) {
             self.netlink.delete_route(route)?;
@@ -232,6 +259,27 @@ impl Realm {
         Ok(have.symmetric_difference(&wanted).count() + leading.symmetric_difference(&want.sources).count())
     }
 
+    /// What leads packets of the node, and what answers them, to their tables.
+    fn steers(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+        let steers = |link: &str| {
+            [Steer::From { link: link.to_owned(), table: TO_PODS }, Steer::Marked { mark: NODE, table: TO_NODE }]
+        };
+        let wanted: BTreeSet<_> = want.node.iter().flat_map(|link| steers(&link.name)).collect();
+        let have: BTreeSet<_> = self.netlink.steers()?.into_iter().collect();
+        for steer in have.difference(&wanted) {
+            self.netlink.delete_steer(steer)?;
+        }
+        for steer in wanted.difference(&have) {
+            self.netlink.add_steer(steer)?;
+        }
+        Ok(have.symmetric_difference(&wanted).count())
+    }
+
+    /// Which address of the node side each address of a pod has, as the kernel still knows it.
+    pub(crate) fn remembered(&mut self) -> Result<Vec<(std::net::Ipv4Addr, std::net::Ipv4Addr)>, PlaneError> {
+        Ok(self.filter.elements()?.into_iter().filter_map(|element| element.node).collect())
+    }
+
     /// True when an interface of this name is here and up.
     pub(crate) fn has(&mut self, interface: &str) -> bool {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
@@ -241,116 +289,6 @@ impl Realm {
     pub(crate) fn filter_is_ours(&mut self) -> bool {
         self.filter.untouched().unwrap_or_default()
     }
-
-    /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
-    pub(crate) fn expect(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
-        let same =
-            |old: &Pod| (&old.interface, &old.bridge, &old.speakers) == (&pod.interface, &pod.bridge, &pod.speakers);
-        if self.pods.get(&port).is_some_and(|old| !same(old)) {
-            self.unplug(port)?;
-        }
-        self.pods.insert(port, pod.clone());
-        Ok(())
-    }
-
-    /// Makes a pod's port carry packets; false while its interface is not there or does not forward yet.
-    pub(crate) fn plug(&mut self, port: Uuid, pod: &Pod, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
-        if self.pods.get(&port) != Some(pod) {
-            self.unplug(port)?;
-            self.filter.change(&pod.elements(), &[])?;
-            self.pods.insert(port, pod.clone());
-        }
-        let mut link = self.netlink.link(&pod.interface)?;
-        if link.is_none() && around.adopt(&pod.interface, &self.netns)? {
-            link = self.netlink.link(&pod.interface)?;
-        }
-        let (Some(link), Some(bridge)) = (link, self.netlink.link(&pod.bridge)?) else { return Ok(false) };
-        if link.master != Some(bridge.index) {
-            self.netlink.set_master(&link, Some(bridge.index))?;
-        }
-        let learning = pod.speakers.is_empty();
-        if link.learning != Some(learning) || link.master != Some(bridge.index) {
-            self.netlink.set_learning(&link, learning)?;
-        }
-        for mac in &pod.stations {
-            self.netlink.add_station(link.index, *mac)?;
-        }
-        for neighbour in neighbours_of(pod) {
-            let (address, mac) = (neighbour.address, neighbour.mac);
-            self.netlink.add_neighbour(&Neighbour { device: bridge.index, address, mac })?;
-        }
-        if !link.up {
-            self.netlink.set_up(&link, true)?;
-        }
-        // The kernel enables ports and carriers in its own time, and tells when it has.
-        let port = self.netlink.link(&pod.interface)?;
-        let bridge = self.netlink.link(&pod.bridge)?;
-        Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
-    }
-
-    /// Takes a pod's port out. Its interface stays: whoever made it deletes it, often at this very moment. From here on
-    /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
-    pub(crate) fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
-        let Some(pod) = self.pods.remove(&port) else { return Ok(()) };
-        if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
-            self.netlink.leave_master(&link)?;
-        }
-        if let Some(bridge) = self.netlink.link(&pod.bridge)? {
-            for neighbour in neighbours_of(&pod) {
-                let (address, mac) = (neighbour.address, neighbour.mac);
-                self.netlink.delete_neighbour(&Neighbour { device: bridge.index, address, mac })?;
-            }
-        }
-        self.filter.change(&[], &pod.elements())
-    }
-}
-
-/// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
-pub(crate) fn give_back(netns: &Netns, own: &Netns) -> Result<(), PlaneError> {
-    let mut netlink = Netlink::open(netns)?;
-    for link in netlink.links()?.iter().filter(|link| link.taken) {
-        netlink.move_to(link, own, false)?;
-    }
-    Ok(())
-}
-
-/// Makes the namespace behind an uplink answer as the next hop would.
-pub(crate) fn outside(directory: &Path, wanted: &[&Outside]) -> Result<usize, PlaneError> {
-    let path = directory.join(OUTSIDE);
-    let Some(netns) = Netns::open(&path)? else { return Ok(0) };
-    if wanted.is_empty() {
-        netns::unpin(&path)?;
-        return Ok(1);
-    }
-    let mut changes = sysctl::host(&netns)?;
-    let mut netlink = Netlink::open(&netns)?;
-    let links = by_name(netlink.links()?);
-    let have = netlink.addresses()?;
-    let mut routes: BTreeSet<Route<u32>> = netlink.routes()?.into_iter().collect();
-    for (metric, outside) in (0..).zip(wanted) {
-        let Some(link) = links.get(&outside.name) else { continue };
-        if !link.up {
-            netlink.set_up(link, true)?;
-            changes += 1;
-        }
-        if !have.contains(&(link.index, outside.address)) {
-            netlink.add_address(link.index, outside.address)?;
-            changes += 1;
-        }
-        let destination = Ipv4Network::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
-        let next = NextHop::Via { device: link.index, gateway: outside.back };
-        let route = Route { table: MAIN, destination, metric, next };
-        if !routes.remove(&route) {
-            netlink.add_route(&route)?;
-            changes += 1;
-        }
-    }
-    Ok(changes)
-}
-
-fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {
-    let speakers = pod.routed.then_some(&pod.speakers).into_iter().flatten();
-    speakers.map(|speaker| Neighbour { device: pod.bridge.clone(), address: speaker.address, mac: speaker.mac })
 }
 
 fn indexed(route: &Route<String>, links: &BTreeMap<String, Link>) -> Option<Route<u32>> {

@@ -1,0 +1,68 @@
+//! The world behind an uplink: interfaces taken from this machine go back to it, and where it has none, a namespace
+//! answers as the next hop would.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ipnetwork::Ipv4Network;
+
+use super::{Node, OUTSIDE, by_name};
+use crate::compile::node_side;
+use crate::compile::{MAIN, NextHop, Outside, Route};
+use crate::error::PlaneError;
+use crate::kernel::netns::{self, Netns};
+use crate::kernel::nl::{GROUP, Netlink};
+use crate::kernel::sysctl;
+
+/// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
+pub(crate) fn give_back(netns: &Netns, node: &mut Node) -> Result<(), PlaneError> {
+    let mut netlink = Netlink::open(netns)?;
+    for link in netlink.links()?.iter().filter(|link| link.taken) {
+        // Marked until it is there, or a crash in between would leave it here for good.
+        netlink.move_to(link, &node.netns)?;
+        if let Some(link) = node.netlink.link(&link.name)? {
+            node.netlink.mark_taken(&link, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The node's ends of the links of a namespace, by their names.
+pub(crate) fn node_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
+    let links = Netlink::open(netns)?.links()?;
+    Ok(links.iter().filter(|link| link.group == GROUP).filter_map(|link| node_side::end_of(&link.name)).collect())
+}
+
+/// Makes the namespace behind an uplink answer as the next hop would.
+pub(crate) fn outside(directory: &Path, wanted: &[&Outside]) -> Result<usize, PlaneError> {
+    let path = directory.join(OUTSIDE);
+    let Some(netns) = Netns::open(&path)? else { return Ok(0) };
+    if wanted.is_empty() {
+        netns::unpin(&path)?;
+        return Ok(1);
+    }
+    let mut changes = sysctl::host(&netns)?;
+    let mut netlink = Netlink::open(&netns)?;
+    let links = by_name(netlink.links()?);
+    let have = netlink.addresses()?;
+    let mut routes: BTreeSet<Route<u32>> = netlink.routes()?.into_iter().collect();
+    for (metric, outside) in (0..).zip(wanted) {
+        let Some(link) = links.get(&outside.name) else { continue };
+        if !link.up {
+            netlink.set_up(link, true)?;
+            changes += 1;
+        }
+        if !have.contains(&(link.index, outside.address)) {
+            netlink.add_address(link.index, outside.address)?;
+            changes += 1;
+        }
+        let destination = Ipv4Network::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
+        let next = NextHop::Via { device: link.index, gateway: outside.back };
+        let route = Route { table: MAIN, destination, metric, next };
+        if !routes.remove(&route) {
+            netlink.add_route(&route)?;
+            changes += 1;
+        }
+    }
+    Ok(changes)
+}

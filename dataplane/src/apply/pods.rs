@@ -1,0 +1,119 @@
+//! Ports of pods in the kernel: filter elements first, the bridge last; the other way round when they go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::{Realm, Surroundings};
+use crate::compile::{Neighbour, Pod, node_side};
+use crate::error::PlaneError;
+use crate::kernel::nl::Link;
+
+impl Realm {
+    /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
+    pub(crate) fn expect(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
+        let same =
+            |old: &Pod| (&old.interface, &old.bridge, &old.speakers) == (&pod.interface, &pod.bridge, &pod.speakers);
+        if self.pods.get(&port).is_some_and(|old| !same(old)) {
+            self.unplug(port)?;
+        }
+        self.pods.insert(port, pod.clone());
+        Ok(())
+    }
+
+    /// Makes a pod's port carry packets; false while its interface is not there or does not forward yet.
+    pub(crate) fn plug(&mut self, port: Uuid, pod: &Pod, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
+        if self.pods.get(&port) != Some(pod) {
+            self.unplug(port)?;
+            self.filter.change(&pod.elements(), &[])?;
+            self.pods.insert(port, pod.clone());
+        }
+        let mut link = self.netlink.link(&pod.interface)?;
+        if link.is_none() && around.adopt(&pod.interface, &self.netns)? {
+            link = self.netlink.link(&pod.interface)?;
+        }
+        let (Some(link), Some(bridge)) = (link, self.netlink.link(&pod.bridge)?) else {
+            self.settled.remove(&port);
+            return Ok(false);
+        };
+        let place = (link.index, bridge.index);
+        // A link that was made anew may have the index of the one before, but no bridge.
+        let settled = link.master == Some(bridge.index) && self.settled.get(&port) == Some(&place);
+        if link.master != Some(bridge.index) {
+            self.netlink.set_master(&link, Some(bridge.index))?;
+        }
+        let learning = pod.speakers.is_empty();
+        if link.learning != Some(learning) || link.master != Some(bridge.index) {
+            self.netlink.set_learning(&link, learning)?;
+        }
+        if !settled {
+            for mac in &pod.stations {
+                self.netlink.add_station(link.index, *mac)?;
+            }
+            for neighbour in neighbours_of(pod) {
+                let (address, mac) = (neighbour.address, neighbour.mac);
+                self.netlink.add_neighbour(&Neighbour { device: bridge.index, address, mac })?;
+            }
+            if let Some(side) = pod.node {
+                self.netlink.add_route(&node_side::route_to(side.pod, bridge.index))?;
+            }
+            self.settled.insert(port, place);
+        }
+        if !link.up {
+            self.netlink.set_up(&link, true)?;
+        }
+        // The kernel enables ports and carriers in its own time, and tells when it has.
+        let port = self.netlink.link(&pod.interface)?;
+        let bridge = self.netlink.link(&pod.bridge)?;
+        Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
+    }
+
+    /// Takes a pod's port out. Its interface stays: whoever made it deletes it, often at this very moment. From here on
+    /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
+    pub(crate) fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
+        let Some(pod) = self.pods.remove(&port) else { return Ok(()) };
+        self.settled.remove(&port);
+        if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
+            self.netlink.leave_master(&link)?;
+        }
+        if let Some(bridge) = self.netlink.link(&pod.bridge)? {
+            for neighbour in neighbours_of(&pod) {
+                let (address, mac) = (neighbour.address, neighbour.mac);
+                self.netlink.delete_neighbour(&Neighbour { device: bridge.index, address, mac })?;
+            }
+            if let Some(side) = pod.node {
+                self.netlink.delete_route(&node_side::route_to(side.pod, bridge.index))?;
+            }
+        }
+        self.filter.change(&[], &pod.elements())
+    }
+}
+
+impl Realm {
+    /// Stations of ports that are in their bridges; the rest is up to `plug`.
+    pub(super) fn stations(&mut self, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        self.settled.clear();
+        let (mut wanted, mut ports) = (BTreeSet::new(), BTreeSet::new());
+        for (port, pod) in &self.pods {
+            let (Some(link), Some(bridge)) = (links.get(&pod.interface), links.get(&pod.bridge)) else { continue };
+            if link.master == Some(bridge.index) {
+                ports.insert(link.index);
+                wanted.extend(pod.stations.iter().map(|mac| (link.index, *mac, true)));
+                self.settled.insert(*port, (link.index, bridge.index));
+            }
+        }
+        let have: BTreeSet<_> = self.netlink.stations()?.into_iter().filter(|entry| ports.contains(&entry.0)).collect();
+        for (index, mac, _) in have.difference(&wanted) {
+            self.netlink.delete_station(*index, *mac)?;
+        }
+        for (index, mac, _) in wanted.difference(&have) {
+            self.netlink.add_station(*index, *mac)?;
+        }
+        Ok(have.symmetric_difference(&wanted).count())
+    }
+}
+
+pub(super) fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {
+    let speakers = pod.routed.then_some(&pod.speakers).into_iter().flatten();
+    speakers.map(|speaker| Neighbour { device: pod.bridge.clone(), address: speaker.address, mac: speaker.mac })
+}

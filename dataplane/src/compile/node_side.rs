@@ -1,0 +1,288 @@
+//! The node side: how the machine itself reaches every pod, whatever addresses tenants have.
+//!
+//! Each port of a pod has an address of the pool that only this machine can use. A veth connects the node to the
+//! tenant's router, which translates that address to the pod's own and the sender to the *source*, the first address
+//! of the pool, the same for every pod. So the pod answers to its gateway, and the answer comes back by the way that
+//! conntrack remembers. The node's packets pass no chain, no translation and no route of the tenant:
+//!
+//! | direction | how |
+//! |---|---|
+//! | node to pod | by the incoming interface to a table that knows pods only; marked as a flow of the node |
+//! | pod to node | only what answers such a flow, by its mark to a table that leads to the node only |
+//! | anything else from or to the pool | dropped, by the tenant's router and once more by the node |
+//!
+//! Frames to and from the source pass the chains of bridges and ports unseen, and so does the pod's question for the
+//! MAC of its gateway, unless a rule speaks of ARP.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Route, View, names};
+
+/// Table of routes to pods, for what comes from the node.
+pub const TO_PODS: u32 = 901;
+/// Table with the one route to the node, for what answers it.
+pub const TO_NODE: u32 = 902;
+/// The packet belongs to a flow that the node began (packet mark).
+pub(crate) const NODE: u32 = 0x20_0000;
+/// The same in the mark of the connection.
+const FLOW: u32 = 0xa702;
+/// What the node's end of every link begins with.
+pub(crate) const PREFIX: &str = "atn";
+/// What the router's end begins with.
+const ROUTER_PREFIX: &str = "atr";
+/// The table in the node's own namespace.
+pub(crate) const TABLE: &str = "atoll_node";
+
+/// Addresses that only this machine can use, one for each port of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NodePool(Ipv4Network);
+
+/// The first addresses are not for pods.
+const RESERVED: u32 = 8;
+
+impl NodePool {
+    /// The pool unless somebody says otherwise.
+    pub const DEFAULT: Self = Self(match Ipv4Network::new_checked(Ipv4Addr::new(169, 254, 128, 0), 17) {
+        Some(network) => network,
+        None => panic!("17 is a length"),
+    });
+
+    /// None when it has no room for a single pod.
+    pub fn new(network: Ipv4Network) -> Option<Self> {
+        let network = Ipv4Network::new(network.network(), network.prefix()).ok()?;
+        (network.prefix() <= 28).then_some(Self(network))
+    }
+
+    /// All of it.
+    pub fn network(self) -> Ipv4Network {
+        self.0
+    }
+
+    /// What every pod sees as the sender of the node's packets.
+    pub fn source(self) -> Ipv4Addr {
+        self.nth(1)
+    }
+
+    /// What the node sends from, as far as it chooses itself.
+    pub fn node(self) -> Ipv4Addr {
+        self.nth(2)
+    }
+
+    /// The address of `port`: what derives from its id, or the next free one.
+    pub fn allocate(self, port: Uuid, taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        // The last address is left out: a broadcast address in the eyes of some.
+        let room = (1_u32 << (32 - u32::from(self.0.prefix()))) - RESERVED - 1;
+        let (_, hash) = Uuid::new_v5(&Uuid::NAMESPACE_OID, port.as_bytes()).as_u64_pair();
+        let first = u32::try_from(hash % u64::from(room)).expect("below 2^32");
+        (0..room).map(|n| self.nth(RESERVED + (first + n) % room)).find(|address| !taken(*address))
+    }
+
+    /// True for what [`NodePool::allocate`] may give.
+    pub fn gives(self, address: Ipv4Addr) -> bool {
+        self.0.contains(address) && address >= self.nth(RESERVED) && address != self.0.broadcast()
+    }
+
+    fn nth(self, n: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.0.network()) + n)
+    }
+}
+
+/// Which machine it is, and what it may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Only bindings of this host are realised.
+    pub host: Uuid,
+    /// Where the addresses come from by which the machine reaches its pods; none: it does not reach them.
+    pub node_side: Option<NodePool>,
+}
+
+impl From<Uuid> for Site {
+    fn from(host: Uuid) -> Self {
+        Self { host, node_side: Some(NodePool::DEFAULT) }
+    }
+}
+
+/// How the node reaches one pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct NodeSide {
+    /// The address that only this machine can use.
+    pub address: Ipv4Addr,
+    /// The pod's own.
+    pub pod: Ipv4Addr,
+    /// The node routes the pod's own address too: nobody else in the cluster has it.
+    pub direct: bool,
+}
+
+/// The link between a domain and the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeLink {
+    /// The router's end.
+    pub name: String,
+    /// The node's end.
+    pub end: String,
+    /// Where its addresses come from.
+    pub pool: NodePool,
+}
+
+/// Gives a domain its link to the node, when its router is the gateway of some bridge.
+pub(super) fn link(view: &View<'_>, id: Uuid, domain: &mut Domain) {
+    let gateway = |device: &Device| device.kind == DeviceKind::Bridge && !device.addresses.is_empty();
+    let Some(pool) = view.site.node_side.filter(|_| domain.devices.values().any(gateway)) else { return };
+    let digits = names::digits(id.as_bytes());
+    // Not one name: the index of a link derives from it, and must differ (`kernel/nl.rs`).
+    let (name, end) = (format!("{ROUTER_PREFIX}{digits}"), format!("{PREFIX}{digits}"));
+    let mac = |end: &[u8]| names::mac(Uuid::new_v5(&id, end));
+    let (here, there) = (mac(b"node side, router"), mac(b"node side, node"));
+    let kind = DeviceKind::Node { end: end.clone(), mac: there };
+    domain.devices.insert(name.clone(), Device { kind, mac: here, addresses: std::collections::BTreeSet::new() });
+    // No address on this end: the router must not be reachable there, and the next hop is known by hand.
+    domain.neighbours.insert(Neighbour { device: name.clone(), address: pool.source(), mac: there });
+    let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
+    let back = NextHop::Via { device: name.clone(), gateway: pool.source() };
+    domain.routes.insert(Route { table: TO_NODE, destination: any, metric: 0, next: back });
+    domain.routes.insert(Route { table: TO_PODS, destination: any, metric: 0, next: NextHop::BlackHole });
+    domain.node = Some(NodeLink { name, end, pool });
+}
+
+/// The node's end of the link whose router's end has this name.
+pub(crate) fn end_of(name: &str) -> Option<String> {
+    name.strip_prefix(ROUTER_PREFIX).map(|digits| format!("{PREFIX}{digits}"))
+}
+
+/// The route to one pod, for what comes from the node.
+pub(crate) fn route_to<D>(pod: Ipv4Addr, bridge: D) -> Route<D> {
+    let next = NextHop::Direct { device: bridge };
+    Route { table: TO_PODS, destination: pod.into(), metric: 0, next }
+}
+
+/// The route of the node to an address of a pod.
+pub(crate) fn route_from_node(link: u32, pool: NodePool, to: Ipv4Addr) -> Route<u32> {
+    let next = NextHop::Via { device: link, gateway: pool.source() };
+    Route { table: MAIN, destination: to.into(), metric: 0, next }
+}
+
+/// What a chain of the router begins with: the node's flows pass none of them.
+pub(super) fn pass_by(domain: &Domain) -> String {
+    if domain.node.is_some() { format!("ct mark {FLOW:#x} accept\n") } else { String::new() }
+}
+
+/// What the router's own addresses begin with: they are no business of the node.
+pub(super) fn guard_input(domain: &Domain) -> String {
+    domain.node.as_ref().map_or_else(String::new, |link| format!("iifname \"{}\" drop\n", link.name))
+}
+
+/// Chains of the router's table.
+pub(super) fn router_chains(domain: &Domain) -> String {
+    let Some(NodeLink { name, pool, .. }) = &domain.node else { return String::new() };
+    let (network, source) = (pool.network(), pool.source());
+    format!(
+        "map node_side {{
+type ipv4_addr : ipv4_addr
+}}
+chain node_arriving {{
+type filter hook prerouting priority -149; policy accept;
+iifname \"{name}\" ct state new ct mark set {FLOW:#x}
+ct mark {FLOW:#x} meta mark set meta mark or {NODE:#x} accept
+iifname \"{name}\" drop
+ip saddr {network} drop
+ip daddr {network} drop
+}}
+chain node_destinations {{
+type nat hook prerouting priority -101; policy accept;
+iifname \"{name}\" dnat to ip daddr map @node_side
+}}
+chain node_passing {{
+type filter hook forward priority -1; policy accept;
+oifname \"{name}\" ct mark {FLOW:#x} ct direction reply accept
+oifname \"{name}\" drop
+}}
+chain node_sources {{
+type nat hook postrouting priority 99; policy accept;
+ct mark {FLOW:#x} oifname != \"{name}\" snat to {source}
+}}
+chain node_own {{
+type filter hook output priority -151; policy accept;
+meta mark set meta mark and {NODE:#x}
+oifname \"{name}\" meta mark and {NODE:#x} == 0 drop
+}}
+"
+    )
+}
+
+/// What a stage of bridges and ports in this hook begins with. `asks_arp`: some rule speaks of ARP, and means it.
+pub(super) fn pass_stage(domain: &Domain, hook: &str, asks_arp: bool) -> String {
+    let Some(NodeLink { pool, .. }) = &domain.node else { return String::new() };
+    let own = || domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
+    let macs: Vec<_> = own().map(|device| device.mac.to_string()).collect();
+    let addresses: Vec<_> = own().flat_map(|device| &device.addresses).map(ToString::to_string).collect();
+    let (source, macs, addresses) = (pool.source(), macs.join(", "), addresses.join(", "));
+    // Where bridged packets are tracked, an answer has its real destination back by now, and the mark.
+    let marked = format!("meta mark and {NODE:#x} != 0 accept\n");
+    let request = format!("arp operation request arp daddr ip {{ {addresses} }} accept\n");
+    let (packets, arp) = match hook {
+        "prerouting" => (format!("{marked}ether daddr {{ {macs} }} ip daddr {source} accept\n"), request),
+        "input" => (format!("{marked}ip daddr {source} accept\n"), request),
+        "output" => (marked, "arp operation reply accept\n".to_owned()),
+        _ => return String::new(),
+    };
+    if asks_arp { packets } else { packets + &arp }
+}
+
+/// The filter of the node's own namespace, and the name of its text: nobody but this machine uses the pool, only answers
+/// come back, and what is forwarded to a pod was sent to a port of this machine.
+pub(crate) fn node_table(pool: NodePool) -> (String, String) {
+    let network = pool.network();
+    let chains = format!(
+        "chain arriving {{
+type filter hook prerouting priority -149; policy accept;
+iifname \"{PREFIX}*\" ct state established,related accept
+iifname \"{PREFIX}*\" drop
+iifname != \"lo\" ip daddr {network} drop
+}}
+chain passing {{
+type filter hook forward priority -1; policy accept;
+oifname \"{PREFIX}*\" ct status and 0x20 == 0 drop
+}}
+"
+    );
+    let generation = names::digits(chains.as_bytes());
+    let mut text = format!("table ip {TABLE} {{\nchain gen_{generation} {{\n}}\n");
+    let _ = writeln!(text, "{chains}}}");
+    (text, generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn an_address_derives_from_the_port_and_gives_way_when_it_is_taken() {
+        let pool = NodePool::DEFAULT;
+        let port = Uuid::from_u128(7);
+        let first = pool.allocate(port, |_| false).expect("room");
+        assert_eq!(pool.allocate(port, |_| false), Some(first));
+        let second = pool.allocate(port, |address| address == first).expect("room");
+        assert_ne!(first, second);
+        assert!(pool.gives(first) && pool.gives(second));
+        assert!(!pool.gives(pool.source()) && !pool.gives(pool.node()));
+    }
+
+    #[test]
+    fn a_pool_is_used_up_to_its_last_address_and_never_beyond() {
+        let pool = NodePool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
+        let mut taken = BTreeSet::new();
+        for n in 0.. {
+            let Some(address) = pool.allocate(Uuid::from_u128(n), |address| taken.contains(&address)) else { break };
+            assert!(pool.gives(address) && taken.insert(address), "{address}");
+        }
+        assert_eq!(taken.len(), 7, "{taken:?}");
+        assert_eq!(NodePool::new("192.0.2.0/29".parse().expect("a network")), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! Every change of the kernel is a step, and a test may let the process die before any of them.
+//!
+//! Dying is exact as far as the kernel is concerned: from that step on nothing is changed any more, whatever the rest of
+//! the program still tries, as if the process were gone. Reading goes on. Production has no steps to die at.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use crate::handle::lock;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Steps>>> = const { RefCell::new(None) };
+}
+
+/// The changes that one data plane makes. Without a planned end it only counts.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// So many steps are made, then none any more.
+    last: Option<usize>,
+    /// What they were.
+    made: Mutex<Vec<String>>,
+}
+
+impl Steps {
+    /// All steps are made.
+    pub fn all() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The process dies after `last` steps.
+    pub fn dies_after(last: usize) -> Arc<Self> {
+        Arc::new(Self { last: Some(last), made: Mutex::default() })
+    }
+
+    /// What was done so far.
+    pub fn made(&self) -> Vec<String> {
+        lock(&self.made).clone()
+    }
+
+    fn step(&self, what: &str) -> io::Result<()> {
+        let mut made = lock(&self.made);
+        if self.last.is_some_and(|last| made.len() >= last) {
+            return Err(io::Error::other("the process is dead"));
+        }
+        made.push(what.to_owned());
+        Ok(())
+    }
+}
+
+/// From now on the calling thread's steps, and those of threads it starts for a namespace, are these.
+pub(crate) fn follow(steps: Option<Arc<Steps>>) {
+    CURRENT.with(|current| *current.borrow_mut() = steps);
+}
+
+/// What the calling thread follows.
+pub(super) fn current() -> Option<Arc<Steps>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// One change is about to be made.
+pub(super) fn step(what: &str) -> io::Result<()> {
+    CURRENT.with(|current| current.borrow().as_ref().map_or(Ok(()), |steps| steps.step(what)))
+}

@@ -1,0 +1,295 @@
+//! The node side of ports: which address each has, and whose own address the node routes.
+//!
+//! An address derives from the port, and gives way when it is taken. What a port has it keeps: while this process runs
+//! by what is noted here, after a restart by what the filters of the domains still list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use atoll_model::vif::Vif;
+use uuid::Uuid;
+
+use super::Plane;
+use crate::compile::{NodePool, NodeSide, Pod, Site, Unsupported};
+use crate::error::PlaneError;
+use crate::handle::lock;
+
+/// What is given to whom.
+#[derive(Default)]
+pub(super) struct Addresses {
+    by_port: BTreeMap<Uuid, Given>,
+    /// Addresses of the pool.
+    taken: BTreeMap<Ipv4Addr, Uuid>,
+    /// The port that an address of a domain's pods belongs to.
+    owners: BTreeMap<(Uuid, Ipv4Addr), Uuid>,
+    /// Own addresses that the node routes.
+    direct: BTreeMap<Ipv4Addr, Uuid>,
+    /// Ports that did not get everything.
+    waiting: BTreeSet<Uuid>,
+    /// What the kernel remembers: domain and own address.
+    remembered: BTreeMap<(Uuid, Ipv4Addr), Ipv4Addr>,
+}
+
+/// What one port has.
+struct Given {
+    domain: Uuid,
+    own: Ipv4Addr,
+    address: Ipv4Addr,
+}
+
+/// What one port asks for.
+struct Asked {
+    port: Uuid,
+    domain: Uuid,
+    own: Ipv4Addr,
+    unique: bool,
+}
+
+/// What a port does not get, and who has it.
+#[derive(Debug, PartialEq, Eq)]
+enum Denied {
+    /// Another port of the same router has the address.
+    Rival(Uuid),
+    /// The pool is used up.
+    Full,
+    /// Another port's address is unique and the same.
+    Direct(Uuid),
+}
+
+impl Addresses {
+    /// What `asked` gets, and what it does not. Asking again gives the same.
+    fn give(&mut self, pool: NodePool, asked: &Asked) -> (Option<NodeSide>, Option<Denied>) {
+        let Asked { port, domain, own, unique } = *asked;
+        if self.by_port.get(&port).is_some_and(|given| (given.domain, given.own) != (domain, own)) {
+            self.release(port);
+        }
+        if let Some(rival) = self.owners.get(&(domain, own)).filter(|owner| **owner != port) {
+            self.waiting.insert(port);
+            return (None, Some(Denied::Rival(*rival)));
+        }
+        let free = |address: &Ipv4Addr| self.taken.get(address).is_none_or(|holder| *holder == port);
+        let kept = self.by_port.get(&port).map(|given| given.address);
+        let kept = kept.or_else(|| self.remembered.get(&(domain, own)).copied());
+        let kept = kept.filter(|address| pool.gives(*address) && free(address));
+        let Some(address) = kept.or_else(|| pool.allocate(port, |address| !free(&address))) else {
+            self.waiting.insert(port);
+            return (None, Some(Denied::Full));
+        };
+        self.remembered.remove(&(domain, own));
+        self.waiting.remove(&port);
+        self.taken.insert(address, port);
+        self.owners.insert((domain, own), port);
+        self.by_port.insert(port, Given { domain, own, address });
+        // Two that claim to be the only one: the first keeps it, and the node is not led astray.
+        let holder = if unique { *self.direct.entry(own).or_insert(port) } else { port };
+        let denied = (holder != port).then_some(Denied::Direct(holder));
+        if denied.is_some() {
+            self.waiting.insert(port);
+        }
+        let direct = unique && holder == port;
+        if !direct && self.direct.get(&own) == Some(&port) {
+            self.direct.remove(&own);
+        }
+        (Some(NodeSide { address, pod: own, direct }), denied)
+    }
+
+    /// Takes back what a port has; true when it had something that others may wait for.
+    fn release(&mut self, port: Uuid) -> bool {
+        self.waiting.remove(&port);
+        let Some(Given { domain, own, address }) = self.by_port.remove(&port) else { return false };
+        self.taken.remove(&address);
+        self.owners.remove(&(domain, own));
+        if self.direct.get(&own) == Some(&port) {
+            self.direct.remove(&own);
+        }
+        true
+    }
+}
+
+impl Plane {
+    pub(super) fn site(&self) -> Site {
+        Site { host: self.settings.host, node_side: self.settings.node_side }
+    }
+
+    /// Reads once, before the first port is compiled, what the kernel remembers.
+    pub(super) fn remember_node_side(&mut self) {
+        for (id, live) in &mut self.realms {
+            if !std::mem::replace(&mut live.remembered, true) {
+                // What cannot be read is as good as forgotten: the addresses are given anew.
+                for (address, pod) in live.realm.remembered().unwrap_or_default() {
+                    self.addresses.remembered.insert((*id, pod), address);
+                }
+            }
+        }
+    }
+
+    /// How the node reaches this pod; none where there is no way.
+    pub(super) fn node_side(&mut self, port: Uuid, pod: &Pod) -> Option<NodeSide> {
+        let pool = self.plan.domains.get(&pod.domain).and_then(|domain| domain.node.as_ref()).map(|link| link.pool);
+        let own = pod.speakers.first().filter(|_| pod.routed).map(|speaker| speaker.address);
+        let (Some(pool), Some(own)) = (pool, own) else {
+            self.addresses.release(port);
+            return None;
+        };
+        let vif = self.topology.ports.get(&port).and_then(|port| Vif::from_uuid(port.vif?));
+        let unique = vif.is_some_and(|vif| vif.unique);
+        let (side, denied) = self.addresses.give(pool, &Asked { port, domain: pod.domain, own, unique });
+        if let Some(denied) = denied {
+            self.deny(port, own, pool, &denied);
+        }
+        side
+    }
+
+    fn deny(&self, port: Uuid, own: Ipv4Addr, pool: NodePool, denied: &Denied) {
+        let unreached = "the node does not reach this pod".to_owned();
+        let (why, effect) = match denied {
+            Denied::Rival(rival) => (format!("port {rival} of the same router has the address {own} too"), unreached),
+            Denied::Full => (format!("all addresses of {} are taken", pool.network()), unreached),
+            Denied::Direct(holder) => (
+                format!("port {holder} has the address {own} too, and both say that nobody else has"),
+                format!("the node reaches port {holder} by it, and this one by its node-side address only"),
+            ),
+        };
+        let field = "vifId".to_owned();
+        lock(&self.report).unsupported.insert(Unsupported { object: port, field, why, effect, closes: false });
+    }
+
+    /// The node's routes to a pod's port.
+    pub(super) fn lead(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
+        let Some(link) = self.plan.domains.get(&pod.domain).and_then(|domain| domain.node.as_ref()) else {
+            return Ok(());
+        };
+        let before = self.pods.get(&port).and_then(|old| old.node).filter(|old| Some(*old) != pod.node);
+        if let Some(before) = before {
+            self.node.leave(link, before)?;
+        }
+        if let Some(side) = pod.node {
+            lock(&self.report).node_side.insert(port, side);
+            self.node.lead(link, side)
+        } else {
+            lock(&self.report).node_side.remove(&port);
+            Ok(())
+        }
+    }
+
+    /// A port is gone: what it had is free, and others may have waited for it.
+    pub(super) fn forget_node_side(&mut self, port: Uuid, pod: &Pod) {
+        lock(&self.report).node_side.remove(&port);
+        let link = self.plan.domains.get(&pod.domain).and_then(|domain| domain.node.as_ref());
+        if let (Some(side), Some(link)) = (pod.node, link)
+            && let Err(error) = self.node.leave(link, side)
+        {
+            self.suspect_node = true;
+            self.fail(port, &error);
+        }
+        if self.addresses.release(port) {
+            for next in self.addresses.waiting.clone() {
+                self.refresh(next);
+            }
+        }
+    }
+
+    /// The guard of our own namespace stands before the first link to it does.
+    pub(super) fn guard_node(&mut self) {
+        let Some(pool) = self.settings.node_side.filter(|_| self.has_links()) else { return };
+        match self.node.guard(pool) {
+            Ok(changes) => lock(&self.report).changes += changes,
+            Err(error) => self.fail(Uuid::nil(), &error),
+        }
+    }
+
+    fn has_links(&self) -> bool {
+        self.plan.domains.values().any(|domain| domain.node.is_some())
+    }
+
+    /// Compares our own namespace with what it should hold.
+    pub(super) fn verify_node(&mut self) {
+        let Some(pool) = self.settings.node_side.filter(|_| self.has_links()) else { return };
+        let mut wanted = BTreeMap::new();
+        let mut domains = BTreeMap::new();
+        for (id, domain) in &self.plan.domains {
+            let Some(link) = &domain.node else { continue };
+            if let (Some(device), Some(true)) =
+                (domain.devices.get(&link.name), self.realms.get(id).map(|l| l.complete))
+            {
+                wanted.insert(link.end.clone(), device.mac);
+                domains.insert(link.end.clone(), *id);
+            }
+        }
+        let pods: Vec<_> = self
+            .pods
+            .values()
+            .filter_map(|pod| Some((self.plan.domains.get(&pod.domain)?.node.as_ref()?, pod.node?)))
+            .collect();
+        match self.node.verify(pool, &wanted, &pods) {
+            Ok((changes, missing)) => {
+                lock(&self.report).changes += changes;
+                self.suspects.extend(missing.iter().filter_map(|end| domains.get(end)));
+            }
+            Err(error) => {
+                self.suspect_node = true;
+                self.fail(Uuid::nil(), &error);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(port: u128, domain: u128, own: &str, unique: bool) -> Asked {
+        let id = Uuid::from_u128;
+        Asked { port: id(port), domain: id(domain), own: own.parse().expect("an address"), unique }
+    }
+
+    #[test]
+    fn what_a_port_has_it_keeps_and_nobody_else_gets_it() {
+        let pool = NodePool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
+        let mut addresses = Addresses::default();
+        let all: Vec<_> = (0..7).map(|n| asked(n, n, "10.0.0.2", false)).collect();
+        let sides: Vec<_> = all.iter().map(|asked| addresses.give(pool, asked).0.expect("room").address).collect();
+        assert_eq!(sides.iter().collect::<BTreeSet<_>>().len(), 7, "the same own address, seven of the pool");
+        assert_eq!(addresses.give(pool, &asked(9, 9, "10.0.0.2", false)), (None, Some(Denied::Full)));
+        assert!(addresses.release(Uuid::from_u128(3)));
+        let (side, _) = addresses.give(pool, &asked(9, 9, "10.0.0.2", false));
+        assert_eq!(side.map(|side| side.address), Some(sides[3]));
+        for (asked, address) in all.iter().zip(&sides).filter(|(asked, _)| asked.port != Uuid::from_u128(3)) {
+            assert_eq!(addresses.give(pool, asked).0.map(|side| side.address), Some(*address));
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_remembers_wins_over_what_would_be_derived() {
+        let pool = NodePool::DEFAULT;
+        let (domain, own) = (Uuid::from_u128(1), "10.0.0.2".parse().expect("an address"));
+        let remembered = "169.254.200.200".parse().expect("an address");
+        let mut addresses = Addresses::default();
+        addresses.remembered.insert((domain, own), remembered);
+        let (side, _) = addresses.give(pool, &asked(5, 1, "10.0.0.2", false));
+        assert_eq!(side.map(|side| side.address), Some(remembered));
+        // Of another pool, or taken by now: no.
+        for foreign in ["192.0.2.77", "169.254.200.200"] {
+            addresses.remembered.insert((Uuid::from_u128(2), own), foreign.parse().expect("an address"));
+            let (side, _) = addresses.give(pool, &asked(6, 2, "10.0.0.2", false));
+            assert_ne!(side.map(|side| side.address.to_string()).as_deref(), Some(foreign));
+            addresses.release(Uuid::from_u128(6));
+        }
+    }
+
+    #[test]
+    fn only_the_first_of_two_equal_unique_addresses_is_routed() {
+        let pool = NodePool::DEFAULT;
+        let mut addresses = Addresses::default();
+        let (first, second) = (asked(1, 1, "10.0.0.2", true), asked(2, 2, "10.0.0.2", true));
+        assert!(addresses.give(pool, &first).0.is_some_and(|side| side.direct));
+        let (side, denied) = addresses.give(pool, &second);
+        assert_eq!((side.map(|side| side.direct), denied), (Some(false), Some(Denied::Direct(first.port))));
+        assert!(addresses.waiting.contains(&second.port));
+        addresses.release(first.port);
+        assert!(addresses.give(pool, &second).0.is_some_and(|side| side.direct));
+        assert!(addresses.waiting.is_empty());
+        let rival = asked(3, 2, "10.0.0.2", true);
+        assert_eq!(addresses.give(pool, &rival), (None, Some(Denied::Rival(second.port))));
+    }
+}

@@ -1,0 +1,337 @@
+//! The machine reaches every pod, whatever addresses tenants have, and no tenant reaches the machine by that way.
+
+#![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
+
+mod lab;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use atoll_dataplane::NodePool;
+use atoll_model::topology::*;
+use atoll_model::vif::Vif;
+use lab::*;
+use uuid::Uuid;
+
+/// The namespace of the test, which is the node.
+const NODE: &str = "/proc/thread-self/ns/net";
+
+fn node() -> &'static Path {
+    Path::new(NODE)
+}
+
+fn side(lab: &Lab, port: Uuid) -> String {
+    lab.plane().report().node_side[&port].address.to_string()
+}
+
+/// The pod's port says that nobody else has its address.
+fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
+    let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
+    let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
+    port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
+    lab.submit(put([Object::Port(id, port)]));
+    lab.wait_active(id, true);
+    pod
+}
+
+/// Another machine on the node's network, which sends everything to the node; the node forwards, as nodes do.
+fn neighbour(lab: &Lab) -> PathBuf {
+    let path = lab.directory.path().join("pods/neighbour");
+    std::fs::File::create(&path).unwrap();
+    run("unshare", &[&format!("--net={}", path.display()), "true"]);
+    run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", &path.display().to_string()]);
+    run("ip", &["addr", "add", "192.0.2.1/24", "dev", "lan0"]);
+    run("ip", &["link", "set", "lan0", "up"]);
+    run("sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
+    inside(&path, "ip", &["addr", "add", "192.0.2.9/24", "dev", "eth0"]);
+    inside(&path, "ip", &["link", "set", "eth0", "up"]);
+    inside(&path, "ip", &["route", "add", "default", "via", "192.0.2.1"]);
+    wait(|| "the neighbour reaches the node".to_owned(), || pings(&path, "192.0.2.1"));
+    path
+}
+
+#[test]
+fn the_node_reaches_two_pods_with_the_very_same_address_and_each_sees_the_fixed_source() {
+    let lab = Lab::start(provider());
+    let (red, blue) = (lab.tenant(1), lab.tenant(2));
+    let (red1, blue1) = (lab.pod(red, 1), lab.pod(blue, 1));
+    let (to_red, to_blue) = (side(&lab, red.pod(1)), side(&lab, blue.pod(1)));
+    assert_ne!(to_red, to_blue);
+    let (seen_red, seen_blue) = (serve(&red1, "red"), serve(&blue1, "blue"));
+    for _ in 0..3 {
+        assert!(pings(node(), &to_red) && pings(node(), &to_blue));
+        assert_eq!(ask(node(), &to_red).as_deref(), Some("red"));
+        assert_eq!(ask(node(), &to_blue).as_deref(), Some("blue"));
+    }
+    for seen in [seen_red, seen_blue] {
+        assert!(seen.lock().unwrap().iter().all(|peer| *peer == NodePool::DEFAULT.source()), "{seen:?}");
+    }
+    // Neither says that nobody else has its address: the node does not route it.
+    assert_eq!(ask(node(), "10.9.0.101"), None);
+    // A closed port is told at once, a big packet comes back whole.
+    let refused = on_thread(node(), {
+        let to = format!("{to_red}:7001").parse().unwrap();
+        move || std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(2)).unwrap_err().kind()
+    });
+    assert_eq!(refused.join().unwrap(), std::io::ErrorKind::ConnectionRefused);
+    assert!(attempt(node(), "ping", &["-c1", "-W1", "-n", "-s", "4000", &to_blue]).status.success());
+    // It goes with its port.
+    lab.submit(vec![Change::Remove(red.pod(1))]);
+    assert!(!pings(node(), &to_red) && pings(node(), &to_blue));
+    assert!(!lab.plane().report().node_side.contains_key(&red.pod(1)));
+    assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
+}
+
+#[test]
+fn an_address_that_is_unique_in_the_cluster_is_routed_by_the_node() {
+    let lab = Lab::start(provider());
+    let (red, blue) = (lab.tenant(1), lab.tenant(2));
+    let red1 = unique(&lab, red, 1);
+    let seen = serve(&red1, "red");
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
+    assert_eq!(ask(node(), &side(&lab, red.pod(1))).as_deref(), Some("red"));
+    assert!(seen.lock().unwrap().iter().all(|peer| *peer == NodePool::DEFAULT.source()));
+    // Somebody else claims the same: the first keeps it, and it is told.
+    let blue1 = unique(&lab, blue, 1);
+    let _seen = serve(&blue1, "blue");
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
+    assert_eq!(ask(node(), &side(&lab, blue.pod(1))).as_deref(), Some("blue"));
+    assert_eq!(lab.plane().report().unsupported.iter().map(|u| u.object).collect::<Vec<_>>(), [blue.pod(1)]);
+    lab.submit(vec![Change::Remove(red.pod(1))]);
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
+    assert!(lab.plane().report().unsupported.is_empty());
+}
+
+#[test]
+fn a_tenant_reaches_nothing_by_the_node_side() {
+    let lab = Lab::start(provider());
+    let (red, blue) = (lab.tenant(1), lab.tenant(2));
+    let (red1, red2, blue1) = (lab.pod(red, 1), lab.pod(red, 2), lab.pod(blue, 1));
+    let at_node = serve(node(), "node");
+    let (at_blue, at_red2) = (serve(&blue1, "blue"), serve(&red2, "red"));
+    run("ip", &["link", "set", "lo", "up"]);
+    run("sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
+    let pool = NodePool::DEFAULT;
+    let (own, other) = (side(&lab, red.pod(1)), side(&lab, blue.pod(1)));
+    let targets = [pool.source().to_string(), pool.node().to_string(), own.clone(), other, side(&lab, red.pod(2))];
+    let tries = || {
+        for to in &targets {
+            assert!(!pings(&red1, to), "{to}");
+            assert_eq!(ask(&red1, to), None, "{to}");
+        }
+    };
+    tries();
+    // Also not while the node talks to it, from the very port that the node talks to.
+    let _served = serve(&red1, "red");
+    assert_eq!(ask(node(), &own).as_deref(), Some("red"));
+    tries();
+    // Nor with addresses of the node side of its own, nor by sending to its neighbour's MAC what looks like an answer.
+    inside(&red1, "ip", &["addr", "add", &format!("{}/32", pool.node()), "dev", "eth0"]);
+    inside(&red2, "ip", &["addr", "add", &format!("{}/32", pool.source()), "dev", "eth0"]);
+    inside(&red1, "ip", &["neigh", "replace", "10.9.0.102", "lladdr", &mac(2).to_string(), "dev", "eth0"]);
+    for from in [pool.node(), pool.source()] {
+        let _ = attempt(&red1, "ip", &["addr", "add", &format!("{from}/32"), "dev", "eth0"]);
+        let spoofed = attempt(&red1, "ping", &["-c1", "-W1", "-I", &from.to_string(), "10.9.0.102"]);
+        assert!(!spoofed.status.success(), "from {from}");
+    }
+    // Nobody knocked.
+    assert!(at_node.lock().unwrap().is_empty() && at_blue.lock().unwrap().is_empty());
+    assert!(at_red2.lock().unwrap().is_empty());
+    // A port that claims an address of the node side stays closed.
+    let Object::Port(id, mut greedy) = red.pod_port(3) else { unreachable!() };
+    greedy.vif = Some(Vif { mac: mac(3), address: pool.source(), unique: false }.to_uuid());
+    lab.wire(red, 3, Some(&lab.domain(red)));
+    lab.submit(put([Object::Port(id, greedy)]));
+    assert!(!lab.is_active(id));
+    assert!(lab.plane().report().unsupported.iter().any(|u| u.object == id && u.why.contains("node side")));
+}
+
+/// A rule that drops everything.
+fn nothing(n: u128) -> Object {
+    let rule = Rule { id: Uuid::from_u128(n), condition: Condition::default(), action: Action::Drop };
+    Object::Chain(Uuid::from_u128(n), Chain { tenant: "t".into(), name: "nothing".into(), rules: vec![rule] })
+}
+
+#[test]
+fn no_rule_and_no_route_of_a_tenant_stands_between_the_node_and_a_pod() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pod = lab.pod(red, 1);
+    let to = side(&lab, red.pod(1));
+    let _seen = serve(&pod, "red");
+    let chain = Some(Uuid::from_u128(0x900));
+    let Object::Port(port_id, port) = red.pod_port(1) else { unreachable!() };
+    let bridge = Bridge { up: true, inbound: chain, outbound: chain, ..Bridge::default() };
+    let router = Router { up: true, inbound: chain, outbound: chain, ..Router::default() };
+    let flows = Rule {
+        id: Uuid::from_u128(0x901),
+        condition: Condition { return_flow: true, ..Condition::default() },
+        action: Action::Drop,
+    };
+    let tracked = Chain { tenant: "t".into(), name: "nothing, statefully".into(), rules: vec![flows] };
+    let Object::Chain(_, mut blocked) = nothing(0x900) else { unreachable!() };
+    blocked.rules.splice(0..0, tracked.rules);
+    let away = Route { action: RouteAction::BlackHole, ..route(red.router(), "10.9.0.101/32", red.uplink(), None) };
+    let stages: [(&str, Vec<Object>); 6] = [
+        ("port", vec![nothing(0x900), Object::Port(port_id, Port { inbound: chain, outbound: chain, ..port })]),
+        ("bridge", vec![Object::Bridge(red.bridge(), bridge)]),
+        ("router", vec![Object::Router(red.router(), router)]),
+        ("pod's address", vec![Object::Route(Uuid::from_u128(0x902), away.clone())]),
+        ("source", vec![Object::Route(Uuid::from_u128(0x903), Route { destination: net("169.254.0.0/16"), ..away })]),
+        ("flows", vec![Object::Chain(Uuid::from_u128(0x900), blocked)]),
+    ];
+    for (what, objects) in stages {
+        lab.submit(put(objects));
+        lab.wait_active(red.pod(1), true);
+        assert_eq!(lab.plane().report().unsupported.len(), 0, "{what}: {:#?}", lab.plane().report());
+        // Not even ARP is known to the pod.
+        inside(&pod, "ip", &["neigh", "flush", "all"]);
+        assert!(!pings(&pod, "203.0.113.1") && !pings(&pod, "10.9.0.1"), "{what}: the tenant's rules hold");
+        inside(&pod, "ip", &["neigh", "flush", "all"]);
+        assert_eq!(ask(node(), &to).as_deref(), Some("red"), "{what}");
+        assert!(pings(node(), &to), "{what}");
+    }
+}
+
+#[test]
+fn neighbours_of_the_node_come_in_by_its_own_ports_only() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pod = unique(&lab, red, 1);
+    let to = side(&lab, red.pod(1));
+    let neighbour = neighbour(&lab);
+    let seen = serve(&pod, "red");
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
+    for to in [to.as_str(), "10.9.0.101", "169.254.128.1", "169.254.128.2"] {
+        assert!(!pings(&neighbour, to), "{to}");
+        assert_eq!(ask(&neighbour, to), None, "{to}");
+    }
+    assert_eq!(seen.lock().unwrap().len(), 1);
+
+    // hostPort, as containerd asks for it: Debian's plugin, chained behind.
+    let configuration = format!(
+        r#"{{"cniVersion":"1.0.0","name":"atoll","type":"portmap","capabilities":{{"portMappings":true}},
+        "runtimeConfig":{{"portMappings":[{{"hostPort":7000,"containerPort":7000,"protocol":"tcp"}}]}},
+        "prevResult":{{"cniVersion":"1.0.0","interfaces":[{{"name":"eth0","sandbox":"{}"}}],
+        "ips":[{{"address":"10.9.0.101/24","gateway":"10.9.0.1","interface":0}}]}}}}"#,
+        pod.display()
+    );
+    let portmap = |verb: &str| {
+        let mut child = Command::new("/usr/lib/cni/portmap")
+            .envs([("CNI_COMMAND", verb), ("CNI_CONTAINERID", "at1"), ("CNI_IFNAME", "eth0")])
+            .env("CNI_NETNS", &pod)
+            .env("CNI_PATH", "/usr/lib/cni")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Debian package containernetworking-plugins");
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), configuration.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stdout));
+    };
+    portmap("ADD");
+    assert_eq!(ask(&neighbour, "192.0.2.1").as_deref(), Some("red"), "the neighbour comes in by the host port");
+    assert!(seen.lock().unwrap().iter().all(|peer| *peer == NodePool::DEFAULT.source()));
+    assert_eq!(ask(&neighbour, "10.9.0.101"), None, "and by no other way");
+    portmap("DEL");
+    assert_eq!(ask(&neighbour, "192.0.2.1"), None);
+}
+
+#[test]
+fn the_node_side_outlives_restarts_and_is_mended() {
+    let mut topology = provider();
+    let red = Tenant(1);
+    let all = |n| red.objects("10.9.0.0/24").into_iter().chain((1..=n).map(|n| red.pod_port(n)));
+    for change in put(all(0)) {
+        topology.apply(change);
+    }
+    let mut lab = Lab::start(topology.clone());
+    let pods: Vec<_> = (1..=3).map(|n| lab.pod(red, n)).collect();
+    let sides = lab.plane().report().node_side;
+    for change in put(all(3)) {
+        topology.apply(change);
+    }
+
+    // What the kernel has wins over what would be derived: swapped by hand, as after a collision long gone.
+    let address = |n| sides[&red.pod(n)].address;
+    let element = |n, of| format!("{} : {}", address(n), lab::address(of));
+    lab.plane.take().unwrap().stop();
+    let script = format!(
+        "delete element ip atoll node_side {{ {}, {} }}; add element ip atoll node_side {{ {}, {} }}",
+        element(1, 1),
+        element(2, 2),
+        element(1, 2),
+        element(2, 1)
+    );
+    inside(&lab.domain(red), "nft", &[&script]);
+    lab.restart(topology.clone());
+    let swapped = lab.plane().report().node_side;
+    assert_eq!((swapped[&red.pod(1)].address, swapped[&red.pod(2)].address), (address(2), address(1)));
+    lab.restart(topology.clone());
+    let report = lab.plane().report();
+    assert_eq!((report.changes, &report.node_side), (0, &swapped), "{report:#?}");
+    let _servers: Vec<_> = pods.iter().zip(["1", "2", "3"]).map(|(pod, name)| serve(pod, name)).collect();
+    let whole = |lab: &Lab| (1..=3).all(|n: u8| ask(node(), &side(lab, red.pod(n))) == Some(n.to_string()));
+    assert!(whole(&lab));
+
+    let links = run("ip", &["-o", "link"]);
+    let end =
+        links.split_whitespace().find_map(|word| word.split('@').next().filter(|w| w.starts_with("atn"))).unwrap();
+    let router_end = end.replace("atn", "atr");
+    let domain = lab.domain(red);
+    let damages: &[(&Path, &[&str])] = &[
+        (node(), &["ip", "route", "flush", "proto", "201"]),
+        (node(), &["ip", "addr", "flush", "dev", end]),
+        (node(), &["ip", "addr", "add", "198.51.100.1/24", "dev", end]),
+        (node(), &["ip", "neigh", "flush", "dev", end, "nud", "permanent"]),
+        (node(), &["ip", "link", "set", end, "down"]),
+        (node(), &["ip", "link", "del", end]),
+        (node(), &["nft", "delete", "table", "ip", "atoll_node"]),
+        (node(), &["nft", "flush", "chain", "ip", "atoll_node", "passing"]),
+        (node(), &["nft", "add", "rule", "ip", "atoll_node", "arriving", "drop"]),
+        (&domain, &["ip", "link", "del", &router_end]),
+        (&domain, &["ip", "link", "set", &router_end, "down"]),
+        (&domain, &["ip", "rule", "del", "priority", "100"]),
+        (&domain, &["ip", "rule", "del", "priority", "101"]),
+        (&domain, &["ip", "route", "flush", "table", "901"]),
+        (&domain, &["ip", "route", "flush", "table", "902"]),
+        (&domain, &["ip", "neigh", "flush", "dev", &router_end, "nud", "permanent"]),
+        (&domain, &["sysctl", "-qw", "net.ipv4.fwmark_reflect=0"]),
+        // Forgotten: derived again.
+        (&domain, &["nft", "flush", "map", "ip", "atoll", "node_side"]),
+    ];
+    for (where_, damage) in damages {
+        lab.plane.take().unwrap().stop();
+        inside(where_, damage[0], &damage[1..]);
+        lab.restart(topology.clone());
+        let report = lab.plane().report();
+        assert!(report.changes > 0 && report.errors.is_empty(), "{damage:?}: {report:#?}");
+        let expected = if damage.contains(&"map") { &sides } else { &swapped };
+        assert_eq!(&report.node_side, expected, "{damage:?}");
+        wait(|| format!("{damage:?}: {:#?}", lab.plane().report()), || whole(&lab));
+        lab.restart(topology.clone());
+        assert_eq!(lab.plane().report().changes, 0, "{damage:?}");
+    }
+    let address: Ipv4Addr = "198.51.100.1".parse().unwrap();
+    assert!(!run("ip", &["addr"]).contains(&address.to_string()));
+}
+
+#[test]
+fn purge_takes_the_node_side_along_and_nothing_else() {
+    let mut lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    unique(&lab, red, 1);
+    let _neighbour = neighbour(&lab);
+    run("nft", &["add table ip somebody; add chain ip somebody else"]);
+    run("ip", &["route", "add", "198.51.100.0/24", "dev", "lan0", "proto", "201"]);
+    lab.plane.take().unwrap().stop();
+    atoll_dataplane::purge(&lab.planes()).unwrap();
+    let left = run("ip", &["-o", "link"]) + &run("nft", &["list", "ruleset"]) + &run("ip", &["route"]);
+    for gone in ["atn", "atoll_node", "169.254.", "10.9.0.101"] {
+        assert!(!left.contains(gone), "{gone}: {left}");
+    }
+    for stays in ["lan0", "table ip somebody", "198.51.100.0/24"] {
+        assert!(left.contains(stays), "{stays}: {left}");
+    }
+}

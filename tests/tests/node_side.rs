@@ -1,0 +1,64 @@
+//! A node reaches its own pods: by the pod's address where the cluster's addresses are unique, and by an address of the
+//! node side in any case. The same for the program that a kubelet's probe is.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::{Server, ask, ping};
+use serde_json::json;
+
+/// What every pod sees as the sender.
+const SOURCE: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 1);
+
+fn sides(node: &Node) -> Result<Vec<(Ipv4Addr, Ipv4Addr, bool)>> {
+    let answer = node.controller_get("/mock/node-side")?;
+    let sides = answer.as_object().context("an object")?.values();
+    sides
+        .map(|side| {
+            let address = |key: &str| side[key].as_str().unwrap_or_default().parse::<Ipv4Addr>();
+            Ok((address("address")?, address("pod")?, side["direct"] == true))
+        })
+        .collect()
+}
+
+#[test]
+fn a_probe_of_the_node_reaches_each_pod() -> Result<()> {
+    for (addressing, direct) in [("unique", true), ("overlapping", false)] {
+        let mut node = Node::start(json!({ "cluster": { "addressing": addressing } }))?;
+        let pods = ["red", "blue"].map(|tenant| Pod::new(tenant, tenant));
+        let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
+        let added = pods.iter().map(|pod| node.cni("1.0.0")?.add(pod)).collect::<Result<Vec<_>>>()?;
+        let _servers = pods.iter().map(|pod| Server::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
+        let check = |node: &Node| {
+            let sides = sides(node)?;
+            ensure!(sides.len() == 2 && sides.iter().all(|side| side.2 == direct), "{addressing}: {sides:?}");
+            let mut named = Vec::new();
+            for (address, _, _) in &sides {
+                let banner = ask(node.netns(), *address)?.with_context(|| format!("{addressing}: {address}"))?;
+                ensure!(banner.seen_as == SOURCE, "{addressing}: the pod sees {}", banner.seen_as);
+                named.push(banner.name);
+            }
+            named.sort();
+            ensure!(named == ["blue", "red"], "{addressing}: {named:?}");
+            for (pod, at) in pods.iter().zip(&added) {
+                let answer = ask(node.netns(), at.address.ip())?.map(|banner| banner.name);
+                let expected = direct.then(|| pod.name.clone());
+                ensure!(answer == expected, "{addressing}: {} is answered by {answer:?}", at.address);
+                ensure!(ping(node.netns(), at.address.ip())? == direct, "{addressing}: ping {}", at.address);
+            }
+            Ok(())
+        };
+        check(&node)?;
+        let before = sides(&node)?;
+        node.kill_controller()?;
+        node.start_controller()?;
+        assert_eq!(sides(&node)?, before, "{addressing}: a restart changes no address");
+        check(&node)?;
+        pods.iter().try_for_each(|pod| node.cni("1.0.0")?.del(pod).map(drop))?;
+        assert!(sides(&node)?.is_empty());
+        node.finish()?;
+    }
+    Ok(())
+}
