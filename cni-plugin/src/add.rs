@@ -163,6 +163,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         course.is_in(&place.tenant.record.name);
         self.began = Some(self.world.tally.mark());
         let (place, claim) = course.stage("claim", self.claim(place)).await?;
+        let tenants_dns = place.tenant.record.dns.clone();
         let host_netns = self.world.host_netns(place.router()).await;
         self.progress.claim = Some(claim.clone());
         self.progress.host_netns = Some(host_netns.clone());
@@ -181,7 +182,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         self.world.graves.remove(&self.call.attachment).map_err(Error::file("remove a local tombstone"))?;
         self.progress.state = State::Done;
         self.note()?;
-        Ok(self.attached(&claim.record))
+        Ok(self.attached(&claim.record, tenants_dns))
     }
 
     fn resolver(&self) -> Resolver<'a, S, C> {
@@ -327,7 +328,9 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         Ok(false)
     }
 
-    fn attached(&self, claim: &ClaimRecord) -> Attached {
+    fn attached(&self, claim: &ClaimRecord, tenants_dns: Option<DnsConfig>) -> Attached {
+        // The pod and its node know better than the tenant.
+        let dns = Some(self.call.dns.clone()).filter(|dns| *dns != DnsConfig::default());
         Attached {
             interface: self.call.attachment.interface.clone(),
             mac: claim.mac,
@@ -336,7 +339,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             host_interface: claim.host_interface.clone(),
             addresses: claim.addresses.iter().map(|a| (a.address, a.gateway)).collect(),
             routes: self.routes(claim),
-            dns: self.call.dns.clone(),
+            dns: dns.or(tenants_dns).unwrap_or_default(),
         }
     }
 

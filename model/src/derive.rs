@@ -39,6 +39,8 @@ pub enum Role {
     BridgePort(u32),
     /// The router's route to a subnet; ordinal.
     SubnetRoute(u32),
+    /// A static route; a number that follows from what it says, so that another route is another object.
+    StaticRoute(u32),
 }
 
 impl fmt::Display for Role {
@@ -57,6 +59,7 @@ impl fmt::Display for Role {
             Self::GatewayPort(ordinal) => write!(f, "gateway-port/{ordinal}"),
             Self::BridgePort(ordinal) => write!(f, "bridge-port/{ordinal}"),
             Self::SubnetRoute(ordinal) => write!(f, "subnet-route/{ordinal}"),
+            Self::StaticRoute(number) => write!(f, "static-route/{number}"),
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::attachment::{Attachment, Mac};
+use crate::config::DnsConfig;
 use crate::ids::{ClaimId, ClusterId, Epoch, IfName, Incarnation, Namespace, PodName, TenantName};
 use crate::range::AddressRange;
 
@@ -170,9 +171,39 @@ pub struct TenantRecord {
     /// Limits set by an operator.
     #[serde(default)]
     pub quota: Quota,
+    /// Static routes of its router.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<StaticRoute>,
+    /// Routes that were taken away, until the controller has deleted them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<StaticRoute>,
+    /// What its pods are told of DNS, where neither the pod nor its node says anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsConfig>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// A route that an operator gave to a tenant's router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoute {
+    /// Where to.
+    pub destination: Ipv4Network,
+    /// What to do with it.
+    pub via: Via,
+}
+
+/// What a static route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Send it to this address, which is in one of the tenant's subnets.
+    Gateway(Ipv4Addr),
+    /// Refuse it with an ICMP error.
+    Reject,
+    /// Drop it silently.
+    Blackhole,
 }
 
 /// One subnet of a tenant: one bridge.

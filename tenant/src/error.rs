@@ -234,6 +234,26 @@ pub enum TenantError {
         /// Why not.
         problem: String,
     },
+    /// A static route that was asked for cannot be.
+    #[error("tenant {tenant} cannot have a route to {destination}: {problem}")]
+    Route {
+        /// The tenant.
+        tenant: TenantName,
+        /// Where it leads.
+        destination: Ipv4Network,
+        /// Why not.
+        problem: String,
+    },
+    /// A subnet cannot go: a static route has its next hop there.
+    #[error("subnet {ordinal} of tenant {tenant} has the next hop of the static route to {destination}")]
+    Needed {
+        /// The tenant.
+        tenant: TenantName,
+        /// The subnet's number.
+        ordinal: u32,
+        /// Where the route leads.
+        destination: Ipv4Network,
+    },
     /// There is no such subnet.
     #[error("tenant {tenant} has no subnet {ordinal}")]
     NoSubnet {
@@ -331,6 +351,8 @@ impl Classify for TenantError {
             | Self::InUse { .. }
             | Self::Reserved { .. }
             | Self::Subnet { .. }
+            | Self::Route { .. }
+            | Self::Needed { .. }
             | Self::NoSubnet { .. }
             | Self::OnlySubnet { .. } => Class::Rejected,
             Self::Deleting { .. } | Self::Evicting { .. } | Self::Contended { .. } => Class::Unavailable,
@@ -396,6 +418,12 @@ impl Classify for TenantError {
             },
             Self::Reserved { .. } => Some("lift the reservations first (`atollctl address release`)".to_owned()),
             Self::Subnet { .. } => Some("choose another network, or none: a free one is taken".to_owned()),
+            Self::Route { tenant, .. } => {
+                Some(format!("see `atollctl tenant show {tenant}` for its subnets and routes"))
+            }
+            Self::Needed { tenant, destination, .. } => {
+                Some(format!("take it away first: `atollctl tenant set {tenant} --remove-route {destination}`"))
+            }
             Self::NoSubnet { tenant, .. } => Some(format!("see `atollctl subnet list {tenant}`")),
             Self::OnlySubnet { tenant } => {
                 Some(format!("add another first (`atollctl subnet add {tenant}`), or delete the tenant"))

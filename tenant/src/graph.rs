@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{Incarnation, TenantName};
-use atoll_model::record::{ClusterRecord, Phase, SubnetEntry, TenantRecord};
+use atoll_model::record::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_model::topology::{
     Action, Bridge, Chain, Condition, Device, Flow, Fragments, NatTarget, Port, Route, RouteAction, Router, Rule, Test,
     Topology,
@@ -29,6 +29,9 @@ use uuid::Uuid;
 
 /// First and last port that the tenant's transit address translates to; below are those of servers.
 const NAT_PORTS: (u16, u16) = (1024, 65535);
+
+/// Namespace of the numbers of static routes; a constant of this project.
+const STATIC_ROUTES: Uuid = Uuid::from_u128(0x6f0b_1d07_5a3c_4b8e_8d35_a701_1c0f_fee3);
 
 /// Everything a tenant needs in the controller, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,16 @@ pub fn graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
     for subnet in tenant.subnets.iter().filter(|s| s.phase != Phase::Deleting) {
         names.subnet(subnet, &mut objects);
     }
+    names.routes(&tenant.routes, &mut objects);
+    let roles = names.roles.into_inner();
+    Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
+}
+
+/// The routes that were taken away from a tenant and may still be in the controller.
+pub(crate) fn retired_graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
+    let names = Names { cluster, tenant, roles: RefCell::default() };
+    let mut objects = Topology::default();
+    names.routes(&tenant.retired, &mut objects);
     let roles = names.roles.into_inner();
     Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
 }
@@ -157,6 +170,24 @@ impl Names<'_> {
         objects.routes.insert(self.id(Role::SubnetRoute(ordinal)), route(router, destination, gateway_port, None));
     }
 
+    /// A route whose next hop is in no subnet that stays leads nowhere: it is left out.
+    fn routes(&self, routes: &[StaticRoute], objects: &mut Topology) {
+        for wanted in routes {
+            let action = match wanted.via {
+                Via::Reject => RouteAction::Reject,
+                Via::Blackhole => RouteAction::BlackHole,
+                Via::Gateway(address) => {
+                    let mut subnets = self.tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
+                    let Some(subnet) = subnets.find(|subnet| subnet.cidr.contains(address)) else { continue };
+                    RouteAction::Forward { port: self.id(Role::GatewayPort(subnet.ordinal)), gateway: Some(address) }
+                }
+            };
+            let router = derive::object(self.cluster.id, self.tenant.incarnation, Role::Router);
+            let route = Route { router, source: any(), destination: wanted.destination, action, weight: 0 };
+            objects.routes.insert(self.id(Role::StaticRoute(number(wanted))), route);
+        }
+    }
+
     fn chain(&self, role: Role, rules: Vec<Rule>) -> Chain {
         Chain { tenant: self.tenant.name.to_string(), name: self.name(role), rules }
     }
@@ -216,6 +247,12 @@ fn route(router: Uuid, destination: Ipv4Network, port: Uuid, gateway: Option<Ipv
     Route { router, source: any(), destination, action: RouteAction::Forward { port, gateway }, weight: 0 }
 }
 
+/// Tells a static route from every other one of its tenant.
+pub(crate) fn number(route: &StaticRoute) -> u32 {
+    let says = format!("{} {:?}", route.destination, route.via);
+    Uuid::new_v5(&STATIC_ROUTES, says.as_bytes()).as_fields().0
+}
+
 fn any() -> Ipv4Network {
     with_length(Ipv4Addr::UNSPECIFIED, 0)
 }
@@ -271,6 +308,9 @@ pub(crate) mod tests {
                 })
                 .collect(),
             quota: Quota::default(),
+            routes: Vec::new(),
+            retired: Vec::new(),
+            dns: None,
             unknown: serde_json::Map::new(),
         }
     }

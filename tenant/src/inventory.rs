@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use atoll_ipam::Versioned;
+use atoll_model::config::DnsConfig;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClaimId, ClusterId, Namespace, NodeName, TenantName};
 use atoll_model::range::AddressRange;
 use atoll_model::record::{
-    Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, TenantRecord,
-    TombstoneRecord,
+    Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, StaticRoute,
+    TenantRecord, TombstoneRecord,
 };
 use atoll_store::{Answer, Key, Query, Store};
 use ipnetwork::Ipv4Network;
@@ -95,6 +96,10 @@ pub struct Tenant {
     pub transit: Transit,
     /// Limits set by an operator.
     pub quota: Quota,
+    /// Static routes of its router.
+    pub routes: Vec<StaticRoute>,
+    /// What its pods are told of DNS, where neither the pod nor its node says anything.
+    pub dns: Option<DnsConfig>,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
 }
@@ -273,6 +278,8 @@ impl Inventory {
                     phase: record.phase,
                     namespaces,
                     transit,
+                    routes: record.routes,
+                    dns: record.dns,
                     quota: record.quota,
                     subnets,
                 }

@@ -56,3 +56,47 @@ fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Re
         running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
 }
+
+#[test]
+fn what_an_operator_sets_holds() -> Result<()> {
+    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
+    let cni = node.cni("1.0.0")?;
+    let pods = (0..ROOM).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
+    at_once(&pods, |pod| cni.add(pod))?;
+    let outside = std::net::Ipv4Addr::new(203, 0, 113, 1);
+    assert!(ping(&pods[0].netns, outside)?, "the world outside answers");
+
+    let set = ["tenant", "set", "red", "--max-subnets", "1", "--nameserver", "192.0.2.53"];
+    let dry = node.atollctl(&[&set[..], &["--dry-run"]].concat())?;
+    assert!(dry.contains("would set tenant red"), "{dry}");
+    assert!(node.keys("tenants/red")?[0].1["dns"].is_null(), "a dry run changes nothing");
+    let said = node.atollctl(&[&set[..], &["--add-route", "203.0.113.0/24=blackhole"]].concat())?;
+    for line in ["quota  at most 1 subnets", "route  203.0.113.0/24  blackhole", "dns  192.0.2.53"] {
+        assert!(said.contains(line), "{said}");
+        assert!(node.atollctl(&["tenant", "show", "red"])?.contains(line), "{line}");
+    }
+    // Routes hold for pods that run.
+    assert!(!ping(&pods[0].netns, outside)?, "the route leads nowhere");
+    node.atollctl(&["tenant", "set", "red", "--remove-route", "203.0.113.0/24"])?;
+    assert!(ping(&pods[0].netns, outside)?, "the world outside answers again");
+
+    let extra = Pod::new("red", "extra")?;
+    let refused = cni.call("ADD", &extra).run()?;
+    assert_ne!(refused.code, Some(0));
+    let full = "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 cooling; quota: 1 subnet";
+    assert!(refused.stdout.contains(full), "{}", refused.stdout);
+
+    node.atollctl(&["tenant", "set", "red", "--max-subnets", "none"])?;
+    let result = cni.call("ADD", &extra).run()?.result()?;
+    assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.53"]), "the tenant's DNS");
+    // What the node says is nearer to the pod than what the tenant says.
+    let mut telling = node.cni("1.0.0")?;
+    telling.config["dns"] = json!({ "nameservers": ["192.0.2.99"] });
+    let told = Pod::new("red", "told")?;
+    let result = telling.call("ADD", &told).run()?.result()?;
+    assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.99"]));
+    for pod in pods.iter().chain([&extra, &told]) {
+        cni.del(pod)?;
+    }
+    node.finish()
+}

@@ -99,6 +99,9 @@ impl Fixture {
             transit: "100.64.0.0/30".parse().expect("a network"),
             subnets,
             quota: Quota::default(),
+            routes: Vec::new(),
+            retired: Vec::new(),
+            dns: None,
             unknown: Unknown::new(),
         };
         let belongs = NamespaceRecord {

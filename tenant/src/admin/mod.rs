@@ -7,6 +7,7 @@ mod evict;
 mod init;
 mod members;
 mod plan;
+mod set;
 mod subnets;
 
 use atoll_ipam::Versioned;
@@ -22,6 +23,7 @@ pub use evict::{Candidate, Eviction, candidate, evict};
 pub use init::{Initialised, init};
 pub use members::{Moved, join, leave};
 pub use plan::{Plan, plan, repair};
+pub use set::{Edit, edited, set};
 pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
 use crate::controller::Controller;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use atoll_ipam::{Versioned, reservations};
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
-use atoll_model::record::{Phase, SubnetEntry, TenantRecord};
+use atoll_model::record::{Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
 use ipnetwork::Ipv4Network;
 
@@ -74,6 +74,10 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     let others = tenant.record.subnets.iter().filter(|other| other.ordinal != ordinal && other.phase == Phase::Active);
     if others.count() == 0 {
         return Err(TenantError::OnlySubnet { tenant: name.clone() });
+    }
+    let leads_there = |route: &&StaticRoute| matches!(route.via, Via::Gateway(address) if entry.cidr.contains(address));
+    if let Some(route) = tenant.record.routes.iter().find(leads_there) {
+        return Err(TenantError::Needed { tenant: name.clone(), ordinal, destination: route.destination });
     }
     let tenant = change(admin, tenant, |record| set(record, ordinal, Phase::Deleting)).await?;
     progress(Deleted::Closed);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use atoll_model::topology::{RouteAction, Topology};
+use atoll_model::topology::{Route, RouteAction, Topology};
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::Transport;
 use atoll_sdn_client::{Client, wire};
@@ -118,6 +118,20 @@ pub(super) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology)
         (Resource::Chain, objects.chains.keys().copied().collect()),
     ];
     let mut applied = Applied::default();
+    // Routes that go with no parent, because neither their router nor their port goes.
+    let alone = |route: &&Route| match &route.action {
+        RouteAction::Forward { port, .. } | RouteAction::Local { port } => !objects.ports.contains_key(port),
+        RouteAction::BlackHole | RouteAction::Reject => true,
+    };
+    let routes = objects.routes.iter().filter(|(_, route)| !ours(&route.router) && alone(route));
+    let dialect = client.dialect().await?;
+    let routes: Vec<_> = routes.map(|(id, route)| wire::Route::from_topology(*id, route, dialect)).collect();
+    applied.rounds += usize::from(!routes.is_empty());
+    applied.deleted += routes.len();
+    stream::iter(routes.iter().map(|route| client.delete_route(route)))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
     for (resource, ids) in waves {
         applied.rounds += usize::from(!ids.is_empty());
         applied.deleted += ids.len();

@@ -11,7 +11,7 @@ use super::builder::Turn;
 use super::{ATTEMPTS, Registry, only, put};
 use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
-use crate::graph::graph;
+use crate::graph::{graph, retired_graph};
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// The tenant with everything it needs in the controller. `by`: who asks, for people. `again`: look at every
@@ -89,6 +89,12 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
 
     /// Makes everything of a tenant exist in the controller.
     async fn apply(&self, cluster: &Versioned<ClusterRecord>, tenant: &TenantRecord) -> Result<Applied, TenantError> {
+        if !tenant.retired.is_empty() {
+            self.controller
+                .remove(&retired_graph(&cluster.record, tenant))
+                .await
+                .map_err(TenantError::controller(format!("delete routes of tenant {}", tenant.name)))?;
+        }
         let applied = self
             .controller
             .apply(&graph(&cluster.record, tenant))
@@ -114,5 +120,6 @@ fn built(tenant: &TenantRecord) -> Option<TenantRecord> {
     for phase in phases.filter(|phase| **phase == Phase::Building) {
         *phase = Phase::Active;
     }
+    built.retired.clear();
     (built != *tenant).then_some(built)
 }

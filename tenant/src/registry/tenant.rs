@@ -256,6 +256,9 @@ impl Parts {
                 unknown: Map::new(),
             }],
             quota: Quota::default(),
+            routes: Vec::new(),
+            retired: Vec::new(),
+            dns: None,
             unknown: Map::new(),
         })
     }

@@ -7,5 +7,6 @@ mod grow;
 mod over_http;
 mod ports;
 mod resolve;
+mod set;
 mod sweep;
 mod world;

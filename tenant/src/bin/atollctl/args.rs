@@ -7,6 +7,7 @@ use std::str::FromStr;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::{Namespace, NodeName, PodName, TenantName};
 use atoll_model::range::AddressRange;
+use atoll_model::record::{StaticRoute, Via};
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnetwork::Ipv4Network;
 
@@ -309,6 +310,8 @@ pub(crate) enum Tenant {
     Repair(Repair),
     /// Delete a tenant and everything it has
     Delete(Delete),
+    /// Set a tenant's quota, static routes and DNS
+    Set(Set),
     /// Let a namespace into a tenant
     Join(Member),
     /// Take a namespace out of a tenant; its next pod gets a tenant of its own
@@ -368,6 +371,82 @@ pub(crate) struct Delete {
     /// Say what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Options of `tenant set`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Only what is given changes; `tenant show` shows what is set. A quota that is less than what the tenant has takes nothing
+away. Routes are those of the tenant's router: they hold for all its pods, also for those that run. DNS is told to new
+pods where neither the pod nor its node's configuration says anything.
+
+Example: at most 4 subnets; as many addresses as they have
+  atollctl tenant set red --max-subnets 4 --max-addresses none
+
+Example: 10.9.0.0/16 is behind the pod 10.128.3.5, and nobody reaches the metadata service
+  atollctl tenant set red --add-route 10.9.0.0/16=10.128.3.5 --add-route 169.254.169.254/32=reject
+
+Example: name servers
+  atollctl tenant set red --nameserver 10.128.3.9 --search red.example")]
+pub(crate) struct Set {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Most subnets, or `none`
+    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    pub(crate) max_subnets: Option<Limit>,
+    /// Most addresses, or `none`
+    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    pub(crate) max_addresses: Option<Limit>,
+    /// A static route; VIA is an address in one of the tenant's subnets, `reject` or `blackhole`
+    #[arg(long, value_name = "NETWORK=VIA", value_parser = route)]
+    pub(crate) add_route: Vec<StaticRoute>,
+    /// Take the static route to this network away
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) remove_route: Vec<Ipv4Network>,
+    /// A name server; any option of DNS replaces all that was set of it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) nameserver: Vec<Ipv4Addr>,
+    /// The local domain
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+    /// A domain of the search list
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) search: Vec<String>,
+    /// An option of the resolver, such as `ndots:5`
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) dns_option: Vec<String>,
+    /// Forget what was set of DNS
+    #[arg(long, conflicts_with_all = ["nameserver", "domain", "search", "dns_option"])]
+    pub(crate) no_dns: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A limit; none means that there is none.
+pub(crate) type Limit = Option<u32>;
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(None),
+        number => match number.parse() {
+            Ok(0) | Err(_) => Err("a number of at least 1, or `none`".to_owned()),
+            Ok(number) => Ok(Some(number)),
+        },
+    }
+}
+
+fn route(text: &str) -> Result<StaticRoute, String> {
+    let (destination, via) = text.split_once('=').ok_or("NETWORK=VIA, such as 10.9.0.0/16=10.128.3.5")?;
+    let destination = destination.parse().map_err(|_| format!("{destination:?} is no network"))?;
+    let via = match via {
+        "reject" => Via::Reject,
+        "blackhole" => Via::Blackhole,
+        address => {
+            Via::Gateway(address.parse().map_err(|_| format!("{address:?} is no address, `reject` or `blackhole`"))?)
+        }
+    };
+    Ok(StaticRoute { destination, via })
 }
 
 /// Options of `tenant join` and `tenant leave`.

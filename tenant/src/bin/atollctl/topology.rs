@@ -1,7 +1,8 @@
 //! `atollctl topology`: reads what there is, asks the controller for the state of the ports, and draws it.
 
+use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{Addressing, Origin, Phase};
+use atoll_model::record::{Addressing, Origin, Phase, Quota, Via};
 use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::inventory::{Inventory, Pod, PodState, Subnet, Tenant};
@@ -92,7 +93,34 @@ pub(crate) fn tenant(tenant: &Tenant) -> Tree {
                 tenant.transit.tenant.ip()
             )),
         ])
+        .with(settings(tenant).map(Tree::new))
         .with(tenant.subnets.iter().map(subnet))
+}
+
+/// What an operator has set, one line each.
+pub(crate) fn settings(tenant: &Tenant) -> impl Iterator<Item = String> {
+    let Quota { subnets, addresses } = tenant.quota;
+    let most = |most: Option<u32>, what| most.map(|most| format!("at most {most} {what}"));
+    let quota: Vec<_> = [most(subnets, "subnets"), most(addresses, "addresses")].into_iter().flatten().collect();
+    let quota = (!quota.is_empty()).then(|| format!("quota  {}", quota.join(", ")));
+    let routes = tenant.routes.iter().map(|route| format!("route  {}  {}", route.destination, via(route.via)));
+    let dns = tenant.dns.iter().map(|dns| {
+        let DnsConfig { nameservers, domain, search, options } = dns;
+        let parts = [("", nameservers), ("search ", search), ("options ", options)];
+        let parts = parts.into_iter().filter(|(_, list)| !list.is_empty());
+        let parts = parts.map(|(what, list)| format!("{what}{}", list.join(" ")));
+        let domain = domain.iter().map(|domain| format!("domain {domain}"));
+        format!("dns  {}", parts.chain(domain).collect::<Vec<_>>().join("  "))
+    });
+    quota.into_iter().chain(routes).chain(dns).collect::<Vec<_>>().into_iter()
+}
+
+fn via(via: Via) -> String {
+    match via {
+        Via::Gateway(address) => format!("by {address}"),
+        Via::Reject => "reject".to_owned(),
+        Via::Blackhole => "blackhole".to_owned(),
+    }
 }
 
 fn subnet(subnet: &Subnet) -> Tree {
@@ -149,7 +177,6 @@ pub(crate) fn origin(origin: &Origin) -> String {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ClaimId, ClusterId};
-    use atoll_model::record::Quota;
     use atoll_tenant::graph::Transit;
     use atoll_tenant::inventory::Cluster;
     use uuid::Uuid;
@@ -198,6 +225,8 @@ mod tests {
             router: Uuid::from_u128(6),
             transit: Transit::of("100.64.1.4/30".parse().expect("valid")),
             quota: Quota::default(),
+            routes: vec![],
+            dns: None,
             subnets: vec![subnet],
         };
         Inventory {

@@ -1,0 +1,177 @@
+//! What an operator sets of a tenant: its quota, the static routes of its router, what its pods are told of DNS.
+//!
+//! Promises: what cannot work is refused before anything changes; the record is changed in one transaction, and the
+//! controller follows as it does for a new tenant, so that what is interrupted is completed by whoever comes next. A quota
+//! takes nothing away from a tenant that has more. Routes go into effect for running pods, DNS for new ones.
+
+use atoll_ipam::Versioned;
+use atoll_model::config::DnsConfig;
+use atoll_model::ids::TenantName;
+use atoll_model::record::{Phase, StaticRoute, TenantRecord, Via};
+use atoll_store::Store;
+use ipnetwork::Ipv4Network;
+
+use super::subnets::change;
+use super::{Admin, OPERATOR};
+use crate::controller::Controller;
+use crate::error::TenantError;
+use crate::graph::number;
+use crate::registry::ATTEMPTS;
+
+/// What is to change; what is none or empty stays.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    /// Most subnets; an inner none is no limit.
+    pub subnets: Option<Option<u32>>,
+    /// Most addresses; an inner none is no limit.
+    pub addresses: Option<Option<u32>>,
+    /// Routes to have; one to the same network is replaced.
+    pub add_routes: Vec<StaticRoute>,
+    /// Networks to have no route to.
+    pub remove_routes: Vec<Ipv4Network>,
+    /// DNS; an inner none forgets it.
+    pub dns: Option<Option<DnsConfig>>,
+}
+
+/// See the module. Gives the tenant before and after.
+pub async fn set<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+    edit: &Edit,
+) -> Result<(TenantRecord, TenantRecord), TenantError> {
+    let mut before = None;
+    for _ in 0..ATTEMPTS {
+        let (cluster, tenant) = admin.known(name).await?;
+        let was = before.get_or_insert_with(|| tenant.record.clone()).clone();
+        let wanted = edited(&tenant.record, edit)?;
+        let written: Versioned<TenantRecord> = match change(admin, tenant, |record| *record = wanted).await {
+            // Somebody else changed the tenant at the same time: what is to change is decided anew.
+            Err(TenantError::Contended { .. }) => continue,
+            written => written?,
+        };
+        let finished = Box::pin(admin.registry().finish(OPERATOR, &cluster, written, false)).await?;
+        return Ok((was, finished.record));
+    }
+    Err(TenantError::Contended { what: format!("set tenant {name}"), attempts: ATTEMPTS })
+}
+
+/// The record as `edit` wants it, or why that cannot be. Pure.
+pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, TenantError> {
+    if tenant.phase == Phase::Deleting {
+        return Err(TenantError::Deleting { tenant: tenant.name.clone() });
+    }
+    let mut next = tenant.clone();
+    next.quota.subnets = edit.subnets.unwrap_or(next.quota.subnets);
+    next.quota.addresses = edit.addresses.unwrap_or(next.quota.addresses);
+    if let Some(dns) = &edit.dns {
+        next.dns.clone_from(dns);
+    }
+    let missing = edit.remove_routes.iter().find(|gone| next.routes.iter().all(|route| route.destination != **gone));
+    if let Some(destination) = missing {
+        return Err(refused(tenant, *destination, "there is none to take away".to_owned()));
+    }
+    next.routes.retain(|route| !edit.remove_routes.contains(&route.destination));
+    for route in &edit.add_routes {
+        possible(tenant, route)?;
+        next.routes.retain(|other| other.destination != route.destination);
+        next.routes.push(route.clone());
+    }
+    if next.routes != tenant.routes {
+        let gone = tenant.routes.iter().filter(|route| !next.routes.contains(route)).cloned();
+        next.retired.extend(gone);
+        next.retired.retain(|route| !next.routes.contains(route));
+        // Whoever comes next sees to it that the controller has them.
+        next.phase = Phase::Building;
+    }
+    Ok(next)
+}
+
+fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantError> {
+    let refuse = |problem: String| Err(refused(tenant, route.destination, problem));
+    let StaticRoute { destination, via } = route;
+    if destination.ip() != destination.network() {
+        return refuse(format!("it has host bits; {}/{} is meant", destination.network(), destination.prefix()));
+    }
+    if destination.prefix() == 0 {
+        return refuse("the default route is the tenant's way outside".to_owned());
+    }
+    let inside = |network: &Ipv4Network| network.prefix() <= destination.prefix() && network.contains(destination.ip());
+    let living = || tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
+    if let Some(subnet) = living().find(|subnet| inside(&subnet.cidr)) {
+        return refuse(format!("it is inside subnet {}, {}", subnet.ordinal, subnet.cidr));
+    }
+    if inside(&tenant.transit) {
+        return refuse(format!("it is inside the transit link {}", tenant.transit));
+    }
+    if let Via::Gateway(address) = via {
+        let Some(subnet) = living().find(|subnet| subnet.cidr.contains(*address)) else {
+            return refuse(format!("its next hop {address} is in none of the tenant's subnets"));
+        };
+        if [subnet.gateway, subnet.cidr.network(), subnet.cidr.broadcast()].contains(address) {
+            return refuse(format!("its next hop {address} can be no pod"));
+        }
+    }
+    let same = |other: &&StaticRoute| number(other) == number(route) && *other != route;
+    match tenant.routes.iter().chain(&tenant.retired).find(same) {
+        Some(other) => refuse(format!("it cannot be told from the route to {}", other.destination)),
+        None => Ok(()),
+    }
+}
+
+fn refused(tenant: &TenantRecord, destination: Ipv4Network, problem: String) -> TenantError {
+    TenantError::Route { tenant: tenant.name.clone(), destination, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::tests::tenant;
+
+    fn route(destination: &str, via: Via) -> StaticRoute {
+        StaticRoute { destination: destination.parse().expect("valid"), via }
+    }
+
+    fn by(address: [u8; 4]) -> Via {
+        Via::Gateway(address.into())
+    }
+
+    #[test]
+    fn a_route_that_cannot_be_is_refused_with_the_reason() {
+        for (destination, via, why) in [
+            ("10.9.0.1/16", Via::Reject, "10.9.0.0/16 is meant"),
+            ("0.0.0.0/0", Via::Reject, "the tenant's way outside"),
+            ("10.128.1.64/26", Via::Reject, "inside subnet 1, 10.128.1.0/24"),
+            ("100.64.1.4/30", Via::Reject, "inside the transit link"),
+            ("10.9.0.0/16", by([10, 128, 7, 7]), "in none of the tenant's subnets"),
+            ("10.9.0.0/16", by([10, 128, 1, 1]), "can be no pod"),
+        ] {
+            let edit = Edit { add_routes: vec![route(destination, via)], ..Edit::default() };
+            let error = edited(&tenant(1), &edit).expect_err(destination);
+            assert!(error.to_string().contains(why), "{destination}: {error}");
+        }
+        let edit = Edit { remove_routes: vec!["10.9.0.0/16".parse().expect("valid")], ..Edit::default() };
+        assert!(edited(&tenant(1), &edit).is_err());
+    }
+
+    #[test]
+    fn a_route_that_goes_is_remembered_until_it_is_gone_and_one_that_comes_back_is_not() {
+        let add = |route| Edit { add_routes: vec![route], ..Edit::default() };
+        let (first, second) = (route("10.9.0.0/16", by([10, 128, 1, 5])), route("10.9.0.0/16", Via::Reject));
+        let one = edited(&tenant(1), &add(first.clone())).expect("fine");
+        assert_eq!((&one.routes[..], &one.retired[..], one.phase), (&[first.clone()][..], &[][..], Phase::Building));
+        let two = edited(&one, &add(second.clone())).expect("replaced");
+        assert_eq!((&two.routes[..], &two.retired[..]), (&[second.clone()][..], &[first.clone()][..]));
+        let three = edited(&two, &add(first.clone())).expect("back");
+        assert_eq!((&three.routes[..], &three.retired[..]), (&[first][..], &[second][..]));
+    }
+
+    #[test]
+    fn what_is_not_given_stays_and_a_quota_needs_no_building() {
+        let edit = Edit { subnets: Some(Some(4)), ..Edit::default() };
+        let next = edited(&tenant(1), &edit).expect("fine");
+        assert_eq!((next.quota.subnets, next.quota.addresses, next.phase), (Some(4), None, Phase::Active));
+        let dns = DnsConfig { nameservers: vec!["10.0.0.1".to_owned()], ..DnsConfig::default() };
+        let next = edited(&next, &Edit { dns: Some(Some(dns.clone())), ..Edit::default() }).expect("fine");
+        assert_eq!((next.quota.subnets, next.dns), (Some(4), Some(dns)));
+    }
+}

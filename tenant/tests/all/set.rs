@@ -1,0 +1,153 @@
+//! What operators set of a tenant: it comes into effect, it goes again, and no failure leaves it half done.
+
+use std::time::Duration;
+
+use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::ids::TenantName;
+use atoll_model::record::{Phase, StaticRoute, Via};
+use atoll_model::topology::RouteAction;
+use atoll_sdn_client::transport::Faulty as FaultyTransport;
+use atoll_store::{Faulty as FaultyStore, Memory, Store};
+use atoll_tenant::TenantError;
+use atoll_tenant::admin::{self, Admin, Edit};
+use atoll_tenant::controller::Controller;
+
+use crate::world::{DIALECTS, World, engine, namespace};
+
+fn red() -> TenantName {
+    TenantName::new("red").expect("valid")
+}
+
+fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Memory, C> {
+    Admin { store: &world.store, controller, config: &world.config }
+}
+
+fn route(destination: &str, via: Via) -> StaticRoute {
+    StaticRoute { destination: destination.parse().expect("valid"), via }
+}
+
+fn add(routes: impl IntoIterator<Item = StaticRoute>) -> Edit {
+    Edit { add_routes: routes.into_iter().collect(), ..Edit::default() }
+}
+
+/// An address of the tenant's subnet that a pod could have.
+fn hop(world: &World) -> Via {
+    Via::Gateway(world.records("red").1.subnets[0].cidr.nth(9).expect("large"))
+}
+
+/// The routes to 10.9.0.0/16 in the controller.
+fn made(world: &World) -> Vec<RouteAction> {
+    let routes = world.made().routes.into_values();
+    routes.filter(|route| route.destination.to_string() == "10.9.0.0/16").map(|route| route.action).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_come_are_replaced_and_go() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        world.resolve(&namespace("red")).await.expect("resolved");
+        let engine = world.engine();
+        let admin = admin(&world, &engine);
+        let wanted = [route("10.9.0.0/16", hop(&world)), route("169.254.169.254/32", Via::Reject)];
+        admin::set(&admin, &red(), &add(wanted)).await.expect("set");
+        world.assert_exactly(&["red"], "two routes");
+        assert!(matches!(made(&world)[..], [RouteAction::Forward { gateway: Some(_), .. }]), "{:?}", made(&world));
+        assert_eq!(admin::plan(&admin, &red()).await.expect("planned"), [], "{dialect:?}");
+
+        // The subnet of the next hop stays while the route needs it.
+        admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
+        let error = admin::delete_subnet(&admin, &red(), 1, Duration::ZERO, |_| {}).await.expect_err("needed");
+        assert!(matches!(error, TenantError::Needed { .. }), "{error}");
+
+        let (before, after) =
+            admin::set(&admin, &red(), &add([route("10.9.0.0/16", Via::Blackhole)])).await.expect("set");
+        assert_eq!((before.routes.len(), after.routes.len(), after.retired.len()), (2, 2, 0));
+        assert_eq!(made(&world), [RouteAction::BlackHole], "{dialect:?}: the other is gone");
+        assert_eq!(after.phase, Phase::Active);
+        world.assert_exactly(&["red"], "replaced");
+
+        let destinations = after.routes.iter().map(|route| route.destination).collect();
+        let nothing = Edit { remove_routes: destinations, ..Edit::default() };
+        admin::set(&admin, &red(), &nothing).await.expect("set");
+        world.assert_exactly(&["red"], "none");
+        assert_eq!(made(&world), [], "{dialect:?}");
+        admin::delete_subnet(&admin, &red(), 1, Duration::ZERO, |_| {}).await.expect("not needed any more");
+        world.assert_exactly(&["red"], "one subnet");
+    }
+}
+
+#[tokio::test]
+async fn setting_what_is_set_changes_nothing() {
+    let world = World::new(Dialect::V5);
+    world.resolve(&namespace("red")).await.expect("resolved");
+    let engine = world.engine();
+    let admin = admin(&world, &engine);
+    let edit = Edit { subnets: Some(Some(3)), ..add([route("10.9.0.0/16", Via::Reject)]) };
+    admin::set(&admin, &red(), &edit).await.expect("set");
+    let (there, requests) = (world.store.dump(), world.requests.get());
+    admin::set(&admin, &red(), &edit).await.expect("set");
+    assert_eq!((world.store.dump(), world.requests.get()), (there, requests));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_setting_fails_whoever_comes_next_completes_it() {
+    let mut points = 0;
+    for dialect in DIALECTS {
+        let effects = {
+            let (world, plan) = (prepared(dialect).await, FaultPlan::none());
+            assert_eq!(Box::pin(disturbed(&world, &plan)).await, Some(true), "nothing goes wrong");
+            plan.passed()
+        };
+        for (at, effect) in effects.iter().enumerate() {
+            for fault in Fault::ALL {
+                let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
+                let (world, plan) = (prepared(dialect).await, FaultPlan::none());
+                plan.arm(at, fault);
+                Box::pin(disturbed(&world, &plan)).await;
+                plan.reset();
+                points += 1;
+                // A pod comes by, and finds the tenant as the record says, before or after.
+                world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                world.assert_exactly(&["red"], &context);
+                let engine = world.engine();
+                admin::set(&admin(&world, &engine), &red(), &edit()).await.unwrap_or_else(|e| panic!("{context}: {e}"));
+                let now = world.records("red").1;
+                assert_eq!((now.phase, &now.routes, &now.retired[..]), (Phase::Active, &edit().add_routes, &[][..]));
+                world.assert_exactly(&["red"], &context);
+                plan.deliver_late().await;
+                world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                if dialect == Dialect::V5 {
+                    world.assert_exactly(&["red"], &format!("late: {context}"));
+                }
+            }
+        }
+        println!("{dialect:?}: {} effects", effects.len());
+    }
+    println!("setting: {points} points covered");
+}
+
+/// A tenant with a route that `edit` replaces.
+async fn prepared(dialect: Dialect) -> World {
+    let world = World::new(dialect);
+    world.resolve(&namespace("red")).await.expect("resolved");
+    let engine = world.engine();
+    admin::set(&admin(&world, &engine), &red(), &add([route("10.9.0.0/16", hop(&world))])).await.expect("set");
+    world
+}
+
+fn edit() -> Edit {
+    add([route("10.9.0.0/16", Via::Reject)])
+}
+
+/// One setting that the plan may disturb. None: its process died. True: it succeeded.
+async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
+    let store = FaultyStore::new(world.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+    plan.run(set_red(&admin)).await
+}
+
+async fn set_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> bool {
+    admin::set(admin, &red(), &edit()).await.is_ok()
+}
