@@ -41,6 +41,12 @@ pub enum Role {
     SubnetRoute(u32),
     /// A static route; a number that follows from what it says, so that another route is another object.
     StaticRoute(u32),
+    /// The cluster's own provider router.
+    ProviderRouter,
+    /// A way outside of that router; place.
+    ProviderUplink(u32),
+    /// Its default route; place.
+    ProviderDefaultRoute(u32),
 }
 
 impl fmt::Display for Role {
@@ -59,6 +65,9 @@ impl fmt::Display for Role {
             Self::GatewayPort(ordinal) => write!(f, "gateway-port/{ordinal}"),
             Self::BridgePort(ordinal) => write!(f, "bridge-port/{ordinal}"),
             Self::SubnetRoute(ordinal) => write!(f, "subnet-route/{ordinal}"),
+            Self::ProviderRouter => write!(f, "provider-router"),
+            Self::ProviderUplink(place) => write!(f, "provider-uplink/{place}"),
+            Self::ProviderDefaultRoute(place) => write!(f, "provider-default-route/{place}"),
             Self::StaticRoute(number) => write!(f, "static-route/{number}"),
         }
     }

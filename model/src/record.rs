@@ -87,9 +87,32 @@ pub struct ClusterRecord {
     pub node_side_cidr: Ipv4Network,
     /// The shared router that every tenant links to.
     pub provider_router: Uuid,
+    /// The provider router is ours: `init` made it. None: it was there before us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderRecord>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// A provider router that `init` made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderRecord {
+    /// Its ways outside.
+    pub uplinks: Vec<Uplink>,
+}
+
+/// One way outside: a port of the provider router on an interface of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// The port's own address, with the length of its network.
+    pub address: Ipv4Network,
+    /// The next hop of the default route.
+    pub gateway: Ipv4Addr,
+    /// The id of the controller's agent on the machine.
+    pub host: Uuid,
+    /// The interface there.
+    pub interface: IfName,
 }
 
 /// `nodes/<node>`: one machine.
@@ -248,6 +271,22 @@ pub struct OwnerRecord {
     /// The subnet's ordinal; 0 for a transit link.
     #[serde(default)]
     pub ordinal: u32,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// `idle/<tenant>`: nobody has claimed anything of the tenant since this was written; every claim deletes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleRecord {
+    /// Schema.
+    pub v: u32,
+    /// The life of the tenant that was seen without claims.
+    pub incarnation: Incarnation,
+    /// When, seconds since 1970.
+    pub since: u64,
+    /// False: it is being found out, and the key is on a lease.
+    pub lasting: bool,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,

@@ -101,6 +101,9 @@ pub trait Controller {
     /// The routers that could be the provider router, for `providerRouter: auto`.
     fn provider_candidates(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, ControllerError>>;
 
+    /// Every router there is.
+    fn routers(&self) -> impl Future<Output = Result<Vec<ProviderCandidate>, ControllerError>>;
+
     /// Makes everything of `graph` exist as described.
     fn apply(&self, graph: &Graph) -> impl Future<Output = Result<Applied, ControllerError>>;
 

@@ -81,6 +81,22 @@ pub enum TenantError {
         /// The routers it could have been.
         candidates: Vec<ProviderCandidate>,
     },
+    /// A router that was named to be the provider router is not there, or not the only one of its name.
+    #[error("there {} named {name:?}", if .found.is_empty() { "is no router with this id or".to_owned() } else { format!("are several routers ({})", .found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")) })]
+    NoRouter {
+        /// What was named.
+        name: String,
+        /// The routers of that name.
+        found: Vec<Uuid>,
+    },
+    /// The cluster has another provider router than `init` is told to make.
+    #[error("the cluster's provider router is {router}, {}", if *.made { "made with other uplinks" } else { "which was there before us" })]
+    OtherProvider {
+        /// The router.
+        router: Uuid,
+        /// `init` has made it.
+        made: bool,
+    },
     /// Another machine has this node's name.
     #[error("node {node} is registered with {what} {registered}, this machine has {ours}")]
     NodeTaken {
@@ -339,6 +355,8 @@ impl Classify for TenantError {
             | Self::Overlap { .. }
             | Self::Setting { .. }
             | Self::Provider { .. }
+            | Self::NoRouter { .. }
+            | Self::OtherProvider { .. }
             | Self::NodeTaken { .. }
             | Self::NoTenant => Class::Config,
             Self::Denied { .. } | Self::Orphan { .. } => Class::Denied,
@@ -373,6 +391,10 @@ impl Classify for TenantError {
             Self::Provider { .. } => {
                 Some("set `cluster.providerRouter` to the id of the router that leads outside".to_owned())
             }
+            Self::NoRouter { .. } => Some("name it by its id".to_owned()),
+            Self::OtherProvider { .. } => Some(
+                "a cluster's provider router is fixed by the first `atollctl init`; see `atollctl topology`".to_owned(),
+            ),
             Self::NodeTaken { node, what, .. } => Some(format!(
                 "give this machine another `nodeName`; if it replaces the old {node} for good, say `atollctl attachment evict-node {node} --forget` first ({what} differs)"
             )),

@@ -18,11 +18,11 @@ use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
-use atoll_model::ids::{Incarnation, TenantName};
+use atoll_model::ids::{ClusterId, Incarnation, TenantName};
 use atoll_model::record::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_model::topology::{
-    Action, Bridge, Chain, Condition, Device, Flow, Fragments, NatTarget, Port, Route, RouteAction, Router, Rule, Test,
-    Topology,
+    Action, Binding, Bridge, Chain, Condition, Device, Flow, Fragments, NatTarget, Port, Route, RouteAction, Router,
+    Rule, Test, Topology,
 };
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
@@ -32,6 +32,9 @@ const NAT_PORTS: (u16, u16) = (1024, 65535);
 
 /// Namespace of the numbers of static routes; a constant of this project.
 const STATIC_ROUTES: Uuid = Uuid::from_u128(0x6f0b_1d07_5a3c_4b8e_8d35_a701_1c0f_fee3);
+
+/// The owner of our provider router in the controller.
+const PROVIDER: &str = "admin";
 
 /// Everything a tenant needs in the controller, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +89,49 @@ pub(crate) fn retired_graph(cluster: &ClusterRecord, tenant: &TenantRecord) -> G
     names.routes(&tenant.retired, &mut objects);
     let roles = names.roles.into_inner();
     Graph { tenant: tenant.name.clone(), incarnation: tenant.incarnation, objects, roles }
+}
+
+/// The provider router that `init` makes, with its ways outside; none when the cluster has adopted one.
+pub fn provider_graph(cluster: &ClusterRecord) -> Option<Graph> {
+    let provider = cluster.provider.as_ref()?;
+    let mut roles = BTreeMap::new();
+    let mut id = |role| {
+        let id = provider_id(cluster.id, role);
+        roles.insert(id, role);
+        id
+    };
+    let mut objects = Topology::default();
+    let router = id(Role::ProviderRouter);
+    let short = &cluster.id.0.simple().to_string()[..8];
+    let name = format!("atoll {short} provider router");
+    objects.routers.insert(
+        router,
+        Router { tenant: PROVIDER.to_owned(), name, up: true, inbound: None, outbound: None, other: Vec::new() },
+    );
+    for (place, uplink) in (1..).zip(&provider.uplinks) {
+        let port = id(Role::ProviderUplink(place));
+        let binding = Binding { host: uplink.host, interface: uplink.interface.to_string() };
+        let device = on_router(router, uplink.address, port);
+        let port_wanted = Port {
+            device,
+            up: true,
+            inbound: None,
+            outbound: None,
+            peer: None,
+            binding: Some(binding),
+            vif: None,
+            other: Vec::new(),
+        };
+        objects.ports.insert(port, port_wanted);
+        objects.routes.insert(id(Role::ProviderDefaultRoute(place)), route(router, any(), port, Some(uplink.gateway)));
+    }
+    let tenant = TenantName::new(PROVIDER).expect("a valid name");
+    Some(Graph { tenant, incarnation: Incarnation(cluster.id.0), objects, roles })
+}
+
+/// The id of the provider router that a cluster makes, or of a part of it.
+pub(crate) fn provider_id(cluster: ClusterId, role: Role) -> Uuid {
+    derive::object(cluster, Incarnation(cluster.0), role)
 }
 
 /// The part of the graph that one subnet has for itself, whatever its phase: to take it away.
@@ -265,7 +311,7 @@ fn with_length(address: Ipv4Addr, length: u8) -> Ipv4Network {
 pub(crate) mod tests {
     use std::collections::BTreeSet;
 
-    use atoll_model::ids::{ClusterId, Epoch, Namespace};
+    use atoll_model::ids::{Epoch, Namespace};
     use atoll_model::record::{Addressing, Origin, Quota, SCHEMA};
 
     use super::*;
@@ -282,6 +328,7 @@ pub(crate) mod tests {
             transit_cidr: "100.64.0.0/16".parse().expect("valid"),
             node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
             provider_router: Uuid::from_u128(3),
+            provider: None,
             unknown: serde_json::Map::new(),
         }
     }

@@ -13,7 +13,7 @@ use atoll_model::ids::{ClaimId, ClusterId, Namespace, NodeName, TenantName};
 use atoll_model::range::AddressRange;
 use atoll_model::record::{
     Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, StaticRoute,
-    TenantRecord, TombstoneRecord,
+    TenantRecord, TombstoneRecord, Uplink,
 };
 use atoll_store::{Answer, Key, Query, Store};
 use ipnetwork::Ipv4Network;
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::error::TenantError;
-use crate::graph::Transit;
+use crate::graph::{Transit, provider_id};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -62,6 +62,29 @@ pub struct Cluster {
     pub node_side_cidr: Ipv4Network,
     /// The router that leads outside.
     pub provider_router: Uuid,
+    /// Its ways outside, where `init` made it; none: it was there before us.
+    pub provider: Option<Provider>,
+}
+
+/// A provider router of our own.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provider {
+    /// Its ways outside.
+    pub uplinks: Vec<Outside>,
+}
+
+/// One way outside.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outside {
+    /// Where it leads.
+    #[serde(flatten)]
+    pub uplink: Uplink,
+    /// The port in the controller.
+    pub port: Uuid,
+    /// What the controller says of the port; none when it was not asked.
+    pub state: Option<PodState>,
 }
 
 /// A node.
@@ -336,6 +359,16 @@ impl Cluster {
             transit_cidr: record.transit_cidr,
             node_side_cidr: record.node_side_cidr,
             provider_router: record.provider_router,
+            provider: record.provider.as_ref().map(|provider| Provider {
+                uplinks: (1..)
+                    .zip(&provider.uplinks)
+                    .map(|(place, uplink)| Outside {
+                        uplink: uplink.clone(),
+                        port: provider_id(record.id, Role::ProviderUplink(place)),
+                        state: None,
+                    })
+                    .collect(),
+            }),
         }
     }
 }

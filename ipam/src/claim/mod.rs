@@ -86,6 +86,7 @@ pub struct ClaimRequest<'a> {
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub enum Claimed {
     /// The addresses are ours, since now.
     New(Versioned<ClaimRecord>),

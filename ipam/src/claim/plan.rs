@@ -46,6 +46,7 @@ impl Step {
 }
 
 /// What a lost attempt means.
+#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum Verdict<'a> {
     Answer(Claimed),
     TakeOver(Versioned<ClaimRecord>, Revision),

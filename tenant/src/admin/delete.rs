@@ -178,7 +178,7 @@ async fn free<S: Store, C: Controller>(
         }
     }
     let key = Key::tenant(name);
-    let last = [Key::transit(tenant.record.transit), Key::builder(name), key.clone()];
+    let last = [Key::transit(tenant.record.transit), Key::builder(name), Key::idle(name), key.clone()];
     let mut batches: Vec<Vec<Key>> = doomed.chunks(BATCH).map(<[Key]>::to_vec).collect();
     match batches.last_mut() {
         Some(batch) if batch.len() + last.len() <= BATCH => batch.extend(last),

@@ -1,17 +1,45 @@
-//! Writes the cluster's record before the first pod does, or gives it a new epoch.
+//! Writes the cluster's record before the first pod does, or gives it a new epoch. Adopts a provider router that is
+//! there, or makes one with its ways outside.
+//!
+//! A router of ours is written down before it is made: whoever says `init` again makes what is missing, and ids derive
+//! from the cluster, so that it is the same router. What was chosen once is not changed by saying something else.
 //!
 //! A new epoch makes every node forget what it remembers: needed after etcd was restored from a backup, when the
 //! revisions that caches compare can occur a second time.
 
 use atoll_ipam::Versioned;
 use atoll_model::config::ClusterConfig;
+use atoll_model::derive::Role;
 use atoll_model::ids::Epoch;
-use atoll_model::record::ClusterRecord;
+use atoll_model::record::{ClusterRecord, ProviderRecord};
 use atoll_store::{Committed, Compare, Key, Query, Store, Txn};
+use uuid::Uuid;
 
-use crate::controller::Controller;
+use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
-use crate::registry::{Registry, only, put};
+use crate::graph::{provider_graph, provider_id};
+use crate::registry::{Registry, agree, cluster_record, only, possible, put};
+
+/// What is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Give a record that is there a new epoch.
+    pub new_epoch: bool,
+    /// The way outside.
+    pub outside: Outside,
+}
+
+/// The provider router.
+#[derive(Clone, Debug, Default)]
+pub enum Outside {
+    /// As the configuration says, or as the cluster has it.
+    #[default]
+    Configured,
+    /// One that is there, by its id or its name.
+    Adopted(String),
+    /// One that is made here.
+    Made(ProviderRecord),
+}
 
 /// What became of the cluster's record.
 #[derive(Clone, Debug)]
@@ -33,25 +61,99 @@ impl Initialised {
     }
 }
 
-/// See the module. `new_epoch`: give a record that is there a new epoch.
+/// See the module. Also says what was done about a provider router of our own.
 pub async fn init<S: Store, C: Controller>(
     store: &S,
     controller: &C,
     config: &ClusterConfig,
-    new_epoch: bool,
-) -> Result<Initialised, TenantError> {
+    wanted: &Wanted,
+) -> Result<(Initialised, Option<Applied>), TenantError> {
     let registry = Registry { store, controller, config };
     let read = || store.read(vec![Query::Key(Key::cluster())]);
-    let seen = only(&read().await.map_err(TenantError::store("read the cluster's record"))?)?;
+    let seen: Option<Versioned<ClusterRecord>> =
+        only(&read().await.map_err(TenantError::store("read the cluster's record"))?)?;
     let new = seen.is_none();
-    let cluster = registry.ensure_cluster(seen).await?;
-    if new {
-        return Ok(Initialised::New(cluster.record));
+    let adopted = choose(controller, config, &wanted.outside, seen.as_ref().map(|seen| &seen.record)).await?;
+    let cluster = match (seen, &wanted.outside) {
+        (Some(cluster), _) => cluster,
+        (None, Outside::Made(provider)) => {
+            possible(config)?;
+            let mut record = cluster_record(config, Uuid::nil());
+            record.provider_router = provider_id(record.id, Role::ProviderRouter);
+            record.provider = Some(provider.clone());
+            registry.create_once(Key::cluster(), record).await?
+        }
+        (None, _) => {
+            possible(config)?;
+            match adopted {
+                Some(router) => registry.create_once(Key::cluster(), cluster_record(config, router)).await?,
+                None => registry.ensure_cluster(None).await?,
+            }
+        }
+    };
+    agree(config, &cluster.record)?;
+    // Somebody may have been faster with another choice.
+    choose(controller, config, &wanted.outside, Some(&cluster.record)).await?;
+    let applied = match provider_graph(&cluster.record) {
+        Some(graph) => {
+            let what = "make the provider router";
+            Some(controller.apply(&graph).await.map_err(TenantError::controller(what))?)
+        }
+        None => None,
+    };
+    let initialised = if new {
+        Initialised::New(cluster.record)
+    } else if wanted.new_epoch {
+        renew(&registry, cluster).await?
+    } else {
+        Initialised::There(cluster.record)
+    };
+    Ok((initialised, applied))
+}
+
+/// The router that is adopted, if one is named: it is there, and no other has its name. An error when the cluster has
+/// chosen otherwise. Changes nothing.
+pub async fn choose<C: Controller>(
+    controller: &C,
+    config: &ClusterConfig,
+    outside: &Outside,
+    there: Option<&ClusterRecord>,
+) -> Result<Option<Uuid>, TenantError> {
+    let other = |record: &ClusterRecord| TenantError::OtherProvider {
+        router: record.provider_router,
+        made: record.provider.is_some(),
+    };
+    let named = match (outside, config.provider_router) {
+        (Outside::Adopted(name), _) => name.clone(),
+        // The configuration names it: a new cluster must not begin with a router that is not there.
+        (Outside::Configured, Some(id)) if there.is_none() => id.to_string(),
+        (Outside::Configured, _) => return Ok(None),
+        (Outside::Made(_), Some(id)) if there.is_none() => {
+            return Err(TenantError::Setting {
+                setting: "providerRouter",
+                value: id.to_string(),
+                problem: "a router that is made here has an id of its own: leave it out",
+            });
+        }
+        (Outside::Made(provider), _) => {
+            return match there.filter(|record| record.provider.as_ref() != Some(provider)) {
+                Some(record) => Err(other(record)),
+                None => Ok(None),
+            };
+        }
+    };
+    let routers = controller.routers().await.map_err(TenantError::controller("look for the provider router"))?;
+    let by_id = routers.iter().find(|router| router.id.to_string() == named.to_lowercase()).map(|router| router.id);
+    let by_name: Vec<Uuid> = routers.iter().filter(|router| router.name == named).map(|router| router.id).collect();
+    let router = match (by_id, by_name.as_slice()) {
+        (Some(id), _) => id,
+        (None, [only]) => *only,
+        (None, found) => return Err(TenantError::NoRouter { name: named, found: found.to_vec() }),
+    };
+    match there.filter(|record| record.provider_router != router) {
+        Some(record) => Err(other(record)),
+        None => Ok(Some(router)),
     }
-    if !new_epoch {
-        return Ok(Initialised::There(cluster.record));
-    }
-    renew(&registry, cluster).await
 }
 
 async fn renew<S: Store, C: Controller>(

@@ -7,6 +7,7 @@ mod evict;
 mod init;
 mod members;
 mod plan;
+mod prune;
 mod set;
 mod subnets;
 
@@ -20,10 +21,11 @@ pub use crate::registry::{agree, possible, same};
 pub use create::create;
 pub use delete::{Deleted, Deletion, delete};
 pub use evict::{Candidate, Eviction, candidate, evict};
-pub use init::{Initialised, init};
+pub use init::{Initialised, Outside, Wanted, choose as choose_provider, init};
 pub use members::{Moved, join, leave};
 pub use plan::{Plan, plan, repair};
-pub use set::{Edit, edited, set};
+pub use prune::{Idle, idle, prune};
+pub use set::{Edit, Update, edited, set};
 pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
 use crate::controller::Controller;

@@ -18,19 +18,41 @@ use crate::error::TenantError;
 use crate::graph::number;
 use crate::registry::ATTEMPTS;
 
-/// What is to change; what is none or empty stays.
+/// What becomes of a value that need not be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Update<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// There is none any more.
+    Clear,
+    /// This.
+    To(T),
+}
+
+impl<T: Clone> Update<T> {
+    fn apply(&self, value: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *value = None,
+            Self::To(new) => *value = Some(new.clone()),
+        }
+    }
+}
+
+/// What is to change.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
-    /// Most subnets; an inner none is no limit.
-    pub subnets: Option<Option<u32>>,
-    /// Most addresses; an inner none is no limit.
-    pub addresses: Option<Option<u32>>,
+    /// Most subnets.
+    pub subnets: Update<u32>,
+    /// Most addresses.
+    pub addresses: Update<u32>,
     /// Routes to have; one to the same network is replaced.
     pub add_routes: Vec<StaticRoute>,
     /// Networks to have no route to.
     pub remove_routes: Vec<Ipv4Network>,
-    /// DNS; an inner none forgets it.
-    pub dns: Option<Option<DnsConfig>>,
+    /// DNS.
+    pub dns: Update<DnsConfig>,
 }
 
 /// See the module. Gives the tenant before and after.
@@ -61,11 +83,9 @@ pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, Tenant
         return Err(TenantError::Deleting { tenant: tenant.name.clone() });
     }
     let mut next = tenant.clone();
-    next.quota.subnets = edit.subnets.unwrap_or(next.quota.subnets);
-    next.quota.addresses = edit.addresses.unwrap_or(next.quota.addresses);
-    if let Some(dns) = &edit.dns {
-        next.dns.clone_from(dns);
-    }
+    edit.subnets.apply(&mut next.quota.subnets);
+    edit.addresses.apply(&mut next.quota.addresses);
+    edit.dns.apply(&mut next.dns);
     let missing = edit.remove_routes.iter().find(|gone| next.routes.iter().all(|route| route.destination != **gone));
     if let Some(destination) = missing {
         return Err(refused(tenant, *destination, "there is none to take away".to_owned()));
@@ -167,11 +187,11 @@ mod tests {
 
     #[test]
     fn what_is_not_given_stays_and_a_quota_needs_no_building() {
-        let edit = Edit { subnets: Some(Some(4)), ..Edit::default() };
+        let edit = Edit { subnets: Update::To(4), ..Edit::default() };
         let next = edited(&tenant(1), &edit).expect("fine");
         assert_eq!((next.quota.subnets, next.quota.addresses, next.phase), (Some(4), None, Phase::Active));
         let dns = DnsConfig { nameservers: vec!["10.0.0.1".to_owned()], ..DnsConfig::default() };
-        let next = edited(&next, &Edit { dns: Some(Some(dns.clone())), ..Edit::default() }).expect("fine");
+        let next = edited(&next, &Edit { dns: Update::To(dns.clone()), ..Edit::default() }).expect("fine");
         assert_eq!((next.quota.subnets, next.dns), (Some(4), Some(dns)));
     }
 }

@@ -51,11 +51,15 @@ impl<T: Transport> MidoNet<T> {
 
 impl<T: Transport> Controller for MidoNet<T> {
     async fn provider_candidates(&self) -> Result<Vec<ProviderCandidate>, ControllerError> {
+        let routers = self.routers().await?;
+        Ok(routers.into_iter().filter(|router| router.name.to_lowercase().contains(PROVIDER)).collect())
+    }
+
+    async fn routers(&self) -> Result<Vec<ProviderCandidate>, ControllerError> {
         let routers = self.client.list::<wire::Router>(&Scope::All).await?;
         let candidate = |router: wire::Router| {
-            let name = router.name.unwrap_or_default();
-            let id = router.id.filter(|_| name.to_lowercase().contains(PROVIDER))?;
-            Some(ProviderCandidate { id, name, tenant: router.tenant_id.unwrap_or_default() })
+            let (name, tenant) = (router.name.unwrap_or_default(), router.tenant_id.unwrap_or_default());
+            Some(ProviderCandidate { id: router.id?, name, tenant })
         };
         Ok(routers.into_iter().filter_map(candidate).collect())
     }

@@ -36,6 +36,7 @@ struct BuilderRecord {
 }
 
 /// What came of asking for a turn.
+#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum Turn {
     /// It is ours, until the lease ends.
     Ours(Lease),

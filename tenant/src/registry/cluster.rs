@@ -47,7 +47,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     }
 }
 
-fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRecord {
+pub(crate) fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRecord {
     ClusterRecord {
         v: SCHEMA,
         id: ClusterId::random(),
@@ -58,6 +58,7 @@ fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRecord {
         transit_cidr: bare(config.transit_cidr),
         node_side_cidr: bare(config.node_side_cidr),
         provider_router,
+        provider: None,
         unknown: serde_json::Map::new(),
     }
 }

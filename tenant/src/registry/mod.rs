@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
+pub(crate) use cluster::record as cluster_record;
 pub use cluster::{agree, possible};
 use door::Door;
 pub use node::same;
@@ -89,7 +90,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     }
 
     /// Writes a record where there is none; gives what is there in the end.
-    async fn create_once<T: DeserializeOwned + serde::Serialize>(
+    pub(crate) async fn create_once<T: DeserializeOwned + serde::Serialize>(
         &self,
         key: Key,
         record: T,

@@ -6,6 +6,8 @@ mod evict;
 mod grow;
 mod over_http;
 mod ports;
+mod provider;
+mod prune;
 mod resolve;
 mod set;
 mod sweep;

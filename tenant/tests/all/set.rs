@@ -10,7 +10,7 @@ use atoll_model::topology::RouteAction;
 use atoll_sdn_client::transport::Faulty as FaultyTransport;
 use atoll_store::{Faulty as FaultyStore, Memory, Store};
 use atoll_tenant::TenantError;
-use atoll_tenant::admin::{self, Admin, Edit};
+use atoll_tenant::admin::{self, Admin, Edit, Update};
 use atoll_tenant::controller::Controller;
 
 use crate::world::{DIALECTS, World, engine, namespace};
@@ -83,7 +83,7 @@ async fn setting_what_is_set_changes_nothing() {
     world.resolve(&namespace("red")).await.expect("resolved");
     let engine = world.engine();
     let admin = admin(&world, &engine);
-    let edit = Edit { subnets: Some(Some(3)), ..add([route("10.9.0.0/16", Via::Reject)]) };
+    let edit = Edit { subnets: Update::To(3), ..add([route("10.9.0.0/16", Via::Reject)]) };
     admin::set(&admin, &red(), &edit).await.expect("set");
     let (there, requests) = (world.store.dump(), world.requests.get());
     admin::set(&admin, &red(), &edit).await.expect("set");

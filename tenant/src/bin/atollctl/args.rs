@@ -7,7 +7,8 @@ use std::str::FromStr;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::{Namespace, NodeName, PodName, TenantName};
 use atoll_model::range::AddressRange;
-use atoll_model::record::{StaticRoute, Via};
+use atoll_model::record::{StaticRoute, Uplink, Via};
+use atoll_tenant::admin::Update;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnetwork::Ipv4Network;
 
@@ -257,6 +258,12 @@ Example: write the record, after a look at what it would be
   atollctl init --dry-run
   atollctl init
 
+Example: adopt the router that leads outside, by its name
+  atollctl init --provider-router 'Edge Router'
+
+Example: make one, with its uplink on eth1 of a gateway host
+  atollctl init --uplink 203.0.113.2/24,203.0.113.1,3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11,eth1
+
 Example: etcd was restored from a backup; make every node forget what it remembers
   atollctl init --new-epoch")]
 pub(crate) struct Init {
@@ -269,6 +276,26 @@ pub(crate) struct Init {
     /// Do not compare the pools with this host's own routes
     #[arg(long)]
     pub(crate) ignore_routes: bool,
+    /// Adopt the provider router of this id or name
+    #[arg(long, value_name = "ID|NAME", conflicts_with = "uplink")]
+    pub(crate) provider_router: Option<String>,
+    /// Make a provider router with this way outside; may be given several times
+    #[arg(long, value_name = "ADDRESS/LENGTH,GATEWAY,HOST,INTERFACE", value_parser = uplink)]
+    pub(crate) uplink: Vec<Uplink>,
+}
+
+fn uplink(text: &str) -> Result<Uplink, String> {
+    let [address, gateway, host, interface] = text.split(',').collect::<Vec<_>>()[..] else {
+        return Err("ADDRESS/LENGTH,GATEWAY,HOST,INTERFACE, four parts".to_owned());
+    };
+    let address: Ipv4Network = address.parse().map_err(|_| format!("{address:?} is no address with a length"))?;
+    let gateway: Ipv4Addr = gateway.parse().map_err(|_| format!("{gateway:?} is no address"))?;
+    let host = host.parse().map_err(|_| format!("{host:?} is no UUID of a host"))?;
+    let interface = interface.parse().map_err(|error| format!("{interface:?} is no interface: {error}"))?;
+    if !address.contains(gateway) || address.ip() == gateway {
+        return Err(format!("the gateway {gateway} must be another address of {address}"));
+    }
+    Ok(Uplink { address, gateway, host, interface })
 }
 
 /// Options of `topology`.
@@ -310,6 +337,8 @@ pub(crate) enum Tenant {
     Repair(Repair),
     /// Delete a tenant and everything it has
     Delete(Delete),
+    /// List tenants that nobody uses, and delete them when told
+    Prune(Prune),
     /// Set a tenant's quota, static routes and DNS
     Set(Set),
     /// Let a namespace into a tenant
@@ -373,6 +402,34 @@ pub(crate) struct Delete {
     pub(crate) dry_run: bool,
 }
 
+/// Options of `tenant prune`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A tenant is idle when it has no pods. How long it has been so is known from the first look on: every look remembers
+which tenants it found idle, and every new pod makes that void. So look today, and delete in 30 days. Tenants that an
+operator made, and those that have reservations, are listed and never pruned. Deleting takes the quiet period, as
+`tenant delete` does; a tenant that is used again meanwhile stays.
+
+Example: look, and remember
+  atollctl tenant prune
+
+Example: delete what nobody has used for 30 days
+  atollctl tenant prune --days 30 --delete --yes")]
+pub(crate) struct Prune {
+    /// How long a tenant must have been idle
+    #[arg(long, default_value_t = 30)]
+    pub(crate) days: u64,
+    /// Delete the tenants that were idle for so long
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Do not ask before deleting
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would happen, and change nothing; this look is not remembered
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// Options of `tenant set`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -393,10 +450,10 @@ pub(crate) struct Set {
     pub(crate) tenant: TenantName,
     /// Most subnets, or `none`
     #[arg(long, value_name = "NUMBER", value_parser = limit)]
-    pub(crate) max_subnets: Option<Limit>,
+    pub(crate) max_subnets: Option<Update<u32>>,
     /// Most addresses, or `none`
     #[arg(long, value_name = "NUMBER", value_parser = limit)]
-    pub(crate) max_addresses: Option<Limit>,
+    pub(crate) max_addresses: Option<Update<u32>>,
     /// A static route; VIA is an address in one of the tenant's subnets, `reject` or `blackhole`
     #[arg(long, value_name = "NETWORK=VIA", value_parser = route)]
     pub(crate) add_route: Vec<StaticRoute>,
@@ -423,15 +480,12 @@ pub(crate) struct Set {
     pub(crate) dry_run: bool,
 }
 
-/// A limit; none means that there is none.
-pub(crate) type Limit = Option<u32>;
-
-fn limit(text: &str) -> Result<Limit, String> {
+fn limit(text: &str) -> Result<Update<u32>, String> {
     match text {
-        "none" => Ok(None),
+        "none" => Ok(Update::Clear),
         number => match number.parse() {
             Ok(0) | Err(_) => Err("a number of at least 1, or `none`".to_owned()),
-            Ok(number) => Ok(Some(number)),
+            Ok(number) => Ok(Update::To(number)),
         },
     }
 }

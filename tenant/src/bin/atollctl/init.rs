@@ -1,9 +1,13 @@
 //! `atollctl init`.
 
+use atoll_ipam::Versioned;
 use atoll_ipam::pool::Block;
-use atoll_model::record::Addressing;
-use atoll_tenant::admin::{self, Initialised};
-use atoll_tenant::inventory::{Cluster, Inventory};
+use atoll_model::record::{Addressing, ClusterRecord, ProviderRecord};
+use atoll_store::{Key, Query, Store};
+use atoll_tenant::TenantError;
+use atoll_tenant::admin::{self, Initialised, Outside, Wanted};
+use atoll_tenant::controller::Applied;
+use atoll_tenant::inventory::Cluster;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 
@@ -12,6 +16,7 @@ use crate::failure::Failure;
 use crate::local::{self, HostRoute};
 use crate::output;
 use crate::settings::Settings;
+use crate::topology;
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> Result<String, Failure> {
     let (store, controller, config) = (settings.store()?, settings.controller()?, &settings.config.cluster);
@@ -32,11 +37,21 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             ));
         }
     }
+    let wanted = Wanted {
+        new_epoch: options.new_epoch,
+        outside: match (&options.provider_router, options.uplink.as_slice()) {
+            (Some(name), _) => Outside::Adopted(name.clone()),
+            (None, []) => Outside::Configured,
+            (None, uplinks) => Outside::Made(ProviderRecord { uplinks: uplinks.to_vec() }),
+        },
+    };
     if options.dry_run {
         admin::possible(config)?;
-        let there = Inventory::read(&store).await?.cluster;
+        let record = record(&store).await?;
+        admin::choose_provider(&controller, config, &wanted.outside, record.as_ref()).await?;
+        let there = record.as_ref().map(Cluster::of);
         let would = match (&there, options.new_epoch) {
-            (None, _) => "write the cluster's record".to_owned(),
+            (None, _) => format!("write the cluster's record{}", outside(&wanted.outside)),
             (Some(cluster), true) => format!("give cluster {} a new epoch", cluster.id),
             (Some(cluster), false) => format!("change nothing: cluster {} is there", cluster.id),
         };
@@ -45,7 +60,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             Output::Table => format!("would {would}\n"),
         });
     }
-    let initialised = admin::init(&store, &controller, config, options.new_epoch).await?;
+    let (initialised, applied) = admin::init(&store, &controller, config, &wanted).await?;
     let (done, said) = match &initialised {
         Initialised::New(_) => ("created", "The cluster's record is written."),
         Initialised::There(_) => ("kept", "The cluster's record is there, and agrees with this configuration."),
@@ -53,9 +68,42 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
     };
     let cluster = Cluster::of(initialised.record());
     Ok(match output {
-        Output::Json => output::json(&json!({"done": done, "cluster": cluster})),
-        Output::Table => format!("{said}\n\n{}", describe(&cluster)),
+        Output::Json => {
+            output::json(&json!({"done": done, "cluster": cluster, "providerObjectsMade": applied.map(|a| a.created)}))
+        }
+        Output::Table => format!("{said}{}\n\n{}", made(applied), describe(&cluster)),
     })
+}
+
+/// The cluster's record, if there is one.
+async fn record(store: &impl Store) -> Result<Option<ClusterRecord>, Failure> {
+    let what = "read the cluster's record".to_owned();
+    let read = store.read(vec![Query::Key(Key::cluster())]).await;
+    let read = read.map_err(|source| TenantError::Store { what, source })?;
+    let entry = read.answers.first().and_then(|answer| answer.one());
+    Ok(entry.map(Versioned::<ClusterRecord>::read).transpose()?.map(|record| record.record))
+}
+
+/// What would happen to the provider router.
+fn outside(outside: &Outside) -> String {
+    match outside {
+        Outside::Configured => String::new(),
+        Outside::Adopted(name) => format!(", with the provider router {name} that is there"),
+        Outside::Made(provider) => {
+            let lines = provider.uplinks.iter().map(|uplink| format!("\n  uplink {}", topology::uplink(uplink)));
+            format!(" and make a provider router{}", lines.collect::<String>())
+        }
+    }
+}
+
+fn made(applied: Option<Applied>) -> String {
+    match applied {
+        None => String::new(),
+        Some(Applied { created: 0, mended: 0, .. }) => "\nIts provider router is as it should be.".to_owned(),
+        Some(Applied { created, mended, .. }) => {
+            format!("\nIts provider router: {} made, {mended} mended.", output::count(created, "object"))
+        }
+    }
 }
 
 fn describe(cluster: &Cluster) -> String {

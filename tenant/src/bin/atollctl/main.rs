@@ -22,6 +22,7 @@ mod nodefiles;
 mod output;
 mod plugin;
 mod progress;
+mod prune;
 mod reservation;
 mod set;
 mod settings;
@@ -85,6 +86,7 @@ async fn run(args: &Args) -> Result<Said, Failure> {
         Command::Tenant(Tenant::Plan { tenant }) => change::plan(&settings, args.output, tenant).await,
         Command::Tenant(Tenant::Repair(options)) => change::repair(&settings, args.output, options).await,
         Command::Tenant(Tenant::Delete(options)) => delete::run(&settings, args.output, options).await,
+        Command::Tenant(Tenant::Prune(options)) => prune::run(&settings, args.output, options).await,
         Command::Tenant(Tenant::Set(options)) => set::run(&settings, args.output, options).await,
         Command::Tenant(Tenant::Join(options)) => member::run(&settings, args.output, options, true).await,
         Command::Tenant(Tenant::Leave(options)) => member::run(&settings, args.output, options, false).await,

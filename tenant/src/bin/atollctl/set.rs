@@ -4,7 +4,7 @@ use atoll_model::config::DnsConfig;
 use atoll_model::record::TenantRecord;
 use atoll_store::{Key, Query, Store as _};
 use atoll_tenant::TenantError;
-use atoll_tenant::admin::{self, Admin, Edit};
+use atoll_tenant::admin::{self, Admin, Edit, Update};
 use atoll_tenant::inventory::Inventory;
 use serde_json::{Value, json};
 
@@ -57,13 +57,16 @@ fn edit(options: &Set) -> Edit {
         search: options.search.clone(),
         options: options.dns_option.clone(),
     };
-    let dns = (dns != DnsConfig::default()).then_some(dns);
     Edit {
-        subnets: options.max_subnets,
-        addresses: options.max_addresses,
+        subnets: options.max_subnets.clone().unwrap_or_default(),
+        addresses: options.max_addresses.clone().unwrap_or_default(),
         add_routes: options.add_route.clone(),
         remove_routes: options.remove_route.clone(),
-        dns: if options.no_dns { Some(None) } else { dns.map(Some) },
+        dns: match dns {
+            _ if options.no_dns => Update::Clear,
+            dns if dns == DnsConfig::default() => Update::Keep,
+            dns => Update::To(dns),
+        },
     }
 }
 

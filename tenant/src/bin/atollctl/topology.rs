@@ -2,7 +2,7 @@
 
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{Addressing, Origin, Phase, Quota, Via};
+use atoll_model::record::{Addressing, Origin, Phase, Quota, Uplink, Via};
 use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::inventory::{Inventory, Pod, PodState, Subnet, Tenant};
@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::output::{self, count, or_dash};
 use crate::settings::Settings;
 use crate::tree::Tree;
+use uuid::Uuid;
 
 /// Requests on their way at once.
 const AT_ONCE: usize = 8;
@@ -30,6 +31,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
         inventory.stray.clear();
     }
     if !options.offline {
+        ask_outside(&settings.controller()?, &mut inventory).await;
         ask(&settings.controller()?, inventory.pods_mut()).await;
     }
     Ok(match (options.dot, output) {
@@ -49,15 +51,33 @@ pub(crate) fn absent(name: &TenantName) -> Failure {
 pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut Pod>) {
     stream::iter(pods)
         .for_each_concurrent(AT_ONCE, |pod| async move {
-            pod.state = Some(match controller.port(pod.port).await {
-                Ok(Some(port)) if port.active => PodState::Active,
-                Ok(Some(port)) if port.binding.is_some() => PodState::Inactive,
-                Ok(Some(_)) => PodState::Unbound,
-                Ok(None) => PodState::Missing,
-                Err(_) => PodState::Unknown,
-            });
+            pod.state = Some(state_of(controller, pod.port).await);
         })
         .await;
+}
+
+/// The same for the ways outside.
+async fn ask_outside(controller: &impl Controller, inventory: &mut Inventory) {
+    let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
+    for outside in providers.flat_map(|provider| &mut provider.uplinks) {
+        outside.state = Some(state_of(controller, outside.port).await);
+    }
+}
+
+async fn state_of(controller: &impl Controller, port: Uuid) -> PodState {
+    match controller.port(port).await {
+        Ok(Some(port)) if port.active => PodState::Active,
+        Ok(Some(port)) if port.binding.is_some() => PodState::Inactive,
+        Ok(Some(_)) => PodState::Unbound,
+        Ok(None) => PodState::Missing,
+        Err(_) => PodState::Unknown,
+    }
+}
+
+/// A way outside, for people.
+pub(crate) fn uplink(uplink: &Uplink) -> String {
+    let Uplink { address, gateway, host, interface } = uplink;
+    format!("{address}  by {gateway}  on {interface} of host {host}")
 }
 
 fn tree(inventory: &Inventory) -> Tree {
@@ -74,7 +94,9 @@ fn tree(inventory: &Inventory) -> Tree {
     ));
     let stray = inventory.stray.iter().map(|pod| Tree::new(format!("in no subnet that is there: {}", line(pod))));
     let damaged = inventory.damaged.iter().map(|key| Tree::new(format!("damaged record: {key}")));
-    root.with(inventory.tenants.iter().map(tenant)).with(stray).with(damaged)
+    let outside = cluster.provider.iter().flat_map(|provider| &provider.uplinks);
+    let outside = outside.map(|way| Tree::new(format!("uplink  {}  {}", uplink(&way.uplink), shown(way.state))));
+    root.with(outside).with(inventory.tenants.iter().map(tenant)).with(stray).with(damaged)
 }
 
 /// One tenant with everything below it.
@@ -149,7 +171,11 @@ pub(crate) fn name(pod: &Pod) -> String {
 }
 
 pub(crate) fn state(pod: &Pod) -> String {
-    or_dash(pod.state.map(|state| match state {
+    shown(pod.state)
+}
+
+fn shown(state: Option<PodState>) -> String {
+    or_dash(state.map(|state| match state {
         PodState::Active => "active",
         PodState::Inactive => "inactive",
         PodState::Unbound => "unbound",
@@ -239,6 +265,7 @@ mod tests {
                 transit_cidr: "100.64.0.0/16".parse().expect("valid"),
                 node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
                 provider_router: Uuid::from_u128(3),
+                provider: None,
             }),
             nodes: vec![],
             tenants: vec![tenant],

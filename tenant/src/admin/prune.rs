@@ -1,0 +1,139 @@
+//! Tenants that nobody has used for long: finds them, and deletes them when told.
+//!
+//! No ADD writes when a tenant was last used. Instead an observation marks every tenant that has no claim (`idle/<t>`,
+//! with the time), and every claim deletes the mark of its tenant in its own transaction, which costs nothing when there
+//! is none. So a mark that is there says: nobody has claimed anything since it was written. How long a tenant has been
+//! idle is known from its first observation on, not before: to prune what was unused for 30 days, look at least 30 days
+//! before.
+//!
+//! A mark is made in two steps, so that a claim that commits while we look is never overlooked: a provisional mark on a
+//! lease, a look at the claims, and then the lasting mark, which compares the provisional one. A claim that commits after
+//! the first step deletes it; one that committed before is seen in the second. Whoever dies in between leaves nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::ids::TenantName;
+use atoll_model::record::{IdleRecord, Origin, SCHEMA, TenantRecord, Unknown, encode, now};
+use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+use futures_util::{StreamExt as _, stream};
+
+use super::Admin;
+use super::delete::{Deletion, delete};
+use crate::controller::Controller;
+use crate::error::TenantError;
+
+/// How long a provisional mark lives if its maker dies.
+const PROVISIONAL: Duration = Duration::from_secs(60);
+
+/// Tenants that are deleted at once: each waits the quiet period.
+const AT_ONCE: usize = 16;
+
+/// A tenant without claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Its name.
+    pub tenant: TenantName,
+    /// Nobody has claimed anything since then, seconds since 1970; none: it was never observed before.
+    pub since: Option<u64>,
+    /// Why it is not pruned, however long it is idle.
+    pub kept: Option<&'static str>,
+}
+
+/// The tenants without claims. `mark`: remember when they were seen so.
+pub async fn idle<S: Store, C: Controller>(admin: &Admin<'_, S, C>, mark: bool) -> Result<Vec<Idle>, TenantError> {
+    let all = |prefix, keys_only| Query::Range { prefix, from: None, until: None, limit: 0, keys_only };
+    let queries = vec![all(Key::tenants(), false), all(Key::idles(), false), all(Key::all_reservations(), true)];
+    let snapshot = admin.store.read(queries).await.map_err(TenantError::store("read the tenants"))?;
+    let [tenants, marks, reserved] = snapshot.answers.as_slice() else { return Err(crate::registry::unfit()) };
+    let reserved: BTreeSet<&str> =
+        reserved.entries.iter().filter_map(|entry| entry.key.as_str().split('/').nth(2)).collect();
+    let used = used(admin).await?;
+    let mut tenants = Versioned::<TenantRecord>::readable(tenants);
+    tenants.retain(|tenant| !used.contains(&tenant.record.name));
+    let since = |record: &TenantRecord| {
+        let entry = marks.entries.iter().find(|entry| entry.key == Key::idle(&record.name))?;
+        let mark = Versioned::<IdleRecord>::read(entry).ok()?.record;
+        (mark.incarnation == record.incarnation && mark.lasting).then_some(mark.since)
+    };
+    let idle = tenants.iter().map(|tenant| &tenant.record).map(|record| Idle {
+        tenant: record.name.clone(),
+        since: since(record),
+        kept: match record.origin {
+            Origin::Operator => Some("made by an operator"),
+            _ if reserved.contains(record.name.as_str()) => Some("has reservations"),
+            _ => None,
+        },
+    });
+    let mut idle: Vec<Idle> = idle.collect();
+    if mark {
+        let new = tenants.iter().map(|tenant| &tenant.record).filter(|record| since(record).is_none());
+        let came = self::mark(admin, &new.collect::<Vec<_>>()).await?;
+        idle.retain(|idle| !came.contains(&idle.tenant));
+    }
+    Ok(idle)
+}
+
+/// Deletes tenants; gives what became of each. One that is used by now is not deleted.
+pub async fn prune<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenants: &[TenantName],
+    quiet: Duration,
+) -> Vec<(TenantName, Result<(), TenantError>)> {
+    stream::iter(tenants.iter().map(|name| async move {
+        let how = Deletion { quiet, force: false };
+        (name.clone(), delete(admin, name, how, |_| {}).await)
+    }))
+    .buffered(AT_ONCE)
+    .collect()
+    .await
+}
+
+/// The tenants that have claims.
+async fn used<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> Result<BTreeSet<TenantName>, TenantError> {
+    Ok(admin.claims().await?.into_iter().map(|claim| claim.record.tenant).collect())
+}
+
+/// Marks tenants as idle from now on. Gives those that somebody uses after all.
+async fn mark<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenants: &[&TenantRecord],
+) -> Result<BTreeSet<TenantName>, TenantError> {
+    if tenants.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let what = "mark idle tenants";
+    let lease = admin.store.lease(PROVISIONAL).await.map_err(TenantError::store(what))?;
+    let record = |tenant: &TenantRecord, lasting| IdleRecord {
+        v: SCHEMA,
+        incarnation: tenant.incarnation,
+        since: now(),
+        lasting,
+        unknown: Unknown::new(),
+    };
+    let put = |tenant: &TenantRecord, lasting: bool| Change::Put {
+        key: Key::idle(&tenant.name),
+        value: encode(&record(tenant, lasting)),
+        lease: (!lasting).then_some(lease),
+    };
+    let mut provisional = Vec::new();
+    for tenant in tenants {
+        let txn = Txn { then: vec![put(tenant, false)], ..Txn::default() };
+        // Unconditional, so it is never lost; an unknown outcome ends the look, and the mark ends with its lease.
+        if let Committed::Yes(revision) = admin.store.commit(txn).await.map_err(TenantError::store(what))? {
+            provisional.push((tenant, revision));
+        }
+    }
+    let used = used(admin).await?;
+    for (tenant, revision) in provisional.into_iter().filter(|(tenant, _)| !used.contains(&tenant.name)) {
+        let key = Key::idle(&tenant.name);
+        let compare = vec![Compare::Modified(key.clone(), revision)];
+        let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::Key(key)] };
+        // Lost: somebody has claimed meanwhile. Or only the answer was, which is as good.
+        admin.registry().commit(what, txn).await?;
+    }
+    // Lasting marks are on no lease any more; what is left on it belongs to tenants in use.
+    admin.store.revoke(lease).await.map_err(TenantError::store(what))?;
+    Ok(used)
+}

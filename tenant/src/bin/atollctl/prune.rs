@@ -1,0 +1,78 @@
+//! `atollctl tenant prune`.
+
+use atoll_model::record::now;
+use atoll_tenant::admin::{self, Admin, Idle};
+use serde_json::json;
+
+use crate::args::{Output, Prune};
+use crate::delete::confirm;
+use crate::failure::Failure;
+use crate::output::{self, count};
+use crate::settings::Settings;
+
+const DAY: u64 = 24 * 60 * 60;
+
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Prune) -> Result<String, Failure> {
+    let (store, controller) = (settings.store()?, settings.controller()?);
+    let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
+    let idle = admin::idle(&admin, !options.dry_run).await?;
+    let due = |idle: &Idle| idle.kept.is_none() && days(idle).is_some_and(|days| days >= options.days);
+    let doomed: Vec<_> = idle.iter().filter(|idle| due(idle)).map(|idle| idle.tenant.clone()).collect();
+    if !options.delete || options.dry_run || doomed.is_empty() {
+        return Ok(listed(output, &idle, options, doomed.len()));
+    }
+    if !options.yes {
+        let what = count(doomed.len(), "tenant");
+        confirm(&format!("This deletes {what}."), "prune", "nothing is deleted")?;
+    }
+    let done = admin::prune(&admin, &doomed, settings.config.quiet_period).await;
+    let failed = done.iter().filter(|(_, outcome)| outcome.is_err()).count();
+    let lines: Vec<String> = done
+        .iter()
+        .map(|(tenant, outcome)| match outcome {
+            Ok(()) => format!("Tenant {tenant} is deleted."),
+            Err(error) => format!("Tenant {tenant} is not deleted: {error}"),
+        })
+        .collect();
+    match output {
+        _ if failed > 0 => Err(Failure::other(format!(
+            "{failed} of {} not deleted\n{}",
+            count(done.len(), "tenant"),
+            lines.join("\n")
+        ))),
+        Output::Json => Ok(output::json(&json!({"done": "pruned", "tenants": doomed}))),
+        Output::Table => Ok(output::lines(&lines)),
+    }
+}
+
+/// Whole days.
+fn days(idle: &Idle) -> Option<u64> {
+    idle.since.map(|since| now().saturating_sub(since) / DAY)
+}
+
+fn listed(output: Output, idle: &[Idle], options: &Prune, due: usize) -> String {
+    if output == Output::Json {
+        let one = |idle: &Idle| json!({"tenant": idle.tenant, "idleSince": idle.since, "days": days(idle), "keptBecause": idle.kept});
+        return output::json(&json!({"due": due, "idle": idle.iter().map(one).collect::<Vec<_>>()}));
+    }
+    if idle.is_empty() {
+        return "Every tenant has pods.\n".to_owned();
+    }
+    let row = |idle: &Idle| {
+        let age = match days(idle) {
+            None => "seen for the first time".to_owned(),
+            Some(days) => count(usize::try_from(days).unwrap_or(usize::MAX), "day"),
+        };
+        [idle.tenant.to_string(), age, idle.kept.unwrap_or("-").to_owned()]
+    };
+    let table = output::table(["tenant", "idle", "kept because"], idle.iter().map(row));
+    let said = match (due, options.delete) {
+        (0, _) => format!(
+            "None of them has been idle for {}, as far as is known.",
+            count(usize::try_from(options.days).unwrap_or(usize::MAX), "day")
+        ),
+        (due, true) => format!("would delete {}", count(due, "tenant")),
+        (due, false) => format!("`atollctl tenant prune --days {} --delete` deletes {} of them.", options.days, due),
+    };
+    format!("{table}\n{said}\n")
+}

@@ -1,0 +1,143 @@
+//! Tenants that nobody uses are found by two looks, and one that is used between them is not among them.
+
+use std::time::Duration;
+
+use atoll_ipam::{Claimed, release};
+use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::ids::TenantName;
+use atoll_model::record::{IdleRecord, decode, encode};
+use atoll_model::topology::Topology;
+use atoll_sdn_client::transport::Faulty as FaultyTransport;
+use atoll_store::{Change, Faulty as FaultyStore, Key, Memory, Store, Txn};
+use atoll_tenant::admin::{self, Admin};
+use atoll_tenant::controller::Controller;
+use atoll_tenant::{Place, TenantError};
+
+use crate::world::{World, engine, namespace, request};
+
+fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Memory, C> {
+    Admin { store: &world.store, controller, config: &world.config }
+}
+
+/// A look that is remembered: the idle tenants, and whether it is known since when.
+async fn look(world: &World) -> Vec<(String, bool)> {
+    let engine = world.engine();
+    let idle = admin::idle(&admin(world, &engine), true).await.expect("looked");
+    idle.into_iter().map(|idle| (idle.tenant.to_string(), idle.since.is_some())).collect()
+}
+
+/// A pod comes and goes.
+async fn brief_pod(world: &World, place: &Place) {
+    let attachment = World::attachment(&world.node, "brief");
+    let answer = atoll_ipam::claim(&world.store, &request(place, &world.node, &attachment, false)).await;
+    let Ok(Claimed::New(claim)) = answer else { panic!("{answer:?}") };
+    release(&world.store, &claim, None, Duration::ZERO).await.expect("released");
+}
+
+fn marks(world: &World) -> Vec<IdleRecord> {
+    let entries = world.store.dump().into_iter().filter(|entry| entry.key.begins_with(&Key::idles()));
+    entries.map(|entry| decode(&entry.value).expect("readable")).collect()
+}
+
+fn known(names: [(&str, bool); 2]) -> Vec<(String, bool)> {
+    names.into_iter().map(|(name, since)| (name.to_owned(), since)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_idle_since_the_first_look_after_its_last_pod() {
+    let world = World::new(Dialect::V5);
+    world.resolve(&namespace("blue")).await.expect("resolved");
+    let red = world.resolve(&namespace("red")).await.expect("resolved");
+    assert_eq!(look(&world).await, known([("blue", false), ("red", false)]), "seen for the first time");
+    assert_eq!(look(&world).await, known([("blue", true), ("red", true)]));
+    // A whole life of a pod between two looks.
+    brief_pod(&world, &red).await;
+    assert_eq!(look(&world).await, known([("blue", true), ("red", false)]), "red was used");
+    assert_eq!(look(&world).await, known([("blue", true), ("red", true)]));
+    // One that is there: not idle, and the mark is gone.
+    let attachment = World::attachment(&world.node, "lasting");
+    atoll_ipam::claim(&world.store, &request(&red, &world.node, &attachment, false)).await.expect("claimed");
+    assert_eq!(look(&world).await, [("blue".to_owned(), true)]);
+    assert_eq!(marks(&world).len(), 1);
+    // A look that is not remembered changes nothing.
+    let (before, engine) = (world.store.dump(), world.engine());
+    admin::idle(&admin(&world, &engine), false).await.expect("looked");
+    assert_eq!(world.store.dump(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_is_of_one_life_of_a_tenant_and_goes_with_it() {
+    let world = World::new(Dialect::V5);
+    world.resolve(&namespace("red")).await.expect("resolved");
+    look(&world).await;
+    let (engine, red) = (world.engine(), TenantName::new("red").expect("valid"));
+    let admin = admin(&world, &engine);
+    let done = admin::prune(&admin, std::slice::from_ref(&red), Duration::from_secs(45)).await;
+    assert!(matches!(done[..], [(_, Ok(()))]), "{done:?}");
+    assert_eq!(world.made(), Topology::default());
+    assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
+
+    // A mark that an earlier life left behind says nothing of this one.
+    world.resolve(&namespace("red")).await.expect("recreated");
+    look(&world).await;
+    let mut mark = marks(&world).remove(0);
+    mark.incarnation = atoll_model::ids::Incarnation::random();
+    let change = Change::Put { key: Key::idle(&red), value: encode(&mark), lease: None };
+    world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
+    assert_eq!(look(&world).await, [("red".to_owned(), false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_is_used_again_is_not_pruned_and_an_operators_is_only_listed() {
+    let world = World::new(Dialect::V5);
+    let (engine, lab) = (world.engine(), TenantName::new("lab").expect("valid"));
+    let admin = admin(&world, &engine);
+    admin::create(&admin, &lab).await.expect("created");
+    let red = world.resolve(&namespace("red")).await.expect("resolved");
+    let idle = admin::idle(&admin, true).await.expect("looked");
+    let kept: Vec<_> = idle.iter().map(|idle| (idle.tenant.as_str(), idle.kept)).collect();
+    assert_eq!(kept, [("lab", Some("made by an operator")), ("red", None)]);
+    let attachment = World::attachment(&world.node, "late");
+    atoll_ipam::claim(&world.store, &request(&red, &world.node, &attachment, false)).await.expect("claimed");
+    let done = admin::prune(&admin, std::slice::from_ref(&red.tenant.record.name), Duration::ZERO).await;
+    assert!(matches!(done[..], [(_, Err(TenantError::InUse { .. }))]), "{done:?}");
+    world.assert_exactly(&["lab", "red"], "nothing is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_failure_of_a_look_makes_a_tenant_that_is_used_look_idle() {
+    let effects = {
+        let (world, plan) = (World::new(Dialect::V5), FaultPlan::none());
+        world.resolve(&namespace("red")).await.expect("resolved");
+        plan.run(disturbed(&world, &plan)).await.expect("nobody dies");
+        plan.passed()
+    };
+    assert!(effects.len() >= 6, "{effects:?}");
+    for (at, effect) in effects.iter().enumerate() {
+        for fault in Fault::ALL {
+            let context = format!("{fault:?} at effect {at} ({effect})");
+            let (world, plan) = (World::new(Dialect::V5), FaultPlan::none());
+            let place = world.resolve(&namespace("red")).await.expect("resolved");
+            plan.arm(at, fault);
+            plan.run(disturbed(&world, &plan)).await;
+            plan.reset();
+            // A pod lives and goes; then what was still on its way arrives, or the lease of the dead look ends.
+            brief_pod(&world, &place).await;
+            plan.deliver_late().await;
+            tokio::time::advance(Duration::from_secs(61)).await;
+            let marks = marks(&world);
+            assert!(marks.iter().all(|mark| !mark.lasting), "{context}: {marks:?}");
+            assert_eq!(look(&world).await, [("red".to_owned(), false)], "{context}");
+            assert_eq!(look(&world).await, [("red".to_owned(), true)], "{context}");
+        }
+    }
+}
+
+async fn disturbed(world: &World, plan: &FaultPlan) {
+    let store = FaultyStore::new(world.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+    // Its error is what the next look has to make good.
+    drop(admin::idle(&admin, true).await);
+}
