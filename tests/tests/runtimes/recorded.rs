@@ -117,7 +117,7 @@ fn containerd_sends_what_was_recorded() -> Result<()> {
     });
     pod.ports = vec![Port { container: 80, host: 18080 }, Port { container: 443, host: 0 }];
     pod.annotations = [
-        ("atoll.dev/subnet", "0"),
+        ("atoll.dev/subnet", "1"),
         ("atoll.dev/ips", "10.128.0.9"),
         ("atoll.dev/mac", "02:00:5E:10:00:09"),
         ("kubernetes.io/ingress-bandwidth", "10M"),
