@@ -66,7 +66,9 @@ fn a_podman_container_of_two_networks() -> Result<()> {
     let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
     let podman = Podman::new(&node, &two_networks(&node)?)?;
     let peer = podman.start("peer", &[])?;
-    let both = podman.start("both", &["--network", "one", "--network", "two"])?;
+    // Else podman calls them as it likes, another time the other way round.
+    let named = ["--network", "one:interface_name=eth0", "--network", "two:interface_name=eth1"];
+    let both = podman.start("both", &named)?;
     both_answer(&both.netns, &peer.netns)?;
     podman.run(&["network", "disconnect", "two", "both"])?;
     assert_eq!(Node::links(&both.netns)?, ["eth0"], "the other network goes, this one stays");
