@@ -1,5 +1,6 @@
-//! Claims and releases through a real etcd of three members while the leader is killed, killed again, and members
-//! freeze: requests fail, get lost and arrive late, and still nobody shares an address and nothing is left behind.
+//! Claims and releases through a real etcd of three members while the leader is killed, killed again, members freeze, and
+//! are cut off from each other: requests fail, get lost and arrive late, and still nobody shares an address and nothing is
+//! left behind.
 
 #[expect(dead_code, reason = "each test binary uses its part of the helper")]
 #[path = "support/fixture.rs"]
@@ -22,7 +23,7 @@ use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord
 use atoll_store::{Etcd, Key, Limits};
 use fixture::{Fixture, address, attachment, keys, node_name, subnet, tenant_name};
 use futures_util::future::join_all;
-use server::{Server, config};
+use server::{Cable, Server, config};
 use tokio::time::sleep;
 
 const LIMITS: Limits = Limits {
@@ -126,9 +127,72 @@ async fn trouble(world: &World, servers: &mut [Server]) {
     world.over.set(true);
 }
 
+/// Cuts members off from each other, never from their clients: first the leader from both others, so that two think they
+/// lead; then what the leader says; then what it hears; a follower; and each from each.
+async fn cuts(world: &World, servers: &[Server], cable: &Cable) {
+    let others = |one: u8| [(one + 1) % 3, (one + 2) % 3];
+    let leader = async || loop {
+        if let Some(leader) = servers.iter().position(Server::is_leader) {
+            return u8::try_from(leader).expect("few");
+        }
+        sleep(Duration::from_millis(100)).await;
+    };
+    let healed = async || {
+        cable.heal();
+        sleep(Duration::from_millis(800)).await;
+    };
+    sleep(Duration::from_millis(500)).await;
+    let old = leader().await;
+    for other in others(old) {
+        cable.cut(old, other);
+        cable.cut(other, old);
+    }
+    sleep(Duration::from_millis(2500)).await;
+    healed().await;
+    let old = leader().await;
+    for other in others(old) {
+        cable.cut(old, other);
+    }
+    sleep(Duration::from_secs(2)).await;
+    healed().await;
+    let old = leader().await;
+    for other in others(old) {
+        cable.cut(other, old);
+    }
+    sleep(Duration::from_secs(2)).await;
+    healed().await;
+    let [follower, _] = others(leader().await);
+    for other in others(follower) {
+        cable.cut(follower, other);
+        cable.cut(other, follower);
+    }
+    sleep(Duration::from_secs(1)).await;
+    healed().await;
+    for (from, to) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
+        cable.cut(from, to);
+    }
+    sleep(Duration::from_secs(3)).await;
+    healed().await;
+    world.over.set(true);
+}
+
 #[tokio::test]
 async fn addresses_survive_a_cluster_in_trouble() {
     let mut servers = Server::cluster(3).await;
+    survive(&mut servers, async |world, servers| trouble(world, servers).await).await;
+}
+
+#[tokio::test]
+async fn addresses_survive_members_that_are_cut_off_from_each_other() {
+    // This thread alone leaves the machine's network; the members' namespaces go with the members.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("network namespaces need root");
+    let (mut servers, cable) = Server::apart(3).await;
+    survive(&mut servers, async |world, servers| cuts(world, servers, &cable).await).await;
+}
+
+/// Nine workers live through it, and in the end nothing is left.
+#[expect(clippy::print_stdout, reason = "how much of it there was")]
+async fn survive(servers: &mut [Server], trouble: impl AsyncFnOnce(&World, &mut [Server])) {
     let urls: Vec<_> = servers.iter().map(|server| server.url.clone()).collect();
     // Each worker begins with another member.
     let stores: Vec<_> = (0..9)
@@ -140,7 +204,7 @@ async fn addresses_survive_a_cluster_in_trouble() {
     let fixture = Fixture::new(&stores[0], vec![subnet(0, "10.128.0.0/28", Phase::Active)]).await;
     let world = World::default();
     let workers = join_all((0..9).map(|n| worker(&world, &stores[n], &fixture, n)));
-    tokio::join!(workers, trouble(&world, &mut servers));
+    tokio::join!(workers, trouble(&world, servers));
 
     // The quiet period is over: what a fence stands for is done now.
     sleep(Duration::from_secs(1)).await;

@@ -24,6 +24,10 @@ const ROOMY: Setup = Setup {
     lives: 3,
     faults: 25,
     operator: false,
+    wishes: 0,
+    keeper: false,
+    exclude: None,
+    blind: false,
     cooldown: COOL,
     defect: defects::none,
 };
@@ -36,6 +40,10 @@ const HOT: Setup = Setup { cidr: "10.128.0.0/29", clients: 4, cooldown: Duration
 
 const OPERATED: Setup = Setup { clients: 3, operator: true, ..ROOMY };
 
+const WISHING: Setup = Setup { wishes: 40, exclude: Some("10.128.0.8-10.128.0.11"), ..ROOMY };
+
+const KEPT: Setup = Setup { keeper: true, wishes: 10, operator: true, clients: 4, cidr: "10.128.0.0/29", ..ROOMY };
+
 /// Runs one schedule; the number of its steps.
 fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
     let world = futures_util::FutureExt::now_or_never(World::new(setup)).expect("memory never waits");
@@ -47,6 +55,9 @@ fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
     }
     tasks.push(Box::pin(clients::ghosts(&world, Rng(rng.next()))));
     tasks.push(Box::pin(clients::network(&world, Rng(rng.next()))));
+    if setup.keeper {
+        tasks.push(Box::pin(clients::keeper(&world, Rng(rng.next()))));
+    }
     if setup.operator {
         tasks.push(Box::pin(clients::operator(&world, Rng(rng.next()))));
     }
@@ -114,10 +125,20 @@ fn sweep_with_an_operator_who_deletes_the_tenant() {
     holds("with an operator", OPERATED);
 }
 
+#[test]
+fn sweep_with_wishes_and_exclusions() {
+    holds("with wishes and exclusions", WISHING);
+}
+
+#[test]
+fn sweep_with_reservations() {
+    holds("with reservations", KEPT);
+}
+
 /// The test of the test: each defect is found within a few hundred schedules of one of the setups.
 #[test]
 fn the_checker_finds_every_defect() {
-    let cases: [(&str, checker::Defect, Setup); 8] = [
+    let cases: [(&str, checker::Defect, Setup); 18] = [
         ("owner not checked", defects::owner_not_checked, HOT),
         ("attachment not checked", defects::attachment_not_checked, ROOMY),
         ("guarded by owner only", defects::guarded_by_owner_only, HOT),
@@ -126,6 +147,16 @@ fn the_checker_finds_every_defect() {
         ("cache not compared", defects::cache_not_compared, OPERATED),
         ("release mark ignored", defects::release_mark_ignored, ROOMY),
         ("fence ignored", defects::fence_ignored, ROOMY),
+        ("later cases not checked", defects::later_cases_not_checked, TIGHT),
+        ("later addresses not checked", defects::later_addresses_not_checked, WISHING),
+        ("later addresses not released", defects::later_addresses_not_released, WISHING),
+        ("exclusions forgotten", defects::none, Setup { blind: true, ..WISHING }),
+        ("reservation not checked", defects::reservation_not_checked, KEPT),
+        ("reserved-for not checked", defects::reserved_for_not_checked, KEPT),
+        ("reserved over a claim", defects::reserved_over_a_claim, KEPT),
+        ("half lifted", defects::half_lifted, KEPT),
+        ("MAC not checked", defects::mac_not_checked, WISHING),
+        ("MAC not released", defects::mac_not_released, WISHING),
     ];
     for (name, defect, setup) in cases {
         let found =

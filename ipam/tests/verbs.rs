@@ -451,6 +451,24 @@ async fn a_warm_claim_is_one_transaction() {
     assert!(memory.leases() <= 3, "one lease per half-minute: {}", memory.leases());
 }
 
+/// A /8 costs what a /30 costs: nothing is filled in advance, and nothing is scanned.
+#[tokio::test]
+async fn every_prefix_from_30_to_8_costs_the_same() {
+    for prefix in 8..=30 {
+        let (memory, plan) = (Memory::new(), FaultPlan::none());
+        let store = Faulty::new(memory.clone(), plan.clone());
+        let cidr = format!("10.0.0.0/{prefix}");
+        let fixture = Fixture::new(&memory, vec![subnet(0, &cidr, Phase::Active)]).await;
+        let before = memory.dump().len();
+        let claimed = fixture.claim(&store, "a").await;
+        assert_eq!((plan.passed().len(), memory.dump().len()), (1, before + 2), "{cidr}");
+        let network: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
+        let address = address(&claimed);
+        assert!(network.contains(address), "{address} {cidr}");
+        assert!(![network.network(), network.broadcast(), Ipv4Addr::new(10, 0, 0, 1)].contains(&address), "{address}");
+    }
+}
+
 /// The address is free again when its lease has ended, and not before.
 #[tokio::test(start_paused = true)]
 async fn an_address_has_cooled_when_its_time_is_over() {

@@ -1,11 +1,15 @@
 //! Who takes part in a schedule.
 
-use atoll_ipam::{Claimed, IpamError, Released, bury, claim, exhume, find, release};
-use atoll_model::attachment::Attachment;
+use atoll_ipam::{
+    ClaimRequest, Claimed, IpamError, Released, ReserveRequest, bury, claim, exhume, find, lift, release, reservations,
+    reserve,
+};
+use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::Incarnation;
 use atoll_model::record::{
     ClaimRecord, Phase, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode, encode,
 };
+use atoll_model::wish::Wish;
 use atoll_store::{Change, Choice, Committed, Compare, Key, Query, Store, Txn};
 
 use super::schedule::{Rng, Yielding, step};
@@ -16,12 +20,18 @@ use crate::fixture::{attachment, tenant_name};
 /// works. Processes die under it.
 pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
     let at = attachment(&format!("c{number}"));
+    let pod = format!("pod-{number}");
     for _ in 0..world.setup.lives {
         // An ADD died: it may have done anything, and may still. One that succeeds settles what was before it: its
         // release will leave the mark that makes everything late lose.
+        let wish = wish(world, &mut rng);
         let dirty = loop {
-            match world.process(&mut rng, &at, async |store: &Process| add(world, store, &at).await).await {
+            match world.process(&mut rng, &at, async |store: &Process| add(world, store, &at, &pod, &wish).await).await
+            {
                 Some(Ok(claim)) => {
+                    if let Some(problem) = unmet(&wish, &claim) {
+                        world.complain(problem);
+                    }
                     world.alive.borrow_mut().insert(at.clone(), claim);
                     break false;
                 }
@@ -45,13 +55,55 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
     world.busy.set(world.busy.get() - 1);
 }
 
+/// What a life asks for: mostly nothing, else one to three addresses (some of them no pod can have), or one of two MACs,
+/// of which one looks like a derived one.
+fn wish(world: &World, rng: &mut Rng) -> Wish {
+    let mut wish = Wish::default();
+    if rng.chance(world.setup.wishes) {
+        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let size = 1_u64 << (32 - cidr.prefix());
+        for _ in 0..=rng.below(3) {
+            let address = cidr.nth(u32::try_from(rng.below(size)).expect("small")).expect("inside");
+            if !wish.addresses.contains(&address) {
+                wish.addresses.push(address);
+            }
+        }
+    }
+    if rng.chance(world.setup.wishes) {
+        wish.mac = Some(MACS[rng.index(MACS.len())]);
+    }
+    wish
+}
+
+/// The MACs that clients and the keeper like.
+const MACS: [Mac; 2] = [Mac([0, 0x1c, 0x42, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 1])];
+
+/// A claim that is not what was asked for.
+fn unmet(wish: &Wish, claim: &ClaimRecord) -> Option<String> {
+    let has: Vec<_> = claim.addresses.iter().map(|address| address.address.ip()).collect();
+    let met = (wish.addresses.is_empty() && has.len() == 1 || wish.addresses == has)
+        && wish.mac.is_none_or(|mac| mac == claim.mac);
+    (!met).then(|| format!("{} asked for {wish} and got {has:?} with {}", claim.attachment, claim.mac))
+}
+
 /// What an ADD may fail with.
 fn judge(world: &World, error: &IpamError) {
     match error {
         // Every client fits in, so that somebody else's early release makes room.
-        IpamError::Exhausted { .. } | IpamError::Contended { .. } if world.setup.clients <= capacity(world) => {
+        IpamError::Exhausted { .. } | IpamError::Contended { .. }
+            if world.setup.clients <= capacity(world) && world.setup.wishes == 0 && !world.setup.keeper =>
+        {
             world.complain(format!("a claim failed although there is room: {error}"));
         }
+        // Somebody else has what is asked for, or nobody can.
+        IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::Impossible { .. }
+            if world.setup.wishes > 0 => {}
+        IpamError::Reserved { .. }
+        | IpamError::Reservation { .. }
+        | IpamError::Taken { .. }
+        | IpamError::MacTaken { .. }
+            if world.setup.keeper => {}
+        IpamError::Contended { .. } if world.setup.wishes > 0 || world.setup.keeper => {}
         IpamError::Store { .. } | IpamError::Deleting { .. } | IpamError::Exhausted { .. } => {}
         other => world.complain(format!("a claim failed: {other}")),
     }
@@ -62,10 +114,16 @@ fn capacity(world: &World) -> usize {
     (1 << (32 - prefix)) - 3
 }
 
-async fn add(world: &World, store: &Process, at: &Attachment) -> Result<ClaimRecord, IpamError> {
+async fn add(
+    world: &World,
+    store: &Process,
+    at: &Attachment,
+    pod: &str,
+    wish: &Wish,
+) -> Result<ClaimRecord, IpamError> {
     loop {
         let believed = world.cache.borrow().clone();
-        match claim(store, &believed.request(at, None)).await? {
+        match claim(store, &ClaimRequest { pod: Some(pod), wish, ..believed.request(at, None) }).await? {
             Claimed::New(claim) | Claimed::Already(claim) => return Ok(claim.record),
             Claimed::Stale(current) => {
                 let mut cache = world.cache.borrow_mut();
@@ -150,7 +208,8 @@ pub(crate) async fn ghosts(world: &World, mut rng: Rng) {
 
 /// Delivers what dead processes had sent, in any order.
 pub(crate) async fn network(world: &World, mut rng: Rng) {
-    while world.busy.get() > 0 || !world.late.borrow().is_empty() || !world.postponed.borrow().is_empty() {
+    let done = || world.busy.get() == 0 && !world.keeping.get();
+    while !done() || !world.late.borrow().is_empty() || !world.postponed.borrow().is_empty() {
         step().await;
         let postponed = world.postponed.borrow().len();
         if postponed > 0 && rng.chance(5) {
@@ -205,5 +264,62 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
         }
         tenant.phase = Phase::Active;
         write(&tenant, seen).await;
+    }
+}
+
+/// Reserves addresses for pods, and lifts reservations; in the end all of them.
+pub(crate) async fn keeper(world: &World, mut rng: Rng) {
+    let desk = attachment("keeper");
+    while world.busy.get() > 0 {
+        step().await;
+        if !rng.chance(10) {
+            continue;
+        }
+        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let nth = u32::try_from(rng.below(1 << (32 - cidr.prefix()))).expect("small");
+        let request = ReserveRequest {
+            tenant: tenant_name(),
+            address: cidr.nth(nth).expect("inside"),
+            namespace: world.cache.borrow().namespace.clone(),
+            pod: format!("pod-{}", rng.index(world.setup.clients)).parse().expect("valid"),
+            mac: rng.chance(30).then(|| MACS[rng.index(MACS.len())]),
+        };
+        let up = rng.chance(50);
+        let which = rng.index(64);
+        let done = async |store: &Process| -> Result<(), IpamError> {
+            if up {
+                return reserve(store, &request, false).await.map(drop);
+            }
+            let there = reservations(store, None).await?;
+            let Some(index) = which.checked_rem(there.len()) else { return Ok(()) };
+            lift(store, &there[index].record, false).await.map(drop)
+        };
+        match world.process(&mut rng, &desk, done).await {
+            None
+            | Some(
+                Ok(())
+                | Err(
+                    IpamError::Taken { .. }
+                    | IpamError::MacTaken { .. }
+                    | IpamError::Reserved { .. }
+                    | IpamError::Reservation { .. }
+                    | IpamError::Impossible { .. }
+                    | IpamError::Deleting { .. }
+                    | IpamError::Store { .. },
+                ),
+            ) => {}
+            Some(Err(error)) => world.complain(format!("the keeper failed: {error}")),
+        }
+    }
+    world.keeping.set(false);
+    // What dead keepers had sent has arrived by then.
+    while !world.late.borrow().is_empty() {
+        step().await;
+    }
+    let store = world.store();
+    for there in reservations(&store, None).await.unwrap_or_default() {
+        if let Err(error) = lift(&store, &there.record, false).await {
+            world.complain(format!("a reservation cannot be lifted in the end: {error}"));
+        }
     }
 }

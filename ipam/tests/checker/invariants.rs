@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::ClaimId;
-use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, RecordError, decode};
+use atoll_model::record::{
+    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, RecordError, ReservationRecord, decode,
+};
 use atoll_store::{Entry, Key};
 
 use super::World;
@@ -14,12 +16,17 @@ use super::World;
 /// What the store holds.
 #[derive(Default)]
 pub(crate) struct State {
-    claims: BTreeMap<Attachment, Rc<ClaimRecord>>,
-    owned: BTreeMap<Ipv4Addr, (ClaimId, Attachment)>,
-    cooling: BTreeMap<Ipv4Addr, i64>,
-    marks: BTreeMap<Ipv4Addr, i64>,
+    pub(super) claims: BTreeMap<Attachment, Rc<ClaimRecord>>,
+    pub(super) owned: BTreeMap<Ipv4Addr, (ClaimId, Attachment)>,
+    pub(super) cooling: BTreeMap<Ipv4Addr, i64>,
+    pub(super) marks: BTreeMap<Ipv4Addr, i64>,
     /// By the end of their keys.
-    tombstones: BTreeSet<String>,
+    pub(super) tombstones: BTreeSet<String>,
+    /// Reservations by address, and by the end of the keys that point back.
+    pub(super) reserved: BTreeMap<Ipv4Addr, Rc<ReservationRecord>>,
+    pub(super) reserved_for: BTreeMap<String, Rc<ReservationRecord>>,
+    /// By the end of their keys.
+    pub(super) macs: BTreeMap<String, MacOwner>,
 }
 
 /// Records that were read before, by key and revision: most of them have not changed since.
@@ -31,6 +38,8 @@ enum Value {
     Claim(Rc<ClaimRecord>),
     Owned(ClaimId, Attachment),
     Cooling,
+    Reserved(Rc<ReservationRecord>),
+    Mac(MacOwner),
     Other,
 }
 
@@ -60,6 +69,8 @@ impl Reader {
                 AddressState::Claimed { claim, attachment } => Value::Owned(claim, attachment),
                 AddressState::Cooling { .. } => Value::Cooling,
             },
+            "reservations" | "reserved-for" => Value::Reserved(Rc::new(decode(value).map_err(damaged)?)),
+            "macs" => Value::Mac(decode::<MacRecord>(value).map_err(damaged)?.owner),
             _ => Value::Other,
         })
     }
@@ -72,6 +83,9 @@ impl Reader {
                 (Value::Claim(claim), _) => drop(state.claims.insert(claim.attachment.clone(), claim)),
                 (Value::Owned(claim, attachment), _) => drop(state.owned.insert(address()?, (claim, attachment))),
                 (Value::Cooling, _) => drop(state.cooling.insert(address()?, entry.mod_revision)),
+                (Value::Reserved(kept), "reservations") => drop(state.reserved.insert(address()?, kept)),
+                (Value::Reserved(kept), _) => drop(state.reserved_for.insert(of_attachment(&entry.key), kept)),
+                (Value::Mac(owner), _) => drop(state.macs.insert(of_attachment(&entry.key), owner)),
                 (Value::Other, "cooling") => drop(state.marks.insert(address()?, entry.mod_revision)),
                 (Value::Other, "tombstones") => drop(state.tombstones.insert(of_attachment(&entry.key))),
                 (Value::Other, _) => {}
@@ -106,7 +120,8 @@ impl State {
                     other => return Err(format!("{attachment} claims {address}, whose record says {other:?}")),
                 }
                 let forbidden = [cidr.network(), cidr.broadcast(), claim.addresses[0].gateway];
-                if !cidr.contains(address) || forbidden.contains(&address) {
+                let excluded = world.exclude.iter().any(|range| range.contains(address));
+                if !cidr.contains(address) || forbidden.contains(&address) || excluded {
                     return Err(format!("{attachment} has {address}, which is not for pods"));
                 }
             }
@@ -123,6 +138,7 @@ impl State {
                 return Err(format!("{attachment} runs on claim {}, the store has {now:?}", runs_on.claim));
             }
         }
+        self.check_kept()?;
         if world.emptied.get() && !self.claims.is_empty() {
             return Err(format!("{} claims in a tenant that was found empty", self.claims.len()));
         }
@@ -138,19 +154,24 @@ impl State {
             if new && before.tombstones.contains(&name) && self.tombstones.contains(&name) {
                 return Err(format!("{attachment} got a claim in spite of its tombstone"));
             }
+            if new {
+                self.check_new(claim)?;
+            }
         }
+        self.check_reserved(before)?;
         if world.setup.cooldown.is_zero() {
             return Ok(());
         }
-        let capacity = (1_usize << (32 - world.cache.borrow().tenant.subnets[0].cidr.prefix())) - 3;
-        let free = capacity - before.owned.len() - before.cooling.len();
+        let free = before.free(world);
         for address in before.owned.keys() {
             if !self.owned.contains_key(address) && !self.cooling.contains_key(address) {
                 return Err(format!("{address} was released and does not cool"));
             }
         }
         for address in before.cooling.keys() {
-            if self.owned.contains_key(address) && free > 0 {
+            // Who asks for it, and whose it is, may have it at once.
+            let asked_for = world.setup.wishes > 0 || before.reserved.contains_key(address);
+            if self.owned.contains_key(address) && free > 0 && !asked_for {
                 return Err(format!("{address} was reused while it cooled, with {free} addresses free"));
             }
         }
@@ -159,11 +180,12 @@ impl State {
 
     /// When everybody has gone: nothing is left but what cools.
     pub(crate) fn check_end(&self) -> Result<(), String> {
-        match (self.claims.len(), self.owned.len(), self.tombstones.len()) {
-            (0, 0, 0) => Ok(()),
-            (claims, owned, tombstones) => {
-                Err(format!("left behind: {claims} claims, {owned} addresses, {tombstones} tombstones"))
-            }
+        let lists = [self.claims.len(), self.owned.len(), self.tombstones.len(), self.reserved.len(), self.macs.len()];
+        match lists {
+            [0, 0, 0, 0, 0] => Ok(()),
+            [claims, owned, tombstones, reserved, macs] => Err(format!(
+                "left behind: {claims} claims, {owned} addresses, {tombstones} tombstones, {reserved} reservations, {macs} MACs"
+            )),
         }
     }
 }

@@ -4,14 +4,18 @@
 //! | module | what |
 //! |---|---|
 //! | [`schedule`] | randomness, the yield before every call, and who goes next |
-//! | [`clients`] | what a runtime, a ghost of an old DEL, the network and an operator do |
+//! | [`clients`] | what a runtime, a ghost of an old DEL, the network and operators do |
 //! | [`invariants`] | what must hold at every moment, and at the end |
+//! | [`kept`] | the same, of reservations and chosen MACs |
+//! | [`defects`] | what may be wrong with a transaction |
 //!
 //! The store can be broken on purpose ([`Broken`]): a rewriting of the transactions as they pass stands for a defect of
 //! the allocator, so that the checker itself can be shown to find it.
 
 pub(crate) mod clients;
+pub(crate) mod defects;
 pub(crate) mod invariants;
+pub(crate) mod kept;
 pub(crate) mod schedule;
 
 use std::cell::{Cell, RefCell};
@@ -22,10 +26,9 @@ use std::time::Duration;
 use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 use atoll_model::fault::{Fault, FaultPlan};
+use atoll_model::range::AddressRange;
 use atoll_model::record::{ClaimRecord, Phase};
-use atoll_store::{
-    Case, Change, Choice, Chosen, Compare, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError,
-};
+use atoll_store::{Case, Choice, Chosen, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError};
 
 use crate::fixture::{Fixture, subnet};
 use schedule::{Rng, Yielding};
@@ -43,6 +46,14 @@ pub(crate) struct Setup {
     pub(crate) faults: u64,
     /// An operator deletes and recreates the tenant meanwhile.
     pub(crate) operator: bool,
+    /// How many of a hundred lives ask for certain addresses, and how many for a MAC.
+    pub(crate) wishes: u64,
+    /// An operator reserves addresses for pods meanwhile, and lifts reservations.
+    pub(crate) keeper: bool,
+    /// What no pod may have, if anything.
+    pub(crate) exclude: Option<&'static str>,
+    /// Clients have lost the exclusions from their cache: a defect.
+    pub(crate) blind: bool,
     /// The cool-down; with the clock standing still, what cools never becomes free.
     pub(crate) cooldown: Duration,
     /// What is broken; nothing usually.
@@ -50,7 +61,7 @@ pub(crate) struct Setup {
 }
 
 /// A rewriting of each case of a transaction as it passes.
-pub(crate) type Defect = fn(&mut Case);
+pub(crate) type Defect = fn(usize, &mut Case);
 
 /// The store as a process sees it.
 pub(crate) type Process = Yielding<Faulty<Broken>>;
@@ -58,6 +69,8 @@ pub(crate) type Process = Yielding<Faulty<Broken>>;
 /// What everybody can see, and what the checker believes.
 pub(crate) struct World {
     pub(crate) setup: Setup,
+    /// What no pod may have.
+    pub(crate) exclude: Vec<AddressRange>,
     pub(crate) memory: Memory,
     /// The cache of the node; processes bring it up to date when they find it stale.
     pub(crate) cache: RefCell<Fixture>,
@@ -73,6 +86,8 @@ pub(crate) struct World {
     pub(crate) emptied: Cell<bool>,
     /// Runtimes that are not done.
     pub(crate) busy: Cell<usize>,
+    /// The keeper is not done.
+    pub(crate) keeping: Cell<bool>,
     /// What clients found wrong themselves.
     pub(crate) complaints: RefCell<Vec<String>>,
 }
@@ -80,9 +95,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(setup: Setup) -> Self {
         let memory = Memory::new();
-        let fixture = Fixture::new(&memory, vec![subnet(0, setup.cidr, Phase::Active)]).await;
+        let mut entry = subnet(0, setup.cidr, Phase::Active);
+        let exclude: Vec<_> = setup.exclude.iter().map(|range| range.parse().expect("a range")).collect();
+        entry.exclude = if setup.blind { Vec::new() } else { exclude.clone() };
+        let fixture = Fixture::new(&memory, vec![entry]).await;
         Self {
             setup,
+            exclude,
             memory,
             cache: RefCell::new(fixture),
             alive: RefCell::default(),
@@ -91,6 +110,7 @@ impl World {
             postponed: Rc::default(),
             emptied: Cell::new(false),
             busy: Cell::new(0),
+            keeping: Cell::new(setup.keeper),
             complaints: RefCell::default(),
         }
     }
@@ -152,7 +172,7 @@ impl Store for Broken {
     }
 
     async fn commit_first(&self, mut choice: Choice) -> Result<Chosen, StoreError> {
-        choice.cases.iter_mut().for_each(self.defect);
+        choice.cases.iter_mut().enumerate().for_each(|(index, case)| (self.defect)(index, case));
         if choice.changes().any(|change| change.key().as_str().starts_with("v1/attachments/")) {
             match self.postpone.get() {
                 Some(0) => {
@@ -185,80 +205,5 @@ impl Store for Broken {
 
     async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
         self.memory.revoke(lease).await
-    }
-}
-
-/// Defects that the checker must find.
-pub(crate) mod defects {
-    use super::{Case, Change, Compare};
-
-    fn key(condition: &Compare) -> &str {
-        match condition {
-            Compare::Absent(key) | Compare::Modified(key, _) | Compare::Created(key, _) => key.as_str(),
-        }
-    }
-
-    fn releases(case: &Case) -> bool {
-        case.then
-            .iter()
-            .any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/attachments/")))
-    }
-
-    /// None.
-    pub(crate) fn none(_: &mut Case) {}
-
-    /// A claim does not look whether the address is taken.
-    pub(crate) fn owner_not_checked(case: &mut Case) {
-        if !releases(case) {
-            case.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
-        }
-    }
-
-    /// A claim does not look whether the attachment has one.
-    pub(crate) fn attachment_not_checked(case: &mut Case) {
-        case.compare.retain(
-            |condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v1/attachments/")),
-        );
-    }
-
-    /// A release is guarded by the owner's name alone: whatever claim the attachment has will do, and its address goes.
-    pub(crate) fn guarded_by_owner_only(case: &mut Case) {
-        if releases(case) {
-            case.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
-            case.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
-        }
-    }
-
-    /// A release frees the address and leaves the claim to whom it may concern.
-    pub(crate) fn released_by_address_only(case: &mut Case) {
-        if releases(case) {
-            case.compare.retain(|condition| !key(condition).starts_with("v1/attachments/"));
-            case.compare.retain(|condition| !key(condition).starts_with("v1/addresses/"));
-            case.then.retain(|change| !change.key().as_str().starts_with("v1/attachments/"));
-        }
-    }
-
-    /// A released address is free at once.
-    pub(crate) fn cooldown_skipped(case: &mut Case) {
-        for change in &mut case.then {
-            if let Change::Put { key, lease: Some(_), .. } = change {
-                *change = Change::Delete(key.clone());
-            }
-        }
-    }
-
-    /// A claim trusts the cached tenant.
-    pub(crate) fn cache_not_compared(case: &mut Case) {
-        case.compare.retain(|condition| !key(condition).starts_with("v1/tenants/"));
-    }
-
-    /// A claim does not look whether its attachment was released since it was made.
-    pub(crate) fn release_mark_ignored(case: &mut Case) {
-        case.compare.retain(|condition| !key(condition).starts_with("v1/released/"));
-    }
-
-    /// A claim walks past the fence of its own dead predecessor.
-    pub(crate) fn fence_ignored(case: &mut Case) {
-        case.compare.retain(|condition| !key(condition).starts_with("v1/tombstones/"));
     }
 }

@@ -15,6 +15,22 @@ pub(crate) struct Server {
     directory: PathBuf,
     pub(crate) url: String,
     arguments: Vec<String>,
+    alone: bool,
+}
+
+/// Where a member lives.
+#[derive(Clone, Copy)]
+struct Place {
+    address: Ipv4Addr,
+    /// In a network namespace of its own, which goes with it.
+    alone: bool,
+}
+
+const HERE: Place = Place { address: Ipv4Addr::LOCALHOST, alone: false };
+
+/// Quick elections.
+fn quick() -> Vec<String> {
+    ["--heartbeat-interval", "50", "--election-timeout", "500"].map(str::to_owned).into()
 }
 
 impl Server {
@@ -42,8 +58,7 @@ impl Server {
         let ports: Vec<_> = (0..members).map(|_| free_ports()).collect();
         let name = |index| format!("m{index}");
         let all: Vec<_> = (0..members).map(|m| format!("{}=http://127.0.0.1:{}", name(m), ports[m][1])).collect();
-        let quick = ["--heartbeat-interval", "50", "--election-timeout", "500"].map(str::to_owned);
-        let start = |index: usize| Self::member(&name(index), ports[index], &all.join(","), |_, _| quick.to_vec());
+        let start = |index: usize| Self::member(&name(index), HERE, ports[index], &all.join(","), |_, _| quick());
         let mut servers: Vec<_> = (0..members).map(start).collect();
         for server in &mut servers {
             assert!(server.is_up().await, "a member does not start; see {}/log", server.directory.display());
@@ -51,15 +66,39 @@ impl Server {
         servers
     }
 
-    fn attempt(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
-        let ports = free_ports();
-        Self::member("one", ports, &format!("one=http://127.0.0.1:{}", ports[1]), more)
+    /// Starts members of one cluster, each in a network namespace of its own. All are joined by a bridge in the namespace
+    /// of this thread, which must be its own as well; [`Cable`] cuts them off from each other, and not from us.
+    pub(crate) async fn apart(members: u8) -> (Vec<Self>, Cable) {
+        let cable = Cable::new();
+        let all: Vec<_> = (0..members).map(|m| format!("m{m}=http://{}:2380", cable.address(m))).collect();
+        let start = |m| {
+            let place = Place { address: cable.address(m), alone: true };
+            let server = Self::member(&format!("m{m}"), place, [2379, 2380], &all.join(","), |_, _| quick());
+            cable.plug(m, &server);
+            server
+        };
+        let mut servers: Vec<_> = (0..members).map(start).collect();
+        for server in &mut servers {
+            assert!(server.is_up().await, "a member does not start; see {}/log", server.directory.display());
+        }
+        (servers, cable)
     }
 
-    fn member(name: &str, ports: [u16; 2], cluster: &str, more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
+    fn attempt(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
+        let ports = free_ports();
+        Self::member("one", HERE, ports, &format!("one=http://127.0.0.1:{}", ports[1]), more)
+    }
+
+    fn member(
+        name: &str,
+        place: Place,
+        ports: [u16; 2],
+        cluster: &str,
+        more: impl Fn(&Path, u16) -> Vec<String>,
+    ) -> Self {
         // The memory file system: every transaction is an fsync.
         let directory = tempfile::Builder::new().prefix("at-etcd-").tempdir_in("/dev/shm").expect("a directory").keep();
-        let [url, peers] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let [url, peers] = ports.map(|port| format!("http://{}:{port}", place.address));
         let mut arguments = more(&directory, ports[0]);
         for (option, value) in [
             ("--name", name),
@@ -75,8 +114,8 @@ impl Server {
         if !arguments.iter().any(|argument| argument == "--listen-client-urls") {
             arguments.extend(["--listen-client-urls", &url, "--advertise-client-urls", &url].map(str::to_owned));
         }
-        let child = run(&directory, &arguments);
-        Self { child, directory, url, arguments }
+        let child = run(&directory, place.alone, &arguments);
+        Self { child, directory, url, arguments, alone: place.alone }
     }
 
     /// Is it the leader of its cluster? It must be up.
@@ -88,9 +127,12 @@ impl Server {
     /// Answers within 10 s, unless it has ended.
     pub(crate) async fn is_up(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let address: std::net::SocketAddr = self.url.trim_start_matches("http://").parse().unwrap_or_else(|_| {
+            let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+            (Ipv4Addr::LOCALHOST, port).into()
+        });
         while Instant::now() < deadline && self.child.try_wait().expect("our child").is_none() {
-            if std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            if std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
                 // With TLS only the test itself can ask; without, an answer says that there is a leader.
                 if self.arguments.iter().any(|argument| argument == "--client-cert-auth") {
                     return true;
@@ -131,7 +173,7 @@ impl Server {
     /// Starts it again on the same data and ports.
     pub(crate) async fn restart(&mut self) {
         self.stop();
-        self.child = run(&self.directory, &self.arguments);
+        self.child = run(&self.directory, self.alone, &self.arguments);
         assert!(self.is_up().await, "etcd does not start again");
     }
 
@@ -181,15 +223,87 @@ pub(crate) fn free_ports() -> [u16; 2] {
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
-fn run(directory: &Path, arguments: &[String]) -> Child {
+/// A member that is alone waits for its interface.
+const ALONE: &str =
+    "until ip -o address show dev eth0 2>/dev/null | grep -q ' inet '; do sleep 0.02; done; exec etcd \"$@\"";
+
+fn run(directory: &Path, alone: bool, arguments: &[String]) -> Child {
     let log = fs::File::options().create(true).append(true).open(directory.join("log")).expect("a log");
     // The child goes when the test's process does, however that ends.
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "etcd"])
+        .args(["--pdeathsig", "KILL"])
+        .args(if alone { &["unshare", "--net", "sh", "-c", ALONE, "etcd"][..] } else { &["etcd"] })
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)
         .spawn()
         .expect("setpriv and etcd are installed (apt-get install etcd-server)")
+}
+
+/// The bridge between members that live apart. It goes with the thread's namespace.
+pub(crate) struct Cable {
+    network: [u8; 3],
+    table: &'static str,
+}
+
+impl Cable {
+    fn new() -> Self {
+        // In a new one nothing is up, not even its loopback.
+        let up = shell("ip -o link show up");
+        assert!(up.is_empty(), "the thread needs a network namespace of its own, not this one: {up}");
+        for command in [
+            "ip link set lo up",
+            "ip link add at-bridge type bridge",
+            "ip address add 10.0.0.254/24 dev at-bridge",
+            "ip link set at-bridge up",
+            "nft add table bridge at",
+            "nft add chain bridge at cut { type filter hook forward priority 0 ; }",
+        ] {
+            shell(command);
+        }
+        Self { network: [10, 0, 0], table: "at" }
+    }
+
+    fn address(&self, member: u8) -> Ipv4Addr {
+        let [a, b, c] = self.network;
+        Ipv4Addr::new(a, b, c, member + 1)
+    }
+
+    /// Gives a member its interface.
+    fn plug(&self, member: u8, server: &Server) {
+        let (pid, address) = (server.child.id(), self.address(member));
+        let net = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while net(&pid.to_string()).is_none_or(|theirs| Some(theirs) == net("thread-self")) {
+            assert!(Instant::now() < deadline, "the member has no namespace of its own");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        shell(&format!("ip link add at-m{member} type veth peer name eth0 netns {pid}"));
+        shell(&format!("ip link set at-m{member} master at-bridge up"));
+        let inside = format!("nsenter --net=/proc/{pid}/ns/net ip");
+        shell(&format!("{inside} link set lo up"));
+        shell(&format!("{inside} link set eth0 up"));
+        shell(&format!("{inside} address add {address}/24 dev eth0"));
+    }
+
+    /// Packets of `from` do not arrive at `to` any more.
+    pub(crate) fn cut(&self, from: u8, to: u8) {
+        let (from, to) = (self.address(from), self.address(to));
+        let table = self.table;
+        shell(&format!("nft add rule bridge {table} cut ip saddr {from} ip daddr {to} drop"));
+    }
+
+    /// All packets arrive again.
+    pub(crate) fn heal(&self) {
+        shell(&format!("nft flush chain bridge {} cut", self.table));
+    }
+}
+
+fn shell(command: &str) -> String {
+    let mut words = command.split(' ');
+    let program = words.next().expect("a program");
+    let output = Command::new(program).args(words).output().expect("iproute2, nftables and util-linux are installed");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,0 +1,214 @@
+//! Claims per second, in memory and through a real etcd, at 0, 50, 95 and 100 % of a /24 and a /16. Beside each, how many
+//! transactions and how many round trips one claim takes. At 100 % a claim is the proof that nothing is free.
+//!
+//! `cargo bench -p atoll-ipam` runs it; it needs etcd, and nothing else that is busy.
+
+#[path = "../tests/support/fixture.rs"]
+#[expect(dead_code, reason = "each user takes its part of the helper")]
+mod fixture;
+#[path = "../../store/tests/support/etcd.rs"]
+#[expect(dead_code, reason = "each user takes its part of the helper")]
+mod server;
+
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use atoll_ipam::{Claimed, IpamError, claim};
+use atoll_model::record::{AddressRecord, AddressState, Phase, SCHEMA, Unknown, encode};
+use atoll_store::{Change, Choice, Chosen, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError, Txn};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use fixture::{Fixture, attachment, subnet, tenant_name};
+use tokio::runtime::{Builder, Runtime};
+
+/// How many keys one transaction of etcd may write.
+const BATCH: usize = 100;
+
+/// A store whose calls are counted.
+struct Counted<S> {
+    inner: S,
+    transactions: Cell<u64>,
+    round_trips: Cell<u64>,
+}
+
+impl<S> Counted<S> {
+    fn new(inner: S) -> Self {
+        Self { inner, transactions: Cell::new(0), round_trips: Cell::new(0) }
+    }
+
+    fn count(&self, is_transaction: bool) {
+        self.round_trips.set(self.round_trips.get() + 1);
+        self.transactions.set(self.transactions.get() + u64::from(is_transaction));
+    }
+}
+
+impl<S: Store> Store for Counted<S> {
+    type Watch = S::Watch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        self.count(false);
+        self.inner.read(queries).await
+    }
+
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
+        self.count(true);
+        self.inner.commit_first(choice).await
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
+        self.inner.watch(prefix, after).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.inner.lease(ttl).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        self.inner.lease_as(lease, ttl).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.inner.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        self.inner.revoke(lease).await
+    }
+}
+
+/// How many pods a subnet has room for.
+fn pods(cidr: &str) -> usize {
+    let network: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
+    usize::try_from(network.size()).expect("small") - 3
+}
+
+/// A tenant with so many addresses in use, with the records that pods of another node would have left.
+async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
+    let fixture = Fixture::new(store, vec![subnet(0, cidr, Phase::Active)]).await;
+    let network: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
+    let other = attachment("somebody-elses-0123456789abcdef0123456789abcdef");
+    let state = AddressState::Claimed { claim: atoll_model::ids::ClaimId::random(), attachment: other };
+    let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
+    let mut addresses: Vec<Ipv4Addr> = network.iter().skip(2).take(pods(cidr)).collect();
+    // Any of them, and always the same.
+    addresses.sort_by_key(|address| u64::from(u32::from(*address)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    addresses.truncate(taken);
+    let put =
+        |address| Change::Put { key: Key::address(&tenant_name(), 0, address), value: value.clone(), lease: None };
+    let changes: Vec<_> = addresses.into_iter().map(put).collect();
+    for batch in changes.chunks(BATCH) {
+        store.commit(Txn { then: batch.to_vec(), ..Txn::default() }).await.expect("filled");
+    }
+    fixture
+}
+
+/// How long so many claims take, each undone again without being measured.
+async fn claims(store: &impl Store, fixture: &Fixture, serial: &Cell<u64>, iterations: u64) -> Duration {
+    let mut taken = Duration::ZERO;
+    for _ in 0..iterations {
+        let at = attachment(&format!("c{}", serial.replace(serial.get() + 1)));
+        let request = fixture.request(&at, None);
+        let began = Instant::now();
+        let outcome = claim(store, &request).await;
+        taken += began.elapsed();
+        match outcome {
+            Ok(Claimed::New(claim)) => {
+                let address = claim.record.addresses[0].address.ip();
+                let keys = [Key::attachment(&at), Key::address(&tenant_name(), 0, address)];
+                let then = keys.into_iter().map(Change::Delete).collect();
+                store.commit(Txn { then, ..Txn::default() }).await.expect("undone");
+            }
+            Err(IpamError::Exhausted { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    taken
+}
+
+fn bench<S: Store>(criterion: &mut Criterion, runtime: &Runtime, name: &str, new: impl Fn() -> S) {
+    let mut group = criterion.benchmark_group(format!("claim/{name}"));
+    group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(3));
+    for cidr in ["10.128.0.0/24", "10.128.0.0/16"] {
+        for percent in [0, 50, 95, 100] {
+            let (_, length) = cidr.split_once('/').expect("a network");
+            let serial = Cell::new(0);
+            // Made when it is needed: a filter on the command line may leave it out.
+            let mut prepared = None;
+            group.bench_function(BenchmarkId::new(format!("of a {length}"), format!("{percent} %")), |bencher| {
+                let (store, fixture) = prepared.get_or_insert_with(|| {
+                    let store = Counted::new(new());
+                    let fixture = runtime.block_on(filled(&store, cidr, pods(cidr) * percent / 100));
+                    store.transactions.set(0);
+                    store.round_trips.set(0);
+                    (store, fixture)
+                });
+                bencher.iter_custom(|count| runtime.block_on(claims(store, fixture, &serial, count)));
+            });
+            if let Some((store, _)) = prepared {
+                // Each claim that was given was undone by one more transaction.
+                let undone = if percent == 100 { 0 } else { serial.get() };
+                let mean = |count: &Cell<u64>| shown((count.get() - undone) * 1000 / serial.get().max(1));
+                let (transactions, round_trips) = (mean(&store.transactions), mean(&store.round_trips));
+                say(&format!("        per claim: {transactions} transactions, {round_trips} round trips"));
+            }
+        }
+    }
+    group.finish();
+}
+
+/// What the promises speak of: medians of claims that take turns, so that what else the machine does disturbs all alike.
+fn in_turn(runtime: &Runtime) {
+    const ROUNDS: u64 = 400;
+    const CIDR: &str = "10.128.0.0/16";
+    let sites: Vec<_> = [0, 1_000, 32_000, 60_000]
+        .into_iter()
+        .map(|taken| {
+            let server = runtime.block_on(server::Server::start());
+            let store = server.store();
+            let fixture = runtime.block_on(filled(&store, CIDR, taken));
+            (server, store, fixture, taken, Cell::new(0), std::cell::RefCell::new(Vec::new()))
+        })
+        .collect();
+    for _ in 0..ROUNDS {
+        for (_, store, fixture, _, serial, times) in &sites {
+            times.borrow_mut().push(runtime.block_on(claims(store, fixture, serial, 1)));
+        }
+    }
+    let median = |times: &std::cell::RefCell<Vec<Duration>>| {
+        times.borrow_mut().sort_unstable();
+        times.borrow()[times.borrow().len() / 2]
+    };
+    let empty = median(&sites[0].5);
+    for (.., taken, _, times) in &sites {
+        let median = median(times);
+        let ratio = shown(u64::try_from(median.as_nanos() * 1000 / empty.as_nanos().max(1)).unwrap_or(u64::MAX));
+        say(&format!("{taken} in use of a /16, through etcd, in turn: median {median:?}, {ratio} of empty"));
+    }
+}
+
+fn shown(thousandths: u64) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
+}
+
+#[expect(clippy::print_stdout, reason = "beside the times that criterion prints")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn main() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut criterion = Criterion::default().configure_from_args();
+    bench(&mut criterion, &runtime, "memory", Memory::new);
+    // One server for each amount: what others left would cost too.
+    let servers = std::cell::RefCell::new(Vec::new());
+    bench(&mut criterion, &runtime, "etcd", || {
+        let server = runtime.block_on(server::Server::start());
+        let store = server.store();
+        servers.replace(vec![server]);
+        store
+    });
+    if std::env::args().any(|argument| argument == "--bench") {
+        in_turn(&runtime);
+    }
+    criterion.final_summary();
+}

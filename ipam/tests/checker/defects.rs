@@ -1,0 +1,147 @@
+//! Defects that the checker must find: rewritings of each case of a transaction as it passes. `index` is the number of
+//! the case in its transaction.
+
+use atoll_store::{Case, Change, Compare};
+
+fn key(condition: &Compare) -> &str {
+    match condition {
+        Compare::Absent(key) | Compare::Modified(key, _) | Compare::Created(key, _) => key.as_str(),
+    }
+}
+
+fn forget(case: &mut Case, prefix: &str) {
+    case.compare.retain(|condition| !key(condition).starts_with(prefix));
+}
+
+fn releases(case: &Case) -> bool {
+    case.then.iter().any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/attachments/")))
+}
+
+fn claims(case: &Case) -> bool {
+    case.then
+        .iter()
+        .any(|change| matches!(change, Change::Put { key, .. } if key.as_str().starts_with("v1/attachments/")))
+}
+
+/// None.
+pub(crate) fn none(_: usize, _: &mut Case) {}
+
+/// A claim does not look whether the address is taken.
+pub(crate) fn owner_not_checked(_: usize, case: &mut Case) {
+    if !releases(case) {
+        forget(case, "v1/addresses/");
+    }
+}
+
+/// Only the first of several candidates is looked at.
+pub(crate) fn later_cases_not_checked(index: usize, case: &mut Case) {
+    if claims(case) && index > 0 {
+        forget(case, "v1/addresses/");
+    }
+}
+
+/// Of several addresses only the first is looked at.
+pub(crate) fn later_addresses_not_checked(_: usize, case: &mut Case) {
+    if claims(case) {
+        let mut first = true;
+        case.compare
+            .retain(|condition| !key(condition).starts_with("v1/addresses/") || std::mem::replace(&mut first, false));
+    }
+}
+
+/// Of several addresses only the first is released.
+pub(crate) fn later_addresses_not_released(_: usize, case: &mut Case) {
+    if releases(case) {
+        let mut first = true;
+        case.then.retain(|change| {
+            !change.key().as_str().starts_with("v1/addresses/") || std::mem::replace(&mut first, false)
+        });
+    }
+}
+
+/// A claim does not look whether the attachment has one.
+pub(crate) fn attachment_not_checked(_: usize, case: &mut Case) {
+    case.compare
+        .retain(|condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v1/attachments/")));
+}
+
+/// A release is guarded by the owner's name alone: whatever claim the attachment has will do, and its address goes.
+pub(crate) fn guarded_by_owner_only(_: usize, case: &mut Case) {
+    if releases(case) {
+        forget(case, "v1/attachments/");
+        forget(case, "v1/addresses/");
+    }
+}
+
+/// A release frees the address and leaves the claim to whom it may concern.
+pub(crate) fn released_by_address_only(_: usize, case: &mut Case) {
+    if releases(case) {
+        forget(case, "v1/attachments/");
+        forget(case, "v1/addresses/");
+        case.then.retain(|change| !change.key().as_str().starts_with("v1/attachments/"));
+    }
+}
+
+/// A released address is free at once.
+pub(crate) fn cooldown_skipped(_: usize, case: &mut Case) {
+    for change in &mut case.then {
+        if let Change::Put { key, lease: Some(_), .. } = change {
+            *change = Change::Delete(key.clone());
+        }
+    }
+}
+
+/// A claim trusts the cached tenant.
+pub(crate) fn cache_not_compared(_: usize, case: &mut Case) {
+    forget(case, "v1/tenants/");
+}
+
+/// A claim does not look whether its attachment was released since it was made.
+pub(crate) fn release_mark_ignored(_: usize, case: &mut Case) {
+    forget(case, "v1/released/");
+}
+
+/// A claim walks past the fence of its own dead predecessor.
+pub(crate) fn fence_ignored(_: usize, case: &mut Case) {
+    forget(case, "v1/tombstones/");
+}
+
+/// A claim does not look whether its address is kept for somebody else.
+pub(crate) fn reservation_not_checked(_: usize, case: &mut Case) {
+    if claims(case) {
+        forget(case, "v1/reservations/");
+    }
+}
+
+/// A claim does not look whether an address is kept for its pod.
+pub(crate) fn reserved_for_not_checked(_: usize, case: &mut Case) {
+    if claims(case) {
+        forget(case, "v1/reserved-for/");
+    }
+}
+
+/// Reserving does not look whether somebody has the address.
+pub(crate) fn reserved_over_a_claim(_: usize, case: &mut Case) {
+    if case.then.iter().any(|change| change.key().as_str().starts_with("v1/reservations/")) {
+        forget(case, "v1/addresses/");
+    }
+}
+
+/// Lifting a reservation leaves what points back to it.
+pub(crate) fn half_lifted(_: usize, case: &mut Case) {
+    case.then.retain(|change| !matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/reserved-for/")));
+}
+
+/// Nobody looks whether a MAC is taken.
+pub(crate) fn mac_not_checked(_: usize, case: &mut Case) {
+    if !releases(case) {
+        forget(case, "v1/macs/");
+    }
+}
+
+/// A release leaves the MAC behind.
+pub(crate) fn mac_not_released(_: usize, case: &mut Case) {
+    if releases(case) {
+        case.then.retain(|change| !change.key().as_str().starts_with("v1/macs/"));
+    }
+}

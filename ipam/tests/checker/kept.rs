@@ -1,0 +1,101 @@
+//! What must hold of reservations, chosen MACs and what is excluded.
+
+use std::collections::BTreeMap;
+
+use atoll_model::record::{ClaimRecord, MacOwner, ReservationRecord};
+
+use super::World;
+use super::invariants::State;
+
+impl State {
+    /// How many addresses anybody could have.
+    pub(super) fn free(&self, world: &World) -> usize {
+        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let used =
+            |address: &std::net::Ipv4Addr| self.owned.contains_key(address) || self.cooling.contains_key(address);
+        let gateway = world.cache.borrow().tenant.subnets[0].gateway;
+        let pods = cidr.iter().filter(|address| ![cidr.network(), cidr.broadcast(), gateway].contains(address));
+        let pods = pods.filter(|address| !world.exclude.iter().any(|range| range.contains(*address)));
+        pods.filter(|address| !used(address) && !self.reserved.contains_key(address)).count()
+    }
+
+    /// At every moment: the two keys of a reservation lead to each other; a chosen MAC belongs to the claim or the
+    /// reservation that has it; no two claims have one MAC.
+    pub(super) fn check_kept(&self) -> Result<(), String> {
+        let back = |kept: &ReservationRecord| format!("{}/{}", kept.namespace, kept.pod);
+        for (address, kept) in &self.reserved {
+            if kept.address != *address || self.reserved_for.get(&back(kept)) != Some(kept) {
+                return Err(format!("{address} is reserved for {}, which points elsewhere", back(kept)));
+            }
+        }
+        for (pod, kept) in &self.reserved_for {
+            if *pod != back(kept) || self.reserved.get(&kept.address) != Some(kept) {
+                return Err(format!("{pod} has a reservation of {}, which is not", kept.address));
+            }
+        }
+        let of = |mac: atoll_model::attachment::Mac| format!("red/00000000/{}", mac.to_string().replace(':', ""));
+        let mut users = BTreeMap::new();
+        for (attachment, claim) in &self.claims {
+            if let Some(other) = users.insert(claim.mac, attachment) {
+                return Err(format!("{other} and {attachment} have one MAC, {}", claim.mac));
+            }
+            if claim.mac != attachment.mac() && !self.macs.contains_key(&of(claim.mac)) {
+                return Err(format!("{attachment} has the MAC {}, of which there is no record", claim.mac));
+            }
+        }
+        for (key, owner) in &self.macs {
+            let held = match owner {
+                MacOwner::Claimed { claim, attachment } => {
+                    self.claims.get(attachment).is_some_and(|there| there.claim == *claim && of(there.mac) == *key)
+                }
+                MacOwner::Reserved { namespace, pod } => {
+                    let kept = self.reserved_for.get(&format!("{namespace}/{pod}"));
+                    kept.and_then(|kept| kept.mac).is_some_and(|mac| of(mac) == *key)
+                }
+            };
+            if !held {
+                return Err(format!("the MAC {key} belongs to {owner:?}, which does not have it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A reservation that appeared with this state is of an address that nobody has, or its own pod.
+    pub(super) fn check_reserved(&self, before: &Self) -> Result<(), String> {
+        for (address, kept) in &self.reserved {
+            let Some((_, owner)) = self.owned.get(address).filter(|_| before.reserved.get(address) != Some(kept))
+            else {
+                continue;
+            };
+            let pod = self.claims.get(owner).and_then(|claim| claim.pod.clone());
+            if pod.as_deref() != Some(kept.pod.as_str()) {
+                return Err(format!("{address} was reserved for {}, but {owner} has it", kept.pod));
+            }
+        }
+        Ok(())
+    }
+
+    /// A claim that appeared with this state. Whoever reserves meanwhile comes before or after it, and what it was given
+    /// while it committed is the same in both states: claims and reservations never change in one transaction.
+    pub(super) fn check_new(&self, claim: &ClaimRecord) -> Result<(), String> {
+        let pod = format!(
+            "{}/{}",
+            claim.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
+            claim.pod.as_deref().unwrap_or_default()
+        );
+        let own = self.reserved_for.get(&pod);
+        for address in claim.addresses.iter().map(|address| address.address.ip()) {
+            match self.reserved.get(&address) {
+                Some(kept) if own != Some(kept) => {
+                    return Err(format!("{pod} got {address}, which is reserved for {}/{}", kept.namespace, kept.pod));
+                }
+                None if own.is_some() => return Err(format!("{pod} has a reservation and got {address}")),
+                _ => {}
+            }
+        }
+        match own.and_then(|own| own.mac) {
+            Some(mac) if mac != claim.mac => Err(format!("{pod} has a reservation with {mac} and got {}", claim.mac)),
+            _ => Ok(()),
+        }
+    }
+}
