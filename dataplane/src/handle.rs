@@ -42,6 +42,8 @@ pub struct Report {
     pub errors: BTreeMap<Uuid, String>,
     /// Changes made to the kernel since the start, ports of pods aside.
     pub changes: usize,
+    /// Namespaces that no router of the topology stands for, and that were left alone at the start.
+    pub kept: BTreeSet<Uuid>,
     /// How this machine reaches the pod of each port.
     pub node_side: BTreeMap<Uuid, NodeSide>,
 }

@@ -211,3 +211,53 @@ fn an_uplink_of_the_machine_is_used_and_given_back() {
     atoll_dataplane::purge(&lab.planes()).unwrap();
     assert!(run("ip", &["-o", "link", "show", "uplink0"]).contains("uplink0"));
 }
+
+/// A controller that lost its memory knows the provider router, or a part of the tenants.
+#[test]
+fn an_empty_or_partial_view_leaves_running_tenants_alone() {
+    let mut lab = Lab::start(topology(3, 0));
+    let tenants = [1, 2, 3].map(Tenant);
+    let pods: Vec<_> = tenants.iter().map(|tenant| (lab.pod(*tenant, 1), lab.pod(*tenant, 2))).collect();
+    let mut whole = topology(3, 0);
+    for tenant in tenants {
+        apply(&mut whole, [tenant.pod_port(1), tenant.pod_port(2)]);
+    }
+    let sides = lab.plane().report().node_side;
+    let works = |lab: &Lab, (a, _): &(std::path::PathBuf, std::path::PathBuf), tenant: Tenant| {
+        assert!(pings(a, "10.9.0.102") && pings(a, "203.0.113.1") && pings(a, "10.9.0.1"), "{tenant:?}");
+        let side = sides[&tenant.pod(1)].address;
+        assert!(pings(std::path::Path::new("/proc/thread-self/ns/net"), side), "{:#?}", lab.plane().report());
+    };
+    let part = {
+        let mut part = topology(1, 0);
+        apply(&mut part, [Tenant(1).pod_port(1), Tenant(1).pod_port(2)]);
+        part
+    };
+    for (view, known) in [(Topology::default(), 0), (provider(), 0), (part, 1)] {
+        lab.restart(view);
+        let report = lab.plane().report();
+        assert_eq!((report.changes, report.errors.len()), (0, 0), "{known}: {report:#?}");
+        let kept: Vec<_> = tenants[known..].iter().map(|tenant| tenant.router()).collect();
+        assert!(kept.iter().all(|id| report.kept.contains(id)), "{known}: {report:#?}");
+        for (pods, tenant) in pods.iter().zip(tenants) {
+            works(&lab, pods, tenant);
+        }
+    }
+    // Its memory is back.
+    lab.restart(whole.clone());
+    let report = lab.plane().report();
+    assert_eq!((report.changes, report.kept.len()), (0, 0), "{report:#?}");
+    // Idle and one of many: collected. With somebody's interface inside: not.
+    run("umount", &[&pods[2].0.display().to_string()]);
+    run("umount", &[&pods[2].1.display().to_string()]);
+    wait(
+        || "the pods of the third are gone".to_owned(),
+        || !inside(&lab.domain(tenants[2]), "ip", &["-o", "link"]).contains("at3p"),
+    );
+    let mut less = topology(1, 0);
+    apply(&mut less, [Tenant(1).pod_port(1), Tenant(1).pod_port(2)]);
+    let second = Tenant(2).objects("10.9.0.0/24").into_iter().chain([1, 2].map(|n| Tenant(2).pod_port(n)));
+    apply(&mut less, second);
+    lab.restart(less);
+    assert!(!lab.domain(tenants[2]).exists() && lab.domain(tenants[1]).exists());
+}

@@ -23,7 +23,7 @@ use crate::kernel::nl::{GROUP, Link, Netlink, Steer};
 use crate::kernel::sysctl;
 
 pub(crate) use node::Node;
-pub(crate) use outside::{give_back, node_ends, outside};
+pub(crate) use outside::{Insides, give_back, node_ends, outside};
 use pods::neighbours_of;
 
 /// The name of the namespace that stands for the world behind an uplink.
@@ -46,9 +46,16 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) directory: &'a Path,
     /// The namespace of this process.
     pub(crate) node: &'a mut Node,
+    /// Links that lead to namespaces that are left alone: their index and that of their other end.
+    pub(crate) kept: BTreeSet<(u32, u32)>,
 }
 
 impl Surroundings<'_> {
+    /// True for a link to a namespace that is left alone.
+    fn keeps(&self, link: &Link) -> bool {
+        link.peer.is_some_and(|peer| self.kept.contains(&(link.index, peer)))
+    }
+
     fn path(&self, domain: Uuid) -> PathBuf {
         self.directory.join(domain.to_string())
     }
@@ -89,10 +96,11 @@ impl Realm {
         changes += self.devices(want, around)?;
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);
+        let kept: BTreeSet<u32> = links.values().filter(|link| around.keeps(link)).map(|link| link.index).collect();
         changes += self.connect(want, &links)?;
         changes += self.addresses(want, &links)?;
-        changes += self.neighbours(want, &links)?;
-        changes += self.routes(want, &links)?;
+        changes += self.neighbours(want, &links, &kept)?;
+        changes += self.routes(want, &links, &kept)?;
         changes += self.steers(want)?;
         changes += self.stations(&links)?;
         if let (Some(link), Some(device)) =
@@ -108,7 +116,7 @@ impl Realm {
         let mut changes = 0;
         let links = by_name(self.netlink.links()?);
         for (name, link) in &links {
-            if link.group == GROUP && !want.devices.contains_key(name) {
+            if link.group == GROUP && !want.devices.contains_key(name) && !around.keeps(link) {
                 self.netlink.delete(link)?;
                 changes += 1;
             }
@@ -219,7 +227,12 @@ impl Realm {
             + wanted.difference(&have).count())
     }
 
-    fn neighbours(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+    fn neighbours(
+        &mut self,
+        want: &Domain,
+        links: &BTreeMap<String, Link>,
+        kept: &BTreeSet<u32>,
+    ) -> Result<usize, PlaneError> {
         let structural = want.neighbours.iter().cloned();
         let pods = self.pods.values().flat_map(neighbours_of);
         // One MAC for each address: the last one counts, and a port that is there knows best.
@@ -227,7 +240,8 @@ impl Realm {
             structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
         let wanted: BTreeSet<_> =
             known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
-        let have: BTreeSet<_> = self.netlink.neighbours()?.into_iter().collect();
+        let have = self.netlink.neighbours()?.into_iter();
+        let have: BTreeSet<_> = have.filter(|neighbour| !kept.contains(&neighbour.device)).collect();
         for neighbour in have.difference(&wanted) {
             self.netlink.delete_neighbour(neighbour)?;
         }
@@ -237,11 +251,21 @@ impl Realm {
         Ok(have.symmetric_difference(&wanted).count())
     }
 
-    fn routes(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+    fn routes(
+        &mut self,
+        want: &Domain,
+        links: &BTreeMap<String, Link>,
+        kept: &BTreeSet<u32>,
+    ) -> Result<usize, PlaneError> {
         let pods = self.pods.values().filter_map(|pod| Some(node_side::route_to(pod.node?.pod, pod.bridge.clone())));
         let wanted = want.routes.iter().cloned().chain(pods);
         let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, links)).collect();
-        let have: BTreeSet<_> = self.netlink.routes()?.into_iter().collect();
+        let through = |route: &Route<u32>| match route.next {
+            NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device),
+            NextHop::BlackHole | NextHop::Prohibit => None,
+        };
+        let have = self.netlink.routes()?.into_iter();
+        let have: BTreeSet<_> = have.filter(|route| through(route).is_none_or(|link| !kept.contains(&link))).collect();
         for route in have.difference(&wanted) {
             self.netlink.delete_route(route)?;
         }

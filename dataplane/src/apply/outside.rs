@@ -27,6 +27,26 @@ pub(crate) fn give_back(netns: &Netns, node: &mut Node) -> Result<(), PlaneError
     Ok(())
 }
 
+/// What is inside a namespace that nobody asks for.
+#[derive(Default)]
+pub(crate) struct Insides {
+    /// Interfaces that are neither ours nor taken from this machine: pods.
+    pub(crate) strangers: bool,
+    /// Our links, seen from their other ends: the index there, and here.
+    pub(crate) links: BTreeSet<(u32, u32)>,
+}
+
+impl Insides {
+    /// Looks.
+    pub(crate) fn of(netns: &Netns) -> Result<Self, PlaneError> {
+        let links = Netlink::open(netns)?.links()?;
+        let (ours, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.group == GROUP);
+        let strangers = others.iter().any(|link| link.name != "lo" && !link.taken);
+        let links = ours.iter().filter_map(|link| Some((link.peer?, link.index))).collect();
+        Ok(Self { strangers, links })
+    }
+}
+
 /// The node's ends of the links of a namespace, by their names.
 pub(crate) fn node_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
     let links = Netlink::open(netns)?.links()?;

@@ -57,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     pub(crate) group: u32,
     pub(crate) master: Option<u32>,
+    /// The index of the other end of a pair, in its own namespace.
+    pub(crate) peer: Option<u32>,
     pub(crate) learning: Option<bool>,
     /// It was taken from the namespace of the data plane's process, and goes back there in the end.
     pub(crate) taken: bool,
@@ -484,6 +486,7 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         up: message.header.flags.contains(LinkFlags::Up),
         group: 0,
         master: None,
+        peer: None,
         learning: None,
         taken: false,
         flowing: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
@@ -494,6 +497,7 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
             LinkAttribute::IfAlias(alias) => link.taken = alias == TAKEN,
             LinkAttribute::Group(group) => link.group = *group,
+            LinkAttribute::Link(index) => link.peer = Some(*index).filter(|index| *index != 0),
             LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {

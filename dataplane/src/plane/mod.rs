@@ -4,7 +4,6 @@
 //! port; everything else compiles anew and realises the domains that came out different. What failed is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,14 +16,15 @@ use uuid::Uuid;
 use crate::apply::{self, Node, Realm, Surroundings};
 use crate::compile::{self, DeviceKind, Domain, Plan, Pod, Unsupported};
 use crate::error::{PlaneError, line};
-use crate::handle::{Command, Report, Settings, lock, pinned};
-use crate::kernel::netns::{self, Netns};
+use crate::handle::{Command, Report, Settings, lock};
 use crate::kernel::watch::{Event, watch};
 
+mod garbage;
 mod node;
 mod notice;
 mod ports;
 
+use garbage::Kept;
 use node::Addresses;
 
 /// How often what failed is tried again.
@@ -71,6 +71,8 @@ pub(crate) struct Plane {
     logged: BTreeSet<Unsupported>,
     /// Domains to compare with the kernel at the next tick.
     suspects: BTreeSet<Uuid>,
+    /// Namespaces that no router of the topology stands for, and that are left alone.
+    kept: Kept,
     /// Addresses of the node side.
     addresses: Addresses,
     /// Our own namespace is to be compared at the next tick.
@@ -106,6 +108,7 @@ impl Plane {
             failed: BTreeSet::new(),
             logged: BTreeSet::new(),
             suspects: BTreeSet::new(),
+            kept: Kept::default(),
             addresses: Addresses::default(),
             suspect_node: false,
             status,
@@ -252,6 +255,7 @@ impl Plane {
         if self.realms.contains_key(&id) {
             return Ok(());
         }
+        self.adopt(id);
         let realm = Realm::open(&self.settings.directory, id)?;
         let watches = watch(&realm.netns, Some(id), &self.events, &mut self.tasks)?;
         self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, remembered: false, watches });
@@ -265,7 +269,8 @@ impl Plane {
         if live.complete && !verify && live.applied == *want {
             return false;
         }
-        let mut around = Surroundings { directory: &self.settings.directory, node: &mut self.node };
+        let mut around =
+            Surroundings { directory: &self.settings.directory, node: &mut self.node, kept: self.kept.links() };
         let mut mine = pods.iter().filter(|(_, pod)| pod.domain == id);
         let expected = mine.try_for_each(|(port, pod)| live.realm.expect(*port, pod));
         match expected.and_then(|()| live.realm.realise(want, &mut around)) {
@@ -327,34 +332,6 @@ impl Plane {
         let ports: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.domain == id).map(|(port, _)| *port).collect();
         for port in ports {
             self.drop_pod(port);
-        }
-    }
-
-    /// What was taken from this machine goes back, its end of the link goes, and the rest with the namespace.
-    fn remove_namespace(&mut self, path: &Path) -> Result<(), PlaneError> {
-        if let Some(netns) = Netns::open(path)? {
-            apply::give_back(&netns, &mut self.node)?;
-            apply::node_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
-        }
-        netns::unpin(path)
-    }
-
-    /// Removes namespaces that no router of the topology stands for. Not when the topology has no router at all:
-    /// that is more likely a controller that has lost its memory than one that has removed everything.
-    fn collect_garbage(&mut self) {
-        if self.topology.routers.is_empty() {
-            return;
-        }
-        let plan = compile::compile(&self.topology, self.site());
-        let stale = pinned(&self.settings.directory).map(|paths| {
-            paths.into_iter().filter(|path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                Uuid::try_parse(&name).is_ok_and(|id| !plan.domains.contains_key(&id))
-            })
-        });
-        let stale: Result<Vec<_>, _> = stale.map(Iterator::collect);
-        if let Err(error) = stale.and_then(|paths| paths.iter().try_for_each(|path| self.remove_namespace(path))) {
-            self.fail(Uuid::nil(), &error);
         }
     }
 

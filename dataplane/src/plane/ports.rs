@@ -69,7 +69,8 @@ impl Plane {
         }
         let active = match self.realms.get_mut(&pod.domain) {
             Some(live) if live.complete => {
-                let mut around = Surroundings { directory: &self.settings.directory, node: &mut self.node };
+                let mut around =
+                    Surroundings { directory: &self.settings.directory, node: &mut self.node, kept: self.kept.links() };
                 live.realm.plug(port, &pod, &mut around)
             }
             _ => Ok(false),

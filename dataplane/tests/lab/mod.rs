@@ -68,7 +68,7 @@ pub(crate) fn provider() -> Topology {
 }
 
 /// The ids of a tenant's objects, from its number.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Tenant(pub(crate) u128);
 
 impl Tenant {

@@ -1,0 +1,92 @@
+//! What is removed with a namespace, and which namespaces are removed at the start.
+//!
+//! A controller that starts without its memory knows no tenant. So what the topology does not have is removed only when
+//! the topology is clearly there, and nobody else's interface is inside; anything else is kept as it is, with the links
+//! that lead to it, is told (`kept` in the report), and goes by an explicit purge only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::Plane;
+use crate::apply::{self, Insides};
+use crate::compile;
+use crate::error::PlaneError;
+use crate::handle::{lock, pinned};
+use crate::kernel::netns::{self, Netns};
+
+/// Namespaces that are left alone, with the links at the other ends of theirs.
+#[derive(Default)]
+pub(super) struct Kept(BTreeMap<Uuid, BTreeSet<(u32, u32)>>);
+
+impl Kept {
+    /// Links of other namespaces that must stay: their index and that of their other end.
+    pub(super) fn links(&self) -> BTreeSet<(u32, u32)> {
+        self.0.values().flatten().copied().collect()
+    }
+}
+
+/// True when so many namespaces may be removed by a look at a topology that stands for so many others.
+fn may_remove(stale: usize, known: usize) -> bool {
+    stale < known
+}
+
+impl Plane {
+    /// What was taken from this machine goes back, its end of the link goes, and the rest with the namespace.
+    pub(super) fn remove_namespace(&mut self, path: &Path) -> Result<(), PlaneError> {
+        if let Some(netns) = Netns::open(path)? {
+            apply::give_back(&netns, &mut self.node)?;
+            apply::node_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
+        }
+        netns::unpin(path)
+    }
+
+    /// A router of the topology stands for this namespace again, or for the first time.
+    pub(super) fn adopt(&mut self, id: Uuid) {
+        if self.kept.0.remove(&id).is_some() {
+            lock(&self.report).kept.remove(&id);
+        }
+    }
+
+    /// Removes at the start what no router of the topology stands for, or keeps it.
+    pub(super) fn collect_garbage(&mut self) {
+        if let Err(error) = self.try_collect_garbage() {
+            self.fail(Uuid::nil(), &error);
+        }
+    }
+
+    fn try_collect_garbage(&mut self) -> Result<(), PlaneError> {
+        let plan = compile::compile(&self.topology, self.site());
+        let id = |path: &PathBuf| Uuid::try_parse(&path.file_name().unwrap_or_default().to_string_lossy()).ok();
+        let found: Vec<_> =
+            pinned(&self.settings.directory)?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect();
+        let (known, stale): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, _)| plan.domains.contains_key(id));
+        for (id, path) in &stale {
+            let insides = Netns::open(path)?.map(|netns| Insides::of(&netns)).transpose()?.unwrap_or_default();
+            if may_remove(stale.len(), known.len()) && !insides.strangers {
+                self.remove_namespace(path)?;
+                continue;
+            }
+            tracing::warn!(
+                namespace = %path.display(),
+                "no router of the topology stands for it; it is left alone, `dataplane purge` removes it"
+            );
+            self.kept.0.insert(*id, insides.links);
+            lock(&self.report).kept.insert(*id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_remove;
+
+    #[test]
+    fn an_empty_topology_removes_nothing() {
+        // The provider router alone is what a controller without memory knows.
+        assert!((1..200).all(|stale| !may_remove(stale, 0) && !may_remove(stale, 1)));
+        assert!(may_remove(1, 2) && may_remove(9, 10) && !may_remove(10, 10));
+    }
+}
