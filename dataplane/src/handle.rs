@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::apply::{self, Node, OUTSIDE};
 use crate::compile::{NodePool, NodeSide, Unsupported};
+use crate::counters::Counters;
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::steps::{self, Steps};
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Submit(Vec<Change>),
     /// Answer when everything before has been done.
     Settle(oneshot::Sender<()>),
+    /// Answer what was counted.
+    Count(oneshot::Sender<Counters>),
     /// End, and leave the kernel as it is.
     Stop,
 }
@@ -118,6 +121,15 @@ impl Handle {
             // An error means that the thread ended, which settles it too.
             let _ = wait.await;
         }
+    }
+
+    /// What was counted so far.
+    pub async fn counters(&self) -> Counters {
+        let (done, wait) = oneshot::channel();
+        if self.commands.send(Command::Count(done)).is_err() {
+            return Counters::default();
+        }
+        wait.await.unwrap_or_default()
     }
 
     /// What is not as it should be.

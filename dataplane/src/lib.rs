@@ -14,6 +14,7 @@
 
 mod apply;
 pub mod compile;
+mod counters;
 mod error;
 mod handle;
 mod kernel;
@@ -21,6 +22,7 @@ mod plane;
 mod probe;
 
 pub use compile::{NodePool, NodeSide, Unsupported};
+pub use counters::{Count, Counters, PortCount, RuleCount};
 pub use error::PlaneError;
 pub use handle::{Handle, Report, Settings, purge};
 pub use kernel::steps::Steps;

@@ -100,6 +100,14 @@ fn kernel(lab: &Lab) -> BTreeMap<String, Vec<String>> {
         let elements = |line: &str| line.contains("elements = {") || line.trim_end().ends_with([',', '}']);
         let (sets, mut lines): (Vec<_>, Vec<_>) = shown.lines().map(str::to_owned).partition(|line| elements(line));
         lines.extend(sets.iter().flat_map(|line| line.split([',', '{', '}'])).map(|part| part.trim().to_owned()));
+        // What was counted is no state.
+        for line in &mut lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            let counts = |n: usize| n > 0 && matches!(words[n - 1], "packets" | "bytes");
+            let kept = (0..words.len()).filter(|n| !counts(*n)).map(|n| words[n]);
+            *line = kept.collect::<Vec<_>>().join(" ");
+        }
+        lines.retain(|line| !line.contains("\" counter packets"));
         for line in &mut lines {
             // How far the kernel is with carriers.
             let words =

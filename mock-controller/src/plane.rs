@@ -71,6 +71,11 @@ impl Plane {
         drop(self.news.send(News::Settled(ports)));
     }
 
+    /// What was counted so far.
+    pub(crate) async fn counters(&self) -> atoll_dataplane::Counters {
+        self.handle.counters().await
+    }
+
     /// What could not be done.
     pub(crate) fn report(&self) -> Report {
         self.handle.report()

@@ -39,7 +39,7 @@ const BODY: usize = 1 << 20;
 /// nothing of its answer (the real server's figure).
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What is asked of the data plane, below `/mock`.
-const PLANE: [&str; 2] = ["/dataplane", "/node-side"];
+const PLANE: [&str; 3] = ["/dataplane", "/node-side", "/counters"];
 /// How many connections are served at once; more wait.
 const CONNECTIONS: usize = 1024;
 /// How long running requests may take after the end was asked for.
@@ -185,7 +185,7 @@ impl Server {
                 }
             }
             Place::Mock if request.method == http::Method::GET && PLANE.contains(&request.path.as_str()) => {
-                Ok(self.of_plane(&request.path))
+                Ok(self.of_plane(&request.path).await)
             }
             Place::Mock => Ok(whole(self.act(&request, |controller| controller.admin(&request)).await)),
             Place::Nowhere => Ok(plain(StatusCode::NOT_FOUND)),
@@ -239,10 +239,11 @@ impl Server {
     }
 
     /// What the data plane tells; without one there is nothing.
-    fn of_plane(&self, path: &str) -> http::Response<Torn> {
+    async fn of_plane(&self, path: &str) -> http::Response<Torn> {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
         let report = plane.report();
         let told = match path {
+            "/counters" => serde_json::json!(plane.counters().await),
             "/node-side" => serde_json::json!(report.node_side),
             _ => serde_json::json!(report),
         };

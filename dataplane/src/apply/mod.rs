@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::compile::node_side::{self, NODE, TO_NODE, TO_PODS};
 use crate::compile::{Device, DeviceKind, Domain, Element, Neighbour, NextHop, Pod, Route};
+use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::Filter;
@@ -307,6 +308,23 @@ impl Realm {
     /// True when an interface of this name is here and up.
     pub(crate) fn has(&mut self, interface: &str) -> bool {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
+    }
+
+    /// Adds what was counted here.
+    pub(crate) fn count(&mut self, counters: &mut Counters) -> Result<(), PlaneError> {
+        let filter = self.filter.counters()?;
+        for (id, (rules, count)) in filter.rules {
+            let sum = counters.rules.entry(id).or_default();
+            sum.rules = rules;
+            sum.met += count;
+        }
+        let links: BTreeMap<_, _> = self.netlink.counts()?.into_iter().map(|(name, i, o)| (name, (i, o))).collect();
+        for (port, pod) in &self.pods {
+            let Some((sent, received)) = links.get(&pod.interface).copied() else { continue };
+            let refused = filter.refused.get(&pod.interface).copied().unwrap_or_default();
+            counters.ports.insert(*port, PortCount { sent, received, refused });
+        }
+        Ok(())
     }
 
     /// True when nobody but us has written to the packet filter.

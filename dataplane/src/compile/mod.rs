@@ -12,11 +12,13 @@
 //! | `node_side` | how the machine itself reaches every pod |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
 //! | `rules`, `condition`, `runs` | chains to nftables |
+//! | `counting` | which line is which rule |
 //! | `filters` | the stages of bridges and their ports |
 //! | `ruleset`, `router` | the two tables of a domain |
 
 mod audit;
 mod condition;
+pub(crate) mod counting;
 mod domain;
 mod filters;
 mod names;

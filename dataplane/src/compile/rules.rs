@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::condition::{self, Place, REPLY, Refusal};
 use super::runs::{self, Run};
-use super::{Unsupported, names};
+use super::{Unsupported, counting, names};
 
 /// The packet was accepted before the *after* pass.
 const ACCEPTED: u32 = 0x2_0000;
@@ -118,7 +118,7 @@ impl Compiler<'_> {
                 lines.push_str(&self.run(&run, rules, path));
                 rules = &rules[run.length..];
             } else {
-                lines.push_str(&self.rule(rule, "", path));
+                lines.push_str(&self.rule(rule, 1, "", path));
                 rules = rest;
             }
         }
@@ -131,7 +131,7 @@ impl Compiler<'_> {
         let family = if self.place.bridge { "ether type ip " } else { "" };
         let like = |action: Action| Rule { id: rules[0].id, condition: run.rest.clone(), action };
         if !run.mixed {
-            return self.rule(&like(rules[0].action.clone()), &format!("{family}{}", run.matches()), path);
+            return self.rule(&like(rules[0].action.clone()), run.length, &format!("{family}{}", run.matches()), path);
         }
         let mut known: Vec<(&Action, Option<String>)> = Vec::new();
         let mut elements = Vec::new();
@@ -149,7 +149,7 @@ impl Compiler<'_> {
             return String::new();
         }
         let map = format!("{family}{} vmap {{ {} }}", run.fields, elements.join(", "));
-        self.lines(&run.rest, &map, &[String::new()])
+        self.lines(&run.rest, None, &map, &[String::new()])
     }
 
     /// What a rule does, as a verdict: that of the kernel, or a chain of its own.
@@ -170,15 +170,15 @@ impl Compiler<'_> {
         }
     }
 
-    /// One rule, with what its condition does not tell.
-    fn rule(&mut self, rule: &Rule, further: &str, path: &[Uuid]) -> String {
+    /// One rule, or a run of so many, with what its condition does not tell.
+    fn rule(&mut self, rule: &Rule, length: usize, further: &str, path: &[Uuid]) -> String {
         if let Err(error) = condition::compile(&rule.condition, self.place) {
             self.refuse(rule, &error.field, error.why);
             return String::new();
         }
         self.passes.tracks |= rule.condition.forward_flow || rule.condition.return_flow;
         let Some(actions) = self.actions(rule, path) else { return String::new() };
-        self.lines(&rule.condition, further, &actions)
+        self.lines(&rule.condition, Some((rule.id, length)), further, &actions)
     }
 
     /// What a rule does: alternatives, each for what the one before leaves.
@@ -191,16 +191,27 @@ impl Compiler<'_> {
         })
     }
 
-    /// A condition that can be expressed, with a further match, and what is done.
-    fn lines(&mut self, condition: &Condition, further: &str, actions: &[String]) -> String {
+    /// A condition that can be expressed, with a further match, and what is done; counted for this rule and so many.
+    fn lines(
+        &mut self,
+        condition: &Condition,
+        counts: Option<(Uuid, usize)>,
+        further: &str,
+        actions: &[String],
+    ) -> String {
         self.passes.tracks |= condition.forward_flow || condition.return_flow;
         // Never negated with the rest.
         let fragments = condition::fragments(condition.fragments, self.place);
         let alternatives = condition::compile(condition, self.place).unwrap_or_default();
         let mut lines = String::new();
-        let mut line = |parts: [&str; 4]| {
-            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            let _ = writeln!(lines, "{}", parts.join(" "));
+        let mut line = |[fragment, condition, further, action]: [&str; 4]| {
+            let parts: Vec<_> = [fragment, condition, further].into_iter().filter(|part| !part.is_empty()).collect();
+            let matches = parts.join(" ");
+            let line = match counts.filter(|_| !action.is_empty()) {
+                Some((rule, length)) => counting::mark(&matches, action, rule, length),
+                None => [matches.as_str(), action].join(" ").trim().to_owned(),
+            };
+            let _ = writeln!(lines, "{line}");
         };
         if condition.inverted {
             // The mark holds "not matched" until an alternative clears it; then the action applies to what is left.

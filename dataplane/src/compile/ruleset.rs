@@ -12,7 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::filters::{self, Filters};
-use super::{DeviceKind, Domain, Pod, Stage, View, names, node_side, router};
+use super::{DeviceKind, Domain, Pod, Stage, View, counting, names, node_side, router};
 
 /// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
 /// entry of a table that the kernel shares among all namespaces, or keeps without a bound.
@@ -26,6 +26,8 @@ pub(super) const TO_ROUTER: u32 = 0x8000_0000;
 pub struct Ruleset {
     /// Both tables.
     pub text: String,
+    /// The same, with a counter for each rule: what is loaded.
+    pub counted: String,
     /// Names the text.
     pub generation: String,
 }
@@ -156,9 +158,9 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut 
     for hook in ["prerouting", "input", "forward", "output"] {
         text = text.replace(&format!("@node_{hook}\n"), &node_side::pass_stage(domain, hook, asks_arp));
     }
-    let generation = names::digits(text.as_bytes());
+    let generation = names::digits(counting::counted(&text).as_bytes());
     let text = text.replace("\n@generation\n", &format!("\nchain gen_{generation} {{\n}}\n"));
-    domain.ruleset = Ruleset { text, generation };
+    domain.ruleset = Ruleset { text: counting::plain(&text), counted: counting::counted(&text), generation };
 }
 
 fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, filters: &Filters, text: &mut String) {
@@ -193,6 +195,11 @@ type ifname . ether_addr . ether_addr . ipv4_addr
 set open {
 type ifname
 }
+set refused {
+type ifname
+size 65535
+flags dynamic
+}
 set stations {
 type ifname . ether_addr
 size {STRANGERS}
@@ -206,17 +213,15 @@ flags dynamic,timeout
 timeout 5m
 }
 chain unknown {
-ether saddr @gateway_macs drop
-ether type ip ip saddr @gateway_addresses drop
-ether type arp arp saddr ether @gateway_macs drop
-ether type arp arp saddr ip @gateway_addresses drop
+ether saddr @gateway_macs return
+ether type ip ip saddr @gateway_addresses return
+ether type arp arp saddr ether @gateway_macs return
+ether type arp arp saddr ip @gateway_addresses return
 ether type { ip, arp } update @stations { iifname . ether saddr } jump station
-drop
 }
 chain station {
 ether type ip accept
 arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @strangers { iifname . arp saddr ip } accept
-drop
 }
 chain prerouting {
 type filter hook prerouting priority -310; policy drop;
@@ -225,6 +230,7 @@ ether type ip iifname . ether saddr . ip saddr @speakers accept
 ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @announcers accept
 iifname @links accept
 iifname @open jump unknown
+update @refused { iifname counter }
 }
 ";
     text.push_str(&sets.replace("{STRANGERS}", &STRANGERS.to_string()));

@@ -12,10 +12,13 @@ use std::process::{Command, Stdio};
 use atoll_model::attachment::Mac;
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use uuid::Uuid;
 
 use super::netns::Netns;
 use super::steps::step;
+use crate::compile::counting::COMMENT;
 use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
+use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
 
 const SUBSYSTEM: u16 = 10;
@@ -63,6 +66,8 @@ pub(crate) struct Filter {
     loaded: Option<String>,
     /// The elements that are listed.
     listed: BTreeSet<Element>,
+    /// What filters had counted that were replaced.
+    before: Counted,
 }
 
 impl Filter {
@@ -72,7 +77,14 @@ impl Filter {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self { socket, sequence: 0, last: None, loaded: None, listed: BTreeSet::new() })
+            Ok(Self {
+                socket,
+                sequence: 0,
+                last: None,
+                loaded: None,
+                listed: BTreeSet::new(),
+                before: Counted::default(),
+            })
         })
     }
 
@@ -130,13 +142,52 @@ impl Filter {
         Ok(true)
     }
 
+    /// What the kernel has counted, and what it had before filters were replaced.
+    pub(crate) fn counters(&mut self) -> Result<Counted, PlaneError> {
+        let mut all = self.before.clone();
+        all.add(&self.count()?);
+        Ok(all)
+    }
+
+    /// What the filter that is loaded has counted.
+    fn count(&mut self) -> Result<Counted, PlaneError> {
+        let mut counted = Counted::default();
+        for family in [BRIDGE, IPV4] {
+            let mut attributes = Vec::new();
+            put(&mut attributes, 1, &name(TABLE));
+            for rule in self.dump(family, GET_RULE, &attributes).map_err(fail("list rules"))? {
+                if let Some((id, rules)) = comment(&rule).and_then(whose)
+                    && let Some(count) = walk(attribute(&rule, 4).unwrap_or_default()).find_map(|(_, it)| counter(it))
+                {
+                    let sum = counted.rules.entry(id).or_insert((rules, Count::default()));
+                    sum.1 += count;
+                }
+            }
+        }
+        let mut attributes = Vec::new();
+        put(&mut attributes, 1, &name(TABLE));
+        put(&mut attributes, 2, &name("refused"));
+        for message in self.dump(BRIDGE, GET_ELEMENT, &attributes).map_err(fail("list elements"))? {
+            for (_, element) in walk(attribute(&message, 3).unwrap_or_default()) {
+                if let Some(Element { interface, .. }) = decode(Set::Open, element)
+                    && let Some(count) = attribute(element, 7).and_then(counter)
+                {
+                    *counted.refused.entry(interface).or_default() += count;
+                }
+            }
+        }
+        Ok(counted)
+    }
+
     /// Replaces both tables, with these elements, in one transaction.
     fn replace(&mut self, netns: &Netns, ruleset: &Ruleset, elements: &BTreeSet<Element>) -> Result<(), PlaneError> {
+        // Counters go with the rules they belong to.
+        let counted = self.count()?;
         // Adding first makes deleting work when there is none.
         let mut script = ["bridge", "ip"]
             .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
             .concat();
-        script.push_str(&ruleset.text);
+        script.push_str(&ruleset.counted);
         for set in sets() {
             let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
             if !of_set.is_empty() {
@@ -148,6 +199,7 @@ impl Filter {
         // The child inherits the namespace of the thread that starts it.
         let output = netns.run(|| run_nft(&script))?;
         output.map_err(PlaneError::Filter)?;
+        self.before.add(&counted);
         self.trust()
     }
 
@@ -294,6 +346,26 @@ impl Filter {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
+}
+
+/// The comment of a rule (`NFTA_RULE_USERDATA`: type 0, length, text).
+fn comment(rule: &[u8]) -> Option<&str> {
+    let data = attribute(rule, 7)?;
+    let length = usize::from(*data.get(1).filter(|_| data.first() == Some(&0))?);
+    text(data.get(2..2 + length))
+}
+
+/// The rule that a comment names, and how many like it were counted together.
+fn whose(comment: &str) -> Option<(Uuid, usize)> {
+    let (id, rules) = comment.strip_prefix(COMMENT)?.split_once(' ')?;
+    Some((Uuid::try_parse(id).ok()?, rules.parse().ok()?))
+}
+
+/// Reads an expression, if it is a counter.
+fn counter(expression: &[u8]) -> Option<Count> {
+    let data = attribute(expression, 2).filter(|_| text(attribute(expression, 1)) == Some("counter"))?;
+    let number = |kind| Some(u64::from_be_bytes(attribute(data, kind)?.try_into().ok()?));
+    Some(Count { packets: number(2)?, bytes: number(1)? })
 }
 
 /// Runs `nft` on a script in the calling thread's namespace; the inner error is its own words.

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use super::netns::Netns;
 use super::steps::step;
 use crate::compile::{Neighbour, NextHop, Route, Source};
+use crate::counters::Count;
 use crate::error::PlaneError;
 
 /// The link group (`IFLA_GROUP`) of every link that we make. It is set in the request that creates the link, so there
@@ -110,6 +111,12 @@ impl Netlink {
     pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
         let answers = self.request("list links", Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
         Ok(answers.iter().filter_map(link_of).collect())
+    }
+
+    /// What each link has counted: name, in, out.
+    pub(crate) fn counts(&mut self) -> Result<Vec<(String, Count, Count)>> {
+        let answers = self.request("list links", Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(counts_of).collect())
     }
 
     /// The link of this name.
@@ -516,6 +523,19 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+fn counts_of(message: &Message) -> Option<(String, Count, Count)> {
+    let name = link_of(message)?.name;
+    let Message::NewLink(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some((
+            name.clone(),
+            Count { packets: stats.rx_packets, bytes: stats.rx_bytes },
+            Count { packets: stats.tx_packets, bytes: stats.tx_bytes },
+        )),
+        _ => None,
+    })
 }
 
 fn address_message(index: u32, address: Ipv4Network) -> AddressMessage {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::apply::{self, Node, Realm, Surroundings};
 use crate::compile::{self, DeviceKind, Domain, Plan, Pod, Unsupported};
+use crate::counters::Counters;
 use crate::error::{PlaneError, line};
 use crate::handle::{Command, Report, Settings, lock};
 use crate::kernel::watch::{Event, watch};
@@ -178,6 +179,8 @@ impl Plane {
                     }
                 }
                 Command::Settle(done) => settled.push(done),
+                // Whoever asked may have given up.
+                Command::Count(done) => drop(done.send(self.count())),
                 Command::Stop => go_on = false,
             }
         }
@@ -333,6 +336,17 @@ impl Plane {
         for port in ports {
             self.drop_pod(port);
         }
+    }
+
+    /// What was counted; a namespace that cannot be asked is left out.
+    fn count(&mut self) -> Counters {
+        let mut counters = Counters::default();
+        for (id, live) in &mut self.realms {
+            if let Err(error) = live.realm.count(&mut counters) {
+                tracing::warn!(object = %id, error = line(&error), "counters");
+            }
+        }
+        counters
     }
 
     /// Logs what came to be unsupported.

@@ -34,6 +34,7 @@ static HELP: &[(&str, &str)] = &[
         what goes wrong; GET lists those that wait, DELETE forgets them",
     ),
     ("GET /mock/dataplane", "what the data plane could not do, where there is one"),
+    ("GET /mock/counters", "packets and bytes of each port and each rule, where there is a data plane"),
     ("GET /mock/node-side", "by which address this machine reaches the pod of each port, where there is a data plane"),
     ("DELETE /mock/tokens", "every token expires"),
 ];
