@@ -310,6 +310,11 @@ impl Realm {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
     }
 
+    /// What the kernel calls the socket that changes are made with.
+    pub(crate) fn port(&self) -> Result<u32, PlaneError> {
+        self.netlink.port()
+    }
+
     /// Adds what was counted here.
     pub(crate) fn count(&mut self, counters: &mut Counters) -> Result<(), PlaneError> {
         let filter = self.filter.counters()?;

@@ -184,11 +184,10 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
 
 /// What an uplink finds at its far end when the machine has no such interface: the gateway of a route through it.
 fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<Outside> {
-    let gateway =
-        view.topology.routes.values().filter(|route| route.router == router).find_map(|route| match route.action {
-            RouteAction::Forward { port: through, gateway: Some(gateway) } if through == port => Some(gateway),
-            _ => None,
-        })?;
+    let gateway = view.routes_of(router).iter().find_map(|(_, route)| match route.action {
+        RouteAction::Forward { port: through, gateway: Some(gateway) } if through == port => Some(gateway),
+        _ => None,
+    })?;
     if gateway == own.ip() || !own.contains(gateway) {
         return None;
     }
@@ -199,7 +198,7 @@ fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Optio
 
 fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
     let mut usable: Vec<Usable> = Vec::new();
-    for (id, route) in view.topology.routes.iter().filter(|(_, route)| route.router == router_id) {
+    for (id, route) in view.routes_of(router_id) {
         let next = match route.action {
             RouteAction::BlackHole => NextHop::BlackHole,
             RouteAction::Reject => NextHop::Prohibit,

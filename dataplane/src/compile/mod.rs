@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::topology::{Port, Topology};
+use atoll_model::topology::{self, Port, Topology};
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
@@ -214,6 +214,8 @@ pub(crate) struct View<'a> {
     site: Site,
     /// Ports by their device, lowest id first.
     ports: BTreeMap<Uuid, Vec<(Uuid, &'a Port)>>,
+    /// Routes by their router, lowest id first.
+    routes: BTreeMap<Uuid, Vec<(Uuid, &'a topology::Route)>>,
 }
 
 impl<'a> View<'a> {
@@ -222,11 +224,19 @@ impl<'a> View<'a> {
         for (id, port) in &topology.ports {
             ports.entry(port.device.id()).or_default().push((*id, port));
         }
-        Self { topology, site, ports }
+        let mut routes: BTreeMap<Uuid, Vec<_>> = BTreeMap::new();
+        for (id, route) in &topology.routes {
+            routes.entry(route.router).or_default().push((*id, route));
+        }
+        Self { topology, site, ports, routes }
     }
 
     fn ports_of(&self, device: Uuid) -> &[(Uuid, &'a Port)] {
         self.ports.get(&device).map_or(&[], Vec::as_slice)
+    }
+
+    fn routes_of(&self, router: Uuid) -> &[(Uuid, &'a topology::Route)] {
+        self.routes.get(&router).map_or(&[], Vec::as_slice)
     }
 
     /// The port at the other end of a link that carries packets: both ends are there, and none has a VLAN.

@@ -107,6 +107,13 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// What the kernel calls this socket in its namespace: it says so in what it tells of our changes.
+    pub(crate) fn port(&self) -> Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address).map_err(|source| fail("read the socket's address".to_owned(), source))?;
+        Ok(address.port_number())
+    }
+
     /// All links.
     pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
         let answers = self.request("list links", Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;

@@ -35,7 +35,7 @@ pub(crate) enum Event {
         /// Its name.
         name: String,
     },
-    /// An address or a route changed, by our hand or another's.
+    /// An address or a route changed by another's hand.
     Suspect {
         /// The domain.
         scope: Uuid,
@@ -54,23 +54,25 @@ pub(crate) enum Event {
     },
 }
 
-/// Starts to watch a domain's namespace, or without a scope the links of our own. It ends when the namespace's handles
+/// Starts to watch, with `own` for the socket whose changes are no news, a domain's namespace, or without a scope the links of our own. It ends when the namespace's handles
 /// are aborted.
 pub(crate) fn watch(
     netns: &Netns,
     scope: Option<Uuid>,
+    own: u32,
     events: &UnboundedSender<Event>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Vec<AbortHandle>, PlaneError> {
     let Some(domain) = scope else {
         let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)?;
         return Ok(vec![
-            tasks.spawn(listen(links, scope, events.clone(), move |datagram, events| tell(datagram, None, events))),
+            tasks
+                .spawn(listen(links, scope, events.clone(), move |datagram, events| tell(datagram, None, own, events))),
         ]);
     };
     let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)?;
     let filter = open(netns, NETLINK_NETFILTER, GROUP_NFTABLES)?;
-    let link = listen(links, scope, events.clone(), move |datagram, events| tell(datagram, Some(domain), events));
+    let link = listen(links, scope, events.clone(), move |datagram, events| tell(datagram, Some(domain), own, events));
     let filter =
         listen(filter, scope, events.clone(), move |_, events| events.send(Event::Filter { scope: domain }).is_ok());
     Ok(vec![tasks.spawn(link), tasks.spawn(filter)])
@@ -107,7 +109,7 @@ async fn listen(
 }
 
 /// Sends what a datagram tells; false when nobody listens any more.
-fn tell(datagram: &[u8], scope: Option<Uuid>, events: &UnboundedSender<Event>) -> bool {
+fn tell(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &UnboundedSender<Event>) -> bool {
     let mut rest = datagram;
     while rest.len() >= 16 {
         let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { break };
@@ -115,6 +117,9 @@ fn tell(datagram: &[u8], scope: Option<Uuid>, events: &UnboundedSender<Event>) -
         rest = &rest[length..];
         let NetlinkPayload::InnerMessage(inner) = message.payload else { continue };
         if is_address_or_route(&inner) {
+            if message.header.port_number == own {
+                continue;
+            }
             if events.send(scope.map_or(Event::Node, |scope| Event::Suspect { scope })).is_err() {
                 return false;
             }

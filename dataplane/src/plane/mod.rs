@@ -61,6 +61,8 @@ pub(crate) struct Plane {
     realms: BTreeMap<Uuid, Live>,
     /// Ports as they should be.
     pods: BTreeMap<Uuid, Pod>,
+    /// The same ports by domain, so that one domain costs nothing of the others.
+    by_domain: BTreeMap<Uuid, BTreeSet<Uuid>>,
     /// The port that an interface of a domain is bound to.
     bound: BTreeMap<(Uuid, String), Uuid>,
     active: BTreeSet<Uuid>,
@@ -95,7 +97,7 @@ impl Plane {
         let node = Node::open()?;
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        watch(&node.netns, None, &events, &mut tasks)?;
+        watch(&node.netns, None, node.netlink.port()?, &events, &mut tasks)?;
         let plane = Self {
             settings,
             topology,
@@ -103,6 +105,7 @@ impl Plane {
             node,
             realms: BTreeMap::new(),
             pods: BTreeMap::new(),
+            by_domain: BTreeMap::new(),
             bound: BTreeMap::new(),
             active: BTreeSet::new(),
             news: BTreeSet::new(),
@@ -260,7 +263,7 @@ impl Plane {
         }
         self.adopt(id);
         let realm = Realm::open(&self.settings.directory, id)?;
-        let watches = watch(&realm.netns, Some(id), &self.events, &mut self.tasks)?;
+        let watches = watch(&realm.netns, Some(id), realm.port()?, &self.events, &mut self.tasks)?;
         self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, remembered: false, watches });
         Ok(())
     }
@@ -332,8 +335,7 @@ impl Plane {
         if let Err(error) = self.remove_namespace(&path) {
             self.fail(id, &error);
         }
-        let ports: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.domain == id).map(|(port, _)| *port).collect();
-        for port in ports {
+        for port in self.by_domain.get(&id).cloned().unwrap_or_default() {
             self.drop_pod(port);
         }
     }

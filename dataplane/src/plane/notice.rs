@@ -97,7 +97,7 @@ impl Plane {
     /// All that should be there, not only what was there once: a port that came while its domain was incomplete has
     /// never been plugged.
     fn pods_of(&self, domain: Uuid) -> impl Iterator<Item = (&Uuid, &Pod)> {
-        self.pods.iter().filter(move |(_, pod)| pod.domain == domain)
+        self.by_domain.get(&domain).into_iter().flatten().filter_map(|port| self.pods.get_key_value(port))
     }
 
     /// Compares one domain and its pods with the kernel.

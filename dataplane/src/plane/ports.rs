@@ -76,6 +76,7 @@ impl Plane {
             _ => Ok(false),
         };
         let active = active.and_then(|active| self.lead(port, &pod).map(|()| active));
+        self.by_domain.entry(pod.domain).or_default().insert(port);
         self.pods.insert(port, pod);
         match active {
             Ok(active) => {
@@ -94,6 +95,12 @@ impl Plane {
     /// Takes a port out.
     pub(super) fn drop_pod(&mut self, port: Uuid) {
         let Some(pod) = self.pods.remove(&port) else { return };
+        if let Some(ports) = self.by_domain.get_mut(&pod.domain) {
+            ports.remove(&port);
+            if ports.is_empty() {
+                self.by_domain.remove(&pod.domain);
+            }
+        }
         self.set_active(port, false);
         self.failed.remove(&port);
         self.forget_node_side(port, &pod);
