@@ -13,6 +13,7 @@
 //! | `podman_containers` | containers through podman |
 //! | `conformance` | what the CRI's validation suite asks of a network |
 //! | `chain` | Debian's standard plugins behind ours |
+//! | `host_ports` | a port of the node that leads to a pod |
 //! | `cnitool` | every verb through libcni (`--long`) |
 //! | `collect` | `atollctl gc` beside containerd |
 //! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
@@ -23,6 +24,7 @@ mod collect;
 mod conformance;
 mod containerd;
 mod cri;
+mod host_ports;
 mod image;
 mod killed;
 mod life;
