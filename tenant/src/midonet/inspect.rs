@@ -74,7 +74,7 @@ async fn same<T: Transport, O: Object>(
     let found = client.get::<O>(id).await?;
     let verdict = match found {
         None => Some(Verdict::Missing),
-        Some(found) => verdict(&differences(dialect, wanted, &found)),
+        Some(found) => verdict(kind, &differences(dialect, wanted, &found)),
     };
     Ok(verdict.map(|verdict| Finding { id, kind, verdict }).into_iter().collect())
 }
@@ -91,7 +91,7 @@ async fn port<T: Transport>(
     };
     let (link, rest): (Vec<_>, Vec<_>) =
         differences(dialect, wanted, &found).into_iter().partition(|difference| difference.field == "peerId");
-    let mut findings: Vec<_> = verdict(&rest).map(|verdict| Finding { id, kind, verdict }).into_iter().collect();
+    let mut findings: Vec<_> = verdict(kind, &rest).map(|verdict| Finding { id, kind, verdict }).into_iter().collect();
     if !link.is_empty() {
         let said = sentences(&link);
         let verdict = if found.peer_id.is_none() { Verdict::Missing } else { Verdict::Foreign(said) };
@@ -130,7 +130,7 @@ async fn chain<T: Transport>(
         let verdict = match there.iter().position(|found| found.id == Some(rule.id)) {
             None => Some(Verdict::Missing),
             Some(at) => {
-                let differs = verdict(&differences(dialect, &wanted, &there[at]));
+                let differs = verdict(Kind::Rule, &differences(dialect, &wanted, &there[at]));
                 let late = (at < from).then(|| Verdict::Differs(vec!["it comes before its predecessor".to_owned()]));
                 from = from.max(at + 1);
                 differs.or(late)
@@ -141,9 +141,9 @@ async fn chain<T: Transport>(
     Ok(findings)
 }
 
-fn verdict(differences: &[FieldDifference]) -> Option<Verdict> {
+fn verdict(kind: Kind, differences: &[FieldDifference]) -> Option<Verdict> {
     let said = sentences(differences);
-    match (differences.is_empty(), owned_otherwise(differences)) {
+    match (differences.is_empty(), owned_otherwise(kind, differences)) {
         (true, _) => None,
         (false, true) => Some(Verdict::Foreign(said)),
         (false, false) => Some(Verdict::Differs(said)),

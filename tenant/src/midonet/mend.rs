@@ -4,7 +4,7 @@
 //! or a rule with other fields is deleted and made again; later waves make what went with it. An object of another
 //! owner or device, or a port that is linked elsewhere, is somebody else's: it is reported.
 
-use atoll_model::topology;
+use atoll_model::topology::{self, Kind};
 use atoll_sdn_client::compare::FieldDifference;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::Transport;
@@ -16,7 +16,7 @@ use super::apply::Done;
 use crate::controller::{ControllerError, Failure};
 
 /// Fields that say whose an object is. Never changed.
-const OWNER: &[&str] = &["tenantId", "deviceId", "type", "peerId", "chainId", "routerId"];
+const OWNER: &[&str] = &["tenantId", "deviceId", "peerId", "chainId", "routerId"];
 
 /// Fields that a PUT can change in either dialect.
 const IN_PLACE: &[&str] = &["adminStateUp", "inboundFilterId", "outboundFilterId", "vifId"];
@@ -63,7 +63,7 @@ pub(super) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Res
         })
         .await;
     }
-    if owned_otherwise(&differences) {
+    if owned_otherwise(Kind::Port, &differences) {
         return Err(foreign(wanted, &differences));
     }
     let id = wanted.id.unwrap_or_default();
@@ -104,7 +104,7 @@ pub(super) async fn route<T: Transport>(
     if differences.is_empty() {
         return Ok(Done::KEPT);
     }
-    if owned_otherwise(&differences) {
+    if owned_otherwise(Kind::Route, &differences) {
         return Err(foreign(&wanted, &differences));
     }
     client.delete(Resource::Route, id).await?;
@@ -157,8 +157,10 @@ fn only(differences: &[FieldDifference], fields: &[&str]) -> bool {
     differences.iter().all(|difference| fields.contains(&difference.field.as_str()))
 }
 
-pub(super) fn owned_otherwise(differences: &[FieldDifference]) -> bool {
-    differences.iter().any(|difference| OWNER.contains(&difference.field.as_str()))
+/// A port of another type belongs to another kind of device; the type of a route or rule is what it does.
+pub(super) fn owned_otherwise(kind: Kind, differences: &[FieldDifference]) -> bool {
+    let says_whose = |field: &str| OWNER.contains(&field) || (kind == Kind::Port && field == "type");
+    differences.iter().any(|difference| says_whose(&difference.field))
 }
 
 pub(super) fn foreign<O: Object>(wanted: &O, differences: &[FieldDifference]) -> ControllerError {

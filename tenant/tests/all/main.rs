@@ -1,9 +1,11 @@
 //! The registry and the engine against a store and a controller in memory.
 
 mod admin;
+mod drift;
 mod engine;
 mod evict;
 mod grow;
+mod lives;
 mod over_http;
 mod ports;
 mod provider;
