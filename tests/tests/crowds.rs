@@ -1,0 +1,77 @@
+//! Many at once: the first pods of one tenant, and tenants that come and go without a trace.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use serde_json::{Value, json};
+
+const FIRST: usize = 64;
+const TENANTS: usize = 40;
+
+#[test]
+fn sixty_four_first_pods_at_once_make_one_tenant_and_are_all_connected() -> Result<()> {
+    let node = Node::start(json!({ "timeoutSeconds": 60 }))?;
+    let cni = node.cni("1.0.0")?;
+    let pods = (0..FIRST).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
+    let attached = at_once(&pods, |pod| cni.add(pod))?;
+    let addresses: BTreeSet<_> = attached.iter().map(|at| at.address.ip()).collect();
+    assert_eq!(addresses.len(), FIRST, "an address twice: {attached:?}");
+    for (pod, at) in pods.iter().zip(&attached) {
+        assert!(ping(&pod.netns, at.gateway)?, "{} does not reach its gateway", pod.name);
+        assert!(ping(&pod.netns, attached[0].address.ip())?, "{} does not reach the first", pod.name);
+    }
+    assert_eq!((node.keys("tenants/")?.len(), node.keys("transit/")?.len()), (1, 1));
+    assert_eq!(node.keys("builders/")?, []);
+    let orphans = node.controller_get("/mock/orphans")?;
+    for (kind, found) in orphans.as_object().context("a report")? {
+        let is_empty =
+            found.as_array().is_some_and(Vec::is_empty) || found.as_object().is_some_and(serde_json::Map::is_empty);
+        assert!(is_empty, "{kind}: {found}");
+    }
+    assert_eq!(node.atollctl(&["tenant", "plan", "red"])?, "Tenant red is as it should be: nothing would change.\n");
+    at_once(&pods, |pod| cni.del(pod))?;
+    node.finish()
+}
+
+/// Everything in the controller and in etcd, without the marks of releases, which go by themselves within a minute.
+fn everything(node: &Node) -> Result<(Value, Vec<(String, Value)>)> {
+    let mut keys = node.keys("")?;
+    keys.retain(|(key, _)| !key.starts_with("released/"));
+    Ok((node.controller_get("/mock/dump")?, keys))
+}
+
+#[test]
+fn forty_tenants_that_come_and_go_leave_nothing() -> Result<()> {
+    let node = Node::start_without_dataplane(json!({
+        "cooldownSeconds": 0, "timeoutSeconds": 60, "cluster": { "addressing": "unique" }
+    }))?;
+    let cni = node.cni("1.0.0")?;
+    let life = |pods: &[Pod]| -> Result<()> {
+        at_once(pods, |pod| cni.add(pod))?;
+        at_once(pods, |pod| cni.del(pod))?;
+        // A first look marks what is idle, a second one finds the marks.
+        node.atollctl(&["tenant", "prune"])?;
+        let said = node.atollctl(&["tenant", "prune", "--days", "0", "--delete", "--yes"])?;
+        assert_eq!(said.lines().filter(|line| line.ends_with("is deleted.")).count(), pods.len(), "{said}");
+        Ok(())
+    };
+    // The first makes what stays: the records of cluster and node.
+    life(&[Pod::new("first", "pod")?])?;
+    let before = everything(&node)?;
+    let pods = (0..TENANTS).map(|number| Pod::new(&format!("tenant-{number}"), "pod")).collect::<Result<Vec<_>>>()?;
+    life(&pods)?;
+    let after = everything(&node)?;
+    assert_eq!(after.1, before.1, "etcd");
+    assert_eq!(after.0, before.0, "the controller");
+    node.finish()
+}
+
+fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = pods.iter().map(|pod| scope.spawn(|| work(pod))).collect();
+        running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
