@@ -13,9 +13,6 @@ use crate::output::{self, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
 
-/// How long an address cools that is freed here: the same as after a pod's end.
-const COOLDOWN: Duration = Duration::from_secs(30);
-
 pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
@@ -24,7 +21,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode
         force: options.force,
         forget: options.forget,
         wait: settings.config.timeout + settings.config.quiet_period,
-        cooldown: COOLDOWN,
+        cooldown: settings.config.cooldown,
     };
     if options.dry_run {
         let found = admin::candidate(&admin, node).await?;
