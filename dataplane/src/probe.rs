@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
 use crate::kernel::netns::{Netns, on_thread};
-use crate::kernel::nl::Netlink;
+use crate::kernel::nl::{Netlink, Steer};
 
 /// Something that the data plane needs and this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +41,12 @@ const RULES: &[(&str, &str, &str)] = &[
         "ip",
         "type nat hook postrouting priority 100;\nmeta l4proto { tcp, udp, icmp } snat to 192.0.2.1:1024-65535",
     ),
+    (
+        "nftables: translation by a map, for the node side",
+        "ip",
+        "type nat hook prerouting priority -101;\ndnat to ip daddr map { 192.0.2.1 : 192.0.2.2 }",
+    ),
+    ("nftables: marks of flows", "ip", "type filter hook prerouting priority -149;\nct state new ct mark set 1"),
     ("nftables: reject", "ip", "type filter hook forward priority 0;\nreject with icmp type admin-prohibited"),
 ];
 
@@ -73,6 +79,14 @@ fn probe_here() -> Vec<Missing> {
             }
             let veth = Netns::own()
                 .and_then(|own| netlink.add_veth("v0", Mac([2, 0, 0, 0, 0, 2]), &own, "v1", Mac([2, 0, 0, 0, 0, 3])));
+            let steer = Steer::Marked { mark: 1, table: 901 };
+            if let Err(error) = netlink.add_steer(&steer) {
+                found.push(missing(
+                    "rules of routing",
+                    crate::error::line(&error),
+                    "CONFIG_IP_MULTIPLE_TABLES is needed",
+                ));
+            }
             if let Err(error) = veth {
                 found.push(missing("veth pairs", crate::error::line(&error), "modprobe veth"));
             }
