@@ -40,19 +40,18 @@ fn main() -> ExitCode {
 }
 
 fn answer() -> Answer {
+    let is_delete = std::env::var_os("CNI_COMMAND").is_some_and(|command| command == Command::Del.as_str());
+    let told = |error: &dyn Classify, version| {
+        if is_delete { Failure::of_delete(error, version) } else { Failure::of(error, version) }
+    };
     let environment = Environment::read(|name| std::env::var_os(name));
-    let Some(environment) = environment.map_err(|error| Failure::of(&error, Version::NEWEST))? else {
+    let Some(environment) = environment.map_err(|error| told(&error, Version::NEWEST))? else {
         introduce();
         return Ok(String::new());
     };
-    let command = environment.command;
-    if command == Command::Version {
+    if environment.command == Command::Version {
         return Ok(Version::supported());
     }
-    let told = |error: &dyn Classify, version| match command {
-        Command::Del => Failure::of_delete(error, version),
-        _ => Failure::of(error, version),
-    };
     let mut input = Vec::new();
     if let Err(source) = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input) {
         return Err(told(&Error::File { what: "read standard input", source }, Version::NEWEST));

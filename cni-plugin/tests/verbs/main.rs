@@ -6,6 +6,7 @@ mod budget;
 mod check;
 mod gc;
 mod lab;
+mod mtu;
 mod outage;
 mod ownership;
 mod status;

@@ -1,0 +1,34 @@
+//! What a panic says: exactly one error object on standard output and exit code 1. The test runs itself once more; what
+//! the test harness prints before is not ours.
+
+#![expect(clippy::panic, reason = "it is about panics")]
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+const ALONE: &str = "ATOLL_TEST_PANICS";
+
+#[test]
+fn a_panic_is_one_error_object() {
+    if std::env::var_os(ALONE).is_some() {
+        atoll_cni_plugin::defect::tell();
+        panic!("the key was not found");
+    }
+    let this = std::env::current_exe().expect("it runs");
+    let output = Command::new(this)
+        .args(["--exact", "a_panic_is_one_error_object", "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let documents: Vec<Value> =
+        text.lines().filter_map(|line| serde_json::from_str(&line[line.find('{')?..]).ok()).collect();
+    let [document] = documents.as_slice() else { panic!("{text}") };
+    assert_eq!(document["code"], 199);
+    assert!(document["msg"].as_str().is_some_and(|msg| msg.contains("defect") && !msg.contains("not found")), "{text}");
+    assert!(document["details"].as_str().is_some_and(|details| details.contains("defect.rs")), "{text}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,74 @@
+//! `"mtu": "auto"`: what the node's interface leaves inside the tunnel, or nothing at all.
+
+use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::wire::{Netns, Wire};
+use atoll_model::cni::result::Attached;
+use atoll_model::config::{Mtu, Tunnel};
+use atoll_model::error::Classify;
+use atoll_model::route::Route;
+
+use crate::lab::{Lab, NETNS};
+
+async fn add(lab: &Lab, tunnel: Tunnel) -> Result<Attached, Error> {
+    let mut world = lab.world();
+    world.config.mtu = Mtu::Auto(tunnel);
+    Box::pin(world.add(&lab.call())).await
+}
+
+/// An interface of the node, with a default route of this priority if there is one.
+fn uplink(lab: &Lab, name: &str, index: u32, mtu: u32, default: Option<u32>) {
+    lab.kernel.add_foreign(&Netns::Own, name, false);
+    lab.kernel.damage(&Netns::Own, name, |mut link| {
+        (link.link.index, link.link.mtu) = (index, mtu);
+        let everything = "0.0.0.0/0".parse().expect("valid");
+        let route = |priority| Route { priority: Some(priority), table: Some(254), ..Route::plain(everything, None) };
+        link.routes.extend(default.map(route));
+        Some(link)
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_what_the_interface_leaves() {
+    for (interface, overhead, expected) in
+        [(None, 50, 1450), (None, 42, 1458), (None, 0, 1500), (Some("jumbo"), 50, 8950)]
+    {
+        let lab = Lab::warm().await;
+        uplink(&lab, "slow", 70, 1400, Some(100));
+        uplink(&lab, "fast", 71, 1500, Some(10));
+        uplink(&lab, "jumbo", 72, 9000, None);
+        let interface = interface.map(|name: &str| name.parse().expect("valid"));
+        let attached = add(&lab, Tunnel { interface, overhead }).await.expect("it can be known");
+        assert_eq!(attached.mtu, expected);
+        let eth0 = lab.call().attachment.interface;
+        let link = lab.kernel.inspect(&Netns::At(NETNS.into()), &eth0).await.expect("works").expect("there");
+        assert_eq!(link.mtu, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_known_is_refused_before_anything_is_done() {
+    let lab = Lab::warm().await;
+    let before = lab.etcd.dump();
+    let refused = async |tunnel: Tunnel, says: &str| {
+        let error = add(&lab, tunnel).await.expect_err(says);
+        assert_eq!(error.class().cni_code(), 7, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("\"mtu\"") && text.contains(says), "{text}");
+        assert_eq!(lab.etcd.dump(), before);
+        lab.assert_empty(says);
+    };
+    refused(Tunnel { interface: None, overhead: 50 }, "no default route").await;
+    refused(Tunnel { interface: "none".parse().ok(), overhead: 50 }, "no interface none").await;
+    // A default route of another table is none.
+    uplink(&lab, "other", 70, 1500, None);
+    lab.kernel.damage(&Netns::Own, "other", |mut link| {
+        let everything = "0.0.0.0/0".parse().expect("valid");
+        link.routes.push(Route { table: Some(100), ..Route::plain(everything, None) });
+        Some(link)
+    });
+    let error = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect_err("no default route");
+    assert_eq!(error.class().cni_code(), 7, "{error}");
+    uplink(&lab, "tiny", 71, 100, Some(1));
+    let error = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect_err("nothing is left");
+    assert!(error.to_string().contains("tiny has 100 bytes"), "{error}");
+}
