@@ -21,7 +21,7 @@
 //! leaves a tombstone for the rest. An ADD of an attachment that was finished before undoes nothing: the runtime knows
 //! the attachment and owes a DEL.
 
-mod port;
+pub(crate) mod port;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +64,8 @@ pub struct AddCall {
     pub attachment: Attachment,
     /// The pod, as far as the runtime says so.
     pub pod: Pod,
+    /// What is asked of the interface.
+    pub wish: Wish,
     /// `CNI_NETNS`, verbatim.
     pub sandbox: String,
     /// Name servers for the result.
@@ -193,7 +195,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     /// Claims an address, or finds the claim that is there.
     async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>), Error> {
         let AddCall { attachment, pod, node, .. } = self.call;
-        let (mut fence, wish) = (None, Wish::default());
+        let mut fence = None;
         let mut cannot_grow = None;
         let mut attempts = 0;
         while attempts < ATTEMPTS {
@@ -209,7 +211,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                 host_id: node.host_id,
                 fence,
                 can_grow: cannot_grow.is_none(),
-                wish: &wish,
+                wish: &self.call.wish,
             };
             let claimed = match claim(&self.world.store, &request).await {
                 Err(IpamError::Exhausted { tenant, subnets }) => {

@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use atoll_ipam::{Found, IpamError, Released, Versioned, bury, exhume, find, release};
 use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
-use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::Store;
-use atoll_tenant::controller::Controller;
+use atoll_model::ids::ClusterId;
+use atoll_model::record::{ClaimRecord, ClusterRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_store::{Key, Query, Store};
+use atoll_tenant::controller::{Controller, Seeds};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use crate::add::port;
 use crate::error::Error;
 use crate::journal::Progress;
 use crate::wire::{Link, Netns, NetnsKind, Wire, WireError};
@@ -192,12 +194,42 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             }
         };
         let Some(id) = port else { return (records, Ok(None)) };
-        let closed = match timeout_at(limits.requests, self.controller.delete_port(id)).await {
+        let claim = match &records {
+            Records::Remembered(claim) => Some(&claim.record),
+            Records::Read(found) => found.claim.as_ref().map(|claim| &claim.record),
+            Records::Unknown(_) => None,
+        };
+        let close = async {
+            if let Some(seeds) = self.seeds(claim).await? {
+                self.controller.delete_seeds(&seeds).await.map_err(|error| error.to_string())?;
+            }
+            self.controller.delete_port(id).await.map_err(|error| error.to_string())
+        };
+        let closed = match timeout_at(limits.requests, close).await {
             Ok(Ok(())) => Ok(Some(id)),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(problem)) => Err(problem),
             Err(_) => Err("the controller did not answer in time".to_owned()),
         };
         (records, closed)
+    }
+
+    /// What the controller was told about the further addresses of a claim. None without a claim: then they are not known,
+    /// but they are in the claim that whoever settles the tombstone will read.
+    async fn seeds(&self, claim: Option<&ClaimRecord>) -> Result<Option<Seeds>, String> {
+        let Some(claim) = claim.filter(|claim| claim.addresses.len() > 1) else { return Ok(None) };
+        let cluster = match self.cache.cluster_id() {
+            Some(cluster) => cluster,
+            None => self.cluster().await?,
+        };
+        let ordinal = claim.addresses.first().map_or(0, |address| address.ordinal);
+        Ok(port::seeds(derive::object(cluster, claim.incarnation, Role::Bridge(ordinal)), claim))
+    }
+
+    async fn cluster(&self) -> Result<ClusterId, String> {
+        let snapshot = self.store.read(vec![Query::Key(Key::cluster())]).await.map_err(|error| told(&error))?;
+        let record = snapshot.answers.first().map(Versioned::<ClusterRecord>::of).transpose();
+        let record = record.map_err(|error| told(&error))?.flatten();
+        record.map(|cluster| cluster.record.id).ok_or_else(|| "there is no cluster record".to_owned())
     }
 
     /// Releases the claim, or writes down what is owed.

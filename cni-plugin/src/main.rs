@@ -112,12 +112,13 @@ fn context(request: &Request) -> Context {
 type Runtime = tokio::runtime::Runtime;
 
 fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<String, Error> {
-    request.refuse_wishes()?;
+    request.refuse_previous()?;
     let environment = &request.environment;
     let node = machine::identify(&config)?;
     let call = AddCall {
         attachment: attachment(request, node.name.clone())?,
         pod: request.pod()?,
+        wish: request.wish(&config)?,
         sandbox: environment.netns.clone().unwrap_or_default(),
         dns: request.dns(&config.dns)?,
         own_netns: environment.netns_override,

@@ -11,7 +11,7 @@ use atoll_model::config::{Config, StatusMode};
 use atoll_model::error::{Classify, causes};
 use atoll_sdn_client::configured;
 use atoll_store::{Key, Query, Store};
-use atoll_tenant::controller::Controller;
+use atoll_tenant::controller::{Controller, HostState};
 use atoll_tenant::machine;
 use futures_util::future::join;
 use tokio::time::timeout;
@@ -79,7 +79,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     /// One read of etcd beside one of the controller.
     async fn probe(&self, host: Uuid) -> Result<(), Trouble> {
         let etcd = timeout(PROBE, self.store.read(vec![Query::Key(Key::cluster())]));
-        let controller = timeout(PROBE, self.controller.is_alive(host));
+        let controller = timeout(PROBE, self.controller.host(host));
         let (etcd, controller) = join(etcd, controller).await;
         let outage = |problem: String| Err(Trouble { problem, limited: false });
         match etcd {
@@ -89,9 +89,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         }
         match controller {
             // A host that the controller does not know yet: the first ADD tells what is wrong with it.
-            Ok(Ok(Some(true) | None)) => Ok(()),
+            Ok(Ok(Some(HostState { alive: true, .. }) | None)) => Ok(()),
             // The agent is what makes packets flow.
-            Ok(Ok(Some(false))) => {
+            Ok(Ok(Some(HostState { alive: false, .. }))) => {
                 Err(Trouble { problem: format!("the controller's agent on host {host} is not there"), limited: true })
             }
             Ok(Err(error)) => outage(error.to_string()),

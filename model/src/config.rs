@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::ids::{IfName, NodeName, TenantName};
 use crate::record::Addressing;
 use crate::route::Route;
+use crate::wish::SubnetChoice;
 
 /// Everything that can be configured, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub host_id: Option<Uuid>,
     /// MTU of the pod's interface.
     pub mtu: Mtu,
+    /// The subnet of the tenant that this network's pods are in; none means any.
+    pub subnet: Option<SubnetChoice>,
     /// Extra routes of the pod. One without a gateway goes by the subnet's, unless its scope is the link.
     pub routes: Vec<Route>,
     /// Name servers for the result.

@@ -4,7 +4,9 @@
 //! method is idempotent: ensuring twice is ensuring once, deleting what is absent is done.
 
 use std::future::Future;
+use std::net::Ipv4Addr;
 
+use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
 use atoll_model::topology::{Binding, Kind};
@@ -26,6 +28,19 @@ pub struct PortSpec {
     pub interface: IfName,
     /// Who may speak through it.
     pub vif: Vif,
+}
+
+/// Further addresses of a pod's port: [`Vif`] has room for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    /// The bridge that the port belongs to.
+    pub bridge: Uuid,
+    /// The port.
+    pub port: Uuid,
+    /// The MAC behind it.
+    pub mac: Mac,
+    /// What it may speak with besides the address of its `vif`; never empty.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// A port as the controller shows it.
@@ -116,6 +131,12 @@ pub trait Controller {
     /// Makes a pod's port exist, bound as described. [`Failure::Absent`]: its bridge or host is not there.
     fn ensure_port(&self, port: &PortSpec) -> impl Future<Output = Result<PortState, ControllerError>>;
 
+    /// Says who else may speak through a port that exists.
+    fn ensure_seeds(&self, seeds: &Seeds) -> impl Future<Output = Result<(), ControllerError>>;
+
+    /// Takes that back, whether or not the port still exists.
+    fn delete_seeds(&self, seeds: &Seeds) -> impl Future<Output = Result<(), ControllerError>>;
+
     /// Looks at a port; none means that it does not exist.
     fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, ControllerError>>;
 
@@ -124,9 +145,6 @@ pub trait Controller {
 
     /// The ports of a bridge that are not linked to another device: those of pods. None when there is no such bridge.
     fn pod_ports(&self, bridge: Uuid) -> impl Future<Output = Result<Vec<Uuid>, ControllerError>>;
-
-    /// Whether the controller's agent on a host is there; none means that the controller does not know the host.
-    fn is_alive(&self, host: Uuid) -> impl Future<Output = Result<Option<bool>, ControllerError>>;
 
     /// Unbinds and deletes a pod's port.
     fn delete_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;

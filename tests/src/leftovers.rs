@@ -27,6 +27,18 @@ pub fn of_pods(node: &Node) -> Result<Vec<String>> {
             left.push(format!("controller: port {id}: {port}"));
         }
     }
+    for (id, bridge) in dump["bridges"].as_object().context("the controller's dump has no bridges")? {
+        for table in ["arp", "macs"] {
+            let is_empty = match &bridge[table] {
+                serde_json::Value::Object(entries) => entries.is_empty(),
+                serde_json::Value::Array(entries) => entries.is_empty(),
+                other => anyhow::bail!("the dump's {table} of bridge {id} is {other}"),
+            };
+            if !is_empty {
+                left.push(format!("controller: {table} of bridge {id}: {}", bridge[table]));
+            }
+        }
+    }
     for netns in pinned(&node.run_dir().join("dataplane"))? {
         let links = Node::links(&netns)?;
         left.extend(links.into_iter().filter(|name| is_host_end(name)).map(|name| format!("{netns:?}: link {name}")));

@@ -7,8 +7,9 @@ use atoll_model::topology::Binding;
 use atoll_model::vif::Vif;
 use atoll_store::Store;
 use atoll_tenant::Place;
-use atoll_tenant::controller::{Controller, Failure, PortSpec, PortState};
+use atoll_tenant::controller::{Controller, Failure, PortSpec, PortState, Seeds};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::Adding;
 use crate::error::Error;
@@ -25,7 +26,10 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
         let controller = &self.world.controller;
         let mut wanted = wanted(&place, claim);
         let error = match controller.ensure_port(&wanted).await {
-            Ok(state) => return Ok((wanted, state)),
+            Ok(state) => {
+                self.open_port_for_others(&wanted, claim).await?;
+                return Ok((wanted, state));
+            }
             Err(error) => error,
         };
         tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "mending");
@@ -41,7 +45,16 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
             _ => return Err(error.into()),
         }
         let state = controller.ensure_port(&wanted).await?;
+        self.open_port_for_others(&wanted, claim).await?;
         Ok((wanted, state))
+    }
+
+    /// Lets the pod speak with its further addresses, if it has any.
+    async fn open_port_for_others(&self, port: &PortSpec, claim: &ClaimRecord) -> Result<(), Error> {
+        match seeds(port.bridge, claim) {
+            Some(seeds) => Ok(self.world.controller.ensure_seeds(&seeds).await?),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the port is active, which also verifies it.
@@ -75,8 +88,14 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
     }
 }
 
+/// What the port of a claim needs besides its `vif`: all addresses but the first.
+pub(crate) fn seeds(bridge: Uuid, claim: &ClaimRecord) -> Option<Seeds> {
+    let addresses: Vec<_> = claim.addresses.iter().skip(1).map(|address| address.address.ip()).collect();
+    (!addresses.is_empty()).then_some(Seeds { bridge, port: claim.port, mac: claim.mac, addresses })
+}
+
 fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {
-    // A claim has all its addresses in one subnet as long as it has one address.
+    // A claim has all its addresses in one subnet: its port is on one bridge.
     let first = claim.addresses.first();
     let address = first.map_or(std::net::Ipv4Addr::UNSPECIFIED, |first| first.address.ip());
     let unique = place.cluster.record.addressing == Addressing::Unique;

@@ -26,6 +26,7 @@ use atoll_model::fault::FaultPlan;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
 use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TenantRecord, TombstoneRecord, decode};
 use atoll_model::vif::Vif;
+use atoll_model::wish::Wish;
 use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
@@ -156,6 +157,8 @@ pub(crate) struct Lab {
     /// The configuration has a route that the kernel refuses, after everything else is made.
     pub(crate) bad_route: Cell<bool>,
     subnet_prefix: u8,
+    /// What the pod asks for.
+    pub(crate) wish: RefCell<Wish>,
     directory: tempfile::TempDir,
     host: Uuid,
 }
@@ -182,6 +185,7 @@ impl Lab {
             etcd_mood: Rc::new(Cell::new(Mood::Fine)),
             controller_mood: Rc::new(Cell::new(Mood::Fine)),
             bad_route: Cell::new(false),
+            wish: RefCell::default(),
             subnet_prefix: 24,
             directory: tempfile::tempdir().expect("a directory"),
             host,
@@ -256,6 +260,7 @@ impl Lab {
         AddCall {
             attachment: attachment("pod", "eth0"),
             pod: Pod { namespace: Some(Namespace::new("red").expect("valid")), name: Some("web".into()), uid: None },
+            wish: self.wish.borrow().clone(),
             sandbox: NETNS.to_owned(),
             dns: DnsConfig::default(),
             own_netns: false,
@@ -320,9 +325,25 @@ impl Lab {
         entries.map(|entry| decode(&entry.value).expect("a record")).collect()
     }
 
+    /// The first subnet of the pod's tenant.
+    pub(crate) fn first_subnet(&self) -> ipnetwork::Ipv4Network {
+        let tenants: Vec<atoll_model::record::TenantRecord> = self.records("v1/tenants/");
+        tenants[0].subnets[0].cidr
+    }
+
     /// Pods' ports in the controller: the ones that say who may speak through them.
     pub(crate) fn pod_ports(&self) -> Vec<Uuid> {
         self.controller.dump().ports.into_iter().filter(|(_, port)| port.vif.is_some()).map(|(id, _)| id).collect()
+    }
+
+    /// Who may speak with an address besides the one in a port's `vif`.
+    pub(crate) fn seeds(&self) -> Vec<(std::net::Ipv4Addr, atoll_model::attachment::Mac)> {
+        self.controller.dump().bridges.into_values().flat_map(|bridge| bridge.arp).collect()
+    }
+
+    /// The MACs that were said to be behind ports.
+    pub(crate) fn seeded_macs(&self) -> usize {
+        self.controller.dump().bridges.values().map(|bridge| bridge.macs.len()).sum()
     }
 
     /// What is left of us, in words; nothing: as before the first pod.
@@ -342,6 +363,10 @@ impl Lab {
             }
         }
         left.extend(self.pod_ports().iter().map(|port| format!("controller: port {port}")));
+        left.extend(self.seeds().iter().map(|(address, mac)| format!("controller: seed of {address} at {mac}")));
+        if self.seeded_macs() > 0 {
+            left.push("controller: seed of a MAC".to_owned());
+        }
         let links = self.kernel.everything();
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
         for directory in ["run/attachments", "state/tombstones"] {
@@ -357,6 +382,10 @@ impl Lab {
     #[track_caller]
     pub(crate) fn assert_ports_have_claims(&self, when: &str) {
         let claimed: Vec<_> = self.claims().iter().flat_map(|claim| claim.addresses.clone()).collect();
+        for (address, _) in self.seeds() {
+            let is_claimed = claimed.iter().any(|claimed| claimed.address.ip() == address);
+            assert!(is_claimed, "{when}: somebody may speak with {address}, which is not claimed");
+        }
         for (id, port) in self.controller.dump().ports {
             let Some(vif) = port.vif.and_then(Vif::from_uuid) else { continue };
             let is_claimed = claimed.iter().any(|address| address.address.ip() == vif.address);

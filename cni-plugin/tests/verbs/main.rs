@@ -11,3 +11,4 @@ mod outage;
 mod ownership;
 mod status;
 mod sweep;
+mod wishes;

@@ -5,8 +5,10 @@
 //! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
 
 use atoll_cni_plugin::add::AddCall;
+use atoll_model::attachment::Mac;
 use atoll_model::cni::result::Attached;
 use atoll_model::fault::Fault;
+use atoll_model::wish::Wish;
 
 use crate::lab::{Lab, Mood, attachment, del};
 
@@ -36,6 +38,10 @@ enum Late {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     Add,
+    /// Of a pod that asks for two addresses and a MAC.
+    WishingAdd,
+    /// Its DEL.
+    WishedDel,
     /// Of a tenant that nobody has heard of.
     ColdAdd,
     /// Of a tenant whose subnet is full: it gets another.
@@ -53,6 +59,12 @@ async fn lab(verb: Verb) -> Lab {
     match verb {
         Verb::ColdAdd => Lab::cold(),
         Verb::Add => Lab::warm().await,
+        Verb::WishingAdd => wishing().await,
+        Verb::WishedDel => {
+            let lab = wishing().await;
+            lab.add().await.expect("it works without faults");
+            lab
+        }
         Verb::GrowingAdd => Lab::full().await,
         Verb::Del => {
             let lab = Lab::warm().await;
@@ -87,14 +99,23 @@ async fn lab(verb: Verb) -> Lab {
     }
 }
 
+/// The pod asks for the addresses 7 and 9 of the first subnet, and for a MAC.
+async fn wishing() -> Lab {
+    let lab = Lab::warm().await;
+    let subnet = lab.first_subnet();
+    let addresses = [7, 9].map(|n| subnet.nth(n).expect("it is large enough")).to_vec();
+    lab.wish.replace(Wish { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None });
+    lab
+}
+
 /// Runs the verb under the plan: none, it died; else whether it succeeded.
 async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> {
     let call = async {
         match verb {
-            Verb::Add | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
+            Verb::Add | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
                 lab.add().await.map(Some).map_err(|error| error.to_string())
             }
-            Verb::Del => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
+            Verb::Del | Verb::WishedDel => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
             Verb::Drain => {
                 lab.drain().await;
                 Ok(None)
@@ -133,15 +154,17 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
     let succeeded = matches!(answer, Some(Ok(_)));
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
-        Verb::Add | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => succeeded || answer.is_none(),
+        Verb::Add | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
+            succeeded || answer.is_none()
+        }
         // After a GC that failed the attachment may still be there: whoever collects calls again.
-        Verb::Del | Verb::Gc => !succeeded,
+        Verb::Del | Verb::WishedDel | Verb::Gc => !succeeded,
         Verb::Drain => false,
     };
     if then == Then::Nothing && must_call {
         return false;
     }
-    if matches!(verb, Verb::Del | Verb::Gc) && succeeded {
+    if matches!(verb, Verb::Del | Verb::WishedDel | Verb::Gc) && succeeded {
         no_interface(&lab, &when);
     }
     if then == Then::AddDel {
@@ -156,6 +179,9 @@ async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name
         assert_eq!(lab.claims().len(), 1, "{when}: a running pod has a claim");
         assert_eq!(lab.pod_ports().len(), 1, "{when}: a running pod has a port");
         assert_eq!(lab.links().len(), 2, "{when}: a running pod has an interface");
+        let wished = lab.wish.borrow().clone();
+        let seeds: Vec<_> = wished.addresses.iter().skip(1).zip(wished.mac).map(|(a, mac)| (*a, mac)).collect();
+        assert_eq!(lab.seeds(), seeds, "{when}: it may speak with all its addresses");
         // A later call on this node must not mistake it for something owed.
         lab.drain().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
@@ -234,6 +260,16 @@ async fn an_add_that_is_undone_leaks_nothing_wherever_that_fails() {
 #[tokio::test(start_paused = true)]
 async fn settling_tombstones_leaks_nothing_wherever_it_fails() {
     sweep(Verb::Drain, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_add_with_wishes_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::WishingAdd, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_del_of_an_add_with_wishes_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::WishedDel, &ALL).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Who may speak through a bridge port that an interface of this machine is bound to.
 //!
-//! The `vif` of a port, or seeds of the bridge's MAC and ARP tables, name the only MAC and address. A port that has
-//! neither may speak as anybody except a router port of its bridge.
+//! The `vif` of a port and seeds of the bridge's MAC and ARP tables name the only MACs and addresses: a `vif` has room for
+//! one address, seeds are for the others. A port that has neither may speak as anybody except a router port of its bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -175,15 +175,9 @@ pub fn taken(port: Uuid, holder: Uuid, interface: &str) -> Unsupported {
 }
 
 fn speakers(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<Speaker> {
-    if let Some(vif) = port.vif.and_then(Vif::from_uuid) {
-        return BTreeSet::from([Speaker { mac: vif.mac, address: vif.address }]);
-    }
-    let Some(bridge) = bridge else { return BTreeSet::new() };
+    let vif = port.vif.and_then(Vif::from_uuid).map(|vif| Speaker { mac: vif.mac, address: vif.address });
+    let Some(bridge) = bridge else { return vif.into_iter().collect() };
     let behind = |mac: &Mac| bridge.macs.get(mac) == Some(&id);
-    bridge
-        .arp
-        .iter()
-        .filter(|(_, mac)| behind(mac))
-        .map(|(address, mac)| Speaker { mac: *mac, address: *address })
-        .collect()
+    let seeds = bridge.arp.iter().filter(|(_, mac)| behind(mac));
+    vif.into_iter().chain(seeds.map(|(address, mac)| Speaker { mac: *mac, address: *address })).collect()
 }

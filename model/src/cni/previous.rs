@@ -41,6 +41,17 @@ impl Request {
     pub fn previous(&self) -> Result<Option<Previous>, RequestError> {
         self.input("prevResult").map(|value| Previous::read(value, self.version)).transpose()
     }
+
+    /// We make the interface: an ADD behind another plugin is refused. An empty result is none.
+    pub fn refuse_previous(&self) -> Result<(), RequestError> {
+        let is_empty = |value: &&Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+        let Some(value) = self.input("prevResult").filter(|value| !is_empty(value)) else { return Ok(()) };
+        Err(RequestError::Unsupported {
+            key: "prevResult".to_owned(),
+            value: value.to_string().chars().take(80).collect(),
+            reason: "Atoll makes the interface, so it must be the first plugin of the list",
+        })
+    }
 }
 
 impl Previous {

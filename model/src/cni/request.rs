@@ -330,6 +330,26 @@ pub enum RequestError {
         /// The version of the configuration.
         version: Version,
     },
+    /// A wish on standard input is malformed.
+    #[error("{key} = {value:?} is wrong: {expected} is expected")]
+    Wish {
+        /// Where it was said.
+        key: String,
+        /// What was said.
+        value: String,
+        /// What can be said there.
+        expected: &'static str,
+    },
+    /// A wish in `CNI_ARGS` is malformed.
+    #[error("env variable CNI_ARGS is malformed: {key} = {value:?}: {expected} is expected")]
+    WishedArgument {
+        /// Where it was said.
+        key: String,
+        /// What was said.
+        value: String,
+        /// What can be said there.
+        expected: &'static str,
+    },
     /// What was asked cannot be done, and a substitute is not given.
     #[error("{key} = {value} is not supported: {reason}")]
     Unsupported {
@@ -350,9 +370,10 @@ impl Classify for RequestError {
             | Self::NotText(_)
             | Self::Variable { .. }
             | Self::Arguments(_)
-            | Self::Argument { .. } => Class::Environment,
+            | Self::Argument { .. }
+            | Self::WishedArgument { .. } => Class::Environment,
             Self::Json(_) | Self::Shape(..) => Class::Decode,
-            Self::NoPrevious | Self::NoName | Self::Name(_) => Class::Config,
+            Self::Wish { .. } | Self::NoPrevious | Self::NoName | Self::Name(_) => Class::Config,
             Self::Version(_) | Self::CommandTooNew { .. } => Class::Version,
             Self::Unsupported { .. } => Class::Unsupported,
         }

@@ -212,28 +212,13 @@ fn the_runtimes_name_servers_go_before_ours_in_any_case() {
 }
 
 #[test]
-fn a_wish_that_cannot_be_met_is_refused_with_key_and_value() {
-    let annotations = |key: &str| json!({ "io.kubernetes.cri.pod-annotations": { key: "x7" } });
-    let cases = [
-        ("CNI_ARGS IP", request(&[("CNI_ARGS", "IP=10.0.0.7")], &plain()), "10.0.0.7"),
-        ("CNI_ARGS MAC", request(&[("CNI_ARGS", "MAC=02:AA:00:00:00:01")], &plain()), "02:AA:00:00:00:01"),
-        ("args.cni.ips", request(&[], &and("args", json!({ "cni": { "ips": ["10.0.0.7"] } }))), "10.0.0.7"),
-        ("runtimeConfig.ips", request(&[], &and("runtimeConfig", json!({ "IPs": ["10.0.0.7"] }))), "10.0.0.7"),
-        ("runtimeConfig.mac", request(&[], &and("runtimeConfig", json!({ "mac": "02:00:00:00:00:01" }))), "02:00"),
-        ("annotation atoll.dev/ips", request(&[], &and("runtimeConfig", annotations("atoll.dev/ips"))), "x7"),
-        ("annotation atoll.dev/mac", request(&[], &and("runtimeConfig", annotations("atoll.dev/mac"))), "x7"),
-        ("annotation atoll.dev/subnet", request(&[], &and("runtimeConfig", annotations("atoll.dev/subnet"))), "x7"),
-        ("prevResult", request(&[], &and("prevResult", json!({ "ips": [] }))), "ips"),
-    ];
-    for (key, request, value) in cases {
-        let error = request.and_then(|r| r.refuse_wishes()).expect_err(key);
-        assert_eq!(error.class().cni_code(), 2, "{error}");
-        assert!(error.to_string().contains(key) && error.to_string().contains(value), "{error}");
-    }
-    let nothing = json!({ "ips": [], "mac": "", "portMappings": [{ "HostPort": 1 }], "cgroupPath": "/x",
-                          "io.kubernetes.cri.pod-annotations": null, "aliases": { "a": ["b"] } });
-    for input in [plain(), and("runtimeConfig", nothing), and("prevResult", json!({})), and("args", json!(null))] {
-        request(&[("CNI_ARGS", "IP=;MAC=")], &input).and_then(|r| r.refuse_wishes()).expect("nothing was asked");
+fn an_add_behind_another_plugin_is_refused() {
+    let error =
+        request(&[], &and("prevResult", json!({ "ips": [] }))).and_then(|r| r.refuse_previous()).expect_err("2nd");
+    assert_eq!(error.class().cni_code(), 2, "{error}");
+    assert!(error.to_string().contains("prevResult") && error.to_string().contains("ips"), "{error}");
+    for input in [plain(), and("prevResult", json!(null)), and("prevResult", json!({}))] {
+        request(&[], &input).and_then(|r| r.refuse_previous()).expect("it is the first");
     }
 }
 
@@ -246,7 +231,7 @@ proptest! {
             drop(Request::read(environment.clone(), &stdin));
             let request = Request::read(environment, plain().to_string().as_bytes()).expect("the input is fine");
             drop(request.pod());
-            drop(request.refuse_wishes());
+            drop(request.config().map(|config| request.wish(&config)));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | `inspect` | looks at a graph and changes nothing |
 //! | `mend` | one object: create it, or look at it and mend what differs |
 //! | `rules` | the rules of a chain, which have an order |
+//! | `seeds` | further addresses of a port, as entries of its bridge's tables |
 //!
 //! Promises: creating is tried first, so that a new tenant costs one request an object; what is there already is
 //! compared and mended in place where the API can, made anew where it cannot; an object of our id that belongs to
@@ -15,6 +16,7 @@ mod apply;
 mod inspect;
 mod mend;
 mod rules;
+mod seeds;
 
 use atoll_model::topology::{Binding, Device, Port};
 use atoll_sdn_client::dialect::Resource;
@@ -24,7 +26,7 @@ use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, wire};
 use uuid::Uuid;
 
 use crate::controller::{
-    Applied, Controller, ControllerError, Failure, Finding, HostState, PortSpec, PortState, ProviderCandidate,
+    Applied, Controller, ControllerError, Failure, Finding, HostState, PortSpec, PortState, ProviderCandidate, Seeds,
 };
 use crate::graph::Graph;
 
@@ -98,6 +100,22 @@ impl<T: Transport> Controller for MidoNet<T> {
         }
     }
 
+    async fn ensure_seeds(&self, seeds: &Seeds) -> Result<(), ControllerError> {
+        // The MAC first: an address whose MAC is nowhere would be answered for by the router.
+        self.ensure_seed(&seeds::mac(seeds)).await?;
+        for entry in seeds::addresses(seeds) {
+            self.ensure_seed(&entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_seeds(&self, seeds: &Seeds) -> Result<(), ControllerError> {
+        for entry in seeds::addresses(seeds) {
+            self.client.remove(&entry).await?;
+        }
+        Ok(self.client.remove(&seeds::mac(seeds)).await?)
+    }
+
     async fn port(&self, id: Uuid) -> Result<Option<PortState>, ControllerError> {
         let Some(port) = self.client.get::<wire::Port>(id).await? else { return Ok(None) };
         let binding = port.host_id.zip(port.interface_name);
@@ -119,10 +137,6 @@ impl<T: Transport> Controller for MidoNet<T> {
             ports => ports?,
         };
         Ok(ports.into_iter().filter(|port| port.peer_id.is_none()).filter_map(|port| port.id).collect())
-    }
-
-    async fn is_alive(&self, host: Uuid) -> Result<Option<bool>, ControllerError> {
-        Ok(self.client.get::<wire::Host>(host).await?.map(|host| host.alive))
     }
 
     async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {

@@ -1,0 +1,88 @@
+//! What a pod asks for it gets, or an error, and never something else.
+
+use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::wire::{Netns, Wire};
+use atoll_model::attachment::Mac;
+use atoll_model::error::Classify;
+use atoll_model::vif::Vif;
+use atoll_model::wish::{SubnetChoice, Wish};
+
+use crate::lab::{Lab, NETNS, attachment, del};
+
+const MAC: Mac = Mac([2, 0, 0x5e, 0x10, 0, 9]);
+
+async fn wishing(count: u32) -> Lab {
+    let lab = Lab::warm().await;
+    let subnet = lab.first_subnet();
+    let addresses = (0..count).map(|n| subnet.nth(20 + n).expect("it is large enough")).collect();
+    lab.wish.replace(Wish { addresses, mac: Some(MAC), subnet: None });
+    lab
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_and_mac_are_given_as_asked() {
+    for count in [1, 2, 5] {
+        let lab = wishing(count).await;
+        lab.plan.reset();
+        let attached = lab.add().await.expect("it can be met");
+        let given: Vec<_> = attached.addresses.iter().map(|(address, _)| address.ip()).collect();
+        assert_eq!((&given, attached.mac), (&lab.wish.borrow().addresses, MAC));
+        let eth0 = lab.call().attachment.interface;
+        let link = lab.kernel.inspect(&Netns::At(NETNS.into()), &eth0).await.expect("works").expect("there");
+        let on_link: Vec<_> = link.addresses.iter().map(|address| address.ip()).collect();
+        assert_eq!((on_link, link.mac), (given.clone(), Some(MAC)));
+        // The first one is in the port, the others are seeds of the bridge, all with that MAC.
+        let ports = lab.controller.dump().ports;
+        let vif = ports.values().find_map(|port| port.vif.and_then(Vif::from_uuid)).expect("a pod's port");
+        assert_eq!((vif.mac, vif.address), (MAC, given[0]));
+        let seeds: Vec<_> = given[1..].iter().map(|address| (*address, MAC)).collect();
+        assert_eq!((lab.seeds(), lab.seeded_macs()), (seeds, usize::from(count > 1)));
+        let requests = lab.plan.passed().iter().filter(|effect| effect.starts_with("controller: POST")).count();
+        assert_eq!(requests, if count == 1 { 1 } else { count as usize + 1 }, "one address costs one request");
+        // Again is the same, and DEL takes all along, also one that remembers nothing.
+        assert_eq!(lab.add().await.expect("again"), attached);
+        lab.forget();
+        lab.del().await.expect("works");
+        lab.assert_empty(&format!("{count} addresses"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
+    let lab = wishing(2).await;
+    let first = lab.add().await.expect("works");
+    // Somebody else asks for one of the two, and for a free one.
+    lab.kernel.add_netns("/netns/second");
+    let subnet = lab.first_subnet();
+    let second = AddCall {
+        attachment: attachment("second", "eth0"),
+        sandbox: "/netns/second".to_owned(),
+        wish: Wish {
+            addresses: vec![subnet.nth(40).expect("fits"), first.addresses[1].0.ip()],
+            mac: None,
+            subnet: None,
+        },
+        ..lab.call()
+    };
+    let before = (lab.etcd.dump(), lab.pod_ports(), lab.links(), lab.seeds());
+    let error = lab.world().add(&second).await.expect_err("it is taken");
+    assert!(error.to_string().contains(&first.addresses[1].0.ip().to_string()), "{error}");
+    assert_eq!((lab.etcd.dump(), lab.pod_ports(), lab.links(), lab.seeds()), before, "all or nothing");
+    for wish in [
+        Wish { addresses: vec![[192, 0, 2, 1].into()], ..Wish::default() },
+        Wish { addresses: vec![subnet.network()], ..Wish::default() },
+        Wish { subnet: Some(SubnetChoice::Ordinal(77)), ..Wish::default() },
+        Wish { subnet: "192.0.2.0/24".parse().ok(), ..Wish::default() },
+    ] {
+        let error = lab.world().add(&AddCall { wish: wish.clone(), ..second.clone() }).await.expect_err("impossible");
+        assert_ne!(error.class().cni_code(), 199, "{wish}: {error}");
+        assert_eq!((lab.pod_ports(), lab.links()), (before.1.clone(), before.2.clone()), "{wish}");
+    }
+    // The same attachment with another wish is another request.
+    lab.wish.replace(Wish { addresses: vec![subnet.nth(50).expect("fits")], ..Wish::default() });
+    lab.add().await.expect_err("it has other addresses");
+    assert_eq!(lab.links().len(), 2, "and keeps them");
+    lab.world().del(&del(&second)).await.expect("works");
+    lab.del().await.expect("works");
+    lab.assert_empty("after all");
+}

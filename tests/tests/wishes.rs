@@ -1,0 +1,110 @@
+//! What a pod asks for, from every place where it may ask, with packets to prove it.
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::leftovers;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::reach::ping;
+use ipnetwork::Ipv4Network;
+use serde_json::{Value, json};
+
+const MAC: &str = "02:00:5E:10:00:09";
+
+/// The addresses of a result.
+fn addresses(result: &Value) -> Vec<String> {
+    let ips = result["ips"].as_array().into_iter().flatten();
+    ips.filter_map(|ip| ip["address"].as_str()?.split('/').next().map(str::to_owned)).collect()
+}
+
+/// Every address of a pod is answered by it and may be spoken with; one that it merely takes may not.
+#[test]
+fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let neighbour = Pod::new("red", "neighbour")?;
+    let at = cni.add(&neighbour)?;
+    let subnet = Ipv4Network::new(at.address.network(), at.address.prefix())?;
+    let address = |n: u32| subnet.nth(n).context("the subnet is large enough");
+    let wished = [address(30)?, address(31)?, address(32)?];
+    let pod = Pod::new("red", "wishing")?;
+    let [first, second, third] = wished.map(|address| address.to_string());
+    let args = format!("{};IP={first};MAC={MAC}", pod.args());
+    let mut config = cni.config.clone();
+    config["runtimeConfig"] = json!({ "ips": [format!("{second}/{}", subnet.prefix()), third, first] });
+    let result = cni.call("ADD", &pod).with("CNI_ARGS", args.as_str()).reading(config.to_string()).run()?.result()?;
+    ensure!(addresses(&result) == [first.clone(), second.clone(), third], "{result}");
+    let eth0 = result["interfaces"].as_array().context("a list")?.iter().find(|i| i["name"] == "eth0");
+    ensure!(eth0.context("eth0")?["mac"] == MAC.to_lowercase(), "in lower case: {result}");
+    for address in wished {
+        ensure!(ping(&neighbour.netns, address)?, "{address} does not answer");
+        let source = address.to_string();
+        let target = at.address.ip().to_string();
+        pod.netns.run("ping", &["-n", "-c", "1", "-W", "2", "-I", &source, &target]).with_context(|| source)?;
+    }
+    let stolen = address(40)?.to_string();
+    pod.netns.run("ip", &["address", "add", &format!("{stolen}/{}", subnet.prefix()), "dev", "eth0"])?;
+    let target = at.address.ip().to_string();
+    let spoken = pod.netns.run("ping", &["-n", "-c", "1", "-W", "1", "-I", &stolen, &target]);
+    ensure!(spoken.is_err(), "it spoke with an address that it was not given");
+
+    config["prevResult"] = result.clone();
+    cni.call("CHECK", &pod).with("CNI_ARGS", args.as_str()).reading(config.to_string()).run()?.done()?;
+    // Taken: all or nothing, and never another.
+    let other = Pod::new("red", "other")?;
+    let args = format!("{};IP={second}", other.args());
+    let refused = cni.call("ADD", &other).with("CNI_ARGS", args).run()?;
+    refused.error_code()?;
+    ensure!(refused.stdout.contains(&second), "{}", refused.stdout);
+    ensure!(Node::links(&other.netns)?.is_empty());
+
+    cni.del(&pod)?;
+    cni.del(&neighbour)?;
+    node.finish()
+}
+
+/// One wish in each place; what nobody may ask is refused with its place.
+#[test]
+fn every_place_is_heard() -> Result<()> {
+    let node = Node::start_without_dataplane(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let first = Pod::new("red", "first")?;
+    let subnet = cni.add(&first)?.address;
+    let wished = Ipv4Network::new(subnet.network(), subnet.prefix())?.nth(50).context("large enough")?.to_string();
+    let annotated =
+        |key: &str, value: &str| json!({ "runtimeConfig": { "io.kubernetes.cri.pod-annotations": { key: value } } });
+    let whole = format!("{}/{}", subnet.network(), subnet.prefix());
+    for (place, over, expected) in [
+        ("args.cni.ips", json!({ "args": { "cni": { "ips": [wished] } } }), Ok(true)),
+        ("runtimeConfig.ips", json!({ "runtimeConfig": { "IPs": [wished] } }), Ok(true)),
+        ("annotation", annotated("atoll.dev/ips", &wished), Ok(true)),
+        ("annotation of eth0", annotated("atoll.dev/ips.eth0", &wished), Ok(true)),
+        ("annotation of eth1", annotated("atoll.dev/ips.eth1", &wished), Ok(false)),
+        ("subnet by number", annotated("atoll.dev/subnet", "1"), Ok(false)),
+        ("subnet by network", annotated("atoll.dev/subnet", &whole), Ok(false)),
+        ("subnet of the network", json!({ "subnet": whole }), Ok(false)),
+        ("no subnet", annotated("atoll.dev/subnet", "77"), Err("77")),
+        ("another subnet", json!({ "subnet": "192.0.2.0/24" }), Err("192.0.2.0/24")),
+        ("an address of nobody", annotated("atoll.dev/ips", "192.0.2.7"), Err("192.0.2.7")),
+        ("a malformed one", annotated("atoll.dev/mac", "02:00"), Err("annotation atoll.dev/mac")),
+    ] {
+        let pod = Pod::new("red", "pod")?;
+        let mut config = cni.config.clone();
+        atoll_tests::node::merge(&mut config, &over);
+        let answer = cni.call("ADD", &pod).reading(config.to_string()).run()?;
+        match expected {
+            Ok(is_met) => {
+                let given = addresses(&answer.result().with_context(|| place)?);
+                ensure!((given == [wished.clone()]) == is_met, "{place}: {given:?}");
+            }
+            Err(says) => {
+                answer.error_code().with_context(|| place)?;
+                ensure!(answer.stdout.contains(says), "{place}: {}", answer.stdout);
+                ensure!(Node::links(&pod.netns)?.is_empty(), "{place}");
+            }
+        }
+        cni.del(&pod)?;
+    }
+    cni.del(&first)?;
+    leftovers::assert_none(&node)?;
+    node.finish()
+}
