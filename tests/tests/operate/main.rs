@@ -4,3 +4,5 @@ mod doctor;
 mod explain;
 mod gc;
 mod install;
+mod role;
+mod shapes;

@@ -509,8 +509,10 @@ fn route(text: &str) -> Result<StaticRoute, String> {
 Running pods keep their network until they are made again. A namespace that has pods moves only with --new-pods-only; the
 pods that stay behind are listed.
 
-Example: two namespaces share the tenant red
-  atollctl tenant join red blue")]
+Example: two namespaces share the tenant red, until they no longer do
+  atollctl tenant join red blue --dry-run
+  atollctl tenant join red blue
+  atollctl tenant leave red blue")]
 pub(crate) struct Member {
     /// The tenant
     pub(crate) tenant: TenantName,
@@ -519,6 +521,9 @@ pub(crate) struct Member {
     /// Move it although it has pods
     #[arg(long)]
     pub(crate) new_pods_only: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Options of `tenant show`.

@@ -8,6 +8,8 @@ mod change;
 mod check;
 mod delete;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod dot;
 mod evict;
 mod explain;

@@ -1,18 +1,51 @@
 //! `atollctl tenant join` and `leave`.
 
 use atoll_tenant::admin::{self, Admin};
+use atoll_tenant::inventory::Inventory;
 use serde_json::json;
 
 use crate::args::{Member, Output};
 use crate::failure::Failure;
 use crate::output::{self, count};
 use crate::settings::Settings;
+use crate::topology::absent;
+
+/// What would happen, as far as it can be told before.
+fn planned(inventory: &Inventory, options: &Member, joins: bool) -> Result<String, Failure> {
+    let Member { tenant, namespace, new_pods_only, .. } = options;
+    if !inventory.tenants.iter().any(|found| found.name == *tenant) {
+        return Err(absent(tenant));
+    }
+    let now = inventory.tenants.iter().find(|found| found.namespaces.contains(namespace)).map(|found| &found.name);
+    let pods = inventory.pods().filter(|pod| pod.namespace.as_ref() == Some(namespace)).count();
+    Ok(match (now, joins, pods) {
+        (Some(now), true, _) if now == tenant => {
+            format!("change nothing: namespace {namespace} belongs to tenant {tenant}")
+        }
+        (None, false, _) => format!("change nothing: namespace {namespace} belongs to no tenant"),
+        (Some(now), false, _) if now != tenant => format!("refuse: namespace {namespace} belongs to tenant {now}"),
+        (_, _, 1..) if !new_pods_only => format!("refuse: namespace {namespace} has {}", count(pods, "pod")),
+        (_, true, _) => {
+            format!("let namespace {namespace} into tenant {tenant}; {} would stay behind", count(pods, "pod"))
+        }
+        (_, false, _) => {
+            format!("take namespace {namespace} out of tenant {tenant}; {} would stay behind", count(pods, "pod"))
+        }
+    })
+}
 
 /// `joins`: into the tenant; else out of it.
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Member, joins: bool) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
-    let Member { tenant, namespace, new_pods_only } = options;
+    let Member { tenant, namespace, new_pods_only, dry_run } = options;
+    if *dry_run {
+        let would = planned(&Inventory::read(&store).await?, options, joins)?;
+        return Ok(match output {
+            Output::Json => output::json(&json!({"would": would, "tenant": tenant, "namespace": namespace})),
+            Output::Table => format!("would {would}\n"),
+        });
+    }
     let moved = if joins {
         admin::join(&admin, tenant, namespace, *new_pods_only).await?
     } else {

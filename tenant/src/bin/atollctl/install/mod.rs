@@ -170,7 +170,7 @@ fn refuse_in_use(config: &Config) -> Result<(), Failure> {
 }
 
 /// Would a runtime and the plugin take this file?
-fn check(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     let wrong = |problem: String| Failure::config(format!("{} is not to be installed: {problem}", path.display()));
     let value: Value = serde_json::from_slice(&read(path)?).map_err(|error| wrong(format!("not JSON: {error}")))?;
     let plugins = value.get("plugins").and_then(Value::as_array);

@@ -55,6 +55,11 @@ pub(super) fn cluster(site: &Site) -> Vec<Finding> {
                 problem,
                 "give this machine another `nodeName`; if it was set up anew: `atollctl attachment evict-node`",
             ),
+            (Some(record), None) if record.evicting.is_some() => NODE.fail(
+                &machine.name,
+                "it is being evicted: it attaches no pod until that is done",
+                format!("atollctl attachment evict-node {} goes on where it stopped", machine.name),
+            ),
             (None, _) => NODE.ok(&machine.name, "not registered yet: its first pod does that"),
             (Some(_), None) => NODE.ok(&machine.name, format!("registered; {}", count(records.claims.len(), "claim"))),
         });

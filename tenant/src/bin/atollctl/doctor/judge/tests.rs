@@ -194,6 +194,10 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         ("node", Level::Fail, |s| {
             site(s).records.as_mut().expect("ok").impostor = Some(Problem::new("node n1 is registered"));
         }),
+        ("node", Level::Fail, |s| {
+            let record = json!({"v": 1, "host_id": Uuid::from_u128(7), "machine_id": "m", "epoch": 3, "evicting": 1});
+            site(s).records.as_mut().expect("ok").node = Some(serde_json::from_value(record).expect("a record"));
+        }),
         ("record", Level::Warn, |s| {
             site(s).records.as_mut().expect("ok").damaged.push("v1/attachments/n1/a/b/c".to_owned());
         }),
