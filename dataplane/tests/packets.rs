@@ -2,6 +2,8 @@
 
 mod lab;
 
+use std::path::Path;
+
 use atoll_model::topology::*;
 use lab::*;
 use uuid::Uuid;
@@ -205,12 +207,23 @@ fn the_first_packet_after_active_arrives() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let a = lab.pod(red, 1);
+    ask_once(&a);
     for n in 2..30 {
         let pod = lab.wire(red, n, Some(&lab.domain(red)));
+        ask_once(&pod);
         lab.submit(put([red.pod_port(n)]));
-        let waited = std::time::Instant::now();
         lab.wait_active(red.pod(n), true);
-        assert!(pings(&pod, "10.9.0.1") && pings(&a, address(n)), "pod {n}");
-        assert!(waited.elapsed().as_millis() < 500, "pod {n} took {:?}", waited.elapsed());
+        assert!(arrives(&pod, "10.9.0.1") && arrives(&a, address(n)), "pod {n}");
     }
+}
+
+/// Whoever has lost the first question for a neighbour does not ask again while the test waits.
+fn ask_once(netns: &Path) {
+    let all = "for file in /proc/sys/net/ipv4/neigh/*/retrans_time_ms; do echo 60000 >$file; done";
+    inside(netns, "sh", &["-c", all]);
+}
+
+/// A single packet and its answer arrive, however long a busy machine takes.
+fn arrives(netns: &Path, to: impl std::fmt::Display) -> bool {
+    attempt(netns, "ping", &["-c1", "-W20", "-n", &to.to_string()]).status.success()
 }
