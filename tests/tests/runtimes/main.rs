@@ -9,7 +9,7 @@
 //! | `life` | pods come and go while runtime, controller or etcd do |
 //! | `killed` | the runtime dies while it makes a pod |
 //! | `tenants` | pods through containerd |
-//! | `requests` | several networks of one pod |
+//! | `requests` | what a pod asks for: several networks, an address, a MAC |
 //! | `podman_containers` | containers through podman |
 //! | `conformance` | what the CRI's validation suite asks of a network |
 //! | `chain` | Debian's standard plugins behind ours |

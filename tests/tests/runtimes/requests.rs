@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use atoll_tests::netns::Netns;
 use atoll_tests::node::Node;
 use atoll_tests::programs;
@@ -73,6 +73,93 @@ fn a_podman_container_of_two_networks() -> Result<()> {
     podman.run(&["network", "disconnect", "two", "both"])?;
     assert_eq!(Node::links(&both.netns)?, ["eth0"], "the other network goes, this one stays");
     podman.remove(&["both", "peer"])?;
+    drop(podman);
+    node.finish()
+}
+
+/// Who may be wished for: free, and not an address that the plugin chooses first.
+const WISHED: &str = "10.128.0.200";
+const MAC: &str = "02:00:5e:10:00:09";
+
+/// The pod's own annotations, through the runtime's capability: no API server is asked.
+#[test]
+fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
+    let capabilities = json!({ "capabilities": { "io.kubernetes.cri.pod-annotations": true } });
+    networks.add("atoll", &[networks::plugin(&node, capabilities)?])?;
+    let containerd = Containerd::start(&node, &networks)?;
+    let client = containerd.client()?;
+    let asking = |name: &str, annotations: &[(&str, &str)]| {
+        let mut pod = containerd.pod("red", name);
+        pod.annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        pod
+    };
+    let peer = client.run(&containerd.pod("red", "peer"))?;
+    let wishes = [("atoll.dev/ips", WISHED), ("atoll.dev/mac", MAC), ("atoll.dev/subnet", "1")];
+    let mut config = asking("one", &wishes);
+    let one = client.run(&config)?;
+    assert_eq!(one.ip, WISHED);
+    ensure!(one.netns().run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
+    let server = Server::start(&one.netns(), "one")?;
+    let answer = |from: &Netns| Ok::<_, Error>(ask(from, WISHED.parse()?)?.map(|banner| banner.name));
+    assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"));
+
+    // Taken, unknown, nonsense: no pod, and no other address instead.
+    for (annotations, told) in [
+        ([("atoll.dev/ips", WISHED)], WISHED),
+        ([("atoll.dev/mac", MAC)], MAC),
+        ([("atoll.dev/subnet", "7")], "7"),
+        ([("atoll.dev/ips", "everything")], "everything"),
+    ] {
+        let refused = client.run(&asking("two", &annotations)).expect_err("it cannot be had");
+        ensure!(format!("{refused:#}").contains(told), "{annotations:?}: {refused:#}");
+    }
+    assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"), "the first was not touched");
+
+    // The same pod again, as after a restart of its sandbox: the address is the same, although it was given back just now.
+    drop(server);
+    client.end(&one.id)?;
+    config.metadata.as_mut().context("metadata")?.attempt = 1;
+    let again = client.run(&config)?;
+    assert_eq!(again.ip, WISHED);
+    let _server = Server::start(&again.netns(), "again")?;
+    assert_eq!(answer(&peer.netns())?.as_deref(), Some("again"));
+    client.end(&again.id)?;
+    client.end(&peer.id)?;
+    containerd.finish()?;
+    node.finish()
+}
+
+/// podman says it in `CNI_ARGS`, or in `runtimeConfig` when there are several addresses.
+#[test]
+fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
+    let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
+    let podman = Podman::new(&node, &Networks::of(&node)?)?;
+    let peer = podman.start("peer", &[])?;
+    let one = podman.start("one", &["--network", "atoll", "--ip", WISHED, "--mac-address", MAC])?;
+    assert_eq!(one.address("atoll")?.to_string(), WISHED);
+    ensure!(one.netns.run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
+    let _server = Server::start(&one.netns, "one")?;
+    let answer = |to: Ipv4Addr| Ok::<_, Error>(ask(&peer.netns, to)?.map(|banner| banner.name));
+    assert_eq!(answer(WISHED.parse()?)?.as_deref(), Some("one"));
+    let refused = podman.start("two", &["--network", "atoll", "--ip", WISHED]).err().context("it is taken")?;
+    ensure!(format!("{refused:#}").contains(WISHED), "{refused:#}");
+    podman.remove(&["two"])?;
+
+    let several = podman.start("several", &["--network", "atoll:ip=10.128.0.201,ip=10.128.0.202"])?;
+    let _several = Server::start(&several.netns, "several")?;
+    for address in ["10.128.0.201", "10.128.0.202"] {
+        assert_eq!(answer(address.parse()?)?.as_deref(), Some("several"), "{address}");
+    }
+
+    // DEL and ADD for containers that run: podman asks for what they had, wished or not, at once.
+    for (name, address) in [("one", one.address("atoll")?), ("peer", peer.address("atoll")?)] {
+        podman.run(&["network", "reload", name])?;
+        assert_eq!(podman.inspect(name)?.address("atoll")?, address, "{name} keeps its address");
+    }
+    assert_eq!(answer(WISHED.parse()?)?.as_deref(), Some("one"), "after the reload");
+    podman.remove(&["one", "several", "peer"])?;
     drop(podman);
     node.finish()
 }
