@@ -4,6 +4,7 @@
 //! logger exists. A defect that panics is told as an error object, too.
 
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use atoll_cni_plugin::add::AddCall;
@@ -72,7 +73,8 @@ fn serve(request: &Request) -> Result<String, Error> {
     let course = Course::new();
     log::begin(&config.log, context(request), &course);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| Error::File { what: "start the runtime", source })?;
+    // The answer does not wait until all is taken apart: the kernel does that when the process ends.
+    let runtime = ManuallyDrop::new(runtime.map_err(|source| Error::File { what: "start the runtime", source })?);
     let begun = std::time::Instant::now();
     let answer = match request.environment.command {
         Command::Add => add(request, config, course, &runtime),
@@ -124,13 +126,13 @@ fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> 
         own_netns: environment.netns_override,
         node,
     };
-    let world = real::world(config, course)?;
+    let world = world(config, course)?;
     Ok(runtime.block_on(world.add(&call))?.to_json(request.version))
 }
 
 fn del(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
     let environment = &request.environment;
-    let world = real::world(config, course)?;
+    let world = world(config, course)?;
     let call = DelCall {
         attachment: attachment(request, world.node.clone())?,
         sandbox: environment.netns.clone(),
@@ -150,7 +152,7 @@ fn check(request: &Request, config: Config, course: Course, runtime: &Runtime) -
         own_netns: environment.netns_override,
         host_id: node.host_id,
     };
-    let world = real::world(config, course)?;
+    let world = world(config, course)?;
     runtime.block_on(world.check(&call))
 }
 
@@ -159,15 +161,20 @@ fn gc(request: &Request, config: Config, course: Course, runtime: &Runtime) -> R
         tracing::info!("without a list nothing is collected");
         return Ok(());
     };
-    let world = real::world(config, course)?;
+    let world = world(config, course)?;
     runtime.block_on(world.gc(&GcCall { network: request.network.clone(), valid }))
 }
 
 fn ready(config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
     // First what needs no client: a client cannot be made without its files, either.
     runtime.block_on(status::local(&config, &Linux::new()))?;
-    let world = real::world(config, course).map_err(|error| status::not_ready(&error))?;
+    let world = world(config, course).map_err(|error| status::not_ready(&error))?;
     runtime.block_on(world.status())
+}
+
+/// The real world. It is left to the kernel with its connections, as the runtime is.
+fn world(config: Config, course: Course) -> Result<ManuallyDrop<real::Real>, Error> {
+    real::world(config, course).map(ManuallyDrop::new)
 }
 
 fn attachment(request: &Request, node: NodeName) -> Result<Attachment, Error> {

@@ -31,7 +31,7 @@ use crate::versioned::Versioned;
 const SLOT: Duration = Duration::from_secs(30);
 
 /// For how long the mark of a release stays when nothing cools; longer than a request can be on its way.
-const MARKED: Duration = Duration::from_secs(60);
+const MARKED: Duration = Duration::from_mins(1);
 
 /// A release is contended by nobody but repairs and lost leases: this is plenty.
 const ATTEMPTS: u32 = 10;

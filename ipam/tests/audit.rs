@@ -25,7 +25,7 @@ use atoll_store::{Change, Key, Memory, Query, Store};
 use fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 use uuid::Uuid;
 
-const COOL: Duration = Duration::from_secs(60);
+const COOL: Duration = Duration::from_mins(1);
 
 /// A tenant with pods, an address that cools, one that is reserved and a fence: all as it should be.
 async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {

@@ -64,7 +64,7 @@ async fn a_crowd_fills_a_subnet_and_leaves_it_again() {
         .for_each_concurrent(16, |claim| {
             turn.set(turn.get() + 1);
             let (one, two) = (&stores[turn.get() % 16], &stores[(turn.get() + 7) % 16]);
-            let cooldown = if turn.get().is_multiple_of(5) { Duration::ZERO } else { Duration::from_secs(60) };
+            let cooldown = if turn.get().is_multiple_of(5) { Duration::ZERO } else { Duration::from_mins(1) };
             async move {
                 let (first, second) =
                     tokio::join!(release(one, claim, None, cooldown), release(two, claim, None, cooldown));

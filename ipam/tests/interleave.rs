@@ -16,7 +16,7 @@ use checker::invariants::{Reader, State};
 use checker::schedule::{self, Rng};
 use checker::{Setup, World, clients, defects};
 
-const COOL: Duration = Duration::from_secs(60);
+const COOL: Duration = Duration::from_mins(1);
 
 const ROOMY: Setup = Setup {
     cidr: "10.128.0.0/28",

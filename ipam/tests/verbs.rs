@@ -19,7 +19,7 @@ use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::{Change, Faulty, Key, Memory, Store};
 use fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
 
-const COOL: Duration = Duration::from_secs(60);
+const COOL: Duration = Duration::from_mins(1);
 
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {

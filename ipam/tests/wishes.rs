@@ -20,7 +20,7 @@ use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::{Change, Faulty, Key, Memory, Store};
 use fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
-const COOL: Duration = Duration::from_secs(60);
+const COOL: Duration = Duration::from_mins(1);
 
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {

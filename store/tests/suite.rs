@@ -346,7 +346,7 @@ async fn a_read_has_one_revision(backend: &impl Backend) {
 
 async fn keys_go_with_their_lease(backend: &impl Backend) {
     let store = backend.store();
-    let [one, two] = [store.lease(Duration::from_secs(60)).await, store.lease(Duration::from_secs(60)).await];
+    let [one, two] = [store.lease(Duration::from_mins(1)).await, store.lease(Duration::from_mins(1)).await];
     let (one, two) = (one.expect("a lease"), two.expect("a lease"));
     assert_ne!(one, two);
     commit(&store, vec![leased("a", one), leased("b", one), leased("c", two), leased("d", one)]).await;
@@ -386,7 +386,7 @@ async fn leases_expire(backend: &impl Backend) {
 async fn leases_are_shared_by_name(backend: &impl Backend) {
     let store = backend.store();
     let name = Lease(0x1234_5678_9abc_def0);
-    let ttl = Duration::from_secs(60);
+    let ttl = Duration::from_mins(1);
     let early = store.commit(Txn { then: vec![leased("a", name)], ..Txn::default() }).await;
     assert_eq!(early, Err(StoreError::LeaseGone(name)));
     store.lease_as(name, ttl).await.expect("made");

@@ -18,7 +18,7 @@ fn points(whole: Duration) -> impl Iterator<Item = Duration> {
 }
 
 fn drain(node: Node) -> Result<()> {
-    wait::until("later calls finish what is owed", Duration::from_secs(60), || {
+    wait::until("later calls finish what is owed", Duration::from_mins(1), || {
         node.cni("1.0.0")?.del(&Pod::new("drain", "nobody")?)?;
         leftovers::assert_none(&node)
     })?;

@@ -284,7 +284,7 @@ impl Lab {
 
     /// A later call's settling of tombstones, with plenty of time.
     pub(crate) async fn drain(&self) {
-        Box::pin(self.world().drain(Instant::now() + Duration::from_secs(60))).await;
+        Box::pin(self.world().drain(Instant::now() + Duration::from_mins(1))).await;
     }
 
     /// Time goes by, for the node's clock and for everybody else's.

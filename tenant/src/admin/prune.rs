@@ -25,7 +25,7 @@ use crate::controller::Controller;
 use crate::error::TenantError;
 
 /// How long a provisional mark lives if its maker dies.
-const PROVISIONAL: Duration = Duration::from_secs(60);
+const PROVISIONAL: Duration = Duration::from_mins(1);
 
 /// Tenants that are deleted at once: each waits the quiet period.
 const AT_ONCE: usize = 16;

@@ -17,7 +17,7 @@ use tonic_prost::ProstCodec;
 use crate::image;
 
 /// How long a call may take; the kubelet waits two minutes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A sandbox that runs.
 #[derive(Clone, Debug)]
