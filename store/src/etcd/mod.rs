@@ -163,8 +163,11 @@ impl Etcd {
 
     /// Which case of a nested transaction happened, if any; and the answers if none did.
     fn chosen(&self, response: &wire::TxnResponse, cases: usize) -> Result<Chosen, StoreError> {
-        let revision = revision(response.header())?;
-        let odd = || StoreError::Refused("a nested transaction was not answered as one".to_owned());
+        // It may have happened: an answer that cannot be read says as little as none.
+        let unclear =
+            |reason: &str| StoreError::Unknown { endpoint: self.preferred().to_owned(), reason: reason.to_owned() };
+        let revision = revision(response.header()).map_err(|_| unclear("an answer without a header"))?;
+        let odd = || unclear("a nested transaction was not answered as one");
         let mut response = response.clone();
         for case in 0..cases {
             if response.succeeded() {
