@@ -195,7 +195,8 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
         ("Chain", "tenant", |t| t.chains.get_mut(&red().outbound()).unwrap().tenant = "x".into(), Nothing),
         ("Chain", "name", |t| t.chains.get_mut(&red().outbound()).unwrap().name = "x".into(), Nothing),
         ("Chain", "rules", |t| outbound(t).push(drop_all().remove(0)), Expressed),
-        ("Rule", "id", |t| outbound(t)[0].id = CHAIN, Nothing),
+        // What the rule counts is told by its id.
+        ("Rule", "id", |t| outbound(t)[0].id = CHAIN, Expressed),
         ("Rule", "condition", |t| outbound(t)[0].condition.return_flow = false, Expressed),
         ("Rule", "action", |t| outbound(t)[0].action = Action::Drop, Expressed),
         ("NatTarget", "from", |t| target(t).from = "100.64.0.1".parse().unwrap(), Expressed),

@@ -98,7 +98,8 @@ fn kernel(lab: &Lab) -> BTreeMap<String, Vec<String>> {
         let shown = String::from_utf8(attempt(&path, "sh", &["-c", script]).stdout).unwrap();
         // Elements of a set come in any order, and several to a line.
         let elements = |line: &str| line.contains("elements = {") || line.trim_end().ends_with([',', '}']);
-        let (sets, mut lines): (Vec<_>, Vec<_>) = shown.lines().map(str::to_owned).partition(|line| elements(line));
+        let (sets, mut lines): (Vec<_>, Vec<_>) =
+            without_traffic(&shown).map(str::to_owned).partition(|line| elements(line));
         lines.extend(sets.iter().flat_map(|line| line.split([',', '{', '}'])).map(|part| part.trim().to_owned()));
         // What was counted is no state.
         for line in &mut lines {
@@ -119,6 +120,22 @@ fn kernel(lab: &Lab) -> BTreeMap<String, Vec<String>> {
         (path.file_name().unwrap().to_string_lossy().into_owned(), lines)
     };
     paths.into_iter().map(show).collect()
+}
+
+/// A ruleset without the elements that packets add to sets: who was refused something, who sends. They are no state.
+fn without_traffic(ruleset: &str) -> impl Iterator<Item = &str> {
+    let (mut dynamic, mut inside) = (false, false);
+    ruleset.lines().filter(move |line| {
+        let words = line.trim_start();
+        if words.starts_with("set ") || words.starts_with("map ") || words.starts_with("chain ") {
+            dynamic = false;
+        }
+        dynamic |= words.starts_with("flags dynamic");
+        let begins = dynamic && words.starts_with("elements = {");
+        let dropped = begins || inside;
+        inside = dropped && !line.contains('}');
+        !dropped
+    })
 }
 
 /// What one has and the other has not.
