@@ -25,6 +25,11 @@ use atoll_model::error::Classify;
 use atoll_model::ids::NodeName;
 use atoll_tenant::machine;
 
+/// See `Cargo.toml` and `docs/design/speed.md`.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// More than any runtime sends, less than would hurt.
 const LONGEST_INPUT: u64 = 16 << 20;
 
