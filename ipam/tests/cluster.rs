@@ -201,7 +201,9 @@ async fn survive(servers: &mut [Server], trouble: impl AsyncFnOnce(&World, &mut 
             Etcd::with_limits(&config(&order), LIMITS).expect("the settings are right")
         })
         .collect();
-    let fixture = Fixture::new(&stores[0], vec![subnet(0, "10.128.0.0/28", Phase::Active)]).await;
+    // Room for all workers, and for the claims of which nobody knows: they keep their addresses until their fences are
+    // settled.
+    let fixture = Fixture::new(&stores[0], vec![subnet(0, "10.128.0.0/26", Phase::Active)]).await;
     let world = World::default();
     let workers = join_all((0..9).map(|n| worker(&world, &stores[n], &fixture, n)));
     tokio::join!(workers, trouble(&world, servers));
