@@ -1,6 +1,9 @@
 //! Addresses that are kept for a pod: it gets that one and no other, nobody else gets it, and both survive whatever
 //! fails between.
 
+#[path = "support/suite.rs"]
+#[macro_use]
+mod suite;
 #[path = "support/fixture.rs"]
 #[expect(dead_code, reason = "each test binary uses its part of the helper")]
 mod fixture;
@@ -26,24 +29,6 @@ use atoll_store::{Change, Faulty, Key, Memory, Store};
 use fixture::{Fixture, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
-
-macro_rules! suite {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test(start_paused = true)]
-            async fn $name() {
-                super::$name(atoll_store::Memory::new()).await;
-            })*
-        }
-        mod etcd {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::server::Server::start().await;
-                super::$name(server.store()).await;
-            })*
-        }
-    };
-}
 
 suite![
     a_pod_gets_its_address_and_nobody_else_does,

@@ -1,5 +1,8 @@
 //! What claim, release and tombstones promise to a single caller, in memory and with a real etcd.
 
+#[path = "support/suite.rs"]
+#[macro_use]
+mod suite;
 #[path = "support/fixture.rs"]
 mod fixture;
 #[expect(dead_code, reason = "each test binary uses its part of the helper")]
@@ -20,24 +23,6 @@ use atoll_store::{Change, Faulty, Key, Memory, Store};
 use fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
-
-macro_rules! suite {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test(start_paused = true)]
-            async fn $name() {
-                super::$name(atoll_store::Memory::new()).await;
-            })*
-        }
-        mod etcd {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::server::Server::start().await;
-                super::$name(server.store()).await;
-            })*
-        }
-    };
-}
 
 suite![
     the_same_attachment_gets_the_same_answer,

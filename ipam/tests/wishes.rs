@@ -1,5 +1,8 @@
 //! Addresses, subnets and MACs that are asked for: met as they stand, or refused with the reason and nothing changed.
 
+#[path = "support/suite.rs"]
+#[macro_use]
+mod suite;
 #[path = "support/fixture.rs"]
 #[expect(dead_code, reason = "each test binary uses its part of the helper")]
 mod fixture;
@@ -21,24 +24,6 @@ use atoll_store::{Change, Faulty, Key, Memory, Store};
 use fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
-
-macro_rules! suite {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test(start_paused = true)]
-            async fn $name() {
-                super::$name(atoll_store::Memory::new()).await;
-            })*
-        }
-        mod etcd {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::server::Server::start().await;
-                super::$name(server.store()).await;
-            })*
-        }
-    };
-}
 
 suite![
     what_is_asked_for_is_given,
