@@ -1,8 +1,8 @@
 //! What was counted: packets and bytes of ports and rules.
 //!
 //! Nothing is added to the way of a packet for it but a counter at the rule that it meets: what goes through a port its
-//! interface counts anyway, and refused frames are counted where they end. Rules keep their counts when a filter is
-//! replaced, as long as the process lives.
+//! interface counts anyway, and refused frames are counted where they end. The kernel alone has the counts: a filter that
+//! replaces another begins with those of the other.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -38,43 +38,29 @@ pub struct PortCount {
     pub refused: Count,
 }
 
-/// What one rule, or a run of like rules, has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct RuleCount {
-    /// What met it.
-    #[serde(flatten)]
-    pub met: Count,
-    /// So many rules of a chain, from this one on, that differ in addresses and ports only, are counted together.
-    pub rules: usize,
-}
-
 /// Everything that was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// By port.
     pub ports: BTreeMap<Uuid, PortCount>,
-    /// By rule.
-    pub rules: BTreeMap<Uuid, RuleCount>,
+    /// By rule: what met it. Every rule of the topology is there.
+    pub rules: BTreeMap<Uuid, Count>,
 }
 
 /// What one filter has counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counted {
-    /// By rule: how many are counted together, and what.
-    pub(crate) rules: BTreeMap<Uuid, (usize, Count)>,
+    /// By rule.
+    pub(crate) rules: BTreeMap<Uuid, Count>,
     /// By interface.
     pub(crate) refused: BTreeMap<String, Count>,
 }
 
 impl Counted {
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (id, (rules, count)) in &other.rules {
-            let sum = self.rules.entry(*id).or_default();
-            sum.0 = *rules;
-            sum.1 += *count;
-        }
-        for (interface, count) in &other.refused {
-            *self.refused.entry(interface.clone()).or_default() += *count;
+    /// So much met this rule.
+    pub(crate) fn met(&mut self, rule: Option<Uuid>, count: Option<Count>) {
+        if let (Some(rule), Some(count)) = (rule, count) {
+            *self.rules.entry(rule).or_default() += count;
         }
     }
 }

@@ -22,7 +22,7 @@ mod plane;
 mod probe;
 
 pub use compile::{NodePool, NodeSide, Unsupported};
-pub use counters::{Count, Counters, PortCount, RuleCount};
+pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
 pub use handle::{Handle, Report, Settings, purge};
 pub use kernel::steps::Steps;

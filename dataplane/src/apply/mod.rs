@@ -315,13 +315,19 @@ impl Realm {
         self.netlink.port()
     }
 
-    /// Adds what was counted here.
+    /// Forgets what rules other than these had counted.
+    pub(crate) fn forget_counts(&mut self, rules: &BTreeSet<Uuid>) {
+        self.filter.forget(rules);
+    }
+
+    /// Adds what was counted here to the rules that are named, and the ports.
     pub(crate) fn count(&mut self, counters: &mut Counters) -> Result<(), PlaneError> {
         let filter = self.filter.counters()?;
-        for (id, (rules, count)) in filter.rules {
-            let sum = counters.rules.entry(id).or_default();
-            sum.rules = rules;
-            sum.met += count;
+        for (rule, count) in filter.rules {
+            // A rule that went since has no count any more.
+            if let Some(sum) = counters.rules.get_mut(&rule) {
+                *sum += count;
+            }
         }
         let links: BTreeMap<_, _> = self.netlink.counts()?.into_iter().map(|(name, i, o)| (name, (i, o))).collect();
         for (port, pod) in &self.pods {

@@ -16,8 +16,9 @@ use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget
 use uuid::Uuid;
 
 use super::condition::{self, Place, REPLY, Refusal};
+use super::counting::{self, Elements};
 use super::runs::{self, Run};
-use super::{Unsupported, counting, names};
+use super::{Unsupported, names};
 
 /// The packet was accepted before the *after* pass.
 const ACCEPTED: u32 = 0x2_0000;
@@ -32,6 +33,9 @@ const NUMBER: u32 = 0xffff;
 
 /// What a rejected packet's sender is told, as MidoNet tells it: ICMP 3, code 13.
 pub(super) const ANSWER: &str = "reject with icmp type admin-prohibited";
+
+/// Asks a frame whether it is IP.
+const IP: &str = "ether type ip";
 
 /// Protocols that can be translated; rules of translation do not apply to others.
 const TRANSLATABLE: &str = "meta l4proto { tcp, udp, icmp }";
@@ -96,6 +100,27 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
     compiler.passes
 }
 
+/// What a rule does.
+#[derive(Clone, Default)]
+struct Act {
+    /// What it asks beside its condition. A packet that does not meet this has not met the rule.
+    asks: String,
+    /// Statements and verdict.
+    acts: String,
+}
+
+impl From<&str> for Act {
+    fn from(acts: &str) -> Self {
+        acts.to_owned().into()
+    }
+}
+
+impl From<String> for Act {
+    fn from(acts: String) -> Self {
+        Self { asks: String::new(), acts }
+    }
+}
+
 struct Compiler<'a> {
     place: &'a Place<'a>,
     passes: Passes,
@@ -118,7 +143,7 @@ impl Compiler<'_> {
                 lines.push_str(&self.run(&run, rules, path));
                 rules = &rules[run.length..];
             } else {
-                lines.push_str(&self.rule(rule, 1, "", path));
+                lines.push_str(&self.rule(rule, path));
                 rules = rest;
             }
         }
@@ -128,39 +153,54 @@ impl Compiler<'_> {
     /// The first of `rules` as one with a set, or with a map from what is asked to what is done.
     fn run(&mut self, run: &Run, rules: &[Rule], path: &[Uuid]) -> String {
         // Only IP has the fields of the set.
-        let family = if self.place.bridge { "ether type ip " } else { "" };
-        let like = |action: Action| Rule { id: rules[0].id, condition: run.rest.clone(), action };
+        let family = if self.place.bridge { IP } else { "" };
+        let mut actions = vec![Act::default()];
         if !run.mixed {
-            return self.rule(&like(rules[0].action.clone()), run.length, &format!("{family}{}", run.matches()), path);
+            let Some(same) = self.actions(&rules[0], path) else { return String::new() };
+            actions = same;
+            // What is in the set is IP: nothing is left for another.
+            actions.truncate(1);
+            actions[0].asks.clear();
         }
         let mut known: Vec<(&Action, Option<String>)> = Vec::new();
-        let mut elements = Vec::new();
+        let mut list = Vec::new();
         for (value, place) in &run.elements {
             let rule = &rules[*place];
-            let earlier = known.iter().find(|(action, _)| **action == rule.action).map(|(_, verdict)| verdict.clone());
-            let verdict = earlier.unwrap_or_else(|| {
-                let verdict = self.verdict(rule, path);
-                known.push((&rule.action, verdict.clone()));
-                verdict
-            });
-            elements.extend(verdict.map(|verdict| format!("{value} : {verdict}")));
+            let mut verdict = None;
+            if run.mixed {
+                let earlier = known.iter().find(|(action, _)| **action == rule.action);
+                let earlier = earlier.map(|(_, verdict)| verdict.clone());
+                verdict = earlier.unwrap_or_else(|| {
+                    let verdict = self.verdict(rule, path);
+                    known.push((&rule.action, verdict.clone()));
+                    verdict
+                });
+                if verdict.is_none() {
+                    continue;
+                }
+            }
+            list.push((value.clone(), rule.id, verdict));
         }
-        if elements.is_empty() {
+        if list.is_empty() {
             return String::new();
         }
-        let map = format!("{family}{} vmap {{ {} }}", run.fields, elements.join(", "));
-        self.lines(&run.rest, None, &map, &[String::new()])
+        let elements = Elements { fields: run.fields.clone(), types: run.types.clone(), list };
+        self.lines(&run.rest, family, &actions, &|matches, acts| counting::run(matches, acts, &elements))
     }
 
     /// What a rule does, as a verdict: that of the kernel, or a chain of its own.
     fn verdict(&mut self, rule: &Rule, path: &[Uuid]) -> Option<String> {
         let actions = self.actions(rule, path)?;
         match actions.as_slice() {
-            [one] if ["accept", "drop", "return"].contains(&one.as_str()) || one.starts_with("jump ") => {
-                Some(one.clone())
+            [Act { asks, acts }]
+                if asks.is_empty()
+                    && (["accept", "drop", "return"].contains(&acts.as_str()) || acts.starts_with("jump ")) =>
+            {
+                Some(acts.clone())
             }
             several => {
-                let body = several.join("\n");
+                let body = several.iter().map(|act| format!("{} {}", act.asks, act.acts).trim().to_owned());
+                let body = body.collect::<Vec<_>>().join("\n");
                 let name = format!("v_{}", names::digits(body.as_bytes()));
                 if self.done.insert(name.clone()) {
                     let _ = write!(self.passes.chains, "chain {name} {{\n{body}\n}}\n");
@@ -170,96 +210,84 @@ impl Compiler<'_> {
         }
     }
 
-    /// One rule, or a run of so many, with what its condition does not tell.
-    fn rule(&mut self, rule: &Rule, length: usize, further: &str, path: &[Uuid]) -> String {
+    fn rule(&mut self, rule: &Rule, path: &[Uuid]) -> String {
         if let Err(error) = condition::compile(&rule.condition, self.place) {
             self.refuse(rule, &error.field, error.why);
             return String::new();
         }
-        self.passes.tracks |= rule.condition.forward_flow || rule.condition.return_flow;
         let Some(actions) = self.actions(rule, path) else { return String::new() };
-        self.lines(&rule.condition, Some((rule.id, length)), further, &actions)
+        self.lines(&rule.condition, "", &actions, &|matches, acts| counting::rule(matches, acts, rule.id))
     }
 
     /// What a rule does: alternatives, each for what the one before leaves.
-    fn actions(&mut self, rule: &Rule, path: &[Uuid]) -> Option<Vec<String>> {
-        let action = self.action(rule, path)?;
+    fn actions(&mut self, rule: &Rule, path: &[Uuid]) -> Option<Vec<Act>> {
+        let act = self.action(rule, path)?;
         Some(match (&rule.action, self.refusal) {
             // Only IP has an answer.
-            (Action::Reject, Refusal::Mark) => vec![format!("ether type ip {action}"), "drop".to_owned()],
-            _ => vec![action],
+            (Action::Reject, Refusal::Mark) => vec![Act { asks: IP.to_owned(), ..act }, "drop".into()],
+            _ => vec![act],
         })
     }
 
-    /// A condition that can be expressed, with a further match, and what is done; counted for this rule and so many.
+    /// A condition that can be expressed, with a further match, and what is done. `mark` makes the line of what is asked
+    /// and done one that counts.
     fn lines(
         &mut self,
         condition: &Condition,
-        counts: Option<(Uuid, usize)>,
         further: &str,
-        actions: &[String],
+        actions: &[Act],
+        mark: &dyn Fn(&str, &str) -> String,
     ) -> String {
         self.passes.tracks |= condition.forward_flow || condition.return_flow;
         // Never negated with the rest.
         let fragments = condition::fragments(condition.fragments, self.place);
         let alternatives = condition::compile(condition, self.place).unwrap_or_default();
         let mut lines = String::new();
-        let mut line = |[fragment, condition, further, action]: [&str; 4]| {
-            let parts: Vec<_> = [fragment, condition, further].into_iter().filter(|part| !part.is_empty()).collect();
-            let matches = parts.join(" ");
-            let line = match counts.filter(|_| !action.is_empty()) {
-                Some((rule, length)) => counting::mark(&matches, action, rule, length),
-                None => [matches.as_str(), action].join(" ").trim().to_owned(),
-            };
-            let _ = writeln!(lines, "{line}");
-        };
+        let held = format!("meta mark and {HELD:#x} != 0");
         if condition.inverted {
             // The mark holds "not matched" until an alternative clears it; then the action applies to what is left.
-            line([&format!("meta mark set meta mark or {HELD:#x}"), "", "", ""]);
+            let _ = writeln!(lines, "meta mark set meta mark or {HELD:#x}");
             for alternative in &alternatives {
-                line([alternative, &format!("meta mark set meta mark and {:#x}", !HELD), "", ""]);
+                let clear = format!("{alternative} meta mark set meta mark and {:#x}", !HELD);
+                let _ = writeln!(lines, "{}", clear.trim());
             }
-            let held = format!("meta mark and {HELD:#x} != 0");
-            for fragment in &fragments {
-                for action in actions {
-                    line([fragment, &held, "", action]);
-                }
-            }
-        } else {
-            for fragment in &fragments {
-                for alternative in &alternatives {
-                    for action in actions {
-                        line([fragment, alternative, further, action]);
-                    }
+        }
+        let alternatives = if condition.inverted { std::slice::from_ref(&held) } else { &alternatives };
+        for fragment in &fragments {
+            for alternative in alternatives {
+                for act in actions {
+                    let parts = [fragment, alternative, further, &act.asks];
+                    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                    let _ = writeln!(lines, "{}", mark(&parts.join(" "), &act.acts));
                 }
             }
         }
         lines
     }
 
-    fn action(&mut self, rule: &Rule, path: &[Uuid]) -> Option<String> {
+    fn action(&mut self, rule: &Rule, path: &[Uuid]) -> Option<Act> {
         let top = path.len() == 1;
         Some(match &rule.action {
-            Action::Accept => self.accept(),
-            Action::Return if top => self.accept(),
-            Action::Return => "return".to_owned(),
+            Action::Accept => self.accept().into(),
+            Action::Return if top => self.accept().into(),
+            Action::Return => "return".into(),
             Action::Reject => match self.refusal {
-                Refusal::Answer => ANSWER.to_owned(),
-                Refusal::Mark => format!("meta mark set meta mark or {REFUSED:#x} accept"),
+                Refusal::Answer => ANSWER.into(),
+                Refusal::Mark => format!("meta mark set meta mark or {REFUSED:#x} accept").into(),
                 Refusal::Silent => {
                     let effect = "the packet is dropped and its sender not told";
                     self.note(rule, "type", "this stage cannot answer", effect, false);
-                    "drop".to_owned()
+                    "drop".into()
                 }
             },
-            Action::Drop => "drop".to_owned(),
+            Action::Drop => "drop".into(),
             Action::Jump { chain } => {
                 // A chain that is being evaluated already is skipped, one that does not exist accepts nothing.
                 if path.contains(chain) {
                     return None;
                 }
                 let target = self.place.topology.chains.get(chain)?;
-                format!("jump {}", self.chain(*chain, target, path))
+                format!("jump {}", self.chain(*chain, target, path)).into()
             }
             _ if !self.place.translates && translates(self.place.topology, &rule.action, &mut BTreeSet::new()) => {
                 self.refuse(rule, "type", "packets are translated by a router's own chains only");
@@ -275,8 +303,8 @@ impl Compiler<'_> {
                 self.refuse(rule, "type", "the kernel translates sources after and destinations before routing");
                 return None;
             }
-            Action::ReverseSnat { then } => self.reverse("0x10", *then, top)?,
-            Action::ReverseDnat { then } => self.reverse("0x20", *then, top)?,
+            Action::ReverseSnat { then } => self.reverse("0x10", *then, top),
+            Action::ReverseDnat { then } => self.reverse("0x20", *then, top),
             Action::Other { kind } => {
                 self.refuse(rule, "type", format!("rules of kind {kind} are not known"));
                 return None;
@@ -303,7 +331,7 @@ impl Compiler<'_> {
         name
     }
 
-    fn translate(&mut self, rule: &Rule, verb: &str, targets: &[NatTarget], then: Flow, top: bool) -> Option<String> {
+    fn translate(&mut self, rule: &Rule, verb: &str, targets: &[NatTarget], then: Flow, top: bool) -> Option<Act> {
         let backwards = |target: &NatTarget| target.from > target.to || target.port_from > target.port_to;
         if targets.is_empty() || targets.iter().any(backwards) {
             self.refuse(rule, "natTargets", "a range of addresses or ports is empty");
@@ -346,18 +374,20 @@ impl Compiler<'_> {
             self.passes.translated.extend(ports.filter_map(|port| (self.place.interface)(*port)));
         }
         let accepted = if self.after && then != Flow::Continue { ACCEPTED } else { 0 };
-        Some(format!("{TRANSLATABLE} meta mark set meta mark or {:#x} accept", number | accepted))
+        let acts = format!("meta mark set meta mark or {:#x} accept", number | accepted);
+        Some(Act { asks: TRANSLATABLE.to_owned(), acts })
     }
 
     /// The kernel has undone the translation, or will, without being told; the rule only decides what follows.
-    fn reverse(&mut self, status: &str, then: Flow, top: bool) -> Option<String> {
+    fn reverse(&mut self, status: &str, then: Flow, top: bool) -> Act {
         self.passes.tracks = true;
-        let undone = format!("ct direction reply ct status and {status} != 0");
-        match then {
-            Flow::Continue => None,
-            Flow::Return if !top => Some(format!("{undone} return")),
-            Flow::Accept | Flow::Return => Some(format!("{undone} {}", self.accept())),
-        }
+        let acts = match then {
+            // For the sake of the count.
+            Flow::Continue => "continue".to_owned(),
+            Flow::Return if !top => "return".to_owned(),
+            Flow::Accept | Flow::Return => self.accept(),
+        };
+        Act { asks: format!("ct direction reply ct status and {status} != 0"), acts }
     }
 
     /// A filter between two translations would have to see what the first one made of the packet.

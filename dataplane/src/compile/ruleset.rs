@@ -5,11 +5,14 @@
 //! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. A chain
 //! named after the text's hash marks which text is loaded.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use atoll_model::topology::Device;
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::counters::Count;
 
 use super::filters::{self, Filters};
 use super::{DeviceKind, Domain, Pod, Stage, View, counting, names, node_side, router};
@@ -26,10 +29,18 @@ pub(super) const TO_ROUTER: u32 = 0x8000_0000;
 pub struct Ruleset {
     /// Both tables.
     pub text: String,
-    /// The same, with a counter for each rule: what is loaded.
-    pub counted: String,
+    /// The same, with marks for what counts for a rule.
+    #[serde(skip)]
+    marked: String,
     /// Names the text.
     pub generation: String,
+}
+
+impl Ruleset {
+    /// What is loaded: with a counter for each rule, which begins with what `before` has for it and loses.
+    pub(crate) fn counted(&self, before: &mut BTreeMap<Uuid, Count>) -> String {
+        counting::counted(&self.marked, before)
+    }
 }
 
 /// The sets that pods' ports are listed in.
@@ -158,9 +169,9 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut 
     for hook in ["prerouting", "input", "forward", "output"] {
         text = text.replace(&format!("@node_{hook}\n"), &node_side::pass_stage(domain, hook, asks_arp));
     }
-    let generation = names::digits(counting::counted(&text).as_bytes());
-    let text = text.replace("\n@generation\n", &format!("\nchain gen_{generation} {{\n}}\n"));
-    domain.ruleset = Ruleset { text: counting::plain(&text), counted: counting::counted(&text), generation };
+    let generation = names::digits(counting::counted(&text, &mut BTreeMap::new()).as_bytes());
+    let marked = text.replace("\n@generation\n", &format!("\nchain gen_{generation} {{\n}}\n"));
+    domain.ruleset = Ruleset { text: counting::plain(&marked), marked, generation };
 }
 
 fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain, filters: &Filters, text: &mut String) {

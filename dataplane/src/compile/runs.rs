@@ -22,18 +22,12 @@ pub(super) struct Run {
     pub(super) rest: Condition,
     /// The fields of the set.
     pub(super) fields: String,
+    /// Their types.
+    pub(super) types: String,
     /// Its elements, each with the place of its rule in the list.
     pub(super) elements: Vec<(String, usize)>,
     /// They do different things.
     pub(super) mixed: bool,
-}
-
-impl Run {
-    /// The match, where all do the same.
-    pub(super) fn matches(&self) -> String {
-        let values: Vec<_> = self.elements.iter().map(|(value, _)| value.as_str()).collect();
-        format!("{} {{ {} }}", self.fields, values.join(", "))
-    }
 }
 
 /// Which fields a rule asks.
@@ -42,7 +36,14 @@ type Shape = [bool; 5];
 /// First and last value of each field that is asked.
 type Ranges = Vec<(u32, u32)>;
 
-const FIELDS: [&str; 5] = ["ip saddr", "ip daddr", "meta l4proto", "th sport", "th dport"];
+/// The fields, and their types in a set.
+const FIELDS: [(&str, &str); 5] = [
+    ("ip saddr", "ipv4_addr"),
+    ("ip daddr", "ipv4_addr"),
+    ("meta l4proto", "inet_proto"),
+    ("th sport", "inet_service"),
+    ("th dport", "inet_service"),
+];
 
 /// The run that `rules` begins with, if there is one that is worth it.
 pub(super) fn first(rules: &[Rule]) -> Option<Run> {
@@ -67,9 +68,17 @@ pub(super) fn first(rules: &[Rule]) -> Option<Run> {
         mixed |= rule.action != head.action;
         length += 1;
     }
-    let fields: Vec<_> = FIELDS.iter().zip(shape).filter(|(_, asked)| *asked).map(|(field, _)| *field).collect();
+    let asked = FIELDS.iter().zip(shape).filter(|(_, asked)| *asked).map(|(field, _)| *field);
+    let (fields, types): (Vec<_>, Vec<_>) = asked.unzip();
     let elements = elements.iter().map(|(ranges, place)| (value(&fields, ranges), *place)).collect();
-    (length >= WORTH_IT).then(|| Run { length, rest, fields: fields.join(" . "), elements, mixed })
+    (length >= WORTH_IT).then(|| Run {
+        length,
+        rest,
+        fields: fields.join(" . "),
+        types: types.join(" . "),
+        elements,
+        mixed,
+    })
 }
 
 /// How an element lies to those before it.
@@ -208,7 +217,9 @@ mod tests {
         let run = first(&rules).expect("a run");
         assert_eq!((run.length, &run.rest), (1000, &Condition::default()));
         assert!(!run.mixed);
-        assert!(run.matches().starts_with("ip saddr . meta l4proto . th dport { 10.0.0.0 . 6 . 0, 10.0.0.1 . 6 . 1, "));
+        assert_eq!(run.fields, "ip saddr . meta l4proto . th dport");
+        assert_eq!(run.types, "ipv4_addr . inet_proto . inet_service");
+        assert_eq!(run.elements[1], ("10.0.0.1 . 6 . 1".to_owned(), 1));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! sets come and go with every pod, so they go straight to the kernel by nfnetlink; starting a program costs more
 //! than everything else that a port needs. Layouts: `include/uapi/linux/netfilter/nf_tables.h`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::netns::Netns;
 use super::steps::step;
-use crate::compile::counting::COMMENT;
+use crate::compile::counting::{COMMENT, RUN};
 use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
@@ -24,6 +24,7 @@ use crate::error::PlaneError;
 const SUBSYSTEM: u16 = 10;
 const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
+const GET_SET: u16 = 10;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
@@ -66,8 +67,8 @@ pub(crate) struct Filter {
     loaded: Option<String>,
     /// The elements that are listed.
     listed: BTreeSet<Element>,
-    /// What filters had counted that were replaced.
-    before: Counted,
+    /// What rules had counted that the filter has no line for at the moment.
+    idle: BTreeMap<Uuid, Count>,
 }
 
 impl Filter {
@@ -77,14 +78,7 @@ impl Filter {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self {
-                socket,
-                sequence: 0,
-                last: None,
-                loaded: None,
-                listed: BTreeSet::new(),
-                before: Counted::default(),
-            })
+            Ok(Self { socket, sequence: 0, last: None, loaded: None, listed: BTreeSet::new(), idle: BTreeMap::new() })
         })
     }
 
@@ -142,52 +136,47 @@ impl Filter {
         Ok(true)
     }
 
-    /// What the kernel has counted, and what it had before filters were replaced.
-    pub(crate) fn counters(&mut self) -> Result<Counted, PlaneError> {
-        let mut all = self.before.clone();
-        all.add(&self.count()?);
-        Ok(all)
+    /// Forgets what rules other than these had counted.
+    pub(crate) fn forget(&mut self, rules: &BTreeSet<Uuid>) {
+        self.idle.retain(|id, _| rules.contains(id));
     }
 
-    /// What the filter that is loaded has counted.
-    fn count(&mut self) -> Result<Counted, PlaneError> {
-        let mut counted = Counted::default();
+    /// What was counted, also by the filters before this one.
+    pub(crate) fn counters(&mut self) -> Result<Counted, PlaneError> {
+        let mut counted = Counted { rules: self.idle.clone(), ..Counted::default() };
         for family in [BRIDGE, IPV4] {
-            let mut attributes = Vec::new();
-            put(&mut attributes, 1, &name(TABLE));
-            for rule in self.dump(family, GET_RULE, &attributes).map_err(fail("list rules"))? {
-                if let Some((id, rules)) = comment(&rule).and_then(whose)
-                    && let Some(count) = walk(attribute(&rule, 4).unwrap_or_default()).find_map(|(_, it)| counter(it))
-                {
-                    let sum = counted.rules.entry(id).or_insert((rules, Count::default()));
-                    sum.1 += count;
-                }
+            let mut table = Vec::new();
+            put(&mut table, 1, &name(TABLE));
+            for rule in self.dump(family, GET_RULE, &table).map_err(fail("list rules"))? {
+                let count = walk(attribute(&rule, 4).unwrap_or_default()).find_map(|(_, it)| counter(it));
+                counted.met(attribute(&rule, 7).and_then(whose), count);
+            }
+            for set in self.dump(family, GET_SET, &table).map_err(fail("list sets"))? {
+                let Some(run) = text(attribute(&set, 2)).filter(|name| name.starts_with(RUN)) else { continue };
+                self.each_element(family, run, |element| {
+                    counted.met(attribute(element, 6).and_then(whose), attribute(element, 7).and_then(counter));
+                })?;
             }
         }
-        let mut attributes = Vec::new();
-        put(&mut attributes, 1, &name(TABLE));
-        put(&mut attributes, 2, &name("refused"));
-        for message in self.dump(BRIDGE, GET_ELEMENT, &attributes).map_err(fail("list elements"))? {
-            for (_, element) in walk(attribute(&message, 3).unwrap_or_default()) {
-                if let Some(Element { interface, .. }) = decode(Set::Open, element)
-                    && let Some(count) = attribute(element, 7).and_then(counter)
-                {
-                    *counted.refused.entry(interface).or_default() += count;
-                }
+        self.each_element(BRIDGE, "refused", |element| {
+            if let Some(Element { interface, .. }) = decode(Set::Open, element)
+                && let Some(count) = attribute(element, 7).and_then(counter)
+            {
+                *counted.refused.entry(interface).or_default() += count;
             }
-        }
+        })?;
         Ok(counted)
     }
 
     /// Replaces both tables, with these elements, in one transaction.
     fn replace(&mut self, netns: &Netns, ruleset: &Ruleset, elements: &BTreeSet<Element>) -> Result<(), PlaneError> {
-        // Counters go with the rules they belong to.
-        let counted = self.count()?;
+        // Counters go with the lines they belong to: the new ones begin with what the old ones end with.
+        let mut counted = self.counters()?;
         // Adding first makes deleting work when there is none.
         let mut script = ["bridge", "ip"]
             .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
             .concat();
-        script.push_str(&ruleset.counted);
+        script.push_str(&ruleset.counted(&mut counted.rules));
         for set in sets() {
             let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
             if !of_set.is_empty() {
@@ -196,10 +185,18 @@ impl Filter {
                 script.push_str(&line);
             }
         }
+        let interfaces: BTreeSet<_> = elements.iter().map(|element| element.interface.as_str()).collect();
+        for (interface, Count { packets, bytes }) in &counted.refused {
+            if interfaces.contains(interface.as_str()) {
+                let count = format!("\"{interface}\" counter packets {packets} bytes {bytes}");
+                let line = ["add element bridge ", TABLE, " refused { ", &count, " }\n"].concat();
+                script.push_str(&line);
+            }
+        }
         // The child inherits the namespace of the thread that starts it.
         let output = netns.run(|| run_nft(&script))?;
         output.map_err(PlaneError::Filter)?;
-        self.before.add(&counted);
+        self.idle = counted.rules;
         self.trust()
     }
 
@@ -250,17 +247,20 @@ impl Filter {
     pub(crate) fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
         let mut elements = BTreeSet::new();
         for set in sets() {
-            let mut attributes = Vec::new();
-            put(&mut attributes, 1, &name(TABLE));
-            put(&mut attributes, 2, &name(set.name()));
-            let messages = self.dump(family(set), GET_ELEMENT, &attributes).map_err(fail("list elements"))?;
-            for message in &messages {
-                for (_, element) in walk(attribute(message, 3).unwrap_or_default()) {
-                    elements.extend(decode(set, element));
-                }
-            }
+            self.each_element(family(set), set.name(), |element| elements.extend(decode(set, element)))?;
         }
         Ok(elements)
+    }
+
+    /// Hands over each element of a set of our table.
+    fn each_element(&mut self, family: u8, set: &str, mut see: impl FnMut(&[u8])) -> Result<(), PlaneError> {
+        let mut attributes = Vec::new();
+        put(&mut attributes, 1, &name(TABLE));
+        put(&mut attributes, 2, &name(set));
+        for message in self.dump(family, GET_ELEMENT, &attributes).map_err(fail("list elements"))? {
+            walk(attribute(&message, 3).unwrap_or_default()).for_each(|(_, element)| see(element));
+        }
+        Ok(())
     }
 
     fn generation(&mut self) -> Result<u32, PlaneError> {
@@ -348,17 +348,11 @@ impl Filter {
     }
 }
 
-/// The comment of a rule (`NFTA_RULE_USERDATA`: type 0, length, text).
-fn comment(rule: &[u8]) -> Option<&str> {
-    let data = attribute(rule, 7)?;
+/// The rule that a comment names. Comments of rules and elements (`NFTA_RULE_USERDATA`, `NFTA_SET_ELEM_USERDATA`) have
+/// type 0, a length and a text.
+fn whose(data: &[u8]) -> Option<Uuid> {
     let length = usize::from(*data.get(1).filter(|_| data.first() == Some(&0))?);
-    text(data.get(2..2 + length))
-}
-
-/// The rule that a comment names, and how many like it were counted together.
-fn whose(comment: &str) -> Option<(Uuid, usize)> {
-    let (id, rules) = comment.strip_prefix(COMMENT)?.split_once(' ')?;
-    Some((Uuid::try_parse(id).ok()?, rules.parse().ok()?))
+    Uuid::try_parse(text(data.get(2..2 + length))?.strip_prefix(COMMENT)?).ok()
 }
 
 /// Reads an expression, if it is a counter.

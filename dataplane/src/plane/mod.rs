@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::apply::{self, Node, Realm, Surroundings};
 use crate::compile::{self, DeviceKind, Domain, Plan, Pod, Unsupported};
-use crate::counters::Counters;
+use crate::counters::{Count, Counters};
 use crate::error::{PlaneError, line};
 use crate::handle::{Command, Report, Settings, lock};
 use crate::kernel::watch::{Event, watch};
@@ -342,13 +342,22 @@ impl Plane {
 
     /// What was counted; a namespace that cannot be asked is left out.
     fn count(&mut self) -> Counters {
-        let mut counters = Counters::default();
+        self.forget_counts();
+        let rules = self.topology.chains.values().flat_map(|chain| &chain.rules);
+        let mut counters =
+            Counters { rules: rules.map(|rule| (rule.id, Count::default())).collect(), ..Counters::default() };
         for (id, live) in &mut self.realms {
             if let Err(error) = live.realm.count(&mut counters) {
                 tracing::warn!(object = %id, error = line(&error), "counters");
             }
         }
         counters
+    }
+
+    /// Counts do not grow with what was there once.
+    fn forget_counts(&mut self) {
+        let rules = self.topology.chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.id).collect();
+        self.realms.values_mut().for_each(|live| live.realm.forget_counts(&rules));
     }
 
     /// Logs what came to be unsupported.

@@ -86,6 +86,7 @@ impl Plane {
 
     /// Compares everything with the kernel.
     pub(super) fn sweep(&mut self) {
+        self.forget_counts();
         for id in self.realms.keys().copied().collect::<Vec<_>>() {
             self.verify(id);
         }
