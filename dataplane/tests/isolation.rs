@@ -160,6 +160,40 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     assert!(pings(&red1, "10.9.0.102") && pings(&red2, "203.0.113.1"));
 }
 
+/// The interface of a pod whose port is closed, or not bound yet, is in the router's namespace but in no bridge: there is
+/// no port security, and it must not be routed.
+#[test]
+fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (closed, b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let unbound = lab.wire(red, 3, Some(&lab.domain(red)));
+    let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
+    lab.submit(put([Object::Port(id, Port { up: false, ..port })]));
+    lab.wait_active(id, false);
+    let mut ears = Ears::new(&[("pod", &b), ("outside", &lab.outside())]);
+    let node = lab.plane().report().node_side[&red.pod(2)].address.octets();
+    for (n, pod) in [(1, &closed), (3, &unbound)] {
+        let out = tap(pod);
+        let next = lab.mac_of(red, &interface(red, n));
+        for from in [address(n).octets(), [10, 9, 0, 77], B, OUTSIDE] {
+            for to in [B, OUTSIDE, [10, 9, 0, 1], node] {
+                let packet = ip_of(17, from, to, 0, &[], &udp(7000, b"<uninvited>"));
+                shoot(&out, &ethernet(mac(n), next, 0x0800, &packet), "uninvited");
+            }
+        }
+        let echo = ip_of(1, address(n).octets(), [10, 9, 0, 1], 0, &[], &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+        shoot(&out, &ethernet(mac(n), next, 0x0800, &echo), "echo");
+    }
+    // Everything before has been through.
+    assert!(pings(&b, "203.0.113.1"));
+    ears.listen();
+    assert!(ears.places(b"<uninvited>").is_empty(), "{:?}", ears.places(b"<uninvited>"));
+    lab.submit(put([red.pod_port(1)]));
+    lab.wait_active(id, true);
+    assert!(pings(&closed, "203.0.113.1"));
+}
+
 fn mac_of_pod() -> Mac {
     mac(1)
 }

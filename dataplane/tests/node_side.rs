@@ -173,13 +173,15 @@ fn no_rule_and_no_route_of_a_tenant_stands_between_the_node_and_a_pod() {
     let Object::Chain(_, mut blocked) = nothing(0x900) else { unreachable!() };
     blocked.rules.splice(0..0, tracked.rules);
     let away = Route { action: RouteAction::BlackHole, ..route(red.router(), "10.9.0.101/32", red.uplink(), None) };
-    let stages: [(&str, Vec<Object>); 6] = [
+    let down = Router { up: false, ..Router::default() };
+    let stages: [(&str, Vec<Object>); 7] = [
         ("port", vec![nothing(0x900), Object::Port(port_id, Port { inbound: chain, outbound: chain, ..port })]),
         ("bridge", vec![Object::Bridge(red.bridge(), bridge)]),
         ("router", vec![Object::Router(red.router(), router)]),
         ("pod's address", vec![Object::Route(Uuid::from_u128(0x902), away.clone())]),
         ("source", vec![Object::Route(Uuid::from_u128(0x903), Route { destination: net("169.254.0.0/16"), ..away })]),
         ("flows", vec![Object::Chain(Uuid::from_u128(0x900), blocked)]),
+        ("a router that is down", vec![Object::Router(red.router(), down)]),
     ];
     for (what, objects) in stages {
         lab.submit(put(objects));

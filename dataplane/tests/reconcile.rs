@@ -2,6 +2,8 @@
 
 mod lab;
 
+use std::path::Path;
+
 use atoll_model::topology::*;
 use lab::*;
 
@@ -21,25 +23,28 @@ fn topology(tenants: u128, pods: u8) -> Topology {
     topology
 }
 
+/// The filter of a namespace; what was counted is no state.
+fn filter(netns: &Path) -> Vec<String> {
+    let text = inside(netns, "nft", &["-s", "list", "ruleset"]);
+    let mut lines: Vec<_> = text.lines().filter(|line| !line.contains("\" counter")).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
 #[test]
 fn a_restart_changes_nothing_and_interrupts_nothing() {
     let mut lab = Lab::start(topology(2, 0));
     let red = Tenant(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     assert!(lab.plane().report().changes > 0);
-    // What was counted is no state.
-    let filter = |lab: &Lab| {
-        let text = inside(&lab.domain(red), "nft", &["-s", "list", "ruleset"]);
-        text.lines().filter(|line| !line.contains("\" counter")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let before = filter(&lab);
+    let before = filter(&lab.domain(red));
     let mut same = topology(2, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
     lab.active.lock().unwrap().clear();
     lab.restart(same.clone());
     let report = lab.plane().report();
     assert_eq!((report.changes, report.errors.len()), (0, 0), "{report:#?}");
-    assert_eq!(filter(&lab), before);
+    assert_eq!(filter(&lab.domain(red)), before);
     lab.wait_active(red.pod(1), true);
     assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
 }
@@ -104,6 +109,62 @@ fn drift_of_every_kind_is_mended() {
     }
 }
 
+/// Nobody hears of what was done to a filter while the plane was away: its content tells.
+#[test]
+fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
+    let mut lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    let _pods = (lab.pod(red, 1), lab.pod(red, 2));
+    let mut same = topology(1, 0);
+    apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
+    let node = Path::new("/proc/thread-self/ns/net");
+    let domain = lab.domain(red);
+    let (right, right_guard) = (filter(&domain), filter(node));
+    let of_domain = [
+        "flush chain bridge atoll prerouting",
+        "insert rule bridge atoll prerouting accept",
+        "add rule bridge atoll prerouting drop",
+        "add chain bridge atoll prerouting { policy accept; }",
+        "add table bridge atoll { flags dormant; }",
+        "flush set bridge atoll gateway_macs",
+        "add element bridge atoll gateway_addresses { 10.9.0.102 }",
+        "add element bridge atoll links { at1p1 }",
+        "add element bridge atoll open { at1p1 }",
+        "delete table bridge atoll",
+        "insert rule ip atoll input accept",
+        "flush chain ip atoll uninvited",
+        "flush chain ip atoll outbound",
+        "delete chain ip atoll outbound",
+        "add chain ip atoll input { policy accept; }",
+        "add chain ip atoll more { type filter hook forward priority -300; policy drop; }",
+        "add table ip atoll { flags dormant; }",
+        "flush chain ip atoll sources",
+        "flush map ip atoll node_side",
+        "add element ip atoll known { br000000000000 . 10.9.0.77 }",
+    ];
+    let guard = "ip atoll_node";
+    let of_node = [
+        format!("flush chain {guard} passing"),
+        format!("add rule {guard} arriving drop"),
+        format!("flush chain {guard} arriving; add rule {guard} arriving accept; add rule {guard} arriving accept"),
+        format!("add table {guard} {{ flags dormant; }}"),
+        format!("add chain {guard} passing {{ policy drop; }}"),
+        format!("delete table {guard}"),
+    ];
+    let of_domain = of_domain.map(|damage| (domain.as_path(), damage.to_owned()));
+    for (place, damage) in of_domain.into_iter().chain(of_node.map(|damage| (node, damage))) {
+        lab.plane.take().unwrap().stop();
+        inside(place, "nft", &[&damage]);
+        assert!(filter(&domain) != right || filter(node) != right_guard, "{damage}: it is damage");
+        lab.restart(same.clone());
+        assert!(lab.plane().report().changes > 0, "{damage}");
+        assert_eq!(filter(&domain), right, "{damage}");
+        assert_eq!(filter(node), right_guard, "{damage}");
+        lab.restart(same.clone());
+        assert_eq!(lab.plane().report().changes, 0, "{damage}");
+    }
+}
+
 #[test]
 fn a_running_plane_mends_what_is_broken_under_it() {
     let lab = Lab::start(topology(1, 0));
@@ -132,6 +193,40 @@ fn a_half_made_namespace_is_finished() {
     lab.restart(topology(1, 0));
     let a = lab.pod(red, 1);
     assert!(pings(&a, "203.0.113.1"));
+}
+
+/// Only an empty file or a namespace under an id is ours.
+#[test]
+fn what_others_keep_in_the_directory_is_left_alone() {
+    let mut lab = Lab::start(topology(1, 0));
+    lab.plane.take().unwrap().stop();
+    let planes = lab.planes();
+    let foreign = planes.join("pods-of-somebody");
+    std::fs::File::create(&foreign).unwrap();
+    run("unshare", &[&format!("--net={}", foreign.display()), "true"]);
+    let [link, file, directory] = [7, 8, 9].map(|n| planes.join(Tenant(n).router().to_string()));
+    std::os::unix::fs::symlink(&foreign, &link).unwrap();
+    std::fs::write(&file, "somebody's").unwrap();
+    std::fs::create_dir(&directory).unwrap();
+    let whole = || {
+        assert!(inside(&foreign, "ip", &["-o", "link"]).lines().count() == 1);
+        assert_eq!(std::fs::read_link(&link).unwrap(), foreign);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody's");
+        assert!(directory.is_dir());
+    };
+    // A look at a topology without them, one at a topology that wants their names, and a purge.
+    lab.restart(topology(1, 0));
+    whole();
+    let all = topology(9, 0);
+    lab.restart(all);
+    let report = lab.plane().report();
+    assert!([7, 8, 9].map(|n| Tenant(n).router()).iter().all(|id| report.errors.contains_key(id)), "{report:#?}");
+    whole();
+    lab.plane.take().unwrap().stop();
+    atoll_dataplane::purge(&planes).unwrap();
+    whole();
+    assert_eq!(std::fs::read_dir(&planes).unwrap().count(), 4);
+    run("umount", &[&foreign.display().to_string()]);
 }
 
 #[test]

@@ -15,12 +15,12 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use crate::compile::node_side::{self, NODE, TO_NODE, TO_PODS};
-use crate::compile::{Device, DeviceKind, Domain, Element, Neighbour, NextHop, Pod, Route};
+use crate::compile::{Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route};
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::Filter;
-use crate::kernel::nl::{GROUP, Link, Netlink, Steer};
+use crate::kernel::nl::{Link, Netlink, Steer};
 use crate::kernel::sysctl;
 
 pub(crate) use node::Node;

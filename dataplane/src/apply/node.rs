@@ -11,11 +11,11 @@ use ipnetwork::Ipv4Network;
 
 use super::by_name;
 use crate::compile::node_side::{self, PREFIX, TABLE};
-use crate::compile::{MAIN, Neighbour, NextHop, NodeLink, NodePool, NodeSide, Route};
+use crate::compile::{GROUP, MAIN, Neighbour, NextHop, NodeLink, NodePool, NodeSide, Route};
 use crate::error::PlaneError;
 use crate::kernel::guard::Guard;
 use crate::kernel::netns::Netns;
-use crate::kernel::nl::{GROUP, Link, Netlink};
+use crate::kernel::nl::{Link, Netlink};
 
 /// A route, and what is sent from when it is taken.
 type Sourced = (Route<u32>, Option<Ipv4Addr>);
@@ -41,9 +41,7 @@ impl Node {
 
     /// Makes the guard stand; answers how many changes that took.
     pub(crate) fn guard(&mut self, pool: NodePool) -> Result<usize, PlaneError> {
-        let table = node_side::node_table(pool);
-        let rules = table.0.lines().filter(|line| line.starts_with("iifname") || line.starts_with("oifname")).count();
-        self.guard.ensure(&self.netns, &table, rules)
+        self.guard.ensure(&self.netns, &node_side::node_table(pool))
     }
 
     /// Makes room for a new link; the namespace that its end is to be in.

@@ -8,10 +8,10 @@ use ipnetwork::Ipv4Network;
 
 use super::{Node, OUTSIDE, by_name};
 use crate::compile::node_side;
-use crate::compile::{MAIN, NextHop, Outside, Route};
+use crate::compile::{GROUP, MAIN, NextHop, Outside, Route};
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
-use crate::kernel::nl::{GROUP, Netlink};
+use crate::kernel::nl::Netlink;
 use crate::kernel::sysctl;
 
 /// Gives the interfaces that were taken from this machine back to it, before a namespace goes.

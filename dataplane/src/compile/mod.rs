@@ -149,6 +149,10 @@ pub struct Outside {
     pub back: Ipv4Addr,
 }
 
+/// The link group (`IFLA_GROUP`) of every link that we make. It is set in the request that creates the link, so there
+/// is no moment at which a link of ours does not carry it.
+pub const GROUP: u32 = 0xa702;
+
 /// The table of routes for every source.
 pub const MAIN: u32 = 254;
 

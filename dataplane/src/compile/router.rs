@@ -2,6 +2,7 @@
 //!
 //! | hook, priority | what |
 //! |---|---|
+//! | prerouting -310 | what comes in by none of the router's interfaces is dropped |
 //! | prerouting -149 and others | flows of the node, see `node_side` |
 //! | prerouting -150 | which packets answer an earlier one |
 //! | prerouting -146 | the answer of a router that is down |
@@ -26,7 +27,7 @@ use super::domain::Place as Location;
 use super::filters::Filters;
 use super::rules::{self, ANSWER, Passes, REFUSED, ROUTED};
 use super::ruleset::{STRANGERS, TO_ROUTER};
-use super::{DeviceKind, Domain, Element, Neighbour, View, domain, names, node_side, port};
+use super::{DeviceKind, Domain, Element, GROUP, Neighbour, View, domain, names, node_side, port};
 
 /// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
 /// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
@@ -42,6 +43,7 @@ pub(super) fn table(
     text: &mut String,
 ) {
     text.push_str("table ip atoll {\n@generation\n");
+    text.push_str(&uninvited(domain));
     if filters.rejects {
         for hook in ["forward", "input"] {
             let head = format!("type filter hook {hook} priority -10; policy accept;");
@@ -57,7 +59,7 @@ pub(super) fn table(
     if router.is_some_and(|router| !router.up) {
         // Whoever sends something through it or to it is told.
         let head = "type filter hook prerouting priority -146; policy accept;";
-        let _ = write!(text, "chain down {{\n{head}\n{}{ANSWER}\n}}\n", bridged(domain));
+        let _ = write!(text, "chain down {{\n{head}\n{}{}{ANSWER}\n}}\n", node_side::pass_by(domain), bridged(domain));
     }
     if let Some(router) = router.filter(|router| router.up) {
         let interface = |port| domain::interface(view, id, port);
@@ -95,6 +97,16 @@ pub(super) fn table(
         }
     }
     text.push_str("}\n");
+}
+
+/// An interface that is in the namespace and no port of a bridge, such as that of a pod whose port is closed, is none of
+/// the router's: all of its own carry the mark of our links, uplinks aside.
+fn uninvited(domain: &Domain) -> String {
+    let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
+    let names: Vec<_> = ["lo"].into_iter().chain(uplinks.map(|(name, _)| name.as_str())).collect();
+    let names = names.join("\", \"");
+    let head = "type filter hook prerouting priority -310; policy accept;";
+    format!("chain uninvited {{\n{head}\niifgroup != {GROUP:#x} iifname != {{ \"{names}\" }} drop\n}}\n")
 }
 
 /// Bridged packets pass the router's hooks too when they are tracked; they are none of its business. Nor is what a

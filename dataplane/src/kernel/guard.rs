@@ -1,51 +1,40 @@
 //! The filter of the node's own namespace: one table, which others must leave alone and which leaves others alone.
 
 use super::netns::Netns;
-use super::nft::{Filter, attribute, run_nft, text};
+use super::nft::{Filter, IPV4, run_nft};
 use crate::error::PlaneError;
 
-/// A table of the node, and what it looked like when it was right.
+/// A table of the node.
 pub(crate) struct Guard {
     filter: Filter,
     table: &'static str,
-    right: Option<Vec<Vec<u8>>>,
 }
 
 impl Guard {
     /// Opens a socket in `netns`; changes nothing.
     pub(crate) fn open(netns: &Netns, table: &'static str) -> Result<Self, PlaneError> {
-        Ok(Self { filter: Filter::open(netns)?, table, right: None })
+        Ok(Self { filter: Filter::open(netns)?, table })
     }
 
     /// Makes the table be `script`, whose marker is the empty chain `gen_<generation>`; answers how many changes that
-    /// took. A table that carries the marker after a restart is taken for whole when it has `rules` rules.
+    /// took.
     pub(crate) fn ensure(
         &mut self,
         netns: &Netns,
         (script, generation): &(String, String),
-        rules: usize,
     ) -> Result<usize, PlaneError> {
-        let now = self.filter.table(self.table)?;
-        if self.right.as_ref() == Some(&now) {
-            return Ok(0);
-        }
-        let marker = format!("gen_{generation}");
-        // The third attribute of a chain is its name, that of a rule its handle.
-        let marked = now.iter().any(|it| text(attribute(it, 3)) == Some(marker.as_str()));
-        let chains = script.matches("\nchain ").count();
-        if self.right.is_none() && marked && now.len() == chains + rules {
-            self.right = Some(now);
+        let tables = [(IPV4, self.table)];
+        if self.filter.is_sealed(&tables, &format!("gen_{generation}"))? {
             return Ok(0);
         }
         Self::run(netns, &format!("{}{script}", self.removal()))?;
-        self.right = Some(self.filter.table(self.table)?);
+        self.filter.seal(&tables)?;
         Ok(1)
     }
 
     /// Removes the table; absent is fine.
     pub(crate) fn remove(&mut self, netns: &Netns) -> Result<(), PlaneError> {
-        self.right = None;
-        if self.filter.table(self.table)?.is_empty() { Ok(()) } else { Self::run(netns, &self.removal()) }
+        Self::run(netns, &self.removal())
     }
 
     /// Adding first makes deleting work when there is none.

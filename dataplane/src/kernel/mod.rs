@@ -4,6 +4,7 @@ pub(crate) mod guard;
 pub(crate) mod netns;
 pub(crate) mod nft;
 pub(crate) mod nl;
+mod seal;
 pub(crate) mod steps;
 pub(crate) mod sysctl;
 pub(crate) mod watch;

@@ -44,7 +44,7 @@ impl Netns {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(fail)?;
         }
-        step("create the namespace's file").and_then(|()| File::create(path)).map_err(fail)?;
+        step("create the namespace's file").and_then(|()| create(path)).map_err(fail)?;
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
             step("pin the namespace")?;
@@ -86,7 +86,11 @@ pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
     let fail = |source| PlaneError::Namespace { what: "remove", path: path.to_owned(), source };
     while is_pinned(path) {
         step("unpin the namespace").map_err(&fail)?;
-        umount2(path, MntFlags::MNT_DETACH).map_err(|e| fail(e.into()))?;
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        umount2(path, flags).map_err(|e| fail(e.into()))?;
+    }
+    if !is_place(path) {
+        return Ok(());
     }
     match step("remove the namespace's file").and_then(|()| fs::remove_file(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
@@ -94,9 +98,23 @@ pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
     }
 }
 
-/// True where a namespace is mounted, false for an ordinary file or nothing.
+/// True where a namespace is mounted, false for an ordinary file, a link to somewhere else or nothing.
 pub(crate) fn is_pinned(path: &Path) -> bool {
-    statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
+    let is_link = fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink());
+    !is_link && statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
+}
+
+/// True for the empty file that a namespace is mounted on. Anything else is somebody's.
+fn is_place(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0)
+}
+
+/// Makes that file; one that is there already is left of a crash.
+fn create(path: &Path) -> io::Result<()> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_place(path) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// A thread of its own for `work`: whatever namespace it enters ends with it.

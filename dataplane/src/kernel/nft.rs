@@ -22,7 +22,6 @@ use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
 
 const SUBSYSTEM: u16 = 10;
-const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
 const GET_SET: u16 = 10;
 const NEW_ELEMENT: u16 = 12;
@@ -33,7 +32,7 @@ const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
 const BRIDGE: u8 = 7;
-const IPV4: u8 = 2;
+pub(super) const IPV4: u8 = 2;
 
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
@@ -45,11 +44,13 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
 const TABLE: &str = "atoll";
+/// Both tables of a domain.
+const TABLES: [(u8, &str); 2] = [(IPV4, TABLE), (BRIDGE, TABLE)];
 /// The verdict "jump" (`NFT_JUMP`).
 const JUMP: i32 = -3;
 
 /// All sets that elements come and go in.
-fn sets() -> impl Iterator<Item = Set> {
+pub(super) fn sets() -> impl Iterator<Item = Set> {
     [Set::Speakers, Set::Announcers, Set::Open, Set::Known, Set::NodeSide].into_iter().chain(Stage::ALL.map(Set::Stage))
 }
 
@@ -90,8 +91,8 @@ impl Filter {
         elements: &BTreeSet<Element>,
     ) -> Result<usize, PlaneError> {
         let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.generation);
-        if self.last.is_none() && self.carries(ruleset)? {
-            // After a restart what is loaded is ours; only elements may have come or gone meanwhile.
+        if self.last.is_none() && self.is_sealed(&TABLES, &format!("gen_{}", ruleset.generation))? {
+            // After a restart what is loaded is what was loaded; only elements may have come or gone meanwhile.
             self.listed = self.elements()?;
             known = true;
         }
@@ -119,21 +120,6 @@ impl Filter {
     fn trust(&mut self) -> Result<(), PlaneError> {
         self.last = Some(self.generation()?);
         Ok(())
-    }
-
-    /// True when both tables carry the mark of this text.
-    fn carries(&mut self, ruleset: &Ruleset) -> Result<bool, PlaneError> {
-        let marker = format!("gen_{}", ruleset.generation);
-        for family in [BRIDGE, IPV4] {
-            let chains = self.dump(family, GET_CHAIN, &[]).map_err(fail("list chains"))?;
-            let marked = chains.iter().any(|chain| {
-                text(attribute(chain, 1)) == Some(TABLE) && text(attribute(chain, 3)) == Some(marker.as_str())
-            });
-            if !marked {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Forgets what rules other than these had counted.
@@ -197,6 +183,7 @@ impl Filter {
         let output = netns.run(|| run_nft(&script))?;
         output.map_err(PlaneError::Filter)?;
         self.idle = counted.rules;
+        self.seal(&TABLES)?;
         self.trust()
     }
 
@@ -227,20 +214,6 @@ impl Filter {
             self.trust()?;
         }
         Ok(())
-    }
-
-    /// Chains and rules of a table, as the kernel shows them; empty when there is none.
-    pub(super) fn table(&mut self, table: &str) -> Result<Vec<Vec<u8>>, PlaneError> {
-        let mut found = Vec::new();
-        for kind in [GET_CHAIN, GET_RULE] {
-            let mut attributes = Vec::new();
-            if kind == GET_RULE {
-                put(&mut attributes, 1, &name(table));
-            }
-            let messages = self.dump(IPV4, kind, &attributes).map_err(fail("list rules"))?;
-            found.extend(messages.into_iter().filter(|message| text(attribute(message, 1)) == Some(table)));
-        }
-        Ok(found)
     }
 
     /// What is listed, which is what the kernel still knows after a restart.
@@ -277,18 +250,23 @@ impl Filter {
     }
 
     fn batch(&mut self, add: &[Element], remove: &[Element]) -> io::Result<()> {
-        step("elements of the filter")?;
+        let removed = remove.iter().map(|element| (DELETE_ELEMENT, element));
+        let requests = removed.chain(add.iter().map(|element| (NEW_ELEMENT, element)));
+        let requests = requests.map(|(kind, element)| (family(element.set), kind, encode(element)));
+        self.transaction("elements of the filter", requests.collect())
+    }
+
+    /// Makes changes, of a family and a kind each, in one transaction.
+    pub(super) fn transaction(&mut self, what: &str, requests: Vec<(u8, u16, Vec<u8>)>) -> io::Result<()> {
+        step(what)?;
         let begin = self.next();
         let mut request = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
         let mut pending = BTreeSet::new();
-        for (elements, kind, flags) in [(remove, DELETE_ELEMENT, 0), (add, NEW_ELEMENT, CREATE)] {
-            for element in elements {
-                let sequence = self.next();
-                pending.insert(sequence);
-                let attributes = encode(element);
-                let family = family(element.set);
-                request.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | flags, sequence, family, 0, &attributes));
-            }
+        for (family, kind, attributes) in requests {
+            let sequence = self.next();
+            pending.insert(sequence);
+            let create = if kind == DELETE_ELEMENT { 0 } else { CREATE };
+            request.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | create, sequence, family, 0, &attributes));
         }
         let end = self.next();
         request.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
@@ -312,7 +290,7 @@ impl Filter {
         result
     }
 
-    fn dump(&mut self, family: u8, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    pub(super) fn dump(&mut self, family: u8, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let sequence = self.next();
         let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, family, 0, attributes);
         self.socket.send(&request, 0)?;
@@ -379,7 +357,7 @@ pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
     Ok(if output.status.success() { Ok(()) } else { Err(error) })
 }
 
-fn fail(what: &'static str) -> impl Fn(io::Error) -> PlaneError {
+pub(super) fn fail(what: &'static str) -> impl Fn(io::Error) -> PlaneError {
     move |source| PlaneError::Netlink { what: format!("packet filter: {what}"), source }
 }
 
@@ -454,14 +432,14 @@ fn encode(element: &Element) -> Vec<u8> {
     elements
 }
 
-fn name(text: &str) -> Vec<u8> {
+pub(super) fn name(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);
     bytes
 }
 
 /// Appends an attribute: length, type, value, padded to four bytes.
-fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(super) fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(value.len() + 4).expect("attributes here are at most a few elements long");
     buffer.extend(length.to_ne_bytes());
     buffer.extend(kind.to_ne_bytes());
@@ -470,7 +448,7 @@ fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// The attributes in a buffer, types without their flags.
-fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & 0x3fff;

@@ -33,13 +33,9 @@ use uuid::Uuid;
 
 use super::netns::Netns;
 use super::steps::step;
-use crate::compile::{Neighbour, NextHop, Route, Source};
+use crate::compile::{GROUP, Neighbour, NextHop, Route, Source};
 use crate::counters::Count;
 use crate::error::PlaneError;
-
-/// The link group (`IFLA_GROUP`) of every link that we make. It is set in the request that creates the link, so there
-/// is no moment at which a link of ours does not carry it.
-pub(crate) const GROUP: u32 = 0xa702;
 
 /// The origin of our routes (`rtm_protocol`).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(201);
