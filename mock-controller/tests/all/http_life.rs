@@ -125,7 +125,7 @@ impl Running {
 
 /// Does something in a network namespace. A thread of its own, because the namespace is the thread's; what was opened
 /// there stays there.
-fn inside<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn inside<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> T {
     let file = std::fs::File::open(netns).expect("the namespace is there");
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -1,11 +1,13 @@
 //! The program with its data plane, in a network namespace of its own: what the API says is what packets do.
 //! Needs root.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use atoll_mock_controller::{provider_router, uplink_port};
+use atoll_model::vif::Vif;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,6 +16,12 @@ use crate::world::id;
 
 const HOST: &str = "11111111-2222-3333-4444-555555555555";
 const JSON: &str = "application/json";
+const ROUTER: Uuid = Uuid::from_u128(1);
+const BRIDGE: Uuid = Uuid::from_u128(2);
+const GATEWAY: Uuid = Uuid::from_u128(3);
+const INNER: Uuid = Uuid::from_u128(4);
+const POD: Uuid = Uuid::from_u128(5);
+const MAC: &str = "02:00:00:00:00:05";
 
 /// A namespace that goes with the test.
 struct Netns(String);
@@ -69,6 +77,132 @@ fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
     }
 }
 
+fn create(server: &Running, path: &str, body: &Value) {
+    let (status, _, answer) = server.send("POST", &format!("/midonet-api{path}"), JSON, body);
+    assert_eq!(status, 201, "POST {path} {body}: {answer}");
+}
+
+/// A router with a bridge for 10.0.0.0/24.
+fn network(server: &Running) {
+    let create = |path: &str, body: Value| create(server, path, &body);
+    create("/routers", json!({ "id": ROUTER, "tenantId": "t", "name": "r" }));
+    create("/bridges", json!({ "id": BRIDGE, "tenantId": "t", "name": "b" }));
+    let port = json!({ "id": GATEWAY, "type": "Router", "networkAddress": "10.0.0.0", "networkLength": 24,
+        "portAddress": "10.0.0.1" });
+    create(&format!("/routers/{ROUTER}/ports"), port);
+    create(&format!("/bridges/{BRIDGE}/ports"), json!({ "id": INNER, "type": "Bridge" }));
+    create(&format!("/ports/{GATEWAY}/link"), json!({ "peerId": INNER }));
+    let route = json!({ "type": "Normal", "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0,
+        "dstNetworkAddr": "10.0.0.0", "dstNetworkLength": 24, "nextHopPort": GATEWAY });
+    create(&format!("/routers/{ROUTER}/routes"), route);
+}
+
+/// Makes the namespace a pod, as the plugin does it: the host end is made in the router's namespace.
+fn wire(router: &Path, pod: &Netns) {
+    let inside = format!("--net={}", router.display());
+    let peer = ["netns", pod.0.as_str(), "address", MAC];
+    let link = ["ip", "link", "add", "atmock0", "type", "veth", "peer", "name", "eth0"];
+    run("nsenter", &[&[inside.as_str()], &link[..], &peer[..]].concat());
+    run("nsenter", &[&inside, "ip", "link", "set", "atmock0", "up"]);
+    run("ip", &["-n", &pod.0, "addr", "add", "10.0.0.5/24", "dev", "eth0"]);
+    run("ip", &["-n", &pod.0, "link", "set", "eth0", "up"]);
+}
+
+/// The example of JSON in the documentation behind this text.
+fn documented(text: &str) -> Value {
+    let page = include_str!("../../../docs/mock-controller.md");
+    let (_, below) = page.split_once(text).unwrap_or_else(|| panic!("docs/mock-controller.md does not say {text:?}"));
+    let (_, block) = below.split_once("```json\n").expect("an example");
+    serde_json::from_str(block.split("```").next().unwrap_or_default()).expect("JSON")
+}
+
+/// What an answer looks like: its keys, ids being one like another, and the kinds of its values.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let key = |key: &String| if Uuid::try_parse(key).is_ok() { "id".to_owned() } else { key.clone() };
+            object.iter().map(|(name, value)| (key(name), shape(value))).collect::<serde_json::Map<_, _>>().into()
+        }
+        Value::Array(list) => list.iter().map(shape).collect(),
+        Value::String(_) => "text".into(),
+        Value::Number(_) => "number".into(),
+        other => other.is_boolean().to_string().into(),
+    }
+}
+
+#[test]
+fn what_was_counted_is_told_as_documented() {
+    let netns = Netns::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _traces = Traces(directory.path().to_owned());
+    let run_dir = directory.path().to_str().expect("a path");
+    let args = ["--dataplane", "--run-dir", run_dir, "--host-id", HOST];
+    let server = Running::start_in(Some(&netns.path()), &args);
+    let create = |path: &str, body: Value| create(&server, path, &body);
+    network(&server);
+    let (chain, icmp) = (id(10), id(11));
+    create("/chains", json!({ "id": chain, "tenantId": "t", "name": "c" }));
+    let rule = json!({ "id": icmp, "type": "accept", "dlType": 0x0800, "nwProto": 1, "position": 1 });
+    create(&format!("/chains/{chain}/rules"), rule);
+    // A run of like rules: each counts for itself.
+    for n in 1..=5 {
+        let rule = json!({ "id": id(20 + n), "type": if n == 3 { "reject" } else { "drop" }, "dlType": 0x0800, "nwProto": 17,
+            "tpDst": { "start": 7000 + n, "end": 7000 + n }, "position": n + 1 });
+        create(&format!("/chains/{chain}/rules"), rule);
+    }
+    let address = "10.0.0.5".parse().expect("an address");
+    let vif = Vif { mac: MAC.parse().expect("a MAC"), address, unique: false }.to_uuid();
+    create(
+        &format!("/bridges/{BRIDGE}/ports"),
+        json!({ "id": POD, "type": "Bridge", "hostId": HOST, "interfaceName": "atmock0", "inboundFilterId": chain,
+            "vifId": vif }),
+    );
+    wire(&directory.path().join("dataplane").join(ROUTER.to_string()), &netns);
+    wait_for("the pod's port is active", || is_active(&server, POD));
+
+    let inside = format!("--net={}", netns.path().display());
+    run("nsenter", &[&inside, "ping", "-q", "-c4", "-i0.01", "-W1", "10.0.0.1"]);
+    let socket = crate::http_life::inside(&netns.path(), || UdpSocket::bind("10.0.0.5:0")).expect("a socket");
+    for n in 1..=4_u16 {
+        for _ in 0..n {
+            // An error is that of a datagram that was rejected before.
+            while socket.send_to(b"atol", ("10.0.0.1", 7000 + n)).is_err() {}
+        }
+    }
+    let get = |path: &str| {
+        let (status, head, body) = server.send("GET", path, "*/*", &Value::Null);
+        assert_eq!(status, 200, "GET {path}: {body}");
+        assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
+        body
+    };
+    let counted = get("/mock/counters");
+    let count = |packets: u64, bytes: u64| json!({ "packets": packets, "bytes": packets * bytes });
+    let mut rules = json!({ icmp.to_string(): count(4, 84) });
+    for n in 1..=5 {
+        rules[id(20 + n).to_string()] = if n == 5 { count(0, 0) } else { count(u64::try_from(n).expect("few"), 32) };
+    }
+    assert_eq!(counted["rules"], rules, "{counted}");
+    let port = &counted["ports"][POD.to_string()];
+    assert!(
+        port["sent"]["packets"].as_u64() >= Some(14) && port["received"]["packets"].as_u64() >= Some(4),
+        "{counted}"
+    );
+    assert_eq!(shape(&counted), shape(&documented("`$mock/counters` has `ports`")));
+
+    let told = get("/mock/node-side");
+    assert_eq!(shape(&told), shape(&documented("`curl -s $mock/node-side` tells")));
+    let side = &told[POD.to_string()];
+    assert_eq!((&side["pod"], &side["direct"]), (&json!("10.0.0.5"), &json!(false)), "{told}");
+    assert!(pings(&netns, "10.0.0.1"), "{told}");
+
+    let (plain, nothing) = (Running::start(&[]), &Value::Null);
+    for path in ["/mock/counters", "/mock/node-side", "/mock/dataplane"] {
+        assert_eq!(plain.send("GET", path, "*/*", nothing).0, 404, "{path} without a data plane");
+        assert!(matches!(server.send("POST", path, JSON, &json!({})).0, 404 | 405), "{path} is only read");
+    }
+    assert!(server.end("-TERM").success());
+}
+
 #[test]
 fn the_kernel_follows_the_api() {
     let netns = Netns::new();
@@ -81,36 +215,15 @@ fn the_kernel_follows_the_api() {
     let pinned = |router: Uuid| directory.path().join("dataplane").join(router.to_string());
     assert!(pinned(provider_router()).exists(), "the provider router is there before the first request");
 
-    let create = |path: &str, body: Value| {
-        let (status, _, answer) = server.send("POST", &format!("/midonet-api{path}"), JSON, &body);
-        assert_eq!(status, 201, "POST {path} {body}: {answer}");
-    };
-    let (router, bridge, gateway, inner, pod) = (id(1), id(2), id(3), id(4), id(5));
-    create("/routers", json!({ "id": router, "tenantId": "t", "name": "r" }));
+    let create = |path: &str, body: Value| create(&server, path, &body);
+    let (router, pod) = (ROUTER, POD);
+    network(&server);
     assert!(pinned(router).exists(), "a router is answered when its namespace exists");
-    create("/bridges", json!({ "id": bridge, "tenantId": "t", "name": "b" }));
-    let port = json!({ "id": gateway, "type": "Router", "networkAddress": "10.0.0.0", "networkLength": 24,
-        "portAddress": "10.0.0.1" });
-    create(&format!("/routers/{router}/ports"), port);
-    create(&format!("/bridges/{bridge}/ports"), json!({ "id": inner, "type": "Bridge" }));
-    create(&format!("/ports/{gateway}/link"), json!({ "peerId": inner }));
-    let route = json!({ "type": "Normal", "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0,
-        "dstNetworkAddr": "10.0.0.0", "dstNetworkLength": 24, "nextHopPort": gateway });
-    create(&format!("/routers/{router}/routes"), route);
     let bound = json!({ "id": pod, "type": "Bridge", "hostId": HOST, "interfaceName": "atmock0" });
-    create(&format!("/bridges/{bridge}/ports"), bound);
+    create(&format!("/bridges/{BRIDGE}/ports"), bound);
     assert!(!is_active(&server, pod), "no interface, no packets");
 
-    // As the plugin does it: the host end is made in the router's namespace.
-    let inside = format!("--net={}", pinned(router).display());
-    let peer = ["netns", netns.0.as_str()];
-    run(
-        "nsenter",
-        &[&inside, "ip", "link", "add", "atmock0", "type", "veth", "peer", "name", "eth0", peer[0], peer[1]],
-    );
-    run("nsenter", &[&inside, "ip", "link", "set", "atmock0", "up"]);
-    run("ip", &["-n", &netns.0, "addr", "add", "10.0.0.5/24", "dev", "eth0"]);
-    run("ip", &["-n", &netns.0, "link", "set", "eth0", "up"]);
+    wire(&pinned(router), &netns);
     wait_for("the pod's port is active", || is_active(&server, pod));
     assert!(pings(&netns, "10.0.0.1"), "active means that packets flow");
     let (status, _, report) = server.send("GET", "/mock/dataplane", JSON, &Value::Null);
