@@ -2,10 +2,12 @@
 //! node side in any case. The same for the program that a kubelet's probe is.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::node::Node;
 use atoll_tests::pod::Pod;
+use atoll_tests::programs;
 use atoll_tests::reach::{Server, ask, ping};
 use serde_json::json;
 
@@ -61,4 +63,31 @@ fn a_probe_of_the_node_reaches_each_pod() -> Result<()> {
         node.finish()?;
     }
     Ok(())
+}
+
+/// What `docs/operations.md` tells an operator to type.
+fn documented() -> Result<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/operations.md");
+    let text = std::fs::read_to_string(page)?;
+    let (_, below) = text.split_once("## A single node without MidoNet\n").context("no such heading")?;
+    let (_, block) = below.split_once("```console\n").context("no block of commands")?;
+    let lines = block.split("```").next().unwrap_or_default().lines();
+    Ok(lines.filter_map(|line| line.strip_prefix("# ")).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn an_operator_finds_the_address_of_a_pod_as_documented() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let pod = Pod::new("red", "web-0")?;
+    node.cni("1.0.0")?.add(&pod)?;
+    let _server = Server::start(&pod.netns, &pod.name)?;
+    let config = node.scratch().path().join("operator.json");
+    std::fs::write(&config, node.config().to_string())?;
+    let program = format!("{} --config {}", programs::path("atollctl")?.display(), config.display());
+    let commands = format!("set -eo pipefail\natollctl() {{ {program} \"$@\"; }}\n{}", documented()?);
+    let address: Ipv4Addr = node.netns().run("bash", &["-c", &commands])?.trim().parse()?;
+    let banner = ask(node.netns(), address)?.with_context(|| format!("nobody answers at {address}"))?;
+    assert_eq!((banner.name.as_str(), banner.seen_as), ("web-0", SOURCE));
+    node.cni("1.0.0")?.del(&pod)?;
+    node.finish()
 }
