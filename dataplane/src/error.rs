@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use atoll_model::error::{Class, Classify};
+use ipnetwork::Ipv4Network;
 
 use crate::probe::Missing;
 
@@ -47,6 +48,16 @@ pub enum PlaneError {
     /// The plane's thread could not be started.
     #[error("start the data plane's thread")]
     Thread(#[source] io::Error),
+    /// The machine itself uses what the node side needs.
+    #[error(
+        "the node side needs the first addresses of {pool}, and this machine uses {network}: choose another nodeSideCidr"
+    )]
+    PoolInUse {
+        /// The pool.
+        pool: Ipv4Network,
+        /// What is used.
+        network: Ipv4Network,
+    },
     /// An interface that a port is bound to is in use by the machine itself.
     #[error("interface {interface} cannot be taken: {why}")]
     InUse {

@@ -240,6 +240,69 @@ fn neighbours_of_the_node_come_in_by_its_own_ports_only() {
     assert_eq!(ask(&neighbour, "192.0.2.1"), None);
 }
 
+/// The machine's own networks, addresses and services of its cloud may lie within the pool: they stay what they were.
+#[test]
+fn what_the_machine_uses_of_the_pool_stays_the_machines() {
+    let mut lab = Lab::start(Topology::default());
+    lab.plane.take().unwrap().stop();
+    let neighbour = neighbour(&lab);
+    run("ip", &["addr", "add", "169.254.200.1/24", "dev", "lan0"]);
+    run("ip", &["route", "add", "default", "via", "192.0.2.9"]);
+    // Behind the default route, and with a route that is as narrow as one of ours to a pod.
+    let elsewhere = ["169.254.169.254", "169.254.170.2", "169.254.200.9", "198.51.100.7", "10.9.0.101"];
+    for address in elsewhere {
+        inside(&neighbour, "ip", &["addr", "add", &format!("{address}/32"), "dev", "eth0"]);
+    }
+    inside(&neighbour, "ip", &["route", "add", "169.254.200.0/24", "dev", "eth0"]);
+    run("ip", &["route", "add", "10.9.0.101/32", "via", "192.0.2.9"]);
+    let whole = || {
+        for address in elsewhere.iter().chain(&["192.0.2.9"]) {
+            assert!(pings(node(), address), "{address}");
+        }
+        assert!(pings(&neighbour, "192.0.2.1") && pings(&neighbour, "169.254.200.1"));
+    };
+    whole();
+    lab.restart(provider());
+    let red = lab.tenant(1);
+    let pod = unique(&lab, red, 1);
+    let to = side(&lab, red.pod(1));
+    assert!(pings(node(), &to));
+    whole();
+    // A network that the machine gets later.
+    run("ip", &["route", "add", "169.254.210.0/24", "via", "192.0.2.9"]);
+    inside(&neighbour, "ip", &["addr", "add", "169.254.210.9/32", "dev", "eth0"]);
+    let guard = || run("nft", &["list", "table", "ip", "atoll_node"]);
+    wait(guard, || guard().contains("169.254.211.0"));
+    assert!(pings(&neighbour, "192.0.2.1") && pings(node(), "169.254.210.9"));
+    whole();
+    assert!(pings(node(), &to) && pings(&pod, "203.0.113.1"));
+    // Nobody's addresses are not asked of the default route.
+    let unreached = attempt(node(), "ip", &["route", "get", "169.254.199.1"]);
+    assert!(String::from_utf8_lossy(&unreached.stderr).contains("Permission denied"), "{unreached:?}");
+    lab.plane.take().unwrap().stop();
+    atoll_dataplane::purge(&lab.planes()).unwrap();
+    whole();
+    assert!(!run("ip", &["route"]).contains("proto 201"), "{}", run("ip", &["route"]));
+}
+
+/// Without the two addresses that every pod and the node know each other by there is no node side.
+#[test]
+fn a_pool_that_is_a_network_of_the_machine_is_refused() {
+    let mut lab = Lab::start(Topology::default());
+    lab.plane.take().unwrap().stop();
+    let neighbour = neighbour(&lab);
+    run("ip", &["addr", "add", "169.254.128.77/18", "dev", "lan0"]);
+    let (routes, filter) = (run("ip", &["route"]), run("nft", &["list", "ruleset"]));
+    lab.restart(provider());
+    let red = lab.tenant(1);
+    let pod = lab.pod(red, 1);
+    let report = lab.plane().report();
+    let error = report.errors.get(&Uuid::nil()).cloned().unwrap_or_default();
+    assert!(error.contains("169.254.128.0/17") && error.contains("169.254.128.0/18"), "{report:#?}");
+    assert!(report.node_side.is_empty() && pings(&pod, "203.0.113.1") && pings(&neighbour, "192.0.2.1"));
+    assert_eq!((run("ip", &["route"]), run("nft", &["list", "ruleset"])), (routes, filter));
+}
+
 #[test]
 fn the_node_side_outlives_restarts_and_is_mended() {
     let mut topology = provider();
@@ -282,8 +345,13 @@ fn the_node_side_outlives_restarts_and_is_mended() {
         links.split_whitespace().find_map(|word| word.split('@').next().filter(|w| w.starts_with("atn"))).unwrap();
     let router_end = end.replace("atn", "atr");
     let domain = lab.domain(red);
+    let elsewhere = pods[0].display().to_string();
     let damages: &[(&Path, &[&str])] = &[
         (node(), &["ip", "route", "flush", "proto", "201"]),
+        (node(), &["ip", "route", "flush", "type", "prohibit"]),
+        (node(), &["sh", "-c", &format!("ip link set {end} down; ip link set {end} name foreign0")]),
+        (node(), &["ip", "link", "set", end, "netns", &elsewhere]),
+        (&domain, &["ip", "link", "set", &router_end, "netns", &elsewhere]),
         (node(), &["ip", "addr", "flush", "dev", end]),
         (node(), &["ip", "addr", "add", "198.51.100.1/24", "dev", end]),
         (node(), &["ip", "neigh", "flush", "dev", end, "nud", "permanent"]),

@@ -123,6 +123,15 @@ impl Realm {
             }
         }
         for (name, device) in &want.devices {
+            if let Some(link) = links.get(name)
+                && !is_whole(link, device, around)?
+            {
+                // What is left of it leads nowhere.
+                self.netlink.delete(link)?;
+                self.create(name, device, around)?;
+                changes += 1;
+                continue;
+            }
             match links.get(name) {
                 Some(link) if link.mac == Some(device.mac) => {}
                 Some(link) => {
@@ -341,6 +350,19 @@ impl Realm {
     /// True when nobody but us has written to the packet filter.
     pub(crate) fn filter_is_ours(&mut self) -> bool {
         self.filter.untouched().unwrap_or_default()
+    }
+}
+
+/// False when the other end of a link, which is nobody else's business, was renamed or moved.
+fn is_whole(link: &Link, device: &Device, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
+    match &device.kind {
+        DeviceKind::Node { end, .. } => around.node.holds(end, link),
+        DeviceKind::Uplink { outside: Some(outside) } if link.group == GROUP => {
+            let Some(netns) = Netns::open(&around.directory.join(OUTSIDE))? else { return Ok(false) };
+            let end = Netlink::open(&netns)?.link(&outside.name)?;
+            Ok(end.is_some_and(|end| end.peer == Some(link.index)))
+        }
+        _ => Ok(true),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     guard: Guard,
     /// The index of each link to a router.
     ends: BTreeMap<String, u32>,
+    /// What of the pool the machine uses otherwise; none before the first look.
+    others: Option<Vec<Ipv4Network>>,
     /// Our routes, as far as we know; none before the first look.
     known: Option<BTreeSet<Sourced>>,
 }
@@ -36,12 +38,53 @@ impl Node {
     pub(crate) fn open() -> Result<Self, PlaneError> {
         let netns = Netns::own()?;
         let (netlink, guard) = (Netlink::open(&netns)?, Guard::open(&netns, TABLE)?);
-        Ok(Self { netns, netlink, guard, ends: BTreeMap::new(), known: None })
+        Ok(Self { netns, netlink, guard, ends: BTreeMap::new(), others: None, known: None })
+    }
+
+    /// What of the pool the machine uses otherwise: its own addresses and networks come first.
+    pub(crate) fn others(&mut self, pool: NodePool) -> Result<&[Ipv4Network], PlaneError> {
+        if self.others.is_none() {
+            let links = self.netlink.links()?;
+            let ours = |index: u32| links.iter().any(|link| link.index == index && link.group == GROUP);
+            let own = Ipv4Network::from(pool.node());
+            let inside = |network: &Ipv4Network| {
+                pool.network().contains(network.ip()) && network.prefix() >= pool.network().prefix()
+            };
+            let routes = self.netlink.foreign_routes()?.into_iter();
+            let routes = routes.filter(|(network, link)| inside(network) && !link.is_some_and(ours));
+            let addresses = self.netlink.addresses()?.into_iter();
+            let addresses =
+                addresses.filter(|(link, it)| pool.network().contains(it.ip()) && *it != own && !ours(*link));
+            let networks = addresses.map(|(_, it)| if inside(&it) { it } else { it.ip().into() });
+            let mut others: Vec<_> = routes.map(|(network, _)| network).chain(networks).collect();
+            others.sort();
+            others.dedup();
+            self.others = Some(others);
+        }
+        Ok(self.others.as_deref().unwrap_or_default())
     }
 
     /// Makes the guard stand; answers how many changes that took.
     pub(crate) fn guard(&mut self, pool: NodePool) -> Result<usize, PlaneError> {
-        self.guard.ensure(&self.netns, &node_side::node_table(pool))
+        let parts = pool.parts(self.others(pool)?);
+        let changes = self.guard.ensure(&self.netns, &node_side::node_table(&parts))?;
+        let nobody: Vec<_> = parts.into_iter().map(nobody).collect();
+        let missing: Vec<_> =
+            nobody.into_iter().filter(|route| !self.known().is_ok_and(|it| it.contains(route))).collect();
+        for (route, source) in &missing {
+            self.netlink.add_sourced_route(route, *source)?;
+        }
+        let changes = changes + missing.len();
+        self.known()?.extend(missing);
+        Ok(changes)
+    }
+
+    /// Our routes; they are read when we have lost sight of them.
+    fn known(&mut self) -> Result<&mut BTreeSet<Sourced>, PlaneError> {
+        if self.known.is_none() {
+            self.known = Some(self.netlink.sourced_routes()?.into_iter().collect());
+        }
+        Ok(self.known.get_or_insert_default())
     }
 
     /// Makes room for a new link; the namespace that its end is to be in.
@@ -52,6 +95,12 @@ impl Node {
             None => {}
         }
         Ok(&self.netns)
+    }
+
+    /// True when the link's other end is here under this name.
+    pub(super) fn holds(&mut self, end: &str, link: &Link) -> Result<bool, PlaneError> {
+        let there = self.netlink.link(end)?.filter(is_end);
+        Ok(there.is_some_and(|end| end.peer == Some(link.index) && link.peer == Some(end.index)))
     }
 
     /// Makes the node's end of a link as it should be, when it is new to us or down; answers how many changes that took.
@@ -118,13 +167,10 @@ impl Node {
     /// Leads the node to a pod.
     pub(crate) fn lead(&mut self, link: &NodeLink, side: NodeSide) -> Result<(), PlaneError> {
         let Some(end) = self.ends.get(&link.end).copied() else { return Ok(()) };
-        if self.known.is_none() {
-            self.known = Some(self.netlink.sourced_routes()?.into_iter().collect());
-        }
-        for (route, source) in routes(end, link.pool, side) {
-            if self.known.as_ref().is_none_or(|known| !known.contains(&(route.clone(), source))) {
-                self.netlink.add_sourced_route(&route, source)?;
-                self.known.get_or_insert_default().insert((route, source));
+        for sourced in routes(end, link.pool, side) {
+            if !self.known()?.contains(&sourced) {
+                self.netlink.add_sourced_route(&sourced.0, sourced.1)?;
+                self.known()?.insert(sourced);
             }
         }
         Ok(())
@@ -150,9 +196,10 @@ impl Node {
         wanted: &BTreeMap<String, Mac>,
         pods: &[(&NodeLink, NodeSide)],
     ) -> Result<(usize, BTreeSet<String>), PlaneError> {
+        self.others = None;
         let mut changes = self.guard(pool)?;
         let links = by_name(self.netlink.links()?);
-        let ours = |name: &String| links.get(name).filter(|link| link.group == GROUP && name.starts_with(PREFIX));
+        let ours = |name: &String| links.get(name).filter(|link| is_end(link));
         self.ends = wanted.keys().filter_map(|name| Some((name.clone(), ours(name)?.index))).collect();
         let addresses = self.netlink.addresses()?;
         let neighbours = self.netlink.neighbours()?;
@@ -167,14 +214,13 @@ impl Node {
 
     fn verify_routes(&mut self, pool: NodePool, pods: &[(&NodeLink, NodeSide)]) -> Result<usize, PlaneError> {
         let ends: BTreeSet<u32> = self.ends.values().copied().collect();
-        // Addresses of pods that are not there are nobody's: not for the machine's default route either.
-        let nobody = (Route { table: MAIN, destination: pool.network(), metric: 0, next: NextHop::Prohibit }, None);
+        let nobody: Vec<_> = pool.parts(self.others(pool)?).into_iter().map(nobody).collect();
         let to_pods = pods.iter().filter_map(|(link, side)| Some(routes(*self.ends.get(&link.end)?, link.pool, *side)));
-        let wanted: BTreeSet<Sourced> = to_pods.flatten().chain([nobody.clone()]).collect();
+        let wanted: BTreeSet<Sourced> = to_pods.flatten().chain(nobody).collect();
         let have: BTreeSet<Sourced> = self.netlink.sourced_routes()?.into_iter().collect();
         let is_ours = |route: &Route<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => ends.contains(&device),
-            NextHop::Prohibit => route.destination == pool.network(),
+            NextHop::Prohibit => pool.network().contains(route.destination.ip()),
             NextHop::BlackHole => false,
         };
         let mut changes = 0;
@@ -193,10 +239,8 @@ impl Node {
     /// Removes these ends with their routes, and the guard when no other is left.
     pub(crate) fn purge(&mut self, ends: &BTreeSet<String>) -> Result<(), PlaneError> {
         let links = self.netlink.links()?;
-        let (ours, others): (Vec<_>, Vec<_>) = links
-            .iter()
-            .filter(|link| link.group == GROUP && link.name.starts_with(PREFIX))
-            .partition(|link| ends.contains(&link.name));
+        let (ours, others): (Vec<_>, Vec<_>) =
+            links.iter().filter(|link| is_end(link)).partition(|link| ends.contains(&link.name));
         // The kernel takes routes along.
         ours.into_iter().try_for_each(|link| self.netlink.delete(link))?;
         if !others.is_empty() {
@@ -208,6 +252,16 @@ impl Node {
         }
         self.guard.remove(&self.netns)
     }
+}
+
+/// The node's end of a link to a router.
+fn is_end(link: &Link) -> bool {
+    link.group == GROUP && link.name.starts_with(PREFIX)
+}
+
+/// Addresses of pods that are not there are nobody's: not for the machine's default route either.
+fn nobody(destination: Ipv4Network) -> Sourced {
+    (Route { table: MAIN, destination, metric: 0, next: NextHop::Prohibit }, None)
 }
 
 /// The node's routes to one pod.

@@ -9,7 +9,7 @@
 //! | `audit` | what of routers, bridges and ports is left out |
 //! | `names` | interface names and MACs that derive from ids |
 //! | `domain` | devices, addresses, routes, neighbours |
-//! | `node_side` | how the machine itself reaches every pod |
+//! | `node_side`, `pool` | how the machine itself reaches every pod, and by which address |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
 //! | `rules`, `condition`, `runs` | chains to nftables |
 //! | `counting` | which line is which rule |
@@ -23,6 +23,7 @@ mod domain;
 mod filters;
 mod names;
 pub(crate) mod node_side;
+mod pool;
 mod port;
 mod router;
 mod rules;
@@ -39,7 +40,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use filters::{RouterEnd, Stage};
-pub use node_side::{NodeLink, NodePool, NodeSide, Site, TO_NODE, TO_PODS};
+pub use node_side::{NodeLink, NodeSide, Site, TO_NODE, TO_PODS};
+pub use pool::NodePool;
 pub use port::{Attached, Pod, Speaker, pod, taken};
 pub use ruleset::{Element, Ruleset, Set};
 

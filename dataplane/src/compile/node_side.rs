@@ -21,7 +21,7 @@ use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Route, View, names};
+use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodePool, Route, View, names};
 
 /// Table of routes to pods, for what comes from the node.
 pub const TO_PODS: u32 = 901;
@@ -37,60 +37,6 @@ pub(crate) const PREFIX: &str = "atn";
 const ROUTER_PREFIX: &str = "atr";
 /// The table in the node's own namespace.
 pub(crate) const TABLE: &str = "atoll_node";
-
-/// Addresses that only this machine can use, one for each port of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct NodePool(Ipv4Network);
-
-/// The first addresses are not for pods.
-const RESERVED: u32 = 8;
-
-impl NodePool {
-    /// The pool unless somebody says otherwise.
-    pub const DEFAULT: Self = Self(match Ipv4Network::new_checked(Ipv4Addr::new(169, 254, 128, 0), 17) {
-        Some(network) => network,
-        None => panic!("17 is a length"),
-    });
-
-    /// None when it has no room for a single pod.
-    pub fn new(network: Ipv4Network) -> Option<Self> {
-        let network = Ipv4Network::new(network.network(), network.prefix()).ok()?;
-        (network.prefix() <= 28).then_some(Self(network))
-    }
-
-    /// All of it.
-    pub fn network(self) -> Ipv4Network {
-        self.0
-    }
-
-    /// What every pod sees as the sender of the node's packets.
-    pub fn source(self) -> Ipv4Addr {
-        self.nth(1)
-    }
-
-    /// What the node sends from, as far as it chooses itself.
-    pub fn node(self) -> Ipv4Addr {
-        self.nth(2)
-    }
-
-    /// The address of `port`: what derives from its id, or the next free one.
-    pub fn allocate(self, port: Uuid, taken: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
-        // The last address is left out: a broadcast address in the eyes of some.
-        let room = (1_u32 << (32 - u32::from(self.0.prefix()))) - RESERVED - 1;
-        let (_, hash) = Uuid::new_v5(&Uuid::NAMESPACE_OID, port.as_bytes()).as_u64_pair();
-        let first = u32::try_from(hash % u64::from(room)).expect("below 2^32");
-        (0..room).map(|n| self.nth(RESERVED + (first + n) % room)).find(|address| !taken(*address))
-    }
-
-    /// True for what [`NodePool::allocate`] may give.
-    pub fn gives(self, address: Ipv4Addr) -> bool {
-        self.0.contains(address) && address >= self.nth(RESERVED) && address != self.0.broadcast()
-    }
-
-    fn nth(self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.0.network()) + n)
-    }
-}
 
 /// Which machine it is, and what it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +125,7 @@ pub(super) fn guard_input(domain: &Domain) -> String {
 /// Chains of the router's table.
 pub(super) fn router_chains(domain: &Domain) -> String {
     let Some(NodeLink { name, pool, .. }) = &domain.node else { return String::new() };
-    let (network, source) = (pool.network(), pool.source());
+    let (network, source) = (set(&pool.parts(&[])), pool.source());
     format!(
         "map node_side {{
 type ipv4_addr : ipv4_addr
@@ -233,17 +179,24 @@ pub(super) fn pass_stage(domain: &Domain, hook: &str, asks_arp: bool) -> String 
     if asks_arp { packets } else { packets + &arp }
 }
 
-/// The filter of the node's own namespace, and the name of its text: nobody but this machine uses the pool, only answers
-/// come back, and what is forwarded to a pod was sent to a port of this machine.
-pub(crate) fn node_table(pool: NodePool) -> (String, String) {
-    let network = pool.network();
+/// As a set in the text of `nft`.
+fn set(networks: &[Ipv4Network]) -> String {
+    let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+    format!("{{ {} }}", networks.join(", "))
+}
+
+/// The filter of the node's own namespace, and the name of its text: nobody but this machine uses the pool (`parts`, as
+/// far as it is the node side's), only answers come back, and what is forwarded to a pod was sent to a port of this
+/// machine.
+pub(crate) fn node_table(parts: &[Ipv4Network]) -> (String, String) {
+    let foreign =
+        if parts.is_empty() { String::new() } else { format!("iifname != \"lo\" ip daddr {} drop\n", set(parts)) };
     let chains = format!(
         "chain arriving {{
 type filter hook prerouting priority -149; policy accept;
 iifname \"{PREFIX}*\" ct state established,related accept
 iifname \"{PREFIX}*\" drop
-iifname != \"lo\" ip daddr {network} drop
-}}
+{foreign}}}
 chain passing {{
 type filter hook forward priority -1; policy accept;
 oifname \"{PREFIX}*\" ct status and 0x20 == 0 drop
@@ -254,35 +207,4 @@ oifname \"{PREFIX}*\" ct status and 0x20 == 0 drop
     let mut text = format!("table ip {TABLE} {{\nchain gen_{generation} {{\n}}\n");
     let _ = writeln!(text, "{chains}}}");
     (text, generation)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn an_address_derives_from_the_port_and_gives_way_when_it_is_taken() {
-        let pool = NodePool::DEFAULT;
-        let port = Uuid::from_u128(7);
-        let first = pool.allocate(port, |_| false).expect("room");
-        assert_eq!(pool.allocate(port, |_| false), Some(first));
-        let second = pool.allocate(port, |address| address == first).expect("room");
-        assert_ne!(first, second);
-        assert!(pool.gives(first) && pool.gives(second));
-        assert!(!pool.gives(pool.source()) && !pool.gives(pool.node()));
-    }
-
-    #[test]
-    fn a_pool_is_used_up_to_its_last_address_and_never_beyond() {
-        let pool = NodePool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
-        let mut taken = BTreeSet::new();
-        for n in 0.. {
-            let Some(address) = pool.allocate(Uuid::from_u128(n), |address| taken.contains(&address)) else { break };
-            assert!(pool.gives(address) && taken.insert(address), "{address}");
-        }
-        assert_eq!(taken.len(), 7, "{taken:?}");
-        assert_eq!(NodePool::new("192.0.2.0/29".parse().expect("a network")), None);
-    }
 }

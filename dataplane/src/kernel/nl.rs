@@ -12,7 +12,8 @@ use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
@@ -33,7 +34,7 @@ use uuid::Uuid;
 
 use super::netns::Netns;
 use super::steps::step;
-use crate::compile::{GROUP, Neighbour, NextHop, Route, Source};
+use crate::compile::{GROUP, MAIN, Neighbour, NextHop, Route, Source};
 use crate::counters::Count;
 use crate::error::PlaneError;
 
@@ -270,10 +271,17 @@ impl Netlink {
         Ok(answers.iter().filter_map(route_of).collect())
     }
 
-    /// Adds a route.
+    /// Adds a route, before others with the same destination and metric: in a namespace of ours, ours count.
     pub(crate) fn add_route(&mut self, route: &Route<u32>) -> Result<()> {
-        let flags = NLM_F_CREATE | NLM_F_REPLACE;
-        self.change(format!("add route to {}", route.destination), Message::NewRoute(route_message(route)), flags)
+        self.insert_route(route.destination, route_message(route), NLM_F_CREATE)
+    }
+
+    fn insert_route(&mut self, to: Ipv4Network, message: RouteMessage, flags: u16) -> Result<()> {
+        let what = format!("add route to {to}");
+        match step(&what).and_then(|()| self.ask(Message::NewRoute(message), flags | NLM_F_ACK)) {
+            Err(error) if is(&error, Errno::EEXIST) => Ok(()),
+            other => other.map(drop).map_err(|source| fail(what, source)),
+        }
     }
 
     /// Deletes a route.
@@ -326,12 +334,20 @@ impl Netlink {
         Ok(answers.iter().filter_map(|answer| Some((route_of(answer)?, source_of_route(answer)))).collect())
     }
 
-    /// Adds a route by which packets are sent from `source`.
+    /// Networks that this namespace reaches by other routes than ours, with the index of the link.
+    pub(crate) fn foreign_routes(&mut self) -> Result<Vec<(Ipv4Network, Option<u32>)>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(foreign_route_of).collect())
+    }
+
+    /// Adds a route by which packets are sent from `source`, behind others with the same destination and metric: in a
+    /// namespace that is not ours, those of others count.
     pub(crate) fn add_sourced_route(&mut self, route: &Route<u32>, source: Option<Ipv4Addr>) -> Result<()> {
         let mut message = route_message(route);
         message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(RouteAddress::Inet(ip))));
-        let flags = NLM_F_CREATE | NLM_F_REPLACE;
-        self.change(format!("add route to {}", route.destination), Message::NewRoute(message), flags)
+        self.insert_route(route.destination, message, NLM_F_CREATE | NLM_F_APPEND)
     }
 
     /// All permanent IPv4 neighbours, links by index.
@@ -612,6 +628,22 @@ fn route_of(message: &Message) -> Option<Route<u32>> {
     };
     let destination = Ipv4Network::new(network, message.header.destination_prefix_length).ok()?;
     Some(Route { table, destination, metric, next })
+}
+
+/// A route of the main table that is not ours.
+fn foreign_route_of(message: &Message) -> Option<(Ipv4Network, Option<u32>)> {
+    let Message::NewRoute(message) = message else { return None };
+    let (mut network, mut table, mut device) = (None, u32::from(message.header.table), None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => network = Some(*ip),
+            RouteAttribute::Table(value) => table = *value,
+            RouteAttribute::Oif(index) => device = Some(*index),
+            _ => {}
+        }
+    }
+    let network = Ipv4Network::new(network?, message.header.destination_prefix_length).ok()?;
+    (table == MAIN && message.header.protocol != PROTOCOL).then_some((network, device))
 }
 
 fn source_message(source: Source) -> RuleMessage {

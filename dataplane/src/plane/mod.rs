@@ -129,6 +129,7 @@ impl Plane {
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut events: mpsc::UnboundedReceiver<Event>,
     ) {
+        self.check_pool();
         self.collect_garbage();
         self.restructure();
         self.verify_node();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::vif::Vif;
+use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::Plane;
@@ -26,6 +27,8 @@ pub(super) struct Addresses {
     direct: BTreeMap<Ipv4Addr, Uuid>,
     /// Ports that did not get everything.
     waiting: BTreeSet<Uuid>,
+    /// What of the pool the machine uses otherwise: not given anew.
+    others: Vec<Ipv4Network>,
     /// What the kernel remembers: domain and own address.
     remembered: BTreeMap<(Uuid, Ipv4Addr), Ipv4Addr>,
 }
@@ -71,7 +74,9 @@ impl Addresses {
         let kept = self.by_port.get(&port).map(|given| given.address);
         let kept = kept.or_else(|| self.remembered.get(&(domain, own)).copied());
         let kept = kept.filter(|address| pool.gives(*address) && free(address));
-        let Some(address) = kept.or_else(|| pool.allocate(port, |address| !free(&address))) else {
+        let used = |address: Ipv4Addr| self.others.iter().any(|network| network.contains(address));
+        let taken = |address: Ipv4Addr| !free(&address) || used(address);
+        let Some(address) = kept.or_else(|| pool.allocate(port, taken)) else {
             self.waiting.insert(port);
             return (None, Some(Denied::Full));
         };
@@ -196,6 +201,22 @@ impl Plane {
             Ok(changes) => lock(&self.report).changes += changes,
             Err(error) => self.fail(Uuid::nil(), &error),
         }
+        self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
+    }
+
+    /// Once, at the start: without the first two addresses of its pool there is no node side.
+    pub(super) fn check_pool(&mut self) {
+        let Some(pool) = self.settings.node_side else { return };
+        let error = match self.node.others(pool) {
+            Ok(others) => {
+                let used = |network: &&Ipv4Network| [pool.source(), pool.node()].iter().any(|ip| network.contains(*ip));
+                let Some(network) = others.iter().find(used) else { return };
+                PlaneError::PoolInUse { pool: pool.network(), network: *network }
+            }
+            Err(error) => error,
+        };
+        self.fail(Uuid::nil(), &error);
+        self.settings.node_side = None;
     }
 
     fn has_links(&self) -> bool {
@@ -224,6 +245,7 @@ impl Plane {
         match self.node.verify(pool, &wanted, &pods) {
             Ok((changes, missing)) => {
                 lock(&self.report).changes += changes;
+                self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
                 self.suspects.extend(missing.iter().filter_map(|end| domains.get(end)));
             }
             Err(error) => {
