@@ -12,7 +12,7 @@ use crate::probe::Missing;
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
     /// The kernel or a tool lacks something that we need.
-    #[error("this machine cannot carry the data plane: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("this machine cannot carry the data plane:{}", lines(.0))]
     Missing(Vec<Missing>),
     /// A namespace could not be made, entered or removed.
     #[error("{what} network namespace {}", path.display())]
@@ -80,6 +80,11 @@ impl Classify for PlaneError {
             _ => None,
         }
     }
+}
+
+/// What is missing, a line each.
+fn lines(missing: &[Missing]) -> String {
+    missing.iter().flat_map(|missing| ["\n  ".to_owned(), missing.to_string()]).collect()
 }
 
 /// An error with its causes in one line.

@@ -78,9 +78,12 @@ impl Handle {
     ) -> Result<Self, PlaneError> {
         // A machine that could carry it once can do so for as long as this process lives.
         if PROBED.get().is_none() {
-            let missing = probe();
+            let (missing, without): (Vec<_>, Vec<_>) = probe().into_iter().partition(|missing| missing.essential);
             if !missing.is_empty() {
                 return Err(PlaneError::Missing(missing));
+            }
+            for missing in without {
+                tracing::warn!("the data plane does without {missing}");
             }
             PROBED.get_or_init(|| ());
         }
@@ -134,7 +137,13 @@ impl Handle {
 
     /// What is not as it should be.
     pub fn report(&self) -> Report {
-        lock(&self.report).clone()
+        let mut report = lock(&self.report).clone();
+        if lock(&self.thread).as_ref().is_some_and(JoinHandle::is_finished) {
+            let line =
+                "the data plane's thread has ended, and nothing is followed any more: restart the program".to_owned();
+            report.errors.insert(Uuid::nil(), line);
+        }
+        report
     }
 
     /// Ends the thread and leaves the kernel as it is: packets keep flowing.

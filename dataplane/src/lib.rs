@@ -6,6 +6,7 @@
 //! | `kernel` | the effects: namespaces, rtnetlink, nftables |
 //! | `apply` | read, compare, change only what differs; one domain or one port at a time |
 //! | `plane` | the thread that owns it all |
+//! | `probe` | what the machine must have |
 //! | `handle` | what others hold of it |
 //!
 //! Promises: nothing is forwarded before its filters stand; a port is reported active only when its packets flow;
@@ -26,4 +27,4 @@ pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
 pub use handle::{Handle, Report, Settings, purge};
 pub use kernel::steps::Steps;
-pub use probe::{Missing, probe};
+pub use probe::{Missing, probe, probe_with};

@@ -1,5 +1,4 @@
 //! The mock controller as a program: options, signals, one line when it listens.
-#![expect(clippy::print_stderr, reason = "a program says on standard error where it listens and why it ends")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -25,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   mock-controller --listen 127.0.0.1:0 --dialect 1.9    any free port; the line on standard error names it
   mock-controller --activation 200                      bound ports become active after 200 ms
   mock-controller --dataplane --run-dir /run/atoll      make packets flow on this machine (root)
+  mock-controller dataplane probe                       whether this machine can do that (root)
   mock-controller dataplane purge --run-dir /run/atoll  remove every trace of that
   mock-controller dataplane check --topology mock.json  what a state file or a dump would become (no root)
   mock-controller --state /var/lib/atoll/mock.json      keep the objects across restarts
@@ -114,6 +114,8 @@ enum DataplaneVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Tells what this machine lacks to carry a data plane. Changes nothing, needs root. Exit code 3: it cannot.
+    Probe,
     /// Removes every trace of a data plane that is not running.
     Purge {
         /// Its run directory.
@@ -207,7 +209,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         server.keep(file);
     }
     let plane = if options.dataplane { Some(server.realise(&options.run_dir).await?) } else { None };
-    eprintln!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect);
+    say(&format!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect));
     let end = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -218,8 +220,28 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?)
 }
 
-/// Something is closed because it cannot be expressed.
+/// A line on standard error, whether or not anybody reads it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Something is closed because it cannot be expressed, or would be.
 const CLOSED: u8 = 3;
+
+/// Prints what is missing.
+fn probe() -> ExitCode {
+    let missing = atoll_dataplane::probe();
+    let mut text = String::new();
+    for it in &missing {
+        text.extend([if it.essential { "missing: " } else { "degraded: " }, &it.to_string(), "\n"]);
+    }
+    if text.is_empty() {
+        text.push_str("nothing is missing\n");
+    }
+    // Whoever reads only the beginning has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if missing.iter().any(|it| it.essential) { CLOSED.into() } else { ExitCode::SUCCESS }
+}
 
 fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     match &options.command {
@@ -227,6 +249,7 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
             plane::purge(run_dir)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Command::Dataplane { verb: DataplaneVerb::Probe }) => return Ok(probe()),
         Some(Command::Dataplane { verb: DataplaneVerb::Check { topology, host_id, json } }) => {
             let checked = check(topology, *host_id)?;
             let text = if *json { serde_json::to_string_pretty(&checked)? + "\n" } else { checked.to_string() };
@@ -243,13 +266,18 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    // Who starts this program may read the first line and hang up: a line that nobody reads is no reason to end.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_max_level(tracing::Level::WARN)
+        .init();
     match start(options) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("mock-controller: {error}");
+            say(&format!("mock-controller: {error}"));
             for cause in atoll_model::error::causes(error.as_ref()) {
-                eprintln!("  because: {cause}");
+                say(&format!("  because: {cause}"));
             }
             ExitCode::FAILURE
         }

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
@@ -53,6 +54,38 @@ impl Netns {
         })
         .map_err(fail)?;
         Self::open_file(path).map(|netns| (netns, true))
+    }
+
+    /// A namespace that is pinned nowhere and goes with this handle.
+    pub(crate) fn fresh() -> Result<Self, PlaneError> {
+        let path = PathBuf::from(THREAD_NETNS);
+        let file = on_thread(|| {
+            step("make a namespace")?;
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open(&path)
+        });
+        match file {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(PlaneError::Namespace { what: "create", path, source }),
+        }
+    }
+
+    /// Tries whether namespaces can be pinned. It is pinned in a mount namespace that only this thread sees.
+    pub(crate) fn try_to_pin() -> Result<(), PlaneError> {
+        let path = Path::new("/proc/version");
+        on_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+            match mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>) {
+                Ok(()) => {}
+                // The root of a `chroot` is no mount: nothing can be tried without others seeing it.
+                Err(Errno::EINVAL) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            step("pin the namespace")?;
+            mount(Some(THREAD_NETNS), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            if is_pinned(path) { Ok(()) } else { Err(io::Error::other("it is mounted and not there")) }
+        })
+        .map_err(|source| PlaneError::Namespace { what: "pin", path: path.to_owned(), source })
     }
 
     /// Where it is pinned.

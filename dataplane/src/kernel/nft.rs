@@ -342,7 +342,13 @@ fn counter(expression: &[u8]) -> Option<Count> {
 
 /// Runs `nft` on a script in the calling thread's namespace; the inner error is its own words.
 pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
-    step("load the filter")?;
+    if let Err(error) = step("load the filter") {
+        return if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) {
+            Ok(Err(error.to_string()))
+        } else {
+            Err(error)
+        };
+    }
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())

@@ -1,11 +1,14 @@
 //! Every change of the kernel is a step, and a test may let the process die before any of them.
 //!
 //! Dying is exact as far as the kernel is concerned: from that step on nothing is changed any more, whatever the rest of
-//! the program still tries, as if the process were gone. Reading goes on. Production has no steps to die at.
+//! the program still tries, as if the process were gone. Reading goes on. Or the kernel refuses one of them, as if it
+//! lacked a feature. Production has no steps to die at.
 
 use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
 
 use crate::handle::lock;
 
@@ -18,6 +21,8 @@ thread_local! {
 pub struct Steps {
     /// So many steps are made, then none any more.
     last: Option<usize>,
+    /// The step after so many is refused, as by a kernel that cannot do it.
+    refused: Option<usize>,
     /// What they were.
     made: Mutex<Vec<String>>,
 }
@@ -30,10 +35,15 @@ impl Steps {
 
     /// The process dies after `last` steps.
     pub fn dies_after(last: usize) -> Arc<Self> {
-        Arc::new(Self { last: Some(last), made: Mutex::default() })
+        Arc::new(Self { last: Some(last), ..Self::default() })
     }
 
-    /// What was done so far.
+    /// The kernel refuses the step after `place` others, and makes all the rest.
+    pub fn refuses(place: usize) -> Arc<Self> {
+        Arc::new(Self { refused: Some(place), ..Self::default() })
+    }
+
+    /// What was done so far, and what was refused.
     pub fn made(&self) -> Vec<String> {
         lock(&self.made).clone()
     }
@@ -44,6 +54,9 @@ impl Steps {
             return Err(io::Error::other("the process is dead"));
         }
         made.push(what.to_owned());
+        if self.refused == Some(made.len() - 1) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         Ok(())
     }
 }
@@ -54,7 +67,7 @@ pub(crate) fn follow(steps: Option<Arc<Steps>>) {
 }
 
 /// What the calling thread follows.
-pub(super) fn current() -> Option<Arc<Steps>> {
+pub(crate) fn current() -> Option<Arc<Steps>> {
     CURRENT.with(|current| current.borrow().clone())
 }
 

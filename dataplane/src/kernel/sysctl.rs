@@ -55,6 +55,24 @@ pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool
     })
 }
 
+/// Settings of a router that cannot be written here, each with the kernel's reason.
+pub(crate) fn refused(netns: &Netns) -> Vec<(String, io::Error)> {
+    let further = [("ipv4/fwmark_reflect", "1"), ("ipv4/icmp_ratemask", "0")];
+    let tried = netns.run(|| {
+        let all = ROUTER.iter().chain(&further);
+        // The value changes, or nothing would be written.
+        let other = |value: &str| if value == "0" { "1" } else { "0" };
+        let tried = all.map(|(key, value)| (*key, set(key, other(value)).and_then(|_| set(key, value)).err()));
+        Ok(tried.filter_map(|(key, error)| Some((key.to_owned(), error?))).collect())
+    });
+    tried.unwrap_or_else(|error| vec![(path(""), io::Error::other(error))])
+}
+
+/// Tries whether bridged packets can pass the hooks of IP.
+pub(crate) fn bridged(netns: &Netns) -> Result<(), PlaneError> {
+    netns.run(|| BRIDGED.iter().try_for_each(|key| set(key, "0").and_then(|_| set(key, "1")).map(drop)))
+}
+
 /// Makes a namespace a plain host; answers how many settings differed.
 pub(crate) fn host(netns: &Netns) -> Result<usize, PlaneError> {
     netns.run(|| HOST.iter().map(|(key, value)| set(key, value)).sum())

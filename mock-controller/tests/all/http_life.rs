@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 
 use crate::world::id;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_mock-controller");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mock-controller");
 
 /// A running program; it is killed with the test.
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: String,
+    /// What it said on standard error until it listened.
+    pub(crate) said: String,
     /// The network namespace that it runs in, when not ours.
     netns: Option<PathBuf>,
 }
@@ -34,18 +36,30 @@ impl Running {
             }
             None => Command::new(PROGRAM),
         };
-        let mut child = command
-            .args(["--listen", "127.0.0.1:0"])
-            .args(args)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        let stderr = child.stderr.take().expect("piped");
-        BufReader::new(stderr).read_line(&mut line).expect("it says where it listens");
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{line}"));
+        command.args(["--listen", "127.0.0.1:0"]).args(args);
+        Self::begin(command, netns)
+    }
+
+    /// Starts a command that becomes the program, and waits until it listens.
+    pub(crate) fn begin(mut command: Command, netns: Option<&Path>) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut said = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        while !said.contains("listening on") {
+            let read = stderr.read_line(&mut said).expect("it says where it listens");
+            assert!(read > 0, "it ends: {said}");
+        }
+        let url = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{said}"));
         let address = url["http://".len()..].split('/').next().expect("a host").to_owned();
-        Self { child, address, netns: netns.map(Path::to_owned) }
+        Self { child, address, said, netns: netns.map(Path::to_owned) }
+    }
+
+    /// A path as the program sees it.
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        Path::new("/proc")
+            .join(self.child.id().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").expect("absolute"))
     }
 
     fn connect(&self) -> TcpStream {

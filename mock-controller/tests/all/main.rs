@@ -12,6 +12,7 @@ mod http_life;
 mod login;
 mod negotiation;
 mod plane;
+mod probe;
 mod resources;
 mod rules;
 mod scale;

@@ -14,27 +14,27 @@ use uuid::Uuid;
 use crate::http_life::Running;
 use crate::world::id;
 
-const HOST: &str = "11111111-2222-3333-4444-555555555555";
-const JSON: &str = "application/json";
-const ROUTER: Uuid = Uuid::from_u128(1);
-const BRIDGE: Uuid = Uuid::from_u128(2);
+pub(crate) const HOST: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const ROUTER: Uuid = Uuid::from_u128(1);
+pub(crate) const BRIDGE: Uuid = Uuid::from_u128(2);
 const GATEWAY: Uuid = Uuid::from_u128(3);
-const INNER: Uuid = Uuid::from_u128(4);
-const POD: Uuid = Uuid::from_u128(5);
-const MAC: &str = "02:00:00:00:00:05";
+pub(crate) const INNER: Uuid = Uuid::from_u128(4);
+pub(crate) const POD: Uuid = Uuid::from_u128(5);
+pub(crate) const MAC: &str = "02:00:00:00:00:05";
 
 /// A namespace that goes with the test.
-struct Netns(String);
+pub(crate) struct Netns(pub(crate) String);
 
 impl Netns {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let name = format!("at-mock-{}", &Uuid::new_v4().simple().to_string()[..8]);
         run("ip", &["netns", "add", &name]);
         run("ip", &["-n", &name, "link", "set", "lo", "up"]);
         Self(name)
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.0)
     }
 }
@@ -46,7 +46,7 @@ impl Drop for Netns {
 }
 
 /// Removes what a failed test leaves in the kernel.
-struct Traces(PathBuf);
+pub(crate) struct Traces(pub(crate) PathBuf);
 
 impl Drop for Traces {
     fn drop(&mut self) {
@@ -65,11 +65,11 @@ fn pings(netns: &Netns, address: &str) -> bool {
     output.expect("ping runs").status.success()
 }
 
-fn is_active(server: &Running, port: Uuid) -> bool {
+pub(crate) fn is_active(server: &Running, port: Uuid) -> bool {
     server.send("GET", &format!("/midonet-api/ports/{port}"), JSON, &Value::Null).2["active"] == true
 }
 
-fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
     let started = Instant::now();
     while !met() {
         assert!(started.elapsed() < Duration::from_secs(10), "waited for: {what}");
@@ -77,13 +77,13 @@ fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
     }
 }
 
-fn create(server: &Running, path: &str, body: &Value) {
+pub(crate) fn create(server: &Running, path: &str, body: &Value) {
     let (status, _, answer) = server.send("POST", &format!("/midonet-api{path}"), JSON, body);
     assert_eq!(status, 201, "POST {path} {body}: {answer}");
 }
 
 /// A router with a bridge for 10.0.0.0/24.
-fn network(server: &Running) {
+pub(crate) fn network(server: &Running) {
     let create = |path: &str, body: Value| create(server, path, &body);
     create("/routers", json!({ "id": ROUTER, "tenantId": "t", "name": "r" }));
     create("/bridges", json!({ "id": BRIDGE, "tenantId": "t", "name": "b" }));
@@ -98,7 +98,7 @@ fn network(server: &Running) {
 }
 
 /// Makes the namespace a pod, as the plugin does it: the host end is made in the router's namespace.
-fn wire(router: &Path, pod: &Netns) {
+pub(crate) fn wire(router: &Path, pod: &Netns) {
     let inside = format!("--net={}", router.display());
     let peer = ["netns", pod.0.as_str(), "address", MAC];
     let link = ["ip", "link", "add", "atmock0", "type", "veth", "peer", "name", "eth0"];

@@ -1,0 +1,236 @@
+//! Requests about links, routes, neighbours, settings and elements of filters, each kind once.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Mac;
+use ipnetwork::Ipv4Network;
+
+use super::{Missing, Need};
+use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Set, Source, TO_PODS};
+use crate::error::{PlaneError, line};
+use crate::kernel::guard::Guard;
+use crate::kernel::netns::Netns;
+use crate::kernel::nft::{Filter, run_nft};
+use crate::kernel::nl::{Link, Netlink, Steer};
+use crate::kernel::sysctl;
+
+const PINS: Need = Need {
+    what: "mounts of network namespaces",
+    needed_for: "namespaces that outlive the process",
+    remedy: "the right to mount: CAP_SYS_ADMIN, and no seccomp or AppArmor profile that forbids it",
+};
+const SETTINGS: Need = Need {
+    what: "settings of a namespace",
+    needed_for: "forwarding, and routers that answer for themselves only",
+    remedy: "/proc/sys must be mounted writable, as a container with --privileged has it",
+};
+const BRIDGED: Need = Need {
+    what: "bridged packets before the hooks of IP",
+    needed_for: "rules of ports and bridges that ask for flows or reject; ports with such rules stay closed",
+    remedy: "modprobe br_netfilter",
+};
+const RTNETLINK: Need =
+    Need { what: "rtnetlink", needed_for: "every link and route", remedy: "a kernel with CONFIG_NET" };
+const BRIDGES: Need = Need { what: "bridges", needed_for: "every bridge", remedy: "modprobe bridge (CONFIG_BRIDGE)" };
+const PAIRS: Need =
+    Need { what: "veth pairs", needed_for: "links between routers, and pods", remedy: "modprobe veth (CONFIG_VETH)" };
+const PORTS: Need = Need {
+    what: "ports of bridges that do not learn",
+    needed_for: "keeping each port to its own MAC",
+    remedy: "Linux 5.0 or newer, with CONFIG_BRIDGE",
+};
+const STATIONS: Need = Need {
+    what: "entries of bridges that learning leaves alone",
+    needed_for: "keeping each port to its own MAC",
+    remedy: "Linux 4.20 or newer, with CONFIG_BRIDGE",
+};
+const LINKS: Need = Need {
+    what: "changes of links",
+    needed_for: "uplinks that are taken from this machine and given back",
+    remedy: "Linux 4.0 or newer",
+};
+const ADDRESSES: Need =
+    Need { what: "addresses and neighbours", needed_for: "every router", remedy: "a kernel with CONFIG_INET" };
+const ROUTES: Need = Need {
+    what: "routes of every kind",
+    needed_for: "every router",
+    remedy: "a kernel with CONFIG_IP_MULTIPLE_TABLES",
+};
+const STEERS: Need = Need {
+    what: "rules of routing",
+    needed_for: "routes by source, and reaching pods from this machine",
+    remedy: "a kernel with CONFIG_IP_MULTIPLE_TABLES",
+};
+const NFNETLINK: Need = Need {
+    what: "tables of nftables, and their elements by nfnetlink",
+    needed_for: "filters, without which no port is opened",
+    remedy: "modprobe nfnetlink nf_tables (CONFIG_NETFILTER_NETLINK, CONFIG_NF_TABLES)",
+};
+
+type Tried<T> = Result<T, PlaneError>;
+
+/// Everything that is not a rule of nftables. `here` and `there` are namespaces that nobody else uses.
+pub(super) fn try_all(here: &Netns, there: &Netns) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let mut try_one =
+        |need: &Need, tried: Tried<()>| missing.extend(tried.err().map(|error| need.missing(line(&error))));
+    try_one(&PINS, Netns::try_to_pin());
+    let mut links = None;
+    match Netlink::open(here) {
+        Err(error) => try_one(&RTNETLINK, Err(error)),
+        Ok(mut netlink) => {
+            let bridge = bridge(&mut netlink);
+            let pair = pair(&mut netlink, there);
+            if let (Ok(bridge), Ok(pair)) = (&bridge, &pair) {
+                try_one(&PORTS, port(&mut netlink, bridge, pair));
+                try_one(&STATIONS, station(&mut netlink, bridge, pair));
+                try_one(&ADDRESSES, addresses(&mut netlink, bridge));
+                try_one(&ROUTES, routes(&mut netlink, bridge));
+                try_one(&LINKS, changes(&mut netlink, pair, there));
+            }
+            try_one(&STEERS, steers(&mut netlink));
+            links = Some((bridge, pair));
+        }
+    }
+    if let Some((bridge, pair)) = links {
+        try_one(&BRIDGES, bridge.map(drop));
+        try_one(&PAIRS, pair.map(drop));
+    }
+    try_one(&NFNETLINK, elements(here));
+    missing
+        .extend(sysctl::refused(here).into_iter().map(|(key, error)| SETTINGS.missing(format_args!("{key}: {error}"))));
+    if let Err(error) = sysctl::bridged(here) {
+        missing.push(Missing { essential: false, ..BRIDGED.missing(line(&error)) });
+    }
+    missing
+}
+
+fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, last])
+}
+
+/// What was made is there, and is what was asked for.
+fn shown(netlink: &mut Netlink, name: &str, is: impl Fn(&Link) -> bool) -> Tried<Link> {
+    let link = netlink.link(name)?.filter(is);
+    link.ok_or_else(|| ignored(format!("link {name}")))
+}
+
+/// An old kernel takes a request and leaves out what it does not know.
+fn ignored(what: String) -> PlaneError {
+    PlaneError::Netlink { what, source: std::io::Error::other("the kernel has taken it, and does not do it") }
+}
+
+fn bridge(netlink: &mut Netlink) -> Tried<Link> {
+    netlink.add_bridge("br0", mac(1))?;
+    let bridge = shown(netlink, "br0", |link| link.group == GROUP && link.mac == Some(mac(1)))?;
+    netlink.set_up(&bridge, true)?;
+    Ok(bridge)
+}
+
+fn pair(netlink: &mut Netlink, there: &Netns) -> Tried<Link> {
+    netlink.add_veth("v0", mac(2), there, "v1", mac(3))?;
+    shown(netlink, "v0", |link| link.group == GROUP && link.peer.is_some())
+}
+
+fn port(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
+    netlink.set_master(pair, Some(bridge.index))?;
+    netlink.set_learning(pair, false)?;
+    shown(netlink, "v0", |link| link.master == Some(bridge.index) && link.learning == Some(false)).map(drop)
+}
+
+fn station(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
+    // It may be a port only by what was tried before.
+    netlink.set_master(pair, Some(bridge.index))?;
+    netlink.add_station(pair.index, mac(4))?;
+    if !netlink.stations()?.contains(&(pair.index, mac(4), true)) {
+        return Err(ignored("station".to_owned()));
+    }
+    netlink.delete_station(pair.index, mac(4))
+}
+
+fn changes(netlink: &mut Netlink, pair: &Link, there: &Netns) -> Tried<()> {
+    netlink.leave_master(pair)?;
+    netlink.set_mac(pair, mac(5))?;
+    netlink.mark_taken(pair, true)?;
+    shown(netlink, "v0", |link| link.taken && link.mac == Some(mac(5)))?;
+    netlink.move_to(pair, there)?;
+    let mut other = Netlink::open(there)?;
+    let moved = shown(&mut other, "v0", |link| link.taken)?;
+    other.delete(&moved)
+}
+
+const TEST_NET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 0);
+
+fn addresses(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
+    let address = Ipv4Network::from(Ipv4Addr::new(192, 0, 2, 1));
+    let neighbour = Neighbour { device: bridge.index, address: Ipv4Addr::new(192, 0, 2, 2), mac: mac(6) };
+    netlink.add_address(bridge.index, address)?;
+    netlink.add_neighbour(&neighbour)?;
+    if !netlink.addresses()?.contains(&(bridge.index, address)) || !netlink.neighbours()?.contains(&neighbour) {
+        return Err(ignored("address and neighbour".to_owned()));
+    }
+    netlink.delete_neighbour(&neighbour)?;
+    netlink.delete_address(bridge.index, address)
+}
+
+fn routes(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
+    let destination = Ipv4Network::new(TEST_NET, 24).expect("24 is a length");
+    let gateway = Ipv4Addr::new(203, 0, 113, 1);
+    let device = bridge.index;
+    for (place, next) in
+        [NextHop::Direct { device }, NextHop::Via { device, gateway }, NextHop::BlackHole, NextHop::Prohibit]
+            .into_iter()
+            .enumerate()
+    {
+        let metric = u32::try_from(place).unwrap_or_default();
+        for table in [MAIN, TO_PODS] {
+            let route = Route { table, destination, metric, next: next.clone() };
+            netlink.add_route(&route)?;
+            if !netlink.routes()?.contains(&route) {
+                return Err(ignored(format!("route {next:?}")));
+            }
+            netlink.delete_route(&route)?;
+        }
+    }
+    let own = Ipv4Addr::new(192, 0, 2, 3);
+    netlink.add_address(device, own.into())?;
+    let route = Route { table: MAIN, destination, metric: 0, next: NextHop::Direct { device } };
+    netlink.add_sourced_route(&route, Some(own))?;
+    netlink.delete_route(&route)?;
+    netlink.delete_address(device, own.into())
+}
+
+fn steers(netlink: &mut Netlink) -> Tried<()> {
+    let source = Source { network: Ipv4Network::new(TEST_NET, 24).expect("24 is a length"), table: TO_PODS };
+    netlink.add_source(source)?;
+    let from = Steer::From { link: "v0".to_owned(), table: TO_PODS };
+    let steers = [from, Steer::Marked { mark: 1, table: TO_PODS }];
+    for steer in &steers {
+        netlink.add_steer(steer)?;
+    }
+    let (sources, have) = (netlink.sources()?, netlink.steers()?);
+    if !sources.contains(&source) || !steers.iter().all(|steer| have.contains(steer)) {
+        return Err(ignored("rules of routing".to_owned()));
+    }
+    for steer in &steers {
+        netlink.delete_steer(steer)?;
+    }
+    netlink.delete_source(source)
+}
+
+fn elements(netns: &Netns) -> Tried<()> {
+    let mut filter = Filter::open(netns)?;
+    let tables = "table bridge atoll { set open { type ifname; }\n}\n";
+    netns.run(|| run_nft(tables))?.map_err(PlaneError::Filter)?;
+    let element = Element { set: Set::Open, interface: "v0".to_owned(), speaker: None, chain: None, node: None };
+    filter.change(std::slice::from_ref(&element), &[])?;
+    if !filter.elements()?.contains(&element) {
+        return Err(ignored("elements".to_owned()));
+    }
+    filter.change(&[], &[element])?;
+    let mut guard = Guard::open(netns, "atoll_probe")?;
+    let text = ("table ip atoll_probe { chain gen_0 { }\n}\n".to_owned(), "0".to_owned());
+    guard.ensure(netns, &text)?;
+    // What is loaded is recognised.
+    if guard.ensure(netns, &text)? == 0 { Ok(()) } else { Err(ignored("tables".to_owned())) }
+}

@@ -1,0 +1,130 @@
+//! What the machine must have, tried out in namespaces that are thrown away.
+//!
+//! Each kind of request that the data plane makes of the kernel is made here once, by the code that makes it later; the
+//! list of rules (`rules.rs`) has each word that the compiler may write. `tests/probe.rs` holds both against what a data
+//! plane really asks for. What is missing is told with who needs it and how to get it.
+
+mod kernel;
+mod rules;
+
+use std::fmt;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::kernel::netns::Netns;
+use crate::kernel::steps::{self, Steps};
+
+/// Something that the data plane needs and this machine lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// What.
+    pub what: String,
+    /// How that was noticed.
+    pub found: String,
+    /// What cannot be done without.
+    pub needed_for: String,
+    /// How to get it.
+    pub remedy: String,
+    /// Without it the data plane does not start; else the topology's objects that need it stay closed.
+    pub essential: bool,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, found, needed_for, remedy, .. } = self;
+        write!(f, "{what} ({found}), needed for {needed_for}: {remedy}")
+    }
+}
+
+/// Something that is tried: what, what needs it, and how to get it.
+struct Need {
+    what: &'static str,
+    needed_for: &'static str,
+    remedy: &'static str,
+}
+
+impl Need {
+    fn missing(&self, found: impl fmt::Display) -> Missing {
+        let found = found.to_string().trim().replace('\n', " | ");
+        let [what, needed_for, remedy] = [self.what, self.needed_for, self.remedy].map(str::to_owned);
+        Missing { what, found, needed_for, remedy, essential: true }
+    }
+}
+
+const ROOT: Need = Need { what: "root", needed_for: "everything", remedy: "run it as root" };
+/// Bits of the effective set (`capabilities(7)`), and why.
+const CAPABILITIES: [(u32, Need); 2] = [
+    (
+        21,
+        Need {
+            what: "the capability CAP_SYS_ADMIN",
+            needed_for: "network namespaces and the mounts that pin them",
+            remedy: "do not drop it: in a container it takes --privileged, in a unit CapabilityBoundingSet=",
+        },
+    ),
+    (
+        12,
+        Need {
+            what: "the capability CAP_NET_ADMIN",
+            needed_for: "links, routes and filters",
+            remedy: "do not drop it: in a container it takes --privileged, in a unit CapabilityBoundingSet=",
+        },
+    ),
+];
+const PROC: Need = Need { what: "/proc", needed_for: "everything", remedy: "mount -t proc proc /proc" };
+const NFT: Need = Need {
+    what: "the program nft",
+    needed_for: "every filter",
+    remedy: "apt-get install nftables; it must be in PATH",
+};
+const NAMESPACES: Need = Need {
+    what: "network namespaces",
+    needed_for: "every router",
+    remedy: "a kernel with CONFIG_NET_NS; see also /proc/sys/user/max_net_namespaces",
+};
+
+/// Lists what is missing; nothing essential when the data plane can run here. Leaves nothing behind.
+pub fn probe() -> Vec<Missing> {
+    probe_with(None)
+}
+
+/// The same, while some request is refused; for tests.
+pub fn probe_with(refusals: Option<Arc<Steps>>) -> Vec<Missing> {
+    let before = steps::current();
+    steps::follow(refusals);
+    let missing = tried();
+    steps::follow(before);
+    missing
+}
+
+fn tried() -> Vec<Missing> {
+    if !nix::unistd::geteuid().is_root() {
+        return vec![ROOT.missing("the effective user is not root")];
+    }
+    let lacking = match fs::read_to_string("/proc/thread-self/status") {
+        Ok(status) => lacking(&status),
+        Err(error) => return vec![PROC.missing(format_args!("/proc/thread-self/status: {error}"))],
+    };
+    if !lacking.is_empty() {
+        return lacking;
+    }
+    let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if let Err(error) = nft {
+        return vec![NFT.missing(error)];
+    }
+    match Netns::fresh().and_then(|one| Ok((one, Netns::fresh()?))) {
+        Ok((one, other)) => kernel::try_all(&one, &other).into_iter().chain(rules::try_all(&one)).collect(),
+        Err(error) => vec![NAMESPACES.missing(crate::error::line(&error))],
+    }
+}
+
+/// Capabilities that the effective set of a `status` of `/proc` does not have.
+fn lacking(status: &str) -> Vec<Missing> {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(u64::MAX);
+    let without = CAPABILITIES.iter().filter(|(bit, _)| set & (1 << bit) == 0);
+    without.map(|(_, need)| need.missing("it is not in the effective set")).collect()
+}
