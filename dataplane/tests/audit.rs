@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use atoll_dataplane::Unsupported;
-use atoll_dataplane::compile::{compile, pod};
+use atoll_dataplane::compile::{Compiled, compile};
 use atoll_model::attachment::Mac;
 use atoll_model::topology::*;
 use lab::*;
@@ -69,14 +69,18 @@ fn world() -> Topology {
 
 /// Everything that the kernel gets, and what is reported.
 fn becomes(topology: &Topology) -> (String, BTreeSet<Unsupported>) {
-    let mut plan = compile(topology, HOST);
+    told(&Compiled::new(topology.clone(), HOST))
+}
+
+fn told(compiled: &Compiled) -> (String, BTreeSet<Unsupported>) {
+    let mut plan = compiled.plan().clone();
     let mut unsupported = BTreeSet::new();
     for domain in plan.domains.values_mut() {
         unsupported.append(&mut domain.unsupported);
     }
     let mut text = format!("{plan:#?}");
-    for id in topology.ports.keys() {
-        match pod(topology, &plan.bridges, HOST, *id) {
+    for id in compiled.topology().ports.keys() {
+        match compiled.pod(*id) {
             Ok(Some(mut pod)) => {
                 unsupported.append(&mut pod.left);
                 write!(text, "{id} {pod:#?}").unwrap();
@@ -90,6 +94,12 @@ fn becomes(topology: &Topology) -> (String, BTreeSet<Unsupported>) {
 
 fn check(what: &str, before: &Topology, after: &Topology, fate: Fate) {
     let ((old, reported), (new, reports)) = (becomes(before), becomes(after));
+    let mut changed = Compiled::new(before.clone(), HOST);
+    for change in changes(before, after) {
+        changed.apply(change);
+    }
+    changed.update();
+    assert_eq!(told(&changed), (new.clone(), reports.clone()), "{what}: compiled change by change");
     let fresh: Vec<_> = reports.difference(&reported).map(|one| one.field.as_str()).collect();
     match fate {
         Expressed => assert!(old != new && fresh.is_empty(), "{what} is not expressed; reported: {fresh:?}"),

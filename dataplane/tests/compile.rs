@@ -6,23 +6,26 @@ mod lab;
 
 use std::fmt::Write;
 
-use atoll_dataplane::compile::{Plan, compile, pod};
+use atoll_dataplane::compile::{Compiled, Plan};
 use atoll_model::topology::*;
 use lab::*;
 use uuid::Uuid;
 
-fn plan(change: impl FnOnce(&mut Topology, Tenant)) -> (Topology, Plan) {
+fn compiled(change: impl FnOnce(&mut Topology, Tenant)) -> Compiled {
     let (mut topology, red) = (provider(), Tenant(1));
     for change in put(red.objects("10.9.0.0/24")) {
         topology.apply(change);
     }
     change(&mut topology, red);
-    let plan = compile(&topology, HOST);
-    (topology, plan)
+    Compiled::new(topology, HOST)
+}
+
+fn plan(change: impl FnOnce(&mut Topology, Tenant)) -> Plan {
+    compiled(change).plan().clone()
 }
 
 fn ruleset(rules: Vec<Rule>) -> String {
-    let (_, plan) = plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules = rules);
+    let plan = plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules = rules);
     plan.domains[&Tenant(1).router()].ruleset.text.split_once("table ip").unwrap().1.to_owned()
 }
 
@@ -32,7 +35,7 @@ fn rule(n: u128, condition: Condition, action: Action) -> Rule {
 
 #[test]
 fn a_tenant_and_its_provider() {
-    let (_, plan) = plan(|_, _| {});
+    let plan = plan(|_, _| {});
     let mut text = String::new();
     for (id, domain) in &plan.domains {
         let parts = (&domain.devices, &domain.routes);
@@ -43,9 +46,9 @@ fn a_tenant_and_its_provider() {
 
 #[test]
 fn the_same_topology_gives_the_same_plan_and_what_changes_stays_in_its_domain() {
-    let (_, before) = plan(|_, _| {});
-    assert_eq!(before, plan(|_, _| {}).1);
-    let (_, after) = plan(|t, red| t.routes.retain(|_, route| route.router != red.router()));
+    let before = plan(|_, _| {});
+    assert_eq!(before, plan(|_, _| {}));
+    let after = plan(|t, red| t.routes.retain(|_, route| route.router != red.router()));
     assert_eq!(before.domains[&PROVIDER], after.domains[&PROVIDER]);
     assert_ne!(before.domains[&Tenant(1).router()], after.domains[&Tenant(1).router()]);
 }
@@ -120,7 +123,7 @@ fn a_chain_that_jumps_in_circles_ends() {
     let (a, b) = (Uuid::from_u128(0xa1), Uuid::from_u128(0xb1));
     let jump = |n, chain| rule(n, Condition::default(), Action::Jump { chain });
     let chain = |rules| Chain { rules, ..Chain::default() };
-    let (_, plan) = plan(|t, red| {
+    let plan = plan(|t, red| {
         t.chains.insert(a, chain(vec![jump(1, b), rule(2, Condition::default(), Action::Return)]));
         t.chains.insert(b, chain(vec![jump(3, a), jump(4, red.outbound()), jump(5, b)]));
         t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(6, a));
@@ -133,7 +136,7 @@ fn a_chain_that_jumps_in_circles_ends() {
 fn what_restricts_and_cannot_be_expressed_closes_and_the_rest_is_left_out() {
     let unknown = || Condition { other: vec!["flowLabel".into()], ..Condition::default() };
     for (action, closes) in [(Action::Drop, true), (Action::Reject, true), (Action::Accept, false)] {
-        let (_, plan) =
+        let plan =
             plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, rule(7, unknown(), action)));
         let domain = &plan.domains[&Tenant(1).router()];
         assert_eq!(domain.unsupported.iter().map(|u| u.object.as_u128()).collect::<Vec<_>>(), [7]);
@@ -159,7 +162,7 @@ fn ports_that_cannot_be_carried_say_why() {
     ];
     for (field, spoil) in cases {
         let red = Tenant(1);
-        let (topology, plan) = plan(|t, _| {
+        let compiled = compiled(|t, _| {
             let unknown = Condition { other: vec!["flowLabel".into()], ..Condition::default() };
             let rules = vec![rule(1, unknown, Action::Drop)];
             t.chains.insert(chain, Chain { rules, ..Chain::default() });
@@ -167,14 +170,14 @@ fn ports_that_cannot_be_carried_say_why() {
             spoil(&mut port);
             t.ports.insert(id, port);
         });
-        let refused = pod(&topology, &plan.bridges, HOST, red.pod(1)).unwrap_err();
+        let refused = compiled.pod(red.pod(1)).unwrap_err();
         assert_eq!((refused.object, refused.field.as_str()), (red.pod(1), field));
     }
-    let (topology, plan) = plan(|t, red| {
+    let compiled = compiled(|t, red| {
         let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
         t.ports.insert(id, port);
     });
-    let one = |host| pod(&topology, &plan.bridges, host, Tenant(1).pod(1)).unwrap();
+    let one = |host| Compiled::new(compiled.topology().clone(), host).pod(Tenant(1).pod(1)).unwrap();
     assert_eq!(one(HOST).unwrap().elements().len(), 4);
     assert_eq!(one(Uuid::from_u128(1)), None, "another host's port is none of our business");
 }

@@ -227,3 +227,57 @@ fn ask_once(netns: &Path) {
 fn arrives(netns: &Path, to: impl std::fmt::Display) -> bool {
     attempt(netns, "ping", &["-c1", "-W20", "-n", &to.to_string()]).status.success()
 }
+
+#[test]
+fn a_rule_holds_for_a_port_that_is_bound_after_it_was_named() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let _server = serve(&lab.pod(red, 1), "one");
+    let named = Condition { in_ports: Some(Test::is(vec![red.pod(2)])), ..Condition::default() };
+    let (chain, rule) = (Uuid::from_u128(0xc1), Uuid::from_u128(0xc2));
+    let rules = vec![Rule { id: rule, condition: named, action: Action::Drop }];
+    let inbound = Some(chain);
+    lab.submit(put([
+        Object::Chain(chain, Chain { rules, ..Chain::default() }),
+        Object::Bridge(red.bridge(), Bridge { up: true, inbound, ..Bridge::default() }),
+    ]));
+    let (two, three) = (lab.pod(red, 2), lab.pod(red, 3));
+    assert_eq!(ask(&two, "10.9.0.101"), None);
+    assert_eq!(ask(&three, "10.9.0.101").as_deref(), Some("one"));
+}
+
+#[test]
+fn who_waits_for_an_interface_gets_it_when_it_is_free() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pod = lab.pod(red, 1);
+    let (Object::Port(_, port), second) = (red.pod_port(1), red.pod(7)) else { unreachable!() };
+    lab.submit(put([Object::Port(second, port)]));
+    let waits: Vec<_> = lab.plane().report().unsupported.into_iter().map(|one| (one.object, one.field)).collect();
+    assert_eq!(waits, [(second, "interfaceName".to_owned())]);
+    assert!(lab.is_active(red.pod(1)) && !lab.is_active(second));
+    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.wait_active(second, true);
+    assert!(lab.plane().report().unsupported.is_empty());
+    assert!(pings(&pod, "10.9.0.1"));
+}
+
+#[test]
+fn of_two_pods_with_one_address_the_second_is_reached_when_the_first_goes() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    lab.pod(red, 1);
+    let second = lab.wire(red, 7, Some(&lab.domain(red)));
+    inside(&second, "ip", &["addr", "del", "10.9.0.107/24", "dev", "eth0"]);
+    inside(&second, "ip", &["addr", "add", "10.9.0.101/24", "dev", "eth0"]);
+    inside(&second, "ip", &["route", "replace", "default", "via", "10.9.0.1"]);
+    let Object::Port(id, mut port) = red.pod_port(7) else { unreachable!() };
+    port.vif = Some(atoll_model::vif::Vif { mac: mac(7), address: address(1), unique: false }.to_uuid());
+    lab.submit(put([Object::Port(id, port)]));
+    lab.wait_active(id, true);
+    lab.submit(vec![Change::Remove(red.pod(1))]);
+    let third = lab.pod(red, 3);
+    assert!(pings(&third, "10.9.0.101"));
+    assert!(pings(&second, "203.0.113.1"));
+    assert!(lab.plane().report().node_side.contains_key(&id));
+}

@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use atoll_dataplane::Unsupported;
-use atoll_dataplane::compile::{self, Device, DeviceKind, Domain, NextHop, Plan, Pod, Route, TO_NODE, TO_PODS};
+use atoll_dataplane::compile::{
+    self, Compiled, Device, DeviceKind, Domain, NextHop, Plan, Pod, Route, TO_NODE, TO_PODS,
+};
 use atoll_model::topology::{self, Topology};
 use serde::Serialize;
 use uuid::Uuid;
@@ -66,12 +68,13 @@ impl Checked {
     /// What these tables would become.
     pub fn new(tables: Tables, host: Uuid) -> Self {
         let topology = State::from_tables(tables).follow();
-        let plan = compile::compile(&topology, host);
+        let compiled = Compiled::new(topology.clone(), host);
+        let plan = compiled.plan().clone();
         let mut unsupported: BTreeSet<_> =
             plan.domains.values().flat_map(|domain| domain.unsupported.iter().cloned()).collect();
         let (mut ports, mut bound) = (BTreeMap::new(), BTreeMap::new());
         for id in topology.ports.keys() {
-            match compile::pod(&topology, &plan.bridges, host, *id) {
+            match compiled.pod(*id) {
                 Ok(Some(pod)) => {
                     let holder = *bound.entry((pod.domain, pod.interface.clone())).or_insert(*id);
                     if holder == *id {

@@ -427,6 +427,21 @@ pub enum Object {
     AddressGroup(Uuid, AddressGroup),
 }
 
+impl Object {
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        match self {
+            Self::Router(id, _)
+            | Self::Bridge(id, _)
+            | Self::Port(id, _)
+            | Self::Route(id, _)
+            | Self::Chain(id, _)
+            | Self::PortGroup(id, _)
+            | Self::AddressGroup(id, _) => *id,
+        }
+    }
+}
+
 /// One step from a topology to the next. Replaying the changes of a controller in order gives its topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

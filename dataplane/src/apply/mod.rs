@@ -4,6 +4,7 @@
 //! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
 //! filter. Every step starts from what the kernel shows, so a crash between any two is mended by the next round.
 
+mod change;
 mod node;
 mod outside;
 mod pods;
@@ -11,11 +12,12 @@ mod pods;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use crate::compile::node_side::{self, NODE, TO_NODE, TO_PODS};
-use crate::compile::{Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route};
+use crate::compile::{Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route, Source};
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
 use crate::kernel::netns::Netns;
@@ -37,6 +39,9 @@ pub(crate) struct Realm {
     filter: Filter,
     /// Ports of pods as they should be, by port.
     pods: BTreeMap<Uuid, Pod>,
+    /// Neighbours and elements of the structure: what stays when the last pod that has the same goes.
+    seeds: BTreeSet<Neighbour<String>>,
+    fixed: BTreeSet<Element>,
     /// Ports whose station, neighbours and route are there, with the indices of their link and bridge.
     settled: BTreeMap<Uuid, (u32, u32)>,
 }
@@ -87,13 +92,47 @@ impl Realm {
     pub(crate) fn open(directory: &Path, domain: Uuid) -> Result<Self, PlaneError> {
         let (netns, _) = Netns::ensure(&directory.join(domain.to_string()))?;
         let (netlink, filter) = (Netlink::open(&netns)?, Filter::open(&netns)?);
-        Ok(Self { netns, netlink, filter, pods: BTreeMap::new(), settled: BTreeMap::new() })
+        Ok(Self {
+            netns,
+            netlink,
+            filter,
+            pods: BTreeMap::new(),
+            seeds: BTreeSet::new(),
+            fixed: BTreeSet::new(),
+            settled: BTreeMap::new(),
+        })
     }
 
-    /// Makes the structure as it should be; answers how many changes that took.
-    pub(crate) fn realise(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
-        let inner = !want.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
-        let mut changes = sysctl::router(&self.netns, want.track_bridged, inner, want.node.is_some())?;
+    /// Makes the structure as it should be; answers how many changes that took. `have`: the kernel is known to hold
+    /// that, so that what is the same in both need not be looked at.
+    pub(crate) fn realise(
+        &mut self,
+        have: Option<&Domain>,
+        want: &Domain,
+        around: &mut Surroundings<'_>,
+    ) -> Result<usize, PlaneError> {
+        if self.seeds != want.neighbours {
+            self.seeds.clone_from(&want.neighbours);
+        }
+        if self.fixed != want.elements {
+            self.fixed.clone_from(&want.elements);
+        }
+        let mut changes = match have.filter(|have| change::is_small(have, want)) {
+            Some(have) => self.change(have, want, around)?,
+            None => self.compare(want, around)?,
+        };
+        if let (Some(link), Some(device)) =
+            (&want.node, want.node.as_ref().and_then(|link| want.devices.get(&link.name)))
+        {
+            // Last: the node sends nothing before the router is as it should be.
+            changes += around.node.connect(link, device.mac)?;
+        }
+        Ok(changes)
+    }
+
+    /// Compares everything with the kernel, and changes what differs.
+    fn compare(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+        let mut changes = self.settings(want)?;
         changes += self.devices(want, around)?;
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);
@@ -102,15 +141,17 @@ impl Realm {
         changes += self.addresses(want, &links)?;
         changes += self.neighbours(want, &links, &kept)?;
         changes += self.routes(want, &links, &kept)?;
-        changes += self.steers(want)?;
+        let leading = self.netlink.sources()?.into_iter().collect();
+        changes += self.sources(&leading, &want.sources)?;
+        let leading = self.netlink.steers()?.into_iter().collect();
+        changes += self.steers(&leading, &steers_of(want))?;
         changes += self.stations(&links)?;
-        if let (Some(link), Some(device)) =
-            (&want.node, want.node.as_ref().and_then(|link| want.devices.get(&link.name)))
-        {
-            // Last: the node sends nothing before the router is as it should be.
-            changes += around.node.connect(link, device.mac)?;
-        }
         Ok(changes)
+    }
+
+    fn settings(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+        let (track_bridged, inner, node) = settings_of(want);
+        sysctl::router(&self.netns, track_bridged, inner, node)
     }
 
     fn devices(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
@@ -196,14 +237,7 @@ impl Realm {
                 DeviceKind::Link { bridge: Some(bridge), .. } => links.get(bridge).map(|bridge| bridge.index),
                 _ => None,
             };
-            if link.master != master {
-                self.netlink.set_master(link, master)?;
-                changes += 1;
-            }
-            if !link.up {
-                self.netlink.set_up(link, true)?;
-                changes += 1;
-            }
+            changes += self.connect_one(link, master)?;
         }
         // A port that went while we were not looking: its elements are gone too, so it could not speak anyway.
         let bridges: BTreeSet<_> = want.devices.keys().filter_map(|name| Some(links.get(name)?.index)).collect();
@@ -214,6 +248,19 @@ impl Realm {
                 self.netlink.leave_master(link)?;
                 changes += 1;
             }
+        }
+        Ok(changes)
+    }
+
+    fn connect_one(&mut self, link: &Link, master: Option<u32>) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        if link.master != master {
+            self.netlink.set_master(link, master)?;
+            changes += 1;
+        }
+        if !link.up {
+            self.netlink.set_up(link, true)?;
+            changes += 1;
         }
         Ok(changes)
     }
@@ -244,7 +291,7 @@ impl Realm {
         kept: &BTreeSet<u32>,
     ) -> Result<usize, PlaneError> {
         let structural = want.neighbours.iter().cloned();
-        let pods = self.pods.values().flat_map(neighbours_of);
+        let pods = self.placed(links).flat_map(|(_, pod)| neighbours_of(pod));
         // One MAC for each address: the last one counts, and a port that is there knows best.
         let known: BTreeMap<_, _> =
             structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
@@ -267,46 +314,56 @@ impl Realm {
         links: &BTreeMap<String, Link>,
         kept: &BTreeSet<u32>,
     ) -> Result<usize, PlaneError> {
-        let pods = self.pods.values().filter_map(|pod| Some(node_side::route_to(pod.node?.pod, pod.bridge.clone())));
+        let pods =
+            self.placed(links).filter_map(|(_, pod)| Some(node_side::route_to(pod.node?.pod, pod.bridge.clone())));
         let wanted = want.routes.iter().cloned().chain(pods);
-        let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, links)).collect();
+        let index = |device: &str| links.get(device).map(|link| link.index);
+        let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, index)).collect();
         let through = |route: &Route<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device),
             NextHop::BlackHole | NextHop::Prohibit => None,
         };
         let have = self.netlink.routes()?.into_iter();
         let have: BTreeSet<_> = have.filter(|route| through(route).is_none_or(|link| !kept.contains(&link))).collect();
-        for route in have.difference(&wanted) {
-            self.netlink.delete_route(route)?;
-        }
-        for route in wanted.difference(&have) {
-            self.netlink.add_route(route)?;
-        }
-        // A table is complete before anything is led to it.
-        let leading: BTreeSet<_> = self.netlink.sources()?.into_iter().collect();
-        for source in want.sources.difference(&leading) {
-            self.netlink.add_source(*source)?;
-        }
-        for source in leading.difference(&want.sources) {
-            self.netlink.delete_source(*source)?;
-        }
-        Ok(have.symmetric_difference(&wanted).count() + leading.symmetric_difference(&want.sources).count())
+        self.change_routes(&have, &wanted)
     }
 
-    /// What leads packets of the node, and what answers them, to their tables.
-    fn steers(&mut self, want: &Domain) -> Result<usize, PlaneError> {
-        let steers = |link: &str| {
-            [Steer::From { link: link.to_owned(), table: TO_PODS }, Steer::Marked { mark: NODE, table: TO_NODE }]
-        };
-        let wanted: BTreeSet<_> = want.node.iter().flat_map(|link| steers(&link.name)).collect();
-        let have: BTreeSet<_> = self.netlink.steers()?.into_iter().collect();
-        for steer in have.difference(&wanted) {
+    /// What is replaced is replaced in one step: packets find the one route or the other.
+    fn change_routes(
+        &mut self,
+        have: &BTreeSet<Route<u32>>,
+        wanted: &BTreeSet<Route<u32>>,
+    ) -> Result<usize, PlaneError> {
+        let place = |route: &Route<u32>| (route.table, route.destination, route.metric);
+        let new: BTreeSet<_> = wanted.difference(have).map(place).collect();
+        for route in have.difference(wanted).filter(|route| !new.contains(&place(route))) {
+            self.netlink.delete_route(route)?;
+        }
+        for route in wanted.difference(have) {
+            self.netlink.add_route(route)?;
+        }
+        Ok(have.symmetric_difference(wanted).count())
+    }
+
+    /// A table is complete before anything is led to it.
+    fn sources(&mut self, have: &BTreeSet<Source>, wanted: &BTreeSet<Source>) -> Result<usize, PlaneError> {
+        for source in wanted.difference(have) {
+            self.netlink.add_source(*source)?;
+        }
+        for source in have.difference(wanted) {
+            self.netlink.delete_source(*source)?;
+        }
+        Ok(have.symmetric_difference(wanted).count())
+    }
+
+    fn steers(&mut self, have: &BTreeSet<Steer>, wanted: &BTreeSet<Steer>) -> Result<usize, PlaneError> {
+        for steer in have.difference(wanted) {
             self.netlink.delete_steer(steer)?;
         }
-        for steer in wanted.difference(&have) {
+        for steer in wanted.difference(have) {
             self.netlink.add_steer(steer)?;
         }
-        Ok(have.symmetric_difference(&wanted).count())
+        Ok(have.symmetric_difference(wanted).count())
     }
 
     /// Which address of the node side each address of a pod has, as the kernel still knows it.
@@ -317,6 +374,13 @@ impl Realm {
     /// True when an interface of this name is here and up.
     pub(crate) fn has(&mut self, interface: &str) -> bool {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
+    }
+
+    /// True when this interface of the structure is as it should be, as far as the interface itself tells.
+    pub(crate) fn stands(&mut self, name: &str, device: &Device) -> bool {
+        let bridged = matches!(device.kind, DeviceKind::Link { bridge: Some(_), .. });
+        let as_it_should = |link: Link| link.up && link.mac == Some(device.mac) && link.master.is_some() == bridged;
+        self.netlink.link(name).is_ok_and(|link| link.is_some_and(as_it_should))
     }
 
     /// What the kernel calls the socket that changes are made with.
@@ -366,8 +430,26 @@ fn is_whole(link: &Link, device: &Device, around: &mut Surroundings<'_>) -> Resu
     }
 }
 
-fn indexed(route: &Route<String>, links: &BTreeMap<String, Link>) -> Option<Route<u32>> {
-    let index = |device: &String| links.get(device).map(|link| link.index);
+/// What the settings of a namespace depend on: bridged packets are tracked, nobody from outside sends here, the node does.
+fn settings_of(domain: &Domain) -> (bool, bool, bool) {
+    let inner = !domain.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
+    (domain.track_bridged, inner, domain.node.is_some())
+}
+
+/// What leads packets of the node, and what answers them, to their tables.
+fn steers_of(domain: &Domain) -> BTreeSet<Steer> {
+    let steers = |link: &str| {
+        [Steer::From { link: link.to_owned(), table: TO_PODS }, Steer::Marked { mark: NODE, table: TO_NODE }]
+    };
+    domain.node.iter().flat_map(|link| steers(&link.name)).collect()
+}
+
+/// One MAC for each address: the last one counts.
+fn by_place(neighbours: &BTreeSet<Neighbour<String>>) -> BTreeMap<(&str, std::net::Ipv4Addr), Mac> {
+    neighbours.iter().map(|it| ((it.device.as_str(), it.address), it.mac)).collect()
+}
+
+fn indexed(route: &Route<String>, index: impl Fn(&str) -> Option<u32>) -> Option<Route<u32>> {
     let next = match &route.next {
         NextHop::Via { device, gateway } => NextHop::Via { device: index(device)?, gateway: *gateway },
         NextHop::Direct { device } => NextHop::Direct { device: index(device)? },

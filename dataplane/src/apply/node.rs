@@ -29,6 +29,8 @@ pub(crate) struct Node {
     ends: BTreeMap<String, u32>,
     /// What of the pool the machine uses otherwise; none before the first look.
     others: Option<Vec<Ipv4Network>>,
+    /// Some end was up already when we first saw it.
+    unchecked: bool,
     /// Our routes, as far as we know; none before the first look.
     known: Option<BTreeSet<Sourced>>,
 }
@@ -38,7 +40,7 @@ impl Node {
     pub(crate) fn open() -> Result<Self, PlaneError> {
         let netns = Netns::own()?;
         let (netlink, guard) = (Netlink::open(&netns)?, Guard::open(&netns, TABLE)?);
-        Ok(Self { netns, netlink, guard, ends: BTreeMap::new(), others: None, known: None })
+        Ok(Self { netns, netlink, guard, ends: BTreeMap::new(), others: None, unchecked: false, known: None })
     }
 
     /// What of the pool the machine uses otherwise: its own addresses and networks come first.
@@ -103,20 +105,25 @@ impl Node {
         Ok(there.is_some_and(|end| end.peer == Some(link.index) && link.peer == Some(end.index)))
     }
 
-    /// Makes the node's end of a link as it should be, when it is new to us or down; answers how many changes that took.
+    /// Makes the node's end of a link as it should be, when it is down; answers how many changes that took. One that is
+    /// up and new to us was so before this process began, and is compared together with all others.
     pub(super) fn connect(&mut self, link: &NodeLink, router: Mac) -> Result<usize, PlaneError> {
         let Some(end) = self.netlink.link(&link.end)? else { return Ok(0) };
-        if self.ends.insert(link.end.clone(), end.index) == Some(end.index) && end.up {
+        let known = self.ends.insert(link.end.clone(), end.index) == Some(end.index);
+        if end.up {
+            self.unchecked |= !known;
             return Ok(0);
         }
-        let addresses = self.netlink.addresses()?;
-        let neighbours = self.netlink.neighbours()?;
-        let changes = self.fit(&end, link.pool, router, &addresses, &neighbours)?;
-        if changes > 0 {
-            // Routes go when an address does, or the link.
-            self.known = None;
+        // Routes go when a link does, and it may come back under its number.
+        self.forget(end.index);
+        self.fit(&end, link.pool, router, &[], &[])
+    }
+
+    /// The kernel has no route through this link any more.
+    fn forget(&mut self, link: u32) {
+        if let Some(known) = &mut self.known {
+            known.retain(|(route, _)| !matches!(route.next, NextHop::Via { device, .. } if device == link));
         }
-        Ok(changes)
     }
 
     /// Address, up, neighbour: what is there already stays.
@@ -157,7 +164,7 @@ impl Node {
         self.ends.remove(end);
         match self.netlink.link(end)?.filter(|link| link.group == GROUP) {
             Some(link) => {
-                self.known = None;
+                self.forget(link.index);
                 self.netlink.delete(&link)
             }
             None => Ok(()),
@@ -188,13 +195,17 @@ impl Node {
         Ok(())
     }
 
-    /// Compares everything with the kernel: links with the MAC of their router's end, and pods with their link.
-    /// Answers how many changes that took, and links that are not there.
-    pub(crate) fn verify(
+    /// True when some end was up already when we first saw it.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.unchecked
+    }
+
+    /// Compares guard and links, with the MAC of their router's end, with the kernel. Answers how many changes that took,
+    /// and links that are not there.
+    pub(crate) fn verify_ends(
         &mut self,
         pool: NodePool,
         wanted: &BTreeMap<String, Mac>,
-        pods: &[(&NodeLink, NodeSide)],
     ) -> Result<(usize, BTreeSet<String>), PlaneError> {
         self.others = None;
         let mut changes = self.guard(pool)?;
@@ -207,12 +218,17 @@ impl Node {
             let Some(link) = ours(name) else { continue };
             changes += self.fit(link, pool, *mac, &addresses, &neighbours)?;
         }
-        changes += self.verify_routes(pool, pods)?;
+        self.unchecked = false;
         let missing = wanted.keys().filter(|name| !self.ends.contains_key(*name)).cloned().collect();
         Ok((changes, missing))
     }
 
-    fn verify_routes(&mut self, pool: NodePool, pods: &[(&NodeLink, NodeSide)]) -> Result<usize, PlaneError> {
+    /// Compares routes to pods with the kernel, once the links are as they should be.
+    pub(crate) fn verify_routes(
+        &mut self,
+        pool: NodePool,
+        pods: &[(&NodeLink, NodeSide)],
+    ) -> Result<usize, PlaneError> {
         let ends: BTreeSet<u32> = self.ends.values().copied().collect();
         let nobody: Vec<_> = pool.parts(self.others(pool)?).into_iter().map(nobody).collect();
         let to_pods = pods.iter().filter_map(|(link, side)| Some(routes(*self.ends.get(&link.end)?, link.pool, *side)));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{Realm, Surroundings};
-use crate::compile::{Neighbour, Pod, node_side};
+use crate::compile::{Element, Neighbour, Pod, node_side};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
 
@@ -33,7 +33,9 @@ impl Realm {
             link = self.netlink.link(&pod.interface)?;
         }
         let (Some(link), Some(bridge)) = (link, self.netlink.link(&pod.bridge)?) else {
-            self.settled.remove(&port);
+            if self.settled.remove(&port).is_some() {
+                self.unsettle(pod)?;
+            }
             return Ok(false);
         };
         let place = (link.index, bridge.index);
@@ -76,32 +78,52 @@ impl Realm {
         if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
             self.netlink.leave_master(&link)?;
         }
-        if let Some(bridge) = self.netlink.link(&pod.bridge)? {
-            for neighbour in neighbours_of(&pod) {
-                let (address, mac) = (neighbour.address, neighbour.mac);
-                self.netlink.delete_neighbour(&Neighbour { device: bridge.index, address, mac })?;
-            }
-            if let Some(side) = pod.node {
-                self.netlink.delete_route(&node_side::route_to(side.pod, bridge.index))?;
+        self.unsettle(&pod)?;
+        // Two pods have the same address while one takes the place of the other.
+        let others: BTreeSet<_> =
+            self.pods.values().filter(|other| shares(other, &pod)).flat_map(Pod::elements).collect();
+        let gone = |element: &Element| !others.contains(element) && !self.fixed.contains(element);
+        let gone: Vec<_> = pod.elements().into_iter().filter(gone).collect();
+        self.filter.change(&[], &gone)
+    }
+
+    /// The router forgets where a pod is: what is for an interface that is not there would be flooded to all others.
+    fn unsettle(&mut self, pod: &Pod) -> Result<(), PlaneError> {
+        let Some(bridge) = self.netlink.link(&pod.bridge)? else { return Ok(()) };
+        let device = bridge.index;
+        let others = self.settled.keys().filter_map(|port| self.pods.get(port)).filter(|other| shares(other, pod));
+        let others: Vec<_> = self.seeds.iter().cloned().chain(others.flat_map(neighbours_of)).collect();
+        for Neighbour { device: name, address, mac } in neighbours_of(pod) {
+            let other = others.iter().rfind(|other| (&other.device, other.address) == (&name, address));
+            match other.map(|other| other.mac) {
+                Some(mac) => self.netlink.add_neighbour(&Neighbour { device, address, mac })?,
+                None => self.netlink.delete_neighbour(&Neighbour { device, address, mac })?,
             }
         }
-        self.filter.change(&[], &pod.elements())
+        pod.node.map_or(Ok(()), |side| self.netlink.delete_route(&node_side::route_to(side.pod, device)))
+    }
+
+    /// Pods whose interface is a port of its bridge.
+    pub(super) fn placed<'a>(&'a self, links: &'a BTreeMap<String, Link>) -> impl Iterator<Item = (&'a Uuid, &'a Pod)> {
+        self.pods.iter().filter(|(_, pod)| {
+            let (link, bridge) = (links.get(&pod.interface), links.get(&pod.bridge));
+            link.zip(bridge).is_some_and(|(link, bridge)| link.master == Some(bridge.index))
+        })
     }
 }
 
 impl Realm {
     /// Stations of ports that are in their bridges; the rest is up to `plug`.
     pub(super) fn stations(&mut self, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
-        self.settled.clear();
         let (mut wanted, mut ports) = (BTreeSet::new(), BTreeSet::new());
-        for (port, pod) in &self.pods {
+        let mut settled = BTreeMap::new();
+        for (port, pod) in self.placed(links) {
             let (Some(link), Some(bridge)) = (links.get(&pod.interface), links.get(&pod.bridge)) else { continue };
-            if link.master == Some(bridge.index) {
-                ports.insert(link.index);
-                wanted.extend(pod.stations.iter().map(|mac| (link.index, *mac, true)));
-                self.settled.insert(*port, (link.index, bridge.index));
-            }
+            ports.insert(link.index);
+            wanted.extend(pod.stations.iter().map(|mac| (link.index, *mac, true)));
+            settled.insert(*port, (link.index, bridge.index));
         }
+        self.settled = settled;
         let have: BTreeSet<_> = self.netlink.stations()?.into_iter().filter(|entry| ports.contains(&entry.0)).collect();
         for (index, mac, _) in have.difference(&wanted) {
             self.netlink.delete_station(*index, *mac)?;
@@ -111,6 +133,12 @@ impl Realm {
         }
         Ok(have.symmetric_difference(&wanted).count())
     }
+}
+
+/// Both have some address, on one bridge.
+fn shares(one: &Pod, other: &Pod) -> bool {
+    let has = |address| other.speakers.iter().any(|speaker| speaker.address == address);
+    one.bridge == other.bridge && one.speakers.iter().any(|speaker| has(speaker.address))
 }
 
 pub(super) fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {

@@ -75,12 +75,15 @@ pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
     for (id, port) in view.ports_of(device) {
         let mut note = |field: &str, why: &str, effect: &str| {
             let (field, why, effect) = (field.to_owned(), why.to_owned(), effect.to_owned());
-            unsupported.insert(Unsupported { object: *id, field, why, effect, closes: true });
+            unsupported.insert(Unsupported { object: id, field, why, effect, closes: true });
         };
-        let Some(peer) = port.peer.and_then(|peer| view.topology.ports.get(&peer)) else { continue };
+        let Some(peer) = port.peer.and_then(|peer| view.port(peer)) else { continue };
         match (&port.device, &peer.device) {
             (Device::Bridge { .. }, Device::Bridge { .. }) => {
                 note("peerId", "a link between two bridges needs VLANs", "the link carries nothing");
+            }
+            _ if peer.peer.is_some_and(|back| back != id) => {
+                note("peerId", "the port at the other end is linked to another one", "the link carries nothing");
             }
             _ if tagged(&port.device) => note("vlanId", "tagged frames pass no port", "the link carries nothing"),
             _ => {}

@@ -4,8 +4,10 @@
 //! empty alternative that it always does. Conntrack puts fragments together before any of these rules run, so what a
 //! rule sees is always whole.
 
-use atoll_model::topology::{Condition, Fragments, Test, Topology};
+use atoll_model::topology::{Condition, Fragments, Test};
 use uuid::Uuid;
+
+use super::View;
 
 /// Packets of the direction that answers carry this bit (`ruleset` sets it).
 pub(super) const REPLY: u32 = 0x1_0000;
@@ -47,7 +49,7 @@ pub(super) enum Refusal {
 
 /// Where a chain is evaluated.
 pub(super) struct Place<'a> {
-    pub(super) topology: &'a Topology,
+    pub(super) view: &'a View<'a>,
     /// The interface of a port, where it has one here.
     pub(super) interface: &'a dyn Fn(Uuid) -> Option<String>,
     /// Where the packet came in.
@@ -207,7 +209,7 @@ fn ports(matches: &mut Conjunction, end: End, key: &str, test: Option<&Test<Vec<
 
 fn group(matches: &mut Conjunction, end: End, key: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
     if let Some(test) = test {
-        let members = place.topology.port_groups.get(&test.value).map_or(&[][..], |group| &group.members);
+        let members = place.view.port_group(test.value).map_or(&[][..], |group| &group.members);
         interfaces(matches, end, key, members, test.inverted, place);
     }
 }
@@ -231,7 +233,7 @@ fn interfaces(matches: &mut Conjunction, end: End, key: &str, ports: &[Uuid], in
 
 fn addresses(matches: &mut Conjunction, side: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
     let Some(test) = test else { return };
-    let group = place.topology.address_groups.get(&test.value);
+    let group = place.view.address_group(test.value);
     let mut members: Vec<_> =
         group.into_iter().flat_map(|group| &group.members).filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect();
     members.sort();

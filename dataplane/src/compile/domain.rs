@@ -14,12 +14,12 @@ use super::{
 
 /// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
 pub(super) fn of_bridge(view: &View<'_>, bridge: Uuid) -> Option<Uuid> {
-    let ports = view.ports_of(bridge);
-    let router = ports.iter().find_map(|(_, port)| match view.peer(port)?.1.device {
-        Owner::Router { id, .. } => view.topology.routers.contains_key(&id).then_some(id),
+    let router = view.ports_of(bridge).find_map(|(_, port)| match view.peer(port)?.1.device {
+        Owner::Router { id, .. } => view.router(id).is_some().then_some(id),
         Owner::Bridge { .. } => None,
     });
-    let bound = || ports.iter().any(|(_, port)| port.binding.as_ref().is_some_and(|b| b.host == view.site.host));
+    let bound =
+        || view.ports_of(bridge).any(|(_, port)| port.binding.as_ref().is_some_and(|b| b.host == view.site.host));
     // A bridge that is just being built gets no namespace: its router link is about to come.
     router.or_else(|| bound().then_some(bridge))
 }
@@ -47,9 +47,9 @@ pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Pla
             return Place::Nowhere;
         }
         return match peer.device {
-            Owner::Bridge { id: bridge, .. } if !view.topology.bridges.contains_key(&bridge) => Place::Nowhere,
+            Owner::Bridge { id: bridge, .. } if view.bridge(bridge).is_none() => Place::Nowhere,
             Owner::Bridge { id: bridge, .. } if first_link(view, bridge, router) == Some(id) => Place::Bridge(bridge),
-            Owner::Router { id: other, .. } if !view.topology.routers.contains_key(&other) => Place::Nowhere,
+            Owner::Router { id: other, .. } if view.router(other).is_none() => Place::Nowhere,
             _ => Place::Link(peer_id),
         };
     }
@@ -62,7 +62,6 @@ pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Pla
 /// The router port that the bridge's own interface stands for: the first link, if it is to `router`.
 fn first_link(view: &View<'_>, bridge: Uuid, router: Uuid) -> Option<Uuid> {
     view.ports_of(bridge)
-        .iter()
         .find_map(|(_, port)| match view.peer(port)? {
             (id, Port { device: Owner::Router { id: owner, .. }, .. }) => Some((id, *owner)),
             _ => None,
@@ -73,7 +72,7 @@ fn first_link(view: &View<'_>, bridge: Uuid, router: Uuid) -> Option<Uuid> {
 
 /// The interface of a router port in its router's namespace.
 pub(super) fn interface(view: &View<'_>, router: Uuid, id: Uuid) -> Option<String> {
-    let port = view.topology.ports.get(&id).filter(|port| port.device.id() == router)?;
+    let port = view.port(id).filter(|port| port.device.id() == router)?;
     match place(view, router, id, port) {
         Place::Bridge(bridge) => Some(names::bridge(bridge)),
         Place::Link(peer) => Some(names::link(id, peer)),
@@ -91,19 +90,19 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
             Device { kind: DeviceKind::Bridge, mac: names::mac(*bridge), addresses: BTreeSet::new() },
         );
         links_of_bridge(view, *bridge, &mut domain);
-        let left = view.topology.bridges.get(bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
+        let left = view.bridge(*bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
         domain.unsupported.extend(left.unsupported);
     }
     for (port, it) in [id].iter().chain(bridges).flat_map(|device| view.ports_of(*device)) {
         // Ports that an interface is bound to come and go without the rest: `port` tells of them.
         if it.peer.is_some() || matches!(it.device, Owner::Router { .. }) {
-            domain.unsupported.extend(audit::port(*port, it).unsupported);
+            domain.unsupported.extend(audit::port(port, it).unsupported);
         }
     }
     for device in [id].iter().chain(bridges) {
         domain.unsupported.extend(audit::links(view, *device));
     }
-    if let Some(router) = view.topology.routers.get(&id) {
+    if let Some(router) = view.router(id) {
         let left = audit::router(id, router);
         domain.shut = left.closed.is_some();
         domain.unsupported.extend(left.unsupported);
@@ -124,14 +123,14 @@ fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
             let link = Device {
                 kind: DeviceKind::Link {
                     domain: router,
-                    name: names::link(peer_id, *id),
+                    name: names::link(peer_id, id),
                     mac: names::router_mac(peer_id, &peer.device),
                     bridge: Some(names::bridge(bridge)),
                 },
-                mac: names::mac(*id),
+                mac: names::mac(id),
                 addresses: BTreeSet::new(),
             };
-            domain.devices.insert(names::link(*id, peer_id), link);
+            domain.devices.insert(names::link(id, peer_id), link);
         }
     }
 }
@@ -139,13 +138,13 @@ fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
 fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
     for (id, port) in view.ports_of(router_id) {
         let Owner::Router { address, .. } = port.device else { continue };
-        let mac = names::router_mac(*id, &port.device);
+        let mac = names::router_mac(id, &port.device);
         let addresses = BTreeSet::from([address.ip()]);
-        match place(view, router_id, *id, port) {
+        match place(view, router_id, id, port) {
             Place::Bridge(bridge) => {
                 let (kind, name) = (DeviceKind::Bridge, names::bridge(bridge));
                 // Seeds of the ARP table: the router need not ask.
-                let seeds = view.topology.bridges.get(&bridge).into_iter().flat_map(|bridge| &bridge.arp);
+                let seeds = view.bridge(bridge).into_iter().flat_map(|bridge| &bridge.arp);
                 let known = seeds.filter(|(_, mac)| mac.0[0] & 1 == 0);
                 let neighbour =
                     |(address, mac): (&_, &_)| Neighbour { device: name.clone(), address: *address, mac: *mac };
@@ -154,7 +153,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
             }
             Place::Link(peer_id) => {
                 let Some((_, peer)) = view.peer(port) else { continue };
-                let name = names::link(*id, peer_id);
+                let name = names::link(id, peer_id);
                 let (peer_domain, peer_mac) = match peer.device {
                     Owner::Router { id: owner, address: to, .. } => {
                         let mac = names::router_mac(peer_id, &peer.device);
@@ -167,14 +166,14 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
                 };
                 let kind = DeviceKind::Link {
                     domain: peer_domain,
-                    name: names::link(peer_id, *id),
+                    name: names::link(peer_id, id),
                     mac: peer_mac,
                     bridge: None,
                 };
                 domain.devices.insert(name, Device { kind, mac, addresses });
             }
             Place::Uplink(interface) => {
-                let kind = DeviceKind::Uplink { outside: outside(view, router_id, *id, address) };
+                let kind = DeviceKind::Uplink { outside: outside(view, router_id, id, address) };
                 domain.devices.insert(interface, Device { kind, mac, addresses });
             }
             Place::Nowhere => {}
@@ -184,7 +183,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
 
 /// What an uplink finds at its far end when the machine has no such interface: the gateway of a route through it.
 fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<Outside> {
-    let gateway = view.routes_of(router).iter().find_map(|(_, route)| match route.action {
+    let gateway = view.routes_of(router).find_map(|(_, route)| match route.action {
         RouteAction::Forward { port: through, gateway: Some(gateway) } if through == port => Some(gateway),
         _ => None,
     })?;
@@ -206,7 +205,7 @@ fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
             RouteAction::Local { .. } => continue,
             RouteAction::Forward { port, gateway } => {
                 let Some(device) = interface(view, router_id, port) else { continue };
-                let linked = view.topology.ports.get(&port).and_then(|port| view.peer(port));
+                let linked = view.port(port).and_then(|port| view.peer(port));
                 match (linked, gateway) {
                     // Between two routers the next hop is always the other end, whatever the route says.
                     (Some((_, Port { device: Owner::Router { address, .. }, .. })), _) => {
@@ -218,7 +217,7 @@ fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
             }
         };
         let (source, destination) = (whole(route.source), whole(route.destination));
-        usable.push(Usable { id: *id, source, route: Route { table: MAIN, destination, metric: route.weight, next } });
+        usable.push(Usable { id, source, route: Route { table: MAIN, destination, metric: route.weight, next } });
     }
     // The narrowest source first: it wins where destination and weight are equal.
     usable.sort_by_key(|usable| (std::cmp::Reverse(usable.source.prefix()), usable.id));

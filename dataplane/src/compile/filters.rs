@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use atoll_model::topology::{Action, Rule, Topology};
+use atoll_model::topology::{Action, Port, Rule};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -169,7 +169,7 @@ pub struct RouterEnd {
 
 /// The chains that frames of a port with these chains pass on this bridge: id and name of the chain of each stage.
 pub(super) fn stages(
-    topology: &Topology,
+    view: &View<'_>,
     bridge: Uuid,
     router: Option<&RouterEnd>,
     port_inbound: Option<Uuid>,
@@ -178,7 +178,7 @@ pub(super) fn stages(
     let mut stages = BTreeMap::new();
     for stage in Stage::ALL {
         let Some((input, output)) = stage.ends(router.map(|router| router.id)) else { continue };
-        let device = topology.bridges.get(&bridge);
+        let device = view.bridge(bridge);
         let chain = match stage {
             Stage::PortIn => port_inbound,
             Stage::PortOut | Stage::RoutedPortOut => port_outbound,
@@ -187,7 +187,7 @@ pub(super) fn stages(
             Stage::RouterPortOut => router.and_then(|router| router.outbound),
             Stage::RouterPortIn => router.and_then(|router| router.inbound),
         };
-        let filters = |chain: &Uuid| topology.chains.get(chain).is_some_and(|chain| !chain.rules.is_empty());
+        let filters = |chain: &Uuid| view.chain(*chain).is_some_and(|chain| !chain.rules.is_empty());
         if let Some(chain) = chain.filter(filters) {
             // One text for all who come by the same chain with the same knowledge.
             let key = format!("{chain} {input:?} {output:?}");
@@ -199,18 +199,16 @@ pub(super) fn stages(
 
 /// Finds the bridge's port to the router.
 pub(super) fn router_end(view: &View<'_>, bridge: Uuid) -> Option<RouterEnd> {
-    let ports = view.ports_of(bridge).iter();
-    let mut ends = ports.filter(|(_, port)| {
+    let mut ends = view.ports_of(bridge).filter(|(_, port)| {
         view.peer(port).is_some_and(
             |(id, peer)| matches!(place(view, peer.device.id(), id, peer), Location::Bridge(on) if on == bridge),
         )
     });
-    ends.next().map(|(id, port)| RouterEnd { id: *id, inbound: port.inbound, outbound: port.outbound })
+    ends.next().map(|(id, port)| RouterEnd { id, inbound: port.inbound, outbound: port.outbound })
 }
 
 /// The interface of a bridge's port: bound, or the end of a link.
-fn interface(view: &View<'_>, id: Uuid) -> Option<String> {
-    let port = view.topology.ports.get(&id)?;
+fn interface(view: &View<'_>, id: Uuid, port: &Port) -> Option<String> {
     match (&port.binding, port.peer) {
         (Some(binding), None) if binding.host == view.site.host => Some(binding.interface.clone()),
         (_, Some(peer)) => Some(names::link(id, peer)),
@@ -242,12 +240,11 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
             node: None,
         }));
         let Some((input, output)) = stage.ends(router).filter(|_| written.insert(name.clone())) else { continue };
-        let interface = |port| interface(view, port);
-        let topology = view.topology;
+        let interface = |id| view.port(id).and_then(|port| interface(view, id, port));
         // From the router, packets have passed its hooks already.
         let refusal = if filters.rejects && input == End::Interface { Refusal::Mark } else { Refusal::Silent };
         let place = Place {
-            topology,
+            view,
             interface: &interface,
             input,
             output,
@@ -290,16 +287,16 @@ fn uses(view: &View<'_>, bridges: &[Uuid]) -> Vec<Use> {
     for bridge in bridges {
         let router = router_end(view, *bridge);
         let mut add = |inbound, outbound, end: Option<String>| {
-            for (stage, (chain, name)) in stages(view.topology, *bridge, router.as_ref(), inbound, outbound) {
+            for (stage, (chain, name)) in stages(view, *bridge, router.as_ref(), inbound, outbound) {
                 uses.push((chain, name, stage, router.as_ref().map(|router| router.id), end.clone()));
             }
         };
         // The bridge's own chains stand before its first port does.
         add(None, None, None);
         for (id, port) in view.ports_of(*bridge) {
-            let end = port.peer.map(|peer| names::link(*id, peer));
-            let to_router = router.as_ref().is_some_and(|router| router.id == *id);
-            if !to_router && interface(view, *id).is_some() {
+            let end = port.peer.map(|peer| names::link(id, peer));
+            let to_router = router.as_ref().is_some_and(|router| router.id == id);
+            if !to_router && interface(view, id, port).is_some() {
                 add(port.inbound, port.outbound, end);
             }
         }
@@ -312,7 +309,7 @@ fn asks(view: &View<'_>, chain: Uuid, test: fn(&Rule) -> bool, seen: &mut BTreeS
     if !seen.insert(chain) {
         return false;
     }
-    let rules = view.topology.chains.get(&chain).into_iter().flat_map(|chain| &chain.rules);
+    let rules = view.chain(chain).into_iter().flat_map(|chain| &chain.rules);
     rules
         .into_iter()
         .any(|rule| test(rule) || matches!(rule.action, Action::Jump { chain } if asks(view, chain, test, seen)))

@@ -6,6 +6,8 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `view` | how the topology is looked at, and what was looked at |
+//! | `compiled` | a topology and what it becomes, kept up to date change by change |
 //! | `audit` | what of routers, bridges and ports is left out |
 //! | `names` | interface names and MACs that derive from ids |
 //! | `domain` | devices, addresses, routes, neighbours |
@@ -17,6 +19,7 @@
 //! | `ruleset`, `router` | the two tables of a domain |
 
 mod audit;
+mod compiled;
 mod condition;
 pub(crate) mod counting;
 mod domain;
@@ -29,21 +32,24 @@ mod router;
 mod rules;
 mod ruleset;
 mod runs;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::topology::{self, Port, Topology};
+use atoll_model::topology::Topology;
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use compiled::{Compiled, Touched};
 pub use filters::{RouterEnd, Stage};
 pub use node_side::{NodeLink, NodeSide, Site, TO_NODE, TO_PODS};
 pub use pool::NodePool;
-pub use port::{Attached, Pod, Speaker, pod, taken};
+pub use port::{Attached, Pod, Speaker, taken};
 pub use ruleset::{Element, Ruleset, Set};
+use view::View;
 
 /// Something of the topology that this data plane cannot express.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -213,63 +219,7 @@ pub struct Neighbour<D> {
     pub mac: Mac,
 }
 
-/// A topology with what has to be looked up often.
-pub(crate) struct View<'a> {
-    topology: &'a Topology,
-    /// Which machine this is.
-    site: Site,
-    /// Ports by their device, lowest id first.
-    ports: BTreeMap<Uuid, Vec<(Uuid, &'a Port)>>,
-    /// Routes by their router, lowest id first.
-    routes: BTreeMap<Uuid, Vec<(Uuid, &'a topology::Route)>>,
-}
-
-impl<'a> View<'a> {
-    fn new(topology: &'a Topology, site: Site) -> Self {
-        let mut ports: BTreeMap<Uuid, Vec<_>> = BTreeMap::new();
-        for (id, port) in &topology.ports {
-            ports.entry(port.device.id()).or_default().push((*id, port));
-        }
-        let mut routes: BTreeMap<Uuid, Vec<_>> = BTreeMap::new();
-        for (id, route) in &topology.routes {
-            routes.entry(route.router).or_default().push((*id, route));
-        }
-        Self { topology, site, ports, routes }
-    }
-
-    fn ports_of(&self, device: Uuid) -> &[(Uuid, &'a Port)] {
-        self.ports.get(&device).map_or(&[], Vec::as_slice)
-    }
-
-    fn routes_of(&self, router: Uuid) -> &[(Uuid, &'a topology::Route)] {
-        self.routes.get(&router).map_or(&[], Vec::as_slice)
-    }
-
-    /// The port at the other end of a link that carries packets: both ends are there, and none has a VLAN.
-    fn peer(&self, port: &Port) -> Option<(Uuid, &'a Port)> {
-        let id = port.peer?;
-        let peer = self.topology.ports.get(&id).filter(|peer| !audit::tagged(&peer.device));
-        peer.filter(|_| !audit::tagged(&port.device)).map(|peer| (id, peer))
-    }
-}
-
 /// What `topology` becomes on this machine: a [`Site`], or the id of a host with the default pool.
 pub fn compile(topology: &Topology, site: impl Into<Site>) -> Plan {
-    let view = View::new(topology, site.into());
-    let mut plan = Plan::default();
-    let mut bridges_of: BTreeMap<Uuid, Vec<Uuid>> = topology.routers.keys().map(|id| (*id, Vec::new())).collect();
-    for bridge in topology.bridges.keys() {
-        if let Some(domain) = domain::of_bridge(&view, *bridge) {
-            bridges_of.entry(domain).or_default().push(*bridge);
-        }
-    }
-    for (id, bridges) in &bridges_of {
-        let domain = domain::compile(&view, *id, bridges);
-        plan.domains.insert(*id, domain);
-        for bridge in bridges {
-            let attached = port::attached(&view, *id, *bridge, &plan.domains[id].closed);
-            plan.bridges.insert(*bridge, attached);
-        }
-    }
-    plan
+    Compiled::new(topology.clone(), site).plan
 }

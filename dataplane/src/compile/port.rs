@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::topology::{Bridge, Device, Port, Topology};
+use atoll_model::topology::{Bridge, Device, Port};
 use atoll_model::vif::Vif;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::domain::{Place, place};
-use super::{NodeSide, RouterEnd, Site, Stage, Unsupported, View, audit, filters, names};
+use super::{NodeSide, RouterEnd, Stage, Unsupported, View, audit, filters, names};
 
 /// A bridge that pods can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,7 +77,7 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
             routed |= matches!(place(view, router, peer_id, peer), Place::Bridge(_));
         }
     }
-    let bridge = view.topology.bridges.get(&id);
+    let bridge = view.bridge(id);
     let closed = match bridge {
         Some(bridge) if !bridge.up => Some(("its bridge is administratively down".to_owned(), false)),
         Some(bridge) => audit::bridge(id, bridge).closed.map(|left| (format!("its bridge: {}", left.why), true)),
@@ -89,14 +89,9 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
 }
 
 /// What `port` becomes: `Ok(None)` when it is no affair of this host.
-pub fn pod(
-    topology: &Topology,
-    bridges: &BTreeMap<Uuid, Attached>,
-    site: impl Into<Site>,
-    id: Uuid,
-) -> Result<Option<Pod>, Unsupported> {
-    let site = site.into();
-    let Some(port) = topology.ports.get(&id) else { return Ok(None) };
+pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid) -> Result<Option<Pod>, Unsupported> {
+    let site = view.site;
+    let Some(port) = view.port(id) else { return Ok(None) };
     let (Some(binding), None, Device::Bridge { id: bridge_id, vlan }) = (&port.binding, port.peer, &port.device) else {
         return Ok(None);
     };
@@ -117,14 +112,14 @@ pub fn pod(
     if let Some(closed) = left.closed {
         return Err(closed);
     }
-    let stages = filters::stages(topology, *bridge_id, bridge.router.as_ref(), port.inbound, port.outbound);
+    let stages = filters::stages(view, *bridge_id, bridge.router.as_ref(), port.inbound, port.outbound);
     if let Some((chain, _)) = stages.values().find(|(_, name)| bridge.closed_chains.contains(name)) {
         return refuse(
             "inboundFilterId/outboundFilterId",
             format!("chain {chain} restricts more than can be expressed"),
         );
     }
-    let bridge_object = topology.bridges.get(bridge_id);
+    let bridge_object = view.bridge(*bridge_id);
     let speakers = speakers(id, port, bridge_object);
     for speaker in &speakers {
         if bridge.gateways.iter().any(|(mac, address)| *mac == speaker.mac || *address == speaker.address) {
@@ -156,11 +151,11 @@ pub fn pod(
 
 /// Some port of the bridge that an interface of this machine is bound to may speak as anybody.
 pub(super) fn has_strangers(view: &View<'_>, id: Uuid) -> bool {
-    let bridge = view.topology.bridges.get(&id);
-    view.ports_of(id).iter().any(|(port_id, port)| {
+    let bridge = view.bridge(id);
+    view.ports_of(id).any(|(port_id, port)| {
         port.peer.is_none()
             && port.binding.as_ref().is_some_and(|binding| binding.host == view.site.host)
-            && speakers(*port_id, port, bridge).is_empty()
+            && speakers(port_id, port, bridge).is_empty()
     })
 }
 

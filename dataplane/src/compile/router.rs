@@ -55,7 +55,7 @@ pub(super) fn table(
     let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\n}}\n");
     text.push_str(&node_side::router_chains(domain));
     text.push_str(&nobody(view, id, bridges, domain));
-    let router = view.topology.routers.get(&id);
+    let router = view.router(id);
     if router.is_some_and(|router| !router.up) {
         // Whoever sends something through it or to it is told.
         let head = "type filter hook prerouting priority -146; policy accept;";
@@ -64,9 +64,9 @@ pub(super) fn table(
     if let Some(router) = router.filter(|router| router.up) {
         let interface = |port| domain::interface(view, id, port);
         let compile = |root, output, translates, refusal| {
-            let (topology, input) = (view.topology, End::Interface);
+            let input = End::Interface;
             let interface = &interface;
-            let place = Place { topology, interface, input, output, bridge: false, whole: true, translates, refusal };
+            let place = Place { view, interface, input, output, bridge: false, whole: true, translates, refusal };
             rules::compile(root, &place)
         };
         let inbound = compile(router.inbound, End::Unknown, true, Refusal::Answer);
@@ -78,7 +78,7 @@ pub(super) fn table(
         }
         let (mut entering, mut leaving) = (Ports::default(), Ports::default());
         for (port, it) in view.ports_of(id) {
-            let Some(name) = interface(*port) else { continue };
+            let Some(name) = interface(port) else { continue };
             let chain = |chain: fn(&Port) -> Option<Uuid>| chain(it).filter(|id| has_rules(view, *id));
             if let Some(chain) = chain(|port| port.inbound) {
                 entering.add(&name, compile(Some(chain), End::Unknown, false, Refusal::Answer), chain, "in");
@@ -140,7 +140,7 @@ fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> S
                 elements.push((name.clone(), address.ip(), Some(names::router_mac(peer, &it.device))));
             }
         }
-        let seeds = view.topology.bridges.get(bridge).into_iter().flat_map(|bridge| bridge.arp.keys());
+        let seeds = view.bridge(*bridge).into_iter().flat_map(|bridge| bridge.arp.keys());
         elements.extend(seeds.map(|address| (name.clone(), *address, None)));
         if own {
             let quoted = format!("\"{name}\"");
@@ -174,7 +174,7 @@ fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> S
 }
 
 fn has_rules(view: &View<'_>, chain: Uuid) -> bool {
-    view.topology.chains.get(&chain).is_some_and(|chain| !chain.rules.is_empty())
+    view.chain(chain).is_some_and(|chain| !chain.rules.is_empty())
 }
 
 /// The chains of a router's ports in one direction.

@@ -12,13 +12,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget, Rule, Topology};
+use atoll_model::topology::{Action, Chain, Condition, Flow, Fragments, NatTarget, Rule};
 use uuid::Uuid;
 
 use super::condition::{self, Place, REPLY, Refusal};
 use super::counting::{self, Elements};
 use super::runs::{self, Run};
-use super::{Unsupported, names};
+use super::{Unsupported, View, names};
 
 /// The packet was accepted before the *after* pass.
 const ACCEPTED: u32 = 0x2_0000;
@@ -73,12 +73,12 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
         after: false,
         refusal: place.refusal,
     };
-    let Some(chain) = root.and_then(|id| place.topology.chains.get(&id)) else { return compiler.passes };
+    let Some(chain) = root.and_then(|id| place.view.chain(id)) else { return compiler.passes };
     let root = root.unwrap_or_default();
     let split = chain
         .rules
         .iter()
-        .rposition(|rule| translates(place.topology, &rule.action, &mut BTreeSet::new()))
+        .rposition(|rule| translates(place.view, &rule.action, &mut BTreeSet::new()))
         .map_or(0, |last| last + 1);
     let (before, after) = chain.rules.split_at(split);
     // Without a translation there is one pass, and it is the first.
@@ -286,10 +286,10 @@ impl Compiler<'_> {
                 if path.contains(chain) {
                     return None;
                 }
-                let target = self.place.topology.chains.get(chain)?;
+                let target = self.place.view.chain(*chain)?;
                 format!("jump {}", self.chain(*chain, target, path)).into()
             }
-            _ if !self.place.translates && translates(self.place.topology, &rule.action, &mut BTreeSet::new()) => {
+            _ if !self.place.translates && translates(self.place.view, &rule.action, &mut BTreeSet::new()) => {
                 self.refuse(rule, "type", "packets are translated by a router's own chains only");
                 return None;
             }
@@ -394,7 +394,7 @@ impl Compiler<'_> {
     fn refuse_between(&mut self, rules: &[Rule]) {
         let mut continued = false;
         for rule in rules {
-            let nat = translates(self.place.topology, &rule.action, &mut BTreeSet::new());
+            let nat = translates(self.place.view, &rule.action, &mut BTreeSet::new());
             if continued && !nat {
                 self.refuse(rule, "position", "a filter between two translations sees the packet untranslated");
             }
@@ -468,15 +468,14 @@ fn everything_that_leaves(rule: &Rule) -> bool {
 }
 
 /// True when the action translates, or jumps to a chain that does.
-fn translates(topology: &Topology, action: &Action, seen: &mut BTreeSet<Uuid>) -> bool {
+fn translates(view: &View<'_>, action: &Action, seen: &mut BTreeSet<Uuid>) -> bool {
     match action {
         Action::Snat { .. } | Action::Dnat { .. } | Action::ReverseSnat { .. } | Action::ReverseDnat { .. } => true,
         Action::Jump { chain } => {
             seen.insert(*chain)
-                && topology
-                    .chains
-                    .get(chain)
-                    .is_some_and(|chain| chain.rules.iter().any(|rule| translates(topology, &rule.action, seen)))
+                && view
+                    .chain(*chain)
+                    .is_some_and(|chain| chain.rules.iter().any(|rule| translates(view, &rule.action, seen)))
         }
         _ => false,
     }

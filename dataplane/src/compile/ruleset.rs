@@ -157,7 +157,7 @@ impl Pod {
 /// Fills in `domain.ruleset`, once its devices are known.
 pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) {
     let mut text = String::new();
-    let filters = filters::compile(view, bridges, view.topology.routers.get(&id).is_some_and(|router| router.up));
+    let filters = filters::compile(view, bridges, view.router(id).is_some_and(|router| router.up));
     domain.track_bridged = filters.tracks;
     domain.unsupported.extend(filters.unsupported.iter().cloned());
     domain.elements.clone_from(&filters.elements);

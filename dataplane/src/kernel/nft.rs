@@ -253,7 +253,9 @@ impl Filter {
         let removed = remove.iter().map(|element| (DELETE_ELEMENT, element));
         let requests = removed.chain(add.iter().map(|element| (NEW_ELEMENT, element)));
         let requests = requests.map(|(kind, element)| (family(element.set), kind, encode(element)));
-        self.transaction("elements of the filter", requests.collect())
+        let texts = |elements: &[Element]| elements.iter().map(Element::text).collect::<Vec<_>>().join(", ");
+        let what = format!("elements of the filter: add {}; remove {}", texts(add), texts(remove));
+        self.transaction(&what, requests.collect())
     }
 
     /// Makes changes, of a family and a kind each, in one transaction.

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::Plane;
 use crate::apply::{self, Insides};
-use crate::compile;
 use crate::error::PlaneError;
 use crate::handle::{lock, pinned};
 use crate::kernel::netns::{self, Netns};
@@ -57,11 +56,11 @@ impl Plane {
     }
 
     fn try_collect_garbage(&mut self) -> Result<(), PlaneError> {
-        let plan = compile::compile(&self.topology, self.site());
         let id = |path: &PathBuf| Uuid::try_parse(&path.file_name().unwrap_or_default().to_string_lossy()).ok();
         let found: Vec<_> =
             pinned(&self.settings.directory)?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect();
-        let (known, stale): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, _)| plan.domains.contains_key(id));
+        let (known, stale): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(id, _)| self.compiled.plan().domains.contains_key(id));
         for (id, path) in &stale {
             let insides = Netns::open(path)?.map(|netns| Insides::of(&netns)).transpose()?.unwrap_or_default();
             if may_remove(stale.len(), known.len()) && !insides.strangers {

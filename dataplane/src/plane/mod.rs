@@ -7,30 +7,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atoll_model::topology::{Change, Device, Object, Port, Topology};
-use atoll_model::vif::Vif;
+use atoll_model::topology::{Device, Topology};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::apply::{self, Node, Realm, Surroundings};
-use crate::compile::{self, DeviceKind, Domain, Plan, Pod, Unsupported};
+use crate::compile::{Compiled, DeviceKind, Domain, Outside, Pod, Site, Touched};
 use crate::counters::{Count, Counters};
 use crate::error::{PlaneError, line};
 use crate::handle::{Command, Report, Settings, lock};
 use crate::kernel::watch::{Event, watch};
 
+mod bound;
 mod garbage;
+mod left_out;
 mod node;
 mod notice;
 mod ports;
 
+use bound::Bound;
 use garbage::Kept;
+use left_out::LeftOut;
 use node::Addresses;
 
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often everything is compared with the kernel, whatever it has told.
+/// How often everything is compared with the kernel, whatever it has told: one domain at a time, in between.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Who is told which ports became active or ceased to be.
@@ -54,8 +57,8 @@ fn mark(active: &mut BTreeSet<Uuid>, port: Uuid, is: bool) -> bool {
 /// The state of the thread.
 pub(crate) struct Plane {
     settings: Settings,
-    topology: Topology,
-    plan: Plan,
+    /// The topology, and what it becomes.
+    compiled: Compiled,
     /// Our own namespace.
     node: Node,
     realms: BTreeMap<Uuid, Live>,
@@ -63,15 +66,15 @@ pub(crate) struct Plane {
     pods: BTreeMap<Uuid, Pod>,
     /// The same ports by domain, so that one domain costs nothing of the others.
     by_domain: BTreeMap<Uuid, BTreeSet<Uuid>>,
-    /// The port that an interface of a domain is bound to.
-    bound: BTreeMap<(Uuid, String), Uuid>,
+    /// Which port has which interface.
+    bound: Bound,
     active: BTreeSet<Uuid>,
     /// Ports that became active or ceased to be, and nobody was told yet.
     news: BTreeSet<Uuid>,
     /// Ports whose last attempt failed.
     failed: BTreeSet<Uuid>,
-    /// What could not be expressed and was logged.
-    logged: BTreeSet<Unsupported>,
+    /// What could not be expressed.
+    left_out: LeftOut,
     /// Domains to compare with the kernel at the next tick.
     suspects: BTreeSet<Uuid>,
     /// Namespaces that no router of the topology stands for, and that are left alone.
@@ -80,6 +83,14 @@ pub(crate) struct Plane {
     addresses: Addresses,
     /// Our own namespace is to be compared at the next tick.
     suspect_node: bool,
+    /// What is behind the uplinks of each domain, where the machine has nothing there.
+    outsides: BTreeMap<Uuid, Vec<Outside>>,
+    /// The world behind the uplinks is to be compared.
+    suspect_outside: bool,
+    /// Namespaces of domains that are gone and could not be removed yet.
+    leftovers: BTreeSet<Uuid>,
+    /// Domains that are still to be compared in this round.
+    due: BTreeSet<Uuid>,
     status: Status,
     report: Arc<Mutex<Report>>,
     events: mpsc::UnboundedSender<Event>,
@@ -87,39 +98,48 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
-    /// Reads nothing and changes nothing yet.
+    /// Changes nothing yet.
     pub(crate) fn open(
-        settings: Settings,
+        mut settings: Settings,
         topology: Topology,
         status: Status,
         report: Arc<Mutex<Report>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), PlaneError> {
-        let node = Node::open()?;
+        let mut node = Node::open()?;
+        let refused = settings.node_side.and_then(|pool| node::check(pool, &mut node).err());
+        settings.node_side = settings.node_side.filter(|_| refused.is_none());
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         watch(&node.netns, None, node.netlink.port()?, &events, &mut tasks)?;
+        let site = Site { host: settings.host, node_side: settings.node_side };
         let plane = Self {
             settings,
-            topology,
-            plan: Plan::default(),
+            compiled: Compiled::new(topology, site),
             node,
             realms: BTreeMap::new(),
             pods: BTreeMap::new(),
             by_domain: BTreeMap::new(),
-            bound: BTreeMap::new(),
+            bound: Bound::default(),
             active: BTreeSet::new(),
             news: BTreeSet::new(),
             failed: BTreeSet::new(),
-            logged: BTreeSet::new(),
+            left_out: LeftOut::default(),
             suspects: BTreeSet::new(),
             kept: Kept::default(),
             addresses: Addresses::default(),
             suspect_node: false,
+            outsides: BTreeMap::new(),
+            suspect_outside: false,
+            leftovers: BTreeSet::new(),
+            due: BTreeSet::new(),
             status,
             report,
             events,
             tasks,
         };
+        if let Some(error) = refused {
+            plane.fail(Uuid::nil(), &error);
+        }
         Ok((plane, receiver))
     }
 
@@ -129,15 +149,19 @@ impl Plane {
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut events: mpsc::UnboundedReceiver<Event>,
     ) {
-        self.check_pool();
         self.collect_garbage();
-        self.restructure();
+        self.rebuild(&Touched {
+            domains: self.compiled.plan().domains.keys().copied().collect(),
+            ports: self.compiled.topology().ports.keys().copied().collect(),
+        });
         self.verify_node();
         let mut last_sweep = tokio::time::Instant::now();
         let mut ticks = tokio::time::interval(RETRY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // What somebody waits for comes first, the round last.
+                biased;
                 command = commands.recv() => {
                     let mut batch = vec![command.unwrap_or(Command::Stop)];
                     while let Ok(command) = commands.try_recv() {
@@ -161,13 +185,13 @@ impl Plane {
                         last_sweep = tokio::time::Instant::now();
                     }
                 }
+                () = tokio::task::yield_now(), if !self.due.is_empty() => self.sweep_one(),
             }
         }
     }
 
     /// Takes a batch of commands; false when told to stop.
     fn commands(&mut self, batch: Vec<Command>) -> bool {
-        let mut structural = false;
         let mut touched = BTreeSet::new();
         let mut settled = Vec::new();
         let mut go_on = true;
@@ -175,11 +199,7 @@ impl Plane {
             match command {
                 Command::Submit(changes) => {
                     for change in changes {
-                        match self.port_only(&change) {
-                            Some(port) => drop(touched.insert(port)),
-                            None => structural = true,
-                        }
-                        self.topology.apply(change);
+                        touched.extend(self.compiled.apply(change));
                     }
                 }
                 Command::Settle(done) => settled.push(done),
@@ -188,12 +208,13 @@ impl Plane {
                 Command::Stop => go_on = false,
             }
         }
-        if structural {
-            self.restructure();
-        } else {
-            for port in touched {
-                self.refresh(port);
-            }
+        if self.compiled.is_pending() {
+            let mut all = self.compiled.update();
+            all.ports.append(&mut touched);
+            self.rebuild(&all);
+        }
+        for port in touched {
+            self.refresh(port);
         }
         self.tell();
         for done in settled {
@@ -203,53 +224,36 @@ impl Plane {
         go_on
     }
 
-    /// The port, when a change concerns one pod's port and nothing else: neither before nor after it is it linked,
-    /// and its bridge is there already.
-    fn port_only(&self, change: &Change) -> Option<Uuid> {
-        let (id, after) = match change {
-            Change::Put(Object::Port(id, port)) => (*id, Some(port)),
-            Change::Remove(id) => (*id, None),
-            Change::Put(_) => return None,
-        };
-        let before = self.topology.ports.get(&id);
-        if before.is_none() && after.is_none() {
-            return None;
-        }
-        let plain = |port: &Port| match port.device {
-            // Chains of a port are part of the structure.
-            Device::Bridge { .. } if port.inbound.is_some() || port.outbound.is_some() => false,
-            // So is that a bridge has a port which may speak as anybody.
-            Device::Bridge { .. } if port.vif.and_then(Vif::from_uuid).is_none() => false,
-            Device::Bridge { id, .. } => port.peer.is_none() && self.plan.bridges.contains_key(&id),
-            Device::Router { .. } => false,
-        };
-        before.into_iter().chain(after).all(plain).then_some(id)
-    }
-
-    /// Compiles everything anew and realises what came out different.
-    fn restructure(&mut self) {
-        self.plan = compile::compile(&self.topology, self.site());
+    /// Makes domains and ports as they should be now.
+    fn rebuild(&mut self, touched: &Touched) {
         self.guard_node();
-        let gone: Vec<_> = self.realms.keys().filter(|id| !self.plan.domains.contains_key(id)).copied().collect();
+        let (ids, gone): (Vec<Uuid>, Vec<Uuid>) =
+            touched.domains.iter().partition(|id| self.compiled.plan().domains.contains_key(id));
         for id in gone {
             self.remove_domain(id);
         }
-        let ids: Vec<_> = self.plan.domains.keys().copied().collect();
         // Every namespace first, so that both ends of a link have a place.
         for id in &ids {
+            let left = self.compiled.plan().domains.get(id).map(|domain| domain.unsupported.clone());
+            self.left_out.replace(*id, left.unwrap_or_default());
             if let Err(error) = self.open_domain(*id) {
                 self.fail(*id, &error);
             }
         }
         self.remember_node_side();
-        let wanted: BTreeMap<Uuid, Pod> = self.compile_pods();
-        for port in self.pods.keys().filter(|port| !wanted.contains_key(port)).copied().collect::<Vec<_>>() {
+        let wanted = self.compile_pods(&touched.ports);
+        // What moves to another domain leaves the old one before that is changed.
+        let moves = |(port, pod): &(&Uuid, &Pod)| self.pods.get(*port).is_some_and(|old| old.domain != pod.domain);
+        for port in wanted.iter().filter(moves).map(|(port, _)| *port).collect::<Vec<_>>() {
             self.drop_pod(port);
         }
-        let touched: BTreeSet<_> = ids.into_iter().filter(|id| self.realise(*id, false, &wanted)).collect();
-        if !touched.is_empty() {
-            self.outside();
+        let exists = |port: &&Uuid| self.compiled.topology().ports.contains_key(*port);
+        for port in touched.ports.iter().filter(|port| !exists(port)) {
+            self.active.remove(port);
         }
+        let touched: BTreeSet<_> = ids.into_iter().filter(|id| self.realise(*id, false, &wanted)).collect();
+        self.outside();
+        self.verify_ends();
         for (port, pod) in wanted {
             if touched.contains(&pod.domain) || self.pods.get(&port) != Some(&pod) {
                 self.plug(port, pod);
@@ -272,7 +276,9 @@ impl Plane {
     /// Makes a domain as it should be, if that is not what it is already or `verify` asks to compare. False: there
     /// was nothing to do.
     fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, Pod>) -> bool {
-        let (Some(live), Some(want)) = (self.realms.get_mut(&id), self.plan.domains.get(&id)) else { return false };
+        let (Some(live), Some(want)) = (self.realms.get_mut(&id), self.compiled.plan().domains.get(&id)) else {
+            return false;
+        };
         if live.complete && !verify && live.applied == *want {
             return false;
         }
@@ -280,7 +286,8 @@ impl Plane {
             Surroundings { directory: &self.settings.directory, node: &mut self.node, kept: self.kept.links() };
         let mut mine = pods.iter().filter(|(_, pod)| pod.domain == id);
         let expected = mine.try_for_each(|(port, pod)| live.realm.expect(*port, pod));
-        match expected.and_then(|()| live.realm.realise(want, &mut around)) {
+        let have = (live.complete && !verify).then_some(&live.applied);
+        match expected.and_then(|()| live.realm.realise(have, want, &mut around)) {
             Ok(changes) => {
                 live.applied.clone_from(want);
                 live.complete = true;
@@ -294,57 +301,87 @@ impl Plane {
             }
         }
         self.uplinks(id);
+        self.note_outside(id);
         true
     }
 
     /// Router ports that are bound to an interface are active when it is there.
     fn uplinks(&mut self, id: Uuid) {
         let Some(live) = self.realms.get_mut(&id) else { return };
-        let complete = live.complete;
-        for (port, spec) in &self.topology.ports {
-            let Some(binding) = spec.binding.as_ref().filter(|b| b.host == self.settings.host) else { continue };
-            if spec.device.id() != id || !matches!(spec.device, Device::Router { .. }) {
-                continue;
-            }
-            let wanted = self.plan.domains.get(&id).is_some_and(|d| d.devices.contains_key(&binding.interface));
-            let there = complete && wanted && live.realm.has(&binding.interface);
-            if mark(&mut self.active, *port, there) {
-                self.news.insert(*port);
+        let (complete, domain) = (live.complete, self.compiled.plan().domains.get(&id));
+        for (port, spec) in self.compiled.ports_of(id).filter(|(_, port)| matches!(port.device, Device::Router { .. }))
+        {
+            let interface = spec.binding.as_ref().filter(|b| b.host == self.settings.host).map(|b| &b.interface);
+            let wanted = |name: &&String| domain.is_some_and(|domain| domain.devices.contains_key(*name));
+            let there = complete && interface.filter(wanted).is_some_and(|name| live.realm.has(name));
+            if mark(&mut self.active, port, there) {
+                self.news.insert(port);
             }
         }
     }
 
+    /// Notes what is behind the uplinks of a domain.
+    fn note_outside(&mut self, id: Uuid) {
+        let devices = self.compiled.plan().domains.get(&id).into_iter().flat_map(|domain| domain.devices.values());
+        let outsides = devices.filter_map(|device| match &device.kind {
+            DeviceKind::Uplink { outside } => outside.clone(),
+            _ => None,
+        });
+        let outsides: Vec<_> = outsides.collect();
+        // The far end is made with the uplink, so it is to be looked at also when it should be the same.
+        self.suspect_outside |= !outsides.is_empty() || self.outsides.contains_key(&id);
+        if outsides.is_empty() {
+            self.outsides.remove(&id);
+        } else {
+            self.outsides.insert(id, outsides);
+        }
+    }
+
+    /// Makes the world behind the uplinks as it should be, where something happened to it.
     fn outside(&mut self) {
-        let uplinks = self.plan.domains.values().flat_map(|domain| domain.devices.values());
-        let wanted: Vec<_> = uplinks
-            .filter_map(|device| match &device.kind {
-                DeviceKind::Uplink { outside } => outside.as_ref(),
-                _ => None,
-            })
-            .collect();
+        if !std::mem::take(&mut self.suspect_outside) {
+            return;
+        }
+        let wanted: Vec<_> = self.outsides.values().flatten().collect();
         match apply::outside(&self.settings.directory, &wanted) {
             Ok(changes) => lock(&self.report).changes += changes,
-            Err(error) => self.fail(Uuid::nil(), &error),
+            Err(error) => {
+                self.suspect_outside = true;
+                self.fail(Uuid::nil(), &error);
+            }
         }
     }
 
     fn remove_domain(&mut self, id: Uuid) {
-        let Some(live) = self.realms.remove(&id) else { return };
-        live.watches.iter().for_each(AbortHandle::abort);
-        let path = live.realm.netns.path().to_owned();
-        drop(live);
-        if let Err(error) = self.remove_namespace(&path) {
-            self.fail(id, &error);
+        self.left_out.replace(id, BTreeSet::new());
+        self.note_outside(id);
+        if let Some(live) = self.realms.remove(&id) {
+            live.watches.iter().for_each(AbortHandle::abort);
+            self.remove_leftover(id);
         }
         for port in self.by_domain.get(&id).cloned().unwrap_or_default() {
             self.drop_pod(port);
         }
     }
 
+    /// Removes the namespace of a domain that is gone; tried again when it fails.
+    fn remove_leftover(&mut self, id: Uuid) {
+        match self.remove_namespace(&self.settings.directory.join(id.to_string())) {
+            Ok(()) => {
+                self.leftovers.remove(&id);
+                lock(&self.report).errors.remove(&id);
+            }
+            Err(error) => {
+                self.leftovers.insert(id);
+                self.fail(id, &error);
+            }
+        }
+    }
+
     /// What was counted; a namespace that cannot be asked is left out.
     fn count(&mut self) -> Counters {
         self.forget_counts();
-        let rules = self.topology.chains.values().flat_map(|chain| &chain.rules);
+        let rules = self.compiled.topology().chains.values().flat_map(|chain| &chain.rules);
         let mut counters =
             Counters { rules: rules.map(|rule| (rule.id, Count::default())).collect(), ..Counters::default() };
         for (id, live) in &mut self.realms {
@@ -357,24 +394,16 @@ impl Plane {
 
     /// Counts do not grow with what was there once.
     fn forget_counts(&mut self) {
-        let rules = self.topology.chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.id).collect();
+        let rules =
+            self.compiled.topology().chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.id).collect();
         self.realms.values_mut().for_each(|live| live.realm.forget_counts(&rules));
-    }
-
-    /// Logs what came to be unsupported.
-    fn log(&mut self) {
-        let report = lock(&self.report);
-        for Unsupported { object, field, why, effect, closes: _ } in report.unsupported.difference(&self.logged) {
-            tracing::warn!(%object, field, why, effect, "the data plane cannot express this");
-        }
-        if report.unsupported != self.logged {
-            self.logged.clone_from(&report.unsupported);
-        }
     }
 
     /// Tells which ports changed.
     fn tell(&mut self) {
-        self.log();
+        if let Some(unsupported) = self.left_out.news() {
+            lock(&self.report).unsupported = unsupported;
+        }
         // What changed twice may be told again; whoever listens takes the last word.
         let news: Vec<_> = std::mem::take(&mut self.news).into_iter().map(|p| (p, self.active.contains(&p))).collect();
         if !news.is_empty() {

@@ -11,7 +11,8 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::Plane;
-use crate::compile::{NodePool, NodeSide, Pod, Site, Unsupported};
+use crate::apply::Node;
+use crate::compile::{NodePool, NodeSide, Pod, Unsupported};
 use crate::error::PlaneError;
 use crate::handle::lock;
 
@@ -111,11 +112,16 @@ impl Addresses {
     }
 }
 
-impl Plane {
-    pub(super) fn site(&self) -> Site {
-        Site { host: self.settings.host, node_side: self.settings.node_side }
+/// Without the first two addresses of its pool there is no node side.
+pub(super) fn check(pool: NodePool, node: &mut Node) -> Result<(), PlaneError> {
+    let used = |network: &&Ipv4Network| [pool.source(), pool.node()].iter().any(|ip| network.contains(*ip));
+    match node.others(pool)?.iter().find(used) {
+        Some(network) => Err(PlaneError::PoolInUse { pool: pool.network(), network: *network }),
+        None => Ok(()),
     }
+}
 
+impl Plane {
     /// Reads once, before the first port is compiled, what the kernel remembers.
     pub(super) fn remember_node_side(&mut self) {
         for (id, live) in &mut self.realms {
@@ -130,13 +136,14 @@ impl Plane {
 
     /// How the node reaches this pod; none where there is no way.
     pub(super) fn node_side(&mut self, port: Uuid, pod: &Pod) -> Option<NodeSide> {
-        let pool = self.plan.domains.get(&pod.domain).and_then(|domain| domain.node.as_ref()).map(|link| link.pool);
+        let pool =
+            self.compiled.plan().domains.get(&pod.domain).and_then(|domain| domain.node.as_ref()).map(|link| link.pool);
         let own = pod.speakers.first().filter(|_| pod.routed).map(|speaker| speaker.address);
         let (Some(pool), Some(own)) = (pool, own) else {
             self.addresses.release(port);
             return None;
         };
-        let vif = self.topology.ports.get(&port).and_then(|port| Vif::from_uuid(port.vif?));
+        let vif = self.compiled.topology().ports.get(&port).and_then(|port| Vif::from_uuid(port.vif?));
         let unique = vif.is_some_and(|vif| vif.unique);
         let (side, denied) = self.addresses.give(pool, &Asked { port, domain: pod.domain, own, unique });
         if let Some(denied) = denied {
@@ -145,7 +152,7 @@ impl Plane {
         side
     }
 
-    fn deny(&self, port: Uuid, own: Ipv4Addr, pool: NodePool, denied: &Denied) {
+    fn deny(&mut self, port: Uuid, own: Ipv4Addr, pool: NodePool, denied: &Denied) {
         let unreached = "the node does not reach this pod".to_owned();
         let (why, effect) = match denied {
             Denied::Rival(rival) => (format!("port {rival} of the same router has the address {own} too"), unreached),
@@ -156,12 +163,12 @@ impl Plane {
             ),
         };
         let field = "vifId".to_owned();
-        lock(&self.report).unsupported.insert(Unsupported { object: port, field, why, effect, closes: false });
+        self.left_out.add(port, Unsupported { object: port, field, why, effect, closes: false });
     }
 
     /// The node's routes to a pod's port.
     pub(super) fn lead(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
-        let Some(link) = self.plan.domains.get(&pod.domain).and_then(|domain| domain.node.as_ref()) else {
+        let Some(link) = self.compiled.plan().domains.get(&pod.domain).and_then(|domain| domain.node.as_ref()) else {
             return Ok(());
         };
         let before = self.pods.get(&port).and_then(|old| old.node).filter(|old| Some(*old) != pod.node);
@@ -180,7 +187,7 @@ impl Plane {
     /// A port is gone: what it had is free, and others may have waited for it.
     pub(super) fn forget_node_side(&mut self, port: Uuid, pod: &Pod) {
         lock(&self.report).node_side.remove(&port);
-        let link = self.plan.domains.get(&pod.domain).and_then(|domain| domain.node.as_ref());
+        let link = self.compiled.plan().domains.get(&pod.domain).and_then(|domain| domain.node.as_ref());
         if let (Some(side), Some(link)) = (pod.node, link)
             && let Err(error) = self.node.leave(link, side)
         {
@@ -204,31 +211,42 @@ impl Plane {
         self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
     }
 
-    /// Once, at the start: without the first two addresses of its pool there is no node side.
-    pub(super) fn check_pool(&mut self) {
-        let Some(pool) = self.settings.node_side else { return };
-        let error = match self.node.others(pool) {
-            Ok(others) => {
-                let used = |network: &&Ipv4Network| [pool.source(), pool.node()].iter().any(|ip| network.contains(*ip));
-                let Some(network) = others.iter().find(used) else { return };
-                PlaneError::PoolInUse { pool: pool.network(), network: *network }
-            }
-            Err(error) => error,
-        };
-        self.fail(Uuid::nil(), &error);
-        self.settings.node_side = None;
-    }
-
     fn has_links(&self) -> bool {
-        self.plan.domains.values().any(|domain| domain.node.is_some())
+        self.compiled.plan().domains.values().any(|domain| domain.node.is_some())
     }
 
     /// Compares our own namespace with what it should hold.
     pub(super) fn verify_node(&mut self) {
         let Some(pool) = self.settings.node_side.filter(|_| self.has_links()) else { return };
+        let routes = |plane: &mut Self| {
+            plane.try_verify_ends(pool)?;
+            let domains = &plane.compiled.plan().domains;
+            let led = |pod: &Pod| Some((domains.get(&pod.domain)?.node.as_ref()?, pod.node?));
+            let pods: Vec<_> = plane.pods.values().filter_map(led).collect();
+            plane.node.verify_routes(pool, &pods)
+        };
+        match routes(self) {
+            Ok(changes) => lock(&self.report).changes += changes,
+            Err(error) => {
+                self.suspect_node = true;
+                self.fail(Uuid::nil(), &error);
+            }
+        }
+    }
+
+    /// Compares links to routers before the first pod behind one is led to, where somebody may have changed them.
+    pub(super) fn verify_ends(&mut self) {
+        let Some(pool) = self.settings.node_side.filter(|_| self.node.is_unchecked()) else { return };
+        if let Err(error) = self.try_verify_ends(pool) {
+            self.suspect_node = true;
+            self.fail(Uuid::nil(), &error);
+        }
+    }
+
+    fn try_verify_ends(&mut self, pool: NodePool) -> Result<(), PlaneError> {
         let mut wanted = BTreeMap::new();
         let mut domains = BTreeMap::new();
-        for (id, domain) in &self.plan.domains {
+        for (id, domain) in &self.compiled.plan().domains {
             let Some(link) = &domain.node else { continue };
             if let (Some(device), Some(true)) =
                 (domain.devices.get(&link.name), self.realms.get(id).map(|l| l.complete))
@@ -237,22 +255,11 @@ impl Plane {
                 domains.insert(link.end.clone(), *id);
             }
         }
-        let pods: Vec<_> = self
-            .pods
-            .values()
-            .filter_map(|pod| Some((self.plan.domains.get(&pod.domain)?.node.as_ref()?, pod.node?)))
-            .collect();
-        match self.node.verify(pool, &wanted, &pods) {
-            Ok((changes, missing)) => {
-                lock(&self.report).changes += changes;
-                self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
-                self.suspects.extend(missing.iter().filter_map(|end| domains.get(end)));
-            }
-            Err(error) => {
-                self.suspect_node = true;
-                self.fail(Uuid::nil(), &error);
-            }
-        }
+        let (changes, missing) = self.node.verify_ends(pool, &wanted)?;
+        lock(&self.report).changes += changes;
+        self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
+        self.suspects.extend(missing.iter().filter_map(|end| domains.get(end)));
+        Ok(())
     }
 }
 

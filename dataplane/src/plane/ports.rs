@@ -1,6 +1,6 @@
 //! Ports of pods: each costs itself and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use uuid::Uuid;
 
@@ -10,55 +10,62 @@ use crate::compile::{self, Pod};
 use crate::handle::lock;
 
 impl Plane {
-    /// Every port that this host carries, as it should be.
-    pub(super) fn compile_pods(&mut self) -> BTreeMap<Uuid, Pod> {
+    /// What these ports become, and those that waited for what they give back. What became nothing is taken out.
+    pub(super) fn compile_pods(&mut self, ports: &BTreeSet<Uuid>) -> BTreeMap<Uuid, Pod> {
+        let mut queue: VecDeque<_> = ports.iter().copied().collect();
         let mut wanted = BTreeMap::new();
-        let ports: Vec<_> =
-            self.topology.ports.iter().filter(|(_, port)| port.binding.is_some()).map(|(id, _)| *id).collect();
-        lock(&self.report).unsupported =
-            self.plan.domains.values().flat_map(|domain| domain.unsupported.iter().cloned()).collect();
-        self.bound.clear();
-        for port in ports {
-            if let Some(pod) = self.compile_pod(port) {
+        while let Some(port) = queue.pop_front() {
+            let (pod, next) = self.compile_pod(port);
+            queue.extend(next);
+            if let Some(pod) = pod {
                 wanted.insert(port, pod);
+            } else {
+                wanted.remove(&port);
+                self.drop_pod(port);
             }
         }
         wanted
     }
 
-    fn compile_pod(&mut self, port: Uuid) -> Option<Pod> {
-        match compile::pod(&self.topology, &self.plan.bridges, self.site(), port) {
-            Ok(Some(mut pod)) => {
-                let key = (pod.domain, pod.interface.clone());
-                let holder = *self.bound.entry(key).or_insert(port);
-                if holder == port {
-                    lock(&self.report).unsupported.extend(pod.left.iter().cloned());
-                    pod.node = self.node_side(port, &pod);
-                    return Some(pod);
-                }
-                lock(&self.report).unsupported.insert(compile::taken(port, holder, &pod.interface));
+    /// What a port becomes, and the port that waited for the interface that it gives back.
+    fn compile_pod(&mut self, port: Uuid) -> (Option<Pod>, Option<Uuid>) {
+        let compiled = self.compiled.pod(port);
+        let asked = compiled.as_ref().ok().and_then(Option::as_ref).map(|pod| (pod.domain, pod.interface.as_str()));
+        let next = self.bound.release(port, asked);
+        let mut left = BTreeSet::new();
+        let mut pod = match compiled {
+            Ok(pod) => pod,
+            Err(unsupported) => {
+                left.insert(unsupported);
                 None
             }
-            Ok(None) => None,
-            Err(unsupported) => {
-                lock(&self.report).unsupported.insert(unsupported);
-                None
+        };
+        if let Some(it) = &pod {
+            let holder = self.bound.take(port, it.domain, &it.interface);
+            if holder == port {
+                left.extend(it.left.iter().cloned());
+            } else {
+                left.insert(compile::taken(port, holder, &it.interface));
+                pod = None;
             }
         }
+        self.left_out.replace(port, left);
+        if let Some(it) = &mut pod {
+            it.node = self.node_side(port, it);
+        }
+        (pod, next)
     }
 
-    /// Makes one port as it should be.
+    /// Makes one port as it should be, and what waited for what it gives back.
     pub(super) fn refresh(&mut self, port: Uuid) {
-        lock(&self.report).unsupported.retain(|unsupported| unsupported.object != port);
-        if let Some(old) = self.pods.get(&port) {
-            let key = (old.domain, old.interface.clone());
-            if self.bound.get(&key) == Some(&port) {
-                self.bound.remove(&key);
+        let mut queue = vec![port];
+        while let Some(port) = queue.pop() {
+            let (pod, next) = self.compile_pod(port);
+            queue.extend(next);
+            match pod {
+                Some(pod) => self.plug(port, pod),
+                None => self.drop_pod(port),
             }
-        }
-        match self.compile_pod(port) {
-            Some(pod) => self.plug(port, pod),
-            None => self.drop_pod(port),
         }
     }
 

@@ -400,3 +400,27 @@ pub(crate) fn ask(netns: &Path, to: &str) -> Option<String> {
     .join()
     .unwrap()
 }
+
+/// What has to change to get from one topology to another.
+pub(crate) fn changes(from: &Topology, to: &Topology) -> Vec<Change> {
+    fn part<T: Clone + PartialEq>(
+        changes: &mut Vec<Change>,
+        from: &BTreeMap<Uuid, T>,
+        to: &BTreeMap<Uuid, T>,
+        object: fn(Uuid, T) -> Object,
+    ) {
+        let gone = from.keys().filter(|id| !to.contains_key(id)).map(|id| Change::Remove(*id));
+        let new = to.iter().filter(|(id, it)| from.get(id) != Some(it)).map(|(id, it)| object(*id, it.clone()));
+        changes.extend(gone.chain(new.map(Change::Put)));
+    }
+    let mut all = Vec::new();
+    let Topology { routers, bridges, ports, routes, chains, port_groups, address_groups } = from;
+    part(&mut all, routers, &to.routers, Object::Router);
+    part(&mut all, bridges, &to.bridges, Object::Bridge);
+    part(&mut all, ports, &to.ports, Object::Port);
+    part(&mut all, routes, &to.routes, Object::Route);
+    part(&mut all, chains, &to.chains, Object::Chain);
+    part(&mut all, port_groups, &to.port_groups, Object::PortGroup);
+    part(&mut all, address_groups, &to.address_groups, Object::AddressGroup);
+    all
+}

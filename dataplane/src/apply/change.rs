@@ -1,0 +1,129 @@
+//! From one structure of a domain to the next, where the kernel is known to hold the first: only what differs between the
+//! two is looked at, so a link more costs the same however many there are. What the kernel really holds is the affair of
+//! `realise`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Realm, Surroundings, by_place, indexed, settings_of, steers_of};
+use crate::compile::{DeviceKind, Domain, Neighbour, NextHop, Route};
+use crate::error::PlaneError;
+use crate::kernel::nl::Link;
+
+/// True when links came or went, and none that stays is different: the kernel forgets neighbours and routes of a link
+/// whose MAC or address changes, so that everything has to be compared.
+pub(super) fn is_small(have: &Domain, want: &Domain) -> bool {
+    want.devices.iter().all(|(name, device)| have.devices.get(name).is_none_or(|before| before == device))
+}
+
+impl Realm {
+    /// Goes from `have` to `want`, in the order of `realise`; answers how many changes that took.
+    pub(super) fn change(
+        &mut self,
+        have: &Domain,
+        want: &Domain,
+        around: &mut Surroundings<'_>,
+    ) -> Result<usize, PlaneError> {
+        let mut changes = if settings_of(have) == settings_of(want) { 0 } else { self.settings(want)? };
+        for name in have.devices.keys().filter(|name| !want.devices.contains_key(*name)) {
+            if let Some(link) = self.netlink.link(name)? {
+                self.netlink.delete(&link)?;
+                changes += 1;
+            }
+        }
+        let new: Vec<_> = want.devices.iter().filter(|(name, _)| !have.devices.contains_key(*name)).collect();
+        for (name, device) in &new {
+            match self.netlink.link(name)? {
+                Some(link) if link.mac == Some(device.mac) => continue,
+                Some(link) => self.netlink.set_mac(&link, device.mac)?,
+                None => self.create(name, device, around)?,
+            }
+            changes += 1;
+        }
+        changes += self.filter(want)?;
+        let mut links = Links { realm: self, known: BTreeMap::new() };
+        for (name, device) in &new {
+            changes += links.connect(name, &device.kind)?;
+            let Some(index) = links.index(name)? else { continue };
+            for address in &device.addresses {
+                links.realm.netlink.add_address(index, (*address).into())?;
+                changes += 1;
+            }
+        }
+        changes += links.neighbours(have, want)?;
+        changes += links.routes(have, want)?;
+        changes += self.sources(&have.sources, &want.sources)?;
+        changes += self.steers(&steers_of(have), &steers_of(want))?;
+        Ok(changes)
+    }
+}
+
+/// Links by name, each asked for once.
+struct Links<'a> {
+    realm: &'a mut Realm,
+    known: BTreeMap<String, Option<Link>>,
+}
+
+impl Links<'_> {
+    fn get(&mut self, name: &str) -> Result<Option<&Link>, PlaneError> {
+        if !self.known.contains_key(name) {
+            let link = self.realm.netlink.link(name)?;
+            self.known.insert(name.to_owned(), link);
+        }
+        Ok(self.known.get(name).and_then(Option::as_ref))
+    }
+
+    fn index(&mut self, name: &str) -> Result<Option<u32>, PlaneError> {
+        Ok(self.get(name)?.map(|link| link.index))
+    }
+
+    /// The route with indices; none where its link is gone, and with it the route.
+    fn route(&mut self, route: &Route<String>) -> Result<Option<Route<u32>>, PlaneError> {
+        if let NextHop::Via { device, .. } | NextHop::Direct { device } = &route.next {
+            self.get(device)?;
+        }
+        Ok(indexed(route, |device| self.known.get(device).and_then(Option::as_ref).map(|link| link.index)))
+    }
+
+    fn connect(&mut self, name: &str, kind: &DeviceKind) -> Result<usize, PlaneError> {
+        let master = match kind {
+            DeviceKind::Link { bridge: Some(bridge), .. } => self.index(bridge)?,
+            _ => None,
+        };
+        let Some(link) = self.get(name)?.cloned() else { return Ok(0) };
+        self.realm.connect_one(&link, master)
+    }
+
+    fn neighbours(&mut self, have: &Domain, want: &Domain) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        let (before, after) = (by_place(&have.neighbours), by_place(&want.neighbours));
+        // Of an address that a pod has, too, the pod knows best.
+        let placed = self.realm.pods.iter().filter(|(port, _)| self.realm.settled.contains_key(*port));
+        let pods: Vec<_> = placed.flat_map(|(_, pod)| super::pods::neighbours_of(pod)).collect();
+        let free = |place: &(&str, _)| !pods.iter().any(|pod| (pod.device.as_str(), pod.address) == *place);
+        for place in before.keys().filter(|place| !after.contains_key(*place) && free(place)) {
+            if let Some(device) = self.index(place.0)? {
+                let gone = Neighbour { device, address: place.1, mac: before[place] };
+                self.realm.netlink.delete_neighbour(&gone)?;
+                changes += 1;
+            }
+        }
+        for (place, mac) in after.iter().filter(|(place, mac)| before.get(*place) != Some(mac) && free(place)) {
+            if let Some(device) = self.index(place.0)? {
+                self.realm.netlink.add_neighbour(&Neighbour { device, address: place.1, mac: *mac })?;
+                changes += 1;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn routes(&mut self, have: &Domain, want: &Domain) -> Result<usize, PlaneError> {
+        let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
+        for route in have.routes.difference(&want.routes) {
+            before.extend(self.route(route)?);
+        }
+        for route in want.routes.difference(&have.routes) {
+            after.extend(self.route(route)?);
+        }
+        self.realm.change_routes(&before, &after)
+    }
+}

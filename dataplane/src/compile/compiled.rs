@@ -1,0 +1,237 @@
+//! A topology and what it becomes, kept up to date change by change.
+//!
+//! Promises: after any changes in any order the plan is what compiling the topology from scratch would give, and a change
+//! costs the domains that have read what it changes, and no other. Must not: touch the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use atoll_model::topology::{Change, Device, Object, Port, Topology};
+use atoll_model::vif::Vif;
+use uuid::Uuid;
+
+use super::view::{Index, Key, View};
+use super::{Plan, Pod, Site, Unsupported, domain, port};
+
+/// Something that is computed from what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unit {
+    /// Which domain this bridge is in.
+    Home(Uuid),
+    /// A domain with its bridges.
+    Domain(Uuid),
+}
+
+/// What is to be looked at again after changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Domains that are new, different, or gone.
+    pub domains: BTreeSet<Uuid>,
+    /// Ports that an interface is bound to, or was, and that may be different or gone.
+    pub ports: BTreeSet<Uuid>,
+}
+
+/// A topology, and the plan that it is.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    site: Site,
+    index: Index,
+    pub(super) plan: Plan,
+    /// The domain that each bridge is in.
+    homes: BTreeMap<Uuid, Uuid>,
+    /// The same by domain.
+    bridges_of: BTreeMap<Uuid, BTreeSet<Uuid>>,
+    reads: BTreeMap<Unit, BTreeSet<Key>>,
+    readers: BTreeMap<Key, BTreeSet<Unit>>,
+    /// What changed since the plan was made.
+    pending: BTreeSet<Key>,
+    /// The ports among it.
+    ports: BTreeSet<Uuid>,
+}
+
+impl Compiled {
+    /// Compiles everything.
+    pub fn new(topology: Topology, site: impl Into<Site>) -> Self {
+        let index = Index::new(topology);
+        let mut compiled = Self {
+            site: site.into(),
+            pending: index.keys(),
+            index,
+            plan: Plan::default(),
+            homes: BTreeMap::new(),
+            bridges_of: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            ports: BTreeSet::new(),
+        };
+        compiled.update();
+        compiled
+    }
+
+    /// The topology with every change.
+    pub fn topology(&self) -> &Topology {
+        &self.index.topology
+    }
+
+    /// What it becomes, as of the last update.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What a port becomes, as of now: `Ok(None)` when it is no affair of this host.
+    pub fn pod(&self, id: Uuid) -> Result<Option<Pod>, Unsupported> {
+        port::pod(&View::new(&self.index, self.site), &self.plan.bridges, id)
+    }
+
+    /// Ports of a router or bridge, lowest id first.
+    pub fn ports_of(&self, device: Uuid) -> impl Iterator<Item = (Uuid, &Port)> {
+        self.index.ports_of(device)
+    }
+
+    /// Makes a change. Answers the port when it concerns one pod's port and nothing of the plan, so that no update is
+    /// needed; everything else waits for one.
+    pub fn apply(&mut self, change: Change) -> Option<Uuid> {
+        let alone = self.port_alone(&change);
+        let id = match &change {
+            Change::Put(object) => object.id(),
+            Change::Remove(id) => *id,
+        };
+        let was_port = self.index.topology.ports.contains_key(&id);
+        let keys = self.index.apply(change);
+        if alone.is_none() {
+            self.pending.extend(keys);
+            if was_port || self.index.topology.ports.contains_key(&id) {
+                self.ports.insert(id);
+            }
+        }
+        alone
+    }
+
+    /// True when changes wait for an update.
+    pub fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The port, when neither before nor after the change it is linked or filtered, its MAC and address are known, a
+    /// router has its bridge, and no rule names it.
+    fn port_alone(&self, change: &Change) -> Option<Uuid> {
+        let (id, after) = match change {
+            Change::Put(Object::Port(id, port)) => (*id, Some(port)),
+            Change::Remove(id) => (*id, None),
+            Change::Put(_) => return None,
+        };
+        let before = self.index.topology.ports.get(&id);
+        if (before.is_none() && after.is_none()) || self.readers.contains_key(&Key::Object(id)) {
+            return None;
+        }
+        let alone = |port: &Port| match port.device {
+            Device::Bridge { id: bridge, .. } => {
+                port.peer.is_none()
+                    && port.inbound.is_none()
+                    && port.outbound.is_none()
+                    && port.vif.and_then(Vif::from_uuid).is_some()
+                    && self.homes.get(&bridge).is_some_and(|domain| *domain != bridge)
+            }
+            Device::Router { .. } => false,
+        };
+        before.into_iter().chain(after).all(alone).then_some(id)
+    }
+
+    /// Compiles anew what has read something that changed.
+    pub fn update(&mut self) -> Touched {
+        let mut touched = Touched { ports: std::mem::take(&mut self.ports), ..Touched::default() };
+        let (mut homes, mut domains) = (BTreeSet::new(), BTreeSet::new());
+        for key in std::mem::take(&mut self.pending) {
+            if let Key::Object(id) = key {
+                if self.index.topology.bridges.contains_key(&id) {
+                    homes.insert(id);
+                }
+                if self.index.topology.routers.contains_key(&id) {
+                    domains.insert(id);
+                }
+            }
+            for unit in self.readers.get(&key).into_iter().flatten() {
+                match unit {
+                    Unit::Home(bridge) => homes.insert(*bridge),
+                    Unit::Domain(domain) => domains.insert(*domain),
+                };
+            }
+        }
+        let mut bridges = homes.clone();
+        for bridge in homes {
+            domains.extend(self.find_home(bridge));
+        }
+        for domain in domains {
+            bridges.extend(self.bridges_of.get(&domain).into_iter().flatten());
+            if self.compile(domain) {
+                touched.domains.insert(domain);
+            }
+        }
+        touched.ports.extend(bridges.iter().flat_map(|bridge| self.index.ports_of(*bridge)).map(|(id, _)| id));
+        touched
+    }
+
+    /// Finds the domain of a bridge; answers the domains that came to be different by it.
+    fn find_home(&mut self, bridge: Uuid) -> BTreeSet<Uuid> {
+        let view = View::new(&self.index, self.site);
+        let after = view.bridge(bridge).and_then(|_| domain::of_bridge(&view, bridge));
+        let (exists, reads) = (self.index.topology.bridges.contains_key(&bridge), view.into_reads());
+        self.note(Unit::Home(bridge), if exists { reads } else { BTreeSet::new() });
+        let before = match after {
+            Some(domain) => self.homes.insert(bridge, domain),
+            None => self.homes.remove(&bridge),
+        };
+        if before == after {
+            return BTreeSet::new();
+        }
+        self.plan.bridges.remove(&bridge);
+        if let Some(bridges) = before.and_then(|domain| self.bridges_of.get_mut(&domain)) {
+            bridges.remove(&bridge);
+        }
+        if let Some(domain) = after {
+            self.bridges_of.entry(domain).or_default().insert(bridge);
+        }
+        before.into_iter().chain(after).collect()
+    }
+
+    /// Compiles a domain; true when it is different from what it was.
+    fn compile(&mut self, id: Uuid) -> bool {
+        let bridges: Vec<_> = self.bridges_of.get(&id).into_iter().flatten().copied().collect();
+        if bridges.is_empty() && !self.index.topology.routers.contains_key(&id) {
+            self.bridges_of.remove(&id);
+            self.note(Unit::Domain(id), BTreeSet::new());
+            return self.plan.domains.remove(&id).is_some();
+        }
+        let view = View::new(&self.index, self.site);
+        let domain = domain::compile(&view, id, &bridges);
+        for bridge in bridges {
+            self.plan.bridges.insert(bridge, port::attached(&view, id, bridge, &domain.closed));
+        }
+        let reads = view.into_reads();
+        self.note(Unit::Domain(id), reads);
+        let before = self.plan.domains.get(&id);
+        let different = before != Some(&domain);
+        if different {
+            self.plan.domains.insert(id, domain);
+        }
+        different
+    }
+
+    /// Remembers what a unit was made from.
+    fn note(&mut self, unit: Unit, reads: BTreeSet<Key>) {
+        let before = self.reads.remove(&unit).unwrap_or_default();
+        for key in before.difference(&reads) {
+            if let Some(readers) = self.readers.get_mut(key) {
+                readers.remove(&unit);
+                if readers.is_empty() {
+                    self.readers.remove(key);
+                }
+            }
+        }
+        for key in reads.difference(&before) {
+            self.readers.entry(*key).or_default().insert(unit);
+        }
+        if !reads.is_empty() {
+            self.reads.insert(unit, reads);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A topology as the compiler looks at it: with indices, and with a memory of what was looked up.
+//!
+//! What a domain was made from is exactly what was looked up while it was compiled, also what was not there. So the
+//! compiler reads the topology through a [`View`] and in no other way, and [`super::Compiled`] compiles a domain anew when
+//! something that it has read changes, and only then.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use atoll_model::topology::{AddressGroup, Bridge, Chain, Change, Object, Port, PortGroup, Route, Router, Topology};
+use uuid::Uuid;
+
+use super::{Site, audit};
+
+/// Something that can be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// The object with this id.
+    Object(Uuid),
+    /// The ports of this router or bridge.
+    PortsOf(Uuid),
+    /// The routes of this router.
+    RoutesOf(Uuid),
+}
+
+/// A topology, with ports and routes by what they belong to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    pub(super) topology: Topology,
+    ports: BTreeMap<Uuid, BTreeSet<Uuid>>,
+    routes: BTreeMap<Uuid, BTreeSet<Uuid>>,
+}
+
+impl Index {
+    pub(super) fn new(topology: Topology) -> Self {
+        let mut index = Self::default();
+        for (id, port) in &topology.ports {
+            index.ports.entry(port.device.id()).or_default().insert(*id);
+        }
+        for (id, route) in &topology.routes {
+            index.routes.entry(route.router).or_default().insert(*id);
+        }
+        Self { topology, ..index }
+    }
+
+    /// Everything that there is.
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        let Topology { routers, bridges, ports, routes, chains, port_groups, address_groups } = &self.topology;
+        let devices = routers.keys().chain(bridges.keys());
+        let rest = chains.keys().chain(port_groups.keys()).chain(address_groups.keys());
+        devices.chain(ports.keys()).chain(routes.keys()).chain(rest).map(|id| Key::Object(*id)).collect()
+    }
+
+    /// Makes a change; answers what is different to whoever looks it up.
+    pub(super) fn apply(&mut self, change: Change) -> BTreeSet<Key> {
+        let id = match &change {
+            Change::Remove(id) => *id,
+            Change::Put(object) => object.id(),
+        };
+        let mut keys = BTreeSet::from([Key::Object(id)]);
+        if let Some(device) = self.topology.ports.get(&id).map(|port| port.device.id()) {
+            remove(&mut self.ports, device, id);
+            keys.insert(Key::PortsOf(device));
+        }
+        if let Some(router) = self.topology.routes.get(&id).map(|route| route.router) {
+            remove(&mut self.routes, router, id);
+            keys.insert(Key::RoutesOf(router));
+        }
+        match &change {
+            Change::Put(Object::Port(_, port)) => {
+                self.ports.entry(port.device.id()).or_default().insert(id);
+                keys.insert(Key::PortsOf(port.device.id()));
+            }
+            Change::Put(Object::Route(_, route)) => {
+                self.routes.entry(route.router).or_default().insert(id);
+                keys.insert(Key::RoutesOf(route.router));
+            }
+            _ => {}
+        }
+        self.topology.apply(change);
+        keys
+    }
+
+    /// Ports of a device, lowest id first.
+    pub(super) fn ports_of(&self, device: Uuid) -> impl Iterator<Item = (Uuid, &Port)> {
+        let ids = self.ports.get(&device).into_iter().flatten();
+        ids.filter_map(|id| self.topology.ports.get_key_value(id)).map(|(id, port)| (*id, port))
+    }
+
+    fn routes_of(&self, router: Uuid) -> impl Iterator<Item = (Uuid, &Route)> {
+        let ids = self.routes.get(&router).into_iter().flatten();
+        ids.filter_map(|id| self.topology.routes.get_key_value(id)).map(|(id, route)| (*id, route))
+    }
+}
+
+fn remove(index: &mut BTreeMap<Uuid, BTreeSet<Uuid>>, owner: Uuid, id: Uuid) {
+    if let Some(ids) = index.get_mut(&owner) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(&owner);
+        }
+    }
+}
+
+/// What the compiler sees of a topology.
+pub(super) struct View<'a> {
+    index: &'a Index,
+    /// Which machine this is.
+    pub(super) site: Site,
+    reads: RefCell<BTreeSet<Key>>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(index: &'a Index, site: Site) -> Self {
+        Self { index, site, reads: RefCell::default() }
+    }
+
+    /// Everything that was looked up.
+    pub(super) fn into_reads(self) -> BTreeSet<Key> {
+        self.reads.into_inner()
+    }
+
+    fn topology(&self, key: Key) -> &'a Topology {
+        self.reads.borrow_mut().insert(key);
+        &self.index.topology
+    }
+
+    pub(super) fn router(&self, id: Uuid) -> Option<&'a Router> {
+        self.topology(Key::Object(id)).routers.get(&id)
+    }
+
+    pub(super) fn bridge(&self, id: Uuid) -> Option<&'a Bridge> {
+        self.topology(Key::Object(id)).bridges.get(&id)
+    }
+
+    pub(super) fn port(&self, id: Uuid) -> Option<&'a Port> {
+        self.topology(Key::Object(id)).ports.get(&id)
+    }
+
+    pub(super) fn chain(&self, id: Uuid) -> Option<&'a Chain> {
+        self.topology(Key::Object(id)).chains.get(&id)
+    }
+
+    pub(super) fn port_group(&self, id: Uuid) -> Option<&'a PortGroup> {
+        self.topology(Key::Object(id)).port_groups.get(&id)
+    }
+
+    pub(super) fn address_group(&self, id: Uuid) -> Option<&'a AddressGroup> {
+        self.topology(Key::Object(id)).address_groups.get(&id)
+    }
+
+    /// Ports of a router or bridge, lowest id first.
+    pub(super) fn ports_of(&self, device: Uuid) -> impl Iterator<Item = (Uuid, &'a Port)> + use<'a> {
+        self.reads.borrow_mut().insert(Key::PortsOf(device));
+        self.index.ports_of(device)
+    }
+
+    /// Routes of a router, lowest id first.
+    pub(super) fn routes_of(&self, router: Uuid) -> impl Iterator<Item = (Uuid, &'a Route)> + use<'a> {
+        self.reads.borrow_mut().insert(Key::RoutesOf(router));
+        self.index.routes_of(router)
+    }
+
+    /// The port at the other end of a link that carries packets: both ends are there and know of each other, and none has
+    /// a VLAN.
+    pub(super) fn peer(&self, port: &Port) -> Option<(Uuid, &'a Port)> {
+        let id = port.peer?;
+        let peer = self.port(id).filter(|peer| !audit::tagged(&peer.device))?;
+        let mutual = peer.peer.and_then(|back| self.port(back)).is_some_and(|back| std::ptr::eq(back, port));
+        (mutual && !audit::tagged(&port.device)).then_some((id, peer))
+    }
+}

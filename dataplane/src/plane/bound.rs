@@ -1,0 +1,91 @@
+//! Which port has which interface of a domain. The first that is bound to one keeps it; others wait for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+/// Name and domain of an interface.
+type Interface = (String, Uuid);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Bound {
+    holders: BTreeMap<Interface, Uuid>,
+    waiting: BTreeMap<Interface, BTreeSet<Uuid>>,
+    /// What each port holds or waits for.
+    asked: BTreeMap<Uuid, Interface>,
+}
+
+impl Bound {
+    /// The port that has this interface.
+    pub(super) fn holder(&self, domain: Uuid, name: &str) -> Option<Uuid> {
+        self.holders.get(&(name.to_owned(), domain)).copied()
+    }
+
+    /// Ports that have an interface of this name, in any domain.
+    pub(super) fn holders(&self, name: &str) -> impl Iterator<Item = Uuid> {
+        let first = (name.to_owned(), Uuid::nil());
+        let named = self.holders.range(first..).take_while(move |((other, _), _)| other == name);
+        named.map(|(_, port)| *port).collect::<Vec<_>>().into_iter()
+    }
+
+    /// `port` asks for this interface; answers who has it.
+    pub(super) fn take(&mut self, port: Uuid, domain: Uuid, name: &str) -> Uuid {
+        let interface = (name.to_owned(), domain);
+        let holder = *self.holders.entry(interface.clone()).or_insert(port);
+        if holder != port {
+            self.waiting.entry(interface.clone()).or_default().insert(port);
+        }
+        self.asked.insert(port, interface);
+        holder
+    }
+
+    /// `port` is bound to this interface now, or to none: gives back what it had before, if that was another one.
+    /// Answers who waited for that and may ask again.
+    pub(super) fn release(&mut self, port: Uuid, now: Option<(Uuid, &str)>) -> Option<Uuid> {
+        let interface = self.asked.get(&port)?.clone();
+        if now.is_some_and(|(domain, name)| (name, domain) == (interface.0.as_str(), interface.1)) {
+            return None;
+        }
+        self.asked.remove(&port);
+        let waiting = self.waiting.get_mut(&interface);
+        if self.holders.get(&interface) != Some(&port) {
+            if let Some(waiting) = waiting {
+                waiting.remove(&port);
+                if waiting.is_empty() {
+                    self.waiting.remove(&interface);
+                }
+            }
+            return None;
+        }
+        self.holders.remove(&interface);
+        let next = waiting.and_then(BTreeSet::pop_first);
+        if self.waiting.get(&interface).is_some_and(BTreeSet::is_empty) {
+            self.waiting.remove(&interface);
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_keeps_an_interface_and_who_waits_is_next() {
+        let (domain, [a, b, c]) = (Uuid::from_u128(9), [1, 2, 3].map(Uuid::from_u128));
+        let mut bound = Bound::default();
+        assert_eq!([b, a, c].map(|port| bound.take(port, domain, "eth0")), [b, b, b]);
+        assert_eq!(bound.take(a, domain, "eth0"), b, "asking again changes nothing");
+        assert_eq!(bound.release(b, Some((domain, "eth0"))), None, "it still wants it");
+        assert_eq!(bound.release(c, None), None, "it only waited");
+        assert_eq!(bound.release(b, Some((domain, "eth1"))), Some(a));
+        assert_eq!(bound.take(b, domain, "eth1"), b);
+        assert_eq!(bound.take(a, domain, "eth0"), a);
+        assert_eq!(bound.holders("eth0").collect::<Vec<_>>(), [a]);
+        assert_eq!(bound.holder(domain, "eth1"), Some(b));
+        assert_eq!(bound.release(a, None), None);
+        assert_eq!(bound.release(b, None), None);
+        assert!(bound.holders.is_empty() && bound.waiting.is_empty() && bound.asked.is_empty());
+    }
+}

@@ -1,0 +1,42 @@
+//! What cannot be expressed, by the domain or port that it was found in: each is looked at again by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use crate::compile::Unsupported;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct LeftOut {
+    by_finder: BTreeMap<Uuid, BTreeSet<Unsupported>>,
+    changed: bool,
+    logged: BTreeSet<Unsupported>,
+}
+
+impl LeftOut {
+    /// A look at `finder` found this, and nothing else.
+    pub(super) fn replace(&mut self, finder: Uuid, found: BTreeSet<Unsupported>) {
+        let before =
+            if found.is_empty() { self.by_finder.remove(&finder) } else { self.by_finder.insert(finder, found) };
+        self.changed |= before.as_ref() != self.by_finder.get(&finder);
+    }
+
+    /// A look at `finder` found this, too.
+    pub(super) fn add(&mut self, finder: Uuid, found: Unsupported) {
+        self.changed |= self.by_finder.entry(finder).or_default().insert(found);
+    }
+
+    /// Everything, if it is not what it was at the last call. What is new is logged.
+    pub(super) fn news(&mut self) -> Option<BTreeSet<Unsupported>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let all: BTreeSet<_> = self.by_finder.values().flatten().cloned().collect();
+        for Unsupported { object, field, why, effect, closes: _ } in all.difference(&self.logged) {
+            tracing::warn!(%object, field, why, effect, "the data plane cannot express this");
+        }
+        self.logged.clone_from(&all);
+        Some(all)
+    }
+}
