@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use atoll_model::error::{Class, Classify};
 use ipnetwork::Ipv4Network;
 
+use crate::lock::NotTaken;
 use crate::probe::Missing;
 
 /// The data plane could not do what it was asked.
@@ -57,6 +58,22 @@ pub enum PlaneError {
         pool: Ipv4Network,
         /// What is used.
         network: Ipv4Network,
+    },
+    /// Two data planes for one directory would undo each other's work.
+    #[error("a data plane runs for {} already ({}): end it, or give this one a run directory of its own", directory.display(), NotTaken::holder(*process))]
+    Running {
+        /// Where namespaces are pinned.
+        directory: PathBuf,
+        /// Whose it is, if that is known.
+        process: Option<u32>,
+    },
+    /// The lock that keeps a second one away could not be taken.
+    #[error("lock {}", path.display())]
+    Lock {
+        /// Its file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// An interface that a port is bound to is in use by the machine itself.
     #[error("interface {interface} cannot be taken: {why}")]

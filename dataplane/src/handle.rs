@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::steps::{self, Steps};
+use crate::lock::{Lock, NotTaken};
 use crate::plane::Plane;
 use crate::probe::probe;
 
@@ -87,6 +88,7 @@ impl Handle {
             }
             PROBED.get_or_init(|| ());
         }
+        let alone = alone(&settings.directory)?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let report = Arc::<Mutex<Report>>::default();
         let shared = Arc::clone(&report);
@@ -101,6 +103,8 @@ impl Handle {
                         Ok((plane, events)) => {
                             let _ = opened.send(Ok(()));
                             plane.run(receiver, events).await;
+                            // Until nothing is changed any more.
+                            drop(alone);
                         }
                         Err(error) => drop(opened.send(Err(error))),
                     }
@@ -162,7 +166,13 @@ impl Handle {
 }
 
 /// Removes every namespace pinned in `directory`, and the directory when nothing foreign is in it.
+///
+/// Refused while a data plane runs for that directory.
 pub fn purge(directory: &Path) -> Result<(), PlaneError> {
+    if !directory.parent().is_none_or(Path::exists) {
+        return Ok(());
+    }
+    let _alone = alone(directory)?;
     let mut node = Node::open()?;
     let mut ends = BTreeSet::new();
     for path in pinned(directory)? {
@@ -178,6 +188,18 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
     // It stays when somebody else keeps something there.
     let _ = std::fs::remove_dir(directory);
     Ok(())
+}
+
+/// Keeps a second data plane away from `directory`; the lock is beside it, as the directory itself goes with the last
+/// namespace.
+fn alone(directory: &Path) -> Result<Lock, PlaneError> {
+    let path = directory.with_extension("lock");
+    let fail = |source| PlaneError::Lock { path: path.clone(), source };
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(fail)?;
+    Lock::take(&path).map_err(|why| match why {
+        NotTaken::Held(process) => PlaneError::Running { directory: directory.to_owned(), process },
+        NotTaken::Io(source) => fail(source),
+    })
 }
 
 /// Files of ours: named by an id, or `outside`.

@@ -203,6 +203,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
+    // Whoever writes the same file would overwrite what this one has answered.
+    let _alone = options.state.as_deref().map(StateFile::lock).transpose()?;
     let (controller, file) = controller(&options)?;
     let mut server = Server::new(controller);
     if let Some(file) = file {

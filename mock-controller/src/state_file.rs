@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use atoll_dataplane::{Lock, NotTaken};
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::Dialect;
@@ -38,6 +39,14 @@ pub enum StateFileError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// Another controller writes it.
+    #[error("state file {} is in use by {}: end it, or name another file", path.display(), NotTaken::holder(*process))]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// Who writes it, if that is known.
+        process: Option<u32>,
     },
     /// It is not a state file, or was damaged.
     #[error("state file {} is damaged in line {line}: {reason}; move it away to start empty", path.display())]
@@ -80,6 +89,17 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StateFileError::Io { path: path.to_owned(), source }),
         }
+    }
+
+    /// Keeps other processes away from a file, as long as the lock lives. It is beside the file, which is replaced now
+    /// and then.
+    pub fn lock(path: &Path) -> Result<Lock, StateFileError> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        Lock::take(Path::new(&beside)).map_err(|why| match why {
+            NotTaken::Held(process) => StateFileError::InUse { path: path.to_owned(), process },
+            NotTaken::Io(source) => StateFileError::Io { path: beside.into(), source },
+        })
     }
 
     /// The tables of a file of either dialect, or of a dump (`GET /mock/dump`): to look at, not to go on from.

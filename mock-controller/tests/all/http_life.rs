@@ -54,6 +54,11 @@ impl Running {
         Self { child, address, said, netns: netns.map(Path::to_owned) }
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A path as the program sees it.
     pub(crate) fn sees(&self, path: &Path) -> PathBuf {
         Path::new("/proc")

@@ -1,6 +1,7 @@
 //! The controller as its clients see it. Everything here goes through requests; what is expected comes from the
 //! reference of the API, not from the code.
 
+mod alone;
 mod cascade;
 mod check;
 mod conflicts;
