@@ -88,6 +88,9 @@ struct Options {
     purge_on_exit: bool,
 }
 
+/// What a file of users has.
+const USERS: &str = r#"{"name": {"password": "..", "admin": true}}, where admin may be left out,"#;
+
 const RUN_DIR: &str = "/run/atoll";
 
 #[derive(Debug, Subcommand)]
@@ -146,7 +149,9 @@ fn parse_activation(text: &str) -> Result<Activation, String> {
     }
 }
 
+/// A mistyped `admin` must not make an administrator.
 #[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 struct UserEntry {
     password: String,
     #[serde(default = "yes")]
@@ -176,8 +181,11 @@ fn settings(options: &Options) -> Result<Settings, String> {
     }
     if let Some(path) = &options.users {
         let text = std::fs::read(path).map_err(|error| format!("users file {}: {error}", path.display()))?;
-        let users: BTreeMap<String, UserEntry> =
-            serde_json::from_slice(&text).map_err(|error| format!("users file {}: {error}", path.display()))?;
+        // The parser's own words may have a password in them.
+        let users: BTreeMap<String, UserEntry> = serde_json::from_slice(&text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            format!("users file {}: line {line}, column {column}: {USERS} is expected", path.display())
+        })?;
         let user = |entry: UserEntry| User { password: Secret::new(entry.password), admin: entry.admin };
         settings.users = users.into_iter().map(|(name, entry)| (name, user(entry))).collect();
     }

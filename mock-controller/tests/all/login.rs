@@ -7,6 +7,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, SET_COOKIE, WWW_AUTHENTI
 use http::{HeaderName, Method};
 use serde_json::Value;
 
+use crate::http_life::Running;
 use crate::world::{Answer, BOTH, World};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -100,4 +101,95 @@ fn secrets_are_not_printed() {
     let token = login(&world, "root:p").body["key"].as_str().expect("a key").to_owned();
     let printed = format!("{:?}", world.mock.controller());
     assert!(!printed.contains(&token) && !printed.contains("\"p\""), "{printed}");
+}
+
+/// The program's answer to a request with these headers: status and body.
+fn ask(server: &Running, method: &str, path: &str, headers: &str) -> (u16, String, Value) {
+    let request = format!(
+        "{method} /midonet-api{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let (status, head, body) = server.raw(request.as_bytes());
+    (status, head, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[test]
+fn the_program_takes_users_from_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("users.json");
+    let users = r#"{"root": {"password": "s3cret pass"}, "ops": {"password": "", "admin": true},
+        "guest": {"password": "g", "admin": false}}"#;
+    std::fs::write(&file, users).expect("written");
+    let path = file.to_str().expect("a path");
+    for dialect in ["5", "1.9"] {
+        let server = Running::start(&["--dialect", dialect, "--users", path, "--strict-tokens"]);
+        let login = |credentials: &str| {
+            let (status, head, body) =
+                ask(&server, "POST", "/login", &format!("Authorization: {}\r\n", basic(credentials)));
+            let token = body["key"].as_str().map(str::to_owned);
+            assert_eq!(status == 200, token.is_some(), "{credentials}: {body}");
+            let set = head.lines().any(|line| line.to_lowercase().starts_with("set-cookie: sessionid="));
+            assert_eq!(set, token.is_some(), "{head}");
+            (status, token)
+        };
+        let routers = |token: Option<&str>| {
+            let token = token.map_or_else(String::new, |token| format!("X-Auth-Token: {token}\r\n"));
+            ask(&server, "GET", "/routers", &format!("Accept: application/json\r\n{token}")).0
+        };
+        for wrong in
+            ["root:wrong", "root:", "root:s3cret pass ", "Root:s3cret pass", "admin:admin", "guest:", "nobody:g", ":"]
+        {
+            assert_eq!(login(wrong), (401, None), "{dialect}: {wrong}");
+        }
+        let (_, admin) = login("root:s3cret pass");
+        assert_eq!(routers(admin.as_deref()), 200, "{dialect}: admin, as nobody said otherwise");
+        let (_, guest) = login("guest:g");
+        assert_eq!(routers(guest.as_deref()), if dialect == "5" { 401 } else { 403 }, "{dialect}: no administrator");
+        assert_eq!(login("ops:").0, 200, "{dialect}: an empty password is one");
+        for token in [None, Some("made-up"), Some("")] {
+            assert_eq!(routers(token), 401, "{dialect}: {token:?}");
+        }
+        // Every token expires; a new one is another.
+        assert_eq!(server.send("DELETE", "/mock/tokens", "*/*", &Value::Null).0, 204);
+        assert_eq!((routers(admin.as_deref()), routers(guest.as_deref())), (401, 401), "{dialect}: expired");
+        let (_, again) = login("root:s3cret pass");
+        assert_ne!(again, admin);
+        assert_eq!(routers(again.as_deref()), 200, "{dialect}");
+        // Before the next request only.
+        let fault = serde_json::json!({ "path": "/routers", "harm": { "kind": "expire-tokens" } });
+        assert_eq!(server.send("POST", "/mock/faults", "application/json", &fault).0, 204);
+        assert_eq!((routers(again.as_deref()), routers(again.as_deref())), (401, 401), "{dialect}: expired by a fault");
+    }
+    // Without --strict-tokens silence is the administrator's, whoever may log in.
+    let lenient = Running::start(&["--users", path]);
+    assert_eq!(ask(&lenient, "GET", "/routers", "Accept: application/json\r\n").0, 200);
+    assert_eq!(ask(&lenient, "POST", "/login", &format!("Authorization: {}\r\n", basic("admin:admin"))).0, 401);
+}
+
+#[test]
+fn a_file_of_users_that_cannot_be_read_is_told_without_its_secrets() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("users.json");
+    let path = file.to_str().expect("a path");
+    for (text, place) in [
+        (None, "No such file"),
+        (Some(r#"{"root": "s3cret"}"#), "line 1, column"),
+        (Some(r#"["s3cret"]"#), "line 1, column"),
+        (Some("{\"root\":\n{\"password\": \"s3cret\", \"admin\": \"s3cret\"}}"), "line 2, column"),
+        // Or a slip of the finger would make an administrator.
+        (Some(r#"{"root": {"password": "s3cret", "amdin": false}}"#), "line 1, column"),
+        (Some(r#"{"root": {"admin": true}}"#), "line 1, column"),
+        (Some(r#"{"root": {"password": "s3cret""#), "line 1, column"),
+    ] {
+        match text {
+            Some(text) => std::fs::write(&file, text).expect("written"),
+            None => assert!(!file.exists()),
+        }
+        let output = std::process::Command::new(crate::http_life::PROGRAM)
+            .args(["--listen", "127.0.0.1:0", "--users", path, "--strict-tokens"])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text:?}: {said}");
+        assert!(said.contains(path) && said.contains(place) && !said.contains("s3cret"), "{text:?}: {said}");
+    }
 }
