@@ -241,6 +241,8 @@ impl Server {
     /// What the data plane tells; without one there is nothing.
     async fn of_plane(&self, path: &str) -> http::Response<Torn> {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
+        // What was answered before this question is part of the answer.
+        plane.settle().await;
         let report = plane.report();
         let told = match path {
             "/counters" => serde_json::json!(plane.counters().await),
