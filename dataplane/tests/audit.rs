@@ -123,6 +123,9 @@ fn pod_port(topology: &mut Topology) -> &mut Port {
 fn gateway(topology: &mut Topology) -> &mut Port {
     topology.ports.get_mut(&red().gateway()).unwrap()
 }
+fn uplink(topology: &mut Topology) -> &mut Binding {
+    topology.ports.get_mut(&UPLINK).unwrap().binding.as_mut().unwrap()
+}
 fn own_route(topology: &mut Topology) -> &mut Route {
     topology.routes.get_mut(&red().default_route()).unwrap()
 }
@@ -188,6 +191,14 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
         ("Port", "other", |t| gateway(t).other = vec!["rtrPortVni".into()], Closed("rtrPortVni")),
         ("Binding", "host", |t| pod_port(t).binding.as_mut().unwrap().host = CHAIN, Expressed),
         ("Binding", "interface", |t| pod_port(t).binding.as_mut().unwrap().interface = "x".into(), Expressed),
+        (
+            "Binding",
+            "interface",
+            |t| pod_port(t).binding.as_mut().unwrap().interface = "at*".into(),
+            Closed("interfaceName"),
+        ),
+        ("Binding", "interface", |t| uplink(t).interface = "up\"".into(), Closed("interfaceName")),
+        ("Binding", "interface", |t| uplink(t).interface = "0123456789abcdef".into(), Closed("interfaceName")),
         ("Route", "router", |t| own_route(t).router = CHAIN, Expressed),
         ("Route", "source", |t| own_route(t).source = net("10.9.0.0/25"), Expressed),
         ("Route", "destination", |t| own_route(t).destination = net("10.0.0.0/8"), Expressed),
@@ -428,8 +439,7 @@ fn conditions() -> Vec<(&'static str, Ask, At)> {
         (
             "fragments",
             |not| Condition { fragments: if not { Fragments::NonHeader } else { Fragments::Unfragmented }, ..any() },
-            // A router puts datagrams together first.
-            |place, not| if place.bridged() || not { Expressed } else { Nothing },
+            expressed,
         ),
         ("other", |_| Condition { other: vec!["flowLabel".into()], ..any() }, |_, _| Closed("flowLabel")),
     ]
@@ -490,14 +500,17 @@ fn every_field_of_a_condition_is_expressed_or_reported_in_every_chain() {
 /// Loads the filters of these worlds into a kernel, each into tables of its own.
 fn load(worlds: &[Topology]) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("this test needs root");
-    let mut script = String::new();
-    for (n, world) in worlds.iter().enumerate() {
-        let text = &compile(world, HOST).domains[&red().router()].ruleset.text;
-        script.push_str(&text.replace(" atoll {", &format!(" atoll_{n} {{")));
+    // A namespace has room for 1024 chains in one hook.
+    for worlds in worlds.chunks(100) {
+        let mut script = "flush ruleset\n".to_owned();
+        for (n, world) in worlds.iter().enumerate() {
+            let text = &compile(world, HOST).domains[&red().router()].ruleset.text;
+            script.push_str(&text.replace(" atoll {", &format!(" atoll_{n} {{")));
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), script).unwrap();
+        run("nft", &["-f", file.path().to_str().unwrap()]);
     }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), script).unwrap();
-    run("nft", &["-f", file.path().to_str().unwrap()]);
 }
 
 /// A condition that no packet meets.

@@ -2,7 +2,9 @@
 
 mod lab;
 
-use atoll_model::topology::{Action, Chain, Condition, Flow, NatTarget, Object, Route, RouteAction, Rule, Test};
+use atoll_model::topology::{
+    Action, Chain, Condition, Flow, Fragments, NatTarget, Object, Route, RouteAction, Rule, Test,
+};
 use lab::*;
 use uuid::Uuid;
 
@@ -184,6 +186,128 @@ fn a_router_filters_what_it_routes_and_not_what_is_bridged() {
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, TCP));
     let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", "203.0.113.1"]);
     assert!(String::from_utf8_lossy(&said.stdout).contains("Packet filtered"), "{said:?}");
+}
+
+#[test]
+fn a_routers_port_filters_beside_a_router_that_filters_and_a_bridge_that_looks_at_flows() {
+    let s = scene();
+    let mut objects = s.red.objects("10.9.0.0/24").into_iter();
+    let found = objects.find_map(|object| match object {
+        Object::Port(id, port) if id == s.red.uplink() => Some((id, port)),
+        _ => None,
+    });
+    let (id, mut uplink) = found.expect("it has one");
+    uplink.outbound = Some(CHAIN);
+    // Nothing is translated, so that the port's chain stands in the hook of the router's.
+    let udp = Condition { protocol: Some(Test::is(17)), ..ip() };
+    let back = Route { router: PROVIDER, ..route_to(s.red.provider_port(), "10.9.0.0/24") };
+    let flows = Uuid::from_u128(0xc1);
+    s.put([
+        Object::Route(Uuid::from_u128(0x999), back),
+        chain(s.red.outbound(), [(udp, Action::Drop)]),
+        rules([(tcp(7000), Action::Drop)]),
+        Object::Port(id, uplink),
+    ]);
+    assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
+    s.put([
+        chain(flows, [(Condition { return_flow: true, ..any() }, Action::Accept)]),
+        filtered(s.red, 2, Some(flows), None),
+    ]);
+    assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
+}
+
+fn route_to(port: Uuid, destination: &str) -> Route {
+    let action = RouteAction::Forward { port, gateway: None };
+    Route { router: Uuid::nil(), source: net("0.0.0.0/0"), destination: net(destination), action, weight: 0 }
+}
+
+#[test]
+fn a_sender_is_told_also_when_the_rule_that_rejects_means_all_icmp() {
+    let s = scene();
+    let bridge = atoll_model::topology::Bridge { up: true, outbound: Some(CHAIN), ..Default::default() };
+    s.put([rules([(icmp(), Action::Reject)]), Object::Bridge(s.red.bridge(), bridge)]);
+    let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", &address(2).to_string()]);
+    assert!(String::from_utf8_lossy(&said.stdout).contains("Packet filtered"), "{said:?}");
+}
+
+#[test]
+fn a_rule_for_arp_means_the_addresses_in_it() {
+    let s = scene();
+    let arp = |from: u8| Condition {
+        ether_type: Some(Test::is(0x0806)),
+        protocol: Some(Test::is(1)),
+        source: Some(Test::is(address(from).into())),
+        ..any()
+    };
+    let asks = |from: usize| {
+        let output = attempt(&s.pods[from - 1], "arping", &["-c1", "-w1", "-I", "eth0", &address(2).to_string()]);
+        output.status.success()
+    };
+    // A run of them, too.
+    for more in [0..0_u8, 10..20] {
+        let list = more.chain([1]).map(|n| (arp(n), Action::Drop));
+        s.put([rules(list), filtered(s.red, 2, None, Some(CHAIN))]);
+        assert_eq!((asks(1), asks(3)), (false, true));
+    }
+}
+
+#[test]
+fn fragments_are_judged_one_by_one_also_where_they_are_put_together() {
+    let s = scene();
+    let inner = Uuid::from_u128(0xc1);
+    let large = |to: &str| attempt(&s.pods[0], "ping", &["-c1", "-W0.5", "-n", "-s", "3000", to]).status.success();
+    let small = |to: &str| pings(&s.pods[0], to);
+    // Only an echo's first fragment tells that it is one.
+    let echo = Condition { source_port: Some(Test::is((8, 8))), fragments: Fragments::Header, ..icmp() };
+    let mine = || Condition { source: Some(Test::is(address(1).into())), ..ip() };
+    let later = Condition { fragments: Fragments::NonHeader, ..mine() };
+    let first_only = [(echo, Action::Accept), (mine(), Action::Drop)];
+    let flows = Uuid::from_u128(0xc2);
+    let answers = Condition { return_flow: true, ..any() };
+    let router = |inbound| {
+        let router =
+            atoll_model::topology::Router { up: true, inbound, outbound: Some(s.red.outbound()), ..Default::default() };
+        Object::Router(s.red.router(), router)
+    };
+    s.put([chain(flows, [(answers, Action::Accept)])]);
+    // At the port, at the port where flows are looked at, and at the router; in a chain that is jumped to.
+    for (tracked, routed) in [(false, false), (true, false), (false, true)] {
+        let port = (!routed).then_some(CHAIN);
+        let to = if routed { "203.0.113.1" } else { "10.9.0.102" };
+        let second = filtered(s.red, 2, tracked.then_some(flows), None);
+        let jump = (any(), Action::Jump { chain: inner });
+        s.put([
+            chain(inner, first_only.clone()),
+            rules([jump]),
+            filtered(s.red, 1, port, None),
+            second,
+            router(routed.then_some(CHAIN)),
+        ]);
+        assert_eq!((small(to), large(to)), (true, false), "tracked: {tracked}, routed: {routed}");
+        // Accepting later fragments in the inner chain accepts them, whatever follows.
+        s.put([chain(inner, [(later.clone(), Action::Accept)].into_iter().chain(first_only.clone()))]);
+        assert_eq!((small(to), large(to)), (true, true), "tracked: {tracked}, routed: {routed}");
+    }
+}
+
+#[test]
+fn the_deepest_jumps_that_are_not_refused_are_followed_at_a_port_that_looks_at_flows_and_fragments() {
+    let s = scene();
+    let id = |n: u128| Uuid::from_u128(0xd00 + n);
+    let last = 11;
+    let nested = (0..last).map(|n| chain(id(n), [(any(), Action::Jump { chain: id(n + 1) })]));
+    // A map whose verdicts are chains of their own, at the very end.
+    let from = |n: u8| Condition { source: Some(Test::is(address(n).into())), ..tcp(7000) };
+    let verdicts = (1..=5).map(|n| (from(n), if n == 2 { Action::Accept } else { Action::Reject }));
+    let answers = (Condition { return_flow: true, ..any() }, Action::Accept);
+    let later = (Condition { fragments: Fragments::NonHeader, ..ip() }, Action::Drop);
+    let end = chain(id(last), [answers, later].into_iter().chain(verdicts));
+    let root = rules([(any(), Action::Jump { chain: id(0) })]);
+    let ports = [1, 2].map(|n| filtered(s.red, n, Some(CHAIN), None));
+    s.put(nested.chain([end, root]).chain(ports));
+    assert!(s.lab.plane().report().unsupported.is_empty(), "{:#?}", s.lab.plane().report());
+    assert_eq!((s.reaches(1, 3), s.reaches(2, 3)), (PING, ALL));
+    assert!(!attempt(&s.pods[0], "ping", &["-c1", "-W0.5", "-n", "-s", "3000", "10.9.0.103"]).status.success());
 }
 
 #[test]

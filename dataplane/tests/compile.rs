@@ -129,7 +129,36 @@ fn a_chain_that_jumps_in_circles_ends() {
         t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(6, a));
     });
     let text = &plan.domains[&Tenant(1).router()].ruleset.text;
+    // From the top to one, from that to the other, and what leads back is skipped.
     assert_eq!(text.matches("jump c_").count(), 2, "{text}");
+}
+
+#[test]
+fn jumps_that_nest_too_deep_or_lead_back_in_too_many_ways_close_and_are_reported() {
+    let id = |n: usize| Uuid::from_u128(0xa000 + n as u128);
+    let jump =
+        |from: usize, to: usize| rule((from * 100 + to) as u128, Condition::default(), Action::Jump { chain: id(to) });
+    // Of `nested` chains each jumps to the next, or to all.
+    let compiled = |nested: usize, all: bool| {
+        let plan = plan(|t, red| {
+            for n in 0..nested {
+                let next = if all { 0..nested } else { n + 1..nested.min(n + 2) };
+                let rules = next.map(|to| jump(n, to)).chain([rule(7, Condition::default(), Action::Drop)]).collect();
+                t.chains.insert(id(n), Chain { rules, ..Chain::default() });
+            }
+            t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(99, 0));
+        });
+        let domain = plan.domains[&Tenant(1).router()].clone();
+        let fields: std::collections::BTreeSet<_> = domain.unsupported.into_iter().map(|u| u.field).collect();
+        let closed = domain.ruleset.text.split_once("chain outbound {").unwrap().1.lines().nth(3) == Some("drop");
+        assert_eq!(closed, !fields.is_empty());
+        fields.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(compiled(12, false), [""; 0]);
+    assert_eq!(compiled(13, false), ["jumpChainId"]);
+    assert_eq!(compiled(5000, false), ["jumpChainId"]);
+    assert_eq!(compiled(6, true), [""; 0]);
+    assert_eq!(compiled(20, true), ["jumpChainId"]);
 }
 
 #[test]

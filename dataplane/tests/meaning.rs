@@ -132,6 +132,7 @@ fn cases(gateway: Mac) -> Vec<Case> {
     let only_low = Through { low: true, ..ICMP };
     let only_high = Through { high: true, ..NONE };
     let fragments = |fragments| Condition { fragments, ..ip() };
+    let later = |protocol| Condition { protocol: is(protocol), ..fragments(Fragments::NonHeader) };
     let everything = net("0.0.0.0/0");
     vec![
         same("any IP", ip(), NONE),
@@ -181,10 +182,11 @@ fn cases(gateway: Mac) -> Vec<Case> {
         same("another source MAC", Condition { ether_source: not(ours), ..ip() }, ALL),
         apart("a destination MAC", Condition { ether_destination: is(exactly(mac(SERVER))), ..tcp() }, ICMP, ALL),
         apart("another destination MAC", Condition { ether_destination: not(exactly(gateway)), ..tcp() }, ICMP, ALL),
-        // What is tracked was put together before.
-        Case("whole packets", fragments(Fragments::Unfragmented), [Through { large: true, ..NONE }, NONE, NONE]),
+        same("whole packets", fragments(Fragments::Unfragmented), Through { large: true, ..NONE }),
         same("whole packets and first fragments", fragments(Fragments::Header), NONE),
-        Case("later fragments", fragments(Fragments::NonHeader), [Through { large: false, ..ALL }, ALL, ALL]),
+        same("later fragments", fragments(Fragments::NonHeader), Through { large: false, ..ALL }),
+        same("not later ICMP", Condition { inverted: true, ..later(1) }, ALL),
+        same("later fragments but of TCP", Condition { inverted: true, ..later(6) }, Through { large: false, ..ALL }),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The mock controller as a program: options, signals, one line when it listens.
 
+mod log;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
@@ -276,13 +278,11 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    // Who starts this program may read the first line and hang up: a line that nobody reads is no reason to end.
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false)
-        .with_max_level(tracing::Level::WARN)
-        .init();
-    match start(options) {
+    let started = log::Lines::to(std::io::stderr()).map_err(Into::into).and_then(|lines| {
+        tracing_subscriber::fmt().with_writer(lines).with_max_level(tracing::Level::WARN).init();
+        start(options)
+    });
+    match started {
         Ok(code) => code,
         Err(error) => {
             say(&format!("mock-controller: {error}"));

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use atoll_model::topology::{Bridge, Device, Port, Router};
 use uuid::Uuid;
 
-use super::{Unsupported, View};
+use super::{Unsupported, View, names};
 
 /// Fields that can be left out without letting anything pass: the field, why it is not expressed, what happens.
 const HARMLESS: &[(&str, &str, &str)] = &[
@@ -77,7 +77,15 @@ pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
             let (field, why, effect) = (field.to_owned(), why.to_owned(), effect.to_owned());
             unsupported.insert(Unsupported { object: id, field, why, effect, closes: true });
         };
-        let Some(peer) = port.peer.and_then(|peer| view.port(peer)) else { continue };
+        let Some(peer) = port.peer.and_then(|peer| view.port(peer)) else {
+            let mine = port.binding.as_ref().filter(|binding| binding.host == view.site.host);
+            let unusable = mine.and_then(|binding| names::unusable(&binding.interface));
+            // `port` tells of bridges' ports.
+            if let (Device::Router { .. }, Some(why)) = (&port.device, unusable) {
+                note("interfaceName", why, "the port carries nothing");
+            }
+            continue;
+        };
         match (&port.device, &peer.device) {
             (Device::Bridge { .. }, Device::Bridge { .. }) => {
                 note("peerId", "a link between two bridges needs VLANs", "the link carries nothing");

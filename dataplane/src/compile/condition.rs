@@ -1,18 +1,19 @@
 //! The condition of a rule as nftables matches.
 //!
 //! The answer is a list of alternatives, each a conjunction: no alternative means that the condition never holds, one
-//! empty alternative that it always does. Conntrack puts fragments together before any of these rules run, so what a
-//! rule sees is always whole.
+//! empty alternative that it always does.
 
-use atoll_model::topology::{Condition, Fragments, Test};
+use atoll_model::topology::{Condition, Test};
 use uuid::Uuid;
 
 use super::View;
+use super::fragments::Piece;
 
 /// Packets of the direction that answers carry this bit (`ruleset` sets it).
 pub(super) const REPLY: u32 = 0x1_0000;
 
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
 const ICMP: u8 = 1;
 
 /// Alternatives of conjunctions.
@@ -62,7 +63,7 @@ pub(super) struct Place<'a> {
     pub(super) translates: bool,
     /// What "reject" can do here.
     pub(super) refusal: Refusal,
-    /// Datagrams were put together before: always on a router, on a bridge only where connection tracking sees them.
+    /// Datagrams may have been put together before: connection tracking sees them.
     pub(super) whole: bool,
 }
 
@@ -73,20 +74,8 @@ impl Place<'_> {
     }
 }
 
-/// The fragment policy, as alternatives.
-pub(super) fn fragments(policy: Fragments, place: &Place<'_>) -> Matches {
-    let other = || "ether type != ip".to_owned();
-    match policy {
-        Fragments::NonHeader if place.whole => Matches::new(),
-        Fragments::NonHeader => vec!["ip frag-off and 0x1fff != 0".to_owned()],
-        Fragments::Header if !place.whole => vec![other(), "ip frag-off and 0x1fff == 0".to_owned()],
-        Fragments::Unfragmented if !place.whole => vec![other(), "ip frag-off and 0x3fff == 0".to_owned()],
-        _ => vec![String::new()],
-    }
-}
-
 /// The conjunction of everything but `inverted` and the fragment policy.
-pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matches, Inexpressible> {
+pub(super) fn compile(condition: &Condition, place: &Place<'_>, piece: Piece) -> Result<Matches, Inexpressible> {
     if let Some(field) = condition.other.first() {
         return no(field, "this field is not known".to_owned());
     }
@@ -104,13 +93,14 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
     group(&mut matches, place.input, "iifname", condition.in_port_group.as_ref(), place);
     ports(&mut matches, place.output, "oifname", condition.out_ports.as_ref(), place);
     group(&mut matches, place.output, "oifname", condition.out_port_group.as_ref(), place);
-    addresses(&mut matches, "saddr", condition.source_group.as_ref(), place);
-    addresses(&mut matches, "daddr", condition.destination_group.as_ref(), place);
     match &condition.ether_type {
         Some(test) if place.bridge => matches.and(format!("ether type {} {:#06x}", sign(test), test.value)),
         Some(test) => matches.never |= (test.value == IPV4) == test.inverted,
         None => {}
     }
+    let family = Family::of(condition, place);
+    addresses(&mut matches, family, "saddr", condition.source_group.as_ref(), place);
+    addresses(&mut matches, family, "daddr", condition.destination_group.as_ref(), place);
     for (field, test) in [("dlSrc", &condition.ether_source), ("dlDst", &condition.ether_destination)] {
         let Some(test) = test else { continue };
         if place.routed() {
@@ -122,24 +112,69 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>) -> Result<Matche
     }
     // Tagged frames never get past the port.
     matches.never |= matches!(condition.vlan, Some(Some(_)));
+    // Nothing but IPv4 has these.
+    let transport_asked = condition.source_port.is_some() || condition.destination_port.is_some();
+    matches.never |= family != Family::Ip && (condition.tos.is_some() || transport_asked);
     if let Some(test) = &condition.tos {
         // Raw bytes: the first is half of ARP's type of hardware, if nobody says that it has to be IP.
         let family = if place.bridge { "ether type ip " } else { "" };
         matches.and(format!("{family}@nh,8,8 {} {}", sign(test), test.value));
     }
     if let Some(test) = &condition.protocol {
-        matches.and(format!("ip protocol {} {}", sign(test), test.value));
+        matches.asks(family.protocol(), |field| format!("{field} {} {}", sign(test), test.value));
     }
     for (side, test) in [("saddr", &condition.source), ("daddr", &condition.destination)] {
         match test {
             Some(test) if test.value.prefix() == 0 => matches.never |= test.inverted,
             Some(test) => {
-                matches.and(format!("ip {side} {} {}/{}", sign(test), test.value.network(), test.value.prefix()));
+                let network = format!("{}/{}", test.value.network(), test.value.prefix());
+                matches.asks(family.address(side), |field| format!("{field} {} {network}", sign(test)));
             }
             None => {}
         }
     }
+    if transport_asked && piece == Piece::Later {
+        // They have no ports.
+        return Ok(Matches::new());
+    }
     Ok(transport(&matches, condition))
+}
+
+/// Whose addresses and protocol a condition means. MidoNet takes those of an ARP packet for the addresses of its sender
+/// and target, and its operation for a protocol; here a rule has to ask for ARP to mean that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ip,
+    Arp,
+    /// What has neither.
+    Other,
+}
+
+impl Family {
+    fn of(condition: &Condition, place: &Place<'_>) -> Self {
+        match &condition.ether_type {
+            Some(Test { value: ARP, inverted: false }) if place.bridge => Self::Arp,
+            Some(test) if (test.value == IPV4) == test.inverted => Self::Other,
+            _ => Self::Ip,
+        }
+    }
+
+    fn protocol(self) -> Option<String> {
+        match self {
+            Self::Ip => Some("ip protocol".to_owned()),
+            Self::Arp => Some("arp operation".to_owned()),
+            Self::Other => None,
+        }
+    }
+
+    /// The address of a side: `saddr` or `daddr`.
+    fn address(self, side: &str) -> Option<String> {
+        match self {
+            Self::Ip => Some(format!("ip {side}")),
+            Self::Arp => Some(format!("arp {side} ip")),
+            Self::Other => None,
+        }
+    }
 }
 
 /// Ranges of ports mean ICMP type and code where the packet is ICMP. No other protocol has either.
@@ -191,6 +226,12 @@ impl Conjunction {
         self.parts.push(part);
     }
 
+    /// A test of a field; without the field, it never holds.
+    fn asks(&mut self, field: Option<String>, test: impl FnOnce(String) -> String) {
+        self.never |= field.is_none();
+        self.parts.extend(field.map(test));
+    }
+
     fn alternatives(&self, tails: &[String]) -> Matches {
         if self.never {
             return Matches::new();
@@ -231,7 +272,7 @@ fn interfaces(matches: &mut Conjunction, end: End, key: &str, ports: &[Uuid], in
     matches.and(format!("{key} {}{{ {} }}", if inverted { "!= " } else { "" }, names.join(", ")));
 }
 
-fn addresses(matches: &mut Conjunction, side: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
+fn addresses(matches: &mut Conjunction, family: Family, side: &str, test: Option<&Test<Uuid>>, place: &Place<'_>) {
     let Some(test) = test else { return };
     let group = place.view.address_group(test.value);
     let mut members: Vec<_> =
@@ -239,10 +280,14 @@ fn addresses(matches: &mut Conjunction, side: &str, test: Option<&Test<Uuid>>, p
     members.sort();
     members.dedup();
     if members.is_empty() {
-        matches.never |= !test.inverted;
+        // Everybody is outside an empty group, but only who has an address at all.
+        matches.never |= !test.inverted || family == Family::Other;
+        if place.bridge && family == Family::Ip {
+            matches.and("ether type ip".to_owned());
+        }
     } else {
         let sign = if test.inverted { "!= " } else { "" };
-        matches.and(format!("ip {side} {sign}{{ {} }}", members.join(", ")));
+        matches.asks(family.address(side), |field| format!("{field} {sign}{{ {} }}", members.join(", ")));
     }
 }
 

@@ -54,7 +54,9 @@ pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Pla
         };
     }
     match &port.binding {
-        Some(binding) if binding.host == view.site.host => Place::Uplink(binding.interface.clone()),
+        Some(binding) if binding.host == view.site.host && names::unusable(&binding.interface).is_none() => {
+            Place::Uplink(binding.interface.clone())
+        }
         _ => Place::Nowhere,
     }
 }

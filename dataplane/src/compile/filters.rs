@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use atoll_model::topology::{Action, Port, Rule};
+use atoll_model::topology::{Action, Condition, Port, Rule};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use super::condition::{End, Place, Refusal};
 use super::domain::{Place as Location, place};
 use super::rules::{self, REFUSED};
 use super::ruleset::TO_ROUTER;
-use super::{Element, Set, Unsupported, View, names};
+use super::{Element, Set, Unsupported, View, jumps, names};
 
 /// Where in its way a frame is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -125,6 +125,8 @@ pub(super) struct Filters {
     pub(super) tracks: bool,
     /// Some rule rejects: the router answers.
     pub(super) rejects: bool,
+    /// Some rule asks whether a datagram that was put together came in fragments.
+    pub(super) pieces: bool,
     /// What could not be expressed.
     pub(super) unsupported: BTreeSet<Unsupported>,
     /// Chains that restrict more than could be expressed.
@@ -140,11 +142,11 @@ impl Filters {
     pub(super) fn late(&self, view: &View<'_>) -> Vec<Unsupported> {
         let entering = [Stage::PortIn, Stage::BridgeIn, Stage::RouterOut, Stage::RouterPortOut];
         let chains = entering.iter().filter_map(|stage| self.late.get(stage));
-        let asks = |chain: &&Uuid| {
-            asks(view, **chain, |rule| rule.condition.destination.is_some(), &mut BTreeSet::new())
-                || asks(view, **chain, |rule| rule.condition.destination_group.is_some(), &mut BTreeSet::new())
-                || asks(view, **chain, |rule| rule.condition.destination_port.is_some(), &mut BTreeSet::new())
+        let destined = |rule: &Rule| {
+            let Condition { destination, destination_group, destination_port, .. } = &rule.condition;
+            destination.is_some() || destination_group.is_some() || destination_port.is_some()
         };
+        let asks = |chain: &&Uuid| jumps::any(view, **chain, destined);
         let note = |chain: &Uuid| Unsupported {
             object: *chain,
             field: "matchReturnFlow".to_owned(),
@@ -210,7 +212,9 @@ pub(super) fn router_end(view: &View<'_>, bridge: Uuid) -> Option<RouterEnd> {
 /// The interface of a bridge's port: bound, or the end of a link.
 fn interface(view: &View<'_>, id: Uuid, port: &Port) -> Option<String> {
     match (&port.binding, port.peer) {
-        (Some(binding), None) if binding.host == view.site.host => Some(binding.interface.clone()),
+        (Some(binding), None) if binding.host == view.site.host => {
+            Some(binding.interface.clone()).filter(|name| names::unusable(name).is_none())
+        }
         (_, Some(peer)) => Some(names::link(id, peer)),
         _ => None,
     }
@@ -222,11 +226,11 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
     let mut used = BTreeSet::new();
     // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
     let uses = uses(view, bridges);
-    let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| asks(view, *chain, test, &mut BTreeSet::new()));
+    let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| jumps::any(view, *chain, test));
     let flows = |rule: &Rule| rule.condition.forward_flow || rule.condition.return_flow;
     filters.rejects = answers && any(|rule| rule.action == Action::Reject);
     filters.tracks = filters.rejects || any(flows);
-    let looking = uses.iter().filter(|(chain, ..)| asks(view, *chain, flows, &mut BTreeSet::new()));
+    let looking = uses.iter().filter(|(chain, ..)| jumps::any(view, *chain, flows));
     filters.late = looking.map(|(chain, _, stage, ..)| (*stage, *chain)).collect();
     let early = |stage: Stage| filters.tracks && !filters.late.contains_key(&stage);
     let mut written = BTreeSet::new();
@@ -249,12 +253,12 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
             input,
             output,
             bridge: true,
-            // What enters early is in pieces still.
-            whole: filters.tracks && !(early(stage) && stage.hook(true).1 <= -297),
+            whole: filters.tracks,
             translates: false,
             refusal,
         };
         let passes = rules::compile(Some(chain), &place);
+        filters.pieces |= passes.pieces;
         filters.text.push_str(&passes.chains);
         let _ = write!(filters.text, "chain {name} {{\n{}}}\n", passes.before);
         if passes.closed {
@@ -302,15 +306,4 @@ fn uses(view: &View<'_>, bridges: &[Uuid]) -> Vec<Use> {
         }
     }
     uses
-}
-
-/// True when some rule of the chain, or of one it jumps to, passes the test.
-fn asks(view: &View<'_>, chain: Uuid, test: fn(&Rule) -> bool, seen: &mut BTreeSet<Uuid>) -> bool {
-    if !seen.insert(chain) {
-        return false;
-    }
-    let rules = view.chain(chain).into_iter().flat_map(|chain| &chain.rules);
-    rules
-        .into_iter()
-        .any(|rule| test(rule) || matches!(rule.action, Action::Jump { chain } if asks(view, chain, test, seen)))
 }

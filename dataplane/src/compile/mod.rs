@@ -13,7 +13,7 @@
 //! | `domain` | devices, addresses, routes, neighbours |
 //! | `node_side`, `pool` | how the machine itself reaches every pod, and by which address |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
-//! | `rules`, `condition`, `runs` | chains to nftables |
+//! | `rules`, `condition`, `fragments`, `runs`, `jumps` | chains to nftables |
 //! | `counting` | which line is which rule |
 //! | `filters` | the stages of bridges and their ports |
 //! | `ruleset`, `router` | the two tables of a domain |
@@ -24,6 +24,8 @@ mod condition;
 pub(crate) mod counting;
 mod domain;
 mod filters;
+mod fragments;
+mod jumps;
 mod names;
 pub(crate) mod node_side;
 mod pool;

@@ -4,6 +4,8 @@ use atoll_model::attachment::Mac;
 use atoll_model::topology::Device;
 use uuid::Uuid;
 
+use super::node_side;
+
 /// Namespace of everything derived here; a constant of this project.
 const PLANE: Uuid = Uuid::from_u128(0x3c58_8a7e_11d0_4f0a_8d6e_a701_da7a_0001);
 
@@ -21,6 +23,27 @@ pub(super) fn link(port: Uuid, peer: Uuid) -> String {
 /// The far end of an uplink that leads nowhere: `out` and 12 hexadecimal digits.
 pub(super) fn outside(port: Uuid) -> String {
     format!("out{}", digits(port.as_bytes()))
+}
+
+/// Why the interface that a port is bound to cannot be one of this machine, if it cannot.
+pub(super) fn unusable(interface: &str) -> Option<&'static str> {
+    let ours = |prefix: &str| {
+        let digits = interface.strip_prefix(prefix).unwrap_or_default();
+        digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    };
+    // As the kernel has it (`dev_valid_name`).
+    let nobodys = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if !(1..=15).contains(&interface.len()) || [".", ".."].contains(&interface) || interface.contains(nobodys) {
+        Some("no interface can have this name")
+    } else if interface.contains(['"', '*', '\\']) {
+        Some("the packet filter has no word for this name")
+    } else if interface == "lo"
+        || ["br", "rl", "out", node_side::ROUTER_PREFIX, node_side::PREFIX].into_iter().any(ours)
+    {
+        Some("an interface of this name is the data plane's own")
+    } else {
+        None
+    }
 }
 
 /// The MAC of a router port: as the controller says, or derived.
@@ -41,4 +64,22 @@ pub(super) fn mac(id: Uuid) -> Mac {
 /// 12 hexadecimal digits that stand for `bytes`. Ids are hashed because people choose ids such as 1 and 2.
 pub(super) fn digits(bytes: &[u8]) -> String {
     Uuid::new_v5(&PLANE, bytes).simple().to_string()[..12].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_interface_of_a_pod_can_have_are_told_from_those_that_one_can() {
+        for name in ["a", "veth-web", "eth0.5", "0123456789abcde", "x}y;z", "br-0123456789ab", "rl0"] {
+            assert_eq!(unusable(name), None, "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "a:b", "a\nb", "0123456789abcdef", "a*", "a\"b", "a\\", "lo"] {
+            assert!(unusable(name).is_some(), "{name}");
+        }
+        for name in [bridge(Uuid::nil()), link(Uuid::nil(), Uuid::nil()), outside(Uuid::nil())] {
+            assert!(unusable(&name).is_some(), "{name}");
+        }
+    }
 }

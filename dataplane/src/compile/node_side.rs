@@ -21,6 +21,7 @@ use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::rules::REFUSED;
 use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodePool, Route, View, names};
 
 /// Table of routes to pods, for what comes from the node.
@@ -34,7 +35,7 @@ const FLOW: u32 = 0xa702;
 /// What the node's end of every link begins with.
 pub(crate) const PREFIX: &str = "atn";
 /// What the router's end begins with.
-const ROUTER_PREFIX: &str = "atr";
+pub(super) const ROUTER_PREFIX: &str = "atr";
 /// The table in the node's own namespace.
 pub(crate) const TABLE: &str = "atoll_node";
 
@@ -126,6 +127,8 @@ pub(super) fn guard_input(domain: &Domain) -> String {
 pub(super) fn router_chains(domain: &Domain) -> String {
     let Some(NodeLink { name, pool, .. }) = &domain.node else { return String::new() };
     let (network, source) = (set(&pool.parts(&[])), pool.source());
+    // What the router says about a packet has that packet's mark.
+    let kept = NODE | REFUSED;
     format!(
         "map node_side {{
 type ipv4_addr : ipv4_addr
@@ -153,7 +156,7 @@ ct mark {FLOW:#x} oifname != \"{name}\" snat to {source}
 }}
 chain node_own {{
 type filter hook output priority -151; policy accept;
-meta mark set meta mark and {NODE:#x}
+meta mark set meta mark and {kept:#x}
 oifname \"{name}\" meta mark and {NODE:#x} == 0 drop
 }}
 "

@@ -99,6 +99,9 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
         return Ok(None);
     }
     let refuse = |field: &str, why: String| Err(inactive(id, field, why));
+    if let Some(why) = names::unusable(&binding.interface) {
+        return refuse("interfaceName", why.to_owned());
+    }
     let Some(bridge) = bridges.get(bridge_id) else {
         return refuse("deviceId", "its bridge does not exist".to_owned());
     };

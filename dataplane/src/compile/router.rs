@@ -2,6 +2,7 @@
 //!
 //! | hook, priority | what |
 //! |---|---|
+//! | prerouting -450 | which datagrams came in fragments, before they are put together |
 //! | prerouting -310 | what comes in by none of the router's interfaces is dropped |
 //! | prerouting -149 and others | flows of the node, see `node_side` |
 //! | prerouting -150 | which packets answer an earlier one |
@@ -19,15 +20,16 @@
 
 use std::fmt::Write;
 
-use atoll_model::topology::{Device, Port};
+use atoll_model::topology::{Device, Port, Rule};
 use uuid::Uuid;
 
 use super::condition::{End, Place, REPLY, Refusal};
 use super::domain::Place as Location;
 use super::filters::Filters;
-use super::rules::{self, ANSWER, Passes, REFUSED, ROUTED};
+use super::fragments::PIECES;
+use super::rules::{self, ANSWER, NO_FLOW, Passes, REFUSED, ROUTED};
 use super::ruleset::{STRANGERS, TO_ROUTER};
-use super::{DeviceKind, Domain, Element, GROUP, Neighbour, View, domain, names, node_side, port};
+use super::{DeviceKind, Domain, Element, GROUP, Neighbour, View, domain, jumps, names, node_side, port};
 
 /// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
 /// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
@@ -50,6 +52,11 @@ pub(super) fn table(
             let _ = write!(text, "chain refused_{hook} {{\n{head}\nmeta mark and {REFUSED:#x} != 0 {ANSWER}\n}}\n");
         }
     }
+    if domain.track_bridged && domain.node.is_none() {
+        // What the router says has the mark of what it speaks of: that matters where it was rejected only.
+        let head = "type filter hook output priority -151; policy accept;";
+        let _ = write!(text, "chain said {{\n{head}\nmeta mark set meta mark and {REFUSED:#x}\n}}\n");
+    }
     let guard = node_side::guard_input(domain);
     let head = "type filter hook input priority 0; policy drop;";
     let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\n}}\n");
@@ -61,12 +68,22 @@ pub(super) fn table(
         let head = "type filter hook prerouting priority -146; policy accept;";
         let _ = write!(text, "chain down {{\n{head}\n{}{}{ANSWER}\n}}\n", node_side::pass_by(domain), bridged(domain));
     }
+    let mut pieces = filters.pieces;
     if let Some(router) = router.filter(|router| router.up) {
         let interface = |port| domain::interface(view, id, port);
+        let ports = view.ports_of(id).flat_map(|(_, port)| [port.inbound, port.outbound]);
+        let chains = ports.chain([router.inbound, router.outbound]).flatten();
+        let tracked = |rule: &Rule| {
+            rule.condition.forward_flow || rule.condition.return_flow || jumps::is_translation(&rule.action)
+        };
+        // Connection tracking is on in the whole namespace or nowhere.
+        let whole = domain.node.is_some()
+            || domain.track_bridged
+            || chains.into_iter().any(|chain| jumps::any(view, chain, tracked));
         let compile = |root, output, translates, refusal| {
             let input = End::Interface;
             let interface = &interface;
-            let place = Place { view, interface, input, output, bridge: false, whole: true, translates, refusal };
+            let place = Place { view, interface, input, output, bridge: false, whole, translates, refusal };
             rules::compile(root, &place)
         };
         let inbound = compile(router.inbound, End::Unknown, true, Refusal::Answer);
@@ -87,6 +104,7 @@ pub(super) fn table(
                 leaving.add(&name, compile(Some(chain), End::Interface, false, refusal), chain, "out");
             }
         }
+        pieces |= inbound.pieces || outbound.pieces || entering.pieces || leaving.pieces;
         let stages = Stages { inbound, outbound, entering, leaving, translated };
         stages.write(domain, text);
         for passes in [stages.inbound, stages.outbound] {
@@ -95,6 +113,11 @@ pub(super) fn table(
         for ports in [stages.entering, stages.leaving] {
             domain.unsupported.extend(ports.unsupported);
         }
+    }
+    if pieces {
+        let head = "type filter hook prerouting priority -450; policy accept;";
+        let mark = format!("ip frag-off and 0x3fff != 0 meta mark set meta mark or {PIECES:#x}");
+        let _ = write!(text, "chain pieces {{\n{head}\n{mark}\n}}\n");
     }
     text.push_str("}\n");
 }
@@ -184,6 +207,7 @@ struct Ports {
     /// Elements of the map from interface to chain.
     jumps: Vec<String>,
     tracks: bool,
+    pieces: bool,
     unsupported: std::collections::BTreeSet<super::Unsupported>,
 }
 
@@ -197,6 +221,7 @@ impl Ports {
         }
         self.jumps.push(format!("\"{interface}\" : jump {name}"));
         self.tracks |= passes.tracks;
+        self.pieces |= passes.pieces;
         self.unsupported.extend(passes.unsupported);
     }
 
@@ -252,19 +277,24 @@ impl Stages {
         chain(text, "ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
         chain(text, "inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
         chain(text, "destinations", "nat hook prerouting priority -100", &guarded(&inbound.translate));
-        let after = format!("{}{}", inbound.untranslated, inbound.after);
+        // The kernel goes on translating a flow when its rule is gone.
+        let remembers = tracks || domain.node.is_some();
+        let outdated = |routed| if remembers { rules::outdated(routed) } else { String::new() };
+        let after = format!("{}{}{}", inbound.untranslated, outdated(false), inbound.after);
         chain(text, "inbound_after", "filter hook prerouting priority -90", &guarded(&after));
         let mut forward =
             if domain.shut || inbound.closed || outbound.closed { "drop\n".to_owned() } else { String::new() };
         for interface in &outbound.translated {
             // Everything that leaves here is translated, so whatever belongs to no translation has no business here: a
             // packet for the addresses behind the router must not be let in only because somebody upstream routes it.
-            let _ = writeln!(forward, "iifname \"{interface}\" ct state {{ invalid, untracked }} drop");
+            let _ = writeln!(forward, "iifname \"{interface}\" {NO_FLOW} drop");
             let _ = writeln!(forward, "iifname \"{interface}\" ct status and 0x30 == 0 drop");
         }
         let late = leaving.dispatch("oifname");
-        if !outbound.before.is_empty() || (*translated && !late.is_empty()) {
-            let _ = writeln!(forward, "meta mark set meta mark and {REPLY:#x} or {ROUTED:#x}");
+        if remembers || !outbound.before.is_empty() || (*translated && !late.is_empty()) {
+            // What the inbound chain noted is no affair of the outbound one.
+            let keep = REPLY | TO_ROUTER | PIECES;
+            let _ = writeln!(forward, "meta mark set meta mark and {keep:#x} or {ROUTED:#x}");
             forward.push_str(&outbound.before);
         }
         chain(text, "outbound", "filter hook forward priority 0", &guarded(&forward));
@@ -272,10 +302,12 @@ impl Stages {
             chain(text, "ports_outbound", "filter hook forward priority 10", &guarded(&late));
         }
         chain(text, "sources", "nat hook postrouting priority 100", &outbound.translate);
-        let after = format!("{}{}", outbound.untranslated, outbound.after);
+        let routed = format!("meta mark and {ROUTED:#x} == 0 accept\n");
+        let after = format!("{}{}{}", outbound.untranslated, outdated(true), outbound.after);
+        let after = unless_empty(&routed, &after);
         chain(text, "outbound_after", "filter hook postrouting priority 110", &unless_empty(&node, &after));
         if *translated && !late.is_empty() {
-            let late = format!("{node}meta mark and {ROUTED:#x} == 0 accept\n{late}");
+            let late = format!("{node}{routed}{late}");
             chain(text, "ports_outbound", "filter hook postrouting priority 120", &late);
         }
     }

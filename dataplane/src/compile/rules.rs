@@ -8,7 +8,7 @@
 //!    rest and undoes it for what returns);
 //! 3. *after*: what stands behind the last translation, unless the packet was accepted already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::condition::{self, Place, REPLY, Refusal};
 use super::counting::{self, Elements};
+use super::fragments::{self, PIECES, Piece};
 use super::runs::{self, Run};
-use super::{Unsupported, View, names};
+use super::{Unsupported, jumps, names};
 
 /// The packet was accepted before the *after* pass.
 const ACCEPTED: u32 = 0x2_0000;
@@ -30,6 +31,13 @@ pub(super) const ROUTED: u32 = 0x8_0000;
 pub(super) const REFUSED: u32 = 0x10_0000;
 /// Which translation applies.
 const NUMBER: u32 = 0xffff;
+
+/// The kernel has translated the source of the flow (`IPS_SRC_NAT`).
+const SOURCE: u32 = 0x10;
+/// The kernel has translated the destination of the flow (`IPS_DST_NAT`).
+const DESTINATION: u32 = 0x20;
+/// What belongs to no flow.
+pub(super) const NO_FLOW: &str = "ct state { invalid, untracked }";
 
 /// What a rejected packet's sender is told, as MidoNet tells it: ICMP 3, code 13.
 pub(super) const ANSWER: &str = "reject with icmp type admin-prohibited";
@@ -55,6 +63,8 @@ pub(super) struct Passes {
     pub(super) untranslated: String,
     /// Some rule looks at flows or translates.
     pub(super) tracks: bool,
+    /// Some rule asks whether a datagram that was put together came in fragments.
+    pub(super) pieces: bool,
     /// Interfaces on which everything that leaves is translated: what enters there must belong to a translation.
     pub(super) translated: BTreeSet<String>,
     /// What could not be expressed.
@@ -69,35 +79,44 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
         place,
         passes: Passes::default(),
         numbers: 0,
+        piece: Piece::First,
         done: BTreeSet::new(),
+        heights: BTreeMap::new(),
+        height: 0,
         after: false,
         refusal: place.refusal,
     };
     let Some(chain) = root.and_then(|id| place.view.chain(id)) else { return compiler.passes };
     let root = root.unwrap_or_default();
-    let split = chain
-        .rules
-        .iter()
-        .rposition(|rule| translates(place.view, &rule.action, &mut BTreeSet::new()))
-        .map_or(0, |last| last + 1);
+    let split =
+        chain.rules.iter().rposition(|rule| jumps::translates(place.view, &rule.action)).map_or(0, |last| last + 1);
     let (before, after) = chain.rules.split_at(split);
     // Without a translation there is one pass, and it is the first.
     let (before, after) = if split == 0 { (after, before) } else { (before, after) };
-    compiler.after = !after.is_empty();
     compiler.refuse_between(before);
-    let before = compiler.rules(before, &[root]);
-    compiler.after = false;
-    if place.routed() {
-        // Behind the translation nobody can be answered.
-        compiler.refusal = Refusal::Silent;
+    compiler.passes.pieces = place.whole && fragments::tell(place.view, root);
+    let mut lists = [before, after];
+    [compiler.passes.before, compiler.passes.after] = compiler.passes_of(lists, root);
+    if compiler.passes.pieces {
+        let (mut before, mut after) = (fragments::of_later(lists[0]), fragments::of_later(lists[1]));
+        lists = [&mut before, &mut after];
+        compiler.piece = Piece::Later;
+        compiler.later(lists, root);
     }
-    let after = compiler.rules(after, &[root]);
-    if !after.is_empty() {
-        let routed = if place.routed() { format!("meta mark and {ROUTED:#x} == 0 accept\n") } else { String::new() };
-        compiler.passes.after = format!("{routed}meta mark and {ACCEPTED:#x} != 0 accept\n{after}");
+    if !compiler.passes.after.is_empty() {
+        let done = format!("meta mark and {ACCEPTED:#x} != 0 accept\n");
+        compiler.passes.after.insert_str(0, &done);
     }
-    compiler.passes.before = before;
     compiler.passes
+}
+
+/// Drops what belongs to a flow that the kernel translates still, although no rule asks for it any more. `routed`: where
+/// sources are translated.
+pub(super) fn outdated(routed: bool) -> String {
+    let status = if routed { SOURCE } else { DESTINATION };
+    let flow = format!("ct direction original ct state established ct status and {status:#x} != 0");
+    // A translation that has not happened yet is none of the kernel's, and answers ask for none.
+    format!("{flow} meta mark and {NUMBER:#x} == 0 drop\n")
 }
 
 /// What a rule does.
@@ -121,12 +140,23 @@ impl From<String> for Act {
     }
 }
 
+/// What the text of a chain depends on beside the chain.
+fn context(place: &Place<'_>, after: bool, refusal: Refusal, piece: Piece) -> impl std::fmt::Debug {
+    (place.bridge, place.input, place.output, after, refusal, piece)
+}
+
 struct Compiler<'a> {
     place: &'a Place<'a>,
     passes: Passes,
     numbers: u32,
-    /// Chains that were written already, by name.
+    /// What the list is evaluated for.
+    piece: Piece,
+    /// Chains of verdicts that were written already, by name.
     done: BTreeSet<String>,
+    /// Chains that are jumped to and were written already, by name: how many jumps are nested inside them.
+    heights: BTreeMap<String, usize>,
+    /// How many jumps are nested inside the chain that is being written.
+    height: usize,
     /// An *after* pass follows the one being compiled.
     after: bool,
     /// What "reject" can do in this pass.
@@ -134,18 +164,66 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    /// The statements of the first and the last pass.
+    fn passes_of(&mut self, [before, after]: [&[Rule]; 2], root: Uuid) -> [String; 2] {
+        let refusal = self.refusal;
+        self.after = !after.is_empty();
+        let before = self.rules(before, &[root]);
+        self.after = false;
+        if self.place.routed() {
+            // Behind the translation nobody can be answered.
+            self.refusal = Refusal::Silent;
+        }
+        let after = self.rules(after, &[root]);
+        self.refusal = refusal;
+        [before, after]
+    }
+
+    /// Both passes once more, for later fragments of datagrams that were put together.
+    fn later(&mut self, lists: [&[Rule]; 2], root: Uuid) {
+        let written = self.passes.chains.len();
+        let bodies = self.passes_of(lists, root);
+        let drops = |text: &str| text.contains("drop");
+        if !bodies.iter().any(|body| drops(body)) && !drops(&self.passes.chains[written..]) {
+            // They are accepted whatever they are.
+            self.passes.chains.truncate(written);
+            return;
+        }
+        let Passes { before, after, chains, .. } = &mut self.passes;
+        let begin = format!("meta mark set meta mark and {:#x}\n", !fragments::ACCEPTED);
+        let done = format!("meta mark and {:#x} != 0 return\n", fragments::ACCEPTED);
+        for (pass, (head, body), place) in
+            [(before, (begin, &bodies[0]), "before"), (after, (done, &bodies[1]), "after")]
+        {
+            if place == "after" && body.is_empty() {
+                continue;
+            }
+            let key = format!("{root} {place} {:?}", context(self.place, false, self.refusal, Piece::Later));
+            let name = format!("l_{}", names::digits(key.as_bytes()));
+            let _ = write!(chains, "chain {name} {{\n{head}{body}}}\n");
+            // What a router has sent on in fragments again is judged fragment by fragment.
+            let whole = if self.place.bridge { "ip frag-off and 0x3fff == 0 " } else { "" };
+            pass.insert_str(0, &format!("{whole}meta mark and {PIECES:#x} != 0 jump {name}\n"));
+        }
+    }
+
     /// Rules as statements, a line each. `path`: the chains that are being evaluated, outermost first.
     fn rules(&mut self, mut rules: &[Rule], path: &[Uuid]) -> String {
         let mut lines = String::new();
-        while let Some((rule, rest)) = rules.split_first() {
-            let run = runs::first(rules).filter(|run| condition::compile(&run.rest, self.place).is_ok());
+        while let Some(rule) = rules.first() {
+            let run = runs::first(rules).filter(|run| condition::compile(&run.rest, self.place, self.piece).is_ok());
+            let length = run.as_ref().map_or(1, |run| run.length);
             if let Some(run) = run {
                 lines.push_str(&self.run(&run, rules, path));
-                rules = &rules[run.length..];
             } else {
                 lines.push_str(&self.rule(rule, path));
-                rules = rest;
             }
+            if self.piece == Piece::Later
+                && rules[..length].iter().any(|rule| matches!(rule.action, Action::Jump { .. }))
+            {
+                let _ = writeln!(lines, "meta mark and {:#x} != 0 return", fragments::ACCEPTED);
+            }
+            rules = &rules[length..];
         }
         lines
     }
@@ -211,11 +289,18 @@ impl Compiler<'_> {
     }
 
     fn rule(&mut self, rule: &Rule, path: &[Uuid]) -> String {
-        if let Err(error) = condition::compile(&rule.condition, self.place) {
+        if let Err(error) = condition::compile(&rule.condition, self.place, self.piece) {
             self.refuse(rule, &error.field, error.why);
             return String::new();
         }
         let Some(actions) = self.actions(rule, path) else { return String::new() };
+        if jumps::is_translation(&rule.action) {
+            let condition = fragments::whole(&rule.condition);
+            let piece = std::mem::replace(&mut self.piece, Piece::First);
+            let lines = self.lines(&condition, "", &actions, &|matches, acts| counting::rule(matches, acts, rule.id));
+            self.piece = piece;
+            return lines;
+        }
         self.lines(&rule.condition, "", &actions, &|matches, acts| counting::rule(matches, acts, rule.id))
     }
 
@@ -224,7 +309,9 @@ impl Compiler<'_> {
         let act = self.action(rule, path)?;
         Some(match (&rule.action, self.refusal) {
             // Only IP has an answer.
-            (Action::Reject, Refusal::Mark) => vec![Act { asks: IP.to_owned(), ..act }, "drop".into()],
+            (Action::Reject, Refusal::Mark) if self.piece == Piece::First => {
+                vec![Act { asks: IP.to_owned(), ..act }, "drop".into()]
+            }
             _ => vec![act],
         })
     }
@@ -240,8 +327,8 @@ impl Compiler<'_> {
     ) -> String {
         self.passes.tracks |= condition.forward_flow || condition.return_flow;
         // Never negated with the rest.
-        let fragments = condition::fragments(condition.fragments, self.place);
-        let alternatives = condition::compile(condition, self.place).unwrap_or_default();
+        let fragments = fragments::matches(condition.fragments, self.place, self.piece);
+        let alternatives = condition::compile(condition, self.place, self.piece).unwrap_or_default();
         let mut lines = String::new();
         let held = format!("meta mark and {HELD:#x} != 0");
         if condition.inverted {
@@ -271,6 +358,8 @@ impl Compiler<'_> {
             Action::Accept => self.accept().into(),
             Action::Return if top => self.accept().into(),
             Action::Return => "return".into(),
+            // Nobody is told about a fragment that is not the first (RFC 1122, section 3.2.2).
+            Action::Reject if self.piece == Piece::Later => "drop".into(),
             Action::Reject => match self.refusal {
                 Refusal::Answer => ANSWER.into(),
                 Refusal::Mark => format!("meta mark set meta mark or {REFUSED:#x} accept").into(),
@@ -287,11 +376,25 @@ impl Compiler<'_> {
                     return None;
                 }
                 let target = self.place.view.chain(*chain)?;
-                format!("jump {}", self.chain(*chain, target, path)).into()
+                match self.chain(*chain, target, path) {
+                    Ok(name) => format!("jump {name}").into(),
+                    Err(why) => {
+                        self.refuse(rule, "jumpChainId", why);
+                        return None;
+                    }
+                }
             }
-            _ if !self.place.translates && translates(self.place.view, &rule.action, &mut BTreeSet::new()) => {
+            _ if !self.place.translates && jumps::translates(self.place.view, &rule.action) => {
                 self.refuse(rule, "type", "packets are translated by a router's own chains only");
                 return None;
+            }
+            Action::Snat { then, .. } | Action::Dnat { then, .. } if self.piece == Piece::Later => {
+                let acts = match then {
+                    Flow::Continue => return None,
+                    Flow::Return if !top => "return".to_owned(),
+                    Flow::Accept | Flow::Return => self.accept(),
+                };
+                Act { asks: TRANSLATABLE.to_owned(), acts }
             }
             Action::Snat { targets, then } if self.place.routed() => {
                 self.translate(rule, "snat", targets, *then, top)?
@@ -303,8 +406,8 @@ impl Compiler<'_> {
                 self.refuse(rule, "type", "the kernel translates sources after and destinations before routing");
                 return None;
             }
-            Action::ReverseSnat { then } => self.reverse("0x10", *then, top),
-            Action::ReverseDnat { then } => self.reverse("0x20", *then, top),
+            Action::ReverseSnat { then } => self.reverse(SOURCE, *then, top),
+            Action::ReverseDnat { then } => self.reverse(DESTINATION, *then, top),
             Action::Other { kind } => {
                 self.refuse(rule, "type", format!("rules of kind {kind} are not known"));
                 return None;
@@ -313,22 +416,43 @@ impl Compiler<'_> {
     }
 
     fn accept(&self) -> String {
+        if self.piece == Piece::Later {
+            return format!("meta mark set meta mark or {:#x} return", fragments::ACCEPTED);
+        }
         if self.after { format!("meta mark set meta mark or {ACCEPTED:#x} accept") } else { "accept".to_owned() }
     }
 
     /// A chain that is jumped to, written once for each set of chains that must be skipped inside it.
-    fn chain(&mut self, id: Uuid, chain: &Chain, path: &[Uuid]) -> String {
-        let mut path = path.to_vec();
-        path.push(id);
-        let mut key: Vec<u8> = path.iter().flat_map(|id| *id.as_bytes()).collect();
-        let context = (self.place.bridge, self.place.input, self.place.output, self.after, self.refusal);
-        key.extend(format!("{context:?}").into_bytes());
+    fn chain(&mut self, id: Uuid, chain: &Chain, path: &[Uuid]) -> Result<String, &'static str> {
+        const TOO_DEEP: &str = "jumps nest deeper than the kernel follows";
+        let reached = jumps::reached(self.place.view, id);
+        let skipped: BTreeSet<_> = path.iter().filter(|id| reached.contains(id)).collect();
+        let mut key: Vec<u8> = [&id].into_iter().chain(skipped).flat_map(|id| *id.as_bytes()).collect();
+        key.extend(format!("{:?}", context(self.place, self.after, self.refusal, self.piece)).into_bytes());
         let name = format!("c_{}", names::digits(&key));
-        if self.done.insert(name.clone()) {
-            let body = self.rules(&chain.rules, &path);
+        if !self.heights.contains_key(&name) {
+            if path.len() > jumps::DEEPEST {
+                return Err(TOO_DEEP);
+            }
+            if self.heights.len() >= jumps::MOST {
+                return Err("jumps that lead back to each other can be followed in too many ways");
+            }
+            self.heights.insert(name.clone(), 0);
+            let outer = std::mem::take(&mut self.height);
+            let path = [path, &[id]].concat();
+            let body = match self.piece {
+                Piece::First => self.rules(&chain.rules, &path),
+                Piece::Later => self.rules(&fragments::of_later(&chain.rules), &path),
+            };
+            self.heights.insert(name.clone(), std::mem::replace(&mut self.height, outer));
             let _ = write!(self.passes.chains, "chain {name} {{\n{body}}}\n");
         }
-        name
+        let height = 1 + self.heights[&name];
+        if path.len() - 1 + height > jumps::DEEPEST {
+            return Err(TOO_DEEP);
+        }
+        self.height = self.height.max(height);
+        Ok(name)
     }
 
     fn translate(&mut self, rule: &Rule, verb: &str, targets: &[NatTarget], then: Flow, top: bool) -> Option<Act> {
@@ -361,14 +485,16 @@ impl Compiler<'_> {
             let choice = format!("numgen random mod {} vmap {{ {} }}", targets.len(), choice.join(", "));
             let _ = writeln!(self.passes.translate, "{applies} {choice}");
         }
-        // The kernel leaves alone what belongs to no flow, and flows that are older than the rule: neither may pass.
-        let field = if verb == "snat" { "ip saddr" } else { "ip daddr" };
-        let _ = writeln!(
-            self.passes.untranslated,
-            "meta mark and {:#x} == {number:#x} {field} != {{ {} }} drop",
-            NUMBER | REPLY,
-            merged(targets).join(", ")
-        );
+        // The kernel leaves alone what belongs to no flow, and flows that are older than the rule: neither may pass. Flows
+        // that an earlier rule has translated stay as they are.
+        let (field, status) = if verb == "snat" { ("ip saddr", SOURCE) } else { ("ip daddr", DESTINATION) };
+        let targets = merged(targets).join(", ");
+        for unchanged in [NO_FLOW.to_owned(), format!("ct status and {status:#x} == 0")] {
+            let mark = NUMBER | REPLY;
+            let unchanged =
+                format!("meta mark and {mark:#x} == {number:#x} {field} != {{ {targets} }} {unchanged} drop");
+            let _ = writeln!(self.passes.untranslated, "{unchanged}");
+        }
         if verb == "snat" && everything_that_leaves(rule) {
             let ports = rule.condition.out_ports.iter().flat_map(|test| &test.value);
             self.passes.translated.extend(ports.filter_map(|port| (self.place.interface)(*port)));
@@ -379,7 +505,7 @@ impl Compiler<'_> {
     }
 
     /// The kernel has undone the translation, or will, without being told; the rule only decides what follows.
-    fn reverse(&mut self, status: &str, then: Flow, top: bool) -> Act {
+    fn reverse(&mut self, status: u32, then: Flow, top: bool) -> Act {
         self.passes.tracks = true;
         let acts = match then {
             // For the sake of the count.
@@ -387,14 +513,14 @@ impl Compiler<'_> {
             Flow::Return if !top => "return".to_owned(),
             Flow::Accept | Flow::Return => self.accept(),
         };
-        Act { asks: format!("ct direction reply ct status and {status} != 0"), acts }
+        Act { asks: format!("ct direction reply ct status and {status:#x} != 0"), acts }
     }
 
     /// A filter between two translations would have to see what the first one made of the packet.
     fn refuse_between(&mut self, rules: &[Rule]) {
         let mut continued = false;
         for rule in rules {
-            let nat = translates(self.place.view, &rule.action, &mut BTreeSet::new());
+            let nat = jumps::translates(self.place.view, &rule.action);
             if continued && !nat {
                 self.refuse(rule, "position", "a filter between two translations sees the packet untranslated");
             }
@@ -465,18 +591,4 @@ fn everything_that_leaves(rule: &Rule) -> bool {
     rest.out_ports = None;
     rest.fragments = Fragments::Any;
     rule.condition.out_ports.as_ref().is_some_and(|test| !test.inverted) && rest == Condition::default()
-}
-
-/// True when the action translates, or jumps to a chain that does.
-fn translates(view: &View<'_>, action: &Action, seen: &mut BTreeSet<Uuid>) -> bool {
-    match action {
-        Action::Snat { .. } | Action::Dnat { .. } | Action::ReverseSnat { .. } | Action::ReverseDnat { .. } => true,
-        Action::Jump { chain } => {
-            seen.insert(*chain)
-                && view
-                    .chain(*chain)
-                    .is_some_and(|chain| chain.rules.iter().any(|rule| translates(view, &rule.action, seen)))
-        }
-        _ => false,
-    }
 }

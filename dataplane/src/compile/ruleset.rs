@@ -256,5 +256,6 @@ fn to_router(domain: &Domain) -> String {
     if !domain.track_bridged || macs.is_empty() {
         return String::new();
     }
-    format!("ether daddr {{ {} }} meta mark set meta mark or {TO_ROUTER:#x}\n", macs.join(", "))
+    // A frame that the router sent through a link within its own namespace still has the marks of that journey.
+    format!("meta mark set 0x0\nether daddr {{ {} }} meta mark set {TO_ROUTER:#x}\n", macs.join(", "))
 }

@@ -11,6 +11,8 @@ use std::net::Ipv4Addr;
 use atoll_model::topology::{Action, Condition, Rule};
 use ipnetwork::Ipv4Network;
 
+use super::condition::IPV4;
+
 /// Fewer rules than this are written one by one: they are easier to read.
 const WORTH_IT: usize = 4;
 
@@ -140,7 +142,10 @@ fn split(rule: &Rule) -> Option<(Shape, Condition, Ranges)> {
     }
     let mut rest = rule.condition.clone();
     let negated = |test: Option<bool>| test.unwrap_or_default();
+    // The fields of the set are those of IPv4.
+    let other = rest.ether_type.as_ref().is_some_and(|test| (test.value == IPV4) == test.inverted);
     if rest.inverted
+        || other
         || negated(rest.source.as_ref().map(|test| test.inverted))
         || negated(rest.destination.as_ref().map(|test| test.inverted))
         || negated(rest.protocol.as_ref().map(|test| test.inverted))

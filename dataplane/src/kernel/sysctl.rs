@@ -40,8 +40,9 @@ pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
         // Whoever speaks as itself only may be told about each of its packets; strangers get the usual few ICMP errors,
         // because they may name somebody else as their sender.
-        // What the router says about a packet of the node goes back to the node.
-        changes += set("ipv4/fwmark_reflect", if node { "1" } else { "0" })?;
+        // What the router says about a packet of the node goes back to the node, and what it says about one that a
+        // bridge rejected passes that bridge.
+        changes += set("ipv4/fwmark_reflect", if node || track_bridged { "1" } else { "0" })?;
         changes += set("ipv4/icmp_ratemask", if inner { "0" } else { "6168" })?;
         for (place, key) in BRIDGED.into_iter().enumerate() {
             // Where rules ask for flows, a kernel that cannot show bridged packets to the hooks of IP is an error:

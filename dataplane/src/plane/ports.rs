@@ -118,7 +118,8 @@ impl Plane {
             if let Some(live) = self.realms.get_mut(&pod.domain) {
                 live.complete = false;
             }
-            self.fail(port, &error);
+            // The port is gone: what is not right any more is its domain.
+            self.fail(pod.domain, &error);
         }
     }
 }

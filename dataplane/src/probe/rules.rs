@@ -98,7 +98,7 @@ chain a { update @s { iifname counter }; }",
         Need { what: "nftables: connection tracking", needed_for: "return flows and translations", remedy: CONNTRACK },
         "ip",
         "chain a { type filter hook prerouting priority -150; ct direction reply ct state { invalid, untracked } drop; \
-         ct state established,related accept; ct status and 0x30 == 0 drop; }",
+         ct direction original ct state established,related accept; ct status and 0x30 == 0 drop; }",
     ),
     (
         Need { what: "nftables: marks of flows", needed_for: "reaching pods from this machine", remedy: CONNTRACK },

@@ -239,6 +239,22 @@ fn the_kernel_follows_the_api() {
     assert_eq!(server.send("POST", "/mock/hosts", JSON, &json!({ "id": HOST, "name": "h" })).0, 200);
     assert!(is_active(&server, uplink_port()) && is_active(&server, pod));
 
+    // The report knows of everything that was answered before it was asked for, and nobody has to read what is logged:
+    // this test has closed the other end of standard error long ago.
+    let rules = id(6);
+    create("/chains", json!({ "id": rules, "tenantId": "t", "name": "c" }));
+    create(&format!("/chains/{rules}/rules"), json!({ "type": "drop", "traversedDevice": router }));
+    let filtered = |chain: Value| {
+        let mut it = server.send("GET", &format!("/midonet-api/bridges/{BRIDGE}"), JSON, &Value::Null).2;
+        it["inboundFilterId"] = chain;
+        assert_eq!(server.send("PUT", &format!("/midonet-api/bridges/{BRIDGE}"), JSON, &it).0, 204);
+        let report = server.send("GET", "/mock/dataplane", JSON, &Value::Null).2;
+        report["unsupported"].as_array().map(Vec::len)
+    };
+    assert!(filtered(json!(rules)) > Some(0));
+    assert_eq!(filtered(Value::Null), Some(0));
+    wait_for("the pod's port is active without the rule", || is_active(&server, pod));
+
     // Killed, packets keep flowing; started again, the ports are active again.
     server.end("-KILL");
     assert!(pings(&netns, "10.0.0.1"), "the kernel needs no controller");
