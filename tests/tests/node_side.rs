@@ -69,7 +69,7 @@ fn a_probe_of_the_node_reaches_each_pod() -> Result<()> {
 fn documented() -> Result<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/operations.md");
     let text = std::fs::read_to_string(page)?;
-    let (_, below) = text.split_once("## A single node without MidoNet\n").context("no such heading")?;
+    let (_, below) = text.split_once("### A pod's address on its node\n").context("no such heading")?;
     let (_, block) = below.split_once("```console\n").context("no block of commands")?;
     let lines = block.split("```").next().unwrap_or_default().lines();
     Ok(lines.filter_map(|line| line.strip_prefix("# ")).collect::<Vec<_>>().join("\n"))

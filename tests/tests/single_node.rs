@@ -1,0 +1,95 @@
+//! A single node without MidoNet, as `docs/operations.md` sets it up: the unit that makes the machine the way outside for
+//! its pods does what it says, and the machine is safe from them.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::netns::Netns;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::programs;
+use atoll_tests::reach::{Server, ask, ping};
+use serde_json::json;
+
+const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// Runs the unit's lines for `what` on the node, as systemd would; those that may fail have a dash.
+fn unit(node: &Node, what: &str) -> Result<()> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let text = std::fs::read_to_string(page.join("deploy/systemd/atoll-outside.service"))?;
+    let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(what)?.strip_prefix('=')).collect();
+    ensure!(!lines.is_empty(), "the unit has no {what}");
+    for line in lines {
+        match line.strip_prefix('-') {
+            Some(line) => drop(node.netns().run("sh", &["-c", line])),
+            None => drop(node.netns().run("sh", &["-c", line])?),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_machine_is_the_way_outside_and_safe_from_its_pods() -> Result<()> {
+    let mut node = Node::start(json!({}))?;
+    // Before the controller comes for the first time; twice is once.
+    node.stop_controller()?;
+    let (program, run_dir) = (programs::path("mock-controller")?, node.run_dir());
+    let purge = ["dataplane", "purge", "--run-dir", run_dir.to_str().context("a path")?];
+    node.netns().run(program.to_str().context("a path")?, &purge)?;
+    unit(&node, "ExecStart")?;
+    unit(&node, "ExecStart")?;
+    node.start_controller()?;
+
+    let internet = Netns::new()?;
+    let peer = internet.path().display().to_string();
+    node.netns().run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", &peer])?;
+    for (netns, device, address) in [(node.netns(), "lan0", MACHINE), (&internet, "eth0", INTERNET)] {
+        netns.run("ip", &["address", "add", &format!("{address}/24"), "dev", device])?;
+        netns.run("ip", &["link", "set", device, "up"])?;
+    }
+    // Whatever outside is told of tenants, nothing gets in.
+    internet.run("ip", &["route", "add", "default", "via", &MACHINE.to_string()])?;
+    let _servers = [Server::start(&internet, "internet")?, Server::start(node.netns(), "machine")?];
+
+    let init = ["init", "--dry-run"];
+    ensure!(
+        node.atollctl(&init).is_err_and(|error| error.to_string().contains("--ignore-routes")),
+        "the route is seen"
+    );
+    node.atollctl(&[init.as_slice(), &["--ignore-routes"]].concat())?;
+    let pods = ["red", "blue"].map(|tenant| Pod::new(tenant, tenant)).into_iter().collect::<Result<Vec<_>>>()?;
+    let cni = node.cni("1.0.0")?;
+    let added = pods.iter().map(|pod| cni.add(pod)).collect::<Result<Vec<_>>>()?;
+    let _own = pods.iter().map(|pod| Server::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
+    let reaches = || -> Result<()> {
+        for pod in &pods {
+            let banner = ask(&pod.netns, INTERNET)?.with_context(|| format!("{} reaches nobody outside", pod.name))?;
+            ensure!((banner.name.as_str(), banner.seen_as) == ("internet", MACHINE), "{}: {banner:?}", pod.name);
+            ensure!(ping(&pod.netns, MACHINE)?, "{} may ping the machine", pod.name);
+        }
+        Ok(())
+    };
+    reaches()?;
+    node.kill_controller()?;
+    node.start_controller()?;
+    unit(&node, "ExecStart")?;
+    reaches()?;
+    // All of them wait for silence at the same time.
+    let own = pods.iter().flat_map(|pod| [(&pod.netns, MACHINE), (&pod.netns, Ipv4Addr::new(203, 0, 113, 1))]);
+    let asked: Vec<_> = own.chain(added.iter().map(|at| (&internet, at.address.ip()))).collect();
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = asked.iter().map(|(from, to)| (to, scope.spawn(move || ask(from, *to)))).collect();
+        asking.into_iter().try_for_each(|(to, asking)| {
+            let answer = asking.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+            ensure!(answer.is_none(), "{to} is answered by {answer:?}");
+            Ok(())
+        })
+    })?;
+    pods.iter().try_for_each(|pod| node.cni("1.0.0")?.del(pod).map(drop))?;
+    unit(&node, "ExecStop")?;
+    let left = node.netns().run("sh", &["-c", "nft list tables; ip -o link show"])?;
+    ensure!(!left.contains("atoll_outside") && !left.contains("atoll-out"), "{left}");
+    node.finish()
+}
