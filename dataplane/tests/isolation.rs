@@ -194,6 +194,51 @@ fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
     assert!(pings(&closed, "203.0.113.1"));
 }
 
+/// A bridge takes in frames for the MAC of any of its ports. Where bridged packets pass the router's hooks too, such a frame
+/// is for nobody there: it must not be routed past the router's chains.
+#[test]
+fn a_router_is_asked_by_its_own_mac_only() {
+    let (chain, flows) = (Uuid::from_u128(0xc0), Uuid::from_u128(0xc1));
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let forbidden = Condition {
+        ether_type: Some(Test::is(0x0800)),
+        protocol: Some(Test::is(17)),
+        destination_port: Some(Test::is((9999, 9999))),
+        ..Condition::default()
+    };
+    let answers = Condition { return_flow: true, ..Condition::default() };
+    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+    port.outbound = Some(flows);
+    let router = Router { up: true, inbound: Some(chain), outbound: Some(red.outbound()), ..Router::default() };
+    lab.submit(put([
+        rules(chain, [(forbidden, Action::Drop)]),
+        rules(flows, [(answers, Action::Accept)]),
+        Object::Port(id, port),
+        Object::Router(red.router(), router),
+    ]));
+    lab.wait_active(id, true);
+    let own = ["net.bridge.bridge-nf-call-iptables"];
+    assert!(inside(&lab.domain(red), "sysctl", &own).contains("= 1"), "bridged packets are tracked");
+    let mut ears = Ears::new(&[("outside", &lab.outside())]);
+    let out = tap(&a);
+    let ports = [1, 2].map(|n| lab.mac_of(red, &interface(red, n)));
+    for to in [lab.mac_of(red, &red.bridge_device())].into_iter().chain(ports) {
+        for (port, mark) in [(9999, &b"<forbidden>"[..]), (9998, b"<allowed>")] {
+            let packet = ip_of(17, A, OUTSIDE, 0, &[], &udp(port, mark));
+            shoot(&out, &ethernet(mac(1), to, 0x0800, &packet), "to a port");
+        }
+    }
+    assert!(pings(&b, "203.0.113.1"));
+    ears.listen();
+    assert!(ears.places(b"<forbidden>").is_empty());
+    // Nobody listens there: the outside says so, with the packet in its words.
+    let heard = ears.0[0].2.iter().filter(|frame| frame[23] == 17).cloned();
+    let allowed = heard.filter(|frame| contains(std::slice::from_ref(frame), b"<allowed>")).count();
+    assert_eq!(allowed, 1, "by the router's MAC, and no other");
+}
+
 fn mac_of_pod() -> Mac {
     mac(1)
 }

@@ -62,51 +62,196 @@ fn what_went_while_nobody_looked_is_taken_out() {
     assert!(!lab.domain(Tenant(2)).exists());
 }
 
+/// Everything that the kernel shows of a namespace, counters, timers and numbers of links aside.
+fn picture(netns: &Path) -> Vec<String> {
+    let script = "ip -d -o link; bridge -d link | paste - -; bridge fdb | grep -v -e 33:33: -e 01:00:5e; ip -o addr; \
+                  ip route show table all; ip rule; ip neigh show nud permanent; ip neigh show proxy; tc qdisc; \
+                  cd /proc/sys/net; grep -rs '' bridge ipv4/conf ipv4/ip_[fd]* ipv4/fwmark* ipv4/icmp_* ipv6/conf/*/disable_*";
+    let shown = inside(netns, "sh", &["-c", script]);
+    let timer =
+        |word: &str| word.ends_with("_timer") || ["refcnt", "port_id", "port_no", "designated_port"].contains(&word);
+    let mut lines: Vec<_> = shown
+        .lines()
+        .map(|line| {
+            let mut words: Vec<_> = line.split_whitespace().collect();
+            while let Some(at) = words.iter().position(|word| timer(word)) {
+                words.drain(at..at + 2);
+            }
+            let numbered = words.first().is_some_and(|word| word.trim_end_matches(':').parse::<u32>().is_ok());
+            let words = words.into_iter().skip(usize::from(numbered));
+            words.map(|word| word.split('@').next().unwrap_or(word).trim_end_matches(':')).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines.extend(filter(netns));
+    lines
+}
+
+/// Damage, by a shell, to what is at a place in a domain with two pods; `BR`, `RL`, `ATR` and `POD` stand for interfaces,
+/// `ELSEWHERE` for another namespace.
+const DAMAGES: &[&str] = &[
+    // Links.
+    "ip link set BR down",
+    "ip link set RL down",
+    "ip link set POD down",
+    "ip link set POD nomaster",
+    "ip link del BR",
+    "ip link del RL",
+    "for l in BR RL ATR; do ip link set $l address 02:00:00:00:00:01; done",
+    "for l in BR RL ATR; do ip link set $l arp off; done",
+    "for l in RL ATR; do ip link set $l mtu 900; done",
+    "for l in BR RL ATR; do ip link set $l group default; done",
+    "ip link set RL down; ip link set RL name moved0",
+    "ip link set BR down; ip link set BR name moved0",
+    "ip link set RL netns ELSEWHERE",
+    "tc qdisc add dev RL root tbf rate 8bit burst 10kb latency 1s; tc qdisc add dev ATR ingress",
+    "tc qdisc add dev BR clsact; tc filter add dev BR ingress u32 match u32 0 0 flowid 1:1",
+    // Options of the bridge.
+    "ip link set BR type bridge stp_state 1",
+    "for o in 'ageing_time 100' 'mcast_snooping 1' 'mcast_querier 1' 'no_linklocal_learn 0' 'group_fwd_mask 8' \
+     'nf_call_iptables 1' 'nf_call_ip6tables 1' 'nf_call_arptables 1'; do ip link set BR type bridge $o; done",
+    // Flags of its ports.
+    "for f in learning mcast_to_unicast isolated hairpin guard root_block neigh_suppress locked; do \
+     bridge link set dev POD $f on; done",
+    "for f in flood mcast_flood bcast_flood; do bridge link set dev POD $f off; done",
+    "ip link set POD type bridge_slave proxy_arp on group_fwd_mask 8",
+    "bridge link set dev POD state 0",
+    // What it knows.
+    "bridge fdb del 02:00:00:00:09:01 dev POD master",
+    "bridge fdb replace 02:00:00:00:09:01 dev POD master static",
+    "bridge fdb replace 02:00:00:00:09:02 dev POD master static",
+    "bridge fdb replace 02:00:00:00:09:02 dev POD master permanent",
+    "bridge fdb del 02:00:00:00:09:02 dev OTHER master; bridge fdb add 02:00:00:00:09:02 dev POD master dynamic",
+    "bridge fdb add 02:00:00:00:09:77 dev POD master static; bridge fdb add 02:00:00:00:09:78 dev POD master permanent; \
+     bridge fdb add 02:00:00:00:09:79 dev POD master dynamic; bridge fdb add 02:00:00:00:09:80 dev BR self permanent",
+    "bridge fdb del $(ip -o link show BR | grep -o 'ether [^ ]*' | cut -d' ' -f2) dev BR self",
+    // Addresses.
+    "ip addr flush dev BR; ip addr add 198.51.100.1/24 dev RL",
+    "ip route del local 10.9.0.1 table local",
+    // Routes.
+    "ip route flush proto 201; ip route flush table 901",
+    "ip route add unreachable 203.0.113.1 proto 201; ip route add throw 203.0.113.2 proto 201; \
+     ip route add blackhole 203.0.113.3 proto 201; ip route add 203.0.113.4 proto 201 nexthop dev RL nexthop dev BR; \
+     ip route append 10.9.0.0/24 dev BR scope link proto 201 mtu 600; ip route add 10.9.0.0/24 tos 8 dev RL proto 201",
+    // Rules.
+    "ip rule flush",
+    "ip rule del pref 0; ip rule del pref 100",
+    "ip rule del pref 101; ip rule add pref 50 to 203.0.113.0/24 blackhole protocol 201; \
+     ip rule add pref 51 not from 10.9.0.101 lookup 999 protocol 201; \
+     ip rule add pref 52 from 10.9.0.101 lookup 999 protocol 201",
+    // Neighbours.
+    "ip neigh flush dev BR nud permanent; ip neigh flush dev RL nud permanent",
+    "ip neigh replace 10.9.0.101 lladdr 02:00:00:00:00:01 dev BR nud permanent; \
+     ip neigh replace 10.9.0.102 lladdr 02:00:00:00:00:01 dev BR nud reachable; \
+     ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:01 dev BR nud permanent; ip neigh add proxy 10.9.0.102 dev BR",
+    // Settings.
+    "sysctl -qw net.ipv4.ip_forward=0",
+    "sysctl -qw net.ipv4.fwmark_reflect=0 net.ipv4.icmp_echo_ignore_all=1 net.ipv4.icmp_ratemask=6168 \
+     net.ipv4.icmp_errors_use_inbound_ifaddr=1 net.ipv4.ip_default_ttl=1 net.ipv6.conf.BR.disable_ipv6=0",
+    "for s in call-iptables call-ip6tables call-arptables filter-vlan-tagged filter-pppoe-tagged pass-vlan-input-dev; do \
+     sysctl -qw net.bridge.bridge-nf-$s=1; done; sysctl -qw net.ipv6.conf.all.disable_ipv6=0",
+    "for i in all default BR RL; do for s in rp_filter proxy_arp accept_local route_localnet send_redirects \
+     accept_redirects arp_filter arp_accept accept_source_route bc_forwarding src_valid_mark proxy_arp_pvlan \
+     ignore_routes_with_linkdown drop_gratuitous_arp drop_unicast_in_l2_multicast; do \
+     sysctl -qw net.ipv4.conf.$i.$s=1; done; done",
+    "for i in all default BR RL; do sysctl -qw net.ipv4.conf.$i.arp_ignore=8 net.ipv4.conf.$i.arp_announce=0; done; \
+     sysctl -qw net.ipv4.conf.BR.forwarding=0",
+];
+
+/// With the plane away, so that each damage is seen whole; it looks at everything when it is back, and every few seconds.
 #[test]
 fn drift_of_every_kind_is_mended() {
+    let mut lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let domain = lab.domain(red);
+    let mut same = topology(1, 0);
+    apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
+    let links = inside(&domain, "ip", &["-o", "link"]);
+    let name = |prefix: &str| {
+        let mut names = links.split_whitespace().filter_map(|word| word.split(['@', ':']).next());
+        names.find(|name| name.starts_with(prefix) && name.len() > 12).unwrap().to_owned()
+    };
+    let names = [
+        ("BR", name("br")),
+        ("ATR", name("atr")),
+        ("RL", name("rl")),
+        ("POD", interface(red, 1)),
+        ("OTHER", interface(red, 2)),
+        ("ELSEWHERE", b.display().to_string()),
+    ];
+    assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
+    lab.restart(same.clone());
+    let right = picture(&domain);
+    for damage in DAMAGES {
+        let script = names.iter().fold((*damage).to_owned(), |script, (word, name)| script.replace(word, name));
+        lab.plane.take().unwrap().stop();
+        inside(&domain, "sh", &["-ec", &script]);
+        assert_ne!(picture(&domain), right, "{damage}: it is damage");
+        lab.restart(same.clone());
+        assert!(lab.plane().report().changes > 0 || damage.contains("POD"), "{damage}");
+        let state = || {
+            let now = picture(&domain);
+            let (more, less): (Vec<_>, Vec<_>) = (
+                now.iter().filter(|line| !right.contains(line)).collect(),
+                right.iter().filter(|line| !now.contains(line)).collect(),
+            );
+            format!("{damage}: {more:#?} instead of {less:#?}; {:#?}", lab.plane().report())
+        };
+        // Some end of a link may be made by the other end's namespace, after a word from the kernel.
+        wait(state, || picture(&domain) == right);
+        lab.restart(same.clone());
+        assert_eq!(lab.plane().report().changes, 0, "{damage}");
+    }
+    for to in ["10.9.0.102", "203.0.113.1", "10.9.0.1"] {
+        wait(|| format!("{to}: {:#?}", lab.plane().report()), || pings(&a, to));
+    }
+}
+
+/// What has no mark of ours is somebody's, also inside our namespaces: it is taken out of our bridges, and no more.
+#[test]
+fn what_others_put_into_a_namespace_of_ours_stays() {
     let mut lab = Lab::start(topology(1, 0));
     let red = Tenant(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     let domain = lab.domain(red);
     let mut same = topology(1, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
-    let links = inside(&domain, "ip", &["-o", "link"]);
-    let name = |prefix: &str| {
-        let find =
-            |word: &str| word.split(['@', ':']).next().filter(|name| name.starts_with(prefix)).map(str::to_owned);
-        links.split_whitespace().find_map(find).unwrap()
-    };
-    let (bridge, link, pod) = (name("br"), name("rl"), interface(red, 1));
-    let damages: &[&[&str]] = &[
-        &["ip", "addr", "flush", "dev", &bridge],
-        &["ip", "route", "flush", "proto", "201"],
-        &["ip", "neigh", "flush", "dev", &link],
-        &["ip", "neigh", "flush", "dev", &bridge],
-        &["ip", "link", "set", &pod, "nomaster"],
-        &["ip", "link", "set", &pod, "down"],
-        &["ip", "link", "set", &bridge, "down"],
-        &["ip", "link", "set", &bridge, "address", "02:00:00:00:00:01"],
-        &["ip", "link", "del", &link],
-        &["ip", "link", "del", &bridge],
-        &["bridge", "fdb", "del", "02:00:00:00:09:01", "dev", &pod, "master"],
-        &["sysctl", "-qw", "net.ipv4.ip_forward=0"],
-        &["nft", "delete", "table", "bridge", "atoll"],
-        &["nft", "delete", "table", "ip", "atoll"],
-        &["nft", "flush", "set", "bridge", "atoll", "speakers"],
-        &["nft", "add", "rule", "bridge", "atoll", "prerouting", "drop"],
+    let bridge = red.bridge_device();
+    let script = [
+        "ip link add foreign0 type veth peer name foreign1",
+        "ip link set foreign0 up",
+        &format!("ip link set foreign1 master {bridge} up"),
+        "ip addr add 198.51.100.1/24 dev foreign0",
+        "ip route add 192.0.2.0/24 via 198.51.100.9 onlink dev foreign0",
+        // The same as one of ours, but for the mark.
+        "ip route append 10.9.0.0/24 dev foreign0 scope link",
+        "ip rule add pref 50 from 198.51.100.0/24 lookup 300",
+        "ip neigh add 198.51.100.9 lladdr 02:00:00:00:00:09 dev foreign0 nud permanent",
+        "ip neigh add proxy 198.51.100.8 dev foreign0",
+        "tc qdisc add dev foreign0 root tbf rate 1mbit burst 10kb latency 1s",
+        "tc qdisc add dev at1p1 clsact",
+        "nft add table ip foreign",
+        "nft add table inet foreign",
+        "sysctl -qw net.ipv4.conf.foreign0.rp_filter=1",
     ];
-    for damage in damages {
-        let _ = attempt(&domain, damage[0], &damage[1..]);
-        // A restart looks at everything at once; a running plane does too, within its sweep.
-        lab.restart(same.clone());
-        for to in ["10.9.0.102", "203.0.113.1"] {
-            let state = || {
-                let dump = ["ip addr; ip route; ip neigh; nft list ruleset; bridge fdb"];
-                format!("{}\n{:#?}", inside(&domain, "sh", &["-c", dump[0]]), lab.plane().report())
-            };
-            wait(|| format!("{damage:?}: {to}: {}", state()), || pings(&a, to));
-        }
-    }
+    lab.plane.take().unwrap().stop();
+    inside(&domain, "sh", &["-ec", &script.join("; ")]);
+    let theirs = |lines: Vec<String>| -> Vec<String> {
+        let words = ["foreign0", "foreign {", "192.0.2.0", "lookup 300", "clsact"];
+        let theirs = |line: &String| !line.starts_with("foreign1") && words.iter().any(|word| line.contains(word));
+        lines.into_iter().filter(theirs).collect()
+    };
+    let before = theirs(picture(&domain));
+    assert!(before.len() > 12, "{before:#?}");
+    lab.restart(same.clone());
+    assert_eq!(theirs(picture(&domain)), before);
+    let stray = inside(&domain, "ip", &["-o", "link", "show", "foreign1"]);
+    assert!(!stray.contains("master"), "{stray}");
+    assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
+    lab.restart(same);
+    assert_eq!(lab.plane().report().changes, 0);
+    assert_eq!(theirs(picture(&domain)), before);
 }
 
 /// Nobody hears of what was done to a filter while the plane was away: its content tells.

@@ -5,6 +5,7 @@
 //! filter. Every step starts from what the kernel shows, so a crash between any two is mended by the next round.
 
 mod change;
+mod drift;
 mod node;
 mod outside;
 mod pods;
@@ -137,6 +138,7 @@ impl Realm {
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);
         let kept: BTreeSet<u32> = links.values().filter(|link| around.keeps(link)).map(|link| link.index).collect();
+        changes += self.options(want, &links)?;
         changes += self.connect(want, &links)?;
         changes += self.addresses(want, &links)?;
         changes += self.neighbours(want, &links, &kept)?;
@@ -145,7 +147,7 @@ impl Realm {
         changes += self.sources(&leading, &want.sources)?;
         let leading = self.netlink.steers()?.into_iter().collect();
         changes += self.steers(&leading, &steers_of(want))?;
-        changes += self.stations(&links)?;
+        changes += self.stations(want, &links)?;
         Ok(changes)
     }
 
@@ -280,7 +282,17 @@ impl Realm {
         for (index, address) in wanted.difference(&have) {
             self.netlink.add_address(*index, *address)?;
         }
-        Ok(have.difference(&wanted).filter(|(index, _)| ours.contains(index)).count()
+        // An address whose route of the kernel is gone takes nothing in: it is given anew.
+        let local: BTreeSet<_> = self.netlink.local_addresses()?.into_iter().collect();
+        let up = |index: u32| links.values().any(|link| link.index == index && link.up);
+        let deaf = |(index, address): &&(u32, Ipv4Network)| up(*index) && !local.contains(&(*index, address.ip()));
+        let deaf: Vec<_> = wanted.intersection(&have).filter(deaf).collect();
+        for (index, address) in &deaf {
+            self.netlink.delete_address(*index, *address)?;
+            self.netlink.add_address(*index, *address)?;
+        }
+        Ok(deaf.len()
+            + have.difference(&wanted).filter(|(index, _)| ours.contains(index)).count()
             + wanted.difference(&have).count())
     }
 
@@ -297,15 +309,19 @@ impl Realm {
             structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
         let wanted: BTreeSet<_> =
             known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
-        let have = self.netlink.neighbours()?.into_iter();
-        let have: BTreeSet<_> = have.filter(|neighbour| !kept.contains(&neighbour.device)).collect();
+        // Those of links that are not ours are somebody's.
+        let ours = |device: u32| {
+            !kept.contains(&device)
+                && want.devices.keys().any(|name| links.get(name).is_some_and(|it| it.index == device))
+        };
+        let have: BTreeSet<_> = self.netlink.neighbours()?.into_iter().filter(|it| ours(it.device)).collect();
         for neighbour in have.difference(&wanted) {
             self.netlink.delete_neighbour(neighbour)?;
         }
         for neighbour in wanted.difference(&have) {
             self.netlink.add_neighbour(neighbour)?;
         }
-        Ok(have.symmetric_difference(&wanted).count())
+        Ok(have.symmetric_difference(&wanted).count() + self.netlink.remove_proxies(ours)?)
     }
 
     fn routes(
@@ -323,24 +339,23 @@ impl Realm {
             NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device),
             NextHop::BlackHole | NextHop::Prohibit => None,
         };
+        let odd = self.netlink.remove_odd_routes()? + self.netlink.mend_rules()?;
         let have = self.netlink.routes()?.into_iter();
         let have: BTreeSet<_> = have.filter(|route| through(route).is_none_or(|link| !kept.contains(&link))).collect();
-        self.change_routes(&have, &wanted)
+        Ok(odd + self.change_routes(&have, &wanted)?)
     }
 
-    /// What is replaced is replaced in one step: packets find the one route or the other.
+    /// The new ones first: they stand before those that they replace, so that packets find the one or the other.
     fn change_routes(
         &mut self,
         have: &BTreeSet<Route<u32>>,
         wanted: &BTreeSet<Route<u32>>,
     ) -> Result<usize, PlaneError> {
-        let place = |route: &Route<u32>| (route.table, route.destination, route.metric);
-        let new: BTreeSet<_> = wanted.difference(have).map(place).collect();
-        for route in have.difference(wanted).filter(|route| !new.contains(&place(route))) {
-            self.netlink.delete_route(route)?;
-        }
         for route in wanted.difference(have) {
             self.netlink.add_route(route)?;
+        }
+        for route in have.difference(wanted) {
+            self.netlink.delete_route(route)?;
         }
         Ok(have.symmetric_difference(wanted).count())
     }

@@ -8,6 +8,7 @@ use super::{Realm, Surroundings};
 use crate::compile::{Element, Neighbour, Pod, node_side};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
+use crate::kernel::options::Amiss;
 
 impl Realm {
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
@@ -45,9 +46,9 @@ impl Realm {
             self.netlink.set_master(&link, Some(bridge.index))?;
         }
         let learning = pod.speakers.is_empty();
-        if link.learning != Some(learning) || link.master != Some(bridge.index) {
-            self.netlink.set_learning(&link, learning)?;
-        }
+        // A port that has just become one is as the kernel makes it.
+        let fresh = Link { learning: None, amiss: Amiss::default(), ..link.clone() };
+        self.netlink.mend_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
         if !settled {
             for mac in &pod.stations {
                 self.netlink.add_station(link.index, *mac)?;
@@ -109,29 +110,6 @@ impl Realm {
             let (link, bridge) = (links.get(&pod.interface), links.get(&pod.bridge));
             link.zip(bridge).is_some_and(|(link, bridge)| link.master == Some(bridge.index))
         })
-    }
-}
-
-impl Realm {
-    /// Stations of ports that are in their bridges; the rest is up to `plug`.
-    pub(super) fn stations(&mut self, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
-        let (mut wanted, mut ports) = (BTreeSet::new(), BTreeSet::new());
-        let mut settled = BTreeMap::new();
-        for (port, pod) in self.placed(links) {
-            let (Some(link), Some(bridge)) = (links.get(&pod.interface), links.get(&pod.bridge)) else { continue };
-            ports.insert(link.index);
-            wanted.extend(pod.stations.iter().map(|mac| (link.index, *mac, true)));
-            settled.insert(*port, (link.index, bridge.index));
-        }
-        self.settled = settled;
-        let have: BTreeSet<_> = self.netlink.stations()?.into_iter().filter(|entry| ports.contains(&entry.0)).collect();
-        for (index, mac, _) in have.difference(&wanted) {
-            self.netlink.delete_station(*index, *mac)?;
-        }
-        for (index, mac, _) in wanted.difference(&have) {
-            self.netlink.add_station(*index, *mac)?;
-        }
-        Ok(have.symmetric_difference(&wanted).count())
     }
 }
 

@@ -244,15 +244,31 @@ iifname @open jump unknown
 update @refused { iifname counter }
 }
 ";
+    text.push_str(&own(domain));
     text.push_str(&sets.replace("{STRANGERS}", &STRANGERS.to_string()));
     text.push_str(&filters.text);
     text.push_str("}\n");
 }
 
+/// The MACs of the router's own interfaces on its bridges.
+fn own_macs(domain: &Domain) -> Vec<String> {
+    let own = domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
+    own.map(|device| device.mac.to_string()).collect()
+}
+
+/// A bridge takes in what is for the MAC of any of its ports; the router is asked by its own MACs only. By another one a
+/// packet would look bridged to chains that tell the two apart, and pass them.
+fn own(domain: &Domain) -> String {
+    let macs = own_macs(domain);
+    let others = if macs.is_empty() { String::new() } else { format!(" ether daddr != {{ {} }}", macs.join(", ")) };
+    let head = "type filter hook input priority -350; policy accept;";
+    let one = "ether daddr and 01:00:00:00:00:00 == 00:00:00:00:00:00";
+    format!("chain own {{\n{head}\n{one}{others} drop\n}}\n")
+}
+
 /// Tells routed from bridged packets, where both pass the router's hooks.
 fn to_router(domain: &Domain) -> String {
-    let own = domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
-    let macs: Vec<_> = own.map(|device| device.mac.to_string()).collect();
+    let macs = own_macs(domain);
     if !domain.track_bridged || macs.is_empty() {
         return String::new();
     }

@@ -18,7 +18,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
     BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -33,13 +33,17 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use uuid::Uuid;
 
 use super::netns::Netns;
+use super::options::Amiss;
 use super::steps::step;
 use crate::compile::{GROUP, MAIN, Neighbour, NextHop, Route, Source};
 use crate::counters::Count;
 use crate::error::PlaneError;
 
 /// The origin of our routes (`rtm_protocol`).
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(201);
+pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(201);
+
+/// The kernel's own for a new link.
+pub(crate) const MTU: u32 = 1500;
 
 /// The alias of an interface that was taken from elsewhere.
 const TAKEN: &str = "atoll:taken";
@@ -58,6 +62,14 @@ pub(crate) struct Link {
     /// The index of the other end of a pair, in its own namespace.
     pub(crate) peer: Option<u32>,
     pub(crate) learning: Option<bool>,
+    pub(crate) is_bridge: bool,
+    /// It asks and answers by ARP.
+    pub(crate) speaks: bool,
+    pub(crate) mtu: u32,
+    /// It is a port of a bridge, has a carrier, and does not forward.
+    pub(crate) stopped: bool,
+    /// Options and settings that are not as they should be.
+    pub(crate) amiss: Amiss,
     /// It was taken from the namespace of the data plane's process, and goes back there in the end.
     pub(crate) taken: bool,
     /// Packets pass: it has a carrier and, where it is a port of a bridge, forwards.
@@ -204,14 +216,21 @@ impl Netlink {
         self.change(format!("set the MAC of link {} to {mac}", link.name), Message::SetLink(message), 0)
     }
 
-    /// Lets a bridge learn MACs from a port, or not.
-    pub(crate) fn set_learning(&mut self, link: &Link, learning: bool) -> Result<()> {
+    /// Changes options of a link.
+    pub(super) fn set_link(&mut self, what: String, message: LinkMessage) -> Result<()> {
+        self.change(what, Message::NewLink(message), 0)
+    }
+
+    /// Gives a link of ours back its mark, its usual size of packets and its speech (ARP).
+    pub(crate) fn mend_link(&mut self, link: &Link) -> Result<()> {
         let mut message = same_link(link);
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Learning(learning)])),
-        ]));
-        self.change(format!("set learning of port {}", link.name), Message::NewLink(message), 0)
+        message.header.change_mask = LinkFlags::Noarp;
+        message.attributes.push(LinkAttribute::Group(GROUP));
+        if !link.is_bridge {
+            // A bridge's follows its ports.
+            message.attributes.push(LinkAttribute::Mtu(MTU));
+        }
+        self.change(format!("mend link {}", link.name), Message::SetLink(message), 0)
     }
 
     /// Marks a link as taken from this namespace, or not any more.
@@ -381,21 +400,6 @@ impl Netlink {
         self.change(format!("add station {mac}"), Message::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Entries of bridges that were made by hand: port, MAC, and whether learning must leave them alone.
-    pub(crate) fn stations(&mut self) -> Result<Vec<(u32, Mac, bool)>> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Bridge;
-        let answers = self.request("list stations", Message::GetNeighbour(message), NLM_F_DUMP)?;
-        let station = |answer| {
-            let Message::NewNeighbour(entry) = answer else { return None };
-            let of_bridge = entry.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
-            let sticky = entry.header.flags.contains(NeighbourFlags::Sticky);
-            let by_hand = of_bridge && entry.header.state == NeighbourState::Noarp;
-            by_hand.then(|| Some((entry.header.ifindex, mac_of(&entry.attributes)?, sticky)))?
-        };
-        Ok(answers.into_iter().filter_map(station).collect())
-    }
-
     /// Deletes a bridge's entry.
     pub(crate) fn delete_station(&mut self, index: u32, mac: Mac) -> Result<()> {
         let mut message = NeighbourMessage::default();
@@ -406,14 +410,14 @@ impl Netlink {
         self.remove(format!("delete station {mac}"), Message::DelNeighbour(message))
     }
 
-    fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
+    pub(super) fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
         match step(&what).and_then(|()| self.ask(message, flags | NLM_F_ACK)) {
             Ok(_) => Ok(()),
             Err(source) => Err(fail(what, source)),
         }
     }
 
-    fn remove(&mut self, what: String, message: Message) -> Result<()> {
+    pub(super) fn remove(&mut self, what: String, message: Message) -> Result<()> {
         let absent = [Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENXIO];
         match step(&what).and_then(|()| self.ask(message, NLM_F_ACK)) {
             Err(error) if absent.iter().any(|errno| is(&error, *errno)) => Ok(()),
@@ -422,12 +426,12 @@ impl Netlink {
         }
     }
 
-    fn request(&mut self, what: &str, message: Message, flags: u16) -> Result<Vec<Message>> {
+    pub(super) fn request(&mut self, what: &str, message: Message, flags: u16) -> Result<Vec<Message>> {
         self.ask(message, flags).map_err(|source| fail(what.to_owned(), source))
     }
 
     /// One request, all its answers.
-    fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
+    pub(super) fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(message);
         request.header.sequence_number = self.sequence;
@@ -468,11 +472,11 @@ impl Netlink {
     }
 }
 
-fn fail(what: String, source: io::Error) -> PlaneError {
+pub(super) fn fail(what: String, source: io::Error) -> PlaneError {
     PlaneError::Netlink { what, source }
 }
 
-fn is(error: &io::Error, errno: Errno) -> bool {
+pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
 }
 
@@ -496,7 +500,7 @@ fn index_for(name: &str) -> u32 {
     u32::try_from(low & 0x0fff_ffff).unwrap_or_default() | 0x1000_0000
 }
 
-fn same_link(link: &Link) -> LinkMessage {
+pub(super) fn same_link(link: &Link) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = link.index;
     message
@@ -514,6 +518,11 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         master: None,
         peer: None,
         learning: None,
+        is_bridge: false,
+        speaks: !message.header.flags.contains(LinkFlags::Noarp),
+        mtu: 0,
+        stopped: false,
+        amiss: Amiss::of(message),
         taken: false,
         flowing: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
     };
@@ -523,15 +532,20 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
             LinkAttribute::IfAlias(alias) => link.taken = alias == TAKEN,
             LinkAttribute::Group(group) => link.group = *group,
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => link.peer = Some(*index).filter(|index| *index != 0),
             LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
+                    link.is_bridge |= *info == LinkInfo::Kind(InfoKind::Bridge);
                     if let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info {
                         for property in port {
                             match property {
                                 InfoBridgePort::Learning(learning) => link.learning = Some(*learning),
-                                InfoBridgePort::State(state) => link.flowing &= *state == BridgePortState::Forwarding,
+                                InfoBridgePort::State(state) => {
+                                    link.stopped = link.flowing && *state != BridgePortState::Forwarding;
+                                    link.flowing &= !link.stopped;
+                                }
                                 _ => {}
                             }
                         }
@@ -602,7 +616,7 @@ fn route_message(route: &Route<u32>) -> RouteMessage {
     message
 }
 
-fn route_of(message: &Message) -> Option<Route<u32>> {
+pub(super) fn route_of(message: &Message) -> Option<Route<u32>> {
     let Message::NewRoute(message) = message else { return None };
     if message.header.protocol != PROTOCOL {
         return None;
@@ -646,7 +660,7 @@ fn foreign_route_of(message: &Message) -> Option<(Ipv4Network, Option<u32>)> {
     (table == MAIN && message.header.protocol != PROTOCOL).then_some((network, device))
 }
 
-fn source_message(source: Source) -> RuleMessage {
+pub(super) fn source_message(source: Source) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.src_len = source.network.prefix();
@@ -661,7 +675,7 @@ fn source_message(source: Source) -> RuleMessage {
     message
 }
 
-fn source_of(message: &Message) -> Option<Source> {
+pub(super) fn source_of(message: &Message) -> Option<Source> {
     let Message::NewRule(message) = message else { return None };
     let (mut network, mut table, mut ours) = (None, None, false);
     for attribute in &message.attributes {
@@ -675,7 +689,7 @@ fn source_of(message: &Message) -> Option<Source> {
     Some(Source { network: network.filter(|_| ours)?, table: table? })
 }
 
-fn steer_message(steer: &Steer) -> RuleMessage {
+pub(super) fn steer_message(steer: &Steer) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.action = RuleAction::ToTable;
@@ -698,7 +712,7 @@ fn steer_message(steer: &Steer) -> RuleMessage {
     message
 }
 
-fn steer_of(message: &Message) -> Option<Steer> {
+pub(super) fn steer_of(message: &Message) -> Option<Steer> {
     let Message::NewRule(message) = message else { return None };
     let (mut from, mut marked, mut table, mut ours) = (None, None, None, false);
     for attribute in &message.attributes {
@@ -746,7 +760,7 @@ fn neighbour_of(message: &Message) -> Option<Neighbour<u32>> {
     Some(Neighbour { device: message.header.ifindex, address, mac: mac_of(&message.attributes)? })
 }
 
-fn mac_of(attributes: &[NeighbourAttribute]) -> Option<Mac> {
+pub(super) fn mac_of(attributes: &[NeighbourAttribute]) -> Option<Mac> {
     attributes.iter().find_map(|a| match a {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok().map(Mac),
         _ => None,

@@ -14,7 +14,9 @@ const ROUTER: &[(&str, &str)] = &[
     ("ipv6/conf/default/disable_ipv6", "1"),
     // A router that answers for its own addresses on its own links only.
     ("ipv4/conf/all/arp_ignore", "1"),
+    ("ipv4/conf/default/arp_ignore", "1"),
     ("ipv4/conf/all/arp_announce", "2"),
+    ("ipv4/conf/default/arp_announce", "2"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
@@ -22,7 +24,70 @@ const ROUTER: &[(&str, &str)] = &[
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
     ("ipv4/conf/all/accept_source_route", "0"),
+    ("ipv4/conf/default/accept_source_route", "0"),
 ];
+
+/// What is right already, unless somebody has changed it: here, or for the machine itself, whose settings new namespaces
+/// begin with (`net.core.devconf_inherit_init_net`). Kube-proxy, for one, lets packets for 127.0.0.0/8 in.
+const USUAL: &[(&str, &str)] = &[
+    ("ipv4/conf/default/forwarding", "1"),
+    ("ipv4/conf/all/proxy_arp", "0"),
+    ("ipv4/conf/default/proxy_arp", "0"),
+    ("ipv4/conf/all/proxy_arp_pvlan", "0"),
+    ("ipv4/conf/default/proxy_arp_pvlan", "0"),
+    ("ipv4/conf/all/arp_accept", "0"),
+    ("ipv4/conf/default/arp_accept", "0"),
+    ("ipv4/conf/all/arp_filter", "0"),
+    ("ipv4/conf/default/arp_filter", "0"),
+    ("ipv4/conf/all/accept_local", "0"),
+    ("ipv4/conf/default/accept_local", "0"),
+    ("ipv4/conf/all/route_localnet", "0"),
+    ("ipv4/conf/default/route_localnet", "0"),
+    ("ipv4/conf/all/bc_forwarding", "0"),
+    ("ipv4/conf/default/bc_forwarding", "0"),
+    ("ipv4/conf/all/src_valid_mark", "0"),
+    ("ipv4/conf/default/src_valid_mark", "0"),
+    ("ipv4/conf/all/ignore_routes_with_linkdown", "0"),
+    ("ipv4/conf/default/ignore_routes_with_linkdown", "0"),
+    ("ipv4/conf/all/drop_gratuitous_arp", "0"),
+    ("ipv4/conf/default/drop_gratuitous_arp", "0"),
+    ("ipv4/conf/all/drop_unicast_in_l2_multicast", "0"),
+    ("ipv4/conf/default/drop_unicast_in_l2_multicast", "0"),
+    // What a router says, and as whom.
+    ("ipv4/icmp_echo_ignore_all", "0"),
+    ("ipv4/icmp_echo_ignore_broadcasts", "1"),
+    ("ipv4/icmp_errors_use_inbound_ifaddr", "0"),
+    ("ipv4/ip_default_ttl", "64"),
+];
+
+/// What is set where connection tracking and bridges are there to be set.
+const WHERE_THERE: &[(&str, &str)] = &[
+    ("netfilter/nf_conntrack_tcp_be_liberal", "0"),
+    ("netfilter/nf_conntrack_tcp_loose", "1"),
+    ("netfilter/nf_conntrack_checksum", "1"),
+    ("bridge/bridge-nf-filter-vlan-tagged", "0"),
+    ("bridge/bridge-nf-filter-pppoe-tagged", "0"),
+    ("bridge/bridge-nf-pass-vlan-input-dev", "0"),
+];
+
+/// A setting of one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// `ipv4` or `ipv6`.
+    pub(super) family: &'static str,
+    pub(super) key: &'static str,
+    /// What it should be.
+    pub(super) right: &'static str,
+}
+
+/// Writes settings of interfaces; answers how many differed.
+pub(crate) fn interfaces(netns: &Netns, wrong: &[(String, Setting)]) -> Result<usize, PlaneError> {
+    if wrong.is_empty() {
+        return Ok(0);
+    }
+    let key = |name: &str, it: Setting| format!("{}/conf/{name}/{}", it.family, it.key);
+    netns.run(|| wrong.iter().map(|(name, setting)| set(&key(name, *setting), setting.right)).sum())
+}
 
 /// Whether bridged packets pass the hooks of IP. They do by default in every new namespace where `br_netfilter` is
 /// loaded; where it is not, the keys are not there and nothing passes.
@@ -38,6 +103,7 @@ const HOST: &[(&str, &str)] =
 pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool) -> Result<usize, PlaneError> {
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
+        changes += usual()?;
         // Whoever speaks as itself only may be told about each of its packets; strangers get the usual few ICMP errors,
         // because they may name somebody else as their sender.
         // What the router says about a packet of the node goes back to the node, and what it says about one that a
@@ -54,6 +120,25 @@ pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool
         }
         Ok(changes)
     })
+}
+
+/// One step for all: none depends on another, and the next look compares each.
+fn usual() -> io::Result<usize> {
+    let mut wrong = Vec::new();
+    for (key, value) in USUAL {
+        if differs(key, value)? {
+            wrong.push((key, value));
+        }
+    }
+    for (key, value) in WHERE_THERE {
+        if fs::exists(path(key))? && differs(key, value)? {
+            wrong.push((key, value));
+        }
+    }
+    let Some((first, _)) = wrong.first() else { return Ok(0) };
+    step(&path(first))?;
+    wrong.iter().try_for_each(|(key, value)| write(key, value))?;
+    Ok(wrong.len())
 }
 
 /// Settings of a router that cannot be written here, each with the kernel's reason.
@@ -84,13 +169,26 @@ fn path(key: &str) -> String {
 }
 
 fn set(key: &str, value: &str) -> io::Result<usize> {
-    let path = path(key);
-    let with_key = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-    match fs::read_to_string(&path) {
-        Ok(now) if now.trim() == value => Ok(0),
-        // A kernel without IPv6 has nothing to switch off.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => Ok(0),
-        Ok(_) => step(&path).and_then(|()| fs::write(&path, value)).map(|()| 1).map_err(with_key),
-        Err(error) => Err(with_key(error)),
+    if !differs(key, value)? {
+        return Ok(0);
     }
+    step(&path(key))?;
+    write(key, value).map(|()| 1)
+}
+
+fn differs(key: &str, value: &str) -> io::Result<bool> {
+    match fs::read_to_string(path(key)) {
+        Ok(now) => Ok(now.trim() != value),
+        // A kernel without IPv6 has nothing to switch off.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => Ok(false),
+        Err(error) => Err(with_key(key, &error)),
+    }
+}
+
+fn write(key: &str, value: &str) -> io::Result<()> {
+    fs::write(path(key), value).map_err(|error| with_key(key, &error))
+}
+
+fn with_key(key: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path(key)))
 }

@@ -12,6 +12,7 @@ use crate::kernel::guard::Guard;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::{Filter, run_nft};
 use crate::kernel::nl::{Link, Netlink, Steer};
+use crate::kernel::strays::{Known, Station};
 use crate::kernel::sysctl;
 
 const PINS: Need = Need {
@@ -134,7 +135,7 @@ fn pair(netlink: &mut Netlink, there: &Netns) -> Tried<Link> {
 
 fn port(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     netlink.set_master(pair, Some(bridge.index))?;
-    netlink.set_learning(pair, false)?;
+    netlink.mend_port(pair, false)?;
     shown(netlink, "v0", |link| link.master == Some(bridge.index) && link.learning == Some(false)).map(drop)
 }
 
@@ -142,7 +143,8 @@ fn station(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     // It may be a port only by what was tried before.
     netlink.set_master(pair, Some(bridge.index))?;
     netlink.add_station(pair.index, mac(4))?;
-    if !netlink.stations()?.contains(&(pair.index, mac(4), true)) {
+    let station = Station { port: pair.index, mac: mac(4), kind: Known::Fixed };
+    if !netlink.stations()?.contains(&station) {
         return Err(ignored("station".to_owned()));
     }
     netlink.delete_station(pair.index, mac(4))

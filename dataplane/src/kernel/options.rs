@@ -1,0 +1,194 @@
+//! What links are set to beside what they are made with: options of a bridge, flags of its ports, settings of IP.
+//!
+//! Only what differs is kept of a link, with the value it should have: there are many options, and they rarely change.
+
+use rtnetlink::packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgePortState,
+    BridgeStpState, InetDevConf, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+    LinkAttribute, LinkInfo, LinkMessage,
+};
+
+use super::nl::{Link, Netlink, same_link};
+use super::sysctl::Setting;
+use crate::error::PlaneError;
+
+/// Five minutes, in hundredths of a second: the kernel's own.
+const AGEING: u32 = 30_000;
+
+/// What is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amiss {
+    bridge: Vec<InfoBridge>,
+    port: Vec<InfoBridgePort>,
+    /// Settings under `/proc/sys/net`.
+    pub(crate) settings: Vec<Setting>,
+}
+
+impl Amiss {
+    /// Reads what a link shows.
+    pub(super) fn of(message: &LinkMessage) -> Self {
+        let mut amiss = Self::default();
+        let infos = message.attributes.iter().filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
+        for info in infos.flatten() {
+            match info {
+                LinkInfo::Data(InfoData::Bridge(options)) => {
+                    amiss.bridge =
+                        options.iter().filter_map(|option| differing(option, right_option(option))).collect();
+                }
+                LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
+                    amiss.port = flags.iter().filter_map(|flag| differing(flag, right_flag(flag))).collect();
+                }
+                _ => {}
+            }
+        }
+        for attribute in &message.attributes {
+            if let LinkAttribute::AfSpecUnspec(families) = attribute {
+                amiss.settings = families.iter().flat_map(settings).collect();
+            }
+        }
+        amiss
+    }
+}
+
+fn differing<T: PartialEq>(is: &T, right: Option<T>) -> Option<T> {
+    right.filter(|right| right != is)
+}
+
+/// What an option of a bridge should be; none when it does not matter.
+fn right_option(option: &InfoBridge) -> Option<InfoBridge> {
+    use InfoBridge as O;
+    let quiet = BridgeBooleanOptionFlags::NoLinkLocalLearn;
+    Some(match option {
+        O::StpState(_) => O::StpState(BridgeStpState::Disabled),
+        O::VlanFiltering(_) => O::VlanFiltering(false),
+        O::MulticastSnooping(_) => O::MulticastSnooping(false),
+        O::MulticastQuerier(_) => O::MulticastQuerier(false),
+        O::AgeingTime(_) => O::AgeingTime(AGEING),
+        O::GroupFwdMask(_) => O::GroupFwdMask(0),
+        // Bridged packets pass the hooks of IP by the setting of the namespace, or not at all.
+        O::NfCallIpTables(_) => O::NfCallIpTables(false),
+        O::NfCallIp6Tables(_) => O::NfCallIp6Tables(false),
+        O::NfCallArpTables(_) => O::NfCallArpTables(false),
+        O::FdbMaxLearned(_) => O::FdbMaxLearned(0),
+        O::MultiBoolOpt(now) if !now.value.contains(quiet) => {
+            O::MultiBoolOpt(BridgeBooleanOptions { value: quiet, mask: quiet })
+        }
+        _ => return None,
+    })
+}
+
+/// What a flag of a port should be; none when it does not matter, or depends on the port, as learning does.
+fn right_flag(flag: &InfoBridgePort) -> Option<InfoBridgePort> {
+    use InfoBridgePort as F;
+    Some(match flag {
+        F::HairpinMode(_) => F::HairpinMode(false),
+        F::Guard(_) => F::Guard(false),
+        F::Protect(_) => F::Protect(false),
+        F::FastLeave(_) => F::FastLeave(false),
+        F::UnicastFlood(_) => F::UnicastFlood(true),
+        F::MulticastFlood(_) => F::MulticastFlood(true),
+        F::BroadcastFlood(_) => F::BroadcastFlood(true),
+        F::MulticastToUnicast(_) => F::MulticastToUnicast(false),
+        F::ProxyARP(_) => F::ProxyARP(false),
+        F::ProxyARPWifi(_) => F::ProxyARPWifi(false),
+        F::NeighSupress(_) => F::NeighSupress(false),
+        F::Isolated(_) => F::Isolated(false),
+        F::Locked(_) => F::Locked(false),
+        F::VlanTunnel(_) => F::VlanTunnel(false),
+        F::GroupFwdMask(_) => F::GroupFwdMask(0),
+        _ => return None,
+    })
+}
+
+/// A setting of an interface, what the kernel shows of it, and what it should be. Those that are joined with the setting
+/// for all interfaces, by "or" or by the greater number, would undo it.
+type Right = (&'static str, fn(&InetDevConf) -> i32, &'static str);
+
+const RIGHT: &[Right] = &[
+    ("forwarding", |it| it.forwarding, "1"),
+    ("rp_filter", |it| it.rp_filter, "0"),
+    ("proxy_arp", |it| it.proxy_arp, "0"),
+    ("proxy_arp_pvlan", |it| it.proxy_arp_pvlan, "0"),
+    ("arp_ignore", |it| it.arp_ignore, "1"),
+    ("arp_announce", |it| it.arp_announce, "2"),
+    ("arp_accept", |it| it.arp_accept, "0"),
+    ("arp_filter", |it| it.arpfilter, "0"),
+    ("accept_local", |it| it.accept_local, "0"),
+    ("route_localnet", |it| it.route_localnet, "0"),
+    ("accept_redirects", |it| it.accept_redirects, "0"),
+    ("send_redirects", |it| it.send_redirects, "0"),
+    ("accept_source_route", |it| it.accept_source_route, "0"),
+    ("bc_forwarding", |it| it.bc_forwarding, "0"),
+    ("src_valid_mark", |it| it.src_vmark, "0"),
+    ("ignore_routes_with_linkdown", |it| it.ignore_routes_with_linkdown, "0"),
+    ("drop_gratuitous_arp", |it| it.drop_gratuitous_arp, "0"),
+    ("drop_unicast_in_l2_multicast", |it| it.drop_unicast_in_l2_multicast, "0"),
+];
+
+fn settings(family: &AfSpecUnspec) -> Vec<Setting> {
+    let mut wrong = Vec::new();
+    match family {
+        AfSpecUnspec::Inet(parts) => {
+            for part in parts {
+                if let AfSpecInet::DevConf(now) = part {
+                    let differ = RIGHT.iter().filter(|(_, read, right)| read(now).to_string() != *right);
+                    wrong.extend(differ.map(|(key, _, right)| Setting { family: "ipv4", key, right }));
+                }
+            }
+        }
+        AfSpecUnspec::Inet6(parts) => {
+            let on = |part: &AfSpecInet6| matches!(part, AfSpecInet6::DevConf(now) if now.disable_ipv6 == 0);
+            if parts.iter().any(on) {
+                wrong.push(Setting { family: "ipv6", key: "disable_ipv6", right: "1" });
+            }
+        }
+        _ => {}
+    }
+    wrong
+}
+
+impl Netlink {
+    /// Sets the options of a bridge that differ; answers how many.
+    pub(crate) fn mend_bridge(&mut self, link: &Link) -> Result<usize, PlaneError> {
+        let wrong = link.amiss.bridge.clone();
+        if wrong.is_empty() {
+            return Ok(0);
+        }
+        let (what, changes) = (format!("set options {wrong:?} of bridge {}", link.name), wrong.len());
+        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(wrong))];
+        self.change_link(what, link, info).map(|()| changes)
+    }
+
+    /// Sets the flags of a bridge's port that differ; answers how many.
+    pub(crate) fn mend_port(&mut self, link: &Link, learning: bool) -> Result<usize, PlaneError> {
+        let mut wrong = link.amiss.port.clone();
+        if link.learning != Some(learning) {
+            wrong.push(InfoBridgePort::Learning(learning));
+        }
+        if wrong.is_empty() {
+            return Ok(0);
+        }
+        let (what, changes) = (format!("set flags {wrong:?} of port {}", link.name), wrong.len());
+        self.change_port(what, link, wrong).map(|()| changes)
+    }
+
+    /// Lets a port forward that somebody has stopped.
+    pub(crate) fn let_forward(&mut self, link: &Link) -> Result<(), PlaneError> {
+        let state = vec![InfoBridgePort::State(BridgePortState::Forwarding)];
+        self.change_port(format!("let port {} forward", link.name), link, state)
+    }
+
+    fn change_port(&mut self, what: String, link: &Link, flags: Vec<InfoBridgePort>) -> Result<(), PlaneError> {
+        let data = LinkInfo::PortData(InfoPortData::BridgePort(flags));
+        self.change_link(what, link, vec![LinkInfo::PortKind(InfoPortKind::Bridge), data])
+    }
+
+    fn change_link(&mut self, what: String, link: &Link, info: Vec<LinkInfo>) -> Result<(), PlaneError> {
+        let mut message = same_link(link);
+        message.attributes.push(LinkAttribute::LinkInfo(info));
+        self.set_link(what, message)
+    }
+}
