@@ -1,4 +1,5 @@
-//! Many tenants with five pods each: how long a tenant and a port take, first against last, and how much memory.
+//! Many tenants with five pods each: how long a tenant and a port take, first against last, how much memory, and how
+//! long it takes to read the counters.
 //!
 //! `cargo run -p atoll-dataplane --example scale -- [tenants]`, as root.
 
@@ -43,6 +44,10 @@ fn port(lab: &Lab, tenant: Tenant, n: u8) -> Duration {
     start.elapsed()
 }
 
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
 fn main() {
     let tenants: u128 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(200);
     let lab = Lab::start(provider());
@@ -81,6 +86,14 @@ fn main() {
     #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
     let each = (before - available()) / tenants as f64;
     println!("memory                  {each:.2} MiB for each tenant");
+    let start = Instant::now();
+    let counted = block_on(lab.plane().counters());
+    println!(
+        "read every counter      {:?} ({} ports, {} rules)",
+        start.elapsed(),
+        counted.ports.len(),
+        counted.rules.len()
+    );
     let report = lab.plane().report();
     assert!(report.errors.is_empty() && report.unsupported.is_empty(), "{report:#?}");
     let start = Instant::now();

@@ -283,3 +283,37 @@ fn ports_count_and_refused_frames_keep_their_counts() {
     lab.submit(put([Object::Port(id, Port { inbound: Some(CHAIN), ..port })]));
     assert_eq!(refused(&lab), after);
 }
+
+/// Namespaces are read one by one while others change things: everybody gets all rules there were when they asked, also
+/// behind somebody who gave up, and while a namespace goes.
+#[test]
+fn whoever_counts_is_in_nobodys_way() {
+    let lab = Lab::start(provider());
+    let tenants: Vec<_> = (1..6).map(|n| lab.tenant(n)).collect();
+    let plane = lab.plane();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let rules = |counters: &Counters| counters.rules.keys().copied().collect::<Vec<_>>();
+    runtime.block_on(async {
+        let mut before = rules(&plane.counters().await);
+        assert_eq!(before.len(), 5 * 4, "{before:?}");
+        for n in 0..10_u8 {
+            let tenant = tenants[usize::from(n) % tenants.len()];
+            let gave_up = tokio::time::timeout(std::time::Duration::ZERO, plane.counters()).await;
+            assert!(gave_up.is_err(), "it has to ask the kernel");
+            let (one, other, ()) = tokio::join!(plane.counters(), plane.counters(), async {
+                let rule = Rule { id: id(usize::from(n)), condition: Condition::default(), action: Action::Accept };
+                plane.submit(put([chain(tenant.outbound(), &[rule])]));
+                plane.settle().await;
+            });
+            assert_eq!((rules(&one), rules(&other)), (before.clone(), before), "round {n}");
+            before = rules(&plane.counters().await);
+            assert!(before.contains(&id(n.into())), "round {n}: {before:?}");
+        }
+        let (counted, ()) = tokio::join!(plane.counters(), async {
+            plane.submit(vec![Change::Remove(tenants[0].router())]);
+            plane.settle().await;
+        });
+        assert_eq!(rules(&counted), before);
+    });
+    assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
+}

@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use crate::apply::{self, Node, Realm, Surroundings};
 use crate::compile::{Compiled, DeviceKind, Domain, Outside, Pod, Site, Touched};
-use crate::counters::{Count, Counters};
 use crate::error::{PlaneError, line};
 use crate::handle::{Command, Report, Settings, lock};
 use crate::kernel::watch::{Event, watch};
 
 mod bound;
+mod counting;
 mod garbage;
 mod left_out;
 mod node;
@@ -27,6 +27,7 @@ mod notice;
 mod ports;
 
 use bound::Bound;
+use counting::Counting;
 use garbage::Kept;
 use left_out::LeftOut;
 use node::Addresses;
@@ -91,6 +92,8 @@ pub(crate) struct Plane {
     leftovers: BTreeSet<Uuid>,
     /// Domains that are still to be compared in this round.
     due: BTreeSet<Uuid>,
+    /// Those who wait for counters.
+    counting: Counting,
     status: Status,
     report: Arc<Mutex<Report>>,
     events: mpsc::UnboundedSender<Event>,
@@ -132,6 +135,7 @@ impl Plane {
             suspect_outside: false,
             leftovers: BTreeSet::new(),
             due: BTreeSet::new(),
+            counting: Counting::default(),
             status,
             report,
             events,
@@ -185,6 +189,7 @@ impl Plane {
                         last_sweep = tokio::time::Instant::now();
                     }
                 }
+                () = tokio::task::yield_now(), if self.counting.is_pending() => self.count_one(),
                 () = tokio::task::yield_now(), if !self.due.is_empty() => self.sweep_one(),
             }
         }
@@ -203,8 +208,7 @@ impl Plane {
                     }
                 }
                 Command::Settle(done) => settled.push(done),
-                // Whoever asked may have given up.
-                Command::Count(done) => drop(done.send(self.count())),
+                Command::Count(done) => self.count(done),
                 Command::Stop => go_on = false,
             }
         }
@@ -376,27 +380,6 @@ impl Plane {
                 self.fail(id, &error);
             }
         }
-    }
-
-    /// What was counted; a namespace that cannot be asked is left out.
-    fn count(&mut self) -> Counters {
-        self.forget_counts();
-        let rules = self.compiled.topology().chains.values().flat_map(|chain| &chain.rules);
-        let mut counters =
-            Counters { rules: rules.map(|rule| (rule.id, Count::default())).collect(), ..Counters::default() };
-        for (id, live) in &mut self.realms {
-            if let Err(error) = live.realm.count(&mut counters) {
-                tracing::warn!(object = %id, error = line(&error), "counters");
-            }
-        }
-        counters
-    }
-
-    /// Counts do not grow with what was there once.
-    fn forget_counts(&mut self) {
-        let rules =
-            self.compiled.topology().chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.id).collect();
-        self.realms.values_mut().for_each(|live| live.realm.forget_counts(&rules));
     }
 
     /// Tells which ports changed.
