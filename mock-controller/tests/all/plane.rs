@@ -204,6 +204,29 @@ fn what_was_counted_is_told_as_documented() {
 }
 
 #[test]
+fn the_documented_example_makes_packets_flow() {
+    let (netns, pod, directory) = (Netns::new(), Netns::new(), tempfile::tempdir().expect("a directory"));
+    let _traces = Traces(directory.path().to_owned());
+    // The example makes the pod's namespace itself.
+    run("ip", &["netns", "del", &pod.0]);
+    let run_dir = directory.path().to_str().expect("a path");
+    let server = Running::start_in(Some(&netns.path()), &["--dataplane", "--run-dir", run_dir, "--host-id", HOST]);
+    let page = include_str!("../../../docs/mock-controller.md");
+    let (_, below) = page.split_once("a namespace that stands for a pod:\n\n```sh\n").expect("the example");
+    let example = below.split("```").next().unwrap_or_default();
+    let example = example.replace("run=/run/atoll\n", &format!("run={run_dir}\n"));
+    let script = format!(
+        "set -eu\napi=http://{}/midonet-api\n{}",
+        server.address,
+        example.replace("pod=web\n", &format!("pod={}\n", pod.0))
+    );
+    assert!(script.contains(run_dir) && script.contains(&pod.0), "{script}");
+    let inside = format!("--net={}", netns.path().display());
+    run("timeout", &["20", "nsenter", &inside, "sh", "-c", &script]);
+    assert!(server.end("-TERM").success());
+}
+
+#[test]
 fn the_kernel_follows_the_api() {
     let netns = Netns::new();
     let directory = tempfile::tempdir().expect("a directory");
