@@ -134,6 +134,26 @@ fn a_chain_that_jumps_in_circles_ends() {
 }
 
 #[test]
+fn a_group_of_addresses_is_one_set_of_a_table_however_many_rules_ask_for_it() {
+    let group = Uuid::from_u128(0xe1);
+    let members: Vec<std::net::IpAddr> = (0..100).map(|n| std::net::Ipv4Addr::new(198, 18, 0, n).into()).collect();
+    let asks = |n: u8| Condition {
+        source_group: Some(Test { value: group, inverted: n.is_multiple_of(2) }),
+        tos: Some(Test::is(n)),
+        ..Condition::default()
+    };
+    let plan = plan(|t, red| {
+        t.address_groups.insert(group, AddressGroup { members, ..AddressGroup::default() });
+        let rules = (0..100).map(|n| rule(n.into(), asks(n), Action::Drop));
+        t.chains.get_mut(&red.outbound()).unwrap().rules.splice(0..0, rules);
+        t.bridges.get_mut(&red.bridge()).unwrap().inbound = Some(red.outbound());
+    });
+    let text = &plan.domains[&Tenant(1).router()].ruleset.text;
+    assert_eq!(text.matches("198.18.0.7,").count(), 2, "one for each table: {text}");
+    assert!(text.lines().map(str::len).filter(|length| *length > 1000).count() == 2, "{text}");
+}
+
+#[test]
 fn jumps_that_nest_too_deep_or_lead_back_in_too_many_ways_close_and_are_reported() {
     let id = |n: usize| Uuid::from_u128(0xa000 + n as u128);
     let jump =

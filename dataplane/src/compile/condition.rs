@@ -3,11 +3,15 @@
 //! The answer is a list of alternatives, each a conjunction: no alternative means that the condition never holds, one
 //! empty alternative that it always does.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use atoll_model::topology::{Condition, Test};
+use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::View;
 use super::fragments::Piece;
+use super::{View, names};
 
 /// Packets of the direction that answers carry this bit (`ruleset` sets it).
 pub(super) const REPLY: u32 = 0x1_0000;
@@ -51,6 +55,8 @@ pub(super) enum Refusal {
 /// Where a chain is evaluated.
 pub(super) struct Place<'a> {
     pub(super) view: &'a View<'a>,
+    /// The groups of the table that it is written to.
+    pub(super) groups: &'a Groups,
     /// The interface of a port, where it has one here.
     pub(super) interface: &'a dyn Fn(Uuid) -> Option<String>,
     /// Where the packet came in.
@@ -138,6 +144,21 @@ pub(super) fn compile(condition: &Condition, place: &Place<'_>, piece: Piece) ->
         return Ok(Matches::new());
     }
     Ok(transport(&matches, condition))
+}
+
+/// True when nothing but IPv4 can meet the condition.
+pub(super) fn is_ip(condition: &Condition, place: &Place<'_>) -> bool {
+    let Condition { ether_type, tos, protocol, source, destination, source_port, destination_port, .. } = condition;
+    let network =
+        |test: &Option<Test<_>>| test.as_ref().is_some_and(|test: &Test<Ipv4Network>| test.value.prefix() > 0);
+    let asked = tos.is_some()
+        || protocol.is_some()
+        || source_port.is_some()
+        || destination_port.is_some()
+        || network(source)
+        || network(destination)
+        || matches!(ether_type, Some(Test { value: IPV4, inverted: false }));
+    !condition.inverted && asked && Family::of(condition, place) == Family::Ip
 }
 
 /// Whose addresses and protocol a condition means. MidoNet takes those of an ARP packet for the addresses of its sender
@@ -287,7 +308,26 @@ fn addresses(matches: &mut Conjunction, family: Family, side: &str, test: Option
         }
     } else {
         let sign = if test.inverted { "!= " } else { "" };
-        matches.asks(family.address(side), |field| format!("{field} {sign}{{ {} }}", members.join(", ")));
+        let name = place.groups.name(test.value, &members);
+        matches.asks(family.address(side), |field| format!("{field} {sign}@{name}"));
+    }
+}
+
+/// Groups of addresses that the rules of a table ask for. Each is one set of that table, however many rules ask.
+#[derive(Default)]
+pub(super) struct Groups(RefCell<BTreeMap<String, String>>);
+
+impl Groups {
+    fn name(&self, id: Uuid, members: &[String]) -> String {
+        let name = format!("g_{}", names::digits(id.as_bytes()));
+        self.0.borrow_mut().entry(name.clone()).or_insert_with(|| members.join(", "));
+        name
+    }
+
+    /// The sets.
+    pub(super) fn text(self) -> String {
+        let set = |(name, members)| format!("set {name} {{\ntype ipv4_addr\nelements = {{ {members} }}\n}}\n");
+        self.0.into_inner().into_iter().map(set).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use atoll_model::topology::{Action, Condition, Port, Rule};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::condition::{End, Place, Refusal};
+use super::condition::{End, Groups, Place, Refusal};
 use super::domain::{Place as Location, place};
 use super::rules::{self, REFUSED};
 use super::ruleset::TO_ROUTER;
@@ -233,7 +233,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
     let looking = uses.iter().filter(|(chain, ..)| jumps::any(view, *chain, flows));
     filters.late = looking.map(|(chain, _, stage, ..)| (*stage, *chain)).collect();
     let early = |stage: Stage| filters.tracks && !filters.late.contains_key(&stage);
-    let mut written = BTreeSet::new();
+    let (mut written, groups) = (BTreeSet::new(), Groups::default());
     for (chain, name, stage, router, end) in uses {
         used.insert(stage);
         filters.elements.extend(end.map(|interface| Element {
@@ -249,6 +249,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
         let refusal = if filters.rejects && input == End::Interface { Refusal::Mark } else { Refusal::Silent };
         let place = Place {
             view,
+            groups: &groups,
             interface: &interface,
             input,
             output,
@@ -266,6 +267,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
         }
         filters.unsupported.extend(passes.unsupported);
     }
+    filters.text.push_str(&groups.text());
     // What was rejected at one stage is no affair of the next.
     let refused = if filters.rejects { format!("meta mark and {REFUSED:#x} != 0 accept\n") } else { String::new() };
     for stage in used {

@@ -27,10 +27,10 @@ pub(super) enum Piece {
     Later,
 }
 
-/// The policy as alternatives.
-pub(super) fn matches(policy: Fragments, place: &Place<'_>, piece: Piece) -> Matches {
+/// The policy as alternatives. `ip`: nothing else can meet the rule.
+pub(super) fn matches(policy: Fragments, place: &Place<'_>, piece: Piece, ip: bool) -> Matches {
     let raw = |condition: &str| {
-        let other = place.bridge.then(|| "ether type != ip".to_owned());
+        let other = (place.bridge && !ip).then(|| "ether type != ip".to_owned());
         other.into_iter().chain([condition.to_owned()]).collect()
     };
     let marked = format!("meta mark and {PIECES:#x} == 0");

@@ -23,7 +23,7 @@ use std::fmt::Write;
 use atoll_model::topology::{Device, Port, Rule};
 use uuid::Uuid;
 
-use super::condition::{End, Place, REPLY, Refusal};
+use super::condition::{End, Groups, Place, REPLY, Refusal};
 use super::domain::Place as Location;
 use super::filters::Filters;
 use super::fragments::PIECES;
@@ -68,7 +68,7 @@ pub(super) fn table(
         let head = "type filter hook prerouting priority -146; policy accept;";
         let _ = write!(text, "chain down {{\n{head}\n{}{}{ANSWER}\n}}\n", node_side::pass_by(domain), bridged(domain));
     }
-    let mut pieces = filters.pieces;
+    let (mut pieces, groups) = (filters.pieces, Groups::default());
     if let Some(router) = router.filter(|router| router.up) {
         let interface = |port| domain::interface(view, id, port);
         let ports = view.ports_of(id).flat_map(|(_, port)| [port.inbound, port.outbound]);
@@ -82,8 +82,8 @@ pub(super) fn table(
             || chains.into_iter().any(|chain| jumps::any(view, chain, tracked));
         let compile = |root, output, translates, refusal| {
             let input = End::Interface;
-            let interface = &interface;
-            let place = Place { view, interface, input, output, bridge: false, whole, translates, refusal };
+            let (interface, groups) = (&interface, &groups);
+            let place = Place { view, groups, interface, input, output, bridge: false, whole, translates, refusal };
             rules::compile(root, &place)
         };
         let inbound = compile(router.inbound, End::Unknown, true, Refusal::Answer);
@@ -114,6 +114,7 @@ pub(super) fn table(
             domain.unsupported.extend(ports.unsupported);
         }
     }
+    text.push_str(&groups.text());
     if pieces {
         let head = "type filter hook prerouting priority -450; policy accept;";
         let mark = format!("ip frag-off and 0x3fff != 0 meta mark set meta mark or {PIECES:#x}");

@@ -327,7 +327,8 @@ impl Compiler<'_> {
     ) -> String {
         self.passes.tracks |= condition.forward_flow || condition.return_flow;
         // Never negated with the rest.
-        let fragments = fragments::matches(condition.fragments, self.place, self.piece);
+        let ip = condition::is_ip(condition, self.place) || further == IP;
+        let fragments = fragments::matches(condition.fragments, self.place, self.piece, ip);
         let alternatives = condition::compile(condition, self.place, self.piece).unwrap_or_default();
         let mut lines = String::new();
         let held = format!("meta mark and {HELD:#x} != 0");
