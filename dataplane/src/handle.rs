@@ -150,6 +150,11 @@ impl Handle {
         report
     }
 
+    /// Waits until the thread has ended: somebody has stopped it, or it has panicked, and nothing is followed any more.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     /// Ends the thread and leaves the kernel as it is: packets keep flowing.
     pub fn stop(self) {
         let _ = self.commands.send(Command::Stop);

@@ -4,6 +4,7 @@ mod lab;
 
 use std::path::Path;
 
+use atoll_dataplane::{Counters, Steps};
 use atoll_model::topology::*;
 use lab::*;
 
@@ -505,4 +506,34 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
     apply(&mut less, second);
     lab.restart(less);
     assert!(!lab.domain(tenants[2]).exists() && lab.domain(tenants[1]).exists());
+}
+
+#[test]
+fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
+    let mut lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    let a = lab.pod(red, 1);
+    let mut all = topology(1, 0);
+    apply(&mut all, [red.pod_port(1)]);
+    lab.steps = Some(Steps::panics(0));
+    lab.restart(all.clone());
+    assert!(lab.plane().report().errors.is_empty(), "nothing was to be done");
+    let blue = Tenant(2).objects("10.9.0.0/24");
+    lab.submit(put(blue.clone()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(lab.plane().ended());
+    wait(
+        || format!("{:#?}", lab.plane().report()),
+        || lab.plane().report().errors.values().any(|error| error.contains("thread has ended")),
+    );
+    assert_eq!(runtime.block_on(lab.plane().counters()), Counters::default(), "nobody counts any more");
+    assert!(pings(&a, "10.9.0.1"), "the kernel goes on");
+    lab.steps = None;
+    apply(&mut all, blue);
+    lab.restart(all);
+    assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
+    assert!(pings(&a, "10.9.0.1") && lab.domain(Tenant(2)).exists());
+    let ended = async { tokio::time::timeout(std::time::Duration::ZERO, lab.plane().ended()).await };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert!(runtime.block_on(ended).is_err(), "this one has not");
 }

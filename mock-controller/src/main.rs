@@ -222,13 +222,25 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     let plane = if options.dataplane { Some(server.realise(&options.run_dir).await?) } else { None };
     say(&format!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect));
-    let end = async move {
+    let mut lost = false;
+    let end = async {
+        let ended = async {
+            match &plane {
+                Some(plane) => plane.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = ended => lost = true,
         }
     };
     server.serve(listener, end).await;
+    if lost {
+        // Whoever looks after this program starts it again, and it goes on with what it finds.
+        return Err("the data plane has ended by itself; what it said is above. Start this program again".into());
+    }
     Ok(plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?)
 }
 

@@ -81,6 +81,11 @@ impl Plane {
         self.handle.report()
     }
 
+    /// Waits until the data plane has ended, which nobody has asked for.
+    pub async fn ended(&self) {
+        self.handle.ended().await;
+    }
+
     /// Ends the data plane. Packets keep flowing, unless `purge` removes every trace of it.
     pub fn stop(self, purge: bool) -> Result<(), PlaneError> {
         let Self { handle, directory, .. } = self;

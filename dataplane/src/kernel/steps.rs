@@ -23,6 +23,8 @@ pub struct Steps {
     last: Option<usize>,
     /// The step after so many is refused, as by a kernel that cannot do it.
     refused: Option<usize>,
+    /// The step after so many is a defect of ours.
+    panics: Option<usize>,
     /// What they were.
     made: Mutex<Vec<String>>,
 }
@@ -43,6 +45,11 @@ impl Steps {
         Arc::new(Self { refused: Some(place), ..Self::default() })
     }
 
+    /// The thread panics before the step after `place` others.
+    pub fn panics(place: usize) -> Arc<Self> {
+        Arc::new(Self { panics: Some(place), ..Self::default() })
+    }
+
     /// What was done so far, and what was refused.
     pub fn made(&self) -> Vec<String> {
         lock(&self.made).clone()
@@ -53,6 +60,7 @@ impl Steps {
         if self.last.is_some_and(|last| made.len() >= last) {
             return Err(io::Error::other("the process is dead"));
         }
+        assert!(self.panics != Some(made.len()), "a test has asked for this");
         made.push(what.to_owned());
         if self.refused == Some(made.len() - 1) {
             return Err(Errno::EOPNOTSUPP.into());
