@@ -182,6 +182,7 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
     let mut ends = BTreeSet::new();
     for path in pinned(directory)? {
         if let Some(netns) = Netns::open(&path)? {
+            apply::close(&netns)?;
             apply::give_back(&netns, &mut node)?;
             ends.extend(apply::node_ends(&netns)?);
         }

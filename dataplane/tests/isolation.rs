@@ -4,9 +4,12 @@
 
 mod lab;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atoll_model::attachment::Mac;
@@ -241,6 +244,101 @@ fn a_router_is_asked_by_its_own_mac_only() {
 
 fn mac_of_pod() -> Mac {
     mac(1)
+}
+
+/// A filter is never half there: not while it is replaced, and not while its namespace goes. Nor does replacing it cost a
+/// packet.
+#[test]
+fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_and_after() {
+    let chain = Uuid::from_u128(0xc0);
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let filter = |n: u16| {
+        let forbidden = |port: u16| Condition {
+            ether_type: Some(Test::is(0x0800)),
+            protocol: Some(Test::is(17)),
+            destination_port: Some(Test::is((port, port))),
+            fragments: Fragments::Header,
+            ..Condition::default()
+        };
+        // Every other one looks at flows, so that bridged packets come to pass the router's hooks, or cease to.
+        let flows = Condition { return_flow: n.is_multiple_of(2), source_port: Some(Test::is((n, n))), ..forbidden(1) };
+        rules(chain, [(forbidden(9999), Action::Drop), (flows, Action::Accept)])
+    };
+    let bridge = Bridge { up: true, inbound: Some(chain), ..Bridge::default() };
+    let router = Router { up: true, inbound: Some(chain), outbound: Some(red.outbound()), ..Router::default() };
+    lab.submit(put([filter(0), Object::Bridge(red.bridge(), bridge), Object::Router(red.router(), router)]));
+    for n in [1, 2] {
+        lab.wait_active(red.pod(n), true);
+    }
+    let gateway = lab.mac_of(red, &red.bridge_device());
+    let bad =
+        |to, from, to_ip, port| ethernet(mac(1), to, 0x0800, &ip_of(17, from, to_ip, 0, &[], &udp(port, b"<bad>")));
+    let strange = [10, 9, 0, 77];
+    let mut frames = vec![
+        bad(mac(2), A, B, 9999),
+        bad(mac(2), strange, B, 7000),
+        bad(gateway, A, OUTSIDE, 9999),
+        bad(gateway, strange, OUTSIDE, 7000),
+    ];
+    frames.push(ethernet(mac(1), mac(2), 0x86dd, &icmp6(134, b"<bad>")));
+
+    let (out, stop) = (tap(&a), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let flood = std::thread::spawn(move || {
+        let mut sent = 0_u32;
+        while !stopped.load(Ordering::Relaxed) {
+            let number = [&b"<good "[..], &sent.to_be_bytes()].concat();
+            let good = ethernet(mac(1), mac(2), 0x0800, &ip_of(17, A, B, 0, &[], &udp(7000, &number)));
+            for frame in frames.iter().chain([&good]) {
+                // In the end the port goes.
+                let _ = nix::sys::socket::send(out.as_raw_fd(), frame, nix::sys::socket::MsgFlags::empty());
+            }
+            sent += 1;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    // Somebody listens all the time, or ears would overflow.
+    let mut ears = Ears::new(&[("pod", &b), ("outside", &lab.outside())]);
+    let (good, done) = (Arc::<Mutex<BTreeSet<u32>>>::default(), Arc::new(AtomicBool::new(false)));
+    let (heard, over) = (Arc::clone(&good), Arc::clone(&done));
+    let listen = std::thread::spawn(move || {
+        let mut bad = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            ears.listen();
+            for (name, _, frames) in &mut ears.0 {
+                for frame in frames.drain(..) {
+                    if contains(std::slice::from_ref(&frame), b"<bad>") {
+                        bad.push((*name, frame));
+                    } else if frame.get(42..48) == Some(b"<good ") {
+                        heard.lock().unwrap().insert(u32::from_be_bytes(frame[48..52].try_into().unwrap()));
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bad
+    });
+    for n in 1..40 {
+        lab.submit(put([filter(n)]));
+    }
+    let last = || good.lock().unwrap().last().copied().unwrap_or_default();
+    let until = last() + 20;
+    wait(|| "what is good arrives".to_owned(), || last() >= until);
+    let whole: Vec<_> = (*good.lock().unwrap().first().unwrap()..until).collect();
+    let missing: Vec<_> = whole.iter().filter(|number| !good.lock().unwrap().contains(number)).copied().collect();
+    // The whole tenant goes, its router first.
+    lab.submit(vec![Change::Remove(red.router()), Change::Remove(red.bridge())]);
+    wait(|| "the namespace is gone".to_owned(), || !lab.domain(red).exists());
+    let gone = || attempt(&a, "ip", &["link", "show", "eth0"]);
+    wait(|| "the pod's interface goes along".to_owned(), || !gone().status.success());
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    done.store(true, Ordering::Relaxed);
+    let bad = listen.join().unwrap();
+    assert!(bad.is_empty(), "{} forbidden frames: {:?}", bad.len(), bad.first());
+    assert!(missing.is_empty(), "of {} frames were lost: {missing:?}", whole.len());
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::kernel::nl::{Link, Netlink, Steer};
 use crate::kernel::sysctl;
 
 pub(crate) use node::Node;
-pub(crate) use outside::{Insides, give_back, node_ends, outside};
+pub(crate) use outside::{Insides, close, give_back, node_ends, outside};
 use pods::neighbours_of;
 
 /// The name of the namespace that stands for the world behind an uplink.

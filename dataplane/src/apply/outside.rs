@@ -27,6 +27,16 @@ pub(crate) fn give_back(netns: &Netns, node: &mut Node) -> Result<(), PlaneError
     Ok(())
 }
 
+/// Lets nothing through any more, before a namespace goes: the kernel takes its filters away before its links.
+pub(crate) fn close(netns: &Netns) -> Result<(), PlaneError> {
+    let mut netlink = Netlink::open(netns)?;
+    let links = netlink.links()?;
+    links
+        .iter()
+        .filter(|link| link.group == GROUP && link.is_bridge && link.up)
+        .try_for_each(|link| netlink.set_up(link, false))
+}
+
 /// What is inside a namespace that nobody asks for.
 #[derive(Default)]
 pub(crate) struct Insides {

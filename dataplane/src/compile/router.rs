@@ -58,8 +58,8 @@ pub(super) fn table(
         let _ = write!(text, "chain said {{\n{head}\nmeta mark set meta mark and {REFUSED:#x}\n}}\n");
     }
     let guard = node_side::guard_input(domain);
-    let head = "type filter hook input priority 0; policy drop;";
-    let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\n}}\n");
+    let head = "type filter hook input priority 0; policy accept;";
+    let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\ndrop\n}}\n");
     text.push_str(&node_side::router_chains(domain));
     text.push_str(&nobody(view, id, bridges, domain));
     let router = view.router(id);

@@ -4,6 +4,9 @@
 //! without its elements is closed. `ip atoll` is the router: its chains, its translations, and its own addresses,
 //! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. A chain
 //! named after the text's hash marks which text is loaded.
+//!
+//! Rules drop, policies never do. Within a transaction the kernel changes all rules at once, but hooks and policies one
+//! by one: an old chain would have dropped what is right, and a new one let pass what is wrong, for a moment.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -235,13 +238,14 @@ ether type ip accept
 arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @strangers { iifname . arp saddr ip } accept
 }
 chain prerouting {
-type filter hook prerouting priority -310; policy drop;
+type filter hook prerouting priority -310; policy accept;
 @to_router
 ether type ip iifname . ether saddr . ip saddr @speakers accept
 ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @announcers accept
 iifname @links accept
 iifname @open jump unknown
 update @refused { iifname counter }
+drop
 }
 ";
     text.push_str(&own(domain));

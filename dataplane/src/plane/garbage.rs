@@ -35,6 +35,7 @@ impl Plane {
     /// What was taken from this machine goes back, its end of the link goes, and the rest with the namespace.
     pub(super) fn remove_namespace(&mut self, path: &Path) -> Result<(), PlaneError> {
         if let Some(netns) = Netns::open(path)? {
+            apply::close(&netns)?;
             apply::give_back(&netns, &mut self.node)?;
             apply::node_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
         }
