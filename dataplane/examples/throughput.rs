@@ -1,5 +1,5 @@
-//! TCP between two pods of a tenant, with and without rules, and to the outside, against a plain bridge with connection
-//! tracking.
+//! TCP between two pods of a tenant, with and without rules, through the tenant's router to another bridge, and through
+//! two routers to the outside, against a plain bridge with connection tracking and two plain routers that masquerade.
 //!
 //! The variants take turns, so that the load of the machine hits all of them alike; printed are the median and the
 //! spread of each, and how it compares, in rate and in rate for each second of processor: to the plain bridge, and a
@@ -13,7 +13,7 @@ mod lab;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use atoll_model::topology::{Action, Chain, Condition, Object, Rule, Test};
+use atoll_model::topology::{Action, Bridge, Chain, Condition, Device, Object, Rule, Test};
 use lab::{Lab, Tenant, inside, provider, put, run};
 use uuid::Uuid;
 
@@ -40,14 +40,17 @@ impl Drop for Server {
     }
 }
 
+/// A network namespace that goes with the laboratory.
+fn netns(directory: &Path, name: &str) -> PathBuf {
+    let path = directory.join("pods").join(name);
+    std::fs::File::create(&path).expect("the laboratory's directory is writable");
+    run("unshare", &[&format!("--net={}", path.display()), "true"]);
+    path
+}
+
 /// Two pods on a bridge whose packets pass connection tracking, and nothing else.
 fn plain(directory: &Path) -> (PathBuf, PathBuf) {
-    let netns = |name: &str| {
-        let path = directory.join("pods").join(name);
-        std::fs::File::create(&path).expect("the laboratory's directory is writable");
-        run("unshare", &[&format!("--net={}", path.display()), "true"]);
-        path
-    };
+    let netns = |name: &str| netns(directory, name);
     let (bridge, a, b) = (netns("plain"), netns("plain-a"), netns("plain-b"));
     inside(&bridge, "ip", &["link", "add", "br0", "type", "bridge"]);
     inside(&bridge, "ip", &["link", "set", "br0", "up"]);
@@ -63,6 +66,73 @@ fn plain(directory: &Path) -> (PathBuf, PathBuf) {
                  add rule ip f forward ct state established,related accept";
     inside(&bridge, "sh", &["-c", &format!("echo '{rules}' | nft -f -")]);
     (a, b)
+}
+
+/// A pod, a bridge whose router masquerades, a second router, and the outside: made by hand, with one rule.
+fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
+    let netns = |name: &str| netns(directory, name);
+    let (pod, first, second, outside) = (netns("hand-a"), netns("hand-1"), netns("hand-2"), netns("hand-o"));
+    let veth = |from: &Path, name: &str, to: &Path, other: &str| {
+        let path = to.display().to_string();
+        inside(from, "ip", &["link", "add", name, "type", "veth", "peer", "name", other, "netns", &path]);
+        inside(from, "ip", &["link", "set", name, "up"]);
+        inside(to, "ip", &["link", "set", other, "up"]);
+    };
+    let address = |at: &Path, address: &str, device: &str| inside(at, "ip", &["addr", "add", address, "dev", device]);
+    let default = |at: &Path, via: &str| inside(at, "ip", &["route", "add", "default", "via", via]);
+    inside(&first, "ip", &["link", "add", "br0", "type", "bridge"]);
+    inside(&first, "ip", &["link", "set", "br0", "up"]);
+    veth(&first, "pa", &pod, "eth0");
+    veth(&first, "up0", &second, "down0");
+    veth(&second, "up0", &outside, "eth0");
+    inside(&first, "ip", &["link", "set", "pa", "master", "br0"]);
+    for (at, ip, device) in [
+        (&first, "10.9.0.1/24", "br0"),
+        (&pod, "10.9.0.101/24", "eth0"),
+        (&first, "100.64.0.2/30", "up0"),
+        (&second, "100.64.0.1/30", "down0"),
+        (&second, "203.0.113.2/24", "up0"),
+        (&outside, "203.0.113.1/24", "eth0"),
+    ] {
+        address(at, ip, device);
+    }
+    default(&pod, "10.9.0.1");
+    default(&first, "100.64.0.1");
+    default(&outside, "203.0.113.2");
+    for router in [&first, &second] {
+        inside(router, "sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
+        inside(router, "sysctl", &["-qw", "net.bridge.bridge-nf-call-iptables=0"]);
+    }
+    let rules = "add table ip f\nadd chain ip f post { type nat hook postrouting priority 100; }\n\
+                 add rule ip f post oifname up0 snat to 100.64.0.2";
+    inside(&first, "sh", &["-c", &format!("echo '{rules}' | nft -f -")]);
+    (pod, outside)
+}
+
+/// A pod of another bridge of the tenant's router, with the address 10.10.0.2.
+fn behind_router(lab: &Lab, tenant: Tenant) -> PathBuf {
+    let id = |n: u128| Uuid::from_u128(0xb00 + n);
+    let mut gateway = lab::on_router(tenant.router(), "10.10.0.1/24");
+    gateway.peer = Some(id(2));
+    let mut end = lab::port(Device::Bridge { id: id(3), vlan: None });
+    end.peer = Some(id(1));
+    lab.submit(put([
+        Object::Bridge(id(3), Bridge { up: true, ..Bridge::default() }),
+        Object::Port(id(1), gateway),
+        Object::Port(id(2), end),
+        Object::Route(id(4), lab::route(tenant.router(), "10.10.0.0/24", id(1), None)),
+    ]));
+    let pod = lab.wire(tenant, 6, Some(&lab.domain(tenant)));
+    inside(&pod, "ip", &["addr", "flush", "dev", "eth0"]);
+    inside(&pod, "ip", &["addr", "add", "10.10.0.2/24", "dev", "eth0"]);
+    inside(&pod, "ip", &["route", "add", "default", "via", "10.10.0.1"]);
+    let Object::Port(port, mut it) = tenant.pod_port(6) else { unreachable!() };
+    it.device = Device::Bridge { id: id(3), vlan: None };
+    let address = std::net::Ipv4Addr::new(10, 10, 0, 2);
+    it.vif = Some(atoll_model::vif::Vif { mac: lab::mac(6), address, unique: false }.to_uuid());
+    lab.submit(put([Object::Port(port, it)]));
+    lab.wait_active(port, true);
+    pod
 }
 
 /// A pod whose port has a chain of so many rules, none of which its packets meet. Mixed ones drop, accept and return.
@@ -95,7 +165,7 @@ fn measure(from: &Path, to: &str, seconds: &str) -> [f64; 2] {
     let json = inside(from, "iperf3", &["-c", to, "-t", seconds, "-J"]);
     let value: serde_json::Value = serde_json::from_str(&json).expect("iperf3 prints JSON");
     let end = &value["end"];
-    let number = |part: &serde_json::Value| part.as_f64().unwrap_or_else(|| panic!("iperf3 measured nothing: {end}"));
+    let number = |part: &serde_json::Value| part.as_f64().unwrap_or_else(|| panic!("iperf3 to {to}: {}", value["error"]));
     let gigabits = number(&end["sum_received"]["bits_per_second"]) / 1e9;
     let cpu = &end["cpu_utilization_percent"];
     [gigabits, gigabits * 100.0 / (number(&cpu["host_total"]) + number(&cpu["remote_total"]))]
@@ -121,16 +191,21 @@ fn main() {
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
     let (ten, thousand) = (filtered(&lab, red, 3, 10, false), filtered(&lab, red, 4, 1000, false));
     let mixed = filtered(&lab, red, 5, 1000, true);
+    let other = behind_router(&lab, red);
     let (plain_a, plain_b) = plain(lab.directory.path());
-    let _servers = [Server::start(&b), Server::start(&plain_b), Server::start(&lab.outside())];
+    let (hand_a, hand_outside) = plain_routers(lab.directory.path());
+    let servers = [&b, &plain_b, &lab.outside(), &other, &hand_outside];
+    let _servers: Vec<_> = servers.into_iter().map(|netns| Server::start(netns)).collect();
     std::thread::sleep(std::time::Duration::from_millis(300));
-    let variants: [(&str, &Path, &str); 6] = [
+    let variants: [(&str, &Path, &str); 8] = [
         ("plain bridge with conntrack", &plain_a, "10.9.0.102"),
         ("same tenant", &a, "10.9.0.102"),
         ("same tenant, 10 rules", &ten, "10.9.0.102"),
         ("same tenant, 1000 rules", &thousand, "10.9.0.102"),
         ("same tenant, 1000 mixed rules", &mixed, "10.9.0.102"),
+        ("to another bridge, its router", &a, "10.10.0.2"),
         ("to the outside, two routers", &a, "203.0.113.1"),
+        ("two plain routers", &hand_a, "203.0.113.1"),
     ];
     let mut results = vec![Vec::new(); variants.len()];
     for round in 0..rounds {
