@@ -54,6 +54,9 @@ use crate::world::World;
 const ATTEMPTS: u32 = 8;
 /// At most this much of the deadline is kept back for undoing.
 const RESERVE: Duration = Duration::from_secs(5);
+/// How often the request to the controller gets a turn before the kernel has the only thread for a millisecond: to connect,
+/// to be written. The controller works on it meanwhile.
+const HEAD_START: u32 = 4;
 /// How long tombstones of earlier calls may be worked on.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -286,6 +289,9 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         if stale {
             // It has the address of a claim that is no more.
             self.clear(&veth).await?;
+        }
+        for _ in 0..HEAD_START {
+            tokio::task::yield_now().await;
         }
         if let Err(error) = self.world.wire.create(&veth).await {
             // One end of an earlier life is in the way: the same attachment in another namespace.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::wire::Wire;
 
 /// The first pause between two looks; each is twice as long as the one before.
-const FIRST: Duration = Duration::from_millis(1);
+const FIRST: Duration = Duration::from_micros(500);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(50);
 
