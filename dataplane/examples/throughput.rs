@@ -165,7 +165,8 @@ fn measure(from: &Path, to: &str, seconds: &str) -> [f64; 2] {
     let json = inside(from, "iperf3", &["-c", to, "-t", seconds, "-J"]);
     let value: serde_json::Value = serde_json::from_str(&json).expect("iperf3 prints JSON");
     let end = &value["end"];
-    let number = |part: &serde_json::Value| part.as_f64().unwrap_or_else(|| panic!("iperf3 to {to}: {}", value["error"]));
+    let number =
+        |part: &serde_json::Value| part.as_f64().unwrap_or_else(|| panic!("iperf3 to {to}: {}", value["error"]));
     let gigabits = number(&end["sum_received"]["bits_per_second"]) / 1e9;
     let cpu = &end["cpu_utilization_percent"];
     [gigabits, gigabits * 100.0 / (number(&cpu["host_total"]) + number(&cpu["remote_total"]))]
