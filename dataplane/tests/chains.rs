@@ -111,6 +111,10 @@ fn a_stateful_port_answers_whom_it_asked_and_nobody_else() {
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL), "what it asks is answered, bridged and routed");
     assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (NONE, ALL, ALL));
     assert!(!pings(&s.lab.domain(s.red), address(1)), "the router is nobody special");
+    // A bridge needs no router for that.
+    let down = atoll_model::topology::Router { up: false, ..Default::default() };
+    s.put([Object::Router(s.red.router(), down)]);
+    assert_eq!((s.reaches(1, 2), s.reaches(2, 1)), (ALL, NONE));
 }
 
 #[test]

@@ -134,6 +134,50 @@ fn a_chain_that_jumps_in_circles_ends() {
 }
 
 #[test]
+fn a_rule_between_translations_is_refused_when_it_asks_for_what_was_translated() {
+    let at = |text: &str| Some(Test::is(net(text)));
+    let from = || Condition { source: at("10.9.0.0/24"), ..Condition::default() };
+    let to = || Condition { destination: at("10.9.0.0/24"), ..Condition::default() };
+    let dnat = |then| Action::Dnat {
+        targets: vec![NatTarget {
+            from: "10.9.0.101".parse().unwrap(),
+            to: "10.9.0.101".parse().unwrap(),
+            port_from: 0,
+            port_to: 0,
+        }],
+        then,
+    };
+    let back = || Action::ReverseSnat { then: Flow::Continue };
+    let jumped = Uuid::from_u128(0xd1);
+    let cases = [
+        (back(), from(), Action::Drop, false),
+        (back(), to(), Action::Drop, true),
+        (back(), Condition::default(), Action::Jump { chain: jumped }, true),
+        (dnat(Flow::Continue), from(), Action::Drop, true),
+        (dnat(Flow::Continue), from(), dnat(Flow::Accept), true),
+        (dnat(Flow::Continue), Condition::default(), Action::ReverseSnat { then: Flow::Accept }, false),
+        (dnat(Flow::Accept), to(), Action::Drop, false),
+        (Action::ReverseDnat { then: Flow::Continue }, from(), Action::Drop, true),
+        (Action::ReverseDnat { then: Flow::Continue }, to(), Action::Drop, false),
+    ];
+    for (first, condition, between, refused) in cases {
+        let plan = plan(|t, red| {
+            t.chains.insert(jumped, Chain { rules: vec![rule(9, to(), Action::Drop)], ..Chain::default() });
+            t.chains.get_mut(&red.inbound()).unwrap().rules = vec![
+                rule(1, Condition::default(), first.clone()),
+                rule(2, condition.clone(), between.clone()),
+                rule(3, to(), dnat(Flow::Accept)),
+            ];
+        });
+        let unsupported = &plan.domains[&Tenant(1).router()].unsupported;
+        let fields: Vec<_> = unsupported.iter().map(|it| (it.object.as_u128(), it.field.as_str())).collect();
+        let last = matches!(first, Action::Dnat { then: Flow::Continue, .. }).then_some((3, "position"));
+        let wanted: Vec<_> = refused.then_some((2, "position")).into_iter().chain(last).collect();
+        assert_eq!(fields, wanted, "{first:?}, {condition:?}, {between:?}");
+    }
+}
+
+#[test]
 fn a_group_of_addresses_is_one_set_of_a_table_however_many_rules_ask_for_it() {
     let group = Uuid::from_u128(0xe1);
     let members: Vec<std::net::IpAddr> = (0..100).map(|n| std::net::Ipv4Addr::new(198, 18, 0, n).into()).collect();

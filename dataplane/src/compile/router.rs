@@ -114,6 +114,9 @@ pub(super) fn table(
             domain.unsupported.extend(ports.unsupported);
         }
     }
+    if domain.track_bridged && router.is_none_or(|router| !router.up) {
+        flows(text);
+    }
     text.push_str(&groups.text());
     if pieces {
         let head = "type filter hook prerouting priority -450; policy accept;";
@@ -231,6 +234,19 @@ impl Ports {
     }
 }
 
+/// Which packets answer an earlier one. ICMP errors about a flow count as part of it; protocols without a flow are always
+/// forward. What the router says itself answers somebody.
+fn flows(text: &mut String) {
+    let reply = format!("meta mark set meta mark or {REPLY:#x}");
+    let tracked = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply {reply}");
+    let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
+    for (name, hook, further) in [("flows", "prerouting", ""), ("own", "output", errors)] {
+        let head = format!("type filter hook {hook} priority -150; policy accept;");
+        let further = if further.is_empty() { String::new() } else { format!("{further} {reply}\n") };
+        let _ = write!(text, "chain {name} {{\n{head}\n{tracked}\n{further}}}\n");
+    }
+}
+
 struct Stages {
     inbound: Passes,
     outbound: Passes,
@@ -253,13 +269,7 @@ impl Stages {
         };
         let tracks = inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged;
         if tracks {
-            // ICMP errors about a flow count as part of it; protocols without a flow are always forward. What the
-            // router says itself answers somebody.
-            let reply = format!("meta mark set meta mark or {REPLY:#x}\n");
-            let tracked = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply {reply}");
-            chain(text, "flows", "filter hook prerouting priority -150", &tracked);
-            let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
-            chain(text, "own", "filter hook output priority -150", &format!("{tracked}{errors} {reply}"));
+            flows(text);
         }
         if tracks && links(domain) > 1 {
             // Nobody may use up the room of all: neither who sends, nor who is sent to.

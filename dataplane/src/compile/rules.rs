@@ -517,21 +517,32 @@ impl Compiler<'_> {
         Act { asks: format!("ct direction reply ct status and {status:#x} != 0"), acts }
     }
 
-    /// A filter between two translations would have to see what the first one made of the packet.
+    /// A rule between two translations would have to see what the first one made of the packet.
     fn refuse_between(&mut self, rules: &[Rule]) {
-        let mut continued = false;
+        // What has been translated by the time a rule is asked; a forward translation ends the pass.
+        let (mut translated, mut source, mut destination) = (false, false, false);
         for rule in rules {
             let nat = jumps::translates(self.place.view, &rule.action);
-            if continued && !nat {
-                self.refuse(rule, "position", "a filter between two translations sees the packet untranslated");
-            }
-            continued |= match rule.action {
-                Action::Snat { then, .. }
-                | Action::Dnat { then, .. }
-                | Action::ReverseSnat { then }
-                | Action::ReverseDnat { then } => then == Flow::Continue,
-                _ => false,
+            let back = matches!(rule.action, Action::ReverseSnat { .. } | Action::ReverseDnat { .. });
+            let asks = |rule: &Rule| {
+                let it = &rule.condition;
+                source && (it.source.is_some() || it.source_group.is_some() || it.source_port.is_some())
+                    || destination
+                        && (it.destination.is_some() || it.destination_group.is_some() || it.destination_port.is_some())
             };
+            let jumped = |chain| jumps::any(self.place.view, chain, asks);
+            let sees = asks(rule) || matches!(rule.action, Action::Jump { chain } if jumped(chain));
+            if translated && !back || sees && !nat {
+                self.refuse(rule, "position", "a rule between two translations sees the packet untranslated");
+            }
+            match rule.action {
+                Action::Snat { then: Flow::Continue, .. } | Action::Dnat { then: Flow::Continue, .. } => {
+                    translated = true;
+                }
+                Action::ReverseSnat { then: Flow::Continue } => destination = true,
+                Action::ReverseDnat { then: Flow::Continue } => source = true,
+                _ => {}
+            }
         }
     }
 
