@@ -7,6 +7,7 @@ mod lab;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
+use std::task::Poll;
 
 use atoll_dataplane::{Count, Counters};
 use atoll_model::topology::*;
@@ -291,15 +292,18 @@ fn whoever_counts_is_in_nobodys_way() {
     let lab = Lab::start(provider());
     let tenants: Vec<_> = (1..6).map(|n| lab.tenant(n)).collect();
     let plane = lab.plane();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let rules = |counters: &Counters| counters.rules.keys().copied().collect::<Vec<_>>();
     runtime.block_on(async {
         let mut before = rules(&plane.counters().await);
         assert_eq!(before.len(), 5 * 4, "{before:?}");
         for n in 0..10_u8 {
             let tenant = tenants[usize::from(n) % tenants.len()];
-            let gave_up = tokio::time::timeout(std::time::Duration::ZERO, plane.counters()).await;
-            assert!(gave_up.is_err(), "it has to ask the kernel");
+            {
+                // Somebody asks and gives up.
+                let mut asked = std::pin::pin!(plane.counters());
+                std::future::poll_fn(|context| Poll::Ready(drop(asked.as_mut().poll(context)))).await;
+            }
             let (one, other, ()) = tokio::join!(plane.counters(), plane.counters(), async {
                 let rule = Rule { id: id(usize::from(n)), condition: Condition::default(), action: Action::Accept };
                 plane.submit(put([chain(tenant.outbound(), &[rule])]));
