@@ -302,7 +302,7 @@ fn whoever_counts_is_in_nobodys_way() {
             {
                 // Somebody asks and gives up.
                 let mut asked = std::pin::pin!(plane.counters());
-                std::future::poll_fn(|context| Poll::Ready(drop(asked.as_mut().poll(context)))).await;
+                let _ = std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await;
             }
             let (one, other, ()) = tokio::join!(plane.counters(), plane.counters(), async {
                 let rule = Rule { id: id(usize::from(n)), condition: Condition::default(), action: Action::Accept };
