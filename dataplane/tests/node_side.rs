@@ -285,6 +285,45 @@ fn what_the_machine_uses_of_the_pool_stays_the_machines() {
     assert!(!run("ip", &["route"]).contains("proto 201"), "{}", run("ip", &["route"]));
 }
 
+/// The pool is configuration: what it was before leaves nothing behind.
+#[test]
+fn another_pool_takes_the_place_of_the_one_before_and_none_takes_all_away() {
+    let mut topology = provider();
+    let red = Tenant(1);
+    let mut lab = Lab::start(topology.clone());
+    lab.submit(put(red.objects("10.9.0.0/24")));
+    let pod = unique(&lab, red, 1);
+    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+    port.vif = Some(Vif { mac: mac(1), address: address(1), unique: true }.to_uuid());
+    for change in put(red.objects("10.9.0.0/24").into_iter().chain([Object::Port(id, port)])) {
+        topology.apply(change);
+    }
+    let _served = serve(&pod, "red");
+    let shown = || run("ip", &["addr"]) + &run("ip", &["route"]) + &run("nft", &["list", "ruleset"]);
+    let default = (Some(NodePool::DEFAULT), "169.254.");
+    let other = (NodePool::new(net("10.200.0.0/24")), "10.200.");
+    for ((pool, begins), (_, before)) in [(other, default), (default, other), (other, default)] {
+        lab.pool = pool;
+        lab.restart(topology.clone());
+        let to = side(&lab, id);
+        assert!(to.starts_with(begins) && ask(node(), &to).as_deref() == Some("red"), "{to}");
+        assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
+        assert!(!shown().contains(before), "{before}: {}", shown());
+        assert!(pings(&pod, "203.0.113.1"));
+        lab.restart(topology.clone());
+        assert_eq!(lab.plane().report().changes, 0, "{begins}");
+    }
+    lab.pool = None;
+    lab.restart(topology.clone());
+    assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
+    for gone in ["atn", "atoll_node", "10.200.", "10.9.0.101", "proto 201"] {
+        assert!(!shown().contains(gone), "{gone}: {}", shown());
+    }
+    assert!(pings(&pod, "203.0.113.1"));
+    lab.restart(topology);
+    assert_eq!(lab.plane().report().changes, 0);
+}
+
 /// Without the two addresses that every pod and the node know each other by there is no node side.
 #[test]
 fn a_pool_that_is_a_network_of_the_machine_is_refused() {

@@ -341,6 +341,46 @@ fn a_half_made_namespace_is_finished() {
     assert!(pings(&a, "203.0.113.1"));
 }
 
+/// Whoever looks for a namespace by its name finds it again, and its packets have not noticed.
+#[test]
+fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
+    let mut lab = Lab::start(topology(1, 0));
+    let red = Tenant(1);
+    let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
+    let path = lab.domain(red);
+    let shown = path.display().to_string();
+    let is_there = || attempt(&path, "ip", &["link", "show", &red.bridge_device()]).status.success();
+    let damages = [
+        format!("umount -l {shown}"),
+        format!("umount -l {shown}; rm {shown}"),
+        format!("umount -l {shown}; unshare --net={shown} true"),
+        format!("unshare --net={shown} true"),
+    ];
+    for damage in &damages {
+        assert!(is_there(), "{damage}");
+        run("sh", &["-ec", damage]);
+        assert!(!is_there(), "{damage}: it is damage");
+        assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"), "{damage}");
+        wait(|| format!("{damage}: {:#?}", lab.plane().report()), is_there);
+        lab.pod(red, 3);
+        lab.submit(vec![Change::Remove(red.pod(3))]);
+        inside(&path, "ip", &["link", "del", &interface(red, 3)]);
+        run("umount", &[&lab.directory.path().join("pods").join(interface(red, 3)).display().to_string()]);
+    }
+    let mut same = topology(1, 0);
+    apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
+    lab.restart(same.clone());
+    assert_eq!(lab.plane().report().changes, 0);
+    // With the plane away nobody holds it: it is made anew, and its pods are told that they are not connected.
+    lab.plane.take().unwrap().stop();
+    run("sh", &["-c", &format!("while umount -l {shown} 2>/dev/null; do :; done")]);
+    lab.active.lock().unwrap().clear();
+    lab.restart(same);
+    assert!(is_there() && !lab.is_active(red.pod(1)));
+    let c = lab.pod(red, 3);
+    assert!(pings(&c, "203.0.113.1"));
+}
+
 /// Only an empty file or a namespace under an id is ours.
 #[test]
 fn what_others_keep_in_the_directory_is_left_alone() {

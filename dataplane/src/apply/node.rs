@@ -236,7 +236,8 @@ impl Node {
         let have: BTreeSet<Sourced> = self.netlink.sourced_routes()?.into_iter().collect();
         let is_ours = |route: &Route<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => ends.contains(&device),
-            NextHop::Prohibit => pool.network().contains(route.destination.ip()),
+            // Also those of a pool that is not it any more.
+            NextHop::Prohibit => true,
             NextHop::BlackHole => false,
         };
         let mut changes = 0;
@@ -250,6 +251,11 @@ impl Node {
         }
         self.known = Some(wanted);
         Ok(changes)
+    }
+
+    /// Takes away what an earlier process had here, where there is no node side any more.
+    pub(crate) fn retire(&mut self) -> Result<(), PlaneError> {
+        if self.guard.stands()? { self.purge(&BTreeSet::new()) } else { Ok(()) }
     }
 
     /// Removes these ends with their routes, and the guard when no other is left.

@@ -32,6 +32,11 @@ impl Guard {
         Ok(1)
     }
 
+    /// True when there is a table of this name.
+    pub(crate) fn stands(&mut self) -> Result<bool, PlaneError> {
+        Ok(!self.filter.chains(IPV4, self.table)?.is_empty())
+    }
+
     /// Removes the table; absent is fine.
     pub(crate) fn remove(&mut self, netns: &Netns) -> Result<(), PlaneError> {
         Self::run(netns, &self.removal())

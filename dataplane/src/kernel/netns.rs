@@ -6,6 +6,8 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -86,6 +88,25 @@ impl Netns {
             if is_pinned(path) { Ok(()) } else { Err(io::Error::other("it is mounted and not there")) }
         })
         .map_err(|source| PlaneError::Namespace { what: "pin", path: path.to_owned(), source })
+    }
+
+    /// Pins it again where somebody has unpinned it or has put another one in its place; false: it was there.
+    pub(crate) fn hold(&self) -> Result<bool, PlaneError> {
+        let fail = |source| PlaneError::Namespace { what: "pin again", path: self.path.clone(), source };
+        let own = self.file.metadata().map_err(fail)?;
+        let pinned = is_pinned(&self.path);
+        if pinned && fs::metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+            return Ok(false);
+        }
+        if !pinned {
+            self.path.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
+            step("create the namespace's file").and_then(|()| create(&self.path)).map_err(fail)?;
+        }
+        step("pin the namespace").map_err(fail)?;
+        let handle = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        mount(Some(handle.as_str()), &self.path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|error| fail(error.into()))?;
+        Ok(true)
     }
 
     /// Where it is pinned.

@@ -15,6 +15,7 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;
 
 use super::netns::Netns;
+use super::nl::PATIENCE;
 use super::steps::step;
 use crate::compile::counting::{COMMENT, RUN};
 use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
@@ -38,6 +39,8 @@ const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
+/// The list has changed while it was told (`NLM_F_DUMP_INTR`).
+const INTERRUPTED: u16 = 0x10;
 const NESTED: u16 = 0x8000;
 
 const ERROR: u16 = 2;
@@ -58,10 +61,20 @@ fn family(set: Set) -> u8 {
     if set.family() == "ip" { IPV4 } else { BRIDGE }
 }
 
+/// How a list ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// It changed meanwhile.
+    Interrupted,
+}
+
 /// A socket to the packet filter of one namespace.
 pub(crate) struct Filter {
     socket: Socket,
     sequence: u32,
+    /// The list that is being told has changed.
+    interrupted: bool,
     /// The kernel's count of transactions after our last one: another value means that somebody else wrote.
     last: Option<u32>,
     /// The text that was loaded last.
@@ -79,7 +92,15 @@ impl Filter {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self { socket, sequence: 0, last: None, loaded: None, listed: BTreeSet::new(), idle: BTreeMap::new() })
+            Ok(Self {
+                socket,
+                sequence: 0,
+                interrupted: false,
+                last: None,
+                loaded: None,
+                listed: BTreeSet::new(),
+                idle: BTreeMap::new(),
+            })
         })
     }
 
@@ -243,7 +264,7 @@ impl Filter {
         self.socket.send(&request, 0).map_err(&fail)?;
         let mut answers = Vec::new();
         while answers.is_empty() {
-            self.receive(sequence, &mut answers).map_err(&fail)?;
+            let _ = self.receive(sequence, &mut answers).map_err(&fail)?;
         }
         let id = answers.first().and_then(|answer| attribute(answer, 1)).and_then(|id| id.try_into().ok());
         Ok(u32::from_be_bytes(id.unwrap_or_default()))
@@ -277,7 +298,7 @@ impl Filter {
         let mut result = Ok(());
         while !pending.is_empty() {
             let (datagram, _) = self.socket.recv_from_full()?;
-            for (kind, sequence, body) in messages(&datagram) {
+            for (kind, _, sequence, body) in messages(&datagram) {
                 if kind != ERROR || !(pending.remove(&sequence) || sequence == begin) {
                     continue;
                 }
@@ -292,34 +313,44 @@ impl Filter {
         result
     }
 
+    /// A list; one that changed while the kernel told it is asked for again.
     pub(super) fn dump(&mut self, family: u8, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let sequence = self.next();
-        let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, family, 0, attributes);
-        self.socket.send(&request, 0)?;
-        let mut answers = Vec::new();
-        while !self.receive(sequence, &mut answers)? {}
-        Ok(answers)
+        for _ in 0..PATIENCE {
+            let sequence = self.next();
+            let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, family, 0, attributes);
+            self.socket.send(&request, 0)?;
+            let (mut answers, mut end) = (Vec::new(), None);
+            while end.is_none() {
+                end = self.receive(sequence, &mut answers)?;
+            }
+            if end == Some(End::Whole) {
+                return Ok(answers);
+            }
+        }
+        Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// Reads one datagram; true when it ends the answer. What is collected are attributes.
-    fn receive(&mut self, wanted: u32, answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
+    /// Reads one datagram; tells when it ends the answer. What is collected are attributes.
+    fn receive(&mut self, wanted: u32, answers: &mut Vec<Vec<u8>>) -> io::Result<Option<End>> {
         let (datagram, _) = self.socket.recv_from_full()?;
-        for (kind, sequence, body) in messages(&datagram) {
+        let mut end = None;
+        for (kind, flags, sequence, body) in messages(&datagram) {
             if sequence != wanted {
                 continue;
             }
+            if flags & INTERRUPTED != 0 {
+                self.interrupted = true;
+            }
             match kind {
-                DONE => return Ok(true),
                 // A table that does not exist lists nothing.
-                ERROR => match errno(body) {
-                    Some(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(true),
-                    Some(error) => return Err(error),
-                    None => return Ok(true),
+                DONE | ERROR => match errno(body) {
+                    Some(error) if error.raw_os_error() != Some(Errno::ENOENT as i32) => return Err(error),
+                    _ => end = Some(if std::mem::take(&mut self.interrupted) { End::Interrupted } else { End::Whole }),
                 },
                 _ => answers.push(body.get(4..).unwrap_or_default().to_vec()),
             }
         }
-        Ok(false)
+        Ok(end)
     }
 
     fn next(&mut self) -> u32 {
@@ -489,15 +520,16 @@ fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attr
     buffer
 }
 
-/// The messages in a datagram: type, sequence number, body.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+/// The messages in a datagram: type, flags, sequence number, body.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
+        let flags = u16::from_ne_bytes(rest.get(6..8)?.try_into().ok()?);
         let sequence = u32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?);
         let body = rest.get(16..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, sequence, body))
+        Some((kind, flags, sequence, body))
     })
 }
 

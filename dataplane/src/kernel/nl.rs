@@ -12,8 +12,8 @@ use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
@@ -47,6 +47,9 @@ pub(crate) const MTU: u32 = 1500;
 
 /// The alias of an interface that was taken from elsewhere.
 const TAKEN: &str = "atoll:taken";
+
+/// How often a list is asked for that changes all the time.
+pub(super) const PATIENCE: usize = 20;
 
 type Result<T> = std::result::Result<T, PlaneError>;
 
@@ -430,18 +433,30 @@ impl Netlink {
         self.ask(message, flags).map_err(|source| fail(what.to_owned(), source))
     }
 
-    /// One request, all its answers.
+    /// One request, all its answers. A list that changed while the kernel told it is asked for again: half a list would
+    /// be taken for a whole one.
     pub(super) fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
-        self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(message);
-        request.header.sequence_number = self.sequence;
         request.header.flags = NLM_F_REQUEST | flags;
-        request.finalize();
-        let mut buffer = vec![0; request.buffer_len()];
-        request.serialize(&mut buffer);
-        self.socket.send(&buffer, 0)?;
+        for _ in 0..PATIENCE {
+            self.sequence = self.sequence.wrapping_add(1);
+            request.header.sequence_number = self.sequence;
+            request.finalize();
+            let mut buffer = vec![0; request.buffer_len()];
+            request.serialize(&mut buffer);
+            self.socket.send(&buffer, 0)?;
+            match self.answers(flags) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+        Err(io::ErrorKind::Interrupted.into())
+    }
+
+    /// Everything that the kernel answers to the last request.
+    fn answers(&mut self, flags: u16) -> io::Result<Vec<Message>> {
         let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
-        let mut answers = Vec::new();
+        let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
             let mut rest = &datagram[..];
@@ -453,7 +468,12 @@ impl Netlink {
                 if answer.header.sequence_number != self.sequence {
                     continue;
                 }
+                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
+                    NetlinkPayload::Done(_) if interrupted => return Err(io::ErrorKind::Interrupted.into()),
+                    NetlinkPayload::Done(done) if done.code != 0 => {
+                        return Err(io::Error::from_raw_os_error(done.code.abs()));
+                    }
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(error) => match error.code {
                         None => return Ok(answers),

@@ -47,7 +47,7 @@ impl Filter {
     }
 
     /// The names of a table's chains.
-    fn chains(&mut self, family: u8, table: &str) -> Result<Vec<String>, PlaneError> {
+    pub(super) fn chains(&mut self, family: u8, table: &str) -> Result<Vec<String>, PlaneError> {
         let chains = self.dump(family, GET_CHAIN, &[]).map_err(fail("list chains"))?;
         let of_table = chains.iter().filter(|chain| text(attribute(chain, 1)) == Some(table));
         Ok(of_table.filter_map(|chain| text(attribute(chain, 3)).map(str::to_owned)).collect())

@@ -159,6 +159,7 @@ impl Plane {
             ports: self.compiled.topology().ports.keys().copied().collect(),
         });
         self.verify_node();
+        self.retire_node();
         let mut last_sweep = tokio::time::Instant::now();
         let mut ticks = tokio::time::interval(RETRY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

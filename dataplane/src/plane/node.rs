@@ -211,6 +211,15 @@ impl Plane {
         self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
     }
 
+    /// At the start, when the last link is gone: without a node side nothing of it stays here.
+    pub(super) fn retire_node(&mut self) {
+        if self.settings.node_side.is_none()
+            && let Err(error) = self.node.retire()
+        {
+            self.fail(Uuid::nil(), &error);
+        }
+    }
+
     fn has_links(&self) -> bool {
         self.compiled.plan().domains.values().any(|domain| domain.node.is_some())
     }

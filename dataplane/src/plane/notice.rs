@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Plane;
 use crate::compile::node_side::PREFIX;
 use crate::compile::{Pod, Touched};
+use crate::handle::lock;
 use crate::kernel::watch::Event;
 
 impl Plane {
@@ -73,6 +74,7 @@ impl Plane {
 
     /// Tries again what failed.
     pub(super) fn retry(&mut self) {
+        self.hold();
         for id in std::mem::take(&mut self.suspects) {
             self.verify(id);
         }
@@ -94,6 +96,16 @@ impl Plane {
             }
         }
         self.tell();
+    }
+
+    /// Keeps namespaces where others look for them: the kernel tells nobody of mounts.
+    fn hold(&mut self) {
+        for (id, live) in &self.realms {
+            match live.realm.netns.hold() {
+                Ok(again) => lock(&self.report).changes += usize::from(again),
+                Err(error) => self.fail(*id, &error),
+            }
+        }
     }
 
     /// Begins to compare everything with the kernel.

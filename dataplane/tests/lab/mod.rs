@@ -207,6 +207,8 @@ pub(crate) struct Lab {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
     pub(crate) plane: Option<Handle>,
+    /// Where the node side's addresses come from at the next start.
+    pub(crate) pool: Option<NodePool>,
     /// What the next start follows.
     pub(crate) steps: Option<Arc<Steps>>,
 }
@@ -217,7 +219,8 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
         let directory = tempfile::Builder::new().prefix("at-").tempdir().unwrap();
         std::fs::create_dir(directory.path().join("pods")).unwrap();
-        let mut lab = Self { directory, active: Arc::default(), plane: None, steps: None };
+        let mut lab =
+            Self { directory, active: Arc::default(), plane: None, pool: Some(NodePool::DEFAULT), steps: None };
         lab.restart(topology);
         lab
     }
@@ -232,7 +235,7 @@ impl Lab {
             plane.stop();
         }
         let active = Arc::clone(&self.active);
-        let node_side = Some(NodePool::DEFAULT);
+        let node_side = self.pool;
         let settings = Settings { directory: self.planes(), host: HOST, node_side, steps: self.steps.clone() };
         let plane = Handle::start(settings, topology, move |changes| active.lock().unwrap().extend(changes)).unwrap();
         self.plane = Some(plane);
