@@ -158,7 +158,7 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
         ("Bridge", "inbound", |t| bridge(t).inbound = Some(CHAIN), Expressed),
         ("Bridge", "outbound", |t| bridge(t).outbound = Some(CHAIN), Expressed),
         ("Bridge", "macs", |t| bridge(t).macs.extend([(mac(9), red().pod(1))]), Expressed),
-        ("Bridge", "arp", |t| bridge(t).arp.extend([(address(9), mac(9))]), Expressed),
+        ("Bridge", "arp", |t| bridge(t).arp.extend([(address(9), mac(1))]), Expressed),
         ("Bridge", "other", |t| bridge(t).other = vec!["qosPolicyId".into()], Reported("qosPolicyId")),
         ("Bridge", "other", |t| bridge(t).other = vec!["vlans/mac_table".into()], Reported("vlans/mac_table")),
         ("Bridge", "other", |t| bridge(t).other = vec!["flavour".into()], Closed("flavour")),

@@ -7,6 +7,7 @@ mod lab;
 use std::fmt::Write;
 
 use atoll_dataplane::compile::{Compiled, Plan};
+use atoll_model::attachment::Mac;
 use atoll_model::topology::*;
 use lab::*;
 use uuid::Uuid;
@@ -175,6 +176,24 @@ fn a_rule_between_translations_is_refused_when_it_asks_for_what_was_translated()
         let wanted: Vec<_> = refused.then_some((2, "position")).into_iter().chain(last).collect();
         assert_eq!(fields, wanted, "{first:?}, {condition:?}, {between:?}");
     }
+}
+
+#[test]
+fn a_seed_of_the_arp_table_that_nobody_answers_for_is_reported() {
+    let seeds = |mac: Mac, behind: Option<Uuid>| {
+        let plan = plan(|t, red| {
+            let bridge = t.bridges.get_mut(&red.bridge()).unwrap();
+            bridge.arp.insert("10.9.0.99".parse().unwrap(), mac);
+            bridge.macs.extend(behind.map(|port| (mac, port)));
+            let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
+            t.ports.insert(id, port);
+        });
+        let unsupported = plan.domains[&Tenant(1).router()].unsupported.clone();
+        unsupported.into_iter().map(|it| it.field).collect::<Vec<_>>()
+    };
+    assert_eq!(seeds(mac(9), None), ["arp_table"]);
+    assert_eq!(seeds(mac(9), Some(Tenant(1).pod(1))), [""; 0]);
+    assert_eq!(seeds(mac(1), None), [""; 0], "the port's vif has it");
 }
 
 #[test]

@@ -577,3 +577,44 @@ fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert!(runtime.block_on(ended).is_err(), "this one has not");
 }
+
+#[test]
+fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_router() {
+    let mut lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pods = [lab.pod(red, 1), lab.pod(red, 2)];
+    let objects: Vec<_> = red.objects("10.9.0.0/24").into_iter().chain([red.pod_port(1), red.pod_port(2)]).collect();
+    let ends = |linked: bool| {
+        let ends = objects.iter().filter_map(|object| match object.clone() {
+            Object::Port(id, port) if [red.gateway(), red.bridge_port()].contains(&id) => {
+                Some(Object::Port(id, Port { peer: port.peer.filter(|_| linked), ..port }))
+            }
+            _ => None,
+        });
+        put(ends)
+    };
+    let outcome = |lab: &Lab| {
+        for n in [1, 2] {
+            lab.wait_active(red.pod(n), true);
+        }
+        assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
+        (pings(&pods[0], address(2)), pings(&pods[0], "203.0.113.1"))
+    };
+    lab.submit(ends(false));
+    assert_eq!(outcome(&lab), (true, false), "unlinked");
+    lab.submit(ends(true));
+    assert_eq!(outcome(&lab), (true, true), "linked");
+    // It was unlinked while nobody looked.
+    let mut world = provider();
+    for change in put(objects.clone()).into_iter().chain(ends(false)) {
+        world.apply(change);
+    }
+    lab.restart(world);
+    assert_eq!(outcome(&lab), (true, false), "unlinked before the start");
+    lab.submit(ends(true));
+    assert_eq!(outcome(&lab), (true, true), "linked");
+    let gone = [red.router(), red.gateway(), red.uplink(), red.default_route()];
+    lab.submit(gone.map(Change::Remove).to_vec());
+    wait(|| "the namespace of the router is gone".to_owned(), || !lab.domain(red).exists());
+    assert_eq!(outcome(&lab), (true, false), "without its router");
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{Realm, Surroundings};
-use crate::compile::{Element, Neighbour, Pod, node_side};
+use crate::compile::{Element, GROUP, Neighbour, Pod, node_side};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
 use crate::kernel::options::Amiss;
@@ -69,6 +69,18 @@ impl Realm {
         let port = self.netlink.link(&pod.interface)?;
         let bridge = self.netlink.link(&pod.bridge)?;
         Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
+    }
+
+    /// Interfaces that are not ours.
+    pub(crate) fn interfaces(&mut self) -> Result<Vec<String>, PlaneError> {
+        let links = self.netlink.links()?.into_iter();
+        Ok(links.filter(|link| link.group != GROUP && link.name != "lo").map(|link| link.name).collect())
+    }
+
+    /// Moves an interface that is here to another namespace.
+    pub(crate) fn hand_over(&mut self, interface: &str, to: &Self) -> Result<(), PlaneError> {
+        let link = self.netlink.link(interface)?.filter(|link| link.group != GROUP);
+        link.map_or(Ok(()), |link| self.netlink.move_to(&link, &to.netns))
     }
 
     /// Takes a pod's port out. Its interface stays: whoever made it deletes it, often at this very moment. From here on

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use atoll_model::attachment::Mac;
 use atoll_model::topology::{Bridge, Device, Port, Router};
+use atoll_model::vif::Vif;
 use uuid::Uuid;
 
 use super::{Unsupported, View, names};
@@ -42,6 +44,20 @@ pub(super) fn router(id: Uuid, router: &Router) -> Left {
 /// What is left out of a bridge.
 pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Left {
     look(id, &bridge.other, "its ports stay inactive")
+}
+
+/// A bridge answers no ARP itself: a seed of its ARP table helps its router, and a pod only when somebody is behind a port.
+pub(super) fn seeds(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Option<Unsupported> {
+    let vif = |port: &Port| port.vif.and_then(Vif::from_uuid).map(|vif| vif.mac);
+    let behind =
+        |mac: &Mac| bridge.macs.contains_key(mac) || view.ports_of(id).any(|(_, port)| vif(port) == Some(*mac));
+    bridge.arp.values().any(|mac| !behind(mac)).then(|| Unsupported {
+        object: id,
+        field: "arp_table".to_owned(),
+        why: "a bridge answers no ARP itself".to_owned(),
+        effect: "an address whose MAC is behind no known port is known to the router only".to_owned(),
+        closes: false,
+    })
 }
 
 /// What is left out of a port.

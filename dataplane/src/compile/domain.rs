@@ -93,6 +93,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
         );
         links_of_bridge(view, *bridge, &mut domain);
         let left = view.bridge(*bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
+        domain.unsupported.extend(view.bridge(*bridge).and_then(|it| audit::seeds(view, *bridge, it)));
         domain.unsupported.extend(left.unsupported);
     }
     for (port, it) in [id].iter().chain(bridges).flat_map(|device| view.ports_of(*device)) {

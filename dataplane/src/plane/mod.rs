@@ -234,9 +234,6 @@ impl Plane {
         self.guard_node();
         let (ids, gone): (Vec<Uuid>, Vec<Uuid>) =
             touched.domains.iter().partition(|id| self.compiled.plan().domains.contains_key(id));
-        for id in gone {
-            self.remove_domain(id);
-        }
         // Every namespace first, so that both ends of a link have a place.
         for id in &ids {
             let left = self.compiled.plan().domains.get(id).map(|domain| domain.unsupported.clone());
@@ -247,10 +244,10 @@ impl Plane {
         }
         self.remember_node_side();
         let wanted = self.compile_pods(&touched.ports);
-        // What moves to another domain leaves the old one before that is changed.
-        let moves = |(port, pod): &(&Uuid, &Pod)| self.pods.get(*port).is_some_and(|old| old.domain != pod.domain);
-        for port in wanted.iter().filter(moves).map(|(port, _)| *port).collect::<Vec<_>>() {
-            self.drop_pod(port);
+        // What moves to another domain leaves the old one before that is changed, or goes.
+        self.carry(&wanted);
+        for id in gone {
+            self.remove_domain(id);
         }
         let exists = |port: &&Uuid| self.compiled.topology().ports.contains_key(*port);
         for port in touched.ports.iter().filter(|port| !exists(port)) {

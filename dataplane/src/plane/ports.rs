@@ -99,6 +99,38 @@ impl Plane {
         }
     }
 
+    /// Takes ports out of the domains in which their bridges were, and their interfaces along: a bridge that is linked to a
+    /// router, or is not any more, has another domain, and its pods hear nothing of it. At the start the kernel tells where
+    /// they were.
+    pub(super) fn carry(&mut self, wanted: &BTreeMap<Uuid, Pod>) {
+        let mut moves = Vec::new();
+        if self.pods.is_empty() {
+            let by_interface: BTreeMap<_, _> =
+                wanted.iter().map(|(port, pod)| (pod.interface.as_str(), port)).collect();
+            for (domain, live) in &mut self.realms {
+                let mine = live.realm.interfaces().unwrap_or_default();
+                let ports = mine.iter().filter_map(|name| by_interface.get(name.as_str()));
+                moves.extend(ports.filter(|port| wanted[*port].domain != *domain).map(|port| (**port, *domain)));
+            }
+        } else {
+            let old = |port| self.pods.get(port).map(|old| old.domain);
+            let moved =
+                wanted.iter().filter_map(|(port, pod)| Some((*port, old(port)?)).filter(|it| it.1 != pod.domain));
+            moves.extend(moved);
+        }
+        for (port, from) in moves {
+            self.drop_pod(port);
+            let pod = &wanted[&port];
+            let Some(mut live) = self.realms.remove(&from) else { continue };
+            let carried =
+                self.realms.get(&pod.domain).map_or(Ok(()), |to| live.realm.hand_over(&pod.interface, &to.realm));
+            self.realms.insert(from, live);
+            if let Err(error) = carried {
+                self.fail(port, &error);
+            }
+        }
+    }
+
     /// Takes a port out.
     pub(super) fn drop_pod(&mut self, port: Uuid) {
         let Some(pod) = self.pods.remove(&port) else { return };
