@@ -113,6 +113,8 @@ fn kernel(lab: &Lab) -> BTreeMap<String, Vec<String>> {
             // How far the kernel is with carriers.
             let words =
                 line.split_whitespace().filter(|w| !matches!(*w, "linkdown" | "UP" | "DOWN" | "LOWERLAYERDOWN"));
+            // The other end of a link has a name where its index happens to be that of an interface here.
+            let words = words.map(|word| word.split_once('@').map_or(word, |(name, _)| name));
             let words: Vec<_> = words.map(|word| word.replace("NO-CARRIER,", "").replace(",LOWER_UP", "")).collect();
             *line = words.join(" ");
         }
@@ -295,4 +297,20 @@ fn while_rules_and_routes_are_replaced() {
     let mut back = put(objects.iter().filter(|object| matches!(object, Object::Chain(..))).cloned());
     back.push(Change::Remove(Uuid::from_u128(0x998)));
     sweep(&objects, &put(there), &back, &[(Tenant(1), 1)], 3);
+}
+
+#[test]
+fn while_a_bridge_is_linked_and_its_pods_move() {
+    let ends = |linked: bool| {
+        let end = move |object: &Object| match object.clone() {
+            Object::Port(id, port) if [Tenant(1).gateway(), Tenant(1).bridge_port()].contains(&id) => {
+                Some(Object::Port(id, Port { peer: port.peer.filter(|_| linked), ..port }))
+            }
+            _ => None,
+        };
+        tenant(1).iter().filter_map(end).collect::<Vec<_>>()
+    };
+    let mut objects = tenant(1);
+    objects.extend(ends(false));
+    sweep(&objects, &put(ends(true)), &put(ends(false)), &[(Tenant(1), 1)], 10);
 }
