@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atoll_model::topology::{Action, Chain, Condition, Flow, NatTarget, Object, Rule, Test};
+use atoll_model::topology::{Action, Chain, Condition, Flow, NatTarget, Object, Port, Rule, Test};
 use lab::*;
 use uuid::Uuid;
 
@@ -116,4 +116,20 @@ fn whoever_was_let_in_by_a_floating_address_is_cut_off_with_it() {
     assert_eq!(callers.map(|callers| callers.lock().unwrap().len()), [1, 1]);
     become_(vec![]);
     assert_eq!([lives(&old), lives(&new)], [false, false]);
+}
+
+#[test]
+fn an_uplink_that_was_down_comes_back_to_the_same_world() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pod = lab.pod(red, 1);
+    let _callers = echo(&lab.outside());
+    let flow = connect(&pod, "203.0.113.1".parse().unwrap()).unwrap();
+    assert!(lives(&flow));
+    let uplink = provider().ports[&UPLINK].clone();
+    let set = |up| lab.submit(put([Object::Port(UPLINK, Port { up, ..uplink.clone() })]));
+    set(false);
+    assert!(!pings(&pod, "203.0.113.1"));
+    set(true);
+    wait(|| "the flow is dead".to_owned(), || lives(&flow));
 }

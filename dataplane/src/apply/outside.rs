@@ -63,11 +63,11 @@ pub(crate) fn node_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
     Ok(links.iter().filter(|link| link.group == GROUP).filter_map(|link| node_side::end_of(&link.name)).collect())
 }
 
-/// Makes the namespace behind an uplink answer as the next hop would.
-pub(crate) fn outside(directory: &Path, wanted: &[&Outside]) -> Result<usize, PlaneError> {
+/// Makes the namespace behind an uplink answer as the next hop would. `waits`: an uplink that is down now leads there.
+pub(crate) fn outside(directory: &Path, wanted: &[&Outside], waits: bool) -> Result<usize, PlaneError> {
     let path = directory.join(OUTSIDE);
     let Some(netns) = Netns::open(&path)? else { return Ok(0) };
-    if wanted.is_empty() {
+    if wanted.is_empty() && !waits {
         netns::unpin(&path)?;
         return Ok(1);
     }

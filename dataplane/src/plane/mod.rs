@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atoll_model::topology::{Device, Topology};
+use atoll_model::topology::{Device, Port, Topology};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
@@ -345,7 +345,13 @@ impl Plane {
             return;
         }
         let wanted: Vec<_> = self.outsides.values().flatten().collect();
-        match apply::outside(&self.settings.directory, &wanted) {
+        // An uplink that is down comes back to the same world: what runs there goes on.
+        let uplink = |port: &Port| {
+            let here = port.binding.as_ref().is_some_and(|binding| binding.host == self.settings.host);
+            here && matches!(port.device, Device::Router { .. })
+        };
+        let waits = wanted.is_empty() && self.compiled.topology().ports.values().any(uplink);
+        match apply::outside(&self.settings.directory, &wanted, waits) {
             Ok(changes) => lock(&self.report).changes += changes,
             Err(error) => {
                 self.suspect_outside = true;
