@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use atoll_model::attachment::Mac;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, setsockopt, socket,
+    sockopt,
 };
 
 use super::on_thread;
@@ -41,7 +42,10 @@ pub(crate) fn tap_on(netns: &Path, interface: &str) -> OwnedFd {
 pub(crate) fn sniff(pod: &Path) -> OwnedFd {
     on_thread(pod, || {
         let flags = SockFlag::SOCK_NONBLOCK;
-        socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root")
+        let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root");
+        // Whoever listens may have to wait for a processor.
+        setsockopt(&ear, sockopt::RcvBufForce, &(16 << 20)).expect("root");
+        ear
     })
     .join()
     .expect("the pod is there")
