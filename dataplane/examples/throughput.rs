@@ -3,7 +3,8 @@
 //!
 //! The variants take turns, so that the load of the machine hits all of them alike; printed are the median and the
 //! spread of each, and how it compares, in rate and in rate for each second of processor: to the plain bridge, and a
-//! thousand rules to ten. `cargo run -p atoll-dataplane --example throughput -- [rounds] [seconds]`, as root.
+//! thousand rules to ten. `cargo run -p atoll-dataplane --example throughput -- [rounds] [seconds] [part of a name]`, as
+//! root; with a part of a name, only those variants and the plain bridge.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -187,6 +188,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(10);
     let seconds = arguments.next().unwrap_or_else(|| "2".to_owned());
+    let part = arguments.next().unwrap_or_default();
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
@@ -208,21 +210,29 @@ fn main() {
         ("to the outside, two routers", &a, "203.0.113.1"),
         ("two plain routers", &hand_a, "203.0.113.1"),
     ];
+    let chosen = |place: usize| place == PLAIN || variants[place].0.contains(&part);
     let mut results = vec![Vec::new(); variants.len()];
     for round in 0..rounds {
         for place in 0..variants.len() {
             // Each round starts with another variant.
             let place = (place + round) % variants.len();
+            if !chosen(place) {
+                continue;
+            }
             let (_, from, to) = variants[place];
             results[place].push(measure(from, to, &seconds));
         }
     }
     let median = |place: usize, what: usize| spread(results[place].iter().map(|result| result[what]))[0];
-    for (place, (name, ..)) in variants.into_iter().enumerate() {
+    for (place, (name, ..)) in variants.into_iter().enumerate().filter(|(place, _)| chosen(*place)) {
         let [rate, low, high] = spread(results[place].iter().map(|result| result[0]));
         let efficiency = median(place, 1);
         let ratios = |base: usize| format!("{:.2}x {:.2}x", rate / median(base, 0), efficiency / median(base, 1));
-        let of_ten = if name.contains("1000") { format!("  of ten rules {}", ratios(TEN)) } else { String::new() };
+        let of_ten = if name.contains("1000") && chosen(TEN) {
+            format!("  of ten rules {}", ratios(TEN))
+        } else {
+            String::new()
+        };
         println!(
             "{name:30} {rate:6.2} Gbit/s ({low:.2} to {high:.2}), {efficiency:5.2} Gbit/CPU s  of the bridge {}{of_ten}",
             ratios(PLAIN)

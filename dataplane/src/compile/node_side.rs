@@ -138,6 +138,7 @@ type filter hook prerouting priority -149; policy accept;
 iifname \"{name}\" ct state new ct mark set {FLOW:#x}
 ct mark {FLOW:#x} meta mark set meta mark or {NODE:#x} accept
 iifname \"{name}\" drop
+ct state established accept
 ip saddr {network} drop
 ip daddr {network} drop
 }}
@@ -147,8 +148,9 @@ iifname \"{name}\" dnat to ip daddr map @node_side
 }}
 chain node_passing {{
 type filter hook forward priority -1; policy accept;
-oifname \"{name}\" ct mark {FLOW:#x} ct direction reply accept
-oifname \"{name}\" drop
+oifname != \"{name}\" accept
+ct mark {FLOW:#x} ct direction reply accept
+drop
 }}
 chain node_sources {{
 type nat hook postrouting priority 99; policy accept;

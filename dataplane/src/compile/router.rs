@@ -238,7 +238,7 @@ impl Ports {
 /// forward. What the router says itself answers somebody.
 fn flows(text: &mut String) {
     let reply = format!("meta mark set meta mark or {REPLY:#x}");
-    let tracked = format!("meta l4proto {{ tcp, udp, icmp }} ct direction reply {reply}");
+    let tracked = format!("ct direction reply meta l4proto {{ tcp, udp, icmp }} {reply}");
     let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
     for (name, hook, further) in [("flows", "prerouting", ""), ("own", "output", errors)] {
         let head = format!("type filter hook {hook} priority -150; policy accept;");
@@ -295,11 +295,13 @@ impl Stages {
         chain(text, "inbound_after", "filter hook prerouting priority -90", &guarded(&after));
         let mut forward =
             if domain.shut || inbound.closed || outbound.closed { "drop\n".to_owned() } else { String::new() };
-        for interface in &outbound.translated {
+        if !outbound.translated.is_empty() {
             // Everything that leaves here is translated, so whatever belongs to no translation has no business here: a
             // packet for the addresses behind the router must not be let in only because somebody upstream routes it.
-            let _ = writeln!(forward, "iifname \"{interface}\" {NO_FLOW} drop");
-            let _ = writeln!(forward, "iifname \"{interface}\" ct status and 0x30 == 0 drop");
+            let _ = write!(text, "chain entering {{\n{NO_FLOW} drop\nct status and 0x30 == 0 drop\n}}\n");
+            for interface in &outbound.translated {
+                let _ = writeln!(forward, "iifname \"{interface}\" jump entering");
+            }
         }
         let late = leaving.dispatch("oifname");
         if remembers || !outbound.before.is_empty() || (*translated && !late.is_empty()) {

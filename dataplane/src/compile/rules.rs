@@ -114,7 +114,7 @@ pub(super) fn compile(root: Option<Uuid>, place: &Place<'_>) -> Passes {
 /// sources are translated.
 pub(super) fn outdated(routed: bool) -> String {
     let status = if routed { SOURCE } else { DESTINATION };
-    let flow = format!("ct direction original ct state established ct status and {status:#x} != 0");
+    let flow = format!("ct status and {status:#x} != 0 ct direction original ct state established");
     // A translation that has not happened yet is none of the kernel's, and answers ask for none.
     format!("{flow} meta mark and {NUMBER:#x} == 0 drop\n")
 }

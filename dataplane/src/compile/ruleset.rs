@@ -264,10 +264,11 @@ fn own_macs(domain: &Domain) -> Vec<String> {
 /// packet would look bridged to chains that tell the two apart, and pass them.
 fn own(domain: &Domain) -> String {
     let macs = own_macs(domain);
-    let others = if macs.is_empty() { String::new() } else { format!(" ether daddr != {{ {} }}", macs.join(", ")) };
+    // Nearly every frame is for the router: it is let go first.
+    let own = if macs.is_empty() { String::new() } else { format!("ether daddr {{ {} }} accept\n", macs.join(", ")) };
     let head = "type filter hook input priority -350; policy accept;";
     let one = "ether daddr and 01:00:00:00:00:00 == 00:00:00:00:00:00";
-    format!("chain own {{\n{head}\n{one}{others} drop\n}}\n")
+    format!("chain own {{\n{head}\n{own}{one} drop\n}}\n")
 }
 
 /// Tells routed from bridged packets, where both pass the router's hooks.
