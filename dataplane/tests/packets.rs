@@ -3,7 +3,9 @@
 mod lab;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use atoll_dataplane::Steps;
 use atoll_model::topology::*;
 use lab::*;
 use uuid::Uuid;
@@ -280,4 +282,35 @@ fn of_two_pods_with_one_address_the_second_is_reached_when_the_first_goes() {
     assert!(pings(&third, "10.9.0.101"));
     assert!(pings(&second, "203.0.113.1"));
     assert!(lab.plane().report().node_side.contains_key(&id));
+}
+
+#[test]
+fn a_router_that_comes_back_before_its_namespace_could_go_keeps_it() {
+    let mut lab = Lab::start(provider());
+    let steps = Steps::all();
+    lab.steps = Some(Arc::clone(&steps));
+    lab.restart(provider());
+    let red = lab.tenant(1);
+    run("ip", &["link", "add", "lan5", "type", "veth", "peer", "name", "lan6"]);
+    let mut uplink = on_router(red.router(), "192.0.2.1/24");
+    uplink.binding = Some(Binding { host: HOST, interface: "lan5".into() });
+    let port = Uuid::from_u128(0xc5);
+    lab.submit(put([Object::Port(port, uplink)]));
+    lab.wait_active(port, true);
+    // It cannot be given back: the machine has another one of that name by now.
+    run("ip", &["link", "add", "lan5", "type", "veth", "peer", "name", "lan7"]);
+    let objects = red.objects("10.9.0.0/24");
+    let gone = objects.iter().map(|object| Change::Remove(object.id())).chain([Change::Remove(port)]);
+    lab.submit(gone.collect());
+    let errors = lab.plane().report().errors;
+    assert!(errors.contains_key(&red.router()), "{errors:?}");
+    lab.submit(put(objects));
+    let pod = lab.pod(red, 1);
+    let before = steps.made().len();
+    run("ip", &["link", "del", "lan5"]);
+    // Longer than what failed waits to be tried again.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let since = steps.made().split_off(before);
+    assert!(since.is_empty() && lab.plane().report().errors.is_empty(), "{since:#?}");
+    assert!(pings(&pod, "203.0.113.1"));
 }

@@ -269,6 +269,8 @@ impl Plane {
             return Ok(());
         }
         self.adopt(id);
+        // It was to go, and did not in time: now it is wanted again.
+        self.leftovers.remove(&id);
         let realm = Realm::open(&self.settings.directory, id)?;
         let watches = watch(&realm.netns, Some(id), realm.port()?, &self.events, &mut self.tasks)?;
         self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, remembered: false, watches });
