@@ -225,20 +225,8 @@ fn tenant(n: u128) -> Vec<Object> {
     Tenant(n).objects(SUBNET).into_iter().chain([Tenant(n).pod_port(1)]).collect()
 }
 
-fn id(object: &Object) -> Uuid {
-    match object {
-        Object::Router(id, _)
-        | Object::Bridge(id, _)
-        | Object::Port(id, _)
-        | Object::Route(id, _)
-        | Object::Chain(id, _)
-        | Object::PortGroup(id, _)
-        | Object::AddressGroup(id, _) => *id,
-    }
-}
-
 fn removed(objects: &[Object]) -> Vec<Change> {
-    objects.iter().rev().map(|object| Change::Remove(id(object))).collect()
+    objects.iter().rev().map(|object| Change::Remove(object.id())).collect()
 }
 
 #[test]

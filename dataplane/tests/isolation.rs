@@ -197,6 +197,15 @@ fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
     assert!(pings(&closed, "203.0.113.1"));
 }
 
+fn to_port_9999() -> Condition {
+    Condition {
+        ether_type: Some(Test::is(0x0800)),
+        protocol: Some(Test::is(17)),
+        destination_port: Some(Test::is((9999, 9999))),
+        ..Condition::default()
+    }
+}
+
 /// A bridge takes in frames for the MAC of any of its ports. Where bridged packets pass the router's hooks too, such a frame
 /// is for nobody there: it must not be routed past the router's chains.
 #[test]
@@ -205,12 +214,7 @@ fn a_router_is_asked_by_its_own_mac_only() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let forbidden = Condition {
-        ether_type: Some(Test::is(0x0800)),
-        protocol: Some(Test::is(17)),
-        destination_port: Some(Test::is((9999, 9999))),
-        ..Condition::default()
-    };
+    let forbidden = to_port_9999();
     let answers = Condition { return_flow: true, ..Condition::default() };
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.outbound = Some(flows);
@@ -406,13 +410,7 @@ fn fragments_carry_nothing_past_a_filter() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let forbidden = Condition {
-        ether_type: Some(Test::is(0x0800)),
-        protocol: Some(Test::is(17)),
-        destination_port: Some(Test::is((9999, 9999))),
-        fragments: Fragments::Header,
-        ..Condition::default()
-    };
+    let forbidden = Condition { fragments: Fragments::Header, ..to_port_9999() };
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.inbound = Some(chain);
     let router = Router { up: true, inbound: Some(chain), outbound: Some(red.outbound()), ..Router::default() };

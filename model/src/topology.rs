@@ -452,6 +452,16 @@ pub enum Change {
     Remove(Uuid),
 }
 
+impl Change {
+    /// The object that it is about.
+    pub fn id(&self) -> Uuid {
+        match self {
+            Self::Put(object) => object.id(),
+            Self::Remove(id) => *id,
+        }
+    }
+}
+
 impl Topology {
     /// Takes one step.
     pub fn apply(&mut self, change: Change) {

@@ -54,7 +54,7 @@ impl Compiled {
         let index = Index::new(topology);
         let mut compiled = Self {
             site: site.into(),
-            pending: index.keys(),
+            pending: index.devices(),
             index,
             plan: Plan::default(),
             homes: BTreeMap::new(),
@@ -91,17 +91,14 @@ impl Compiled {
     /// needed; everything else waits for one.
     pub fn apply(&mut self, change: Change) -> Option<Uuid> {
         let alone = self.port_alone(&change);
-        let id = match &change {
-            Change::Put(object) => object.id(),
-            Change::Remove(id) => *id,
-        };
-        let was_port = self.index.topology.ports.contains_key(&id);
+        let id = change.id();
         let keys = self.index.apply(change);
         if alone.is_none() {
-            self.pending.extend(keys);
-            if was_port || self.index.topology.ports.contains_key(&id) {
+            // A port is new to the ports of its device, or gone from them.
+            if keys.iter().any(|key| matches!(key, Key::PortsOf(_))) {
                 self.ports.insert(id);
             }
+            self.pending.extend(keys);
         }
         alone
     }

@@ -43,20 +43,14 @@ impl Index {
         Self { topology, ..index }
     }
 
-    /// Everything that there is.
-    pub(super) fn keys(&self) -> BTreeSet<Key> {
-        let Topology { routers, bridges, ports, routes, chains, port_groups, address_groups } = &self.topology;
-        let devices = routers.keys().chain(bridges.keys());
-        let rest = chains.keys().chain(port_groups.keys()).chain(address_groups.keys());
-        devices.chain(ports.keys()).chain(routes.keys()).chain(rest).map(|id| Key::Object(*id)).collect()
+    /// Every router and bridge: what is compiled at first. The rest is read from there.
+    pub(super) fn devices(&self) -> BTreeSet<Key> {
+        self.topology.routers.keys().chain(self.topology.bridges.keys()).map(|id| Key::Object(*id)).collect()
     }
 
     /// Makes a change; answers what is different to whoever looks it up.
     pub(super) fn apply(&mut self, change: Change) -> BTreeSet<Key> {
-        let id = match &change {
-            Change::Remove(id) => *id,
-            Change::Put(object) => object.id(),
-        };
+        let id = change.id();
         let mut keys = BTreeSet::from([Key::Object(id)]);
         if let Some(device) = self.topology.ports.get(&id).map(|port| port.device.id()) {
             remove(&mut self.ports, device, id);

@@ -23,10 +23,10 @@ use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
 
 const SUBSYSTEM: u16 = 10;
-const GET_RULE: u16 = 7;
-const GET_SET: u16 = 10;
+pub(super) const GET_RULE: u16 = 7;
+pub(super) const GET_SET: u16 = 10;
 const NEW_ELEMENT: u16 = 12;
-const GET_ELEMENT: u16 = 13;
+pub(super) const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
 const GET_GENERATION: u16 = 16;
 const BATCH_BEGIN: u16 = 16;

@@ -6,15 +6,12 @@
 
 use uuid::Uuid;
 
-use super::nft::{Filter, attribute, fail, name, put, sets, text, walk};
+use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, attribute, fail, name, put, sets, text, walk};
 use crate::error::PlaneError;
 
 const GET_TABLE: u16 = 1;
 const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
-const GET_RULE: u16 = 7;
-const GET_SET: u16 = 10;
-const GET_ELEMENT: u16 = 13;
 
 /// What the chain's name begins with.
 const SEAL: &str = "seal_";
