@@ -1,0 +1,320 @@
+//! What comes into the tree: banned crates, licences, sources, and dependencies that nothing uses.
+//!
+//! The lists and their reasons are in `deny.toml`, which `cargo deny` reads as well. A key there that this test does not
+//! know is an error: a rule must not look as if it were checked. Asked is cargo itself, and only for the targets that we build:
+//! crates of other systems are fetched by no build. A network is used only for crates that no build has fetched yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The registry that packages may come from.
+const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// `deny.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    graph: Graph,
+    bans: Bans,
+    licenses: Licenses,
+    sources: Sources,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Graph {
+    targets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Bans {
+    multiple_versions: String,
+    wildcards: String,
+    allow_wildcard_paths: bool,
+    deny: Vec<Banned>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Banned {
+    #[serde(rename = "crate")]
+    name: String,
+    /// The packages that may depend on it all the same.
+    #[serde(default)]
+    wrappers: Vec<String>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Licenses {
+    allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Sources {
+    unknown_registry: String,
+    unknown_git: String,
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn rules() -> Result<Rules> {
+    let text = fs::read_to_string(workspace().join("deny.toml"))?;
+    let rules: Rules = toml::from_str(&text).context("deny.toml")?;
+    let Rules { bans, sources, .. } = &rules;
+    let told = [&bans.multiple_versions, &bans.wildcards, &sources.unknown_registry, &sources.unknown_git];
+    ensure!(told == ["allow", "deny", "deny", "deny"] && bans.allow_wildcard_paths, "only these are checked: {told:?}");
+    Ok(rules)
+}
+
+/// What cargo says of the tree for one target.
+fn metadata(target: &str) -> Result<Value> {
+    let ask = |more: &[&str]| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["metadata", "--locked", "--format-version", "1", "--filter-platform", target]).args(more);
+        command.current_dir(workspace()).output().context("cargo")
+    };
+    let mut out = ask(&["--offline"])?;
+    if !out.status.success() {
+        // Where the other target was never built, its own crates (an allocator) are not there yet.
+        out = ask(&[])?;
+    }
+    ensure!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(serde_json::from_slice(&out.stdout)?)
+}
+
+/// A text of an object, empty where there is none.
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
+/// Everything that is wrong with a tree.
+fn problems(rules: &Rules, tree: &Value) -> Result<Vec<String>> {
+    let packages: BTreeMap<_, _> = list(tree, "packages").map(|package| (text(package, "id"), package)).collect();
+    // Other than `packages`, these are those of the target alone.
+    let nodes: Vec<_> = list(&tree["resolve"], "nodes").collect();
+    let mut wrong = Vec::new();
+    let mut users: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for node in &nodes {
+        let user = packages.get(text(node, "id")).context("a node without a package")?;
+        for dependency in list(node, "deps") {
+            let package = packages.get(text(dependency, "pkg")).context("a dependency without a package")?;
+            users.entry(text(package, "name")).or_default().insert(text(user, "name"));
+        }
+    }
+    for Banned { name, wrappers, reason } in &rules.bans.deny {
+        let strangers =
+            users.get(name.as_str()).into_iter().flatten().filter(|user| !wrappers.iter().any(|w| w == *user));
+        wrong.extend(strangers.map(|user| format!("{user} depends on {name}, which is banned: {reason}")));
+    }
+    for node in nodes {
+        let package = packages[text(node, "id")];
+        let (name, license) = (text(package, "name"), text(package, "license"));
+        match allowed(license, &rules.licenses.allow) {
+            Ok(true) => {}
+            Ok(false) => wrong.push(format!("{name}: its licence {license:?} is not among those of deny.toml")),
+            Err(error) => wrong.push(format!("{name}: its licence {license:?} cannot be read: {error}")),
+        }
+        match package["source"].as_str() {
+            None | Some(REGISTRY) => {}
+            Some(other) => wrong.push(format!("{name} comes from {other}, which is not {REGISTRY}")),
+        }
+        for dependency in list(package, "dependencies").filter(|_| package["source"].is_null()) {
+            let any = text(dependency, "req") == "*" && dependency["path"].is_null();
+            wrong.extend(any.then(|| format!("{name} takes any version of {}", text(dependency, "name"))));
+        }
+    }
+    Ok(wrong)
+}
+
+/// Whether an SPDX expression can be met with these licences; `/` is the older way to say OR.
+fn allowed(expression: &str, licenses: &[String]) -> Result<bool> {
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let mut words = spaced.split_whitespace().peekable();
+    let met = any_of(&mut words, licenses)?;
+    ensure!(words.next().is_none(), "something follows its end");
+    Ok(met)
+}
+
+type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
+
+fn any_of(words: &mut Words<'_>, licenses: &[String]) -> Result<bool> {
+    let mut met = all_of(words, licenses)?;
+    while words.next_if_eq(&"OR").is_some() {
+        met |= all_of(words, licenses)?;
+    }
+    Ok(met)
+}
+
+fn all_of(words: &mut Words<'_>, licenses: &[String]) -> Result<bool> {
+    let mut met = one(words, licenses)?;
+    while words.next_if_eq(&"AND").is_some() {
+        met &= one(words, licenses)?;
+    }
+    Ok(met)
+}
+
+fn one(words: &mut Words<'_>, licenses: &[String]) -> Result<bool> {
+    match words.next() {
+        Some("(") => {
+            let met = any_of(words, licenses)?;
+            ensure!(words.next() == Some(")"), "a parenthesis is not closed");
+            Ok(met)
+        }
+        None | Some(")" | "OR" | "AND" | "WITH") => bail!("a licence is missing"),
+        Some(license) => {
+            let whole = match words.next_if_eq(&"WITH") {
+                Some(_) => format!("{license} WITH {}", words.next().context("an exception is missing")?),
+                None => license.to_owned(),
+            };
+            Ok(licenses.contains(&whole))
+        }
+    }
+}
+
+#[test]
+fn only_what_is_allowed_comes_into_the_tree() -> Result<()> {
+    let rules = rules()?;
+    ensure!(!rules.graph.targets.is_empty(), "deny.toml names no target");
+    for target in &rules.graph.targets {
+        let wrong = problems(&rules, &metadata(target)?)?;
+        ensure!(wrong.is_empty(), "for {target}:\n{}", wrong.join("\n"));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_rule_is_checked() -> Result<()> {
+    let mut rules = rules()?;
+    let tree = metadata(rules.graph.targets.first().context("no target")?)?;
+    let told = |rules: &Rules, tree: &Value, wanted: &str| -> Result<()> {
+        let found = problems(rules, tree)?;
+        ensure!(found.iter().any(|text| text.contains(wanted)), "{wanted} is not among {found:?}");
+        Ok(())
+    };
+    // What the tree has becomes what it must not have.
+    let licenses = std::mem::replace(&mut rules.licenses.allow, vec!["MIT".to_owned()]);
+    told(&rules, &tree, "licence \"Apache-2.0\"")?;
+    rules.licenses.allow = licenses;
+    let banned = Banned { name: "serde".to_owned(), wrappers: vec!["http".to_owned()], reason: "a test".to_owned() };
+    rules.bans.deny.push(banned);
+    told(&rules, &tree, "atoll-model depends on serde, which is banned: a test")?;
+    rules.bans.deny.pop();
+    ensure!(rules.bans.deny.iter().any(|banned| !banned.wrappers.is_empty()), "no crate has wrappers");
+    rules.bans.deny.iter_mut().for_each(|banned| banned.wrappers.clear());
+    told(&rules, &tree, "depends on async-trait")?;
+    let mut changed = tree.clone();
+    let packages = changed["packages"].as_array_mut().context("packages")?;
+    for package in packages {
+        match package["name"].as_str() {
+            Some("tokio") => package["source"] = "git+https://example.org/tokio".into(),
+            Some("http") => package["license"] = Value::Null,
+            Some("atoll-model") => package["dependencies"][0]["req"] = "*".into(),
+            _ => {}
+        }
+    }
+    told(&rules, &changed, "tokio comes from git+https://example.org/tokio")?;
+    told(&rules, &changed, "http: its licence \"\" cannot be read")?;
+    told(&rules, &changed, "atoll-model takes any version of")
+}
+
+#[test]
+fn licences_are_read_as_spdx_means_them() -> Result<()> {
+    let licenses = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned);
+    for (expression, met) in [
+        ("MIT", true),
+        ("GPL-3.0-only", false),
+        ("GPL-3.0-only OR MIT", true),
+        ("GPL-3.0-only/MIT", true),
+        ("GPL-3.0-only AND MIT", false),
+        ("MIT AND ISC", true),
+        ("GPL-3.0-only AND MIT OR ISC", true),
+        ("GPL-3.0-only AND (MIT OR ISC)", false),
+        ("Apache-2.0", false),
+        ("Apache-2.0 WITH LLVM-exception", true),
+        ("MIT WITH LLVM-exception", false),
+    ] {
+        assert_eq!(allowed(expression, &licenses)?, met, "{expression}");
+    }
+    for bad in ["", "MIT OR", "(MIT", "MIT)", "MIT ISC", "AND", "MIT WITH"] {
+        ensure!(allowed(bad, &licenses).is_err(), "{bad}");
+    }
+    Ok(())
+}
+
+/// The text of the Rust files below a directory, with those elsewhere that they take in by `#[path]`.
+fn texts(directory: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    sources(directory, &mut files)?;
+    let mut texts = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file)?;
+        for elsewhere in text.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]")) {
+            let path = file.parent().context("a directory")?.join(elsewhere);
+            texts.push(fs::read_to_string(&path).with_context(|| path.display().to_string())?);
+        }
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
+/// The Rust files below a directory.
+fn sources(directory: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sources(&path, all)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a line of code, not of a comment, names a crate.
+fn names(line: &str, name: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let is_word = |found: char| found.is_alphanumeric() || found == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        !before.ends_with(is_word)
+            && (after.starts_with("::") || !after.starts_with(is_word) && before.contains("use "))
+    })
+}
+
+#[test]
+fn every_dependency_is_used() -> Result<()> {
+    let tree = metadata(rules()?.graph.targets.first().context("no target")?)?;
+    let own: Vec<_> = list(&tree, "packages").filter(|package| package["source"].is_null()).collect();
+    ensure!(own.len() > 5, "the workspace has more packages: {own:?}");
+    let mut unused = Vec::new();
+    for package in own {
+        let directory = Path::new(text(package, "manifest_path")).parent().context("a directory")?;
+        let texts = texts(directory)?;
+        for dependency in list(package, "dependencies") {
+            let name = dependency["rename"].as_str().unwrap_or(text(dependency, "name")).replace('-', "_");
+            if !texts.iter().any(|text| text.lines().any(|line| names(line, &name))) {
+                unused.push(format!("{} does not use {name}", text(package, "name")));
+            }
+        }
+    }
+    ensure!(unused.is_empty(), "{}", unused.join("\n"));
+    ensure!(names("use http::Method;", "http") && names("#[derive(prost::Message)]", "prost"));
+    ensure!(!names("// http::Method", "http") && !names("let http = 1;", "http") && !names("use xhttp::A;", "http"));
+    Ok(())
+}
