@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use atoll_cni_plugin::wire::fake::Fake;
 use atoll_cni_plugin::wire::linux::Linux;
@@ -11,6 +10,7 @@ use atoll_cni_plugin::wire::{Change, Link, Netns, NetnsKind, Veth, Wire, host_in
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
 use atoll_model::route::Route;
+use atoll_testkit::program::command;
 use ipnetwork::Ipv4Network;
 
 /// Where a wire is tested: what the wire itself cannot make.
@@ -331,7 +331,7 @@ impl Real {
     }
 
     fn ip(arguments: &[&str]) {
-        let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+        let output = command("ip").args(arguments).output().expect("iproute2 is installed");
         assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
@@ -339,7 +339,7 @@ impl Real {
 impl Drop for Real {
     fn drop(&mut self) {
         for netns in self.made.borrow().iter() {
-            let _ = Command::new("ip").args(["netns", "del", netns]).output();
+            let _ = command("ip").args(["netns", "del", netns]).output();
         }
     }
 }

@@ -12,9 +12,10 @@
 mod lab;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use atoll_model::topology::{Action, Bridge, Chain, Condition, Device, Object, Rule, Test};
+use atoll_testkit::program::command;
 use lab::{Lab, Tenant, inside, provider, put, run};
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ struct Server(Child);
 
 impl Server {
     fn start(netns: &Path) -> Self {
-        let child = Command::new("nsenter")
+        let child = command("nsenter")
             .arg(format!("--net={}", netns.display()))
             .args(["iperf3", "-s"])
             .stdout(Stdio::null())

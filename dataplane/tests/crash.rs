@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use atoll_dataplane::Steps;
 use atoll_model::topology::*;
+use atoll_testkit::program::command;
 use lab::*;
 use uuid::Uuid;
 
@@ -62,7 +63,7 @@ impl Traffic {
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        let ping = Command::new("nsenter")
+        let ping = command("nsenter")
             .arg(format!("--net={}", from.display()))
             .args(["ping", "-n", "-q", "-i0.005", "203.0.113.1"])
             .stdout(Stdio::piped())

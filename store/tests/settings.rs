@@ -7,10 +7,10 @@ mod server;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use atoll_model::config::EtcdConfig;
 use atoll_store::{Etcd, Key, Query, Store, StoreError};
+use atoll_testkit::program::command;
 use server::{Server, config};
 
 fn refused(config: &EtcdConfig) -> String {
@@ -44,7 +44,7 @@ async fn wrong_urls_are_told_by_name() {
 fn certificates(directory: &Path, name: &str) -> [PathBuf; 3] {
     let path = |file: &str| directory.join(file).display().to_string();
     let openssl = |arguments: &str| {
-        let done = Command::new("openssl").args(arguments.split_whitespace()).output().expect("openssl runs");
+        let done = command("openssl").args(arguments.split_whitespace()).output().expect("openssl runs");
         assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
     };
     let (ca, ca_key) = (path("ca.pem"), path("ca.key"));

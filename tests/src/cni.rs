@@ -148,7 +148,10 @@ impl Call<'_> {
 
     fn spawn(&self) -> Result<Child> {
         let mut command = Command::new(&self.program);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(self.env.iter().map(|(k, v)| (k, v)));
+        command
+            .env_clear()
+            .env("PATH", atoll_testkit::program::search_path())
+            .envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
         // Dropped at once: the plugin sees the end. One that never reads (VERSION) closes the pipe, which is fine.

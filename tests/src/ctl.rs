@@ -59,7 +59,7 @@ impl<'a> Ctl<'a> {
     /// A command line, ready to run on the node.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.node.netns().command(&self.program);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("ATOLL_CONFIG", self.config());
+        command.env_clear().env("PATH", atoll_testkit::program::search_path()).env("ATOLL_CONFIG", self.config());
         command.env("CNI_PATH", &self.bin_dir).args(arguments).stdin(Stdio::null());
         command
     }

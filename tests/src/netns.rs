@@ -60,8 +60,8 @@ impl Netns {
     /// A command that will run inside. Not `ip netns exec`: that makes a mount namespace as well, in which what the
     /// data plane and the runtimes mount would be lost.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path.display())).arg("--").arg(program);
+        let mut command = atoll_testkit::program::command("nsenter");
+        command.arg(format!("--net={}", self.path.display())).arg("--").arg(atoll_testkit::program::located(program));
         command
     }
 
@@ -98,7 +98,7 @@ fn add(name: &str) -> Result<PathBuf> {
 
 /// Runs a command that stays out of the network and gives what it printed; its failure is an error.
 pub fn run(program: &str, args: &[&str]) -> Result<String> {
-    output(Command::new(program).args(args))
+    output(atoll_testkit::program::command(program).args(args))
 }
 
 /// Runs a prepared command and gives what it printed; its failure is an error that shows what it said.

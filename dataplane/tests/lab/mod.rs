@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use atoll_model::topology::{
     RouteAction, Router, Rule, Test, Topology,
 };
 use atoll_model::vif::Vif;
+use atoll_testkit::program::{command, located};
 use ipnetwork::Ipv4Network;
 use nix::sched::{CloneFlags, unshare};
 use uuid::Uuid;
@@ -343,7 +344,7 @@ pub(crate) fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
 
 /// Runs a program that must succeed; answers what it printed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = command(program).args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
     String::from_utf8(output.stdout).unwrap()
@@ -351,7 +352,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Runs a program in a namespace.
 pub(crate) fn attempt(netns: &Path, program: &str, arguments: &[&str]) -> Output {
-    Command::new("nsenter").arg(format!("--net={}", netns.display())).arg(program).args(arguments).output().unwrap()
+    command("nsenter").arg(format!("--net={}", netns.display())).arg(located(program)).args(arguments).output().unwrap()
 }
 
 /// Runs a program in a namespace; it must succeed.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use atoll_testkit::program::command;
 use serde_json::{Value, json};
 
 use crate::http_life::{PROGRAM, Running};
@@ -18,7 +19,7 @@ fn refused(mut command: Command, parts: &[&str]) {
 }
 
 fn second(netns: Option<&Netns>, args: &[&str]) -> Command {
-    let mut command = Command::new("timeout");
+    let mut command = command("timeout");
     command.arg("20");
     if let Some(netns) = netns {
         command.args(["nsenter", &format!("--net={}", netns.path().display())]);

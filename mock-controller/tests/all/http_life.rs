@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use atoll_testkit::program::command;
 use serde_json::{Value, json};
 
 use crate::world::id;
@@ -30,7 +31,7 @@ impl Running {
     pub(crate) fn start_in(netns: Option<&Path>, args: &[&str]) -> Self {
         let mut command = match netns {
             Some(netns) => {
-                let mut command = Command::new("nsenter");
+                let mut command = command("nsenter");
                 command.arg(format!("--net={}", netns.display())).arg(PROGRAM);
                 command
             }
@@ -130,7 +131,7 @@ impl Running {
 
     pub(crate) fn end(mut self, signal: &str) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+        assert!(command("kill").args([signal, &pid]).status().expect("kill runs").success());
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("waited for") {

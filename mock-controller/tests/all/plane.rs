@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use atoll_mock_controller::{provider_router, uplink_port};
 use atoll_model::vif::Vif;
+use atoll_testkit::program::{command, located};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+        let _ = command("ip").args(["netns", "del", &self.0]).status();
     }
 }
 
@@ -55,13 +56,14 @@ impl Drop for Traces {
 }
 
 fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().expect("it runs");
+    let output = command(program).args(args).output().expect("it runs");
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn pings(netns: &Netns, address: &str) -> bool {
     let inside = format!("--net={}", netns.path().display());
-    let output = Command::new("nsenter").args([&inside, "ping", "-c1", "-W1", address]).output();
+    let output =
+        command("nsenter").args([&inside, &located("ping").display().to_string(), "-c1", "-W1", address]).output();
     output.expect("ping runs").status.success()
 }
 

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use atoll_model::vif::Vif;
+use atoll_testkit::program::command;
 use serde_json::{Value, json};
 
 use crate::http_life::{PROGRAM, Running};
@@ -22,7 +23,7 @@ fn both(prepare: &str, how: &str) -> [Output; 2] {
     let (netns, directory) = (Netns::new(), tempfile::tempdir().expect("a directory"));
     ["dataplane probe", "--listen 127.0.0.1:0 --dataplane --run-dir \"$RUN\""].map(|arguments| {
         let script = format!("set -e\nmount --make-rprivate /\n{prepare}\nexec {how} {PROGRAM} {arguments}");
-        Command::new("timeout")
+        command("timeout")
             .args([
                 "20",
                 "nsenter",
@@ -100,7 +101,7 @@ fn without_bridged_packets_in_the_hooks_of_ip_it_starts_and_keeps_closed_what_ne
         "set -e\nmount --make-rprivate /\n{WITHOUT_BR_NETFILTER}\n{PROGRAM} dataplane probe >$RUN/told\n\
          exec {PROGRAM} --listen 127.0.0.1:0 --dataplane --run-dir $RUN --host-id {HOST}"
     );
-    let mut command = Command::new("nsenter");
+    let mut command = command("nsenter");
     command.arg(format!("--net={}", netns.path().display())).args(["unshare", "--mount", "sh", "-c", &script]);
     command.env("RUN", directory.path());
     let server = Running::begin(command, Some(&netns.path()));
@@ -154,7 +155,7 @@ const FEATURES: &[(&str, &str)] = &[
 
 /// An `nft` that refuses what has this word as a kernel without the feature does, and keeps what it was told.
 fn refusing(directory: &Path, word: &str) -> String {
-    let real = String::from_utf8(Command::new("sh").args(["-c", "command -v nft"]).output().expect("sh runs").stdout);
+    let real = String::from_utf8(command("sh").args(["-c", "command -v nft"]).output().expect("sh runs").stdout);
     let real = real.expect("a path").trim().to_owned();
     let program = directory.join("nft");
     let script = format!(
@@ -242,7 +243,7 @@ fn the_probe_asks_for_each_word_that_filters_have() {
     refusing(directory.path(), "refuses nothing");
     let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").expect("a path"));
     let command = || {
-        let mut command = Command::new("nsenter");
+        let mut command = command("nsenter");
         command.arg(format!("--net={}", netns.path().display())).arg(PROGRAM).env("PATH", &path);
         command
     };

@@ -4,12 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_sdn_client::http::{Http, HttpSettings};
 use atoll_sdn_client::transport::{Request, Transport, TransportError};
+use atoll_testkit::program::command;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use rustls::pki_types::pem::PemObject as _;
@@ -23,7 +23,7 @@ struct Authority {
 }
 
 fn openssl(folder: &Path, arguments: &str) {
-    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().expect("openssl runs");
+    let done = command("openssl").args(arguments.split(' ')).current_dir(folder).output().expect("openssl runs");
     assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 

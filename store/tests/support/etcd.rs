@@ -3,11 +3,12 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use atoll_model::config::EtcdConfig;
 use atoll_store::{Etcd, Key, Query, Store};
+use atoll_testkit::program::command;
 
 /// One member, alone. Killed when dropped; its directory stays when the test failed.
 pub(crate) struct Server {
@@ -160,7 +161,7 @@ impl Server {
 
     /// Sends a signal by name, to this process alone.
     pub(crate) fn signal(&self, name: &str) {
-        let done = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        let done = command("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
         assert!(done.expect("kill runs").success());
     }
 
@@ -179,7 +180,7 @@ impl Server {
 
     /// Runs `etcdctl` against it.
     pub(crate) fn etcdctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new("etcdctl")
+        let output = command("etcdctl")
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", self.url))
             .args(arguments)
@@ -230,7 +231,7 @@ const ALONE: &str =
 fn run(directory: &Path, alone: bool, arguments: &[String]) -> Child {
     let log = fs::File::options().create(true).append(true).open(directory.join("log")).expect("a log");
     // The child goes when the test's process does, however that ends.
-    Command::new("setpriv")
+    command("setpriv")
         .args(["--pdeathsig", "KILL"])
         .args(if alone { &["unshare", "--net", "sh", "-c", ALONE, "etcd"][..] } else { &["etcd"] })
         .args(arguments)
@@ -300,10 +301,10 @@ impl Cable {
     }
 }
 
-fn shell(command: &str) -> String {
-    let mut words = command.split(' ');
+fn shell(line: &str) -> String {
+    let mut words = line.split(' ');
     let program = words.next().expect("a program");
-    let output = Command::new(program).args(words).output().expect("iproute2, nftables and util-linux are installed");
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = command(program).args(words).output().expect("iproute2, nftables and util-linux are installed");
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -114,7 +114,7 @@ fn run(mut command: Command) -> Result<String> {
 }
 
 fn openssl(directory: &Path, arguments: &str) -> Result<()> {
-    let mut command = Command::new("openssl");
+    let mut command = atoll_testkit::program::command("openssl");
     output(command.current_dir(directory).args(arguments.split_whitespace())).map(drop)
 }
 

@@ -119,7 +119,7 @@ impl Site {
         let call = self.call(command, pod)?;
         let mut outer = netns.command(tool[0]);
         outer.args(&tool[1..]).arg(&file).arg(self.program()?);
-        outer.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(call.env);
+        outer.env_clear().env("PATH", atoll_testkit::program::search_path()).envs(call.env);
         outer.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = outer.spawn().with_context(|| format!("start {outer:?}"))?;
         child.stdin.take().context("a pipe")?.write_all(call.stdin.as_bytes())?;
