@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use atoll_model::topology::{Change, Topology};
+use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -31,6 +32,9 @@ pub struct Settings {
     pub host: Uuid,
     /// Where the addresses come from by which this machine reaches its pods; none: it does not reach them.
     pub node_side: Option<NodePool>,
+    /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing for them is
+    /// forwarded to a pod.
+    pub services: Option<Ipv4Network>,
     /// For tests: where it dies. None in production.
     pub steps: Option<Arc<Steps>>,
 }

@@ -17,6 +17,7 @@ use atoll_mock_controller::server::Server;
 use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
 use atoll_model::secret::Secret;
 use clap::{Parser, Subcommand};
+use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
@@ -85,6 +86,10 @@ struct Options {
     /// does not reach them.
     #[arg(long, default_value = "169.254.128.0/17", value_parser = parse_node_side)]
     node_side_cidr: NodeSide,
+    /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing that was sent
+    /// to one is forwarded to a pod.
+    #[arg(long, requires = "dataplane")]
+    service_cidr: Option<Ipv4Network>,
     /// Remove every trace of the data plane at the end; without it packets keep flowing.
     #[arg(long, requires = "dataplane")]
     purge_on_exit: bool,
@@ -174,6 +179,7 @@ fn settings(options: &Options) -> Result<Settings, String> {
         base: options.base_uri.clone(),
         duplicate_type: options.duplicate_type,
         node_side: options.node_side_cidr,
+        services: options.service_cidr,
         // Tokens and ids of a served controller are not to be guessed.
         seed: Uuid::new_v4(),
         ..Settings::default()

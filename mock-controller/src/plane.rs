@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use atoll_dataplane::{Handle, NodePool, PlaneError, Report, Settings};
 use atoll_model::topology::{Change, Topology};
+use ipnetwork::Ipv4Network;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
@@ -36,12 +37,13 @@ impl Plane {
         run_dir: &Path,
         host: Uuid,
         node_side: Option<NodePool>,
+        services: Option<Ipv4Network>,
         topology: Topology,
     ) -> Result<(Self, UnboundedReceiver<News>), PlaneError> {
         let directory = directory(run_dir);
         let (news, receiver) = unbounded_channel();
         let told = news.clone();
-        let settings = Settings { directory: directory.clone(), host, node_side, steps: None };
+        let settings = Settings { directory: directory.clone(), host, node_side, services, steps: None };
         let handle = Handle::start(settings, topology, move |ports| {
             // Nobody listens any more: the server is ending.
             drop(told.send(News::Flow(ports)));

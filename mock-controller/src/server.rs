@@ -86,12 +86,13 @@ impl Server {
     /// Realises the controller's topology in this machine's kernel from now on. Ports become active as the data plane
     /// says. Needs a `LocalSet` or a local runtime around it.
     pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<Plane, atoll_dataplane::PlaneError> {
-        let (host, node_side, topology) = {
+        let (host, node_side, services, topology) = {
             let mut controller = self.controller.borrow_mut();
             controller.wait_to_be_told();
-            (controller.settings.host, controller.settings.node_side, controller.follow())
+            let (host, node_side) = (controller.settings.host, controller.settings.node_side);
+            (host, node_side, controller.settings.services, controller.follow())
         };
-        let (plane, mut news) = Plane::start(run_dir, host, node_side, topology).await?;
+        let (plane, mut news) = Plane::start(run_dir, host, node_side, services, topology).await?;
         let (controller, flowing) = (Rc::downgrade(&self.controller), Rc::clone(&self.flowing));
         // It ends with the controller, or with the local set.
         tokio::task::spawn_local(async move {

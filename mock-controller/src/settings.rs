@@ -35,6 +35,8 @@ pub struct Settings {
     pub duplicate_type: bool,
     /// Where the addresses come from by which a machine with a data plane reaches its pods; none: it does not reach them.
     pub node_side: Option<atoll_dataplane::NodePool>,
+    /// Addresses of services: with a data plane nothing for them leaves by an uplink; none: they are not known.
+    pub services: Option<ipnetwork::Ipv4Network>,
     /// Where the ids come from that the server makes up. Equal seeds and equal requests give equal states.
     pub seed: Uuid,
 }
@@ -77,6 +79,7 @@ impl Default for Settings {
             activation: Activation::AtOnce,
             duplicate_type: false,
             node_side: Some(atoll_dataplane::NodePool::DEFAULT),
+            services: None,
             seed: Uuid::nil(),
         }
     }

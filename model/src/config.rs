@@ -142,6 +142,8 @@ pub struct ClusterConfig {
     pub transit_cidr: Ipv4Network,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
+    /// Addresses of services, which never leave by an uplink; none: not known.
+    pub service_cidr: Option<Ipv4Network>,
     /// The provider router; none means `auto`: the only one the controller has.
     pub provider_router: Option<Uuid>,
 }

@@ -39,6 +39,8 @@ pub enum Role {
     BridgePort(u32),
     /// The router's route to a subnet; ordinal.
     SubnetRoute(u32),
+    /// The router's answer to what is for a service.
+    ServiceRoute,
     /// A static route; a number that follows from what it says, so that another route is another object.
     StaticRoute(u32),
     /// The cluster's own provider router.
@@ -68,6 +70,7 @@ impl fmt::Display for Role {
             Self::ProviderRouter => write!(f, "provider-router"),
             Self::ProviderUplink(place) => write!(f, "provider-uplink/{place}"),
             Self::ProviderDefaultRoute(place) => write!(f, "provider-default-route/{place}"),
+            Self::ServiceRoute => write!(f, "service-route"),
             Self::StaticRoute(number) => write!(f, "static-route/{number}"),
         }
     }

@@ -85,6 +85,9 @@ pub struct ClusterRecord {
     pub transit_cidr: Ipv4Network,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
+    /// Addresses of services: tenants' routers refuse what is for them. None: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_cidr: Option<Ipv4Network>,
     /// The shared router that every tenant links to.
     pub provider_router: Uuid,
     /// The provider router is ours: `init` made it. None: it was there before us.

@@ -190,6 +190,12 @@ impl Names<'_> {
         objects.ports.insert(provider_port, linked(on_router(provider, transit.provider, provider_port), uplink));
         objects.ports.insert(uplink, linked(on_router(router, transit.tenant, uplink), provider_port));
         objects.routes.insert(self.id(Role::DefaultRoute), route(router, any(), uplink, Some(transit.provider.ip())));
+        if let Some(services) = self.cluster.service_cidr {
+            // The longest destination wins, so none of it goes the way of the default route.
+            let destination = with_length(services.network(), services.prefix());
+            let refused = Route { router, source: any(), destination, action: RouteAction::Reject, weight: 0 };
+            objects.routes.insert(self.id(Role::ServiceRoute), refused);
+        }
         objects.routes.insert(
             self.id(Role::ProviderRoute),
             route(provider, with_length(transit.tenant.ip(), 32), provider_port, None),
@@ -327,6 +333,7 @@ pub(crate) mod tests {
             subnet_prefix: 24,
             transit_cidr: "100.64.0.0/16".parse().expect("valid"),
             node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+            service_cidr: None,
             provider_router: Uuid::from_u128(3),
             provider: None,
             unknown: serde_json::Map::new(),
@@ -364,6 +371,22 @@ pub(crate) mod tests {
 
     pub(crate) fn sample(subnets: usize) -> Graph {
         graph(&cluster(), &tenant(subnets))
+    }
+
+    #[test]
+    fn what_is_for_a_service_is_refused_by_the_tenants_router_where_services_are_known() {
+        let (mut known, tenant) = (cluster(), tenant(1));
+        let without = graph(&known, &tenant);
+        known.service_cidr = Some("10.96.0.0/12".parse().expect("valid"));
+        let with = graph(&known, &tenant);
+        let new: Vec<_> =
+            with.objects.routes.iter().filter(|(id, _)| !without.objects.routes.contains_key(id)).collect();
+        let [(id, route)] = new.as_slice() else { panic!("{new:?}") };
+        assert_eq!(with.roles[*id], Role::ServiceRoute);
+        assert_eq!((route.destination, &route.action), ("10.96.0.0/12".parse().expect("valid"), &RouteAction::Reject));
+        assert!(with.objects.routers.contains_key(&route.router), "the tenant's own router, not the provider's");
+        let rest = |graph: &Graph| (graph.objects.ports.clone(), graph.objects.chains.clone());
+        assert_eq!(rest(&with), rest(&without), "nothing else differs");
     }
 
     #[test]

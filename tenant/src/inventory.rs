@@ -60,6 +60,9 @@ pub struct Cluster {
     pub transit_cidr: Ipv4Network,
     /// Addresses by which a node reaches its own pods.
     pub node_side_cidr: Ipv4Network,
+    /// Addresses of services; none: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_cidr: Option<Ipv4Network>,
     /// The router that leads outside.
     pub provider_router: Uuid,
     /// Its ways outside, where `init` made it; none: it was there before us.
@@ -358,6 +361,7 @@ impl Cluster {
             subnet_prefix: record.subnet_prefix,
             transit_cidr: record.transit_cidr,
             node_side_cidr: record.node_side_cidr,
+            service_cidr: record.service_cidr,
             provider_router: record.provider_router,
             provider: record.provider.as_ref().map(|provider| Provider {
                 uplinks: (1..)

@@ -10,7 +10,7 @@ use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 
 use super::by_name;
-use crate::compile::node_side::{self, PREFIX, TABLE};
+use crate::compile::node_side::{self, Guarded, PREFIX, TABLE};
 use crate::compile::{GROUP, MAIN, Neighbour, NextHop, NodeLink, NodePool, NodeSide, Route};
 use crate::error::PlaneError;
 use crate::kernel::guard::Guard;
@@ -20,6 +20,18 @@ use crate::kernel::nl::{Link, Netlink};
 /// A route, and what is sent from when it is taken.
 type Sourced = (Route<u32>, Option<Ipv4Addr>);
 
+/// An interface of kube-proxy that has the addresses of all services, where it works by IPVS: they are not the machine's.
+const IPVS: &str = "kube-ipvs0";
+
+/// What the machine has itself.
+#[derive(Default)]
+struct Machine {
+    /// What of the pool it uses otherwise.
+    others: Vec<Ipv4Network>,
+    /// Its addresses.
+    own: BTreeSet<Ipv4Addr>,
+}
+
 /// The namespace of this process.
 pub(crate) struct Node {
     pub(crate) netns: Netns,
@@ -27,8 +39,12 @@ pub(crate) struct Node {
     guard: Guard,
     /// The index of each link to a router.
     ends: BTreeMap<String, u32>,
-    /// What of the pool the machine uses otherwise; none before the first look.
-    others: Option<Vec<Ipv4Network>>,
+    /// None before the first look.
+    machine: Option<Machine>,
+    /// MACs of the uplinks.
+    uplinks: BTreeSet<Mac>,
+    /// Addresses of services.
+    services: Option<Ipv4Network>,
     /// Some end was up already when we first saw it.
     unchecked: bool,
     /// Our routes, as far as we know; none before the first look.
@@ -40,12 +56,33 @@ impl Node {
     pub(crate) fn open() -> Result<Self, PlaneError> {
         let netns = Netns::own()?;
         let (netlink, guard) = (Netlink::open(&netns)?, Guard::open(&netns, TABLE)?);
-        Ok(Self { netns, netlink, guard, ends: BTreeMap::new(), others: None, unchecked: false, known: None })
+        Ok(Self {
+            netns,
+            netlink,
+            guard,
+            ends: BTreeMap::new(),
+            machine: None,
+            uplinks: BTreeSet::new(),
+            services: None,
+            unchecked: false,
+            known: None,
+        })
+    }
+
+    /// What pods send comes from these MACs, and what is for these services is not for pods: the guard goes by it from the
+    /// next time on that it is made to stand.
+    pub(crate) fn face(&mut self, uplinks: BTreeSet<Mac>, services: Option<Ipv4Network>) {
+        self.uplinks = uplinks;
+        self.services = services;
     }
 
     /// What of the pool the machine uses otherwise: its own addresses and networks come first.
     pub(crate) fn others(&mut self, pool: NodePool) -> Result<&[Ipv4Network], PlaneError> {
-        if self.others.is_none() {
+        Ok(&self.machine(pool)?.others)
+    }
+
+    fn machine(&mut self, pool: NodePool) -> Result<&Machine, PlaneError> {
+        if self.machine.is_none() {
             let links = self.netlink.links()?;
             let ours = |index: u32| links.iter().any(|link| link.index == index && link.group == GROUP);
             let own = Ipv4Network::from(pool.node());
@@ -54,22 +91,28 @@ impl Node {
             };
             let routes = self.netlink.foreign_routes()?.into_iter();
             let routes = routes.filter(|(network, link)| inside(network) && !link.is_some_and(ours));
-            let addresses = self.netlink.addresses()?.into_iter();
-            let addresses =
-                addresses.filter(|(link, it)| pool.network().contains(it.ip()) && *it != own && !ours(*link));
-            let networks = addresses.map(|(_, it)| if inside(&it) { it } else { it.ip().into() });
+            let services = links.iter().find(|link| link.name == IPVS).map(|link| link.index);
+            let addresses = self.netlink.addresses()?;
+            let machines = || addresses.iter().filter(|(link, it)| *it != own && !ours(*link));
+            let used = machines().filter(|(_, it)| pool.network().contains(it.ip()));
+            let networks = used.map(|(_, it)| if inside(it) { *it } else { it.ip().into() });
             let mut others: Vec<_> = routes.map(|(network, _)| network).chain(networks).collect();
             others.sort();
             others.dedup();
-            self.others = Some(others);
+            let own = machines().filter(|(link, it)| Some(*link) != services && !it.ip().is_loopback());
+            let own = own.map(|(_, it)| it.ip()).collect();
+            self.machine = Some(Machine { others, own });
         }
-        Ok(self.others.as_deref().unwrap_or_default())
+        Ok(self.machine.get_or_insert_default())
     }
 
     /// Makes the guard stand; answers how many changes that took.
     pub(crate) fn guard(&mut self, pool: NodePool) -> Result<usize, PlaneError> {
+        let own = self.machine(pool)?.own.clone();
         let parts = pool.parts(self.others(pool)?);
-        let changes = self.guard.ensure(&self.netns, &node_side::node_table(&parts))?;
+        let guarded =
+            Guarded { node: pool.node(), parts: &parts, uplinks: &self.uplinks, services: self.services, own: &own };
+        let changes = self.guard.ensure(&self.netns, &node_side::node_table(&guarded))?;
         let nobody: Vec<_> = parts.into_iter().map(nobody).collect();
         let missing: Vec<_> =
             nobody.into_iter().filter(|route| !self.known().is_ok_and(|it| it.contains(route))).collect();
@@ -207,7 +250,7 @@ impl Node {
         pool: NodePool,
         wanted: &BTreeMap<String, Mac>,
     ) -> Result<(usize, BTreeSet<String>), PlaneError> {
-        self.others = None;
+        self.machine = None;
         let mut changes = self.guard(pool)?;
         let links = by_name(self.netlink.links()?);
         let ours = |name: &String| links.get(name).filter(|link| is_end(link));

@@ -11,12 +11,18 @@
 //! | pod to node | only what answers such a flow, by its mark to a table that leads to the node only |
 //! | anything else from or to the pool | dropped, by the tenant's router and once more by the node |
 //!
+//! What the node forwards to a pod was published: it was sent to an address that is meant for others than the node, and
+//! translated here. Whether a pod has sent it is told by the MAC of the uplink that it left by, which no translation
+//! hides.
+//!
 //! Frames to and from the source pass the chains of bridges and ports unseen, and so does the pod's question for the
 //! MAC of its gateway, unless a rule speaks of ARP.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
+use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
@@ -46,11 +52,13 @@ pub struct Site {
     pub host: Uuid,
     /// Where the addresses come from by which the machine reaches its pods; none: it does not reach them.
     pub node_side: Option<NodePool>,
+    /// Addresses of services (`cluster.serviceCidr`): nothing for them leaves by an uplink.
+    pub services: Option<Ipv4Network>,
 }
 
 impl From<Uuid> for Site {
     fn from(host: Uuid) -> Self {
-        Self { host, node_side: Some(NodePool::DEFAULT) }
+        Self { host, node_side: Some(NodePool::DEFAULT), services: None }
     }
 }
 
@@ -190,12 +198,58 @@ fn set(networks: &[Ipv4Network]) -> String {
     format!("{{ {} }}", networks.join(", "))
 }
 
-/// The filter of the node's own namespace, and the name of its text: nobody but this machine uses the pool (`parts`, as
-/// far as it is the node side's), only answers come back, and what is forwarded to a pod was sent to a port of this
-/// machine.
-pub(crate) fn node_table(parts: &[Ipv4Network]) -> (String, String) {
-    let foreign =
-        if parts.is_empty() { String::new() } else { format!("iifname != \"lo\" ip daddr {} drop\n", set(parts)) };
+/// What the guard of the node's own namespace goes by.
+pub(crate) struct Guarded<'a> {
+    /// The address that the node sends from.
+    pub(crate) node: Ipv4Addr,
+    /// The pool, as far as it is the node side's.
+    pub(crate) parts: &'a [Ipv4Network],
+    /// MACs of the uplinks: a frame from one of them carries what a pod has sent.
+    pub(crate) uplinks: &'a BTreeSet<Mac>,
+    /// Addresses of services, where they are known.
+    pub(crate) services: Option<Ipv4Network>,
+    /// Addresses that the machine has itself.
+    pub(crate) own: &'a BTreeSet<Ipv4Addr>,
+}
+
+impl Guarded<'_> {
+    /// Lets pass what was sent to a published address, and drops the rest. Where the addresses of services are known, all
+    /// others that are translated were published; else those of the machine itself are (`NodePort`, `hostPort`), and no
+    /// more is known.
+    fn published(&self) -> String {
+        if let Some(services) = self.services {
+            return format!("ct original ip daddr != {services} accept\ndrop\n");
+        }
+        let own: Vec<_> = self.own.iter().map(ToString::to_string).collect();
+        let own = own.join(", ");
+        let own = if own.is_empty() { String::new() } else { format!("ct original ip daddr {{ {own} }} accept\n") };
+        format!("{own}drop\n")
+    }
+}
+
+/// The filter of the node's own namespace, and the name of its text: nobody but this machine uses the pool, only answers
+/// come back, and what is forwarded to a pod was published. A pod's flow to another has the node for its sender: to a
+/// router that gets back what it has sent itself, it would be a stranger's under its own address.
+///
+/// IPVS, a mode of kube-proxy, sends what it has translated past the hook "forward": the last hook sees it.
+pub(crate) fn node_table(guarded: &Guarded<'_>) -> (String, String) {
+    let foreign = match guarded.parts {
+        [] => String::new(),
+        parts => format!("iifname != \"lo\" ip daddr {} drop\n", set(parts)),
+    };
+    let services = guarded.services.map_or_else(String::new, |it| format!("ct original ip daddr {it} drop\n"));
+    let published = guarded.published();
+    // The bytes themselves: `ether saddr` asks for the device too, which the last hook has not on every kernel.
+    let number = |mac: &Mac| mac.0.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let macs: Vec<_> = guarded.uplinks.iter().map(number).collect();
+    let from_pods = |verdict: &str| {
+        if macs.is_empty() { String::new() } else { format!("@ll,48,48 {{ {} }} {verdict}\n", macs.join(", ")) }
+    };
+    let opened = from_pods("jump opened_by_pods");
+    let (leaving, hidden) = (
+        from_pods(&format!("oifname \"{PREFIX}*\" jump opened_by_pods")),
+        from_pods(&format!("oifname \"{PREFIX}*\" snat to {}", guarded.node)),
+    );
     let chains = format!(
         "chain arriving {{
 type filter hook prerouting priority -149; policy accept;
@@ -204,8 +258,19 @@ iifname \"{PREFIX}*\" drop
 {foreign}}}
 chain passing {{
 type filter hook forward priority -1; policy accept;
-oifname \"{PREFIX}*\" ct status and 0x20 == 0 drop
+oifname \"{PREFIX}*\" jump entering
 }}
+chain leaving {{
+type filter hook postrouting priority -1; policy accept;
+{leaving}}}
+chain senders {{
+type nat hook postrouting priority 99; policy accept;
+{hidden}}}
+chain entering {{
+{services}ct status and 0x20 == 0 drop
+{opened}}}
+chain opened_by_pods {{
+{published}}}
 "
     );
     let generation = names::digits(chains.as_bytes());

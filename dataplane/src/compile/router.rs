@@ -9,6 +9,7 @@
 //! | prerouting -146 | the answer of a router that is down |
 //! | prerouting -145 | inbound chains of ports: before any translation is undone |
 //! | prerouting -140, -100, -90 | inbound chain of the router, its translations, what follows them |
+//! | forward -25 | what is for a service does not leave by an uplink |
 //! | forward -20 | how many flows each link may have, where several share the router |
 //! | forward -10, input -10 | the answer to what a chain of a bridge or its port rejected |
 //! | forward 0 | outbound chain of the router |
@@ -61,6 +62,7 @@ pub(super) fn table(
     let head = "type filter hook input priority 0; policy accept;";
     let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\ndrop\n}}\n");
     text.push_str(&node_side::router_chains(domain));
+    text.push_str(&services(view, domain));
     text.push_str(&nobody(view, id, bridges, domain));
     let router = view.router(id);
     if router.is_some_and(|router| !router.up) {
@@ -134,6 +136,16 @@ fn uninvited(domain: &Domain) -> String {
     let names = names.join("\", \"");
     let head = "type filter hook prerouting priority -310; policy accept;";
     format!("chain uninvited {{\n{head}\niifgroup != {GROUP:#x} iifname != {{ \"{names}\" }} drop\n}}\n")
+}
+
+/// Addresses of services mean something in the cluster only: outside they are a stranger's, or this machine's, whose rules
+/// know no tenants.
+fn services(view: &View<'_>, domain: &Domain) -> String {
+    let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
+    let names: Vec<_> = uplinks.map(|(name, _)| format!("\"{name}\"")).collect();
+    let Some(services) = view.site.services.filter(|_| !names.is_empty()) else { return String::new() };
+    let head = "type filter hook forward priority -25; policy accept;";
+    format!("chain services {{\n{head}\noifname {{ {} }} ip daddr {services} {ANSWER}\n}}\n", names.join(", "))
 }
 
 /// Bridged packets pass the router's hooks too when they are tracked; they are none of its business. Nor is what a

@@ -114,7 +114,7 @@ impl Plane {
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         watch(&node.netns, None, node.netlink.port()?, &events, &mut tasks)?;
-        let site = Site { host: settings.host, node_side: settings.node_side };
+        let site = Site { host: settings.host, node_side: settings.node_side, services: settings.services };
         let plane = Self {
             settings,
             compiled: Compiled::new(topology, site),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Plane;
 use crate::apply::Node;
-use crate::compile::{NodePool, NodeSide, Pod, Unsupported};
+use crate::compile::{DeviceKind, NodePool, NodeSide, Pod, Unsupported};
 use crate::error::PlaneError;
 use crate::handle::lock;
 
@@ -204,6 +204,9 @@ impl Plane {
     /// The guard of our own namespace stands before the first link to it does.
     pub(super) fn guard_node(&mut self) {
         let Some(pool) = self.settings.node_side.filter(|_| self.has_links()) else { return };
+        let devices = self.compiled.plan().domains.values().flat_map(|domain| domain.devices.values());
+        let uplinks = devices.filter(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
+        self.node.face(uplinks.map(|device| device.mac).collect(), self.settings.services);
         match self.node.guard(pool) {
             Ok(changes) => lock(&self.report).changes += changes,
             Err(error) => self.fail(Uuid::nil(), &error),

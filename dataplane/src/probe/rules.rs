@@ -107,6 +107,15 @@ chain a { update @s { iifname counter }; }",
     ),
     (
         Need {
+            what: "nftables: where a flow was sent to, and the frame that a packet came in",
+            needed_for: "letting in to pods only what was published",
+            remedy: CONNTRACK,
+        },
+        "ip",
+        "chain a { type filter hook postrouting priority -1; policy accept; @ll,48,48 { 0x020000000001 } continue; ct original ip daddr { 192.0.2.1 } accept; ct original ip daddr != 192.0.2.0/24 accept; }",
+    ),
+    (
+        Need {
             what: "nftables: counting of flows",
             needed_for: "bounding the flows of each tenant at a shared router",
             remedy: "modprobe nft_connlimit (CONFIG_NFT_CONNLIMIT)",

@@ -210,6 +210,8 @@ pub(crate) struct Lab {
     pub(crate) plane: Option<Handle>,
     /// Where the node side's addresses come from at the next start.
     pub(crate) pool: Option<NodePool>,
+    /// Addresses of services at the next start.
+    pub(crate) services: Option<Ipv4Network>,
     /// What the next start follows.
     pub(crate) steps: Option<Arc<Steps>>,
 }
@@ -220,8 +222,8 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
         let directory = tempfile::Builder::new().prefix("at-").tempdir().unwrap();
         std::fs::create_dir(directory.path().join("pods")).unwrap();
-        let mut lab =
-            Self { directory, active: Arc::default(), plane: None, pool: Some(NodePool::DEFAULT), steps: None };
+        let (active, pool) = (Arc::default(), Some(NodePool::DEFAULT));
+        let mut lab = Self { directory, active, plane: None, pool, services: None, steps: None };
         lab.restart(topology);
         lab
     }
@@ -237,7 +239,8 @@ impl Lab {
         }
         let active = Arc::clone(&self.active);
         let node_side = self.pool;
-        let settings = Settings { directory: self.planes(), host: HOST, node_side, steps: self.steps.clone() };
+        let (services, steps) = (self.services, self.steps.clone());
+        let settings = Settings { directory: self.planes(), host: HOST, node_side, services, steps };
         let plane = Handle::start(settings, topology, move |changes| active.lock().unwrap().extend(changes)).unwrap();
         self.plane = Some(plane);
         self.settle();

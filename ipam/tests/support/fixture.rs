@@ -76,6 +76,7 @@ impl Fixture {
             subnet_prefix: 24,
             transit_cidr: "100.64.0.0/16".parse().expect("a network"),
             node_side_cidr: "169.254.128.0/17".parse().expect("a network"),
+            service_cidr: None,
             provider: None,
             provider_router: Uuid::from_u128(2),
             unknown: Unknown::new(),

@@ -146,7 +146,9 @@ fn cluster(section: &Section<'_>) -> Result<ClusterConfig, ConfigError> {
     let pod_cidr = section.pool("podCidr", 30, [10, 128, 0, 0], 9)?;
     let transit_cidr = section.pool("transitCidr", 30, [100, 64, 0, 0], 16)?;
     let node_side_cidr = section.pool("nodeSideCidr", 30, [169, 254, 128, 0], 17)?;
+    let service_cidr = section.network("serviceCidr")?;
     let pools = [("podCidr", pod_cidr), ("transitCidr", transit_cidr), ("nodeSideCidr", node_side_cidr)];
+    let pools: Vec<_> = pools.into_iter().chain(service_cidr.map(|cidr| ("serviceCidr", cidr))).collect();
     for (n, (key, pool)) in pools.iter().enumerate() {
         if let Some((other, with)) = pools[..n].iter().find(|(_, other)| other.overlaps(*pool)) {
             let expected = format!("a network that does not overlap `cluster.{other}` ({with})");
@@ -162,6 +164,7 @@ fn cluster(section: &Section<'_>) -> Result<ClusterConfig, ConfigError> {
         subnet_prefix: subnet_prefix.map_or(default, |n| u8::try_from(n).unwrap_or(longest)),
         transit_cidr,
         node_side_cidr,
+        service_cidr,
         provider_router: match section.text("providerRouter")? {
             Some("auto") | None => None,
             Some(_) => section.parsed::<Uuid>("providerRouter", "\"auto\" or the UUID of a router")?,
@@ -544,6 +547,9 @@ mod tests {
             ("cluster.subnetPrefix", json!(8)),
             ("cluster.subnetPrefix", json!("24")),
             ("cluster.transitCidr", json!("100.64.0.0/31")),
+            ("cluster.serviceCidr", json!("10.96.0.1/12")),
+            ("cluster.serviceCidr", json!("10.200.0.0/16")),
+            ("cluster.serviceCidr", json!("0.0.0.0/0")),
             ("cluster.providerRouter", json!("mine")),
             ("tenant.from", json!("label")),
             ("tenant.default", json!("a/b")),

@@ -57,6 +57,7 @@ pub(crate) fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRe
         subnet_prefix: config.subnet_prefix,
         transit_cidr: bare(config.transit_cidr),
         node_side_cidr: bare(config.node_side_cidr),
+        service_cidr: config.service_cidr.map(bare),
         provider_router,
         provider: None,
         unknown: serde_json::Map::new(),
@@ -67,6 +68,7 @@ pub(crate) fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRe
 pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
     let pools =
         [("podCidr", config.pod_cidr), ("transitCidr", config.transit_cidr), ("nodeSideCidr", config.node_side_cidr)];
+    let pools: Vec<_> = pools.into_iter().chain(config.service_cidr.map(|cidr| ("serviceCidr", cidr))).collect();
     for (n, &(first, first_cidr)) in pools.iter().enumerate() {
         for &(second, second_cidr) in &pools[n + 1..] {
             if Block::from(first_cidr).overlaps(Block::from(second_cidr)) {
@@ -99,6 +101,7 @@ pub fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), Tena
         ("subnetPrefix", config.subnet_prefix.to_string(), cluster.subnet_prefix.to_string()),
         ("transitCidr", bare(config.transit_cidr).to_string(), cluster.transit_cidr.to_string()),
         ("nodeSideCidr", bare(config.node_side_cidr).to_string(), cluster.node_side_cidr.to_string()),
+        ("serviceCidr", service(config.service_cidr.map(bare)), service(cluster.service_cidr)),
         (
             "providerRouter",
             shown(config.provider_router.or(Some(cluster.provider_router))),
@@ -109,6 +112,10 @@ pub fn agree(config: &ClusterConfig, cluster: &ClusterRecord) -> Result<(), Tena
         Some((setting, file, cluster)) => Err(TenantError::Disagrees { setting, file, cluster }),
         None => Ok(()),
     }
+}
+
+fn service(cidr: Option<Ipv4Network>) -> String {
+    cidr.map_or_else(|| "absent".to_owned(), |cidr| cidr.to_string())
 }
 
 fn addressing(addressing: Addressing) -> &'static str {
@@ -134,6 +141,7 @@ mod tests {
             subnet_prefix: 24,
             transit_cidr: "100.64.0.0/16".parse().expect("valid"),
             node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+            service_cidr: None,
             provider_router: None,
         }
     }
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn every_difference_names_the_setting_and_both_values() {
         let record = record(&config(), Uuid::from_u128(1));
-        let changes: [(Edit, &str); 6] = [
+        let changes: [(Edit, &str); 7] = [
             (
                 |c| c.addressing = Addressing::Overlapping,
                 "`cluster.addressing` is overlapping in this node's configuration, but unique in the cluster",
@@ -172,6 +180,10 @@ mod tests {
             (
                 |c| c.node_side_cidr = "169.254.0.0/17".parse().expect("valid"),
                 "`cluster.nodeSideCidr` is 169.254.0.0/17 in this node's configuration, but 169.254.128.0/17 in the cluster",
+            ),
+            (
+                |c| c.service_cidr = Some("10.96.0.0/12".parse().expect("valid")),
+                "`cluster.serviceCidr` is 10.96.0.0/12 in this node's configuration, but absent in the cluster",
             ),
             (
                 |c| c.provider_router = Some(Uuid::from_u128(2)),
@@ -198,10 +210,22 @@ mod tests {
                 pod_cidr: pod.parse().expect("valid"),
                 transit_cidr: transit.parse().expect("valid"),
                 node_side_cidr: node.parse().expect("valid"),
+                service_cidr: None,
                 ..config()
             };
             assert!(matches!(possible(&config), Err(TenantError::Overlap { .. })), "{pod} {transit} {node}");
         }
+    }
+
+    #[test]
+    fn services_that_overlap_any_pool_are_refused() {
+        for services in ["10.200.0.0/16", "100.64.0.0/24", "169.254.0.0/16"] {
+            let config = ClusterConfig { service_cidr: Some(services.parse().expect("valid")), ..config() };
+            assert!(matches!(possible(&config), Err(TenantError::Overlap { second: "serviceCidr", .. })), "{services}");
+        }
+        let beside = ClusterConfig { service_cidr: Some("10.96.0.0/12".parse().expect("valid")), ..config() };
+        assert!(possible(&beside).is_ok());
+        assert!(agree(&beside, &record(&beside, Uuid::from_u128(1))).is_ok());
     }
 
     #[test]

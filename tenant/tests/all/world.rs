@@ -166,6 +166,7 @@ pub(crate) fn config() -> ClusterConfig {
         subnet_prefix: 24,
         transit_cidr: "100.64.0.0/16".parse().expect("valid"),
         node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+        service_cidr: None,
         provider_router: None,
     }
 }

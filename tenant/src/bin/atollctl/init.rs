@@ -27,6 +27,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             ("transitCidr", config.transit_cidr),
             ("nodeSideCidr", config.node_side_cidr),
         ];
+        // Not `serviceCidr`: the node may well have a route for services, and nothing of ours is given an address there.
         if let Some((setting, pool, route)) = overlap(&pools, &routes) {
             return Err(Failure::refused(
                 format!(
@@ -111,17 +112,17 @@ fn describe(cluster: &Cluster) -> String {
         Addressing::Unique => "unique",
         Addressing::Overlapping => "overlapping",
     };
-    [
+    let services = cluster.service_cidr.map(|cidr| ("services", cidr.to_string()));
+    let lines = [
         ("cluster", cluster.id.to_string()),
         ("provider router", cluster.provider_router.to_string()),
         ("addressing", addressing.to_owned()),
         ("pod subnets", format!("/{} of {}", cluster.subnet_prefix, cluster.pod_cidr)),
         ("transit links", format!("/30 of {}", cluster.transit_cidr)),
         ("node side", cluster.node_side_cidr.to_string()),
-    ]
-    .map(|(what, value)| format!("{what:<16} {value}"))
-    .join("\n")
-        + "\n"
+    ];
+    let lines: Vec<_> = lines.into_iter().chain(services).map(|(what, value)| format!("{what:<16} {value}")).collect();
+    lines.join("\n") + "\n"
 }
 
 /// The first pool that overlaps a route.

@@ -264,6 +264,7 @@ mod tests {
                 subnet_prefix: 24,
                 transit_cidr: "100.64.0.0/16".parse().expect("valid"),
                 node_side_cidr: "169.254.128.0/17".parse().expect("valid"),
+                service_cidr: None,
                 provider_router: Uuid::from_u128(3),
                 provider: None,
             }),
