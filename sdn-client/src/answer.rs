@@ -5,7 +5,8 @@
 //! because servers in the field name the wrong host. Nothing here panics, whatever the body holds.
 //!
 //! What is not from the API, such as the page of a proxy or of a wrong path, is never taken for success or absence: an
-//! address is given away on the word that its port is gone.
+//! address is given away on the word that its port is gone. A 404 says so only in the API's own words, which name what
+//! is missing ([`ErrorClass::Absent`]); one that names nothing is [`ErrorClass::Vague`].
 
 use http::header::{LOCATION, SET_COOKIE};
 use uuid::Uuid;
@@ -14,7 +15,8 @@ use atoll_model::secret::Secret;
 
 use crate::dialect::{Dialect, Resource};
 use crate::error::{Attempt, ClientError, ErrorClass};
-use crate::transport::Response;
+use crate::stranger;
+use crate::transport::{Request, Response};
 use crate::wire::{self, ErrorBody, Object};
 
 /// How much of a server's own words is repeated.
@@ -22,13 +24,7 @@ const LONGEST_MESSAGE: usize = 400;
 
 /// Whether the server did what it was asked.
 pub fn succeeded(response: &Response) -> bool {
-    (200..300).contains(&response.status) && !is_foreign(response)
-}
-
-/// Whether somebody else answered: all bodies of the API are JSON objects or lists, or `null`, or nothing.
-fn is_foreign(response: &Response) -> bool {
-    let body = response.body.trim_ascii_start();
-    !(body.is_empty() || body.starts_with(b"{") || body.starts_with(b"[") || body.starts_with(b"null"))
+    (200..300).contains(&response.status) && !stranger::answered(response)
 }
 
 /// Whether a request that was refused like this may have been executed all the same, or still may be: the answer is that
@@ -38,8 +34,28 @@ pub fn may_have_happened(response: &Response) -> bool {
     match response.status {
         502 | 504 => true,
         503 => !words(response).contains("restricted mode"),
-        _ => false,
+        _ => stranger::answered(response),
     }
+}
+
+/// Whether a 404 says in the API's own words that something is missing which the request is about, or refers to. MidoNet
+/// REST API, section "Duplicates and absences": `There is no <Class> with ID <id>.`, `No <kind> with ID <id> exists.`;
+/// a few others name the id in other words, and then their media type shows whose they are.
+fn names_what_is_missing(request: &Request, response: &Response) -> bool {
+    let said = words(response).to_ascii_lowercase();
+    let sentence = (said.starts_with("there is no ") || said.starts_with("no ")) && said.contains(" with id ");
+    let ours = |id: Uuid| {
+        let id = id.to_string();
+        request.path.contains(&id) || String::from_utf8_lossy(&request.body).contains(&id)
+    };
+    (sentence || stranger::is_vendor(response, "error-")) && ids(&said).any(ours)
+}
+
+/// Every UUID in a text, in its usual form.
+fn ids(text: &str) -> impl Iterator<Item = Uuid> {
+    const LENGTH: usize = 36;
+    let at = 0..(text.len() + 1).saturating_sub(LENGTH);
+    at.filter_map(|at| text.get(at..at + LENGTH)?.parse().ok())
 }
 
 /// The id of what was created: the server's, from `Location`, else the one that was sent. MidoNet REST API, section
@@ -59,11 +75,41 @@ pub fn object<O: Object>(attempt: &Attempt, response: &Response) -> Result<O, Cl
     wire::read(&response.body).map_err(|error| garbage(attempt, response, &error))
 }
 
-/// Reads a successful answer's list.
-pub fn list<O: Object>(attempt: &Attempt, response: &Response) -> Result<Vec<O>, ClientError> {
-    wire::read::<Option<Vec<O>>>(&response.body)
-        .map(Option::unwrap_or_default)
-        .map_err(|error| garbage(attempt, response, &error))
+/// Reads the answer to a request for the object of this id: that of another is no answer.
+pub fn object_of<O: Object>(attempt: &Attempt, response: &Response, id: Uuid) -> Result<O, ClientError> {
+    let found: O = object(attempt, response)?;
+    match found.id() {
+        Some(other) if other != id => Err(not_api(attempt, response, format!("the answer shows {other}"))),
+        None if O::HAS_ID => Err(not_api(attempt, response, "the answer shows no object")),
+        _ => Ok(found),
+    }
+}
+
+/// Reads a successful answer's list of what `parent` has; none for a list that is not of one parent.
+///
+/// From a list follows what is not there. So an empty one counts only when its media type says that it is MidoNet's, and
+/// what is in it must have an id, and belong where it was looked for.
+pub fn list<O: Object>(attempt: &Attempt, response: &Response, parent: Option<Uuid>) -> Result<Vec<O>, ClientError> {
+    let list = wire::read_list::<O>(&response.body).map_err(|error| garbage(attempt, response, &error))?;
+    if list.is_empty() && !stranger::is_vendor(response, "") {
+        return Err(not_api(attempt, response, "an empty list that does not say whose it is"));
+    }
+    for found in &list {
+        if (O::HAS_ID && found.id().is_none()) || (O::HAS_KEY && found.key().is_none()) {
+            return Err(not_api(attempt, response, "a list with something in it that has no name"));
+        }
+        if let (Some(parent), Ok(Some((_, other)))) = (parent, found.parent())
+            && other != parent
+        {
+            return Err(not_api(attempt, response, format!("the list shows what belongs to {other}")));
+        }
+    }
+    Ok(list)
+}
+
+/// An answer that has the API's form and cannot be its answer to this request.
+pub(crate) fn not_api(attempt: &Attempt, response: &Response, problem: impl Into<String>) -> ClientError {
+    ClientError { status: Some(response.status), ..attempt.failed(ErrorClass::NotApi, problem) }
 }
 
 /// The token of a successful login: the key in the body, else the session cookie.
@@ -98,9 +144,15 @@ pub fn is_busy(response: &Response) -> bool {
     response.status == 503 || (response.status == 409 && words(response).contains("concurrent modification"))
 }
 
-/// Reads an unsuccessful answer.
-pub fn refusal(attempt: &Attempt, dialect: Option<Dialect>, resource: Resource, response: &Response) -> ClientError {
-    refusal_hiding(&[], attempt, dialect, resource, response)
+/// Reads an unsuccessful answer to `request`.
+pub fn refusal(
+    attempt: &Attempt,
+    dialect: Option<Dialect>,
+    resource: Resource,
+    request: &Request,
+    response: &Response,
+) -> ClientError {
+    refusal_hiding(&[], attempt, dialect, resource, request, response)
 }
 
 /// The same without these secrets: a server may echo what it was sent.
@@ -109,11 +161,12 @@ pub(crate) fn refusal_hiding(
     attempt: &Attempt,
     dialect: Option<Dialect>,
     resource: Resource,
+    request: &Request,
     response: &Response,
 ) -> ClientError {
-    if is_foreign(response) && (response.status < 300 || response.status == 404) {
-        let problem = "an answer that is not from the controller's API";
-        return ClientError { status: Some(response.status), ..attempt.failed(ErrorClass::Broken, problem) };
+    if stranger::answered(response) {
+        let seen = stranger::description(response, |text| hide(secrets, text));
+        return not_api(attempt, response, format!("not the controller's API answered, but {seen}"));
     }
     let shown = |text: &str| tidy(&hide(secrets, text));
     let body = wire::read::<ErrorBody>(&response.body).unwrap_or_default();
@@ -124,7 +177,7 @@ pub(crate) fn refusal_hiding(
         violation.message = violation.message.as_deref().map(shown);
         violation.property = violation.property.as_deref().map(shown);
     }
-    let class = class(dialect, resource, response, message.as_deref().unwrap_or_default());
+    let class = class(dialect, resource, request, response, message.as_deref().unwrap_or_default());
     ClientError {
         operation: attempt.operation,
         object: attempt.object.clone(),
@@ -135,13 +188,20 @@ pub(crate) fn refusal_hiding(
     }
 }
 
-fn class(dialect: Option<Dialect>, resource: Resource, response: &Response, message: &str) -> ErrorClass {
+fn class(
+    dialect: Option<Dialect>,
+    resource: Resource,
+    request: &Request,
+    response: &Response,
+    message: &str,
+) -> ErrorClass {
     if is_busy(response) {
         return ErrorClass::Busy;
     }
     match response.status {
         401 | 403 => ErrorClass::Denied,
-        404 => ErrorClass::Absent,
+        404 if names_what_is_missing(request, response) => ErrorClass::Absent,
+        404 => ErrorClass::Vague,
         // "A(n) <Class> with ID <id> already exists." is about the id; all other conflicts are about something else.
         409 if message.contains("with ID") && message.contains("already exists") => ErrorClass::SameExists,
         409 => ErrorClass::OtherExists,
@@ -167,7 +227,9 @@ fn garbage(attempt: &Attempt, response: &Response, error: &serde_json::Error) ->
         _ => text,
     };
     let message = format!("an answer of {size} bytes: {}", tidy(&problem));
-    ClientError { status: Some(response.status), ..attempt.failed(ErrorClass::Broken, message) }
+    // MidoNet's media type on what MidoNet never wrote is a defect; anything else is somebody else's.
+    let class = if stranger::is_vendor(response, "") { ErrorClass::Broken } else { ErrorClass::NotApi };
+    ClientError { status: Some(response.status), ..attempt.failed(class, message) }
 }
 
 /// A text without these secrets. Before it is cut: half a secret would not be found.

@@ -19,7 +19,8 @@ use crate::keystone::Identity;
 use crate::login::Login;
 use crate::request::{self, Incomplete, Scope};
 use crate::session::{Session, SessionFile};
-use crate::transport::{Request, Transport};
+use crate::settle::Look;
+use crate::transport::Transport;
 use crate::wire::{Object, SystemState};
 
 /// How a client behaves.
@@ -94,23 +95,27 @@ impl<T: Transport> Client<T> {
         Ok(dialect)
     }
 
-    /// Reads one object; none when it is not there.
+    /// Reads one object; none when it is not there, by the API's own word ([`crate::settle`]).
     pub async fn get<O: Object>(&self, id: Uuid) -> Result<Option<O>, ClientError> {
         let request = request::get(self.dialect().await?, O::RESOURCE, id);
-        self.there(Attempt::new("read", named(O::RESOURCE, Some(id))), request).await
+        let attempt = Attempt::new("read", named(O::RESOURCE, Some(id)));
+        match self.call(attempt.clone(), O::RESOURCE, request).await {
+            Ok(response) => answer::object_of(&attempt, &response, id).map(Some),
+            Err(error) => self.decide(O::RESOURCE, id, error).await.map(|()| None),
+        }
     }
 
     /// Reads what this object should be, also where it has no id of its own; none when it is not there.
     pub async fn look<O: Object>(&self, object: &O) -> Result<Option<O>, ClientError> {
-        let attempt = Attempt::new("read", named(O::RESOURCE, object.id()));
+        if let Some(id) = object.id() {
+            return self.get(id).await;
+        }
+        let attempt = Attempt::new("read", named(O::RESOURCE, None));
         let request = request::look(self.dialect().await?, object).map_err(|error| incomplete(&attempt, &error))?;
-        self.there(attempt, request).await
-    }
-
-    async fn there<O: Object>(&self, attempt: Attempt, request: Request) -> Result<Option<O>, ClientError> {
         match self.call(attempt.clone(), O::RESOURCE, request).await {
             Ok(response) => answer::object(&attempt, &response).map(Some),
             Err(error) if error.class == ErrorClass::Absent => Ok(None),
+            Err(error) if error.class == ErrorClass::Vague && !Box::pin(self.is_listed(object)).await? => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -119,8 +124,23 @@ impl<T: Transport> Client<T> {
     pub async fn list<O: Object>(&self, scope: &Scope) -> Result<Vec<O>, ClientError> {
         let request = request::list(self.dialect().await?, O::RESOURCE, scope);
         let attempt = Attempt::new("list", scope_name(O::RESOURCE, scope));
-        let response = self.call(attempt.clone(), O::RESOURCE, request).await?;
-        answer::list(&attempt, &response)
+        let parent = match scope {
+            Scope::Of(_, id) => Some(*id),
+            Scope::All | Scope::Tenant(_) | Scope::PeersOf(..) => None,
+        };
+        match self.call(attempt.clone(), O::RESOURCE, request).await {
+            Ok(response) => answer::list(&attempt, &response, parent),
+            Err(error) => Err(self.with_parent(scope, error).await?),
+        }
+    }
+
+    /// A list may be missing because what it belongs to is: that is asked for, where the refusal does not say.
+    async fn with_parent(&self, scope: &Scope, error: ClientError) -> Result<ClientError, ClientError> {
+        let (Scope::Of(parent, id) | Scope::PeersOf(parent, id)) = *scope else { return Ok(error) };
+        if error.class == ErrorClass::Vague && !Box::pin(self.is_there(parent, id)).await? {
+            return Ok(ClientError { class: ErrorClass::Absent, ..error });
+        }
+        Ok(error)
     }
 
     /// Reads the state of the controller.
@@ -151,37 +171,33 @@ impl<T: Transport> Client<T> {
         self.call(attempt, O::RESOURCE, request).await.map(drop)
     }
 
-    /// Deletes an object; one that is not there counts as deleted.
+    /// Deletes an object; one that is not there counts as deleted. See [`crate::settle`].
     pub async fn delete(&self, resource: Resource, id: Uuid) -> Result<(), ClientError> {
         let attempt = Attempt::new("delete", named(resource, Some(id)));
-        self.gone(attempt, resource, request::delete(resource, id)).await
+        let look = || -> Look<'_> { Box::pin(self.is_there(resource, id)) };
+        self.gone(attempt, resource, request::delete(resource, id), look).await
     }
 
     /// Deletes this object, also where it has no id of its own; one that is not there counts as deleted.
     pub async fn remove<O: Object>(&self, object: &O) -> Result<(), ClientError> {
         let attempt = Attempt::new("delete", named(O::RESOURCE, object.id()));
         let request = request::remove(object).map_err(|error| incomplete(&attempt, &error))?;
-        self.gone(attempt, O::RESOURCE, request).await
+        let look = || -> Look<'_> { Box::pin(self.is_listed(object)) };
+        self.gone(attempt, O::RESOURCE, request, look).await
     }
 
     /// Takes a port's link away, at both ends; one that is not there counts as taken away.
     pub async fn unlink(&self, port: Uuid) -> Result<(), ClientError> {
         let attempt = Attempt::new("delete", format!("{} of port {port}", Resource::PortLink));
-        self.gone(attempt, Resource::PortLink, request::unlink(port)).await
+        let look = || -> Look<'_> { Box::pin(self.port_is(port, |port| port.peer_id.is_some())) };
+        self.gone(attempt, Resource::PortLink, request::unlink(port), look).await
     }
 
     /// Takes a binding away, whatever the port is bound to on a 5.x server: see [`Client::unbind`].
     pub(crate) async fn unbind_unchecked(&self, host: Uuid, port: Uuid) -> Result<(), ClientError> {
         let attempt = Attempt::new("delete", format!("{} of port {port}", Resource::HostInterfacePort));
-        self.gone(attempt, Resource::HostInterfacePort, request::unbind(host, port)).await
-    }
-
-    async fn gone(&self, attempt: Attempt, resource: Resource, request: Request) -> Result<(), ClientError> {
-        match self.call(attempt, resource, request).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.class == ErrorClass::Absent => Ok(()),
-            Err(error) => Err(error),
-        }
+        let look = || -> Look<'_> { Box::pin(self.port_is(port, move |port| port.host_id == Some(host))) };
+        self.gone(attempt, Resource::HostInterfacePort, request::unbind(host, port), look).await
     }
 }
 

@@ -60,12 +60,10 @@ impl<T: Transport> Client<T> {
         match self.create(wanted).await {
             Ok(_) => Ok(Ensured::Created),
             // It may have been made all the same; making it again could make two.
-            Err(error) if matches!(error.class, ErrorClass::Unreachable | ErrorClass::Busy) => {
-                match self.routes_like(dialect, wanted).await?[..] {
-                    [] => Err(error),
-                    _ => Ok(Ensured::Created),
-                }
-            }
+            Err(error) if error.is_uncertain() => match self.routes_like(dialect, wanted).await?[..] {
+                [] => Err(error),
+                _ => Ok(Ensured::Created),
+            },
             Err(error) => Err(error),
         }
     }

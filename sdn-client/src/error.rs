@@ -13,8 +13,13 @@ use crate::wire::Violation;
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// The object, its parent, or one it refers to is not there.
+    /// The object, its parent, or one it refers to is not there: the API says so and names it.
     Absent,
+    /// A 404 in the form of the API that does not say what is missing. It may be about the path: a second look decides,
+    /// see [`crate::settle`].
+    Vague,
+    /// Somebody else than the API answered: a gateway, a proxy's page, a server at a wrong path. Nothing follows from it.
+    NotApi,
     /// An object of this id is there already. Whether it is as wanted, only a look can tell: see [`crate::ensure`].
     SameExists,
     /// Something else stands in the way: the interface or the port is taken, or another object refers to this one.
@@ -50,6 +55,14 @@ pub struct ClientError {
     pub violations: Vec<Violation>,
 }
 
+impl ClientError {
+    /// The request may have been carried out all the same, or may be yet: whoever must know looks.
+    pub fn is_uncertain(&self) -> bool {
+        use ErrorClass::{Busy, NotApi, Unreachable, Vague};
+        matches!(self.class, Unreachable | Busy | NotApi | Vague)
+    }
+}
+
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: ", self.operation, self.object)?;
@@ -72,7 +85,7 @@ impl Classify for ClientError {
                 Class::Rejected
             }
             ErrorClass::Denied => Class::Denied,
-            ErrorClass::Busy | ErrorClass::Unreachable => Class::Unavailable,
+            ErrorClass::Busy | ErrorClass::Unreachable | ErrorClass::Vague | ErrorClass::NotApi => Class::Unavailable,
             ErrorClass::Broken => Class::Bug,
             ErrorClass::Settings => Class::Config,
         }
@@ -83,6 +96,9 @@ impl Classify for ClientError {
             ErrorClass::Denied => "check the controller's user name, project and password file",
             ErrorClass::Busy => "try again; if it stays so, look whether the controller is read-only",
             ErrorClass::Unreachable => "check that the controller runs and is reachable from this node",
+            ErrorClass::Vague | ErrorClass::NotApi => {
+                "check host, port and path in `controller.endpoints`, and what stands between this node and the API: a gateway, a proxy, a login page"
+            }
             ErrorClass::Broken => "check that the address is that of the REST API, and which version it has",
             _ => return None,
         };

@@ -60,8 +60,10 @@ impl<T: Transport> Client<T> {
                 Ok(response) => {
                     let secrets: Vec<_> = token.iter().collect();
                     let dialect = self.known().dialect;
-                    let refusal = answer::refusal_hiding(&secrets, &operation.attempt, dialect, resource, &response);
+                    let refusal =
+                        answer::refusal_hiding(&secrets, &operation.attempt, dialect, resource, &request, &response);
                     match refusal.class {
+                        ErrorClass::NotApi => (Outcome::NotApi, refusal),
                         _ if answer::may_have_happened(&response) => (Outcome::Unknown, refusal),
                         ErrorClass::Busy => (Outcome::Busy, refusal),
                         _ => return Err(refusal),

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use crate::credentials::read_private;
 use crate::endpoints::Endpoints;
+use crate::stranger;
 use crate::transport::{Request, Response, Transport, TransportError};
+use ::http::header::ACCEPT_ENCODING;
+use ::http::{HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 
 /// The largest answer that is taken.
@@ -78,6 +81,7 @@ impl Http {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
+            .default_headers(unpacked())
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.request_timeout)
             .tcp_nodelay(true)
@@ -124,6 +128,8 @@ impl Transport for Http {
                         // It or what is behind it is ill. Whether the request was executed is not known, so whoever
                         // knows that repeating is safe repeats it, and then asks the next endpoint.
                         502..=504 => self.endpoints.leave(endpoint),
+                        // Nor does it lead to the API.
+                        _ if stranger::answered(&response) => self.endpoints.leave(endpoint),
                         _ => self.endpoints.keep(endpoint),
                     }
                     return Ok(response);
@@ -168,6 +174,11 @@ fn failed(error: &reqwest::Error, endpoint: String) -> TransportError {
     } else {
         TransportError::NoAnswer { endpoint, reason }
     }
+}
+
+/// Answers as they are: what stands between us and the API must not pack them (RFC 9110, section 12.5.3).
+fn unpacked() -> HeaderMap {
+    HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
 }
 
 /// The causes of an error in one line; the outermost one of reqwest says little.

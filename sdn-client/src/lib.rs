@@ -8,6 +8,7 @@
 //! | [`dialect`] | all that the dialects disagree about |
 //! | [`request`], [`answer`], [`compare`], [`retry`] | pure: what to send, what was said, is it the same, ask again? |
 //! | [`client`], [`ensure`] | the operations, with login, retries and deadline |
+//! | [`settle`] | the second look at what seems not to be there |
 //! | [`session`], [`credentials`], [`keystone`] | the token's file, the password's file, another source of tokens |
 //! | [`error`] | what can go wrong, as far as a caller can act on it |
 //!
@@ -31,6 +32,8 @@ mod login;
 pub mod request;
 pub mod retry;
 pub mod session;
+pub mod settle;
+mod stranger;
 pub mod transport;
 pub mod wire;
 

@@ -115,12 +115,12 @@ impl<T: Transport> Client<T> {
             Login::None => Ok(Secret::default()),
             Login::MidoNet(credentials) => {
                 let request = request::login(&credentials.username, secret, &credentials.project);
-                let response = answered(self.in_time(self.shared.transport.send(request)).await)?;
+                let response = answered(self.in_time(self.shared.transport.send(request.clone())).await)?;
                 if answer::succeeded(&response) {
                     answer::token(attempt, &response)
                 } else {
                     let secrets = [secret, &request::basic(&credentials.username, secret)];
-                    Err(answer::refusal_hiding(&secrets, attempt, None, Resource::Token, &response))
+                    Err(answer::refusal_hiding(&secrets, attempt, None, Resource::Token, &request, &response))
                 }
             }
             Login::Keystone { transport, identity } => {

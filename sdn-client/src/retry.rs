@@ -11,18 +11,25 @@ pub enum Outcome {
     NotSent,
     /// It may have happened.
     Unknown,
+    /// Somebody else than the API answered. It may have happened.
+    NotApi,
 }
 
 /// How often an operation is tried before its failure is reported.
 pub const ATTEMPTS: u32 = 5;
+
+/// A gateway that knows no way to the API may know one a moment later, and another endpoint does: asking once more tells.
+/// A wrong path stays wrong.
+const ATTEMPTS_PAST_A_STRANGER: u32 = 2;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The pause before attempt `done + 1`; none when there is no point or it is not safe. `repeatable`: doing it twice is
 /// doing it once, as for everything whose id we choose.
 pub fn pause(outcome: Outcome, repeatable: bool, done: u32) -> Option<Duration> {
-    let safe = repeatable || outcome != Outcome::Unknown;
-    (safe && done < ATTEMPTS).then(|| FIRST_PAUSE * 2_u32.pow(done.saturating_sub(1).min(5)))
+    let safe = repeatable || matches!(outcome, Outcome::Busy | Outcome::NotSent);
+    let attempts = if outcome == Outcome::NotApi { ATTEMPTS_PAST_A_STRANGER } else { ATTEMPTS };
+    (safe && done < attempts).then(|| FIRST_PAUSE * 2_u32.pow(done.saturating_sub(1).min(5)))
 }
 
 /// Spreads a pause over its second half, so that nodes which failed together do not come back together.

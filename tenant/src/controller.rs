@@ -2,6 +2,9 @@
 //!
 //! It speaks of graphs and ports, never of requests, so that another engine (OVN, Neutron) can stand behind it. Every
 //! method is idempotent: ensuring twice is ensuring once, deleting what is absent is done.
+//!
+//! What is not there is not there by the controller's own word: "none", an empty list and "deleted" are never the answer of
+//! a gateway or of a server at a wrong path. An address is given away on such a word. See [`Failure::NotApi`].
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -165,6 +168,8 @@ pub enum Failure {
     Busy,
     /// No answer.
     Unreachable,
+    /// Somebody else answered: a gateway, a proxy's page, a server at a wrong path. Nothing follows from it.
+    NotApi,
     /// The answer makes no sense.
     Broken,
     /// The settings are wrong.
@@ -188,7 +193,7 @@ impl Classify for ControllerError {
         match self.failure {
             Failure::Absent | Failure::Conflict | Failure::Invalid => Class::Rejected,
             Failure::Denied => Class::Denied,
-            Failure::Busy | Failure::Unreachable => Class::Unavailable,
+            Failure::Busy | Failure::Unreachable | Failure::NotApi => Class::Unavailable,
             Failure::Broken => Class::Bug,
             Failure::Settings => Class::Config,
         }
@@ -200,6 +205,10 @@ impl Classify for ControllerError {
             Failure::Busy | Failure::Unreachable => {
                 Some("check that the controller runs and is reachable from this node".to_owned())
             }
+            Failure::NotApi => Some(
+                "check host, port and path in `controller.endpoints`, and what stands between this node and the API: a gateway, a proxy, a login page"
+                    .to_owned(),
+            ),
             Failure::Conflict => Some("look at the object in the controller; it does not belong to Atoll".to_owned()),
             _ => None,
         }

@@ -52,6 +52,8 @@ pub(crate) enum Mood {
     Slow,
     /// The same, and a gateway answers in its place.
     BadGateway,
+    /// A gateway in front of the controller knows no way to it, and says 404 by itself.
+    Stranger,
 }
 
 /// Something that may be out of order for a whole call, or for several.
@@ -62,7 +64,8 @@ impl<X> Moody<X> {
     async fn mood<E>(&self, refused: impl FnOnce() -> E) -> Result<(), E> {
         match self.1.get() {
             Mood::Fine | Mood::Slow | Mood::BadGateway => Ok(()),
-            Mood::Refusing => Err(refused()),
+            // etcd has no gateway before it.
+            Mood::Refusing | Mood::Stranger => Err(refused()),
             Mood::Silent => std::future::pending().await,
         }
     }
@@ -111,6 +114,37 @@ impl<S: Store> Store for Moody<S> {
     }
 }
 
+/// Which requests a gateway answers instead of the controller, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Detour {
+    /// So many more reach the controller first.
+    pub(crate) after: usize,
+    /// So many do not.
+    pub(crate) times: usize,
+    /// What is said in its place.
+    pub(crate) body: &'static str,
+}
+
+thread_local! {
+    /// The detour that requests take from now on.
+    static DETOUR: Cell<Option<Detour>> = const { Cell::new(None) };
+}
+
+fn stranger(body: &'static str) -> Response {
+    Response { status: 404, headers: http::HeaderMap::new(), body: body.into() }
+}
+
+/// One request passes the gateway: what it says itself, if anything.
+fn at_the_gateway() -> Option<Response> {
+    let detour = DETOUR.get()?;
+    if let Some(after) = detour.after.checked_sub(1) {
+        DETOUR.set(Some(Detour { after, ..detour }));
+        return None;
+    }
+    DETOUR.set(detour.times.checked_sub(1).map(|times| Detour { times, ..detour }));
+    (detour.times > 0).then(|| stranger(detour.body))
+}
+
 thread_local! {
     /// What a slow controller has not done yet.
     static LATE: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>> = RefCell::default();
@@ -120,6 +154,12 @@ impl<T: Transport + Clone + 'static> Transport for Moody<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let endpoint = "lab".to_owned();
         let mood = self.1.get();
+        if mood == Mood::Stranger {
+            return Ok(stranger(""));
+        }
+        if let Some(answer) = at_the_gateway() {
+            return Ok(answer);
+        }
         if matches!(mood, Mood::Slow | Mood::BadGateway) && request.method == Method::POST {
             let inner = self.0.clone();
             LATE.with_borrow_mut(|late| late.push(Box::pin(async move { drop(inner.send(request).await) })));
@@ -329,6 +369,12 @@ impl Lab {
     pub(crate) fn first_subnet(&self) -> ipnetwork::Ipv4Network {
         let tenants: Vec<atoll_model::record::TenantRecord> = self.records("v1/tenants/");
         tenants[0].subnets[0].cidr
+    }
+
+    /// Requests take this detour from now on; none: the direct way.
+    #[expect(clippy::unused_self, reason = "the gateway is in front of this lab's controller")]
+    pub(crate) fn detour(&self, detour: Option<Detour>) {
+        DETOUR.set(detour);
     }
 
     /// Pods' ports in the controller: the ones that say who may speak through them.

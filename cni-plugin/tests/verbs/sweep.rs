@@ -10,7 +10,16 @@ use atoll_model::cni::result::Attached;
 use atoll_model::fault::Fault;
 use atoll_model::wish::Wish;
 
-use crate::lab::{Lab, Mood, attachment, del};
+use crate::lab::{Detour, Lab, Mood, attachment, del};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// At an effect.
+    Fault(usize, Fault),
+    /// On the way to the controller.
+    Detour(Detour),
+}
 
 /// What the runtime does after the call that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +150,16 @@ fn no_interface(lab: &Lab, when: &str) {
     assert_eq!(lab.links(), vec![], "{when}: the interface is still there");
 }
 
-async fn point(verb: Verb, at: usize, fault: Fault, then: Then, late: Late, name: &str) -> bool {
-    let when = format!("{verb:?}, {fault:?} at effect {at} ({name}), then {then:?}, late requests {late:?}");
+async fn point(verb: Verb, harm: Harm, then: Then, late: Late, name: &str) -> bool {
+    let when = format!("{verb:?}, {harm:?} ({name}), then {then:?}, late requests {late:?}");
     let lab = lab(verb).await;
-    lab.plan.arm(at, fault);
+    match harm {
+        Harm::Fault(at, fault) => lab.plan.arm(at, fault),
+        Harm::Detour(detour) => lab.detour(Some(detour)),
+    }
     let answer = run(&lab, verb).await;
     lab.plan.reset();
+    lab.detour(None);
     if late == Late::Before {
         lab.plan.deliver_late().await;
     }
@@ -225,13 +238,34 @@ async fn sweep(verb: Verb, thens: &[Then]) {
             let lates: &[Late] = if fault == Fault::CrashLate { &[Late::Before, Late::After] } else { &[Late::Before] };
             for then in thens {
                 for late in lates {
-                    let point = point(verb, at, fault, *then, *late, name);
+                    let point = point(verb, Harm::Fault(at, fault), *then, *late, name);
                     points += usize::from(Box::pin(point).await);
                 }
             }
         }
     }
     eprint_points(verb, points, effects.len());
+}
+
+/// A gateway answers a request in the controller's place, or that one and all that follow: with nothing, and in the form
+/// of the API's own errors. It says nothing about a port.
+async fn detours(verb: Verb) {
+    let effects = effects(verb).await;
+    let requests: Vec<_> = effects.iter().filter(|name| name.starts_with("controller:")).collect();
+    assert!(!requests.is_empty(), "{effects:?}");
+    let mut points = 0;
+    for (after, name) in requests.iter().enumerate() {
+        for body in ["", r#"{"message":"Not Found","code":404}"#] {
+            // Twice is once more than a request is repeated.
+            for times in [1, 2, usize::MAX] {
+                for then in ALL {
+                    let harm = Harm::Detour(Detour { after, times, body });
+                    points += usize::from(Box::pin(point(verb, harm, then, Late::Before, name)).await);
+                }
+            }
+        }
+    }
+    eprint_points(verb, points, requests.len());
 }
 
 const ALL: [Then; 4] = [Then::AddDel, Then::Del, Then::Collect, Then::Nothing];
@@ -280,4 +314,16 @@ async fn gc_leaks_nothing_wherever_it_fails() {
 #[tokio::test(start_paused = true)]
 async fn del_leaks_nothing_wherever_it_fails() {
     sweep(Verb::Del, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_of_gateways_that_answer_for_the_controller_leaks_nothing() {
+    for verb in [Verb::Add, Verb::WishingAdd, Verb::UndoneAdd, Verb::Del, Verb::WishedDel, Verb::Drain, Verb::Gc] {
+        detours(verb).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_of_gateways_before_the_first_add_of_a_tenant_leaks_nothing() {
+    detours(Verb::ColdAdd).await;
 }

@@ -134,6 +134,21 @@ impl Resource {
         }
     }
 
+    /// Whether the API lists all of them. Rules and routes are only listed by what they belong to.
+    pub const fn has_list(self) -> bool {
+        matches!(
+            self,
+            Self::Router
+                | Self::Bridge
+                | Self::Port
+                | Self::Chain
+                | Self::PortGroup
+                | Self::IpAddrGroup
+                | Self::Host
+                | Self::TunnelZone
+        )
+    }
+
     /// The versions that a server of this dialect accepts.
     pub const fn accepted(self, dialect: Dialect) -> &'static [u8] {
         match dialect {

@@ -18,8 +18,10 @@
 //! and nulls have the server's defaults; numbers and flags may be text. Written with [`full`], every key is there as in
 //! an answer; written with [`sparse`], only what a request has to say.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserializer as _, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -51,6 +53,12 @@ pub trait Object: Default + Serialize + DeserializeOwned {
     /// Which resource it is.
     const RESOURCE: Resource;
 
+    /// Whether it has an id of its own.
+    const HAS_ID: bool;
+
+    /// Whether it is known by a path below what it belongs to instead.
+    const HAS_KEY: bool = false;
+
     /// Its id, where it has one of its own.
     fn id(&self) -> Option<Uuid>;
 
@@ -72,6 +80,8 @@ macro_rules! object {
     ) => {
         impl $crate::wire::Object for $type {
             const RESOURCE: $crate::dialect::Resource = $crate::dialect::Resource::$type;
+            const HAS_ID: bool = !stringify!($($id)?).is_empty();
+            const HAS_KEY: bool = !stringify!($($object)?).is_empty();
 
             fn id(&self) -> Option<uuid::Uuid> {
                 None$(.or(self.$id))?
@@ -101,6 +111,36 @@ pub(crate) use object;
 /// Reads a body. Duplicate keys are allowed (the last one wins), so it goes through [`Value`].
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_value(serde_json::from_slice::<Value>(body)?)
+}
+
+/// Reads a list, or null, one element after the other: only one of them is in memory in its general form at a time.
+pub fn read_list<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, serde_json::Error> {
+    struct List<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: DeserializeOwned> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut read = Vec::new();
+            while let Some(value) = list.next_element::<Value>()? {
+                read.push(serde_json::from_value(value).map_err(A::Error::custom)?);
+            }
+            Ok(read)
+        }
+    }
+
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = reader.deserialize_any(List(std::marker::PhantomData))?;
+    reader.end()?;
+    Ok(read)
 }
 
 /// Every key, as answers have them: unset fields are null.

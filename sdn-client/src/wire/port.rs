@@ -89,6 +89,7 @@ pub struct HostInterfacePort {
 
 impl Object for Port {
     const RESOURCE: Resource = Resource::Port;
+    const HAS_ID: bool = true;
 
     fn id(&self) -> Option<Uuid> {
         self.id

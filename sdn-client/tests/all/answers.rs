@@ -4,10 +4,10 @@ use atoll_model::error::{Class, Classify};
 use atoll_sdn_client::answer;
 use atoll_sdn_client::dialect::{Dialect, Resource};
 use atoll_sdn_client::error::{Attempt, ErrorClass};
-use atoll_sdn_client::transport::Response;
+use atoll_sdn_client::transport::{Request, Response};
 use atoll_sdn_client::wire::Port;
 use bytes::Bytes;
-use http::header::{LOCATION, SET_COOKIE};
+use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
@@ -17,23 +17,38 @@ fn response(status: u16, body: impl Into<Bytes>) -> Response {
     Response { status, headers: HeaderMap::new(), body: body.into() }
 }
 
+const SEVEN: &str = "00000000-0000-0000-0000-000000000007";
+
+/// A request about number seven.
+fn asked() -> Request {
+    let (method, path) = (http::Method::GET, format!("/ports/{SEVEN}"));
+    Request { method, path, headers: HeaderMap::new(), body: Bytes::new() }
+}
+
 fn attempt() -> Attempt {
     Attempt::new("create", "port 1")
 }
 
 fn class(dialect: Dialect, resource: Resource, status: u16, message: &str) -> ErrorClass {
     let body = serde_json::json!({ "message": message, "code": status }).to_string();
-    answer::refusal(&attempt(), Some(dialect), resource, &response(status, body)).class
+    answer::refusal(&attempt(), Some(dialect), resource, &asked(), &response(status, body)).class
 }
 
 #[test]
 fn refusals_are_classified_by_status_and_dialect() {
-    use ErrorClass::{Absent, Broken, Busy, Denied, Invalid, OtherExists, SameExists, Unreachable};
+    use ErrorClass::{Absent, Broken, Busy, Denied, Invalid, NotApi, OtherExists, SameExists, Unreachable, Vague};
     let (old, new) = (Dialect::V1, Dialect::V5);
     let exists = "A(n) Network with ID 7 already exists.";
     let race = "A conflict caused by concurrent modification while performing storage operations.";
     for (dialect, resource, status, message, expected) in [
-        (new, Resource::Router, 404, "There is no Router with ID 7.", Absent),
+        (new, Resource::Router, 404, "There is no Port with ID 00000000-0000-0000-0000-000000000007.", Absent),
+        (old, Resource::Router, 404, "No port with ID 00000000-0000-0000-0000-000000000007 exists.", Absent),
+        // Of another object, of none, in words that a gateway may use.
+        (new, Resource::Router, 404, "There is no Port with ID 00000000-0000-0000-0000-000000000008.", Vague),
+        (old, Resource::Router, 404, "", Vague),
+        (new, Resource::Router, 404, "Not Found", Vague),
+        (new, Resource::Router, 404, "Cannot GET /ports/00000000-0000-0000-0000-000000000007", Vague),
+        (new, Resource::Router, 410, "There is no Port with ID 00000000-0000-0000-0000-000000000007.", NotApi),
         (new, Resource::Bridge, 409, exists, SameExists),
         (new, Resource::HostInterfacePort, 409, "Interface at0 is already bound to a port.", OtherExists),
         (new, Resource::PortLink, 409, "Ports are not linkable.", OtherExists),
@@ -49,7 +64,7 @@ fn refusals_are_classified_by_status_and_dialect() {
         (old, Resource::Rule, 500, "An internal server error has occurred, please try again.", Broken),
         (new, Resource::Rule, 502, "", Unreachable),
         (new, Resource::Rule, 504, "", Unreachable),
-        (new, Resource::Rule, 302, "", Broken),
+        (new, Resource::Rule, 302, "", NotApi),
     ] {
         assert_eq!(class(dialect, resource, status, message), expected, "{dialect} {resource} {status} {message}");
     }
@@ -58,35 +73,71 @@ fn refusals_are_classified_by_status_and_dialect() {
 #[test]
 fn an_error_says_which_object_which_field_and_what_the_server_said() {
     let body = fixtures::text("error.validation.1.9.json");
-    let error = answer::refusal(&attempt(), Some(Dialect::V1), Resource::PortLink, &response(400, body));
+    let error = answer::refusal(&attempt(), Some(Dialect::V1), Resource::PortLink, &asked(), &response(400, body));
     assert_eq!(
         error.to_string(),
         "create port 1: status 400: Validation error(s) found; link: Ports are not linkable.; the object: whole"
     );
     assert_eq!(Classify::class(&error), Class::Rejected);
     let body = fixtures::text("error.null.5.json");
-    let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(401, body));
+    let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &response(401, body));
     assert_eq!(error.to_string(), "create port 1: status 401: the server gave no reason");
-    let html = answer::refusal(&attempt(), None, Resource::Port, &response(500, "<html>Oops</html>"));
+    let html = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(500, "<html>Oops</html>"));
     assert_eq!(html.to_string(), "create port 1: status 500: the server gave no reason");
     let body = serde_json::json!({ "message": format!("a\nb\u{1b}[31m{}", "x".repeat(100_000)) }).to_string();
-    let error = answer::refusal(&attempt(), None, Resource::Port, &response(500, body));
+    let error = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(500, body));
     assert!(error.message.starts_with("a b [31mxxx") && error.message.len() <= 400, "one line of bounded length");
 }
 
 #[test]
 fn what_is_not_from_the_api_is_neither_success_nor_absence() {
-    for page in ["<!doctype html><title>Sign in</title>", " \n<html>", "default backend - 404", "OK", "\u{feff}{}"] {
-        for status in [200, 204, 404] {
-            assert!(!answer::succeeded(&response(status, page)), "{status} {page:?}");
-            let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(status, page));
-            assert_eq!((error.class, error.status), (ErrorClass::Broken, Some(status)), "{page:?}");
-        }
+    let pages = ["<!doctype html><title>Sign in</title>", " \n<html>", "default backend - 404", "OK", "\u{feff}{}"];
+    let json = ["{}", " []", "null", r#"{"message":"no route matched"}"#, r#"{"code":200,"message":"There is no"}"#];
+    for (status, body) in pages
+        .iter()
+        .flat_map(|page| [200, 204, 404, 410].map(|status| (status, page)))
+        .chain(json.iter().chain([&""]).flat_map(|body| [404, 410].map(|status| (status, body))))
+    {
+        let answer = response(status, *body);
+        assert!(!answer::succeeded(&answer) && answer::may_have_happened(&answer), "{status} {body:?}");
+        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &answer);
+        assert_eq!((error.class, error.status), (ErrorClass::NotApi, Some(status)), "{body:?}");
+        assert_eq!(Classify::class(&error), Class::Unavailable);
     }
-    for body in ["", "{}", " []", "null", r#"{"message":"There is no Port with ID 7.","code":404}"#] {
+    for body in ["", "{}", " []", "null"] {
         assert!(answer::succeeded(&response(200, body)), "{body:?}");
-        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &response(404, body));
-        assert_eq!(error.class, ErrorClass::Absent, "{body:?}");
+    }
+}
+
+#[test]
+fn an_error_names_what_answered_instead_of_the_api() {
+    for (status, headers, body, part) in [
+        (404, vec![("server", "nginx/1.25")], "", "nothing, served by nginx/1.25"),
+        (200, vec![], "<!DOCTYPE html><html><head><TITLE> Sign\nin </TITLE>", r#"an HTML page "Sign in""#),
+        (404, vec![], "<html><body>", "an HTML page"),
+        (404, vec![], r#"{"message":"no route"}"#, r#"JSON that is not the API's: "{\"message\""#),
+        (
+            404,
+            vec![("via", "1.1 squid")],
+            "default backend - 404",
+            r#"a text: "default backend - 404", served by 1.1 squid"#,
+        ),
+        (301, vec![("location", "https://m.example/x?token=t0ken")], "", "a redirect to https://m.example/x"),
+        (302, vec![], "", "a redirect to nowhere"),
+        (407, vec![], "", "a proxy that wants credentials"),
+        (511, vec![], "", "a network that wants a login first"),
+        (200, vec![("content-encoding", "gzip")], "\u{1f}\u{8b}", "a compressed body (gzip)"),
+    ] {
+        let mut answer = response(status, body.to_owned());
+        for (name, value) in headers {
+            answer.headers.insert(name, HeaderValue::from_static(value));
+        }
+        assert!(!answer::succeeded(&answer), "{status} {body}");
+        let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &answer);
+        assert_eq!(error.class, ErrorClass::NotApi, "{error}");
+        let said = error.to_string();
+        assert!(said.contains(part) && !said.contains("t0ken") && !said.contains('\n'), "{said}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("controller.endpoints")), "{error}");
     }
 }
 
@@ -103,9 +154,10 @@ fn only_a_server_that_says_it_is_read_only_has_certainly_done_nothing() {
     ] {
         assert!(answer::may_have_happened(&response(status, body.clone())), "{status} {body}");
     }
-    for status in [200, 201, 400, 401, 404, 409, 500] {
+    for status in [200, 201, 400, 401, 409, 500] {
         assert!(!answer::may_have_happened(&response(status, "")), "{status}");
     }
+    assert!(!answer::may_have_happened(&response(404, r#"{"message":null,"code":404}"#)));
 }
 
 #[test]
@@ -156,18 +208,39 @@ fn the_dialect_is_in_the_root_document() {
     assert_eq!(dialect(r#"{"version":"v1.10"}"#), Ok(Dialect::V1));
     for wrong in [r#"{"version":"v6.0"}"#, r#"{"version":"5.0"}"#, r#"{"version":null}"#, "{}", "[]", "", "<html>"] {
         let error = dialect(wrong).expect_err(wrong);
-        assert_eq!(error.class, ErrorClass::Broken, "{wrong}");
+        assert!(matches!(error.class, ErrorClass::Broken | ErrorClass::NotApi), "{wrong}");
     }
 }
 
 #[test]
 fn a_list_may_be_null_and_holds_what_it_holds() {
-    let list = |body: String| answer::list::<Port>(&attempt(), &response(200, body));
+    let list = |body: String| {
+        let mut response = response(200, body);
+        let media = "application/vnd.org.midonet.collection.Port-v3+json;charset=UTF-8";
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        answer::list::<Port>(&attempt(), &response, None)
+    };
     assert_eq!(list("null".to_owned()).expect("null"), vec![]);
-    assert_eq!(list("[]".to_owned()).expect("empty"), vec![]);
+    assert_eq!(list(" [] ".to_owned()).expect("empty"), vec![]);
     let port = String::from_utf8(fixtures::text("port.bridge.5.json")).expect("text");
     assert_eq!(list(format!("[{port},{port}]")).expect("two").len(), 2);
-    assert_eq!(list(port).expect_err("an object is no list").class, ErrorClass::Broken);
+    for wrong in [port.clone(), format!("[{port}"), format!("[{port}] x"), "[1]".to_owned()] {
+        assert_eq!(list(wrong).expect_err("no list").class, ErrorClass::Broken);
+    }
+}
+
+#[test]
+fn from_a_list_follows_what_is_missing_only_if_it_is_the_apis() {
+    let port = String::from_utf8(fixtures::text("port.bridge.5.json")).expect("text");
+    let device: Port = atoll_sdn_client::wire::read(port.as_bytes()).expect("port");
+    let list = |body: &str, parent| answer::list::<Port>(&attempt(), &response(200, body.to_owned()), parent);
+    for stranger in ["[]", "null", "", "[{}]", r#"[{"name":"x"}]"#] {
+        let class = list(stranger, None).expect_err(stranger).class;
+        assert!(matches!(class, ErrorClass::NotApi | ErrorClass::Broken), "{stranger}");
+    }
+    let body = format!("[{port}]");
+    assert_eq!(list(&body, device.device_id).expect("its own").len(), 1);
+    assert_eq!(list(&body, Some(Uuid::from_u128(1))).expect_err("of another").class, ErrorClass::NotApi);
 }
 
 #[test]
@@ -236,6 +309,6 @@ fn deep_and_wide_bodies_do_no_harm() {
     everything::read(200, wide.as_bytes());
     let violations = vec![r#"{"property":"p","message":"m"}"#; 50_000].join(",");
     let body = format!(r#"{{"message":"m","violations":[{violations}]}}"#);
-    let error = answer::refusal(&attempt(), None, Resource::Port, &response(400, body));
+    let error = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(400, body));
     assert_eq!(error.violations.len(), 20, "enough to see what is wrong");
 }

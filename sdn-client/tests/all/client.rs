@@ -10,8 +10,7 @@ use std::time::Duration;
 use atoll_model::error::{Class, Classify};
 use atoll_model::secret::Secret;
 use atoll_sdn_client::credentials::Credentials;
-use atoll_sdn_client::dialect::{Dialect, Resource};
-use atoll_sdn_client::request::Scope;
+use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::session::{Session, SessionFile};
 use atoll_sdn_client::transport::{Request, Response, TransportError};
 use atoll_sdn_client::wire::{Route, Router};
@@ -19,7 +18,7 @@ use atoll_sdn_client::{Client, ErrorClass, Settings};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::fake::{Fake, answer, answer_with, line, no_answer, not_sent};
+use crate::fake::{Fake, answer, answer_with, as_asked, line, no_answer, not_sent};
 use crate::fixtures::text;
 
 const PASSWORD: &str = "pa55w0rd";
@@ -54,7 +53,7 @@ fn guarded(valid: Rc<RefCell<String>>) -> Rc<Fake> {
         }
         _ if token_of(request).as_ref() != Some(&*valid.borrow()) => answer(401, r#"{"message":"no","code":401}"#),
         "GET /" => fixture("application.5.json"),
-        _ => fixture("router.5.json"),
+        _ => as_asked(request, fixture("router.5.json")),
     })
 }
 
@@ -80,7 +79,7 @@ async fn a_first_process_logs_in_and_the_next_does_not() {
 
 #[tokio::test]
 async fn a_configured_dialect_and_no_user_need_no_other_request() {
-    let fake = Fake::new(|_| fixture("router.1.9.json"));
+    let fake = Fake::new(|request| as_asked(request, fixture("router.1.9.json")));
     let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V1), ..Settings::default() });
     client.get::<Router>(id(1)).await.expect("answer");
     assert_eq!(fake.asked().len(), 1);
@@ -240,7 +239,9 @@ fn scripted(answers: Vec<Result<Response, TransportError>>) -> (Rc<Fake>, Client
 
 fn scripted_as(dialect: Dialect, answers: Vec<Result<Response, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
     let mut answers = answers.into_iter();
-    let fake = Fake::new(move |request| answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))));
+    let fake = Fake::new(move |request| {
+        as_asked(request, answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))))
+    });
     let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
     (fake, client)
 }
@@ -269,7 +270,7 @@ async fn in_the_end_the_last_failure_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn what_will_not_change_is_not_tried_again() {
     for status in [400, 403, 404, 406, 409, 415, 500] {
-        let (fake, client) = scripted(vec![answer(status, "")]);
+        let (fake, client) = scripted(vec![answer(status, &format!(r#"{{"message":null,"code":{status}}}"#))]);
         let router = Router { id: Some(id(1)), ..Router::default() };
         assert_eq!(client.create(&router).await.expect_err("refused").status, Some(status));
         assert_eq!(fake.asked().len(), 1, "{status}");
@@ -328,31 +329,6 @@ async fn a_silent_controller_is_left_at_the_deadline() {
         let client = Client::new(Silent, settings).until(start + Duration::from_secs(3));
         assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
         assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
-    }
-}
-
-#[tokio::test]
-async fn absent_is_none_to_read_and_done_to_delete() {
-    let absent = r#"{"message":"There is no Port with ID 7.","code":404}"#;
-    let (_, client) = scripted(vec![answer(404, absent), answer(404, ""), answer(404, absent), answer(404, "")]);
-    assert_eq!(client.get::<Router>(id(1)).await.expect("answer"), None);
-    client.delete(Resource::Port, id(1)).await.expect("done");
-    client.unlink(id(1)).await.expect("done");
-    let error = client.list::<Route>(&Scope::Of(Resource::Router, id(1))).await.expect_err("no parent");
-    assert_eq!(error.class, ErrorClass::Absent);
-    assert_eq!(error.object, format!("every route of router {}", id(1)));
-}
-
-/// The page of a proxy, or of a wrong path, says nothing about a port: its address must not be given to somebody else.
-#[tokio::test]
-async fn a_page_is_no_word_of_the_controller() {
-    for (status, page) in [(404, "<html>Not Found"), (404, "default backend - 404"), (200, "<html>Sign in")] {
-        let (_, client) = scripted((0..4).map(|_| answer(status, page)).collect());
-        assert_eq!(client.get::<Router>(id(1)).await.expect_err(page).class, ErrorClass::Broken);
-        assert_eq!(client.delete(Resource::Port, id(1)).await.expect_err(page).class, ErrorClass::Broken);
-        assert_eq!(client.unlink(id(1)).await.expect_err(page).class, ErrorClass::Broken);
-        let router = Router { id: Some(id(1)), ..Router::default() };
-        assert_eq!(client.create(&router).await.expect_err(page).class, ErrorClass::Broken);
     }
 }
 

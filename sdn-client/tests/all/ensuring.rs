@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fake::{Fake, answer, answer_with, no_answer};
+use crate::fake::{Fake, absent, answer, answer_with, no_answer};
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
@@ -39,7 +39,7 @@ impl Server {
             }
             (&Method::GET, _) => match self.objects.get(&request.path) {
                 Some(object) => answer(200, &object.to_string()),
-                None => answer(404, r#"{"message":"There is no such thing.","code":404}"#),
+                None => absent(&request.path),
             },
             (&Method::DELETE, ["hosts", _, "ports", port]) => {
                 let port = self.objects.get_mut(&format!("/ports/{port}")).expect("port");
@@ -177,7 +177,7 @@ async fn a_lost_answer_is_no_obstacle() {
 async fn a_refusal_that_is_about_something_else_is_reported() {
     let fake = Fake::new(|request| match request.method {
         Method::POST => answer(500, r#"{"message":"out of memory","code":500}"#),
-        _ => answer(404, ""),
+        _ => absent(&request.path),
     });
     let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V1), ..Settings::default() });
     let error = client.ensure(&router()).await.expect_err("not there after all");
@@ -364,6 +364,7 @@ async fn a_member_that_is_there_already_is_kept() {
     for (dialect, status) in [(Dialect::V5, 409), (Dialect::V1, 400)] {
         let fake = Fake::new(move |request| match request.method {
             Method::POST => answer(status, ""),
+            Method::DELETE => answer(204, ""),
             _ => answer(200, &json!({ "tunnelZoneId": id(1), "hostId": id(2), "ipAddress": "10.0.0.1" }).to_string()),
         });
         let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });

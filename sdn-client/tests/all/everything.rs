@@ -2,7 +2,7 @@
 
 use atoll_sdn_client::dialect::{Dialect, Resource};
 use atoll_sdn_client::error::Attempt;
-use atoll_sdn_client::transport::Response;
+use atoll_sdn_client::transport::{Request, Response};
 use atoll_sdn_client::wire::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
 use atoll_sdn_client::{answer, keystone};
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use http::HeaderMap;
 pub(crate) fn read(status: u16, body: &[u8]) {
     let response = Response { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body) };
     let attempt = Attempt::new("create", "port 1");
+    let (method, path) = (http::Method::POST, "/routers/1/ports".to_owned());
+    let request = Request { method, path, headers: HeaderMap::new(), body: Bytes::new() };
     drop(answer::object::<Application>(&attempt, &response));
     drop(answer::object::<SystemState>(&attempt, &response));
     drop(answer::object::<Router>(&attempt, &response).map(|o| o.to_topology()));
@@ -20,12 +22,12 @@ pub(crate) fn read(status: u16, body: &[u8]) {
     drop(answer::object::<Route>(&attempt, &response).map(|o| o.to_topology()));
     drop(answer::object::<Chain>(&attempt, &response));
     drop(answer::object::<Host>(&attempt, &response));
-    drop(answer::list::<Router>(&attempt, &response));
+    drop(answer::list::<Router>(&attempt, &response, None));
     drop(answer::token(&attempt, &response));
     drop(answer::dialect(&attempt, &response));
     for dialect in [Dialect::V1, Dialect::V5] {
         drop(answer::object::<Rule>(&attempt, &response).map(|o| o.to_topology(dialect)));
-        let refusal = answer::refusal(&attempt, Some(dialect), Resource::Port, &response);
+        let refusal = answer::refusal(&attempt, Some(dialect), Resource::Port, &request, &response);
         assert!(refusal.to_string().len() < 100_000, "an error text of bounded length");
     }
     assert!(keystone::refusal(&attempt, &response).to_string().len() < 10_000, "an error text of bounded length");

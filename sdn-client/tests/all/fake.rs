@@ -6,6 +6,7 @@ use std::rc::Rc;
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 /// What a transport gives back.
 pub(crate) type Outcome = Result<Response, TransportError>;
@@ -53,10 +54,44 @@ pub(crate) fn line(request: &Request) -> String {
     format!("{} {}", request.method, request.path)
 }
 
-/// An answer with a JSON body.
-#[expect(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
+/// An answer of the API, with the media type that it gives to JSON.
 pub(crate) fn answer(status: u16, body: &str) -> Outcome {
-    Ok(Response { status, headers: HeaderMap::new(), body: Bytes::from(body.to_owned()) })
+    let kind = if status < 300 { "Thing" } else { "Error" };
+    let media = if body.starts_with(['{', '[']) {
+        format!("application/vnd.org.midonet.{kind}-v1+json")
+    } else {
+        String::new()
+    };
+    foreign(status, &[("content-type", media.as_str())], body)
+}
+
+/// An answer with no more than this; empty headers are left out.
+#[expect(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
+pub(crate) fn foreign(status: u16, headers: &[(&'static str, &str)], body: &str) -> Outcome {
+    let given = headers.iter().filter(|(_, value)| !value.is_empty());
+    let headers =
+        given.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).expect("header")));
+    Ok(Response { status, headers: headers.collect(), body: Bytes::from(body.to_owned()) })
+}
+
+/// The same answer; an object that it shows gets the id that `request` asks for.
+pub(crate) fn as_asked(request: &Request, outcome: Outcome) -> Outcome {
+    let mut response = outcome?;
+    let asked = request.path.rsplit('/').next().and_then(|id| id.parse::<uuid::Uuid>().ok());
+    if let (200, Some(id), Ok(mut object)) =
+        (response.status, asked, serde_json::from_slice::<Map<String, Value>>(&response.body))
+        && object.contains_key("id")
+    {
+        object.insert("id".to_owned(), id.to_string().into());
+        response.body = Value::Object(object).to_string().into();
+    }
+    Ok(response)
+}
+
+/// How 5.x says that what `path` is about is not there.
+pub(crate) fn absent(path: &str) -> Outcome {
+    let id = path.split('/').find(|part| part.len() == 36).unwrap_or("no id");
+    answer(404, &format!(r#"{{"message":"There is no Thing with ID {id}.","code":404}}"#))
 }
 
 /// An answer with one header and no body.

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fake::{Fake, answer, answer_with};
+use crate::fake::{Fake, answer, answer_with, as_asked};
 
 fn secret_file(folder: &Path, secret: &str) -> PathBuf {
     let path = folder.join("secret");
@@ -96,7 +96,7 @@ async fn a_token_from_keystone_is_used_and_renewed_there() {
     let mut tokens = ["first", "second"].into_iter();
     let identity_service = Fake::new(move |_| answer_with(201, "x-subject-token", tokens.next().expect("two tokens")));
     let controller = Fake::new(|request| match request.headers.get("x-auth-token").map(HeaderValue::as_bytes) {
-        Some(b"second") => answer(200, "{}"),
+        Some(b"second") => as_asked(request, answer(200, r#"{"id":null}"#)),
         _ => answer(401, ""),
     });
     let settings = Settings { dialect: Some(Dialect::V5), ..Settings::default() };

@@ -9,7 +9,7 @@ use atoll_sdn_client::compare::FieldDifference;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::Transport;
 use atoll_sdn_client::wire::{Bridge, Chain, Object, Port, Route, Router};
-use atoll_sdn_client::{Client, Ensured, ErrorClass};
+use atoll_sdn_client::{Client, Ensured};
 use uuid::Uuid;
 
 use super::apply::Done;
@@ -93,7 +93,7 @@ pub(super) async fn route<T: Transport>(
         match client.create(&wanted).await {
             Ok(_) => return Ok(Done::CREATED),
             // It may have been made: the list of the router's routes tells.
-            Err(error) if error.class == ErrorClass::Unreachable => {}
+            Err(error) if error.is_uncertain() => {}
             Err(error) => return Err(error.into()),
         }
     }

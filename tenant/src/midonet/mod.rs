@@ -150,6 +150,7 @@ impl From<ClientError> for ControllerError {
     fn from(error: ClientError) -> Self {
         let failure = match error.class {
             ErrorClass::Absent => Failure::Absent,
+            ErrorClass::Vague | ErrorClass::NotApi => Failure::NotApi,
             ErrorClass::SameExists | ErrorClass::OtherExists => Failure::Conflict,
             ErrorClass::Invalid => Failure::Invalid,
             ErrorClass::Denied => Failure::Denied,

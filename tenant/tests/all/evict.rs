@@ -8,14 +8,14 @@ use atoll_model::error::{Class, Classify};
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_model::vif::Vif;
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
+use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request};
 use atoll_store::{Faulty as FaultyStore, Store};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Place, Resolver, TenantError};
 use futures_util::future::join;
 
-use crate::world::{DIALECTS, World, engine, namespace, node, request};
+use crate::world::{DIALECTS, Gateway, World, engine, namespace, node, request};
 
 const WAIT: Duration = Duration::from_secs(105);
 
@@ -83,6 +83,33 @@ async fn evict<S: Store, C: Controller>(
 async fn evict_here(world: &World, how: Eviction) -> Result<Vec<ClaimRecord>, TenantError> {
     let engine = world.engine();
     evict(&Admin { store: &world.store, controller: &engine, config: &world.config }, how).await
+}
+
+/// "Deleted" and "no such host" are the controller's words, not those of a gateway before it.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_evicted_by_a_gateways_word() {
+    for dialect in DIALECTS {
+        for body in ["", r#"{"message":"no route matched"}"#, r#"{"message":"Not Found","code":404}"#] {
+            let (world, _) = two_nodes(dialect).await;
+            let says: fn(&Request) -> _ = match body {
+                "" => |request| (request.path != "/").then_some((404, "")),
+                _ if body.contains("code") => {
+                    |request| (request.path != "/").then_some((404, r#"{"message":"Not Found","code":404}"#))
+                }
+                _ => |request| (request.path != "/").then_some((404, r#"{"message":"no route matched"}"#)),
+            };
+            let engine = engine(Gateway { inner: world.mock.clone(), says });
+            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+            let candidate = admin::candidate(&admin, &node("n1").name).await;
+            assert!(matches!(candidate, Err(TenantError::Controller { .. })), "{body}: nobody said that it is dead");
+            let error = evict(&admin, gently()).await.expect_err("nobody said that it is dead");
+            assert_eq!(error.class(), Class::Unavailable, "{body}: {error}");
+            let forced = Eviction { force: true, ..gently() };
+            let error = evict(&admin, forced).await.expect_err("nobody said that its ports are gone");
+            assert_eq!(error.class(), Class::Unavailable, "{body}: {error}");
+            assert_eq!((left(&world).0.len(), left(&world).1), (3, 3), "{dialect:?}: {body}: every claim and port");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,5 +12,6 @@ mod provider;
 mod prune;
 mod resolve;
 mod set;
+mod strangers;
 mod sweep;
 mod world;

@@ -204,6 +204,22 @@ impl Transport for Counted {
     }
 }
 
+/// A gateway in front of a controller: what it does not let through it answers by itself.
+pub(crate) struct Gateway {
+    pub(crate) inner: InProcess,
+    /// Status and body; none: it lets the request through.
+    pub(crate) says: fn(&Request) -> Option<(u16, &'static str)>,
+}
+
+impl Transport for Gateway {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        match (self.says)(&request) {
+            Some((status, body)) => Ok(Response { status, headers: http::HeaderMap::new(), body: body.into() }),
+            None => self.inner.send(request).await,
+        }
+    }
+}
+
 /// A transport on which every request takes a while, which a seed decides: requests of several clients interleave.
 #[derive(Clone)]
 pub(crate) struct Slow<T> {

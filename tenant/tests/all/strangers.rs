@@ -1,0 +1,81 @@
+//! What a gateway says is no word of the controller: nothing is missing, deleted or empty because of it.
+
+use atoll_model::attachment::Mac;
+use atoll_model::derive::{self, Role};
+use atoll_model::error::{Class, Classify};
+use atoll_sdn_client::transport::Request;
+use atoll_tenant::TenantError;
+use atoll_tenant::admin::{self, Admin, Deletion};
+use atoll_tenant::controller::{Controller, ControllerError, Failure, Seeds};
+use atoll_tenant::graph::graph;
+use uuid::Uuid;
+
+use crate::world::{DIALECTS, Gateway, World, engine, namespace};
+
+type Says = fn(&Request) -> Option<(u16, &'static str)>;
+
+/// Root document and login pass, so that the client knows whom it speaks to; everything else does not.
+const GATEWAYS: [(&str, Says); 6] = [
+    ("an empty 404", |request| (request.path != "/").then_some((404, ""))),
+    ("JSON with 404", |request| (request.path != "/").then_some((404, r#"{"message":"no route matched"}"#))),
+    ("the form of the API", |request| (request.path != "/").then_some((404, r#"{"message":"Not Found","code":404}"#))),
+    ("gone", |request| (request.path != "/").then_some((410, ""))),
+    ("an empty list", |request| (request.path != "/").then_some((200, "[]"))),
+    ("a page", |request| (request.path != "/").then_some((200, "<html><title>Sign in</title>"))),
+];
+
+fn stranger<T: std::fmt::Debug>(result: Result<T, ControllerError>, what: &str) {
+    let error = result.expect_err(what);
+    assert_eq!(error.failure, Failure::NotApi, "{what}: {error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("controller.endpoints")), "{what}: {error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_missing_deleted_or_empty_because_a_gateway_says_so() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        world.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, tenant) = world.records("red");
+        let graph = graph(&cluster, &tenant);
+        let bridge = derive::object(cluster.id, tenant.incarnation, Role::Bridge(0));
+        let made = world.made();
+        for (name, says) in GATEWAYS {
+            let engine = engine(Gateway { inner: world.mock.clone(), says });
+            let what = |verb: &str| format!("{dialect:?}: {verb} answered with {name}");
+            let (id, mac) = (Uuid::from_u128(9), Mac([2, 0, 0, 0, 0, 9]));
+            stranger(engine.port(id).await, &what("port"));
+            stranger(engine.host(id).await, &what("host"));
+            stranger(engine.pod_ports(bridge).await, &what("pods' ports"));
+            stranger(engine.routers().await, &what("routers"));
+            stranger(engine.provider_candidates().await, &what("provider routers"));
+            stranger(engine.inspect(&graph).await, &what("inspect"));
+            stranger(engine.delete_port(id).await, &what("delete a port"));
+            let seeds = Seeds { bridge, port: id, mac, addresses: vec![[10, 128, 0, 9].into()] };
+            stranger(engine.delete_seeds(&seeds).await, &what("delete seeds"));
+            stranger(engine.remove(&graph).await, &what("remove"));
+        }
+        assert_eq!(world.made(), made, "{dialect:?}");
+    }
+}
+
+/// Transit link and subnets of a tenant are free only when its objects are gone.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_not_deleted_by_a_gateways_word() {
+    for dialect in DIALECTS {
+        for (name, says) in GATEWAYS {
+            let world = World::new(dialect);
+            world.resolve(&namespace("red")).await.expect("resolved");
+            let (made, keys) = (world.made(), world.keys());
+            let engine = engine(Gateway { inner: world.mock.clone(), says });
+            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+            let (_, tenant) = world.records("red");
+            let how = Deletion { quiet: std::time::Duration::ZERO, force: true };
+            let error = admin::delete(&admin, &tenant.name, how, |_| {}).await.expect_err(name);
+            assert!(matches!(error, TenantError::Controller { .. }), "{dialect:?}: {name}: {error}");
+            assert_eq!(error.class(), Class::Unavailable, "{dialect:?}: {name}");
+            assert_eq!((world.made(), world.keys()), (made, keys), "{dialect:?}: {name}: nothing is freed");
+            let planned = admin::plan(&admin, &tenant.name).await;
+            assert!(matches!(planned, Err(TenantError::Controller { .. })), "{dialect:?}: {name}: {planned:?}");
+        }
+    }
+}
