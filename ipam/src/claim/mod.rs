@@ -19,6 +19,9 @@
 //!   on its way: it competes with the retry for the same claim key, so that one of the two happens, never both.
 //! * A request that was lost, and arrives when its attachment has been claimed by a later attempt and released again:
 //!   the release has left a mark that it does not know. A claim that finds such a mark compares and removes it.
+//! * A refusal that took several readings (a full tenant, a MAC that is derived) is given only after one more reading,
+//!   which shows claim, tombstone and records at one revision: a request of this call that was believed to be lost may
+//!   have arrived between the readings, and then the address that was missing is this attachment's own.
 //! * A request of a dead process that arrives late loses against the fence or the claim that was put since.
 //! * A caller with an old cache: its revisions differ, and it gets the current records instead of an address.
 
@@ -130,12 +133,16 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
     let mut looked = None;
     for attempt in 1..=ATTEMPTS {
         if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| looked != Some(s.ordinal)) {
-            looked = Some(subnet.ordinal);
-            mac::look(store, subnet, mac, Some(request.attachment)).await?;
+            let ordinal = subnet.ordinal;
+            match mac::look(store, subnet, mac, Some(request.attachment)).await {
+                Ok(()) => looked = Some(ordinal),
+                Err(refusal) => step = Step::Refuse(refusal),
+            }
         }
         let queries = plan.queries(&step);
         let snapshot = match step {
-            // Nothing to claim. Is that so, or only by what the caller believes?
+            // Nothing to claim. Is that so, or only by what the caller believes, or by several readings between which a
+            // request of this very call arrived?
             Step::Refuse(_) => store.read(queries).await.map_err(plan.failed())?,
             _ => match store.commit_first(plan.choice(&step, queries.clone())).await {
                 Ok(Chosen::Case(case, revision)) => return Ok(plan.done(step, case, revision)),
@@ -151,11 +158,9 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             (Verdict::Begin, _) | (Verdict::Again(_), Step::TakeOver(..)) => plan.begin(),
             (Verdict::Again(_), Step::Refuse(error)) => return Err(error),
             (Verdict::Again(answers), Step::Any(targets, subnets)) => {
-                let mut targets = plan.any(&targets, answers, attempt)?;
-                if targets.is_empty() {
-                    targets = plan.search(store, &subnets, attempt).await?;
-                }
-                Step::Any(targets, subnets)
+                let shown = plan.any(&targets, answers, attempt)?;
+                let found = if shown.is_empty() { plan.search(store, &subnets, attempt).await } else { Ok(shown) };
+                found.map_or_else(Step::Refuse, |targets| Step::Any(targets, subnets))
             }
             (Verdict::Again(answers), Step::Exactly(targets)) => match plan.exactly(targets, answers)? {
                 Next::Again(targets) => Step::Exactly(targets),

@@ -19,7 +19,7 @@ use crate::versioned::Versioned;
 /// What to do next.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub(super) enum Step {
-    /// Nothing can be claimed, if what the caller believes is true.
+    /// Nothing can be claimed, if what the caller believes is true and this attachment has no claim by now.
     Refuse(IpamError),
     /// Claim the first of these that is free. Never empty.
     Any(Vec<Target>, Vec<Subnet>),
