@@ -9,14 +9,16 @@
 //!
 //! Interrupted anywhere it goes on where it stopped: every step is found done or is done again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atoll_ipam::{Versioned, lift, reservations};
-use atoll_model::ids::TenantName;
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::{ClaimId, TenantName};
 use atoll_model::record::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, NamespaceRecord, Phase, TenantRecord,
 };
-use atoll_store::{Change, Committed, Compare, Entry, Key, Query, Store, Txn};
+use atoll_store::{Answer, Change, Committed, Compare, Entry, Key, Query, Revision, Store, Txn};
 
 use super::Admin;
 use super::members::shown;
@@ -67,21 +69,23 @@ pub async fn delete<S: Store, C: Controller>(
     progress(Deleted::Closed);
 
     let addresses = list(admin, Key::addresses_of(name)).await?;
-    let claims = claimed(admin, &addresses).await?;
-    if !claims.is_empty() && !how.force {
+    let held = held(admin, &addresses).await?;
+    if !held.is_empty() && !how.force {
         // A deletion that was interrupted may have deleted objects: whoever comes next has to look.
         let phase = if before == Phase::Deleting { Phase::Building } else { before };
         change(admin, tenant, |record| record.phase = phase).await?;
-        let pods = claims.iter().map(|claim| shown(&claim.record)).collect();
-        return Err(TenantError::InUse { tenant: name.clone(), pods });
+        return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
     }
 
     let all = everything(&cluster.record, &tenant.record);
     let what = format!("delete the objects of tenant {name}");
     let removed = admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
     progress(Deleted::Objects(removed.deleted));
-    for claim in claims {
-        drop_claim(admin, &claim).await?;
+    for claim in &held.claims {
+        drop_claim(admin, claim).await?;
+    }
+    for orphan in &held.orphans {
+        drop_orphan(admin, orphan).await?;
     }
     // Nobody can reserve any more: that compares the tenant's record, too.
     for reservation in reservations(admin.store, Some(name)).await.map_err(TenantError::record)? {
@@ -121,22 +125,57 @@ pub(super) async fn list<S: Store, C: Controller>(
     Ok(snapshot.answers.into_iter().next().unwrap_or_default().entries)
 }
 
-/// The claims behind these addresses. One that only cools down belongs to nobody.
-pub(super) async fn claimed<S: Store, C: Controller>(
+/// Who has addresses.
+pub(super) struct Held {
+    claims: Vec<Versioned<ClaimRecord>>,
+    orphans: Vec<Orphan>,
+}
+
+/// An address that is taken by a claim that is not there or cannot be read. A pod may run with it all the same.
+struct Orphan {
+    key: Key,
+    mod_revision: Revision,
+    attachment: Attachment,
+}
+
+impl Held {
+    /// No pod has any of the addresses.
+    pub(super) fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.orphans.is_empty()
+    }
+
+    /// The pods, as operators know them.
+    pub(super) fn shown(&self) -> Vec<String> {
+        let orphan = |Orphan { key, attachment, .. }: &Orphan| {
+            let address = key.address_part().map_or_else(|| key.to_string(), |address| address.to_string());
+            format!("{address} of attachment {attachment}, whose claim cannot be read")
+        };
+        let pods = self.claims.iter().map(|claim| shown(&claim.record));
+        pods.chain(self.orphans.iter().map(orphan)).collect()
+    }
+}
+
+/// Who has these addresses. One that only cools down belongs to no pod.
+pub(super) async fn held<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     addresses: &[Entry],
-) -> Result<Vec<Versioned<ClaimRecord>>, TenantError> {
-    let mut wanted = std::collections::BTreeSet::new();
+) -> Result<Held, TenantError> {
+    let mut taken: Vec<(ClaimId, Orphan)> = Vec::new();
     for entry in addresses {
         let address = Versioned::<AddressRecord>::read(entry).map_err(TenantError::record)?;
-        if let AddressState::Claimed { claim, .. } = address.record.state {
-            wanted.insert(claim);
+        if let AddressState::Claimed { claim, attachment } = address.record.state {
+            taken.push((claim, Orphan { key: entry.key.clone(), mod_revision: entry.mod_revision, attachment }));
         }
     }
-    if wanted.is_empty() {
-        return Ok(Vec::new());
+    if taken.is_empty() {
+        return Ok(Held { claims: Vec::new(), orphans: Vec::new() });
     }
-    Ok(admin.claims().await?.into_iter().filter(|claim| wanted.contains(&claim.record.claim)).collect())
+    let wanted: BTreeSet<ClaimId> = taken.iter().map(|(claim, _)| *claim).collect();
+    let mut claims = admin.claims().await?;
+    claims.retain(|claim| wanted.contains(&claim.record.claim));
+    let found: BTreeSet<ClaimId> = claims.iter().map(|claim| claim.record.claim).collect();
+    taken.retain(|(claim, _)| !found.contains(claim));
+    Ok(Held { claims, orphans: taken.into_iter().map(|(_, orphan)| orphan).collect() })
 }
 
 /// Takes a pod's addresses and claim away, if the claim is still the one that was seen. Its DEL finds nothing to do.
@@ -152,13 +191,40 @@ async fn drop_claim<S: Store, C: Controller>(
         .map(|address| Change::Delete(Key::address(&record.tenant, address.ordinal, address.address.ip())));
     let chosen = record.addresses.first().filter(|_| record.mac != record.attachment.mac());
     let mac = chosen.map(|first| Change::Delete(Key::mac(&record.tenant, first.ordinal, record.mac)));
-    let txn = Txn {
-        compare: vec![Compare::Created(key.clone(), claim.create_revision)],
-        then: addresses.chain(mac).chain([Change::Delete(key.clone())]).collect(),
-        otherwise: vec![Query::Key(key)],
-    };
-    // Lost: its DEL was faster.
-    admin.registry().commit(&format!("drop the claim of {}", record.attachment), txn).await.map(drop)
+    let then = addresses.chain(mac).chain([Change::Delete(key.clone())]).collect();
+    drop_guarded(admin, Compare::Created(key, claim.create_revision), then).await
+}
+
+/// Frees an address whose claim is not there or cannot be read, if it is still as it was seen.
+async fn drop_orphan<S: Store, C: Controller>(admin: &Admin<'_, S, C>, orphan: &Orphan) -> Result<(), TenantError> {
+    let Orphan { key, mod_revision, .. } = orphan;
+    drop_guarded(admin, Compare::Modified(key.clone(), *mod_revision), vec![Change::Delete(key.clone())]).await
+}
+
+/// Deletes what was seen. When the record that guards it is another one by now, a DEL was faster.
+async fn drop_guarded<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    guard: Compare,
+    then: Vec<Change>,
+) -> Result<(), TenantError> {
+    let (Compare::Created(key, _) | Compare::Modified(key, _) | Compare::Absent(key)) = &guard;
+    let what = format!("delete {key}");
+    for _ in 0..ATTEMPTS {
+        let otherwise = vec![Query::Key(key.clone())];
+        let txn = Txn { compare: vec![guard.clone()], then: then.clone(), otherwise };
+        let Committed::Lost(snapshot) = admin.registry().commit(&what, txn).await? else { return Ok(()) };
+        let there = snapshot.answers.first().and_then(Answer::one);
+        let same = there.is_some_and(|entry| match guard {
+            Compare::Created(_, revision) => entry.create_revision == revision,
+            Compare::Modified(_, revision) => entry.mod_revision == revision,
+            Compare::Absent(_) => false,
+        });
+        if !same {
+            return Ok(());
+        }
+        // The answer was lost, and whether it happened is not to be seen: deleting twice is deleting once.
+    }
+    Err(TenantError::Contended { what, attempts: ATTEMPTS })
 }
 
 /// The last transaction, after as many as it takes to make it small enough. Each compares the tenant's record, so that

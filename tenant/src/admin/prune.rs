@@ -16,13 +16,14 @@ use std::time::Duration;
 use atoll_ipam::Versioned;
 use atoll_model::ids::TenantName;
 use atoll_model::record::{IdleRecord, Origin, SCHEMA, TenantRecord, Unknown, encode, now};
-use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+use atoll_store::{Answer, Change, Committed, Compare, Key, Query, Store, Txn};
 use futures_util::{StreamExt as _, stream};
 
 use super::Admin;
 use super::delete::{Deletion, delete};
 use crate::controller::Controller;
 use crate::error::TenantError;
+use crate::registry::ATTEMPTS;
 
 /// How long a provisional mark lives if its maker dies.
 const PROVISIONAL: Duration = Duration::from_mins(1);
@@ -128,10 +129,17 @@ async fn mark<S: Store, C: Controller>(
     let used = used(admin).await?;
     for (tenant, revision) in provisional.into_iter().filter(|(tenant, _)| !used.contains(&tenant.name)) {
         let key = Key::idle(&tenant.name);
-        let compare = vec![Compare::Modified(key.clone(), revision)];
-        let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::Key(key)] };
-        // Lost: somebody has claimed meanwhile. Or only the answer was, which is as good.
-        admin.registry().commit(what, txn).await?;
+        for _ in 0..ATTEMPTS {
+            let compare = vec![Compare::Modified(key.clone(), revision)];
+            let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::Key(key.clone())] };
+            let Committed::Lost(snapshot) = admin.registry().commit(what, txn).await? else { break };
+            // The provisional mark is there: the request was lost. Otherwise a pod has claimed meanwhile, or only the
+            // answer was lost.
+            let there = snapshot.answers.first().and_then(Answer::one);
+            if there.is_none_or(|entry| entry.mod_revision != revision) {
+                break;
+            }
+        }
     }
     // Lasting marks are on no lease any more; what is left on it belongs to tenants in use.
     admin.store.revoke(lease).await.map_err(TenantError::store(what))?;

@@ -12,8 +12,7 @@ use atoll_model::record::{Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
 use ipnetwork::Ipv4Network;
 
-use super::delete::{claimed, list, quiet};
-use super::members::shown;
+use super::delete::{held, list, quiet};
 use super::{Admin, Deleted, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
@@ -82,12 +81,11 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     let tenant = change(admin, tenant, |record| set(record, ordinal, Phase::Deleting)).await?;
     progress(Deleted::Closed);
     let addresses = list(admin, Key::addresses(name, ordinal)).await?;
-    let claims = claimed(admin, &addresses).await?;
-    if !claims.is_empty() {
+    let held = held(admin, &addresses).await?;
+    if !held.is_empty() {
         // Whoever comes next looks whether an earlier attempt deleted something.
         change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
-        let pods = claims.iter().map(|claim| shown(&claim.record)).collect();
-        return Err(TenantError::InUse { tenant: name.clone(), pods });
+        return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
     }
     let kept = reservations(admin.store, Some(name)).await.map_err(TenantError::record)?;
     let kept = kept.into_iter().map(|kept| kept.record).filter(|kept| kept.ordinal == ordinal);

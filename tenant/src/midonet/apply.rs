@@ -10,6 +10,7 @@ use atoll_sdn_client::{Client, wire};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
+use super::inspect::{Look, refuse_foreign};
 use super::{mend, rules};
 use crate::controller::{Applied, ControllerError};
 use crate::waves::{Step, waves};
@@ -108,34 +109,42 @@ impl<T: Transport> Walk<'_, T> {
 /// Deletes everything of `objects`. Parents take their children along (MidoNet REST API, section "Cascade summary"):
 /// bridges with the pods' ports, the router with its ports and routes, then the provider's end, which takes the
 /// provider's route, and last the chains, because a device whose chain is gone would be open.
+///
+/// Whatever is deleted by its id is looked at first. When one of these objects is not ours, nothing is deleted.
 pub(super) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, ControllerError> {
+    let dialect = client.dialect().await?;
     let ours = |id: &Uuid| objects.routers.contains_key(id) || objects.bridges.contains_key(id);
     let elsewhere = objects.ports.iter().filter(|(_, port)| !ours(&port.device.id())).map(|(id, _)| *id);
-    let waves: [(Resource, Vec<Uuid>); 4] = [
-        (Resource::Bridge, objects.bridges.keys().copied().collect()),
-        (Resource::Router, objects.routers.keys().copied().collect()),
-        (Resource::Port, elsewhere.collect()),
-        (Resource::Chain, objects.chains.keys().copied().collect()),
+    let waves: [Vec<Look>; 4] = [
+        objects.bridges.keys().copied().map(Look::Bridge).collect(),
+        objects.routers.keys().copied().map(Look::Router).collect(),
+        elsewhere.map(Look::Port).collect(),
+        objects.chains.keys().copied().map(Look::Chain).collect(),
     ];
-    let mut applied = Applied::default();
     // Routes that go with no parent, because neither their router nor their port goes.
     let alone = |route: &&Route| match &route.action {
         RouteAction::Forward { port, .. } | RouteAction::Local { port } => !objects.ports.contains_key(port),
         RouteAction::BlackHole | RouteAction::Reject => true,
     };
-    let routes = objects.routes.iter().filter(|(_, route)| !ours(&route.router) && alone(route));
-    let dialect = client.dialect().await?;
-    let routes: Vec<_> = routes.map(|(id, route)| wire::Route::from_topology(*id, route, dialect)).collect();
+    let routes: Vec<_> = objects.routes.iter().filter(|(_, route)| !ours(&route.router) && alone(route)).collect();
+    // Where the controller chooses the ids of routes, they are known by their fields, of which the router is one.
+    let known_by_id = routes.iter().filter(|_| !dialect.chooses_id(Resource::Route));
+    let lone = known_by_id.map(|(id, _)| Look::Route(**id));
+    refuse_foreign(client, objects, waves.iter().flatten().copied().chain(lone)).await?;
+
+    let mut applied = Applied::default();
+    let routes: Vec<_> =
+        routes.into_iter().map(|(id, route)| wire::Route::from_topology(*id, route, dialect)).collect();
     applied.rounds += usize::from(!routes.is_empty());
     applied.deleted += routes.len();
     stream::iter(routes.iter().map(|route| client.delete_route(route)))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    for (resource, ids) in waves {
-        applied.rounds += usize::from(!ids.is_empty());
-        applied.deleted += ids.len();
-        stream::iter(ids.into_iter().map(|id| client.delete(resource, id)))
+    for wave in waves {
+        applied.rounds += usize::from(!wave.is_empty());
+        applied.deleted += wave.len();
+        stream::iter(wave.into_iter().map(Look::object).map(|(resource, id)| client.delete(resource, id)))
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await?;

@@ -13,15 +13,29 @@ use uuid::Uuid;
 
 use super::apply::AT_ONCE;
 use super::mend::owned_otherwise;
-use crate::controller::{ControllerError, Finding, Verdict};
+use crate::controller::{ControllerError, Failure, Finding, Verdict};
 
 /// One look.
-enum Look {
+#[derive(Clone, Copy)]
+pub(super) enum Look {
     Chain(Uuid),
     Router(Uuid),
     Bridge(Uuid),
     Port(Uuid),
     Route(Uuid),
+}
+
+impl Look {
+    /// What is looked at.
+    pub(super) fn object(self) -> (Resource, Uuid) {
+        match self {
+            Self::Chain(id) => (Resource::Chain, id),
+            Self::Router(id) => (Resource::Router, id),
+            Self::Bridge(id) => (Resource::Bridge, id),
+            Self::Port(id) => (Resource::Port, id),
+            Self::Route(id) => (Resource::Route, id),
+        }
+    }
 }
 
 /// What is not as `objects` says, in the order of the ids.
@@ -43,6 +57,44 @@ pub(super) async fn inspect<T: Transport>(
     let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
     findings.sort_by_key(|finding| (finding.kind, finding.id));
     Ok(findings)
+}
+
+/// Looks at what is to be deleted, before anything is: an object of our id that belongs to another owner, device or
+/// peer is an error that names all such objects.
+pub(super) async fn refuse_foreign<T: Transport>(
+    client: &Client<T>,
+    objects: &Topology,
+    doomed: impl Iterator<Item = Look>,
+) -> Result<(), ControllerError> {
+    let found: Vec<Vec<Finding>> =
+        stream::iter(doomed.map(|look| whose(client, objects, look))).buffer_unordered(AT_ONCE).try_collect().await?;
+    let mut foreign: Vec<String> = Vec::new();
+    for Finding { id, kind, verdict } in found.into_iter().flatten() {
+        if let Verdict::Foreign(differences) = verdict {
+            foreign.push(format!("{kind} {id} is not ours: {}", differences.join("; ")));
+        }
+    }
+    foreign.sort();
+    if foreign.is_empty() { Ok(()) } else { Err(not_deleted(foreign.join(". "))) }
+}
+
+/// A look that asks only whose the object is: the rules of a chain go with it, whosever they are.
+async fn whose<T: Transport>(
+    client: &Client<T>,
+    objects: &Topology,
+    look: Look,
+) -> Result<Vec<Finding>, ControllerError> {
+    match look {
+        Look::Chain(id) => {
+            let wanted = Chain::from_topology(id, &objects.chains[&id]);
+            same(client, client.dialect().await?, Kind::Chain, &wanted).await
+        }
+        look => one(client, objects, look).await,
+    }
+}
+
+fn not_deleted(message: String) -> ControllerError {
+    ControllerError { object: "delete objects".to_owned(), failure: Failure::Conflict, message }
 }
 
 async fn one<T: Transport>(
@@ -128,7 +180,11 @@ async fn chain<T: Transport>(
     for rule in &chain.rules {
         let wanted = Rule::from_topology(id, from + 1, rule);
         let verdict = match there.iter().position(|found| found.id == Some(rule.id)) {
-            None => Some(Verdict::Missing),
+            // Not in this chain; in another one it is not ours, and making it would be refused.
+            None => match client.get::<Rule>(rule.id).await? {
+                None => Some(Verdict::Missing),
+                Some(found) => verdict(Kind::Rule, &differences(dialect, &wanted, &found)),
+            },
             Some(at) => {
                 let differs = verdict(Kind::Rule, &differences(dialect, &wanted, &there[at]));
                 let late = (at < from).then(|| Verdict::Differs(vec!["it comes before its predecessor".to_owned()]));

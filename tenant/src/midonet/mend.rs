@@ -68,8 +68,10 @@ pub(super) async fn port<T: Transport>(client: &Client<T>, wanted: &Port) -> Res
     }
     let id = wanted.id.unwrap_or_default();
     client.delete(Resource::Port, id).await?;
-    client.ensure_port(wanted).await?;
-    Ok(Done::mended(4))
+    match client.ensure_port(wanted).await? {
+        Ensured::Created | Ensured::Kept => Ok(Done::mended(4)),
+        Ensured::Differs(differences) => Err(foreign(wanted, &differences)),
+    }
 }
 
 pub(super) async fn link<T: Transport>(client: &Client<T>, port: Uuid, peer: Uuid) -> Result<Done, ControllerError> {

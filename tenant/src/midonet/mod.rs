@@ -19,6 +19,7 @@ mod rules;
 mod seeds;
 
 use atoll_model::topology::{Binding, Device, Port};
+use atoll_model::vif::Vif;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::request::Scope;
 use atoll_sdn_client::transport::Transport;
@@ -140,9 +141,41 @@ impl<T: Transport> Controller for MidoNet<T> {
     }
 
     async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {
+        let Some(found) = self.client.get::<wire::Port>(id).await? else { return Ok(()) };
+        if let Some(whose) = foreign(&found) {
+            // No pod speaks through it: there is nothing to wait for, and it is not ours to delete.
+            tracing::warn!(port = %id, whose, "a port with the id of a pod's port is left alone: it is not a pod's");
+            return Ok(());
+        }
         // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
         Ok(self.client.delete(Resource::Port, id).await?)
     }
+}
+
+/// Why a port with the id of a pod's port is not a pod's; none: it is. A pod's port is one of a bridge, it is linked to no
+/// other port, and it is bound to an interface with a name of ours or says in its `vifId` who may speak through it. A
+/// port that is bound to nothing and has no `vifId` is what an ADD on 1.9 left half way.
+fn foreign(port: &wire::Port) -> Option<String> {
+    if port.kind.as_deref().is_some_and(|kind| kind.ends_with("Router")) {
+        return Some(format!("it is a port of router {}", port.device_id.unwrap_or_default()));
+    }
+    if let Some(peer) = port.peer_id {
+        return Some(format!("it is linked to port {peer}"));
+    }
+    if port.vif_id.and_then(Vif::from_uuid).is_some() {
+        return None;
+    }
+    match (port.host_id, port.interface_name.as_deref(), port.vif_id) {
+        (Some(_), Some(interface), _) if is_host_interface(interface) => None,
+        (Some(host), Some(interface), _) => Some(format!("it is bound to interface {interface} of host {host}")),
+        (_, _, Some(vif)) => Some(format!("its vifId is {vif}")),
+        _ => None,
+    }
+}
+
+/// A name as `Attachment::host_interface` makes them.
+fn is_host_interface(name: &str) -> bool {
+    name.strip_prefix("at").is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A failure of the client, in the words of the seam.
@@ -163,5 +196,29 @@ impl From<ClientError> for ControllerError {
         let whole = error.to_string();
         let message = whole.strip_prefix(&format!("{object}: ")).unwrap_or(&whole).to_owned();
         Self { object, failure, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::attachment::Attachment;
+    use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
+
+    use super::is_host_interface;
+
+    #[test]
+    fn the_interfaces_of_attachments_and_no_others_are_known_by_their_names() {
+        for container in ["a", "b", "c", "d"] {
+            let attachment = Attachment {
+                node: NodeName::new("n1").expect("valid"),
+                network: NetworkName::new("atoll").expect("valid"),
+                container: ContainerId::new(container).expect("valid"),
+                interface: IfName::new("eth0").expect("valid"),
+            };
+            assert!(is_host_interface(attachment.host_interface().as_str()));
+        }
+        for name in ["eth0", "at0", "at0123456789abc", "at0123456789aX", "tap0123456789a"] {
+            assert!(!is_host_interface(name), "{name}");
+        }
     }
 }

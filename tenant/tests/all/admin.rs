@@ -8,7 +8,7 @@ use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::record::{Origin, Phase};
+use atoll_model::record::{Origin, Phase, TenantRecord};
 use atoll_model::topology::Topology;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::Faulty as FaultyTransport;
@@ -281,6 +281,116 @@ async fn what_a_dead_builder_still_does_is_deleted_after_the_quiet_period() {
         deleted.expect("deleted");
         assert_eq!(world.made(), Topology::default(), "{dialect:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_builder_still_does_to_a_subnet_is_deleted_after_the_quiet_period() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        let (engine, red) = (world.engine(), tenant("red"));
+        let admin = admin(&world, &engine);
+        world.resolve(&namespace("red")).await.expect("resolved");
+        admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
+        let (cluster, record) = world.records("red");
+        let (whole, without) = (world.made(), graph(&cluster, &tenant_without(&record, 2)));
+        let late = async {
+            tokio::time::sleep(QUIET / 2).await;
+            assert_eq!(world.made().bridges.len(), without.objects.bridges.len(), "the subnet is gone by now");
+            world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
+            assert_eq!(world.made().bridges, whole.bridges, "and there again");
+        };
+        let (deleted, ()) = join(admin::delete_subnet(&admin, &red, 2, QUIET, |_| {}), late).await;
+        deleted.expect("deleted");
+        world.assert_exactly(&["red"], &format!("{dialect:?}: one subnet"));
+    }
+}
+
+fn tenant_without(record: &TenantRecord, ordinal: u32) -> TenantRecord {
+    let mut record = record.clone();
+    record.subnets.retain(|subnet| subnet.ordinal != ordinal);
+    record
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
+    let world = World::new(Dialect::V5);
+    let (engine, red) = (world.engine(), tenant("red"));
+    let admin = admin(&world, &engine);
+    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    let Claimed::New(claim) = pod(&world, &place, "web-0").await.expect("claimed") else { panic!("it is new") };
+    let key = Key::attachment(&claim.record.attachment);
+    let damaged = vec![Change::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
+    world.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");
+    admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
+
+    let address = claim.record.addresses[0].address.ip();
+    let text = format!(
+        "tenant red has 1 pod: {address} of attachment {}, whose claim cannot be read",
+        claim.record.attachment
+    );
+    let error = admin::delete(&admin, &red, gently(), |_| {}).await.expect_err("a pod may run");
+    assert_eq!(error.to_string(), text);
+    let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("a pod may run");
+    assert_eq!(error.to_string(), text);
+    world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+    world.assert_exactly(&["red"], "untouched");
+
+    let forced = Deletion { quiet: QUIET, force: true };
+    admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
+    assert_eq!(world.made(), Topology::default());
+    // What cannot be read is never overwritten, and its address is nobody's any more.
+    assert_eq!(format!("{:?}", world.keys()), r#"{"attachments": 1, "cluster": 1, "nodes": 1}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_a_subnets_deletion_is_completed_by_the_next() {
+    let mut points = 0;
+    for dialect in DIALECTS {
+        let effects = {
+            let (world, plan) = (with_two_subnets(dialect).await, FaultPlan::none());
+            assert!(Box::pin(without_second(&world, &plan)).await, "nothing goes wrong");
+            plan.passed()
+        };
+        for (at, effect) in effects.iter().enumerate() {
+            for fault in Fault::ALL {
+                let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
+                let (world, plan) = (with_two_subnets(dialect).await, FaultPlan::none());
+                plan.arm(at, fault);
+                Box::pin(without_second(&world, &plan)).await;
+                plan.reset();
+                points += 1;
+                // A pod comes by, and gets no address of a subnet that is going.
+                world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                let engine = world.engine();
+                match admin::delete_subnet(&admin(&world, &engine), &tenant("red"), 2, QUIET, |_| {}).await {
+                    Ok(()) | Err(TenantError::NoSubnet { .. }) => {}
+                    Err(error) => panic!("{context}: {error}"),
+                }
+                plan.deliver_late().await;
+                world.assert_exactly(&["red"], &context);
+                assert_eq!(world.keys()["subnets"], 1, "{context}");
+            }
+        }
+    }
+    println!("subnet deletion: {points} points covered");
+}
+
+async fn with_two_subnets(dialect: Dialect) -> World {
+    let world = World::new(dialect);
+    world.resolve(&namespace("red")).await.expect("resolved");
+    let engine = world.engine();
+    admin::add_subnet(&admin(&world, &engine), &tenant("red"), None, &[]).await.expect("added");
+    world
+}
+
+/// Deletes the second subnet while the plan may disturb it. False: its process died.
+async fn without_second(world: &World, plan: &FaultPlan) -> bool {
+    let store = FaultyStore::new(world.store.clone(), plan.clone());
+    let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
+    let admin = Admin { store: &store, controller: &controller, config: &world.config };
+    // The error of a disturbed deletion is what the next one has to make good.
+    let delete = async { drop(admin::delete_subnet(&admin, &tenant("red"), 2, QUIET, |_| {}).await) };
+    plan.run(delete).await.is_some()
 }
 
 #[tokio::test(start_paused = true)]

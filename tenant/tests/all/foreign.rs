@@ -1,0 +1,341 @@
+//! Objects that have an id of ours and are somebody else's: told by a plan, by applying and by removing, and left as they
+//! are. Every field that says whose an object is decides alone in one of the cases.
+
+use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::attachment::Mac;
+use atoll_model::ids::IfName;
+use atoll_model::topology::{Kind, Topology};
+use atoll_model::vif::Vif;
+use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::{Client, Settings, wire};
+use atoll_tenant::controller::{Controller, Failure, PortSpec, Verdict};
+use atoll_tenant::graph::{Graph, graph};
+use uuid::Uuid;
+
+use crate::world::{DIALECTS, World, namespace};
+
+/// What a stranger has, by ids of his own.
+struct Stranger {
+    router: Uuid,
+    bridge: Uuid,
+    chain: Uuid,
+    /// A port of the router.
+    port: Uuid,
+}
+
+async fn built(dialect: Dialect) -> (World, Graph) {
+    let world = World::new(dialect);
+    world.resolve(&namespace("red")).await.expect("resolved");
+    let (cluster, tenant) = world.records("red");
+    (world, graph(&cluster, &tenant))
+}
+
+fn client(world: &World) -> Client<InProcess> {
+    Client::new(world.mock.clone(), Settings::default())
+}
+
+async fn create<O: wire::Object>(client: &Client<InProcess>, object: &O) {
+    client.create(object).await.expect("created");
+}
+
+fn router(id: Uuid) -> wire::Router {
+    let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
+    wire::Router { id, tenant_id, name, ..wire::Router::default() }
+}
+
+fn bridge(id: Uuid) -> wire::Bridge {
+    let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
+    wire::Bridge { id, tenant_id, name, ..wire::Bridge::default() }
+}
+
+fn chain(id: Uuid) -> wire::Chain {
+    let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
+    wire::Chain { id, tenant_id, name, ..wire::Chain::default() }
+}
+
+fn router_port(id: Uuid, router: Uuid) -> wire::Port {
+    wire::Port {
+        id: Some(id),
+        device_id: Some(router),
+        kind: Some("Router".to_owned()),
+        network_address: Some("10.0.0.0".to_owned()),
+        network_length: Some(24),
+        port_address: Some("10.0.0.1".to_owned()),
+        ..wire::Port::default()
+    }
+}
+
+fn bridge_port(id: Uuid, bridge: Uuid) -> wire::Port {
+    wire::Port { id: Some(id), device_id: Some(bridge), kind: Some("Bridge".to_owned()), ..wire::Port::default() }
+}
+
+impl Stranger {
+    async fn new(client: &Client<InProcess>) -> Self {
+        let [id, of_bridge, of_chain, port] = [(); 4].map(|()| Uuid::new_v4());
+        create(client, &router(id)).await;
+        create(client, &bridge(of_bridge)).await;
+        create(client, &chain(of_chain)).await;
+        create(client, &router_port(port, id)).await;
+        Self { router: id, bridge: of_bridge, chain: of_chain, port }
+    }
+}
+
+/// Puts something of a stranger's in the place of one of our objects; that object's kind and id.
+type Usurp = for<'a> fn(&'a World, &'a Graph, &'a Stranger) -> futures_util::future::LocalBoxFuture<'a, (Kind, Uuid)>;
+
+fn first<'a>(ids: impl IntoIterator<Item = &'a Uuid>) -> Uuid {
+    *ids.into_iter().next().expect("at least one")
+}
+
+/// The ports of our graph that belong to a bridge, to the tenant's router, and to the provider's router.
+fn ports(graph: &Graph) -> [Uuid; 3] {
+    let of = |wanted: &dyn Fn(Uuid) -> bool| {
+        first(graph.objects.ports.iter().filter(|(_, port)| wanted(port.device.id())).map(|(id, _)| id))
+    };
+    let (bridges, routers) = (&graph.objects.bridges, &graph.objects.routers);
+    [
+        of(&|device| bridges.contains_key(&device)),
+        of(&|device| routers.contains_key(&device)),
+        of(&|device| !bridges.contains_key(&device) && !routers.contains_key(&device)),
+    ]
+}
+
+/// Each kind of object, in the place of ours. The flag: only a controller that takes our ids for routes can have it.
+fn cases() -> Vec<(&'static str, bool, Usurp)> {
+    vec![
+        ("a router of another owner", false, |world, graph, _| {
+            Box::pin(async {
+                let (client, id) = (client(world), first(graph.objects.routers.keys()));
+                client.delete(Resource::Router, id).await.expect("deleted");
+                create(&client, &router(id)).await;
+                (Kind::Router, id)
+            })
+        }),
+        ("a bridge of another owner", false, |world, graph, _| {
+            Box::pin(async {
+                let (client, id) = (client(world), first(graph.objects.bridges.keys()));
+                client.delete(Resource::Bridge, id).await.expect("deleted");
+                create(&client, &bridge(id)).await;
+                (Kind::Bridge, id)
+            })
+        }),
+        ("a chain of another owner", false, |world, graph, _| {
+            Box::pin(async {
+                let (client, id) = (client(world), first(graph.objects.chains.keys()));
+                client.delete(Resource::Chain, id).await.expect("deleted");
+                create(&client, &chain(id)).await;
+                (Kind::Chain, id)
+            })
+        }),
+        ("a bridge's port on another bridge", false, |world, graph, stranger| {
+            Box::pin(async {
+                let (client, [id, ..]) = (client(world), ports(graph));
+                client.delete(Resource::Port, id).await.expect("deleted");
+                create(&client, &bridge_port(id, stranger.bridge)).await;
+                (Kind::Port, id)
+            })
+        }),
+        ("the router's port on another router", false, |world, graph, stranger| {
+            Box::pin(async {
+                let (client, [_, id, _]) = (client(world), ports(graph));
+                let there: wire::Port = client.get(id).await.expect("answered").expect("there");
+                client.delete(Resource::Port, id).await.expect("deleted");
+                create(&client, &wire::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
+                (Kind::Port, id)
+            })
+        }),
+        ("the provider's port on another router", false, |world, graph, stranger| {
+            Box::pin(async {
+                let (client, [.., id]) = (client(world), ports(graph));
+                let there: wire::Port = client.get(id).await.expect("answered").expect("there");
+                client.delete(Resource::Port, id).await.expect("deleted");
+                create(&client, &wire::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
+                (Kind::Port, id)
+            })
+        }),
+        ("a port of the other kind on a device of that kind", false, |world, graph, stranger| {
+            Box::pin(async {
+                let (client, [.., id]) = (client(world), ports(graph));
+                client.delete(Resource::Port, id).await.expect("deleted");
+                create(&client, &bridge_port(id, stranger.bridge)).await;
+                (Kind::Port, id)
+            })
+        }),
+        ("the provider's port linked to another", false, |world, graph, stranger| {
+            Box::pin(async {
+                let (client, [.., id]) = (client(world), ports(graph));
+                client.unlink(id).await.expect("unlinked");
+                client.link(stranger.port, id).await.expect("linked");
+                (Kind::Link, id)
+            })
+        }),
+        ("a rule in another chain", false, |world, graph, stranger| {
+            Box::pin(async {
+                let (client, (_, ours)) = (client(world), graph.objects.chains.iter().next().expect("a chain"));
+                let rule = ours.rules.last().expect("a rule");
+                client.delete(Resource::Rule, rule.id).await.expect("deleted");
+                create(&client, &wire::Rule::from_topology(stranger.chain, 1, rule)).await;
+                (Kind::Rule, rule.id)
+            })
+        }),
+        ("a route of another router", true, |world, graph, stranger| {
+            Box::pin(async {
+                let client = client(world);
+                let [_, uplink, _] = ports(graph);
+                let (id, route) = graph.objects.routes.iter().find(|(_, r)| r.router != uplink).expect("a route");
+                client.delete(Resource::Route, *id).await.expect("deleted");
+                let theirs = wire::Route {
+                    router_id: Some(stranger.router),
+                    next_hop_port: Some(stranger.port),
+                    next_hop_gateway: None,
+                    ..wire::Route::from_topology(*id, route, atoll_sdn_client::dialect::Dialect::V5)
+                };
+                create(&client, &theirs).await;
+                (Kind::Route, *id)
+            })
+        }),
+    ]
+}
+
+/// Without what an id of ours in a stranger's hands can take along: all there is.
+fn there(world: &World) -> Topology {
+    world.mock.controller_mut().follow()
+}
+
+#[tokio::test]
+async fn what_has_our_id_and_is_somebody_elses_is_told_and_left_alone() {
+    for dialect in DIALECTS {
+        for (what, chosen_ids_only, usurp) in cases() {
+            if chosen_ids_only && dialect == Dialect::V1 {
+                continue;
+            }
+            let (world, graph) = built(dialect).await;
+            let stranger = Stranger::new(&client(&world)).await;
+            let (kind, id) = usurp(&world, &graph, &stranger).await;
+            let context = format!("{dialect:?}: {what}: {kind} {id}");
+            let before = there(&world);
+            let engine = world.engine();
+
+            let findings = engine.inspect(&graph).await.expect("looked");
+            let said = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
+            let verdict = said.map(|finding| &finding.verdict);
+            assert!(matches!(verdict, Some(Verdict::Foreign(_))), "{context}: a plan says {verdict:?}");
+            assert_eq!(there(&world), before, "{context}: a plan changes nothing");
+
+            // What is missing beside it may be made; it stays as it is.
+            let error = engine.apply(&graph).await.expect_err(&context);
+            assert_eq!(error.failure, Failure::Conflict, "{context}: {error}");
+            assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
+            assert_eq!(only(&there(&world), id), only(&before, id), "{context}: applying touched it");
+
+            // A rule goes with its chain, which is ours or not, and is never deleted by its id.
+            if kind != Kind::Rule {
+                let before = there(&world);
+                let removed = engine.remove(&graph).await;
+                if goes_by_its_id(&graph, kind, id) {
+                    let error = removed.expect_err(&context);
+                    assert_eq!(error.failure, Failure::Conflict, "{context}: {error}");
+                    assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
+                    assert_eq!(there(&world), before, "{context}: nothing is deleted, neither theirs nor ours");
+                } else {
+                    assert_eq!(only(&there(&world), id), only(&before, id), "{context}: removing touched it");
+                }
+            }
+        }
+    }
+}
+
+/// Removing deletes devices, chains and ports of other devices by their ids; all else goes with its parent.
+fn goes_by_its_id(graph: &Graph, kind: Kind, id: Uuid) -> bool {
+    let [.., provider] = ports(graph);
+    matches!(kind, Kind::Router | Kind::Bridge | Kind::Chain) || id == provider
+}
+
+/// The object of this id, as text; empty when there is none.
+fn only(topology: &Topology, id: Uuid) -> String {
+    let Topology { routers, bridges, ports, routes, chains, .. } = topology;
+    let rule = chains.values().flat_map(|chain| &chain.rules).find(|rule| rule.id == id);
+    let places = [
+        routers.get(&id).map(|router| format!("{router:?}")),
+        bridges.get(&id).map(|bridge| format!("{bridge:?}")),
+        ports.get(&id).map(|port| format!("{port:?}")),
+        routes.get(&id).map(|route| format!("{route:?}")),
+        chains.get(&id).map(|chain| format!("{chain:?}")),
+        rule.map(|rule| format!("{rule:?}")),
+    ];
+    places.into_iter().flatten().collect()
+}
+
+#[tokio::test]
+async fn a_static_route_that_is_another_routers_is_told_and_left_alone() {
+    let (world, mut graph) = built(Dialect::V5).await;
+    let client = client(&world);
+    let stranger = Stranger::new(&client).await;
+    let (id, route) = graph.objects.routes.iter().next().map(|(id, route)| (*id, route.clone())).expect("a route");
+    client.delete(Resource::Route, id).await.expect("deleted");
+    let theirs = wire::Route {
+        router_id: Some(stranger.router),
+        next_hop_port: Some(stranger.port),
+        next_hop_gateway: None,
+        ..wire::Route::from_topology(id, &route, atoll_sdn_client::dialect::Dialect::V5)
+    };
+    create(&client, &theirs).await;
+    // As for a route that was taken away from the tenant: nothing else of the graph goes.
+    graph.objects = Topology { routes: [(id, route)].into(), ..Topology::default() };
+    let before = there(&world);
+    let error = world.engine().remove(&graph).await.expect_err("not ours");
+    assert_eq!(error.failure, Failure::Conflict, "{error}");
+    assert!(error.to_string().contains(&id.to_string()), "{error}");
+    assert_eq!(there(&world), before);
+}
+
+#[tokio::test]
+async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
+    for dialect in DIALECTS {
+        let (world, graph) = built(dialect).await;
+        let client = client(&world);
+        let (engine, stranger) = (world.engine(), Stranger::new(&client).await);
+        let spec = PortSpec {
+            id: Uuid::from_u128(99),
+            bridge: first(graph.objects.bridges.keys()),
+            host: world.mock.controller().settings().host,
+            interface: IfName::new("at0123456789ab").expect("valid"),
+            vif: Vif { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
+        };
+        let plain = bridge_port(spec.id, spec.bridge);
+        let bind = async |interface: &str| {
+            client.bind(spec.id, spec.host, interface).await.expect("bound");
+        };
+        let gone = async |context: &str| {
+            engine.delete_port(spec.id).await.expect("answered");
+            assert!(!there(&world).ports.contains_key(&spec.id), "{dialect:?}: {context} is a pod's and goes");
+        };
+        let stays = async |context: &str| {
+            let before = there(&world);
+            engine.delete_port(spec.id).await.expect("it is no pod's, so no pod's port is left");
+            assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to delete");
+            assert_eq!(engine.ensure_port(&spec).await.expect_err("told").failure, Failure::Conflict, "{context}");
+            assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to take");
+            client.delete(Resource::Port, spec.id).await.expect("deleted by its owner");
+        };
+
+        engine.ensure_port(&spec).await.expect("ensured");
+        gone("what an ADD made").await;
+        create(&client, &plain).await;
+        gone("what an ADD left unbound").await;
+        create(&client, &plain).await;
+        bind("at0123456789ab").await;
+        gone("a port on an interface of ours").await;
+
+        create(&client, &router_port(spec.id, stranger.router)).await;
+        stays("a router's port").await;
+        create(&client, &plain).await;
+        client.link(stranger.port, spec.id).await.expect("linked");
+        stays("a port that is linked to another").await;
+        create(&client, &plain).await;
+        bind("tap0123456789a").await;
+        stays("a port on somebody's interface").await;
+        create(&client, &wire::Port { vif_id: Some(Uuid::from_u128(7)), ..plain.clone() }).await;
+        stays("a port with somebody's vifId").await;
+    }
+}
