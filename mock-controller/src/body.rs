@@ -3,7 +3,7 @@
 //! Unknown fields are ignored, a null is an absent field, numbers and flags may come as strings. What cannot be read at
 //! all is a 400 that names the field; a value that can be read and is out of range is for the resource to judge.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::attachment::Mac;
 use serde_json::{Map, Value};
@@ -113,7 +113,7 @@ impl Body {
 
     /// An IPv4 address; the outer error is for what is no text, the inner one for a text that is no address.
     pub(crate) fn ipv4(&self, name: &str) -> Field<Result<Ipv4Addr, ()>> {
-        Ok(self.text(name)?.map(|text| text.parse().map_err(|_| ())))
+        Ok(self.text(name)?.map(|text| parse_ipv4(&text).ok_or(())))
     }
 
     /// A MAC address, as [`Body::ipv4`].
@@ -125,4 +125,38 @@ impl Body {
 /// A UUID in its canonical form, any case. Other forms (braces, no hyphens) are not what the API takes.
 pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+/// An IPv4 address as the real server takes it: each number in decimal, of up to three digits, zeros before it or not.
+pub(crate) fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut numbers = text.split('.').map(|number| {
+        let digits = (1..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse::<u8>().ok().filter(|_| digits)
+    });
+    let mut next = || numbers.next().flatten();
+    let address = Ipv4Addr::new(next()?, next()?, next()?, next()?);
+    numbers.next().is_none().then_some(address)
+}
+
+/// An address of either family.
+pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
+    parse_ipv4(text).map(IpAddr::V4).or_else(|| text.parse().ok().filter(IpAddr::is_ipv6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_zeros_are_decimal_and_nothing_else_is_taken() {
+        assert_eq!(parse_ipv4("010.000.0.001"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(parse_ipv4("255.255.255.255"), Some(Ipv4Addr::BROADCAST));
+        for wrong in
+            ["", "10.0.0", "10.0.0.1.2", "10.0.0.256", "10.0.0.0001", "10.0.0.+1", "0x0a.0.0.1", "10..0.1", "10.0.0.1 "]
+        {
+            assert_eq!(parse_ipv4(wrong), None, "{wrong}");
+        }
+        assert_eq!(parse_ip("fd00:0000::0001"), "fd00::1".parse().ok());
+        assert_eq!(parse_ip("010.0.0.1"), Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))));
+    }
 }

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::answer::List;
 use crate::body::{Body, parse_uuid};
 use crate::dialect::{Class, Dialect};
 use crate::failure::Failure;
@@ -39,12 +40,14 @@ pub(crate) struct View {
 }
 
 /// A success.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Reply {
     /// 201, with the path of the new object below the base.
     Created(Option<String>),
     /// 200 with a body of the negotiated type.
     Show(Value),
+    /// 200 with a list of the negotiated type.
+    List(List),
     /// 200 with a body of a type of its own and a cookie: the login.
     Token { value: Value, cookie: String },
     /// 200 without a body.
@@ -54,9 +57,9 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// A list of objects.
-    pub(crate) fn list(ids: &[Uuid], show: impl Fn(Uuid) -> Option<Value>) -> Self {
-        Self::Show(ids.iter().filter_map(|id| show(*id)).collect())
+    /// A list of what `items` shows. It owns what it shows, so that it can be written while others change the objects.
+    pub(crate) fn items(count: usize, items: impl Iterator<Item = Value> + 'static) -> Self {
+        Self::List(List { count, items: Box::new(items) })
     }
 }
 
@@ -117,6 +120,12 @@ impl Call<'_> {
             Some(id) => Err(self.dialect().dangling(field, class, *id)),
             None => Ok(ids),
         }
+    }
+
+    /// A list of objects, as they are now.
+    pub(crate) fn list(&self, ids: Vec<Uuid>, show: fn(&View, &State, Uuid) -> Option<Value>) -> Reply {
+        let (view, state) = (self.view.clone(), self.state.clone());
+        Reply::items(ids.len(), ids.into_iter().filter_map(move |id| show(&view, &state, id)))
     }
 
     /// What to say after a DELETE: `there` tells whether anything was deleted.

@@ -67,7 +67,7 @@ pub fn check(path: &Path, host: Option<Uuid>) -> Result<Checked, CheckError> {
 impl Checked {
     /// What these tables would become.
     pub fn new(tables: Tables, host: Uuid) -> Self {
-        let topology = State::from_tables(tables).follow();
+        let topology = State::from_tables(tables).topology();
         let compiled = Compiled::new(topology.clone(), host);
         let plan = compiled.plan().clone();
         let mut unsupported: BTreeSet<_> =

@@ -1,7 +1,8 @@
 //! The controller without I/O: one request in, one answer out, and time only as it is told.
 //!
 //! Promises: the same settings and the same requests give the same answers; no request panics, whatever it holds; no
-//! request walks over more objects than it answers with or changes.
+//! request walks over more objects than it answers with or changes; a change that its keeper cannot keep is not made, and
+//! is answered 503.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,11 +10,12 @@ use std::time::Duration;
 use atoll_model::topology::{Change, Topology};
 use atoll_sdn_client::transport::{Request, Response};
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::answer::{Answer, Content};
 use crate::body::Body;
 use crate::call::{Call, Fresh, Outcome, Reply, View};
 use crate::failure::{ERROR_MEDIA, Failure};
@@ -31,6 +33,15 @@ pub const BASE_PATH: &str = "/midonet-api";
 
 const TOKEN_MEDIA: &str = "application/vnd.org.midonet.Token-v1+json;charset=UTF-8";
 
+/// Where changes are kept, so that they outlive the controller.
+pub trait Keeper: std::fmt::Debug {
+    /// Keeps a change; `tables` is what it leads to. An error says what failed and what to do; nothing is kept then.
+    fn keep(&mut self, change: &Patch, tables: &Tables) -> Result<(), Box<dyn std::error::Error>>;
+
+    /// No change comes any more.
+    fn close(&mut self) -> Result<(), Box<dyn std::error::Error>>;
+}
+
 /// A whole controller.
 #[derive(Debug)]
 pub struct Controller {
@@ -40,9 +51,17 @@ pub struct Controller {
     pub(crate) fresh: Fresh,
     pub(crate) record: Record,
     pub(crate) faults: Faults,
+    /// When a bound port becomes active, which may be changed on the way.
+    pub(crate) activation: Activation,
+    /// A data plane says what is active.
+    pub(crate) told: bool,
     clock: Duration,
     /// Ports that become active later, by when.
     pending: BTreeSet<(Duration, Uuid)>,
+    /// Where every change is kept.
+    keeper: Option<Box<dyn Keeper>>,
+    /// What who follows the topology has not been told yet; none when nothing follows it.
+    changes: Option<Vec<Change>>,
 }
 
 impl Controller {
@@ -57,30 +76,58 @@ impl Controller {
         seed::adopt(&mut tables, &settings);
         let mut fresh = Fresh::new(settings.seed);
         fresh.skip_keys(tables.ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
-        let bound: Vec<Uuid> = tables.ports.iter().filter(|(_, p)| p.binding.is_some()).map(|(id, _)| *id).collect();
         let mut controller = Self {
             state: State::from_tables(tables),
             tokens: Tokens::default(),
             fresh,
             record: Record::default(),
             faults: Faults::default(),
+            activation: settings.activation,
+            told: false,
             clock: Duration::ZERO,
             pending: BTreeSet::new(),
+            keeper: None,
+            changes: None,
             settings,
         };
-        controller.activate(bound);
+        controller.activate_all();
         controller
     }
 
-    /// Back to the beginning: objects, tokens and records of requests are gone.
+    /// From now on a change is made only where `keeper` has kept it.
+    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
+        self.keeper = Some(keeper);
+    }
+
+    /// The end, in order: what was kept is safe.
+    pub fn close(&mut self) -> Result<(), Box<dyn std::error::Error>> {
+        self.keeper.take().map_or(Ok(()), |mut keeper| keeper.close())
+    }
+
+    /// Back to the beginning: objects, tokens, faults, records of requests, and when ports become active.
     pub fn reset(&mut self) {
-        let following = self.state.is_followed();
-        let mut fresh = Self::new(self.settings.clone());
-        if following {
-            // Whoever follows learns of the difference as of any other change.
-            fresh.state.follow_from(&self.state);
-        }
-        *self = fresh;
+        self.start_over();
+        self.forget();
+        self.pass_on();
+    }
+
+    /// The objects are those of the beginning. Whoever follows learns of the difference as of any other change.
+    pub(crate) fn start_over(&mut self) {
+        let mut state = State::from_tables(seed::tables(&self.settings));
+        state.replaces(&self.state);
+        self.state = state;
+    }
+
+    /// Everything but the objects is as at the beginning.
+    pub(crate) fn forget(&mut self) {
+        self.tokens = Tokens::default();
+        self.record = Record::default();
+        self.faults = Faults::default();
+        self.fresh = Fresh::new(self.settings.seed);
+        self.fresh.skip_keys(self.tables().ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
+        self.activation = self.settings.activation;
+        self.pending.clear();
+        self.activate_all();
     }
 
     /// Every object, comparable and serialisable.
@@ -95,18 +142,45 @@ impl Controller {
 
     /// The topology as it is; from now on [`Controller::drain`] tells what changes.
     pub fn follow(&mut self) -> Topology {
-        self.state.follow()
+        drop(self.state.take_touched());
+        self.changes = Some(Vec::new());
+        self.state.topology()
     }
 
     /// What changed since the last call, in order.
     pub fn drain(&mut self) -> Vec<Change> {
-        self.drain_with_patch().0
+        self.pass_on();
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// As [`Controller::drain`], with the same as a patch of the tables. Needs [`Controller::follow`] once.
-    pub fn drain_with_patch(&mut self) -> (Vec<Change>, Patch) {
+    /// What to go back to when a change cannot be kept; none where nothing keeps changes.
+    pub(crate) fn checkpoint(&self) -> Option<State> {
+        self.keeper.is_some().then(|| self.state.clone())
+    }
+
+    /// Keeps what was changed since `before`, or unmakes it.
+    pub(crate) fn keep(&mut self, before: Option<State>) -> Result<(), Failure> {
+        let touched = self.state.touched();
+        if let Some(keeper) = &mut self.keeper
+            && !touched.is_empty()
+            && let Err(error) = keeper.keep(&Patch::of(self.state.tables(), touched), self.state.tables())
+        {
+            tracing::error!(%error, "a change could not be kept and was not made");
+            if let Some(before) = before {
+                self.state = before;
+            }
+            return Err(Failure::error(503, format!("Nothing was changed, since it could not be kept: {error}")));
+        }
+        self.pass_on();
+        Ok(())
+    }
+
+    /// What was changed is told to who follows.
+    fn pass_on(&mut self) {
         let touched = self.state.take_touched();
-        (self.state.changes(&touched), Patch::of(self.tables(), &touched))
+        if let Some(changes) = &mut self.changes {
+            changes.extend(self.state.changes(&touched));
+        }
     }
 
     /// Says whether a port's packets flow. Ports that are absent or not bound stay inactive.
@@ -123,9 +197,11 @@ impl Controller {
         }
     }
 
-    /// From now on a port is active when [`Controller::set_active`] says so, and none is yet.
+    /// From now on a data plane tells which ports are active, by [`Controller::set_active`] and nothing else; none is yet.
     pub fn wait_to_be_told(&mut self) {
+        self.told = true;
         self.settings.activation = Activation::Told;
+        self.activation = Activation::Told;
         self.pending.clear();
         self.state.deactivate_all();
     }
@@ -141,8 +217,12 @@ impl Controller {
         }
     }
 
+    fn activate_all(&mut self) {
+        self.activate(self.state.all_bound());
+    }
+
     fn activate(&mut self, bound: Vec<Uuid>) {
-        match self.settings.activation {
+        match self.activation {
             Activation::AtOnce => bound.into_iter().for_each(|port| self.state.set_active(port, true)),
             Activation::After(delay) => self.pending.extend(bound.into_iter().map(|port| (self.clock + delay, port))),
             Activation::Told => {}
@@ -156,6 +236,11 @@ impl Controller {
 
     /// Answers one request. `request.path` is below the base path: `/routers/<id>`.
     pub fn handle(&mut self, request: &Request) -> Response {
+        self.answer(request).whole()
+    }
+
+    /// As [`Controller::handle`]; a long answer comes in pieces.
+    pub(crate) fn answer(&mut self, request: &Request) -> Answer {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let found = routing::find(path);
         let pattern = match &found {
@@ -163,23 +248,21 @@ impl Controller {
             Found::Absent => "(not built)",
             Found::Nowhere => "(unknown)",
         };
-        let (outcome, media) = match self.outcome(request, found, query) {
-            Ok((reply, media, base)) => (Ok((reply, base)), media),
-            Err(failure) => (Err(failure), String::new()),
-        };
+        let before = self.checkpoint();
+        let outcome = self.outcome(request, found, query);
+        let outcome = self.keep(before).and(outcome);
         let bound = self.state.take_bound();
         self.activate(bound);
-        let response = match outcome {
-            Ok((Reply::Show(value), _)) if self.settings.duplicate_type && pattern_has_type(pattern) => {
-                let mut response = answer(200, vec![(CONTENT_TYPE, media)], Some(&Value::Null));
-                response.body = with_type_twice(&value).into();
-                response
+        let twice = self.settings.duplicate_type && pattern_has_type(pattern);
+        let mut answer = match outcome {
+            Ok((reply, media, base)) => {
+                success(reply, &media, &base, if twice { with_type_twice } else { Value::to_string })
             }
-            Ok((reply, base)) => success(reply, &media, &base),
             Err(failure) => refusal(&failure),
         };
-        self.record.note(&request.method, pattern, &request.path, response.status);
-        response
+        allow_origins(&mut answer.headers);
+        self.record.note(&request.method, pattern, &request.path, answer.status);
+        answer
     }
 
     fn outcome(&mut self, request: &Request, found: Found, query: &str) -> Result<(Reply, String, String), Failure> {
@@ -194,12 +277,7 @@ impl Controller {
         }
         let (endpoint, args) = match found {
             Found::Endpoint(endpoint, args) => (endpoint, args),
-            Found::Absent => {
-                return Err(Failure::error(
-                    501,
-                    "This resource of the MidoNet API is not built into this mock controller.",
-                ));
-            }
+            Found::Absent => return Err(unbuilt()),
             Found::Nowhere => return Err(Failure::error(404, "Not Found")),
         };
         let reads = matches!(request.method, Method::GET | Method::HEAD);
@@ -250,6 +328,11 @@ impl Controller {
     }
 }
 
+/// A part of the real API that this server does not have.
+fn unbuilt() -> Failure {
+    Failure::error(501, "This resource of the MidoNet API is not built into this mock controller.")
+}
+
 fn verb(endpoint: &Endpoint, method: &Method) -> Result<Verb, Failure> {
     let verb = match *method {
         Method::GET | Method::HEAD => endpoint.get,
@@ -262,27 +345,29 @@ fn verb(endpoint: &Endpoint, method: &Method) -> Result<Verb, Failure> {
         "Tenant" => "Tenants cannot be created, updated or deleted via the REST API.",
         _ => "Method Not Allowed",
     };
-    verb.ok_or_else(|| Failure::error(405, message))
+    verb.ok_or_else(|| if endpoint.unbuilt { unbuilt() } else { Failure::error(405, message) })
 }
 
-/// The query as pairs; of a key that comes twice the last one counts.
+/// The query as pairs; of a key that comes twice the last one counts. What is not properly encoded is taken as well as
+/// it can be: a filter that cannot be read is a filter that nothing passes, and not none.
 fn parse_query(query: &str) -> BTreeMap<String, String> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((routing::decode(key)?, routing::decode(&value.replace('+', " "))?))
+        (routing::decode_anyway(&key.replace('+', " ")), routing::decode_anyway(&value.replace('+', " ")))
     };
-    query.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect()
+    query.split('&').filter(|part| !part.is_empty()).map(pair).collect()
 }
 
 // ---- answers -----------------------------------------------------------------------------------------------------
 
-fn success(reply: Reply, media: &str, base: &str) -> Response {
+fn success(reply: Reply, media: &str, base: &str, text: fn(&Value) -> String) -> Answer {
     match reply {
         Reply::Created(path) => {
             let location = path.map(|path| (LOCATION, format!("{base}{path}")));
             answer(201, location.into_iter().collect(), None)
         }
-        Reply::Show(value) => answer(200, vec![(CONTENT_TYPE, media.to_owned())], Some(&value)),
+        Reply::Show(value) => with_content(200, media, Content::Whole(text(&value).into())),
+        Reply::List(list) => with_content(200, media, list.content(text)),
         Reply::Token { value, cookie } => {
             answer(200, vec![(CONTENT_TYPE, media.to_owned()), (SET_COOKIE, cookie)], Some(&value))
         }
@@ -291,7 +376,7 @@ fn success(reply: Reply, media: &str, base: &str) -> Response {
     }
 }
 
-fn refusal(failure: &Failure) -> Response {
+fn refusal(failure: &Failure) -> Answer {
     let body = failure.body();
     let mut headers = Vec::new();
     if body.is_some() {
@@ -308,33 +393,41 @@ fn pattern_has_type(pattern: &str) -> bool {
     pattern.ends_with("/ports") || pattern.ends_with("/rules") || matches!(pattern, "/ports/{}" | "/rules/{}")
 }
 
-/// The text of an object, or of each of a list, with the key `type` a second time, as the real server very probably
-/// writes ports and rules.
+/// The text of an object with the key `type` a second time, as the real server very probably writes ports and rules.
 fn with_type_twice(value: &Value) -> String {
-    match value {
-        Value::Array(list) => format!("[{}]", list.iter().map(with_type_twice).collect::<Vec<_>>().join(",")),
-        value => match (value.get("type"), value.to_string()) {
-            (Some(kind), text) => format!("{{\"type\":{kind},{}", text.strip_prefix('{').unwrap_or_default()),
-            (None, text) => text,
-        },
+    match (value.get("type"), value.to_string()) {
+        (Some(kind), text) => format!("{{\"type\":{kind},{}", text.strip_prefix('{').unwrap_or_default()),
+        (None, text) => text,
     }
 }
 
 /// Builds an answer. A header value that a request smuggled something unprintable into is left out.
-pub(crate) fn answer(status: u16, headers: Vec<(HeaderName, String)>, body: Option<&Value>) -> Response {
+pub(crate) fn answer(status: u16, headers: Vec<(HeaderName, String)>, body: Option<&Value>) -> Answer {
     let mut map = HeaderMap::new();
-    map.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    if status == 200 && body.is_none() {
-        map.insert("access-control-allow-methods", HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"));
-        map.insert("access-control-expose-headers", HeaderValue::from_static("Location"));
-    }
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::try_from(value) {
             map.insert(name, value);
         }
     }
     let body = body.map_or_else(Bytes::new, |value| Bytes::from(value.to_string()));
-    Response { status, headers: map, body }
+    Answer { status, headers: map, content: Content::Whole(body) }
+}
+
+/// Builds an answer with a body of one type.
+pub(crate) fn with_content(status: u16, media: &str, content: Content) -> Answer {
+    Answer { content, ..answer(status, vec![(CONTENT_TYPE, media.to_owned())], None) }
+}
+
+/// What the real server adds to every answer of its API, errors included, for pages of other origins (CORS).
+pub(crate) fn allow_origins(headers: &mut HeaderMap) {
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-headers", "Origin, X-Auth-Token, Content-Type, Accept, Authorization"),
+        ("access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"),
+        ("access-control-expose-headers", "Location"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 #[cfg(test)]
@@ -347,6 +440,9 @@ mod tests {
         let query = parse_query("tenant_id=a%2Fb+c&x&=&%zz=1&tenant_id=d");
         assert_eq!(query.get("tenant_id").map(String::as_str), Some("d"));
         assert_eq!(parse_query("tenant_id=a%2Fb+c")["tenant_id"], "a/b c");
+        for wrong in ["%ff", "%zz", "%", "%f", "a%c3"] {
+            assert!(!parse_query(&format!("tenant_id={wrong}"))["tenant_id"].is_empty(), "{wrong}: the filter stays");
+        }
     }
 
     #[test]
@@ -362,10 +458,12 @@ mod tests {
 
     #[test]
     fn a_type_comes_twice_and_stays_json() {
-        let list = serde_json::json!([{ "a": 1, "type": "Router" }, { "b": 2 }]);
-        let text = with_type_twice(&list);
-        assert_eq!(text.matches("\"type\"").count(), 2, "{text}");
-        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), list);
+        for (value, types) in [(serde_json::json!({ "a": 1, "type": "Router" }), 2), (serde_json::json!({ "b": 2 }), 0)]
+        {
+            let text = with_type_twice(&value);
+            assert_eq!(text.matches("\"type\"").count(), types, "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+        }
     }
 
     #[test]

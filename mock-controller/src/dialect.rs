@@ -210,6 +210,15 @@ impl Dialect {
         }
     }
 
+    /// An entry of a MAC table names a port that speaks in another VLAN (`VLAN_ID_MATCHES_PORT_VLAN_ID`).
+    pub(crate) fn wrong_vlan(self, port: u16) -> Failure {
+        let message = format!("VLAN ID must match the port's VLAN ID, which is {port}.");
+        match self {
+            Self::V1 => Failure::invalid("macPort", message),
+            Self::V5 => Failure::error(400, message),
+        }
+    }
+
     /// The port is not of the kind of the device it is to be made on.
     pub(crate) fn wrong_port(self, device: &str) -> Failure {
         match self {

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use atoll_sdn_client::transport::{Request, Response};
+use atoll_sdn_client::transport::Request;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::controller::{Controller, answer};
+use crate::answer::{Answer, Content};
+use crate::controller::{Controller, allow_origins, answer};
 use crate::failure::{ERROR_MEDIA, Failure};
+use crate::routing;
 
 /// How many faults may wait at once.
 const KEPT: usize = 1000;
+/// How many bytes of text they may have together.
+const TEXT: usize = 4 << 20;
 
 /// Something that is to go wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,10 +90,43 @@ impl Fault {
         Self { method: None, path: path.to_owned(), skip: 0, times: 0, harm }
     }
 
+    /// How much text it has.
+    fn size(&self) -> usize {
+        let harm = match &self.harm {
+            Harm::Status { message, .. } => message.as_ref().map_or(0, String::len),
+            Harm::Body { text } => text.len(),
+            Harm::Delay { .. } | Harm::Cut { .. } | Harm::Truncate { .. } | Harm::ExpireTokens => 0,
+        };
+        self.method.as_ref().map_or(0, String::len) + self.path.len() + harm
+    }
+
+    /// Whether some request could match it. A test whose fault waits for ever proves nothing.
+    fn could_match(&self) -> bool {
+        let pattern: Vec<&str> = self.path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let last = pattern.len().saturating_sub(1);
+        let well = pattern.iter().enumerate().all(|(place, segment)| *segment != "**" || place == last);
+        well && routing::could_come(self.method.as_deref(), |path, below| could_fit(&pattern, path, below))
+    }
+
     fn matches(&self, method: &Method, path: &str) -> bool {
         let method_fits = self.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method.as_str()));
         method_fits && path_fits(&self.path, path.split('?').next().unwrap_or_default())
     }
+}
+
+/// Whether a pattern fits some path of the table (`{}` is any segment), or with `below` also one that goes on after it.
+fn could_fit(pattern: &[&str], path: &str, below: bool) -> bool {
+    let mut given = path.split('/').filter(|segment| !segment.is_empty());
+    for wanted in pattern {
+        match (*wanted, given.next()) {
+            ("**", _) => return true,
+            ("*", Some(_)) | (_, Some("{}")) => {}
+            (wanted, Some(segment)) if wanted == segment => {}
+            (_, None) if below => return true,
+            _ => return false,
+        }
+    }
+    given.next().is_none()
 }
 
 fn path_fits(pattern: &str, path: &str) -> bool {
@@ -118,6 +155,23 @@ impl Faults {
             && !(200..600).contains(&status)
         {
             return Err(Failure::error(400, "a status is a number from 200 to 599"));
+        }
+        if !fault.could_match() {
+            let method = fault.method.as_deref().unwrap_or("any method");
+            return Err(Failure::error(
+                400,
+                format!(
+                    "no request could match {method} {}: a path is one of the API's below /midonet-api, without a query; \
+                     `*` is one segment, a last `**` any rest",
+                    fault.path
+                ),
+            ));
+        }
+        if self.0.iter().map(Fault::size).sum::<usize>() + fault.size() > TEXT {
+            return Err(Failure::error(
+                400,
+                format!("the faults that wait have more than {TEXT} bytes of text; DELETE /mock/faults forgets them"),
+            ));
         }
         self.0.push(fault);
         Ok(())
@@ -158,9 +212,9 @@ impl Faults {
 #[derive(Debug)]
 pub enum Delivery {
     /// As it is.
-    Whole(Response),
+    Whole(Answer),
     /// So much of its body, then nothing.
-    Truncated(Response, usize),
+    Truncated(Answer, usize),
     /// Not at all.
     Cut,
 }
@@ -209,7 +263,7 @@ impl Controller {
         if let Some(error) = error(false) {
             return Delivery::Whole(error);
         }
-        let mut response = self.handle(request);
+        let mut response = self.answer(request);
         if harms.contains(&Harm::Cut { after: true }) {
             return Delivery::Cut;
         }
@@ -218,7 +272,7 @@ impl Controller {
         }
         for harm in harms {
             match harm {
-                Harm::Body { text } => response.body = text.clone().into(),
+                Harm::Body { text } => response.content = Content::Whole(text.clone().into()),
                 Harm::Truncate { bytes } => return Delivery::Truncated(response, *bytes),
                 _ => {}
             }
@@ -227,9 +281,12 @@ impl Controller {
     }
 }
 
-fn error(status: u16, message: Option<String>) -> Response {
+fn error(status: u16, message: Option<String>) -> Answer {
     let failure = Failure::Error { status, message };
-    answer(status, vec![(http::header::CONTENT_TYPE, ERROR_MEDIA.to_owned())], failure.body().as_ref())
+    let media = (http::header::CONTENT_TYPE, ERROR_MEDIA.to_owned());
+    let mut error = answer(status, vec![media], failure.body().as_ref());
+    allow_origins(&mut error.headers);
+    error
 }
 
 #[cfg(test)]
@@ -252,6 +309,66 @@ mod tests {
         ] {
             assert_eq!(path_fits(pattern, path), fits, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn a_fault_that_could_never_hit_is_refused() {
+        let add = |method: Option<&str>, path: &str| {
+            let harm = Harm::Cut { after: false };
+            let method = method.map(str::to_owned);
+            Faults::default().add(Fault { method, path: path.to_owned(), skip: 0, times: 1, harm }).is_ok()
+        };
+        for (method, path) in [
+            (None, "**"),
+            (None, "/"),
+            (None, ""),
+            (None, "routers"),
+            (None, "/routers/"),
+            (Some("post"), "/routers/*/ports"),
+            (Some("HEAD"), "/routers"),
+            (Some("OPTIONS"), "/routers"),
+            (Some("PUT"), "/ports/aaaa0000-0000-4000-8000-000000000001"),
+            (Some("DELETE"), "/*/*"),
+            (Some("PUT"), "/login"),
+            (None, "/neutron/networks"),
+            (Some("POST"), "/neutron/*/x"),
+            (Some("POST"), "/load_balancers"),
+            (None, "/routers/**"),
+        ] {
+            assert!(add(method, path), "{method:?} {path}");
+        }
+        for (method, path) in [
+            (Some("GTE"), "**"),
+            (Some("PATCH"), "/routers"),
+            (Some(""), "**"),
+            (Some("POST"), "/ports"),
+            (Some("PUT"), "/routes/*"),
+            (None, "/router"),
+            (None, "/midonet-api/routers"),
+            (None, "/mock/dump"),
+            (None, "/routers?tenant_id=t"),
+            (None, "/routers/*/ports/*"),
+            (None, "/routers/**/ports"),
+            (None, "/**/routers"),
+            (None, "/chains/*/*/*"),
+        ] {
+            assert!(!add(method, path), "{method:?} {path}");
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_sum() {
+        let mut faults = Faults::default();
+        let large = |size: usize| Fault::always("**", Harm::Body { text: "x".repeat(size) });
+        assert!(faults.add(large(TEXT / 2)).is_ok());
+        assert!(faults.add(large(TEXT / 2)).is_err(), "with their paths they are too much");
+        assert!(faults.add(large(TEXT / 2 - 10)).is_ok());
+        assert!(faults.add(large(10)).is_err());
+        let message = Some("x".repeat(100));
+        assert!(faults.add(Fault::always("**", Harm::Status { status: 500, message, after: true })).is_err());
+        assert!(faults.add(Fault::always(&format!("/routers/{}", "x".repeat(100)), Harm::ExpireTokens)).is_err());
+        faults.clear();
+        assert!(faults.add(large(TEXT / 2)).is_ok());
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Transport for InProcess {
         let mut controller = self.controller.borrow_mut();
         controller.advance(self.started.elapsed());
         match controller.deliver(&request, &fate) {
-            Delivery::Whole(response) => Ok(response),
+            Delivery::Whole(answer) => Ok(answer.whole()),
             // Who sent a request and got half an answer knows no more than who got none.
             Delivery::Truncated(..) | Delivery::Cut => Err(TransportError::NoAnswer {
                 endpoint: "mock controller".to_owned(),

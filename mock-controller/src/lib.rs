@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`access`], [`socket`] | who may ask for what is below `/mock/` |
 //! | [`check`] | what a topology would become on this machine |
 //! | [`controller`] | the whole controller without I/O: one request in, one answer out |
 //! | [`faults`] | failing on demand |
@@ -62,6 +63,8 @@
 //! hostile requests neither panic nor hang nor grow the process without bound. This crate must not know what the
 //! client does, nor what a tenant of ours looks like: it is written against the API's reference.
 
+pub mod access;
+mod answer;
 mod body;
 mod call;
 pub mod check;
@@ -80,12 +83,14 @@ mod routing;
 mod seed;
 pub mod server;
 pub mod settings;
+pub mod socket;
 pub mod state;
 mod state_file;
 mod tokens;
 mod torn;
 
-pub use controller::{BASE_PATH, Controller};
+pub use answer::Answer;
+pub use controller::{BASE_PATH, Controller, Keeper};
 pub use dialect::{Dialect, UnknownDialect};
 pub use inprocess::InProcess;
 pub use record::Entry;

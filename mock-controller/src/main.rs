@@ -11,9 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use atoll_dataplane::NodePool;
+use atoll_mock_controller::access::{Access, read_token};
 use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
 use atoll_mock_controller::server::Server;
+use atoll_mock_controller::socket::MockSocket;
 use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
 use atoll_model::secret::Secret;
 use clap::{Parser, Subcommand};
@@ -33,9 +35,15 @@ const EXAMPLES: &str = "Examples:
   mock-controller --state /var/lib/atoll/mock.json      keep the objects across restarts
   curl -H 'Accept: application/json' http://127.0.0.1:8181/midonet-api/routers
   curl http://127.0.0.1:8181/mock/                      what only this controller has
+  mock-controller --dataplane --mock-socket /run/atoll/mock.sock --mock-tcp off
+  curl --unix-socket /run/atoll/mock.sock http://localhost/mock/dump
+                                                        the same, for root only and by no other way
 
 Without --users anybody logs in as admin with password admin, and requests without a token are taken for the
-admin's, as in MidoNet's own mock authentication. Do not put it where others can reach it.";
+admin's, as in MidoNet's own mock authentication. Do not put it where others can reach it.
+
+What is below /mock/ is answered on TCP to everybody who can connect; with --dataplane to root's processes on loopback,
+unless --mock-tcp or --mock-token-file says something else. The socket of --mock-socket answers in any case.";
 
 /// A controller that speaks the MidoNet REST API, in memory.
 #[derive(Debug, Parser)]
@@ -76,6 +84,16 @@ struct Options {
     /// File that keeps the objects across restarts.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Unix socket (mode 0600) that answers what is below /mock/.
+    #[arg(long)]
+    mock_socket: Option<PathBuf>,
+    /// Whom TCP answers what is below /mock/: anyone, root (its processes on loopback) or off. Default: anyone; with
+    /// --dataplane root.
+    #[arg(long, value_parser = parse_access, conflicts_with = "mock_token_file")]
+    mock_tcp: Option<Access>,
+    /// File (mode 0600) with a token that TCP asks for below /mock/, in the header X-Mock-Token.
+    #[arg(long)]
+    mock_token_file: Option<PathBuf>,
     /// Realise the topology in this machine's kernel.
     #[arg(long)]
     dataplane: bool,
@@ -143,6 +161,25 @@ fn parse_node_side(text: &str) -> Result<NodeSide, String> {
     }
     let network = text.parse().map_err(|_| "a network such as 169.254.128.0/17 is expected, or none".to_owned())?;
     NodePool::new(network).map(Some).ok_or_else(|| "at least a /28 is expected".to_owned())
+}
+
+fn parse_access(text: &str) -> Result<Access, String> {
+    match text {
+        "anyone" => Ok(Access::Anyone),
+        "root" => Ok(Access::Root),
+        "off" => Ok(Access::Off),
+        _ => Err("anyone, root or off is expected".to_owned()),
+    }
+}
+
+/// Who may ask for what is below `/mock/` over TCP.
+fn access(options: &Options) -> Result<Access, Box<dyn Error>> {
+    Ok(match (&options.mock_token_file, &options.mock_tcp) {
+        (Some(file), _) => Access::Token(read_token(file)?),
+        (None, Some(access)) => access.clone(),
+        (None, None) if options.dataplane => Access::Root,
+        (None, None) => Access::Anyone,
+    })
 }
 
 fn parse_activation(text: &str) -> Result<Activation, String> {
@@ -222,7 +259,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // Whoever writes the same file would overwrite what this one has answered.
     let _alone = options.state.as_deref().map(StateFile::lock).transpose()?;
     let (controller, file) = controller(&options)?;
-    let mut server = Server::new(controller);
+    let mut server = Server::new(controller).access(access(&options)?);
+    let socket = options.mock_socket.as_deref().map(MockSocket::bind).transpose()?;
     if let Some(file) = file {
         server.keep(file);
     }
@@ -242,7 +280,20 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
             () = ended => lost = true,
         }
     };
-    server.serve(listener, end).await;
+    let aside = async {
+        match &socket {
+            Some(socket) => server.serve_mock(socket, std::future::pending()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = server.serve(listener, end) => {}
+        () = aside => {}
+    }
+    // Also where the data plane is lost.
+    if let Err(error) = server.close() {
+        say(&format!("mock-controller: {error}"));
+    }
     if lost {
         // Whoever looks after this program starts it again, and it goes on with what it finds.
         return Err("the data plane has ended by itself; what it said is above. Start this program again".into());

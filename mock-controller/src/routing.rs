@@ -4,7 +4,7 @@ use crate::call::{Call, Outcome};
 use crate::media::{Media, Policy};
 use crate::resources::{
     application, arp_table, binding, bridge, chain, host, interface, ip_addr_group, link, login, mac_table, port,
-    port_group, route, router, rule, system_state, tenant, tunnel_zone,
+    port_group, route, router, rule, system_state, tenant, tunnel_zone, unbuilt,
 };
 
 /// Something a resource does.
@@ -21,6 +21,8 @@ pub(crate) struct Endpoint {
     pub read_policy: Policy,
     /// Whether a GET answers a list.
     pub collection: bool,
+    /// Only its list is built, which is empty: everything else answers 501.
+    pub unbuilt: bool,
     pub get: Option<Verb>,
     pub post: Option<Verb>,
     pub put: Option<Verb>,
@@ -30,9 +32,10 @@ pub(crate) struct Endpoint {
 const fn at(path: &'static str, name: &'static str, policy: Policy) -> Endpoint {
     Endpoint {
         path,
-        media: Media { name, policy },
+        media: Media { name, old_name: None, policy },
         read_policy: policy,
         collection: false,
+        unbuilt: false,
         get: None,
         post: None,
         put: None,
@@ -64,6 +67,18 @@ impl Endpoint {
 
     const fn delete(mut self, verb: Verb) -> Self {
         self.delete = Some(verb);
+        self
+    }
+
+    /// The list of a family of resources that is not built: there are none.
+    const fn empty(mut self, verb: Verb) -> Self {
+        self.unbuilt = true;
+        self.list(verb)
+    }
+
+    /// 1.9 also knows it under this name.
+    const fn also(mut self, name: &'static str) -> Self {
+        self.media.old_name = Some(name);
         self
     }
 
@@ -101,7 +116,7 @@ static TABLE: &[Endpoint] = &[
     at("/ports", "Port", Generic).list(port::list),
     at("/ports/{}", "Port", Generic).get(port::show).put(port::replace).delete(port::delete),
     at("/ports/{}/link", "PortLink", Own).post(link::create).delete(link::delete),
-    at("/ports/{}/port_groups", "PortGroup", Vendor).list(port_group::list_of_port),
+    at("/ports/{}/port_groups", "PortGroupPort", Vendor).also("PortGroup").list(port_group::list_of_port),
     at("/routes/{}", "Route", Generic).get(route::show).delete(route::delete),
     // Chains.
     at("/chains", "Chain", Generic).list(chain::list).post(chain::create),
@@ -138,6 +153,28 @@ static TABLE: &[Endpoint] = &[
         .delete(tunnel_zone::delete),
     at("/tunnel_zones/{}/hosts", "TunnelZoneHost", Vendor).list(tunnel_zone::members).post(tunnel_zone::add),
     at("/tunnel_zones/{}/hosts/{}", "TunnelZoneHost", Vendor).get(tunnel_zone::member).delete(tunnel_zone::remove),
+    // Families that are not built: there are none of them, and none can be made.
+    at("/load_balancers", "LoadBalancer", Generic).empty(unbuilt::list),
+    at("/load_balancers/{}/pools", "Pool", Generic).empty(unbuilt::list_below_unbuilt),
+    at("/load_balancers/{}/vips", "VIP", Generic).empty(unbuilt::list_below_unbuilt),
+    at("/pools", "Pool", Generic).empty(unbuilt::list),
+    at("/pool_members", "PoolMember", Generic).empty(unbuilt::list),
+    at("/vips", "VIP", Generic).empty(unbuilt::list),
+    at("/health_monitors", "HealthMonitor", Generic).empty(unbuilt::list),
+    at("/vteps", "VTEP", Generic).empty(unbuilt::list),
+    at("/traces", "TraceRequest", Generic).empty(unbuilt::list),
+    at("/qos_policies", "QOSPolicy", Generic).empty(unbuilt::list_of_5),
+    at("/mirrors", "Mirror", Generic).empty(unbuilt::list_of_5),
+    at("/l2insertions", "L2Insertion", Generic).empty(unbuilt::list_of_5),
+    at("/service_containers", "ServiceContainer", Generic).empty(unbuilt::list_of_5),
+    at("/service_container_groups", "ServiceContainerGroup", Generic).empty(unbuilt::list_of_5),
+    at("/routers/{}/bgp_networks", "BgpNetwork", Generic).empty(unbuilt::list_of_router_of_5),
+    at("/routers/{}/bgp_peers", "BgpPeer", Generic).empty(unbuilt::list_of_router_of_5),
+    at("/routers/{}/ports/{}/peering_table", "MacIp", Own).empty(unbuilt::list_of_router_port),
+    at("/ports/{}/bgps", "Bgp", Generic).empty(unbuilt::list_of_port_of_1_9),
+    at("/bridges/{}/dhcp", "DhcpSubnet", Vendor).empty(unbuilt::list_of_bridge),
+    at("/bridges/{}/dhcpV6", "DhcpV6Subnet", Vendor).empty(unbuilt::list_of_bridge),
+    at("/bridges/{}/vxlan_ports", "Port", Generic).empty(unbuilt::list_of_bridge),
 ];
 
 /// Families of the real API that this server does not have. Said openly, never a fake success.
@@ -222,6 +259,41 @@ fn starts_with(path: &'static str, segments: &[&str]) -> bool {
     segments.len() >= length && matches(path, &segments[..length]).is_some()
 }
 
+/// Whether a request of this method whose path fits a pattern could ever come to a resource. `fits` tells whether the
+/// pattern fits a path of the table, whose variable segments are `{}`, or something below it.
+pub(crate) fn could_come(method: Option<&str>, fits: impl Fn(&'static str, bool) -> bool) -> bool {
+    let answers = |endpoint: &Endpoint| {
+        let has = |verb: Option<Verb>| verb.is_some() || endpoint.unbuilt;
+        match method.map(str::to_ascii_uppercase).as_deref() {
+            None | Some("OPTIONS") => true,
+            Some("GET" | "HEAD") => has(endpoint.get),
+            Some("POST") => has(endpoint.post),
+            Some("PUT") => has(endpoint.put),
+            Some("DELETE") => has(endpoint.delete),
+            Some(_) => false,
+        }
+    };
+    let known = |method: &str| {
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"].iter().any(|one| method.eq_ignore_ascii_case(one))
+    };
+    TABLE.iter().any(|endpoint| fits(endpoint.path, false) && answers(endpoint))
+        || method.is_none_or(known) && ABSENT.iter().any(|path| fits(path, true))
+}
+
+/// As [`decode`]; what is not properly encoded stays as it is, and what is not UTF-8 is replaced.
+pub(crate) fn decode_anyway(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| *byte == b'%').and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        bytes.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Percent-decoding of one segment; none when it is not UTF-8 or not properly encoded.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -250,7 +322,14 @@ mod tests {
             assert_eq!(found.path, endpoint.path);
         }
         for absent in ABSENT {
-            assert!(matches!(find(&absent.replace("{}", "x")), Found::Absent), "{absent}");
+            assert!(
+                matches!(
+                    find(&absent.replace("{}", "x")),
+                    Found::Absent | Found::Endpoint(Endpoint { unbuilt: true, .. }, _)
+                ),
+                "{absent}"
+            );
+            assert!(matches!(find(&(absent.replace("{}", "x") + "/below/it")), Found::Absent), "{absent}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use imbl::OrdMap;
 
 use crate::resources::port::local_route;
 use crate::settings::{Settings, fixed, provider_router, tunnel_zone, uplink_port};
@@ -59,22 +60,27 @@ pub(crate) fn tables(settings: &Settings) -> Tables {
         name: Some(settings.host_name.clone()),
         addresses: vec![settings.host_address.to_string()],
         alive: true,
-        interfaces: [(settings.uplink_interface.clone(), Interface::default())].into(),
+        interfaces: one(settings.uplink_interface.clone(), Interface::default()),
         ..Host::default()
     };
     let zone = TunnelZone {
         name: "default".to_owned(),
         kind: "vxlan".to_owned(),
-        members: [(settings.host, settings.host_address)].into(),
+        members: one(settings.host, settings.host_address),
     };
     Tables {
-        routers: [(router, Router { device, ..Router::default() })].into(),
-        ports: [(port, uplink)].into(),
-        routes: [(fixed("default-route"), default), (fixed("uplink-local"), local_route(router, port, UPLINK))].into(),
-        hosts: [(settings.host, host)].into(),
-        tunnel_zones: [(tunnel_zone(), zone)].into(),
+        routers: one(router, Router { device, ..Router::default() }),
+        ports: one(port, uplink),
+        routes: one(fixed("default-route"), default).update(fixed("uplink-local"), local_route(router, port, UPLINK)),
+        hosts: one(settings.host, host),
+        tunnel_zones: one(tunnel_zone(), zone),
         ..Tables::default()
     }
+}
+
+/// A map of one entry.
+fn one<K: Ord + Clone, V: Clone>(key: K, value: V) -> OrdMap<K, V> {
+    OrdMap::unit(key, value)
 }
 
 /// Adds the configured host to tables that come from a file, where it is not in them.

@@ -1,40 +1,53 @@
 //! The controller over HTTP/1.1: a thin shell that reads whole requests, bounded in size and time, and writes answers.
 //!
-//! One thread, one controller: requests are answered one after the other, in the order in which they are complete.
+//! One thread, one controller: requests are answered one after the other, in the order in which they are complete. What
+//! reads everything does so piece by piece, in a copy, so that others have their turn in between.
 //! hyper is used directly, without a framework: there is nothing to route, and only hyper lets us bound the time of
 //! the request head.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::topology::{Change, Object};
-use atoll_sdn_client::transport::{Request, Response};
-use bytes::Bytes;
+use atoll_sdn_client::transport::Request;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::controller::{BASE_PATH, Controller, answer};
+use crate::access::{Access, Ends};
+use crate::answer::{Answer, Content};
+use crate::controller::{BASE_PATH, Controller, allow_origins, answer};
+use crate::failure::Failure;
 use crate::faults::Delivery;
+use crate::mock::{Admin, orphans, report};
 use crate::patient::Patient;
 use crate::plane::{News, Plane};
+use crate::socket::{MockSocket, may_ask};
 use crate::state_file::StateFile;
 use crate::torn::{CutOnPurpose, Torn};
 
 /// The largest body that is read.
 const BODY: usize = 1 << 20;
+/// How much of bodies is held at once.
+const BODIES: usize = 64 << 20;
+/// How large the head of a request may be.
+const HEAD: usize = 64 << 10;
 /// How long a request's head or body may take, how long an idle connection stays, and how long a client may take
 /// nothing of its answer (the real server's figure).
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PLANE: [&str; 3] = ["/dataplane", "/node-side", "/counters"];
 /// How many connections are served at once; more wait.
 const CONNECTIONS: usize = 1024;
+/// As many on the unix socket, which keeps its own: its owner gets in whoever else is there.
+const ASIDE: usize = 16;
 /// How long running requests may take after the end was asked for.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -49,7 +64,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Server {
     controller: Rc<RefCell<Controller>>,
-    file: Rc<RefCell<Option<StateFile>>>,
+    access: Rc<Access>,
+    /// How much of bodies is held.
+    held: Rc<Cell<usize>>,
     plane: Option<Plane>,
     /// Ports whose packets flow, as the data plane says, whatever the controller thinks of them.
     flowing: Rc<RefCell<BTreeSet<Uuid>>>,
@@ -62,7 +79,8 @@ impl Server {
     pub fn new(controller: Controller) -> Self {
         Self {
             controller: Rc::new(RefCell::new(controller)),
-            file: Rc::default(),
+            access: Rc::new(Access::Anyone),
+            held: Rc::default(),
             plane: None,
             flowing: Rc::default(),
             started: Instant::now(),
@@ -77,10 +95,21 @@ impl Server {
         self
     }
 
+    /// Who may ask for what is below `/mock/` over TCP, instead of whoever can connect.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = Rc::new(access);
+        self
+    }
+
     /// Keeps the controller's objects in `file` from now on.
     pub fn keep(&self, file: StateFile) {
-        drop(self.controller.borrow_mut().follow());
-        *self.file.borrow_mut() = Some(file);
+        self.controller.borrow_mut().keep_with(Box::new(file));
+    }
+
+    /// The end, in order: what was kept is safe.
+    pub fn close(&self) -> Result<(), Box<dyn std::error::Error>> {
+        self.controller.borrow_mut().close()
     }
 
     /// Realises the controller's topology in this machine's kernel from now on. Ports become active as the data plane
@@ -109,105 +138,179 @@ impl Server {
     /// Serves until `end` is ready, then lets running requests finish for a moment. Needs a `LocalSet` or a local
     /// runtime around it.
     pub async fn serve(&self, listener: TcpListener, end: impl Future<Output = ()>) {
+        let accept = async move || {
+            let (stream, peer) = listener.accept().await?;
+            // Answers are small: waiting to fill a packet only costs time.
+            drop(stream.set_nodelay(true));
+            let ends = stream.local_addr().ok().map(|own| Ends { own, peer });
+            Ok((stream, Caller::Tcp(ends)))
+        };
+        self.accept(accept, CONNECTIONS, end).await;
+    }
+
+    /// Serves what is below `/mock/`, and nothing else, on a unix socket. As [`Server::serve`].
+    pub async fn serve_mock(&self, socket: &MockSocket, end: impl Future<Output = ()>) {
+        let accept = async || loop {
+            let (stream, _) = socket.listener.accept().await?;
+            if may_ask(&stream) {
+                return Ok((stream, Caller::Socket));
+            }
+        };
+        self.accept(accept, ASIDE, end).await;
+    }
+
+    async fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+        &self,
+        accept: impl AsyncFn() -> io::Result<(S, Caller)>,
+        places: usize,
+        end: impl Future<Output = ()>,
+    ) {
         let mut end = std::pin::pin!(end);
-        let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Arc::new(Semaphore::new(places));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
             let place = tokio::select! {
-                place = std::sync::Arc::clone(&places).acquire_owned() => place,
+                place = Arc::clone(&places).acquire_owned() => place.ok(),
                 () = &mut end => break,
             };
-            let stream = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let accepted = tokio::select! {
+                accepted = accept() => accepted,
                 () = &mut end => break,
             };
-            let stream = match stream {
-                Ok((stream, _)) => stream,
+            match accepted {
+                Ok((stream, caller)) => self.connect(stream, caller, place, &graceful, &mut connections),
                 Err(error) => {
                     // Out of descriptors, most likely: others will close theirs.
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
                 }
-            };
-            // Answers are small: waiting to fill a packet only costs time.
-            drop(stream.set_nodelay(true));
-            let server = self.clone();
-            let service = service_fn(move |request| {
-                let server = server.clone();
-                async move { server.answer(request).await }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.patience)
-                .serve_connection(TokioIo::new(Patient::new(stream, self.patience)), service);
-            let connection = graceful.watch(connection);
-            connections.spawn_local(async move {
-                // What a peer did wrong on its connection is its own affair.
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection ended");
-                }
-                drop(place);
-            });
+            }
             while connections.try_join_next().is_some() {}
         }
-        drop(listener);
         // Those who do not finish in time are cut off with the set.
+        drop(accept);
         drop(tokio::time::timeout(FAREWELL, graceful.shutdown()).await);
     }
 
+    /// Serves one connection, which has a place until it ends.
+    fn connect<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+        &self,
+        stream: S,
+        caller: Caller,
+        place: Option<OwnedSemaphorePermit>,
+        graceful: &GracefulShutdown,
+        connections: &mut JoinSet<()>,
+    ) {
+        let server = self.clone();
+        let service = service_fn(move |request| {
+            let server = server.clone();
+            async move { server.answer(request, caller).await }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.patience)
+            .max_buf_size(HEAD)
+            // Who has said everything may close this direction, and is answered.
+            .half_close(true)
+            .serve_connection(TokioIo::new(Patient::new(stream, self.patience)), service);
+        let connection = graceful.watch(connection);
+        connections.spawn_local(async move {
+            // What a peer did wrong on its connection is its own affair.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(place);
+        });
+    }
+
     /// Answers one request. An error closes the connection without an answer: only a fault wants that.
-    async fn answer(&self, request: http::Request<Incoming>) -> Result<http::Response<Torn>, CutOnPurpose> {
+    async fn answer(
+        &self,
+        request: http::Request<Incoming>,
+        caller: Caller,
+    ) -> Result<http::Response<Torn>, CutOnPurpose> {
         let (head, body) = request.into_parts();
         let (place, path) = locate(head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str));
-        if place == Place::Api {
-            self.controller.borrow_mut().begin();
-        }
-        let body = match tokio::time::timeout(self.patience, Limited::new(body, BODY).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE));
+        match (place, caller) {
+            (Place::Api, Caller::Tcp(_)) => self.controller.borrow_mut().begin(),
+            (Place::Mock, Caller::Tcp(ends)) => {
+                if let Err(why) = self.access.admits(ends, &head.headers) {
+                    return Ok(sent(refused(403, why)));
+                }
             }
-            Ok(Err(_)) => return Ok(plain(StatusCode::BAD_REQUEST)),
-            Err(_) => return Ok(plain(StatusCode::REQUEST_TIMEOUT)),
+            (Place::Api | Place::Nowhere, Caller::Socket) => {
+                return Ok(sent(refused(404, "this socket answers what is below /mock/ only")));
+            }
+            (Place::Mock, Caller::Socket) | (Place::Nowhere, Caller::Tcp(_)) => {}
+        }
+        let answered = match tokio::time::timeout(self.patience, self.read(body)).await {
+            Ok(Ok((body, _held))) => {
+                let request = Request { method: head.method, path, headers: head.headers, body };
+                self.answer_whole(place, &request).await?
+            }
+            Ok(Err(status)) => plain(status),
+            Err(_) => plain(StatusCode::REQUEST_TIMEOUT),
         };
-        let request = Request { method: head.method, path, headers: head.headers, body };
+        Ok(match place {
+            Place::Mock => answered,
+            Place::Api | Place::Nowhere => {
+                let mut answered = answered;
+                allow_origins(answered.headers_mut());
+                answered
+            }
+        })
+    }
+
+    /// Reads a body of a bounded size, out of a bounded store for all of them.
+    async fn read(&self, mut body: Incoming) -> Result<(Bytes, Held), StatusCode> {
+        let (mut whole, mut held) = (BytesMut::new(), Held { all: Rc::clone(&self.held), own: 0 });
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| StatusCode::BAD_REQUEST)?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > BODY {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            if !held.take(data.len()) {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok((whole.freeze(), held))
+    }
+
+    async fn answer_whole(&self, place: Place, request: &Request) -> Result<http::Response<Torn>, CutOnPurpose> {
         match place {
             Place::Api => {
-                let fate = self.controller.borrow_mut().fate(&request);
+                let fate = self.controller.borrow_mut().fate(request);
                 if !fate.delay().is_zero() {
                     tokio::time::sleep(fate.delay()).await;
                 }
-                match self.act(&request, |controller| controller.deliver(&request, &fate)).await {
-                    Delivery::Whole(response) => Ok(whole(response)),
-                    Delivery::Truncated(response, bytes) => Ok(truncated(response, bytes)),
+                match self.act(request, |controller| controller.deliver(request, &fate)).await {
+                    Delivery::Whole(answer) => Ok(sent(answer)),
+                    Delivery::Truncated(answer, bytes) => Ok(truncated(answer, bytes)),
                     Delivery::Cut => Err(CutOnPurpose),
                 }
             }
             Place::Mock if request.method == http::Method::GET && PLANE.contains(&request.path.as_str()) => {
                 Ok(self.of_plane(&request.path).await)
             }
-            Place::Mock => Ok(whole(self.act(&request, |controller| controller.admin(&request)).await)),
+            Place::Mock => Ok(sent(match self.act(request, |controller| controller.begin_admin(request)).await {
+                Admin::Done(answer) => answer,
+                Admin::Orphans(tables) => report(&orphans::find(&tables).await),
+            })),
             Place::Nowhere => Ok(plain(StatusCode::NOT_FOUND)),
         }
     }
 
-    /// Does something to the controller. What that changed is in the file, and on its way to the kernel, before the
-    /// answer leaves.
+    /// Does something to the controller. What that changed was kept, and is on its way to the kernel, before the answer
+    /// leaves.
     async fn act<T>(&self, request: &Request, act: impl FnOnce(&mut Controller) -> T) -> T {
         let (answer, changes) = {
             let mut controller = self.controller.borrow_mut();
             controller.advance(self.started.elapsed());
             let answer = act(&mut controller);
-            let (changes, patch) = controller.drain_with_patch();
-            if let Some(file) = self.file.borrow_mut().as_mut()
-                && let Err(error) = file.append(&patch, controller.tables())
-            {
-                // The change is made and cannot be unmade; the next one writes the file anew.
-                tracing::error!(%error, "a change was not kept");
-            }
-            (answer, changes)
+            (answer, controller.drain())
         };
         self.hand_down(request, changes).await;
         answer
@@ -244,14 +347,13 @@ impl Server {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
         // What was answered before this question is part of the answer.
         plane.settle().await;
-        let report = plane.report();
+        let found = plane.report();
         let told = match path {
             "/counters" => serde_json::json!(plane.counters().await),
-            "/node-side" => serde_json::json!(report.node_side),
-            _ => serde_json::json!(report),
+            "/node-side" => serde_json::json!(found.node_side),
+            _ => serde_json::json!(found),
         };
-        let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
-        whole(answer(200, vec![json], Some(&told)))
+        sent(report(&told))
     }
 }
 
@@ -297,23 +399,68 @@ fn locate(target: &str) -> (Place, String) {
     (Place::Nowhere, String::new())
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+enum Caller {
+    /// Somebody who can connect.
+    Tcp(Option<Ends>),
+    /// Root, or the user that the controller runs as.
+    Socket,
+}
+
+/// A share of what bodies may hold together, given back with this.
+struct Held {
+    all: Rc<Cell<usize>>,
+    own: usize,
+}
+
+impl Held {
+    fn take(&mut self, more: usize) -> bool {
+        let all = self.all.get() + more;
+        if all > BODIES {
+            return false;
+        }
+        self.all.set(all);
+        self.own += more;
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.own);
+    }
+}
+
 fn plain(status: StatusCode) -> http::Response<Torn> {
     let mut response = http::Response::new(Torn::whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
-fn whole(answer: Response) -> http::Response<Torn> {
-    let mut response = http::Response::new(Torn::whole(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    *response.headers_mut() = answer.headers;
+/// A refusal of what is below `/mock/`.
+fn refused(status: u16, why: &str) -> Answer {
+    let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
+    answer(status, vec![json], Failure::error(status, why).body().as_ref())
+}
+
+fn sent(answer: Answer) -> http::Response<Torn> {
+    let Answer { status, headers, content } = answer;
+    let body = match content {
+        Content::Whole(body) => Torn::whole(body),
+        Content::Long(pieces) => Torn::pieces(pieces),
+    };
+    let mut response = http::Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
     response
 }
 
 /// The head promises the whole body, so that the client notices.
-fn truncated(answer: Response, bytes: usize) -> http::Response<Torn> {
+fn truncated(answer: Answer, bytes: usize) -> http::Response<Torn> {
+    let answer = answer.whole();
     let body = answer.body.clone();
-    let mut response = whole(answer);
+    let mut response = sent(answer.into());
     response.headers_mut().insert(http::header::CONTENT_LENGTH, body.len().into());
     *response.body_mut() = Torn::after(body, bytes);
     response

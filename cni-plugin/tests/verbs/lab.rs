@@ -384,7 +384,7 @@ impl Lab {
 
     /// Who may speak with an address besides the one in a port's `vif`.
     pub(crate) fn seeds(&self) -> Vec<(std::net::Ipv4Addr, atoll_model::attachment::Mac)> {
-        self.controller.dump().bridges.into_values().flat_map(|bridge| bridge.arp).collect()
+        self.controller.dump().bridges.into_iter().flat_map(|(_, bridge)| bridge.arp).collect()
     }
 
     /// The MACs that were said to be behind ports.

@@ -1,8 +1,9 @@
 //! What a real controller does not have, under `/mock/` on the same address: hosts, activity, the record of requests,
-//! a dump, a report of orphans, a reset. No negotiation and no token: plain JSON for whoever runs the test.
+//! a dump, a report of orphans, a reset. No negotiation and no token of the API: plain JSON for the tester. Who may ask is
+//! the server's business (`access`).
 
 mod hosts;
-mod orphans;
+pub(crate) mod orphans;
 
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use atoll_sdn_client::transport::{Request, Response};
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
+use crate::answer::{self, Answer, Content};
 use crate::body::{Body, parse_uuid};
-use crate::controller::{Controller, answer};
+use crate::controller::{Controller, answer, with_content};
 use crate::failure::Failure;
 use crate::record::Record;
 use crate::routing::decode;
 use crate::settings::Activation;
+use crate::state::Tables;
 
 /// What there is, for the reader of `GET /mock/`.
 static HELP: &[(&str, &str)] = &[
@@ -27,6 +30,7 @@ static HELP: &[(&str, &str)] = &[
     ("PUT /mock/hosts/{id}/alive", "{alive}"),
     ("PUT /mock/hosts/{id}/interfaces/{name}", "{mac, mtu, addresses, ...}; DELETE removes it"),
     ("PUT /mock/ports/{id}/active", "{active}: says whether its packets flow"),
+    ("GET /mock/activation", "when bound ports become active"),
     ("PUT /mock/activation", "{mode: at-once | never | after, milliseconds}: when bound ports become active"),
     (
         "POST /mock/faults",
@@ -39,20 +43,45 @@ static HELP: &[(&str, &str)] = &[
     ("DELETE /mock/tokens", "every token expires"),
 ];
 
+/// What is done, or what is still to be looked for in a copy of the objects.
+pub(crate) enum Admin {
+    Done(Answer),
+    Orphans(Tables),
+}
+
 impl Controller {
     /// Answers a request whose path is below `/mock`.
     pub fn admin(&mut self, request: &Request) -> Response {
+        match self.begin_admin(request) {
+            Admin::Done(answer) => answer.whole(),
+            Admin::Orphans(tables) => report(&orphans::find_at_once(&tables)).whole(),
+        }
+    }
+
+    /// As [`Controller::admin`], without what takes long.
+    pub(crate) fn begin_admin(&mut self, request: &Request) -> Admin {
         let path = request.path.split('?').next().unwrap_or_default();
         let segments: Option<Vec<String>> = path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
         let segments = segments.unwrap_or_default();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        match self.admin_outcome(request, &segments) {
-            Ok(Value::Null) => answer(204, Vec::new(), None),
-            Ok(value) => answer(200, vec![(CONTENT_TYPE, "application/json".to_owned())], Some(&value)),
-            Err(failure) => {
-                answer(failure.status(), vec![(CONTENT_TYPE, "application/json".to_owned())], failure.body().as_ref())
+        match (request.method.as_str(), segments.as_slice()) {
+            ("GET", ["dump"]) => {
+                return Admin::Done(with_content(200, JSON, answer::dump(self.tables().clone())));
             }
+            ("GET", ["orphans"]) => return Admin::Orphans(self.tables().clone()),
+            _ => {}
         }
+        let before = self.checkpoint();
+        let outcome = self.admin_outcome(request, &segments);
+        let outcome = self.keep(before).and(outcome);
+        if outcome.is_ok() && (request.method.as_str(), segments.as_slice()) == ("POST", &["reset"]) {
+            self.forget();
+        }
+        Admin::Done(match outcome {
+            Ok(Value::Null) => answer(204, Vec::new(), None),
+            Ok(value) => report(&value),
+            Err(failure) => answer(failure.status(), vec![(CONTENT_TYPE, JSON.to_owned())], failure.body().as_ref()),
+        })
     }
 
     fn admin_outcome(&mut self, request: &Request, segments: &[&str]) -> Result<Value, Failure> {
@@ -60,9 +89,8 @@ impl Controller {
         let body = if request.body.is_empty() { Body::empty(dialect) } else { Body::parse(&request.body, dialect)? };
         match (request.method.as_str(), segments) {
             ("GET", []) => Ok(HELP.iter().map(|(what, does)| ((*what).to_owned(), json!(does))).collect()),
-            ("GET", ["dump"]) => Ok(json!(self.tables())),
             ("POST", ["reset"]) => {
-                self.reset();
+                self.start_over();
                 Ok(Value::Null)
             }
             ("GET", ["requests"]) => Ok(self.requests()),
@@ -70,7 +98,6 @@ impl Controller {
                 self.record = Record::default();
                 Ok(Value::Null)
             }
-            ("GET", ["orphans"]) => Ok(json!(orphans::find(self.tables()))),
             ("POST", ["hosts"]) => hosts::add(self, &body),
             ("PUT", ["hosts", id, "alive"]) => hosts::set_alive(self, id, &body),
             ("PUT", ["hosts", id, "interfaces", name]) => hosts::set_interface(self, id, name, &request.body),
@@ -79,11 +106,15 @@ impl Controller {
                 let id = parse_uuid(id).filter(|id| self.tables().ports.contains_key(id));
                 let id = id.ok_or_else(|| Failure::error(404, "there is no such port"))?;
                 let active = body.flag("active")?.ok_or_else(|| Failure::invalid("active", "may not be null"))?;
+                self.may_tell()?;
                 self.set_active(id, active);
                 Ok(Value::Null)
             }
+            ("GET", ["activation"]) => Ok(show_activation(self.activation)),
             ("PUT", ["activation"]) => {
-                self.settings.activation = activation(&body)?;
+                let activation = activation(&body)?;
+                self.may_tell()?;
+                self.activation = activation;
                 Ok(Value::Null)
             }
             ("GET", ["faults"]) => Ok(json!(self.faults.waiting())),
@@ -104,6 +135,14 @@ impl Controller {
         }
     }
 
+    /// A data plane says which packets flow, and nothing else does.
+    fn may_tell(&self) -> Result<(), Failure> {
+        if self.told {
+            return Err(Failure::error(409, "the data plane says which ports are active"));
+        }
+        Ok(())
+    }
+
     fn requests(&self) -> Value {
         json!({
             "count": self.record.count(),
@@ -111,6 +150,24 @@ impl Controller {
             "counters": self.record.counters(),
             "last": self.record.entries().collect::<Vec<_>>(),
         })
+    }
+}
+
+const JSON: &str = "application/json";
+
+/// What was found, as JSON.
+pub(crate) fn report(found: &impl serde::Serialize) -> Answer {
+    with_content(200, JSON, Content::Whole(json!(found).to_string().into()))
+}
+
+/// As `PUT /mock/activation` takes it.
+fn show_activation(activation: Activation) -> Value {
+    match activation {
+        Activation::AtOnce => json!({ "mode": "at-once" }),
+        Activation::Told => json!({ "mode": "never" }),
+        Activation::After(delay) => {
+            json!({ "mode": "after", "milliseconds": u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) })
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! What is left over: objects that no tenant's network needs and that a client which cleans up leaves none of.
 //!
-//! This walks over everything; it is a report, not a request of the API.
+//! This walks over everything, in a copy of the objects; it is a report, not a request of the API. After each few hundred
+//! objects others have their turn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
 
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::answer::PIECE;
 use crate::resources::rule_fields;
 use crate::settings::provider_router;
 use crate::state::Tables;
@@ -44,13 +48,38 @@ pub(crate) struct Parts {
     bridges: usize,
 }
 
+/// Lets others have their turn after each few hundred objects.
+#[derive(Default)]
+struct Pace(usize);
+
+impl Pace {
+    async fn step(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(PIECE) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// As [`find`], while everything else waits.
+pub(crate) fn find_at_once(tables: &Tables) -> Orphans {
+    let mut search = std::pin::pin!(find(tables));
+    loop {
+        if let Poll::Ready(found) = search.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return found;
+        }
+    }
+}
+
 /// Looks at everything.
-pub(crate) fn find(tables: &Tables) -> Orphans {
-    let mut found = Orphans { odd_tenants: odd_tenants(tables), ..Orphans::default() };
+pub(crate) async fn find(tables: &Tables) -> Orphans {
+    let mut pace = Pace::default();
+    let mut found = Orphans { odd_tenants: odd_tenants(tables, &mut pace).await, ..Orphans::default() };
     let mut interfaces = BTreeSet::new();
     let mut addresses = BTreeSet::new();
     let mut used: BTreeSet<Uuid> = BTreeSet::new();
     for (id, port) in &tables.ports {
+        pace.step().await;
         used.extend([port.inbound, port.outbound].into_iter().flatten());
         match (&port.binding, port.peer) {
             (None, None) => found.idle_ports.push(*id),
@@ -69,12 +98,14 @@ pub(crate) fn find(tables: &Tables) -> Orphans {
         }
     }
     for (id, route) in &tables.routes {
+        pace.step().await;
         let forwards = matches!(route.kind, RouteKind::Normal | RouteKind::Local);
         if forwards && route.port.is_none_or(|port| !tables.ports.contains_key(&port)) {
             found.routes_to_nowhere.push(*id);
         }
     }
     for (id, rule) in &tables.rules {
+        pace.step().await;
         let ports = ["inPorts", "outPorts"].into_iter().flat_map(|name| rule_fields::ids(&rule.fields, name));
         if ports.into_iter().any(|port| !tables.ports.contains_key(&port)) {
             found.rules_with_missing_ports.push(*id);
@@ -82,17 +113,22 @@ pub(crate) fn find(tables: &Tables) -> Orphans {
         used.extend(rule_fields::id(&rule.fields, "jumpChainId"));
     }
     for router in tables.routers.values() {
+        pace.step().await;
         used.extend([router.device.inbound, router.device.outbound].into_iter().flatten());
         used.extend([router.local_redirect, router.forward].into_iter().flatten());
     }
     for bridge in tables.bridges.values() {
+        pace.step().await;
         used.extend([bridge.device.inbound, bridge.device.outbound].into_iter().flatten());
     }
-    found.unused_chains = tables.chains.keys().filter(|id| !used.contains(id)).copied().collect();
+    for id in tables.chains.keys() {
+        pace.step().await;
+        found.unused_chains.extend(Some(*id).filter(|id| !used.contains(id)));
+    }
     found
 }
 
-fn odd_tenants(tables: &Tables) -> BTreeMap<String, Parts> {
+async fn odd_tenants(tables: &Tables, pace: &mut Pace) -> BTreeMap<String, Parts> {
     let mut tenants: BTreeMap<String, Parts> = BTreeMap::new();
     let mut count = |tenant: Option<&String>, what: fn(&mut Parts)| {
         if let Some(tenant) = tenant {
@@ -100,16 +136,42 @@ fn odd_tenants(tables: &Tables) -> BTreeMap<String, Parts> {
         }
     };
     for (id, router) in &tables.routers {
+        pace.step().await;
         if *id != provider_router() {
             count(router.device.tenant.as_ref(), |parts| parts.routers += 1);
         }
     }
     for bridge in tables.bridges.values() {
+        pace.step().await;
         count(bridge.device.tenant.as_ref(), |parts| parts.bridges += 1);
     }
     for chain in tables.chains.values() {
+        pace.step().await;
         count(chain.tenant.as_ref(), |parts| parts.chains += 1);
     }
     tenants.retain(|_, parts| parts.routers != 1 || parts.chains != 2 || parts.bridges == 0);
     tenants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::objects::Chain;
+
+    #[test]
+    fn others_have_their_turn_after_each_few_hundred_objects() {
+        let chains = (0..10_000).map(|id| (Uuid::from_u128(id), Chain::default())).collect();
+        let tables = Tables { chains, ..Tables::default() };
+        let (mut search, mut turns) = (std::pin::pin!(find(&tables)), 0);
+        let found = loop {
+            match search.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(found) => break found,
+                Poll::Pending => turns += 1,
+            }
+        };
+        assert_eq!(found.unused_chains.len(), 10_000);
+        // Each chain is looked at twice.
+        assert_eq!(turns, 2 * 10_000 / PIECE);
+        assert_eq!(found, find_at_once(&tables));
+    }
 }

@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::mac_table::hyphenated;
+use crate::body::parse_ipv4;
 use crate::call::{BAD_ADDRESS, Call, Outcome, Reply, View};
 use crate::dialect::Class;
 use crate::failure::Failure;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let id = call.existing(Class::Bridge, 0)?;
-    let entries = call.state.tables().bridges.get(&id).into_iter().flat_map(|bridge| &bridge.arp);
-    Ok(Reply::Show(entries.map(|(address, mac)| view(&call.view, id, *address, *mac)).collect()))
+    let entries = call.state.tables().bridges.get(&id).map(|bridge| bridge.arp.clone()).unwrap_or_default();
+    let shown = call.view.clone();
+    let show = move |(address, mac)| view(&shown, id, address, mac);
+    Ok(Reply::items(entries.len(), entries.into_iter().map(show)))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
@@ -55,7 +58,7 @@ fn entry(text: &str) -> Result<(Ipv4Addr, Mac), Failure> {
     let refuse =
         || Failure::error(400, "The ARP table entry must be an IP address and a hyphenated MAC joined by '_'.");
     let (address, mac) = text.split_once('_').ok_or_else(refuse)?;
-    Ok((address.parse().map_err(|_| refuse())?, hyphenated(mac).ok_or_else(refuse)?))
+    Ok((parse_ipv4(address).ok_or_else(refuse)?, hyphenated(mac).ok_or_else(refuse)?))
 }
 
 fn path(bridge: Uuid, address: Ipv4Addr, mac: Mac) -> String {

@@ -12,7 +12,7 @@ use crate::state::objects::Binding;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids = call.state.bound_to(call.existing(Class::Host, 0)?);
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {

@@ -12,7 +12,7 @@ use crate::state::objects::Bridge;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids = call.state.bridges(call.query.get("tenant_id").map(String::as_str));
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
@@ -80,7 +80,9 @@ fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
         extend(&mut value, json!({ "vxLanPortId": null, "vxLanPort": null }));
     }
     if view.is_v5() || view.version >= 3 {
-        extend(&mut value, json!({ "vxLanPortIds": [], "vxLanPorts": view.uri(&format!("{path}/vxlan_ports")) }));
+        // 5.x names the list; 1.9 names each of its ports.
+        let ports = if view.is_v5() { view.uri(&format!("{path}/vxlan_ports")) } else { json!([]) };
+        extend(&mut value, json!({ "vxLanPortIds": [], "vxLanPorts": ports }));
     }
     if !view.is_v5() && view.version >= 4 {
         extend(&mut value, json!({ "disableAntiSpoof": bridge.disable_anti_spoof }));

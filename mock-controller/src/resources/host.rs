@@ -12,7 +12,7 @@ use crate::state::objects::{Host, Weights};
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids: Vec<Uuid> = call.state.tables().hosts.keys().copied().collect();
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {

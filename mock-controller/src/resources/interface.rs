@@ -10,9 +10,10 @@ use crate::state::objects::Interface;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let id = call.existing(Class::Host, 0)?;
-    let host = call.state.tables().hosts.get(&id);
-    let interfaces = host.into_iter().flat_map(|host| &host.interfaces);
-    Ok(Reply::Show(interfaces.map(|(name, one)| view(&call.view, id, name, one)).collect()))
+    let interfaces = call.state.tables().hosts.get(&id).map(|host| host.interfaces.clone()).unwrap_or_default();
+    let shown = call.view.clone();
+    let show = move |(name, one): (String, Interface)| view(&shown, id, &name, &one);
+    Ok(Reply::items(interfaces.len(), interfaces.into_iter().map(show)))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
@@ -32,7 +33,7 @@ pub(crate) fn view(view: &View, host: Uuid, name: &str, interface: &Interface) -
         "mtu": interface.mtu,
         "type": interface.kind,
         "endpoint": interface.endpoint,
-        "portType": null,
+        "portType": interface.port_type,
         "addresses": interface.addresses,
         "status": interface.status,
     })

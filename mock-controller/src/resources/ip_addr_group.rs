@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::body::parse_ip;
 use crate::call::{BAD_ADDRESS, Call, Outcome, Reply, View};
-use crate::dialect::{Class, Dialect};
+use crate::dialect::Class;
 use crate::failure::{Checks, Failure};
 use crate::state::State;
 use crate::state::objects::AddressGroup;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids: Vec<Uuid> = call.state.tables().address_groups.keys().copied().collect();
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
@@ -46,18 +47,20 @@ pub(crate) fn members(call: &mut Call<'_>) -> Outcome {
 
 pub(crate) fn members_of_version(call: &mut Call<'_>) -> Outcome {
     let version = version(call)?;
-    members_where(call, |address| version_of(address) == version)
+    members_where(call, move |address| version_of(address) == version)
 }
 
-fn members_where(call: &Call<'_>, wanted: impl Fn(IpAddr) -> bool) -> Outcome {
+fn members_where(call: &Call<'_>, wanted: impl Fn(IpAddr) -> bool + 'static) -> Outcome {
     let id = call.existing(Class::IpAddrGroup, 0)?;
-    let members = call.state.tables().address_groups.get(&id).into_iter().flat_map(|group| &group.members);
-    Ok(Reply::Show(members.filter(|a| wanted(**a)).map(|address| view_member(&call.view, id, *address)).collect()))
+    let members = call.state.tables().address_groups.get(&id).map(|group| group.members.clone()).unwrap_or_default();
+    let view = call.view.clone();
+    let shown = members.clone().into_iter().filter(move |address| wanted(*address));
+    Ok(Reply::items(members.len(), shown.map(move |address| view_member(&view, id, address))))
 }
 
 pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
     let (text, version) = (call.body.text("addr")?, call.body.int("version")?);
-    let address: Option<IpAddr> = text.as_deref().and_then(|text| text.parse().ok());
+    let address = text.as_deref().and_then(parse_ip);
     let Some(address) = address else { return Err(Failure::invalid("addr", BAD_ADDRESS)) };
     if version.is_some_and(|version| version != version_of(address)) {
         return Err(Failure::invalid("version", "does not match the address"));
@@ -66,10 +69,8 @@ pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
     let Some(mut group) = call.state.tables().address_groups.get(&id).cloned() else {
         return Err(call.dialect().absent(Class::IpAddrGroup, id));
     };
-    // 1.9 does not mind.
-    if !group.members.insert(address) && call.dialect() == Dialect::V5 {
-        return Err(Failure::error(409, format!("IP address group already contains IP {address}")));
-    }
+    // The same address again is no news, in both families.
+    group.members.insert(address);
     call.state.put_address_group(id, group);
     Ok(Reply::Created(Some(path(id, address))))
 }
@@ -96,7 +97,7 @@ pub(crate) fn remove(call: &mut Call<'_>) -> Outcome {
 fn item(call: &Call<'_>) -> Result<(Uuid, IpAddr), Failure> {
     let id = call.existing(Class::IpAddrGroup, 0)?;
     let version = version(call)?;
-    let address = call.arg(2).parse::<IpAddr>().ok().filter(|address| version_of(*address) == version);
+    let address = parse_ip(call.arg(2)).filter(|address| version_of(*address) == version);
     Ok((id, address.ok_or_else(|| Failure::error(400, "The address is not valid."))?))
 }
 

@@ -21,13 +21,19 @@ pub(crate) fn list_vlan(call: &mut Call<'_>) -> Outcome {
 
 fn list_where(call: &Call<'_>, vlan: Option<u16>) -> Outcome {
     let id = call.existing(Class::Bridge, 0)?;
-    let entries = call.state.tables().bridges.get(&id).into_iter().flat_map(|bridge| &bridge.macs);
-    let entries = entries.filter(|(own, _, _)| vlan.is_none_or(|vlan| vlan == *own));
-    Ok(Reply::Show(entries.map(|(vlan, mac, port)| view(&call.view, id, *vlan, *mac, *port)).collect()))
+    let entries = call.state.tables().bridges.get(&id).map(|bridge| bridge.macs.clone()).unwrap_or_default();
+    let (count, shown) = (entries.len(), call.view.clone());
+    let entries = entries.into_iter().filter(move |(own, _, _)| vlan.is_none_or(|vlan| vlan == *own));
+    Ok(Reply::items(count, entries.map(move |(vlan, mac, port)| view(&shown, id, vlan, mac, port))))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
-    create_in(call, 0)
+    let vlan = match call.body.int("vlanId")?.map(|vlan| (vlan, u16::try_from(vlan))) {
+        None => 0,
+        Some((_, Ok(vlan))) if vlan <= 4095 => vlan,
+        Some(_) => return Err(Failure::invalid("vlanId", "must be between 0 and 4095")),
+    };
+    create_in(call, vlan)
 }
 
 pub(crate) fn create_vlan(call: &mut Call<'_>) -> Outcome {
@@ -35,14 +41,12 @@ pub(crate) fn create_vlan(call: &mut Call<'_>) -> Outcome {
     create_in(call, vlan)
 }
 
+/// The VLAN of a path wins over the one of the body.
 fn create_in(call: &mut Call<'_>, vlan: u16) -> Outcome {
     let (mac, port) = (call.body.mac("macAddr")?, call.body.uuid("portId")?);
     let id = call.existing(Class::Bridge, 0)?;
     let Some(Ok(mac)) = mac else { return Err(Failure::invalid("macAddr", "is an invalid MAC address")) };
     let Some(port) = port else { return Err(Failure::invalid("portId", "may not be null")) };
-    if call.body.int("vlanId")?.is_some_and(|given| given != i64::from(vlan)) {
-        return Err(Failure::invalid("vlanId", "VLAN ID does not match the VLAN of the path."));
-    }
     let Some(found) = call.state.tables().ports.get(&port) else {
         return Err(call.dialect().dangling("portId", Class::Port, port));
     };
@@ -50,8 +54,12 @@ fn create_in(call: &mut Call<'_>, vlan: u16) -> Outcome {
         let message = "The port must belong to the bridge that owns the mac table.";
         return Err(Failure::invalid("portId", message));
     }
-    if vlan != 0 && matches!(found.kind, PortKind::Bridge { vlan: own } if own != 0 && own != vlan) {
-        return Err(Failure::invalid("vlanId", "VLAN ID does not match the VLAN of the port."));
+    // A port of a VLAN speaks in that one only, so an entry without any could never be used.
+    if let PortKind::Bridge { vlan: own } = found.kind
+        && own != 0
+        && own != vlan
+    {
+        return Err(call.dialect().wrong_vlan(own));
     }
     call.state.edit_bridge(id, |bridge| {
         bridge.macs.insert((vlan, mac, port));

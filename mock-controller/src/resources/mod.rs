@@ -23,3 +23,4 @@ pub(crate) mod rule_fields;
 pub(crate) mod system_state;
 pub(crate) mod tenant;
 pub(crate) mod tunnel_zone;
+pub(crate) mod unbuilt;

@@ -15,7 +15,7 @@ use crate::state::objects::{Binding, Port, PortKind, Route, RouteKind};
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids: Vec<Uuid> = call.state.tables().ports.keys().copied().collect();
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn list_of_router(call: &mut Call<'_>) -> Outcome {
@@ -28,7 +28,7 @@ pub(crate) fn list_of_bridge(call: &mut Call<'_>) -> Outcome {
 
 fn list_of(call: &mut Call<'_>, class: Class) -> Outcome {
     let ids = call.state.ports_of(call.existing(class, 0)?);
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn peers_of_router(call: &mut Call<'_>) -> Outcome {
@@ -44,7 +44,7 @@ fn peers_of(call: &mut Call<'_>, class: Class) -> Outcome {
     let ports = &call.state.tables().ports;
     let peers: Vec<Uuid> =
         call.state.ports_of(device).iter().filter_map(|id| ports.get(id).and_then(|port| port.peer)).collect();
-    Ok(Reply::list(&peers, |id| view(&call.view, call.state, id)))
+    Ok(call.list(peers, view))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {

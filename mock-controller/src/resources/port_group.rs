@@ -20,12 +20,14 @@ pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
         let groups = &call.state.tables().port_groups;
         ids.retain(|id| groups.get(id).is_some_and(|group| group.tenant.as_deref() == Some(tenant)));
     }
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
+/// The memberships of a port, and not the groups themselves.
 pub(crate) fn list_of_port(call: &mut Call<'_>) -> Outcome {
-    let ids = call.state.groups_of(call.existing(Class::Port, 0)?);
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    let port = call.existing(Class::Port, 0)?;
+    let (groups, view) = (call.state.groups_of(port), call.view.clone());
+    Ok(Reply::items(groups.len(), groups.into_iter().map(move |group| view_member(&view, group, port))))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
@@ -65,8 +67,9 @@ fn read(call: &Call<'_>) -> Result<PortGroup, Failure> {
 
 pub(crate) fn members(call: &mut Call<'_>) -> Outcome {
     let group = call.existing(Class::PortGroup, 0)?;
-    let members = call.state.tables().port_groups.get(&group).into_iter().flat_map(|group| &group.members);
-    Ok(Reply::Show(members.map(|port| view_member(&call.view, group, *port)).collect()))
+    let members = call.state.tables().port_groups.get(&group).map(|group| group.members.clone()).unwrap_or_default();
+    let view = call.view.clone();
+    Ok(Reply::items(members.len(), members.into_iter().map(move |port| view_member(&view, group, port))))
 }
 
 pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
@@ -78,7 +81,7 @@ pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
     let Some(mut group) = call.state.tables().port_groups.get(&id).cloned() else {
         return Err(call.dialect().absent(Class::PortGroup, id));
     };
-    if !group.members.insert(port) {
+    if group.members.insert(port).is_some() {
         return Err(match call.dialect() {
             Dialect::V1 => Failure::invalid("portId", "Port is already in the port group."),
             Dialect::V5 => Failure::Bare(409),

@@ -37,7 +37,7 @@ pub(crate) fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
     if view.is_v5() || view.version >= 2 {
         extend(&mut value, json!({ "hostId": host, "interfaceName": interface }));
     }
-    extend(&mut value, kind_fields(view, port));
+    extend(&mut value, kind_fields(view, id, port));
     if view.is_v5() {
         extend(
             &mut value,
@@ -57,7 +57,7 @@ pub(crate) fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
 }
 
 /// The fields of one kind. 1.9 also shows the other kind's, empty.
-fn kind_fields(view: &View, port: &Port) -> Value {
+fn kind_fields(view: &View, id: Uuid, port: &Port) -> Value {
     match port.kind {
         PortKind::Bridge { vlan } if view.is_v5() => json!({ "vlanId": vlan }),
         PortKind::Bridge { vlan } => json!({
@@ -68,7 +68,11 @@ fn kind_fields(view: &View, port: &Port) -> Value {
             let mut value =
                 json!({ "portAddress": address, "networkAddress": network, "networkLength": length, "portMac": mac });
             let more = if view.is_v5() {
-                json!({ "rtrPortVni": 0, "offRampVxlan": false, "serviceContainerId": null, "bgpStatus": null })
+                json!({
+                    "rtrPortVni": 0, "offRampVxlan": false, "bgpStatus": null,
+                    "serviceContainerId": null, "serviceContainer": null,
+                    "peeringTable": view.uri(&format!("/routers/{}/ports/{id}/peering_table", port.device)),
+                })
             } else {
                 json!({ "vlanId": -1 })
             };

@@ -15,7 +15,7 @@ const NO_NEXT_HOP: &str = "This type of route requires a next hop port that is a
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids = call.state.routes_of(call.existing(Class::Router, 0)?);
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {

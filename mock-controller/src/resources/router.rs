@@ -12,7 +12,7 @@ use crate::state::objects::Router;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids = call.state.routers(call.query.get("tenant_id").map(String::as_str));
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn create(call: &mut Call<'_>) -> Outcome {

@@ -24,9 +24,9 @@ const UNKNOWN_POLICY: &str =
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let chain = call.existing(Class::Chain, 0)?;
     let ids = call.state.tables().chains.get(&chain).map(|chain| chain.rules.clone()).unwrap_or_default();
-    let place = |id: &Uuid| call.state.tables().rules.get(id);
-    let rules = ids.iter().enumerate().filter_map(|(n, id)| Some(view(&call.view, *id, place(id)?, n + 1)));
-    Ok(Reply::Show(Value::Array(rules.collect())))
+    let (rules, shown) = (call.state.tables().rules.clone(), call.view.clone());
+    let show = move |(place, id): (usize, Uuid)| Some(view(&shown, id, rules.get(&id)?, place + 1));
+    Ok(Reply::items(ids.len(), ids.into_iter().enumerate().filter_map(show)))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
@@ -76,6 +76,9 @@ fn read(call: &Call<'_>) -> Result<Rule, Failure> {
             let target = call.reference("jumpChainId", Class::Chain)?;
             let target = target.ok_or_else(|| Failure::invalid("jumpChainId", "may not be null"))?;
             fields.insert("jumpChainId".to_owned(), json!(target));
+            if let Some(name) = body.text("jumpChainName")? {
+                fields.insert("jumpChainName".to_owned(), json!(name));
+            }
         }
         "snat" | "dnat" => {
             read_flow(body, &mut fields, &["accept", "continue", "return"])?;
@@ -188,7 +191,7 @@ fn view(view: &View, id: Uuid, rule: &Rule, position: usize) -> Value {
     value.insert("type".to_owned(), json!(rule.kind));
     value.insert("position".to_owned(), json!(position));
     let own: &[&str] = match rule.kind.as_str() {
-        "jump" => &["jumpChainId"],
+        "jump" => &["jumpChainId", "jumpChainName"],
         "snat" | "dnat" => &["flowAction", "natTargets"],
         "rev_snat" | "rev_dnat" => &["flowAction"],
         "trace" => &["requestId", "limit"],

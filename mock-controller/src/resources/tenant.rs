@@ -17,7 +17,8 @@ pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     if let Some(limit) = call.query.get("limit").and_then(|limit| limit.parse().ok()) {
         names.truncate(limit);
     }
-    Ok(Reply::Show(names.into_iter().map(|name| view(&call.view, name)).collect()))
+    let (names, shown): (Vec<String>, _) = (names.into_iter().map(str::to_owned).collect(), call.view.clone());
+    Ok(Reply::items(names.len(), names.into_iter().map(move |name| view(&shown, &name))))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {

@@ -1,5 +1,7 @@
 //! Tunnel zones and their members. A host must be in one before anything can be bound to it.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use crate::state::objects::TunnelZone;
 
 pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     let ids: Vec<Uuid> = call.state.tables().tunnel_zones.keys().copied().collect();
-    Ok(Reply::list(&ids, |id| view(&call.view, call.state, id)))
+    Ok(call.list(ids, view))
 }
 
 pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
@@ -30,7 +32,8 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
 pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
     let id = call.existing(Class::TunnelZone, 0)?;
     let mut zone = read(call)?;
-    check_name(call, &zone.name, Some(id))?;
+    // 5.x compares with every zone, also with the one that is replaced.
+    check_name(call, &zone.name, (call.dialect() == Dialect::V1).then_some(id))?;
     if let Some(old) = call.state.tables().tunnel_zones.get(&id) {
         zone.members.clone_from(&old.members);
     }
@@ -69,9 +72,10 @@ fn check_name(call: &Call<'_>, name: &str, own: Option<Uuid>) -> Result<(), Fail
 
 pub(crate) fn members(call: &mut Call<'_>) -> Outcome {
     let zone = call.existing(Class::TunnelZone, 0)?;
-    let members = call.state.tables().tunnel_zones.get(&zone).map(|zone| zone.members.keys().copied().collect());
-    let members: Vec<Uuid> = members.unwrap_or_default();
-    Ok(Reply::list(&members, |host| view_member(&call.view, call.state, zone, host)))
+    let members = call.state.tables().tunnel_zones.get(&zone).map(|zone| zone.members.clone()).unwrap_or_default();
+    let view = call.view.clone();
+    let show = move |(host, address)| view_member(&view, zone, host, address);
+    Ok(Reply::items(members.len(), members.into_iter().map(show)))
 }
 
 pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
@@ -103,8 +107,9 @@ pub(crate) fn add(call: &mut Call<'_>) -> Outcome {
 
 pub(crate) fn member(call: &mut Call<'_>) -> Outcome {
     let (zone, host) = (call.id(0)?, call.id(1)?);
-    let found = view_member(&call.view, call.state, zone, host);
-    found.map(Reply::Show).ok_or_else(|| Failure::error(404, "Tunnel zone host not found"))
+    let address = call.state.tables().tunnel_zones.get(&zone).and_then(|zone| zone.members.get(&host));
+    let address = address.ok_or_else(|| Failure::error(404, "Tunnel zone host not found"))?;
+    Ok(Reply::Show(view_member(&call.view, zone, host, *address)))
 }
 
 pub(crate) fn remove(call: &mut Call<'_>) -> Outcome {
@@ -132,14 +137,13 @@ fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
     }))
 }
 
-fn view_member(view: &View, state: &State, zone: Uuid, host: Uuid) -> Option<Value> {
-    let address = state.tables().tunnel_zones.get(&zone)?.members.get(&host)?;
-    Some(json!({
+fn view_member(view: &View, zone: Uuid, host: Uuid, address: Ipv4Addr) -> Value {
+    json!({
         "uri": view.uri(&format!("/tunnel_zones/{zone}/hosts/{host}")),
         "tunnelZoneId": zone,
         "tunnelZone": view.link("/tunnel_zones", Some(zone)),
         "hostId": host,
         "host": view.link("/hosts", Some(host)),
         "ipAddress": address,
-    }))
+    })
 }

@@ -231,10 +231,10 @@ mod tests {
             let fields = [("jumpChainId".to_owned(), serde_json::json!(id(target)))].into();
             state.put_rule(id(rule), Rule { chain: id(chain), kind: "jump".to_owned(), fields }, 0);
         }
-        let members = [id(5), id(6)].into();
+        let members = [id(5), id(6)].into_iter().collect();
         state.put_port_group(id(10), PortGroup { tenant, members, ..PortGroup::default() });
         state.put_host(id(11), Host::default());
-        let members = [(id(11), any)].into();
+        let members = std::iter::once((id(11), any)).collect();
         state.put_tunnel_zone(id(12), TunnelZone { name: "z".to_owned(), members, ..TunnelZone::default() });
         state
     }

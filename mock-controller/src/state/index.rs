@@ -1,23 +1,29 @@
-//! One-to-many indexes: which ids stand under a key. Empty keys leave no trace.
+//! One-to-many indexes: which ids stand under a key. Empty keys leave no trace. A copy costs the same whatever is in it.
 
+use imbl::{OrdMap, OrdSet};
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
-
+use std::fmt;
 use uuid::Uuid;
 
 use super::objects::{Binding, Bridge, Device, Port, Route, Router};
 
 /// Ids by key, sorted.
-#[derive(Clone, Debug)]
-pub(crate) struct Index<K>(BTreeMap<K, BTreeSet<Uuid>>);
+#[derive(Clone)]
+pub(crate) struct Index<K>(OrdMap<K, OrdSet<Uuid>>);
 
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
+impl<K: Ord + fmt::Debug> fmt::Debug for Index<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Index").field(&self.0).finish()
     }
 }
 
-impl<K: Ord> Index<K> {
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(OrdMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Index<K> {
     pub(crate) fn add(&mut self, key: K, id: Uuid) {
         self.0.entry(key).or_default().insert(id);
     }
@@ -55,6 +61,11 @@ impl<K: Ord> Index<K> {
         self.0.keys()
     }
 
+    /// Every id, under whatever key.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Uuid> {
+        self.0.values().flatten().copied()
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -62,7 +73,7 @@ impl<K: Ord> Index<K> {
 }
 
 /// Every index: ids by what refers to them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Indexes {
     pub(super) routers_of_tenant: Index<String>,
     pub(super) bridges_of_tenant: Index<String>,
@@ -177,7 +188,7 @@ pub(super) fn add_owned<K: Ord + Clone>(index: &mut Index<K>, owner: Option<&K>,
     }
 }
 
-pub(super) fn drop_owned<K: Ord>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
+pub(super) fn drop_owned<K: Ord + Clone>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
     if let Some(owner) = owner {
         index.remove(owner, id);
     }

@@ -1,7 +1,8 @@
 //! Everything a controller knows: tables by id, and indexes so that no request walks over a table.
 //!
 //! Promises: every mutation goes through a method here, which keeps indexes, cascades and the list of touched objects
-//! right; a method that is given ids that exist cannot fail. Whether a request is acceptable is decided in `resources`.
+//! right; a method that is given ids that exist cannot fail; a copy of a state costs the same whatever is in it, so that
+//! one can be kept to go back to, or to read at leisure. Whether a request is acceptable is decided in `resources`.
 
 mod cascade;
 mod index;
@@ -9,8 +10,9 @@ pub mod objects;
 mod patch;
 mod topology;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,30 +20,31 @@ use index::{Index, Indexes, add_owned};
 use objects::{AddressGroup, Binding, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
 pub use patch::Patch;
 
-/// The tables. Two states with equal tables are equal; indexes follow from them.
+/// The tables. Two states with equal tables are equal; indexes follow from them. What is written has every table, also
+/// an empty one: one that is missing when it is read is damage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields)]
 pub struct Tables {
     /// Routers.
-    pub routers: BTreeMap<Uuid, Router>,
+    pub routers: OrdMap<Uuid, Router>,
     /// Bridges.
-    pub bridges: BTreeMap<Uuid, Bridge>,
+    pub bridges: OrdMap<Uuid, Bridge>,
     /// Ports.
-    pub ports: BTreeMap<Uuid, Port>,
+    pub ports: OrdMap<Uuid, Port>,
     /// Routes, with those that the server made.
-    pub routes: BTreeMap<Uuid, Route>,
+    pub routes: OrdMap<Uuid, Route>,
     /// Chains.
-    pub chains: BTreeMap<Uuid, Chain>,
+    pub chains: OrdMap<Uuid, Chain>,
     /// Rules.
-    pub rules: BTreeMap<Uuid, Rule>,
+    pub rules: OrdMap<Uuid, Rule>,
     /// Port groups.
-    pub port_groups: BTreeMap<Uuid, PortGroup>,
+    pub port_groups: OrdMap<Uuid, PortGroup>,
     /// IP address groups.
-    pub address_groups: BTreeMap<Uuid, AddressGroup>,
+    pub address_groups: OrdMap<Uuid, AddressGroup>,
     /// Hosts.
-    pub hosts: BTreeMap<Uuid, Host>,
+    pub hosts: OrdMap<Uuid, Host>,
     /// Tunnel zones.
-    pub tunnel_zones: BTreeMap<Uuid, TunnelZone>,
+    pub tunnel_zones: OrdMap<Uuid, TunnelZone>,
     /// Writes are refused (1.9).
     pub read_only: bool,
 }
@@ -64,14 +67,14 @@ pub(crate) enum Table {
 }
 
 /// Tables, indexes, and what was touched since the last look.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     tables: Tables,
     index: Indexes,
-    /// Objects that changed, in order, until somebody asks; none when nobody does.
-    touched: Option<Vec<(Table, Uuid)>>,
+    /// Objects that changed since the last look, in order.
+    touched: Vec<(Table, Uuid)>,
     /// Ports whose packets flow. Ephemeral, as in the real controller.
-    active: BTreeSet<Uuid>,
+    active: OrdSet<Uuid>,
     /// Ports that were bound since the last look, for whoever decides when they become active.
     bound: Vec<Uuid>,
 }
@@ -136,9 +139,7 @@ impl State {
     }
 
     pub(super) fn touch(&mut self, table: Table, id: Uuid) {
-        if let Some(touched) = &mut self.touched {
-            touched.push((table, id));
-        }
+        self.touched.push((table, id));
     }
 
     // ---- routers and bridges -------------------------------------------------------------------------------------
@@ -276,6 +277,11 @@ impl State {
         }
     }
 
+    /// Every port that is bound.
+    pub(crate) fn all_bound(&self) -> Vec<Uuid> {
+        self.index.ports_of_host.ids().collect()
+    }
+
     /// No port's packets flow.
     pub(crate) fn deactivate_all(&mut self) {
         self.active.clear();
@@ -385,6 +391,6 @@ pub(crate) fn jump_target(rule: &Rule) -> Option<Uuid> {
     rule.fields.get("jumpChainId").and_then(serde_json::Value::as_str).and_then(crate::body::parse_uuid)
 }
 
-fn listed<V>(table: &BTreeMap<Uuid, V>, index: &Index<String>, tenant: Option<&str>) -> Vec<Uuid> {
+fn listed<V>(table: &OrdMap<Uuid, V>, index: &Index<String>, tenant: Option<&str>) -> Vec<Uuid> {
     tenant.map_or_else(|| table.keys().copied().collect(), |tenant| index.list(tenant))
 }

@@ -1,11 +1,13 @@
 //! The objects a controller keeps, as plain data.
 //!
-//! They serialise as the dump and as the state file: an object is its own record, indexes are made from it.
+//! They serialise as the dump and as the state file: an object is its own record, indexes are made from it. What an
+//! object has many of is kept in persistent collections, so that a copy of an object costs the same whatever it has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::attachment::Mac;
+use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -46,9 +48,9 @@ pub struct Bridge {
     /// No anti-spoofing (1.9.14).
     pub disable_anti_spoof: bool,
     /// Seeds of the forwarding table: VLAN (0 is none), MAC, port.
-    pub macs: BTreeSet<(u16, Mac, Uuid)>,
+    pub macs: OrdSet<(u16, Mac, Uuid)>,
     /// Seeds of the ARP table.
-    pub arp: BTreeMap<Ipv4Addr, Mac>,
+    pub arp: OrdMap<Ipv4Addr, Mac>,
 }
 
 /// A port of a router or of a bridge.
@@ -171,7 +173,7 @@ pub struct PortGroup {
     /// Members share their state.
     pub stateful: bool,
     /// Its members.
-    pub members: BTreeSet<Uuid>,
+    pub members: OrdSet<Uuid>,
 }
 
 /// A set of addresses.
@@ -180,7 +182,7 @@ pub struct AddressGroup {
     /// For people.
     pub name: Option<String>,
     /// Its members.
-    pub members: BTreeSet<IpAddr>,
+    pub members: OrdSet<IpAddr>,
 }
 
 /// A machine with an agent.
@@ -193,7 +195,7 @@ pub struct Host {
     /// Its agent has a session.
     pub alive: bool,
     /// Its interfaces, by name.
-    pub interfaces: BTreeMap<String, Interface>,
+    pub interfaces: OrdMap<String, Interface>,
     /// Weights: flooding proxy, containers, container limit, whether that is enforced.
     pub weights: Weights,
 }
@@ -219,7 +221,7 @@ impl Default for Weights {
 
 /// An interface of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Interface {
     /// Its MAC.
     pub mac: Option<Mac>,
@@ -230,6 +232,9 @@ pub struct Interface {
     pub kind: String,
     /// Where it ends: `PHYSICAL`, `VM`, `DATAPATH` ...
     pub endpoint: String,
+    /// What kind of port the agent made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_type: Option<String>,
     /// Its addresses.
     pub addresses: Vec<String>,
     /// Bit 0: up, bit 1: link.
@@ -243,6 +248,7 @@ impl Default for Interface {
             mtu: 1500,
             kind: "Physical".to_owned(),
             endpoint: "PHYSICAL".to_owned(),
+            port_type: None,
             addresses: Vec::new(),
             status: 3,
         }
@@ -257,5 +263,5 @@ pub struct TunnelZone {
     /// `gre`, `vxlan` or `vtep`.
     pub kind: String,
     /// Members and their tunnel addresses.
-    pub members: BTreeMap<Uuid, Ipv4Addr>,
+    pub members: OrdMap<Uuid, Ipv4Addr>,
 }

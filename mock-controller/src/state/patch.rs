@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ type Rows<V> = BTreeMap<Uuid, Option<V>>;
 impl Patch {
     /// The rows that were touched, as they are now.
     pub(crate) fn of(tables: &Tables, touched: &[(Table, Uuid)]) -> Self {
-        fn take<V: Clone>(rows: &mut Rows<V>, table: &BTreeMap<Uuid, V>, id: Uuid) {
+        fn take<V: Clone>(rows: &mut Rows<V>, table: &OrdMap<Uuid, V>, id: Uuid) {
             rows.insert(id, table.get(&id).cloned());
         }
         let mut patch = Self::default();
@@ -70,7 +71,7 @@ impl Patch {
 
     /// Brings tables up to date.
     pub(crate) fn apply(self, tables: &mut Tables) {
-        fn put<V>(rows: Rows<V>, table: &mut BTreeMap<Uuid, V>) {
+        fn put<V: Clone>(rows: Rows<V>, table: &mut OrdMap<Uuid, V>) {
             for (id, row) in rows {
                 match row {
                     Some(row) => drop(table.insert(id, row)),

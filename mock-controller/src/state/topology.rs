@@ -1,12 +1,13 @@
 //! The state in the project's own vocabulary, for a data plane: the whole once, then step by step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
 use atoll_model::topology::{
     self as model, Action, Change, Condition, Flow, Fragments, NatTarget, Object, RouteAction, Test, Topology,
 };
+use imbl::OrdMap;
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
@@ -27,9 +28,8 @@ const TOPOLOGY: [Table; 7] = [
 ];
 
 impl State {
-    /// The whole topology as it is; from now on changes are kept for [`State::take_touched`].
-    pub(crate) fn follow(&mut self) -> Topology {
-        self.touched = Some(Vec::new());
+    /// The whole topology as it is.
+    pub(crate) fn topology(&self) -> Topology {
         let mut topology = Topology::default();
         for object in self.all().into_iter().filter_map(|(table, id)| self.object(table, id)) {
             topology.apply(Change::Put(object));
@@ -37,21 +37,16 @@ impl State {
         topology
     }
 
-    /// Whether somebody follows.
-    pub(crate) fn is_followed(&self) -> bool {
-        self.touched.is_some()
-    }
-
-    /// Takes over the follower of `old`: everything that is or was there counts as touched.
-    pub(crate) fn follow_from(&mut self, old: &Self) {
-        let mut touched = old.touched.clone().unwrap_or_default();
+    /// Takes the place of `old`: everything that is or was there counts as touched.
+    pub(crate) fn replaces(&mut self, old: &Self) {
+        let mut touched = old.touched.clone();
         touched.extend(old.all());
         touched.extend(self.all());
-        self.touched = Some(touched);
+        self.touched = touched;
     }
 
     fn all(&self) -> Vec<(Table, Uuid)> {
-        fn of<V>(table: Table, rows: &BTreeMap<Uuid, V>) -> impl Iterator<Item = (Table, Uuid)> + '_ {
+        fn of<V>(table: Table, rows: &OrdMap<Uuid, V>) -> impl Iterator<Item = (Table, Uuid)> + '_ {
             rows.keys().map(move |id| (table, *id))
         }
         let t = &self.tables;
@@ -69,11 +64,15 @@ impl State {
             .collect()
     }
 
+    /// What was touched since the last [`State::take_touched`], in order.
+    pub(crate) fn touched(&self) -> &[(Table, Uuid)] {
+        &self.touched
+    }
+
     /// What was touched since the last call, each object once, in the order in which they were first touched.
     pub(crate) fn take_touched(&mut self) -> Vec<(Table, Uuid)> {
         let mut seen = BTreeSet::new();
-        let touched = self.touched.as_mut().map(std::mem::take).unwrap_or_default();
-        touched.into_iter().filter(|one| seen.insert(*one)).collect()
+        std::mem::take(&mut self.touched).into_iter().filter(|one| seen.insert(*one)).collect()
     }
 
     /// The steps from what somebody who follows knows to what is.
@@ -139,7 +138,8 @@ fn model_bridge(bridge: &Bridge) -> model::Bridge {
     ]);
     let untagged = macs.iter().filter(|(vlan, ..)| *vlan == 0);
     let macs = untagged.map(|(_, mac, port)| (*mac, *port)).collect();
-    model::Bridge { tenant, name, up, inbound, outbound, macs, arp: arp.clone(), other }
+    let arp = arp.iter().map(|(address, mac)| (*address, *mac)).collect();
+    model::Bridge { tenant, name, up, inbound, outbound, macs, arp, other }
 }
 
 /// The names of what is there.

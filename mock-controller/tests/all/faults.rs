@@ -77,6 +77,9 @@ fn faults_are_listed_counted_and_forgotten() {
     );
     assert_eq!(add(json!({ "harm": { "kind": "expire-tokens" } })), 204);
     for bad in [
+        json!({ "harm": { "kind": "cut" }, "path": "/router" }),
+        json!({ "harm": { "kind": "cut" }, "method": "GTE" }),
+        json!({ "harm": { "kind": "cut" }, "method": "PUT", "path": "/routes/*" }),
         json!({ "harm": { "kind": "magic" } }),
         json!({}),
         json!({ "harm": { "kind": "status", "status": 99 } }),

@@ -312,6 +312,97 @@ fn tricks_on_the_connection() {
     drop(idle);
 }
 
+/// Some clients close their sending side when they have said everything. They are answered whole, also a long answer and
+/// one that takes its time.
+#[test]
+fn who_has_said_everything_is_answered_whole() {
+    let server = Running::start(&[]);
+    let slow = json!({ "times": 0, "path": "/routers", "harm": { "kind": "delay", "milliseconds": 300 } });
+    assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204);
+    for n in 0..1000 {
+        server.create("/chains", "Chain-v1", &json!({ "id": id(n), "tenantId": "t" }));
+    }
+    for (path, count) in [("/midonet-api/routers", 1), ("/midonet-api/chains", 1000)] {
+        let mut stream = server.connect();
+        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\nAccept: application/json\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("closed");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: no answer: {answer}"));
+        assert!(head.starts_with("HTTP/1.0 200"), "{path}: {head}");
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: cut: {error}"));
+        assert_eq!(body.as_array().map(Vec::len), Some(count), "{path}");
+    }
+    // Also a change, whose client would not know otherwise.
+    let mut stream = server.connect();
+    let text = r#"{"tenantId":"t"}"#;
+    let request = format!(
+        "POST /midonet-api/routers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    stream.shutdown(std::net::Shutdown::Write).expect("closed");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
+/// The headers that let pages of other origins read an answer are on each of the API's, whoever made it.
+#[test]
+fn what_the_server_refuses_itself_has_the_headers_too() {
+    let server = Running::start(&[]);
+    let long = format!("Content-Length: {}\r\n\r\n{}", 2 << 20, "x".repeat(2 << 20));
+    for (request, status) in [
+        (format!("POST /midonet-api/routers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{long}"), 413),
+        ("GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), 404),
+        (
+            "OPTIONS /midonet-api/routers HTTP/1.1\r\nHost: x\r\nOrigin: http://y\r\nConnection: close\r\n\r\n"
+                .to_owned(),
+            200,
+        ),
+    ] {
+        let (answered, head, _) = server.raw(request.as_bytes());
+        assert_eq!(answered, status, "{head}");
+        assert!(head.contains("access-control-allow-headers: Origin, X-Auth-Token"), "{status}: {head}");
+    }
+    let fault = json!({ "harm": { "kind": "status", "status": 500 } });
+    assert_eq!(server.send("POST", "/mock/faults", "application/json", &fault).0, 204);
+    let (status, head, _) = server.send("GET", "/midonet-api/routers", "application/json", &Value::Null);
+    assert!(status == 500 && head.contains("access-control-allow-headers"), "{head}");
+}
+
+/// Many who send large bodies and never end them do not make the process grow without bound: some are told to come
+/// again, and small requests go on.
+#[test]
+fn bodies_that_are_under_way_are_bounded_in_sum() {
+    let server = Running::start(&[]);
+    let piece = vec![b'x'; (1 << 20) - 16];
+    let mut senders = Vec::new();
+    for _ in 0..80 {
+        let mut stream = server.connect();
+        let head = format!("POST /midonet-api/routers HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 1 << 20);
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&piece));
+        senders.push(stream);
+    }
+    let mut busy = 0;
+    for stream in &mut senders {
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
+        let mut begin = [0; 12];
+        busy += usize::from(stream.read_exact(&mut begin).is_ok() && &begin == b"HTTP/1.1 503");
+    }
+    assert!(busy >= 10, "{busy} of 80 were told to come again");
+    let (status, ..) = server.send("GET", "/midonet-api/routers", "application/json", &Value::Null);
+    assert_eq!(status, 200);
+    drop(senders);
+    // What they held is given back.
+    let started = Instant::now();
+    let large = json!({ "tenantId": "t", "description": "x".repeat(1 << 19) });
+    while server.send("POST", "/midonet-api/routers", "application/json", &large).0 != 201 {
+        assert!(started.elapsed() < Duration::from_secs(10), "what they held is kept");
+    }
+}
+
 #[test]
 fn one_connection_carries_many_requests() {
     let server = Running::start(&[]);

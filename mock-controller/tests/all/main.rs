@@ -1,6 +1,7 @@
 //! The controller as its clients see it. Everything here goes through requests; what is expected comes from the
 //! reference of the API, not from the code.
 
+mod access;
 mod alone;
 mod cascade;
 mod check;
@@ -11,6 +12,7 @@ mod follower;
 mod hostile;
 mod http_life;
 mod login;
+mod long;
 mod negotiation;
 mod plane;
 mod probe;

@@ -2,7 +2,7 @@
 
 use atoll_mock_controller::{Dialect, PROVIDER_ROUTER_NAME, provider_router, tunnel_zone, uplink_port};
 use http::Method;
-use http::header::LOCATION;
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -496,6 +496,34 @@ fn the_tables_of_a_bridge_take_seeds() {
         assert_eq!(vlan.status, 201, "{vlan:?}");
         assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 1);
         assert_eq!(world.list(&format!("/bridges/{bridge}/mac_table")).len(), 2, "all VLANs");
+
+        // The path's VLAN wins over the body's; without one in the path the body's counts.
+        let in_7 = json!({ "macAddr": "02:00:00:00:00:0c", "portId": port, "vlanId": 7 });
+        assert_eq!(world.post(&format!("/bridges/{bridge}/vlans/9/mac_table"), &in_7).status, 201);
+        assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/9/mac_table")).len(), 2);
+        assert_eq!(world.post(&format!("/bridges/{bridge}/mac_table"), &in_7).status, 201);
+        assert_eq!(world.list(&format!("/bridges/{bridge}/vlans/7/mac_table")).len(), 1);
+        let wide = json!({ "macAddr": "02:00:00:00:00:0c", "portId": port, "vlanId": 4096 });
+        assert_eq!(world.post(&format!("/bridges/{bridge}/mac_table"), &wide).status, 400);
+        // A port of a VLAN is reached in that one only.
+        let tagged = json!({ "id": id(6), "type": "Bridge", "vlanId": 5 });
+        let tagged = world.post(&format!("/bridges/{bridge}/ports"), &tagged).created();
+        let entry = |vlan: Option<u16>| json!({ "macAddr": "02:00:00:00:00:0d", "portId": tagged, "vlanId": vlan });
+        for (path, body, status) in [
+            ("mac_table", entry(None), 400),
+            ("mac_table", entry(Some(0)), 400),
+            ("mac_table", entry(Some(6)), 400),
+            ("vlans/6/mac_table", entry(Some(5)), 400),
+            ("vlans/5/mac_table", entry(None), 201),
+            ("mac_table", entry(Some(5)), 201),
+        ] {
+            let answer = world.post(&format!("/bridges/{bridge}/{path}"), &body);
+            assert_eq!(answer.status, status, "{dialect}: {path} {body}: {answer:?}");
+            if status == 400 {
+                let told = answer.body.to_string();
+                assert!(told.contains("must match the port's VLAN ID, which is 5"), "{told}");
+            }
+        }
     }
 }
 
@@ -512,7 +540,12 @@ fn groups_have_members() {
         if dialect == Dialect::V5 {
             assert_eq!(twice.body, Value::Null, "5.x says nothing");
         }
-        assert_eq!(world.ids(&format!("/ports/{}/port_groups", id(5))), [group]);
+        // What a port is in is told as memberships, as midonetclient reads it.
+        let of_port = world.list(&format!("/ports/{}/port_groups", id(5)));
+        assert_eq!(of_port.len(), 1);
+        assert_eq!((&of_port[0]["portGroupId"], &of_port[0]["portId"]), (&json!(group), &json!(id(5))));
+        assert!(of_port[0]["uri"].as_str().is_some_and(|uri| uri.ends_with(&format!("{members}/{}", id(5)))));
+        assert_eq!(of_port, world.list(&members));
         assert_eq!(world.ids(&format!("/port_groups?port_id={}", id(5))), [group]);
         assert_eq!(world.put(&format!("/port_groups/{group}"), &json!({ "tenantId": "t", "name": "h" })).status, 204);
         assert_eq!(world.list(&members).len(), 1, "PUT keeps the members");
@@ -525,7 +558,8 @@ fn groups_have_members() {
             let body = json!({ "addr": address, "version": version });
             assert_eq!(world.post(&members, &body).status, 201);
             let twice = world.post(&members, &body);
-            assert_eq!(twice.status, if dialect == Dialect::V5 { 409 } else { 201 });
+            assert_eq!(twice.status, 201, "the same again is no news");
+            assert_eq!(world.list(&members).len(), 1, "and no second one");
             let one = format!("/ip_addr_groups/{group}/versions/{version}/ip_addrs/{address}");
             assert_eq!(world.get(&one).body["addr"], address);
             assert_eq!(world.delete(&one), 204);
@@ -539,13 +573,175 @@ fn groups_have_members() {
 fn what_is_not_built_says_so() {
     for dialect in BOTH {
         let world = World::new(dialect);
-        for path in
-            ["/load_balancers", "/neutron/networks", "/qos_policies", "/routers/x/bgp_peers", "/bridges/x/dhcp/y"]
-        {
+        for path in ["/load_balancers/x", "/neutron/networks", "/qos_policies/x", "/bgp_peers/x", "/bridges/x/dhcp/y"] {
             for method in [Method::GET, Method::POST, Method::DELETE] {
                 assert_eq!(world.raw(method, path, &[], b"{}").status, 501, "{path}");
             }
         }
+    }
+}
+
+/// Clients ask for such lists on their way to what they want: there are none, and none can be made.
+#[test]
+fn lists_of_what_is_not_built_are_empty() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let (router, bridge, router_port, bridge_port) = (id(1), id(2), id(4), id(5));
+        let both = [
+            ("/load_balancers".to_owned(), "LoadBalancer-v1"),
+            ("/pools".to_owned(), "Pool-v1"),
+            ("/pool_members".to_owned(), "PoolMember-v1"),
+            ("/vips".to_owned(), "VIP-v1"),
+            ("/health_monitors".to_owned(), "HealthMonitor-v1"),
+            ("/traces".to_owned(), "TraceRequest-v1"),
+            ("/vteps".to_owned(), "VTEP-v2"),
+            (format!("/bridges/{bridge}/dhcp"), "DhcpSubnet-v2"),
+            (format!("/bridges/{bridge}/dhcpV6"), "DhcpV6Subnet-v1"),
+            (format!("/bridges/{bridge}/vxlan_ports"), if dialect == Dialect::V5 { "Port-v3" } else { "Port-v2" }),
+        ];
+        let new = [
+            ("/qos_policies".to_owned(), "QOSPolicy-v1"),
+            (format!("/routers/{router}/bgp_networks"), "BgpNetwork-v1"),
+            (format!("/routers/{router}/bgp_peers"), "BgpPeer-v1"),
+            (format!("/routers/{router}/ports/{router_port}/peering_table"), "MacIp-v1"),
+        ];
+        let old = [(format!("/ports/{router_port}/bgps"), "Bgp-v1")];
+        let (own, other) = if dialect == Dialect::V5 { (&new[..], &old[..]) } else { (&old[..], &new[..]) };
+        let ask = |path: &str, media: &str| {
+            let media = format!("application/vnd.org.midonet.collection.{media}+json");
+            world.raw(Method::GET, path, &[(ACCEPT, &media)], b"")
+        };
+        for (path, media) in both.iter().chain(own) {
+            let answer = ask(path, media);
+            assert_eq!((answer.status, &answer.body), (200, &json!([])), "{dialect}: {path}: {answer:?}");
+            let made = world.raw(Method::POST, path, &[(CONTENT_TYPE, "application/json")], b"{}");
+            assert_eq!(made.status, 501, "{dialect}: nothing can be made at {path}");
+        }
+        for (path, media) in other {
+            assert_eq!(ask(path, media).status, 404, "{dialect}: {path} is of the other family");
+        }
+        let dead = id(0xdead).to_string();
+        for (path, media) in both.iter().chain(own).filter(|(path, _)| path.matches('/').count() > 1) {
+            let path =
+                [router, bridge, router_port].iter().fold(path.clone(), |p, id| p.replace(&id.to_string(), &dead));
+            assert_eq!(ask(&path, media).status, 404, "{dialect}: {path}");
+        }
+        if dialect == Dialect::V5 {
+            let foreign = format!("/routers/{router}/ports/{bridge_port}/peering_table");
+            assert_eq!(ask(&foreign, "MacIp-v1").status, 404, "a port of another device");
+        }
+    }
+}
+
+#[test]
+fn uris_that_clients_follow_are_there() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let bridge = world.get(&format!("/bridges/{}", id(2))).body;
+        match dialect {
+            // A list of URIs of ports; and the URI of a list.
+            Dialect::V1 => assert_eq!(bridge["vxLanPorts"], json!([])),
+            Dialect::V5 => assert!(bridge["vxLanPorts"].as_str().is_some_and(|uri| uri.ends_with("/vxlan_ports"))),
+        }
+        let port = world.port(id(4));
+        if dialect == Dialect::V5 {
+            let table = format!("/routers/{}/ports/{}/peering_table", id(1), id(4));
+            assert!(port["peeringTable"].as_str().is_some_and(|uri| uri.ends_with(&table)), "{port}");
+            assert_eq!(port.get("serviceContainer"), Some(&Value::Null));
+        } else {
+            assert_eq!((port.get("peeringTable"), port.get("serviceContainer")), (None, None));
+        }
+    }
+}
+
+#[test]
+fn addresses_may_have_zeros_before_them() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        let port = json!({ "type": "Router", "networkAddress": "010.001.0.0", "networkLength": 16,
+            "portAddress": "010.001.000.001" });
+        let port = world.port(world.post(&format!("/routers/{}/ports", id(1)), &port).created());
+        assert_eq!((&port["portAddress"], &port["networkAddress"]), (&json!("10.1.0.1"), &json!("10.1.0.0")));
+        let route = json!({ "type": "Normal", "srcNetworkAddr": "000.0.0.0", "srcNetworkLength": 0,
+            "dstNetworkAddr": "010.9.0.0", "dstNetworkLength": 16, "nextHopPort": id(4), "nextHopGateway": "010.0.0.009" });
+        let route = world.post(&format!("/routers/{}/routes", id(1)), &route).created();
+        let route = world.get(&format!("/routes/{route}")).body;
+        assert_eq!((&route["dstNetworkAddr"], &route["nextHopGateway"]), (&json!("10.9.0.0"), &json!("10.0.0.9")));
+        let rule = json!({ "type": "snat", "flowAction": "accept", "nwSrcAddress": "010.0.0.0", "nwSrcLength": 8,
+            "natTargets": [{ "addressFrom": "010.0.0.1", "addressTo": "10.0.0.002", "portFrom": 1, "portTo": 2 }] });
+        let rule = world.post(&format!("/chains/{}/rules", id(3)), &rule).created();
+        let rule = world.get(&format!("/rules/{rule}")).body;
+        assert_eq!(
+            (&rule["nwSrcAddress"], &rule["natTargets"][0]["addressTo"]),
+            (&json!("10.0.0.0"), &json!("10.0.0.2"))
+        );
+        let arp = format!("/bridges/{}/arp_table", id(2));
+        let made = world.post(&arp, &json!({ "ip": "010.0.0.7", "mac": "2:0:0:0:0:a" }));
+        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!(world.get(&format!("{arp}/010.000.0.7_02-00-00-00-00-0a")).body["ip"], "10.0.0.7");
+        let group = world.post("/ip_addr_groups", &json!({ "name": "a" })).created();
+        let members = format!("/ip_addr_groups/{group}/ip_addrs");
+        assert_eq!(world.post(&members, &json!({ "addr": "010.0.0.1", "version": 4 })).status, 201);
+        assert_eq!(
+            world.get(&format!("/ip_addr_groups/{group}/versions/4/ip_addrs/10.00.0.1")).body["addr"],
+            "10.0.0.1"
+        );
+        let zone = world.post("/tunnel_zones", &json!({ "name": "z", "type": "gre" })).created();
+        let members = format!("/tunnel_zones/{zone}/hosts");
+        assert_eq!(world.post(&members, &json!({ "hostId": world.host(), "ipAddress": "010.0.0.1" })).status, 201);
+        assert_eq!(world.list(&members)[0]["ipAddress"], "10.0.0.1");
+    }
+}
+
+/// A filter that is dropped shows one tenant what another has.
+#[test]
+fn a_filter_that_cannot_be_read_is_one_that_nothing_passes() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        world.post("/port_groups", &json!({ "id": id(9), "tenantId": "t", "name": "g" })).created();
+        for path in ["/routers", "/bridges", "/chains", "/port_groups"] {
+            for filter in
+                ["tenant_id=%ff", "tenant_id=%zz", "tenant_id=%", "tenant_id=", "tenant_id", "tenant%5fid=%ff"]
+            {
+                assert!(world.list(&format!("{path}?{filter}")).is_empty(), "{dialect}: {path}?{filter}");
+            }
+            assert!(!world.list(&format!("{path}?tenant%5Fid=%74")).is_empty(), "{dialect}: {path}");
+        }
+        for filter in ["port_id=x", "port_id=%ff", "port_id="] {
+            assert!(world.list(&format!("/port_groups?{filter}")).is_empty(), "{dialect}: {filter}");
+        }
+    }
+}
+
+#[test]
+fn every_answer_may_be_read_by_pages_of_other_origins() {
+    for dialect in BOTH {
+        let world = World::new(dialect);
+        prepare(&world);
+        for (method, path, status) in [
+            (Method::OPTIONS, "/routers".to_owned(), 200),
+            (Method::GET, "/nonsense".to_owned(), 404),
+            (Method::GET, "/neutron".to_owned(), 501),
+            (Method::POST, "/login".to_owned(), 401),
+            (Method::PATCH, "/routers".to_owned(), 405),
+            (Method::DELETE, format!("/bridges/{}", id(2)), 204),
+            (Method::GET, format!("/bridges/{}", id(2)), if dialect == Dialect::V5 { 406 } else { 404 }),
+        ] {
+            let answer = world.raw(method.clone(), &path, &[], b"");
+            assert_eq!(answer.status, status, "{dialect}: {method} {path}");
+            let header = |name: &'static str| answer.header(&http::HeaderName::from_static(name)).unwrap_or_default();
+            assert_eq!(header("access-control-allow-origin"), "*", "{method} {path}");
+            for name in ["Origin", "X-Auth-Token", "Content-Type", "Accept", "Authorization"] {
+                let names = header("access-control-allow-headers");
+                assert!(names.split(", ").any(|one| one == name), "{method} {path}: {name} in {names}");
+            }
+        }
+        // What removes everything is nothing for a page of another origin.
+        assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).headers.get("access-control-allow-origin"), None);
     }
 }
 
