@@ -189,9 +189,12 @@ async fn other_words_that_name_the_object_count_with_the_apis_media_type_only() 
         [("application/vnd.org.midonet.Error-v1+json", ErrorClass::Absent), ("application/json", ErrorClass::Vague)]
     {
         let body = body.clone();
-        let (_, client) = client(Dialect::V1, move |request| match line(request).ends_with("/rules") {
-            true => foreign(404, &[("content-type", media)], &body),
-            false => answer(200, &format!(r#"{{"id":"{}"}}"#, id())),
+        let (_, client) = client(Dialect::V1, move |request| {
+            if line(request).ends_with("/rules") {
+                foreign(404, &[("content-type", media)], &body)
+            } else {
+                answer(200, &format!(r#"{{"id":"{}"}}"#, id()))
+            }
         });
         let rules = client.list::<atoll_sdn_client::wire::Rule>(&Scope::Of(Resource::Chain, id())).await;
         assert_eq!(rules.expect_err(media).class, class);
@@ -202,10 +205,11 @@ async fn other_words_that_name_the_object_count_with_the_apis_media_type_only() 
 #[tokio::test(start_paused = true)]
 async fn a_stranger_is_asked_once_more() {
     let mut first = true;
-    let (fake, client) = client(Dialect::V5, move |request| match std::mem::take(&mut first) {
-        true => foreign(404, &[], ""),
-        false => absent(&request.path),
-    });
+    let (fake, client) =
+        client(
+            Dialect::V5,
+            move |request| if std::mem::take(&mut first) { foreign(404, &[], "") } else { absent(&request.path) },
+        );
     assert_eq!(client.get::<Router>(id()).await.expect("the API in the end"), None);
     assert_eq!(fake.asked().len(), 2);
     let (fake, client) = self::client(Dialect::V5, |_| foreign(404, &[], ""));
