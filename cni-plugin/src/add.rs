@@ -32,9 +32,10 @@ use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
 use atoll_model::config::DnsConfig;
 use atoll_model::error::{Class, Classify as _};
-use atoll_model::record::ClaimRecord;
-use atoll_model::route::Route;
-use atoll_model::wish::Wish;
+use atoll_model::ids::IfName;
+use atoll_model::record::{ClaimRecord, Phase, SubnetEntry};
+use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
@@ -166,6 +167,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let course = &self.world.course;
         let place = course.stage("tenant", self.resolver().resolve(&self.who)).await?;
         course.is_in(&place.tenant.record.name);
+        self.refuse_routes_anywhere(&place)?;
         self.began = Some(self.world.tally.mark());
         let (place, claim) = course.stage("claim", self.claim(place)).await?;
         let tenants_dns = place.tenant.record.dns.clone();
@@ -173,6 +175,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         self.progress.claim = Some(claim.clone());
         self.progress.host_netns = Some(host_netns.clone());
         self.note()?;
+        self.refuse_routes(&claim.record)?;
 
         let stale_interface = self.is_new && self.had_interface;
         let wire = self.plug_in(&claim.record, host_netns, stale_interface);
@@ -182,6 +185,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         wire?;
         let (wanted, state) = port?;
         course.stage("packets", self.wait_for_packets(&wanted, state, until)).await?;
+        course.stage("announce", self.announce()).await;
 
         // From here on the attachment is live: what an earlier DEL left behind in a file is no longer owed.
         self.world.graves.remove(&self.call.attachment).map_err(Error::file("remove a local tombstone"))?;
@@ -308,6 +312,44 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         Ok(())
     }
 
+    /// Tells the neighbours that the addresses are this pod's now: some may remember who had them before. Before the port
+    /// is active nothing of it would arrive. A pod whose neighbours were not told works as soon as they ask again.
+    async fn announce(&self) {
+        let AddCall { attachment, sandbox, .. } = self.call;
+        let change = Change::Announce(attachment.interface.clone());
+        if let Err(error) = self.world.wire.configure(Path::new(sandbox), &change).await {
+            tracing::warn!(%attachment, error = &error as &dyn std::error::Error, "the neighbours were not told");
+        }
+    }
+
+    /// The configured routes fit the pod's subnet: the kernel would refuse them when all else is made.
+    fn refuse_routes(&self, claim: &ClaimRecord) -> Result<(), Error> {
+        let own: Vec<_> = claim.addresses.iter().map(|address| address.address).collect();
+        impossible(&self.routes(claim), &own, self.mtu).map_or(Ok(()), Err)
+    }
+
+    /// The same before anything is claimed: refused when they fit no subnet that the pod could get.
+    fn refuse_routes_anywhere(&self, place: &Place) -> Result<(), Error> {
+        let Wish { addresses, subnet, .. } = &self.call.wish;
+        let is_meant = |entry: &&SubnetEntry| {
+            let chosen = subnet.is_none_or(|choice| match choice {
+                SubnetChoice::Ordinal(ordinal) => ordinal == entry.ordinal,
+                SubnetChoice::Cidr(cidr) => cidr == entry.cidr,
+            });
+            chosen && addresses.first().is_none_or(|address| entry.cidr.contains(*address))
+        };
+        let active = place.tenant.record.subnets.iter().filter(|entry| entry.phase == Phase::Active);
+        let mut refused = None;
+        for entry in active.filter(is_meant) {
+            let routes = routes_by(entry.gateway, &self.call.attachment.interface, &self.world.config.routes);
+            match impossible(&routes, &[entry.cidr], self.mtu) {
+                None => return Ok(()),
+                Some(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
     fn changes(&self, claim: &ClaimRecord) -> Vec<Change> {
         let interface = &self.call.attachment.interface;
         let mut changes = vec![Change::LoopbackUp];
@@ -397,14 +439,58 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
 /// The routes of an attachment: the default route, then those of the configuration.
 pub(crate) fn routes(claim: &ClaimRecord, configured: &[Route]) -> Vec<Route> {
     let gateway = claim.addresses.first().map(|address| address.gateway);
+    gateway.map_or_else(Vec::new, |gateway| routes_by(gateway, &claim.attachment.interface, configured))
+}
+
+/// The same for a gateway. A configured default route is the interface's default route: it goes instead of ours.
+fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[Route]) -> Vec<Route> {
     let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
-    let priority = fallback(claim.attachment.interface.as_str());
-    let extra = configured.iter().map(|route| match route.gateway {
-        None if !route.is_local() => Route { gateway, ..route.clone() },
-        _ => route.clone(),
-    });
-    let default = gateway.map(|gateway| Route { priority, ..Route::plain(everything, Some(gateway)) });
-    default.into_iter().chain(extra).collect()
+    let priority = fallback(interface.as_str());
+    let whole = |route: &Route| Route {
+        gateway: route.gateway.or_else(|| (!route.is_local()).then_some(gateway)),
+        priority: route.priority.or_else(|| priority.filter(|_| route.is_default())),
+        ..route.clone()
+    };
+    let mut routes = vec![Route { priority, ..Route::plain(everything, Some(gateway)) }];
+    for route in configured.iter().map(whole) {
+        match routes.iter_mut().find(|other| other.is_instead_of(&route)) {
+            Some(other) => *other = route,
+            None => routes.push(route),
+        }
+    }
+    routes
+}
+
+/// Why a pod with these addresses cannot have one of these routes. `own`: its addresses, or what stands for them before
+/// they are known: its subnet.
+fn impossible(routes: &[Route], own: &[Ipv4Network], mtu: u32) -> Option<Error> {
+    let subnet = own.first()?;
+    let (network, here) = (subnet.network(), format!("{}/{}", subnet.network(), subnet.prefix()));
+    let of = |n: usize| {
+        let route: &Route = &routes[n];
+        let Route { destination, gateway, mtu: path, .. } = route;
+        let in_main = route.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE;
+        if in_main && destination.prefix() >= subnet.prefix() && subnet.contains(destination.network()) {
+            return Some(format!("its destination is inside the pod's own subnet {here}: it would cut off neighbours"));
+        }
+        if let Some(path) = path.filter(|path| *path > mtu) {
+            return Some(format!("its MTU {path} is larger than the interface's, {mtu}"));
+        }
+        let gateway = (*gateway)?;
+        // The kernel looks for the next hop among what is there already.
+        let by_route = |other: &Route| other.gateway.is_none() && other.destination.contains(gateway);
+        if !subnet.contains(gateway) && !routes[..n].iter().any(by_route) {
+            return Some(format!("its next hop {gateway} is not in the pod's subnet {here}"));
+        }
+        let is_own = own.iter().any(|own| own.ip() == gateway && own.ip() != network);
+        if is_own {
+            return Some(format!("its next hop {gateway} is the pod's own address"));
+        }
+        let is_nobody = subnet.prefix() < 31 && (gateway == network || gateway == subnet.broadcast());
+        is_nobody.then(|| format!("its next hop {gateway} is the address of no host of {here}"))
+    };
+    let (n, problem) = (0..routes.len()).find_map(|n| Some((n, of(n)?)))?;
+    Some(Error::Route { route: Box::new(routes[n].clone()), problem })
 }
 
 /// The priority of an interface's default route: `eth0` is the way out, `eth1` and those after it stand back. Runtimes
@@ -416,11 +502,73 @@ fn fallback(interface: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::fallback;
+    use super::*;
 
     #[test]
     fn the_first_interface_has_the_way_out() {
         let names = ["eth0", "eth1", "net12", "wlan", "v6net00", "7", "eth99999999999"];
         assert_eq!(names.map(fallback), [None, Some(1), Some(12), None, None, Some(7), None]);
+    }
+
+    fn to(destination: &str, gateway: Option<[u8; 4]>) -> Route {
+        Route::plain(destination.parse().expect("valid"), gateway.map(Ipv4Addr::from))
+    }
+
+    const GATEWAY: [u8; 4] = [10, 128, 0, 1];
+
+    fn made(interface: &str, configured: &[Route]) -> Vec<String> {
+        let routes = routes_by(GATEWAY.into(), &interface.parse().expect("valid"), configured);
+        routes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_configured_route_is_made_and_a_default_route_takes_the_place_of_ours() {
+        let local = Route { scope: Some(253), ..to("192.0.2.0/24", None) };
+        let table = Route { table: Some(100), ..to("0.0.0.0/0", None) };
+        let all = made("eth0", &[to("10.96.0.0/12", None), to("10.97.0.0/16", Some([10, 128, 0, 7])), local, table]);
+        assert_eq!(
+            all,
+            [
+                "0.0.0.0/0 via 10.128.0.1",
+                "10.96.0.0/12 via 10.128.0.1",
+                "10.97.0.0/16 via 10.128.0.7",
+                "192.0.2.0/24 scope 253",
+                "0.0.0.0/0 via 10.128.0.1 table 100",
+            ]
+        );
+        // As many configurations for other plugins have it, and with a next hop or an MTU of its own.
+        assert_eq!(made("eth0", &[to("0.0.0.0/0", None)]), ["0.0.0.0/0 via 10.128.0.1"]);
+        let other = Route { mtu: Some(1400), ..to("0.0.0.0/0", Some([10, 128, 0, 7])) };
+        assert_eq!(made("eth0", std::slice::from_ref(&other)), ["0.0.0.0/0 via 10.128.0.7 mtu 1400"]);
+        assert_eq!(made("eth1", std::slice::from_ref(&other)), ["0.0.0.0/0 via 10.128.0.7 mtu 1400 metric 1"]);
+        // One that stands back is another.
+        let back = Route { priority: Some(9), ..other };
+        assert_eq!(made("eth0", &[back]).len(), 2);
+    }
+
+    #[test]
+    fn a_route_that_does_not_fit_the_pods_subnet_is_refused_with_the_reason() {
+        let own: Ipv4Network = "10.128.0.5/24".parse().expect("valid");
+        let refused = |configured: &[Route]| {
+            let routes = routes_by(GATEWAY.into(), &"eth0".parse().expect("valid"), configured);
+            impossible(&routes, &[own], 1450).map(|error| (error.class(), error.to_string()))
+        };
+        for (route, why) in [
+            (to("10.0.0.0/8", Some([192, 0, 2, 1])), "192.0.2.1 is not in the pod's subnet 10.128.0.0/24"),
+            (to("10.0.0.0/8", Some([10, 128, 0, 5])), "the pod's own address"),
+            (to("10.0.0.0/8", Some([10, 128, 0, 0])), "no host"),
+            (to("10.0.0.0/8", Some([10, 128, 0, 255])), "no host"),
+            (to("10.128.0.0/24", None), "inside the pod's own subnet"),
+            (to("10.128.0.128/25", None), "inside the pod's own subnet"),
+            (Route { mtu: Some(1451), ..to("10.0.0.0/8", None) }, "larger than the interface's, 1450"),
+        ] {
+            let (class, said) = refused(&[route]).expect(why);
+            assert!(said.contains(why) && class == Class::Config, "{said}");
+        }
+        let local = Route { scope: Some(253), ..to("192.0.2.0/24", None) };
+        let behind = to("10.0.0.0/8", Some([192, 0, 2, 1]));
+        let table = Route { table: Some(100), ..to("10.128.0.0/24", None) };
+        assert_eq!(refused(&[local.clone(), behind.clone(), table, to("10.0.0.0/7", None)]), None);
+        assert!(refused(&[behind, local]).is_some(), "the kernel knows it only afterwards");
     }
 }

@@ -1,8 +1,18 @@
 //! A defect that panics is told as an error object, too: CNI SPEC 1.1.0, section "Error", with our code 199.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use atoll_model::cni::fail::Failure;
+use atoll_model::cni::version::Version;
+
+/// The caller's version, as soon as it is known.
+static VERSION: OnceLock<Version> = OnceLock::new();
+
+/// From now on a panic is told in the caller's version.
+pub fn speak(version: Version) {
+    let _ = VERSION.set(version);
+}
 
 /// From now on a panic anywhere prints the one document and ends the process with code 1.
 pub fn tell() {
@@ -12,7 +22,8 @@ pub fn tell() {
         let message = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         tracing::error!(message, place, "a defect");
-        print(&Failure::of_panic(message, &place).to_json());
+        let version = VERSION.get().copied().unwrap_or(Version::NEWEST);
+        print(&Failure::of_panic(message, &place, version).to_json());
         #[expect(clippy::disallowed_methods, reason = "aborting would leave a core and no exit code")]
         #[expect(clippy::exit, reason = "the document is printed")]
         std::process::exit(1);

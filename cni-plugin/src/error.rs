@@ -121,6 +121,14 @@ pub enum Error {
     /// The MTU of the tunnel cannot be known.
     #[error("configuration key \"mtu\" is \"auto\", and the MTU cannot be known: {0}")]
     Mtu(String),
+    /// A configured route does not fit the pod.
+    #[error("configuration key \"routes\": the route to {route} cannot be made: {problem}")]
+    Route {
+        /// The route.
+        route: Box<atoll_model::route::Route>,
+        /// Why not.
+        problem: String,
+    },
     /// Some of several things failed, the others were done.
     #[error("{} of {of} failed: {}", .problems.len(), .problems.join("; "))]
     Some {
@@ -177,7 +185,7 @@ impl Classify for Error {
             Self::Controller(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Transport(error) => error.class(),
-            Self::Password(_) | Self::Mtu(_) => Class::Config,
+            Self::Password(_) | Self::Mtu(_) | Self::Route { .. } => Class::Config,
             Self::Wire(error) => error.class(),
             Self::NetnsGone(_) | Self::NotANetns(_) | Self::OwnNetns(_) => Class::Netns,
             Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } | Self::NotAsLeft { .. } => {
@@ -213,6 +221,7 @@ impl Classify for Error {
             Self::Locked(_) | Self::Unsteady(_) => Some("try again".to_owned()),
             Self::NotAsLeft { .. } => Some("let the runtime DEL and ADD the attachment again".to_owned()),
             Self::Mtu(_) => Some("set `mtu` to a number, or `tunnel.interface`".to_owned()),
+            Self::Route { .. } => Some("correct `routes` in the configuration".to_owned()),
             Self::NotReady { advice, .. } => advice.clone(),
             _ => None,
         }

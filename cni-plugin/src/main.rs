@@ -3,9 +3,10 @@
 //! The only place that prints and ends. VERSION and malformed requests are answered before a runtime, a client or a
 //! logger exists. A defect that panics is told as an error object, too.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::check::CheckCall;
@@ -21,7 +22,7 @@ use atoll_model::cni::fail::Failure;
 use atoll_model::cni::request::{Command, Environment, Request, RequestError};
 use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
-use atoll_model::error::Classify;
+use atoll_model::error::{Classify, class_of};
 use atoll_model::ids::NodeName;
 use atoll_tenant::machine;
 
@@ -32,6 +33,12 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// More than any runtime sends, less than would hurt.
 const LONGEST_INPUT: u64 = 16 << 20;
+
+/// How long the version of a caller with wrong variables is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// More address space than any call was seen to take.
+const MEMORY: usize = 16 << 20;
 
 /// The document for standard output, empty for none; an error's document comes as the error.
 type Answer = Result<String, Failure>;
@@ -51,7 +58,7 @@ fn answer() -> Answer {
         if is_delete { Failure::of_delete(error, version) } else { Failure::of(error, version) }
     };
     let environment = Environment::read(|name| std::env::var_os(name));
-    let Some(environment) = environment.map_err(|error| told(&error, Version::NEWEST))? else {
+    let Some(environment) = environment.map_err(|error| told(&error, version_of_caller()))? else {
         introduce();
         return Ok(String::new());
     };
@@ -59,11 +66,38 @@ fn answer() -> Answer {
         return Ok(Version::supported());
     }
     let mut input = Vec::new();
-    if let Err(source) = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input) {
-        return Err(told(&Error::File { what: "read standard input", source }, Version::NEWEST));
-    }
-    let request = Request::read(environment, &input).map_err(|error| told(&error, Request::version_of(&input)))?;
+    let read = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input);
+    let version = Request::version_of(&input);
+    defect::speak(version);
+    read.map_err(|source| told(&Error::File { what: "read standard input", source }, version))?;
+    ask_for_memory().map_err(|error| told(&error, version))?;
+    let request = Request::read(environment, &input).map_err(|error| told(&error, version))?;
     serve(&request).map_err(|error| told(&error, request.version))
+}
+
+/// The version of a caller whose variables are wrong: it is told in its standard input. By hand there may be none, so that
+/// it is not waited for.
+fn version_of_caller() -> Version {
+    if io::stdin().is_terminal() {
+        return Version::NEWEST;
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let read = move || {
+        let mut input = Vec::new();
+        let _ = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input);
+        let _ = tell.send(Request::version_of(&input));
+    };
+    let thread = std::thread::Builder::new().spawn(read);
+    thread.ok().and_then(|_| told.recv_timeout(PATIENCE).ok()).unwrap_or(Version::NEWEST)
+}
+
+/// Asks for what a call needs at most, and gives it back. An allocation that fails later ends the process without a
+/// word; here it can be told.
+fn ask_for_memory() -> Result<(), Error> {
+    let mut memory: Vec<u8> = Vec::new();
+    let had = memory.try_reserve_exact(MEMORY);
+    std::hint::black_box(&memory);
+    had.map_err(|_| Error::File { what: "reserve memory for the call", source: io::ErrorKind::OutOfMemory.into() })
 }
 
 /// Somebody started us by hand.
@@ -94,7 +128,7 @@ fn serve(request: &Request) -> Result<String, Error> {
     match &answer {
         Ok(_) => tracing::info!(milliseconds, "done"),
         Err(error) => {
-            let code = error.class().cni_code();
+            let code = class_of(error).cni_code();
             tracing::error!(milliseconds, code, error = error as &(dyn std::error::Error + 'static), "failed");
         }
     }
@@ -120,6 +154,7 @@ type Runtime = tokio::runtime::Runtime;
 
 fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<String, Error> {
     request.refuse_previous()?;
+    request.refuse_unserved()?;
     let environment = &request.environment;
     let node = machine::identify(&config)?;
     let call = AddCall {

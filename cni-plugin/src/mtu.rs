@@ -2,17 +2,25 @@
 //!
 //! Promise: it is never guessed. A pod with an MTU that is too large works until its first large packet.
 
+use std::collections::BTreeSet;
+
 use atoll_model::config::{Mtu, Tunnel};
-use atoll_model::route::Route;
+use atoll_model::route::MAIN_TABLE;
 
 use crate::error::Error;
-use crate::wire::{FoundRoute, Link, Netns, Wire};
+use crate::wire::{FoundRoute, Netns, Wire};
 use crate::world::World;
 
-/// The table `main`: rtnetlink(7), `RT_TABLE_MAIN`.
-const MAIN: u32 = 254;
+/// The table `default`, which is asked after `main`: rtnetlink(7), `RT_TABLE_DEFAULT`.
+const DEFAULT_TABLE: u32 = 253;
 /// The least that carries IPv4: RFC 791, page 13.
 const LEAST: u32 = 68;
+
+/// What tunnels go through.
+struct Underlay {
+    name: String,
+    mtu: u32,
+}
 
 impl<S, C, W: Wire> World<S, C, W> {
     /// Bytes.
@@ -21,32 +29,60 @@ impl<S, C, W: Wire> World<S, C, W> {
             Mtu::Fixed(mtu) => return Ok(*mtu),
             Mtu::Auto(tunnel) => tunnel,
         };
-        let link = self.underlay(tunnel).await?;
-        match link.mtu.checked_sub(tunnel.overhead).filter(|mtu| *mtu >= LEAST) {
+        let Underlay { name, mtu } = self.underlay(tunnel).await?;
+        match mtu.checked_sub(tunnel.overhead).filter(|mtu| *mtu >= LEAST) {
             Some(mtu) => Ok(mtu),
-            None => Err(Error::Mtu(format!(
-                "interface {} has {} bytes, and the tunnel takes {}",
-                link.name, link.mtu, tunnel.overhead
-            ))),
+            None => {
+                Err(Error::Mtu(format!("interface {name} has {mtu} bytes, and the tunnel takes {}", tunnel.overhead)))
+            }
         }
     }
 
-    /// The interface that tunnels go through.
-    async fn underlay(&self, tunnel: &Tunnel) -> Result<Link, Error> {
+    /// The interface that tunnels go through; of several next hops, or several default routes of one priority, the one
+    /// that carries least, because a packet may take any of them.
+    async fn underlay(&self, tunnel: &Tunnel) -> Result<Underlay, Error> {
         if let Some(name) = &tunnel.interface {
             let link = self.wire.inspect(&Netns::Own, name).await?;
-            return link.ok_or_else(|| Error::Mtu(format!("this node has no interface {name}")));
+            let link = link.ok_or_else(|| Error::Mtu(format!("this node has no interface {name}")))?;
+            return Ok(Underlay { name: link.name, mtu: link.mtu });
         }
         let routes = self.wire.routes(&Netns::Own).await?;
-        let is_default = |Route { destination, table, .. }: &Route| {
-            destination.prefix() == 0 && table.is_none_or(|table| table == MAIN)
-        };
-        let best = routes.iter().filter(|found| is_default(&found.route));
-        let best = best.min_by_key(|found| found.route.priority.unwrap_or(0));
-        let Some(FoundRoute { interface, .. }) = best else {
-            return Err(Error::Mtu("this node has no default route".to_owned()));
-        };
-        let link = self.wire.inspect_index(&Netns::Own, *interface).await?;
-        link.ok_or_else(|| Error::Mtu("the interface of the default route is gone".to_owned()))
+        let mut least: Option<Underlay> = None;
+        for FoundRoute { route, interfaces } in best(&routes)? {
+            if interfaces.is_empty() {
+                let why = "a default route goes by a next hop object, whose interface the kernel does not tell";
+                return Err(Error::Mtu(why.to_owned()));
+            }
+            for index in interfaces {
+                let link = self.wire.inspect_index(&Netns::Own, *index).await?;
+                let gone = || Error::Mtu("the interface of the default route is gone".to_owned());
+                let link = link.ok_or_else(gone)?;
+                let mtu = route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+                if least.as_ref().is_none_or(|least| mtu < least.mtu) {
+                    least = Some(Underlay { name: link.name, mtu });
+                }
+            }
+        }
+        least.ok_or_else(|| Error::Mtu("this node has no default route".to_owned()))
     }
+}
+
+/// The default routes that count: those of the smallest priority in `main`, else in `default`. Never empty.
+fn best(routes: &[FoundRoute]) -> Result<Vec<&FoundRoute>, Error> {
+    let table = |found: &FoundRoute| found.route.table.unwrap_or(MAIN_TABLE);
+    let defaults: Vec<_> = routes.iter().filter(|found| found.route.destination.prefix() == 0).collect();
+    for asked in [MAIN_TABLE, DEFAULT_TABLE] {
+        let of_table = || defaults.iter().copied().filter(|found| table(found) == asked);
+        let priority = |found: &FoundRoute| found.route.priority.unwrap_or(0);
+        if let Some(smallest) = of_table().map(priority).min() {
+            return Ok(of_table().filter(|found| priority(found) == smallest).collect());
+        }
+    }
+    let elsewhere: BTreeSet<_> = defaults.iter().map(|found| table(found).to_string()).collect();
+    let elsewhere: Vec<_> = elsewhere.into_iter().collect();
+    Err(Error::Mtu(if elsewhere.is_empty() {
+        "this node has no default route for IPv4".to_owned()
+    } else {
+        format!("this node has no default route in the table main, only in {}", elsewhere.join(", "))
+    }))
 }

@@ -154,6 +154,14 @@ fn whatever_is_wrong_with_a_request_is_told_once_and_leaves_nothing() {
         ("no interface", without("CNI_IFNAME"), ground.plain(), 4),
         ("a bad container", set("CNI_CONTAINERID", "../x"), ground.plain(), 4),
         ("a bad interface", set("CNI_IFNAME", "sixteen_letters_"), ground.plain(), 4),
+        ("a template as interface", set("CNI_IFNAME", "eth%d"), ground.plain(), 4),
+        ("a variable as interface", set("CNI_IFNAME", "${IFNAME}"), ground.plain(), 4),
+        ("host ports", good(), ground.input("runtimeConfig", json!({ "portMappings": [{ "hostPort": 80 }] })), 2),
+        ("ranges", good(), ground.input("runtimeConfig", json!({ "ipRanges": [[{ "subnet": "10.9.9.0/24" }]] })), 2),
+        ("a mistyped annotation", good(), annotation(&ground), 7),
+        ("a route into the pod", good(), ground.input("routes", json!([{ "dst": "127.0.0.0/8" }])), 7),
+        ("a name server that is a name", good(), ground.input("dns", json!({ "nameservers": ["dns.example"] })), 7),
+        ("a STATUS of it", variables("STATUS", ""), ground.input("routes", json!([{ "dst": "127.0.0.0/8" }])), 7),
         ("an unknown command", set("CNI_COMMAND", "add"), ground.plain(), 4),
         ("bad arguments", set("CNI_ARGS", "K8S_POD_NAMESPACE"), ground.plain(), 4),
         ("a bad pod namespace", set("CNI_ARGS", "K8S_POD_NAMESPACE=a/b"), ground.plain(), 4),
@@ -182,6 +190,10 @@ fn whatever_is_wrong_with_a_request_is_told_once_and_leaves_nothing() {
     }
 }
 
+fn annotation(ground: &Ground) -> Vec<u8> {
+    ground.input("runtimeConfig", json!({ "io.kubernetes.cri.pod-annotations": { "atoll.dev/ip": "10.0.0.1" } }))
+}
+
 /// A CA file that does not exist is a wrong setting, found before anything is connected.
 fn certificate(ground: &Ground) -> Vec<u8> {
     ground.input("etcd", json!({ "endpoints": ["https://127.0.0.1:9"], "ca": ground.path("no-ca.pem") }))
@@ -196,6 +208,50 @@ fn the_version_of_the_request_is_the_version_of_the_error() {
         let output = run(&variables("ADD", "/proc/self/ns/net"), input.to_string().as_bytes());
         assert_eq!(refused(&output, 7, version)["cniVersion"], version);
     }
+}
+
+/// Also when the variables are wrong, which are looked at first, and when standard input breaks off.
+#[test]
+fn the_version_is_told_wherever_it_can_be_read() {
+    let ground = Ground::new();
+    for version in VERSIONS {
+        let mut input: Value = serde_json::from_slice(&ground.plain()).expect("JSON");
+        input["cniVersion"] = version.into();
+        let whole = input.to_string();
+        let mut wrong = variables("ADD", "/proc/self/ns/net");
+        wrong.push(("CNI_IFNAME", "a b"));
+        assert_eq!(refused(&run(&wrong, whole.as_bytes()), 4, version)["cniVersion"], version);
+        assert_eq!(refused(&run(&[("CNI_COMMAND", "FOO")], whole.as_bytes()), 4, version)["cniVersion"], version);
+        let cut = format!("{{\"cniVersion\":\"{version}\",\"name\":\"net\",\"etcd\":{{\"end");
+        let good = variables("ADD", "/proc/self/ns/net");
+        assert_eq!(refused(&run(&good, cut.as_bytes()), 6, version)["cniVersion"], version);
+    }
+}
+
+/// A caller that neither writes nor closes is not waited for when its variables are wrong already.
+#[test]
+fn wrong_variables_do_not_wait_for_input() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let child = Command::new(env!("CARGO_BIN_EXE_atoll"))
+        .env_clear()
+        .env("CNI_COMMAND", "FOO")
+        .stdin(reader)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let output = child.wait_with_output().expect("it ends although its input is open");
+    refused(&output, 4, "an unknown command");
+    drop(writer);
+}
+
+/// Whatever new pods would be told, a pod that is there must go.
+#[test]
+fn del_asks_nothing_of_what_new_pods_would_be_told() {
+    let ground = Ground::new();
+    let mut variables = variables("DEL", "");
+    variables.push(("CNI_IFNAME", "eth%d"));
+    let output = run(&variables, &ground.input("routes", json!([{ "dst": "127.0.0.0/8" }])));
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// DEL of something that was never added, with nobody to ask: it is written down, and success.

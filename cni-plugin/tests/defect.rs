@@ -13,6 +13,7 @@ const ALONE: &str = "ATOLL_TEST_PANICS";
 fn a_panic_is_one_error_object() {
     if std::env::var_os(ALONE).is_some() {
         atoll_cni_plugin::defect::tell();
+        atoll_cni_plugin::defect::speak(atoll_model::cni::version::Version::V0_4_0);
         panic!("the key was not found");
     }
     let this = std::env::current_exe().expect("it runs");
@@ -27,7 +28,7 @@ fn a_panic_is_one_error_object() {
     let documents: Vec<Value> =
         text.lines().filter_map(|line| serde_json::from_str(&line[line.find('{')?..]).ok()).collect();
     let [document] = documents.as_slice() else { panic!("{text}") };
-    assert_eq!(document["code"], 199);
+    assert_eq!((&document["code"], &document["cniVersion"]), (&199.into(), &"0.4.0".into()));
     assert!(document["msg"].as_str().is_some_and(|msg| msg.contains("defect") && !msg.contains("not found")), "{text}");
     assert!(document["details"].as_str().is_some_and(|details| details.contains("defect.rs")), "{text}");
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));

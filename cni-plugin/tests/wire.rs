@@ -95,6 +95,8 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
     for change in changes.iter().chain(&changes) {
         wire.configure(&pod, change).await.expect("works");
     }
+    wire.configure(&pod, &Change::Announce(veth.pod_interface.clone())).await.expect("works");
+    wire.configure(&pod, &Change::Announce(name("eth7"))).await.expect_err("there is no such interface");
     let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
     assert!(pod_end.up && pod_end.addresses == [network("10.128.0.5/24")], "{pod_end:?}");
     routes(wire, &pod, &pod_end).await;
@@ -125,7 +127,7 @@ async fn routes(wire: &impl Wire, pod: &Path, pod_end: &Link) {
         wire.configure(pod, &Change::Route(pod_end.name.parse().expect("valid"), route.clone())).await.expect("works");
     }
     let found = wire.routes(&Netns::At(pod.to_owned())).await.expect("works");
-    assert!(found.iter().all(|found| found.interface == pod_end.index), "{found:?}");
+    assert!(found.iter().all(|found| found.interfaces == [pod_end.index]), "{found:?}");
     let by = |text: &str| found.iter().find(|found| found.route.destination == network(text)).map(|found| &found.route);
     let default = by("0.0.0.0/0").expect("there");
     assert_eq!((default.gateway, default.table.unwrap_or(254)), (Some([10, 128, 0, 1].into()), 254));
@@ -389,6 +391,74 @@ fn the_kernel_in_memory_passes() {
 #[test]
 fn the_real_kernel_passes() {
     run(all(&Real::new()));
+}
+
+/// A neighbour that remembers another MAC learns the new one, and the interface keeps its own.
+#[test]
+fn an_announcement_changes_what_a_neighbour_remembers() {
+    let ground = Real::new();
+    let (host, pod) = (ground.netns(), ground.netns());
+    let veth = veth(Netns::At(host.clone()), &pod);
+    let at = host.file_name().and_then(|name| name.to_str()).expect("one of ours").to_owned();
+    let end = veth.host_interface.to_string();
+    run(async {
+        ground.wire.create(&veth).await.expect("works");
+        for address in ["10.128.0.5/24", "10.128.0.6/24"] {
+            let change = Change::Address(veth.pod_interface.clone(), network(address));
+            ground.wire.configure(&pod, &change).await.expect("works");
+        }
+        Real::ip(&["-n", &at, "address", "add", "10.128.0.1/24", "dev", &end]);
+        for address in ["10.128.0.5", "10.128.0.6"] {
+            let entry = ["neigh", "replace", address, "lladdr", "02:00:00:00:00:99", "dev", &end, "nud", "stale"];
+            Real::ip(&[&["-n", at.as_str()][..], &entry].concat());
+        }
+        for change in [Change::Up(veth.pod_interface.clone()), Change::Announce(veth.pod_interface.clone())] {
+            ground.wire.configure(&pod, &change).await.expect("works");
+        }
+        let link = ground.wire.inspect(&Netns::At(pod.clone()), &veth.pod_interface).await.expect("works");
+        assert_eq!(link.and_then(|link| link.mac), Some(MAC));
+    });
+    let known = || {
+        let shown = command("ip").args(["-n", &at, "neigh", "show"]).output().expect("iproute2 is installed");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        shown.lines().filter(|line| line.contains(&MAC.to_string())).count()
+    };
+    // The kernel hands a frame over in its own time.
+    for _ in 0..500 {
+        if known() == 2 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the neighbour was not told");
+}
+
+/// A route of several next hops goes through all of their interfaces.
+#[test]
+fn a_route_with_several_next_hops_names_their_interfaces() {
+    let ground = Real::new();
+    let netns = ground.netns();
+    let at = netns.file_name().and_then(|name| name.to_str()).expect("one of ours").to_owned();
+    for (link, address) in [("x0", "192.0.2.1/25"), ("y0", "192.0.2.129/25")] {
+        let peer = format!("{link}-peer");
+        Real::ip(&["-n", &at, "link", "add", link, "type", "veth", "peer", "name", &peer]);
+        for end in [link, &peer] {
+            Real::ip(&["-n", &at, "link", "set", end, "up"]);
+        }
+        Real::ip(&["-n", &at, "address", "add", address, "dev", link]);
+    }
+    let hops = ["nexthop", "via", "192.0.2.2", "dev", "x0", "nexthop", "via", "192.0.2.130", "dev", "y0"];
+    Real::ip(&[&["-n", at.as_str(), "route", "add", "default"][..], &hops].concat());
+    run(async {
+        let netns = Netns::At(netns);
+        let mut indexes = Vec::new();
+        for link in ["x0", "y0"] {
+            indexes.push(ground.wire.inspect(&netns, &name(link)).await.expect("works").expect("there").index);
+        }
+        let routes = ground.wire.routes(&netns).await.expect("works");
+        let default = routes.iter().find(|found| found.route.destination.prefix() == 0).expect("there");
+        assert_eq!((&default.interfaces, default.route.gateway), (&indexes, None));
+    });
 }
 
 /// What only a real file system has.

@@ -147,7 +147,7 @@ pub enum IpamError {
         /// The MAC.
         mac: Mac,
         /// Why not.
-        why: &'static str,
+        why: String,
     },
     /// A MAC that was asked for is used in the subnet.
     #[error("the MAC {mac} is used in subnet {cidr} of tenant {tenant} by {by}")]

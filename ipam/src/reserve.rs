@@ -13,13 +13,13 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{Namespace, PodName, TenantName};
 use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, ReservationRecord, SCHEMA, TenantRecord, Unknown,
-    encode, now,
+    AddressRecord, AddressState, ClaimRecord, ClusterRecord, MacOwner, MacRecord, ReservationRecord, SCHEMA,
+    TenantRecord, Unknown, encode, now,
 };
 use atoll_store::{Change, Committed, Compare, Key, Query, Revision, Store, StoreError, Txn};
 use serde::de::DeserializeOwned;
 
-use crate::claim::mac::{is_local, look, unicast};
+use crate::claim::mac::{is_local, look, of_no_router, unicast};
 use crate::claim::want::place;
 use crate::error::IpamError;
 use crate::find::find;
@@ -98,7 +98,11 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         let mut then = vec![put(place_key(&record), value.clone()), put(Key::reserved_for(namespace, pod), value)];
         let owner = owner(store, &record, &seen).await?;
         compare.push(seen.address_as_seen(&record));
-        if let Some(key) = mac_key(&record) {
+        if let (Some(key), Some(mac)) = (mac_key(&record), *mac) {
+            let cluster: Option<Versioned<ClusterRecord>> = get(store, Key::cluster()).await?;
+            if let Some(cluster) = cluster {
+                of_no_router(cluster.record.id, &tenant.record, mac)?;
+            }
             compare.push(seen.refuse_taken_mac(store, &subnet, &record, owner.as_ref()).await?);
             let owner = MacOwner::Reserved { namespace: namespace.clone(), pod: pod.clone() };
             then.push(put(key, encode(&MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })));

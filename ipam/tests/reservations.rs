@@ -20,6 +20,7 @@ use atoll_ipam::{
     release, reservations, reserve, reserved_for,
 };
 use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::ids::{Incarnation, Namespace, NodeName, PodName};
@@ -221,6 +222,11 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     }
     assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Done);
     assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 0);
+    // A gateway's is nobody's to keep.
+    let gateway = derive::object(fixture.cluster.id, fixture.tenant.incarnation, Role::GatewayPort(0));
+    let gateway = ReserveRequest { mac: Some(derive::mac(gateway)), ..keep(11, "web-2") };
+    let error = reserve(&store, &gateway, true).await.expect_err("it is the gateway's");
+    assert!(error.to_string().contains("the gateway of subnet 0"), "{error}");
     // A pod that runs with a MAC, chosen or derived, may keep it.
     for (pod, wish) in [("chosen", wish), ("derived", Wish::default())] {
         let answer = ask(&store, &fixture, &attachment(pod), pod, &wish).await;

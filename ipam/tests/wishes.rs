@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, Versioned, bury, claim, find, release};
 use atoll_model::attachment::Mac;
+use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
 use atoll_model::fault::FaultPlan;
 use atoll_model::ids::Namespace;
@@ -144,6 +145,18 @@ async fn what_no_pod_can_have_is_refused(store: impl Store) {
     let error = refused(&store, &fixture, "a", &wish(&[ip(200)])).await;
     assert!(error.to_string().contains("quota of 10 addresses ends before it"), "{error}");
     for (bytes, why) in [([1, 0, 0, 0, 0, 1], "a group"), ([255; 6], "a group"), ([0; 6], "all zeros")] {
+        let error = refused(&store, &fixture, "a", &mac(bytes)).await;
+        assert_eq!(error.class(), Class::Rejected);
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    // Those of router ports: who had one would get what its neighbours send outside.
+    for (role, why) in [
+        (Role::GatewayPort(0), "the gateway of subnet 0"),
+        (Role::GatewayPort(2), "the gateway of subnet 2"),
+        (Role::UplinkPort, "the tenant router's port"),
+        (Role::ProviderPort, "the provider router's port"),
+    ] {
+        let bytes = derive::mac(derive::object(fixture.cluster.id, fixture.tenant.incarnation, role)).0;
         let error = refused(&store, &fixture, "a", &mac(bytes)).await;
         assert_eq!(error.class(), Class::Rejected);
         assert!(error.to_string().contains(why), "{error}");

@@ -358,6 +358,9 @@ fn main() -> ExitCode {
             for cause in atoll_model::error::causes(error.as_ref()) {
                 say(&format!("  because: {cause}"));
             }
+            if let Some(resource) = atoll_model::error::Resource::lacking(error.as_ref()) {
+                say(&format!("  try: {}", resource.advice()));
+            }
             ExitCode::FAILURE
         }
     }

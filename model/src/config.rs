@@ -4,7 +4,9 @@
 //! given and what is expected. Secrets are never in it: it names files.
 
 mod parse;
+mod possible;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,6 +173,41 @@ pub struct DnsConfig {
     /// Resolver options.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+}
+
+/// A part of DNS that no resolver could use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusableDns {
+    /// Which part.
+    pub what: &'static str,
+    /// What it says.
+    pub given: String,
+    /// What is expected.
+    pub expected: &'static str,
+}
+
+impl DnsConfig {
+    /// Each part becomes a line, or a word of a line, of a pod's `resolv.conf`: resolv.conf(5).
+    pub fn refuse_unusable(&self) -> Result<(), UnusableDns> {
+        let refuse = |what, given: &String, expected| {
+            Err(UnusableDns { what, given: given.chars().take(80).collect(), expected })
+        };
+        let is_host = |text: &String| {
+            text.parse::<IpAddr>().is_ok_and(|address| !address.is_unspecified() && !address.is_multicast())
+        };
+        if let Some(server) = self.nameservers.iter().find(|server| !is_host(server)) {
+            return refuse("name server", server, "the address of a host");
+        }
+        let is_word =
+            |text: &String| !text.is_empty() && text.len() <= 253 && text.bytes().all(|b| b.is_ascii_graphic());
+        if let Some(domain) = self.domain.iter().chain(&self.search).find(|domain| !is_word(domain)) {
+            return refuse("domain", domain, "a domain name of at most 253 visible characters");
+        }
+        match self.options.iter().find(|option| !is_word(option)) {
+            Some(option) => refuse("option", option, "one word of visible characters"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `log`.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::attachment::Mac;
 use crate::ids::{ClusterId, Incarnation};
 
 /// What an object is for within its tenant.
@@ -81,6 +82,32 @@ pub fn object(cluster: ClusterId, incarnation: Incarnation, role: Role) -> Uuid 
     Uuid::new_v5(&cluster.0, format!("{incarnation}/{role}").as_bytes())
 }
 
+/// The MAC of a port or device of the infrastructure, from its id: a port that was lost and made again keeps its MAC, and
+/// no pod has to ask for its gateway anew.
+pub fn mac(id: Uuid) -> Mac {
+    let b = id.as_bytes();
+    // Locally administered, unicast; bytes 6 and 8 hold the UUID's version and variant.
+    Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
+}
+
+/// Whose MAC of a tenant's infrastructure this is, in words; none: it is that of no router port of the tenant. `subnets`:
+/// their numbers.
+pub fn infrastructure(
+    cluster: ClusterId,
+    incarnation: Incarnation,
+    subnets: impl IntoIterator<Item = u32>,
+    wanted: Mac,
+) -> Option<String> {
+    let is = |role: &Role| mac(object(cluster, incarnation, *role)) == wanted;
+    let of_tenant = [
+        (Role::UplinkPort, "the tenant router's port to the provider".to_owned()),
+        (Role::ProviderPort, "the provider router's port to the tenant".to_owned()),
+    ];
+    let gateway = |ordinal| (Role::GatewayPort(ordinal), format!("the gateway of subnet {ordinal}"));
+    let mut all = of_tenant.into_iter().chain(subnets.into_iter().map(gateway));
+    all.find(|(role, _)| is(role)).map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,7 +117,14 @@ mod tests {
         let (cluster, life) = (ClusterId(Uuid::from_u128(1)), Incarnation(Uuid::from_u128(2)));
         // Written down once: a change would orphan every tenant of every cluster.
         assert_eq!(object(cluster, life, Role::Router).to_string(), "9419cb4a-0cb0-5f29-9c62-6c4a311a1c08");
+        assert_eq!(mac(object(cluster, life, Role::Router)).to_string(), "96:19:cb:4a:0c:b0");
         assert_ne!(object(cluster, life, Role::Bridge(1)), object(cluster, life, Role::Bridge(2)));
+        let whose = |role, subnets: &[u32]| {
+            infrastructure(cluster, life, subnets.iter().copied(), mac(object(cluster, life, role)))
+        };
+        assert_eq!(whose(Role::GatewayPort(2), &[1, 2]).as_deref(), Some("the gateway of subnet 2"));
+        assert_eq!(whose(Role::GatewayPort(3), &[1, 2]), None, "there is no such subnet");
+        assert!([Role::UplinkPort, Role::ProviderPort].into_iter().all(|role| whose(role, &[]).is_some()));
         assert_ne!(object(cluster, life, Role::Router), object(cluster, Incarnation(Uuid::from_u128(3)), Role::Router));
     }
 }

@@ -135,6 +135,28 @@ fn is_interface_name(name: &str) -> bool {
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_control() || c.is_whitespace())
 }
 
+impl IfName {
+    /// Can a new interface get this name, and have it afterwards? The kernel takes one with `%` for a template, and every
+    /// byte from 160 on for white space in some encodings; `all`, `default` and `lo` have a meaning of their own in each
+    /// network namespace; a `$` or a brace is what remains of a variable that was not filled in. Interfaces that exist
+    /// may have such names, so that taking one apart does not ask.
+    pub fn refuse_as_new(&self) -> Result<(), InvalidName> {
+        let name = self.as_str();
+        let rule = if name.contains('%') {
+            "the kernel would expand '%' as a template and make an interface of another name: give the name itself"
+        } else if name.contains(['$', '{', '}', '<', '>']) {
+            "it looks like a template that was not filled in: give the name itself"
+        } else if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            "the name of a new interface must hold only visible ASCII characters"
+        } else if matches!(name, "lo" | "all" | "default") {
+            "it has a meaning of its own in every network namespace: give another name"
+        } else {
+            return Ok(());
+        };
+        Err(InvalidName { what: "interface name", given: name.to_owned(), rule })
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
@@ -192,6 +214,20 @@ mod tests {
         assert!(IfName::new("fifteencharact.").is_ok());
         assert!(TenantName::new("a".repeat(64)).is_err());
         assert!(TenantName::new("red-").is_err());
+    }
+
+    #[test]
+    fn a_new_interface_gets_no_name_that_means_something_else() {
+        for bad in
+            ["eth%d", "%", "a%b", "${IF}", "$IF", "{{.If}}", "<name>", "lo", "all", "default", "\u{e0}", "\u{df}"]
+        {
+            let name = IfName::new(bad).expect("an interface may have it");
+            let error = name.refuse_as_new().expect_err(bad);
+            assert!(error.to_string().contains(bad), "{error}");
+        }
+        for good in ["eth0", "net1", "a", "eth0.7", "x-y_z+1", "eth@1", "lo0", "fifteencharact."] {
+            IfName::new(good).expect("valid").refuse_as_new().unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     #[test]

@@ -9,6 +9,12 @@ use ipnetwork::Ipv4Network;
 /// has no next hop.
 pub const SCOPE_LINK: u8 = 253;
 
+/// The table `main`, in which a route is that names none: rtnetlink(7), `RT_TABLE_MAIN`.
+pub const MAIN_TABLE: u32 = 254;
+
+/// The table `local`, which the kernel fills with its own addresses: rtnetlink(7), `RT_TABLE_LOCAL`.
+pub const LOCAL_TABLE: u32 = 255;
+
 /// See the module. What is `None` is left to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
@@ -32,6 +38,17 @@ impl Route {
     /// A route of which only destination and next hop are told.
     pub fn plain(destination: Ipv4Network, gateway: Option<Ipv4Addr>) -> Self {
         Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
+
+    /// Both cannot be there: the kernel tells routes by destination, table and priority, and the first one wins.
+    pub fn is_instead_of(&self, other: &Self) -> bool {
+        let key = |route: &Self| (route.destination, route.table.unwrap_or(MAIN_TABLE), route.priority.unwrap_or(0));
+        key(self) == key(other)
+    }
+
+    /// A default route that is there for whatever is not told otherwise: of the table `main`.
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix() == 0 && self.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE
     }
 
     /// The destination is on the link itself, whatever gateway there is.

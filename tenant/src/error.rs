@@ -260,6 +260,18 @@ pub enum TenantError {
         /// Why not.
         problem: String,
     },
+    /// DNS that was asked for is of no use to a pod.
+    #[error("tenant {tenant} cannot have the DNS {what} {given:?}: {expected} is expected")]
+    Dns {
+        /// The tenant.
+        tenant: TenantName,
+        /// Which part of it.
+        what: &'static str,
+        /// What was asked for.
+        given: String,
+        /// What a pod can use.
+        expected: &'static str,
+    },
     /// A subnet cannot go: a static route has its next hop there.
     #[error("subnet {ordinal} of tenant {tenant} has the next hop of the static route to {destination}")]
     Needed {
@@ -370,6 +382,7 @@ impl Classify for TenantError {
             | Self::Reserved { .. }
             | Self::Subnet { .. }
             | Self::Route { .. }
+            | Self::Dns { .. }
             | Self::Needed { .. }
             | Self::NoSubnet { .. }
             | Self::OnlySubnet { .. } => Class::Rejected,
@@ -443,6 +456,7 @@ impl Classify for TenantError {
             Self::Route { tenant, .. } => {
                 Some(format!("see `atollctl tenant show {tenant}` for its subnets and routes"))
             }
+            Self::Dns { .. } => Some("correct it; it becomes a part of each pod's resolv.conf".to_owned()),
             Self::Needed { tenant, destination, .. } => {
                 Some(format!("take it away first: `atollctl tenant set {tenant} --remove-route {destination}`"))
             }

@@ -16,7 +16,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, Incarnation, TenantName};
 use atoll_model::record::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
@@ -280,14 +279,7 @@ impl Names<'_> {
 }
 
 fn on_router(router: Uuid, address: Ipv4Network, port: Uuid) -> Device {
-    Device::Router { id: router, address, mac: Some(mac(port)) }
-}
-
-/// Derived, so that a port that was lost and made again keeps its MAC and no pod has to ask for its gateway anew.
-fn mac(port: Uuid) -> Mac {
-    let b = port.as_bytes();
-    // Locally administered, unicast; bytes 6 and 8 hold the UUID's version and variant.
-    Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
+    Device::Router { id: router, address, mac: Some(derive::mac(port)) }
 }
 
 fn linked(device: Device, peer: Uuid) -> Port {

@@ -88,6 +88,21 @@ impl Replay<'_> {
             if command == "CHECK" {
                 stdin["prevResult"] = self.results.get(&key).context("an ADD before this CHECK")?.clone();
             }
+            // What these recordings ask of the one plugin that they were made with is the business of others.
+            let asked = stdin["runtimeConfig"].as_object();
+            let unserved =
+                ["portMappings", "bandwidth"].map(|key| (key, asked.is_some_and(|asked| asked.contains_key(key))));
+            if let Some((key, _)) = unserved.iter().find(|(_, is_asked)| *is_asked).filter(|_| command == "ADD") {
+                let refused = call.clone().reading(stdin.to_string()).run()?;
+                ensure!(
+                    refused.error_code()? == 2 && refused.stdout.contains("runtimeConfig."),
+                    "{key}: {}",
+                    refused.stdout
+                );
+                if let Some(asked) = stdin["runtimeConfig"].as_object_mut() {
+                    asked.retain(|key, _| !["portMappings", "bandwidth"].contains(&key.as_str()));
+                }
+            }
             call = call.reading(stdin.to_string());
             let answer = call.run()?;
             if command == "ADD" {

@@ -62,6 +62,43 @@ fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
     node.finish()
 }
 
+/// A pod takes over the address of one that went, and its neighbour, which knows the MAC of the other, reaches it at once.
+#[test]
+fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let neighbour = Pod::new("red", "neighbour")?;
+    cni.add(&neighbour)?;
+    let first = Pod::new("red", "first")?;
+    let address = cni.add(&first)?.address.ip();
+    ensure!(ping(&neighbour.netns, address)?, "the first owner");
+    let remembered = |mac: &str| -> Result<bool> {
+        Ok(neighbour.netns.run("ip", &["neigh", "show", &address.to_string()])?.contains(mac))
+    };
+    let mac_of = |pod: &Pod| -> Result<String> {
+        let link: Value = serde_json::from_str(&pod.netns.run("ip", &["-json", "link", "show", "eth0"])?)?;
+        Ok(link[0]["address"].as_str().context("a MAC")?.to_owned())
+    };
+    ensure!(remembered(&mac_of(&first)?)?, "the neighbour knows the first owner");
+    cni.del(&first)?;
+    let second = Pod::new("red", "second")?;
+    let args = format!("{};IP={address}", second.args());
+    cni.call("ADD", &second).with("CNI_ARGS", args).run()?.result()?;
+    // The neighbour asked nobody: it was told. A frame takes its time.
+    let mac = mac_of(&second)?;
+    for _ in 0..500 {
+        if remembered(&mac)? {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    ensure!(remembered(&mac)?, "the neighbour still sends to the pod that went");
+    ensure!(ping(&neighbour.netns, address)?, "the second owner");
+    cni.del(&second)?;
+    cni.del(&neighbour)?;
+    node.finish()
+}
+
 /// One wish in each place; what nobody may ask is refused with its place.
 #[test]
 fn every_place_is_heard() -> Result<()> {

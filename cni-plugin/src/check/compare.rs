@@ -4,16 +4,13 @@
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::PreviousInterface;
 use atoll_model::record::{AddressState, ClaimRecord};
-use atoll_model::route::Route;
+use atoll_model::route::{MAIN_TABLE, Route};
 use atoll_tenant::controller::PortState;
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
 use super::{CheckCall, Records, Seen};
 use crate::wire::{FoundRoute, Netns};
-
-/// The table `main`: rtnetlink(7), `RT_TABLE_MAIN`.
-const MAIN: u32 = 254;
 
 /// The pod's interface as `prevResult` has it.
 pub(super) fn interface_in(call: &CheckCall) -> Option<&PreviousInterface> {
@@ -128,12 +125,12 @@ pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &Seen) -> Vec<Strin
     let missing = |route: &Route| {
         let same = |found: &&FoundRoute| {
             found.route.destination == route.destination
-                && found.route.table.unwrap_or(MAIN) == route.table.unwrap_or(MAIN)
+                && found.route.table.unwrap_or(MAIN_TABLE) == route.table.unwrap_or(MAIN_TABLE)
                 && found.route.priority.unwrap_or(0) == route.priority.unwrap_or(0)
         };
         let mut all = seen.routes.iter().filter(same).peekable();
         let found = all.peek().map(|found| found.route.gateway);
-        if all.any(|found| found.interface != link.index || found.route.gateway == route.gateway) {
+        if all.any(|found| !found.interfaces.contains(&link.index) || found.route.gateway == route.gateway) {
             return None;
         }
         let by =

@@ -21,6 +21,8 @@ pub struct FakeLink {
     pub peer: Option<(Netns, String)>,
     /// Routes through it.
     pub routes: Vec<Route>,
+    /// How often its addresses were announced.
+    pub announced: u32,
 }
 
 type Links = BTreeMap<String, FakeLink>;
@@ -40,11 +42,18 @@ struct Kernel {
     places: BTreeMap<PathBuf, Place>,
     /// What cannot be deleted.
     stuck: BTreeSet<(Netns, String)>,
+    /// No route is added but a default route.
+    refuses_routes: bool,
 }
 
 impl Default for Fake {
     fn default() -> Self {
-        Self(RefCell::new(Kernel { own: fresh(), places: BTreeMap::new(), stuck: BTreeSet::new() }))
+        Self(RefCell::new(Kernel {
+            own: fresh(),
+            places: BTreeMap::new(),
+            stuck: BTreeSet::new(),
+            refuses_routes: false,
+        }))
     }
 }
 
@@ -62,7 +71,7 @@ fn fresh() -> Links {
         veth: false,
         addresses: vec![],
     };
-    BTreeMap::from([("lo".to_owned(), FakeLink { link, peer: None, routes: vec![] })])
+    BTreeMap::from([("lo".to_owned(), FakeLink { link, peer: None, routes: vec![], announced: 0 })])
 }
 
 impl Fake {
@@ -114,7 +123,7 @@ impl Fake {
         };
         let mut kernel = self.0.borrow_mut();
         let links = kernel.links(netns).expect("the namespace exists");
-        links.insert(name.to_owned(), FakeLink { link, peer: None, routes: vec![] });
+        links.insert(name.to_owned(), FakeLink { link, peer: None, routes: vec![], announced: 0 });
     }
 
     /// From now on the kernel refuses to delete this interface.
@@ -125,6 +134,11 @@ impl Fake {
     /// The kernel refuses nothing any more.
     pub fn allow_all(&self) {
         self.0.borrow_mut().stuck.clear();
+    }
+
+    /// From now on the kernel adds no route but a default route, or any again.
+    pub fn refuse_routes(&self, refuses: bool) {
+        self.0.borrow_mut().refuses_routes = refuses;
     }
 
     /// Somebody changes an interface behind our back; none: it goes, and with it its other end.
@@ -196,7 +210,7 @@ impl Kernel {
             let (name, peer_index) = (name.to_owned(), Some(peer_index));
             let (mtu, group, veth, addresses) = (veth.mtu, GROUP, true, vec![]);
             let link = Link { name, index, peer: peer_index, master: None, mac, mtu, up, group, veth, addresses };
-            FakeLink { link, peer: Some(peer), routes: vec![] }
+            FakeLink { link, peer: Some(peer), routes: vec![], announced: 0 }
         };
         let host_mac = Some(Mac([2, 0, 0, 0, 0, 2]));
         let host_end = end(&host, (index, pod_index), host_mac, true, (pod_netns.clone(), pod.clone()));
@@ -208,10 +222,13 @@ impl Kernel {
     }
 
     fn configure(&mut self, pod_netns: &Path, change: &Change) -> Result<(), &'static str> {
+        let refuses_routes = self.refuses_routes;
         let links = self.links(&Netns::At(pod_netns.to_owned())).ok_or("the network namespace is gone")?;
         let name = match change {
             Change::LoopbackUp => "lo",
-            Change::Address(name, _) | Change::Up(name) | Change::Route(name, _) => name.as_str(),
+            Change::Address(name, _) | Change::Up(name) | Change::Route(name, _) | Change::Announce(name) => {
+                name.as_str()
+            }
         };
         let link = links.get_mut(name).ok_or("No such device")?;
         match change {
@@ -219,6 +236,8 @@ impl Kernel {
             Change::Address(_, address) if link.link.addresses.contains(address) => {}
             Change::Address(_, address) => link.link.addresses.push(*address),
             Change::Route(..) if !link.link.up => return Err("Network is down"),
+            Change::Announce(_) => link.announced += u32::from(link.link.up),
+            Change::Route(_, route) if refuses_routes && route.destination.prefix() > 0 => return Err("out of routes"),
             Change::Route(_, route) => {
                 let reachable = |g: &Ipv4Addr| {
                     link.link.addresses.iter().any(|a| a.contains(*g))
@@ -308,7 +327,7 @@ impl Wire for Fake {
         let mut kernel = self.0.borrow_mut();
         let all = |links: &mut Links| {
             let of = |link: &FakeLink| {
-                let found = |route: &Route| FoundRoute { route: route.clone(), interface: link.link.index };
+                let found = |route: &Route| FoundRoute { route: route.clone(), interfaces: vec![link.link.index] };
                 link.routes.iter().map(found).collect::<Vec<_>>()
             };
             links.values().flat_map(of).collect()

@@ -92,6 +92,9 @@ pub enum Change {
     Up(IfName),
     /// Add a route through the interface; one to that destination there already is fine.
     Route(IfName, Route),
+    /// Tell the neighbours of the interface whose its addresses are: an ARP announcement of each (RFC 5227, section 2.3).
+    /// Who remembers another MAC for one of them learns the new one.
+    Announce(IfName),
 }
 
 impl fmt::Display for Change {
@@ -101,6 +104,7 @@ impl fmt::Display for Change {
             Self::Address(interface, address) => write!(f, "add address {address} to {interface}"),
             Self::Up(interface) => write!(f, "bring {interface} up"),
             Self::Route(interface, route) => write!(f, "add route to {route} on {interface}"),
+            Self::Announce(interface) => write!(f, "announce {interface}"),
         }
     }
 }
@@ -146,10 +150,11 @@ impl Link {
 /// A route as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRoute {
-    /// The route.
+    /// The route. One with several next hops tells none as its own.
     pub route: Route,
-    /// The index of the interface it goes through.
-    pub interface: u32,
+    /// The indexes of the interfaces it goes through: several where it has several next hops. None: the kernel names a
+    /// next hop object instead of its interface.
+    pub interfaces: Vec<u32>,
 }
 
 /// See the module.

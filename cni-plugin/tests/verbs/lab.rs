@@ -267,7 +267,7 @@ impl Lab {
             "cluster": { "subnetPrefix": self.subnet_prefix },
             "runDir": self.directory.path().join("run"),
             "stateDir": self.directory.path().join("state"),
-            "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8", "gw": "192.0.2.1" }]) } else { json!([]) },
+            "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8" }]) } else { json!([]) },
         }))
         .expect("valid")
     }
@@ -275,6 +275,7 @@ impl Lab {
     /// A new process.
     pub(crate) fn world(&self) -> LabWorld {
         let config = self.config();
+        self.kernel.refuse_routes(self.bad_route.get());
         let tally = Tally::new();
         let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
         let transport = Counted::new(Moody(transport, Rc::clone(&self.controller_mood)), tally.clone());

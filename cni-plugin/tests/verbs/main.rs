@@ -9,6 +9,7 @@ mod lab;
 mod mtu;
 mod outage;
 mod ownership;
+mod results;
 mod status;
 mod sweep;
 mod wishes;

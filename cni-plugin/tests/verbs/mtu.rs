@@ -45,6 +45,33 @@ async fn it_is_what_the_interface_leaves() {
     }
 }
 
+/// A packet may take any of several default routes of one priority, and a route may carry less than its interface.
+#[tokio::test(start_paused = true)]
+async fn of_several_ways_the_smallest_counts() {
+    let lab = Lab::warm().await;
+    uplink(&lab, "one", 70, 9000, Some(10));
+    uplink(&lab, "two", 71, 1500, Some(10));
+    uplink(&lab, "back", 72, 1300, Some(20));
+    let attached = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect("it can be known");
+    assert_eq!(attached.mtu, 1450);
+    lab.del().await.expect("works");
+    lab.kernel.damage(&Netns::Own, "one", |mut link| {
+        link.routes[0].mtu = Some(1400);
+        Some(link)
+    });
+    let attached = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect("it can be known");
+    assert_eq!(attached.mtu, 1350);
+    lab.del().await.expect("works");
+    // The table that the kernel asks after `main`.
+    for name in ["one", "two", "back"] {
+        lab.kernel.damage(&Netns::Own, name, |mut link| {
+            link.routes.iter_mut().for_each(|route| route.table = Some(253));
+            Some(link)
+        });
+    }
+    assert_eq!(add(&lab, Tunnel { interface: None, overhead: 0 }).await.expect("it can be known").mtu, 1400);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_known_is_refused_before_anything_is_done() {
     let lab = Lab::warm().await;
@@ -68,6 +95,7 @@ async fn what_cannot_be_known_is_refused_before_anything_is_done() {
     });
     let error = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect_err("no default route");
     assert_eq!(error.class().cni_code(), 7, "{error}");
+    assert!(error.to_string().contains("no default route in the table main, only in 100"), "{error}");
     uplink(&lab, "tiny", 71, 100, Some(1));
     let error = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect_err("nothing is left");
     assert!(error.to_string().contains("tiny has 100 bytes"), "{error}");

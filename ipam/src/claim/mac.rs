@@ -8,7 +8,9 @@
 //! claim. An attachment that comes later derives the MAC of a wish with probability 2^-46.
 
 use atoll_model::attachment::{Attachment, Mac};
-use atoll_model::record::{AddressRecord, AddressState};
+use atoll_model::derive;
+use atoll_model::ids::ClusterId;
+use atoll_model::record::{AddressRecord, AddressState, TenantRecord};
 use atoll_store::{Query, Store};
 
 use crate::error::IpamError;
@@ -29,7 +31,16 @@ pub(crate) fn unicast(mac: Mac) -> Result<(), IpamError> {
     } else {
         return Ok(());
     };
-    Err(IpamError::BadMac { mac, why })
+    Err(IpamError::BadMac { mac, why: why.to_owned() })
+}
+
+/// It is that of no router port of the tenant: who had the gateway's would get what its neighbours send outside.
+pub(crate) fn of_no_router(cluster: ClusterId, tenant: &TenantRecord, mac: Mac) -> Result<(), IpamError> {
+    let subnets = tenant.subnets.iter().map(|subnet| subnet.ordinal);
+    match derive::infrastructure(cluster, tenant.incarnation, subnets, mac) {
+        Some(whose) => Err(IpamError::BadMac { mac, why: format!("it is that of {whose} of tenant {}", tenant.name) }),
+        None => Ok(()),
+    }
 }
 
 /// Could it be a derived one?

@@ -49,6 +49,7 @@ pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationReco
     let kept = reserved.and_then(|reserved| reserved.mac);
     let mac = kept.or(wish.mac).unwrap_or_else(|| attachment.mac());
     super::unicast(mac)?;
+    super::mac::of_no_router(request.cluster.id, tenant, mac)?;
     let own_mac = kept.is_none() && mac != attachment.mac();
     if addresses.is_empty() {
         return Ok(Want { addresses: Addresses::Any(subnets), mac, own_mac });

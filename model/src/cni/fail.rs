@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::version::Version;
-use crate::error::{Class, Classify, causes};
+use crate::error::{Class, Classify, Resource, causes, class_of, hint_of};
 
 /// What goes to standard output instead of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,10 +27,10 @@ impl Failure {
     /// Any error, told to the caller.
     pub fn of(error: &dyn Classify, version: Version) -> Self {
         let mut details = causes(error);
-        details.extend(error.hint());
+        details.extend(hint_of(error));
         Self {
             version,
-            code: error.class().cni_code(),
+            code: class_of(error).cni_code(),
             msg: line(&error.to_string()),
             details: line(&details.join("; ")),
         }
@@ -43,10 +43,19 @@ impl Failure {
         Self { version, code, msg: unswallowed(&msg), details: unswallowed(&details) }
     }
 
-    /// A panic, told to the caller by the panic hook.
-    pub fn of_panic(message: &str, place: &str) -> Self {
+    /// A panic, told to the caller by the panic hook. A library that panics because this machine has run out of something
+    /// is no defect.
+    pub fn of_panic(message: &str, place: &str, version: Version) -> Self {
+        if let Some(resource) = Resource::told(message) {
+            return Self {
+                version,
+                code: Class::Resources.cni_code(),
+                msg: unswallowed(&line(&format!("the call could not be carried out: {message}"))),
+                details: format!("at {place}; {}", resource.advice()),
+            };
+        }
         Self {
-            version: Version::NEWEST,
+            version,
             code: Class::Bug.cni_code(),
             msg: unswallowed(&line(&format!("atoll has a defect and stopped: {message}"))),
             details: format!("at {place}; please report it"),
@@ -125,7 +134,11 @@ mod tests {
             let said = failure.to_json().to_lowercase();
             assert!(!said.contains("not found") && !said.contains("no such file or directory"), "{text:?}: {said}");
         }
-        let panic = Failure::of_panic("key not found", "add.rs:1");
+        let panic = Failure::of_panic("key not found", "add.rs:1", Version::V0_4_0);
+        assert_eq!(panic.version, Version::V0_4_0);
+        let full = "OS can't spawn worker thread: Resource temporarily unavailable (os error 11)";
+        let full = Failure::of_panic(full, "pool.rs:1", Version::V1_0_0);
+        assert!(full.code == 11 && !full.to_json().contains("report") && !full.msg.contains("defect"), "{full:?}");
         assert!(!panic.to_json().contains("not found") && panic.code == 199, "{panic:?}");
     }
 }

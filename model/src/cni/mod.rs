@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`version`] | the versions of the specification that we speak |
 //! | [`request`] | the environment and standard input, checked in the order that runtimes expect |
+//! | [`capability`] | what an entry declares and a runtime asks by it, and whether we serve it |
 //! | [`wish`] | what a caller asks of its interface, from the four places where it may say so |
 //! | [`result`] | a result in our own shape, and its JSON in each version's shape |
 //! | [`previous`] | a previous result, from each version's shape |
@@ -11,6 +12,7 @@
 //! | [`trace`] | the trace that a call belongs to |
 //! | [`fail`] | the error object |
 
+pub mod capability;
 pub mod fail;
 pub mod previous;
 pub mod request;

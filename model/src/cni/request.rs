@@ -111,10 +111,14 @@ impl Environment {
         // A variable that the command does not need is not looked at: VERSION comes with placeholders.
         let needed = |name: &'static str| if required.contains(&name) { text(name) } else { Ok(None) };
         let bad = |name: &'static str| move |source| RequestError::Variable { name, source };
+        let interface = needed("CNI_IFNAME")?.map(IfName::new).transpose().map_err(bad("CNI_IFNAME"))?;
+        if let Some(interface) = interface.as_ref().filter(|_| command == Command::Add) {
+            interface.refuse_as_new().map_err(bad("CNI_IFNAME"))?;
+        }
         Ok(Some(Self {
             command,
             container: needed("CNI_CONTAINERID")?.map(ContainerId::new).transpose().map_err(bad("CNI_CONTAINERID"))?,
-            interface: needed("CNI_IFNAME")?.map(IfName::new).transpose().map_err(bad("CNI_IFNAME"))?,
+            interface,
             netns: if command == Command::Version { None } else { text("CNI_NETNS")? },
             args: if required.is_empty() { String::new() } else { text("CNI_ARGS")?.unwrap_or_default() },
             netns_override: matches!(
@@ -175,19 +179,29 @@ impl Request {
         Ok(Self { environment, version, network, input })
     }
 
-    /// The version in which an answer to `stdin` is told, although something else in it may be wrong.
+    /// The version in which an answer to `stdin` is told, although something else in it may be wrong: the caller's, as
+    /// far as it can be read. What is broken behind it, or cut off, does not matter.
     pub fn version_of(stdin: &[u8]) -> Version {
-        let Ok(Value::Object(input)) = serde_json::from_slice(stdin) else { return Version::NEWEST };
-        let given = match input.get("cniVersion") {
-            None | Some(Value::Null) => Some(""),
-            Some(version) => version.as_str(),
+        let mut given = None;
+        let mut deserializer = serde_json::Deserializer::from_slice(stdin);
+        let whole = serde::Deserializer::deserialize_map(&mut deserializer, FindVersion(&mut given)).is_ok();
+        let given = match given {
+            // An object that is complete and names none.
+            None | Some(Value::Null) if whole => Some(""),
+            None => None,
+            Some(ref version) => version.as_str(),
         };
         given.and_then(Version::parse).unwrap_or(Version::NEWEST)
     }
 
-    /// Our configuration.
+    /// Our configuration. What takes an attachment apart needs nothing of what a new pod would be told.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        Config::parse(&Value::Object(self.input.clone()))
+        let config = Config::parse(&Value::Object(self.input.clone()))?;
+        match self.environment.command {
+            Command::Add | Command::Status => config.refuse_impossible()?,
+            Command::Del | Command::Check | Command::Gc | Command::Version => {}
+        }
+        Ok(config)
     }
 
     /// Who the pod is, from `CNI_ARGS`. A key that we do not know is ignored, whether or not the caller says
@@ -240,7 +254,34 @@ impl Request {
             search: texts(dns, "searches").ok_or(RequestError::Shape("runtimeConfig.dns.searches", LIST))?,
             options: texts(dns, "options").ok_or(RequestError::Shape("runtimeConfig.dns.options", LIST))?,
         };
+        told.refuse_unusable().map_err(|wrong| RequestError::Wish {
+            key: format!("runtimeConfig.dns {}", wrong.what),
+            value: wrong.given,
+            expected: wrong.expected,
+        })?;
         Ok(if told == DnsConfig::default() { configured.clone() } else { told })
+    }
+}
+
+/// Looks for `cniVersion` in an object, key by key, and keeps it also when the object breaks off behind it.
+struct FindVersion<'a>(&'a mut Option<Value>);
+
+impl<'de> serde::de::Visitor<'de> for FindVersion<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "cniVersion" {
+                *self.0 = Some(map.next_value()?);
+            } else {
+                map.next_value::<serde::de::IgnoredAny>()?;
+            }
+        }
+        Ok(())
     }
 }
 

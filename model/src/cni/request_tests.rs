@@ -35,7 +35,14 @@ fn and(key: &str, value: Value) -> Value {
 
 #[test]
 fn the_environment_is_checked_before_anything_is_read() {
-    let cases: [(Variables<'_>, u32, &str); 12] = [
+    let cases: [(Variables<'_>, u32, &str); 15] = [
+        (&with(&[("CNI_IFNAME", "eth%d")]), 4, "env variable CNI_IFNAME is malformed: interface name \"eth%d\""),
+        (
+            &with(&[("CNI_IFNAME", "${IFNAME}")]),
+            4,
+            "env variable CNI_IFNAME is malformed: interface name \"${IFNAME}\"",
+        ),
+        (&with(&[("CNI_IFNAME", "all")]), 4, "env variable CNI_IFNAME is malformed: interface name \"all\""),
         (&[("CNI_COMMAND", "add")], 4, "unknown CNI_COMMAND: add"),
         (&[("CNI_COMMAND", "FOO")], 4, "unknown CNI_COMMAND: FOO"),
         (&[("CNI_COMMAND", "ADD")], 4, "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing"),
@@ -61,6 +68,15 @@ fn the_environment_is_checked_before_anything_is_read() {
         let error = environment(variables).expect_err(says);
         assert_eq!(error.class().cni_code(), code, "{error}");
         assert!(error.to_string().starts_with(says), "{error}");
+    }
+}
+
+/// What an earlier version let through must go again.
+#[test]
+fn a_delete_takes_a_name_that_no_add_gets() {
+    for command in ["DEL", "CHECK"] {
+        let variables = with(&[("CNI_COMMAND", command), ("CNI_IFNAME", "eth%d")]);
+        assert!(environment(&variables).expect("valid").is_some(), "{command}");
     }
 }
 
@@ -134,6 +150,12 @@ fn no_version_means_the_first() {
         (r#"{"cniVersion":7}"#, Version::NEWEST),
         (r#"{"cniVersion":"9.9.9"}"#, Version::NEWEST),
         ("{", Version::NEWEST),
+        ("[]", Version::NEWEST),
+        // Broken or cut off behind it.
+        (r#"{"args":{"a":[1]},"cniVersion":"0.4.0","name":"x""#, Version::V0_4_0),
+        (r#"{"cniVersion":"0.3.1","etcd":{"endpoints":[tru"#, Version::V0_3_1),
+        (r#"{"cniVersion":"0.3.1"} {}"#, Version::V0_3_1),
+        (r#"{"name":"x","cniVer"#, Version::NEWEST),
     ] {
         assert_eq!(Request::version_of(stdin.as_bytes()), version, "{stdin}");
     }
@@ -208,6 +230,15 @@ fn the_runtimes_name_servers_go_before_ours_in_any_case() {
     for wrong in [json!({ "dns": [] }), json!({ "dns": { "Servers": "x" } }), json!({ "dns": { "options": [7] } })] {
         let error = request(&[], &and("runtimeConfig", wrong)).and_then(|r| r.dns(&ours)).expect_err("wrong");
         assert_eq!(error.class().cni_code(), 6);
+    }
+    for (wrong, what) in [
+        (json!({ "dns": { "servers": ["dns.example"] } }), "dns.example"),
+        (json!({ "dns": { "searches": ["a\nnameserver 192.0.2.1"] } }), "runtimeConfig.dns domain"),
+        (json!({ "dns": { "options": ["a b"] } }), "a b"),
+    ] {
+        let error = request(&[], &and("runtimeConfig", wrong)).and_then(|r| r.dns(&ours)).expect_err(what);
+        assert_eq!(error.class().cni_code(), 7);
+        assert!(error.to_string().contains(what), "{error}");
     }
 }
 

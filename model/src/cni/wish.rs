@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::wish::{SubnetChoice, Wish};
 
 /// The capability by which containerd and CRI-O pass on a pod's annotations.
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+pub(super) const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 impl Request {
     /// What is asked of the interface.
@@ -47,6 +47,7 @@ impl Request {
                 addresses.push(address);
             }
         }
+        self.refuse_unknown_annotations()?;
         Ok(Wish {
             addresses,
             mac: self.wished_mac(cni)?,
@@ -66,6 +67,22 @@ impl Request {
             self.annotation("mac", unicast)?,
         ];
         Ok(told.into_iter().flatten().next())
+    }
+
+    /// An annotation under our name that means nothing is a wish that was mistyped.
+    fn refuse_unknown_annotations(&self) -> Result<(), RequestError> {
+        let annotations = self.runtime(ANNOTATIONS).and_then(Value::as_object);
+        for (key, value) in annotations.into_iter().flatten() {
+            let Some(name) = key.strip_prefix("atoll.dev/") else { continue };
+            let name = name.split_once('.').map_or(name, |(name, _)| name);
+            if !["ips", "mac", "subnet"].contains(&name) {
+                let expected =
+                    "no other annotation under atoll.dev/ than ips, mac or subnet, each also with \".<interface>\"";
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                return Err(wrong(&format!("annotation {key}"), &value, expected));
+            }
+        }
+        Ok(())
     }
 
     /// A pair of `CNI_ARGS` that says something.
@@ -275,6 +292,8 @@ mod tests {
             ("", runtime("MAC", json!(7)), 7, "runtimeConfig.mac", "7"),
             ("", note("atoll.dev/ips", "10.0.0.1 10.0.0.2"), 7, "annotation atoll.dev/ips", "10.0.0.1 10"),
             ("", note("atoll.dev/mac.eth1", "x"), 7, "annotation atoll.dev/mac.eth1", "x"),
+            ("", note("atoll.dev/ip", "10.0.0.1"), 7, "annotation atoll.dev/ip", "10.0.0.1"),
+            ("", note("atoll.dev/macs.eth1", "x"), 7, "annotation atoll.dev/macs.eth1", "x"),
             ("", note("atoll.dev/subnet", "10.0.0.1/24"), 7, "annotation atoll.dev/subnet", "10.0.0.1/24"),
             ("IP=fd00::1", json!({}), 2, "CNI_ARGS IP", "fd00::1"),
             ("", runtime("ips", json!(["fd00::1/64"])), 2, "runtimeConfig.ips", "fd00::1/64"),

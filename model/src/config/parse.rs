@@ -439,7 +439,7 @@ fn is_base_url(url: &str, with_path: bool) -> bool {
     host_is_plain && port_is_plain && path_is_plain && (with_path || path.is_empty())
 }
 
-fn wrong(key: &str, given: &Value, expected: &str) -> ConfigError {
+pub(super) fn wrong(key: &str, given: &Value, expected: &str) -> ConfigError {
     let mut given = given.to_string();
     if given.chars().count() > 80 {
         given = given.chars().take(79).chain(['…']).collect();

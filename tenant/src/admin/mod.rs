@@ -25,7 +25,7 @@ pub use init::{Initialised, Outside, Wanted, choose as choose_provider, init};
 pub use members::{Moved, join, leave};
 pub use plan::{Plan, plan, repair};
 pub use prune::{Idle, idle, prune};
-pub use set::{Edit, Update, edited, set};
+pub use set::{Edit, Update, edited, refuse_shared, set};
 pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
 use crate::controller::Controller;

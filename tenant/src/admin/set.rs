@@ -5,9 +5,9 @@
 //! takes nothing away from a tenant that has more. Routes go into effect for running pods, DNS for new ones.
 
 use atoll_ipam::Versioned;
-use atoll_model::config::DnsConfig;
+use atoll_model::config::{DnsConfig, UnusableDns};
 use atoll_model::ids::TenantName;
-use atoll_model::record::{Phase, StaticRoute, TenantRecord, Via};
+use atoll_model::record::{ClusterRecord, Phase, StaticRoute, TenantRecord, Via};
 use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 
@@ -65,6 +65,7 @@ pub async fn set<S: Store, C: Controller>(
     for _ in 0..ATTEMPTS {
         let (cluster, tenant) = admin.known(name).await?;
         let was = before.get_or_insert_with(|| tenant.record.clone()).clone();
+        refuse_shared(&cluster.record, &tenant.record, edit)?;
         let wanted = edited(&tenant.record, edit)?;
         let written: Versioned<TenantRecord> = match change(admin, tenant, |record| *record = wanted).await {
             // Somebody else changed the tenant at the same time: what is to change is decided anew.
@@ -77,6 +78,20 @@ pub async fn set<S: Store, C: Controller>(
     Err(TenantError::Contended { what: format!("set tenant {name}"), attempts: ATTEMPTS })
 }
 
+/// Refuses routes into what all tenants share: links of other tenants, addresses by which nodes reach their pods. Pure.
+pub fn refuse_shared(cluster: &ClusterRecord, tenant: &TenantRecord, edit: &Edit) -> Result<(), TenantError> {
+    for StaticRoute { destination, .. } in &edit.add_routes {
+        let inside = |pool: Ipv4Network| pool.prefix() <= destination.prefix() && pool.contains(destination.ip());
+        for (setting, pool) in [("transitCidr", cluster.transit_cidr), ("nodeSideCidr", cluster.node_side_cidr)] {
+            if inside(pool) {
+                let problem = format!("it is inside `cluster.{setting}`, {pool}, which all tenants share");
+                return Err(refused(tenant, *destination, problem));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The record as `edit` wants it, or why that cannot be. Pure.
 pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, TenantError> {
     if tenant.phase == Phase::Deleting {
@@ -86,6 +101,12 @@ pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, Tenant
     edit.subnets.apply(&mut next.quota.subnets);
     edit.addresses.apply(&mut next.quota.addresses);
     edit.dns.apply(&mut next.dns);
+    if let Update::To(dns) = &edit.dns {
+        dns.refuse_unusable().map_err(|UnusableDns { what, given, expected }| {
+            let tenant = tenant.name.clone();
+            TenantError::Dns { tenant, what, given, expected }
+        })?;
+    }
     let missing = edit.remove_routes.iter().find(|gone| next.routes.iter().all(|route| route.destination != **gone));
     if let Some(destination) = missing {
         return Err(refused(tenant, *destination, "there is none to take away".to_owned()));
@@ -114,6 +135,9 @@ fn possible(tenant: &TenantRecord, route: &StaticRoute) -> Result<(), TenantErro
     }
     if destination.prefix() == 0 {
         return refuse("the default route is the tenant's way outside".to_owned());
+    }
+    if destination.network().is_loopback() || destination.network().is_multicast() {
+        return refuse("it is no network of hosts".to_owned());
     }
     let inside = |network: &Ipv4Network| network.prefix() <= destination.prefix() && network.contains(destination.ip());
     let living = || tenant.subnets.iter().filter(|subnet| subnet.phase != Phase::Deleting);
@@ -145,7 +169,7 @@ fn refused(tenant: &TenantRecord, destination: Ipv4Network, problem: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::tests::tenant;
+    use crate::graph::tests::{cluster, tenant};
 
     fn route(destination: &str, via: Via) -> StaticRoute {
         StaticRoute { destination: destination.parse().expect("valid"), via }
@@ -160,6 +184,8 @@ mod tests {
         for (destination, via, why) in [
             ("10.9.0.1/16", Via::Reject, "10.9.0.0/16 is meant"),
             ("0.0.0.0/0", Via::Reject, "the tenant's way outside"),
+            ("127.0.0.0/8", Via::Reject, "no network of hosts"),
+            ("224.0.0.0/4", Via::Reject, "no network of hosts"),
             ("10.128.1.64/26", Via::Reject, "inside subnet 1, 10.128.1.0/24"),
             ("100.64.1.4/30", Via::Reject, "inside the transit link"),
             ("10.9.0.0/16", by([10, 128, 7, 7]), "in none of the tenant's subnets"),
@@ -167,6 +193,13 @@ mod tests {
         ] {
             let edit = Edit { add_routes: vec![route(destination, via)], ..Edit::default() };
             let error = edited(&tenant(1), &edit).expect_err(destination);
+            assert!(error.to_string().contains(why), "{destination}: {error}");
+        }
+        for (destination, why) in
+            [("100.64.9.0/30", "`cluster.transitCidr`"), ("169.254.200.1/32", "`cluster.nodeSideCidr`")]
+        {
+            let edit = Edit { add_routes: vec![route(destination, Via::Reject)], ..Edit::default() };
+            let error = refuse_shared(&cluster(), &tenant(1), &edit).expect_err(destination);
             assert!(error.to_string().contains(why), "{destination}: {error}");
         }
         let edit = Edit { remove_routes: vec!["10.9.0.0/16".parse().expect("valid")], ..Edit::default() };
@@ -192,6 +225,9 @@ mod tests {
         assert_eq!((next.quota.subnets, next.quota.addresses, next.phase), (Some(4), None, Phase::Active));
         let dns = DnsConfig { nameservers: vec!["10.0.0.1".to_owned()], ..DnsConfig::default() };
         let next = edited(&next, &Edit { dns: Update::To(dns.clone()), ..Edit::default() }).expect("fine");
-        assert_eq!((next.quota.subnets, next.dns), (Some(4), Some(dns)));
+        assert_eq!((next.quota.subnets, &next.dns), (Some(4), &Some(dns)));
+        let words = DnsConfig { search: vec!["a b".to_owned()], ..DnsConfig::default() };
+        let error = edited(&next, &Edit { dns: Update::To(words), ..Edit::default() }).expect_err("two words");
+        assert!(error.to_string().contains("\"a b\""), "{error}");
     }
 }

@@ -95,6 +95,8 @@ pub(crate) fn choose(
     let pool = cluster.pod_cidr;
     let own = tenant.subnets.iter().map(|subnet| subnet.cidr);
     let taken: Vec<Ipv4Network> = taken.iter().copied().chain(own).collect();
+    // A route into a subnet would take its traffic away; one to a larger network gives way to it.
+    let routes = || tenant.routes.iter().chain(&tenant.retired).map(|route| route.destination);
     if let Some(wanted) = wanted {
         let refuse = |problem: String| Err(TenantError::Subnet { cidr: wanted, problem });
         let block = Block::from(wanted);
@@ -112,6 +114,9 @@ pub(crate) fn choose(
         if let Some(other) = taken.iter().find(|other| Block::from(**other).overlaps(block)) {
             return refuse(format!("it overlaps {other}, which is in use"));
         }
+        if let Some(route) = routes().find(|route| block.index_of(Block::from(*route)).is_some()) {
+            return refuse(format!("tenant {} has a static route to {route} inside it", tenant.name));
+        }
         return Ok(wanted);
     }
     let seed = match cluster.addressing {
@@ -120,6 +125,8 @@ pub(crate) fn choose(
         }
         Addressing::Overlapping => 0,
     };
+    let inside = routes().filter(|route| route.prefix() >= cluster.subnet_prefix);
+    let taken: Vec<Ipv4Network> = taken.into_iter().chain(inside).collect();
     pool::free_part(pool, cluster.subnet_prefix, &taken, seed).ok_or_else(|| TenantError::Exhausted {
         tenant: tenant.name.clone(),
         what: "subnets",
@@ -194,6 +201,8 @@ pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Netwo
 
 #[cfg(test)]
 mod tests {
+    use atoll_model::record::{StaticRoute, Via};
+
     use super::*;
     use crate::graph::tests::{cluster, tenant};
 
@@ -255,6 +264,19 @@ mod tests {
             let error = choose(&cluster, &tenant, Some(net(wish)), &[net("10.129.0.0/23")]).expect_err(wish);
             assert!(error.to_string().contains(why), "{wish}: {error}");
         }
+        let mut routed = tenant.clone();
+        let reject = |to: &str| StaticRoute { destination: net(to), via: Via::Reject };
+        routed.routes = vec![reject("10.130.4.0/25"), reject("10.130.0.0/16")];
+        let error =
+            choose(&cluster, &routed, Some(net("10.130.4.0/24")), &[]).expect_err("the route takes its traffic");
+        assert!(error.to_string().contains("static route to 10.130.4.0/25"), "{error}");
+        assert!(
+            choose(&cluster, &routed, Some(net("10.130.5.0/24")), &[]).is_ok(),
+            "it goes before the larger network"
+        );
+        let chosen = choose(&cluster, &tenant, None, &[]).expect("free");
+        routed.routes = vec![reject(&chosen.to_string())];
+        assert_ne!(choose(&cluster, &routed, None, &[]).expect("another one is free"), chosen);
         assert_eq!(choose(&cluster, &tenant, Some(net("10.130.0.0/20")), &[]).expect("free"), net("10.130.0.0/20"));
     }
 }

@@ -23,7 +23,7 @@ use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use rtnetlink::AddressMessageBuilder;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -91,8 +91,9 @@ impl Linux {
             None => Err(Refused { errno: Errno::ENODEV, words: String::new() }),
         };
         match change {
-            Change::LoopbackUp => up(&socket, "lo"),
-            Change::Up(name) => up(&socket, name.as_str()),
+            Change::LoopbackUp => up(&socket, "lo", vec![]),
+            Change::Up(name) => up(&socket, name.as_str(), vec![announcing()]),
+            Change::Announce(name) => announce(&socket, name),
             Change::Address(name, address) => {
                 let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index(name)?);
                 let message = builder.address(address.ip(), address.prefix()).build();
@@ -273,10 +274,11 @@ async fn elsewhere(
         };
         work(&socket)
     };
-    match tokio::task::spawn_blocking(begin).await {
-        Ok(done) => done,
-        Err(error) => Err(Refused { errno: Errno::ECANCELED, words: error.to_string() }),
-    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // tokio's own threads panic where none can be started.
+    let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || drop(tell.send(begin())));
+    thread.map_err(|error| socket::no_thread(&error))?;
+    told.await.unwrap_or_else(|_| Err(Refused { errno: Errno::ECANCELED, words: "the thread died".to_owned() }))
 }
 
 fn gone_already_is_fine(answer: Result<(), Refused>) -> Result<(), Refused> {
@@ -354,11 +356,38 @@ fn addresses(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Ref
         .collect())
 }
 
-fn up(socket: &Socket, name: &str) -> Result<(), Refused> {
+fn up(socket: &Socket, name: &str, settings: Vec<LinkAttribute>) -> Result<(), Refused> {
     let mut message = LinkMessage::default();
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
+    message.attributes = settings;
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    socket.ask(RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// The setting by which the kernel announces an interface's addresses whenever its MAC is set: `arp_notify`, in the nested
+/// attributes `IFLA_AF_SPEC`, `AF_INET`, `IFLA_INET_CONF` (`linux/if_link.h`, `linux/ip.h`).
+fn announcing() -> LinkAttribute {
+    const IFLA_AF_SPEC: u16 = 26;
+    const AF_INET: u16 = 2;
+    const IFLA_INET_CONF: u16 = 1;
+    const ARP_NOTIFY: u16 = 22;
+    let mut nested = 1_u32.to_ne_bytes().to_vec();
+    for kind in [ARP_NOTIFY, IFLA_INET_CONF, AF_INET] {
+        let length = u16::try_from(4 + nested.len()).unwrap_or(u16::MAX);
+        nested.splice(0..0, length.to_ne_bytes().into_iter().chain(kind.to_ne_bytes()));
+    }
+    LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, nested))
+}
+
+/// Sets the MAC that the interface has, upon which the kernel announces. A packet socket of our own would do the same,
+/// but closing one waits for the kernel's grace period, 16 ms.
+fn announce(socket: &Socket, name: &IfName) -> Result<(), Refused> {
+    let link = find(socket, name)?.ok_or_else(|| Refused { errno: Errno::ENODEV, words: String::new() })?;
+    let mut message = LinkMessage::default();
+    message.header.index = link.header.index;
+    message.attributes = link.attributes;
+    message.attributes.retain(|attribute| matches!(attribute, LinkAttribute::Address(_)));
     socket.ask(RouteNetlinkMessage::SetLink(message), 0)
 }
 

@@ -57,7 +57,7 @@ pub(super) fn all(socket: &Socket) -> Result<Vec<FoundRoute>, Refused> {
 fn read(message: &RouteMessage) -> Option<FoundRoute> {
     let RouteHeader { destination_prefix_length: prefix, table, scope, .. } = message.header;
     let mut network = Ipv4Addr::UNSPECIFIED;
-    let mut interface = 0;
+    let mut interfaces = Vec::new();
     let mut route = Route {
         table: Some(table.into()),
         scope: Some(scope.into()),
@@ -67,7 +67,8 @@ fn read(message: &RouteMessage) -> Option<FoundRoute> {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => network = *address,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(*address),
-            RouteAttribute::Oif(index) => interface = *index,
+            RouteAttribute::Oif(index) => interfaces.push(*index),
+            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
             RouteAttribute::Priority(priority) => route.priority = Some(*priority),
             RouteAttribute::Table(table) => route.table = Some(*table),
             RouteAttribute::Metrics(metrics) => {
@@ -83,5 +84,5 @@ fn read(message: &RouteMessage) -> Option<FoundRoute> {
         }
     }
     route.destination = Ipv4Network::new(network, prefix).ok()?;
-    Some(FoundRoute { route, interface })
+    Some(FoundRoute { route, interfaces })
 }

@@ -32,7 +32,10 @@ pub(super) struct Refused {
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
-        Self { errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)), words: "netlink socket".to_owned() }
+        match error.raw_os_error() {
+            Some(number) => Self { errno: Errno::from_raw(number), words: "netlink socket".to_owned() },
+            None => Self { errno: Errno::EIO, words: error.to_string() },
+        }
     }
 }
 
@@ -40,6 +43,11 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.words.is_empty() { self.errno.fmt(f) } else { write!(f, "{} ({})", self.words, self.errno) }
     }
+}
+
+/// Says what could not be started: the kernel's own word is "try again", whatever it refuses.
+pub(super) fn no_thread(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("start a thread: {error}"))
 }
 
 impl Socket {
@@ -62,7 +70,8 @@ impl Socket {
             Self::here()
         };
         std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, enter)?;
+            let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, enter);
+            let thread = thread.map_err(|error| no_thread(&error))?;
             thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that enters a namespace died")))
         })
     }

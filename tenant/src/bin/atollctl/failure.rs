@@ -4,7 +4,7 @@ use std::fmt;
 
 use atoll_ipam::IpamError;
 use atoll_model::config::ConfigError;
-use atoll_model::error::{Class, Classify, causes};
+use atoll_model::error::{Class, Classify, Resource, causes, class_of, hint_of};
 use atoll_sdn_client::transport::TransportError;
 use atoll_store::StoreError;
 use atoll_tenant::TenantError;
@@ -24,10 +24,10 @@ impl Failure {
         Self {
             message: error.to_string(),
             causes: causes(error),
-            hint: error.hint(),
-            exit_code: match error.class() {
+            hint: hint_of(error),
+            exit_code: match class_of(error) {
                 Class::Config => 3,
-                Class::Unavailable => 5,
+                Class::Unavailable | Class::Resources => 5,
                 Class::Denied | Class::Rejected | Class::Exhausted => 6,
                 _ => 1,
             },
@@ -42,6 +42,15 @@ impl Failure {
     /// Refused for a reason that only this program knows.
     pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 6 }
+    }
+
+    /// Something of this program's own did not work: because this machine has run out of something, or else.
+    pub(crate) fn local(what: &str, error: &impl std::error::Error) -> Self {
+        let message = format!("{what}: {error}");
+        match Resource::lacking(&std::io::Error::other(message.clone())) {
+            Some(resource) => Self::unavailable(message, resource.advice()),
+            None => Self::other(message),
+        }
     }
 
     /// There is no such thing.

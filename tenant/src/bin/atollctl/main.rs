@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&args)),
-        Err(error) => Err(Failure::other(format!("the runtime could not be started: {error}"))),
+        Err(error) => Err(Failure::local("the runtime could not be started", &error)),
     };
     match done {
         Ok(Said { text, exit_code }) => {

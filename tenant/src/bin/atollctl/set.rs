@@ -1,7 +1,7 @@
 //! `atollctl tenant set`.
 
 use atoll_model::config::DnsConfig;
-use atoll_model::record::TenantRecord;
+use atoll_model::record::{ClusterRecord, TenantRecord};
 use atoll_store::{Key, Query, Store as _};
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Edit, Update};
@@ -20,12 +20,16 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> R
     let edit = edit(options);
     if options.dry_run {
         let what = format!("read tenant {name}");
-        let read = store.read(vec![Query::Key(Key::tenant(name))]).await;
+        let read = store.read(vec![Query::Key(Key::tenant(name)), Query::Key(Key::cluster())]).await;
         let read = read.map_err(|source| TenantError::Store { what, source })?;
         let Some(entry) = read.answers.first().and_then(|answer| answer.one()) else {
             return Err(topology::absent(name));
         };
         let before: TenantRecord = atoll_ipam::Versioned::read(entry)?.record;
+        if let Some(cluster) = read.answers.get(1).and_then(|answer| answer.one()) {
+            let cluster: ClusterRecord = atoll_ipam::Versioned::read(cluster)?.record;
+            admin::refuse_shared(&cluster, &before, &edit)?;
+        }
         let after = admin::edited(&before, &edit)?;
         return Ok(match output {
             Output::Json => {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use atoll_model::config::Config;
+use atoll_model::cni::capability;
+use atoll_model::config::{Config, ConfigError};
 use serde_json::Value;
 
 use super::seen::{Conflist, Conflists, Content, Kernel, Look, Plane, Plugin, Problem};
@@ -44,8 +45,14 @@ fn content(path: &Path) -> Look<Content> {
         name: text_of(&value, "name"),
         versions: text_of(&value, "cniVersion").into_iter().chain(more).collect(),
         plugins: entries.iter().map(|entry| text_of(entry, "type").unwrap_or_default()).collect(),
-        refused: ours.and_then(|entry| Config::parse(entry).err()).map(|error| error.to_string()),
+        refused: ours.and_then(|entry| refused(entry).err()).map(|error| error.to_string()),
+        unserved: ours.copied().map(capability::unserved).unwrap_or_default(),
     })
+}
+
+/// What the plugin would say to a configuration before it makes anything.
+fn refused(entry: &Value) -> Result<(), ConfigError> {
+    Config::parse(entry)?.refuse_impossible()
 }
 
 /// `plane`: the local data plane is in use.

@@ -158,6 +158,8 @@ pub(crate) struct Content {
     pub(crate) plugins: Vec<String>,
     /// Why our entry in it is refused.
     pub(crate) refused: Option<String>,
+    /// Capabilities that our entry declares and that Atoll does not serve, each with what to do about it.
+    pub(crate) unserved: Vec<(String, &'static str)>,
 }
 
 /// What the kernel can do.

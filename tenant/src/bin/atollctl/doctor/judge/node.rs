@@ -158,6 +158,10 @@ fn content_of(file: &Conflist, content: &Content) -> Vec<Finding> {
             "correct it; docs/configuration.md has every key",
         ));
     }
+    for (capability, remedy) in &content.unserved {
+        let found = format!("Atoll's entry declares the capability {capability}: an ADD that asks for it is refused");
+        findings.push(CONFLIST.warn(path.to_string(), found, *remedy));
+    }
     if content.name.as_deref().is_none_or(str::is_empty) {
         findings.push(CONFLIST.fail(
             path.to_string(),

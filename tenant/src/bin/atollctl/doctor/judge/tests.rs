@@ -52,6 +52,7 @@ fn conflist(path: &str, plugins: &[&str]) -> Conflist {
             versions: vec!["1.0.0".to_owned()],
             plugins: plugins.iter().map(|plugin| (*plugin).to_owned()).collect(),
             refused: None,
+            unserved: Vec::new(),
         }),
     }
 }
@@ -227,6 +228,7 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         ("conflist", Level::Fail, |s| content(s).name = None),
         ("conflist", Level::Warn, |s| content(s).is_list = false),
         ("conflist", Level::Fail, |s| content(s).refused = Some("configuration key \"mtu\" is wrong".to_owned())),
+        ("conflist", Level::Warn, |s| content(s).unserved = vec![("portMappings".to_owned(), "chain portmap")]),
         ("interface", Level::Warn, |s| {
             let name = "at0123456789ab".to_owned();
             site(s).links = Ok(vec![HostEnd { place: Place::Own, name, index: 4, carrier: true }]);
