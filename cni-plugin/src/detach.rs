@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::add::port;
 use crate::error::Error;
-use crate::journal::Progress;
+use crate::journal::{Progress, State};
 use crate::wire::{Link, Netns, NetnsKind, Wire, WireError};
 use crate::world::World;
 
@@ -203,7 +203,14 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             if let Some(seeds) = self.seeds(claim).await? {
                 self.controller.delete_seeds(&seeds).await.map_err(|error| error.to_string())?;
             }
-            self.controller.delete_port(id).await.map_err(|error| error.to_string())
+            // An ADD that was finished has seen that the port is the pod's; else one of its id may be somebody else's.
+            let seen = known.progress.as_ref().is_some_and(|progress| progress.state == State::Done);
+            let deleted = if seen {
+                self.controller.delete_seen_port(id).await
+            } else {
+                self.controller.delete_port(id).await
+            };
+            deleted.map_err(|error| error.to_string())
         };
         let closed = match timeout_at(limits.requests, close).await {
             Ok(Ok(())) => Ok(Some(id)),

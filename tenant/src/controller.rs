@@ -149,8 +149,11 @@ pub trait Controller {
     /// The ports of a bridge that are not linked to another device: those of pods. None when there is no such bridge.
     fn pod_ports(&self, bridge: Uuid) -> impl Future<Output = Result<Vec<Uuid>, ControllerError>>;
 
-    /// Unbinds and deletes a pod's port.
+    /// Unbinds and deletes a pod's port. A port of this id that is no pod's is logged and left alone: then the pod has none.
     fn delete_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
+
+    /// The same without a look, for the caller who has seen the port bound as its claim says: one request less.
+    fn delete_seen_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 }
 
 /// What kind of failure, as far as a caller can act on it.

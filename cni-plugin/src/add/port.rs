@@ -40,7 +40,8 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
                 self.refuse_another(&place, claim)?;
                 wanted = self::wanted(&place, claim);
             }
-            // Its id is ours alone, and a new claim has no port: this one is of a claim that was lost.
+            // A new claim has no port: this one is of a claim that was lost, unless it is no pod's; then it stays, and the
+            // next attempt says whose it is.
             Failure::Conflict if self.is_new => controller.delete_port(wanted.id).await?,
             _ => return Err(error.into()),
         }

@@ -147,6 +147,10 @@ impl<T: Transport> Controller for MidoNet<T> {
             tracing::warn!(port = %id, whose, "a port with the id of a pod's port is left alone: it is not a pod's");
             return Ok(());
         }
+        self.delete_seen_port(id).await
+    }
+
+    async fn delete_seen_port(&self, id: Uuid) -> Result<(), ControllerError> {
         // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
         Ok(self.client.delete(Resource::Port, id).await?)
     }
