@@ -1,12 +1,18 @@
 //! `atollctl doctor`: a node where all is well, and one thing after the other that is not.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::ctl::{Ctl, private_file};
+use atoll_tests::netns::run;
 use atoll_tests::node::Node;
 use atoll_tests::pod::Pod;
+use atoll_tests::programs;
+use atoll_tests::scratch::{Scratch, unique_name};
+use atoll_tests::wait::until;
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "not-to-be-shown-7";
@@ -19,13 +25,19 @@ fn at<'a>(report: &'a Value, level: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 fn look(ctl: &Ctl<'_>, more: &[&str]) -> Result<(i32, Value)> {
-    let conf_dir = ctl.conf_dir.display().to_string();
+    let (conf_dir, list) = (ctl.conf_dir.display().to_string(), containers(ctl).display().to_string());
     let begun = Instant::now();
-    let (code, report) = ctl.looked(&[&["doctor", "--conf-dir", &conf_dir], more].concat())?;
+    // The runtimes of this machine are not this node's.
+    let (code, report) = ctl.looked(&[&["doctor", "--conf-dir", &conf_dir, "--sandboxes", &list], more].concat())?;
     // Every look ends: the limits of the single looks together, with room for a busy machine.
     ensure!(begun.elapsed() < Duration::from_mins(1), "it took {:?}", begun.elapsed());
     ensure!(!report.to_string().contains(PASSWORD), "a secret is shown: {report}");
     Ok((code, report))
+}
+
+/// The list of the node's containers.
+fn containers(ctl: &Ctl<'_>) -> PathBuf {
+    ctl.conf_dir.with_file_name("containers.list")
 }
 
 #[test]
@@ -36,6 +48,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     let ctl = Ctl::new(&node, json!({ "controller": { "username": "admin", "passwordFile": password } }))?;
     let pod = Pod::new("red", "pod")?;
     node.cni("1.0.0")?.add(&pod)?;
+    fs::write(containers(&ctl), &pod.container)?;
 
     let (code, report) = look(&ctl, &[])?;
     assert_eq!(
@@ -58,14 +71,33 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
         "kernel",
         "plugin",
         "conflist",
+        "claim",
         "interface",
         "progress",
         "tombstone",
     ] {
         ensure!(names.contains(&name), "{name} was not looked at: {names:?}");
     }
-    let people = ctl.run(&["doctor", "--conf-dir", &ctl.conf_dir.display().to_string()])?;
+    let list = containers(&ctl).display().to_string();
+    let people = ctl.run(&["doctor", "--conf-dir", &ctl.conf_dir.display().to_string(), "--sandboxes", &list])?;
     ensure!(people.code == 0 && people.stdout.contains("0 failed"), "{}", people.stdout);
+
+    // A claim whose container the runtime does not know; with the deadline of a call, a young one is left alone.
+    fs::write(&list, "0123456789abcdef\n")?;
+    let (_, report) = look(&ctl, &[])?;
+    ensure!(!at(&report, "warn").iter().any(|(name, _)| *name == "claim"), "it may just start: {report:#}");
+    let impatient = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
+    until("the claim is older than a call may take", Duration::from_secs(30), || {
+        let (code, report) = look(&impatient, &[])?;
+        let checks = report["checks"].as_array().context("checks")?;
+        let found = checks.iter().find(|check| check["check"] == "claim").context("no such check")?;
+        ensure!(found["level"] == "warn" && code == 0, "{found:#}");
+        ensure!(found["found"].as_str().is_some_and(|text| text.contains("red/pod")), "{found:#}");
+        ensure!(found["hint"].as_str().is_some_and(|text| text.contains("atollctl gc")), "{found:#}");
+        Ok(())
+    })?;
+    fs::write(&list, &pod.container)?;
+    let ctl = Ctl::new(&node, json!({ "controller": { "username": "admin", "passwordFile": password } }))?;
 
     // A password that others can read; one that is wrong.
     fs::write(&password, PASSWORD)?;
@@ -124,5 +156,107 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     node.start_controller()?;
     // The claim is gone, so DEL has no reason to look for anything but the interface and the port of its own names.
     node.scratch().passed();
+    Ok(())
+}
+
+/// Runs a command that needs no node.
+fn alone(arguments: &[&str]) -> Result<(i32, String)> {
+    let mut command = Command::new(programs::path("atollctl")?);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(arguments).stdin(Stdio::null());
+    let out = command.output()?;
+    let text = [out.stdout, out.stderr].concat();
+    Ok((out.status.code().context("a signal ended it")?, String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// What is found of one check.
+fn found(report: &str, check: &str) -> Result<Vec<(String, String)>> {
+    let report: Value = serde_json::from_str(report).context(report.to_owned())?;
+    let checks = report["checks"].as_array().context("checks")?.iter().filter(|found| found["check"] == check);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(checks
+        .map(|check| (text(&check["level"]), format!("{} {}", text(&check["object"]), text(&check["found"]))))
+        .collect())
+}
+
+/// Names, and what is in the files.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
+#[test]
+fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
+    let scratch = Scratch::new(&unique_name())?;
+    let conf = scratch.dir("net.d")?;
+    let (list, socket) = (scratch.path().join("list"), scratch.path().join("no-socket").display().to_string());
+    fs::write(&list, "")?;
+    let (conf_dir, list) = (conf.display().to_string(), list.display().to_string());
+    let ours = r#"{"cniVersion":"1.0.0","name":"atoll","plugins":[{"type":"atoll","etcd":{"endpoints":["http://127.0.0.1:1"]},
+        "controller":{"endpoints":["http://127.0.0.1:1/api"]}}]}"#;
+    let other = r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#;
+    let doctor = |more: &[&str]| {
+        let all = [&["doctor", "-o", "json", "--conf-dir", &conf_dir, "--bin-dir", "/nowhere"], more].concat();
+        let begun = Instant::now();
+        let (code, report) = alone(&all)?;
+        ensure!(code == 7 && begun.elapsed() < Duration::from_mins(1), "{code}: {report}");
+        Ok(report)
+    };
+    // What lies there, and what is said of it: the level and a part of the finding.
+    let bom = format!("\u{feff}{ours}");
+    let cases: [(&str, Files<'_>, &str, &str); 8] = [
+        ("nothing", &[], "warn", "has a plugin of type"),
+        ("a byte order mark", &[("10-atoll.conflist", &bom)], "fail", "byte order mark"),
+        ("comments", &[("10-atoll.conflist", "{\n  // ours\n}")], "fail", "JSON has no comments"),
+        ("another's first", &[("05-x.conflist", other), ("10-atoll.conflist", ours)], "fail", "takes"),
+        ("a broken one first", &[("05-x.conflist", "{"), ("10-atoll.conflist", ours)], "fail", "cannot be used"),
+        ("two of ours", &[("10-atoll.conflist", ours), ("20-atoll.conflist", ours)], "warn", "20-atoll.conflist"),
+        ("an empty one", &[("10-atoll.conflist", "")], "fail", "not JSON"),
+        ("a huge one", &[("10-atoll.conflist", &" ".repeat(2 << 20))], "fail", "more than"),
+    ];
+    for (what, files, level, part) in cases {
+        for (name, text) in files {
+            fs::write(conf.join(name), text)?;
+        }
+        let told = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
+        ensure!(told.iter().any(|(at, text)| at == level && text.contains(part)), "{what}: {told:?}");
+        for (name, _) in files {
+            fs::remove_file(conf.join(name))?;
+        }
+    }
+    // A pipe keeps nothing waiting, and a directory of that name is no configuration.
+    run("mkfifo", &[&conf.join("10-atoll.conflist").display().to_string()])?;
+    fs::create_dir(conf.join("05-x.conflist"))?;
+    let told = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
+    ensure!(told.iter().any(|(at, text)| at == "fail" && text.contains("no regular file")), "{told:?}");
+    let install = ["install", "--dry-run", "--bin-dir", "/nowhere", "--conf-dir", &conf_dir];
+    let plugin = programs::path("atoll")?.display().to_string();
+    let (code, said) = alone(&[install.as_slice(), &["--plugin", &plugin]].concat())?;
+    ensure!(code == 6 && said.contains("no regular file"), "{code}: {said}");
+    fs::remove_file(conf.join("10-atoll.conflist"))?;
+
+    // No runtime where one was named; a list that is none.
+    let report = doctor(&["--runtime-endpoint", &socket])?;
+    let told = found(&report, "runtime")?;
+    ensure!(told.iter().any(|(at, text)| at == "warn" && text.contains("does not answer at")), "{told:?}");
+    let list = "/nowhere/list";
+    let report = doctor(&["--sandboxes", list])?;
+    ensure!(found(&report, "runtime")?.is_empty(), "no runtime was to be asked: {report}");
+
+    // The same for commands that need a configuration.
+    fs::write(conf.join("10-atoll.conflist"), ours)?;
+    let config = conf.join("10-atoll.conflist").display().to_string();
+    let plugin_dir = Path::new(&plugin).parent().context("a directory")?.display().to_string();
+    for (arguments, code, part) in [
+        (vec!["gc", "--config", "/nowhere/x.conflist"], 3, "/nowhere/x.conflist"),
+        (vec!["gc", "--config", &config, "--bin-dir", "/nowhere"], 3, "the plugin is in none of /nowhere"),
+        (vec!["gc", "--config", &config, "--bin-dir", &plugin_dir, "--runtime-endpoint", &socket], 5, "not available"),
+        (vec!["attachment", "show", "red/x", "--config", "/nowhere/x.conflist"], 3, "/nowhere/x.conflist"),
+        (
+            vec!["install", "--plugin", "/nowhere/atoll", "--conf-dir", &conf_dir, "--bin-dir", "/nowhere"],
+            3,
+            "/nowhere/atoll",
+        ),
+    ] {
+        let (found, said) = alone(&arguments)?;
+        ensure!(found == code && said.contains(part), "{arguments:?}: {found}: {said}");
+    }
+    scratch.passed();
     Ok(())
 }

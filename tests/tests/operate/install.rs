@@ -261,3 +261,71 @@ fn a_node_with_pods_is_not_taken_the_plugin_away_from() -> Result<()> {
     drop(ctl);
     node.finish()
 }
+
+#[test]
+fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()> {
+    let site = Site::new()?;
+    let host = &site.host;
+    let write = |path: &str, text: &str| -> Result<()> {
+        let path = host.join(path);
+        fs::create_dir_all(path.parent().context("a directory")?)?;
+        Ok(fs::write(path, text)?)
+    };
+    // As Debian 12 ships it, but for an import; CRI-O beside it, which looks elsewhere.
+    write(
+        "etc/containerd/config.toml",
+        "version = 2\nimports = [\"conf.d/*.toml\"]\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/x\"\n",
+    )?;
+    let cni = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"/etc/cni/net.d\"";
+    write("etc/containerd/conf.d/10-cni.toml", cni)?;
+    write("etc/crio/crio.conf.d/10-crio.conf", "[crio.network]\nnetwork_dir = \"/etc/crio/net.d\"\n")?;
+    // An absolute link on the node leads within the node.
+    fs::create_dir_all(host.join("var/opt/cni"))?;
+    std::os::unix::fs::symlink("/var/opt", host.join("opt"))?;
+    // A Secret as Kubernetes mounts it: whatever is in it, and links to a hidden directory.
+    let secret = site.scratch.dir("secret/..data")?.parent().context("a directory")?.to_owned();
+    private_file(&secret.join("..data/password"), "p")?;
+    std::os::unix::fs::symlink("..data/password", secret.join("password"))?;
+
+    let old = site.version("old")?;
+    let arguments = |more: &[String]| -> Result<(i32, String)> {
+        let mut command = Command::new(programs::path("atollctl")?);
+        command.env_clear().args(&old[..3]).arg("--cli-dir=/usr/local/bin").args(more).stdin(Stdio::null());
+        let out = command.arg(format!("--host-root={}", host.display())).output()?;
+        let text = [out.stdout, out.stderr].concat();
+        Ok((out.status.code().context("a signal ended it")?, String::from_utf8_lossy(&text).into_owned()))
+    };
+    let secrets = [format!("--secret={}:/etc/atoll", secret.display())];
+    let (code, said) = arguments(&secrets)?;
+    ensure!(code == 0, "{said}");
+    let paths = [
+        "usr/lib/cni/atoll",
+        "var/opt/cni/bin/atoll",
+        "usr/local/bin/atollctl",
+        "etc/atoll/password",
+        "etc/cni/net.d/10-atoll.conflist",
+        "etc/crio/net.d/10-atoll.conflist",
+    ];
+    for path in paths {
+        ensure!(host.join(path).is_file(), "{path} is not there: {said}");
+    }
+    ensure!(!host.join("x").exists() && !host.join("etc/atoll/..data").exists(), "{said}");
+    assert_eq!(Site::mode(&host.join("etc/atoll/password"))?, 0o600);
+    ensure!(said.contains("containerd takes plugins from /usr/lib/cni") && said.contains("10-cni.toml says"), "{said}");
+    let (code, said) = arguments(&secrets)?;
+    ensure!(code == 0 && said.contains("nothing to change"), "{said}");
+
+    // A Secret without anything in it is no reason to fail: etcd may have no TLS.
+    fs::remove_file(secret.join("password"))?;
+    let (code, said) = arguments(&secrets)?;
+    ensure!(code == 0, "{said}");
+
+    let mut command = Command::new(programs::path("atollctl")?);
+    command.env_clear().args(["uninstall", "--cli-dir=/usr/local/bin"]).arg(format!("--host-root={}", host.display()));
+    let out = command.output()?;
+    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let left: Vec<_> = paths.iter().filter(|path| host.join(path).exists()).collect();
+    assert_eq!(left, [&"etc/atoll/password"], "secrets stay, nothing else of it does");
+    site.scratch.passed();
+    Ok(())
+}

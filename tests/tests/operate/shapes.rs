@@ -113,7 +113,7 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
         ("address release", 0, vec!["address", "release", "--for", "red/db-0", "--dry-run"]),
         ("address release", 1, vec!["address", "release", "--for", "red/db-0"]),
         ("address check", 0, vec!["address", "check", "--pause", "1"]),
-        ("doctor", 0, vec!["doctor", "--conf-dir", &conf]),
+        ("doctor", 0, vec!["doctor", "--conf-dir", &conf, "--sandboxes", &containers]),
         ("gc", 0, vec!["gc", "--sandboxes", &containers]),
         ("install", 0, install),
         ("uninstall", 0, uninstall),

@@ -16,6 +16,7 @@
 //! | `host_ports` | a port of the node that leads to a pod |
 //! | `cnitool` | every verb through libcni (`--long`) |
 //! | `collect` | `atollctl gc` beside containerd |
+//! | `installed` | `atollctl install` and `doctor` beside containerd |
 //! | `recorder`, `recorded` | what runtimes send to a plugin, written down and compared |
 
 mod chain;
@@ -26,6 +27,7 @@ mod containerd;
 mod cri;
 mod host_ports;
 mod image;
+mod installed;
 mod killed;
 mod life;
 mod networks;

@@ -34,7 +34,7 @@ Exit codes:
   7  looked, and found something that needs you
 
 Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
-ATOLL_CONFIG, else the first file in /etc/cni/net.d that has such an entry.";
+ATOLL_CONFIG, else the first file with such an entry where the node's runtimes look (/etc/cni/net.d).";
 
 /// Looks at and manages the tenants of Atoll.
 #[derive(Debug, Parser)]
@@ -99,6 +99,8 @@ pub(crate) enum Command {
 #[command(after_help = "\
 The plugin is written first and the network configuration last, each to a hidden temporary file that is synced and
 renamed: killed at any point, every file is the old one or the new one. Twice is once. Running pods are not disturbed.
+Plugin and configuration go where the node's runtimes look: as they say over their CRI sockets, else as their files say. A
+configuration that is in place and that a runtime has not loaded is written anew, so that the runtime notices it.
 
 Example: a new node
   atollctl install --conflist 10-atoll.conflist --secret password:/etc/atoll/password
@@ -112,7 +114,7 @@ pub(crate) struct Install {
     /// The network configuration, a list with Atoll first; may be left out when one is in place
     #[arg(long, value_name = "FILE")]
     pub(crate) conflist: Option<PathBuf>,
-    /// A secret and where it goes, with mode 0600; may be repeated
+    /// A secret and where it goes, with mode 0600; a directory stands for the files in it; may be repeated
     #[arg(long, value_name = "FILE:TARGET")]
     pub(crate) secret: Vec<Secret>,
     /// Also put this program there
@@ -154,12 +156,18 @@ pub(crate) struct Uninstall {
 /// Where an installation is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// Directory of plugins
-    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
-    pub(crate) bin_dir: PathBuf,
-    /// Directory of network configurations
-    #[arg(long, value_name = "DIR", default_value = crate::settings::DIRECTORY)]
-    pub(crate) conf_dir: PathBuf,
+    /// Directory of plugins; else where the runtimes of the node look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Option<PathBuf>,
+    /// Directory of network configurations; else where the runtimes of the node look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) runtime_endpoint: Vec<PathBuf>,
+    /// The node's root directory, seen from a container; every path of the node is below it
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) host_root: PathBuf,
     /// Name of our network configuration there; runtimes take the first by name
     #[arg(long, value_name = "NAME", default_value = "10-atoll.conflist", value_parser = file_name)]
     pub(crate) conf_name: String,
@@ -203,14 +211,24 @@ Example: why do pods on this node get no network?
   atollctl doctor
 
 Example: in a monitoring job
-  atollctl doctor -o json | jq '.checks[] | select(.level == \"fail\")'")]
+  atollctl doctor -o json | jq '.checks[] | select(.level == \"fail\")'
+
+Example: with podman, which has no such socket
+  podman ps --all --quiet --no-trunc > /run/containers.list
+  atollctl doctor --sandboxes /run/containers.list")]
 pub(crate) struct Doctor {
-    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else the usual ones
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else where the runtimes look
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Vec<PathBuf>,
-    /// Directory of the network configurations that the runtime reads
-    #[arg(long, value_name = "DIR", default_value = crate::settings::DIRECTORY)]
-    pub(crate) conf_dir: PathBuf,
+    /// Directory of the network configurations; else where the runtimes look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
+    #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
+    pub(crate) runtime_endpoint: Vec<PathBuf>,
+    /// The containers that are there, as for `gc`, for runtimes without a CRI socket; no runtime is asked then
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sandboxes: Option<PathBuf>,
 }
 
 /// Options of `gc`.
@@ -231,7 +249,7 @@ Example: with podman, which has no such socket
   podman ps --all --quiet --no-trunc > /run/containers.list
   atollctl gc --sandboxes /run/containers.list")]
 pub(crate) struct Gc {
-    /// CRI socket of the container runtime, may be repeated; else containerd's and CRI-O's usual ones
+    /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
     #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
     pub(crate) runtime_endpoint: Vec<PathBuf>,
     /// The containers that are there: ids, one a line, or JSON; `-` is standard input. Read anew for the second look
@@ -243,7 +261,7 @@ pub(crate) struct Gc {
     /// Seconds between the two looks, if not two deadlines; a shorter time may collect a pod that just starts
     #[arg(long, value_name = "SECONDS")]
     pub(crate) pause: Option<u64>,
-    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else the usual ones
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else where runtimes look
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Vec<PathBuf>,
     /// Say what would be collected, and change nothing

@@ -57,8 +57,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             (Some(cluster), false) => format!("change nothing: cluster {} is there", cluster.id),
         };
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": would, "cluster": there})),
-            Output::Table => format!("would {would}\n"),
+            Output::Json => output::json(&json!({"would": would, "cluster": there, "notes": notes(config.addressing)})),
+            Output::Table => format!("would {would}\n{}", noted(config.addressing)),
         });
     }
     let (initialised, applied) = admin::init(&store, &controller, config, &wanted).await?;
@@ -69,10 +69,13 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
     };
     let cluster = Cluster::of(initialised.record());
     Ok(match output {
-        Output::Json => {
-            output::json(&json!({"done": done, "cluster": cluster, "providerObjectsMade": applied.map(|a| a.created)}))
+        Output::Json => output::json(&json!({
+            "done": done, "cluster": cluster, "providerObjectsMade": applied.map(|a| a.created),
+            "notes": notes(cluster.addressing),
+        })),
+        Output::Table => {
+            format!("{said}{}\n\n{}{}", made(applied), describe(&cluster), noted(cluster.addressing))
         }
-        Output::Table => format!("{said}{}\n\n{}", made(applied), describe(&cluster)),
     })
 }
 
@@ -83,6 +86,24 @@ async fn record(store: &impl Store) -> Result<Option<ClusterRecord>, Failure> {
     let read = read.map_err(|source| TenantError::Store { what, source })?;
     let entry = read.answers.first().and_then(|answer| answer.one());
     Ok(entry.map(Versioned::<ClusterRecord>::read).transpose()?.map(|record| record.record))
+}
+
+/// What an operator should know of this way to give addresses, before the first pod has one.
+fn notes(addressing: Addressing) -> &'static [&'static str] {
+    match addressing {
+        Addressing::Unique => &[],
+        Addressing::Overlapping => &[
+            "with `overlapping`, http, tcp and gRPC probes, Services and hostPort do not work under a kubelet, which knows a \
+             pod by its address alone; exec probes, logs, exec and port-forward do (docs/operations.md, \"Overlapping \
+             addresses and Kubernetes\")",
+            "addressing holds for the whole life of the cluster: choose `unique` if in doubt",
+        ],
+    }
+}
+
+/// The same for people.
+fn noted(addressing: Addressing) -> String {
+    notes(addressing).iter().fold(String::new(), |text, note| format!("{text}note: {note}\n"))
 }
 
 /// What would happen to the provider router.
@@ -139,6 +160,15 @@ fn overlap<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_overlapping_does_to_kubernetes_is_said_and_unique_needs_no_word() {
+        assert_eq!(noted(Addressing::Unique), "");
+        let told = noted(Addressing::Overlapping);
+        for word in ["probes", "Services", "hostPort", "exec", "docs/operations.md"] {
+            assert!(told.contains(word), "{told}");
+        }
+    }
 
     #[test]
     fn a_pool_inside_or_around_a_route_overlaps_it() {

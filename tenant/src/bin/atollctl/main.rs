@@ -3,6 +3,7 @@
 mod address;
 mod args;
 mod attachment;
+mod bounded;
 mod certificate;
 mod change;
 mod check;
@@ -26,6 +27,7 @@ mod plugin;
 mod progress;
 mod prune;
 mod reservation;
+mod runtime;
 mod set;
 mod settings;
 mod subnet;
@@ -70,7 +72,7 @@ async fn run(args: &Args) -> Result<Said, Failure> {
         // These work without a configuration.
         Command::Doctor(options) => return Ok(doctor::run(args.config.as_deref(), args.output, options).await),
         Command::Install(options) => return install::install(args.output, options).await.map(Said::from),
-        Command::Uninstall(options) => return install::uninstall(args.output, options).map(Said::from),
+        Command::Uninstall(options) => return install::uninstall(args.output, options).await.map(Said::from),
         _ => {}
     }
     if let Command::Completion { shell } = &args.command {

@@ -10,28 +10,44 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use crate::settings::PLUGIN;
+use crate::runtime;
+use crate::runtime::root::Root;
+use crate::settings::{PLUGIN, distinct};
 
-/// Where runtimes look for plugins, most common first.
-const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+/// Where runtimes look for plugins if nothing else is configured, most common first.
+pub(crate) const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
 /// The longest that the plugin may take to say its version.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 
-/// The directories to look in: as told, else `CNI_PATH`, else the usual ones.
-pub(crate) fn directories(told: &[PathBuf]) -> Vec<PathBuf> {
+/// The directories that somebody named: an option, else `CNI_PATH`; none where neither says anything.
+pub(crate) fn told(option: &[PathBuf]) -> Vec<PathBuf> {
+    if !option.is_empty() {
+        return option.to_vec();
+    }
+    let path = std::env::var_os("CNI_PATH").filter(|path| !path.is_empty());
+    path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+}
+
+/// The directories to look in: as told, else where this machine's runtimes look and usually do.
+pub(crate) fn directories(option: &[PathBuf]) -> Vec<PathBuf> {
+    let told = told(option);
     if !told.is_empty() {
-        return told.to_vec();
+        return told;
     }
-    match std::env::var_os("CNI_PATH").filter(|path| !path.is_empty()) {
-        Some(path) => std::env::split_paths(&path).collect(),
-        None => DIRECTORIES.map(PathBuf::from).into(),
-    }
+    let mut directories: Vec<_> = runtime::configured(&Root::own()).into_iter().flat_map(|places| places.bin).collect();
+    directories.extend(DIRECTORIES.map(PathBuf::from));
+    distinct(directories)
 }
 
 /// The plugin in the first directory that has it.
 pub(crate) fn find(directories: &[PathBuf]) -> Option<PathBuf> {
-    directories.iter().map(|directory| directory.join(PLUGIN)).find(|path| path.is_file())
+    find_named(directories, PLUGIN)
+}
+
+/// A plugin of this type in the first directory that has it.
+pub(crate) fn find_named(directories: &[PathBuf], kind: &str) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(kind)).find(|path| path.is_file())
 }
 
 /// What the plugin says of itself when it is started by hand; the error says why it is none.

@@ -10,8 +10,10 @@ use atoll_tenant::MidoNet;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::runtime::root::Root;
+use crate::{bounded, runtime};
 
-/// Where runtimes look for network configurations.
+/// Where runtimes look for network configurations, if nothing else is configured.
 pub(crate) const DIRECTORY: &str = "/etc/cni/net.d";
 
 /// The name of our plugin in a conflist.
@@ -27,11 +29,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads `file`, or the first in `/etc/cni/net.d` that speaks of us.
+    /// Reads `file`, or the first that speaks of us where the runtimes of this machine look.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, Failure> {
         let (file, stdin) = match file {
             Some(file) => (file.to_owned(), read(file)?),
-            None => search(Path::new(DIRECTORY))?,
+            None => search(&directories())?,
         };
         Ok(Self { config: Config::parse(&stdin)?, file, stdin })
     }
@@ -50,8 +52,7 @@ impl Settings {
 /// The plugin's entry in a file.
 fn read(file: &Path) -> Result<Value, Failure> {
     let wrong = |problem: String| Failure::config(format!("{}: {problem}", file.display()));
-    let text = fs::read(file).map_err(|error| wrong(error.to_string()))?;
-    let value: Value = serde_json::from_slice(&text).map_err(|error| wrong(format!("not JSON: {error}")))?;
+    let value = document(file).map_err(wrong)?;
     let ours = entry(&value).ok_or_else(|| wrong(format!("no plugin of type \"{PLUGIN}\" is in it")))?;
     Ok(with_list(ours, &value))
 }
@@ -79,23 +80,110 @@ pub(crate) fn entry(value: &Value) -> Option<&Value> {
     }
 }
 
-/// The first file of a directory that has an entry of ours.
-fn search(directory: &Path) -> Result<(PathBuf, Value), Failure> {
-    let files = conflists(directory).unwrap_or_default();
-    files.into_iter().find_map(|file| read(&file).ok().map(|entry| (file, entry))).ok_or_else(|| {
-        Failure::config(format!(
-            "no configuration: name one with --config or ATOLL_CONFIG; {} has none with a plugin of type \"{PLUGIN}\"",
-            directory.display()
-        ))
+/// A document of JSON; the error says why there is none.
+pub(crate) fn document(file: &Path) -> Result<Value, String> {
+    bounded::configuration(file).map_err(|error| error.to_string()).and_then(|text| json(&text))
+}
+
+/// JSON, as every runtime reads it: without what some editors add.
+pub(crate) fn json(text: &[u8]) -> Result<Value, String> {
+    if text.starts_with(b"\xef\xbb\xbf") {
+        return Err("not JSON: it begins with a byte order mark; save it as UTF-8 without one".to_owned());
+    }
+    serde_json::from_slice(text).map_err(|error| {
+        let line = String::from_utf8_lossy(text).lines().nth(error.line().saturating_sub(1)).map(str::to_owned);
+        let rest = line.as_deref().and_then(|line| line.get(error.column().saturating_sub(1)..)).unwrap_or_default();
+        let is_comment = ["//", "/*", "#"].iter().any(|begin| rest.starts_with(begin));
+        let comment = if is_comment { " (JSON has no comments)" } else { "" };
+        format!("not JSON: {error}{comment}")
     })
+}
+
+/// Where the runtimes of this machine look, and where they usually do.
+fn directories() -> Vec<PathBuf> {
+    let mut directories: Vec<_> = runtime::configured(&Root::own()).into_iter().map(|places| places.conf).collect();
+    directories.push(DIRECTORY.into());
+    distinct(directories)
+}
+
+/// Each once, in their order.
+pub(crate) fn distinct(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut once: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if !once.contains(&path) {
+            once.push(path);
+        }
+    }
+    once
+}
+
+/// The first file of these directories that has an entry of ours.
+fn search(directories: &[PathBuf]) -> Result<(PathBuf, Value), Failure> {
+    let mut problems = Vec::new();
+    for directory in directories {
+        let files = match conflists(directory) {
+            Ok(files) => files,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                problems.push(format!("{}: {error}", directory.display()));
+                continue;
+            }
+        };
+        for file in files {
+            match document(&file) {
+                Ok(value) => {
+                    if let Some(ours) = entry(&value) {
+                        return Ok((file, with_list(ours, &value)));
+                    }
+                }
+                // It may be the one that was looked for.
+                Err(problem) => problems.push(format!("{}: {problem}", file.display())),
+            }
+        }
+    }
+    let places: Vec<_> = directories.iter().map(|directory| directory.display().to_string()).collect();
+    let found = format!("{} has none with a plugin of type \"{PLUGIN}\"", places.join(" or "));
+    let unread = if problems.is_empty() { String::new() } else { format!("; not read: {}", problems.join("; ")) };
+    Err(Failure::config(format!("no configuration: name one with --config or ATOLL_CONFIG; {found}{unread}")))
 }
 
 /// The network configurations in a directory, in the order in which runtimes take them.
 pub(crate) fn conflists(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.retain(|file| file.extension().is_some_and(|e| e == "conflist" || e == "conf" || e == "json"));
+    files.retain(|file| !file.is_dir());
     files.sort();
     Ok(files)
+}
+
+/// A file that a configuration names.
+pub(crate) struct Named<'a> {
+    /// The key that names it.
+    pub(crate) setting: &'static str,
+    pub(crate) path: &'a Path,
+    /// It is a key or a password: readable by root alone.
+    pub(crate) is_secret: bool,
+}
+
+/// The files that a configuration names: certificates, keys, passwords.
+pub(crate) fn files(config: &Config) -> Vec<Named<'_>> {
+    let (etcd, controller) = (&config.etcd, &config.controller);
+    let keystone = controller.keystone.as_ref();
+    let credential = keystone.and_then(|keystone| keystone.application_credential.as_ref());
+    let all = [
+        ("etcd.key", etcd.key.as_ref(), true),
+        ("controller.key", controller.key.as_ref(), true),
+        ("controller.passwordFile", controller.password_file.as_ref(), true),
+        ("controller.keystone.applicationCredential.secretFile", credential.map(|(_, file)| file), true),
+        ("etcd.ca", etcd.ca.as_ref(), false),
+        ("etcd.cert", etcd.cert.as_ref(), false),
+        ("controller.ca", controller.ca.as_ref(), false),
+        ("controller.cert", controller.cert.as_ref(), false),
+        ("controller.keystone.ca", keystone.and_then(|keystone| keystone.ca.as_ref()), false),
+    ];
+    all.into_iter()
+        .filter_map(|(setting, path, is_secret)| Some(Named { setting, path: path?.as_path(), is_secret }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,6 +200,36 @@ mod tests {
         assert_eq!(entry(&json!({"plugins": [{"type": "portmap"}]})), None);
         assert_eq!(entry(&json!({"type": "bridge"})), None);
         assert_eq!(entry(&json!("atoll")), None);
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_as_what_it_is() {
+        assert_eq!(json(b"{}"), Ok(json!({})));
+        let told = |text: &str| json(text.as_bytes()).expect_err("no JSON");
+        assert!(told("\u{feff}{}").contains("byte order mark"), "{}", told("\u{feff}{}"));
+        for text in ["{\n  // the name\n  \"name\": 1}", "# a list\n{}", "{\"a\": 1, /* b */ \"c\": 2}"] {
+            assert!(told(text).contains("JSON has no comments"), "{}", told(text));
+        }
+        assert!(told("{\"a\": 1,}").contains("line 1 column") && !told("{\"a\": 1,}").contains("comments"));
+        assert!(super::json(b"\xff\xfe{").is_err() && super::json(b"").is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_and_hides_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("written");
+        let search = || search(&["/nowhere/at-all".into(), directory.path().to_owned()]);
+        write("05-x.conflist", "{\n// ours, once\n");
+        fs::create_dir(directory.path().join("06-x.conf")).expect("made");
+        let told = search().expect_err("none is ours").message();
+        assert!(
+            told.contains("05-x.conflist: not JSON") && !told.contains("06-x") && told.contains("/nowhere"),
+            "{told}"
+        );
+        write("10-y.conflist", r#"{"name": "y", "plugins": [{"type": "bridge"}]}"#);
+        write("20-z.conflist", r#"{"name": "z", "plugins": [{"type": "atoll"}]}"#);
+        let (file, entry) = search().map_err(|failure| failure.message()).expect("there");
+        assert!(file.ends_with("20-z.conflist") && entry["name"] == "z", "{entry}");
     }
 
     #[test]

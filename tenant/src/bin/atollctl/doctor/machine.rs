@@ -1,6 +1,6 @@
-//! Looking at this machine: the plugin's binary, the network configurations, what the kernel can do.
+//! Looking at this machine: the plugin's binary and the network configurations where runtimes look for them, what
+//! containers there are, what the kernel can do.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,31 +9,72 @@ use atoll_model::config::{Config, ConfigError};
 use serde_json::Value;
 
 use super::seen::{Conflist, Conflists, Content, Kernel, Look, Plane, Plugin, Problem};
+use crate::gc::sandboxes::{Sandboxes, Source};
+use crate::runtime::Runtime;
 use crate::settings::{self, PLUGIN};
 use crate::{links, plugin};
 
-pub(super) async fn plugin(bin_dirs: &[PathBuf]) -> Plugin {
-    let directories = plugin::directories(bin_dirs);
-    let found = match plugin::find(&directories) {
+/// A place where plugins and network configurations are looked for.
+pub(super) struct Reader {
+    /// The runtimes that look there.
+    names: String,
+    bin: Vec<PathBuf>,
+    conf: PathBuf,
+    /// Plugins of the networks that they have loaded.
+    loaded: Vec<String>,
+}
+
+/// The places to look at: where each runtime looks, or what was told instead.
+pub(super) fn readers(runtimes: &[Runtime], bin_dirs: &[PathBuf], conf_dir: Option<&Path>) -> Vec<Reader> {
+    let told = plugin::told(bin_dirs);
+    let bin = |usual: &[PathBuf]| if told.is_empty() { usual.to_vec() } else { told.clone() };
+    let conf = |usual: &Path| conf_dir.unwrap_or(usual).to_owned();
+    let mut readers: Vec<Reader> = Vec::new();
+    for runtime in runtimes.iter().filter(|runtime| runtime.starts_pods()) {
+        let (bin, conf) = (bin(&runtime.places.bin), conf(&runtime.places.conf));
+        let loaded = runtime.status.iter().flat_map(|status| status.plugins.iter().cloned());
+        match readers.iter_mut().find(|reader| reader.bin == bin && reader.conf == conf) {
+            Some(reader) => {
+                reader.names = format!("{}, {}", reader.names, runtime.name);
+                reader.loaded.extend(loaded);
+            }
+            None => readers.push(Reader { names: runtime.name.clone(), bin, conf, loaded: loaded.collect() }),
+        }
+    }
+    if readers.is_empty() {
+        let (bin, conf) = (bin(&plugin::directories(&[])), conf(Path::new(settings::DIRECTORY)));
+        readers.push(Reader { names: String::new(), bin, conf, loaded: Vec::new() });
+    }
+    readers
+}
+
+/// The plugin where a reader looks for it, and the plugins that a network names behind it.
+pub(super) async fn plugin(reader: &Reader, conflists: &Conflists) -> Plugin {
+    let found = match plugin::find(&reader.bin) {
         Some(path) => {
             let version = plugin::version(&path).await.map_err(Problem::new);
             Some((path, version))
         }
         None => None,
     };
-    Plugin { directories, found }
+    let chain = conflists.ours().map(|(_, content)| content.plugins.as_slice()).unwrap_or_default();
+    let mut missing: Vec<_> = chain.iter().chain(&reader.loaded).filter(|kind| *kind != PLUGIN).cloned().collect();
+    missing.retain(|kind| !kind.is_empty() && plugin::find_named(&reader.bin, kind).is_none());
+    missing.sort();
+    missing.dedup();
+    let elsewhere = if found.is_none() { plugin::find(&plugin::DIRECTORIES.map(PathBuf::from)) } else { None };
+    Plugin { readers: reader.names.clone(), directories: reader.bin.clone(), found, elsewhere, missing }
 }
 
-pub(super) fn conflists(directory: &Path) -> Conflists {
-    let files = settings::conflists(directory)
+pub(super) fn conflists(reader: &Reader) -> Conflists {
+    let files = settings::conflists(&reader.conf)
         .map_err(|error| Problem::new(error.to_string()))
         .map(|files| files.into_iter().map(|path| Conflist { content: content(&path), path }).collect());
-    Conflists { directory: directory.to_owned(), files }
+    Conflists { readers: reader.names.clone(), directory: reader.conf.clone(), files }
 }
 
 fn content(path: &Path) -> Look<Content> {
-    let text = fs::read(path).map_err(|error| Problem::new(error.to_string()))?;
-    let value: Value = serde_json::from_slice(&text).map_err(|error| Problem::new(format!("not JSON: {error}")))?;
+    let value = settings::document(path).map_err(Problem::new)?;
     let plugins = value.get("plugins").and_then(Value::as_array);
     let text_of = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let entries: Vec<&Value> = plugins.map_or_else(|| vec![&value], |list| list.iter().collect());
@@ -47,7 +88,24 @@ fn content(path: &Path) -> Look<Content> {
         plugins: entries.iter().map(|entry| text_of(entry, "type").unwrap_or_default()).collect(),
         refused: ours.and_then(|entry| refused(entry).err()).map(|error| error.to_string()),
         unserved: ours.copied().map(capability::unserved).unwrap_or_default(),
+        document: value,
     })
+}
+
+/// The containers, by a list or by the runtimes themselves; from half an answer nothing follows.
+pub(super) async fn sandboxes(list: Option<&Path>, runtimes: &[Runtime]) -> Look<Option<Sandboxes>> {
+    let asked: Vec<_> = runtimes.iter().filter(|runtime| runtime.starts_pods()).collect();
+    let mut source = match list {
+        Some(file) => Source::list(file),
+        None if asked.is_empty() => return Ok(None),
+        None => Source::Runtimes(asked.into_iter().map(|runtime| runtime.socket.clone()).collect()),
+    };
+    source.ask().await.map(Some).map_err(|failure| Problem::new(failure.message()))
+}
+
+/// The kubelet makes this directory when it starts.
+pub(super) fn has_kubelet() -> bool {
+    Path::new("/var/lib/kubelet/pods").is_dir()
 }
 
 /// What the plugin would say to a configuration before it makes anything.

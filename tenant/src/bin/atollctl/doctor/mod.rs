@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`seen`] | what a node looks like, as plain data |
-//! | [`servers`], [`machine`] | looking: at etcd and the controller, at this machine. Every look has a limit of time |
+//! | [`servers`], [`machine`] | looking: at etcd and the controller, at this machine and its container runtimes. Every look has a limit of time |
 //! | [`judge`] | from what was seen to findings. Pure |
 //!
 //! Promises: changes nothing (what the kernel can do is tried in a network namespace of its own, which is gone
@@ -24,6 +24,8 @@ use self::judge::{Finding, Level};
 use self::seen::{Problem, Seen};
 use crate::args::{Doctor, Output};
 use crate::output::{self, Said, count};
+use crate::runtime;
+use crate::runtime::root::Root;
 use crate::settings::Settings;
 
 pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> Said {
@@ -45,13 +47,30 @@ async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
         }
         Err(failure) => (None, Err(Problem { text: failure.message(), hint: failure.hint() })),
     };
+    // Claims first, containers last: a pod that comes in between is missing among the claims.
+    let (runtimes, sandboxes) = if options.sandboxes.is_some() {
+        (Vec::new(), machine::sandboxes(options.sandboxes.as_deref(), &[]).await)
+    } else {
+        let runtimes = runtime::find(&Root::own(), &options.runtime_endpoint).await;
+        let sandboxes = machine::sandboxes(None, &runtimes).await;
+        (runtimes, sandboxes)
+    };
+    let readers = machine::readers(&runtimes, &options.bin_dir, options.conf_dir.as_deref());
+    let conflists: Vec<_> = readers.iter().map(machine::conflists).collect();
+    let mut plugins = Vec::new();
+    for (reader, conflists) in readers.iter().zip(&conflists) {
+        plugins.push(machine::plugin(reader, conflists).await);
+    }
     let uses_plane = config.as_ref().is_ok_and(|(_, config)| config.run_dir.join("dataplane").exists());
     Seen {
         now: record::now(),
         config,
         site,
-        plugin: machine::plugin(&options.bin_dir).await,
-        conflists: machine::conflists(&options.conf_dir),
+        runtimes,
+        plugins,
+        conflists,
+        sandboxes,
+        has_kubelet: machine::has_kubelet(),
         kernel: machine::kernel(uses_plane),
     }
 }

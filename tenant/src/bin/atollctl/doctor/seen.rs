@@ -3,14 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_ipam::Versioned;
 use atoll_model::config::Config;
 use atoll_model::error::{Classify, causes};
+use atoll_model::ids::NetworkName;
 use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, TombstoneRecord};
 use atoll_store::etcd::Member;
 use atoll_tenant::Node;
+use serde_json::Value;
 
+use crate::gc::sandboxes::Sandboxes;
 use crate::links::HostEnd;
 use crate::nodefiles::{Grave, ProgressFile};
+use crate::runtime::Runtime;
+use crate::settings::PLUGIN;
 
 /// Why something could not be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +46,24 @@ pub(crate) struct Seen {
     pub(crate) config: Look<(PathBuf, Config)>,
     /// What follows from the configuration; none without one.
     pub(crate) site: Option<Site>,
-    pub(crate) plugin: Plugin,
-    pub(crate) conflists: Conflists,
+    /// The container runtimes of this machine.
+    pub(crate) runtimes: Vec<Runtime>,
+    /// One for each place where plugins are looked for.
+    pub(crate) plugins: Vec<Plugin>,
+    /// One for each place where network configurations are looked for.
+    pub(crate) conflists: Vec<Conflists>,
+    /// The containers of this machine, asked for after the claims; none: there is nothing that could be asked.
+    pub(crate) sandboxes: Look<Option<Sandboxes>>,
+    /// A kubelet has worked on this machine.
+    pub(crate) has_kubelet: bool,
     pub(crate) kernel: Kernel,
 }
 
 /// What a configuration leads to.
 pub(crate) struct Site {
     pub(crate) machine: Look<Node>,
+    /// The network's name, which the list gives.
+    pub(crate) network: Option<NetworkName>,
     pub(crate) secrets: Vec<SecretFile>,
     pub(crate) certificates: Vec<CertificateFile>,
     pub(crate) etcd: Vec<EtcdEndpoint>,
@@ -116,23 +132,31 @@ pub(crate) struct Records {
     /// Why this machine may not have its name.
     pub(crate) impostor: Option<Problem>,
     /// The claims of this node.
-    pub(crate) claims: Vec<ClaimRecord>,
+    pub(crate) claims: Vec<Versioned<ClaimRecord>>,
     /// The tombstones of this node, and of all others if they may be read.
     pub(crate) tombstones: Vec<TombstoneRecord>,
     /// Records of this node that cannot be read.
     pub(crate) damaged: Vec<String>,
 }
 
-/// The plugin's binary.
+/// The plugin's binary, where one reader looks for it.
 pub(crate) struct Plugin {
+    /// The runtimes that look there; empty where no runtime is known.
+    pub(crate) readers: String,
     /// Where it was looked for.
     pub(crate) directories: Vec<PathBuf>,
     /// Where it is, with the version it says it has.
     pub(crate) found: Option<(PathBuf, Look<String>)>,
+    /// Where else it is, if it is not where it is looked for.
+    pub(crate) elsewhere: Option<PathBuf>,
+    /// Other plugins that a network names, and that are not there.
+    pub(crate) missing: Vec<String>,
 }
 
-/// The directory of network configurations.
+/// A directory of network configurations.
 pub(crate) struct Conflists {
+    /// The runtimes that look there; empty where no runtime is known.
+    pub(crate) readers: String,
     pub(crate) directory: PathBuf,
     /// Its files in the order in which runtimes take them.
     pub(crate) files: Look<Vec<Conflist>>,
@@ -160,6 +184,17 @@ pub(crate) struct Content {
     pub(crate) refused: Option<String>,
     /// Capabilities that our entry declares and that Atoll does not serve, each with what to do about it.
     pub(crate) unserved: Vec<(String, &'static str)>,
+    /// All of it.
+    pub(crate) document: Value,
+}
+
+impl Conflists {
+    /// The first configuration that has our plugin, with what is in it.
+    pub(crate) fn ours(&self) -> Option<(&Conflist, &Content)> {
+        let files = self.files.as_ref().map(Vec::as_slice).unwrap_or_default();
+        let with_content = files.iter().filter_map(|file| Some((file, file.content.as_ref().ok()?)));
+        with_content.into_iter().find(|(_, content)| content.plugins.iter().any(|plugin| plugin == PLUGIN))
+    }
 }
 
 /// What the kernel can do.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atoll_ipam::Versioned;
@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use super::seen::{CertificateFile, ControllerEndpoint, EtcdEndpoint, Host, Look, Problem, Records, SecretFile, Site};
-use crate::settings::Settings;
-use crate::{certificate, links, nodefiles};
+use crate::settings::{self, Settings};
+use crate::{certificate, gc, links, nodefiles};
 
 /// The longest that one endpoint, or one list, may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ pub(super) async fn look(settings: &Settings) -> Site {
     let ((etcd, controllers), (records, host)) = join(join(etcd, controllers), join(records, host)).await;
     Site {
         machine,
+        network: gc::network(settings).ok(),
         secrets: secrets(config),
         certificates: certificates(config),
         etcd,
@@ -58,39 +59,23 @@ async fn in_time<T>(look: impl Future<Output = Look<T>>) -> Look<T> {
 }
 
 fn secrets(config: &Config) -> Vec<SecretFile> {
-    let (etcd, controller) = (&config.etcd, &config.controller);
-    let credential = controller.keystone.as_ref().and_then(|keystone| keystone.application_credential.as_ref());
-    let files = [
-        ("etcd.key", etcd.key.as_ref()),
-        ("controller.key", controller.key.as_ref()),
-        ("controller.passwordFile", controller.password_file.as_ref()),
-        ("controller.keystone.applicationCredential.secretFile", credential.map(|(_, file)| file)),
-    ];
-    let look = |path: &PathBuf| {
+    let look = |path: &Path| {
         let metadata = fs::metadata(path).map_err(|error| Problem::new(error.to_string()))?;
         if metadata.len() == 0 {
             return Err(Problem::new("it is empty"));
         }
         Ok(metadata.permissions().mode() & 0o7777)
     };
-    let given = files.into_iter().filter_map(|(setting, path)| Some((setting, path?)));
-    given.map(|(setting, path)| SecretFile { setting, path: path.clone(), mode: look(path) }).collect()
+    let named = settings::files(config).into_iter().filter(|file| file.is_secret);
+    named.map(|file| SecretFile { setting: file.setting, path: file.path.to_owned(), mode: look(file.path) }).collect()
 }
 
 fn certificates(config: &Config) -> Vec<CertificateFile> {
-    let (etcd, controller) = (&config.etcd, &config.controller);
-    let files = [
-        ("etcd.ca", etcd.ca.as_ref()),
-        ("etcd.cert", etcd.cert.as_ref()),
-        ("controller.ca", controller.ca.as_ref()),
-        ("controller.cert", controller.cert.as_ref()),
-        ("controller.keystone.ca", controller.keystone.as_ref().and_then(|keystone| keystone.ca.as_ref())),
-    ];
-    let given = files.into_iter().filter_map(|(setting, path)| Some((setting, path?)));
-    given
-        .map(|(setting, path)| {
-            let validity = certificate::validity(path).map_err(Problem::new);
-            CertificateFile { setting, path: path.clone(), validity }
+    let named = settings::files(config).into_iter().filter(|file| !file.is_secret);
+    named
+        .map(|file| {
+            let validity = certificate::validity(file.path).map_err(Problem::new);
+            CertificateFile { setting: file.setting, path: file.path.to_owned(), validity }
         })
         .collect()
 }
@@ -226,7 +211,7 @@ async fn records(config: &Config, machine: Option<&Node>) -> Look<Records> {
     let mut answers = snapshot.answers.iter();
     let cluster = read(answers.next(), &mut damaged).pop();
     let node = read(answers.next(), &mut damaged).pop();
-    let claims = read(answers.next(), &mut damaged);
+    let claims = versioned(answers.next(), &mut damaged);
     let mut tombstones: Vec<TombstoneRecord> = read(answers.next(), &mut damaged);
     if let Some(everybodys) = everybodys {
         let all: Vec<TombstoneRecord> = read(everybodys.answers.first(), &mut Vec::new());
@@ -251,10 +236,15 @@ async fn records(config: &Config, machine: Option<&Node>) -> Look<Records> {
 
 /// The records that can be read; the keys of the others go to `damaged`.
 fn read<T: DeserializeOwned>(answer: Option<&Answer>, damaged: &mut Vec<String>) -> Vec<T> {
+    versioned(answer, damaged).into_iter().map(|versioned| versioned.record).collect()
+}
+
+/// The same, with the revisions they have.
+fn versioned<T: DeserializeOwned>(answer: Option<&Answer>, damaged: &mut Vec<String>) -> Vec<Versioned<T>> {
     let mut records = Vec::new();
     for entry in answer.map(|answer| answer.entries.as_slice()).unwrap_or_default() {
         match Versioned::read(entry) {
-            Ok(versioned) => records.push(versioned.record),
+            Ok(versioned) => records.push(versioned),
             Err(_) => damaged.push(entry.key.to_string()),
         }
     }

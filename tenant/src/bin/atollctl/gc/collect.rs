@@ -168,7 +168,8 @@ impl<S: Store> Collector<'_, S> {
 
     /// The tombstones of this node.
     pub(super) async fn owed(&self) -> Result<Owed, Failure> {
-        let in_files = nodefiles::graves(&self.config.state_dir).unwrap_or_default().len();
+        let graves = nodefiles::graves(&self.config.state_dir);
+        let in_files = graves.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?.len();
         Ok(Owed { in_etcd: tombstones_of(self.store, self.node, 0).await?.len(), in_files })
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn unwanted(look: &Look, network: &NetworkName, deadline: u64, quiet:
     }
 }
 
-fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> Vec<(Attachment, Option<ClaimId>)> {
+/// The attachments of a network whose containers are no more. `deadline`: of one call, seconds.
+pub(crate) fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> Vec<(Attachment, Option<ClaimId>)> {
     let old = |since: u64| look.now.saturating_sub(since) > deadline;
     let is_gone =
         |attachment: &Attachment| attachment.network == *network && !look.sandboxes.has(attachment.container.as_str());

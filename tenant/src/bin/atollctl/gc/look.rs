@@ -13,20 +13,20 @@ use crate::links::{self, HostEnd};
 use crate::nodefiles::{self, ProgressFile};
 
 /// See the module.
-pub(super) struct Look {
-    pub(super) node: NodeName,
+pub(crate) struct Look {
+    pub(crate) node: NodeName,
     /// Seconds since 1970.
-    pub(super) now: u64,
+    pub(crate) now: u64,
     /// The claims of this node, of every network.
-    pub(super) claims: Vec<Versioned<ClaimRecord>>,
+    pub(crate) claims: Vec<Versioned<ClaimRecord>>,
     /// The tombstones of this node, in etcd and in files.
-    pub(super) tombstones: Vec<TombstoneRecord>,
+    pub(crate) tombstones: Vec<TombstoneRecord>,
     /// A record or a file of this node cannot be read: nothing may be concluded from something's absence.
-    pub(super) is_damaged: bool,
-    pub(super) progress: Vec<ProgressFile>,
-    pub(super) links: Vec<HostEnd>,
+    pub(crate) is_damaged: bool,
+    pub(crate) progress: Vec<ProgressFile>,
+    pub(crate) links: Vec<HostEnd>,
     /// Asked last.
-    pub(super) sandboxes: Sandboxes,
+    pub(crate) sandboxes: Sandboxes,
 }
 
 impl Look {

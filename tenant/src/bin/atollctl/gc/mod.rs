@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`sandboxes`], [`cri`] | which containers there are: a list, or the runtime's own answer over its CRI socket |
+//! | [`sandboxes`] | which containers there are: a list, or the runtime's own answer over its CRI socket |
 //! | [`look`] | one observation: claims first, the runtime's answer last |
 //! | [`decide`] | what nobody wants any more, and what two observations agree on. Pure |
 //! | [`collect`] | doing it: the plugin's own DEL, and what no DEL can name |
@@ -12,10 +12,9 @@
 //! attachments are taken apart by the plugin alone.
 
 mod collect;
-mod cri;
-mod decide;
-mod look;
-mod sandboxes;
+pub(crate) mod decide;
+pub(crate) mod look;
+pub(crate) mod sandboxes;
 
 use std::time::Duration;
 
@@ -29,14 +28,21 @@ use self::sandboxes::Source;
 use crate::args::{Gc, Output};
 use crate::failure::Failure;
 use crate::output::{self, Said, count};
-use crate::settings::Settings;
-use crate::{plugin, progress};
+use crate::runtime::root::Root;
+use crate::settings::{Settings, distinct};
+use crate::{plugin, progress, runtime};
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<Said, Failure> {
     let store = settings.store()?;
     let node = atoll_tenant::machine::name(&settings.config).map_err(|error| Failure::classified(&error))?;
     let network = network(settings)?;
-    let directories = plugin::directories(&options.bin_dir);
+    let mut directories = plugin::directories(&options.bin_dir);
+    if plugin::told(&options.bin_dir).is_empty() && options.sandboxes.is_none() {
+        // What a runtime says itself goes before what is usual.
+        let runtimes = runtime::find(&Root::own(), &options.runtime_endpoint).await;
+        let places = runtimes.into_iter().flat_map(|runtime| runtime.places.bin);
+        directories = distinct(places.chain(directories).collect());
+    }
     let Some(program) = plugin::find(&directories) else {
         let places: Vec<_> = directories.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::config(format!(
@@ -44,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
             places.join(", ")
         )));
     };
-    let mut source = Source::choose(options)?;
+    let mut source = Source::choose(options.sandboxes.as_deref(), &options.runtime_endpoint)?;
     let deadline = settings.config.timeout;
 
     let first = Look::take(&store, &settings.config, &node, &mut source).await?;
@@ -89,7 +95,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
     Ok(Said::looked(text, failed))
 }
 
-fn network(settings: &Settings) -> Result<NetworkName, Failure> {
+/// The network of this configuration: the name of its list.
+pub(crate) fn network(settings: &Settings) -> Result<NetworkName, Failure> {
     let wrong = |problem: String| Failure::config(format!("{}: {problem}", settings.file.display()));
     let name = settings.stdin.get("name").and_then(serde_json::Value::as_str);
     let name = name.ok_or_else(|| wrong("it has no `name`, which is the network's".to_owned()))?;

@@ -10,12 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::cri;
-use crate::args::Gc;
 use crate::failure::Failure;
+use crate::runtime::{cri, sockets};
 
-/// Where runtimes listen: containerd, CRI-O.
-const SOCKETS: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
 /// Shorter beginnings of an id say nothing.
 const SHORTEST: usize = 12;
 
@@ -34,11 +31,11 @@ pub(crate) enum Source {
 pub(crate) struct Sandboxes(BTreeSet<String>);
 
 impl Sandboxes {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -79,37 +76,46 @@ impl FromIterator<String> for Sandboxes {
 }
 
 impl Source {
-    pub(super) fn choose(options: &Gc) -> Result<Self, Failure> {
-        if let Some(file) = &options.sandboxes {
-            return Ok(if file == Path::new("-") { Self::Input(None) } else { Self::File(file.clone()) });
+    /// A list; `-` is standard input.
+    pub(crate) fn list(file: &Path) -> Self {
+        if file == Path::new("-") { Self::Input(None) } else { Self::File(file.to_owned()) }
+    }
+
+    /// The runtimes that listen at `endpoints`, else those that listen where runtimes usually do.
+    pub(super) fn choose(list: Option<&Path>, endpoints: &[PathBuf]) -> Result<Self, Failure> {
+        if let Some(file) = list {
+            return Ok(Self::list(file));
         }
         let plain = |socket: &PathBuf| {
             let text = socket.display().to_string();
             text.strip_prefix("unix://").map_or_else(|| socket.clone(), PathBuf::from)
         };
-        let told: Vec<_> = options.runtime_endpoint.iter().map(plain).collect();
+        let told: Vec<_> = endpoints.iter().map(plain).collect();
         if !told.is_empty() {
             return Ok(Self::Runtimes(told));
         }
-        let there: Vec<_> = SOCKETS.map(PathBuf::from).into_iter().filter(|socket| socket.exists()).collect();
+        // One that cannot be looked at is asked, and then says why.
+        let there: Vec<_> = sockets().filter(|socket| socket.try_exists().unwrap_or(true)).collect();
         if there.is_empty() {
+            let places: Vec<_> = sockets().map(|socket| socket.display().to_string()).collect();
             return Err(Failure::config(format!(
                 "no container runtime listens at {}: name its socket with --runtime-endpoint, or give a list with --sandboxes",
-                SOCKETS.join(" or ")
+                places.join(" or ")
             )));
         }
         Ok(Self::Runtimes(there))
     }
 
     /// Asks. Any failure is one of the whole: from half an answer nothing follows.
-    pub(super) async fn ask(&mut self) -> Result<Sandboxes, Failure> {
+    pub(crate) async fn ask(&mut self) -> Result<Sandboxes, Failure> {
         let wrong = |what: String, why: String| Failure::unavailable(format!("{what}: {why}"), "nothing was collected");
         match self {
             Self::Runtimes(sockets) => {
                 let mut all = Sandboxes::default();
                 for socket in sockets {
                     let asked = cri::list(socket).await;
-                    let answer = asked.map_err(|why| wrong(format!("the runtime at {}", socket.display()), why))?;
+                    let answer =
+                        asked.map_err(|why| wrong(format!("the runtime at {}", socket.display()), why.to_string()))?;
                     tracing::debug!(runtime = answer.runtime, sandboxes = answer.sandboxes.len(), "asked");
                     all.0.extend(answer.sandboxes);
                 }

@@ -2,34 +2,47 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`places`] | where it goes: where the node's runtimes look. Pure |
 //! | [`plan`] | from what is wanted and what is there to a list of steps. Pure |
 //! | [`steps`] | carrying steps out; each leaves a whole file, the old one or the new one |
 //!
 //! Promises: killed at any point, every file is whole, and a network configuration is there only while the plugin is: the
 //! configuration is written last and removed first. Twice is once. Processes that run the old binary go on. A
-//! configuration of somebody else is not touched, unless forced.
+//! configuration of somebody else is not touched, unless forced. When it ends, the runtimes that answer have loaded what is
+//! installed, or it says of which one that is not so.
 
+mod places;
 mod plan;
 mod steps;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
+use self::places::Destination;
 use self::plan::{Action, Change, Wanted};
-use crate::args::{Install, Output, Secret, Uninstall};
+use crate::args::{Install, Output, Secret, Target, Uninstall};
 use crate::failure::Failure;
 use crate::nodefiles::{self, Progress};
 use crate::output::{self, count};
-use crate::settings::{self, PLUGIN};
-use crate::{plugin, settings::Settings};
+use crate::runtime::root::Root;
+use crate::runtime::{self, Runtime, Sight, Status};
+use crate::settings::{self, PLUGIN, Settings, distinct};
+use crate::{bounded, plugin};
 
 /// Programs are for everybody, whatever holds or names a secret is for root.
 const PROGRAM: u32 = 0o755;
 const PRIVATE: u32 = 0o600;
+
+/// How long a runtime may take to load a configuration that it has noticed; it takes a moment.
+const NOTICED: Duration = Duration::from_secs(5);
+/// Between two looks at a runtime.
+const AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn install(output: Output, options: &Install) -> Result<String, Failure> {
     let source = match &options.plugin {
@@ -40,58 +53,180 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     let version =
         version.map_err(|why| Failure::config(format!("{} is not to be installed: {why}", source.display())))?;
 
-    let mut wanted = vec![Wanted::new(options.to.bin_dir.join(PLUGIN), read(&source)?, PROGRAM)];
+    let Node { root, runtimes, destination } = Node::of(&options.to).await;
+    let text = options.conflist.as_deref().map(read).transpose()?;
+    let config = options.conflist.as_deref().map(check).transpose()?.map(|settings| settings.config);
+    let plugin = read(&source)?;
+    let mut wanted: Vec<_> = destination
+        .bin
+        .iter()
+        .map(|directory| Wanted::new(root.below(directory).join(PLUGIN), plugin.clone(), PROGRAM))
+        .collect();
     if let Some(directory) = &options.cli_dir {
-        wanted.push(Wanted::new(directory.join("atollctl"), read(&own()?)?, PROGRAM));
+        wanted.push(Wanted::new(root.below(directory).join("atollctl"), read(&own()?)?, PROGRAM));
     }
-    for Secret { source, target } in &options.secret {
-        wanted.push(Wanted::new(target.clone(), read(source)?, PRIVATE));
-    }
-    let conflist = options.to.conf_dir.join(&options.to.conf_name);
-    refuse_foreign(&conflist, options.force)?;
-    match &options.conflist {
-        Some(source) => {
-            check(source)?;
-            wanted.push(Wanted::new(conflist.clone(), read(source)?, PRIVATE));
+    for secret in &options.secret {
+        for (source, target) in secrets(secret)? {
+            wanted.push(Wanted::new(root.below(&target), read(&source)?, PRIVATE));
         }
-        None if conflist.exists() => {}
-        None => return Err(Failure::config(format!("{} is not there: name one with --conflist", conflist.display()))),
+    }
+    let conflists: Vec<_> =
+        destination.conf.iter().map(|directory| root.below(directory).join(&options.to.conf_name)).collect();
+    for conflist in &conflists {
+        refuse_foreign(conflist, options.force)?;
+    }
+    let here: Vec<_> = conflists.iter().filter(|conflist| conflist.exists()).collect();
+    if let (None, [], Some(first)) = (&text, here.as_slice(), conflists.first()) {
+        return Err(Failure::config(format!("{} is not there: name one with --conflist", first.display())));
     }
     // Before anything is looked at: what is decided must still be true when it is done.
-    let _lock = if options.dry_run { None } else { Some(lock(&options.to.conf_dir)?) };
+    let _locks = if options.dry_run { Vec::new() } else { lock_all(&conflists)? };
+    for conflist in &conflists {
+        // Without another one, the one that is there is the one that is wanted.
+        let new = text.clone().map(|text| (text, PRIVATE));
+        let Some((content, mode)) = new.or_else(|| steps::look(conflist).ok().flatten()) else { continue };
+        let is_missed =
+            is_first(conflist) && readers(&root, &runtimes, conflist).any(|status| misses(status, &content));
+        wanted.push(Wanted::new(conflist.clone(), content, mode).renewed(is_missed));
+    }
     let changes = plan::install(wanted, |path| steps::look(path).ok().flatten());
     carry_out(&changes, options.dry_run)?;
     let mut notes = vec![format!("the plugin is version {version}")];
-    notes.extend(first_by_name(&options.to.conf_dir, &conflist));
+    notes.extend(destination.notes);
+    notes.extend(conflists.iter().filter_map(|conflist| first_by_name(conflist)));
+    let absent = |file: &settings::Named<'_>| {
+        !root.below(file.path).exists() && !changes.iter().any(|change| change.path == root.below(file.path))
+    };
+    notes.extend(config.iter().flat_map(settings::files).filter(absent).map(|file| {
+        format!("`{}` names {}, which is not there: calls that need it will fail", file.setting, file.path.display())
+    }));
+    if !options.dry_run {
+        notes.extend(wait_for(&root, &options.to, &runtimes, &conflists).await);
+    }
     Ok(said(output, if options.dry_run { "would install" } else { "installed" }, &changes, &notes))
 }
 
-pub(crate) fn uninstall(output: Output, options: &Uninstall) -> Result<String, Failure> {
-    let conflist = options.from.conf_dir.join(&options.from.conf_name);
-    refuse_foreign(&conflist, options.force)?;
-    let mut notes = Vec::new();
-    match Settings::load(Some(&conflist)) {
-        Ok(settings) => {
-            if !options.force {
-                refuse_in_use(&settings.config)?;
-            }
-            let (state, run) = (settings.config.state_dir.display(), settings.config.run_dir.display());
-            notes.push(format!("left as they are: {state}, {run}, and what the configuration names"));
-        }
-        Err(_) if !conflist.exists() => {}
-        Err(failure) if !options.force => {
-            let problem = format!("whether pods use it cannot be told: {}", failure.message());
-            return Err(Failure::refused(problem, "correct the file, or say --force"));
-        }
-        Err(_) => {}
+/// What an installation goes to.
+struct Node {
+    root: Root,
+    runtimes: Vec<Runtime>,
+    destination: Destination,
+}
+
+impl Node {
+    async fn of(target: &Target) -> Self {
+        let root = Root::at(&target.host_root);
+        let runtimes = runtime::find(&root, &target.runtime_endpoint).await;
+        let is_there = |path: &Path| root.below(path).is_dir();
+        let destination =
+            places::destination(&runtimes, target.bin_dir.as_deref(), target.conf_dir.as_deref(), is_there);
+        Self { root, runtimes, destination }
     }
-    let mut doomed = vec![conflist, options.from.bin_dir.join(PLUGIN)];
-    doomed.extend(options.cli_dir.iter().map(|directory| directory.join("atollctl")));
-    let _lock =
-        if options.dry_run || !options.from.conf_dir.exists() { None } else { Some(lock(&options.from.conf_dir)?) };
-    let changes = plan::uninstall(doomed, Path::exists);
+}
+
+/// The runtimes that read the directory of this file, as they say that they are.
+fn readers<'a>(root: &Root, runtimes: &'a [Runtime], conflist: &Path) -> impl Iterator<Item = &'a Status> {
+    let directory = conflist.parent().map(Path::to_owned);
+    let root = root.clone();
+    let reads = move |runtime: &&Runtime| Some(root.below(&runtime.places.conf)) == directory;
+    runtimes.iter().filter(reads).filter_map(|runtime| runtime.status.as_ref().ok())
+}
+
+/// A runtime has not noticed this text. One that does not tell what it has loaded is believed when it is content.
+fn misses(status: &Status, text: &[u8]) -> bool {
+    let Ok(document) = settings::json(text) else { return false };
+    status.network.is_err() || !matches!(status.sight(&document), Sight::Current | Sight::Untold)
+}
+
+/// Waits until the runtimes have loaded what was installed, or say why they have not; then says so.
+async fn wait_for(root: &Root, target: &Target, before: &[Runtime], conflists: &[PathBuf]) -> Vec<String> {
+    let answered = |runtime: &&Runtime| runtime.status.is_ok();
+    if !before.iter().any(|runtime| answered(&runtime)) {
+        return Vec::new();
+    }
+    let end = Instant::now() + NOTICED;
+    loop {
+        let runtimes = runtime::find(root, &target.runtime_endpoint).await;
+        let mut is_loaded = true;
+        let mut notes = Vec::new();
+        for runtime in runtimes.iter().filter(answered) {
+            let read = conflists.iter().find(|path| path.parent() == Some(&root.below(&runtime.places.conf)));
+            let Some(conflist) = read.filter(|conflist| is_first(conflist)) else { continue };
+            let (Ok(text), Ok(status)) = (bounded::configuration(conflist), &runtime.status) else { continue };
+            let is_missed = misses(status, &text);
+            is_loaded &= !is_missed;
+            notes.push(match &status.network {
+                Err(why) => format!("{}: its network is not ready: {why}", runtime.name),
+                Ok(()) if is_missed => format!("{}: it has not loaded {}", runtime.name, conflist.display()),
+                Ok(()) => format!("{}: its network is ready", runtime.name),
+            });
+        }
+        if is_loaded || Instant::now() >= end {
+            return notes;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// The files that an option names: one, or those of a directory, as Kubernetes mounts a Secret.
+fn secrets(Secret { source, target }: &Secret) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+    if !source.is_dir() {
+        return Ok(vec![(source.clone(), target.clone())]);
+    }
+    let entries = nodefiles::entries(source);
+    let entries = entries.map_err(|error| Failure::config(format!("{}: {error}", source.display())))?;
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let files = entries.into_iter().filter(|path| path.is_file() && !is_hidden(path));
+    Ok(files.map(|path| (path.clone(), target.join(path.file_name().unwrap_or_default()))).collect())
+}
+
+pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<String, Failure> {
+    let Node { root, runtimes, destination } = Node::of(&options.from).await;
+    let conflists: Vec<_> =
+        destination.conf.iter().map(|directory| root.below(directory).join(&options.from.conf_name)).collect();
+    let mut notes = Vec::new();
+    for conflist in &conflists {
+        refuse_foreign(conflist, options.force)?;
+        match Settings::load(Some(conflist)) {
+            Ok(settings) => {
+                if !options.force {
+                    refuse_in_use(&settings.config, &root)?;
+                }
+                let (state, run) = (settings.config.state_dir.display(), settings.config.run_dir.display());
+                notes.push(format!("left as they are: {state}, {run}, and what the configuration names"));
+            }
+            Err(_) if matches!(conflist.try_exists(), Ok(false)) => {}
+            Err(failure) if !options.force => {
+                let problem = format!("whether pods use it cannot be told: {}", failure.message());
+                return Err(Failure::refused(problem, "correct the file, or say --force"));
+            }
+            Err(_) => {}
+        }
+    }
+    notes.sort();
+    notes.dedup();
+    let mut bin = destination.bin;
+    if options.from.bin_dir.is_none() {
+        // Also where it was put before the runtime was told to look elsewhere.
+        bin.extend(runtimes.iter().flat_map(|runtime| runtime.places.bin.iter().cloned()));
+        bin.extend(plugin::DIRECTORIES.map(PathBuf::from));
+    }
+    let mut doomed = conflists.clone();
+    doomed.extend(distinct(bin).iter().map(|directory| root.below(directory).join(PLUGIN)));
+    doomed.extend(options.cli_dir.iter().map(|directory| root.below(directory).join("atollctl")));
+    let there: Vec<_> = conflists.into_iter().filter(|path| path.parent().is_some_and(Path::exists)).collect();
+    let _locks = if options.dry_run { Vec::new() } else { lock_all(&there)? };
+    let changes = plan::uninstall(distinct(doomed), Path::exists);
     carry_out(&changes, options.dry_run)?;
     Ok(said(output, if options.dry_run { "would uninstall" } else { "uninstalled" }, &changes, &notes))
+}
+
+/// Locks the directories of these files, in one order for everybody.
+fn lock_all(files: &[PathBuf]) -> Result<Vec<File>, Failure> {
+    let mut directories: Vec<_> = files.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+    directories.sort();
+    directories.dedup();
+    directories.iter().map(|directory| lock(directory)).collect()
 }
 
 /// Two at once would write the same temporary files. The lock goes with the process.
@@ -139,24 +274,32 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::config(format!("{}: {error}", path.display())))
 }
 
-/// A file that is there and has no entry of ours is somebody else's.
+/// A file that is there and has no entry of ours is somebody else's; so may be one that cannot be read.
 fn refuse_foreign(path: &Path, force: bool) -> Result<(), Failure> {
-    let Ok(text) = fs::read(path) else { return Ok(()) };
-    let ours = serde_json::from_slice::<Value>(&text).is_ok_and(|value| settings::entry(&value).is_some());
-    if ours || force {
+    if force || matches!(path.symlink_metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(());
     }
+    let why = match settings::document(path) {
+        Ok(document) if settings::entry(&document).is_some() => return Ok(()),
+        Ok(_) => format!("has no plugin of type \"{PLUGIN}\": it is somebody else's"),
+        Err(problem) => format!("may be somebody else's, as it cannot be read: {problem}"),
+    };
     Err(Failure::refused(
-        format!("{} is there and has no plugin of type \"{PLUGIN}\": it is somebody else's", path.display()),
+        format!("{} is there and {why}", path.display()),
         "choose another --conf-name, or say --force if it may go",
     ))
 }
 
 /// Pods that have their network from this installation need the plugin for their DEL.
-fn refuse_in_use(config: &Config) -> Result<(), Failure> {
-    let files = nodefiles::all_progress(&config.run_dir).unwrap_or_default();
+fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
+    let unknown = |directory: &Path, error: std::io::Error| {
+        let problem = format!("whether pods use it cannot be told: {}: {error}", directory.display());
+        Failure::refused(problem, "run as root and look at that directory, or say --force")
+    };
+    let (run_dir, state_dir) = (root.below(&config.run_dir), root.below(&config.state_dir));
+    let files = nodefiles::all_progress(&run_dir).map_err(|error| unknown(&run_dir, error))?;
     let pods = files.iter().filter(|file| !matches!(file.progress, Progress::Unreadable)).count();
-    let graves = nodefiles::graves(&config.state_dir).map_or(0, |graves| graves.len());
+    let graves = nodefiles::graves(&state_dir).map_err(|error| unknown(&state_dir, error))?.len();
     let hint =
         "drain the node first (`kubectl drain`), or say --force: their DEL will fail, and they stay in Terminating";
     match (pods, graves) {
@@ -170,9 +313,9 @@ fn refuse_in_use(config: &Config) -> Result<(), Failure> {
 }
 
 /// Would a runtime and the plugin take this file?
-pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check(path: &Path) -> Result<Settings, Failure> {
     let wrong = |problem: String| Failure::config(format!("{} is not to be installed: {problem}", path.display()));
-    let value: Value = serde_json::from_slice(&read(path)?).map_err(|error| wrong(format!("not JSON: {error}")))?;
+    let value = settings::document(path).map_err(wrong)?;
     let plugins = value.get("plugins").and_then(Value::as_array);
     let plugins =
         plugins.ok_or_else(|| wrong("it is no list: {\"cniVersion\", \"name\", \"plugins\": [...]}".to_owned()))?;
@@ -190,13 +333,21 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     if value.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err(wrong("it has no name".to_owned()));
     }
-    Settings::load(Some(path)).map(drop)
+    Settings::load(Some(path))
 }
 
-/// The runtime takes the first configuration by name.
-fn first_by_name(directory: &Path, ours: &Path) -> Option<String> {
-    let first = settings::conflists(directory).ok()?.into_iter().next()?;
-    (first < *ours).then(|| format!("the runtime will take {} instead: it comes first by name", first.display()))
+/// The configuration that a runtime takes from the directory of this one: the first by name.
+fn first_in_directory(ours: &Path) -> Option<PathBuf> {
+    settings::conflists(ours.parent()?).ok()?.into_iter().next()
+}
+
+fn is_first(ours: &Path) -> bool {
+    first_in_directory(ours).is_none_or(|first| *ours <= first)
+}
+
+fn first_by_name(ours: &Path) -> Option<String> {
+    let first = first_in_directory(ours).filter(|first| first.as_path() < ours)?;
+    Some(format!("the runtime will take {} instead: it comes first by name", first.display()))
 }
 
 fn said(output: Output, done: &str, changes: &[Change], notes: &[String]) -> String {

@@ -15,11 +15,18 @@ pub(super) struct Wanted {
     path: PathBuf,
     content: Arc<[u8]>,
     mode: u32,
+    /// Written even if it is as it should be.
+    is_renewed: bool,
 }
 
 impl Wanted {
     pub(super) fn new(path: PathBuf, content: Vec<u8>, mode: u32) -> Self {
-        Self { path, content: content.into(), mode }
+        Self { path, content: content.into(), mode, is_renewed: false }
+    }
+
+    /// To be written again, so that whoever watches its directory notices it.
+    pub(super) fn renewed(self, is_renewed: bool) -> Self {
+        Self { is_renewed, ..self }
     }
 }
 
@@ -40,6 +47,8 @@ pub(super) struct Change {
 pub(super) enum Action {
     Write,
     Replace,
+    /// The same text, written again so that a runtime notices it.
+    Renew,
     Keep,
     Remove,
 }
@@ -49,6 +58,7 @@ impl Action {
         match self {
             Self::Write => "write",
             Self::Replace => "replace",
+            Self::Renew => "renew",
             Self::Keep => "keep",
             Self::Remove => "remove",
         }
@@ -94,8 +104,9 @@ fn temporary(path: &Path) -> PathBuf {
 /// In the order given: what others rest on comes first.
 pub(super) fn install(wanted: Vec<Wanted>, there: impl Fn(&Path) -> Option<There>) -> Vec<Change> {
     let mut made = BTreeSet::new();
-    let one = |Wanted { path, content, mode }: Wanted| {
+    let one = |Wanted { path, content, mode, is_renewed }: Wanted| {
         let action = match there(&path) {
+            Some((now, now_mode)) if *now == *content && now_mode == mode && is_renewed => Action::Renew,
             Some((now, now_mode)) if *now == *content && now_mode == mode => {
                 return Change { action: Action::Keep, path, steps: Vec::new() };
             }

@@ -6,10 +6,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::Path;
 
 use super::plan::{Step, There};
+use crate::bounded;
+
+/// More than any file that is installed has, bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// A file as it is; none: it is not there.
 pub(super) fn look(path: &Path) -> io::Result<Option<There>> {
-    let content = match fs::read(path) {
+    let content = match bounded::read(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

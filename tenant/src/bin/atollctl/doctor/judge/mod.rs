@@ -106,10 +106,13 @@ pub(crate) fn judge(seen: &Seen) -> Vec<Finding> {
         findings.extend(servers::host(site, seen));
         findings.extend(records::cluster(site));
     }
+    findings.extend(node::addressing(seen));
     findings.extend(node::kernel(seen));
-    findings.extend(node::plugin(seen));
+    findings.extend(node::plugins(seen));
     findings.extend(node::conflists(seen));
+    findings.extend(node::runtimes(seen));
     if let (Some(site), Ok((_, config))) = (&seen.site, &seen.config) {
+        findings.extend(records::claims(site, seen, config));
         findings.extend(records::interfaces(site));
         findings.extend(records::progress(site, config, seen.now));
         findings.extend(records::tombstones(site, seen.now));

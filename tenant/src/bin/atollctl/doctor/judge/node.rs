@@ -1,9 +1,12 @@
-//! This machine: configuration, names, secrets, certificates, kernel, plugin, network configurations.
+//! This machine: configuration, names, secrets, certificates, addressing, kernel, plugin, network configurations,
+//! container runtimes.
 
 use atoll_model::cni::version::Version;
+use atoll_model::record::Addressing;
 
-use super::super::seen::{Conflist, Content, Seen, Site};
+use super::super::seen::{Conflist, Conflists, Content, Plugin, Seen, Site};
 use super::{Check, Finding, time};
+use crate::runtime::{NoAnswer, Runtime, Sight, Status};
 use crate::settings::PLUGIN;
 
 const CONFIG: Check = Check::new("config", "with a wrong configuration every ADD on this node fails with code 7");
@@ -17,6 +20,15 @@ const KERNEL: Check = Check::new("kernel", "the plugin makes a veth pair between
 const BINARY: Check = Check::new("plugin", "the runtime starts this file for every pod that it adds or removes");
 const CONFLIST: Check =
     Check::new("conflist", "the runtime takes the first network configuration by file name and no other");
+
+const RUNTIME: Check = Check::new(
+    "runtime",
+    "the runtime starts the plugin, from where it looks and with what it has loaded; a file that it has not seen does nothing",
+);
+const ADDRESSING: Check = Check::new(
+    "addressing",
+    "the kubelet, kube-proxy and the API server know a pod by its address alone; of an address that several pods have, they reach none",
+);
 
 /// A certificate that ends within this time is told, seconds.
 const SOON: u64 = 21 * 86_400;
@@ -102,50 +114,169 @@ pub(super) fn kernel(seen: &Seen) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn plugin(seen: &Seen) -> Vec<Finding> {
+/// What `overlapping` means beside a kubelet, and what it does not touch.
+pub(super) fn addressing(seen: &Seen) -> Vec<Finding> {
+    let Ok((_, config)) = &seen.config else { return Vec::new() };
+    if config.cluster.addressing != Addressing::Overlapping {
+        return Vec::new();
+    }
+    if !seen.has_kubelet {
+        return vec![
+            ADDRESSING.ok("overlapping", "several tenants may use one address; no kubelet is here that would mind"),
+        ];
+    }
+    let found = "several tenants may use one address, and a kubelet works here: http, tcp and gRPC probes, Services and \
+                 hostPort do not work";
+    let hint = "use exec probes; or a new cluster with `unique` (docs/operations.md, \"Overlapping addresses and Kubernetes\")";
+    vec![ADDRESSING.warn("overlapping", found, hint)]
+}
+
+/// `, where containerd looks`.
+fn by(readers: &str) -> String {
+    if readers.is_empty() { String::new() } else { format!(", where {readers} looks") }
+}
+
+pub(super) fn plugins(seen: &Seen) -> Vec<Finding> {
+    seen.plugins.iter().flat_map(plugin).collect()
+}
+
+fn plugin(plugin: &Plugin) -> Vec<Finding> {
     let own = env!("CARGO_PKG_VERSION");
     let install = "atollctl install (docs/operations.md)";
-    vec![match &seen.plugin.found {
+    let places: Vec<_> = plugin.directories.iter().map(|path| path.display().to_string()).collect();
+    let (places, by) = (places.join(", "), by(&plugin.readers));
+    let mut findings = vec![match &plugin.found {
         None => {
-            let places: Vec<_> = seen.plugin.directories.iter().map(|path| path.display().to_string()).collect();
-            BINARY.fail(PLUGIN, format!("there is none in {}", places.join(", ")), format!("{install}, or --bin-dir"))
+            let elsewhere = plugin.elsewhere.as_ref();
+            let elsewhere = elsewhere.map_or_else(String::new, |path| format!("; {} is not looked at", path.display()));
+            BINARY.fail(PLUGIN, format!("there is none in {places}{by}{elsewhere}"), format!("{install}, or --bin-dir"))
         }
-        Some((path, Ok(version))) if version == own => BINARY.ok(path.display(), format!("version {version}")),
+        Some((path, Ok(version))) if version == own => BINARY.ok(path.display(), format!("version {version}{by}")),
         Some((path, Ok(version))) => BINARY.warn(
             path.display(),
             format!("version {version}, while this atollctl is {own}"),
             format!("install both from one release: {install}"),
         ),
         Some((path, Err(problem))) => BINARY.problem(path.display(), problem, install),
-    }]
+    }];
+    findings.extend(plugin.missing.iter().map(|kind| {
+        let hint =
+            "install it there (Debian: containernetworking-plugins), or take it out of the network configuration";
+        BINARY.fail(kind, format!("a network names it, and there is none in {places}{by}"), hint)
+    }));
+    findings
 }
 
 pub(super) fn conflists(seen: &Seen) -> Vec<Finding> {
-    let directory = seen.conflists.directory.display();
+    seen.conflists.iter().flat_map(conflist).collect()
+}
+
+fn conflist(conflists: &Conflists) -> Vec<Finding> {
+    let directory = conflists.directory.display();
     let none = |found: String| {
         let hint = "`atollctl install` puts it there, last of all; until then the runtime starts no pod with Atoll";
-        vec![CONFLIST.warn(directory.to_string(), found, hint)]
+        let readers = &conflists.readers;
+        let by = if readers.is_empty() { String::new() } else { format!("; {readers} looks there") };
+        vec![CONFLIST.warn(directory.to_string(), format!("{found}{by}"), hint)]
     };
-    let files = match &seen.conflists.files {
+    let files = match &conflists.files {
         Ok(files) => files,
         Err(problem) => return none(problem.text.clone()),
     };
-    let is_ours = |file: &&Conflist| {
-        file.content.as_ref().is_ok_and(|content| content.plugins.iter().any(|plugin| plugin == PLUGIN))
-    };
-    let Some(ours) = files.iter().find(is_ours) else {
-        return none(format!("no network configuration in it has a plugin of type \"{PLUGIN}\""));
+    let Some((ours, content)) = conflists.ours() else {
+        let mut findings = none(format!("no network configuration in it has a plugin of type \"{PLUGIN}\""));
+        findings.extend(files.iter().filter_map(unusable));
+        return findings;
     };
     let mut findings = Vec::new();
     if let Some(first) = files.first().filter(|first| first.path != ours.path) {
-        let found = format!("the runtime takes {} instead, which comes first by name", first.path.display());
-        let hint = format!("remove {}, or give Atoll's file a name that comes before it", first.path.display());
+        let first_path = first.path.display();
+        let found = match &first.content {
+            Ok(_) => format!("the runtime takes {first_path} instead, which comes first by name"),
+            Err(problem) => format!("{first_path} comes first by name and cannot be used: {}", problem.text),
+        };
+        let hint = format!("remove {first_path}, or give Atoll's file a name that comes before it");
         findings.push(CONFLIST.fail(ours.path.display(), found, hint));
     }
-    if let Ok(content) = &ours.content {
-        findings.extend(content_of(ours, content));
-    }
+    findings.extend(content_of(ours, content));
+    let is_another = |file: &&Conflist| {
+        let names_us = |content: &Content| content.plugins.iter().any(|plugin| plugin == PLUGIN);
+        file.path != ours.path && file.content.as_ref().is_ok_and(names_us)
+    };
+    findings.extend(files.iter().filter(is_another).map(|file| {
+        let found =
+            format!("it has Atoll's plugin too, and {} comes first by name: it does nothing", ours.path.display());
+        let hint = "remove it, unless a multiplexer (Multus) names it; `--config` reads it when told";
+        CONFLIST.warn(file.path.display(), found, hint)
+    }));
     findings
+}
+
+/// A file that may be meant to be ours, and cannot be read.
+fn unusable(file: &Conflist) -> Option<Finding> {
+    let problem = file.content.as_ref().err()?;
+    Some(CONFLIST.problem(
+        file.path.display(),
+        problem,
+        "correct it, or remove it: some runtimes load nothing beside it",
+    ))
+}
+
+pub(super) fn runtimes(seen: &Seen) -> Vec<Finding> {
+    seen.runtimes.iter().flat_map(|runtime| one_runtime(runtime, seen)).collect()
+}
+
+fn one_runtime(runtime: &Runtime, seen: &Seen) -> Vec<Finding> {
+    let places: Vec<_> = runtime.places.bin.iter().map(|path| path.display().to_string()).collect();
+    let looks = format!(
+        "plugins from {}, configurations from {} (as {} says)",
+        places.join(", "),
+        runtime.places.conf.display(),
+        runtime.places.said_by
+    );
+    let mut findings: Vec<_> = runtime
+        .problems
+        .iter()
+        .map(|problem| {
+            let hint = "correct the file, and restart the runtime; until then its defaults are assumed here";
+            RUNTIME.warn(&runtime.name, format!("its configuration cannot be read: {problem}"), hint)
+        })
+        .collect();
+    findings.push(match &runtime.status {
+        Err(NoAnswer::NoCri) => RUNTIME.ok(&runtime.name, "it serves no CRI, so it starts no pods of Kubernetes"),
+        Err(why) => {
+            let found = format!("it does not answer at {}: {why}; {looks}", runtime.socket.display());
+            RUNTIME.warn(
+                &runtime.name,
+                found,
+                "start it (`systemctl status`), or name its socket with --runtime-endpoint",
+            )
+        }
+        Ok(status) => network(runtime, status, seen, &looks),
+    });
+    findings
+}
+
+/// What a runtime made of our network configuration.
+fn network(runtime: &Runtime, status: &Status, seen: &Seen, looks: &str) -> Finding {
+    let renew = "`atollctl install` writes the configuration anew, which a runtime notices; then restart the runtime";
+    let ours = seen.conflists.iter().filter_map(Conflists::ours);
+    let ours = ours.into_iter().find(|(file, _)| file.path.parent() == Some(runtime.places.conf.as_path()));
+    let fail = |found: String| RUNTIME.fail(&runtime.name, format!("{found}; {looks}"), renew);
+    if let Err(why) = &status.network {
+        return fail(format!("its network is not ready: {why}"));
+    }
+    let Some((file, content)) = ours else {
+        return RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}"));
+    };
+    let path = file.path.display();
+    match status.sight(&content.document) {
+        Sight::Current => RUNTIME.ok(&runtime.name, format!("its network is ready, and is {path}; {looks}")),
+        Sight::Untold => RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}")),
+        Sight::Older => fail(format!("it still has an older text of {path}")),
+        Sight::Nothing => fail(format!("it has loaded no network, although {path} is there")),
+        Sight::Others(names) => fail(format!("it has loaded the network {} instead of {path}", names.join(", "))),
+    }
 }
 
 fn content_of(file: &Conflist, content: &Content) -> Vec<Finding> {

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::record::{Tombstone, TombstoneRecord};
 
-use super::super::seen::{Records, Site};
+use super::super::seen::{Records, Seen, Site};
 use super::{Check, Finding, time};
+use crate::gc::decide;
+use crate::gc::look::Look;
 use crate::nodefiles::{Lock, Progress};
 use crate::output::count;
 
@@ -19,6 +22,10 @@ const INTERFACE: Check = Check::new(
     "interface",
     "a host end without a claim is what a dead call left; no port leads to it, and nobody will ask for its removal",
 );
+const CLAIM: Check = Check::new(
+    "claim",
+    "a claim keeps its address taken; when its container is no more, no runtime will ask for its release",
+);
 const PROGRESS: Check = Check::new(
     "progress",
     "each attachment has a file with its lock and how far its ADD is; one left at `adding` is an ADD that died",
@@ -27,6 +34,9 @@ const TOMBSTONE: Check = Check::new(
     "tombstone",
     "what a DEL could not finish, or a fence for an ADD that died; until it is settled its address stays taken",
 );
+
+/// Claims that are named in one finding.
+const NAMED: usize = 5;
 
 /// How long a debt may wait for a later call before somebody should look, seconds.
 const PATIENCE: u64 = 600;
@@ -71,7 +81,7 @@ pub(super) fn cluster(site: &Site) -> Vec<Finding> {
 
 /// Interfaces that somebody knows of: a claim, a tombstone or a progress file.
 fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
-    let claims = records.claims.iter().map(|claim| claim.host_interface.to_string());
+    let claims = records.claims.iter().map(|claim| claim.record.host_interface.to_string());
     let owed = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
     let files = site.progress.as_ref().map(Vec::as_slice).unwrap_or_default();
     let adding = files.iter().filter_map(|file| Some(file.progress.claim()?.host_interface.to_string()));
@@ -86,6 +96,11 @@ pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
         (Err(problem), _) => return vec![INTERFACE.problem("host ends", problem, "run as root")],
         (_, Err(_)) => return vec![INTERFACE.skip("host ends", "etcd did not say whose they are")],
     };
+    if site.progress.is_err() || site.graves.is_err() {
+        return vec![
+            INTERFACE.skip("host ends", "this node's files cannot be read: one of them may tell whose they are"),
+        ];
+    }
     if !records.damaged.is_empty() {
         return vec![INTERFACE.skip("host ends", "some records cannot be read: one of them may be theirs")];
     }
@@ -96,6 +111,77 @@ pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
     }
     let hint = "`atollctl gc` removes it, if it is still there two deadlines later";
     left.into_iter().map(|link| INTERFACE.warn(&link.name, format!("no claim; in {}", link.place), hint)).collect()
+}
+
+/// Claims without a container, by the decision that `gc` makes of them in its first look.
+pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> {
+    let object = "containers";
+    let sandboxes = match &seen.sandboxes {
+        Ok(Some(sandboxes)) => sandboxes,
+        Ok(None) => {
+            let why = "no container runtime with a CRI socket is here; give a list with --sandboxes";
+            return vec![CLAIM.skip(object, why)];
+        }
+        Err(problem) => return vec![CLAIM.skip(object, problem.text.clone())],
+    };
+    let (Ok(machine), Ok(records)) = (&site.machine, &site.records) else {
+        return vec![CLAIM.skip(object, "etcd did not say what this node claims")];
+    };
+    let (Ok(files), Ok(graves), Ok(links)) = (&site.progress, &site.graves, &site.links) else {
+        return vec![CLAIM.skip(object, "what calls work on cannot be told")];
+    };
+    let buried = graves.iter().filter_map(|(_, grave)| grave.clone());
+    let look = Look {
+        node: machine.name.clone(),
+        now: seen.now,
+        claims: records.claims.clone(),
+        tombstones: records.tombstones.iter().cloned().chain(buried).collect(),
+        is_damaged: !records.damaged.is_empty(),
+        progress: files.clone(),
+        links: links.clone(),
+        sandboxes: sandboxes.clone(),
+    };
+    let claimed = records.claims.iter().map(|claim| &claim.record.attachment.network);
+    let networks: BTreeSet<_> = claimed.chain(&site.network).cloned().collect();
+    let mut findings = Vec::new();
+    for network in networks {
+        let left = decide::attachments(&look, &network, config.timeout.as_secs());
+        if left.is_empty() {
+            continue;
+        }
+        let mut names: Vec<_> = left.iter().take(NAMED).map(|(attachment, _)| named(attachment, records)).collect();
+        if left.len() > NAMED {
+            names.push(format!("{} more", left.len() - NAMED));
+        }
+        let found = format!("{} of {network} without a container: {}", count(left.len(), "claim"), names.join(", "));
+        let which = match &site.network {
+            Some(own) if *own == network => String::new(),
+            _ => format!(" --config with the configuration of network {network}"),
+        };
+        let hint = if sandboxes.is_empty() {
+            format!("no container at all is there: if that is so, `atollctl gc --empty-is-true`{which}")
+        } else {
+            format!("`atollctl gc`{which} releases them; first look: `atollctl gc --dry-run`")
+        };
+        findings.push(CLAIM.warn(object, found, hint));
+    }
+    if findings.is_empty() {
+        let found = format!("{}, {}", count(sandboxes.len(), "container"), count(records.claims.len(), "claim"));
+        findings.push(CLAIM.ok(object, format!("{found}; none without its container")));
+    }
+    findings
+}
+
+/// `red/web-0 (3f9a5b7c9d1e, eth0)`, or the container alone.
+fn named(attachment: &Attachment, records: &Records) -> String {
+    let short: String = attachment.container.as_str().chars().take(12).collect();
+    let interface = &attachment.interface;
+    let claim = records.claims.iter().find(|claim| claim.record.attachment == *attachment);
+    let pod = claim.and_then(|claim| Some((claim.record.namespace.as_ref()?, claim.record.pod.as_ref()?)));
+    match pod {
+        Some((namespace, pod)) => format!("{namespace}/{pod} ({short}, {interface})"),
+        None => format!("{short}, {interface}"),
+    }
 }
 
 pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {

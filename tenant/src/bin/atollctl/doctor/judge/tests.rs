@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
-use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-use atoll_model::record::{SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName};
+use atoll_model::record::{Addressing, ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::etcd::Member;
 use atoll_tenant::Node;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::seen::{
@@ -18,6 +19,7 @@ use super::super::seen::{
 use super::{Level, judge};
 use crate::links::{HostEnd, Place};
 use crate::nodefiles::{Lock, Progress, ProgressFile};
+use crate::runtime::{Loaded, NoAnswer, Places, Runtime, Status};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -53,7 +55,33 @@ fn conflist(path: &str, plugins: &[&str]) -> Conflist {
             plugins: plugins.iter().map(|plugin| (*plugin).to_owned()).collect(),
             refused: None,
             unserved: Vec::new(),
+            document: document(plugins),
         }),
+    }
+}
+
+fn document(plugins: &[&str]) -> Value {
+    let plugins: Vec<_> = plugins.iter().map(|kind| json!({ "type": kind })).collect();
+    json!({ "cniVersion": "1.0.0", "name": "net", "plugins": plugins })
+}
+
+/// A containerd that has loaded the network of these plugins.
+fn containerd(plugins: &[&str]) -> Runtime {
+    let loaded = Loaded {
+        name: "net".to_owned(),
+        plugins: plugins.iter().map(|kind| (*kind).to_owned()).collect(),
+        document: Some(document(plugins)),
+    };
+    Runtime {
+        name: "containerd 1.6.20".to_owned(),
+        socket: "/run/containerd/containerd.sock".into(),
+        places: Places {
+            bin: vec!["/usr/lib/cni".into()],
+            conf: "/etc/cni/net.d".into(),
+            said_by: "its CRI status".to_owned(),
+        },
+        problems: vec![],
+        status: Ok(Status { network: Ok(()), loaded: Some(vec![loaded]), plugins: vec![] }),
     }
 }
 
@@ -78,6 +106,7 @@ fn well() -> Seen {
             host_id: Uuid::from_u128(7),
             machine_id: "m".to_owned(),
         }),
+        network: NetworkName::new("atoll").ok(),
         secrets: vec![SecretFile {
             setting: "controller.passwordFile",
             path: "/etc/atoll/password".into(),
@@ -119,14 +148,21 @@ fn well() -> Seen {
         now: NOW,
         config: Ok(("/etc/cni/net.d/10-atoll.conflist".into(), config)),
         site: Some(site),
-        plugin: Plugin {
-            directories: vec!["/opt/cni/bin".into()],
-            found: Some(("/opt/cni/bin/atoll".into(), Ok(env!("CARGO_PKG_VERSION").to_owned()))),
-        },
-        conflists: Conflists {
+        runtimes: vec![containerd(&["atoll", "portmap"])],
+        plugins: vec![Plugin {
+            readers: "containerd 1.6.20".to_owned(),
+            directories: vec!["/usr/lib/cni".into()],
+            found: Some(("/usr/lib/cni/atoll".into(), Ok(env!("CARGO_PKG_VERSION").to_owned()))),
+            elsewhere: None,
+            missing: vec![],
+        }],
+        conflists: vec![Conflists {
+            readers: "containerd 1.6.20".to_owned(),
             directory: "/etc/cni/net.d".into(),
             files: Ok(vec![conflist("/etc/cni/net.d/10-atoll.conflist", &["atoll", "portmap"])]),
-        },
+        }],
+        sandboxes: Ok(Some(["3f9a".to_owned()].into_iter().collect())),
+        has_kubelet: false,
         kernel: Kernel { netns: Ok(()), veth: Ok(()), plane: Some(Plane { nftables: Ok(()), bridge: Ok(()) }) },
     }
 }
@@ -209,20 +245,51 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
             s.kernel.plane.as_mut().expect("there").nftables = Err(Problem::new("nft: No such file or directory"));
         }),
         ("kernel", Level::Fail, |s| s.kernel.plane.as_mut().expect("there").bridge = Err(Problem::new("ip: Unknown"))),
-        ("plugin", Level::Fail, |s| s.plugin.found = None),
-        ("plugin", Level::Warn, |s| s.plugin.found.as_mut().expect("there").1 = Ok("0.0.1".to_owned())),
-        ("plugin", Level::Fail, |s| s.plugin.found.as_mut().expect("there").1 = Err(Problem::new("not executable"))),
-        ("conflist", Level::Warn, |s| s.conflists.files = Err(Problem::new("No such file or directory"))),
+        ("addressing", Level::Warn, |s| {
+            s.config.as_mut().expect("ok").1.cluster.addressing = Addressing::Overlapping;
+            s.has_kubelet = true;
+        }),
+        ("plugin", Level::Fail, |s| s.plugins[0].found = None),
+        ("plugin", Level::Fail, |s| {
+            s.plugins[0].found = None;
+            s.plugins[0].elsewhere = Some("/opt/cni/bin/atoll".into());
+        }),
+        ("plugin", Level::Fail, |s| s.plugins[0].missing = vec!["portmap".to_owned()]),
+        ("plugin", Level::Warn, |s| s.plugins[0].found.as_mut().expect("there").1 = Ok("0.0.1".to_owned())),
+        ("plugin", Level::Fail, |s| {
+            s.plugins[0].found.as_mut().expect("there").1 = Err(Problem::new("not executable"));
+        }),
+        ("conflist", Level::Warn, |s| s.conflists[0].files = Err(Problem::new("No such file or directory"))),
         ("conflist", Level::Warn, |s| {
-            s.conflists.files = Ok(vec![conflist("/etc/cni/net.d/05-x.conflist", &["bridge"])]);
+            s.conflists[0].files = Ok(vec![conflist("/etc/cni/net.d/05-x.conflist", &["bridge"])]);
         }),
         ("conflist", Level::Fail, |s| {
-            let files = s.conflists.files.as_mut().expect("ok");
-            files.insert(0, conflist("/etc/cni/net.d/05-x.conflist", &["bridge"]));
+            s.conflists[0].files = Ok(vec![broken("/etc/cni/net.d/10-atoll.conflist")]);
         }),
+        ("conflist", Level::Fail, |s| files(s).insert(0, conflist("/etc/cni/net.d/05-x.conflist", &["bridge"]))),
+        ("conflist", Level::Fail, |s| files(s).insert(0, broken("/etc/cni/net.d/05-x.conflist"))),
+        ("conflist", Level::Warn, |s| files(s).push(conflist("/etc/cni/net.d/20-atoll.conflist", &["atoll"]))),
         ("conflist", Level::Fail, |s| {
-            s.conflists.files = Ok(vec![conflist("/etc/cni/net.d/10-atoll.conflist", &["tuning", "atoll"])]);
+            s.conflists[0].files = Ok(vec![conflist("/etc/cni/net.d/10-atoll.conflist", &["tuning", "atoll"])]);
         }),
+        ("runtime", Level::Warn, |s| s.runtimes[0].problems = vec!["/etc/containerd/config.toml: no TOML".to_owned()]),
+        ("runtime", Level::Warn, |s| s.runtimes[0].status = Err(NoAnswer::Failed("connection refused".to_owned()))),
+        ("runtime", Level::Ok, |s| s.runtimes[0].status = Err(NoAnswer::NoCri)),
+        ("runtime", Level::Fail, |s| status(s).network = Err("cni plugin not initialized".to_owned())),
+        ("runtime", Level::Fail, |s| status(s).loaded = Some(vec![])),
+        ("runtime", Level::Fail, |s| s.runtimes[0] = containerd(&["bridge"])),
+        ("runtime", Level::Fail, |s| s.runtimes[0] = containerd(&["atoll"])),
+        ("claim", Level::Warn, |s| {
+            let records = site(s).records.as_mut().expect("ok");
+            records.claims = ["3f9a", "0123456789abcdef"].map(claim).to_vec();
+        }),
+        ("claim", Level::Warn, |s| {
+            s.sandboxes = Ok(Some(std::iter::empty().collect()));
+            site(s).records.as_mut().expect("ok").claims = vec![claim("3f9a")];
+        }),
+        ("claim", Level::Skip, |s| s.sandboxes = Ok(None)),
+        ("claim", Level::Skip, |s| s.sandboxes = Err(gone())),
+        ("claim", Level::Skip, |s| site(s).records = Err(gone())),
         ("conflist", Level::Fail, |s| content(s).versions = vec!["9.9.9".to_owned()]),
         ("conflist", Level::Warn, |s| content(s).versions.clear()),
         ("conflist", Level::Fail, |s| content(s).name = None),
@@ -256,7 +323,7 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         let findings = judge(&seen);
         let hit = findings.iter().find(|finding| finding.check == *check && finding.level == *level);
         let hit = hit.unwrap_or_else(|| panic!("{check} {level:?} is not among {findings:#?}"));
-        let needs_hint = *level != Level::Skip;
+        let needs_hint = matches!(level, Level::Warn | Level::Fail);
         assert!(!hit.means.is_empty() && !hit.found.is_empty() && hit.hint.is_some() == needs_hint, "{hit:?}");
         let hint = hit.hint.as_ref().map_or_else(String::new, |hint| format!("  try: {hint}\n"));
         told = format!("{told}{} {check} {}: {}\n{hint}", level.word(), hit.object, hit.found);
@@ -264,8 +331,71 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
     insta::assert_snapshot!("harms", told);
 }
 
+fn files(seen: &mut Seen) -> &mut Vec<Conflist> {
+    seen.conflists[0].files.as_mut().expect("ok")
+}
+
 fn content(seen: &mut Seen) -> &mut Content {
-    seen.conflists.files.as_mut().expect("ok")[0].content.as_mut().expect("ok")
+    files(seen)[0].content.as_mut().expect("ok")
+}
+
+fn status(seen: &mut Seen) -> &mut Status {
+    seen.runtimes[0].status.as_mut().expect("ok")
+}
+
+fn broken(path: &str) -> Conflist {
+    Conflist { path: path.into(), content: Err(Problem::new("not JSON: it begins with a byte order mark")) }
+}
+
+/// A claim of a pod that was added an hour ago.
+fn claim(container: &str) -> Versioned<ClaimRecord> {
+    let attachment = Attachment { container: ContainerId::new(container).expect("valid"), ..attachment("n1") };
+    let record = ClaimRecord {
+        v: SCHEMA,
+        claim: ClaimId(Uuid::from_u128(1)),
+        tenant: TenantName::new("red").expect("valid"),
+        incarnation: Incarnation(Uuid::from_u128(2)),
+        namespace: Some(Namespace::new("red").expect("valid")),
+        pod: Some("web-0".to_owned()),
+        pod_uid: None,
+        addresses: vec![],
+        port: Uuid::from_u128(3),
+        host_interface: attachment.host_interface(),
+        mac: attachment.mac(),
+        host_id: Uuid::from_u128(7),
+        since: NOW - 3600,
+        attachment,
+        unknown: Unknown::new(),
+    };
+    Versioned { record, create_revision: 5, mod_revision: 6 }
+}
+
+#[test]
+fn a_claim_is_told_only_when_gc_would_take_it() {
+    let mut seen = well();
+    seen.sandboxes = Ok(Some(["3f9a".to_owned()].into_iter().collect()));
+    let told = |seen: &Seen| {
+        let all = judge(seen).into_iter().filter(|finding| finding.check == "claim");
+        all.map(|finding| (finding.level, finding.found)).collect::<Vec<_>>()
+    };
+    let mut young = claim("young");
+    young.record.since = NOW - 5;
+    site(&mut seen).records.as_mut().expect("ok").claims = vec![claim("3f9a"), young];
+    assert_eq!(told(&seen), [(Level::Ok, "1 container, 2 claims; none without its container".to_owned())]);
+    // A call works on it.
+    let dead = claim("dead");
+    let hash = dead.record.attachment.hash();
+    let path = "/run/atoll/attachments/a".into();
+    let file = ProgressFile { path, hash, lock: Lock::Held, progress: Progress::Done(None), written: 0 };
+    site(&mut seen).records.as_mut().expect("ok").claims.push(dead);
+    assert_eq!(told(&seen)[0].0, Level::Warn);
+    site(&mut seen).progress = Ok(vec![file]);
+    assert_eq!(told(&seen)[0].0, Level::Ok);
+    // Another network's: gc needs that one's configuration.
+    site(&mut seen).network = NetworkName::new("other").ok();
+    site(&mut seen).progress = Ok(vec![]);
+    let hint = judge(&seen).into_iter().find(|finding| finding.check == "claim").and_then(|finding| finding.hint);
+    assert!(hint.expect("a hint").contains("--config with the configuration of network atoll"));
 }
 
 #[test]

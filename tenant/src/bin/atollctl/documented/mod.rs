@@ -1,5 +1,15 @@
 //! Every command, and every option of it, is in `docs/atollctl.md`; every command's help has an example; what changes
 //! something can be asked what it would do.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`commands`] | every command line in pages, hints and help texts is one that is taken |
+//! | [`keys`] | every key of the configuration in pages and examples is one that is read |
+//! | [`pages`] | the pages |
+
+mod commands;
+mod keys;
+mod pages;
 
 use std::path::Path;
 
@@ -7,7 +17,7 @@ use clap::{Command, CommandFactory as _, Parser as _};
 
 use crate::args::Args;
 
-const PAGE: &str = include_str!("../../../../docs/atollctl.md");
+const PAGE: &str = include_str!("../../../../../docs/atollctl.md");
 
 /// The commands that change nothing.
 const LOOK: [&str; 11] = [
@@ -79,15 +89,25 @@ fn what_is_shipped_for_deployment_is_understood() {
     let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
     Args::try_parse_from(command.split_whitespace()).expect("the unit's command");
     let manifest = read("kubernetes/atoll-node.yaml");
-    let lines = manifest.lines().map(str::trim).skip_while(|line| *line != "- atollctl");
+    let lines = manifest.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let lines = lines.skip_while(|line| *line != "- atollctl");
     let command: Vec<_> = lines.map_while(|line| line.strip_prefix("- ")).collect();
     let arguments = Args::try_parse_from(&command).expect("the manifest's command");
     let crate::args::Command::Install(options) = arguments.command else { panic!("it installs") };
-    // What the configuration names is what the manifest brings, below the host's root.
-    let conflist = read("cni/10-atoll.conflist");
-    for secret in &options.secret {
-        let on_host = secret.target.strip_prefix("/host").expect("below the host's root");
-        assert!(conflist.contains(&format!("\"/{}\"", on_host.display())), "{}", on_host.display());
+    // It finds out by itself where the node's runtime looks.
+    assert_eq!((&options.to.bin_dir, &options.to.conf_dir), (&None, &None));
+    assert_eq!(options.to.host_root, Path::new("/host"));
+    assert!(manifest.contains("{ name: host, mountPath: /host }"));
+    // What the configuration names is below the directory that the Secret goes to, whatever is in it.
+    let settings = crate::settings::Settings::load(Some(&deploy.join("cni/10-atoll.conflist")));
+    let settings = settings.map_err(|failure| failure.message()).expect("a configuration");
+    let [secret] = options.secret.as_slice() else { panic!("one directory of secrets: {:?}", options.secret) };
+    let named = crate::settings::files(&settings.config);
+    assert_eq!(named.len(), 4);
+    for file in named {
+        assert_eq!(file.path.parent(), Some(secret.target.as_path()), "{}", file.setting);
+        let name = file.path.file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(manifest.contains(&format!("--from-file={name}")), "{name}");
     }
-    assert_eq!(options.secret.len(), 4);
+    assert!(manifest.contains("optional: true"), "where etcd has no TLS there is no Secret");
 }

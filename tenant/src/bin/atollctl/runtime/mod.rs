@@ -1,0 +1,285 @@
+//! The container runtimes of this node: where they look for plugins and network configurations, and what they made of ours.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cri`] | what a runtime says itself, over its CRI socket |
+//! | [`configured`] | what its configuration files say, for one that does not run or does not tell |
+//! | [`root`] | the node's root, seen from a container |
+//!
+//! A runtime that answers is believed before its files: it may have been started with others, and reads them only then.
+
+pub(crate) mod configured;
+pub(crate) mod cri;
+pub(crate) mod root;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use self::configured::Configured;
+pub(crate) use self::configured::Places;
+pub(crate) use self::cri::NoAnswer;
+use self::root::Root;
+use crate::settings::PLUGIN;
+
+/// A kind of runtime, with what is usual for it.
+struct Kind {
+    name: &'static str,
+    socket: &'static str,
+    /// Its main configuration file.
+    file: &'static str,
+    read: fn(&Root, &Path) -> Configured,
+}
+
+/// Those that are looked for.
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "containerd",
+        socket: "/run/containerd/containerd.sock",
+        file: "/etc/containerd/config.toml",
+        read: configured::containerd,
+    },
+    Kind { name: "CRI-O", socket: "/run/crio/crio.sock", file: "/etc/crio/crio.conf", read: configured::crio },
+    Kind {
+        name: "containerd of k3s",
+        socket: "/run/k3s/containerd/containerd.sock",
+        file: "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+        read: configured::containerd,
+    },
+];
+
+impl Kind {
+    /// Its configuration is on this node; one that cannot be looked at counts.
+    fn is_configured(&self, root: &Root) -> bool {
+        let file = Path::new(self.file);
+        [file, &file.with_extension("conf.d")].iter().any(|path| is_there(root, path))
+    }
+}
+
+fn is_there(root: &Root, path: &Path) -> bool {
+    root.below(path).try_exists().unwrap_or(true)
+}
+
+/// Where runtimes listen.
+pub(crate) fn sockets() -> impl Iterator<Item = PathBuf> {
+    KINDS.iter().map(|kind| PathBuf::from(kind.socket))
+}
+
+/// A runtime of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Runtime {
+    /// `containerd 1.6.20`; without the version while it does not answer.
+    pub(crate) name: String,
+    pub(crate) socket: PathBuf,
+    pub(crate) places: Places,
+    /// Files of its configuration that could not be used.
+    pub(crate) problems: Vec<String>,
+    /// What it says.
+    pub(crate) status: Result<Status, NoAnswer>,
+}
+
+/// What a runtime says of its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Pods get a network, or why they get none.
+    pub(crate) network: Result<(), String>,
+    /// The networks that it has loaded, but for the loopback; none: it does not tell.
+    pub(crate) loaded: Option<Vec<Loaded>>,
+    /// The types of all plugins that it starts, the loopback's too.
+    pub(crate) plugins: Vec<String>,
+}
+
+/// A network that a runtime has loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    /// The types of its plugins, in their order.
+    pub(crate) plugins: Vec<String>,
+    /// The document that it was loaded from; none: it does not tell, or it is no JSON.
+    pub(crate) document: Option<Value>,
+}
+
+/// What a runtime made of a network configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// It runs with what the file says.
+    Current,
+    /// It runs with an older text of it.
+    Older,
+    /// It runs with other networks than Atoll's.
+    Others(Vec<String>),
+    /// It has loaded none.
+    Nothing,
+    /// It does not tell.
+    Untold,
+}
+
+impl Runtime {
+    /// It serves Kubernetes' interface, or would if it ran.
+    pub(crate) fn starts_pods(&self) -> bool {
+        self.status != Err(NoAnswer::NoCri)
+    }
+}
+
+impl Status {
+    /// What it made of `document`, a network configuration of Atoll.
+    pub(crate) fn sight(&self, document: &Value) -> Sight {
+        let Some(loaded) = &self.loaded else { return Sight::Untold };
+        let name = document.get("name").and_then(Value::as_str).unwrap_or_default();
+        let ours = |network: &&Loaded| network.plugins.iter().any(|plugin| plugin == PLUGIN);
+        let mut candidates = loaded.iter().filter(ours);
+        let Some(network) = candidates.clone().find(|network| network.name == name).or_else(|| candidates.next())
+        else {
+            return match loaded.as_slice() {
+                [] => Sight::Nothing,
+                others => Sight::Others(others.iter().map(|network| network.name.clone()).collect()),
+            };
+        };
+        match &network.document {
+            None => Sight::Untold,
+            Some(loaded) if loaded == document => Sight::Current,
+            Some(_) => Sight::Older,
+        }
+    }
+}
+
+/// The runtimes of the node whose root this is: those that listen at `told`, else whatever is usual and is there.
+pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
+    let mut runtimes = Vec::new();
+    if told.is_empty() {
+        for kind in KINDS {
+            if is_there(root, Path::new(kind.socket)) || kind.is_configured(root) {
+                runtimes.push(look(root, Some(&kind), Path::new(kind.socket)).await);
+            }
+        }
+        return runtimes;
+    }
+    for socket in told {
+        let text = socket.display().to_string();
+        let socket = text.strip_prefix("unix://").map_or_else(|| socket.clone(), PathBuf::from);
+        let kind = KINDS.iter().find(|kind| Path::new(kind.socket) == socket);
+        runtimes.push(look(root, kind, &socket).await);
+    }
+    runtimes
+}
+
+async fn look(root: &Root, kind: Option<&Kind>, socket: &Path) -> Runtime {
+    let said = cri::status(&root.below(socket)).await;
+    // CRI-O says nothing of its directories, and a socket may be anywhere.
+    let by_name = |name: &str| KINDS.iter().find(|kind| name.to_lowercase().starts_with(&kind.name.to_lowercase()));
+    let named = said.as_ref().ok().and_then(|said| by_name(&said.runtime.replace("cri-o", "CRI-O")));
+    let Configured { mut places, is_cri_off, problems } =
+        kind.or(named).map(|kind| (kind.read)(root, Path::new(kind.file))).unwrap_or_default();
+    let mut name = kind.map_or_else(|| format!("the runtime at {}", socket.display()), |kind| kind.name.to_owned());
+    let status = match said {
+        Ok(said) => {
+            name.clone_from(&said.runtime);
+            let (told, status) = told(&said);
+            if let Some((bin, conf)) = told {
+                places = Places { bin, conf, said_by: "its CRI status".to_owned() };
+            }
+            Ok(status)
+        }
+        Err(_) if is_cri_off => Err(NoAnswer::NoCri),
+        Err(why) => Err(why),
+    };
+    Runtime { name, socket: socket.to_owned(), places, problems, status }
+}
+
+/// Where a runtime looks.
+type Directories = (Vec<PathBuf>, PathBuf);
+
+/// What containerd tells in a verbose status: its directories and the networks that it has loaded. Other runtimes have
+/// other keys, or none.
+fn told(said: &cri::Said) -> (Option<Directories>, Status) {
+    let document = |key: &str| said.info.get(key).and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let (loaded, configured) = (document("cniconfig").unwrap_or_default(), document("config").unwrap_or_default());
+    let paths = |value: &Value| match value {
+        Value::String(path) if !path.is_empty() => vec![PathBuf::from(path)],
+        Value::Array(paths) => paths.iter().filter_map(Value::as_str).map(PathBuf::from).collect(),
+        _ => Vec::new(),
+    };
+    let cni = &configured["cni"];
+    let first = |all: [&Value; 3]| all.into_iter().map(paths).find(|paths| !paths.is_empty());
+    let bin = first([&loaded["PluginDirs"], &cni["binDirs"], &cni["binDir"]]);
+    let conf = first([&loaded["PluginConfDir"], &cni["confDir"], &Value::Null]).and_then(|mut paths| paths.pop());
+    let networks = loaded["Networks"].as_array().map(|networks| networks.iter().map(network).collect::<Vec<_>>());
+    let plugins = networks.iter().flatten().flat_map(|network| network.plugins.iter().cloned()).collect();
+    // Every pod has a loopback, whatever its network is.
+    let loaded = networks.map(|mut networks| {
+        networks.retain(|network| network.plugins.iter().any(|plugin| plugin != "loopback"));
+        networks
+    });
+    (bin.zip(conf), Status { network: said.network.clone(), loaded, plugins })
+}
+
+fn network(network: &Value) -> Loaded {
+    let config = &network["Config"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let plugins = config["Plugins"].as_array().into_iter().flatten();
+    Loaded {
+        name: text(&config["Name"]),
+        plugins: plugins.map(|plugin| text(&plugin["Network"]["type"])).collect(),
+        document: config["Source"].as_str().and_then(|source| serde_json::from_str(source).ok()),
+    }
+}
+
+/// Where runtimes of this machine look, as their files say; for commands that ask no runtime.
+pub(crate) fn configured(root: &Root) -> Vec<Places> {
+    KINDS
+        .iter()
+        .filter(|kind| kind.is_configured(root))
+        .map(|kind| (kind.read)(root, Path::new(kind.file)).places)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(info: &[(&str, Value)]) -> cri::Said {
+        let info = info.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect();
+        cri::Said { runtime: "containerd 1.6.20".to_owned(), network: Ok(()), info }
+    }
+
+    fn ours() -> Value {
+        json!({"cniVersion": "1.0.0", "name": "atoll", "plugins": [{"type": "atoll"}, {"type": "portmap"}]})
+    }
+
+    fn loaded(name: &str, plugins: &[&str], source: &str) -> Value {
+        let plugins: Vec<_> = plugins.iter().map(|kind| json!({"Network": {"type": kind}})).collect();
+        json!({"Config": {"Name": name, "Plugins": plugins, "Source": source}, "IFName": "eth0"})
+    }
+
+    #[test]
+    fn directories_are_read_from_a_status_as_versions_of_containerd_tell_them() {
+        let cni = json!({"PluginDirs": ["/a", "/b"], "PluginConfDir": "/n", "Networks": []});
+        let one = json!({"cni": {"binDir": "/usr/lib/cni", "confDir": "/etc/cni/net.d", "maxConfNum": 1}});
+        let several = json!({"cni": {"binDir": "", "binDirs": ["/c", "/d"], "confDir": "/m"}});
+        let places = |bin: &[&str], conf: &str| Some((bin.iter().map(PathBuf::from).collect(), PathBuf::from(conf)));
+        for (info, wanted) in [
+            (vec![("cniconfig", cni), ("config", one.clone())], places(&["/a", "/b"], "/n")),
+            (vec![("config", one)], places(&["/usr/lib/cni"], "/etc/cni/net.d")),
+            (vec![("config", several)], places(&["/c", "/d"], "/m")),
+            (vec![("config", json!({"sandboxImage": "pause"}))], None),
+            (vec![("config", json!([1])), ("cniconfig", json!("x"))], None),
+            (vec![], None),
+        ] {
+            assert_eq!(told(&said(&info)).0, wanted, "{info:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_runtime_made_of_a_file_is_told_apart() {
+        let lo = loaded("cni-loopback", &["loopback"], "{}");
+        let with = |networks: &[Value]| told(&said(&[("cniconfig", json!({"Networks": networks}))])).1.sight(&ours());
+        assert_eq!(with(&[lo.clone(), loaded("atoll", &["atoll", "portmap"], &ours().to_string())]), Sight::Current);
+        assert_eq!(with(&[loaded("atoll", &["atoll"], r#"{"name": "atoll"}"#)]), Sight::Older);
+        assert_eq!(with(&[loaded("atoll", &["atoll"], "")]), Sight::Untold);
+        assert_eq!(with(&[lo.clone(), loaded("x", &["bridge"], "{}")]), Sight::Others(vec!["x".to_owned()]));
+        assert_eq!(with(&[lo]), Sight::Nothing);
+        assert_eq!(told(&said(&[])).1.sight(&ours()), Sight::Untold);
+    }
+}
