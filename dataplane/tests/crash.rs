@@ -191,6 +191,10 @@ fn sweep(before: &[Object], there: &[Change], back: &[Change], pods: &[(Tenant, 
             lab.wait_active(*port, after.ports.contains_key(port));
         }
     };
+    // A port that goes takes its interface along only where it had come.
+    for (_, port) in wired.iter().filter(|(_, port)| topology.ports.contains_key(port)) {
+        lab.wait_active(*port, true);
+    }
     lab.submit(there.to_vec());
     arrive(&lab);
     lab.restart(after.clone());

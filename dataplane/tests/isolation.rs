@@ -501,6 +501,34 @@ fn a_tenant_that_fills_the_providers_table_of_flows_fills_its_own_part_only() {
     assert!(pings(&red1, "10.9.0.1"), "and its own network is as it was");
 }
 
+/// Whoever floods a tenant from outside uses up that tenant's part of the provider's table, and no other's.
+#[test]
+fn a_tenant_that_is_flooded_takes_no_more_of_the_providers_table_of_flows_than_its_part() {
+    let chain = Uuid::from_u128(0xc0);
+    let lab = Lab::start(provider());
+    let (red, blue) = (lab.tenant(1), lab.tenant(2));
+    let blue1 = lab.pod(blue, 1);
+    serve(&lab.outside(), "outside");
+    let answers = Condition { return_flow: true, ..Condition::default() };
+    let router = Router { up: true, inbound: Some(chain), ..Router::default() };
+    lab.submit(put([rules(chain, [(answers, Action::Accept)]), Object::Router(PROVIDER, router)]));
+    let to: Ipv4Addr = red.transit().parse().unwrap();
+    inside(&lab.outside(), "ip", &["route", "add", &format!("{to}/32"), "via", "203.0.113.2"]);
+    on_thread(&lab.outside(), move || {
+        for n in 0..10_000_u16 {
+            let socket = UdpSocket::bind(("0.0.0.0", 1024 + n)).unwrap();
+            let _ = socket.send_to(b"x", (to, 9));
+        }
+    })
+    .join()
+    .unwrap();
+    let provider = lab.planes().join(PROVIDER.to_string());
+    let count = inside(&provider, "cat", &["/proc/sys/net/netfilter/nf_conntrack_count"]);
+    let count: u32 = count.trim().parse().unwrap();
+    assert!((8192..8400).contains(&count), "{count}");
+    assert_eq!(ask(&blue1, "203.0.113.1").as_deref(), Some("outside"), "others have theirs");
+}
+
 #[test]
 fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses() {
     let lab = Lab::start(provider());

@@ -269,3 +269,32 @@ fn what_passes_the_hook_forward_by_is_stopped_behind_it() {
     run("nft", &["flush", "chain", "ip", "atoll_node", "leaving"]);
     assert_eq!(asked(&site.red, &format!("{OF_BLUE}:7000")).as_deref(), Some("blue"), "this is what it stops");
 }
+
+/// Before the guard knew of published addresses a pod may have opened what it would not let in: the answers stop too.
+#[test]
+fn what_was_opened_under_an_earlier_guard_ends() {
+    let mut site = Site::new(false, None);
+    kube_proxy(true);
+    let mut topology = provider();
+    let objects = [Tenant(1), Tenant(2)].into_iter().flat_map(|tenant| tenant.objects("10.9.0.0/24"));
+    for change in put(objects) {
+        topology.apply(change);
+    }
+    for (tenant, n) in [(Tenant(1), 1), (Tenant(2), 2), (Tenant(1), 3)] {
+        let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
+        port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
+        topology.apply(Change::Put(Object::Port(id, port)));
+    }
+    site.lab.plane.take().unwrap().stop();
+    for chain in ["passing", "leaving"] {
+        run("nft", &["flush", "chain", "ip", "atoll_node", chain]);
+    }
+    assert_eq!(asked(&site.red, &format!("{OF_BLUE}:7000")).as_deref(), Some("blue"));
+    assert_eq!(asked(&site.red, &format!("{}:30070", NODE[0])).as_deref(), Some("blue"));
+    let tracked = |to: &str| run("cat", &["/proc/thread-self/net/nf_conntrack"]).contains(&format!("dst={to} "));
+    assert!(tracked(OF_BLUE) && tracked(NODE[0]));
+    site.lab.restart(topology);
+    assert!(!tracked(OF_BLUE) && tracked(NODE[0]), "what is published goes on");
+    site.works("after the restart");
+    site.published_only("after the restart");
+}

@@ -147,6 +147,58 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     assert!(lab.plane().report().unsupported.iter().any(|u| u.object == id && u.why.contains("node side")));
 }
 
+/// A kubelet probes `status.podIP`, which several tenants may have: no stranger on the node's network answers in their name.
+#[test]
+fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_it() {
+    let mut lab = Lab::start(provider());
+    let (red, blue) = (lab.tenant(1), lab.tenant(2));
+    let stranger = neighbour(&lab);
+    inside(&stranger, "ip", &["addr", "add", "10.9.0.101/32", "dev", "eth0"]);
+    run("ip", &["route", "add", "default", "via", "192.0.2.9"]);
+    let _served = serve(&stranger, "a stranger");
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a stranger"), "before any pod has it");
+    let stopped = |what: &str| {
+        let asked = on_thread(node(), || {
+            let to = "10.9.0.101:7000".parse().unwrap();
+            std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_secs(1)).map(drop)
+        });
+        // At once, and told as what it is.
+        assert_eq!(asked.join().unwrap().unwrap_err().raw_os_error(), Some(nix::libc::EACCES), "{what}");
+        assert!(!pings(node(), "10.9.0.101"), "{what}");
+    };
+    let (red1, blue1) = (lab.pod(red, 1), lab.pod(blue, 1));
+    stopped("two tenants have it");
+    // So is what kube-proxy or portmap translate to it.
+    run(
+        "nft",
+        &[
+            "add table ip t; add chain ip t o { type nat hook output priority -100; }; add rule ip t o ip daddr 10.96.0.1 dnat to 10.9.0.101",
+        ],
+    );
+    assert_eq!(ask(node(), "10.96.0.1"), None);
+    let _pods = [serve(&red1, "red"), serve(&blue1, "blue")];
+    assert_eq!(ask(node(), &side(&lab, red.pod(1))).as_deref(), Some("red"));
+    lab.submit(vec![Change::Remove(red.pod(1))]);
+    stopped("one of them still has it");
+    // Somebody flushed it, and the plane began anew.
+    let mut topology = provider();
+    for change in put(blue.objects("10.9.0.0/24").into_iter().chain([blue.pod_port(1)])) {
+        topology.apply(change);
+    }
+    lab.plane.take().unwrap().stop();
+    run("ip", &["route", "flush", "type", "prohibit"]);
+    lab.restart(topology);
+    stopped("after a restart");
+    // The only one says so now.
+    let Object::Port(id, mut port) = blue.pod_port(1) else { unreachable!() };
+    port.vif = Some(Vif { mac: mac(1), address: address(1), unique: true }.to_uuid());
+    lab.submit(put([Object::Port(id, port)]));
+    lab.wait_active(id, true);
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
+    lab.submit(vec![Change::Remove(id)]);
+    assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a stranger"), "nothing is left of it");
+}
+
 /// A rule that drops everything.
 fn nothing(n: u128) -> Object {
     let rule = Rule { id: Uuid::from_u128(n), condition: Condition::default(), action: Action::Drop };

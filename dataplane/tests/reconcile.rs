@@ -325,7 +325,9 @@ fn a_running_plane_mends_what_is_broken_under_it() {
                 && inside(&domain, "ip", &["route"]).contains("default")
         };
         wait(|| damage.to_owned(), whole);
-        assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"), "{damage}");
+        // What is listed last is not what is mended last.
+        reaches(&a, "10.9.0.102");
+        reaches(&a, "203.0.113.1");
     }
 }
 
@@ -598,23 +600,25 @@ fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_route
             lab.wait_active(red.pod(n), true);
         }
         assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
-        (pings(&pods[0], address(2)), pings(&pods[0], "203.0.113.1"))
+        // The first packets may fall into the moment in which a moved interface has no carrier.
+        reaches(&pods[0], address(2));
+        pings(&pods[0], "203.0.113.1")
     };
     lab.submit(ends(false));
-    assert_eq!(outcome(&lab), (true, false), "unlinked");
+    assert!(!outcome(&lab), "unlinked");
     lab.submit(ends(true));
-    assert_eq!(outcome(&lab), (true, true), "linked");
+    wait(|| "linked".to_owned(), || outcome(&lab));
     // It was unlinked while nobody looked.
     let mut world = provider();
     for change in put(objects.clone()).into_iter().chain(ends(false)) {
         world.apply(change);
     }
     lab.restart(world);
-    assert_eq!(outcome(&lab), (true, false), "unlinked before the start");
+    assert!(!outcome(&lab), "unlinked before the start");
     lab.submit(ends(true));
-    assert_eq!(outcome(&lab), (true, true), "linked");
+    wait(|| "linked".to_owned(), || outcome(&lab));
     let gone = [red.router(), red.gateway(), red.uplink(), red.default_route()];
     lab.submit(gone.map(Change::Remove).to_vec());
     wait(|| "the namespace of the router is gone".to_owned(), || !lab.domain(red).exists());
-    assert_eq!(outcome(&lab), (true, false), "without its router");
+    assert!(!outcome(&lab), "without its router");
 }

@@ -19,12 +19,15 @@ const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 fn unit(node: &Node, what: &str) -> Result<()> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let text = std::fs::read_to_string(page.join("deploy/systemd/atoll-outside.service"))?;
-    let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(what)?.strip_prefix('=')).collect();
+    let values = |key| text.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
+    let settings = values("Environment").map(|it| format!("export {it}\n")).collect::<Vec<_>>().concat();
+    let lines: Vec<_> = values(what).collect();
     ensure!(!lines.is_empty(), "the unit has no {what}");
     for line in lines {
+        let command = |line: &str| format!("{settings}{line}");
         match line.strip_prefix('-') {
-            Some(line) => drop(node.netns().run("sh", &["-c", line])),
-            None => drop(node.netns().run("sh", &["-c", line])?),
+            Some(line) => drop(node.netns().run("sh", &["-c", &command(line)])),
+            None => drop(node.netns().run("sh", &["-c", &command(line)])?),
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 
 mod change;
 mod drift;
+mod flows;
 mod node;
 mod outside;
 mod pods;
@@ -18,14 +19,16 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use crate::compile::node_side::{self, NODE, TO_NODE, TO_PODS};
-use crate::compile::{Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route, Source};
+use crate::compile::{Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route, Source, Target};
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
+use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::Filter;
 use crate::kernel::nl::{Link, Netlink, Steer};
 use crate::kernel::sysctl;
 
+pub(crate) use flows::{Way, ways};
 pub(crate) use node::Node;
 pub(crate) use outside::{Insides, close, give_back, node_ends, outside};
 use pods::neighbours_of;
@@ -38,6 +41,11 @@ pub(crate) struct Realm {
     pub(crate) netns: Netns,
     netlink: Netlink,
     filter: Filter,
+    flows: Flows,
+    /// Flows that were forgotten here, and may be known elsewhere.
+    forgotten: Vec<Flow>,
+    /// What rules translated to when flows were last compared with that.
+    targets: Option<BTreeMap<Uuid, BTreeSet<Target>>>,
     /// Ports of pods as they should be, by port.
     pods: BTreeMap<Uuid, Pod>,
     /// Neighbours and elements of the structure: what stays when the last pod that has the same goes.
@@ -92,11 +100,14 @@ impl Realm {
     /// Opens the namespace of `domain`, and makes it first when there is none.
     pub(crate) fn open(directory: &Path, domain: Uuid) -> Result<Self, PlaneError> {
         let (netns, _) = Netns::ensure(&directory.join(domain.to_string()))?;
-        let (netlink, filter) = (Netlink::open(&netns)?, Filter::open(&netns)?);
+        let (netlink, filter, flows) = (Netlink::open(&netns)?, Filter::open(&netns)?, Flows::open(&netns)?);
         Ok(Self {
             netns,
             netlink,
             filter,
+            flows,
+            forgotten: Vec::new(),
+            targets: None,
             pods: BTreeMap::new(),
             seeds: BTreeSet::new(),
             fixed: BTreeSet::new(),
@@ -128,6 +139,7 @@ impl Realm {
             // Last: the node sends nothing before the router is as it should be.
             changes += around.node.connect(link, device.mac)?;
         }
+        self.forget_translated(want)?;
         Ok(changes)
     }
 

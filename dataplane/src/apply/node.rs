@@ -13,6 +13,7 @@ use super::by_name;
 use crate::compile::node_side::{self, Guarded, PREFIX, TABLE};
 use crate::compile::{GROUP, MAIN, Neighbour, NextHop, NodeLink, NodePool, NodeSide, Route};
 use crate::error::PlaneError;
+use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;
 use crate::kernel::netns::Netns;
 use crate::kernel::nl::{Link, Netlink};
@@ -36,7 +37,12 @@ struct Machine {
 pub(crate) struct Node {
     pub(crate) netns: Netns,
     pub(crate) netlink: Netlink,
+    flows: Flows,
     guard: Guard,
+    /// The guard was made to stand by this process, or was found as it should be.
+    guarded: bool,
+    /// Addresses of pods that the node does not route, because others may have them too.
+    stopped: BTreeSet<Ipv4Addr>,
     /// The index of each link to a router.
     ends: BTreeMap<String, u32>,
     /// None before the first look.
@@ -55,11 +61,14 @@ impl Node {
     /// Opens sockets in the calling thread's namespace; changes nothing.
     pub(crate) fn open() -> Result<Self, PlaneError> {
         let netns = Netns::own()?;
-        let (netlink, guard) = (Netlink::open(&netns)?, Guard::open(&netns, TABLE)?);
+        let (netlink, flows, guard) = (Netlink::open(&netns)?, Flows::open(&netns)?, Guard::open(&netns, TABLE)?);
         Ok(Self {
             netns,
             netlink,
+            flows,
             guard,
+            guarded: false,
+            stopped: BTreeSet::new(),
             ends: BTreeMap::new(),
             machine: None,
             uplinks: BTreeSet::new(),
@@ -113,6 +122,9 @@ impl Node {
         let guarded =
             Guarded { node: pool.node(), parts: &parts, uplinks: &self.uplinks, services: self.services, own: &own };
         let changes = self.guard.ensure(&self.netns, &node_side::node_table(&guarded))?;
+        if !std::mem::replace(&mut self.guarded, true) && changes > 0 {
+            self.forget_unpublished(&own)?;
+        }
         let nobody: Vec<_> = parts.into_iter().map(nobody).collect();
         let missing: Vec<_> =
             nobody.into_iter().filter(|route| !self.known().is_ok_and(|it| it.contains(route))).collect();
@@ -122,6 +134,53 @@ impl Node {
         let changes = changes + missing.len();
         self.known()?.extend(missing);
         Ok(changes)
+    }
+
+    /// Forgets flows to pods that were opened under another guard, or none, and that this one would not let in: their answers
+    /// would go on.
+    fn forget_unpublished(&mut self, own: &BTreeSet<Ipv4Addr>) -> Result<(), PlaneError> {
+        let pods: BTreeSet<_> = self.known()?.iter().map(|(route, _)| route.destination).collect();
+        let services = self.services;
+        let published = |to| services.map_or_else(|| own.contains(&to), |services| !services.contains(to));
+        let to_pod = |flow: &Flow| flow.translated_destination().is_some_and(|to| pods.contains(&to.into()));
+        let flows = self.flows.all()?;
+        let old = flows.iter().filter(|flow| to_pod(flow) && !published(flow.original.destination));
+        old.into_iter().try_for_each(|flow| self.flows.forget(flow))
+    }
+
+    /// Forgets flows of a pod that is gone.
+    pub(crate) fn forget_flows(&mut self, side: NodeSide) -> Result<(), PlaneError> {
+        for address in [side.address, side.pod].into_iter().take(if side.direct { 2 } else { 1 }) {
+            for flow in self.flows.of(address)? {
+                self.flows.forget(&flow)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the flow that these packets belong to.
+    pub(crate) fn forget_tuple(&mut self, tuple: &Tuple) -> Result<(), PlaneError> {
+        let flow = self.flows.find(tuple)?;
+        flow.iter().try_for_each(|flow| self.flows.forget(flow))
+    }
+
+    /// From now on packets for this address of pods do not leave the node, or do again: it has no pod's port any more, or one
+    /// that alone has it.
+    pub(crate) fn stop(&mut self, address: Ipv4Addr, is: bool) -> Result<(), PlaneError> {
+        let (route, source) = nobody(address.into());
+        if is {
+            self.stopped.insert(address);
+            if !self.known()?.contains(&(route.clone(), source)) {
+                self.netlink.add_sourced_route(&route, source)?;
+                self.known()?.insert((route, source));
+            }
+        } else if self.stopped.remove(&address) {
+            self.netlink.delete_route(&route)?;
+            if let Some(known) = &mut self.known {
+                known.remove(&(route, source));
+            }
+        }
+        Ok(())
     }
 
     /// Our routes; they are read when we have lost sight of them.
@@ -275,7 +334,8 @@ impl Node {
         let ends: BTreeSet<u32> = self.ends.values().copied().collect();
         let nobody: Vec<_> = pool.parts(self.others(pool)?).into_iter().map(nobody).collect();
         let to_pods = pods.iter().filter_map(|(link, side)| Some(routes(*self.ends.get(&link.end)?, link.pool, *side)));
-        let wanted: BTreeSet<Sourced> = to_pods.flatten().chain(nobody).collect();
+        let stopped = self.stopped.iter().map(|address| self::nobody((*address).into()));
+        let wanted: BTreeSet<Sourced> = to_pods.flatten().chain(nobody).chain(stopped).collect();
         let have: BTreeSet<Sourced> = self.netlink.sourced_routes()?.into_iter().collect();
         let is_ours = |route: &Route<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => ends.contains(&device),

@@ -13,10 +13,8 @@ use crate::kernel::options::Amiss;
 impl Realm {
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
     pub(crate) fn expect(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
-        let same =
-            |old: &Pod| (&old.interface, &old.bridge, &old.speakers) == (&pod.interface, &pod.bridge, &pod.speakers);
-        if self.pods.get(&port).is_some_and(|old| !same(old)) {
-            self.unplug(port)?;
+        if self.pods.get(&port).is_some_and(|old| !is_same(old, pod)) {
+            self.remove(port)?;
         }
         self.pods.insert(port, pod.clone());
         Ok(())
@@ -25,7 +23,13 @@ impl Realm {
     /// Makes a pod's port carry packets; false while its interface is not there or does not forward yet.
     pub(crate) fn plug(&mut self, port: Uuid, pod: &Pod, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
         if self.pods.get(&port) != Some(pod) {
-            self.unplug(port)?;
+            // Other rules leave its flows alone, another place or name does not.
+            let same = self.pods.get(&port).is_some_and(|old| is_same(old, pod));
+            if same {
+                self.unplug(port)?;
+            } else {
+                self.remove(port)?;
+            }
             self.filter.change(&pod.elements(), &[])?;
             self.pods.insert(port, pod.clone());
         }
@@ -36,6 +40,7 @@ impl Realm {
         let (Some(link), Some(bridge)) = (link, self.netlink.link(&pod.bridge)?) else {
             if self.settled.remove(&port).is_some() {
                 self.unsettle(pod)?;
+                self.forget(pod)?;
             }
             return Ok(false);
         };
@@ -50,6 +55,10 @@ impl Realm {
         let fresh = Link { learning: None, amiss: Amiss::default(), ..link.clone() };
         self.netlink.mend_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
         if !settled {
+            // Another interface of that name is another pod's, or the same that begins anew.
+            if self.settled.contains_key(&port) {
+                self.forget(pod)?;
+            }
             for mac in &pod.stations {
                 self.netlink.add_station(link.index, *mac)?;
             }
@@ -83,9 +92,16 @@ impl Realm {
         link.map_or(Ok(()), |link| self.netlink.move_to(&link, &to.netns))
     }
 
+    /// Takes a pod's port out, for good or for another place: its flows go too, once nothing makes new ones.
+    pub(crate) fn remove(&mut self, port: Uuid) -> Result<(), PlaneError> {
+        let Some(pod) = self.pods.get(&port).cloned() else { return Ok(()) };
+        let removed = self.unplug(port);
+        self.forget(&pod).and(removed)
+    }
+
     /// Takes a pod's port out. Its interface stays: whoever made it deletes it, often at this very moment. From here on
     /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
-    pub(crate) fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
+    fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
         let Some(pod) = self.pods.remove(&port) else { return Ok(()) };
         self.settled.remove(&port);
         if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
@@ -123,6 +139,11 @@ impl Realm {
             link.zip(bridge).is_some_and(|(link, bridge)| link.master == Some(bridge.index))
         })
     }
+}
+
+/// The same pod at the same place, whatever its rules.
+fn is_same(old: &Pod, new: &Pod) -> bool {
+    (&old.interface, &old.bridge, &old.speakers) == (&new.interface, &new.bridge, &new.speakers)
 }
 
 /// Both have some address, on one bridge.

@@ -1,15 +1,15 @@
 //! Devices, addresses, routes and neighbours of one domain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use atoll_model::topology::{Device as Owner, Port, RouteAction};
+use atoll_model::topology::{Action, Device as Owner, NatTarget, Port, RouteAction};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::{
-    Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Unsupported, View, audit, names,
-    node_side, ruleset,
+    Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Target, Unsupported, View, audit,
+    jumps, names, node_side, ruleset,
 };
 
 /// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
@@ -111,10 +111,24 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
         domain.unsupported.extend(left.unsupported);
         ports_of_router(view, id, &mut domain);
         routes(view, id, &mut domain);
+        domain.targets = targets(view, &[router.inbound, router.outbound]);
     }
     node_side::link(view, id, &mut domain);
     ruleset::compile(view, id, bridges, &mut domain);
     domain
+}
+
+/// What the rules of these chains, and of those that they can come to, translate to.
+fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<Target>> {
+    let chains: BTreeSet<_> = chains.iter().flatten().flat_map(|chain| jumps::reached(view, *chain)).collect();
+    let rules = chains.into_iter().filter_map(|chain| view.chain(chain)).flat_map(|chain| &chain.rules);
+    let translations = rules.filter_map(|rule| match &rule.action {
+        Action::Snat { targets, .. } => Some((rule.id, false, targets)),
+        Action::Dnat { targets, .. } => Some((rule.id, true, targets)),
+        _ => None,
+    });
+    let target = |destination, it: &NatTarget| Target { destination, from: it.from, to: it.to };
+    translations.map(|(id, kind, targets)| (id, targets.iter().map(|it| target(kind, it)).collect())).collect()
 }
 
 /// The ends of links that are ports of a bridge: to other routers, and to further ports of the same router.

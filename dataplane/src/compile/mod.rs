@@ -98,10 +98,24 @@ pub struct Domain {
     pub track_bridged: bool,
     /// The router forwards nothing: something that may restrict could not be expressed.
     pub shut: bool,
+    /// What each rule of the router translates to, whether the router is up or not.
+    #[serde(skip)]
+    pub targets: BTreeMap<Uuid, BTreeSet<Target>>,
     /// The link by which the machine reaches the pods.
     pub node: Option<NodeLink>,
     /// What could not be expressed.
     pub unsupported: BTreeSet<Unsupported>,
+}
+
+/// Addresses that something is translated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The destination is translated; else the source.
+    pub destination: bool,
+    /// The first of them.
+    pub from: Ipv4Addr,
+    /// The last.
+    pub to: Ipv4Addr,
 }
 
 /// An interface that the structure of a domain needs.

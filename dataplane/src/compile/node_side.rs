@@ -37,7 +37,7 @@ pub const TO_NODE: u32 = 902;
 /// The packet belongs to a flow that the node began (packet mark).
 pub(crate) const NODE: u32 = 0x20_0000;
 /// The same in the mark of the connection.
-const FLOW: u32 = 0xa702;
+pub(crate) const FLOW: u32 = 0xa702;
 /// What the node's end of every link begins with.
 pub(crate) const PREFIX: &str = "atn";
 /// What the router's end begins with.

@@ -1,5 +1,6 @@
 //! The effects. Everything that knows a syscall, a netlink message or the `nft` program is in here.
 
+pub(crate) mod flows;
 pub(crate) mod guard;
 pub(crate) mod netns;
 pub(crate) mod nft;

@@ -35,16 +35,16 @@ const BATCH_END: u16 = 17;
 const BRIDGE: u8 = 7;
 pub(super) const IPV4: u8 = 2;
 
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
-const CREATE: u16 = 0x400;
+pub(super) const REQUEST: u16 = 0x1;
+pub(super) const ACK: u16 = 0x4;
+pub(super) const DUMP: u16 = 0x300;
+pub(super) const CREATE: u16 = 0x400;
 /// The list has changed while it was told (`NLM_F_DUMP_INTR`).
-const INTERRUPTED: u16 = 0x10;
-const NESTED: u16 = 0x8000;
+pub(super) const INTERRUPTED: u16 = 0x10;
+pub(super) const NESTED: u16 = 0x8000;
 
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+pub(super) const ERROR: u16 = 2;
+pub(super) const DONE: u16 = 3;
 
 const TABLE: &str = "atoll";
 /// Both tables of a domain.
@@ -506,7 +506,7 @@ pub(super) fn text(value: Option<&[u8]>) -> Option<&str> {
 }
 
 /// A netlink message with the header of nfnetlink.
-fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(20 + attributes.len()).expect("one element is far below 4 GiB");
     let mut buffer = Vec::with_capacity(20 + attributes.len());
     buffer.extend(length.to_ne_bytes());
@@ -521,7 +521,7 @@ fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attr
 }
 
 /// The messages in a datagram: type, flags, sequence number, body.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
+pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
@@ -534,7 +534,7 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
 }
 
 /// The error in an acknowledgement; none when it is one of success.
-fn errno(body: &[u8]) -> Option<io::Error> {
+pub(super) fn errno(body: &[u8]) -> Option<io::Error> {
     let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
     (code != 0).then(|| io::Error::from_raw_os_error(-code))
 }

@@ -20,6 +20,7 @@ use crate::kernel::watch::{Event, watch};
 
 mod bound;
 mod counting;
+mod flows;
 mod garbage;
 mod left_out;
 mod node;
@@ -291,7 +292,12 @@ impl Plane {
         let mut mine = pods.iter().filter(|(_, pod)| pod.domain == id);
         let expected = mine.try_for_each(|(port, pod)| live.realm.expect(*port, pod));
         let have = (live.complete && !verify).then_some(&live.applied);
-        match expected.and_then(|()| live.realm.realise(have, want, &mut around)) {
+        let realised = expected.and_then(|()| live.realm.realise(have, want, &mut around));
+        let realised = realised.and_then(|changes| {
+            // Ports may have gone while nobody looked, or their flows could not be forgotten.
+            if live.complete { Ok(changes) } else { live.realm.forget_strangers(want).map(|()| changes) }
+        });
+        match realised {
             Ok(changes) => {
                 live.applied.clone_from(want);
                 live.complete = true;
@@ -304,6 +310,7 @@ impl Plane {
                 self.fail(id, &error);
             }
         }
+        self.forget_elsewhere(id);
         self.uplinks(id);
         self.note_outside(id);
         true
@@ -365,6 +372,7 @@ impl Plane {
     fn remove_domain(&mut self, id: Uuid) {
         self.left_out.replace(id, BTreeSet::new());
         self.note_outside(id);
+        self.forget_pods(id);
         if let Some(live) = self.realms.remove(&id) {
             live.watches.iter().for_each(AbortHandle::abort);
             self.remove_leftover(id);

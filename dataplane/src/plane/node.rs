@@ -28,6 +28,9 @@ pub(super) struct Addresses {
     direct: BTreeMap<Ipv4Addr, Uuid>,
     /// Ports that did not get everything.
     waiting: BTreeSet<Uuid>,
+    /// The ports that have an address of their own, and the addresses of each.
+    claimed: BTreeMap<Ipv4Addr, BTreeSet<Uuid>>,
+    claims: BTreeMap<Uuid, BTreeSet<Ipv4Addr>>,
     /// What of the pool the machine uses otherwise: not given anew.
     others: Vec<Ipv4Network>,
     /// What the kernel remembers: domain and own address.
@@ -97,6 +100,29 @@ impl Addresses {
             self.direct.remove(&own);
         }
         (Some(NodeSide { address, pod: own, direct }), denied)
+    }
+
+    /// Notes which addresses a port has of its own; answers for each that it had or has whether the node must stop what is for
+    /// it: somebody has it, and nobody alone.
+    fn claim(&mut self, port: Uuid, addresses: BTreeSet<Ipv4Addr>) -> Vec<(Ipv4Addr, bool)> {
+        let before = self.claims.remove(&port).unwrap_or_default();
+        for address in &before {
+            if let Some(ports) = self.claimed.get_mut(address) {
+                ports.remove(&port);
+                if ports.is_empty() {
+                    self.claimed.remove(address);
+                }
+            }
+        }
+        for address in &addresses {
+            self.claimed.entry(*address).or_default().insert(port);
+        }
+        let affected: BTreeSet<_> = before.union(&addresses).copied().collect();
+        if !addresses.is_empty() {
+            self.claims.insert(port, addresses);
+        }
+        let stopped = |address| self.claimed.contains_key(&address) && !self.direct.contains_key(&address);
+        affected.into_iter().map(|address| (address, stopped(address))).collect()
     }
 
     /// Takes back what a port has; true when it had something that others may wait for.
@@ -174,6 +200,7 @@ impl Plane {
         let before = self.pods.get(&port).and_then(|old| old.node).filter(|old| Some(*old) != pod.node);
         if let Some(before) = before {
             self.node.leave(link, before)?;
+            self.node.forget_flows(before)?;
         }
         if let Some(side) = pod.node {
             lock(&self.report).node_side.insert(port, side);
@@ -194,9 +221,26 @@ impl Plane {
             self.suspect_node = true;
             self.fail(port, &error);
         }
+        if let Some(side) = pod.node
+            && let Err(error) = self.node.forget_flows(side)
+        {
+            self.fail(port, &error);
+        }
         if self.addresses.release(port) {
             for next in self.addresses.waiting.clone() {
                 self.refresh(next);
+            }
+        }
+    }
+
+    /// Packets of the node for an address that several may have must not leave it: a stranger would answer probes.
+    pub(super) fn stop_at_node(&mut self, port: Uuid) {
+        let speakers = self.pods.get(&port).into_iter().flat_map(|pod| &pod.speakers);
+        let own = speakers.map(|speaker| speaker.address).filter(|_| self.settings.node_side.is_some()).collect();
+        for (address, is) in self.addresses.claim(port, own) {
+            if let Err(error) = self.node.stop(address, is) {
+                self.suspect_node = true;
+                self.fail(port, &error);
             }
         }
     }

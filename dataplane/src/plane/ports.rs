@@ -84,7 +84,10 @@ impl Plane {
         };
         let active = active.and_then(|active| self.lead(port, &pod).map(|()| active));
         self.by_domain.entry(pod.domain).or_default().insert(port);
+        let domain = pod.domain;
         self.pods.insert(port, pod);
+        self.stop_at_node(port);
+        self.forget_elsewhere(domain);
         match active {
             Ok(active) => {
                 self.failed.remove(&port);
@@ -144,7 +147,9 @@ impl Plane {
         self.failed.remove(&port);
         self.forget_node_side(port, &pod);
         lock(&self.report).errors.remove(&port);
-        let removed = self.realms.get_mut(&pod.domain).map_or(Ok(()), |live| live.realm.unplug(port));
+        self.stop_at_node(port);
+        let removed = self.realms.get_mut(&pod.domain).map_or(Ok(()), |live| live.realm.remove(port));
+        self.forget_elsewhere(pod.domain);
         if let Err(error) = removed {
             // The next comparison takes out what is left.
             if let Some(live) = self.realms.get_mut(&pod.domain) {

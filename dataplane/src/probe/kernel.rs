@@ -8,6 +8,7 @@ use ipnetwork::Ipv4Network;
 use super::{Missing, Need};
 use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Set, Source, TO_PODS};
 use crate::error::{PlaneError, line};
+use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::guard::Guard;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::{Filter, run_nft};
@@ -68,6 +69,12 @@ const NFNETLINK: Need = Need {
     remedy: "modprobe nfnetlink nf_tables (CONFIG_NETFILTER_NETLINK, CONFIG_NF_TABLES)",
 };
 
+const FLOWS: Need = Need {
+    what: "tracked flows by ctnetlink",
+    needed_for: "forgetting the flows of a pod that is gone, or its address's next pod would get them",
+    remedy: "modprobe nf_conntrack_netlink (CONFIG_NF_CT_NETLINK)",
+};
+
 type Tried<T> = Result<T, PlaneError>;
 
 /// Everything that is not a rule of nftables. `here` and `there` are namespaces that nobody else uses.
@@ -98,6 +105,7 @@ pub(super) fn try_all(here: &Netns, there: &Netns) -> Vec<Missing> {
         try_one(&PAIRS, pair.map(drop));
     }
     try_one(&NFNETLINK, elements(here));
+    try_one(&FLOWS, flows(here));
     missing
         .extend(sysctl::refused(here).into_iter().map(|(key, error)| SETTINGS.missing(format_args!("{key}: {error}"))));
     if let Err(error) = sysctl::bridged(here) {
@@ -218,6 +226,17 @@ fn steers(netlink: &mut Netlink) -> Tried<()> {
         netlink.delete_steer(steer)?;
     }
     netlink.delete_source(source)
+}
+
+fn flows(netns: &Netns) -> Tried<()> {
+    let mut flows = Flows::open(netns)?;
+    let flow = Flow::of_datagram(TEST_NET, Ipv4Addr::new(192, 0, 2, 1));
+    flows.remember(&flow)?;
+    if flows.of(TEST_NET)? != [flow] || flows.find(&flow.reply)? != Some(flow) {
+        return Err(ignored("tracked flow".to_owned()));
+    }
+    flows.forget(&flow)?;
+    if flows.all()?.is_empty() { Ok(()) } else { Err(ignored("forgetting a tracked flow".to_owned())) }
 }
 
 fn elements(netns: &Netns) -> Tried<()> {

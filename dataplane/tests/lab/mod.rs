@@ -371,6 +371,11 @@ pub(crate) fn pings(netns: &Path, to: impl std::fmt::Display) -> bool {
     attempt(netns, "ping", &["-c1", "-W1", "-n", &to.to_string()]).status.success()
 }
 
+/// Waits until `to` answers a ping from `netns`: after a move, or a repair that the plane makes in its own time.
+pub(crate) fn reaches(netns: &Path, to: impl std::fmt::Display) {
+    wait(|| format!("{to} answers {}", netns.display()), || pings(netns, &to));
+}
+
 /// Runs `work` on a thread inside `netns`.
 pub(crate) fn on_thread<T: Send + 'static>(netns: &Path, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let file = std::fs::File::open(netns).unwrap();
@@ -400,7 +405,8 @@ pub(crate) fn ask(netns: &Path, to: &str) -> Option<String> {
     let to: SocketAddr = format!("{to}:7000").parse().unwrap();
     on_thread(netns, move || {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        // Who is connected will be answered, when the server gets a processor.
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok().map(|_| answer)
     })

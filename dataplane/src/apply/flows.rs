@@ -1,0 +1,139 @@
+//! Tracked flows go with what they belong to: the port of a pod, a rule that translates. Else whoever gets the address next
+//! would hear what was meant for the one before, and could answer in its name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use uuid::Uuid;
+
+use super::Realm;
+use crate::compile::node_side::FLOW;
+use crate::compile::{DeviceKind, Domain, NextHop, Pod, TO_NODE, TO_PODS, Target};
+use crate::error::PlaneError;
+use crate::kernel::flows::{Flow, Tuple};
+
+/// Where packets go from a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// To another domain.
+    Domain(Uuid),
+    /// Outside, by an uplink whose other end may be in the machine's own namespace.
+    Outside,
+}
+
+impl Realm {
+    /// Forgets every flow of a pod that is not wanted here any more.
+    pub(crate) fn forget(&mut self, pod: &Pod) -> Result<(), PlaneError> {
+        for speaker in &pod.speakers {
+            let flows = self.flows.of(speaker.address)?;
+            self.forget_all(flows)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the flow that these packets belong to; answers which it was.
+    pub(crate) fn forget_tuple(&mut self, tuple: &Tuple) -> Result<Option<Flow>, PlaneError> {
+        let flow = self.flows.find(tuple)?;
+        flow.iter().try_for_each(|flow| self.flows.forget(flow))?;
+        Ok(flow)
+    }
+
+    /// What was forgotten here since the last time.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<Flow> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    fn forget_all(&mut self, flows: Vec<Flow>) -> Result<(), PlaneError> {
+        flows.iter().try_for_each(|flow| self.flows.forget(flow))?;
+        self.forgotten.extend(flows);
+        Ok(())
+    }
+
+    /// Forgets flows that no rule translates any more: the kernel would go on. A rule whose targets changed is still there,
+    /// and what it began with goes on. At the first look there is no telling which rules there were: what nothing
+    /// translates to goes.
+    pub(super) fn forget_translated(&mut self, want: &Domain) -> Result<(), PlaneError> {
+        if self.targets.as_ref() == Some(&want.targets) {
+            return Ok(());
+        }
+        let covers = |targets: &BTreeSet<Target>, destination: bool, address: Ipv4Addr| {
+            targets.iter().any(|it| it.destination == destination && (it.from..=it.to).contains(&address))
+        };
+        let there: BTreeSet<_> = want.targets.values().flatten().copied().collect();
+        let gone: Option<BTreeSet<_>> = self.targets.as_ref().map(|before| {
+            before
+                .iter()
+                .filter(|(rule, _)| !want.targets.contains_key(*rule))
+                .flat_map(|(_, it)| it)
+                .copied()
+                .collect()
+        });
+        if gone.as_ref().is_none_or(|gone| !gone.is_empty()) {
+            let stale = |destination: bool, address: Option<Ipv4Addr>| {
+                let outdated = |address| gone.as_ref().is_none_or(|gone| covers(gone, destination, address));
+                address.is_some_and(|address| !covers(&there, destination, address) && outdated(address))
+            };
+            let mut flows = self.flows.all()?;
+            flows.retain(|flow| {
+                flow.mark != FLOW
+                    && (stale(true, flow.translated_destination()) || stale(false, flow.translated_source()))
+            });
+            self.forget_all(flows)?;
+        }
+        self.targets = Some(want.targets.clone());
+        Ok(())
+    }
+
+    /// Forgets flows of addresses on our bridges that no port has: their ports went while nobody looked. Where some port may
+    /// speak as anybody, there is no telling.
+    pub(crate) fn forget_strangers(&mut self, want: &Domain) -> Result<(), PlaneError> {
+        if self.pods.values().any(|pod| pod.speakers.is_empty()) {
+            return Ok(());
+        }
+        let speakers = self.pods.values().flat_map(|pod| &pod.speakers).map(|speaker| speaker.address);
+        let listed = want.elements.iter().filter_map(|element| element.speaker).map(|speaker| speaker.address);
+        let own = want.devices.values().flat_map(|device| &device.addresses).copied();
+        let neighbours = want.neighbours.iter().map(|neighbour| neighbour.address);
+        let known: BTreeSet<_> = speakers.chain(listed).chain(own).chain(neighbours).collect();
+        let strange = |address: Ipv4Addr| !known.contains(&address) && on_bridge(want, address);
+        let mut flows = self.flows.all()?;
+        flows.retain(|flow| strange(flow.original.source) || strange(flow.reply.source));
+        self.forget_all(flows)
+    }
+}
+
+/// The routes to an address, the longest of each table.
+fn routes_to(domain: &Domain, address: Ipv4Addr) -> impl Iterator<Item = &str> {
+    let mut longest = BTreeMap::new();
+    let fits =
+        domain.routes.iter().filter(|it| ![TO_NODE, TO_PODS].contains(&it.table) && it.destination.contains(address));
+    for route in fits {
+        let best = longest.entry(route.table).or_insert(route);
+        if (route.destination.prefix(), best.metric) > (best.destination.prefix(), route.metric) {
+            *best = route;
+        }
+    }
+    longest.into_values().filter_map(|route| match &route.next {
+        NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device.as_str()),
+        NextHop::BlackHole | NextHop::Prohibit => None,
+    })
+}
+
+fn on_bridge(domain: &Domain, address: Ipv4Addr) -> bool {
+    routes_to(domain, address).any(|name| domain.devices.get(name).is_some_and(|it| it.kind == DeviceKind::Bridge))
+}
+
+/// Where packets for `address` go from a domain: by its routes, and to further routers on its bridges.
+pub(crate) fn ways(domain: &Domain, address: Ipv4Addr) -> BTreeSet<Way> {
+    let routed =
+        routes_to(domain, address).filter_map(|name| domain.devices.get(name)).filter_map(|it| match it.kind {
+            DeviceKind::Link { domain, .. } => Some(Way::Domain(domain)),
+            DeviceKind::Uplink { .. } => Some(Way::Outside),
+            DeviceKind::Bridge | DeviceKind::Node { .. } => None,
+        });
+    let bridged = domain.devices.values().filter_map(|it| match it.kind {
+        DeviceKind::Link { domain, bridge: Some(_), .. } => Some(Way::Domain(domain)),
+        _ => None,
+    });
+    routed.chain(bridged).collect()
+}
