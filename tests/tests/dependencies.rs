@@ -182,7 +182,9 @@ fn one(words: &mut Words<'_>, licenses: &[String]) -> Result<bool> {
                 Some(_) => format!("{license} WITH {}", words.next().context("an exception is missing")?),
                 None => license.to_owned(),
             };
-            Ok(licenses.contains(&whole))
+            // `MPL-2.0+` lets one choose: that version, or any later one.
+            let chosen = whole.strip_suffix('+').unwrap_or(&whole);
+            Ok(licenses.iter().any(|license| *license == whole || license == chosen))
         }
     }
 }
@@ -239,6 +241,8 @@ fn licences_are_read_as_spdx_means_them() -> Result<()> {
     for (expression, met) in [
         ("MIT", true),
         ("GPL-3.0-only", false),
+        ("ISC+", true),
+        ("GPL-2.0+", false),
         ("GPL-3.0-only OR MIT", true),
         ("GPL-3.0-only/MIT", true),
         ("GPL-3.0-only AND MIT", false),

@@ -163,6 +163,13 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     ensure!(code == 0 && said.contains("05-first.conflist"), "the runtime would take another: {said}");
     assert_eq!(site.state()?, [Some("old"); 3]);
 
+    // Whether pods use it cannot be told: that is not the same as none.
+    fs::create_dir_all(site.host.join("run"))?;
+    fs::write(site.host.join("run/attachments"), "")?;
+    let (code, said) = site.run(&words(&["uninstall"]))?;
+    ensure!(code == 6 && said.contains("cannot be told") && site.state()? == [Some("old"); 3], "{said}");
+    fs::remove_dir_all(site.host.join("run"))?;
+
     let (code, said) = site.run(&words(&["uninstall"]))?;
     assert_eq!((code, site.state()?), (0, [None, Some("old"), None]), "{said}");
     let (code, said) = site.run(&words(&["uninstall"]))?;
