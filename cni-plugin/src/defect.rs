@@ -1,8 +1,8 @@
 //! A defect that panics is told as an error object, too: CNI SPEC 1.1.0, section "Error", with our code 199.
 
-use std::io::{self, Write};
 use std::sync::OnceLock;
 
+use atoll_files::print;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::version::Version;
 
@@ -23,16 +23,15 @@ pub fn tell() {
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         tracing::error!(message, place, "a defect");
         let version = VERSION.get().copied().unwrap_or(Version::NEWEST);
-        print(&Failure::of_panic(message, &place, version).to_json());
+        // The exit code says the same when this does not arrive.
+        let _ = print(&Failure::of_panic(message, &place, version).to_json());
         #[expect(clippy::disallowed_methods, reason = "aborting would leave a core and no exit code")]
         #[expect(clippy::exit, reason = "the document is printed")]
         std::process::exit(1);
     }));
 }
 
-/// Prints a document, or nothing if it is empty. False: nobody reads it.
-pub fn print(text: &str) -> bool {
-    let mut stdout = io::stdout().lock();
-    let line = if text.is_empty() { String::new() } else { format!("{text}\n") };
-    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+/// Prints a document, or nothing if it is empty. An error: it did not arrive, at least not whole.
+pub fn print(text: &str) -> std::io::Result<()> {
+    if text.is_empty() { Ok(()) } else { print::print(&format!("{text}\n")) }
 }

@@ -205,11 +205,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             }
             // An ADD that was finished has seen that the port is the pod's; else one of its id may be somebody else's.
             let seen = known.progress.as_ref().is_some_and(|progress| progress.state == State::Done);
-            let deleted = if seen {
-                self.controller.delete_seen_port(id).await
-            } else {
-                self.controller.delete_port(id).await
-            };
+            let deleted =
+                if seen { self.controller.delete_seen_port(id).await } else { self.controller.delete_port(id).await };
             deleted.map_err(|error| error.to_string())
         };
         let closed = match timeout_at(limits.requests, close).await {

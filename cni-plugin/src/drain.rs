@@ -42,7 +42,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     /// True: nothing is left.
     async fn drain_some(&self, most: usize, until: Instant) -> Result<bool, Box<dyn std::error::Error>> {
-        for grave in self.graves.list(most) {
+        for grave in self.graves.list(most)? {
             if let Some(journal) = self.idle(&grave.attachment) {
                 let buried = bury(&self.store, &grave, None).await;
                 if buried.is_ok() {
@@ -72,7 +72,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 Detached::Owing => return Ok(false),
             }
         }
-        Ok(left == 0 && tombstones.len() < window && self.graves.list(1).is_empty())
+        Ok(left == 0 && tombstones.len() < window && self.graves.list(1)?.is_empty())
     }
 
     /// The lock of an attachment that nobody works on and that has no progress file.

@@ -111,7 +111,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 Err(error) => problems.push(problem(&error)),
             }
         }
-        let files = self.journals.known().into_iter().collect();
+        let files = self.journals.known().map_err(Error::file("list the progress files"))?.into_iter().collect();
         let prefix = Key::attachments_of(&self.node);
         let query = Query::all(prefix.clone());
         let object = format!("node {}", self.node);

@@ -4,60 +4,59 @@
 //! synced, and those above it that are new); where there is no room the old file stays; burying again merges, so that
 //! nothing owed is forgotten. The files are few and short-lived: the next call that reaches etcd moves them there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use atoll_files::trouble::named;
+use atoll_files::{RECORD, make, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::record::{Tombstone, TombstoneRecord, decode, encode};
 
-use crate::journal::named;
+/// Their directory, below `stateDir`.
+const TOMBSTONES: &str = "tombstones";
 
 /// The local tombstones of this node.
 #[derive(Clone, Debug)]
 pub struct Graves {
+    state_dir: PathBuf,
     directory: PathBuf,
 }
 
 impl Graves {
     /// Touches nothing yet.
     pub fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join("tombstones") }
+        Self { state_dir: state_dir.to_owned(), directory: state_dir.join(TOMBSTONES) }
     }
 
     /// What is owed for an attachment.
     pub fn get(&self, attachment: &Attachment) -> Option<TombstoneRecord> {
-        read(&self.directory.join(attachment.hash()))
+        let path = self.directory.join(attachment.hash());
+        look(&path).unwrap_or_else(|error| {
+            tracing::error!(%error, path = %path.display(), "a local tombstone cannot be read");
+            None
+        })
     }
 
     /// Makes a tombstone durable.
     pub fn put(&self, tombstone: &TombstoneRecord) -> io::Result<()> {
         self.make_directory().map_err(named(&self.directory))?;
-        let name = tombstone.attachment.hash();
-        let path = self.directory.join(&name);
+        let path = self.directory.join(tombstone.attachment.hash());
         let mut record = tombstone.clone();
-        if let Some(there) = read(&path) {
+        if let Some(there) = look(&path).map_err(named(&path))? {
             record.not_before = record.not_before.max(there.not_before);
             record.port = record.port.or(there.port);
             if there.why == Tombstone::Fence {
                 record.why = Tombstone::Fence;
             }
         }
-        // Only the holder of the attachment's lock writes here: no two use the same name.
-        let aside = self.directory.join(format!(".{name}"));
-        let written = write(&aside, &encode(&record)).and_then(|()| fs::rename(&aside, &path));
-        if written.is_err() {
-            // It may be all that fills the disk.
-            drop(fs::remove_file(&aside));
-        }
-        written.and_then(|()| File::open(&self.directory)?.sync_all()).map_err(named(&path))
+        make::replace(&path, &encode(&record), make::Lasting::Durable).map_err(named(&path))
     }
 
     /// A new directory is an entry of the one above it, and is lost with that.
     fn make_directory(&self) -> io::Result<()> {
         let new = self.directory.ancestors().take_while(|directory| !directory.exists()).count();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        make::private(&self.state_dir, TOMBSTONES)?;
         self.directory.ancestors().skip(1).take(new).try_for_each(|above| File::open(above)?.sync_all())
     }
 
@@ -73,25 +72,35 @@ impl Graves {
         }
     }
 
-    /// At most `limit` tombstones.
-    pub fn list(&self, limit: usize) -> Vec<TombstoneRecord> {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return vec![] };
-        let visible = entries.flatten().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-        visible.filter_map(|entry| read(&entry.path())).take(limit).collect()
+    /// At most `limit` tombstones. An error: there may be some that cannot be seen.
+    pub fn list(&self, limit: usize) -> io::Result<Vec<TombstoneRecord>> {
+        // A name with a dot is one that is being written.
+        let names = read::names(&self.directory, |name| !name.starts_with('.')).map_err(named(&self.directory))?;
+        let mut found = Vec::new();
+        for path in names.into_iter().map(|name| self.directory.join(name)) {
+            if found.len() == limit {
+                break;
+            }
+            found.extend(look(&path).map_err(named(&path))?);
+        }
+        Ok(found)
     }
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-/// A damaged one is left alone and reported: nothing can be done with it.
-fn read(path: &Path) -> Option<TombstoneRecord> {
-    let bytes = fs::read(path).ok()?;
-    let damaged = |error| tracing::error!(error = &error as &dyn std::error::Error, path = %path.display(), "damaged");
-    decode(&bytes).map_err(damaged).ok()
+/// What a file says; none: it is not there, or nothing can be done with it, which is reported, and it stays.
+fn look(path: &Path) -> io::Result<Option<TombstoneRecord>> {
+    let damaged = |error: &(dyn std::error::Error + 'static)| {
+        tracing::error!(error, path = %path.display(), "a local tombstone is damaged");
+    };
+    match read::own(path, RECORD) {
+        Ok(bytes) => Ok(decode(&bytes).map_err(|error| damaged(&error)).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) => {
+            damaged(&error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -121,16 +130,16 @@ mod tests {
         let graves = Graves::new(directory.path());
         let port = Some(Uuid::from_u128(7));
         let first = owed(Tombstone::Fence, port, 9);
-        assert_eq!((graves.get(&first.attachment), graves.list(5)), (None, vec![]));
+        assert_eq!((graves.get(&first.attachment), graves.list(5).expect("readable")), (None, vec![]));
         graves.put(&first).expect("works");
         graves.put(&owed(Tombstone::Delete, None, 5)).expect("works");
         assert_eq!(graves.get(&first.attachment), Some(first.clone()));
-        assert_eq!(graves.list(5).first(), Some(&first));
-        assert_eq!(graves.list(0), []);
+        assert_eq!(graves.list(5).expect("readable").first(), Some(&first));
+        assert_eq!(graves.list(0).expect("readable"), []);
         for _ in 0..2 {
             graves.remove(&first.attachment).expect("works");
         }
-        assert_eq!(graves.list(5), []);
+        assert_eq!(graves.list(5).expect("readable"), []);
     }
 
     /// Runs `test` with a small file system of its own, in a mount namespace that goes with the thread.
@@ -157,11 +166,11 @@ mod tests {
             fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is full");
             let error = graves.put(&owed(Tombstone::Fence, None, 9)).expect_err("no room");
             assert!(error.to_string().contains(&first.attachment.hash()), "{error}");
-            assert_eq!(graves.list(5), [first]);
+            assert_eq!(graves.list(5).expect("readable"), [first]);
             assert_eq!(fs::read_dir(path.join("tombstones")).expect("there").count(), 1, "nothing is left aside");
             fs::remove_file(filler).expect("works");
             graves.put(&owed(Tombstone::Fence, None, 9)).expect("there is room again");
-            assert_eq!(graves.list(5).first().map(|grave| grave.not_before), Some(9));
+            assert_eq!(graves.list(5).expect("readable").first().map(|grave| grave.not_before), Some(9));
         });
     }
 

@@ -4,12 +4,11 @@
 //! few seconds probes, the others reuse what it saw; nobody having asked for two minutes is as good as never. The file,
 //! `<runDir>/status.json`, may be lost.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use atoll_files::{TEXT, make, read};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 /// Failed probes in a row.
 const FAILURES: u32 = 3;
@@ -48,21 +47,15 @@ pub struct Health {
 impl Health {
     /// What is remembered; nothing, if it cannot be read.
     pub fn load(path: &Path) -> Self {
-        fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        read::own(path, TEXT).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// Remembers. Whole or not at all: others read it at any time.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
+            make::directory(directory, make::PRIVATE_DIRECTORY)?;
         }
-        let aside = path.with_extension(Uuid::new_v4().simple().to_string());
-        let saved = fs::write(&aside, serde_json::to_vec(self).map_err(io::Error::other)?)
-            .and_then(|()| fs::rename(&aside, path));
-        if saved.is_err() {
-            drop(fs::remove_file(&aside));
-        }
-        saved
+        make::replace(path, &serde_json::to_vec(self).map_err(io::Error::other)?, make::Lasting::Lossy)
     }
 
     /// It is time for another probe. A clock that was set back makes it so, too.
@@ -99,6 +92,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn down() -> Result<(), Trouble> {

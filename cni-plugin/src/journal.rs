@@ -6,11 +6,13 @@
 //! read counts as one left by an ADD that died.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use atoll_files::trouble::named;
+use atoll_files::{RECORD, make, read};
 use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 use atoll_model::record::ClaimRecord;
@@ -56,9 +58,13 @@ impl Progress {
     }
 }
 
+/// Their directory, below `runDir`.
+const ATTACHMENTS: &str = "attachments";
+
 /// The files of this node.
 #[derive(Clone, Debug)]
 pub struct Journals {
+    run_dir: PathBuf,
     directory: PathBuf,
 }
 
@@ -73,7 +79,7 @@ pub struct Journal {
 impl Journals {
     /// Touches nothing yet.
     pub fn new(run_dir: &Path) -> Self {
-        Self { directory: run_dir.join("attachments") }
+        Self { run_dir: run_dir.to_owned(), directory: run_dir.join(ATTACHMENTS) }
     }
 
     /// Waits for the lock of an attachment; none: it was not free until `until`.
@@ -95,7 +101,7 @@ impl Journals {
     pub fn try_lock(&self, attachment: &Attachment) -> io::Result<Option<Journal>> {
         let path = self.directory.join(attachment.hash());
         loop {
-            let mut file = self.open(&path).map_err(named(&path))?;
+            let file = self.open(&path).map_err(named(&path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -108,8 +114,7 @@ impl Journals {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             }
-            let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
+            let text = read::contents(&file, RECORD).map_err(named(&path))?;
             let before = (!text.is_empty()).then(|| {
                 serde_json::from_slice(&text).unwrap_or_else(|error| {
                     tracing::warn!(%error, path = %path.display(), "a progress file is damaged");
@@ -121,33 +126,38 @@ impl Journals {
     }
 
     /// Every attachment that has a file here which says whose it is, with the time at which it was last written, seconds
-    /// since 1970. Nobody is kept from working on any of them.
-    pub fn known(&self) -> Vec<(Attachment, u64)> {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return vec![] };
-        let read = |entry: fs::DirEntry| {
-            let progress: Progress = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
-            let written = u64::try_from(entry.metadata().ok()?.mtime()).unwrap_or(0);
-            Some((progress.attachment?, written))
-        };
-        entries.flatten().filter_map(read).collect()
+    /// since 1970. Nobody is kept from working on any of them. An error: nothing may be concluded from a file's absence.
+    pub fn known(&self) -> io::Result<Vec<(Attachment, u64)>> {
+        let mut known = Vec::new();
+        for name in read::names(&self.directory, |name| !name.starts_with('.')).map_err(named(&self.directory))? {
+            let path = self.directory.join(name);
+            let file = match read::open_own(&path, OpenOptions::new().read(true)) {
+                // It went meanwhile, or no file of ours is there.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => continue,
+                other => other.map_err(named(&path))?,
+            };
+            let written = u64::try_from(file.metadata().map_err(named(&path))?.mtime()).unwrap_or(0);
+            let text = match read::contents(&file, RECORD) {
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => continue,
+                other => other.map_err(named(&path))?,
+            };
+            let attachment = serde_json::from_slice::<Progress>(&text).ok().and_then(|progress| progress.attachment);
+            known.extend(attachment.map(|attachment| (attachment, written)));
+        }
+        Ok(known)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        match options.open(path) {
+        options.read(true).write(true).create(true).truncate(false).mode(make::PRIVATE);
+        match read::open_own(path, &mut options) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-                options.open(path)
+                make::private(&self.run_dir, ATTACHMENTS)?;
+                read::open_own(path, &mut options)
             }
             other => other,
         }
     }
-}
-
-/// An error of the system says nothing of the file.
-pub(crate) fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error + '_ {
-    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Journal {

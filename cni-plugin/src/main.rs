@@ -1,9 +1,10 @@
 //! The process: reads the request, runs one verb, prints exactly one JSON document or nothing.
 //!
-//! The only place that prints and ends. VERSION and malformed requests are answered before a runtime, a client or a
-//! logger exists. A defect that panics is told as an error object, too.
+//! The only place that prints and ends. A result that did not arrive is a failure: the exit code says so, the attachment
+//! stays as an ADD leaves it, and the runtime, which has seen the ADD fail, calls DEL. VERSION and malformed requests are
+//! answered before a runtime, a client or a logger exists. A defect that panics is told as an error object, too.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::log::Context;
 use atoll_cni_plugin::wire::linux::Linux;
 use atoll_cni_plugin::{defect, log, real, status};
+use atoll_files::{make, print};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::request::{Command, Environment, Request, RequestError};
@@ -44,12 +46,20 @@ const MEMORY: usize = 16 << 20;
 type Answer = Result<String, Failure>;
 
 fn main() -> ExitCode {
+    make::umask();
     defect::tell();
     let (text, is_success) = match answer() {
         Ok(text) => (text, true),
         Err(failure) => (failure.to_json(), false),
     };
-    if defect::print(&text) && is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match defect::print(&text) {
+        Ok(()) if is_success => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!(%error, "the answer could not be written to standard output");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn answer() -> Answer {
@@ -104,7 +114,7 @@ fn ask_for_memory() -> Result<(), Error> {
 fn introduce() {
     let versions = Version::ALL.map(Version::as_str).join(", ");
     let about = concat!("Atoll CNI plugin ", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(io::stderr(), "{about}\nCNI protocol versions supported: {versions}");
+    print::say(&format!("{about}\nCNI protocol versions supported: {versions}\n"));
 }
 
 fn serve(request: &Request) -> Result<String, Error> {

@@ -1,9 +1,8 @@
 //! The world as it is: etcd, MidoNet's REST API, the Linux kernel. Nothing is connected here; the first request does it.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
+use atoll_files::make;
 use atoll_model::config::Config;
 use atoll_model::record;
 use atoll_sdn_client::{Http, configured};
@@ -47,7 +46,7 @@ pub fn world(config: Config, course: Course) -> Result<Real, Error> {
 /// The directory of what may be lost. Without it nothing is remembered, which costs some requests per call.
 fn cache(config: &Config) -> PathBuf {
     let directory = config.state_dir.join("cache");
-    if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
+    if let Err(error) = make::private(&config.state_dir, "cache") {
         tracing::warn!(%error, directory = %directory.display(), "there is no place for a cache");
     }
     directory

@@ -1,8 +1,11 @@
 //! Everything a verb touches: the seams, this node's files, the clock. A test makes a world of fakes, the plugin one of
 //! real parts, and the verbs cannot tell.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
+use atoll_files::{make, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
@@ -62,8 +65,12 @@ impl<S, C, W: Wire> World<S, C, W> {
 
     /// Every namespace in which host ends can be: our own, and those of the local data plane's routers.
     pub(crate) fn host_places(&self) -> Vec<Netns> {
-        let routers = std::fs::read_dir(self.routers());
-        let routers = routers.into_iter().flatten().flatten().map(|entry| Netns::At(entry.path()));
+        let is_router = |name: &str| Uuid::try_parse(name).is_ok();
+        let routers = read::names(&self.routers(), is_router).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %self.routers().display(), "the routers' namespaces cannot be listed");
+            vec![]
+        });
+        let routers = routers.into_iter().map(|name| Netns::At(self.routers().join(name)));
         std::iter::once(Netns::Own).chain(routers).collect()
     }
 
@@ -89,9 +96,15 @@ impl<S, C, W: Wire> World<S, C, W> {
     /// Remembers that this node owes something for an attachment.
     pub(crate) fn owes(&self, attachment: &Attachment, note: &str) {
         tracing::warn!(%attachment, note, "left for later");
-        if let Err(error) = std::fs::write(self.owed_file(), []) {
+        if let Err(error) = self.remember_owing() {
             tracing::debug!(%error, "the next ADD will not know that something is owed");
         }
+    }
+
+    fn remember_owing(&self) -> std::io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(make::PRIVATE);
+        read::open_own(&self.owed_file(), &mut options).map(drop)
     }
 
     /// This node owes nothing.

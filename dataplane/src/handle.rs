@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
+use atoll_files::{make, read};
 use atoll_model::topology::{Change, Topology};
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
@@ -205,7 +206,7 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
 fn alone(directory: &Path) -> Result<Lock, PlaneError> {
     let path = directory.with_extension("lock");
     let fail = |source| PlaneError::Lock { path: path.clone(), source };
-    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(fail)?;
+    path.parent().map_or(Ok(()), |run_dir| make::directory(run_dir, make::PRIVATE_DIRECTORY)).map_err(fail)?;
     Lock::take(&path).map_err(|why| match why {
         NotTaken::Held(process) => PlaneError::Running { directory: directory.to_owned(), process },
         NotTaken::Io(source) => fail(source),
@@ -215,21 +216,9 @@ fn alone(directory: &Path) -> Result<Lock, PlaneError> {
 /// Files of ours: named by an id, or `outside`.
 pub(crate) fn pinned(directory: &Path) -> Result<Vec<PathBuf>, PlaneError> {
     let fail = |source| PlaneError::Namespace { what: "list", path: directory.to_owned(), source };
-    match std::fs::read_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(fail(error)),
-        Ok(entries) => {
-            let mut paths = Vec::new();
-            for entry in entries {
-                let path = entry.map_err(fail)?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if name == OUTSIDE || Uuid::try_parse(&name).is_ok() {
-                    paths.push(path);
-                }
-            }
-            Ok(paths)
-        }
-    }
+    let is_ours = |name: &str| name == OUTSIDE || Uuid::try_parse(name).is_ok();
+    let names = read::names(directory, is_ours).map_err(fail)?;
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
 /// Locks, whatever happened to an earlier holder.

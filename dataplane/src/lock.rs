@@ -4,9 +4,11 @@
 //! is removed at an orderly end, and only by who holds it; who finds it held is told by whom.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use atoll_files::{TEXT, make, read};
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
@@ -35,19 +37,14 @@ impl Lock {
     /// Takes the lock whose file is `path`; never waits.
     pub fn take(path: &Path) -> Result<Self, NotTaken> {
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
-                .map_err(NotTaken::Io)?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(make::PRIVATE);
+            let mut file = read::open_own(path, &mut options).map_err(NotTaken::Io)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut text = String::new();
-                    let _ = file.read_to_string(&mut text);
-                    return Err(NotTaken::Held(text.trim().parse().ok()));
+                    let text = read::contents(&file, TEXT).ok().and_then(|text| String::from_utf8(text).ok());
+                    return Err(NotTaken::Held(text.and_then(|text| text.trim().parse().ok())));
                 }
                 Err(TryLockError::Error(error)) => return Err(NotTaken::Io(error)),
             }

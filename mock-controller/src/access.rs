@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use atoll_files::{LIST, read};
 use atoll_model::secret::Secret;
 use http::{HeaderMap, HeaderName};
 
@@ -66,14 +67,16 @@ pub fn read_token(path: &Path) -> Result<Secret, TokenFileError> {
     let named = || path.display().to_string();
     let io = |source| TokenFileError::Io { path: named(), source };
     let wrong = |why: String| TokenFileError::Wrong { path: named(), why };
-    let there = std::fs::metadata(path).map_err(io)?;
+    let file = read::open_given(path).map_err(io)?;
+    let there = file.metadata().map_err(io)?;
     if !there.is_file() || there.len() > TOKEN_FILE {
         return Err(wrong(format!("a regular file of at most {TOKEN_FILE} bytes is expected")));
     }
     if there.mode() & 0o077 != 0 {
         return Err(wrong(format!("its mode is {:04o}, so that others can use it: chmod 0600", there.mode() & 0o7777)));
     }
-    let text = std::fs::read_to_string(path).map_err(io)?;
+    let text = read::contents(&file, TOKEN_FILE).map_err(io)?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is no text".to_owned()))?;
     let token = text.trim();
     if token.len() < TOKEN_LEAST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong(format!(
@@ -140,7 +143,7 @@ fn look(ends: Ends) -> Option<Owner> {
     // The thread's own: another thread may have gone into another namespace.
     ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"]
         .iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .filter_map(|table| read::text(Path::new(table), LIST).ok())
         .find_map(|table| owner(&table, ends))
 }
 

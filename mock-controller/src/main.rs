@@ -1,28 +1,31 @@
 //! The mock controller as a program: options, signals, one line when it listens.
 
 mod log;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use atoll_dataplane::NodePool;
+use atoll_files::{CONFIG, cli, make, print, read, trouble};
 use atoll_mock_controller::access::{Access, read_token};
 use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
 use atoll_mock_controller::server::Server;
 use atoll_mock_controller::socket::MockSocket;
 use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
+use atoll_model::error::Resource;
 use atoll_model::secret::Secret;
 use clap::{Parser, Subcommand};
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
+
+use crate::signals::Signals;
 
 const EXAMPLES: &str = "Examples:
   mock-controller                                       serve the 5.x dialect on 127.0.0.1:8181
@@ -225,7 +228,7 @@ fn settings(options: &Options) -> Result<Settings, String> {
         settings.host = host;
     }
     if let Some(path) = &options.users {
-        let text = std::fs::read(path).map_err(|error| format!("users file {}: {error}", path.display()))?;
+        let text = read::given(path, CONFIG).map_err(|error| format!("users file {}: {error}", path.display()))?;
         // The parser's own words may have a password in them.
         let users: BTreeMap<String, UserEntry> = serde_json::from_slice(&text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
@@ -250,7 +253,8 @@ fn controller(options: &Options) -> Result<(Controller, Option<StateFile>), Box<
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Before anything that has to be put in order at the end.
+    let mut signals = Signals::receive()?;
     // The port first: a second server on this address must not touch the first one's file or kernel objects.
     let listener = TcpListener::bind(options.listen)
         .await
@@ -275,8 +279,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
             }
         };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = signals.end() => {}
             () = ended => lost = true,
         }
     };
@@ -291,19 +294,24 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         () = aside => {}
     }
     // Also where the data plane is lost.
-    if let Err(error) = server.close() {
-        say(&format!("mock-controller: {error}"));
-    }
+    let closed = server.close();
     if lost {
         // Whoever looks after this program starts it again, and it goes on with what it finds.
         return Err("the data plane has ended by itself; what it said is above. Start this program again".into());
     }
-    Ok(plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?)
+    plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?;
+    // What was answered and is not on the disk is no orderly end.
+    closed
 }
 
 /// A line on standard error, whether or not anybody reads it.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    print::say(&format!("{line}\n"));
+}
+
+/// Prints what was asked for and ends with `code`, or with 1 where it did not arrive.
+fn told(text: &str, code: ExitCode) -> ExitCode {
+    if print::or_say(text, "") { code } else { ExitCode::FAILURE }
 }
 
 /// Something is closed because it cannot be expressed, or would be.
@@ -319,9 +327,7 @@ fn probe() -> ExitCode {
     if text.is_empty() {
         text.push_str("nothing is missing\n");
     }
-    // Whoever reads only the beginning has seen enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    if missing.iter().any(|it| it.essential) { CLOSED.into() } else { ExitCode::SUCCESS }
+    told(&text, if missing.iter().any(|it| it.essential) { CLOSED.into() } else { ExitCode::SUCCESS })
 }
 
 fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
@@ -334,9 +340,7 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
         Some(Command::Dataplane { verb: DataplaneVerb::Check { topology, host_id, json } }) => {
             let checked = check(topology, *host_id)?;
             let text = if *json { serde_json::to_string_pretty(&checked)? + "\n" } else { checked.to_string() };
-            // Whoever reads only the beginning has seen enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            return Ok(if checked.closed == 0 { ExitCode::SUCCESS } else { CLOSED.into() });
+            return Ok(told(&text, if checked.closed == 0 { ExitCode::SUCCESS } else { CLOSED.into() }));
         }
         None => {}
     }
@@ -346,7 +350,11 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    make::umask();
+    let options: Options = match cli::parse() {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
     let started = log::Lines::to(std::io::stderr()).map_err(Into::into).and_then(|lines| {
         tracing_subscriber::fmt().with_writer(lines).with_max_level(tracing::Level::WARN).init();
         start(options)
@@ -358,8 +366,9 @@ fn main() -> ExitCode {
             for cause in atoll_model::error::causes(error.as_ref()) {
                 say(&format!("  because: {cause}"));
             }
-            if let Some(resource) = atoll_model::error::Resource::lacking(error.as_ref()) {
-                say(&format!("  try: {}", resource.advice()));
+            let lacking = || Resource::lacking(error.as_ref()).map(Resource::advice);
+            if let Some(advice) = trouble::advice_in(error.as_ref()).or_else(lacking) {
+                say(&format!("  try: {advice}"));
             }
             ExitCode::FAILURE
         }

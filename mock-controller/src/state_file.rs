@@ -21,6 +21,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use atoll_dataplane::{Lock, NotTaken};
+use atoll_files::{TEXT, read as files};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -39,6 +40,9 @@ const MODE: u32 = 0o600;
 const SEED: Uuid = Uuid::from_u128(0x6d6f_636b_2d73_7461_7465_2d66_696c_6532);
 /// How many links are followed to the file.
 const LINKS: usize = 40;
+
+/// The largest file that is read, in bytes: a hundred times what a full cluster takes.
+const LARGEST: u64 = 1 << 30;
 
 /// The first line, whose length never changes.
 #[derive(Serialize, Deserialize)]
@@ -146,7 +150,7 @@ impl StateFile {
     /// The tables of a file; none when there is no file.
     pub fn load(path: &Path, dialect: Dialect) -> Result<Option<Tables>, StateFileError> {
         let path = &target(path)?;
-        match fs::read(path) {
+        match files::given(path, LARGEST) {
             Ok(bytes) => read(path, &bytes, Some(dialect)).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StateFileError::Io { path: path.clone(), source }),
@@ -167,7 +171,8 @@ impl StateFile {
 
     /// The tables of a file of either dialect, or of a dump (`GET /mock/dump`): to look at, not to go on from.
     pub fn look(path: &Path) -> Result<Tables, StateFileError> {
-        let bytes = fs::read(path).map_err(|source| StateFileError::Io { path: path.to_owned(), source })?;
+        let bytes =
+            files::given(path, LARGEST).map_err(|source| StateFileError::Io { path: path.to_owned(), source })?;
         // A dump has every table, also an empty one. Anything else has to be a state file.
         let dump =
             serde_json::from_slice::<serde_json::Value>(&bytes).ok().filter(|dump| dump.get("routers").is_some());
@@ -315,7 +320,7 @@ fn target(path: &Path) -> Result<PathBuf, StateFileError> {
 
 /// Which life of the machine this is; nil where the kernel does not say.
 fn boot() -> Uuid {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let text = files::text(Path::new("/proc/sys/kernel/random/boot_id"), TEXT).unwrap_or_default();
     text.trim().parse().unwrap_or_default()
 }
 

@@ -1,10 +1,9 @@
 //! Who we are towards the controller.
 
-use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use atoll_files::{SECRET, read};
 use atoll_model::secret::Secret;
 
 /// A user of the controller. The password stays in its file and is read anew for every login, so that a changed
@@ -54,12 +53,11 @@ pub fn read_secret(path: &Path) -> Result<Secret, PasswordError> {
 
 /// Reads a small file that nobody else may read.
 pub(crate) fn read_private(path: &Path) -> Result<String, String> {
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let file = read::open_given(path).map_err(|error| error.to_string())?;
     let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(format!("mode {mode:04o} lets others read it; chmod 0600"));
     }
-    let mut text = String::new();
-    file.take(64 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text)
+    let bytes = read::contents(&file, SECRET).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }

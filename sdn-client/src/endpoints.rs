@@ -5,12 +5,11 @@
 //! per process.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_files::{TEXT, make, read};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 /// An endpoint that was silent for so long when its caller gave up is at fault: a DEL gives up after a second, long
 /// before a connection or an answer is given up here. Less says only that the caller had other reasons.
@@ -30,7 +29,7 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     pub(crate) fn new(urls: Vec<String>, memory: Option<PathBuf>) -> Self {
-        let remembered = memory.as_ref().and_then(|path| fs::read_to_string(path).ok());
+        let remembered = memory.as_ref().and_then(|path| String::from_utf8(read::own(path, TEXT).ok()?).ok());
         let first = remembered.as_ref().and_then(|url| urls.iter().position(|u| u == url));
         Self { current: Cell::new(first.unwrap_or(0)), urls, memory, remembered: RefCell::new(remembered) }
     }
@@ -68,11 +67,7 @@ impl Endpoints {
         let url = &self.urls[self.current.get()];
         if self.remembered.borrow().as_ref() != Some(url) {
             *self.remembered.borrow_mut() = Some(url.clone());
-            // Renamed into place, so that no process reads half a URL.
-            let temporary = path.with_extension(format!("{}.tmp", Uuid::new_v4().simple()));
-            let written = fs::write(&temporary, url).and_then(|()| fs::rename(&temporary, path));
-            if let Err(error) = written {
-                drop(fs::remove_file(&temporary));
+            if let Err(error) = make::replace(path, url.as_bytes(), make::Lasting::Lossy) {
                 tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
             }
         }

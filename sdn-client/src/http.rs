@@ -13,6 +13,7 @@ use crate::stranger;
 use crate::transport::{Request, Response, Transport, TransportError};
 use ::http::header::ACCEPT_ENCODING;
 use ::http::{HeaderMap, HeaderValue};
+use atoll_files::{CERTIFICATES, read};
 use bytes::{Bytes, BytesMut};
 
 /// The largest answer that is taken.
@@ -204,7 +205,7 @@ fn base_url(text: &str) -> Result<String, String> {
 
 fn certificates(ca: Option<&Path>) -> Result<Vec<reqwest::Certificate>, String> {
     let Some(path) = ca else { return Ok(Vec::new()) };
-    let text = std::fs::read(path).map_err(|error| format!("CA file {}: {error}", path.display()))?;
+    let text = read::given(path, CERTIFICATES).map_err(|error| format!("CA file {}: {error}", path.display()))?;
     let certificates = reqwest::Certificate::from_pem_bundle(&text)
         .map_err(|error| format!("CA file {}: {}", path.display(), reasons(&error)))?;
     if certificates.is_empty() {
@@ -214,7 +215,7 @@ fn certificates(ca: Option<&Path>) -> Result<Vec<reqwest::Certificate>, String> 
 }
 
 fn identity(certificate: &Path, key: &Path) -> Result<reqwest::Identity, String> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let read = |path: &Path| read::given(path, CERTIFICATES).map_err(|error| format!("{}: {error}", path.display()));
     let key = read_private(key).map_err(|problem| format!("client key {}: {problem}", key.display()))?;
     let mut text = (key + "\n").into_bytes();
     text.extend_from_slice(&read(certificate)?);

@@ -4,11 +4,11 @@
 //! Promises: the file is replaced atomically and never readable by others; a file that is missing, damaged, of another
 //! controller or user, or readable by others counts as absent. Losing it costs two requests.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
+use atoll_files::{TEXT, make, read};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,8 +18,6 @@ use crate::dialect::Dialect;
 
 /// The format of the file.
 const SCHEMA: u32 = 1;
-/// A session file is far smaller; a larger one is not ours.
-const LARGEST: u64 = 64 * 1024;
 
 /// Dialect and token, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,13 +59,11 @@ impl SessionFile {
     }
 
     fn stored(&self) -> Option<Stored> {
-        let file = fs::File::open(&self.path).ok()?;
-        let meta = file.metadata().ok()?;
-        if !meta.is_file() || meta.permissions().mode() & 0o077 != 0 {
+        let file = read::open_own(&self.path, OpenOptions::new().read(true)).ok()?;
+        if file.metadata().ok()?.permissions().mode() & 0o077 != 0 {
             return None;
         }
-        let mut text = Vec::new();
-        file.take(LARGEST).read_to_end(&mut text).ok()?;
+        let text = read::contents(&file, TEXT).ok()?;
         let stored: Stored = serde_json::from_slice(&text).ok()?;
         (stored.schema == SCHEMA && stored.scope == self.scope).then_some(stored)
     }
@@ -82,18 +78,6 @@ impl SessionFile {
     fn write(&self, session: &Session) -> std::io::Result<()> {
         let token = session.token.as_ref().map(|t| t.reveal().to_owned());
         let stored = Stored { schema: SCHEMA, scope: self.scope, dialect: session.dialect, token };
-        let text = serde_json::to_vec(&stored)?;
-        // A name of its own for each writer: two processes may store at the same time.
-        let temporary = self.path.with_extension(format!("{}.tmp", Uuid::new_v4().simple()));
-        let written = write_private(&temporary, &text).and_then(|()| fs::rename(&temporary, &self.path));
-        if written.is_err() {
-            drop(fs::remove_file(&temporary));
-        }
-        written
+        make::replace(&self.path, &serde_json::to_vec(&stored)?, make::Lasting::Lossy)
     }
-}
-
-fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text)
 }

@@ -5,10 +5,10 @@
 //! is thrown away when another is seen. Nothing is trusted: every claim compares the revisions it was made with.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use atoll_files::{RECORD, make, read};
 use atoll_model::ids::{ClusterId, Epoch};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ const CLUSTER: &str = "cluster";
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: Option<PathBuf>,
+    /// `stateDir`, and below it the path of `directory`.
+    base: (PathBuf, PathBuf),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,12 +40,13 @@ impl Cache {
     /// The cache of one installation (`etcd.prefix`) on this node. Touches nothing yet.
     pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
         let installation = Uuid::new_v5(&SPACE, etcd_prefix.as_bytes()).simple().to_string();
-        Self { directory: Some(state_dir.join("cache").join(installation)) }
+        let below = Path::new("cache").join(installation);
+        Self { directory: Some(state_dir.join(&below)), base: (state_dir.to_owned(), below) }
     }
 
     /// Remembers nothing.
     pub fn none() -> Self {
-        Self { directory: None }
+        Self { directory: None, base: Default::default() }
     }
 
     /// The id of the cluster, for a DEL that cannot reach etcd.
@@ -68,7 +71,7 @@ impl Cache {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+                make::private(&self.base.0, &self.base.1)?;
                 save(directory, CLUSTER, &Known { id: cluster.id, epoch: cluster.epoch })?;
             }
             save(directory, &file, place)
@@ -105,22 +108,12 @@ fn file(who: &Who) -> Option<String> {
 
 /// A damaged file is as good as none.
 fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = fs::read(path).ok()?;
+    let bytes = read::own(path, RECORD).ok()?;
     serde_json::from_slice(&bytes)
         .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "ignored a damaged file of the cache"))
         .ok()
 }
 
 fn save<T: Serialize>(directory: &Path, file: &str, value: &T) -> io::Result<()> {
-    // Two calls may write the same file at once: each has its own temporary one.
-    let temporary = directory.join(format!(".{file}.{}", Uuid::new_v4().simple()));
-    let mut options = fs::OpenOptions::new();
-    let mut handle = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = handle
-        .write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)
-        .and_then(|()| fs::rename(&temporary, directory.join(file)));
-    if written.is_err() {
-        drop(fs::remove_file(&temporary));
-    }
-    written
+    make::replace(&directory.join(file), &serde_json::to_vec(value).map_err(io::Error::other)?, make::Lasting::Lossy)
 }

@@ -1,10 +1,10 @@
 //! This machine: its name, the id of the controller's agent on it, its machine id. The plugin and `atollctl` must agree
 //! on them, so they ask here.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use atoll_files::{TEXT, read};
 use atoll_model::config::Config;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{InvalidName, NodeName};
@@ -55,13 +55,13 @@ pub fn identify(config: &Config) -> Result<Node, NodeError> {
         Some(id) => id,
         None => host_id(Path::new(HOST_ID)).map_err(NodeError::HostId)?,
     };
-    let machine_id = fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
+    let machine_id = read::text(Path::new("/etc/machine-id"), TEXT).unwrap_or_default().trim().to_owned();
     Ok(Node { name: name(config)?, host_id, machine_id })
 }
 
 /// Reads `host_uuid=…` from a file of Java properties.
 fn host_id(path: &Path) -> Result<Uuid, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = read::text(path, TEXT).map_err(|error| error.to_string())?;
     let pairs = text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| line.split_once('='));
     let mut ids = pairs.filter(|(key, _)| key.trim() == "host_uuid").map(|(_, value)| value.trim());
     let id = ids.next().ok_or("it has no line host_uuid=…")?;
@@ -70,6 +70,8 @@ fn host_id(path: &Path) -> Result<Uuid, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,11 +1,13 @@
 //! A server as a child process, in a namespace, with its output in a file.
 
 use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use atoll_files::make;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -35,8 +37,12 @@ impl Daemon {
     /// Starts `program` inside `netns`.
     pub fn start(netns: &Netns, life: Life, program: &Path, args: &[String], log: &Path) -> Result<Self> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let out =
-            File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .mode(make::PRIVATE)
+            .open(log)
+            .with_context(|| format!("open {}", log.display()))?;
         let mut command = match life {
             // The kernel kills it when the thread that started it ends.
             Life::Scoped => {

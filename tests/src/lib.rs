@@ -11,6 +11,7 @@
 //! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`reach`] | who reaches whom: ping, and TCP with a banner that says who answers |
 //! | [`leftovers`] | nothing of ours is left |
+//! | [`signals`] | Ctrl-C, for the programs in `src/bin/` |
 //! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
 //!
 //! What drives containerd and podman is beside its scenarios, in `tests/tests/runtimes/`.
@@ -31,4 +32,5 @@ pub mod programs;
 pub mod reach;
 pub mod scratch;
 pub mod servers;
+pub mod signals;
 pub mod wait;

@@ -153,7 +153,6 @@ impl Node {
 
     /// Starts the controller, on the objects it had.
     pub fn start_controller(&mut self) -> Result<()> {
-        fs::create_dir_all(self.run_dir()).context("create the run directory")?;
         let options = ControllerOptions {
             run_dir: self.run_dir(),
             host_id: self.host_id,

@@ -1,11 +1,13 @@
 //! A directory that is deleted when the test says that it passed; else it is kept, and a line says where it is.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
+use atoll_files::make;
 
 /// A name that nobody else on this machine has: the process and a number. `run-tests` finds by it what a killed test
 /// left behind.
@@ -25,7 +27,11 @@ impl Scratch {
     /// Makes the directory, in memory: nothing here has to survive, and etcd syncs often.
     pub fn new(name: &str) -> Result<Self> {
         let path = Path::new("/dev/shm").join(name);
-        fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        // New, or an error: a directory that is there is another test's.
+        DirBuilder::new()
+            .mode(make::PRIVATE_DIRECTORY)
+            .create(&path)
+            .with_context(|| format!("create {}", path.display()))?;
         Ok(Self { path, passed: Cell::new(false) })
     }
 

@@ -1,6 +1,7 @@
 //! The first thing a person runs: it works, works again, and leaves no trace, also when it is killed half way.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use atoll_tests::netns::output;
 use atoll_tests::programs;
+use nix::sys::stat::{Mode, umask};
 use serde_json::Value;
 
 /// A quickstart beside whatever else runs on this machine.
@@ -66,6 +68,8 @@ impl Drop for Quickstart {
 
 #[test]
 fn up_and_again_and_down() -> Result<()> {
+    // Whatever the umask is.
+    umask(Mode::empty());
     let quickstart = Quickstart::new("a");
     for round in 1..=2 {
         let text = output(&mut quickstart.script(&["up", "--json"])).with_context(|| format!("round {round}"))?;
@@ -83,6 +87,10 @@ fn up_and_again_and_down() -> Result<()> {
         assert!(facts["addresses_in_common"].as_array().is_some_and(|list| !list.is_empty()), "nothing was proven");
     }
     ensure!(!quickstart.traces()?.is_empty(), "it runs, so there must be something to find");
+    for directory in quickstart.directories() {
+        let mode = fs::metadata(&directory)?.permissions().mode() & 0o7777;
+        ensure!(mode == 0o700, "{directory} has mode {mode:04o}: see the table in docs/operations.md");
+    }
     output(&mut quickstart.script(&["down"]))?;
     assert_eq!(quickstart.traces()?, Vec::<String>::new());
     output(&mut quickstart.script(&["down"])).context("down, when nothing is there")?;

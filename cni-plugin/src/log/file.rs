@@ -1,54 +1,88 @@
 //! The file of the log: shared by every call on this node, now and earlier.
 //!
-//! Promises: it is readable by root alone; when it has grown past its limit, the next call that begins puts it aside
+//! Promises: it is readable by root alone; it is never what standard output leads to, by whatever name (`/dev/stdout`, a
+//! link, the terminal), nor what standard input is read from; nothing here waits for a reader or a device; when it has grown past its limit, the next call that begins puts it aside
 //! (`.1`, `.2`, …) and begins a new one, and of calls that begin at once one does it; a line that another call is just
 //! writing goes into the file that was put aside, and is not lost.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use atoll_files::make;
 use atoll_model::config::LogConfig;
 use nix::fcntl::OFlag;
 
 /// Opens the log, after putting aside what is too large.
 pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
     let file = append(path)?;
-    if file.metadata()?.len() < config.max_bytes {
+    let ours = file.metadata()?;
+    // What standard error leads to is another program's file.
+    if !ours.is_file() || ours.len() < config.max_bytes || is_stream(&file, &io::stderr()) {
         return Ok(file);
     }
     // Whoever does not get the lock writes into the old one once more.
     if file.try_lock().is_err() {
         return Ok(file);
     }
-    // Somebody may have put it aside since we opened it: then the lock is of an old file.
-    let ours = file.metadata()?.ino();
-    if fs::metadata(path).is_ok_and(|there| there.ino() == ours) {
-        put_aside(path, config.keep)?;
+    // Another call may have put it aside since we opened it: then the lock is of an old file.
+    if fs::metadata(path).is_ok_and(|there| is_same(&there, &ours)) && put_aside(path, config.keep).is_err() {
+        return Ok(file);
     }
     append(path)
+}
+
+/// Standard error leads to where standard output does: nothing may be said there.
+pub(super) fn is_error_the_output() -> bool {
+    let error = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    error.is_ok_and(|error| is_stream(&error, &io::stdout()))
+}
+
+/// The file is what a stream of this process leads to.
+fn is_stream(file: &File, stream: &(impl AsFd + IsTerminal)) -> bool {
+    // One terminal has several names (`/dev/tty`, `/dev/pts/3`), which cannot be compared.
+    if file.is_terminal() && stream.is_terminal() {
+        return true;
+    }
+    let stream = stream.as_fd().try_clone_to_owned().and_then(|stream| File::from(stream).metadata());
+    stream.is_ok_and(|stream| file.metadata().is_ok_and(|file| is_same(&file, &stream)))
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    let is_device = |it: &Metadata| it.file_type().is_char_device();
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+        || is_device(one) && is_device(other) && one.rdev() == other.rdev()
 }
 
 fn append(path: &Path) -> io::Result<File> {
     let options = || {
         let mut options = OpenOptions::new();
-        // A pipe that nobody reads must not keep a pod waiting.
-        options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NONBLOCK.bits());
+        // A pipe without a reader, or a device, must not keep a pod waiting; a terminal must not become ours.
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        options.append(true).create(true).mode(make::PRIVATE).custom_flags(flags.bits());
         options
     };
     let file = match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(directory) = path.parent() {
-                DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+                make::directory(directory, make::DIRECTORY)?;
             }
             options().open(path)?
         }
         other => other?,
     };
     let metadata = file.metadata()?;
+    // Nothing was written or changed yet.
+    if is_stream(&file, &io::stdout()) {
+        return Err(io::Error::other("standard output is there, which belongs to the answer alone"));
+    }
+    if !metadata.file_type().is_char_device() && is_stream(&file, &io::stdin()) {
+        return Err(io::Error::other("standard input is read from there"));
+    }
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_permissions(Permissions::from_mode(make::PRIVATE))?;
     }
     Ok(file)
 }

@@ -1,7 +1,8 @@
 //! The log: JSON lines in a file, each with the call it is of, its trace, and the course of the call so far.
 //!
 //! Promises: a line is one write at the end of the file, so that calls which run at once do not mix theirs; a log that
-//! cannot be opened or written never fails a call; what came on standard input is not logged.
+//! cannot be opened or written never fails a call and never keeps it waiting; it is never standard output, which belongs
+//! to the one document, nor standard input; what came on standard input is not logged.
 //!
 //! A subscriber of our own: a call is one process with one context, which needs neither spans nor filters, and the
 //! library that has them is a tenth of a megabyte in every start of the plugin.
@@ -11,8 +12,10 @@ mod time;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 
+use atoll_files::print;
 use atoll_model::config::LogConfig;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -37,11 +40,14 @@ impl Context {
     }
 }
 
-/// Begins to log as configured.
+/// Begins to log as configured. Why there is no log is said on standard error: a call without a log is better than none.
 pub fn begin(config: &LogConfig, context: Context, course: &Course) {
-    if let Some(log) = Log::open(config, context, course) {
-        // Somebody else's subscriber is there in tests only.
-        let _ = tracing::subscriber::set_global_default(log);
+    let Some(path) = &config.file else { return };
+    match Log::open(path, config, context, course) {
+        // A subscriber is set already in tests only.
+        Ok(log) => drop(tracing::subscriber::set_global_default(log)),
+        Err(_) if file::is_error_the_output() => {}
+        Err(error) => print::say(&format!("atoll: no log in {}: {error}\n", path.display())),
     }
 }
 
@@ -53,11 +59,10 @@ struct Log {
 }
 
 impl Log {
-    fn open(config: &LogConfig, context: Context, course: &Course) -> Option<Self> {
-        // Without a log is better than without pods.
-        let file = file::open(config.file.as_ref()?, config).ok()?;
+    fn open(path: &Path, config: &LogConfig, context: Context, course: &Course) -> io::Result<Self> {
+        let file = file::open(path, config)?;
         let level = config.level.parse().unwrap_or(LevelFilter::INFO);
-        Some(Self { file, level, context, course: course.clone() })
+        Ok(Self { file, level, context, course: course.clone() })
     }
 
     fn line(&self, event: &Event<'_>) -> Map<String, Value> {
@@ -157,17 +162,17 @@ mod tests {
 
     use super::*;
 
-    fn config(path: &str) -> LogConfig {
-        LogConfig { file: Some(path.into()), level: "info".to_owned(), max_bytes: 1 << 20, keep: 1 }
+    fn config() -> LogConfig {
+        LogConfig { file: None, level: "info".to_owned(), max_bytes: 1 << 20, keep: 1 }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_line_tells_its_call_and_its_course() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("cni.log").display().to_string();
+        let path = directory.path().join("cni.log");
         let context = Context::default().with("command", Some("ADD")).with("trace", None::<&str>);
         let course = Course::new();
-        let log = Log::open(&config(&path), context, &course).expect("it can be written");
+        let log = Log::open(&path, &config(), context, &course).expect("it can be written");
         tracing::subscriber::with_default(log, || {
             tracing::info!(attachment = "x", count = 7, "first\nline");
             tracing::debug!("not this one");
@@ -176,7 +181,7 @@ mod tests {
         for _ in 0..2 {
             course.stage("claim", tokio::time::sleep(Duration::from_millis(2))).await;
         }
-        let log = Log::open(&config(&path), Context::default(), &course).expect("it can be written");
+        let log = Log::open(&path, &config(), Context::default(), &course).expect("it can be written");
         let error = std::io::Error::other("broken");
         tracing::subscriber::with_default(log, || {
             tracing::warn!(error = &error as &dyn std::error::Error, yes = true, "second");
@@ -199,8 +204,7 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_opened_is_no_log() {
-        assert!(Log::open(&config("/proc/no/such"), Context::default(), &Course::new()).is_none());
-        let none = LogConfig { file: None, ..config("/x") };
-        assert!(Log::open(&none, Context::default(), &Course::new()).is_none());
+        assert!(Log::open(Path::new("/proc/no/such"), &config(), Context::default(), &Course::new()).is_err());
+        begin(&config(), Context::default(), &Course::new());
     }
 }

@@ -358,7 +358,7 @@ impl Lab {
     }
 
     pub(crate) fn graves(&self) -> Vec<TombstoneRecord> {
-        Graves::new(&self.config().state_dir).list(100)
+        Graves::new(&self.config().state_dir).list(100).expect("readable")
     }
 
     fn records<T: serde::de::DeserializeOwned>(&self, prefix: &str) -> Vec<T> {

@@ -4,6 +4,7 @@
 
 mod budget;
 mod check;
+mod files;
 mod gc;
 mod lab;
 mod mtu;

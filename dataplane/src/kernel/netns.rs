@@ -4,12 +4,13 @@
 //! that was started for it and ends there. A crash may leave an empty file where a namespace was to be pinned: the
 //! next `ensure` pins over it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use atoll_files::make;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -45,7 +46,7 @@ impl Netns {
         }
         let fail = |source| PlaneError::Namespace { what: "create", path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(fail)?;
+            directory(parent).map_err(fail)?;
         }
         step("create the namespace's file").and_then(|()| create(path)).map_err(fail)?;
         on_thread(|| {
@@ -99,7 +100,7 @@ impl Netns {
             return Ok(false);
         }
         if !pinned {
-            self.path.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
+            self.path.parent().map_or(Ok(()), directory).map_err(fail)?;
             step("create the namespace's file").and_then(|()| create(&self.path)).map_err(fail)?;
         }
         step("pin the namespace").map_err(fail)?;
@@ -163,9 +164,14 @@ fn is_place(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0)
 }
 
+/// Makes the directory of pinned namespaces.
+fn directory(path: &Path) -> io::Result<()> {
+    make::directory(path, make::PRIVATE_DIRECTORY)
+}
+
 /// Makes that file; one that is there already is left of a crash.
 fn create(path: &Path) -> io::Result<()> {
-    match File::create_new(path) {
+    match OpenOptions::new().write(true).create_new(true).mode(make::PRIVATE).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_place(path) => Ok(()),
         other => other.map(drop),
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use atoll_model::attachment::Mac;
@@ -384,6 +385,8 @@ pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
     }
     let mut child = Command::new("nft")
         .args(["-f", "-"])
+        // A Ctrl-C at the terminal is for this program, which then ends in order.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -129,6 +129,11 @@ impl Running {
         self.send("GET", "/mock/dump", "*/*", &Value::Null).2
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     pub(crate) fn end(mut self, signal: &str) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
         assert!(command("kill").args([signal, &pid]).status().expect("kill runs").success());

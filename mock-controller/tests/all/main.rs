@@ -6,6 +6,7 @@ mod alone;
 mod cascade;
 mod check;
 mod conflicts;
+mod ending;
 mod everything;
 mod faults;
 mod follower;

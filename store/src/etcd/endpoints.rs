@@ -10,11 +10,11 @@
 //! An endpoint that a caller stopped waiting for counts as one that failed, also for the next process.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atoll_files::{TEXT, make, read};
 use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
@@ -96,8 +96,8 @@ impl Endpoints {
         if self.list.len() == 1 {
             return;
         }
-        if let Ok(url) = fs::read_to_string(&memory)
-            && let Some(index) = self.list.iter().position(|known| known.url == url)
+        if let Ok(url) = read::own(&memory, TEXT)
+            && let Some(index) = self.list.iter().position(|known| known.url.as_bytes() == url)
         {
             self.preferred.set(index);
         }
@@ -108,14 +108,10 @@ impl Endpoints {
         if self.preferred.replace(index) == index {
             return;
         }
-        if let Some(path) = &*self.memory.borrow() {
-            // Renamed into place, so that no process reads half a URL; one name for each writer.
-            let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-            let written = fs::write(&temporary, self.preferred()).and_then(|()| fs::rename(&temporary, path));
-            if let Err(error) = written {
-                drop(fs::remove_file(&temporary));
-                tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
-            }
+        if let Some(path) = &*self.memory.borrow()
+            && let Err(error) = make::replace(path, self.preferred().as_bytes(), make::Lasting::Lossy)
+        {
+            tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
         }
     }
 

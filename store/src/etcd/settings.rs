@@ -1,12 +1,11 @@
 //! URLs and certificate files. Whatever is wrong with them is told before anything is sent, and names the key of the
 //! configuration.
 
-use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use atoll_files::{CERTIFICATES, SECRET, read as files};
 use atoll_model::config::EtcdConfig;
 use etcd_client::{Certificate, Identity, TlsOptions};
 use tonic::transport::Endpoint;
@@ -75,13 +74,13 @@ fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
 }
 
 fn read(setting: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
-    fs::read(path).map_err(|error| unreadable(setting, path, &error))
+    files::given(path, CERTIFICATES).map_err(|error| unreadable(setting, path, &error))
 }
 
 /// Reads a file that nobody else may read.
 fn secret(setting: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
     let failed = |error| unreadable(setting, path, &error);
-    let mut file = fs::File::open(path).map_err(failed)?;
+    let file = files::open_given(path).map_err(failed)?;
     // The opened file is asked, not the path: what is checked is what is read.
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -90,9 +89,7 @@ fn secret(setting: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
             "{setting}: {path} has mode {mode:04o}: others can read the key; 0600 is expected (`chmod 0600 {path}`)"
         )));
     }
-    let mut key = Vec::new();
-    file.read_to_end(&mut key).map_err(failed)?;
-    Ok(key)
+    files::contents(&file, SECRET).map_err(failed)
 }
 
 fn unreadable(setting: &str, path: &Path, error: &std::io::Error) -> StoreError {

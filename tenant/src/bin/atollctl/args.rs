@@ -32,6 +32,7 @@ Exit codes:
   5  etcd, the controller or the container runtime is not available: the same command may work later
   6  refused: not allowed, in the way of something, or no room
   7  looked, and found something that needs you
+  129, 130, 143  ended by a signal; the message says what was done and how to go on
 
 Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
 ATOLL_CONFIG, else the first file with such an entry where the node's runtimes look (/etc/cni/net.d).";

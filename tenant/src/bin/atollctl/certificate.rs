@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use atoll_files::{CERTIFICATES, read};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_cert::Certificate;
@@ -10,9 +11,9 @@ use x509_cert::der::Decode as _;
 /// When the first of the certificates in a file begins and ends to be valid, seconds since 1970. Of several, the one that
 /// ends first counts.
 pub(crate) fn validity(file: &Path) -> Result<(u64, u64), String> {
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
+    let text = read::given(file, CERTIFICATES).map_err(|error| error.to_string())?;
     let mut all = Vec::new();
-    for certificate in certificates {
+    for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| error.to_string())?;
         let certificate = Certificate::from_der(&certificate).map_err(|error| error.to_string())?;
         let validity = certificate.tbs_certificate.validity;

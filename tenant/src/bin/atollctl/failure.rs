@@ -1,7 +1,9 @@
 //! What went wrong, as an operator reads it: what, because of what, and what to do next.
 
 use std::fmt;
+use std::path::Path;
 
+use atoll_files::trouble;
 use atoll_ipam::IpamError;
 use atoll_model::config::ConfigError;
 use atoll_model::error::{Class, Classify, Resource, causes, class_of, hint_of};
@@ -61,6 +63,27 @@ impl Failure {
     /// Something that is needed does not answer.
     pub(crate) fn unavailable(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 5 }
+    }
+
+    /// A file or something else of this machine failed: what was tried, and what the system says.
+    pub(crate) fn file(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        let message = format!("{what}: {error}");
+        match (Resource::lacking(error), trouble::advice(error)) {
+            (Some(resource), _) => Self::unavailable(message, resource.advice()),
+            (None, advice) => Self { hint: advice.map(str::to_owned), ..Self::other(message) },
+        }
+    }
+
+    /// A file that the command line or the configuration names cannot be read.
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        Self { exit_code: 3, ..Self::file(path.display(), error) }
+    }
+
+    /// Adds what is true beside the failure to what can be done.
+    #[must_use]
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}")));
+        self
     }
 
     /// Anything else.

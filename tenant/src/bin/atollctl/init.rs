@@ -21,7 +21,7 @@ use crate::topology;
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> Result<String, Failure> {
     let (store, controller, config) = (settings.store()?, settings.controller()?, &settings.config.cluster);
     if !options.ignore_routes {
-        let routes = local::routes().map_err(|error| Failure::other(format!("read this host's routes: {error}")))?;
+        let routes = local::routes().map_err(|error| Failure::file("read this host's routes", &error))?;
         let pools = [
             ("podCidr", config.pod_cidr),
             ("transitCidr", config.transit_cidr),

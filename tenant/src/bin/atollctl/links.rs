@@ -3,10 +3,10 @@
 //! Promises: this process never leaves its namespace (a short-lived thread enters the other one, opens the socket and
 //! ends); nothing is deleted that is not a veth of our link group, looked at just before.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use atoll_files::read;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::packet_core::{
@@ -122,7 +122,7 @@ fn inside<T: Send>(place: &Place, work: impl FnOnce(&Socket) -> io::Result<T> + 
     match place {
         Place::Own => work(&open()?),
         Place::At(path) => {
-            let netns = File::open(path)?;
+            let netns = read::open_given(path)?;
             on_thread(|| {
                 setns(&netns, CloneFlags::CLONE_NEWNET)?;
                 work(&open()?)
@@ -139,7 +139,8 @@ fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
 }
 
 fn is_no_netns(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::EINVAL as i32)
+    // What is no namespace is refused when it is opened, or by the kernel.
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
 }
 
 fn open() -> io::Result<Socket> {

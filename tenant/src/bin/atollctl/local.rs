@@ -1,7 +1,9 @@
 //! What only this machine can tell: its own routes.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
+use atoll_files::{LIST, read};
 use ipnetwork::Ipv4Network;
 
 /// The kernel's table of IPv4 routes (proc(5), `/proc/net/route`).
@@ -16,7 +18,7 @@ pub(crate) struct HostRoute {
 
 /// This host's routes, without the default route, which overlaps everything.
 pub(crate) fn routes() -> std::io::Result<Vec<HostRoute>> {
-    Ok(parse(&std::fs::read_to_string(ROUTES)?))
+    Ok(parse(&read::text(Path::new(ROUTES), LIST)?))
 }
 
 /// Addresses are hexadecimal numbers in the host's byte order.

@@ -1,9 +1,9 @@
-//! `atollctl`: what operators see and do. This file alone prints and ends the process.
+//! `atollctl`: what operators see and do. This file alone prints and ends the process. An output that did not arrive is a
+//! failure, also when all that was asked for is done.
 
 mod address;
 mod args;
 mod attachment;
-mod bounded;
 mod certificate;
 mod change;
 mod check;
@@ -18,6 +18,7 @@ mod failure;
 mod gc;
 mod init;
 mod install;
+mod interrupt;
 mod links;
 mod local;
 mod member;
@@ -35,10 +36,10 @@ mod tenant;
 mod topology;
 mod tree;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use atoll_files::{cli, make, print};
+use clap::CommandFactory as _;
 
 use crate::args::{Address, Args, Attachment, Command, Tenant};
 use crate::failure::Failure;
@@ -46,21 +47,27 @@ use crate::output::Said;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    make::umask();
+    let args: Args = match cli::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = interrupt::receive(&args).and(runtime);
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&args)),
         Err(error) => Err(Failure::local("the runtime could not be started", &error)),
     };
     match done {
         Ok(Said { text, exit_code }) => {
-            // Nobody reads any more (`atollctl ... | head`): that is no failure of ours.
-            let mut out = std::io::stdout().lock();
-            drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-            ExitCode::from(exit_code)
+            if print::or_say(&text, "the command itself came to its end") {
+                exit_code.into()
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(failure) => {
-            drop(std::io::stderr().lock().write_all(failure.to_string().as_bytes()));
+            print::say(&failure.to_string());
             ExitCode::from(failure.exit_code())
         }
     }

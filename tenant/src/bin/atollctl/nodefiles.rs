@@ -4,11 +4,13 @@
 //! Promises: nothing is written here but by [`ProgressFile::remove`]; a lock is only tried, never waited for and never
 //! kept; what cannot be read is told as such and hides nothing else.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use atoll_files::trouble::named;
+use atoll_files::{RECORD, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::record::{ClaimRecord, TombstoneRecord, decode};
 use serde::Deserialize;
@@ -91,10 +93,16 @@ pub(crate) fn progress_of(run_dir: &Path, attachment: &Attachment) -> io::Result
     read_progress(&attachments(run_dir).join(attachment.hash()))
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    read::open_own(path, OpenOptions::new().read(true))
+}
+
 /// None: it is not there, or went while it was looked at.
 fn read_progress(path: &Path) -> io::Result<Option<ProgressFile>> {
-    let mut file = match File::open(path) {
+    let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // No file of ours.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
         other => other?,
     };
     // Shared: two who look do not lock each other out. An ADD or a DEL that comes in these microseconds tries again.
@@ -104,8 +112,10 @@ fn read_progress(path: &Path) -> io::Result<Option<ProgressFile>> {
         Err(TryLockError::Error(error)) => return Err(error),
     };
     let metadata = file.metadata()?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
+    let text = match read::contents(&file, RECORD) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
+        other => other?,
+    };
     if lock == Lock::Free && metadata.nlink() == 0 {
         return Ok(None);
     }
@@ -128,7 +138,7 @@ impl ProgressFile {
     /// Removes the file if it still is the one that was looked at and nobody works on it. False: it was left alone.
     /// The rule is the plugin's: whoever removes a lock file holds its lock.
     pub(crate) fn remove(&self) -> io::Result<bool> {
-        let file = match File::open(&self.path) {
+        let file = match open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             other => other?,
         };
@@ -164,7 +174,7 @@ pub(crate) fn graves(state_dir: &Path) -> io::Result<Vec<Grave>> {
     let paths = entries(&state_dir.join("tombstones"))?;
     // A name with a dot is one that is being written.
     let visible = paths.into_iter().filter(|path| !file_name(path).starts_with('.'));
-    Ok(visible.map(|path| (path.clone(), fs::read(&path).ok().and_then(|text| decode(&text).ok()))).collect())
+    Ok(visible.map(|path| (path.clone(), read::own(&path, RECORD).ok().and_then(|text| decode(&text).ok()))).collect())
 }
 
 fn file_name(path: &Path) -> String {
@@ -173,13 +183,8 @@ fn file_name(path: &Path) -> String {
 
 /// What is in a directory, by name; one that is not there is empty.
 pub(crate) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
+    let names = read::names(directory, |_| true).map_err(named(directory))?;
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use atoll_tenant::admin::Deleted;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::interrupt;
 use crate::output::count;
 
 /// A bar over the quiet period.
@@ -24,8 +25,12 @@ impl Progress {
 
     pub(crate) fn show(&self, step: Deleted) {
         match step {
-            Deleted::Closed => self.bar.set_message("no new pods from now on"),
+            Deleted::Closed => {
+                interrupt::note("no new pods from now on");
+                self.bar.set_message("no new pods from now on");
+            }
             Deleted::Objects(number) => {
+                interrupt::note(format!("{} deleted", count(number, "object")));
                 self.bar.set_message(format!("{} deleted, waiting for late requests", count(number, "object")));
             }
             Deleted::Quiet(passed) => self.bar.set_position(milliseconds(passed)),

@@ -1,8 +1,8 @@
 //! The configuration: the plugin's own file, so that there is nothing to keep in step.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use atoll_files::{CONFIG, read};
 use atoll_model::config::Config;
 use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
@@ -10,8 +10,8 @@ use atoll_tenant::MidoNet;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::runtime;
 use crate::runtime::root::Root;
-use crate::{bounded, runtime};
 
 /// Where runtimes look for network configurations, if nothing else is configured.
 pub(crate) const DIRECTORY: &str = "/etc/cni/net.d";
@@ -82,7 +82,7 @@ pub(crate) fn entry(value: &Value) -> Option<&Value> {
 
 /// A document of JSON; the error says why there is none.
 pub(crate) fn document(file: &Path) -> Result<Value, String> {
-    bounded::configuration(file).map_err(|error| error.to_string()).and_then(|text| json(&text))
+    read::given(file, CONFIG).map_err(|error| error.to_string()).and_then(|text| json(&text))
 }
 
 /// JSON, as every runtime reads it: without what some editors add.
@@ -149,11 +149,11 @@ fn search(directories: &[PathBuf]) -> Result<(PathBuf, Value), Failure> {
 
 /// The network configurations in a directory, in the order in which runtimes take them.
 pub(crate) fn conflists(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    files.retain(|file| file.extension().is_some_and(|e| e == "conflist" || e == "conf" || e == "json"));
-    files.retain(|file| !file.is_dir());
-    files.sort();
-    Ok(files)
+    // Without this look, a directory that is not there would have none.
+    std::fs::metadata(directory)?;
+    let is_configuration = |name: &str| [".conflist", ".conf", ".json"].iter().any(|end| name.ends_with(end));
+    let names = read::names(directory, is_configuration)?;
+    Ok(names.into_iter().map(|name| directory.join(name)).filter(|file| !file.is_dir()).collect())
 }
 
 /// A file that a configuration names.
@@ -188,6 +188,8 @@ pub(crate) fn files(config: &Config) -> Vec<Named<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

@@ -22,10 +22,11 @@ mod spread;
 mod tcp;
 mod warm;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use atoll_files::{cli, make, print};
+use atoll_tests::signals;
 use clap::Parser;
 
 use report::Report;
@@ -55,8 +56,14 @@ const FULL: Amount = Amount { rounds: 60, fill_rounds: 40, crowd: 1000, tenants:
 const QUICK: Amount = Amount { rounds: 10, fill_rounds: 8, crowd: 100, tenants: 5, tcp_rounds: 2 };
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let report = match measure(if args.quick { QUICK } else { FULL }) {
+    make::umask();
+    let args: Args = match cli::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let left = format!("what is left begins with at-t{}-; `./run-tests` removes it", std::process::id());
+    let measured = signals::end_with(format!("interrupted; {left}"));
+    let report = match measured.and_then(|()| measure(if args.quick { QUICK } else { FULL })) {
         Ok(report) => report,
         Err(error) => {
             step(&format!("error: {error:#}"));
@@ -64,10 +71,10 @@ fn main() -> ExitCode {
         }
     };
     let text = if args.json { report.json() } else { report.text() };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) if report.sound() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::from(1),
-        Err(_) => ExitCode::from(2),
+    match print::or_say(&text, "") {
+        true if report.sound() => ExitCode::SUCCESS,
+        true => ExitCode::from(1),
+        false => ExitCode::from(2),
     }
 }
 
@@ -83,5 +90,5 @@ fn measure(amount: Amount) -> Result<Report> {
 
 /// Says on standard error what happens now. Progress that cannot be shown must not stop the work.
 fn step(what: &str) {
-    let _ = writeln!(std::io::stderr(), "{what}");
+    print::say(&format!("{what}\n"));
 }

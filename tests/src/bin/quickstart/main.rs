@@ -1,7 +1,8 @@
 //! `atoll-quickstart`: two tenants with real pods on this machine, and a table of who reaches whom.
 //!
 //! Started by the script `quickstart`, which builds, checks the machine and removes what was there before. Exit code:
-//! 0 when everyone reaches whom they should and nobody else, 1 when not, 2 when it did not come that far.
+//! 0 when everyone reaches whom they should and nobody else, 1 when not, 2 when it did not come that far or its output did
+//! not arrive, 128 and the signal's number when it was interrupted.
 //!
 //! | module | what |
 //! |---|---|
@@ -15,11 +16,12 @@ mod progress;
 mod report;
 mod world;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use atoll_files::{cli, make, print};
+use atoll_tests::signals;
 use clap::Parser;
 
 use progress::Progress;
@@ -47,24 +49,32 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let (text, code) = match up(&args) {
+    make::umask();
+    let args: Args = match cli::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let interrupted = format!("interrupted; {}", how_to_end(&args));
+    let (text, code) = match signals::end_with(interrupted).and_then(|()| up(&args)) {
         Ok(facts) => {
             let text = if args.json { report::json(&facts) } else { report::text(&facts) };
             (text, if facts.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Err(error) => {
-            let hint = "what is there is left for a look; `./quickstart down` removes it";
+            let hint = how_to_end(&args);
             let text = if args.json { report::json_error(&error) } else { String::new() };
-            // With nobody to read it, there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}\n{hint}");
+            print::say(&format!("error: {error:#}\n{hint}\n"));
             (text, ExitCode::from(2))
         }
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => code,
-        Err(_) => ExitCode::from(2),
-    }
+    if print::or_say(&text, &how_to_end(&args)) { code } else { ExitCode::from(2) }
+}
+
+/// What is left when it does not come to its end.
+fn how_to_end(args: &Args) -> String {
+    let name = args.prefix.strip_prefix("at-").filter(|name| *name != "qs");
+    let name = name.map(|name| format!(" --name {name}")).unwrap_or_default();
+    format!("what was started is left for a look; `./quickstart down{name}` removes it")
 }
 
 fn up(args: &Args) -> Result<Facts> {

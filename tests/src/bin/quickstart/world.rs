@@ -1,11 +1,11 @@
 //! Starts what the tour needs, in namespaces and directories of its own, and leaves it running.
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use atoll_files::make;
 use atoll_model::derive::{Role, object};
 use atoll_model::record::{ClusterRecord, TenantRecord, decode};
 use atoll_tests::cni::{Attached, Cni};
@@ -42,7 +42,8 @@ impl World {
     pub(crate) fn start(args: &Args, progress: &Progress) -> Result<Self> {
         let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
         for directory in [&run_dir, &state_dir] {
-            fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+            make::directory(directory, make::PRIVATE_DIRECTORY)
+                .with_context(|| format!("create {}", directory.display()))?;
         }
         let node = Netns::lasting(&format!("{}-node", args.prefix))?;
         let host_id = Uuid::new_v4();
@@ -57,7 +58,8 @@ impl World {
 
         let config = configuration(args, host_id);
         let config_file = state_dir.join("atoll.json");
-        fs::write(&config_file, serde_json::to_string_pretty(&config)?).context("write the configuration")?;
+        let text = serde_json::to_string_pretty(&config)?;
+        make::replace(&config_file, text.as_bytes(), make::Lasting::Lossy).context("write the configuration")?;
 
         let mut pods = Vec::new();
         let cni = Cni::new(&node, args.bin_dir.join("atoll"), config);

@@ -1,10 +1,10 @@
 //! Looking at etcd and the controller, each endpoint alone and all of them side by side, and at this node's files.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use atoll_files::read as files;
 use atoll_ipam::Versioned;
 use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
 use atoll_model::record::{self, TombstoneRecord};
@@ -60,7 +60,8 @@ async fn in_time<T>(look: impl Future<Output = Look<T>>) -> Look<T> {
 
 fn secrets(config: &Config) -> Vec<SecretFile> {
     let look = |path: &Path| {
-        let metadata = fs::metadata(path).map_err(|error| Problem::new(error.to_string()))?;
+        let file = files::open_given(path).map_err(|error| Problem::new(error.to_string()))?;
+        let metadata = file.metadata().map_err(|error| Problem::new(error.to_string()))?;
         if metadata.len() == 0 {
             return Err(Problem::new("it is empty"));
         }

@@ -1,9 +1,9 @@
 //! What the plugin's log says of a pod: the last warnings and errors, from the end of the file.
 
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use atoll_files::read;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub(super) fn last(file: &Path, concerns: impl Fn(&Value) -> bool) -> io::Result
 
 /// The end of a file.
 fn tail(file: &Path) -> io::Result<String> {
-    let mut file = match File::open(file) {
+    let mut file = match read::open_given(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         other => other?,
     };

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::decide::Unwanted;
 use crate::failure::Failure;
-use crate::{links, nodefiles, plugin};
+use crate::{interrupt, links, nodefiles, plugin};
 
 /// A container that never was: its DEL has nothing to do but settle what others owe.
 const NOBODY: &str = "atoll-gc";
@@ -92,7 +92,9 @@ impl<S: Store> Collector<'_, S> {
     pub(super) async fn collect(&self, unwanted: &Unwanted) -> Result<Vec<Item>, Failure> {
         let mut items = Vec::new();
         for (attachment, claim) in &unwanted.attachments {
-            items.push(self.attachment(attachment, *claim).await?);
+            let item = self.attachment(attachment, *claim).await?;
+            interrupt::note(format!("{} {}: {}", item.kind, item.object, item.outcome.word()));
+            items.push(item);
         }
         for link in &unwanted.links {
             let (outcome, why) = told(links::delete(link).map(|()| true), NO_CLAIM);

@@ -36,7 +36,7 @@ impl Look {
         node: &NodeName,
         source: &mut Source,
     ) -> Result<Self, Failure> {
-        let failed = |what: &'static str| move |error: std::io::Error| Failure::other(format!("{what}: {error}"));
+        let failed = |what: &'static str| move |error: std::io::Error| Failure::file(what, &error);
         let queries = vec![Query::all(Key::attachments_of(node)), Query::all(Key::tombstones_of(node))];
         let snapshot = store.read(queries).await?;
         let [claims, owed] = snapshot.answers.as_slice() else {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use atoll_files::LIST;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -122,20 +123,27 @@ impl Source {
                 Ok(all)
             }
             Self::File(file) => {
-                let text = std::fs::read_to_string(&*file).map_err(|error| error.to_string());
+                let text = list(file).map_err(|error| error.to_string());
                 text.and_then(|text| Sandboxes::parse(&text)).map_err(|why| wrong(file.display().to_string(), why))
             }
             Self::Input(Some(sandboxes)) => Ok(sandboxes.clone()),
             Self::Input(none) => {
                 let mut text = String::new();
-                let read = std::io::stdin().lock().read_to_string(&mut text).map_err(|error| error.to_string());
-                let parsed = read.and_then(|_| Sandboxes::parse(&text));
+                let read = std::io::stdin().lock().take(LIST).read_to_string(&mut text);
+                let parsed = read.map_err(|error| error.to_string()).and_then(|_| Sandboxes::parse(&text));
                 let sandboxes = parsed.map_err(|why| wrong("standard input".to_owned(), why))?;
                 *none = Some(sandboxes.clone());
                 Ok(sandboxes)
             }
         }
     }
+}
+
+/// The file that the command line names. It may be a pipe (`<(podman ps ...)`): whoever typed it waits for its writer.
+fn list(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LIST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 impl fmt::Display for Source {

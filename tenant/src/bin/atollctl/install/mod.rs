@@ -15,10 +15,11 @@ mod places;
 mod plan;
 mod steps;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use atoll_files::{CONFIG, PROGRAM, make, read as files};
 use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
 use serde_json::{Value, json};
@@ -33,11 +34,10 @@ use crate::output::{self, count};
 use crate::runtime::root::Root;
 use crate::runtime::{self, Runtime, Sight, Status};
 use crate::settings::{self, PLUGIN, Settings, distinct};
-use crate::{bounded, plugin};
+use crate::{interrupt, plugin};
 
-/// Programs are for everybody, whatever holds or names a secret is for root.
-const PROGRAM: u32 = 0o755;
-const PRIVATE: u32 = 0o600;
+/// Programs are for everybody; whatever holds or names a secret is for root ([`make::PRIVATE`]).
+const EXECUTABLE: u32 = 0o755;
 
 /// How long a runtime may take to load a configuration that it has noticed; it takes a moment.
 const NOTICED: Duration = Duration::from_secs(5);
@@ -60,14 +60,14 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     let mut wanted: Vec<_> = destination
         .bin
         .iter()
-        .map(|directory| Wanted::new(root.below(directory).join(PLUGIN), plugin.clone(), PROGRAM))
+        .map(|directory| Wanted::new(root.below(directory).join(PLUGIN), plugin.clone(), EXECUTABLE))
         .collect();
     if let Some(directory) = &options.cli_dir {
-        wanted.push(Wanted::new(root.below(directory).join("atollctl"), read(&own()?)?, PROGRAM));
+        wanted.push(Wanted::new(root.below(directory).join("atollctl"), read(&own()?)?, EXECUTABLE));
     }
     for secret in &options.secret {
         for (source, target) in secrets(secret)? {
-            wanted.push(Wanted::new(root.below(&target), read(&source)?, PRIVATE));
+            wanted.push(Wanted::new(root.below(&target), read(&source)?, make::PRIVATE));
         }
     }
     let conflists: Vec<_> =
@@ -83,7 +83,7 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     let _locks = if options.dry_run { Vec::new() } else { lock_all(&conflists)? };
     for conflist in &conflists {
         // Without another one, the one that is there is the one that is wanted.
-        let new = text.clone().map(|text| (text, PRIVATE));
+        let new = text.clone().map(|text| (text, make::PRIVATE));
         let Some((content, mode)) = new.or_else(|| steps::look(conflist).ok().flatten()) else { continue };
         let is_missed =
             is_first(conflist) && readers(&root, &runtimes, conflist).any(|status| misses(status, &content));
@@ -152,7 +152,7 @@ async fn wait_for(root: &Root, target: &Target, before: &[Runtime], conflists: &
         for runtime in runtimes.iter().filter(answered) {
             let read = conflists.iter().find(|path| path.parent() == Some(&root.below(&runtime.places.conf)));
             let Some(conflist) = read.filter(|conflist| is_first(conflist)) else { continue };
-            let (Ok(text), Ok(status)) = (bounded::configuration(conflist), &runtime.status) else { continue };
+            let (Ok(text), Ok(status)) = (files::given(conflist, CONFIG), &runtime.status) else { continue };
             let is_missed = misses(status, &text);
             is_loaded &= !is_missed;
             notes.push(match &status.network {
@@ -231,8 +231,8 @@ fn lock_all(files: &[PathBuf]) -> Result<Vec<File>, Failure> {
 
 /// Two at once would write the same temporary files. The lock goes with the process.
 fn lock(directory: &Path) -> Result<File, Failure> {
-    let failed = |error: std::io::Error| Failure::other(format!("{}: {error}", directory.display()));
-    fs::create_dir_all(directory).map_err(failed)?;
+    let failed = |error: std::io::Error| Failure::file(directory.display(), &error);
+    make::directory(directory, make::DIRECTORY).map_err(failed)?;
     let file = File::open(directory).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -248,10 +248,9 @@ fn carry_out(changes: &[Change], dry_run: bool) -> Result<(), Failure> {
         return Ok(());
     }
     for step in changes.iter().flat_map(|change| &change.steps) {
-        steps::perform(step).map_err(|error| {
-            Failure::other(format!(
-                "{step}: {error}; what was there before is whole, and the same command goes on from here"
-            ))
+        let done = steps::perform(step).inspect(|()| interrupt::note(step.to_string()));
+        done.map_err(|error| {
+            Failure::file(step, &error).and("what was there before is whole, and the same command goes on from here")
         })?;
     }
     Ok(())
@@ -267,11 +266,11 @@ fn beside(name: &str) -> Result<PathBuf, Failure> {
 }
 
 fn own() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure::other(format!("where this program is cannot be told: {error}")))
+    std::env::current_exe().map_err(|error| Failure::file("where this program is cannot be told", &error))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::config(format!("{}: {error}", path.display())))
+    files::given(path, PROGRAM).map_err(|error| Failure::unreadable(path, &error))
 }
 
 /// A file that is there and has no entry of ours is somebody else's; so may be one that cannot be read.

@@ -1,44 +1,43 @@
 //! Carrying steps out.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::plan::{Step, There};
-use crate::bounded;
+use atoll_files::{PROGRAM, make, read};
 
-/// More than any file that is installed has, bytes.
-const LARGEST: u64 = 1 << 30;
+use super::plan::{Step, There};
 
 /// A file as it is; none: it is not there.
 pub(super) fn look(path: &Path) -> io::Result<Option<There>> {
-    let content = match bounded::read(path, LARGEST) {
+    let file = match read::open_given(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    Ok(Some((content, fs::metadata(path)?.permissions().mode() & 0o7777)))
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    Ok(Some((read::contents(&file, PROGRAM)?, mode)))
 }
 
 /// Carries out one step.
 pub(super) fn perform(step: &Step) -> io::Result<()> {
     match step {
-        Step::MakeDirectory(path) => DirBuilder::new().recursive(true).mode(0o755).create(path),
+        Step::MakeDirectory(path) => make::directory(path, make::DIRECTORY),
         Step::Stage { temporary, content, mode } => {
             // What a killed one left, whatever it is: a new file is made, nothing is followed.
             remove(temporary)?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(make::PRIVATE).open(temporary)?;
             file.write_all(content)?;
             file.set_permissions(Permissions::from_mode(*mode))?;
             file.sync_all()
         }
         Step::Swap { temporary, path } => {
             fs::rename(temporary, path)?;
-            sync_directory(path)
+            make::sync_directory(path)
         }
         Step::Remove(path) => {
             remove(path)?;
-            sync_directory(path)
+            make::sync_directory(path)
         }
     }
 }
@@ -48,10 +47,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 #[cfg(test)]

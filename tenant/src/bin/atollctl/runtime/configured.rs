@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::root::Root;
-use crate::{bounded, nodefiles};
+use crate::nodefiles;
 
 /// What runtimes take when nothing is configured.
 const BIN: &str = "/opt/cni/bin";
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
             self.problem(path, &format!("more than {FILES} files are not read"));
             return None;
         }
-        let text = match bounded::configuration(&self.root.below(path)) {
+        let text = match atoll_files::read::given(&self.root.below(path), atoll_files::CONFIG) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

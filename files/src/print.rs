@@ -1,0 +1,53 @@
+//! Standard output: what a program says arrives whole, or the caller is told.
+//!
+//! The standard library's own handle takes the output of a program whose standard output cannot be written (EBADF) for
+//! printed, and keeps the last half line until the end, where an error has no reader. So the text goes to the descriptor
+//! itself, which is then closed: a file system over the network says only then that there is no room.
+//!
+//! A standard output that is closed when the program starts is `/dev/null` to it: the standard library opens that in the
+//! place of each missing one of the first three descriptors, so that no file or socket of ours ever gets their numbers.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use crate::trouble;
+
+/// How long until a reader is tried again whose pipe is full and whose other end does not block.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Prints all of `text`.
+pub fn print(text: &str) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match out.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whoever gave us the pipe made it so.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(nix::unistd::close(out)?)
+}
+
+/// Prints all of `text`; false: it did not arrive, and standard error says why. `meanwhile` is added there: what is true
+/// although it could not be printed.
+pub fn or_say(text: &str, meanwhile: &str) -> bool {
+    let Err(error) = print(text) else { return true };
+    let advice = trouble::advice(&error).map(|advice| format!("  try: {advice}\n")).unwrap_or_default();
+    let meanwhile = if meanwhile.is_empty() { String::new() } else { format!("; {meanwhile}") };
+    say(&format!("error: standard output could not be written: {error}{meanwhile}\n{advice}"));
+    false
+}
+
+/// Writes to standard error, whether or not there is a reader.
+pub fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

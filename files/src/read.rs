@@ -1,0 +1,182 @@
+//! Reading: a file or a directory as a whole, up to a size that it can have.
+//!
+//! Promises: only a regular file is opened, so that no pipe, device or socket in its place keeps a program waiting; not
+//! more than the limit is held in memory; what is larger is an error and never half a content. In a directory of ours a
+//! symbolic link is refused ([`own`]), because nothing of ours makes one there. A file that an operator names may be a
+//! link ([`given`]): the mounted secrets of Kubernetes are links.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use crate::ENTRIES;
+
+/// Reads a file below one of our directories, of at most `limit` bytes.
+pub fn own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    contents(&open_own(path, OpenOptions::new().read(true))?, limit)
+}
+
+/// Reads a file that an operator or the machine names, of at most `limit` bytes.
+pub fn given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    contents(&open_given(path)?, limit)
+}
+
+/// [`given`], as text.
+pub fn text(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(given(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Opens a regular file below one of our directories; no link is followed. It may be made by `options`.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // Looking before opening: to open a device can have effects.
+    match fs::symlink_metadata(path) {
+        Ok(there) => regular(&there)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = options.custom_flags(flags.bits()).open(path).map_err(|error| match error.raw_os_error() {
+        Some(code) if code == Errno::ELOOP as i32 => refused("a symbolic link"),
+        _ => error,
+    })?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Opens a regular file for reading; links are followed.
+pub fn open_given(path: &Path) -> io::Result<File> {
+    regular(&fs::metadata(path)?)?;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// The rest of an open file, of at most `limit` bytes.
+pub fn contents(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The names in a directory of ours that `is_ours`, in order; a directory that is not there has none. More than
+/// [`ENTRIES`] entries are an error: from a part of them nothing may be concluded.
+pub fn names(directory: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for (number, entry) in entries.enumerate() {
+        if number >= ENTRIES {
+            let words = format!("it has more than {ENTRIES} entries, which are not ours: remove them");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
+        }
+        // A name that is no text is not ours.
+        names.extend(entry?.file_name().into_string().ok().filter(|name| is_ours(name)));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn regular(metadata: &fs::Metadata) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_symlink() => "a symbolic link",
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(refused(what))
+}
+
+fn refused(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and no regular file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The error of `read`, which must not wait for anything.
+    fn error(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> String {
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(read().map(|bytes| bytes.len()).map_err(|error| error.to_string())));
+        told.recv_timeout(Duration::from_secs(20)).expect("it does not wait").expect_err("it is refused")
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "text").expect("written");
+        symlink(at("file"), at("link")).expect("linked");
+        symlink("/dev/zero", at("zero")).expect("linked");
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        symlink(at("pipe"), at("to-pipe")).expect("linked");
+        let _socket = UnixListener::bind(at("socket")).expect("bound");
+        assert_eq!(own(&at("file"), 4).expect("a file"), b"text");
+        assert_eq!(given(&at("link"), 4).expect("links of operators are followed"), b"text");
+        for (name, what) in
+            [("link", "link"), ("zero", "link"), ("pipe", "pipe"), ("socket", "socket"), ("", "directory")]
+        {
+            let path = at(name);
+            let said = error(move || own(&path, 1 << 30));
+            assert!(said.contains(what), "{name}: {said}");
+        }
+        for (name, what) in [("zero", "device"), ("pipe", "pipe"), ("to-pipe", "pipe"), ("", "directory")] {
+            let path = at(name);
+            let said = error(move || given(&path, 1 << 30));
+            assert!(said.contains(what), "{name}: {said}");
+        }
+        assert_eq!(own(&at("none"), 4).expect_err("not there").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_no_half_content() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        // Sparse: a terabyte that takes no room.
+        File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("made");
+        for read in [own, given] {
+            assert_eq!(read(&path, 1 << 16).expect_err("too large").kind(), io::ErrorKind::FileTooLarge);
+        }
+        fs::write(&path, "1234").expect("written");
+        assert_eq!(own(&path, 4).expect("just fits"), b"1234");
+        assert!(own(&path, 3).is_err());
+        // Files of the kernel tell no size.
+        assert!(!given(Path::new("/proc/self/status"), crate::TEXT).expect("readable").is_empty());
+    }
+
+    #[test]
+    fn a_directory_is_listed_as_a_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["b", "a", ".hidden"] {
+            fs::write(directory.path().join(name), "").expect("written");
+        }
+        let visible = |name: &str| !name.starts_with('.');
+        assert_eq!(names(directory.path(), visible).expect("listed"), ["a", "b"]);
+        assert_eq!(names(&directory.path().join("none"), visible).expect("not there"), [""; 0]);
+        assert!(names(&directory.path().join("a"), visible).is_err(), "no directory");
+        for number in 0..ENTRIES {
+            fs::hard_link(directory.path().join("a"), directory.path().join(format!(".{number}")))
+                .or_else(|_| File::create(directory.path().join(format!(".{number}"))).map(drop))
+                .expect("made");
+        }
+        assert_eq!(names(directory.path(), visible).expect_err("too many").kind(), io::ErrorKind::FileTooLarge);
+    }
+}

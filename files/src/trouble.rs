@@ -1,0 +1,86 @@
+//! Errors of files: which file, why, and what to do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+/// An error of the system, with the file it is about. The system's own error says nothing of that.
+#[derive(Debug)]
+struct Named {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.source)
+    }
+}
+
+impl Error for Named {
+    // The words of the cause are in our own; its source is for those who ask for its number.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
+
+/// Names the file in an error.
+pub fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error + '_ {
+    move |source| io::Error::new(source.kind(), Named { path: path.to_owned(), source })
+}
+
+/// The number of the system's error, also of one that was [`named`].
+pub fn errno(error: &io::Error) -> Option<Errno> {
+    match error.raw_os_error() {
+        Some(code) => Some(Errno::from_raw(code)),
+        None => errno(&error.get_ref()?.downcast_ref::<Named>()?.source),
+    }
+}
+
+/// What can be done about an error of a file, for those causes that an operator can remove.
+pub fn advice(error: &io::Error) -> Option<&'static str> {
+    Some(match errno(error)? {
+        Errno::ENOSPC => "make room on that file system (`df` and `df -i` say which)",
+        Errno::EDQUOT => "make room in the quota of that file system",
+        Errno::EROFS => "mount that file system for writing; the kernel's log says why it is read-only (`dmesg`)",
+        Errno::EMFILE => "raise the limit of open files of this process (`ulimit -n`, `LimitNOFILE=`)",
+        Errno::ENFILE => "raise the limit of open files of this machine (`sysctl fs.file-max`)",
+        Errno::ENOMEM => "free memory on this machine, or raise the limit of its control group",
+        Errno::EIO => "look at the disk: the kernel's log says what failed (`dmesg`)",
+        Errno::EACCES | Errno::EPERM => "run it as root; the path, or a directory above it, forbids this",
+        Errno::EPIPE => "let the reader of the pipe read to the end",
+        _ => return None,
+    })
+}
+
+/// [`advice`] for the first error of a file in a chain of causes.
+pub fn advice_in(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(advice) = error.downcast_ref::<io::Error>().and_then(advice) {
+            return Some(advice);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_error_keeps_kind_and_number() {
+        let full = || io::Error::from(Errno::ENOSPC);
+        let error = named(Path::new("/outer"))(named(Path::new("/run/x"))(full()));
+        assert_eq!((error.kind(), errno(&error)), (io::ErrorKind::StorageFull, Some(Errno::ENOSPC)));
+        let said = error.to_string();
+        assert!(said.starts_with("/outer: /run/x: No space left on device"), "{said}");
+        assert_eq!(advice(&error), advice(&full()));
+        assert!(advice(&full()).is_some_and(|advice| advice.contains("room")));
+        assert_eq!(advice(&io::ErrorKind::InvalidData.into()), None);
+    }
+}
