@@ -48,6 +48,7 @@ use crate::detach::{Known, Limits, unsettled_until};
 use crate::error::Error;
 use crate::journal::{Journal, Progress, State};
 use crate::tally::Mark;
+use crate::ways;
 use crate::wire::{Change, Netns, NetnsKind, Veth, Wire, WireError};
 use crate::world::World;
 
@@ -304,6 +305,8 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             }
             self.world.wire.create(&veth).await?;
         }
+        // Of an earlier life of the interface in this namespace, which had other addresses.
+        self.world.forget_ways(interface, &veth.pod_netns, &ways::rules(claim)).await?;
         for change in self.changes(claim) {
             // The kernel works while we wait; let the controller's answer in.
             tokio::task::yield_now().await;
@@ -353,9 +356,13 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     fn changes(&self, claim: &ClaimRecord) -> Vec<Change> {
         let interface = &self.call.attachment.interface;
         let mut changes = vec![Change::LoopbackUp];
-        changes.extend(claim.addresses.iter().map(|a| Change::Address(interface.clone(), a.address)));
+        let metric = ways::number(interface);
+        changes.extend(claim.addresses.iter().map(|a| Change::Address(interface.clone(), a.address, metric)));
         changes.push(Change::Up(interface.clone()));
-        changes.extend(self.routes(claim).into_iter().map(|route| Change::Route(interface.clone(), route)));
+        let routes = self.routes(claim);
+        let own = ways::routes(claim, &routes);
+        changes.extend(routes.into_iter().chain(own).map(|route| Change::Route(interface.clone(), route)));
+        changes.extend(ways::rules(claim).into_iter().map(Change::From));
         changes
     }
 
@@ -445,7 +452,9 @@ pub(crate) fn routes(claim: &ClaimRecord, configured: &[Route]) -> Vec<Route> {
 /// The same for a gateway. A configured default route is the interface's default route: it goes instead of ours.
 fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[Route]) -> Vec<Route> {
     let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
-    let priority = fallback(interface.as_str());
+    // `eth0` is the way out, `eth1` and those after it stand back. Runtimes attach a pod to its networks side by side, so it
+    // must not matter which of them comes first.
+    let priority = ways::number(interface);
     let whole = |route: &Route| Route {
         gateway: route.gateway.or_else(|| (!route.is_local()).then_some(gateway)),
         priority: route.priority.or_else(|| priority.filter(|_| route.is_default())),
@@ -493,22 +502,9 @@ fn impossible(routes: &[Route], own: &[Ipv4Network], mtu: u32) -> Option<Error> 
     Some(Error::Route { route: Box::new(routes[n].clone()), problem })
 }
 
-/// The priority of an interface's default route: `eth0` is the way out, `eth1` and those after it stand back. Runtimes
-/// attach a pod to its networks side by side, so it must not matter which of them comes first.
-fn fallback(interface: &str) -> Option<u32> {
-    let number = &interface[interface.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
-    number.parse().ok().filter(|number| *number > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_interface_has_the_way_out() {
-        let names = ["eth0", "eth1", "net12", "wlan", "v6net00", "7", "eth99999999999"];
-        assert_eq!(names.map(fallback), [None, Some(1), Some(12), None, None, Some(7), None]);
-    }
 
     fn to(destination: &str, gateway: Option<[u8; 4]>) -> Route {
         Route::plain(destination.parse().expect("valid"), gateway.map(Ipv4Addr::from))

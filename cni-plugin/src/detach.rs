@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use atoll_ipam::{Found, IpamError, Released, Versioned, bury, exhume, find, release};
 use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
-use atoll_model::ids::ClusterId;
+use atoll_model::ids::{ClusterId, IfName};
 use atoll_model::record::{ClaimRecord, ClusterRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::{Controller, Seeds};
@@ -22,7 +22,8 @@ use uuid::Uuid;
 use crate::add::port;
 use crate::error::Error;
 use crate::journal::{Progress, State};
-use crate::wire::{Link, Netns, NetnsKind, Wire, WireError};
+use crate::ways;
+use crate::wire::{Change, Link, Netns, NetnsKind, SourceRule, Wire, WireError};
 use crate::world::World;
 
 /// Between reading and writing only an eviction can come: once more is plenty.
@@ -99,8 +100,44 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         Outcome { link, rest }
     }
 
+    /// Deletes the rules by source of a further interface, but these. They do not go with it.
+    pub(crate) async fn forget_ways(
+        &self,
+        interface: &IfName,
+        pod_netns: &Path,
+        but: &[SourceRule],
+    ) -> Result<(), WireError> {
+        let Some(table) = ways::table(interface) else { return Ok(()) };
+        let rules = self.wire.rules(&Netns::At(pod_netns.to_owned())).await?;
+        for rule in rules.into_iter().filter(|rule| rule.table == table && !but.contains(rule)) {
+            self.wire.configure(pod_netns, &Change::NotFrom(rule)).await?;
+        }
+        Ok(())
+    }
+
+    /// The same on the way of an interface that goes. A rule that stays leads nowhere, and the next ADD of an interface of
+    /// that name deletes it: it is no reason to keep a pod.
+    async fn leave_ways(&self, attachment: &Attachment, known: &Known) {
+        let (interface, Some(netns)) = (&attachment.interface, &known.pod_netns) else { return };
+        if ways::table(interface).is_none() {
+            return;
+        }
+        let forget = async {
+            let there = self.wire.inspect(&Netns::At(netns.clone()), interface).await?;
+            // Of another attachment, which needs its own.
+            if there.is_some_and(|link| !link.is_pod_end(attachment)) {
+                return Ok(());
+            }
+            self.forget_ways(interface, netns, &[]).await
+        };
+        if let Err(error) = forget.await {
+            tracing::warn!(%attachment, error = &error as &dyn std::error::Error, "its rules by source are left");
+        }
+    }
+
     /// Deletes the interface where it should be. False: it was nowhere there.
     async fn unplug(&self, attachment: &Attachment, known: &Known) -> Result<bool, WireError> {
+        self.leave_ways(attachment, known).await;
         let host = attachment.host_interface();
         let remembered = known.progress.as_ref().and_then(|progress| progress.host_netns.as_ref());
         if let Some(netns) = remembered

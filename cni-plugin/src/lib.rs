@@ -7,6 +7,7 @@
 //! | [`drain`] | settling what earlier calls left for later |
 //! | [`world`], [`real`] | everything a verb touches: the seams, this node's files, the clock |
 //! | [`wire`] | the seam to the kernel |
+//! | `ways` | how what a further interface of a pod sends finds its way |
 //! | [`journal`], [`graves`] | this node's files: lock and progress, local tombstones |
 //! | [`course`] | the stages of a call and how long they took |
 //! | [`mtu`], [`health`] | what a pod's interface may carry; whether an outage has lasted |
@@ -33,5 +34,6 @@ pub mod mtu;
 pub mod real;
 pub mod status;
 pub mod tally;
+mod ways;
 pub mod wire;
 pub mod world;

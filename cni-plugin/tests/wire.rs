@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use atoll_cni_plugin::wire::fake::Fake;
 use atoll_cni_plugin::wire::linux::Linux;
-use atoll_cni_plugin::wire::{Change, Link, Netns, NetnsKind, Veth, Wire, host_index};
+use atoll_cni_plugin::wire::{Change, Link, Netns, NetnsKind, SourceRule, Veth, Wire, host_index};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
 use atoll_model::route::Route;
@@ -86,7 +86,7 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
 
     let changes = [
         Change::LoopbackUp,
-        Change::Address(veth.pod_interface.clone(), network("10.128.0.5/24")),
+        Change::Address(veth.pod_interface.clone(), network("10.128.0.5/24"), None),
         Change::Up(veth.pod_interface.clone()),
         gateway("0.0.0.0/0", Some([10, 128, 0, 1])),
         gateway("10.96.0.0/12", Some([10, 128, 0, 1])),
@@ -136,6 +136,37 @@ async fn routes(wire: &impl Wire, pod: &Path, pod_end: &Link) {
     assert_eq!(Route { scope: None, ..found.clone() }, whole);
     assert_eq!(by("10.202.0.0/16").expect("there").scope, Some(253));
     assert_eq!(wire.routes(&Netns::At("/nowhere".into())).await, Ok(vec![]));
+}
+
+/// A second interface in the subnet of the first: its subnet's route stands back, and what its address sends has a table.
+async fn sources(ground: &impl Ground) {
+    let wire = ground.wire();
+    let (host, pod) = (Netns::At(ground.netns()), ground.netns());
+    let at_pod = Netns::At(pod.clone());
+    assert_eq!(wire.rules(&at_pod).await, Ok(vec![]));
+    let veth = Veth { pod_interface: name("eth1"), ..veth(host, &pod) };
+    wire.create(&veth).await.expect("works");
+    let table = 0xa701_0001;
+    let by = |route: Route| Change::Route(name("eth1"), Route { table: Some(table), ..route });
+    let rule = SourceRule { source: [10, 128, 0, 6].into(), table };
+    let changes = [
+        Change::Address(name("eth1"), network("10.128.0.6/24"), Some(1)),
+        Change::Up(name("eth1")),
+        by(Route::plain(network("10.128.0.0/24"), None)),
+        by(Route { priority: Some(1), ..Route::plain(network("0.0.0.0/0"), Some([10, 128, 0, 1].into())) }),
+        Change::From(rule),
+    ];
+    for change in changes.iter().chain(&changes) {
+        wire.configure(&pod, change).await.expect("works, once and again");
+    }
+    assert_eq!(wire.rules(&at_pod).await, Ok(vec![rule]));
+    let routes = wire.routes(&at_pod).await.expect("works");
+    assert_eq!(routes.iter().filter(|found| found.route.table == Some(table)).count(), 2, "{routes:?}");
+    for round in ["first", "again"] {
+        wire.configure(&pod, &Change::NotFrom(rule)).await.expect(round);
+        assert_eq!(wire.rules(&at_pod).await, Ok(vec![]), "{round}");
+    }
+    assert_eq!(wire.rules(&Netns::At("/nowhere".into())).await, Ok(vec![]));
 }
 
 /// Several at once, whether they are there or not; the others of the namespace stay.
@@ -257,6 +288,7 @@ async fn all(ground: &impl Ground) {
     kinds(ground).await;
     life(ground, Netns::Own).await;
     life(ground, Netns::At(ground.netns())).await;
+    sources(ground).await;
     many(ground).await;
     whose(ground).await;
     same(ground).await;
@@ -404,7 +436,7 @@ fn an_announcement_changes_what_a_neighbour_remembers() {
     run(async {
         ground.wire.create(&veth).await.expect("works");
         for address in ["10.128.0.5/24", "10.128.0.6/24"] {
-            let change = Change::Address(veth.pod_interface.clone(), network(address));
+            let change = Change::Address(veth.pod_interface.clone(), network(address), None);
             ground.wire.configure(&pod, &change).await.expect("works");
         }
         Real::ip(&["-n", &at, "address", "add", "10.128.0.1/24", "dev", &end]);

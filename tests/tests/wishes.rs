@@ -99,6 +99,40 @@ fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
     node.finish()
 }
 
+/// Two interfaces in one subnet, in both orders: a neighbour that asks one of them hears from it. Each port lets only its
+/// own addresses pass.
+#[test]
+fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let neighbour = Pod::new("red", "neighbour")?;
+    cni.add(&neighbour)?;
+    for order in [["eth0", "eth1"], ["eth1", "eth0"]] {
+        let pod = Pod::new("red", "both")?;
+        let call = |verb: &str, interface: &str| {
+            let mut config = cni.config.clone();
+            config["name"] = format!("net-{interface}").into();
+            cni.call(verb, &pod).with("CNI_IFNAME", interface).reading(config.to_string())
+        };
+        let mut asked = Vec::new();
+        for interface in order {
+            asked.extend(addresses(&call("ADD", interface).run()?.result()?));
+        }
+        for address in &asked {
+            ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer");
+        }
+        // The rules of an interface go with it, although its namespace stays.
+        call("DEL", "eth1").run()?.done()?;
+        let rules = pod.netns.run("ip", &["rule", "show"])?;
+        ensure!(rules.lines().count() == 3, "local, main and default are left: {rules}");
+        let first = order.iter().position(|interface| *interface == "eth0").context("it is there")?;
+        ensure!(ping(&neighbour.netns, asked[first].parse()?)?, "{order:?}: eth0 does not answer alone");
+        call("DEL", "eth0").run()?.done()?;
+    }
+    cni.del(&neighbour)?;
+    node.finish()
+}
+
 /// One wish in each place; what nobody may ask is refused with its place.
 #[test]
 fn every_place_is_heard() -> Result<()> {

@@ -145,6 +145,18 @@ pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &Seen) -> Vec<Strin
     ours.iter().filter(is_expected).filter_map(missing).collect()
 }
 
+/// The rules by source of a further interface, and the table that they lead to.
+pub(super) fn ways(claim: &ClaimRecord, own: &[Route], seen: &Seen) -> Vec<String> {
+    let Some(link) = &seen.pod_end else { return Vec::new() };
+    let rules = crate::ways::rules(claim).into_iter().filter(|rule| !seen.rules.contains(rule));
+    let rules = rules.map(|rule| format!("the rule that looks {} up in table {} is missing", rule.source, rule.table));
+    let is_there = |route: &Route| {
+        seen.routes.iter().any(|found| found.interfaces.contains(&link.index) && found.route.is_instead_of(route))
+    };
+    let routes = own.iter().filter(|route| !is_there(route)).map(|route| format!("the route to {route} is missing"));
+    rules.chain(routes).collect()
+}
+
 /// The host end: there, ours, up, the other end of the pod's, and attached where there is something to attach it to.
 pub(super) fn host_end(claim: &ClaimRecord, seen: &Seen) -> Vec<String> {
     let name = &claim.host_interface;

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::journal::Progress;
-use crate::wire::{FoundRoute, Link, Netns, NetnsKind, Wire, WireError};
+use crate::ways;
+use crate::wire::{FoundRoute, Link, Netns, NetnsKind, SourceRule, Wire, WireError};
 use crate::world::World;
 
 /// What a CHECK is asked.
@@ -60,6 +61,8 @@ struct Seen {
     /// What the pod's end is called, when it is not called as it should be.
     renamed: Option<String>,
     routes: Vec<FoundRoute>,
+    /// Rules by source; looked for only where the interface has some.
+    rules: Vec<SourceRule>,
     host_end: Option<(Netns, Link)>,
     /// `prevResult` names the same namespace as the call, in whatever words.
     is_sandbox: bool,
@@ -155,6 +158,10 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let mut seen = Seen {
             pod_end: self.wire.inspect(&pod_netns, &call.attachment.interface).await?,
             routes: self.wire.routes(&pod_netns).await?,
+            rules: match ways::table(&call.attachment.interface) {
+                Some(_) => self.wire.rules(&pod_netns).await?,
+                None => Vec::new(),
+            },
             is_sandbox: self.is_sandbox(call).await?,
             ..Seen::default()
         };
@@ -205,6 +212,7 @@ fn differences(
         compare::interface(call, claim.mac, mtu, seen),
         compare::addresses(call, claim, seen),
         compare::routes(call, &routes, seen),
+        compare::ways(claim, &ways::routes(claim, &routes), seen),
         compare::host_end(claim, seen),
         compare::port(claim, bridge, port),
     ];

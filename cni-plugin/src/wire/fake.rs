@@ -10,7 +10,7 @@ use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
 use atoll_model::route::Route;
 
-use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError, host_index};
+use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index};
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,7 @@ struct Kernel {
     stuck: BTreeSet<(Netns, String)>,
     /// No route is added but a default route.
     refuses_routes: bool,
+    rules: BTreeSet<(PathBuf, SourceRule)>,
 }
 
 impl Default for Fake {
@@ -53,6 +54,7 @@ impl Default for Fake {
             places: BTreeMap::new(),
             stuck: BTreeSet::new(),
             refuses_routes: false,
+            rules: BTreeSet::new(),
         }))
     }
 }
@@ -98,6 +100,7 @@ impl Fake {
     /// The namespace at `path` goes, with everything in it and the other ends.
     pub fn remove_netns(&self, path: &Path) {
         let mut kernel = self.0.borrow_mut();
+        kernel.rules.retain(|(netns, _)| netns != path);
         if let Some(Place::Netns(links)) = kernel.places.remove(path) {
             for (netns, name) in links.into_values().filter_map(|link| link.peer) {
                 if let Some(links) = kernel.links(&netns) {
@@ -158,6 +161,11 @@ impl Fake {
             }
             (None, None) => {}
         }
+    }
+
+    /// Every rule by source, with its namespace.
+    pub fn all_rules(&self) -> Vec<(PathBuf, SourceRule)> {
+        self.0.borrow().rules.iter().cloned().collect()
     }
 
     /// Every interface but `lo`, with its namespace.
@@ -225,16 +233,18 @@ impl Kernel {
         let refuses_routes = self.refuses_routes;
         let links = self.links(&Netns::At(pod_netns.to_owned())).ok_or("the network namespace is gone")?;
         let name = match change {
-            Change::LoopbackUp => "lo",
-            Change::Address(name, _) | Change::Up(name) | Change::Route(name, _) | Change::Announce(name) => {
+            Change::LoopbackUp | Change::From(_) | Change::NotFrom(_) => "lo",
+            Change::Address(name, ..) | Change::Up(name) | Change::Route(name, _) | Change::Announce(name) => {
                 name.as_str()
             }
         };
         let link = links.get_mut(name).ok_or("No such device")?;
         match change {
             Change::LoopbackUp | Change::Up(_) => link.link.up = true,
-            Change::Address(_, address) if link.link.addresses.contains(address) => {}
-            Change::Address(_, address) => link.link.addresses.push(*address),
+            Change::Address(_, address, _) if link.link.addresses.contains(address) => {}
+            Change::Address(_, address, _) => link.link.addresses.push(*address),
+            Change::From(rule) => drop(self.rules.insert((pod_netns.to_owned(), *rule))),
+            Change::NotFrom(rule) => drop(self.rules.remove(&(pod_netns.to_owned(), *rule))),
             Change::Route(..) if !link.link.up => return Err("Network is down"),
             Change::Announce(_) => link.announced += u32::from(link.link.up),
             Change::Route(_, route) if refuses_routes && route.destination.prefix() > 0 => return Err("out of routes"),
@@ -333,6 +343,12 @@ impl Wire for Fake {
             links.values().flat_map(of).collect()
         };
         Ok(kernel.links(netns).map(all).unwrap_or_default())
+    }
+
+    async fn rules(&self, netns: &Netns) -> Result<Vec<SourceRule>, WireError> {
+        let kernel = self.0.borrow();
+        let here = kernel.rules.iter().filter(|(path, _)| Netns::At(path.clone()) == *netns);
+        Ok(here.map(|(_, rule)| *rule).collect())
     }
 
     async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use atoll_model::fault::FaultPlan;
 use atoll_model::ids::IfName;
 
-use super::{Change, FoundRoute, Link, Netns, NetnsKind, Veth, Wire, WireError};
+use super::{Change, FoundRoute, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError};
 
 /// Every operation of `W` is an effect of a [`FaultPlan`].
 #[derive(Clone)]
@@ -74,6 +74,11 @@ impl<W: Wire + 'static> Wire for Faulty<W> {
     async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
         let (inner, at) = (Rc::clone(&self.inner), netns.clone());
         self.effect(format!("routes of {netns}"), async move { inner.routes(&at).await }).await
+    }
+
+    async fn rules(&self, netns: &Netns) -> Result<Vec<SourceRule>, WireError> {
+        let (inner, at) = (Rc::clone(&self.inner), netns.clone());
+        self.effect(format!("rules of {netns}"), async move { inner.rules(&at).await }).await
     }
 
     async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {

@@ -11,6 +11,7 @@ pub mod linux;
 
 use std::fmt;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::{Attachment, Mac};
@@ -86,12 +87,17 @@ pub struct Veth {
 pub enum Change {
     /// Bring `lo` up; up already is fine.
     LoopbackUp,
-    /// Give the interface an address; there already is fine.
-    Address(IfName, Ipv4Network),
+    /// Give the interface an address; there already is fine. With a metric the route to its subnet stands back behind
+    /// that of another interface in the same one.
+    Address(IfName, Ipv4Network, Option<u32>),
     /// Bring the interface up.
     Up(IfName),
     /// Add a route through the interface; one to that destination there already is fine.
     Route(IfName, Route),
+    /// What is sent from an address finds its way in a table of its own; there already is fine.
+    From(SourceRule),
+    /// The opposite; absent already is fine.
+    NotFrom(SourceRule),
     /// Tell the neighbours of the interface whose its addresses are: an ARP announcement of each (RFC 5227, section 2.3).
     /// Who remembers another MAC for one of them learns the new one.
     Announce(IfName),
@@ -101,12 +107,23 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LoopbackUp => f.write_str("bring lo up"),
-            Self::Address(interface, address) => write!(f, "add address {address} to {interface}"),
+            Self::Address(interface, address, _) => write!(f, "add address {address} to {interface}"),
+            Self::From(rule) => write!(f, "look up what {} sends in table {}", rule.source, rule.table),
+            Self::NotFrom(rule) => write!(f, "look up what {} sends no more in table {}", rule.source, rule.table),
             Self::Up(interface) => write!(f, "bring {interface} up"),
             Self::Route(interface, route) => write!(f, "add route to {route} on {interface}"),
             Self::Announce(interface) => write!(f, "announce {interface}"),
         }
     }
+}
+
+/// What is sent from an address is looked up in a table before the others (rtnetlink(7), `RTM_NEWRULE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourceRule {
+    /// The address.
+    pub source: Ipv4Addr,
+    /// The table.
+    pub table: u32,
 }
 
 /// A link as the kernel shows it.
@@ -184,6 +201,9 @@ pub trait Wire {
 
     /// All IPv4 routes of a namespace but those to its own addresses; none if it is not there.
     fn routes(&self, netns: &Netns) -> impl Future<Output = Result<Vec<FoundRoute>, WireError>>;
+
+    /// The rules of a namespace by which one address's packets have a table of their own; none if it is not there.
+    fn rules(&self, netns: &Netns) -> impl Future<Output = Result<Vec<SourceRule>, WireError>>;
 
     /// Both paths lead to one namespace.
     fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, WireError>>;

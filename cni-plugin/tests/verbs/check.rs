@@ -2,8 +2,8 @@
 
 use atoll_cni_plugin::check::CheckCall;
 use atoll_cni_plugin::error::Error;
-use atoll_cni_plugin::wire::Netns;
 use atoll_cni_plugin::wire::fake::FakeLink;
+use atoll_cni_plugin::wire::{Change as WireChange, Netns, Wire};
 use atoll_mock_controller::Settings;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::Previous;
@@ -340,4 +340,26 @@ async fn a_host_end_with_a_router_must_be_attached() {
     refused(&lab, &call(&lab, &attached, Version::V1_1_0), "detached", &["is detached, expected on a bridge"]).await;
     damage(&lab, &host, &place, |link| link.link.master = Some(3));
     check(&lab, &call(&lab, &attached, Version::V1_1_0)).await.expect("attached");
+}
+
+/// A further interface: its rule, and what its table has.
+#[tokio::test(start_paused = true)]
+async fn it_minds_the_ways_of_a_further_interface() {
+    let lab = Lab::warm().await;
+    lab.interface.set("eth1");
+    let attached = lab.add().await.expect("works");
+    let call = call(&lab, &attached, Version::V1_1_0);
+    check(&lab, &call).await.expect("right after ADD");
+    let rules = lab.kernel.all_rules();
+    let rule = rules[0].1;
+    lab.kernel.configure(NETNS.as_ref(), &WireChange::NotFrom(rule)).await.expect("works");
+    let error = check(&lab, &call).await.expect_err("the rule is gone");
+    assert!(error.to_string().contains(&format!("the rule that looks {} up", rule.source)), "{error}");
+    lab.kernel.configure(NETNS.as_ref(), &WireChange::From(rule)).await.expect("works");
+    damage(&lab, "eth1", &pod(), |link| link.routes.retain(|route| route.table != Some(rule.table)));
+    let error = check(&lab, &call).await.expect_err("its table is empty");
+    assert!(
+        error.to_string().contains("the route to 0.0.0.0/0") && error.to_string().contains("is missing"),
+        "{error}"
+    );
 }

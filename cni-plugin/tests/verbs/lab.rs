@@ -196,6 +196,8 @@ pub(crate) struct Lab {
     pub(crate) controller_mood: Rc<Cell<Mood>>,
     /// The configuration has a route that the kernel refuses, after everything else is made.
     pub(crate) bad_route: Cell<bool>,
+    /// The interface of the pod that the tests are about.
+    pub(crate) interface: Cell<&'static str>,
     subnet_prefix: u8,
     /// What the pod asks for.
     pub(crate) wish: RefCell<Wish>,
@@ -225,6 +227,7 @@ impl Lab {
             etcd_mood: Rc::new(Cell::new(Mood::Fine)),
             controller_mood: Rc::new(Cell::new(Mood::Fine)),
             bad_route: Cell::new(false),
+            interface: Cell::new("eth0"),
             wish: RefCell::default(),
             subnet_prefix: 24,
             directory: tempfile::tempdir().expect("a directory"),
@@ -299,7 +302,7 @@ impl Lab {
     /// The pod that the tests are about.
     pub(crate) fn call(&self) -> AddCall {
         AddCall {
-            attachment: attachment("pod", "eth0"),
+            attachment: attachment("pod", self.interface.get()),
             pod: Pod { namespace: Some(Namespace::new("red").expect("valid")), name: Some("web".into()), uid: None },
             wish: self.wish.borrow().clone(),
             sandbox: NETNS.to_owned(),
@@ -416,6 +419,8 @@ impl Lab {
         }
         let links = self.kernel.everything();
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
+        let rules = self.kernel.all_rules();
+        left.extend(rules.iter().map(|(netns, rule)| format!("kernel: {rule:?} in {}", netns.display())));
         for directory in ["run/attachments", "state/tombstones"] {
             let Ok(files) = std::fs::read_dir(self.directory.path().join(directory)) else { continue };
             // An empty lock file says nothing; only a process that dies with the lock leaves one.

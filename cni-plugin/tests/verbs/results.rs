@@ -1,7 +1,7 @@
 //! What the configuration says, what the pod's kernel has and what the result tells are one thing: every configured route,
 //! for every version of the specification; and a neighbour learns of it.
 
-use atoll_cni_plugin::wire::{FoundRoute, Netns, Wire};
+use atoll_cni_plugin::wire::{Change, FoundRoute, Netns, SourceRule, Wire};
 use atoll_model::cni::result::Attached;
 use atoll_model::cni::version::Version;
 use atoll_model::config::{Config, DnsConfig};
@@ -158,4 +158,28 @@ async fn the_addresses_are_announced_when_packets_flow() {
     lab.plan.reset();
     lab.plan.arm(announce, atoll_model::fault::Fault::Refused);
     lab.add().await.expect("it is a line in the log");
+}
+
+/// What a further interface sends leaves through it, whichever interface comes first; CHECK minds it, DEL takes it along.
+#[tokio::test(start_paused = true)]
+async fn a_further_interface_has_a_way_of_its_own() {
+    let lab = Lab::warm().await;
+    lab.interface.set("eth1");
+    let attached = lab.add().await.expect("works");
+    let address = attached.addresses[0].0;
+    let rules = lab.kernel.all_rules();
+    let [(netns, rule)] = rules.as_slice() else { panic!("{rules:?}") };
+    assert_eq!((netns.as_path(), rule.source), (std::path::Path::new(NETNS), address.ip()));
+    let routes = lab.kernel.routes(&Netns::At(NETNS.into())).await.expect("works");
+    let own: Vec<_> = routes.iter().filter(|found| found.route.table == Some(rule.table)).collect();
+    let destinations: Vec<_> = own.iter().map(|found| found.route.destination.to_string()).collect();
+    assert_eq!(destinations, [lab.first_subnet().to_string(), "0.0.0.0/0".to_owned()]);
+    assert_eq!(attached.routes.len(), 1, "the result tells what the pod sees in `main`");
+    // Of an earlier life with another address.
+    let stale = SourceRule { source: [192, 0, 2, 7].into(), ..*rule };
+    lab.kernel.configure(NETNS.as_ref(), &Change::From(stale)).await.expect("works");
+    lab.add().await.expect("again");
+    assert_eq!(lab.kernel.all_rules(), rules, "and no other");
+    lab.del().await.expect("works");
+    lab.assert_empty("a further interface");
 }

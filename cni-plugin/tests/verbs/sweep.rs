@@ -10,7 +10,7 @@ use atoll_model::cni::result::Attached;
 use atoll_model::fault::Fault;
 use atoll_model::wish::Wish;
 
-use crate::lab::{Detour, Lab, Mood, attachment, del};
+use crate::lab::{Detour, Lab, Mood, NETNS, attachment, del};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ enum Verb {
     WishingAdd,
     /// Its DEL.
     WishedDel,
+    /// Of a further interface.
+    FurtherAdd,
     /// Of a tenant that nobody has heard of.
     ColdAdd,
     /// Of a tenant whose subnet is full: it gets another.
@@ -69,6 +71,11 @@ async fn lab(verb: Verb) -> Lab {
         Verb::ColdAdd => Lab::cold(),
         Verb::Add => Lab::warm().await,
         Verb::WishingAdd => wishing().await,
+        Verb::FurtherAdd => {
+            let lab = Lab::warm().await;
+            lab.interface.set("eth1");
+            lab
+        }
         Verb::WishedDel => {
             let lab = wishing().await;
             lab.add().await.expect("it works without faults");
@@ -121,7 +128,7 @@ async fn wishing() -> Lab {
 async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> {
     let call = async {
         match verb {
-            Verb::Add | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
+            Verb::Add | Verb::FurtherAdd | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
                 lab.add().await.map(Some).map_err(|error| error.to_string())
             }
             Verb::Del | Verb::WishedDel => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
@@ -167,7 +174,7 @@ async fn point(verb: Verb, harm: Harm, then: Then, late: Late, name: &str) -> bo
     let succeeded = matches!(answer, Some(Ok(_)));
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
-        Verb::Add | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
+        Verb::Add | Verb::FurtherAdd | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
             succeeded || answer.is_none()
         }
         // After a GC that failed the attachment may still be there: whoever collects calls again.
@@ -203,6 +210,11 @@ async fn point(verb: Verb, harm: Harm, then: Then, late: Late, name: &str) -> bo
         lab.pass(120).await;
         lab.collect().await.unwrap_or_else(|error| panic!("{when}: GC: {error:?}"));
         no_interface(&lab, &when);
+        if verb == Verb::FurtherAdd {
+            // GC knows no namespace. Rules by source go with it, or with the next ADD in it.
+            lab.kernel.remove_netns(NETNS.as_ref());
+            lab.kernel.add_netns(NETNS);
+        }
     }
     if matches!(then, Then::AddDel | Then::Del) {
         lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
@@ -299,6 +311,11 @@ async fn settling_tombstones_leaks_nothing_wherever_it_fails() {
 #[tokio::test(start_paused = true)]
 async fn an_add_with_wishes_leaks_nothing_wherever_it_fails() {
     sweep(Verb::WishingAdd, &ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_add_of_a_further_interface_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::FurtherAdd, &ALL).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 //! requests go on meanwhile.
 
 mod routes;
+mod rules;
 mod socket;
 
 use std::cell::RefCell;
@@ -29,7 +30,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute,
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use self::socket::{Refused, Socket};
-use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, Veth, Wire, WireError, host_index};
+use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index};
 
 /// The real kernel. Keeps one socket for each namespace it has touched.
 #[derive(Default)]
@@ -92,11 +93,20 @@ impl Linux {
         };
         match change {
             Change::LoopbackUp => up(&socket, "lo", vec![]),
-            Change::Up(name) => up(&socket, name.as_str(), vec![announcing()]),
+            Change::Up(name) => up(&socket, name.as_str(), vec![neighbourly()]),
+            Change::From(rule) => {
+                let message = RouteNetlinkMessage::NewRule(rules::message(*rule));
+                there_already_is_fine(socket.ask(message, NLM_F_CREATE | NLM_F_EXCL))
+            }
+            Change::NotFrom(rule) => {
+                let answer = socket.ask(RouteNetlinkMessage::DelRule(rules::message(*rule)), 0);
+                answer.or_else(|refused| if refused.errno == Errno::ENOENT { Ok(()) } else { Err(refused) })
+            }
             Change::Announce(name) => announce(&socket, name),
-            Change::Address(name, address) => {
+            Change::Address(name, address, metric) => {
                 let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index(name)?);
-                let message = builder.address(address.ip(), address.prefix()).build();
+                let mut message = builder.address(address.ip(), address.prefix()).build();
+                message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
                 there_already_is_fine(socket.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL))
             }
             Change::Route(interface, route) => {
@@ -218,6 +228,14 @@ impl Wire for Linux {
             None => Ok(vec![]),
         };
         look().map_err(|refused| failed(format!("list routes in {netns}"), &refused))
+    }
+
+    async fn rules(&self, netns: &Netns) -> Result<Vec<SourceRule>, WireError> {
+        let look = || match self.socket(netns)? {
+            Some(socket) => rules::all(&socket),
+            None => Ok(vec![]),
+        };
+        look().map_err(|refused| failed(format!("list rules in {netns}"), &refused))
     }
 
     async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
@@ -365,18 +383,24 @@ fn up(socket: &Socket, name: &str, settings: Vec<LinkAttribute>) -> Result<(), R
     socket.ask(RouteNetlinkMessage::SetLink(message), 0)
 }
 
-/// The setting by which the kernel announces an interface's addresses whenever its MAC is set: `arp_notify`, in the nested
-/// attributes `IFLA_AF_SPEC`, `AF_INET`, `IFLA_INET_CONF` (`linux/if_link.h`, `linux/ip.h`).
-fn announcing() -> LinkAttribute {
+/// Settings of an interface towards its neighbours, in the nested attributes `IFLA_AF_SPEC`, `AF_INET`, `IFLA_INET_CONF`
+/// (`linux/if_link.h`, `linux/ip.h`): its addresses are announced whenever its MAC is set (`arp_notify`); it answers for its
+/// own addresses and no others of the pod (`arp_ignore` 1), and asks with one of its own (`arp_announce` 2), because a port
+/// lets nothing else pass.
+fn neighbourly() -> LinkAttribute {
     const IFLA_AF_SPEC: u16 = 26;
     const AF_INET: u16 = 2;
     const IFLA_INET_CONF: u16 = 1;
+    const ARP_ANNOUNCE: u16 = 18;
+    const ARP_IGNORE: u16 = 19;
     const ARP_NOTIFY: u16 = 22;
-    let mut nested = 1_u32.to_ne_bytes().to_vec();
-    for kind in [ARP_NOTIFY, IFLA_INET_CONF, AF_INET] {
-        let length = u16::try_from(4 + nested.len()).unwrap_or(u16::MAX);
-        nested.splice(0..0, length.to_ne_bytes().into_iter().chain(kind.to_ne_bytes()));
-    }
+    let attribute = |kind: u16, value: Vec<u8>| {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        [length.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), value].concat()
+    };
+    let settings = [(ARP_ANNOUNCE, 2_u32), (ARP_IGNORE, 1), (ARP_NOTIFY, 1)];
+    let settings = settings.map(|(kind, value)| attribute(kind, value.to_ne_bytes().to_vec())).concat();
+    let nested = attribute(AF_INET, attribute(IFLA_INET_CONF, settings));
     LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, nested))
 }
 
