@@ -11,7 +11,11 @@ const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0
 
 /// Runs the plugin in an empty environment but for `variables`.
 fn run(variables: &[(&str, &str)], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_atoll"))
+    start(&mut Command::new(env!("CARGO_BIN_EXE_atoll")), variables, input)
+}
+
+fn start(program: &mut Command, variables: &[(&str, &str)], input: &[u8]) -> Output {
+    let mut child = program
         .env_clear()
         .envs(variables.iter().copied())
         .stdin(Stdio::piped())
@@ -252,6 +256,54 @@ fn del_asks_nothing_of_what_new_pods_would_be_told() {
     variables.push(("CNI_IFNAME", "eth%d"));
     let output = run(&variables, &ground.input("routes", json!([{ "dst": "127.0.0.0/8" }])));
     assert!(output.status.success(), "{output:?}");
+}
+
+/// Without descriptors, memory or room for a thread a call says so, in the caller's version: never that the plugin has a
+/// defect, and never less than one document. A limit that is no hindrance changes nothing.
+#[test]
+fn a_full_machine_is_told_as_one() {
+    let ground = Ground::new();
+    let list = json!([]);
+    let mut told = std::collections::BTreeSet::new();
+    for verb in ["ADD", "DEL", "GC", "STATUS"] {
+        let input = ground.input("cni.dev/valid-attachments", list.clone());
+        let netns = if verb == "ADD" { "/proc/self/ns/net" } else { "" };
+        let free = code(&run(&variables(verb, netns), &input));
+        let descriptors = (4..17).map(|n| format!("--nofile={n}"));
+        let memory = (12..72).step_by(4).map(|n| format!("--as={n}000000"));
+        for limit in descriptors.chain(memory) {
+            let limited = |variables: &[(&str, &str)]| {
+                let program = [&limit, env!("CARGO_BIN_EXE_atoll")];
+                start(atoll_testkit::program::command("prlimit").args(program), variables, &input)
+            };
+            // Where the program cannot even be loaded, it has no say.
+            if !limited(&[("CNI_COMMAND", "VERSION")]).status.success() {
+                continue;
+            }
+            let output = limited(&variables(verb, netns));
+            let (when, text) = (format!("{verb} {limit}"), String::from_utf8_lossy(&output.stdout).into_owned());
+            let code = code(&output);
+            assert!(code == free || code == Some(11) || code == Some(50), "{when}: {output:?}");
+            assert!(!text.contains("report") && !text.contains("defect"), "{when}: {text}");
+            assert!(text.is_empty() || text.contains("\"cniVersion\":\"1.1.0\""), "{when}: {text}");
+            if text.contains("try again") {
+                told.insert((verb, limit.split('=').next().unwrap_or_default().to_owned()));
+            }
+        }
+    }
+    for verb in ["ADD", "DEL", "GC"] {
+        for limit in ["--nofile", "--as"] {
+            assert!(told.contains(&(verb, limit.to_owned())), "{verb} {limit} is no hindrance: {told:?}");
+        }
+    }
+}
+
+/// The code of an answer; 0: it succeeded.
+fn code(output: &Output) -> Option<u64> {
+    if output.status.success() {
+        return Some(0);
+    }
+    serde_json::from_slice::<Value>(&output.stdout).ok()?["code"].as_u64()
 }
 
 /// DEL of something that was never added, with nobody to ask: it is written down, and success.

@@ -493,6 +493,39 @@ fn a_route_with_several_next_hops_names_their_interfaces() {
     });
 }
 
+/// Where no thread can be started, which a call needs to enter a namespace, it says so. Root has no such limit.
+#[test]
+fn a_call_that_may_start_no_thread_says_so() {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let ground = Real::new();
+    let netns = ground.netns();
+    let directory = ground.scratch.path();
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("works");
+    let program = directory.join("atoll");
+    std::fs::copy(env!("CARGO_BIN_EXE_atoll"), &program).expect("works");
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--nproc=0"];
+    let mut child = command("setpriv")
+        .args(nobody)
+        .arg(&program)
+        .env_clear()
+        .env("PATH", atoll_testkit::program::search_path())
+        .envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "a"), ("CNI_IFNAME", "eth0")])
+        .env("CNI_NETNS", &netns)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let input = br#"{"cniVersion":"0.4.0","name":"net","etcd":{"endpoints":["http://127.0.0.1:9"]},"nodeName":"n1",
+        "hostId":"3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11","controller":{"endpoints":["http://127.0.0.1:9/x"]}}"#;
+    child.stdin.take().expect("a pipe").write_all(input).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\"cniVersion\":\"0.4.0\",\"code\":11,"), "{text}");
+    assert!(text.contains("lets no thread or process start") && !text.contains("report"), "{text}");
+}
+
 /// What only a real file system has.
 #[test]
 fn nothing_but_a_network_namespace_is_taken_for_one() {

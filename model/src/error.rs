@@ -96,7 +96,7 @@ pub enum Resource {
 
 impl Resource {
     /// The resource whose lack an error tells of. Causes pass through libraries as text, and what all of them keep is what
-    /// the kernel said: `(os error 24)` as the standard library writes it, `EMFILE: ` as `nix` does.
+    /// the kernel said: `(os error 24)` or `Os { code: 24,` as the standard library writes it, `EMFILE: ` as `nix` does.
     pub fn lacking(error: &dyn Error) -> Option<Self> {
         std::iter::once(error.to_string()).chain(causes(error)).find_map(|text| Self::told(&text))
     }
@@ -104,7 +104,8 @@ impl Resource {
     /// The resource whose lack a text tells of.
     pub fn told(text: &str) -> Option<Self> {
         let says = |number: u32, name: &str| {
-            text.contains(&format!("(os error {number})")) || text.contains(&format!("{name}: "))
+            let forms = [format!("(os error {number})"), format!("Os {{ code: {number},"), format!("{name}: ")];
+            forms.iter().any(|form| text.contains(form))
         };
         let starts = text.contains("thread") || text.contains("process");
         if says(24, "EMFILE") || says(23, "ENFILE") {
@@ -202,6 +203,9 @@ mod tests {
         assert_eq!(classes("receive", Class::Kernel, 11).0, Class::Kernel);
         let thread = std::io::Error::other("start a thread: Resource temporarily unavailable (os error 11)");
         assert_eq!(class_of(&Outer("enter", Class::Kernel, thread)), Class::Resources);
+        let panic =
+            "failed to create UnixStream: Os { code: 24, kind: Uncategorized, message: \"Too many open files\" }";
+        assert_eq!(Resource::told(panic), Some(Resource::Descriptors));
         let told = Outer("EMFILE: Too many open files", Class::Bug, std::io::Error::other("x"));
         assert_eq!(class_of(&told), Class::Resources);
         // An address pool that is full, and a node that is not ready, are told as such.
