@@ -285,3 +285,33 @@ fn a_port_is_active_when_it_is_said_to_be() {
     assert_eq!(world.bind(world.host(), other, "v1").status, 201);
     assert_eq!(world.port(other)["active"], true);
 }
+
+#[test]
+fn back_to_the_beginning_is_all_of_it() {
+    let delay = Activation::After(std::time::Duration::from_millis(70));
+    for (first, mode) in [
+        (Activation::AtOnce, json!({ "mode": "at-once" })),
+        (Activation::Told, json!({ "mode": "never" })),
+        (delay, json!({ "mode": "after", "milliseconds": 70 })),
+    ] {
+        let world = World::with(Settings { activation: first, ..Settings::default() });
+        let (before, uplink) = (world.mock.dump(), world.port(atoll_mock_controller::uplink_port())["active"].clone());
+        let activation = || world.admin(Method::GET, "/activation", &Value::Null).body;
+        assert_eq!(activation(), mode);
+        for other in
+            [json!({ "mode": "never" }), json!({ "mode": "after", "milliseconds": 9 }), json!({ "mode": "at-once" })]
+        {
+            assert_eq!(world.admin(Method::PUT, "/activation", &other).status, 204);
+            assert_eq!(activation(), other, "what is shown can be set");
+        }
+        world.bind(world.host(), world.bridge_port(21, world.bridge(3, "t")), "v0");
+        world.admin(Method::PUT, &format!("/ports/{}/active", id(21)), &json!({ "active": true }));
+        world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "harm": { "kind": "cut" } }));
+        assert_eq!(world.admin(Method::POST, "/reset", &Value::Null).status, 204);
+        assert_eq!(activation(), mode, "also when ports become active");
+        assert_eq!(world.mock.dump(), before);
+        assert_eq!(world.port(atoll_mock_controller::uplink_port())["active"], uplink);
+        assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).body, json!([]));
+        assert_eq!(world.admin(Method::GET, "/requests", &Value::Null).body["count"], 1, "the one just now");
+    }
+}

@@ -43,11 +43,14 @@ impl Kept {
     /// The status of a change, which is in the file, or not made.
     fn change(&self, n: u128) -> u16 {
         let before = self.world.mock.dump();
+        let length = || fs::metadata(&self.path).map_or(0, |there| there.len());
+        let written = length();
         let answer = self.world.post("/routers", &json!({ "id": id(n), "tenantId": "t", "name": "n" }));
         let made = self.world.mock.dump().routers.contains_key(&id(n));
         assert_eq!(made, answer.status == 201, "{answer:?}");
         if !made {
             assert_eq!(self.world.mock.dump(), before, "nothing has changed");
+            assert_eq!(length(), written, "and nothing of it is in the file");
             assert!(self.world.ids("/routers?tenant_id=t").iter().all(|one| *one != id(n)), "in no index either");
             assert!(
                 answer.message().contains("Nothing was changed") && answer.message().contains("state.json"),
