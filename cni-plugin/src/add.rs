@@ -36,7 +36,7 @@ use atoll_model::ids::IfName;
 use atoll_model::record::{ClaimRecord, Phase, SubnetEntry};
 use atoll_model::route::{MAIN_TABLE, Route};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::Store;
+use atoll_store::{Revision, Store};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
 use futures_util::future::join;
@@ -44,9 +44,10 @@ use ipnetwork::Ipv4Network;
 use std::net::Ipv4Addr;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Known, Limits, unsettled_until};
+use crate::detach::{Detached, Known, Limits};
 use crate::error::Error;
 use crate::journal::{Journal, Progress, State};
+use crate::pending::may_be_in_the_way;
 use crate::tally::Mark;
 use crate::ways;
 use crate::wire::{Change, Netns, NetnsKind, Veth, Wire, WireError};
@@ -169,11 +170,14 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let place = course.stage("tenant", self.resolver().resolve(&self.who)).await?;
         course.is_in(&place.tenant.record.name);
         self.refuse_routes_anywhere(&place)?;
+        // The cluster has accepted the name: what is made under it must be found, whatever the host is called later.
+        self.world.remember_name(&self.call.node);
         self.began = Some(self.world.tally.mark());
-        let (place, claim) = course.stage("claim", self.claim(place)).await?;
+        let (place, claim) = course.stage("claim", self.claim(place, until)).await?;
+        // At once: whatever happens from here on, there is a claim to undo.
+        self.progress.claim = Some(claim.clone());
         let tenants_dns = place.tenant.record.dns.clone();
         let host_netns = self.world.host_netns(place.router()).await;
-        self.progress.claim = Some(claim.clone());
         self.progress.host_netns = Some(host_netns.clone());
         self.note()?;
         self.refuse_routes(&claim.record)?;
@@ -200,11 +204,13 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         Resolver { store, controller, config: &config.cluster, node: &self.call.node, cache }
     }
 
-    /// Claims an address, or finds the claim that is there.
-    async fn claim(&mut self, mut place: Place) -> Result<(Place, Versioned<ClaimRecord>), Error> {
+    /// Claims an address, or finds the claim that is there. Before a request is refused because of what others have, or
+    /// because of what an unfinished DEL of its own left, this node cleans up what it can.
+    async fn claim(&mut self, mut place: Place, until: Instant) -> Result<(Place, Versioned<ClaimRecord>), Error> {
         let AddCall { attachment, pod, node, .. } = self.call;
         let mut fence = None;
         let mut cannot_grow = None;
+        let mut is_cleaned = false;
         let mut attempts = 0;
         while attempts < ATTEMPTS {
             attempts += 1;
@@ -225,7 +231,13 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                 Err(IpamError::Exhausted { tenant, subnets }) => {
                     let quota = place.tenant.record.quota.clone();
                     if let Some(because) = cannot_grow.take() {
-                        return Err(TenantError::Full { tenant, subnets, quota, because }.into());
+                        if !is_cleaned {
+                            (is_cleaned, cannot_grow) = (true, Some(because));
+                            self.clean_up(until).await;
+                            continue;
+                        }
+                        let full = TenantError::Full { tenant, subnets, quota, because };
+                        return Err(self.world.with_pending(full.into(), None).await);
                     }
                     match self.resolver().grow(&self.who, place.clone()).await {
                         // There is more room than before, which others may have taken: what came before does not count.
@@ -235,6 +247,18 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                     }
                     continue;
                 }
+                Err(refused) if may_be_in_the_way(&refused) => {
+                    if !is_cleaned {
+                        is_cleaned = true;
+                        self.clean_up(until).await;
+                        continue;
+                    }
+                    return Err(self.world.with_pending(refused.into(), None).await);
+                }
+                Err(refused @ IpamError::OtherWish { .. }) => {
+                    self.clean_up_own(&mut fence, until, refused.into()).await?;
+                    continue;
+                }
                 claimed => claimed?,
             };
             match claimed {
@@ -242,17 +266,17 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                     self.is_new = true;
                     return Ok((place, claim));
                 }
-                Claimed::Already(claim) => {
-                    self.refuse_another(&place, &claim.record)?;
-                    return Ok((place, claim));
-                }
+                Claimed::Already(claim) => match self.refuse_another(&place, &claim.record) {
+                    Ok(()) => return Ok((place, claim)),
+                    Err(refused) => self.clean_up_own(&mut fence, until, refused).await?,
+                },
                 Claimed::Stale(current) => {
                     place = self.resolver().refresh(&self.who, current).await?;
                     cannot_grow = None;
                 }
                 Claimed::Buried(tombstone) => {
                     // Before it is superseded: afterwards only our file knows of it.
-                    let until = unsettled_until(&tombstone.record);
+                    let until = self.world.unsettled_until(&tombstone.record);
                     self.progress.unsettled_until = self.progress.unsettled_until.max(until);
                     self.note()?;
                     fence = Some(tombstone.mod_revision);
@@ -260,6 +284,45 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             }
         }
         Err(Error::Unsteady(Box::new(attachment.clone())))
+    }
+
+    /// Cleans up what this node can. Requests of it that are not answered are not this ADD's.
+    async fn clean_up(&mut self, until: Instant) {
+        let tally = &self.world.tally;
+        let is_settled = self.began.is_none_or(|began| tally.is_settled_since(began));
+        self.world.settle_pending(until).await;
+        if is_settled {
+            self.began = Some(tally.mark());
+        }
+    }
+
+    /// The attachment has a claim of another request: `refused`. If that is only there because a DEL could not finish, the
+    /// DEL is finished now. Ok: nothing is left of it.
+    async fn clean_up_own(
+        &mut self,
+        fence: &mut Option<Revision>,
+        until: Instant,
+        refused: Error,
+    ) -> Result<(), Error> {
+        let attachment = &self.call.attachment;
+        let was_done = self.journal.before().is_some_and(|before| before.state == State::Done);
+        let is_deleted = fence.is_some() || self.world.graves.get(attachment).is_some();
+        if was_done || !is_deleted {
+            return Err(refused);
+        }
+        let known = Known {
+            pod_netns: Some(PathBuf::from(&self.call.sandbox)),
+            unsettled_until: self.progress.unsettled_until,
+            progress: None,
+            ..self.world.known(attachment, None)
+        };
+        let outcome = self.world.detach(attachment, &known, Limits { requests: until, records: until }).await;
+        outcome.link?;
+        *fence = None;
+        match outcome.rest? {
+            Detached::Wholly => Ok(()),
+            Detached::Owing => Err(self.world.with_pending(refused, Some(attachment)).await),
+        }
     }
 
     /// The claim that is there must be for the same pod in the same life of the same tenant.

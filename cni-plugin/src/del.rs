@@ -4,15 +4,16 @@
 //! etcd is down. It fails when another call holds the lock, when the kernel refuses, or when not even a local file can
 //! be written: in these cases something could be lost, and the runtime calls again.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use futures_util::future::join;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Known, Limits, unsettled_until};
+use crate::detach::{Known, Limits};
 use crate::error::Error;
 use crate::journal::{Progress, State};
 use crate::wire::{NetnsKind, Wire};
@@ -45,18 +46,47 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             return Err(Error::OwnNetns(path.clone()));
         }
         let until = Instant::now() + self.config.timeout;
-        let lock = self.course.stage("lock", self.journals.lock(attachment, until));
+        let lock = self.course.stage("lock", self.journals.lock_anyhow(attachment, until));
         let lock = lock.await.map_err(Error::file("lock the attachment"))?;
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
-        let known = Known { pod_netns, ..self.known(attachment, journal.before()) };
+        let known = Known { pod_netns: pod_netns.clone(), ..self.known(attachment, journal.before()) };
         let now = Instant::now();
         let limits = Limits { requests: now + REQUESTS, records: now + RECORDS };
         // Tombstones of others are settled behind the kernel's wait. Ours is locked, so it is not among them.
         let drain = self.course.stage("tombstones", self.drain(now + DRAIN));
         let (outcome, ()) = join(self.detach(attachment, &known, limits), drain).await;
+        let was_unknown = outcome.was_unknown;
         outcome.link?;
         outcome.rest?;
-        journal.remove().map_err(Error::file("remove the progress file"))
+        journal.remove().map_err(Error::file("remove the progress file"))?;
+        if was_unknown {
+            self.detach_namesakes(attachment, pod_netns, limits).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes apart what this machine made for the same container and interface under another name of the node or of the
+    /// network: to find nothing under the present names does not mean that there is nothing.
+    async fn detach_namesakes(
+        &self,
+        attachment: &Attachment,
+        pod_netns: Option<PathBuf>,
+        limits: Limits,
+    ) -> Result<(), Error> {
+        let looking = timeout_at(limits.requests, self.namesakes(attachment));
+        for other in self.course.stage("other names", looking).await.unwrap_or_else(|_| self.namesakes_here(attachment))
+        {
+            tracing::warn!(%attachment, as = %other, "it was made under another name of this node or its network");
+            let lock = self.journals.lock_anyhow(&other, limits.requests).await;
+            let journal = lock.map_err(Error::file("lock the attachment"))?;
+            let journal = journal.ok_or_else(|| Error::Locked(Box::new(other.clone())))?;
+            let known = Known { pod_netns: pod_netns.clone(), ..self.known(&other, journal.before()) };
+            let outcome = self.detach(&other, &known, limits).await;
+            outcome.link?;
+            outcome.rest?;
+            journal.remove().map_err(Error::file("remove the progress file"))?;
+        }
+        Ok(())
     }
 
     /// What this node knows of an attachment whose lock is held.
@@ -65,8 +95,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let died = before.is_some_and(|progress| progress.state == State::Adding);
         let unsettled = [
             if died { self.quiet() } else { 0 },
-            before.map_or(0, |progress| progress.unsettled_until),
-            grave.as_ref().map_or(0, unsettled_until),
+            // Nothing is ever written down that lies further ahead, unless by a clock that was ahead.
+            before.map_or(0, |progress| progress.unsettled_until.min(self.quiet())),
+            grave.as_ref().map_or(0, |grave| self.unsettled_until(grave)),
         ];
         Known {
             progress: before.cloned(),

@@ -62,6 +62,8 @@ pub struct Outcome {
     pub link: Result<(), WireError>,
     /// Everything is gone or durably written down, the interface included; or why neither was possible.
     pub rest: Result<Detached, Error>,
+    /// Nothing is known of the attachment: neither a claim nor a tombstone, as far as etcd can be asked, and no file here.
+    pub was_unknown: bool,
 }
 
 /// What became of claim and port.
@@ -95,9 +97,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             Ok(false) => self.unplug_anywhere(attachment, &records).await,
             Err(error) => Err(error),
         };
+        let was_unknown = !known.buried_here
+            && known.progress.is_none()
+            && !matches!(&records, Records::Read(found) if found.claim.is_some() || found.tombstone.is_some());
         let settle = self.settle(attachment, known, records, &link, port, limits);
         let rest = self.course.stage("records", settle).await;
-        Outcome { link, rest }
+        Outcome { link, rest, was_unknown }
     }
 
     /// Deletes the rules by source of a further interface, but these. They do not go with it.
@@ -323,7 +328,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     async fn settle_in_etcd(&self, debt: &mut Debt, mut found: Found) -> Result<Detached, IpamError> {
         for _ in 0..ATTEMPTS {
-            debt.learn(&found);
+            debt.learn(&found, found.tombstone.as_ref().map_or(0, |tombstone| self.unsettled_until(&tombstone.record)));
             let seen = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
             let now = (self.clock)();
             if debt.problem.is_some() || debt.unsettled_until > now {
@@ -383,12 +388,13 @@ struct Debt {
 }
 
 impl Debt {
-    fn learn(&mut self, found: &Found) {
+    /// `unsettled_until`: what the tombstone that was found says of late requests.
+    fn learn(&mut self, found: &Found, unsettled_until: u64) {
         self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
         if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {
             self.port = self.port.or(tombstone.port);
-            self.unsettled_until = self.unsettled_until.max(unsettled_until(tombstone));
         }
+        self.unsettled_until = self.unsettled_until.max(unsettled_until);
     }
 
     fn note(&self) -> &str {
@@ -409,14 +415,7 @@ impl Debt {
     }
 }
 
-/// Until when a tombstone says that late requests may arrive.
-pub(crate) fn unsettled_until(tombstone: &TombstoneRecord) -> u64 {
-    match tombstone.why {
-        Tombstone::Fence => tombstone.not_before,
-        Tombstone::Delete => 0,
-    }
-}
-
-fn told(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line.
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
     std::iter::once(error.to_string()).chain(atoll_model::error::causes(error)).collect::<Vec<_>>().join(": ")
 }

@@ -3,13 +3,15 @@
 //! An attachment that has a progress file is left alone: it was added again since, or is being added; its own DEL will
 //! see the tombstone. Nothing here is an error for the caller: what cannot be settled now stays written down.
 
-use atoll_ipam::{bury, tombstones_of};
+use atoll_ipam::{Versioned, bury};
 use atoll_model::attachment::Attachment;
-use atoll_store::Store;
+use atoll_model::record::TombstoneRecord;
+use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
 use crate::detach::{Detached, Limits};
+use crate::due::due;
 use crate::journal::Journal;
 use crate::wire::Wire;
 use crate::world::World;
@@ -18,6 +20,8 @@ use crate::world::World;
 const FEW: usize = 4;
 /// How many are looked at for each, so that those which must wait do not hide those which need not.
 const WINDOW_PER_TRY: usize = 16;
+/// So many failures in a row: the controller is down, and the others would only take our time.
+const HOPELESS: usize = 3;
 
 impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     /// Settles a few tombstones of this node.
@@ -42,42 +46,73 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     /// True: nothing is left.
     async fn drain_some(&self, most: usize, until: Instant) -> Result<bool, Box<dyn std::error::Error>> {
-        for grave in self.graves.list(most)? {
+        let window = most.saturating_mul(WINDOW_PER_TRY);
+        let mut moved = 0;
+        for grave in self.graves.list(window)? {
+            if moved == most {
+                break;
+            }
             if let Some(journal) = self.idle(&grave.attachment) {
+                moved += 1;
                 let buried = bury(&self.store, &grave, None).await;
-                if buried.is_ok() {
-                    self.graves.remove(&grave.attachment)?;
-                }
+                let removed = if buried.is_ok() { self.graves.remove(&grave.attachment) } else { Ok(()) };
                 journal.remove()?;
                 buried?;
+                removed?;
             }
         }
-        let window = most.saturating_mul(WINDOW_PER_TRY);
-        let tombstones = tombstones_of(&self.store, &self.node, if most == usize::MAX { 0 } else { window }).await?;
-        let now = (self.clock)();
-        let (mut left, mut tried) = (tombstones.len(), 0);
-        for tombstone in tombstones.iter().map(|tombstone| &tombstone.record) {
-            if tried == most || tombstone.not_before > now {
+        let mut is_all = self.graves.list(1)?.is_empty();
+        for name in self.names() {
+            let limit = if most == usize::MAX { 0 } else { window };
+            let prefix = Key::tombstones_of(name);
+            let pending = Query::Range { prefix, from: None, until: None, limit, keys_only: false };
+            let answers = self.read_of(name, vec![Query::Key(Key::node(name)), pending]).await?;
+            let [node, tombstones] = answers.as_slice() else { continue };
+            if self.is_another_machine(node) {
                 continue;
             }
-            let attachment = &tombstone.attachment;
-            let Some(journal) = self.idle(attachment) else { continue };
-            tried += 1;
-            let known = self.known(attachment, None);
-            let outcome = self.detach(attachment, &known, Limits { requests: until, records: until }).await;
-            journal.remove()?;
-            match outcome.rest? {
-                Detached::Wholly => left -= 1,
-                // The controller is still down: the others would only take our time.
-                Detached::Owing => return Ok(false),
+            let tombstones = Versioned::<TombstoneRecord>::readable(tombstones);
+            is_all &= tombstones.len() < window;
+            let (mut tried, mut failed) = (0, 0);
+            for tombstone in tombstones.iter().map(|tombstone| &tombstone.record) {
+                let now = (self.clock)();
+                let due = due(tombstone, now, self.longest_wait());
+                // One that a clock wrote which was ahead is written anew, so that it does not wait for that clock.
+                let is_right = due == tombstone.not_before;
+                let attachment = &tombstone.attachment;
+                if tried == most || failed == HOPELESS || (due > now && is_right) {
+                    is_all = false;
+                    continue;
+                }
+                let Some(journal) = self.idle(attachment) else {
+                    is_all = false;
+                    continue;
+                };
+                tried += 1;
+                let known = self.known(attachment, None);
+                let outcome = self.detach(attachment, &known, Limits { requests: until, records: until }).await;
+                journal.remove()?;
+                match outcome.rest? {
+                    Detached::Wholly => failed = 0,
+                    Detached::Owing => {
+                        is_all = false;
+                        failed += usize::from(is_right);
+                    }
+                }
             }
         }
-        Ok(left == 0 && tombstones.len() < window && self.graves.list(1)?.is_empty())
+        Ok(is_all)
     }
 
     /// The lock of an attachment that nobody works on and that has no progress file.
     fn idle(&self, attachment: &Attachment) -> Option<Journal> {
-        let journal = self.journals.try_lock(attachment).ok().flatten()?;
+        let journal = match self.journals.try_lock(attachment) {
+            Ok(journal) => journal?,
+            Err(error) => {
+                tracing::warn!(%attachment, %error, "what is pending for it stays: it cannot be locked");
+                return None;
+            }
+        };
         journal.before().is_none().then_some(journal)
     }
 }

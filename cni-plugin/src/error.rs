@@ -129,6 +129,18 @@ pub enum Error {
         /// Why not.
         problem: String,
     },
+    /// A request was refused, perhaps only because something deleted is not cleaned up yet.
+    #[error("{refused}; cleanup is pending: {}", .pending.join("; "))]
+    Pending {
+        /// The refusal with its causes.
+        refused: String,
+        /// What is pending, each as a sentence that names attachment, node and place.
+        pending: Vec<String>,
+        /// The class of the refusal.
+        class: Class,
+        /// What the refusal advises.
+        hint: Option<String>,
+    },
     /// Some of several things failed, the others were done.
     #[error("{} of {of} failed: {}", .problems.len(), .problems.join("; "))]
     Some {
@@ -191,7 +203,7 @@ impl Classify for Error {
             Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } | Self::NotAsLeft { .. } => {
                 Class::Drift
             }
-            Self::Some { class, .. } => *class,
+            Self::Some { class, .. } | Self::Pending { class, .. } => *class,
             Self::NotReady { limited, .. } => {
                 if *limited {
                     Class::Limited
@@ -224,6 +236,11 @@ impl Classify for Error {
             Self::Route { .. } => Some("correct `routes` in the configuration".to_owned()),
             Self::NotReady { advice, .. } => advice.clone(),
             Self::File { source, .. } => atoll_files::trouble::advice(source).map(str::to_owned),
+            Self::Pending { hint, .. } => {
+                let look =
+                    "see `atollctl doctor` on the node that is named; the next call there, or `atollctl gc`, cleans up";
+                Some(hint.as_ref().map_or_else(|| look.to_owned(), |hint| format!("{look}; else {hint}")))
+            }
             _ => None,
         }
     }

@@ -3,22 +3,24 @@
 //! | what | how it is known | left alone |
 //! |---|---|---|
 //! | attachments | claims in etcd, and files of this node that say whose they are | in the list; younger than the deadline; locked |
+//! | attachments of another network | the same, and their host end is nowhere on this machine: their network was renamed, or is gone | while they have a host end |
 //! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
 //! | tombstones | as every call does, but all of them | not before their time |
 //!
 //! What is there is read before it is compared with the list, and links before claims: a claim comes before its link and
-//! goes after it, so that a link without a claim is nobody's. One failure does not keep the rest from being collected;
-//! all are reported together.
+//! goes after it, so that a link without a claim is nobody's. Claims are those of every name under which this machine is
+//! registered. One failure does not keep the rest from being collected; all are reported together. Where etcd does not
+//! answer, what the files of this node name loses its interface, the rest is written down, and GC says what it could not do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use atoll_ipam::{IpamError, Versioned};
+use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify, causes};
 use atoll_model::ids::{ContainerId, IfName, NetworkName};
 use atoll_model::record::ClaimRecord;
-use atoll_store::{Entry, Key, Query, Store};
+use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::Controller;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
@@ -26,11 +28,14 @@ use tokio::time::{Instant, timeout_at};
 use crate::detach::{Known, Limits};
 use crate::error::Error;
 use crate::journal::Journal;
+use crate::namesakes::owner;
 use crate::wire::{Netns, Wire};
 use crate::world::World;
 
 /// How many attachments are taken apart beside each other: each holds a lock, which is an open file.
 const BATCH: usize = 64;
+/// How long etcd may take to tell the claims of this node.
+const READ: Duration = Duration::from_secs(5);
 /// How long controller and etcd may take to answer for a batch before the rest is left for later.
 const REQUESTS: Duration = Duration::from_secs(5);
 /// How long etcd may take, counted from the same moment, to record the end.
@@ -46,11 +51,16 @@ pub struct GcCall {
 }
 
 /// What this node has.
+#[derive(Default)]
 struct Inventory {
     /// Host ends of ours, with their places.
     links: Vec<(Netns, IfName)>,
     /// Claims of every network; none: the record is damaged, and only its key tells whose it is.
     claims: BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>,
+    /// etcd did not answer, or the files cannot be listed: nothing may be concluded from the absence of a claim or a file.
+    is_blind: bool,
+    /// Some namespace could not be looked at: there may be any host end.
+    is_partial: bool,
     /// Attachments of every network that have a file here, with the time at which it was written.
     files: BTreeMap<Attachment, u64>,
 }
@@ -76,19 +86,31 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     async fn collect(&self, call: &GcCall, until: Instant) -> Result<(), Error> {
         let mut problems = Vec::new();
-        let inventory = self.course.stage("inventory", self.inventory(&mut problems)).await?;
+        let inventory = self.course.stage("inventory", self.inventory(until, &mut problems)).await;
         let stale = self.stale(call, &inventory);
         let count = stale.len();
         for batch in stale.chunks(BATCH) {
-            let mut doomed: Vec<_> = batch.iter().filter_map(|attachment| self.doom(attachment, &inventory)).collect();
+            let mut doomed = Vec::new();
+            for attachment in batch {
+                // The local data plane may have moved its host end while the places were looked at.
+                if attachment.network != call.network && self.has_host_end(attachment).await {
+                    continue;
+                }
+                match self.doom(attachment, &inventory) {
+                    Ok(found) => doomed.extend(found),
+                    Err(error) => problems.push(problem(&error)),
+                }
+            }
             self.course.stage("interfaces", self.unplug_together(&doomed, &inventory)).await;
             let now = Instant::now();
             let limits = Limits { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
             let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
             problems.extend(join_all(ends).await.into_iter().flatten());
         }
-        self.course.stage("leftovers", self.remove_leftovers(&inventory, &mut problems)).await;
-        self.drain_all(until).await;
+        if !inventory.is_blind {
+            self.course.stage("leftovers", self.remove_leftovers(&inventory, &mut problems)).await;
+            self.drain_all(until).await;
+        }
         tracing::info!(stale = count, problems = problems.len(), "collected");
         match problems.first() {
             None => Ok(()),
@@ -100,7 +122,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// Links first, then claims: see the module.
-    async fn inventory(&self, problems: &mut Vec<Problem>) -> Result<Inventory, Error> {
+    async fn inventory(&self, until: Instant, problems: &mut Vec<Problem>) -> Inventory {
         let mut links = Vec::new();
         for place in self.host_places() {
             match self.wire.list(&place).await {
@@ -111,60 +133,99 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 Err(error) => problems.push(problem(&error)),
             }
         }
-        let files = self.journals.known().map_err(Error::file("list the progress files"))?.into_iter().collect();
-        let prefix = Key::attachments_of(&self.node);
-        let query = Query::all(prefix.clone());
-        let object = format!("node {}", self.node);
-        let failed = |source| IpamError::Store { object: object.clone(), source };
-        let snapshot = self.store.read(vec![query]).await.map_err(failed)?;
-        let entries = snapshot.answers.first().ok_or(IpamError::Answer { object: object.clone() })?;
-        let claim = |entry: &Entry| Some((self.owner(&prefix, entry)?, Versioned::read(entry).ok()));
-        Ok(Inventory { links, claims: entries.entries.iter().filter_map(claim).collect(), files })
+        let is_partial = !problems.is_empty();
+        let files = self.journals.known().map_err(Error::file("list the progress files"));
+        let is_unlisted = files.is_err();
+        let files = files.map_err(|error| problems.push(problem(&error))).unwrap_or_default().into_iter().collect();
+        let claims = timeout_at(until.min(Instant::now() + READ), self.claims()).await;
+        let claims = claims.unwrap_or_else(|_| Err(self.late("read the claims of this node")));
+        let is_blind = is_unlisted || claims.is_err();
+        let claims = claims.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
+        Inventory { links, claims, is_blind, is_partial, files }
     }
 
-    /// Whose claim this is: `attachments/<node>/<network>/<container>/<ifname>`.
-    fn owner(&self, prefix: &Key, entry: &Entry) -> Option<Attachment> {
-        let mut parts = entry.key.as_str().strip_prefix(prefix.as_str())?.split('/');
-        let (network, container, interface) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Attachment {
-            node: self.node.clone(),
-            network: NetworkName::new(network).ok()?,
-            container: ContainerId::new(container).ok()?,
-            interface: IfName::new(interface).ok()?,
-        })
+    /// The claims of every name of this machine, those included that only the cluster remembers.
+    async fn claims(&self) -> Result<BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>, Error> {
+        let mut claims = BTreeMap::new();
+        for name in self.names_in_cluster().await? {
+            let answers = self.read_of(&name, vec![Query::all(Key::attachments_of(&name))]).await?;
+            let entries = answers.iter().flat_map(|answer| &answer.entries);
+            claims.extend(entries.filter_map(|entry| Some((owner(entry)?, Versioned::read(entry).ok()))));
+        }
+        Ok(claims)
     }
 
     /// What the runtime does not know and is old enough to be known.
     fn stale(&self, call: &GcCall, inventory: &Inventory) -> Vec<Attachment> {
         let youngest = (self.clock)().saturating_sub(self.config.timeout.as_secs());
+        let ends: BTreeSet<_> = inventory.links.iter().map(|(_, name)| name).collect();
         let known: BTreeSet<_> = inventory.claims.keys().chain(inventory.files.keys()).collect();
         known
             .into_iter()
-            .filter(|attachment| attachment.node == self.node && attachment.network == call.network)
-            .filter(|attachment| !call.valid.contains(&(attachment.container.clone(), attachment.interface.clone())))
-            .filter(|attachment| match inventory.claims.get(attachment) {
-                Some(Some(claim)) => claim.record.since < youngest,
-                Some(None) => {
-                    tracing::warn!(%attachment, "its claim is damaged: it is left alone");
-                    false
-                }
-                None => inventory.files.get(attachment).is_some_and(|written| *written < youngest),
+            // Of another network this call has no list: what still has an interface may be a pod.
+            .filter(|attachment| {
+                let has_no_end = !inventory.is_partial && !ends.contains(&attachment.host_interface());
+                attachment.network == call.network || has_no_end
             })
+            .filter(|attachment| !call.valid.contains(&(attachment.container.clone(), attachment.interface.clone())))
+            .filter(|attachment| self.written(attachment, inventory).is_some_and(|written| written < youngest))
             .cloned()
             .collect()
     }
 
+    /// When an attachment was made, seconds since 1970; none: nothing may be concluded.
+    ///
+    /// A time in the future was written by a clock that was ahead. A file of such a time counts as written now, which is
+    /// written down; a claim counts as old as its file, and as old if it has none, for an ADD of this boot leaves a file.
+    fn written(&self, attachment: &Attachment, inventory: &Inventory) -> Option<u64> {
+        let now = (self.clock)();
+        let file = inventory.files.get(attachment).copied().map(|written| {
+            if written > now {
+                tracing::warn!(%attachment, by = written - now, "its file was written by a clock that was ahead");
+                if let Err(error) = self.journals.touch(attachment, now) {
+                    tracing::warn!(%attachment, %error, "its file keeps the time");
+                }
+            }
+            written.min(now)
+        });
+        match inventory.claims.get(attachment) {
+            Some(Some(claim)) if claim.record.since <= now => Some(claim.record.since),
+            Some(Some(claim)) => {
+                let by = claim.record.since - now;
+                tracing::warn!(%attachment, by, "its claim was written by a clock that was ahead, by so many s");
+                file.or((!inventory.is_blind).then_some(0))
+            }
+            Some(None) => {
+                tracing::warn!(%attachment, "its claim is damaged: it is left alone");
+                None
+            }
+            None => file,
+        }
+    }
+
+    /// Its host end is somewhere on this machine, or may be.
+    async fn has_host_end(&self, attachment: &Attachment) -> bool {
+        let name = attachment.host_interface();
+        for place in self.host_places() {
+            if !matches!(self.wire.inspect(&place, &name).await, Ok(None)) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Takes the lock of a stale attachment; none: somebody works on it, or it was added again since.
-    fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Option<Doomed> {
-        let journal = self.journals.try_lock(attachment).ok().flatten()?;
+    fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Result<Option<Doomed>, Error> {
+        let locked = self.journals.try_lock(attachment).map_err(Error::file("lock the attachment"))?;
+        let Some(journal) = locked else { return Ok(None) };
         let claim_id = |claim: &Versioned<ClaimRecord>| claim.record.claim;
         let listed = inventory.claims.get(attachment).and_then(Option::as_ref).map(claim_id);
         let noted = journal.before().and_then(|before| before.claim.as_ref()).map(claim_id);
         if listed.is_some() && noted.is_some() && listed != noted {
-            return None;
+            return Ok(None);
         }
         let known = self.known(attachment, journal.before());
-        Some(Doomed { attachment: attachment.clone(), journal, known })
+        Ok(Some(Doomed { attachment: attachment.clone(), journal, known }))
     }
 
     /// Deletes the interfaces of a batch, those of one place in one request. What is left for [`World::detach`] is to
@@ -184,7 +245,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let known: BTreeSet<_> = known.map(Attachment::host_interface).collect();
         let is_leftover = |name: &IfName| !known.contains(name);
         let routers: Vec<_> = inventory.links.iter().filter(|(place, _)| *place != Netns::Own).cloned().collect();
-        let inventory = Inventory { links: routers, claims: BTreeMap::new(), files: BTreeMap::new() };
+        let inventory = Inventory { links: routers, ..Inventory::default() };
         self.delete_by_place(&inventory, is_leftover, problems).await;
     }
 

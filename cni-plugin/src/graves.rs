@@ -29,6 +29,11 @@ impl Graves {
         Self { state_dir: state_dir.to_owned(), directory: state_dir.join(TOMBSTONES) }
     }
 
+    /// The file of an attachment's tombstone.
+    pub fn path(&self, attachment: &Attachment) -> PathBuf {
+        self.directory.join(attachment.hash())
+    }
+
     /// What is owed for an attachment.
     pub fn get(&self, attachment: &Attachment) -> Option<TombstoneRecord> {
         let path = self.directory.join(attachment.hash());
@@ -44,7 +49,9 @@ impl Graves {
         let path = self.directory.join(tombstone.attachment.hash());
         let mut record = tombstone.clone();
         if let Some(there) = look(&path).map_err(named(&path))? {
-            record.not_before = record.not_before.max(there.not_before);
+            // What was written by a clock that was ahead waits from now on, for as long as it was to wait from then on.
+            let ahead = there.since.saturating_sub(record.since);
+            record.not_before = record.not_before.max(there.not_before.saturating_sub(ahead));
             record.port = record.port.or(there.port);
             if there.why == Tombstone::Fence {
                 record.why = Tombstone::Fence;

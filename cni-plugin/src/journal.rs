@@ -4,6 +4,10 @@
 //! lost (a reboot empties `/run`): what it says saves look-ups, and what only it knows, that an ADD died half way, is
 //! of no interest after a reboot, because the requests of that ADD are answered or dead by then. A file that cannot be
 //! read counts as one left by an ADD that died.
+//!
+//! **Where no file can be made** (no space, no inode, a read-only mount, a file in the directory's place) DEL and CHECK
+//! still get a lock: a file that is there is locked as it is, and else the nearest directory that is there is locked in
+//! its place, for all attachments together. Only ADD needs to write, so only ADD fails.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -20,6 +24,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::wire::Netns;
+
+/// The file of [`Journals::probe`], and how much is written into it: more than any progress file has, bytes.
+const PROBE: &str = ".probe";
+const LONGEST: usize = 4096;
 
 /// How far an ADD is, and what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +82,8 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     before: Option<Progress>,
+    /// Why nothing can be written or removed here; none: it can.
+    unwritable: Option<io::Error>,
 }
 
 impl Journals {
@@ -84,9 +94,23 @@ impl Journals {
 
     /// Waits for the lock of an attachment; none: it was not free until `until`.
     pub async fn lock(&self, attachment: &Attachment, until: Instant) -> io::Result<Option<Journal>> {
+        self.wait(until, || self.try_lock(attachment)).await
+    }
+
+    /// The same for a call that writes nothing: it gets the lock also where no file can be made for it.
+    pub async fn lock_anyhow(&self, attachment: &Attachment, until: Instant) -> io::Result<Option<Journal>> {
+        let attempt = || self.try_lock(attachment).or_else(|problem| self.try_lock_directory(attachment, problem));
+        self.wait(until, attempt).await
+    }
+
+    async fn wait(
+        &self,
+        until: Instant,
+        attempt: impl Fn() -> io::Result<Option<Journal>>,
+    ) -> io::Result<Option<Journal>> {
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(journal) = self.try_lock(attachment)? {
+            if let Some(journal) = attempt()? {
                 return Ok(Some(journal));
             }
             if Instant::now() + pause > until {
@@ -101,7 +125,7 @@ impl Journals {
     pub fn try_lock(&self, attachment: &Attachment) -> io::Result<Option<Journal>> {
         let path = self.directory.join(attachment.hash());
         loop {
-            let file = self.open(&path).map_err(named(&path))?;
+            let (file, unwritable) = self.open(&path).map_err(named(&path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -121,8 +145,46 @@ impl Journals {
                     Progress::begun()
                 })
             });
-            return Ok(Some(Journal { file, path, before }));
+            return Ok(Some(Journal { file, path, before, unwritable }));
         }
+    }
+
+    /// No file can be made for the lock, because of `problem`: the nearest directory that is there is locked instead.
+    fn try_lock_directory(&self, attachment: &Attachment, problem: io::Error) -> io::Result<Option<Journal>> {
+        let directory = |path: &Path| File::open(path).ok().filter(|file| file.metadata().is_ok_and(|is| is.is_dir()));
+        let Some(file) = self.directory.ancestors().find_map(directory) else { return Err(problem) };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        tracing::warn!(error = %problem, "no lock file can be made: a directory is locked instead");
+        let path = self.directory.join(attachment.hash());
+        Ok(Some(Journal { file, path, before: None, unwritable: Some(problem) }))
+    }
+
+    /// Makes a file as an ADD would, with as much in it, and removes it again.
+    ///
+    /// # Errors
+    /// No ADD can lock its attachment or note its progress.
+    pub fn probe(&self) -> io::Result<()> {
+        let path = self.directory.join(PROBE);
+        let probed = self.open_or_create(&path).and_then(|file| file.write_all_at(&[b' '; LONGEST], 0));
+        match fs::remove_file(&path) {
+            // A STATUS that runs beside this one has removed it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => probed.and(Err(error)),
+            _ => probed,
+        }
+        .map_err(named(&path))
+    }
+
+    /// The file of an attachment counts as written now.
+    pub fn touch(&self, attachment: &Attachment, now: u64) -> io::Result<()> {
+        let path = self.directory.join(attachment.hash());
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(now);
+        let file = read::open_own(&path, OpenOptions::new().write(true));
+        let touched = file.and_then(|file| file.set_modified(time));
+        touched.map_err(named(&path))
     }
 
     /// Every attachment that has a file here which says whose it is, with the time at which it was last written, seconds
@@ -147,7 +209,18 @@ impl Journals {
         Ok(known)
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
+    /// The lock file, and why it can only be read, if so.
+    fn open(&self, path: &Path) -> io::Result<(File, Option<io::Error>)> {
+        match self.open_or_create(path) {
+            Ok(file) => Ok((file, None)),
+            Err(error) => match read::open_own(path, OpenOptions::new().read(true)) {
+                Ok(file) => Ok((file, Some(error))),
+                Err(_) => Err(error),
+            },
+        }
+    }
+
+    fn open_or_create(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(make::PRIVATE);
         match read::open_own(path, &mut options) {
@@ -169,6 +242,9 @@ impl Journal {
     /// Writes how far we are. The new text goes over the old one, which is then cut: if we die in between, the file
     /// cannot be read, which counts as an ADD that died.
     pub fn write(&mut self, progress: &Progress) -> io::Result<()> {
+        if let Some(error) = &self.unwritable {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
         let text = serde_json::to_vec(progress).map_err(io::Error::other)?;
         let written = self.file.write_all_at(&text, 0).and_then(|()| self.file.set_len(text.len() as u64));
         written.map_err(named(&self.path))
@@ -187,11 +263,20 @@ impl Journal {
         }
     }
 
-    /// Nothing is known of the attachment any more.
+    /// Nothing is known of the attachment any more. Where nothing can be removed the file stays, which is reported: the
+    /// claim that it names is gone, and releasing a claim twice is releasing it once.
     pub fn remove(self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(&self.path)(error)),
-            _ => Ok(()),
+        let Err(error) = fs::remove_file(&self.path) else { return Ok(()) };
+        // A read-only file system refuses before it looks.
+        if fs::symlink_metadata(&self.path).is_err() {
+            return Ok(());
+        }
+        match self.unwritable {
+            Some(_) => {
+                tracing::warn!(%error, path = %self.path.display(), "the progress file stays");
+                Ok(())
+            }
+            None => Err(named(&self.path)(error)),
         }
     }
 }

@@ -5,7 +5,11 @@
 //! | [`add`], [`del`], [`check`], [`gc`], [`status`] | the verbs |
 //! | [`detach`] | taking an attachment apart, for every verb |
 //! | [`drain`] | settling what earlier calls left for later |
+//! | `pending` | the same before a request is refused, and what the refusal says of it |
+//! | `namesakes` | what this machine made under another name of the node or the network |
+//! | `due` | times that a clock wrote which may have been ahead. Pure |
 //! | [`world`], [`real`] | everything a verb touches: the seams, this node's files, the clock |
+//! | [`reach`] | a server whose settings name a file that cannot be used |
 //! | [`wire`] | the seam to the kernel |
 //! | `ways` | how what a further interface of a pod sends finds its way |
 //! | [`journal`], [`graves`] | this node's files: lock and progress, local tombstones |
@@ -24,6 +28,7 @@ pub mod defect;
 pub mod del;
 pub mod detach;
 pub mod drain;
+mod due;
 pub mod error;
 pub mod gc;
 pub mod graves;
@@ -31,6 +36,9 @@ pub mod health;
 pub mod journal;
 pub mod log;
 pub mod mtu;
+mod namesakes;
+mod pending;
+pub mod reach;
 pub mod real;
 pub mod status;
 pub mod tally;

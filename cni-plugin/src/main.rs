@@ -16,6 +16,7 @@ use atoll_cni_plugin::del::DelCall;
 use atoll_cni_plugin::error::Error;
 use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::log::Context;
+use atoll_cni_plugin::real::Servers;
 use atoll_cni_plugin::wire::linux::Linux;
 use atoll_cni_plugin::{defect, log, real, status};
 use atoll_files::{make, print};
@@ -176,13 +177,13 @@ fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> 
         own_netns: environment.netns_override,
         node,
     };
-    let world = world(config, course)?;
+    let world = world(config, course, Servers::Needed)?;
     Ok(runtime.block_on(world.add(&call))?.to_json(request.version))
 }
 
 fn del(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
     let environment = &request.environment;
-    let world = world(config, course)?;
+    let world = world(config, course, Servers::MayBeAway)?;
     let call = DelCall {
         attachment: attachment(request, world.node.clone())?,
         sandbox: environment.netns.clone(),
@@ -202,7 +203,7 @@ fn check(request: &Request, config: Config, course: Course, runtime: &Runtime) -
         own_netns: environment.netns_override,
         host_id: node.host_id,
     };
-    let world = world(config, course)?;
+    let world = world(config, course, Servers::MayBeAway)?;
     runtime.block_on(world.check(&call))
 }
 
@@ -211,20 +212,20 @@ fn gc(request: &Request, config: Config, course: Course, runtime: &Runtime) -> R
         tracing::info!("without a list nothing is collected");
         return Ok(());
     };
-    let world = world(config, course)?;
+    let world = world(config, course, Servers::MayBeAway)?;
     runtime.block_on(world.gc(&GcCall { network: request.network.clone(), valid }))
 }
 
 fn ready(config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
     // First what needs no client: a client cannot be made without its files, either.
     runtime.block_on(status::local(&config, &Linux::new()))?;
-    let world = world(config, course).map_err(|error| status::not_ready(&error))?;
+    let world = world(config, course, Servers::Needed).map_err(|error| status::not_ready(&error))?;
     runtime.block_on(world.status())
 }
 
 /// The real world. It is left to the kernel with its connections, as the runtime is.
-fn world(config: Config, course: Course) -> Result<ManuallyDrop<real::Real>, Error> {
-    real::world(config, course).map(ManuallyDrop::new)
+fn world(config: Config, course: Course, servers: Servers) -> Result<ManuallyDrop<real::Real>, Error> {
+    real::world(config, course, servers).map(ManuallyDrop::new)
 }
 
 fn attachment(request: &Request, node: NodeName) -> Result<Attachment, Error> {

@@ -5,35 +5,69 @@ use std::path::PathBuf;
 use atoll_files::make;
 use atoll_model::config::Config;
 use atoll_model::record;
-use atoll_sdn_client::{Http, configured};
-use atoll_store::Etcd;
+use atoll_sdn_client::transport::TransportError;
+use atoll_sdn_client::{Client, Http, Settings, configured};
+use atoll_store::{Etcd, StoreError};
 use atoll_tenant::{Cache, MidoNet};
 
 use crate::course::Course;
 use crate::error::Error;
 use crate::graves::Graves;
 use crate::journal::Journals;
+use crate::reach::Reach;
 use crate::tally::{Counted, Tally};
 use crate::wire::linux::Linux;
-use crate::world::World;
+use crate::world::{Machine, World};
 use atoll_tenant::machine;
 
 /// The world of the plugin.
-pub type Real = World<Counted<Etcd>, MidoNet<Counted<Http>>, Linux>;
+pub type Real = World<Counted<Reach<Etcd, StoreError>>, MidoNet<Counted<Reach<Http, TransportError>>>, Linux>;
+
+/// What a verb needs of the servers' settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// Nothing can be done without them: wrong settings are an error.
+    Needed,
+    /// What is local is done without them: wrong settings are a server that is away.
+    MayBeAway,
+}
 
 /// Makes a world as the configuration says. An error is one of the settings: a URL, a certificate file.
-pub fn world(config: Config, course: Course) -> Result<Real, Error> {
+pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, Error> {
     let tally = Tally::new();
     let cache = cache(&config);
-    let client = configured::client(&config.controller, Some(&cache), |http| Counted::new(http, tally.clone()))?;
-    let etcd = Etcd::connect(&config.etcd)?;
-    etcd.remember(cache.join("etcd-endpoint"));
+    let counted = |reach| Counted::new(reach, tally.clone());
+    let client = configured::client(&config.controller, Some(&cache), |http| counted(Reach::Possible(http)));
+    let client = match client {
+        Err(error) if servers == Servers::MayBeAway => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as away");
+            let endpoint = config.controller.endpoints.join(", ");
+            let away = TransportError::NotSent { endpoint, reason: error.to_string() };
+            Client::new(counted(Reach::Impossible(away)), Settings::default())
+        }
+        client => client?,
+    };
+    let etcd = match Etcd::connect(&config.etcd) {
+        Ok(etcd) => {
+            etcd.remember(cache.join("etcd-endpoint"));
+            Reach::Possible(etcd)
+        }
+        Err(error) if servers == Servers::MayBeAway => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "etcd counts as away");
+            let endpoints = config.etcd.endpoints.join(", ");
+            Reach::Impossible(StoreError::Unavailable { endpoints, reason: error.to_string() })
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let node = machine::name(&config)?;
     Ok(World {
         store: Counted::new(etcd, tally.clone()),
         controller: MidoNet::new(client),
         wire: Linux::new(),
         tally,
-        node: machine::name(&config)?,
+        other_names: machine::other_names(&config, &node),
+        machine: Machine { host_id: machine::agent(&config).ok(), machine_id: machine::machine_id() },
+        node,
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
         journals: Journals::new(&config.run_dir),
         graves: Graves::new(&config.state_dir),

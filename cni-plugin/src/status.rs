@@ -1,6 +1,7 @@
 //! STATUS: could an ADD on this node work? CNI SPEC 1.1.0, section "STATUS".
 //!
-//! It fails for what is local and would make every ADD fail: credentials file, host id, kernel. An outage of etcd or the
+//! It fails for what is local and would make every ADD fail: credentials file, host id, kernel, a `runDir` in which no file
+//! can be made. An outage of etcd or the
 //! controller is not among these: it would turn every node of the cluster NotReady at once, and with that move pods
 //! which run well. `"status": "strict"` reports it all the same, but not before it has lasted: see [`crate::health`].
 
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::health::{Health, Trouble};
+use crate::journal::Journals;
 use crate::wire::{Netns, Wire};
 use crate::world::World;
 
@@ -30,6 +32,9 @@ pub async fn local(config: &Config, wire: &impl Wire) -> Result<Uuid, Error> {
     let node = machine::identify(config).map_err(|error| not_ready(&error))?;
     if let Err(error) = configured::check_secret(&config.controller).map_err(Error::Password) {
         return Err(not_ready(&error));
+    }
+    if let Err(source) = Journals::new(&config.run_dir).probe() {
+        return Err(not_ready(&Error::File { what: "make a file in runDir, as every ADD does", source }));
     }
     // Reading our own links needs netlink and the permission to use it.
     wire.kind(Path::new("/proc/thread-self/ns/net")).await.map_err(|error| not_ready(&error))?;

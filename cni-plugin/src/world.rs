@@ -9,15 +9,26 @@ use atoll_files::{make, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
-use atoll_tenant::Cache;
+use atoll_model::record::TombstoneRecord;
+use atoll_tenant::{Cache, Node, identity};
 use uuid::Uuid;
 
 use crate::course::Course;
+use crate::due;
 use crate::error::Error;
 use crate::graves::Graves;
 use crate::journal::Journals;
 use crate::tally::Tally;
 use crate::wire::{Netns, NetnsKind, Wire};
+
+/// What tells this machine from others, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// The id of the controller's agent.
+    pub host_id: Option<Uuid>,
+    /// `/etc/machine-id`; empty where there is none.
+    pub machine_id: String,
+}
 
 /// See the module.
 pub struct World<S, C, W> {
@@ -33,6 +44,10 @@ pub struct World<S, C, W> {
     pub config: Config,
     /// This machine.
     pub node: NodeName,
+    /// Other names that this machine has had: what was made under them is its own as well.
+    pub other_names: Vec<NodeName>,
+    /// What tells it from other machines.
+    pub machine: Machine,
     /// What it remembers.
     pub cache: Cache,
     /// Locks and progress.
@@ -51,6 +66,33 @@ impl<S, C, W: Wire> World<S, C, W> {
         let period = self.config.quiet_period.as_secs();
         // The clock has whole seconds: one more, so that none of them is cut.
         (self.clock)() + period + u64::from(period > 0)
+    }
+
+    /// The longest time for which anything waits for late requests, seconds.
+    pub(crate) fn longest_wait(&self) -> u64 {
+        self.quiet() - (self.clock)()
+    }
+
+    /// Until when a tombstone says that late requests may arrive; 0: none can.
+    pub(crate) fn unsettled_until(&self, tombstone: &TombstoneRecord) -> u64 {
+        let until = due::unsettled_until(tombstone, (self.clock)(), self.longest_wait());
+        if until != 0 && until < tombstone.not_before {
+            let (attachment, by) = (&tombstone.attachment, tombstone.not_before - until);
+            tracing::warn!(%attachment, by, "a tombstone was written by a clock that was ahead: it waits less, by so many s");
+        }
+        until
+    }
+
+    /// Every name of this machine, its present one first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NodeName> {
+        std::iter::once(&self.node).chain(&self.other_names)
+    }
+
+    /// Writes down the name under which this machine works, if that is news.
+    pub(crate) fn remember_name(&self, node: &Node) {
+        if let Err(error) = identity::remember(&self.config.state_dir, &node.name, node.host_id) {
+            tracing::warn!(%error, "this node's name is not remembered: it must not change");
+        }
     }
 
     /// The deadline passed: the error that tells where the time went.

@@ -317,6 +317,60 @@ fn del_succeeds_although_etcd_is_down() {
     assert_eq!(files.iter().filter(|file| file.contains("/tombstones/")).count(), 1, "{files:?}");
 }
 
+/// A configuration in which a file of a secret cannot be used, and what is wrong with it.
+fn unusable(ground: &Ground) -> Vec<(&'static str, Vec<u8>)> {
+    let pem = ground.path("is.pem");
+    std::fs::write(&pem, "no certificate").expect("works");
+    let open = ground.path("open.key");
+    std::fs::write(&open, "no key").expect("works");
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("works");
+    let (none, directory) = (ground.path("none"), ground.path("directory"));
+    std::fs::create_dir_all(&directory).expect("works");
+    let etcd = |ca: &str, cert: &str, key: &str| json!({ "endpoints": ["https://127.0.0.1:9"], "ca": ca, "cert": cert, "key": key });
+    let controller = |ca: &str, cert: &str, key: &str| json!({ "endpoints": ["https://127.0.0.1:9/api"], "ca": ca, "cert": cert, "key": key });
+    let password =
+        |file: &str| json!({ "endpoints": ["http://127.0.0.1:9/api"], "username": "admin", "passwordFile": file });
+    vec![
+        ("etcd's CA is missing", ground.input("etcd", etcd(&none, &pem, &pem))),
+        ("etcd's CA is a directory", ground.input("etcd", etcd(&directory, &pem, &pem))),
+        ("etcd's CA is none", ground.input("etcd", json!({ "endpoints": ["https://127.0.0.1:9"], "ca": pem }))),
+        ("etcd's certificate is missing", ground.input("etcd", etcd(&pem, &none, &pem))),
+        ("etcd's key is open", ground.input("etcd", etcd(&pem, &pem, &open))),
+        ("the controller's CA is missing", ground.input("controller", controller(&none, &pem, &pem))),
+        ("the controller's key is open", ground.input("controller", controller(&pem, &pem, &open))),
+        ("the password is missing", ground.input("controller", password(&none))),
+        ("the password is open", ground.input("controller", password(&open))),
+        ("the log is a directory", ground.input("log", json!({ "file": directory }))),
+    ]
+}
+
+/// A file of a secret that cannot be used is like a server that is away: DEL does what is local, and in time.
+#[test]
+fn del_needs_no_secret() {
+    let ground = Ground::new();
+    for (when, input) in unusable(&ground) {
+        let begun = std::time::Instant::now();
+        let output = run(&variables("DEL", ""), &input);
+        assert!(output.status.success() && output.stdout.is_empty(), "{when}: {output:?}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{when}: it took {:?}", begun.elapsed());
+        let graves: Vec<_> = ground.files().into_iter().filter(|file| file.contains("/tombstones/")).collect();
+        assert_eq!(graves.len(), 1, "{when}: {graves:?}");
+        std::fs::remove_file(&graves[0]).expect("works");
+    }
+}
+
+/// GC and CHECK say what they could not ask, as when the server is away.
+#[test]
+fn gc_and_check_need_no_secret() {
+    let ground = Ground::new();
+    for (when, input) in unusable(&ground) {
+        let mut input: Value = serde_json::from_slice(&input).expect("JSON");
+        input["cni.dev/valid-attachments"] = json!([]);
+        let gc = run(&variables("GC", ""), input.to_string().as_bytes());
+        refused(&gc, 11, when);
+    }
+}
+
 #[test]
 fn status_looks_at_this_node_alone() {
     let ground = Ground::new();

@@ -109,6 +109,16 @@ pub enum TenantError {
         /// What this machine has.
         ours: String,
     },
+    /// This machine is registered under another name.
+    #[error("this machine (host id {host}) is registered as node {registered}, and calls itself {ours} now")]
+    SecondName {
+        /// The id of the controller's agent.
+        host: Uuid,
+        /// The name that it has.
+        registered: NodeName,
+        /// The name that it would get.
+        ours: NodeName,
+    },
     /// This node is being evicted.
     #[error("node {node} is being evicted")]
     Evicting {
@@ -370,6 +380,7 @@ impl Classify for TenantError {
             | Self::NoRouter { .. }
             | Self::OtherProvider { .. }
             | Self::NodeTaken { .. }
+            | Self::SecondName { .. }
             | Self::NoTenant => Class::Config,
             Self::Denied { .. } | Self::Orphan { .. } => Class::Denied,
             Self::Unknown { .. }
@@ -410,6 +421,9 @@ impl Classify for TenantError {
             ),
             Self::NodeTaken { node, what, .. } => Some(format!(
                 "give this machine another `nodeName`; if it replaces the old {node} for good, say `atollctl attachment evict-node {node} --forget` first ({what} differs)"
+            )),
+            Self::SecondName { registered, ours, .. } => Some(format!(
+                "set `nodeName` to {registered}; to rename the node, delete its pods, set `nodeName` to {ours} and say `atollctl attachment evict-node {registered} --forget`"
             )),
             Self::Addresses(error) => error.hint(),
             Self::Evicting { node } => Some(format!(

@@ -7,7 +7,7 @@
 //! | `registry` | the records of cluster, nodes, namespaces and tenants |
 //! | [`graph`](mod@graph) | the pure function from (cluster, tenant record) to the desired graph |
 //! | [`waves`](mod@waves) | the graph as waves of steps |
-//! | [`machine`] | this machine: names and ids |
+//! | [`machine`], [`identity`] | this machine: names and ids; the name that is remembered |
 //! | [`inventory`] | everything there is, for people and programs that look |
 //! | [`controller`] | the seam above REST |
 //! | [`midonet`] | the engine for MidoNet's REST API |
@@ -19,6 +19,7 @@ pub mod cache;
 pub mod controller;
 pub mod error;
 pub mod graph;
+pub mod identity;
 pub mod inventory;
 pub mod machine;
 pub mod midonet;

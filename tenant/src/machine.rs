@@ -10,6 +10,7 @@ use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{InvalidName, NodeName};
 use uuid::Uuid;
 
+use crate::identity;
 use crate::place::Node;
 
 /// Where MidoNet's agent writes its id.
@@ -40,23 +41,45 @@ impl Classify for NodeError {
     }
 }
 
-/// The name of this node: configured, else `uname -n`.
+/// The name of this node: configured, else remembered (see [`identity`]), else the host name.
 pub fn name(config: &Config) -> Result<NodeName, NodeError> {
     if let Some(name) = &config.node_name {
         return Ok(name.clone());
     }
+    identity::load(&config.state_dir).map_or_else(host_name, |identity| Ok(identity.name))
+}
+
+/// `uname -n`.
+pub fn host_name() -> Result<NodeName, NodeError> {
     let host = nix::sys::utsname::uname().map_err(|errno| NodeError::HostName(errno.into()))?;
     NodeName::new(host.nodename().to_string_lossy()).map_err(NodeError::Name)
 }
 
+/// Every other name that this machine is known to have had: what was made under it is still this machine's.
+pub fn other_names(config: &Config, name: &NodeName) -> Vec<NodeName> {
+    let remembered = identity::load(&config.state_dir);
+    let mut names: Vec<_> = remembered.into_iter().flat_map(|is| std::iter::once(is.name).chain(is.earlier)).collect();
+    names.retain(|other| other != name);
+    names
+}
+
+/// The id of the controller's agent: configured, else what the agent wrote.
+pub fn agent(config: &Config) -> Result<Uuid, NodeError> {
+    match config.host_id {
+        Some(id) => Ok(id),
+        None => host_id(Path::new(HOST_ID)).map_err(NodeError::HostId),
+    }
+}
+
 /// Everything about this node.
 pub fn identify(config: &Config) -> Result<Node, NodeError> {
-    let host_id = match config.host_id {
-        Some(id) => id,
-        None => host_id(Path::new(HOST_ID)).map_err(NodeError::HostId)?,
-    };
-    let machine_id = read::text(Path::new("/etc/machine-id"), TEXT).unwrap_or_default().trim().to_owned();
-    Ok(Node { name: name(config)?, host_id, machine_id })
+    let host_id = agent(config)?;
+    Ok(Node { name: name(config)?, host_id, machine_id: machine_id() })
+}
+
+/// `/etc/machine-id`; empty where there is none.
+pub fn machine_id() -> String {
+    read::text(Path::new("/etc/machine-id"), TEXT).unwrap_or_default().trim().to_owned()
 }
 
 /// Reads `host_uuid=…` from a file of Java properties.

@@ -1,9 +1,10 @@
 //! A node is evicted, and was not so dead: its pods lose the network, nobody else does, and it comes back by itself.
 
 use anyhow::Result;
-use atoll_tests::node::Node;
+use atoll_tests::node::{Node, PREFIX};
 use atoll_tests::pod::Pod;
 use atoll_tests::reach::ping;
+use atoll_tests::servers;
 use serde_json::{Value, json};
 
 #[test]
@@ -13,6 +14,11 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     // Another node's runtime, as far as records can tell.
     let mut second = node.cni("1.0.0")?;
     second.config["nodeName"] = json!("node-2");
+    second.config["stateDir"] = json!(node.scratch().path().join("state-2"));
+    // A second name for one host is refused: this one is from before that was so.
+    let record = json!({ "v": 1, "host_id": node.host_id(), "machine_id": "", "epoch": 0 }).to_string();
+    let endpoints = format!("--endpoints={}", servers::ETCD);
+    node.netns().run("etcdctl", &[&endpoints, "put", &format!("{PREFIX}/v1/nodes/node-2"), &record])?;
 
     let (lost, kept) = (Pod::new("red", "lost")?, Pod::new("red", "kept")?);
     let (here, there) = (first.add(&lost)?, second.add(&kept)?);

@@ -6,6 +6,7 @@
 mod compare;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use atoll_ipam::{IpamError, Versioned, find};
 use atoll_model::attachment::Attachment;
@@ -15,7 +16,7 @@ use atoll_model::derive::{self, Role};
 use atoll_model::record::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord};
 use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::{Controller, PortState};
-use futures_util::future::join3;
+use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -24,6 +25,9 @@ use crate::journal::Progress;
 use crate::ways;
 use crate::wire::{FoundRoute, Link, Netns, NetnsKind, SourceRule, Wire, WireError};
 use crate::world::World;
+
+/// At most this much of the deadline is kept back for what needs no server.
+const RESERVE: Duration = Duration::from_secs(1);
 
 /// What a CHECK is asked.
 #[derive(Clone, Debug)]
@@ -80,19 +84,45 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             NetnsKind::OurOwn | NetnsKind::Netns => {}
         }
         let attachment = &call.attachment;
-        let lock = self.course.stage("lock", self.journals.lock(attachment, deadline));
+        let lock = self.course.stage("lock", self.journals.lock_anyhow(attachment, deadline));
         let lock = lock.await.map_err(Error::file("lock the attachment"))?;
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
-        let checked = timeout_at(deadline, self.compare(call, journal.before())).await;
+        // The servers get less, so that what this machine shows can still be told.
+        let reserve = RESERVE.min(self.config.timeout / 4);
+        let checked = timeout_at(deadline, self.compare(call, journal.before(), deadline - reserve)).await;
         let checked = checked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
         journal.release().map_err(Error::file("remove the lock file"))?;
         checked
     }
 
-    async fn compare(&self, call: &CheckCall, before: Option<&Progress>) -> Result<(), Error> {
+    async fn compare(&self, call: &CheckCall, before: Option<&Progress>, until: Instant) -> Result<(), Error> {
         let attachment = &call.attachment;
         let mtu = self.mtu().await?;
-        let remembered = before.and_then(|before| before.claim.as_ref()).map(|claim| claim.record.port);
+        let claim = before.and_then(|before| before.claim.as_ref()).map(|claim| &claim.record);
+        let host_netns = before.and_then(|before| before.host_netns.clone());
+        let asked = timeout_at(until, self.ask(attachment, claim));
+        let (asked, seen) = join(asked, self.course.stage("interface", self.look(call, host_netns))).await;
+        let seen = seen?;
+        let asked = asked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
+        let routes = &self.config.routes;
+        let differences = match &asked {
+            Ok((records, port)) => differences(call, routes, mtu, records, &seen, port.as_ref()),
+            // What this machine itself shows needs no server.
+            Err(_) => differences_here(call, routes, mtu, claim, &seen),
+        };
+        if !differences.is_empty() {
+            return Err(Error::NotAsLeft { attachment: Box::new(attachment.clone()), differences });
+        }
+        asked.map(drop)
+    }
+
+    /// What etcd and the controller say, side by side as far as possible.
+    async fn ask(
+        &self,
+        attachment: &Attachment,
+        claim: Option<&ClaimRecord>,
+    ) -> Result<(Records, Option<PortState>), Error> {
+        let remembered = claim.map(|claim| claim.port);
         let guessed = remembered.or_else(|| self.cache.cluster_id().map(|cluster| attachment.port(cluster)));
         let early = async {
             match guessed {
@@ -100,24 +130,15 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 None => Ok(None),
             }
         };
-        let host_netns = before.and_then(|before| before.host_netns.clone());
-        let (records, seen, early) = join3(
-            self.course.stage("records", self.records(attachment)),
-            self.course.stage("interface", self.look(call, host_netns)),
-            self.course.stage("port", early),
-        )
-        .await;
-        let (records, seen) = (records?, seen?);
+        let (records, early) =
+            join(self.course.stage("records", self.records(attachment)), self.course.stage("port", early)).await;
+        let records = records?;
         let port = match (&records.claim, early?) {
             (None, _) => None,
             (Some(claim), Some(port)) if guessed == Some(claim.port) => port,
             (Some(claim), _) => self.course.stage("port", self.controller.port(claim.port)).await?,
         };
-        let differences = differences(call, &self.config.routes, mtu, &records, &seen, port.as_ref());
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(Error::NotAsLeft { attachment: Box::new(attachment.clone()), differences })
+        Ok((records, port))
     }
 
     /// The claim, then everything that it names, at one revision.
@@ -188,6 +209,24 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             _ => Ok(true),
         }
     }
+}
+
+/// What differs on this machine, by what its files say of the claim, and else by `prevResult` alone.
+fn differences_here(
+    call: &CheckCall,
+    configured: &[atoll_model::route::Route],
+    mtu: u32,
+    claim: Option<&ClaimRecord>,
+    seen: &Seen,
+) -> Vec<String> {
+    let Some(claim) = claim else { return compare::interface(call, call.attachment.mac(), mtu, seen) };
+    let parts = [
+        compare::interface(call, claim.mac, mtu, seen),
+        compare::addresses(call, claim, seen),
+        compare::routes(call, &crate::add::routes(claim, configured), seen),
+        compare::host_end(claim, seen),
+    ];
+    parts.into_iter().flatten().collect()
 }
 
 fn differences(

@@ -191,20 +191,26 @@ async fn it_goes_on_after_a_failure_and_tells_them_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_etcd_nothing_is_concluded() {
+async fn without_etcd_only_what_files_tell_is_collected() {
     for mood in [Mood::Refusing, Mood::Silent] {
         let lab = Lab::warm().await;
-        add(&lab, attachment("pod", "eth0")).await;
+        let pod = add(&lab, attachment("pod", "eth0")).await;
+        let unknown = add(&lab, attachment("unknown", "eth0")).await;
         lab.pass(OLD).await;
+        // Its file is lost: only its claim tells whose its interface is.
+        std::fs::remove_file(lab.config().run_dir.join("attachments").join(unknown.hash())).expect("there");
         lab.etcd_mood.set(mood);
+        let error = collect(&lab, &gc(&[&pod])).await.expect_err("etcd is down");
+        assert_eq!(error.class().cni_code(), 11, "{error}");
+        assert_eq!((lab.links().len(), lab.pod_ports().len()), (4, 2), "nothing was concluded from what is not known");
         let error = collect(&lab, &gc(&[])).await.expect_err("etcd is down");
         assert_eq!(error.class().cni_code(), 11, "{error}");
-        assert_eq!((lab.links().len(), lab.pod_ports().len()), (2, 1), "nothing was touched");
+        assert_eq!((lab.links().len(), lab.graves().len()), (2, 1), "a file tells that the pod was of this network");
         lab.etcd_mood.set(Mood::Fine);
         // The controller is down: interfaces go, the rest is written down.
         lab.controller_mood.set(mood);
         collect(&lab, &gc(&[])).await.expect("it is written down");
-        assert_eq!((lab.links().len(), lab.tombstones().len()), (0, 1));
+        assert_eq!((lab.links().len(), lab.tombstones().len()), (0, 2));
         lab.controller_mood.set(Mood::Fine);
         lab.drain().await;
         lab.assert_empty("after all");

@@ -16,7 +16,7 @@ use atoll_cni_plugin::journal::Journals;
 use atoll_cni_plugin::tally::{Counted, Tally};
 use atoll_cni_plugin::wire::fake::Fake;
 use atoll_cni_plugin::wire::{Netns, faulty::Faulty as FaultyWire};
-use atoll_cni_plugin::world::World;
+use atoll_cni_plugin::world::{Machine, World};
 use atoll_mock_controller::{InProcess, Settings};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
@@ -203,6 +203,10 @@ pub(crate) struct Lab {
     pub(crate) wish: RefCell<Wish>,
     directory: tempfile::TempDir,
     host: Uuid,
+    /// What this machine is called.
+    pub(crate) node: RefCell<NodeName>,
+    /// Another `runDir` than one of the lab's own.
+    run_dir: Option<PathBuf>,
 }
 
 /// The namespace of the pod that the tests are about.
@@ -232,12 +236,19 @@ impl Lab {
             subnet_prefix: 24,
             directory: tempfile::tempdir().expect("a directory"),
             host,
+            node: RefCell::new(node_name()),
+            run_dir: None,
         }
     }
 
     /// A node on which the tenant is known: another pod of it came and went.
     pub(crate) async fn warm() -> Self {
         Self::cold().warmed().await
+    }
+
+    /// The same with its `runDir` elsewhere.
+    pub(crate) async fn warm_at(run_dir: PathBuf) -> Self {
+        Self { run_dir: Some(run_dir), ..Self::cold() }.warmed().await
     }
 
     async fn warmed(self) -> Self {
@@ -249,9 +260,14 @@ impl Lab {
         lab
     }
 
+    /// The same with subnets of few addresses.
+    pub(crate) async fn small() -> Self {
+        Self { subnet_prefix: 28, ..Self::cold() }.warmed().await
+    }
+
     /// The same, and the tenant's only subnet is full: every address of it is kept for somebody.
     pub(crate) async fn full() -> Self {
-        let lab = Self { subnet_prefix: 28, ..Self::cold() }.warmed().await;
+        let lab = Self::small().await;
         let [tenant] = lab.records::<TenantRecord>("v1/tenants/").try_into().expect("one tenant");
         let subnet = &tenant.subnets[0];
         let reserve = |address| {
@@ -268,7 +284,7 @@ impl Lab {
             "etcd": { "endpoints": ["http://127.0.0.1:1"] },
             "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
             "cluster": { "subnetPrefix": self.subnet_prefix },
-            "runDir": self.directory.path().join("run"),
+            "runDir": self.run_dir.clone().unwrap_or_else(|| self.directory.path().join("run")),
             "stateDir": self.directory.path().join("state"),
             "routes": if self.bad_route.get() { json!([{ "dst": "10.0.0.0/8" }]) } else { json!([]) },
         }))
@@ -289,7 +305,9 @@ impl Lab {
             controller: MidoNet::new(Client::new(transport, settings)),
             wire: FaultyWire::new(Rc::clone(&self.kernel), self.plan.clone()),
             tally,
-            node: node_name(),
+            node: self.node.borrow().clone(),
+            other_names: atoll_tenant::machine::other_names(&config, &self.node.borrow()),
+            machine: Machine { host_id: Some(self.host), machine_id: "m".to_owned() },
             cache: Cache::new(&config.state_dir, &config.etcd.prefix),
             journals: Journals::new(&config.run_dir),
             graves: Graves::new(&config.state_dir),
@@ -302,13 +320,13 @@ impl Lab {
     /// The pod that the tests are about.
     pub(crate) fn call(&self) -> AddCall {
         AddCall {
-            attachment: attachment("pod", self.interface.get()),
+            attachment: Attachment { node: self.node.borrow().clone(), ..attachment("pod", self.interface.get()) },
             pod: Pod { namespace: Some(Namespace::new("red").expect("valid")), name: Some("web".into()), uid: None },
             wish: self.wish.borrow().clone(),
             sandbox: NETNS.to_owned(),
             dns: DnsConfig::default(),
             own_netns: false,
-            node: Node { name: node_name(), host_id: self.host, machine_id: "m".to_owned() },
+            node: Node { name: self.node.borrow().clone(), host_id: self.host, machine_id: "m".to_owned() },
         }
     }
 
@@ -324,6 +342,13 @@ impl Lab {
     pub(crate) async fn collect(&self) -> Result<(), Error> {
         let call = GcCall { network: self.call().attachment.network, valid: std::collections::BTreeSet::new() };
         Box::pin(self.world().gc(&call)).await
+    }
+
+    /// GC of a runtime that knows the pod of [`Lab::call`] and no other.
+    pub(crate) async fn collect_nothing(&self) {
+        let Attachment { network, container, interface, .. } = self.call().attachment;
+        let call = GcCall { network, valid: std::collections::BTreeSet::from([(container, interface)]) };
+        Box::pin(self.world().gc(&call)).await.expect("works");
     }
 
     /// A later call's settling of tombstones, with plenty of time.
@@ -345,6 +370,11 @@ impl Lab {
             request.await;
         }
         count
+    }
+
+    /// The node's clock alone is set, by so many seconds.
+    pub(crate) fn set_clock(ahead: i64) {
+        NOW.set(NOW.get().saturating_add_signed(ahead));
     }
 
     /// The quiet period goes by, and a bit.
@@ -421,8 +451,9 @@ impl Lab {
         left.extend(links.iter().map(|(netns, link)| format!("kernel: {} in {netns}", link.link.name)));
         let rules = self.kernel.all_rules();
         left.extend(rules.iter().map(|(netns, rule)| format!("kernel: {rule:?} in {}", netns.display())));
-        for directory in ["run/attachments", "state/tombstones"] {
-            let Ok(files) = std::fs::read_dir(self.directory.path().join(directory)) else { continue };
+        let config = self.config();
+        for directory in [config.run_dir.join("attachments"), config.state_dir.join("tombstones")] {
+            let Ok(files) = std::fs::read_dir(directory) else { continue };
             // An empty lock file says nothing; only a process that dies with the lock leaves one.
             let says_something = |file: &std::fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
             left.extend(files.flatten().filter(says_something).map(|file| format!("file: {}", file.path().display())));
@@ -466,7 +497,16 @@ impl Lab {
 
     /// The files of attachments were written so many seconds ago.
     pub(crate) fn age_files(&self, seconds: u64) {
-        let then = std::time::UNIX_EPOCH + Duration::from_secs(NOW.get() - seconds);
+        self.date_files(NOW.get() - seconds);
+    }
+
+    /// The files of attachments were written so many seconds after now.
+    pub(crate) fn forward_files(&self, seconds: u64) {
+        self.date_files(NOW.get() + seconds);
+    }
+
+    fn date_files(&self, seconds: u64) {
+        let then = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
         for entry in std::fs::read_dir(self.config().run_dir.join("attachments")).into_iter().flatten().flatten() {
             let file = std::fs::File::options().write(true).open(entry.path()).expect("there");
             file.set_modified(then).expect("works");

@@ -4,12 +4,16 @@
 
 mod budget;
 mod check;
+mod clocks;
 mod files;
+mod full;
 mod gc;
 mod lab;
 mod mtu;
+mod names;
 mod outage;
 mod ownership;
+mod pending;
 mod results;
 mod status;
 mod sweep;

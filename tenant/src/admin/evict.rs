@@ -8,6 +8,9 @@
 //! 4. ports that came back are deleted, claims released, and what the node owed is settled, each guarded as it was read;
 //! 5. the mark goes. The node may come back: its next call reads its new record and goes on as a new node does.
 //!
+//! Two evictions of one node do the same work. Whichever is behind finds the node's record changed once the other has
+//! finished, and deletes nothing more: the node may be back, with the same ports.
+//!
 //! Interrupted anywhere it goes on where it stopped: the mark stays, the rest is found done or is done again. Until the
 //! last step an address belongs to the pod that had it.
 
@@ -94,14 +97,13 @@ pub async fn evict<S: Store, C: Controller>(
     progress(Deleted::Closed);
 
     let mut debts = debts(admin, node, &cluster.record).await?;
-    close_ports(admin, node, &debts).await?;
+    close_ports(admin, node, &record, &debts).await?;
     progress(Deleted::Objects(debts.len()));
     quiet(how.wait, &mut progress).await;
 
     let mut released = Vec::new();
     for _ in 0..ATTEMPTS {
-        still_ours(admin, node, &record).await?;
-        close_ports(admin, node, &debts).await?;
+        close_ports(admin, node, &record, &debts).await?;
         for debt in debts.values() {
             released.extend(settle(admin, debt, how.cooldown).await?);
         }
@@ -109,7 +111,7 @@ pub async fn evict<S: Store, C: Controller>(
         debts = self::debts(admin, node, &cluster.record).await?;
         if debts.values().any(|debt| debt.claim.is_some()) {
             // Nothing claims for a node that is closed, so this cannot be; if it is, its port needs the same time.
-            close_ports(admin, node, &debts).await?;
+            close_ports(admin, node, &record, &debts).await?;
             quiet(how.wait, &mut progress).await;
         }
         if debts.is_empty() {
@@ -244,11 +246,15 @@ async fn debts<S: Store, C: Controller>(
     Ok(debts)
 }
 
+/// Deletes the ports that were listed. A port's id derives from its attachment, so that a node which came back may have
+/// made the same port again: whether the node is still closed is asked after the list was made, and right before.
 async fn close_ports<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
+    record: &Versioned<NodeRecord>,
     debts: &BTreeMap<String, Debt>,
 ) -> Result<(), TenantError> {
+    still_ours(admin, node, record).await?;
     stream::iter(debts.values().map(|debt| admin.controller.delete_port(debt.port)))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()

@@ -1,13 +1,15 @@
 //! `nodes/<node>`: written by the first machine of that name; another machine of the same name is refused, because two
-//! machines that share a name would delete each other's pods. A node that is being evicted has to wait.
+//! machines that share a name would delete each other's pods. A second name for one machine is refused as well: what was
+//! made under the first would not be found any more. A node that is being evicted has to wait.
 
 use atoll_ipam::Versioned;
 use atoll_model::record::{NodeRecord, SCHEMA};
-use atoll_store::{Key, Store};
+use atoll_store::{Key, Query, Store, StoreError};
 
-use super::Registry;
+use super::{Registry, unfit};
 use crate::controller::Controller;
 use crate::error::TenantError;
+use crate::identity;
 use crate::place::Node;
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
@@ -17,15 +19,35 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         node: &Node,
         seen: Option<Versioned<NodeRecord>>,
     ) -> Result<Versioned<NodeRecord>, TenantError> {
-        let record = match seen {
-            Some(record) => record,
-            None => self.create_once(Key::node(&node.name), record(node)).await?,
+        let record = if let Some(record) = seen {
+            record
+        } else {
+            self.refuse_second_name(node).await?;
+            self.create_once(Key::node(&node.name), record(node)).await?
         };
         same(node, &record.record)?;
         if record.record.evicting.is_some() {
             return Err(TenantError::Evicting { node: node.name.clone() });
         }
         Ok(record)
+    }
+
+    /// A name that is new must not be the second one of a machine.
+    async fn refuse_second_name(&self, node: &Node) -> Result<(), TenantError> {
+        let what = "look for other names of this machine";
+        let snapshot = match self.store.read(vec![Query::all(Key::nodes())]).await {
+            // The role of this node's certificate names the node: with it no other name can be registered.
+            Err(StoreError::Denied(_)) => return Ok(()),
+            read => read.map_err(TenantError::store(what))?,
+        };
+        let answer = snapshot.answers.first().ok_or_else(unfit)?;
+        let names = identity::names(answer, &[], Some(node.host_id), "");
+        match names.into_iter().find(|name| *name != node.name) {
+            None => Ok(()),
+            Some(registered) => {
+                Err(TenantError::SecondName { host: node.host_id, registered, ours: node.name.clone() })
+            }
+        }
     }
 }
 

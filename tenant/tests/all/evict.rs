@@ -6,15 +6,17 @@ use atoll_ipam::{Claimed, Released, bury, find, release};
 use atoll_mock_controller::{Dialect, InProcess};
 use atoll_model::error::{Class, Classify};
 use atoll_model::fault::{Fault, FaultPlan};
-use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_model::record::{ClaimRecord, NodeRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode};
 use atoll_model::vif::Vif;
 use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request};
-use atoll_store::{Faulty as FaultyStore, Store};
+use atoll_store::{Faulty as FaultyStore, Key, Store};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Place, Resolver, TenantError};
+use futures_util::FutureExt as _;
 use futures_util::future::join;
 
+use crate::resolve::put;
 use crate::world::{DIALECTS, Gateway, World, engine, namespace, node, request};
 
 const WAIT: Duration = Duration::from_secs(105);
@@ -36,6 +38,16 @@ async fn two_nodes(dialect: Dialect) -> (World, Place) {
         attach(&world, &place, name).await;
     }
     let other = second(&world);
+    // A second name of one host is refused: its record is from before that was so.
+    let record = NodeRecord {
+        v: SCHEMA,
+        host_id: other.host_id,
+        machine_id: other.machine_id.clone(),
+        epoch: 0,
+        evicting: None,
+        unknown: Unknown::new(),
+    };
+    put(&world, Key::node(&other.name), encode(&record)).await;
     let first = std::mem::replace(&mut world.node, other);
     let other = world.resolve(&namespace("red")).await.expect("resolved");
     attach(&world, &other, "c").await;
@@ -267,6 +279,36 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
         println!("{dialect:?}: {} effects", effects.len());
     }
     println!("eviction: {points} points covered");
+}
+
+/// Another eviction finishes and the node comes back, at each step of this one: what the node has made since is not taken.
+#[tokio::test(start_paused = true)]
+async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
+    for dialect in DIALECTS {
+        for at in ["closed", "objects"] {
+            let (world, _) = two_nodes(dialect).await;
+            let engine = world.engine();
+            let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+            let at_once = Eviction { force: true, wait: Duration::ZERO, ..gently() };
+            let (name, mut is_back) = (node("n1").name, false);
+            let behind = admin::evict(&admin, &name, at_once, |step| {
+                let is_here = matches!((at, step), ("closed", Deleted::Closed) | ("objects", Deleted::Objects(_)));
+                if is_here && !std::mem::replace(&mut is_back, true) {
+                    let meanwhile = async {
+                        evict_here(&world, at_once).await.expect("the other one finishes");
+                        let place = world.resolve(&namespace("red")).await.expect("welcome");
+                        attach(&world, &place, "a").await;
+                    };
+                    meanwhile.now_or_never().expect("nothing waits in memory");
+                }
+            });
+            let error = Box::pin(behind).await.expect_err("it is behind");
+            assert!(matches!(error, TenantError::Contended { .. }), "{at}: {error}");
+            assert!(is_back);
+            let expected = (vec!["c-a".to_owned(), "c-c".to_owned()], 2);
+            assert_eq!(left(&world), expected, "{dialect:?} {at}: the pod of the node that is back keeps its port");
+        }
+    }
 }
 
 /// One eviction that the plan may disturb. None: its process died. True: it succeeded.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::world::{DIALECTS, Slow, World, config, default_tenant, engine, namespace, node, provider};
 
-async fn put(world: &World, key: Key, value: Vec<u8>) {
+pub(crate) async fn put(world: &World, key: Key, value: Vec<u8>) {
     let txn = Txn { then: vec![Change::Put { key, value, lease: None }], ..Txn::default() };
     world.store.commit(txn).await.expect("memory does not fail");
 }
@@ -185,8 +185,13 @@ async fn a_node_that_disagrees_or_has_anothers_name_is_refused() {
     world.node.machine_id = "another".to_owned();
     let error = world.resolve(&namespace("red")).await.expect_err("another machine");
     assert!(error.to_string().contains("machine-n1") && error.to_string().contains("another"), "{error}");
+    // Another name of the same host is refused, in words that have both; another host may have it.
     world.node = node("n2");
-    world.resolve(&namespace("red")).await.expect("another name is fine");
+    let error = world.resolve(&namespace("red")).await.expect_err("a second name");
+    assert_eq!(error.class(), Class::Config);
+    assert!(error.to_string().contains("node n1,") && error.to_string().contains("itself n2"), "{error}");
+    world.node.host_id = uuid::Uuid::from_u128(8);
+    world.resolve(&namespace("red")).await.expect("another machine with another name is fine");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`seen`] | what a node looks like, as plain data |
-//! | [`servers`], [`machine`] | looking: at etcd and the controller, at this machine and its container runtimes. Every look has a limit of time |
+//! | [`servers`], [`machine`], [`names`] | looking: at etcd and the controller, at this machine and its container runtimes. Every look has a limit of time |
 //! | [`judge`] | from what was seen to findings. Pure |
 //!
 //! Promises: changes nothing (what the kernel can do is tried in a network namespace of its own, which is gone
@@ -12,6 +12,7 @@
 
 mod judge;
 mod machine;
+mod names;
 mod seen;
 mod servers;
 
@@ -47,6 +48,10 @@ async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
         }
         Err(failure) => (None, Err(Problem { text: failure.message(), hint: failure.hint() })),
     };
+    let names = match &config {
+        Ok((_, config)) => names::look(config).await,
+        Err(_) => None,
+    };
     // Claims first, containers last: a pod that comes in between is missing among the claims.
     let (runtimes, sandboxes) = if options.sandboxes.is_some() {
         (Vec::new(), machine::sandboxes(options.sandboxes.as_deref(), &[]).await)
@@ -65,6 +70,7 @@ async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
     Seen {
         now: record::now(),
         config,
+        names,
         site,
         runtimes,
         plugins,

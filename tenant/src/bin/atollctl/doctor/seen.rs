@@ -12,6 +12,7 @@ use atoll_store::etcd::Member;
 use atoll_tenant::Node;
 use serde_json::Value;
 
+use super::names::Names;
 use crate::gc::sandboxes::Sandboxes;
 use crate::links::HostEnd;
 use crate::nodefiles::{Grave, ProgressFile};
@@ -44,6 +45,8 @@ pub(crate) struct Seen {
     pub(crate) now: u64,
     /// The file of the configuration, and what is in it.
     pub(crate) config: Look<(PathBuf, Config)>,
+    /// What this machine is called; none without a configuration or without a name.
+    pub(crate) names: Option<Names>,
     /// What follows from the configuration; none without one.
     pub(crate) site: Option<Site>,
     /// The container runtimes of this machine.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decide::Unwanted;
+use super::look::names;
 use crate::failure::Failure;
 use crate::{interrupt, links, nodefiles, plugin};
 
@@ -172,7 +173,11 @@ impl<S: Store> Collector<'_, S> {
     pub(super) async fn owed(&self) -> Result<Owed, Failure> {
         let graves = nodefiles::graves(&self.config.state_dir);
         let in_files = graves.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?.len();
-        Ok(Owed { in_etcd: tombstones_of(self.store, self.node, 0).await?.len(), in_files })
+        let mut in_etcd = 0;
+        for name in names(self.store, self.config, self.node).await? {
+            in_etcd += tombstones_of(self.store, &name, 0).await?.len();
+        }
+        Ok(Owed { in_etcd, in_files })
     }
 }
 

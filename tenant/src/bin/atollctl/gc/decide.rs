@@ -1,7 +1,11 @@
 //! What nobody wants any more. Pure.
 //!
 //! An attachment is unwanted when its container is not among the runtime's, its claim is older than the deadline of a
-//! call, and no call works on it. Whatever cannot be told from something live is kept.
+//! call, and no call works on it. One of another network, which another runtime may serve, must also have no host end any
+//! more: its network was renamed, or is gone. Whatever cannot be told from something live is kept.
+//!
+//! A time in the future was written by a clock that was ahead. It counts as long ago: two observations lie further apart
+//! than any call lasts, and both must find the same claim.
 
 use std::collections::BTreeSet;
 
@@ -39,11 +43,15 @@ pub(super) fn unwanted(look: &Look, network: &NetworkName, deadline: u64, quiet:
     }
 }
 
-/// The attachments of a network whose containers are no more. `deadline`: of one call, seconds.
+/// The attachments of a network, and of networks that are no more, whose containers are no more. `deadline`: of one call,
+/// seconds.
 pub(crate) fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> Vec<(Attachment, Option<ClaimId>)> {
-    let old = |since: u64| look.now.saturating_sub(since) > deadline;
-    let is_gone =
-        |attachment: &Attachment| attachment.network == *network && !look.sandboxes.has(attachment.container.as_str());
+    let old = |since: u64| since > look.now || look.now - since > deadline;
+    let ends: BTreeSet<&str> = look.links.iter().map(|link| link.name.as_str()).collect();
+    let is_gone = |attachment: &Attachment| {
+        let is_served = attachment.network == *network || !ends.contains(attachment.host_interface().as_str());
+        is_served && !look.sandboxes.has(attachment.container.as_str())
+    };
     // A call that began a moment ago may have let go of its lock.
     let is_idle = |attachment: &Attachment| {
         let hash = attachment.hash();
@@ -99,7 +107,7 @@ fn files(look: &Look, age: u64) -> Vec<ProgressFile> {
     let is_nobodys = |file: &&ProgressFile| {
         matches!(file.progress, Progress::Adding(None) | Progress::Unreadable)
             && file.lock == Lock::Free
-            && look.now.saturating_sub(file.written) > age
+            && (file.written > look.now || look.now - file.written > age)
             && !known.contains(&file.hash)
     };
     look.progress.iter().filter(is_nobodys).cloned().collect()
@@ -206,6 +214,8 @@ mod tests {
             claim(attachment("atoll", "young"), NOW - DEADLINE),
             claim(attachment("other", "elsewhere"), 0),
         ];
+        // The host end of a pod that another runtime may serve.
+        seen.links = vec![link(&attachment("other", "elsewhere"))];
         assert_eq!(judge(&seen).attachments, [(dead.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
         for (lock, written) in [(Lock::Held, 0), (Lock::Free, NOW - DEADLINE)] {
             seen.progress = vec![file(&dead, lock, Progress::Done(None), written)];
@@ -213,6 +223,25 @@ mod tests {
         }
         seen.progress = vec![file(&dead, Lock::Free, Progress::Done(None), 0)];
         assert_eq!(judge(&seen).attachments.len(), 1, "finished long ago");
+    }
+
+    #[test]
+    fn a_claim_of_another_network_goes_when_it_has_no_interface_any_more() {
+        let mut seen = look(&["live"]);
+        let gone = attachment("renamed", "dead");
+        seen.claims = vec![claim(gone.clone(), 0), claim(attachment("renamed", "live"), 0)];
+        assert_eq!(judge(&seen).attachments, [(gone.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
+        seen.links = vec![link(&gone)];
+        assert!(judge(&seen).attachments.is_empty(), "it may be a pod");
+    }
+
+    #[test]
+    fn a_claim_of_the_future_is_no_young_one() {
+        let mut seen = look(&["live"]);
+        let dead = attachment("atoll", "dead");
+        seen.claims = vec![claim(dead.clone(), NOW + 86_400)];
+        seen.progress = vec![file(&dead, Lock::Free, Progress::Done(None), NOW + 86_400)];
+        assert_eq!(judge(&seen).attachments.len(), 1);
     }
 
     #[test]

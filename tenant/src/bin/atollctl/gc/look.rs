@@ -1,23 +1,38 @@
 //! One observation of this node. The order is the safety: claims are read before the runtime is asked, so that a pod that
 //! comes in between is missing among the claims, not among the containers.
 
+use std::collections::BTreeSet;
+
 use atoll_ipam::{IpamError, Versioned};
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
 use atoll_model::record::{self, ClaimRecord, TombstoneRecord};
-use atoll_store::{Key, Query, Store};
+use atoll_store::{Answer, Key, Query, Store, StoreError};
+use atoll_tenant::{identity, machine};
 
 use super::sandboxes::{Sandboxes, Source};
 use crate::failure::Failure;
 use crate::links::{self, HostEnd};
 use crate::nodefiles::{self, ProgressFile};
 
+/// Every name under which records can be this machine's: its host may have been called otherwise.
+pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) -> Result<BTreeSet<NodeName>, Failure> {
+    let nodes = match store.read(vec![Query::all(Key::nodes())]).await {
+        // The role of a node's certificate covers what is its own: only remembered names are known.
+        Err(StoreError::Denied(_)) => Answer::default(),
+        read => read?.answers.into_iter().next().unwrap_or_default(),
+    };
+    let mut known = machine::other_names(config, node);
+    known.push(node.clone());
+    Ok(identity::names(&nodes, &known, machine::agent(config).ok(), &machine::machine_id()))
+}
+
 /// See the module.
 pub(crate) struct Look {
     pub(crate) node: NodeName,
     /// Seconds since 1970.
     pub(crate) now: u64,
-    /// The claims of this node, of every network.
+    /// The claims of this node, of every name that it has had and of every network.
     pub(crate) claims: Vec<Versioned<ClaimRecord>>,
     /// The tombstones of this node, in etcd and in files.
     pub(crate) tombstones: Vec<TombstoneRecord>,
@@ -37,15 +52,21 @@ impl Look {
         source: &mut Source,
     ) -> Result<Self, Failure> {
         let failed = |what: &'static str| move |error: std::io::Error| Failure::file(what, &error);
-        let queries = vec![Query::all(Key::attachments_of(node)), Query::all(Key::tombstones_of(node))];
-        let snapshot = store.read(queries).await?;
-        let [claims, owed] = snapshot.answers.as_slice() else {
-            return Err(IpamError::Answer { object: format!("records of node {node}") }.into());
-        };
+        let names = names(store, config, node).await?;
+        let below = |name| [Query::all(Key::attachments_of(name)), Query::all(Key::tombstones_of(name))];
+        let snapshot = store.read(names.iter().flat_map(below).collect()).await?;
+        let (mut claims, mut owed) = (Answer::default(), Answer::default());
+        for pair in snapshot.answers.chunks(2) {
+            let [of_claims, of_tombstones] = pair else {
+                return Err(IpamError::Answer { object: format!("records of node {node}") }.into());
+            };
+            claims.entries.extend(of_claims.entries.iter().cloned());
+            owed.entries.extend(of_tombstones.entries.iter().cloned());
+        }
         let mut tombstones: Vec<_> =
-            Versioned::<TombstoneRecord>::readable(owed).into_iter().map(|owed| owed.record).collect();
+            Versioned::<TombstoneRecord>::readable(&owed).into_iter().map(|owed| owed.record).collect();
         let number = (claims.entries.len(), owed.entries.len());
-        let claims = Versioned::readable(claims);
+        let claims = Versioned::readable(&claims);
         let graves = nodefiles::graves(&config.state_dir).map_err(failed("read the local tombstones"))?;
         let is_damaged = number != (claims.len(), tombstones.len()) || graves.iter().any(|(_, grave)| grave.is_none());
         tombstones.extend(graves.into_iter().filter_map(|(_, grave)| grave));

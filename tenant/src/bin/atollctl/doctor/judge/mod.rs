@@ -1,5 +1,6 @@
 //! From what was seen to findings: what is well, what is not, what that means and how to mend it. Pure.
 
+mod names;
 mod node;
 mod records;
 mod servers;
@@ -106,6 +107,7 @@ pub(crate) fn judge(seen: &Seen) -> Vec<Finding> {
         findings.extend(servers::host(site, seen));
         findings.extend(records::cluster(site));
     }
+    findings.extend(seen.names.iter().flat_map(names::judge));
     findings.extend(node::addressing(seen));
     findings.extend(node::kernel(seen));
     findings.extend(node::plugins(seen));

@@ -146,6 +146,8 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
     let mut findings = Vec::new();
     for network in networks {
         let left = decide::attachments(&look, &network, config.timeout.as_secs());
+        // One of another network that has no interface any more is told with its own.
+        let left: Vec<_> = left.into_iter().filter(|(attachment, _)| attachment.network == network).collect();
         if left.is_empty() {
             continue;
         }

@@ -9,9 +9,11 @@ use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, Namespace, Net
 use atoll_model::record::{Addressing, ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::etcd::Member;
 use atoll_tenant::Node;
+use atoll_tenant::identity::Identity;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::super::names::Names;
 use super::super::seen::{
     CertificateFile, Conflist, Conflists, Content, ControllerEndpoint, EtcdEndpoint, Host, Kernel, Plane, Plugin,
     Problem, Records, SecretFile, Seen, Site,
@@ -147,6 +149,14 @@ fn well() -> Seen {
     Seen {
         now: NOW,
         config: Ok(("/etc/cni/net.d/10-atoll.conflist".into(), config)),
+        names: Some(Names {
+            present: NodeName::new("n1").expect("valid"),
+            is_configured: false,
+            host: NodeName::new("n1").ok(),
+            file: "/var/lib/atoll/node".into(),
+            remembered: None,
+            registered: Some(vec![(NodeName::new("n1").expect("valid"), 3)]),
+        }),
         site: Some(site),
         runtimes: vec![containerd(&["atoll", "portmap"])],
         plugins: vec![Plugin {
@@ -239,6 +249,18 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
             site(s).records.as_mut().expect("ok").damaged.push("v1/attachments/n1/a/b/c".to_owned());
         }),
         ("cluster", Level::Skip, |s| site(s).records = Err(gone())),
+        ("name", Level::Fail, |s| {
+            s.names.as_mut().expect("ok").registered = Some(vec![(NodeName::new("old").expect("valid"), 3)]);
+        }),
+        ("name", Level::Warn, |s| {
+            let names = s.names.as_mut().expect("ok");
+            names.registered.as_mut().expect("ok").push((NodeName::new("old").expect("valid"), 0));
+        }),
+        ("name", Level::Warn, |s| {
+            let name = NodeName::new("old").expect("valid");
+            let identity = Identity { name, host_id: Uuid::from_u128(7), earlier: vec![] };
+            s.names.as_mut().expect("ok").remembered = Some(identity);
+        }),
         ("kernel", Level::Fail, |s| s.kernel.netns = Err(Problem::new("EPERM"))),
         ("kernel", Level::Fail, |s| s.kernel.veth = Err(Problem::new("EOPNOTSUPP"))),
         ("kernel", Level::Fail, |s| {

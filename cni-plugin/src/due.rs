@@ -1,0 +1,68 @@
+//! Times that an earlier call wrote down, read by a clock that may have been set since. Pure.
+//!
+//! Guarantee: nothing waits longer than from now on for the longest time that it may wait. A time further ahead was written
+//! by a clock that was ahead, which is reported where it is found.
+
+use atoll_model::record::{Tombstone, TombstoneRecord};
+
+/// When a tombstone may be settled, seconds since 1970. `longest`: the quiet period, seconds.
+///
+/// A tombstone that claims to be written in the future was written before now all the same: it waits from now on for as
+/// long as it was to wait from then on.
+pub(crate) fn due(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
+    let TombstoneRecord { not_before, since, .. } = *tombstone;
+    if since > now { now + not_before.saturating_sub(since).min(longest) } else { not_before.min(now + longest) }
+}
+
+/// Until when a tombstone says that late requests may arrive, seconds since 1970; 0: none can.
+pub(crate) fn unsettled_until(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
+    match tombstone.why {
+        Tombstone::Fence => due(tombstone, now, longest),
+        Tombstone::Delete => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::attachment::Attachment;
+    use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
+    use atoll_model::record::{SCHEMA, Unknown};
+
+    use super::*;
+
+    fn fence(since: u64, not_before: u64) -> TombstoneRecord {
+        let attachment = Attachment {
+            node: NodeName::new("n").expect("valid"),
+            network: NetworkName::new("net").expect("valid"),
+            container: ContainerId::new("c").expect("valid"),
+            interface: IfName::new("eth0").expect("valid"),
+        };
+        let (v, why, note) = (SCHEMA, Tombstone::Fence, String::new());
+        TombstoneRecord { v, why, attachment, port: None, not_before, since, note, unknown: Unknown::new() }
+    }
+
+    #[test]
+    fn nothing_waits_longer_than_the_longest_time_from_now() {
+        const NOW: u64 = 1000;
+        const LONGEST: u64 = 60;
+        for (since, not_before, expected) in [
+            (990, 1050, 1050),
+            (900, 960, 960),
+            // A clock that was a year ahead: it waits as long as it was to wait.
+            (9000, 9060, 1060),
+            (9000, 9020, 1020),
+            (9000, 9000, 1000),
+            (9000, 90_000, 1060),
+            // It was set back after it was read once.
+            (990, 9000, 1060),
+            (9000, 10, 1000),
+        ] {
+            assert_eq!(due(&fence(since, not_before), NOW, LONGEST), expected, "{since} {not_before}");
+        }
+        let delete = TombstoneRecord { why: Tombstone::Delete, ..fence(990, 1050) };
+        assert_eq!(
+            (unsettled_until(&delete, NOW, LONGEST), unsettled_until(&fence(990, 1050), NOW, LONGEST)),
+            (0, 1050)
+        );
+    }
+}

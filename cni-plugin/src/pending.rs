@@ -1,0 +1,164 @@
+//! Cleanup that is still pending, when a new request is about to be refused because of it.
+//!
+//! Guarantees: what this node can clean up is cleaned up before the request is judged; if something is left, wherever it
+//! is, the refusal says which attachment, on which node, why, and where that is written down. A request that is granted
+//! pays nothing for this.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use atoll_ipam::{IpamError, Versioned};
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::error::Classify as _;
+use atoll_model::ids::TenantName;
+use atoll_model::record::{ClaimRecord, TombstoneRecord};
+use atoll_store::{Key, Query, Store, StoreError};
+use atoll_tenant::TenantError;
+use atoll_tenant::controller::Controller;
+use tokio::time::{Instant, timeout_at};
+
+use crate::detach::told;
+use crate::error::Error;
+use crate::wire::Wire;
+use crate::world::World;
+
+/// How long cleaning up, or looking for what is pending, may take before a request is refused.
+const WITHIN: Duration = Duration::from_secs(3);
+/// At most so many tombstones are compared with the request.
+const MOST: usize = 512;
+/// Keys that one read asks for: etcd takes 128 operations in one transaction by default.
+const BATCH: usize = 64;
+/// At most so many are named.
+const NAMED: usize = 4;
+
+/// What a request wanted and did not get.
+struct Sought<'a> {
+    tenant: &'a TenantName,
+    /// None: any address.
+    address: Option<Ipv4Addr>,
+    mac: Option<Mac>,
+}
+
+impl<'a> Sought<'a> {
+    /// None: the refusal has nothing to do with what others have.
+    fn of(refused: &'a Error) -> Option<Self> {
+        let (tenant, address, mac) = match refused {
+            Error::Ipam(IpamError::Taken { tenant, address, .. }) => (tenant, Some(*address), None),
+            Error::Ipam(IpamError::MacTaken { tenant, mac, .. }) => (tenant, None, Some(*mac)),
+            Error::Ipam(IpamError::SubnetFull { tenant, .. }) | Error::Tenant(TenantError::Full { tenant, .. }) => {
+                (tenant, None, None)
+            }
+            _ => return None,
+        };
+        Some(Self { tenant, address, mac })
+    }
+
+    fn is_held_by(&self, claim: &ClaimRecord) -> bool {
+        claim.tenant == *self.tenant
+            && self.mac.is_none_or(|mac| mac == claim.mac)
+            && self.address.is_none_or(|sought| claim.addresses.iter().any(|has| has.address.ip() == sought))
+    }
+}
+
+/// One pending cleanup.
+struct Pending {
+    tombstone: TombstoneRecord,
+    /// Where it is written down.
+    place: String,
+}
+
+/// Something may be refused only because a cleanup is pending.
+pub(crate) fn may_be_in_the_way(refused: &IpamError) -> bool {
+    matches!(refused, IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::SubnetFull { .. })
+}
+
+impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+    /// Settles all that this node can settle.
+    pub(crate) async fn settle_pending(&self, until: Instant) {
+        let until = until.min(Instant::now() + WITHIN);
+        self.course.stage("tombstones", self.drain_all(until)).await;
+    }
+
+    /// A refusal, with the pending cleanups that may be its reason. `own`: the request is about this attachment, which may
+    /// have one itself.
+    pub(crate) async fn with_pending(&self, refused: Error, own: Option<&Attachment>) -> Error {
+        let sought = Sought::of(&refused);
+        if sought.is_none() && own.is_none() {
+            return refused;
+        }
+        let look = timeout_at(Instant::now() + WITHIN, self.pending(sought.as_ref(), own));
+        let pending = match look.await {
+            Ok(Ok(pending)) => pending,
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "pending cleanups are not known");
+                return refused;
+            }
+            Err(_) => return refused,
+        };
+        if pending.is_empty() {
+            return refused;
+        }
+        let now = (self.clock)();
+        let more = pending.len().saturating_sub(NAMED);
+        let mut all: Vec<_> = pending.iter().take(NAMED).map(|pending| pending.told(now)).collect();
+        if more > 0 {
+            all.push(format!("and {more} more"));
+        }
+        let (class, hint) = (refused.class(), refused.hint());
+        Error::Pending { refused: told(&refused), pending: all, class, hint }
+    }
+
+    async fn pending(&self, sought: Option<&Sought<'_>>, own: Option<&Attachment>) -> Result<Vec<Pending>, IpamError> {
+        let failed = |source| IpamError::Store { object: "pending cleanups".to_owned(), source };
+        let odd = || IpamError::Answer { object: "pending cleanups".to_owned() };
+        let below = |prefix| vec![Query::Range { prefix, from: None, until: None, limit: MOST, keys_only: false }];
+        let snapshot = match self.store.read(below(Key::tombstones())).await {
+            // The role of a node's certificate covers what is its own.
+            Err(StoreError::Denied(_)) => self.store.read(below(Key::tombstones_of(&self.node))).await,
+            read => read,
+        };
+        let snapshot = snapshot.map_err(failed)?;
+        let answer = snapshot.answers.first().ok_or_else(odd)?;
+        let in_etcd = Versioned::<TombstoneRecord>::readable(answer).into_iter().map(|tombstone| {
+            let place =
+                format!("etcd key {}/{}", self.config.etcd.prefix, Key::tombstone(&tombstone.record.attachment));
+            Pending { tombstone: tombstone.record, place }
+        });
+        let here = self.graves.list(MOST).unwrap_or_else(|error| {
+            tracing::warn!(%error, "local tombstones are not known");
+            Vec::new()
+        });
+        let here = here.into_iter().map(|tombstone| {
+            let place = format!("file {}", self.graves.path(&tombstone.attachment).display());
+            Pending { tombstone, place }
+        });
+        let all: Vec<_> = in_etcd.chain(here).collect();
+        let mut found = Vec::new();
+        let mut rest = all.into_iter().peekable();
+        while rest.peek().is_some() {
+            let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
+            let queries = batch.iter().map(|one| Query::Key(Key::attachment(&one.tombstone.attachment))).collect();
+            let claims = self.store.read(queries).await.map_err(failed)?;
+            found.extend(batch.into_iter().zip(&claims.answers).filter_map(|(pending, claim)| {
+                let claim = Versioned::<ClaimRecord>::of(claim).ok().flatten();
+                let is_sought = sought.zip(claim).is_some_and(|(sought, claim)| sought.is_held_by(&claim.record));
+                (is_sought || own == Some(&pending.tombstone.attachment)).then_some(pending)
+            }));
+        }
+        Ok(found)
+    }
+}
+
+impl Pending {
+    fn told(&self, now: u64) -> String {
+        let TombstoneRecord { attachment, not_before, note, .. } = &self.tombstone;
+        let wait = match not_before.saturating_sub(now) {
+            0 => String::new(),
+            seconds => format!(", not before {seconds} s from now"),
+        };
+        format!(
+            "attachment {attachment} is deleted but not cleaned up on node {} ({}{wait}): {note}",
+            attachment.node, self.place
+        )
+    }
+}

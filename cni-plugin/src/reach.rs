@@ -1,0 +1,68 @@
+//! A server to which there may be no way at all: its settings name a file (CA, certificate, key) that is missing, cannot be
+//! read, or can be read by others.
+//!
+//! For what a node does to its own machine that is no other than a server that is away: every request fails at once,
+//! with the problem of the settings as the reason.
+
+use std::time::Duration;
+
+use atoll_sdn_client::Http;
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_store::etcd::EtcdWatch;
+use atoll_store::{Choice, Chosen, Etcd, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+
+/// See the module.
+#[derive(Clone)]
+pub enum Reach<X, E> {
+    /// The settings are right. The server itself may be away.
+    Possible(X),
+    /// No request can be sent: this is what each of them gets.
+    Impossible(E),
+}
+
+impl<X, E: Clone> Reach<X, E> {
+    fn get(&self) -> Result<&X, E> {
+        match self {
+            Self::Possible(server) => Ok(server),
+            Self::Impossible(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl Store for Reach<Etcd, StoreError> {
+    type Watch = EtcdWatch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        self.get()?.read(queries).await
+    }
+
+    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
+        self.get()?.commit_first(choice).await
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<EtcdWatch, StoreError> {
+        self.get()?.watch(prefix, after).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.get()?.lease(ttl).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        self.get()?.lease_as(lease, ttl).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.get()?.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        self.get()?.revoke(lease).await
+    }
+}
+
+impl Transport for Reach<Http, TransportError> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        self.get()?.send(request).await
+    }
+}

@@ -1,0 +1,87 @@
+//! Times that a clock wrote which was ahead hold nothing up for longer than the longest time they may.
+
+use atoll_model::record::{Tombstone, TombstoneRecord, encode};
+use atoll_store::{Change, Key, Store, Txn};
+
+use crate::lab::{Lab, Mood};
+
+const YEAR: i64 = 365 * 86_400;
+
+async fn put(lab: &Lab, key: Key, value: Vec<u8>) {
+    let put = Change::Put { key, value, lease: None };
+    lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
+}
+
+/// A pod whose ADD got no answer: its DEL leaves a fence.
+async fn fenced() -> Lab {
+    let lab = Lab::warm().await;
+    lab.controller_mood.set(Mood::Slow);
+    lab.add().await.expect_err("no answer");
+    lab.controller_mood.set(Mood::Fine);
+    lab.catch_up().await;
+    assert_eq!(lab.tombstones().iter().map(|fence| fence.why).collect::<Vec<_>>(), [Tombstone::Fence]);
+    lab
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_of_the_future_waits_for_the_quiet_period_at_most() {
+    // The clock was ahead when it was written, or only its deadline is too far.
+    let year = YEAR.unsigned_abs();
+    for (since, before) in [(year, year), (0, year), (year, 0)] {
+        let lab = fenced().await;
+        let fence = lab.tombstones().remove(0);
+        let fence = TombstoneRecord { since: fence.since + since, not_before: fence.not_before + before, ..fence };
+        put(&lab, Key::tombstone(&fence.attachment), encode(&fence)).await;
+        lab.drain().await;
+        let quiet = fence.not_before.saturating_sub(fence.since) > 0;
+        assert_eq!(lab.claims().len(), usize::from(quiet), "{since} {before}: it waits for late requests still");
+        lab.pass_quiet_period().await;
+        lab.drain().await;
+        lab.assert_empty(&format!("{since} {before}: after the quiet period"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_fence_and_a_progress_file_of_the_future_as_well() {
+    let lab = Lab::warm().await;
+    lab.controller_mood.set(Mood::Slow);
+    lab.etcd_mood.set(Mood::Fine);
+    Lab::set_clock(YEAR);
+    lab.add().await.expect_err("no answer");
+    // An ADD over the fence takes its time into the progress file.
+    lab.controller_mood.set(Mood::Fine);
+    lab.add().await.expect("works");
+    Lab::set_clock(-YEAR);
+    lab.etcd_mood.set(Mood::Refusing);
+    lab.del().await.expect("it is written down");
+    lab.etcd_mood.set(Mood::Fine);
+    assert_eq!(lab.graves().len(), 1);
+    lab.catch_up().await;
+    for _ in 0..2 {
+        lab.pass_quiet_period().await;
+        lab.drain().await;
+    }
+    lab.assert_empty("after the quiet period");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gc_collects_what_was_made_in_the_future() {
+    for forget in [false, true] {
+        let lab = Lab::warm().await;
+        lab.add().await.expect("works");
+        let mut claim = lab.claims().remove(0);
+        claim.since += YEAR.unsigned_abs();
+        // The claim as it was made: only its time differs.
+        put(&lab, Key::attachment(&claim.attachment), encode(&claim)).await;
+        if forget {
+            lab.forget();
+        } else {
+            lab.forward_files(YEAR.unsigned_abs());
+            lab.collect().await.expect("works");
+            assert_eq!(lab.claims().len(), 1, "it may be younger than the list");
+        }
+        lab.pass(120).await;
+        lab.collect().await.expect("works");
+        lab.assert_empty(&format!("forgotten {forget}"));
+    }
+}

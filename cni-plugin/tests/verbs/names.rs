@@ -1,0 +1,167 @@
+//! What this machine made under another name, of the node or of the network, is found; what another machine made is not.
+
+use std::collections::BTreeSet;
+
+use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::gc::GcCall;
+use atoll_model::attachment::Attachment;
+use atoll_model::error::Classify;
+use atoll_model::ids::{NetworkName, NodeName};
+use atoll_model::record::{NodeRecord, SCHEMA, Unknown, encode};
+use atoll_store::{Change, Key, Store, Txn};
+use uuid::Uuid;
+
+use crate::lab::{Lab, Mood, del};
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).expect("valid")
+}
+
+fn network(text: &str) -> NetworkName {
+    NetworkName::new(text).expect("valid")
+}
+
+/// The machine is called otherwise from now on.
+fn rename(lab: &Lab) {
+    lab.node.replace(name("n1.example.com"));
+}
+
+async fn gc(lab: &Lab, network: NetworkName) -> Result<(), Error> {
+    Box::pin(lab.world().gc(&GcCall { network, valid: BTreeSet::new() })).await
+}
+
+/// `<stateDir>` or `<runDir>` is empty again.
+fn wipe(lab: &Lab, state: bool) {
+    let directory = if state { lab.config().state_dir } else { lab.config().run_dir };
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_name_finds_what_was_made() {
+    // Which of its files the node has lost.
+    for (run, state) in [(false, false), (true, false), (false, true), (true, true)] {
+        for by_node in [true, false] {
+            let when = format!("runDir lost {run}, stateDir lost {state}, the node was renamed {by_node}");
+            let lab = Lab::warm().await;
+            lab.add().await.expect("works");
+            if run {
+                wipe(&lab, false);
+            }
+            if state {
+                wipe(&lab, true);
+            }
+            let mut call = lab.call();
+            if by_node {
+                rename(&lab);
+                call = lab.call();
+            } else {
+                call.attachment.network = network("renamed");
+            }
+            lab.world().del(&del(&call)).await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+            lab.assert_empty(&when);
+        }
+    }
+}
+
+/// Nobody can be asked: what the files of this node tell is taken apart, and the rest is written down under its own name.
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_name_needs_no_server() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    rename(&lab);
+    lab.etcd_mood.set(Mood::Refusing);
+    lab.controller_mood.set(Mood::Refusing);
+    lab.del().await.expect("it is written down");
+    assert_eq!(lab.links(), vec![]);
+    lab.etcd_mood.set(Mood::Fine);
+    lab.controller_mood.set(Mood::Fine);
+    lab.drain().await;
+    lab.assert_empty("what was written down under the earlier name is settled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gc_finds_what_was_made_under_another_name() {
+    for lost in [false, true] {
+        let lab = Lab::warm().await;
+        lab.add().await.expect("works");
+        lab.pass(120).await;
+        if lost {
+            wipe(&lab, true);
+        }
+        rename(&lab);
+        gc(&lab, lab.call().attachment.network).await.expect("works");
+        lab.assert_empty(&format!("stateDir lost {lost}"));
+    }
+}
+
+/// Of another network GC has no list: what has an interface may be a pod. What has none is no pod any more.
+#[tokio::test(start_paused = true)]
+async fn gc_takes_from_another_network_only_what_has_no_interface() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    lab.pass(120).await;
+    gc(&lab, network("renamed")).await.expect("works");
+    assert_eq!((lab.claims().len(), lab.links().len()), (1, 2), "it may be a pod of another network");
+    lab.kernel.remove_netns(std::path::Path::new(crate::lab::NETNS));
+    gc(&lab, network("renamed")).await.expect("works");
+    lab.assert_empty("the pod is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_name_is_refused_and_both_are_named() {
+    let lab = Lab::warm().await;
+    let before = lab.etcd.dump();
+    rename(&lab);
+    for lost in [false, true] {
+        if lost {
+            wipe(&lab, true);
+        }
+        let error = lab.add().await.expect_err("it has a name");
+        assert_eq!(error.class().cni_code(), 7, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("node n1,") && text.contains("n1.example.com"), "{text}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("evict-node n1 --forget")), "{error:?}");
+        assert_eq!(lab.etcd.dump(), before, "nothing was written");
+    }
+    // The cluster has forgotten the first one: now it is a new node.
+    let forgotten = Txn { then: vec![Change::Delete(Key::node(&name("n1")))], ..Txn::default() };
+    lab.etcd.commit(forgotten).await.expect("works");
+    lab.add().await.expect("works");
+    lab.del().await.expect("works");
+    lab.assert_empty("after all");
+}
+
+/// The name of another machine: nothing that is recorded under it is ours, whatever this machine remembers.
+#[tokio::test(start_paused = true)]
+async fn another_machines_name_gives_no_right_to_what_it_made() {
+    for remembered in [false, true] {
+        let lab = Lab::warm().await;
+        lab.add().await.expect("works");
+        lab.controller_mood.set(Mood::Refusing);
+        let second = AddCall { attachment: crate::lab::attachment("second", "eth0"), ..lab.call() };
+        lab.controller_mood.set(Mood::Fine);
+        lab.bury().await;
+        // What this machine knows is gone; it was another that made the records.
+        wipe(&lab, false);
+        let record = NodeRecord {
+            v: SCHEMA,
+            host_id: Uuid::from_u128(9),
+            machine_id: "another".to_owned(),
+            epoch: 0,
+            evicting: None,
+            unknown: Unknown::new(),
+        };
+        let put = Change::Put { key: Key::node(&name("n1")), value: encode(&record), lease: None };
+        lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
+        if remembered {
+            lab.node.replace(name("n2"));
+        }
+        lab.pass(120).await;
+        lab.drain().await;
+        gc(&lab, lab.call().attachment.network).await.expect("works");
+        let of_pod = Attachment { node: lab.node.borrow().clone(), ..second.attachment.clone() };
+        lab.world().del(&del(&AddCall { attachment: of_pod, ..lab.call() })).await.expect("nothing to do");
+        assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.tombstones().len()), (1, 1, 1), "{remembered}");
+    }
+}

@@ -1,0 +1,179 @@
+//! What this machine is called, remembered in `<stateDir>/node`.
+//!
+//! Everything that the node makes is named after it, so the name must outlive a changed host name. The first ADD that the
+//! cluster accepts writes the file; from then on it comes before the host name. A `nodeName` of the configuration comes
+//! before both: an operator may rename a node once the cluster has forgotten the old name (see `registry::node`). Names
+//! that were used earlier stay in the file, because DEL and GC look for what was made under them.
+//!
+//! Guarantees: the file is whole or absent and survives a power failure; a damaged one counts as absent and is reported.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use atoll_files::{make, read};
+use atoll_ipam::Versioned;
+use atoll_model::ids::NodeName;
+use atoll_model::record::NodeRecord;
+use atoll_store::{Answer, Key};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The largest file that is read: room for some hundred earlier names, bytes.
+const LARGEST: u64 = 64 << 10;
+
+/// The content of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The name under which this machine works.
+    pub name: NodeName,
+    /// The id of the controller's agent when the name was written.
+    pub host_id: Uuid,
+    /// Names that it had before, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<NodeName>,
+}
+
+/// Where it is.
+pub fn file(state_dir: &Path) -> PathBuf {
+    state_dir.join("node")
+}
+
+/// What is remembered; none: nothing, or nothing that can be read.
+pub fn load(state_dir: &Path) -> Option<Identity> {
+    let path = file(state_dir);
+    let problem = match read::own(&path, LARGEST) {
+        Ok(text) => match serde_json::from_slice(&text) {
+            Ok(identity) => return Some(identity),
+            Err(error) => error.to_string(),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(problem, path = %path.display(), "the file with this node's name cannot be read");
+    None
+}
+
+/// Remembers a name and the host id that it goes with. Writes nothing when that is remembered already. What was remembered
+/// before stays as an earlier name.
+///
+/// # Errors
+/// The file cannot be written; what was there stays.
+pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid) -> io::Result<()> {
+    let before = load(state_dir);
+    if before.as_ref().is_some_and(|before| before.name == *name && before.host_id == host_id) {
+        return Ok(());
+    }
+    let mut earlier = before.as_ref().map(|before| before.earlier.clone()).unwrap_or_default();
+    earlier.extend(before.map(|before| before.name));
+    earlier.retain(|other| other != name);
+    earlier.dedup();
+    let identity = Identity { name: name.clone(), host_id, earlier };
+    make::directory(state_dir, make::PRIVATE_DIRECTORY)?;
+    let text = serde_json::to_vec(&identity).map_err(io::Error::other)?;
+    make::replace(&file(state_dir), &text, make::Lasting::Durable)
+}
+
+/// A node's record is that of another machine. A machine is told by its machine id, and where that is not known by the id
+/// of its agent.
+pub fn is_another_machine(record: &NodeRecord, host_id: Option<Uuid>, machine_id: &str) -> bool {
+    if !machine_id.is_empty() && !record.machine_id.is_empty() {
+        return machine_id != record.machine_id;
+    }
+    host_id.is_some_and(|host| host != record.host_id)
+}
+
+/// Every name under which records can be this machine's: those that it knows (`known`), unless another machine has them by
+/// now, and those under which the cluster has registered its agent. `nodes`: the answer to
+/// [`Query::all`](atoll_store::Query::all) of [`Key::nodes`].
+pub fn names(nodes: &Answer, known: &[NodeName], host_id: Option<Uuid>, machine_id: &str) -> BTreeSet<NodeName> {
+    let mut names: BTreeSet<NodeName> = known.iter().cloned().collect();
+    for entry in &nodes.entries {
+        let name = entry.key.as_str().strip_prefix(Key::nodes().as_str()).and_then(|name| NodeName::new(name).ok());
+        let record = Versioned::<NodeRecord>::read(entry).ok();
+        let Some((name, record)) = name.zip(record.map(|record| record.record)) else { continue };
+        if is_another_machine(&record, host_id, machine_id) {
+            names.remove(&name);
+        } else if host_id == Some(record.host_id) {
+            names.insert(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use atoll_model::record::{SCHEMA, Unknown, encode};
+    use atoll_store::Entry;
+
+    use super::*;
+
+    fn name(text: &str) -> NodeName {
+        NodeName::new(text).expect("valid")
+    }
+
+    #[test]
+    fn a_name_is_remembered_with_those_before_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (state, host) = (directory.path().join("lib"), Uuid::from_u128(7));
+        assert_eq!(load(&state), None);
+        for text in ["n1", "n1", "n2", "n3", "n1"] {
+            remember(&state, &name(text), host).expect("works");
+        }
+        let identity = load(&state).expect("there");
+        assert_eq!((identity.name, identity.host_id), (name("n1"), host));
+        assert_eq!(identity.earlier, [name("n2"), name("n3")]);
+        assert_eq!(fs::read_dir(&state).expect("there").count(), 1, "nothing is left aside");
+    }
+
+    #[test]
+    fn a_name_that_another_machine_has_by_now_is_not_ours() {
+        let node = |name: &str, host, machine: &str| Entry {
+            key: Key::node(&self::name(name)),
+            value: encode(&NodeRecord {
+                v: SCHEMA,
+                host_id: Uuid::from_u128(host),
+                machine_id: machine.to_owned(),
+                epoch: 0,
+                evicting: None,
+                unknown: Unknown::new(),
+            }),
+            create_revision: 1,
+            mod_revision: 1,
+            lease: None,
+        };
+        let entries = vec![
+            node("ours", 7, "m"),
+            node("ours-without-id", 7, ""),
+            node("agent-made-anew", 8, "m"),
+            node("cloned", 7, "other"),
+            node("taken", 9, "other"),
+            node("foreign", 9, ""),
+        ];
+        let nodes = Answer { entries, more: false };
+        let known = ["now", "taken", "foreign", "agent-made-anew"].map(name);
+        let expected = ["agent-made-anew", "now", "ours", "ours-without-id"].map(name);
+        let host = Some(Uuid::from_u128(7));
+        assert_eq!(names(&nodes, &known, host, "m").into_iter().collect::<Vec<_>>(), expected);
+        // Without ids of its own a machine believes what it remembers.
+        assert_eq!(names(&nodes, &known, None, "").into_iter().collect::<Vec<_>>().len(), known.len());
+    }
+
+    #[test]
+    fn what_is_no_such_file_counts_as_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (state, path) = (directory.path(), file(directory.path()));
+        fs::write(&path, "{").expect("works");
+        assert_eq!(load(state), None);
+        fs::write(&path, vec![b' '; 100_000]).expect("works");
+        assert_eq!(load(state), None);
+        fs::remove_file(&path).expect("works");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("works");
+        assert_eq!(load(state), None, "and it does not wait");
+        remember(state, &name("n1"), Uuid::nil()).expect("it is replaced");
+        assert_eq!(load(state).map(|identity| identity.name), Some(name("n1")));
+    }
+}
