@@ -185,14 +185,18 @@ async fn what_cannot_be_settled_hides_nothing() {
         add(&lab, container).await.expect("works");
     }
     lab.controller_mood.set(Mood::Refusing);
-    for container in ["a", "b", "c"] {
-        let call = AddCall { attachment: attachment(container, "eth0"), ..lab.call() };
-        lab.world().del(&crate::lab::del(&call)).await.expect("it is written down");
-    }
-    lab.controller_mood.set(Mood::Fine);
     let host = attachment("a", "eth0").host_interface();
     lab.kernel.refuse(&atoll_cni_plugin::wire::Netns::Own, host.as_str());
+    for container in ["a", "b", "c"] {
+        let sandbox = format!("/netns/{container}");
+        let call = AddCall { attachment: attachment(container, "eth0"), sandbox, ..lab.call() };
+        let deleted = lab.world().del(&crate::lab::del(&call)).await;
+        assert_eq!(deleted.is_err(), container == "a", "{deleted:?}");
+    }
+    // The runtime never calls again, and the file of the first one is lost.
+    lab.forget();
+    lab.controller_mood.set(Mood::Fine);
     lab.drain().await;
     let left: Vec<Attachment> = lab.tombstones().into_iter().map(|tombstone| tombstone.attachment).collect();
-    assert!(left.iter().all(|left| *left == attachment("a", "eth0")), "{left:?}");
+    assert_eq!(left, [attachment("a", "eth0")]);
 }
