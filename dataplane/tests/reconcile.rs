@@ -622,3 +622,31 @@ fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_route
     wait(|| "the namespace of the router is gone".to_owned(), || !lab.domain(red).exists());
     assert!(!outcome(&lab), "without its router");
 }
+
+/// A router's port that has another MAC now: pods and the world outside need not find out by what gets lost.
+#[test]
+fn neighbours_learn_the_new_mac_of_a_routers_port() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (pod, outside) = (lab.pod(red, 1), lab.outside());
+    assert!(pings(&pod, "203.0.113.1"));
+    let other = |mut port: Port, n: u8| {
+        let Device::Router { mac, .. } = &mut port.device else { unreachable!() };
+        *mac = Some(atoll_model::attachment::Mac([2, 0, 0, 0, 7, n]));
+        port
+    };
+    let objects = red.objects("10.9.0.0/24");
+    let gateway = objects.into_iter().find_map(|object| match object {
+        Object::Port(id, port) if id == red.gateway() => Some(port),
+        _ => None,
+    });
+    let uplink = provider().ports[&UPLINK].clone();
+    lab.submit(put([Object::Port(red.gateway(), other(gateway.unwrap(), 1)), Object::Port(UPLINK, other(uplink, 2))]));
+    for (netns, address, mac) in
+        [(&pod, "10.9.0.1", "02:00:00:00:07:01"), (&outside, "203.0.113.2", "02:00:00:00:07:02")]
+    {
+        let known = || inside(netns, "ip", &["neigh", "show", address]);
+        // Without a packet of theirs.
+        wait(known, || known().contains(mac));
+    }
+}

@@ -17,6 +17,9 @@ const ROUTER: &[(&str, &str)] = &[
     ("ipv4/conf/default/arp_ignore", "1"),
     ("ipv4/conf/all/arp_announce", "2"),
     ("ipv4/conf/default/arp_announce", "2"),
+    // Another MAC of an address is announced, or its neighbours would send to the one before for a while.
+    ("ipv4/conf/all/arp_notify", "1"),
+    ("ipv4/conf/default/arp_notify", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
