@@ -74,13 +74,20 @@ mod tests {
     fn links_lead_where_they_lead_on_the_node() {
         let host = tempfile::tempdir().expect("a directory");
         std::fs::create_dir_all(host.path().join("var/opt/cni")).expect("made");
-        for (target, link) in [("/var/opt", "opt"), ("../var", "var/up"), ("/loop", "loop"), ("../../../x", "out")] {
+        for (target, link) in [
+            ("/var/opt", "opt"),
+            ("../var", "var/up"),
+            ("/loop", "loop"),
+            ("../../../x", "out"),
+            ("/usr/lib", "var/lib"),
+        ] {
             symlink(target, host.path().join(link)).expect("made");
         }
         let root = Root::at(host.path());
         for (path, wanted) in [
             ("/opt/cni/bin", "var/opt/cni/bin"),
             ("/var/up/opt", "var/opt"),
+            ("/var/lib/cni", "usr/lib/cni"),
             ("/usr/lib/cni", "usr/lib/cni"),
             ("/out/y", "x/y"),
             ("/../etc", "etc"),
