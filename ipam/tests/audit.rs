@@ -292,6 +292,24 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             ],
         ),
         (
+            "a MAC of nobody, of whose attachment a tombstone still owes the port",
+            |_, _, _| {
+                let owner = MacOwner::Claimed { claim: ClaimId::random(), attachment: attachment("fenced") };
+                let key = Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5]));
+                vec![put(key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })]
+            },
+            vec![(Problem::Unowned, false)],
+        ),
+        (
+            "a reservation that was lost while its pod runs with its MAC",
+            |fixture, claims, _| {
+                let web = "web-0".parse().expect("valid");
+                let kept = Key::reservation(&tenant_name(), 0, address(&claims[4]));
+                vec![Change::Delete(kept), Change::Delete(Key::reserved_for(&fixture.namespace, &web))]
+            },
+            vec![(Problem::Unowned, false)],
+        ),
+        (
             "two claims with one MAC",
             |_, claims, _| {
                 let mut second = claims[1].record.clone();
