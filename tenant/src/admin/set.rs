@@ -4,6 +4,8 @@
 //! controller follows as it does for a new tenant, so that what is interrupted is completed by whoever comes next. A quota
 //! takes nothing away from a tenant that has more. Routes go into effect for running pods, DNS for new ones.
 
+use std::net::Ipv4Addr;
+
 use atoll_ipam::Versioned;
 use atoll_model::config::{DnsConfig, UnusableDns};
 use atoll_model::ids::TenantName;
@@ -82,14 +84,25 @@ pub async fn set<S: Store, C: Controller>(
 pub fn refuse_shared(cluster: &ClusterRecord, tenant: &TenantRecord, edit: &Edit) -> Result<(), TenantError> {
     for StaticRoute { destination, .. } in &edit.add_routes {
         let inside = |pool: Ipv4Network| pool.prefix() <= destination.prefix() && pool.contains(destination.ip());
-        for (setting, pool) in [("transitCidr", cluster.transit_cidr), ("nodeSideCidr", cluster.node_side_cidr)] {
-            if inside(pool) {
+        let pools = [
+            ("transitCidr", cluster.transit_cidr, None),
+            // A pod of a cloud's machine may be kept from its metadata.
+            ("nodeSideCidr", cluster.node_side_cidr, Some(clouds())),
+        ];
+        for (setting, pool, spared) in pools {
+            if inside(pool) && !spared.is_some_and(inside) {
                 let problem = format!("it is inside `cluster.{setting}`, {pool}, which all tenants share");
                 return Err(refused(tenant, *destination, problem));
             }
         }
     }
     Ok(())
+}
+
+/// Where clouds have services of each machine (169.254.169.254). The node side gives none of these addresses to a pod,
+/// whatever its pool, so that a route may keep a tenant's pods from them.
+fn clouds() -> Ipv4Network {
+    Ipv4Network::new(Ipv4Addr::new(169, 254, 168, 0), 22).expect("22 is a prefix length")
 }
 
 /// The record as `edit` wants it, or why that cannot be. Pure.
