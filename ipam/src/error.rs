@@ -212,6 +212,11 @@ impl IpamError {
     }
 }
 
+/// Lost races, as often as one tries.
+pub(crate) fn unsteady(reason: &str) -> StoreError {
+    StoreError::Unknown { endpoint: "all".to_owned(), reason: reason.to_owned() }
+}
+
 fn list<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

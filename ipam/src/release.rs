@@ -20,10 +20,10 @@ use std::time::Duration;
 use atoll_model::record::{
     AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, SCHEMA, Unknown, encode, now,
 };
-use atoll_store::{Change, Committed, Compare, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_store::{Change, Committed, Compare, Doubt, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use uuid::Uuid;
 
-use crate::error::IpamError;
+use crate::error::{IpamError, unsteady};
 use crate::find::Found;
 use crate::versioned::Versioned;
 
@@ -61,23 +61,25 @@ pub async fn release<S: Store>(
     let failed = || IpamError::store(format!("claim {} of {attachment}", claim.record.claim));
     let mut plan = Plan::new(claim, tombstone);
     let lasting = if cooldown.is_zero() { MARKED } else { cooldown };
+    let mut doubt = Doubt::default();
     for _ in 0..ATTEMPTS {
-        let snapshot = match store.commit(plan.transaction(slot(&claim.record, lasting), !cooldown.is_zero())).await {
-            Ok(Committed::Yes(_)) => return Ok(Released::Done),
-            Ok(Committed::Lost(snapshot)) => snapshot,
+        let outcome = store.commit(plan.transaction(slot(&claim.record, lasting), !cooldown.is_zero())).await;
+        let snapshot = match doubt.weigh(outcome) {
+            Ok(Some(Committed::Yes(_))) => return Ok(Released::Done),
+            Ok(Some(Committed::Lost(snapshot))) => snapshot,
+            Ok(None) => store.read(plan.queries()).await.map_err(failed())?,
             Err(StoreError::LeaseGone(lease)) => {
                 store.lease_as(lease, lasting + SLOT).await.map_err(failed())?;
                 continue;
             }
-            Err(StoreError::Unknown { .. }) => store.read(plan.queries()).await.map_err(failed())?,
             Err(error) => return Err(failed()(error)),
         };
         if let Some(released) = plan.learn(&snapshot)? {
             return Ok(released);
         }
+        doubt.may_repeat().map_err(failed())?;
     }
-    let reason = "the records changed at each attempt".to_owned();
-    Err(failed()(StoreError::Unknown { endpoint: "all".to_owned(), reason }))
+    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the records changed at each attempt"))))
 }
 
 /// The lease of this node's current half-minute.

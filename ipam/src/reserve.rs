@@ -16,12 +16,12 @@ use atoll_model::record::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, MacOwner, MacRecord, ReservationRecord, SCHEMA,
     TenantRecord, Unknown, encode, now,
 };
-use atoll_store::{Change, Committed, Compare, Key, Query, Revision, Store, StoreError, Txn};
+use atoll_store::{Change, Committed, Compare, Doubt, Key, Query, Revision, Store, Txn};
 use serde::de::DeserializeOwned;
 
 use crate::claim::mac::{is_local, look, of_no_router, unicast};
 use crate::claim::want::place;
-use crate::error::IpamError;
+use crate::error::{IpamError, unsteady};
 use crate::find::find;
 use crate::holder::Holder;
 use crate::search::{self, Subnet};
@@ -69,6 +69,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
     let ReserveRequest { tenant: name, address, namespace, pod, mac } = request;
     let failed = || IpamError::store(format!("reservation of {address} for pod {namespace}/{pod}"));
     let since = now();
+    let mut doubt = Doubt::default();
     for _ in 0..ATTEMPTS {
         let tenant: Option<Versioned<TenantRecord>> = get(store, Key::tenant(name)).await?;
         let tenant = tenant.ok_or_else(|| IpamError::NoTenant { tenant: name.clone() })?;
@@ -110,14 +111,14 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         if dry_run {
             return Ok(Reserved::New(record));
         }
-        match store.commit(Txn { compare, then, otherwise: Vec::new() }).await {
-            Ok(Committed::Yes(_)) => return Ok(Reserved::New(record)),
-            // What is there now, and whether it is ours, the next look tells.
-            Ok(Committed::Lost(_)) | Err(StoreError::Unknown { .. }) => {}
-            Err(error) => return Err(failed()(error)),
+        doubt.may_repeat().map_err(failed())?;
+        let outcome = store.commit(Txn { compare, then, otherwise: Vec::new() }).await;
+        // Lost, or nobody knows: what is there now, and whether it is ours, the next look tells.
+        if let Some(Committed::Yes(_)) = doubt.weigh(outcome).map_err(failed())? {
+            return Ok(Reserved::New(record));
         }
     }
-    Err(unsteady(request.address))
+    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("what it rests on changed at each attempt"))))
 }
 
 /// Takes a reservation back. With a MAC it stays while its pod runs with that MAC, which would be nobody's otherwise.
@@ -125,6 +126,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
 pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool) -> Result<Lifted, IpamError> {
     let ReservationRecord { address, namespace, pod, .. } = record;
     let failed = || IpamError::store(format!("reservation of {address} for pod {namespace}/{pod}"));
+    let mut doubt = Doubt::default();
     for _ in 0..ATTEMPTS {
         let seen = Seen::read(store, record).await?;
         let (mut compare, mut then) = (Vec::new(), Vec::new());
@@ -150,13 +152,13 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
         if dry_run {
             return Ok(Lifted::Done);
         }
-        match store.commit(Txn { compare, then, otherwise: Vec::new() }).await {
-            Ok(Committed::Yes(_)) => return Ok(Lifted::Done),
-            Ok(Committed::Lost(_)) | Err(StoreError::Unknown { .. }) => {}
-            Err(error) => return Err(failed()(error)),
+        doubt.may_repeat().map_err(failed())?;
+        let outcome = store.commit(Txn { compare, then, otherwise: Vec::new() }).await;
+        if let Some(Committed::Yes(_)) = doubt.weigh(outcome).map_err(failed())? {
+            return Ok(Lifted::Done);
         }
     }
-    Err(unsteady(*address))
+    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("what it rests on changed at each attempt"))))
 }
 
 /// What is reserved for a pod.
@@ -205,11 +207,6 @@ fn is_same(one: &ReservationRecord, other: &ReservationRecord) -> bool {
     let place = |record: &ReservationRecord| (record.incarnation, record.ordinal, record.address);
     let pod = |record: &ReservationRecord| (record.namespace.clone(), record.pod.clone());
     one.tenant == other.tenant && place(one) == place(other) && pod(one) == pod(other)
-}
-
-fn unsteady(address: Ipv4Addr) -> IpamError {
-    let reason = "what it rests on changed at each attempt".to_owned();
-    IpamError::store(format!("reservation of {address}"))(StoreError::Unknown { endpoint: "all".to_owned(), reason })
 }
 
 /// The attachment that has the address, which must be the pod's own.

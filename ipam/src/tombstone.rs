@@ -5,9 +5,9 @@
 
 use atoll_model::attachment::Attachment;
 use atoll_model::record::{Tombstone, TombstoneRecord, encode};
-use atoll_store::{Change, Committed, Compare, Key, Revision, Store, StoreError, Txn};
+use atoll_store::{Change, Committed, Compare, Doubt, Key, Revision, Store, Txn};
 
-use crate::error::IpamError;
+use crate::error::{IpamError, unsteady};
 use crate::find::{Found, find};
 
 /// Others write the tombstone of an attachment only while they hold its lock, or evict its node: this is plenty.
@@ -21,6 +21,7 @@ pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option
     let key = Key::tombstone(attachment);
     let mut record = tombstone.clone();
     let mut seen = seen;
+    let mut doubt = Doubt::default();
     for _ in 0..ATTEMPTS {
         let condition = match seen {
             Some(revision) => Compare::Modified(key.clone(), revision),
@@ -28,13 +29,14 @@ pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option
         };
         let put = Change::Put { key: key.clone(), value: encode(&record), lease: None };
         let otherwise = Found::queries(attachment);
-        let found = match store.commit(Txn { compare: vec![condition], then: vec![put], otherwise }).await {
-            Ok(Committed::Yes(_)) => return Ok(()),
-            Ok(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
-            Err(StoreError::Unknown { .. }) => find(store, attachment).await?,
-            Err(error) => return Err(failed()(error)),
+        let outcome = store.commit(Txn { compare: vec![condition], then: vec![put], otherwise }).await;
+        let found = match doubt.weigh(outcome).map_err(failed())? {
+            Some(Committed::Yes(_)) => return Ok(()),
+            Some(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
+            None => find(store, attachment).await?,
         };
         let Some(there) = found.tombstone else {
+            doubt.may_repeat().map_err(failed())?;
             seen = None;
             continue;
         };
@@ -42,10 +44,10 @@ pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option
         if record == there.record {
             return Ok(());
         }
+        doubt.may_repeat().map_err(failed())?;
         seen = Some(there.mod_revision);
     }
-    let reason = "the tombstone changed at each attempt".to_owned();
-    Err(failed()(StoreError::Unknown { endpoint: "all".to_owned(), reason }))
+    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the tombstone changed at each attempt"))))
 }
 
 /// What is owed when both are: a fence stays a fence, the later time counts, a known port stays known.
@@ -68,11 +70,15 @@ pub async fn exhume<S: Store>(store: &S, attachment: &Attachment, seen: Revision
         then: vec![Change::Delete(tombstone)],
         otherwise: Found::queries(attachment),
     };
-    let found = match store.commit(txn).await {
-        Ok(Committed::Yes(_)) => return Ok(true),
-        Ok(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
-        Err(StoreError::Unknown { .. }) => find(store, attachment).await?,
-        Err(source) => return Err(IpamError::store(format!("tombstone of {attachment}"))(source)),
+    let failed = || IpamError::store(format!("tombstone of {attachment}"));
+    let mut doubt = Doubt::default();
+    let found = match doubt.weigh(store.commit(txn).await).map_err(failed())? {
+        Some(Committed::Yes(_)) => return Ok(true),
+        Some(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
+        None => find(store, attachment).await?,
     };
+    if found.tombstone.is_some() {
+        doubt.may_repeat().map_err(failed())?;
+    }
     Ok(found.tombstone.is_none())
 }

@@ -10,12 +10,14 @@
 //! | [`wish`] | what a pod may ask of its interface |
 //! | [`topology`], [`vif`] | a virtual network with MidoNet's meaning |
 //! | [`range`] | a range of addresses, as an operator writes it |
+//! | [`certificate`] | what a server has against a certificate of ours |
 //! | [`error`] | what kind of failure an error is |
 //! | [`fault`] | failing on demand, for tests |
 //!
 //! Pure: no I/O, no async runtime, no clock but the one that stamps records.
 
 pub mod attachment;
+pub mod certificate;
 pub mod cni;
 pub mod config;
 pub mod derive;

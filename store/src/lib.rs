@@ -306,6 +306,9 @@ pub enum StoreError {
     /// We may not do this.
     #[error("etcd denies access: {0}")]
     Denied(String),
+    /// The request is larger than etcd takes: nothing happened.
+    #[error("etcd takes no request of this size: {0}")]
+    TooLarge(String),
     /// The request is wrong, or the answer is; a defect.
     #[error("etcd refused the request: {0}")]
     Refused(String),
@@ -314,11 +317,89 @@ pub enum StoreError {
     Settings(String),
 }
 
+impl StoreError {
+    /// Asking again brings the same until an operator has mended etcd: it is full, or damaged.
+    pub fn is_lasting(&self) -> bool {
+        self.trouble().is_some()
+    }
+
+    /// What an operator has to mend.
+    fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Unavailable { reason, .. } | Self::Unknown { reason, .. } => Trouble::of(reason),
+            _ => None,
+        }
+    }
+}
+
+/// What keeps etcd from serving until an operator acts, as its members word it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// The quota of the database is used up; alarm NOSPACE.
+    Full,
+    /// Members differ; alarm CORRUPT.
+    Damaged,
+}
+
+impl Trouble {
+    fn of(reason: &str) -> Option<Self> {
+        if reason.contains("space exceeded") {
+            Some(Self::Full)
+        } else if reason.contains("corrupt") {
+            Some(Self::Damaged)
+        } else {
+            None
+        }
+    }
+}
+
+/// What is known of a change that is decided on anew until it is made.
+///
+/// An unknown outcome is no lost race. Whoever loops asks this after each look: it ends the attempts when repeating is
+/// useless, and when they are used up it has the cause that etcd gave last.
+#[derive(Debug, Default)]
+pub struct Doubt(Option<StoreError>);
+
+impl Doubt {
+    /// Takes in the outcome of one attempt. None: nobody knows whether it happened; look.
+    ///
+    /// # Errors
+    /// Every failure that is definite.
+    pub fn weigh<T>(&mut self, outcome: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        self.0 = None;
+        match outcome {
+            Ok(answer) => Ok(Some(answer)),
+            Err(unknown @ StoreError::Unknown { .. }) => {
+                self.0 = Some(unknown);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A look showed that the last attempt did not happen, and it is to be made again.
+    ///
+    /// # Errors
+    /// The cause that etcd gave for it, when it would give it again.
+    pub fn may_repeat(&mut self) -> Result<(), StoreError> {
+        match self.0.take_if(|cause| cause.is_lasting()) {
+            Some(cause) => Err(cause),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the last attempt brought nothing, if that is not a lost race.
+    pub fn cause(self) -> Option<StoreError> {
+        self.0
+    }
+}
+
 impl Classify for StoreError {
     fn class(&self) -> Class {
         match self {
             Self::Unavailable { .. } | Self::Unknown { .. } | Self::LeaseGone(_) => Class::Unavailable,
             Self::Denied(_) => Class::Denied,
+            Self::TooLarge(_) => Class::Rejected,
             Self::Refused(_) => Class::Bug,
             Self::Settings(_) => Class::Config,
         }
@@ -326,13 +407,23 @@ impl Classify for StoreError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Unavailable { reason, .. } | Self::Unknown { reason, .. } if reason.contains("space exceeded") => {
+            _ if self.trouble() == Some(Trouble::Full) => {
                 Some("etcd is full: compact and defragment it, then `etcdctl alarm disarm`".to_owned())
             }
+            _ if self.trouble() == Some(Trouble::Damaged) => Some(
+                "members of etcd hold different data: see `etcdctl alarm list`, and replace the damaged member"
+                    .to_owned(),
+            ),
             Self::Unavailable { .. } | Self::Unknown { .. } => {
                 Some("check that etcd runs and is reachable from this node (`etcdctl endpoint health`)".to_owned())
             }
+            Self::Denied(reason) if reason.contains("`etcd.cert`") => {
+                Some("give this node a certificate that etcd takes (`atollctl doctor`, check `certificate`)".to_owned())
+            }
             Self::Denied(_) => Some("check the role of this node's client certificate in etcd".to_owned()),
+            Self::TooLarge(_) => {
+                Some("raise `--max-request-bytes` and `--max-txn-ops` of etcd to their defaults or above".to_owned())
+            }
             Self::Settings(_) => Some("correct the `etcd` section of the configuration".to_owned()),
             Self::LeaseGone(_) | Self::Refused(_) => None,
         }

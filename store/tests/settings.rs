@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use atoll_model::config::EtcdConfig;
+use atoll_model::error::Classify as _;
 use atoll_store::{Etcd, Key, Query, Store, StoreError};
 use atoll_testkit::program::command;
 use server::{Server, config};
@@ -63,6 +64,22 @@ fn certificates(directory: &Path, name: &str) -> [PathBuf; 3] {
     [ca, cert, key].map(PathBuf::from)
 }
 
+/// A certificate of the CA in `directory` that is valid between two moments (`YYYYMMDDHHMMSSZ`), with its key.
+fn certificate_of_time(directory: &Path, name: &str, from: &str, until: &str) -> [PathBuf; 2] {
+    let [_, _, key] = certificates(directory, name);
+    let settings = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
+        x509_extensions=x\n[p]\ncommonName=supplied\n[x]\nsubjectAltName=IP:127.0.0.1\nextendedKeyUsage=clientAuth\n";
+    for (file, text) in [("ca.conf", settings), ("index", ""), ("serial", "77\n")] {
+        fs::write(directory.join(file), text).expect("written");
+    }
+    let arguments = format!(
+        "ca -config ca.conf -batch -notext -in request -cert ca.pem -keyfile ca.key -out {name}.pem -startdate {from} -enddate {until}"
+    );
+    let done = command("openssl").args(arguments.split(' ')).current_dir(directory).output().expect("openssl runs");
+    assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    [directory.join(format!("{name}.pem")), key]
+}
+
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file");
 }
@@ -76,7 +93,13 @@ async fn is_denied(config: &EtcdConfig) -> bool {
     for _ in 0..50 {
         match read(config).await {
             Err(StoreError::Denied(_)) => return true,
-            Err(StoreError::Unavailable { .. }) => {}
+            // Not without a word of what it may be.
+            Err(StoreError::Unavailable { reason, .. }) => {
+                assert!(
+                    config.cert.is_none() || reason.contains("perhaps it does not take this node's certificate"),
+                    "{reason}"
+                );
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -109,6 +132,29 @@ async fn etcd_with_client_certificates() {
 
     let anonymous = EtcdConfig { cert: None, key: None, ..good.clone() };
     assert!(is_denied(&anonymous).await, "etcd wants a certificate");
+
+    // Its time is told each time, also when the alert of the server is lost: the certificate itself says it.
+    for (name, from, until, told) in [
+        ("expired", "20200101000000Z", "20200102000000Z", "it expired on Thu, 02 Jan 2020 00:00:00 GMT"),
+        ("early", "20980101000000Z", "20990101000000Z", "it is not valid before Wed, 01 Jan 2098 00:00:00 GMT"),
+    ] {
+        let [cert, key] = certificate_of_time(server.directory(), name, from, until);
+        mode(&key, 0o600);
+        let out_of_time = EtcdConfig { cert: Some(cert.clone()), key: Some(key), ..good.clone() };
+        for _ in 0..20 {
+            let error = read(&out_of_time).await.expect_err(name);
+            let StoreError::Denied(text) = &error else { panic!("{name}: {error}") };
+            assert!(text.contains(told) && text.contains(&cert.display().to_string()), "{text}");
+            assert!(
+                error.hint().is_some_and(|hint| hint.contains("certificate that etcd takes")),
+                "{:?}",
+                error.hint()
+            );
+        }
+        // Without a server it is not to blame.
+        let nobody = EtcdConfig { endpoints: vec!["https://127.0.0.1:1".to_owned()], ..out_of_time };
+        assert!(matches!(read(&nobody).await, Err(StoreError::Unavailable { .. })));
+    }
 
     let stranger = tempfile::tempdir().expect("a directory");
     let [other_ca, other_cert, other_key] = certificates(stranger.path(), "stranger");

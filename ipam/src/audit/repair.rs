@@ -54,7 +54,8 @@ pub async fn repair<S: Store>(
         let outcome = match store.commit(transaction(fix, lease)).await {
             Ok(Committed::Yes(_)) => Outcome::Done,
             Ok(Committed::Lost(_)) => Outcome::Changed,
-            Err(StoreError::Unknown { .. }) => Outcome::Unknown,
+            // With a cause that stays, nothing else will be mended either.
+            Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => Outcome::Unknown,
             Err(error) => return Err(failed()(error)),
         };
         repaired.push(Repaired { finding, outcome });

@@ -33,7 +33,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::ids::Namespace;
 use atoll_model::record::{ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, TenantRecord, TombstoneRecord};
 use atoll_model::wish::Wish;
-use atoll_store::{Chosen, Revision, Store, StoreError};
+use atoll_store::{Chosen, Doubt, Revision, Store};
 use uuid::Uuid;
 
 use self::mac::unicast;
@@ -131,6 +131,7 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
     let mut step = plan.begin();
     // The subnet in which the MAC was looked for among the derived ones.
     let mut looked = None;
+    let mut doubt = Doubt::default();
     for attempt in 1..=ATTEMPTS {
         if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| looked != Some(s.ordinal)) {
             let ordinal = subnet.ordinal;
@@ -144,15 +145,21 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             // Nothing to claim. Is that so, or only by what the caller believes, or by several readings between which a
             // request of this very call arrived?
             Step::Refuse(_) => store.read(queries).await.map_err(plan.failed())?,
-            _ => match store.commit_first(plan.choice(&step, queries.clone())).await {
-                Ok(Chosen::Case(case, revision)) => return Ok(plan.done(step, case, revision)),
-                Ok(Chosen::Lost(snapshot)) => snapshot,
-                // It may have happened, and may still: look. The module says why going on is safe either way.
-                Err(StoreError::Unknown { .. }) => store.read(queries).await.map_err(plan.failed())?,
-                Err(error) => return Err(plan.failed()(error)),
-            },
+            _ => {
+                let outcome = store.commit_first(plan.choice(&step, queries.clone())).await;
+                match doubt.weigh(outcome).map_err(plan.failed())? {
+                    Some(Chosen::Case(case, revision)) => return Ok(plan.done(step, case, revision)),
+                    Some(Chosen::Lost(snapshot)) => snapshot,
+                    // It may have happened, and may still: look. The module says why going on is safe either way.
+                    None => store.read(queries).await.map_err(plan.failed())?,
+                }
+            }
         };
-        step = match (plan.judge(&snapshot)?, step) {
+        let verdict = plan.judge(&snapshot)?;
+        if !matches!(verdict, Verdict::Answer(_)) {
+            doubt.may_repeat().map_err(plan.failed())?;
+        }
+        step = match (verdict, step) {
             (Verdict::Answer(answer), _) => return Ok(answer),
             (Verdict::TakeOver(claim, tombstone), _) => Step::TakeOver(claim, tombstone),
             (Verdict::Begin, _) | (Verdict::Again(_), Step::TakeOver(..)) => plan.begin(),
@@ -168,5 +175,8 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             },
         };
     }
-    Err(IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS })
+    match doubt.cause() {
+        Some(cause) => Err(plan.failed()(cause)),
+        None => Err(IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS }),
+    }
 }

@@ -12,9 +12,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use atoll_files::{TEXT, make, read};
+use atoll_model::certificate;
 use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
@@ -66,6 +67,8 @@ pub(super) struct Endpoints {
     limits: Limits,
     /// File with the URL of the preferred one, for the next process. It may be lost or wrong: it only changes the order.
     memory: RefCell<Option<PathBuf>>,
+    /// Our certificate, where there is one: what it says of itself when a server hangs up.
+    certificate: Option<PathBuf>,
 }
 
 struct Known {
@@ -77,10 +80,10 @@ struct Known {
 
 impl Endpoints {
     /// `list` must not be empty; [`super::settings`] sees to it.
-    pub(super) fn new(list: Vec<(String, Endpoint)>, limits: Limits) -> Self {
+    pub(super) fn new(list: Vec<(String, Endpoint)>, limits: Limits, certificate: Option<PathBuf>) -> Self {
         let known = |(url, settings)| Known { url, settings, client: RefCell::default(), failed: Cell::default() };
         let list = list.into_iter().map(known).collect();
-        Self { list, preferred: Cell::new(0), limits, memory: RefCell::default() }
+        Self { list, preferred: Cell::new(0), limits, memory: RefCell::default(), certificate }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -132,7 +135,7 @@ impl Endpoints {
     where
         F: Future<Output = Result<T, wire::Error>>,
     {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut hung_up) = (Vec::new(), false);
         let order = self.order();
         let hasty = if order.len() > 1 { self.limits.connect.min(HASTE) } else { self.limits.connect };
         let mut turns: Vec<_> = order.iter().map(|index| (*index, hasty)).collect();
@@ -163,10 +166,16 @@ impl Endpoints {
                 },
             };
             waiting.over();
+            // A connection stood, and brought nothing.
+            hung_up |= matches!(failure, Failure::NoAnswer(_));
             let reason = match failure {
-                Failure::Answer(stopped) => return Err(stopped),
+                Failure::Answer(stopped) => return Err(self.dated(stopped)),
                 Failure::NoAnswer(reason) if repeat == Repeat::Unsent => {
                     self.leave(index);
+                    let reason = match self.certificate_trouble() {
+                        Some(trouble) => format!("{reason}; {trouble}"),
+                        None => reason,
+                    };
                     return Err(Stopped::Error(StoreError::Unknown { endpoint: known.url.clone(), reason }));
                 }
                 Failure::NotSent(reason) | Failure::NoAnswer(reason) => reason,
@@ -175,8 +184,40 @@ impl Endpoints {
             tracing::debug!(endpoint = known.url, reason, "etcd endpoint failed");
             reasons.push(format!("{}: {reason}", known.url));
         }
+        let reason = reasons.join("; ");
+        // A server that refuses a certificate may hang up before its own reason has arrived.
+        let trouble = self.certificate_trouble().filter(|_| hung_up);
+        let trouble =
+            trouble.or_else(|| certificate::refusal(&reason).map(|_| "this node's certificate (`etcd.cert`)".into()));
+        if let Some(trouble) = trouble {
+            return Err(Stopped::Error(StoreError::Denied(format!("{trouble} ({reason})"))));
+        }
+        let perhaps = if hung_up && self.certificate.is_some() {
+            "; perhaps it does not take this node's certificate (`etcd.cert`)"
+        } else {
+            ""
+        };
+        let reason = reason + perhaps;
         let endpoints = self.list.iter().map(|known| known.url.as_str()).collect::<Vec<_>>().join(", ");
-        Err(Stopped::Error(StoreError::Unavailable { endpoints, reason: reasons.join("; ") }))
+        Err(Stopped::Error(StoreError::Unavailable { endpoints, reason }))
+    }
+
+    /// A refusal of our certificate, with what it says of itself: a server's alert often only says that it is bad.
+    fn dated(&self, stopped: Stopped) -> Stopped {
+        match stopped {
+            Stopped::Error(StoreError::Denied(reason)) if certificate::refusal(&reason).is_some() => {
+                let trouble = self.certificate_trouble().map(|trouble| format!("{trouble} ({reason})"));
+                Stopped::Error(StoreError::Denied(trouble.unwrap_or(reason)))
+            }
+            stopped => stopped,
+        }
+    }
+
+    /// What is wrong with our certificate today, in words.
+    fn certificate_trouble(&self) -> Option<String> {
+        let path = self.certificate.as_ref()?;
+        let problem = certificate::out_of_time(&fs::read(path).ok()?, SystemTime::now())?;
+        Some(format!("this node's certificate {} (`etcd.cert`): {problem}", path.display()))
     }
 
     /// This one failed and no other was asked: the next call, also of another process, begins with the next one.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use atoll_model::certificate;
 use etcd_client as wire;
 use tonic::{Code, Status};
 
@@ -34,8 +35,8 @@ impl Failure {
         if causes.iter().any(|cause| cause.is::<tonic::ConnectError>()) {
             return Self::NotSent(text(status, &causes));
         }
-        if causes.iter().any(|cause| ends_the_handshake(&cause.to_string())) {
-            return Self::denied(&text(status, &causes));
+        if causes.iter().any(|cause| certificate::refusal(&cause.to_string()).is_some()) {
+            return Self::denied(&format!("this node's certificate (`etcd.cert`): {}", text(status, &causes)));
         }
         let said = status.message();
         match status.code() {
@@ -48,6 +49,12 @@ impl Failure {
             // the answer to a transaction that was applied while others filled the quota.
             Code::Unavailable if said.contains("no leader") => Self::NotSent(said.to_owned()),
             Code::ResourceExhausted if said.contains("too many requests") => Self::NotSent(said.to_owned()),
+            // Turned away for its size, by the server's gRPC or by etcd, before anything was done with it. An answer that is
+            // larger than we take is another thing: the library says so with another code.
+            Code::ResourceExhausted if said.contains("received message larger than max") => Self::too_large(said),
+            Code::InvalidArgument if said.contains("request is too large") || said.contains("too many operations") => {
+                Self::too_large(said)
+            }
             // A member that only learns serves nobody yet; the code differs between versions.
             Code::Unavailable | Code::FailedPrecondition if said.contains("not supported for learner") => {
                 Self::NotSent(said.to_owned())
@@ -61,17 +68,13 @@ impl Failure {
         Self::Answer(Stopped::Error(StoreError::Denied(reason.to_owned())))
     }
 
+    fn too_large(reason: &str) -> Self {
+        Self::Answer(Stopped::Error(StoreError::TooLarge(reason.to_owned())))
+    }
+
     fn refused(reason: &str) -> Self {
         Self::Answer(Stopped::Error(StoreError::Refused(reason.to_owned())))
     }
-}
-
-/// A TLS alert about our certificate, or about what we cannot agree on, ends the handshake: the server has read nothing
-/// of what we sent behind it. Any other alert may come later, when a request has long been executed.
-fn ends_the_handshake(cause: &str) -> bool {
-    let alert = cause.split_once("received fatal alert: ").map(|(_, alert)| alert);
-    let about = ["Certificate", "UnknownCA", "AccessDenied", "HandshakeFailure", "ProtocolVersion"];
-    alert.is_some_and(|alert| about.iter().any(|about| alert.contains(about)))
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
@@ -108,6 +111,7 @@ mod tests {
             Failure::NoAnswer(_) => "no answer",
             Failure::Answer(Stopped::Error(StoreError::Denied(_))) => "denied",
             Failure::Answer(Stopped::Error(StoreError::Refused(_))) => "refused",
+            Failure::Answer(Stopped::Error(StoreError::TooLarge(_))) => "too large",
             Failure::Answer(_) => "answer",
         }
     }
@@ -123,7 +127,10 @@ mod tests {
             (Code::Unavailable, "error reading from server: EOF", "no answer"),
             (Code::ResourceExhausted, "etcdserver: too many requests", "not sent"),
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "no answer"),
-            (Code::ResourceExhausted, "grpc: received message larger than max", "no answer"),
+            (Code::ResourceExhausted, "grpc: received message larger than max (2099000 vs. 2097152)", "too large"),
+            (Code::InvalidArgument, "etcdserver: request is too large", "too large"),
+            (Code::InvalidArgument, "etcdserver: too many operations in txn request", "too large"),
+            (Code::OutOfRange, "Error, decoded message length too large", "no answer"),
             (Code::Unavailable, "etcdserver: rpc not supported for learner", "not sent"),
             (Code::FailedPrecondition, "etcdserver: rpc not supported for learner", "not sent"),
             (Code::Unknown, "raft proposal dropped", "no answer"),
@@ -139,18 +146,6 @@ mod tests {
             (Code::FailedPrecondition, "etcdserver: lease already exists", "answer"),
         ] {
             assert_eq!(kind(code, said), expected, "{code:?} {said}");
-        }
-    }
-
-    #[test]
-    fn only_an_alert_of_the_handshake_says_that_nothing_was_read() {
-        for alert in ["BadCertificate", "CertificateRequired", "CertificateExpired", "UnknownCA", "HandshakeFailure"] {
-            assert!(ends_the_handshake(&format!("received fatal alert: {alert}")), "{alert}");
-        }
-        for later in
-            ["received fatal alert: BadRecordMac", "received fatal alert: InternalError", "bad Certificate", ""]
-        {
-            assert!(!ends_the_handshake(later), "{later}");
         }
     }
 }

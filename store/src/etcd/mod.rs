@@ -75,7 +75,7 @@ impl Etcd {
 
     /// [`Etcd::connect`] with other limits.
     pub fn with_limits(config: &EtcdConfig, limits: Limits) -> Result<Self, StoreError> {
-        let endpoints = Endpoints::new(settings::endpoints(config, &limits)?, limits);
+        let endpoints = Endpoints::new(settings::endpoints(config, &limits)?, limits, config.cert.clone());
         Ok(Self(Rc::new(Shared { endpoints, prefix: config.prefix.clone() })))
     }
 

@@ -78,11 +78,12 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         Ok(Place { cluster, node, namespace, tenant })
     }
 
-    /// Commits, and treats an unknown outcome as a lost race: what is there now decides.
+    /// Commits, and treats an unknown outcome as a lost race: what is there now decides. Not when etcd gave a cause that
+    /// stays until an operator acts: then that is told, and whoever comes next finds what did happen.
     pub(crate) async fn commit(&self, what: &str, txn: Txn) -> Result<Committed, TenantError> {
         let otherwise = txn.otherwise.clone();
         match self.store.commit(txn).await {
-            Err(StoreError::Unknown { .. }) => {
+            Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => {
                 self.store.read(otherwise).await.map(Committed::Lost).map_err(TenantError::store(what))
             }
             outcome => outcome.map_err(TenantError::store(what)),
