@@ -89,7 +89,7 @@ impl<T: Transport> Transport for Counted<T> {
         let is_definite = |answer: &Result<Response, TransportError>| match answer {
             Ok(response) => !may_have_happened(response),
             Err(TransportError::NoAnswer { .. } | TransportError::Unusable { .. }) => false,
-            Err(TransportError::NotSent { .. } | TransportError::Settings(_)) => true,
+            Err(TransportError::NotSent { .. } | TransportError::Denied { .. } | TransportError::Settings(_)) => true,
         };
         let answer = self.tally.count(self.inner.send(request), is_definite).await;
         // A server that failed may have come half way; one that refused has done nothing.
@@ -98,6 +98,10 @@ impl<T: Transport> Transport for Counted<T> {
             changes.set(changes.get() + 1);
         }
         answer
+    }
+
+    fn endpoints(&self) -> usize {
+        self.inner.endpoints()
     }
 }
 
@@ -175,7 +179,9 @@ mod tests {
             (Ok(302), false, false),
             (Ok(404), false, false),
             (Ok(410), false, false),
+            (Ok(408), false, false),
             (Ok(409), true, true),
+            (Ok(429), true, true),
             (Ok(500), true, false),
             (Ok(502), false, false),
             (Ok(503), false, false),

@@ -8,9 +8,13 @@
 //! address is given away on the word that its port is gone. A 404 says so only in the API's own words, which name what
 //! is missing ([`ErrorClass::Absent`]); one that names nothing is [`ErrorClass::Vague`].
 
-use http::header::{LOCATION, SET_COOKIE};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use http::header::{DATE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use uuid::Uuid;
 
+use atoll_model::record;
 use atoll_model::secret::Secret;
 
 use crate::dialect::{Dialect, Resource};
@@ -32,7 +36,8 @@ pub fn succeeded(response: &Response) -> bool {
 /// MidoNet REST API, sections "system_state", "Error bodies".
 pub fn may_have_happened(response: &Response) -> bool {
     match response.status {
-        502 | 504 => true,
+        // A server that waited too long for the rest of a request has not read it; a gateway says 408 of either side.
+        408 | 502 | 504 => true,
         503 => !words(response).contains("restricted mode"),
         _ => stranger::answered(response),
     }
@@ -115,10 +120,13 @@ pub(crate) fn not_api(attempt: &Attempt, response: &Response, problem: impl Into
 /// The token of a successful login: the key in the body, else the session cookie.
 pub fn token(attempt: &Attempt, response: &Response) -> Result<Secret, ClientError> {
     let key = wire::read::<wire::Token>(&response.body).ok().and_then(|token| token.key);
-    key.filter(|key| !key.is_empty())
-        .or_else(|| cookie(response))
-        .map(Secret::new)
-        .ok_or_else(|| attempt.failed(ErrorClass::Broken, "the answer has no token"))
+    let token = key.filter(|key| !key.is_empty()).or_else(|| cookie(response));
+    let token = token.ok_or_else(|| attempt.failed(ErrorClass::Broken, "the answer has no token"))?;
+    // It would leave as an empty header, and every request would be refused for another reason than this.
+    if HeaderValue::from_str(&token).is_err() {
+        return Err(attempt.failed(ErrorClass::Broken, "the token has characters that no header can carry"));
+    }
+    Ok(Secret::new(token))
 }
 
 /// `Set-Cookie: sessionId=<token>; Expires=…`
@@ -139,9 +147,28 @@ pub fn dialect(attempt: &Attempt, response: &Response) -> Result<Dialect, Client
 }
 
 /// Whether the server says, by status and text, that it cannot now but may later. MidoNet REST API, section "Error
-/// bodies": 503, and 409 for a transaction that lost against others. See [`may_have_happened`].
+/// bodies": 503, and 409 for a transaction that lost against others. What limits rates before it says 429 (RFC 6585) and
+/// 408. See [`may_have_happened`].
 pub fn is_busy(response: &Response) -> bool {
-    response.status == 503 || (response.status == 409 && words(response).contains("concurrent modification"))
+    match response.status {
+        408 | 429 | 503 => true,
+        409 => words(response).contains("concurrent modification"),
+        _ => false,
+    }
+}
+
+/// How long the server asks to wait: `Retry-After` in seconds, or as a time, which counts from the server's own `Date` if
+/// there is one (RFC 9110, section 10.2.3). `now`: our clock, seconds since 1970. A time that has passed is no wait.
+pub fn retry_after(response: &Response, now: u64) -> Option<Duration> {
+    let header = |name| response.headers.get(name)?.to_str().ok().map(str::trim);
+    let text = header(RETRY_AFTER)?;
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = httpdate::parse_http_date(text).ok()?;
+    let theirs = header(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    let now = theirs.unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(now));
+    Some(then.duration_since(now).unwrap_or_default())
 }
 
 /// Reads an unsuccessful answer to `request`.
@@ -183,8 +210,9 @@ pub(crate) fn refusal_hiding(
         object: attempt.object.clone(),
         class,
         status: Some(response.status),
-        message: message.unwrap_or_else(|| "the server gave no reason".to_owned()),
+        message: message.unwrap_or_else(|| stranger::instead_of_reasons(response, |text| hide(secrets, text))),
         violations,
+        retry_after: if class == ErrorClass::Busy { retry_after(response, record::now()) } else { None },
     }
 }
 

@@ -38,6 +38,11 @@ impl Endpoints {
         &self.urls[endpoint]
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.urls.len()
+    }
+
     /// Every endpoint, the best first.
     pub(crate) fn order(&self) -> Vec<usize> {
         let (count, current) = (self.urls.len(), self.current.get());

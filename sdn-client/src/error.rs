@@ -4,6 +4,7 @@
 //! token or a password: they are taken out of whatever a server echoes.
 
 use std::fmt;
+use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 
@@ -28,7 +29,8 @@ pub enum ErrorClass {
     Invalid,
     /// Our credentials are wrong, or do not allow it.
     Denied,
-    /// The server is busy, lost a race, or is read-only for now. A gateway says the same of a server that is not there.
+    /// The server is busy, lost a race, is read-only for now, or has had enough of our requests. A gateway says the same of
+    /// a server that is not there.
     Busy,
     /// There was no answer. Unless the request was not sent at all, it may have taken effect.
     Unreachable,
@@ -53,6 +55,8 @@ pub struct ClientError {
     pub message: String,
     /// What the server says about single fields.
     pub violations: Vec<Violation>,
+    /// How long the server asks to wait before the next attempt (RFC 9110, section 10.2.3).
+    pub retry_after: Option<Duration>,
 }
 
 impl ClientError {
@@ -74,6 +78,9 @@ impl fmt::Display for ClientError {
             let property = violation.property.as_deref().filter(|p| !p.is_empty()).unwrap_or("the object");
             write!(f, "; {property}: {}", violation.message.as_deref().unwrap_or("refused"))?;
         }
+        if let Some(wait) = self.retry_after {
+            write!(f, "; it asks to wait {} s", wait.as_secs())?;
+        }
         Ok(())
     }
 }
@@ -93,6 +100,9 @@ impl Classify for ClientError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self.class {
+            ErrorClass::Denied if self.status.is_none() => {
+                "give this node a certificate that the controller takes (`controller.cert`; `atollctl doctor`, check `certificate`)"
+            }
             ErrorClass::Denied => "check the controller's user name, project and password file",
             ErrorClass::Busy => "try again; if it stays so, look whether the controller is read-only",
             ErrorClass::Unreachable => "check that the controller runs and is reachable from this node",
@@ -130,6 +140,7 @@ impl Attempt {
             status: None,
             message: message.into(),
             violations: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -137,6 +148,7 @@ impl Attempt {
     pub fn unanswered(&self, error: &TransportError) -> ClientError {
         let class = match error {
             TransportError::NotSent { .. } | TransportError::NoAnswer { .. } => ErrorClass::Unreachable,
+            TransportError::Denied { .. } => ErrorClass::Denied,
             TransportError::Unusable { .. } => ErrorClass::Broken,
             TransportError::Settings(_) => ErrorClass::Settings,
         };

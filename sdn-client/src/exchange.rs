@@ -14,7 +14,7 @@ use crate::dialect::Resource;
 use crate::error::{Attempt, ClientError, ErrorClass};
 use crate::login::Renewed;
 use crate::request;
-use crate::retry::{self, Outcome};
+use crate::retry::{self, Attempted, Outcome};
 use crate::session::Session;
 use crate::transport::{Request, Response, Transport, TransportError};
 
@@ -74,11 +74,17 @@ impl<T: Transport> Client<T> {
                     match error {
                         TransportError::NotSent { .. } => (Outcome::NotSent, failure),
                         TransportError::NoAnswer { .. } => (Outcome::Unknown, failure),
-                        TransportError::Unusable { .. } | TransportError::Settings(_) => return Err(failure),
+                        TransportError::Denied { .. }
+                        | TransportError::Unusable { .. }
+                        | TransportError::Settings(_) => {
+                            return Err(failure);
+                        }
                     }
                 }
             };
-            if !self.rest(outcome, operation.repeatable, done).await {
+            let asked = failure.retry_after;
+            let attempted = Attempted { outcome, repeatable: operation.repeatable, done, asked };
+            if !self.rest(attempted, self.shared.transport.endpoints()).await {
                 return Err(failure);
             }
         }
@@ -104,9 +110,12 @@ impl<T: Transport> Client<T> {
     }
 
     /// Waits before the next attempt; false when there is none.
-    pub(crate) async fn rest(&self, outcome: Outcome, repeatable: bool, done: u32) -> bool {
-        let Some(pause) = retry::pause(outcome, repeatable, done) else { return false };
-        let again = Instant::now() + retry::jitter(pause);
+    pub(crate) async fn rest(&self, mut attempted: Attempted, endpoints: usize) -> bool {
+        // The wish of one endpoint is not that of the next one.
+        attempted.asked =
+            attempted.asked.filter(|_| usize::try_from(attempted.done).unwrap_or(usize::MAX) >= endpoints);
+        let Some(pause) = retry::pause(attempted, self.deadline.is_some()) else { return false };
+        let again = Instant::now() + pause;
         let in_time = self.deadline.is_none_or(|deadline| again < deadline);
         if in_time {
             sleep_until(again).await;

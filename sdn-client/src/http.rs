@@ -11,13 +11,17 @@ use crate::credentials::read_private;
 use crate::endpoints::Endpoints;
 use crate::stranger;
 use crate::transport::{Request, Response, Transport, TransportError};
-use ::http::header::ACCEPT_ENCODING;
+use ::http::header::{ACCEPT, ACCEPT_ENCODING};
 use ::http::{HeaderMap, HeaderValue};
 use atoll_files::{CERTIFICATES, read};
+use atoll_model::{certificate, record};
 use bytes::{Bytes, BytesMut};
 
 /// The largest answer that is taken.
 pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+
+/// The largest list: some hundred thousand ports. No pod waits for a list of ports.
+pub const LARGEST_LIST: usize = 128 * 1024 * 1024;
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ impl Default for HttpSettings {
 pub struct Http {
     client: reqwest::Client,
     endpoints: Endpoints,
+    /// Our certificate, where there is one.
+    certificate: Option<PathBuf>,
 }
 
 impl Http {
@@ -92,12 +98,36 @@ impl Http {
             builder = builder.identity(identity(certificate, key).map_err(wrong)?);
         }
         let client = builder.build().map_err(|error| wrong(reasons(&error)))?;
-        Ok(Self { client, endpoints: Endpoints::new(endpoints, settings.memory.clone()) })
+        let certificate = settings.identity.as_ref().map(|(certificate, _)| certificate.clone());
+        Ok(Self { client, endpoints: Endpoints::new(endpoints, settings.memory.clone()), certificate })
+    }
+
+    /// A failure that comes from our certificate, told as such: the server says so in an alert, or hangs up before that has
+    /// arrived, and the certificate is out of its time.
+    fn blame_certificate(&self, error: TransportError) -> TransportError {
+        let (endpoint, reason, hung_up) = match &error {
+            TransportError::NotSent { endpoint, reason } => (endpoint, reason, false),
+            TransportError::NoAnswer { endpoint, reason } => (endpoint, reason, true),
+            _ => return error,
+        };
+        let Some(path) = &self.certificate else { return error };
+        let alert = certificate::refusal(reason).map(|alert| format!("the server says {alert}"));
+        if alert.is_none() && !hung_up {
+            return error;
+        }
+        let out_of_time = read::given(path, CERTIFICATES).ok().and_then(|pem| certificate::out_of_time(&pem, record::now()));
+        let Some(problem) = out_of_time.or(alert) else {
+            let reason = format!("{reason}; perhaps it does not take this node's certificate (`controller.cert`)");
+            return TransportError::NoAnswer { endpoint: endpoint.clone(), reason };
+        };
+        let reason = format!("{} (`controller.cert`): {problem} ({reason})", path.display());
+        TransportError::Denied { endpoint: endpoint.clone(), reason }
     }
 
     async fn exchange(&self, base: &str, request: Request) -> Result<Response, TransportError> {
         let endpoint = || base.to_owned();
         let url = format!("{base}{}", request.path);
+        let largest = largest(&request.headers);
         let mut builder = self.client.request(request.method, url).headers(request.headers);
         if !request.body.is_empty() {
             builder = builder.body(request.body);
@@ -105,11 +135,10 @@ impl Http {
         let mut response = builder.send().await.map_err(|error| failed(&error.without_url(), endpoint()))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let body = body(&mut response).await.map_err(|problem| match problem {
-            Problem::TooLarge => TransportError::Unusable {
-                endpoint: endpoint(),
-                reason: format!("it is larger than {LARGEST_ANSWER} bytes"),
-            },
+        let body = body(&mut response, largest).await.map_err(|problem| match problem {
+            Problem::TooLarge => {
+                TransportError::Unusable { endpoint: endpoint(), reason: format!("it is larger than {largest} bytes") }
+            }
             Problem::Cut(reason) => TransportError::NoAnswer { endpoint: endpoint(), reason },
         })?;
         Ok(Response { status, headers, body })
@@ -123,12 +152,13 @@ impl Transport for Http {
             let waiting = self.endpoints.wait_for(endpoint);
             let outcome = self.exchange(self.endpoints.url(endpoint), request.clone()).await;
             waiting.over();
-            match outcome {
+            match outcome.map_err(|error| self.blame_certificate(error)) {
                 Ok(response) => {
                     match response.status {
                         // It or what is behind it is ill. Whether the request was executed is not known, so whoever
                         // knows that repeating is safe repeats it, and then asks the next endpoint.
-                        502..=504 => self.endpoints.leave(endpoint),
+                        // One that has had enough of our requests says nothing of the others.
+                        429 | 502..=504 => self.endpoints.leave(endpoint),
                         // Nor does it lead to the API.
                         _ if stranger::answered(&response) => self.endpoints.leave(endpoint),
                         _ => self.endpoints.keep(endpoint),
@@ -147,6 +177,10 @@ impl Transport for Http {
         }
         Err(last)
     }
+
+    fn endpoints(&self) -> usize {
+        self.endpoints.count()
+    }
 }
 
 enum Problem {
@@ -154,15 +188,25 @@ enum Problem {
     Cut(String),
 }
 
-async fn body(response: &mut reqwest::Response) -> Result<Bytes, Problem> {
+async fn body(response: &mut reqwest::Response, largest: usize) -> Result<Bytes, Problem> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Problem::Cut(reasons(&error.without_url())))? {
-        if body.len() + chunk.len() > LARGEST_ANSWER {
+    loop {
+        let chunk = response.chunk().await.map_err(|error| {
+            let why = reasons(&error.without_url());
+            Problem::Cut(format!("its answer was cut off after {} bytes: {why}", body.len()))
+        })?;
+        let Some(chunk) = chunk else { return Ok(body.freeze()) };
+        if body.len() + chunk.len() > largest {
             return Err(Problem::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+}
+
+/// How large the answer may be: a list is asked for by its media type.
+fn largest(headers: &HeaderMap) -> usize {
+    let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accepted.contains(".collection.") { LARGEST_LIST } else { LARGEST_ANSWER }
 }
 
 /// Whether the request left.

@@ -10,11 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use atoll_model::record;
 use atoll_model::secret::Secret;
 
-use crate::answer::{hide, tidy};
+use crate::answer::{hide, not_api, retry_after, tidy};
 use crate::credentials::{PasswordError, read_secret};
 use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::stranger;
 use crate::transport::{Request, Response};
 
 /// Header of an answer that carries the new token.
@@ -143,11 +145,19 @@ pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &
         message: Option<String>,
     }
     let message = serde_json::from_slice::<Body>(&response.body).ok().and_then(|body| body.error.message);
+    if message.is_none() && stranger::answered(response) {
+        let seen = stranger::description(response, |text| hide(secrets, text));
+        return not_api(
+            attempt,
+            response,
+            format!("not Keystone answered (`controller.keystone.endpoints`), but {seen}"),
+        );
+    }
     let class = match response.status {
         401 | 403 => ErrorClass::Denied,
         // This is how it refuses an application credential that was deleted.
         404 if message.as_deref().is_some_and(|text| text.starts_with("Could not find")) => ErrorClass::Denied,
-        429 | 503 => ErrorClass::Busy,
+        408 | 429 | 503 => ErrorClass::Busy,
         502 | 504 => ErrorClass::Unreachable,
         // The address is not that of an identity service.
         404 => ErrorClass::Broken,
@@ -157,5 +167,6 @@ pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &
     let message = message.map_or_else(|| "Keystone gave no reason".to_owned(), |text| tidy(&hide(secrets, &text)));
     let mut error = attempt.failed(class, message);
     error.status = Some(response.status);
+    error.retry_after = if class == ErrorClass::Busy { retry_after(response, record::now()) } else { None };
     error
 }

@@ -1,5 +1,6 @@
 //! Getting a token, one at a time: MidoNet REST API, section "Login", or Keystone ([`crate::keystone`]).
 
+use http::HeaderValue;
 use tokio::sync::MutexGuard;
 use tokio::time::timeout_at;
 
@@ -12,7 +13,7 @@ use crate::dialect::Resource;
 use crate::error::{Attempt, ClientError, ErrorClass};
 use crate::keystone::{self, Identity};
 use crate::request;
-use crate::retry::Outcome;
+use crate::retry::{Attempted, Outcome};
 use crate::transport::{Response, Transport, TransportError};
 
 /// Where tokens come from.
@@ -102,8 +103,17 @@ impl<T: Transport> Client<T> {
             };
             done += 1;
             // Logging in twice does no harm.
-            let again = matches!(failure.class, ErrorClass::Busy | ErrorClass::Unreachable);
-            if !again || !self.rest(Outcome::Unknown, true, done).await {
+            let outcome = match failure.class {
+                ErrorClass::Busy | ErrorClass::Unreachable => Outcome::Unknown,
+                ErrorClass::NotApi => Outcome::NotApi,
+                _ => return Err(failure),
+            };
+            let attempted = Attempted { outcome, repeatable: true, done, asked: failure.retry_after };
+            let endpoints = match &self.shared.login {
+                Login::Keystone { transport, .. } => transport.endpoints(),
+                Login::None | Login::MidoNet(_) => self.shared.transport.endpoints(),
+            };
+            if !self.rest(attempted, endpoints).await {
                 return Err(failure);
             }
         }
@@ -114,6 +124,11 @@ impl<T: Transport> Client<T> {
         match &self.shared.login {
             Login::None => Ok(Secret::default()),
             Login::MidoNet(credentials) => {
+                if HeaderValue::from_str(&credentials.project).is_err() {
+                    let problem =
+                        "the name of the project has characters that no header can carry (`controller.project`)";
+                    return Err(attempt.failed(ErrorClass::Settings, problem));
+                }
                 let request = request::login(&credentials.username, secret, &credentials.project);
                 let response = answered(self.in_time(self.shared.transport.send(request.clone())).await)?;
                 if answer::succeeded(&response) {

@@ -24,12 +24,38 @@ const ATTEMPTS_PAST_A_STRANGER: u32 = 2;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The pause before attempt `done + 1`; none when there is no point or it is not safe. `repeatable`: doing it twice is
-/// doing it once, as for everything whose id we choose.
-pub fn pause(outcome: Outcome, repeatable: bool, done: u32) -> Option<Duration> {
+/// A server that asks for more patience without a deadline of ours is not waited for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// One attempt that brought nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempted {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Doing it twice is doing it once, as for everything whose id we choose.
+    pub repeatable: bool,
+    /// How many attempts there were.
+    pub done: u32,
+    /// How long the server asks to wait.
+    pub asked: Option<Duration>,
+}
+
+/// The pause before the next attempt; none when there is no point or it is not safe. A server that says when is asked then,
+/// as often as the deadline allows.
+pub fn pause(attempted: Attempted, has_deadline: bool) -> Option<Duration> {
+    let Attempted { outcome, repeatable, done, asked } = attempted;
     let safe = repeatable || matches!(outcome, Outcome::Busy | Outcome::NotSent);
-    let attempts = if outcome == Outcome::NotApi { ATTEMPTS_PAST_A_STRANGER } else { ATTEMPTS };
-    (safe && done < attempts).then(|| FIRST_PAUSE * 2_u32.pow(done.saturating_sub(1).min(5)))
+    let attempts = match outcome {
+        Outcome::NotApi => ATTEMPTS_PAST_A_STRANGER,
+        _ if asked.is_some() && has_deadline => u32::MAX,
+        _ => ATTEMPTS,
+    };
+    if !safe || done >= attempts || (!has_deadline && asked > Some(LONGEST_WAIT)) {
+        return None;
+    }
+    let own = jitter(FIRST_PAUSE * 2_u32.pow(done.saturating_sub(1).min(5)));
+    // Not before the time, and not all nodes at the same moment.
+    Some(own + asked.unwrap_or_default())
 }
 
 /// Spreads a pause over its second half, so that nodes which failed together do not come back together.

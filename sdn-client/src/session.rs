@@ -54,7 +54,7 @@ impl SessionFile {
     pub fn load(&self) -> Session {
         self.stored().map_or_else(Session::default, |stored| Session {
             dialect: stored.dialect,
-            token: stored.token.filter(|t| !t.is_empty()).map(Secret::new),
+            token: stored.token.filter(|t| !t.is_empty() && http::HeaderValue::from_str(t).is_ok()).map(Secret::new),
         })
     }
 

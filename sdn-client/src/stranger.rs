@@ -43,6 +43,15 @@ fn is_json_or_nothing(response: &Response) -> bool {
     body.is_empty() || body.starts_with(b"{") || body.starts_with(b"[") || body.starts_with(b"null")
 }
 
+/// What to say of a refusal without a message: nothing, or what answered, where that is not the API's error document.
+pub(crate) fn instead_of_reasons(response: &Response, hide: impl Fn(&str) -> String) -> String {
+    const NONE: &str = "the server gave no reason";
+    if response.body.trim_ascii().is_empty() || wire::read::<ErrorBody>(&response.body).is_ok() {
+        return NONE.to_owned();
+    }
+    format!("{NONE}, but {}", description(response, hide))
+}
+
 /// What was seen, for an error: "an HTML page \"Sign in\", served by nginx".
 pub(crate) fn description(response: &Response, hide: impl Fn(&str) -> String) -> String {
     let what = match response.status {

@@ -73,6 +73,14 @@ pub enum TransportError {
         /// What happened instead of an answer.
         reason: String,
     },
+    /// The server does not take our certificate: the request was not read, and another endpoint would say the same.
+    #[error("the controller does not take this node's certificate ({endpoint}): {reason}")]
+    Denied {
+        /// Where the request was to go.
+        endpoint: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
     /// An answer came and cannot be taken, for instance because it never ends. Asking again would bring it again.
     #[error("the controller's answer cannot be used ({endpoint}): {reason}")]
     Unusable {
@@ -90,6 +98,7 @@ impl Classify for TransportError {
     fn class(&self) -> Class {
         match self {
             Self::NotSent { .. } | Self::NoAnswer { .. } => Class::Unavailable,
+            Self::Denied { .. } => Class::Denied,
             Self::Unusable { .. } => Class::Bug,
             Self::Settings(_) => Class::Config,
         }
@@ -100,11 +109,20 @@ impl Classify for TransportError {
 pub trait Transport {
     /// Sends `request`.
     fn send(&self, request: Request) -> impl Future<Output = Result<Response, TransportError>>;
+
+    /// How many endpoints there are to ask in turn.
+    fn endpoints(&self) -> usize {
+        1
+    }
 }
 
 impl<T: Transport> Transport for Rc<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
+    }
+
+    fn endpoints(&self) -> usize {
+        (**self).endpoints()
     }
 }
 
@@ -135,5 +153,9 @@ impl<T: Transport + 'static> Transport for Faulty<T> {
                 || TransportError::NotSent { endpoint: endpoint.clone(), reason: "refused".to_owned() },
             )
             .await
+    }
+
+    fn endpoints(&self) -> usize {
+        self.inner.endpoints()
     }
 }

@@ -141,18 +141,17 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             }
         }
         let queries = plan.queries(&step);
-        let snapshot = match step {
+        let snapshot = if let Step::Refuse(_) = step {
             // Nothing to claim. Is that so, or only by what the caller believes, or by several readings between which a
             // request of this very call arrived?
-            Step::Refuse(_) => store.read(queries).await.map_err(plan.failed())?,
-            _ => {
-                let outcome = store.commit_first(plan.choice(&step, queries.clone())).await;
-                match doubt.weigh(outcome).map_err(plan.failed())? {
-                    Some(Chosen::Case(case, revision)) => return Ok(plan.done(step, case, revision)),
-                    Some(Chosen::Lost(snapshot)) => snapshot,
-                    // It may have happened, and may still: look. The module says why going on is safe either way.
-                    None => store.read(queries).await.map_err(plan.failed())?,
-                }
+            store.read(queries).await.map_err(plan.failed())?
+        } else {
+            let outcome = store.commit_first(plan.choice(&step, queries.clone())).await;
+            match doubt.weigh(outcome).map_err(plan.failed())? {
+                Some(Chosen::Case(case, revision)) => return Ok(plan.done(step, case, revision)),
+                Some(Chosen::Lost(snapshot)) => snapshot,
+                // It may have happened, and may still: look. The module says why going on is safe either way.
+                None => store.read(queries).await.map_err(plan.failed())?,
             }
         };
         let verdict = plan.judge(&snapshot)?;

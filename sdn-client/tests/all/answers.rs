@@ -1,5 +1,7 @@
 //! What servers say, sane and insane.
 
+use std::time::Duration;
+
 use atoll_model::error::{Class, Classify};
 use atoll_sdn_client::answer;
 use atoll_sdn_client::dialect::{Dialect, Resource};
@@ -7,7 +9,7 @@ use atoll_sdn_client::error::{Attempt, ErrorClass};
 use atoll_sdn_client::transport::{Request, Response};
 use atoll_sdn_client::wire::Port;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
@@ -83,7 +85,7 @@ fn an_error_says_which_object_which_field_and_what_the_server_said() {
     let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &response(401, body));
     assert_eq!(error.to_string(), "create port 1: status 401: the server gave no reason");
     let html = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(500, "<html>Oops</html>"));
-    assert_eq!(html.to_string(), "create port 1: status 500: the server gave no reason");
+    assert_eq!(html.to_string(), "create port 1: status 500: the server gave no reason, but an HTML page");
     let body = serde_json::json!({ "message": format!("a\nb\u{1b}[31m{}", "x".repeat(100_000)) }).to_string();
     let error = answer::refusal(&attempt(), None, Resource::Port, &asked(), &response(500, body));
     assert!(error.message.starts_with("a b [31mxxx") && error.message.len() <= 400, "one line of bounded length");
@@ -158,6 +160,30 @@ fn only_a_server_that_says_it_is_read_only_has_certainly_done_nothing() {
         assert!(!answer::may_have_happened(&response(status, "")), "{status}");
     }
     assert!(!answer::may_have_happened(&response(404, r#"{"message":null,"code":404}"#)));
+}
+
+#[test]
+fn a_time_to_wait_is_read_in_both_its_forms() {
+    let now = 784_111_777;
+    for (wait, date, expected) in [
+        ("0", "", Some(0)),
+        (" 120 ", "", Some(120)),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", "", Some(10)),
+        // The server's clock is an hour behind ours, and it means ten seconds.
+        ("Sun, 06 Nov 1994 07:49:47 GMT", "Sun, 06 Nov 1994 07:49:37 GMT", Some(10)),
+        ("Sun, 06 Nov 1994 08:49:00 GMT", "", Some(0)),
+        ("", "", None),
+        ("soon", "", None),
+        ("-1", "", None),
+        ("1.5", "", None),
+    ] {
+        let mut answer = response(429, "");
+        answer.headers.insert(RETRY_AFTER, HeaderValue::from_static(wait));
+        if !date.is_empty() {
+            answer.headers.insert(DATE, HeaderValue::from_static(date));
+        }
+        assert_eq!(answer::retry_after(&answer, now), expected.map(Duration::from_secs), "{wait:?} {date:?}");
+    }
 }
 
 #[test]

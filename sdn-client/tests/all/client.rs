@@ -18,7 +18,7 @@ use atoll_sdn_client::{Client, ErrorClass, Settings};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::fake::{Fake, answer, answer_with, as_asked, line, no_answer, not_sent};
+use crate::fake::{Fake, answer, answer_with, as_asked, foreign, line, no_answer, not_sent};
 use crate::fixtures::text;
 
 const PASSWORD: &str = "pa55w0rd";
@@ -265,6 +265,61 @@ async fn in_the_end_the_last_failure_is_reported() {
     assert_eq!(error.message, "restricted mode");
     let (_, client) = scripted((0..5).map(|_| not_sent()).collect());
     assert_eq!(client.get::<Router>(id(1)).await.expect_err("unreachable").class, ErrorClass::Unreachable);
+}
+
+/// What limits rates, and a server that names a time, are asked again at that time, as often as the deadline allows.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_patience_gets_it_within_the_deadline() {
+    let busy = |status, wait: &'static str| foreign(status, &[("retry-after", wait)], r#"{"message":"slow down"}"#);
+    for status in [408, 429, 503] {
+        // More often than a failure is tried by itself.
+        let (fake, client) = scripted((0..8).map(|_| busy(status, "1")).chain([fixture("router.5.json")]).collect());
+        let begun = Instant::now();
+        let client = client.until(begun + Duration::from_secs(20));
+        client.get::<Router>(id(1)).await.expect("an answer in the end").expect("there");
+        assert_eq!(fake.asked().len(), 9, "{status}");
+        assert!(begun.elapsed() >= Duration::from_secs(8), "{status}: not before its time: {:?}", begun.elapsed());
+
+        // It comes after the deadline: told at once.
+        let (fake, client) = scripted(vec![busy(status, "30")]);
+        let begun = Instant::now();
+        let error = client.until(begun + Duration::from_secs(20)).get::<Router>(id(1)).await.expect_err("busy");
+        assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Busy, Class::Unavailable));
+        assert!(error.to_string().ends_with("slow down; it asks to wait 30 s"), "{error}");
+        assert_eq!((fake.asked().len(), begun.elapsed()), (1, Duration::ZERO));
+
+        // Without a deadline patience has an end of its own, in time and in number.
+        let (fake, client) = scripted(vec![busy(status, "31")]);
+        assert_eq!(client.get::<Router>(id(1)).await.expect_err("too long").class, ErrorClass::Busy);
+        assert_eq!(fake.asked().len(), 1);
+        let (fake, client) = scripted((0..5).map(|_| busy(status, "1")).collect());
+        assert_eq!(client.get::<Router>(id(1)).await.expect_err("too often").class, ErrorClass::Busy);
+        assert_eq!(fake.asked().len(), 5);
+    }
+    // What was refused for its rate was not done: also a route is sent again. After 408 nobody knows.
+    let route = Route { id: Some(id(1)), router_id: Some(id(2)), ..Route::default() };
+    let (fake, client) = scripted_as(Dialect::V1, vec![busy(429, "0"), answer(201, "")]);
+    client.create(&route).await.expect("made");
+    assert_eq!(fake.asked().len(), 2);
+    let (fake, client) = scripted_as(Dialect::V1, vec![busy(408, "0")]);
+    client.create(&route).await.expect_err("nobody knows");
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_answer_that_no_header_can_carry_is_a_login_error() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (project, key) in [("p", "to\\u0000ken"), ("p", "to\\nken"), ("p\nq", "token")] {
+        let fake = Fake::new(move |request| match line(request).as_str() {
+            "POST /login" => answer(200, &format!(r#"{{"key":"{key}"}}"#)),
+            _ => panic!("nothing may leave with an empty token"),
+        });
+        let credentials = Credentials { project: project.to_owned(), ..credentials(folder.path()) };
+        let settings = Settings { dialect: Some(Dialect::V5), credentials: Some(credentials), session_file: None };
+        let error = Client::new(fake, settings).get::<Router>(id(1)).await.expect_err(key);
+        assert_eq!(error.operation, "log in", "{error}");
+        assert!(error.message.contains("no header can carry"), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -270,6 +270,43 @@ async fn an_endless_answer_is_left() {
     assert!(error.to_string().contains(&LARGEST_ANSWER.to_string()), "{error}");
 }
 
+/// 20 000 ports are 20 MiB.
+#[tokio::test]
+async fn a_list_may_be_larger_than_an_object() {
+    const SIZE: usize = 20 << 20;
+    let server =
+        Server::start(|stream| {
+            drop(stream.write_all(
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\r\n").as_bytes(),
+            ));
+            drop(stream.write_all(&vec![b' '; SIZE]));
+        });
+    let http =
+        Http::new(&HttpSettings { endpoints: vec![server.url.clone()], ..HttpSettings::default() }).expect("settings");
+    let mut list = get();
+    list.headers.insert("accept", HeaderValue::from_static("application/vnd.org.midonet.collection.Port-v3+json"));
+    assert_eq!(http.send(list).await.expect("a list").body.len(), SIZE);
+    assert!(matches!(send(&http).await, Err(TransportError::Unusable { .. })), "nothing else is as large");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_told_as_such() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"id\"");
+    let error = send(&http(&[&server.url])).await.expect_err("cut off");
+    assert!(
+        matches!(&error, TransportError::NoAnswer { reason, .. } if reason.contains("cut off after 5 bytes")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_asked_to_pack_an_answer() {
+    let server = Server::answering(OK);
+    send(&http(&[&server.url])).await.expect("answer");
+    let head = server.heads()[0].to_ascii_lowercase();
+    assert!(head.contains("\r\naccept-encoding: identity\r\n"), "{head}");
+}
+
 #[tokio::test]
 async fn an_endless_head_is_left() {
     for piece in ["HTTP/1.1 100 Continue\r\n\r\n", "X-Y: z\r\n"] {
@@ -278,13 +315,11 @@ async fn an_endless_head_is_left() {
                 drop(stream.write_all(b"HTTP/1.1 200 OK\r\n"));
             }
             let many = piece.repeat(1000);
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_secs(4) && stream.write_all(many.as_bytes()).is_ok() {}
+            // It ends when the client hangs up, and not before: a client that stays would stay for ever.
+            while stream.write_all(many.as_bytes()).is_ok() {}
         });
-        let start = Instant::now();
         let error = send(&http(&[&endless.url])).await.expect_err(piece);
         assert!(matches!(error, TransportError::NoAnswer { .. }), "{piece}: {error}");
-        assert!(start.elapsed() < Duration::from_secs(3), "{piece}: {:?}", start.elapsed());
     }
 }
 

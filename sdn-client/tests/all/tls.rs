@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atoll_model::error::{Class, Classify as _};
 use atoll_sdn_client::http::{Http, HttpSettings};
 use atoll_sdn_client::transport::{Request, Transport, TransportError};
 use atoll_testkit::program::command;
@@ -127,6 +128,41 @@ fn a_client_key_that_others_can_read_is_refused() {
             }
             other => panic!("{wide:04o}: {:?}", other.err()),
         }
+    }
+}
+
+impl Authority {
+    /// The same, valid between two moments (`YYYYMMDDHHMMSSZ`).
+    fn issue_for(&self, name: &str, from: &str, until: &str) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.issue(name, "DNS:client");
+        let settings = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\n\
+            policy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n[x]\nsubjectAltName=DNS:client\n";
+        for (file, text) in [("ca.conf", settings), ("index", ""), ("serial", "77\n")] {
+            std::fs::write(self.path(file), text).expect("write");
+        }
+        let arguments = format!("ca -config ca.conf -batch -notext -in {name}.csr -cert ca.pem -keyfile ca.key");
+        openssl(self.folder.path(), &format!("{arguments} -out {name}.pem -startdate {from} -enddate {until}"));
+        (certificate, key)
+    }
+}
+
+/// Not as a broken pipe, whether or not the server's alert arrives before it hangs up.
+#[tokio::test]
+async fn a_client_certificate_out_of_its_time_is_told_as_such() {
+    let ours = Authority::new();
+    for (from, until, told) in [
+        ("20200101000000Z", "20200102000000Z", "it expired on Thu, 02 Jan 2020 00:00:00 GMT"),
+        ("20980101000000Z", "20990101000000Z", "it is not valid before Wed, 01 Jan 2098 00:00:00 GMT"),
+    ] {
+        let identity = ours.issue_for("client", from, until);
+        let url = serve(&ours, "IP:127.0.0.1", Some(&ours));
+        let settings = HttpSettings { identity: Some(identity), ..settings(url, Some(ours.path("ca.pem"))) };
+        let error = get(&settings).await.expect_err("out of time");
+        assert!(matches!(&error, TransportError::Denied { reason, .. } if reason.contains(told)), "{error}");
+        assert_eq!(error.class(), Class::Denied);
+        assert!(error.to_string().contains("controller.cert"), "{error}");
+        let nobody = HttpSettings { endpoints: vec!["https://127.0.0.1:1/midonet-api".to_owned()], ..settings };
+        assert!(matches!(get(&nobody).await, Err(TransportError::NotSent { .. })));
     }
 }
 

@@ -12,10 +12,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use atoll_files::{TEXT, make, read};
-use atoll_model::certificate;
+use atoll_files::{CERTIFICATES, TEXT, make, read};
+use atoll_model::{certificate, record};
 use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
@@ -216,7 +216,7 @@ impl Endpoints {
     /// What is wrong with our certificate today, in words.
     fn certificate_trouble(&self) -> Option<String> {
         let path = self.certificate.as_ref()?;
-        let problem = certificate::out_of_time(&fs::read(path).ok()?, SystemTime::now())?;
+        let problem = certificate::out_of_time(&read::given(path, CERTIFICATES).ok()?, record::now())?;
         Some(format!("this node's certificate {} (`etcd.cert`): {problem}", path.display()))
     }
 
