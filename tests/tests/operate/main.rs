@@ -4,5 +4,6 @@ mod doctor;
 mod explain;
 mod gc;
 mod install;
+mod output;
 mod role;
 mod shapes;

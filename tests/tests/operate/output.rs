@@ -1,0 +1,126 @@
+//! What `atollctl` prints arrives, or its exit code says that it did not; a signal in the middle of a change is answered
+//! with what was done and how to go on.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use atoll_tests::ctl::Ctl;
+use atoll_tests::node::Node;
+use atoll_tests::pod::Pod;
+use atoll_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+/// Every command that only looks, and some that change nothing here.
+const COMMANDS: [&[&str]; 20] = [
+    &["--help"],
+    &["--version"],
+    &["tenant", "--help"],
+    &["completion", "bash"],
+    &["topology"],
+    &["doctor"],
+    &["tenant", "list"],
+    &["tenant", "show", "red"],
+    &["tenant", "plan", "red"],
+    &["tenant", "prune"],
+    &["tenant", "create", "green", "--dry-run"],
+    &["tenant", "delete", "red", "--dry-run"],
+    &["subnet", "list"],
+    &["attachment", "list"],
+    &["attachment", "show", "red/pod"],
+    &["attachment", "evict-node", "node-1", "--dry-run"],
+    &["address", "list"],
+    &["address", "check", "--offline", "--pause", "1"],
+    &["init", "--dry-run", "--ignore-routes"],
+    &["gc", "--sandboxes", "/dev/null", "--empty-is-true", "--dry-run"],
+];
+
+/// A pipe whose reader has gone.
+fn closed() -> Result<Stdio> {
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    Ok(writer.into())
+}
+
+#[test]
+fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
+    let node = Node::start_without_dataplane(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let pod = Pod::new("red", "pod")?;
+    cni.add(&pod)?;
+    let ctl = Ctl::new(&node, json!({}))?;
+    for arguments in COMMANDS {
+        for format in ["table", "json"] {
+            let arguments = [arguments, &["--output", format]].concat();
+            let run = |out: Stdio| -> Result<(Option<i32>, String)> {
+                let output = ctl.command(&arguments).stdout(out).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
+                Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+            };
+            let (code, said) = run(Stdio::null())?;
+            ensure!(matches!(code, Some(0 | 7)), "{arguments:?}: {code:?}: {said}");
+            let full = File::options().write(true).open("/dev/full")?;
+            for (out, what) in [(full.into(), "a full disk"), (closed()?, "a pipe without a reader")] {
+                let (code, said) = run(out)?;
+                ensure!(code == Some(1) && said.contains("standard output"), "{arguments:?}: {what}: {code:?}: {said}");
+            }
+        }
+    }
+    // What was done is done, and that is told.
+    let full = File::options().write(true).open("/dev/full")?;
+    let created = ctl.command(&["tenant", "create", "green"]).stdout(full).stderr(Stdio::piped()).spawn()?;
+    let created = created.wait_with_output()?;
+    let said = String::from_utf8_lossy(&created.stderr);
+    ensure!(created.status.code() == Some(1) && said.contains("the command itself came to its end"), "{said}");
+    ensure!(ctl.json(&["tenant", "list"])?.to_string().contains("green"));
+    ctl.json(&["tenant", "delete", "green"])?;
+    cni.del(&pod)?;
+    drop(ctl);
+    node.finish()
+}
+
+#[test]
+fn a_signal_in_the_middle_is_answered_with_what_was_done_and_how_to_go_on() -> Result<()> {
+    let node = Node::start_without_dataplane(json!({}))?;
+    // So long a quiet period that the signal comes in it.
+    let ctl = Ctl::new(&node, json!({ "quietPeriodSeconds": 600 }))?;
+    // A tenant for each: what is half deleted begins with the end.
+    let tenants = ["green", "blue", "grey"];
+    let ends = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)];
+    for (tenant, (signal, code)) in tenants.into_iter().zip(ends) {
+        ctl.json(&["tenant", "create", tenant])?;
+        let child = ctl.command(&["tenant", "delete", tenant]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        wait::until("its objects are gone", std::time::Duration::from_secs(30), || {
+            let routers = node.controller_get("/mock/dump")?["routers"].to_string();
+            ensure!(!routers.contains(tenant), "{routers}");
+            Ok(())
+        })?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        let out = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&out.stderr);
+        ensure!(out.status.code() == Some(code), "{signal}: {out:?}");
+        for part in ["interrupted", "done: no new pods from now on", "the same command goes on from here"] {
+            ensure!(said.contains(part), "{signal}: {part}: {said}");
+        }
+    }
+    // Waiting for standard input.
+    let mut child = ctl.command(&["gc", "--sandboxes", "-"]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let input = child.stdin.take().context("a pipe")?;
+    wait::until("it receives signals", std::time::Duration::from_secs(30), || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).context("the mask")?;
+        ensure!(u64::from_str_radix(mask.trim(), 16)? & 0b10 == 0b10, "no handler of SIGINT yet: {mask}");
+        Ok(())
+    })?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    ensure!(child.wait()?.code() == Some(130));
+    drop(input);
+    let quick = Ctl::new(&node, json!({ "quietPeriodSeconds": 0 }))?;
+    for tenant in tenants {
+        quick.json(&["tenant", "delete", tenant])?;
+    }
+    drop((ctl, quick));
+    node.finish()
+}
