@@ -3,6 +3,7 @@
 //! Promise: no token in any error, whatever the server echoes.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -14,7 +15,7 @@ use crate::dialect::Resource;
 use crate::error::{Attempt, ClientError, ErrorClass};
 use crate::login::Renewed;
 use crate::request;
-use crate::retry::{self, Attempted, Outcome};
+use crate::retry::{Outcome, Tries};
 use crate::session::Session;
 use crate::transport::{Request, Response, Transport, TransportError};
 
@@ -22,6 +23,13 @@ use crate::transport::{Request, Response, Transport, TransportError};
 pub(crate) struct Operation {
     pub(crate) attempt: Attempt,
     pub(crate) repeatable: bool,
+}
+
+/// What came of an attempt, as far as the next one depends on it.
+pub(crate) struct Pause {
+    pub(crate) outcome: Outcome,
+    pub(crate) repeatable: bool,
+    pub(crate) asked: Option<Duration>,
 }
 
 impl<T: Transport> Client<T> {
@@ -43,7 +51,7 @@ impl<T: Transport> Client<T> {
         request: Request,
     ) -> Result<Response, ClientError> {
         let mut renewed = None;
-        let mut done = 0;
+        let mut tries = Tries::default();
         loop {
             let token = self.token().await?;
             let sent = self.send(request.clone(), token.as_ref()).await;
@@ -54,7 +62,7 @@ impl<T: Transport> Client<T> {
                 renewed = Some(self.renew(token, renewed).await?);
                 continue;
             }
-            done += 1;
+            tries.done += 1;
             let (outcome, failure) = match sent {
                 Ok(response) if answer::succeeded(&response) => return Ok(response),
                 Ok(response) => {
@@ -82,9 +90,8 @@ impl<T: Transport> Client<T> {
                     }
                 }
             };
-            let asked = failure.retry_after;
-            let attempted = Attempted { outcome, repeatable: operation.repeatable, done, asked };
-            if !self.rest(attempted, self.shared.transport.endpoints()).await {
+            let pause = Pause { outcome, repeatable: operation.repeatable, asked: failure.retry_after };
+            if !self.rest(&mut tries, pause, self.shared.transport.endpoints()).await {
                 return Err(failure);
             }
         }
@@ -110,12 +117,13 @@ impl<T: Transport> Client<T> {
     }
 
     /// Waits before the next attempt; false when there is none.
-    pub(crate) async fn rest(&self, mut attempted: Attempted, endpoints: usize) -> bool {
+    pub(crate) async fn rest(&self, tries: &mut Tries, pause: Pause, endpoints: usize) -> bool {
+        let Pause { outcome, repeatable, asked } = pause;
         // The wish of one endpoint is not that of the next one.
-        attempted.asked =
-            attempted.asked.filter(|_| usize::try_from(attempted.done).unwrap_or(usize::MAX) >= endpoints);
-        let Some(pause) = retry::pause(attempted, self.deadline.is_some()) else { return false };
-        let again = Instant::now() + pause;
+        let asked = asked.filter(|_| usize::try_from(tries.done).unwrap_or(usize::MAX) >= endpoints);
+        let Some(pause) = tries.pause(outcome, repeatable, asked, self.deadline.is_some()) else { return false };
+        // A time that no clock can hold is after every deadline.
+        let Some(again) = Instant::now().checked_add(pause) else { return false };
         let in_time = self.deadline.is_none_or(|deadline| again < deadline);
         if in_time {
             sleep_until(again).await;

@@ -115,7 +115,8 @@ impl Http {
         if alert.is_none() && !hung_up {
             return error;
         }
-        let out_of_time = read::given(path, CERTIFICATES).ok().and_then(|pem| certificate::out_of_time(&pem, record::now()));
+        let out_of_time =
+            read::given(path, CERTIFICATES).ok().and_then(|pem| certificate::out_of_time(&pem, record::now()));
         let Some(problem) = out_of_time.or(alert) else {
             let reason = format!("{reason}; perhaps it does not take this node's certificate (`controller.cert`)");
             return TransportError::NoAnswer { endpoint: endpoint.clone(), reason };

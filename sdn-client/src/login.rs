@@ -11,9 +11,10 @@ use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::dialect::Resource;
 use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::exchange::Pause;
 use crate::keystone::{self, Identity};
 use crate::request;
-use crate::retry::{Attempted, Outcome};
+use crate::retry::{Outcome, Tries};
 use crate::transport::{Response, Transport, TransportError};
 
 /// Where tokens come from.
@@ -92,7 +93,7 @@ impl<T: Transport> Client<T> {
             Login::Keystone { identity, .. } => identity.secret(),
         };
         let secret = secret.map_err(|error| attempt.failed(ErrorClass::Settings, error.to_string()))?;
-        let mut done = 0;
+        let mut tries = Tries::default();
         loop {
             let failure = match self.ask_for_token(&attempt, &secret).await {
                 Ok(token) => {
@@ -101,19 +102,19 @@ impl<T: Transport> Client<T> {
                 }
                 Err(failure) => failure,
             };
-            done += 1;
+            tries.done += 1;
             // Logging in twice does no harm.
             let outcome = match failure.class {
                 ErrorClass::Busy | ErrorClass::Unreachable => Outcome::Unknown,
                 ErrorClass::NotApi => Outcome::NotApi,
                 _ => return Err(failure),
             };
-            let attempted = Attempted { outcome, repeatable: true, done, asked: failure.retry_after };
+            let pause = Pause { outcome, repeatable: true, asked: failure.retry_after };
             let endpoints = match &self.shared.login {
                 Login::Keystone { transport, .. } => transport.endpoints(),
                 Login::None | Login::MidoNet(_) => self.shared.transport.endpoints(),
             };
-            if !self.rest(attempted, endpoints).await {
+            if !self.rest(&mut tries, pause, endpoints).await {
                 return Err(failure);
             }
         }

@@ -24,38 +24,46 @@ const ATTEMPTS_PAST_A_STRANGER: u32 = 2;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// A server that asks for more patience without a deadline of ours is not waited for.
+/// Where no deadline of ours says otherwise, servers that name a time are waited for so long in all.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// One attempt that brought nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempted {
-    /// What came of it.
-    pub outcome: Outcome,
-    /// Doing it twice is doing it once, as for everything whose id we choose.
-    pub repeatable: bool,
-    /// How many attempts there were.
+/// And so often: a server may ask for no time at all.
+const WAITS: u32 = 30;
+
+/// The attempts of one operation so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tries {
+    /// All of them.
     pub done: u32,
-    /// How long the server asks to wait.
-    pub asked: Option<Duration>,
+    failed: u32,
+    waits: u32,
+    waited: Duration,
 }
 
-/// The pause before the next attempt; none when there is no point or it is not safe. A server that says when is asked then,
-/// as often as the deadline allows.
-pub fn pause(attempted: Attempted, has_deadline: bool) -> Option<Duration> {
-    let Attempted { outcome, repeatable, done, asked } = attempted;
-    let safe = repeatable || matches!(outcome, Outcome::Busy | Outcome::NotSent);
-    let attempts = match outcome {
-        Outcome::NotApi => ATTEMPTS_PAST_A_STRANGER,
-        _ if asked.is_some() && has_deadline => u32::MAX,
-        _ => ATTEMPTS,
-    };
-    if !safe || done >= attempts || (!has_deadline && asked > Some(LONGEST_WAIT)) {
-        return None;
+impl Tries {
+    /// The pause before the next attempt; none when there is no point or it is not safe. `repeatable`: doing it twice is
+    /// doing it once, as for everything whose id we choose. `asked`: how long the server asks to wait; it is asked again
+    /// then, as often as the deadline allows, and that uses up none of the attempts.
+    pub fn pause(
+        &mut self,
+        outcome: Outcome,
+        repeatable: bool,
+        asked: Option<Duration>,
+        has_deadline: bool,
+    ) -> Option<Duration> {
+        if !repeatable && matches!(outcome, Outcome::Unknown | Outcome::NotApi) {
+            return None;
+        }
+        if let Some(asked) = asked {
+            (self.waits, self.waited) = (self.waits + 1, self.waited.saturating_add(asked));
+            let is_enough = !has_deadline && (self.waits > WAITS || self.waited > LONGEST_WAIT);
+            // Not before the time, and not all nodes at the same moment.
+            return (!is_enough).then(|| asked.saturating_add(jitter(FIRST_PAUSE)));
+        }
+        self.failed += 1;
+        let attempts = if outcome == Outcome::NotApi { ATTEMPTS_PAST_A_STRANGER } else { ATTEMPTS };
+        (self.failed < attempts).then(|| jitter(FIRST_PAUSE * 2_u32.pow(self.failed.saturating_sub(1).min(5))))
     }
-    let own = jitter(FIRST_PAUSE * 2_u32.pow(done.saturating_sub(1).min(5)));
-    // Not before the time, and not all nodes at the same moment.
-    Some(own + asked.unwrap_or_default())
 }
 
 /// Spreads a pause over its second half, so that nodes which failed together do not come back together.

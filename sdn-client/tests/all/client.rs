@@ -292,9 +292,21 @@ async fn a_server_that_asks_for_patience_gets_it_within_the_deadline() {
         let (fake, client) = scripted(vec![busy(status, "31")]);
         assert_eq!(client.get::<Router>(id(1)).await.expect_err("too long").class, ErrorClass::Busy);
         assert_eq!(fake.asked().len(), 1);
-        let (fake, client) = scripted((0..5).map(|_| busy(status, "1")).collect());
-        assert_eq!(client.get::<Router>(id(1)).await.expect_err("too often").class, ErrorClass::Busy);
-        assert_eq!(fake.asked().len(), 5);
+        for (wait, most) in [("10", 4), ("0", 31)] {
+            let (fake, client) = scripted((0..most).map(|_| busy(status, wait)).collect());
+            assert_eq!(client.get::<Router>(id(1)).await.expect_err("too often").class, ErrorClass::Busy);
+            assert_eq!(fake.asked().len(), most);
+        }
+        // A time beyond all clocks is no wait, and no crash.
+        let (_, client) = scripted(vec![busy(status, "18446744073709551615")]);
+        let client = client.until(Instant::now() + Duration::from_secs(20));
+        assert_eq!(client.get::<Router>(id(1)).await.expect_err("too long").class, ErrorClass::Busy);
+
+        // Patience uses up none of the attempts that failures have.
+        let answers = [not_sent(), not_sent(), busy(status, "1"), busy(status, "1"), not_sent(), not_sent()];
+        let (fake, client) = scripted(answers.into_iter().chain([fixture("router.5.json")]).collect());
+        client.get::<Router>(id(1)).await.expect("an answer in the end").expect("there");
+        assert_eq!(fake.asked().len(), 7);
     }
     // What was refused for its rate was not done: also a route is sent again. After 408 nobody knows.
     let route = Route { id: Some(id(1)), router_id: Some(id(2)), ..Route::default() };

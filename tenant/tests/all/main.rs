@@ -1,6 +1,7 @@
 //! The registry and the engine against a store and a controller in memory.
 
 mod admin;
+mod builders;
 mod drift;
 mod engine;
 mod evict;

@@ -1,0 +1,208 @@
+//! What comes between while a tenant is built: a change of its record, the end of the builder's turn, somebody else's
+//! object in the place of one that is made again.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::ids::{Incarnation, TenantName};
+use atoll_model::record::{Phase, encode};
+use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::{Client, Settings, wire};
+use atoll_store::{Change, Entry, Key, Lease, Memory, Store, Txn};
+use atoll_tenant::admin::{self, Admin};
+use atoll_tenant::controller::{Controller, Failure};
+use atoll_tenant::graph::graph;
+use atoll_tenant::{Cache, TenantError};
+use futures_util::future::{LocalBoxFuture, join};
+use uuid::Uuid;
+
+use crate::world::{DIALECTS, World, engine, namespace, provider};
+
+/// A controller before which something happens once: right before or after the first request that is meant.
+struct Before<'a> {
+    inner: InProcess,
+    meant: fn(&Request) -> bool,
+    /// It happens when the request was carried out, else before it.
+    after: bool,
+    happens: RefCell<Option<LocalBoxFuture<'a, ()>>>,
+}
+
+impl Before<'_> {
+    async fn happen(&self) {
+        let happens = self.happens.borrow_mut().take();
+        if let Some(happens) = happens {
+            happens.await;
+        }
+    }
+}
+
+impl Transport for Before<'_> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let meant = (self.meant)(&request);
+        if meant && !self.after {
+            self.happen().await;
+        }
+        let response = self.inner.send(request).await;
+        if meant && self.after {
+            self.happen().await;
+        }
+        response
+    }
+}
+
+fn red() -> TenantName {
+    TenantName::new("red").expect("valid")
+}
+
+async fn write(store: &Memory, change: Change) {
+    store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
+}
+
+fn builder(store: &Memory) -> Option<Entry> {
+    store.dump().into_iter().find(|entry| entry.key == Key::builder(&red()))
+}
+
+fn creates(request: &Request) -> bool {
+    request.method.as_str() == "POST"
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        world.resolve(&namespace("red")).await.expect("resolved");
+        // A third party adds a subnet while the second is being built.
+        let change = async {
+            let mut record = world.records("red").1;
+            let mut third = record.subnets[0].clone();
+            (third.ordinal, third.phase) = (7, Phase::Building);
+            third.cidr = "10.250.0.0/24".parse().expect("valid");
+            third.gateway = [10, 250, 0, 1].into();
+            record.subnets.push(third);
+            record.quota.subnets = Some(9);
+            write(&world.store, Change::Put { key: Key::tenant(&red()), value: encode(&record), lease: None }).await;
+        };
+        let transport = Before {
+            inner: world.mock.clone(),
+            meant: creates,
+            after: false,
+            happens: RefCell::new(Some(Box::pin(change))),
+        };
+        let engine = engine(transport);
+        let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+        admin::add_subnet(&admin, &red(), None, &[]).await.expect("added");
+        let record = world.records("red").1;
+        assert_eq!(record.quota.subnets, Some(9), "{dialect:?}: what was written meanwhile is kept");
+        let ordinals: Vec<_> = record.subnets.iter().map(|subnet| (subnet.ordinal, subnet.phase)).collect();
+        assert_eq!(ordinals, [(1, Phase::Active), (2, Phase::Active), (7, Phase::Active)], "{dialect:?}");
+        world.assert_exactly(&["red"], "and built");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_whose_lease_has_ended_asks_for_a_turn_again() {
+    let world = World::new(Dialect::V5);
+    // The controller does not answer for a minute.
+    let transport = Before {
+        inner: world.mock.clone(),
+        meant: creates,
+        after: false,
+        happens: RefCell::new(Some(Box::pin(tokio::time::sleep(Duration::from_mins(1))))),
+    };
+    let (engine, cache, who) = (engine(transport), Cache::none(), namespace("red"));
+    let resolver = world.resolver(&engine, &cache);
+    let watched = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = builder(&world.store).expect("it has its turn");
+        let lease: Lease = first.lease.expect("on a lease");
+        // While the builder says that it lives, it keeps its turn, longer than a lease lives by itself.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let still = builder(&world.store).expect("it is still its turn");
+        assert_eq!(still.value, first.value);
+        world.store.revoke(lease).await.expect("memory does not fail");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        if world.records("red").1.phase == Phase::Building {
+            let second = builder(&world.store).expect("it has asked again");
+            assert_ne!(second.value, first.value, "another turn");
+        }
+    };
+    let began = tokio::time::Instant::now();
+    let (place, ()) = join(resolver.resolve(&who), watched).await;
+    assert_eq!(place.expect("resolved").tenant.record.phase, Phase::Active);
+    assert!(began.elapsed() < Duration::from_mins(1), "the request of the first turn was given up");
+    assert!(builder(&world.store).is_none(), "the turn has ended");
+    world.assert_exactly(&["red"], "built in the second turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_failed_is_given_back_at_once() {
+    let world = World::new(Dialect::V5);
+    world.resolve(&namespace("blue")).await.expect("resolved");
+    // The provider router is gone: nothing can be linked to it.
+    let client = Client::new(world.mock.clone(), Settings::default());
+    client.delete(Resource::Router, provider()).await.expect("deleted");
+    world.resolve(&namespace("red")).await.expect_err("it cannot be built");
+    assert_eq!(world.records("red").1.phase, Phase::Building);
+    assert!(builder(&world.store).is_none(), "the next builder need not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_leaves_a_later_life_of_its_tenant_alone() {
+    let world = World::new(Dialect::V5);
+    let recreated = async {
+        let mut record = world.records("red").1;
+        record.incarnation = Incarnation::random();
+        write(&world.store, Change::Put { key: Key::tenant(&red()), value: encode(&record), lease: None }).await;
+    };
+    let transport = Before {
+        inner: world.mock.clone(),
+        meant: creates,
+        after: false,
+        happens: RefCell::new(Some(Box::pin(recreated))),
+    };
+    let (engine, cache) = (engine(transport), Cache::none());
+    let error = world.resolver(&engine, &cache).resolve(&namespace("red")).await.expect_err("another tenant by now");
+    assert!(matches!(error, TenantError::Deleting { .. }), "{error}");
+    assert_eq!(world.records("red").1.phase, Phase::Building, "it was not this builder's to activate");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_is_made_again_is_told_when_somebody_elses_is_there_first() {
+    for dialect in DIALECTS {
+        let world = World::new(dialect);
+        world.resolve(&namespace("red")).await.expect("resolved");
+        let (cluster, record) = world.records("red");
+        let graph = graph(&cluster, &record);
+        let client = Client::new(world.mock.clone(), Settings::default());
+        let on_router = |id: &Uuid| graph.objects.routers.contains_key(&graph.objects.ports[id].device.id());
+        let id = *graph.objects.ports.keys().find(|id| on_router(id)).expect("a router's port");
+        // The port has another address: it is deleted and made again.
+        let mut found: wire::Port = client.get(id).await.expect("answered").expect("there");
+        client.delete(Resource::Port, id).await.expect("deleted");
+        (found.network_address, found.port_address) = (Some("192.0.2.0".to_owned()), Some("192.0.2.9".to_owned()));
+        found.peer_id = None;
+        client.create(&found).await.expect("created");
+        let router = wire::Router {
+            id: Some(Uuid::new_v4()),
+            tenant_id: Some("somebody".to_owned()),
+            name: Some("theirs".to_owned()),
+            ..wire::Router::default()
+        };
+        client.create(&router).await.expect("created");
+        let theirs = wire::Port { device_id: router.id, ..found };
+        let come = async { drop(client.create(&theirs).await.expect("created")) };
+        let transport = Before {
+            inner: world.mock.clone(),
+            meant: |request| request.method.as_str() == "DELETE",
+            after: true,
+            happens: RefCell::new(Some(Box::pin(come))),
+        };
+        let error = engine(transport).apply(&graph).await.expect_err("not ours");
+        assert_eq!(error.failure, Failure::Conflict, "{dialect:?}: {error}");
+        assert!(error.to_string().contains(&id.to_string()), "{error}");
+        let there: wire::Port = client.get(id).await.expect("answered").expect("there");
+        assert_eq!(there.device_id, router.id, "{dialect:?}: it stays");
+    }
+}
