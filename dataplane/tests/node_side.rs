@@ -147,6 +147,119 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     assert!(lab.plane().report().unsupported.iter().any(|u| u.object == id && u.why.contains("node side")));
 }
 
+/// What belongs to no flow has no status of one, so a rule that asks for that lets it pass. Node and router each stop it.
+#[test]
+fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
+    let mut lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pod = unique(&lab, red, 1);
+    let (stranger, domain) = (neighbour(&lab), lab.domain(red));
+    let mut topology = provider();
+    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+    port.vif = Some(Vif { mac: mac(1), address: address(1), unique: true }.to_uuid());
+    for change in put(red.objects("10.9.0.0/24").into_iter().chain([Object::Port(id, port)])) {
+        topology.apply(change);
+    }
+    let (from, to) = ([192, 0, 2, 9], [10, 9, 0, 101]);
+    let shown = run("ip", &["-o", "link", "show", "lan0"]);
+    let node_mac = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().parse().unwrap();
+    let sends = |what: &str| {
+        let (out, ear) = (frame::tap(&stranger), frame::tap(&pod));
+        // A reset out of nowhere.
+        let reset = frame::ip_of(6, from, to, 0, &[], &frame::tcp(from, to, 7000, 4, b"out of nowhere"));
+        frame::shoot(&out, &frame::ethernet(mac(9), node_mac, 0x0800, &reset), what);
+        assert!(pings(node(), "10.9.0.101"), "{what}: the way is there");
+        let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&ear)).collect();
+        !frame::contains(&heard, b"out of nowhere")
+    };
+    assert!(sends("both"));
+    lab.plane.take().unwrap().stop();
+    run("nft", &["flush", "chain", "ip", "atoll_node", "passing"]);
+    assert!(sends("the router alone"));
+    let rules = inside(&domain, "nft", &["-a", "list", "chain", "ip", "atoll", "node_arriving"]);
+    let rule = rules.lines().find(|line| line.contains("iifname") && line.contains(" drop #")).unwrap();
+    let handle = rule.rsplit(' ').next().unwrap();
+    let remove = || inside(&domain, "nft", &["delete", "rule", "ip", "atoll", "node_arriving", "handle", handle]);
+    remove();
+    assert!(!sends("neither: this is what they stop"));
+    // The node's guard is mended, the router's is not looked at before that.
+    run("nft", &["add rule ip atoll_node passing oifname atn* jump entering"]);
+    assert!(sends("the node alone"));
+    lab.restart(topology);
+    assert!(sends("mended"));
+}
+
+/// Whatever somebody routes there: the link to the node carries answers only, of pods and of the router.
+#[test]
+fn nothing_but_answers_goes_by_the_link_to_the_node() {
+    let mut lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (pod, domain) = (lab.pod(red, 1), lab.domain(red));
+    let to = side(&lab, red.pod(1));
+    lab.plane.take().unwrap().stop();
+    let links = inside(&domain, "ip", &["-o", "link"]);
+    let link = links.split_whitespace().find_map(|word| word.split('@').next().filter(|it| it.starts_with("atr")));
+    let via = NodePool::DEFAULT.source().to_string();
+    inside(&domain, "ip", &["route", "add", "198.51.100.9/32", "via", &via, "dev", link.unwrap(), "onlink"]);
+    let ear = frame::sniff(node());
+    assert!(!pings(&pod, "198.51.100.9"));
+    assert!(!pings(&domain, "198.51.100.9"), "the router itself");
+    assert!(pings(node(), &to));
+    let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&ear)).collect();
+    assert!(frame::contains(&heard, &NodePool::DEFAULT.node().octets()), "its own ping is heard");
+    assert!(!frame::contains(&heard, &[198, 51, 100, 9]));
+    // Should the router's guard be gone, the node's own stands.
+    inside(&domain, "nft", &["flush", "chain", "ip", "atoll", "node_passing"]);
+    run("ip", &["link", "set", "lo", "up"]);
+    run("ip", &["addr", "add", "198.51.100.9/32", "dev", "lo"]);
+    let server = std::net::UdpSocket::bind("198.51.100.9:7000").unwrap();
+    server.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    let ear = frame::sniff(node());
+    let client = on_thread(&pod, || std::net::UdpSocket::bind("0.0.0.0:0").unwrap()).join().unwrap();
+    client.send_to(b"to the node", "198.51.100.9:7000").unwrap();
+    frame::hear(&ear, b"to the node");
+    assert!(server.recv(&mut [0; 100]).is_err(), "it came as far as the node, and no further");
+}
+
+/// What is for the pool and no answer goes nowhere: not to the provider either, which would ask strangers for it.
+#[test]
+fn what_a_pod_sends_to_the_node_side_does_not_leave_its_router() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let pod = lab.pod(red, 1);
+    let ear = frame::sniff(&lab.planes().join(PROVIDER.to_string()));
+    let (out, gateway) = (frame::tap(&pod), lab.mac_of(red, &red.bridge_device()));
+    assert!(pings(&pod, "203.0.113.1"));
+    for (to, says) in [([169, 254, 200, 200], &b"to the node"[..]), ([203, 0, 113, 1], b"outside")] {
+        let packet = frame::ip([10, 9, 0, 101], to, says);
+        frame::shoot(&out, &frame::ethernet(mac(1), gateway, 0x0800, &packet), "from the pod");
+    }
+    assert!(!frame::contains(&frame::hear(&ear, b"outside"), b"to the node"));
+}
+
+/// A port of which nothing is known may speak as anybody, but not as the node.
+#[test]
+fn nobody_speaks_with_an_address_of_the_node_side() {
+    let lab = Lab::start(provider());
+    let (red, pool) = (lab.tenant(1), NodePool::DEFAULT);
+    let open = lab.wire(red, 1, Some(&lab.domain(red)));
+    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+    port.vif = None;
+    lab.submit(put([Object::Port(id, port)]));
+    lab.wait_active(id, true);
+    let ear = frame::sniff(&lab.outside());
+    let (out, gateway) = (frame::tap(&open), lab.mac_of(red, &red.bridge_device()));
+    assert!(pings(&open, "203.0.113.1"));
+    for from in [pool.source(), pool.node(), "169.254.200.200".parse().unwrap()] {
+        let packet = frame::ip(from.octets(), [203, 0, 113, 1], b"as the node");
+        frame::shoot(&out, &frame::ethernet(mac(1), gateway, 0x0800, &packet), "as the node");
+    }
+    let packet = frame::ip([10, 9, 0, 101], [203, 0, 113, 1], b"as itself");
+    frame::shoot(&out, &frame::ethernet(mac(1), gateway, 0x0800, &packet), "as itself");
+    let heard = frame::hear(&ear, b"as itself");
+    assert!(!frame::contains(&heard, b"as the node"));
+}
+
 /// A kubelet probes `status.podIP`, which several tenants may have: no stranger on the node's network answers in their name.
 #[test]
 fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_it() {

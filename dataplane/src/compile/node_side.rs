@@ -27,7 +27,7 @@ use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::rules::REFUSED;
+use super::rules::{NO_FLOW, REFUSED};
 use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodePool, Route, View, names};
 
 /// Table of routes to pods, for what comes from the node.
@@ -267,7 +267,8 @@ chain senders {{
 type nat hook postrouting priority 99; policy accept;
 {hidden}}}
 chain entering {{
-{services}ct status and 0x20 == 0 drop
+{services}{NO_FLOW} drop
+ct status and 0x20 == 0 drop
 {opened}}}
 chain opened_by_pods {{
 {published}}}
