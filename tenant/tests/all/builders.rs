@@ -192,7 +192,9 @@ async fn a_port_that_is_made_again_is_told_when_somebody_elses_is_there_first() 
         };
         client.create(&router).await.expect("created");
         let theirs = wire::Port { device_id: router.id, ..found };
-        let come = async { drop(client.create(&theirs).await.expect("created")) };
+        let come = async {
+            let _ = client.create(&theirs).await.expect("created");
+        };
         let transport = Before {
             inner: world.mock.clone(),
             meant: |request| request.method.as_str() == "DELETE",
