@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`cri`] | what a runtime says itself, over its CRI socket |
-//! | [`configured`] | what its configuration files say, for one that does not run or does not tell |
+//! | [`mod@configured`] | what its configuration files say, for one that does not run or does not tell |
 //! | [`root`] | the node's root, seen from a container |
 //!
 //! A runtime that answers is believed before its files: it may have been started with others, and reads them only then.
