@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use atoll_testkit::program::command;
 use serde_json::{Value, json};
 
 struct Ground(tempfile::TempDir);
@@ -101,7 +102,7 @@ fn a_terminal_that_is_standard_output_is_no_log_by_any_name() {
     for log in ["/dev/tty", "/dev/stderr"] {
         drop(ground.input(Path::new(log)));
         // Gives the command a terminal for all three streams.
-        let mut command = Command::new("script");
+        let mut command = command("script");
         command.args(["-qec", &script, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin").envs(variables("ADD"));
         let output = command.stdin(Stdio::null()).output().expect("it runs");
         alone(&output.stdout, log);
@@ -185,7 +186,7 @@ fn nothing_of_ours_takes_the_place_of_a_closed_stream() {
     drop(ground.input(&log));
     for closed in ["1<&-", "1<&- 2<&-", "2<&-"] {
         let script = format!("exec {} < {} {closed}", env!("CARGO_BIN_EXE_atoll"), ground.path("input").display());
-        let mut command = Command::new("sh");
+        let mut command = command("sh");
         command.args(["-c", &script]).env_clear().envs(variables("ADD"));
         assert_eq!(command.stdout(Stdio::null()).status().expect("it runs").code(), Some(1), "{closed}");
         let text = fs::read_to_string(&log).expect("a log");
@@ -196,7 +197,7 @@ fn nothing_of_ours_takes_the_place_of_a_closed_stream() {
         fs::remove_file(&log).expect("there");
     }
     let script = format!("exec {} 0<&- 1<&- 2<&-", env!("CARGO_BIN_EXE_atoll"));
-    let mut command = Command::new("sh");
+    let mut command = command("sh");
     command.args(["-c", &script]).env_clear().envs(variables("ADD"));
     assert_eq!(command.status().expect("it runs").code(), Some(1), "no input is no JSON");
 }

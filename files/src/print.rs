@@ -7,7 +7,6 @@
 //! A standard output that is closed when the program starts is `/dev/null` to it: the standard library opens that in the
 //! place of each missing one of the first three descriptors, so that no file or socket of ours ever gets their numbers.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -22,10 +21,10 @@ pub fn print(text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let out = io::stdout();
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
-        match out.write(rest) {
+        match nix::unistd::write(&out, rest).map_err(io::Error::from) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -34,7 +33,11 @@ pub fn print(text: &str) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    Ok(nix::unistd::close(out)?)
+    // A process that is out of descriptors has none to close; its answer matters more than a late error.
+    match out.as_fd().try_clone_to_owned() {
+        Ok(copy) => Ok(nix::unistd::close(copy)?),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Prints all of `text`; false: it did not arrive, and standard error says why. `meanwhile` is added there: what is true

@@ -2,6 +2,7 @@
 //! themselves, so nothing has to be chosen or guessed.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,6 +71,12 @@ pub fn controller(
         args.extend(["--dataplane".to_owned(), "--run-dir".to_owned(), options.run_dir.display().to_string()]);
     }
     args.extend(["--host-id".to_owned(), options.host_id.to_string()]);
+    if !options.run_dir.exists() {
+        // As the programs make it (docs/operations.md), whatever the umask of the test is.
+        std::fs::create_dir(&options.run_dir).with_context(|| format!("make {}", options.run_dir.display()))?;
+        std::fs::set_permissions(&options.run_dir, std::fs::Permissions::from_mode(0o700))?;
+    }
+    args.extend(["--mock-socket".to_owned(), options.run_dir.join("mock.sock").display().to_string()]);
     if let Some(state) = &options.state {
         args.extend(["--state".to_owned(), state.display().to_string()]);
     }

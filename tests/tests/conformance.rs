@@ -245,11 +245,6 @@ fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
     let own = node.netns().path().display().to_string();
     let del = || cni.call("DEL", &pod);
     for (what, call) in [
-        (
-            "a certificate that is not there",
-            del().reading(with(&cni, &json!({ "etcd": { "ca": "/not found/ca.pem" } }))),
-        ),
-        ("a directory that cannot be", del().reading(with(&cni, &json!({ "runDir": "/proc/not found" })))),
         ("a bad setting", del().reading(with(&cni, &json!({ "runDir": "not found" })))),
         ("a name", del().reading(with(&cni, &json!({ "name": "not found" })))),
         ("a variable", del().with("CNI_IFNAME", "not found")),
@@ -260,6 +255,14 @@ fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
         let said = answer.stdout.to_lowercase();
         ensure!(!said.contains("not found") && !said.contains("no such file or directory"), "{what}: {said}");
     }
+    // What a DEL can do without does not make it fail: there is nothing to take apart here.
+    for missing in [json!({ "etcd": { "ca": "/not found/ca.pem" } }), json!({ "runDir": "/proc/not found" })] {
+        let answer = del().reading(with(&cni, &missing)).run()?;
+        ensure!(answer.stdout.is_empty(), "{missing}: {}", answer.stdout);
+        answer.done().with_context(|| missing.to_string())?;
+    }
+    // The one without a certificate could not ask etcd: the next call settles what it wrote down.
+    cni.del(&pod)?;
     node.finish()
 }
 

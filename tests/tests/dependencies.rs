@@ -311,7 +311,15 @@ fn every_dependency_is_used() -> Result<()> {
         let directory = Path::new(text(package, "manifest_path")).parent().context("a directory")?;
         let texts = texts(directory)?;
         for dependency in list(package, "dependencies") {
-            let name = dependency["rename"].as_str().unwrap_or(text(dependency, "name")).replace('-', "_");
+            // A library may have another name than its package (`rustls-webpki`).
+            let package_name = text(dependency, "name");
+            let library =
+                list(&tree, "packages").filter(|other| text(other, "name") == package_name).find_map(|other| {
+                    let target =
+                        list(other, "targets").find(|target| list(target, "kind").any(|kind| kind == "lib"))?;
+                    target["name"].as_str()
+                });
+            let name = dependency["rename"].as_str().or(library).unwrap_or(package_name).replace('-', "_");
             if !texts.iter().any(|text| text.lines().any(|line| names(line, &name))) {
                 unused.push(format!("{} does not use {name}", text(package, "name")));
             }

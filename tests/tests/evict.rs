@@ -18,7 +18,9 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     // A second name for one host is refused: this one is from before that was so.
     let record = json!({ "v": 1, "host_id": node.host_id(), "machine_id": "", "epoch": 0 }).to_string();
     let endpoints = format!("--endpoints={}", servers::ETCD);
-    node.netns().run("etcdctl", &[&endpoints, "put", &format!("{PREFIX}/v1/nodes/node-2"), &record])?;
+    for name in ["node-1", "node-2"] {
+        node.netns().run("etcdctl", &[&endpoints, "put", &format!("{PREFIX}/v1/nodes/{name}"), &record])?;
+    }
 
     let (lost, kept) = (Pod::new("red", "lost")?, Pod::new("red", "kept")?);
     let (here, there) = (first.add(&lost)?, second.add(&kept)?);

@@ -84,7 +84,10 @@ fn an_operator_finds_the_address_of_a_pod_as_documented() -> Result<()> {
     let config = node.scratch().path().join("operator.json");
     std::fs::write(&config, node.config().to_string())?;
     let program = format!("{} --config {}", programs::path("atollctl")?.display(), config.display());
-    let commands = format!("set -eo pipefail\natollctl() {{ {program} \"$@\"; }}\n{}", documented()?);
+    let commands = format!(
+        "set -eo pipefail\natollctl() {{ {program} \"$@\"; }}\n{}",
+        documented()?.replace("/run/atoll/mock.sock", &node.run_dir().join("mock.sock").display().to_string())
+    );
     let address: Ipv4Addr = node.netns().run("bash", &["-c", &commands])?.trim().parse()?;
     let banner = ask(node.netns(), address)?.with_context(|| format!("nobody answers at {address}"))?;
     assert_eq!((banner.name.as_str(), banner.seen_as), ("web-0", SOURCE));

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use atoll_testkit::program::{command, located};
 use serde_json::Value;
 
 use crate::http_life::{PROGRAM, Running, inside};
@@ -31,12 +32,21 @@ fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n{headers}Connection: close\r\n\r\n")
 }
 
+/// A program of the base system that another user starts. Its real path is named: a link below the tree may be in a directory
+/// that only root may enter.
+fn stranger(program: &str) -> Command {
+    let path = std::fs::canonicalize(located(program)).expect("it is there");
+    let mut command = Command::new(path);
+    command.env("PATH", "/usr/bin:/bin").uid(STRANGER).gid(STRANGER);
+    command
+}
+
 /// The status of a request by another user, who connects, sends and reads with a program of its own.
 fn as_stranger(address: &str, request: &str) -> u16 {
     let (host, port) = address.split_once(':').expect("an address");
     let script = "exec 3<>/dev/tcp/$0/$1; printf '%b' \"$2\" >&3; read -r _ status _ <&3; echo \"$status\"";
     let escaped = request.replace('\r', "\\r").replace('\n', "\\n");
-    let output = Command::new("bash").args(["-c", script, host, port, &escaped]).uid(STRANGER).gid(STRANGER).output();
+    let output = stranger("bash").args(["-c", script, host, port, &escaped]).output();
     String::from_utf8_lossy(&output.expect("bash runs").stdout).trim().parse().unwrap_or(0)
 }
 
@@ -74,7 +84,7 @@ fn one_who_sends_and_is_gone_does_nothing() {
     assert_eq!(server.send("POST", "/midonet-api/routers", "application/json", &router).0, 201);
     let request = "POST /mock/reset HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n";
     let script = "for i in $(seq 100); do { printf \"$2\" >&3; } 3>/dev/tcp/$0/$1; done";
-    let status = Command::new("bash").args(["-c", script, host, port, request]).uid(STRANGER).gid(STRANGER).status();
+    let status = stranger("bash").args(["-c", script, host, port, request]).status();
     assert!(status.expect("bash runs").success());
     // Each of those connections was served before the last of ours is.
     assert_eq!(server.dump()["routers"].as_object().map(serde_json::Map::len), Some(2), "nothing was reset");
@@ -85,7 +95,7 @@ fn one_who_sends_and_is_gone_does_nothing() {
 fn a_pod_is_not_root_on_loopback() {
     let (node, pod) = (Netns::new(), Netns::new());
     let run = |args: &[&str]| {
-        let status = Command::new("ip").args(args).status().expect("ip runs");
+        let status = command("ip").args(args).status().expect("ip runs");
         assert!(status.success(), "{args:?}");
     };
     let ends = ["-n", &node.0, "link", "add", "toward", "type", "veth", "peer", "name", "eth0", "netns", &pod.0];
@@ -94,7 +104,7 @@ fn a_pod_is_not_root_on_loopback() {
         run(&["-n", netns, "address", "add", address, "dev", link]);
         run(&["-n", netns, "link", "set", link, "up"]);
     }
-    let mut command = Command::new("nsenter");
+    let mut command = command("nsenter");
     command.arg(format!("--net={}", node.path().display())).arg(PROGRAM);
     command.args(["--listen", "0.0.0.0:0", "--mock-tcp", "root"]);
     let server = Running::begin(command, Some(&node.path()));
@@ -188,7 +198,7 @@ fn the_socket_is_its_owners() {
     let name = path.to_str().expect("a path");
     let args = ["--mock-socket", name, "--mock-tcp", "off"];
     // Whatever the umask.
-    let mut command = Command::new("bash");
+    let mut command = command("bash");
     command.args(["-c", "umask 0; exec \"$0\" --listen 127.0.0.1:0 \"$@\"", PROGRAM]).args(args);
     let server = Running::begin(command, None);
     assert_eq!(std::fs::metadata(&path).expect("there").mode() & 0o7777, 0o600);
@@ -204,8 +214,7 @@ fn the_socket_is_its_owners() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("set");
     let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
                   s.sendall(sys.argv[2].encode()); sys.stdout.buffer.write(s.recv(65536))";
-    let output =
-        Command::new("python3").args(["-c", script, name, &get("/mock/dump", "")]).uid(STRANGER).gid(STRANGER).output();
+    let output = stranger("python3").args(["-c", script, name, &get("/mock/dump", "")]).output();
     assert!(!String::from_utf8_lossy(&output.expect("python3 runs").stdout).contains("200"));
 
     // A second one does not take it away.

@@ -17,7 +17,7 @@ fn send(signal: &str, process: u32) {
 
 /// A shell command that becomes the program.
 fn script(before: &str) -> Running {
-    let mut command = Command::new("sh");
+    let mut command = command("sh");
     command.args(["-c", &format!("{before}exec {PROGRAM} --listen 127.0.0.1:0")]);
     Running::begin(command, None)
 }

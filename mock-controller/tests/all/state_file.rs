@@ -355,7 +355,8 @@ impl Mount {
     }
 
     fn remount(&self, how: &str) {
-        let status = std::process::Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status();
+        let status =
+            atoll_testkit::program::command("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status();
         assert!(status.expect("mount runs").success());
     }
 }

@@ -185,6 +185,7 @@ impl Request {
         let mut given = None;
         let mut deserializer = serde_json::Deserializer::from_slice(stdin);
         let whole = serde::Deserializer::deserialize_map(&mut deserializer, FindVersion(&mut given)).is_ok();
+        let whole = whole && deserializer.end().is_ok();
         let given = match given {
             // An object that is complete and names none.
             None | Some(Value::Null) if whole => Some(""),

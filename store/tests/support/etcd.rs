@@ -159,10 +159,23 @@ impl Server {
         &self.directory
     }
 
-    /// Sends a signal by name, to this process alone.
+    /// Sends a signal by name, to this process alone. After `STOP` none of its threads runs: one on another processor stops
+    /// only some time after `kill` has returned, and may answer a request until then.
     pub(crate) fn signal(&self, name: &str) {
         let done = command("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
         assert!(done.expect("kill runs").success());
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while name == "STOP" && !self.stands_still() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the kernel has stopped every thread (`proc(5)`, the field after the name in `stat`).
+    fn stands_still(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it is there");
+        let states = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+        states.into_iter().all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
     }
 
     pub(crate) fn stop(&mut self) {

@@ -208,7 +208,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
         ("a broken one first", &[("05-x.conflist", "{"), ("10-atoll.conflist", ours)], "fail", "cannot be used"),
         ("two of ours", &[("10-atoll.conflist", ours), ("20-atoll.conflist", ours)], "warn", "20-atoll.conflist"),
         ("an empty one", &[("10-atoll.conflist", "")], "fail", "not JSON"),
-        ("a huge one", &[("10-atoll.conflist", &" ".repeat(2 << 20))], "fail", "more than"),
+        ("a huge one", &[("10-atoll.conflist", &" ".repeat(2 << 20))], "fail", "larger than"),
     ];
     for (what, files, level, part) in cases {
         for (name, text) in files {

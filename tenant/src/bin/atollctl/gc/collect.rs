@@ -1,6 +1,7 @@
 //! Doing it. An attachment is taken apart by the plugin's own DEL, under the attachment's lock, and in no other way; what
 //! no DEL can name (a host end without a claim, a file without one) is removed here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -172,12 +173,17 @@ impl<S: Store> Collector<'_, S> {
     /// The tombstones of this node.
     pub(super) async fn owed(&self) -> Result<Owed, Failure> {
         let graves = nodefiles::graves(&self.config.state_dir);
-        let in_files = graves.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?.len();
-        let mut in_etcd = 0;
+        let graves = graves.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?;
+        let mut recorded = BTreeSet::new();
         for name in names(self.store, self.config, self.node).await? {
-            in_etcd += tombstones_of(self.store, &name, 0).await?.len();
+            let tombstones = tombstones_of(self.store, &name, 0).await?;
+            recorded.extend(tombstones.iter().map(|tombstone| tombstone.record.attachment.hash()));
         }
-        Ok(Owed { in_etcd, in_files })
+        // One attachment may have a record and, until the next call, a file as well.
+        let is_recorded =
+            |path: &Path| path.file_name().is_some_and(|name| recorded.contains(&*name.to_string_lossy()));
+        let both = graves.iter().filter(|(path, _)| is_recorded(path)).count();
+        Ok(Owed { in_etcd: recorded.len(), in_files: graves.len(), both })
     }
 }
 
@@ -186,11 +192,13 @@ impl<S: Store> Collector<'_, S> {
 pub(super) struct Owed {
     in_etcd: usize,
     in_files: usize,
+    /// How many of those are in etcd and in a file.
+    both: usize,
 }
 
 impl Owed {
     pub(super) fn number(self) -> usize {
-        self.in_etcd + self.in_files
+        self.in_etcd + self.in_files - self.both
     }
 
     /// Steps still to go: from a file to etcd is one, from etcd to done another.
