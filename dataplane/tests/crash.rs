@@ -89,14 +89,15 @@ impl Traffic {
 
 /// What the kernel shows of everything that the plane makes, in no order that could differ.
 fn kernel(lab: &Lab) -> BTreeMap<String, Vec<String>> {
-    let script = "nft list ruleset; printf 'link\\naddr\\nroute show table all proto 201\\nrule\\n\
+    let script = "printf 'link\\naddr\\nroute show table all proto 201\\nrule\\n\
                   neigh show nud permanent\\n' | ip -4 -br -batch -; bridge -d link; bridge fdb | grep -v 33:33: ; \
                   sysctl -n net.ipv4.ip_forward net.ipv4.fwmark_reflect net.ipv4.conf.all.arp_ignore";
     let mut paths: Vec<PathBuf> = std::fs::read_dir(lab.planes()).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.push("/proc/thread-self/ns/net".into());
     paths.sort();
     let show = |path: PathBuf| {
-        let shown = String::from_utf8(attempt(&path, "sh", &["-c", script]).stdout).unwrap();
+        let words = |program, arguments: &[&str]| String::from_utf8(attempt(&path, program, arguments).stdout).unwrap();
+        let shown = at_first_step(&words("nft", &["-y", "list", "ruleset"])) + &words("sh", &["-c", script]);
         // Elements of a set come in any order, and several to a line.
         let elements = |line: &str| line.contains("elements = {") || line.trim_end().ends_with([',', '}']);
         let (sets, mut lines): (Vec<_>, Vec<_>) =

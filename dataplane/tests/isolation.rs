@@ -347,6 +347,35 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
     assert!(missing.is_empty(), "of {} frames were lost: {missing:?}", whole.len());
 }
 
+/// A frame between two filters has to meet the new one last, whose rules are there by then; now and then the filters begin
+/// again at the first step.
+#[test]
+fn a_filter_stands_behind_the_one_that_it_replaces() {
+    let chain = Uuid::from_u128(0xc0);
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let bridge = Bridge { up: true, inbound: Some(chain), ..Bridge::default() };
+    lab.submit(put([rules(chain, [(to_port_9999(), Action::Drop)]), Object::Bridge(red.bridge(), bridge)]));
+    let places = || {
+        let shown = inside(&lab.domain(red), "nft", &["-y", "list", "ruleset"]);
+        let places = shown.lines().filter_map(|line| line.split_once(" priority ")?.1.split_once(';')?.0.parse().ok());
+        (places.collect::<Vec<i32>>(), shown.matches("table ").count())
+    };
+    let (mut before, tables) = places();
+    let mut began_again = 0;
+    for n in 1..30 {
+        let condition = Condition { destination_port: Some(Test::is((n, n))), ..to_port_9999() };
+        lab.submit(put([rules(chain, [(condition, Action::Drop)])]));
+        let (now, of_now) = places();
+        assert_eq!((now.len(), of_now), (before.len(), tables), "no copy stays");
+        let steps: BTreeSet<_> = now.iter().zip(&before).map(|(now, before)| now - before).collect();
+        began_again += usize::from(steps != BTreeSet::from([1]));
+        assert!(steps == BTreeSet::from([1]) || steps == BTreeSet::from([-10]), "{steps:?}");
+        before = now;
+    }
+    assert_eq!(began_again, 2);
+}
+
 #[test]
 fn what_belongs_to_no_flow_neither_leaves_untranslated_nor_enters() {
     let lab = Lab::start(provider());

@@ -26,7 +26,7 @@ fn topology(tenants: u128, pods: u8) -> Topology {
 
 /// The filter of a namespace; what was counted is no state.
 fn filter(netns: &Path) -> Vec<String> {
-    let text = inside(netns, "nft", &["-s", "list", "ruleset"]);
+    let text = at_first_step(&inside(netns, "nft", &["-s", "-y", "list", "ruleset"]));
     let mut lines: Vec<_> = text.lines().filter(|line| !line.contains("\" counter")).map(str::to_owned).collect();
     lines.sort();
     lines

@@ -21,7 +21,7 @@ use super::condition::{End, Groups, Place, Refusal};
 use super::domain::{Place as Location, place};
 use super::rules::{self, REFUSED};
 use super::ruleset::TO_ROUTER;
-use super::{Element, Set, Unsupported, View, jumps, names};
+use super::{Element, Set, Unsupported, View, jumps, names, places};
 
 /// Where in its way a frame is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,22 +85,22 @@ impl Stage {
     /// Where bridged packets are tracked, connection tracking is at 0 of the first hook that a frame meets, and so are
     /// the router's inbound chains; its answer to what was rejected is at -1 of the hook "forward". Stages for what
     /// enters or goes to the router stand before all of that, unless they look at flows.
-    fn hook(self, early: bool) -> (&'static str, i16, &'static str) {
+    fn hook(self, early: bool) -> (&'static str, i32, &'static str) {
         match self {
-            Self::PortIn if early => ("prerouting", -300, "iifname"),
-            Self::BridgeIn if early => ("prerouting", -299, "iifname"),
-            Self::RouterOut if early => ("prerouting", -298, "iifname"),
-            Self::RouterPortOut if early => ("prerouting", -297, "iifname"),
-            Self::PortIn => ("prerouting", 10, "iifname"),
-            Self::BridgeIn => ("prerouting", 11, "iifname"),
-            Self::BridgeOut => ("forward", -20, "oifname"),
-            Self::PortOut => ("forward", -10, "oifname"),
-            Self::RouterOut => ("input", 20, "iifname"),
-            Self::RouterPortOut => ("input", 30, "iifname"),
-            Self::RouterPortIn => ("output", 10, "oifname"),
-            Self::RouterIn => ("output", 11, "oifname"),
-            Self::RoutedOut => ("output", 20, "oifname"),
-            Self::RoutedPortOut => ("output", 30, "oifname"),
+            Self::PortIn if early => ("prerouting", places::EARLY_PORT_IN, "iifname"),
+            Self::BridgeIn if early => ("prerouting", places::EARLY_BRIDGE_IN, "iifname"),
+            Self::RouterOut if early => ("prerouting", places::EARLY_ROUTER_OUT, "iifname"),
+            Self::RouterPortOut if early => ("prerouting", places::EARLY_ROUTER_PORT_OUT, "iifname"),
+            Self::PortIn => ("prerouting", places::PORT_IN, "iifname"),
+            Self::BridgeIn => ("prerouting", places::BRIDGE_IN, "iifname"),
+            Self::BridgeOut => ("forward", places::BRIDGE_OUT, "oifname"),
+            Self::PortOut => ("forward", places::PORT_OUT, "oifname"),
+            Self::RouterOut => ("input", places::ROUTER_OUT, "iifname"),
+            Self::RouterPortOut => ("input", places::ROUTER_PORT_OUT, "iifname"),
+            Self::RouterPortIn => ("output", places::ROUTER_PORT_IN, "oifname"),
+            Self::RouterIn => ("output", places::ROUTER_IN, "oifname"),
+            Self::RoutedOut => ("output", places::ROUTED_OUT, "oifname"),
+            Self::RoutedPortOut => ("output", places::ROUTED_PORT_OUT, "oifname"),
         }
     }
 

@@ -28,6 +28,7 @@ mod fragments;
 mod jumps;
 mod names;
 pub(crate) mod node_side;
+pub(crate) mod places;
 mod pool;
 mod port;
 mod router;

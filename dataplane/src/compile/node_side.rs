@@ -27,6 +27,7 @@ use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::places::{NODE_ARRIVING, NODE_DESTINATIONS, NODE_LEAVING, NODE_PASSING, NODE_SOURCES, SAID};
 use super::rules::{NO_FLOW, REFUSED};
 use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodePool, Route, View, names};
 
@@ -142,7 +143,7 @@ pub(super) fn router_chains(domain: &Domain) -> String {
 type ipv4_addr : ipv4_addr
 }}
 chain node_arriving {{
-type filter hook prerouting priority -149; policy accept;
+type filter hook prerouting priority {NODE_ARRIVING}; policy accept;
 iifname \"{name}\" ct state new ct mark set {FLOW:#x}
 ct mark {FLOW:#x} meta mark set meta mark or {NODE:#x} accept
 iifname \"{name}\" drop
@@ -151,21 +152,21 @@ ip saddr {network} drop
 ip daddr {network} drop
 }}
 chain node_destinations {{
-type nat hook prerouting priority -101; policy accept;
+type nat hook prerouting priority {NODE_DESTINATIONS}; policy accept;
 iifname \"{name}\" dnat to ip daddr map @node_side
 }}
 chain node_passing {{
-type filter hook forward priority -1; policy accept;
+type filter hook forward priority {NODE_PASSING}; policy accept;
 oifname != \"{name}\" accept
 ct mark {FLOW:#x} ct direction reply accept
 drop
 }}
 chain node_sources {{
-type nat hook postrouting priority 99; policy accept;
+type nat hook postrouting priority {NODE_SOURCES}; policy accept;
 ct mark {FLOW:#x} oifname != \"{name}\" snat to {source}
 }}
 chain node_own {{
-type filter hook output priority -151; policy accept;
+type filter hook output priority {SAID}; policy accept;
 meta mark set meta mark and {kept:#x}
 oifname \"{name}\" meta mark and {NODE:#x} == 0 drop
 }}
@@ -252,19 +253,19 @@ pub(crate) fn node_table(guarded: &Guarded<'_>) -> (String, String) {
     );
     let chains = format!(
         "chain arriving {{
-type filter hook prerouting priority -149; policy accept;
+type filter hook prerouting priority {NODE_ARRIVING}; policy accept;
 iifname \"{PREFIX}*\" ct state established,related accept
 iifname \"{PREFIX}*\" drop
 {foreign}}}
 chain passing {{
-type filter hook forward priority -1; policy accept;
+type filter hook forward priority {NODE_PASSING}; policy accept;
 oifname \"{PREFIX}*\" jump entering
 }}
 chain leaving {{
-type filter hook postrouting priority -1; policy accept;
+type filter hook postrouting priority {NODE_LEAVING}; policy accept;
 {leaving}}}
 chain senders {{
-type nat hook postrouting priority 99; policy accept;
+type nat hook postrouting priority {NODE_SOURCES}; policy accept;
 {hidden}}}
 chain entering {{
 {services}{NO_FLOW} drop

@@ -30,7 +30,7 @@ use super::filters::Filters;
 use super::fragments::PIECES;
 use super::rules::{self, ANSWER, NO_FLOW, Passes, REFUSED, ROUTED};
 use super::ruleset::{STRANGERS, TO_ROUTER};
-use super::{DeviceKind, Domain, Element, GROUP, Neighbour, View, domain, jumps, names, node_side, port};
+use super::{DeviceKind, Domain, Element, GROUP, Neighbour, View, domain, jumps, names, node_side, places, port};
 
 /// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
 /// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
@@ -48,18 +48,18 @@ pub(super) fn table(
     text.push_str("table ip atoll {\n@generation\n");
     text.push_str(&uninvited(domain));
     if filters.rejects {
-        for hook in ["forward", "input"] {
-            let head = format!("type filter hook {hook} priority -10; policy accept;");
+        for (hook, place) in [("forward", places::REFUSED_FORWARD), ("input", places::REFUSED_INPUT)] {
+            let head = format!("type filter hook {hook} priority {place}; policy accept;");
             let _ = write!(text, "chain refused_{hook} {{\n{head}\nmeta mark and {REFUSED:#x} != 0 {ANSWER}\n}}\n");
         }
     }
     if domain.track_bridged && domain.node.is_none() {
         // What the router says has the mark of what it speaks of: that matters where it was rejected only.
-        let head = "type filter hook output priority -151; policy accept;";
+        let head = format!("type filter hook output priority {}; policy accept;", places::SAID);
         let _ = write!(text, "chain said {{\n{head}\nmeta mark set meta mark and {REFUSED:#x}\n}}\n");
     }
     let guard = node_side::guard_input(domain);
-    let head = "type filter hook input priority 0; policy accept;";
+    let head = format!("type filter hook input priority {}; policy accept;", places::INPUT);
     let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\ndrop\n}}\n");
     text.push_str(&node_side::router_chains(domain));
     text.push_str(&services(view, domain));
@@ -67,7 +67,7 @@ pub(super) fn table(
     let router = view.router(id);
     if router.is_some_and(|router| !router.up) {
         // Whoever sends something through it or to it is told.
-        let head = "type filter hook prerouting priority -146; policy accept;";
+        let head = format!("type filter hook prerouting priority {}; policy accept;", places::DOWN);
         let _ = write!(text, "chain down {{\n{head}\n{}{}{ANSWER}\n}}\n", node_side::pass_by(domain), bridged(domain));
     }
     let (mut pieces, groups) = (filters.pieces, Groups::default());
@@ -121,7 +121,7 @@ pub(super) fn table(
     }
     text.push_str(&groups.text());
     if pieces {
-        let head = "type filter hook prerouting priority -450; policy accept;";
+        let head = format!("type filter hook prerouting priority {}; policy accept;", places::PIECES);
         let mark = format!("ip frag-off and 0x3fff != 0 meta mark set meta mark or {PIECES:#x}");
         let _ = write!(text, "chain pieces {{\n{head}\n{mark}\n}}\n");
     }
@@ -134,7 +134,7 @@ fn uninvited(domain: &Domain) -> String {
     let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
     let names: Vec<_> = ["lo"].into_iter().chain(uplinks.map(|(name, _)| name.as_str())).collect();
     let names = names.join("\", \"");
-    let head = "type filter hook prerouting priority -310; policy accept;";
+    let head = format!("type filter hook prerouting priority {}; policy accept;", places::UNINVITED);
     format!("chain uninvited {{\n{head}\niifgroup != {GROUP:#x} iifname != {{ \"{names}\" }} drop\n}}\n")
 }
 
@@ -144,7 +144,7 @@ fn services(view: &View<'_>, domain: &Domain) -> String {
     let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
     let names: Vec<_> = uplinks.map(|(name, _)| format!("\"{name}\"")).collect();
     let Some(services) = view.site.services.filter(|_| !names.is_empty()) else { return String::new() };
-    let head = "type filter hook forward priority -25; policy accept;";
+    let head = format!("type filter hook forward priority {}; policy accept;", places::SERVICES);
     format!("chain services {{\n{head}\noifname {{ {} }} ip daddr {services} {ANSWER}\n}}\n", names.join(", "))
 }
 
@@ -208,7 +208,7 @@ fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> S
     if body.is_empty() {
         return sets;
     }
-    let head = "type filter hook forward priority 20; policy accept;";
+    let head = format!("type filter hook forward priority {}; policy accept;", places::KNOWN);
     format!("{sets}chain nobody {{\n{head}\n{}{body}}}\n", bridged(domain))
 }
 
@@ -252,8 +252,10 @@ fn flows(text: &mut String) {
     let reply = format!("meta mark set meta mark or {REPLY:#x}");
     let tracked = format!("ct direction reply meta l4proto {{ tcp, udp, icmp }} {reply}");
     let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
-    for (name, hook, further) in [("flows", "prerouting", ""), ("own", "output", errors)] {
-        let head = format!("type filter hook {hook} priority -150; policy accept;");
+    for (name, hook, place, further) in
+        [("flows", "prerouting", places::FLOWS_ARRIVING, ""), ("own", "output", places::FLOWS_SAID, errors)]
+    {
+        let head = format!("type filter hook {hook} priority {place}; policy accept;");
         let further = if further.is_empty() { String::new() } else { format!("{further} {reply}\n") };
         let _ = write!(text, "chain {name} {{\n{head}\n{tracked}\n{further}}}\n");
     }
@@ -274,9 +276,9 @@ impl Stages {
         for chains in [&inbound.chains, &outbound.chains, &entering.chains, &leaving.chains] {
             text.push_str(chains);
         }
-        let chain = |text: &mut String, name: &str, head: &str, body: &str| {
+        let chain = |text: &mut String, name: &str, (head, place): (&str, i32), body: &str| {
             if !body.is_empty() {
-                let _ = write!(text, "chain {name} {{\ntype {head}; policy accept;\n{body}}}\n");
+                let _ = write!(text, "chain {name} {{\ntype {head} priority {place}; policy accept;\n{body}}}\n");
             }
         };
         let tracks = inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged;
@@ -289,7 +291,7 @@ impl Stages {
                 let _ = write!(text, "set {name} {{\ntype ifname\nsize 65535\nflags dynamic\n}}\n");
                 let linked = format!("{key} \"rl*\" ct state new");
                 let body = format!("{linked} add @{name} {{ {key} ct count over {FLOWS} }} drop\n");
-                chain(text, &format!("flows_{name}"), "filter hook forward priority -20", &body);
+                chain(text, &format!("flows_{name}"), ("filter hook forward", places::FLOWS_COUNTED), &body);
             }
         }
         let bridged = bridged(domain);
@@ -297,14 +299,19 @@ impl Stages {
         let unless_empty =
             |head: &str, body: &str| if body.is_empty() { String::new() } else { format!("{head}{body}") };
         let guarded = |body: &str| unless_empty(&format!("{node}{bridged}"), body);
-        chain(text, "ports_inbound", "filter hook prerouting priority -145", &guarded(&entering.dispatch("iifname")));
-        chain(text, "inbound", "filter hook prerouting priority -140", &guarded(&inbound.before));
-        chain(text, "destinations", "nat hook prerouting priority -100", &guarded(&inbound.translate));
+        chain(
+            text,
+            "ports_inbound",
+            ("filter hook prerouting", places::PORTS_INBOUND),
+            &guarded(&entering.dispatch("iifname")),
+        );
+        chain(text, "inbound", ("filter hook prerouting", places::INBOUND), &guarded(&inbound.before));
+        chain(text, "destinations", ("nat hook prerouting", places::DESTINATIONS), &guarded(&inbound.translate));
         // The kernel goes on translating a flow when its rule is gone.
         let remembers = tracks || domain.node.is_some();
         let outdated = |routed| if remembers { rules::outdated(routed) } else { String::new() };
         let after = format!("{}{}{}", inbound.untranslated, outdated(false), inbound.after);
-        chain(text, "inbound_after", "filter hook prerouting priority -90", &guarded(&after));
+        chain(text, "inbound_after", ("filter hook prerouting", places::INBOUND_AFTER), &guarded(&after));
         let mut forward =
             if domain.shut || inbound.closed || outbound.closed { "drop\n".to_owned() } else { String::new() };
         if !outbound.translated.is_empty() {
@@ -322,18 +329,23 @@ impl Stages {
             let _ = writeln!(forward, "meta mark set meta mark and {keep:#x} or {ROUTED:#x}");
             forward.push_str(&outbound.before);
         }
-        chain(text, "outbound", "filter hook forward priority 0", &guarded(&forward));
+        chain(text, "outbound", ("filter hook forward", places::OUTBOUND), &guarded(&forward));
         if !translated {
-            chain(text, "ports_outbound", "filter hook forward priority 10", &guarded(&late));
+            chain(text, "ports_outbound", ("filter hook forward", places::PORTS_OUTBOUND), &guarded(&late));
         }
-        chain(text, "sources", "nat hook postrouting priority 100", &outbound.translate);
+        chain(text, "sources", ("nat hook postrouting", places::SOURCES), &outbound.translate);
         let routed = format!("meta mark and {ROUTED:#x} == 0 accept\n");
         let after = format!("{}{}{}", outbound.untranslated, outdated(true), outbound.after);
         let after = unless_empty(&routed, &after);
-        chain(text, "outbound_after", "filter hook postrouting priority 110", &unless_empty(&node, &after));
+        chain(
+            text,
+            "outbound_after",
+            ("filter hook postrouting", places::OUTBOUND_AFTER),
+            &unless_empty(&node, &after),
+        );
         if *translated && !late.is_empty() {
             let late = format!("{node}{routed}{late}");
-            chain(text, "ports_outbound", "filter hook postrouting priority 120", &late);
+            chain(text, "ports_outbound", ("filter hook postrouting", places::PORTS_OUTBOUND_AFTER), &late);
         }
     }
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::counters::Count;
 
 use super::filters::{self, Filters};
-use super::{DeviceKind, Domain, Pod, Stage, View, counting, names, node_side, router};
+use super::{DeviceKind, Domain, Pod, Stage, View, counting, names, node_side, places, router};
 
 /// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
 /// entry of a table that the kernel shares among all namespaces, or keeps without a bound.
@@ -238,7 +238,7 @@ ether type ip accept
 arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @strangers { iifname . arp saddr ip } accept
 }
 chain prerouting {
-type filter hook prerouting priority -310; policy accept;
+type filter hook prerouting priority {PORT_SECURITY}; policy accept;
 @to_router
 ether type ip iifname . ether saddr . ip saddr @speakers accept
 ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @announcers accept
@@ -249,7 +249,8 @@ drop
 }
 ";
     text.push_str(&own(domain));
-    text.push_str(&sets.replace("{STRANGERS}", &STRANGERS.to_string()));
+    let sets = sets.replace("{STRANGERS}", &STRANGERS.to_string());
+    text.push_str(&sets.replace("{PORT_SECURITY}", &places::PORT_SECURITY.to_string()));
     text.push_str(&filters.text);
     text.push_str("}\n");
 }
@@ -266,7 +267,7 @@ fn own(domain: &Domain) -> String {
     let macs = own_macs(domain);
     // Nearly every frame is for the router: it is let go first.
     let own = if macs.is_empty() { String::new() } else { format!("ether daddr {{ {} }} accept\n", macs.join(", ")) };
-    let head = "type filter hook input priority -350; policy accept;";
+    let head = format!("type filter hook input priority {}; policy accept;", places::OWN_MAC);
     let one = "ether daddr and 01:00:00:00:00:00 == 00:00:00:00:00:00";
     format!("chain own {{\n{head}\n{own}{one} drop\n}}\n")
 }

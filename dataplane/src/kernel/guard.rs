@@ -2,6 +2,7 @@
 
 use super::netns::Netns;
 use super::nft::{Filter, IPV4, run_nft};
+use super::swap::removal;
 use crate::error::PlaneError;
 
 /// A table of the node.
@@ -27,7 +28,7 @@ impl Guard {
         if self.filter.is_sealed(&tables, &format!("gen_{generation}"))? {
             return Ok(0);
         }
-        Self::run(netns, &format!("{}{script}", self.removal()))?;
+        self.filter.swap(netns, &tables, |_| Ok(script.clone()))?;
         self.filter.seal(&tables)?;
         Ok(1)
     }
@@ -39,16 +40,6 @@ impl Guard {
 
     /// Removes the table; absent is fine.
     pub(crate) fn remove(&mut self, netns: &Netns) -> Result<(), PlaneError> {
-        Self::run(netns, &self.removal())
-    }
-
-    /// Adding first makes deleting work when there is none.
-    fn removal(&self) -> String {
-        let table = self.table;
-        format!("add table ip {table}\ndelete table ip {table}\n")
-    }
-
-    fn run(netns: &Netns, script: &str) -> Result<(), PlaneError> {
-        netns.run(|| run_nft(script))?.map_err(PlaneError::Filter)
+        netns.run(|| run_nft(&removal(&[(IPV4, self.table)])))?.map_err(PlaneError::Filter)
     }
 }

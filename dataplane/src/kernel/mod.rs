@@ -9,5 +9,6 @@ pub(crate) mod options;
 mod seal;
 pub(crate) mod steps;
 pub(crate) mod strays;
+mod swap;
 pub(crate) mod sysctl;
 pub(crate) mod watch;

@@ -33,7 +33,7 @@ const GET_GENERATION: u16 = 16;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-const BRIDGE: u8 = 7;
+pub(super) const BRIDGE: u8 = 7;
 pub(super) const IPV4: u8 = 2;
 
 pub(super) const REQUEST: u16 = 0x1;
@@ -176,35 +176,19 @@ impl Filter {
         Ok(counted)
     }
 
-    /// Replaces both tables, with these elements, in one transaction.
+    /// Replaces both tables, with these elements.
     fn replace(&mut self, netns: &Netns, ruleset: &Ruleset, elements: &BTreeSet<Element>) -> Result<(), PlaneError> {
-        // Counters go with the lines they belong to: the new ones begin with what the old ones end with.
-        let mut counted = self.counters()?;
-        // Adding first makes deleting work when there is none.
-        let mut script = ["bridge", "ip"]
-            .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
-            .concat();
-        script.push_str(&ruleset.counted(&mut counted.rules));
-        for set in sets() {
-            let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
-            if !of_set.is_empty() {
-                let (family, name) = (set.family(), set.name());
-                let line = format!("add element {family} {TABLE} {name} {{ {} }}\n", of_set.join(", "));
-                script.push_str(&line);
-            }
-        }
-        let interfaces: BTreeSet<_> = elements.iter().map(|element| element.interface.as_str()).collect();
-        for (interface, Count { packets, bytes }) in &counted.refused {
-            if interfaces.contains(interface.as_str()) {
-                let count = format!("\"{interface}\" counter packets {packets} bytes {bytes}");
-                let line = ["add element bridge ", TABLE, " refused { ", &count, " }\n"].concat();
-                script.push_str(&line);
-            }
-        }
-        // The child inherits the namespace of the thread that starts it.
-        let output = netns.run(|| run_nft(&script))?;
-        output.map_err(PlaneError::Filter)?;
-        self.idle = counted.rules;
+        // What no line has, once the text with all others is loaded.
+        let mut idle = None;
+        self.swap(netns, &TABLES, |filter| {
+            filter.idle = idle.take().unwrap_or_else(|| std::mem::take(&mut filter.idle));
+            // Counters go with the lines they belong to: the new ones begin with what the old ones end with.
+            let mut counted = filter.counters()?;
+            let text = script(ruleset, elements, &mut counted);
+            idle = Some(counted.rules);
+            Ok(text)
+        })?;
+        self.idle = idle.unwrap_or_default();
         self.seal(&TABLES)?;
         self.trust()
     }
@@ -358,6 +342,28 @@ impl Filter {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
+}
+
+/// The text of both tables with these elements. What lines have counted goes with them, and leaves `counted`.
+fn script(ruleset: &Ruleset, elements: &BTreeSet<Element>, counted: &mut Counted) -> String {
+    let mut script = ruleset.counted(&mut counted.rules);
+    for set in sets() {
+        let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
+        if !of_set.is_empty() {
+            let (family, name) = (set.family(), set.name());
+            let line = format!("add element {family} {TABLE} {name} {{ {} }}\n", of_set.join(", "));
+            script.push_str(&line);
+        }
+    }
+    let interfaces: BTreeSet<_> = elements.iter().map(|element| element.interface.as_str()).collect();
+    for (interface, Count { packets, bytes }) in &counted.refused {
+        if interfaces.contains(interface.as_str()) {
+            let count = format!("\"{interface}\" counter packets {packets} bytes {bytes}");
+            let line = ["add element bridge ", TABLE, " refused { ", &count, " }\n"].concat();
+            script.push_str(&line);
+        }
+    }
+    script
 }
 
 /// The rule that a comment names. Comments of rules and elements (`NFTA_RULE_USERDATA`, `NFTA_SET_ELEM_USERDATA`) have

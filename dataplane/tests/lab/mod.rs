@@ -336,6 +336,25 @@ impl Drop for Lab {
     }
 }
 
+/// A ruleset as `nft -y` lists it, with each filter at its first step: how often one was replaced is no part of what it
+/// says, nor then is the number that names its content.
+pub(crate) fn at_first_step(ruleset: &str) -> String {
+    let mut shown = String::new();
+    for table in ruleset.split_inclusive("\n}\n") {
+        let step = table.split_once("chain step_").and_then(|(_, rest)| rest.split_once(' ')?.0.parse::<i32>().ok());
+        for line in table.lines() {
+            let placed = step.zip(line.split_once(" priority ")).and_then(|(step, (head, tail))| {
+                let (place, tail) = tail.split_once(';')?;
+                Some(format!("{head} priority {};{tail}", place.parse::<i32>().ok()? - step))
+            });
+            let named = ["chain step_", "chain seal_"].into_iter().find(|name| line.trim_start().starts_with(name));
+            shown += &placed.unwrap_or_else(|| named.unwrap_or(line).to_owned());
+            shown.push('\n');
+        }
+    }
+    shown
+}
+
 /// Waits up to ten seconds for `done`.
 pub(crate) fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
