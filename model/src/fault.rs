@@ -20,13 +20,16 @@ pub enum Fault {
     CrashLate,
     /// The effect happens, the caller is told that it may not have.
     LostReply,
+    /// The effect does not happen and never will, the caller is told that it may have.
+    LostRequest,
     /// The effect does not happen and the caller is told so.
     Refused,
 }
 
 impl Fault {
     /// Every fault, in the order of a sweep.
-    pub const ALL: [Self; 5] = [Self::CrashBefore, Self::CrashAfter, Self::CrashLate, Self::LostReply, Self::Refused];
+    pub const ALL: [Self; 6] =
+        [Self::CrashBefore, Self::CrashAfter, Self::CrashLate, Self::LostReply, Self::LostRequest, Self::Refused];
 }
 
 type Late = Pin<Box<dyn Future<Output = ()>>>;
@@ -69,7 +72,7 @@ impl FaultPlan {
         self.0.passed.borrow().clone()
     }
 
-    /// One effect. `lost` makes the error for a reply that did not come, `refused` that for a clean refusal.
+    /// One effect. `lost` makes the error for an answer that did not come, `refused` that for a clean refusal.
     pub async fn effect<T: 'static, E: 'static>(
         &self,
         what: impl FnOnce() -> String,
@@ -94,6 +97,7 @@ impl FaultPlan {
                     drop(effect.await);
                     Err(lost())
                 }
+                Fault::LostRequest => Err(lost()),
                 Fault::Refused => Err(refused()),
             },
             _ => effect.await,

@@ -60,6 +60,10 @@ pub(crate) struct Setup {
     pub(crate) defect: Defect,
 }
 
+/// What a process may meet. A request that is lost is like one that is postponed, until that arrives. A seed means the same
+/// schedule as long as this list stays as it is.
+const FAULTS: [Fault; 5] = [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashLate, Fault::LostReply, Fault::Refused];
+
 /// A rewriting of each case of a transaction as it passes.
 pub(crate) type Defect = fn(usize, &mut Case);
 
@@ -128,7 +132,7 @@ impl World {
     ) -> Option<T> {
         let plan = FaultPlan::none();
         if rng.below(100) < self.setup.faults {
-            let fault = Fault::ALL[rng.index(Fault::ALL.len())];
+            let fault = FAULTS[rng.index(FAULTS.len())];
             plan.arm(rng.index(6), fault);
         }
         let store = self.store();
