@@ -108,6 +108,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let lock = self.course.stage("lock", self.journals.lock(&call.attachment, deadline));
         let lock = lock.await.map_err(Error::file("lock the attachment"))?;
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(call.attachment.clone())))?;
+        self.refuse_made_elsewhere(&call.attachment, journal.before())?;
         let mut adding = Adding::new(self, call, journal, had_interface, mtu);
         let reserve = RESERVE.min(self.config.timeout / 4);
         let late = || Err(self.late(format!("ADD of {}", call.attachment)));
@@ -151,6 +152,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let progress = Progress {
             state: State::Adding,
             attachment: Some(call.attachment.clone()),
+            prefix: Some(world.config.etcd.prefix.clone()),
             unsettled_until: known.unsettled_until,
             // Where an interface may be is worth knowing; the claim is read anew.
             host_netns: before.and_then(|before| before.host_netns),

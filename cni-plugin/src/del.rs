@@ -3,6 +3,9 @@
 //! It succeeds when it was never added, when it is repeated, when the namespace is gone or not told, when controller or
 //! etcd is down. It fails when another call holds the lock, when the kernel refuses, or when not even a local file can
 //! be written: in these cases something could be lost, and the runtime calls again.
+//!
+//! What the configuration names may have changed since the ADD. The progress file says under which prefix of etcd the claim
+//! is; without one, the other names of this machine and its earlier prefixes are searched before "not found" means "done".
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::detach::{Known, Limits};
 use crate::error::Error;
-use crate::journal::{Progress, State};
+use crate::journal::{Journal, Progress, State};
 use crate::wire::{NetnsKind, Wire};
 use crate::world::World;
 
@@ -25,6 +28,14 @@ const REQUESTS: Duration = Duration::from_secs(1);
 const RECORDS: Duration = Duration::from_millis(1600);
 /// How long tombstones of earlier calls may be worked on, counted from the same moment.
 const DRAIN: Duration = Duration::from_millis(1500);
+
+/// Whether anything was known of what was taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Known,
+    /// Nothing was found, or nothing says that what was found is all: it may be recorded elsewhere.
+    Unknown,
+}
 
 /// What a DEL is asked.
 #[derive(Clone, Debug)]
@@ -49,20 +60,50 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let lock = self.course.stage("lock", self.journals.lock_anyhow(attachment, until));
         let lock = lock.await.map_err(Error::file("lock the attachment"))?;
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
-        let known = Known { pod_netns: pod_netns.clone(), ..self.known(attachment, journal.before()) };
         let now = Instant::now();
         let limits = Limits { requests: now + REQUESTS, records: now + RECORDS };
         // Tombstones of others are settled behind the kernel's wait. Ours is locked, so it is not among them.
         let drain = self.course.stage("tombstones", self.drain(now + DRAIN));
-        let (outcome, ()) = join(self.detach(attachment, &known, limits), drain).await;
-        let was_unknown = outcome.was_unknown;
-        outcome.link?;
-        outcome.rest?;
-        journal.remove().map_err(Error::file("remove the progress file"))?;
-        if was_unknown {
-            self.detach_namesakes(attachment, pod_netns, limits).await?;
+        let taken = self.take_apart(attachment, journal, pod_netns.as_ref(), limits);
+        let (taken, ()) = join(taken, drain).await;
+        if taken? == Taken::Unknown {
+            self.detach_namesakes(attachment, pod_netns.as_ref(), limits).await?;
+            for world in self.earlier()? {
+                tracing::warn!(%attachment, prefix = world.config.etcd.prefix, "looking under an earlier etcd.prefix");
+                let journal = world.lock_within(attachment, limits).await?;
+                if world.take_apart(attachment, journal, pod_netns.as_ref(), limits).await? == Taken::Unknown {
+                    world.detach_namesakes(attachment, pod_netns.as_ref(), limits).await?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Takes an attachment apart whose lock is held, under the prefix of etcd under which it was made, and removes its file.
+    async fn take_apart(
+        &self,
+        attachment: &Attachment,
+        journal: Journal,
+        pod_netns: Option<&PathBuf>,
+        limits: Limits,
+    ) -> Result<Taken, Error> {
+        let before = journal.before();
+        let there = self.made_under(before).map(|prefix| (self.under)(prefix)).transpose()?;
+        let world = there.as_ref().unwrap_or(self);
+        let known = Known { pod_netns: pod_netns.cloned(), ..world.known(attachment, before) };
+        let outcome = world.detach(attachment, &known, limits).await;
+        outcome.link?;
+        outcome.rest?;
+        // A file that cannot be read does not say under which prefix, either.
+        let is_unknown = outcome.was_unknown || before.is_some_and(|before| before.prefix.is_none());
+        journal.remove().map_err(Error::file("remove the progress file"))?;
+        Ok(if is_unknown { Taken::Unknown } else { Taken::Known })
+    }
+
+    async fn lock_within(&self, attachment: &Attachment, limits: Limits) -> Result<Journal, Error> {
+        let lock = self.journals.lock_anyhow(attachment, limits.requests).await;
+        let lock = lock.map_err(Error::file("lock the attachment"))?;
+        lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))
     }
 
     /// Takes apart what this machine made for the same container and interface under another name of the node or of the
@@ -70,21 +111,15 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     async fn detach_namesakes(
         &self,
         attachment: &Attachment,
-        pod_netns: Option<PathBuf>,
+        pod_netns: Option<&PathBuf>,
         limits: Limits,
     ) -> Result<(), Error> {
         let looking = timeout_at(limits.requests, self.namesakes(attachment));
         for other in self.course.stage("other names", looking).await.unwrap_or_else(|_| self.namesakes_here(attachment))
         {
             tracing::warn!(%attachment, as = %other, "it was made under another name of this node or its network");
-            let lock = self.journals.lock_anyhow(&other, limits.requests).await;
-            let journal = lock.map_err(Error::file("lock the attachment"))?;
-            let journal = journal.ok_or_else(|| Error::Locked(Box::new(other.clone())))?;
-            let known = Known { pod_netns: pod_netns.clone(), ..self.known(&other, journal.before()) };
-            let outcome = self.detach(&other, &known, limits).await;
-            outcome.link?;
-            outcome.rest?;
-            journal.remove().map_err(Error::file("remove the progress file"))?;
+            let journal = self.lock_within(&other, limits).await?;
+            self.take_apart(&other, journal, pod_netns, limits).await?;
         }
         Ok(())
     }

@@ -36,12 +36,21 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     async fn drain_up_to(&self, most: usize, until: Instant) {
         // Whatever is on its way at the limit is safe to give up: tombstones go only when all is done.
-        match timeout_at(until, self.drain_some(most, until)).await {
+        match timeout_at(until, self.drain_everywhere(most, until)).await {
             Ok(Ok(true)) => self.owes_nothing(),
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::info!(error = &*error, "tombstones stay for later"),
             Err(_) => tracing::info!("tombstones stay for later: no time left"),
         }
+    }
+
+    /// Also under prefixes of etcd that this machine has left. True: nothing is left.
+    async fn drain_everywhere(&self, most: usize, until: Instant) -> Result<bool, Box<dyn std::error::Error>> {
+        let mut is_all = self.drain_some(most, until).await?;
+        for world in self.earlier()? {
+            is_all &= world.drain_some(most, until).await?;
+        }
+        Ok(is_all)
     }
 
     /// True: nothing is left.
@@ -72,7 +81,6 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 continue;
             }
             let tombstones = Versioned::<TombstoneRecord>::readable(tombstones);
-            is_all &= tombstones.len() < window;
             let (mut tried, mut failed) = (0, 0);
             for tombstone in tombstones.iter().map(|tombstone| &tombstone.record) {
                 let now = (self.clock)();

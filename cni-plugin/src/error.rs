@@ -78,6 +78,26 @@ pub enum Error {
         /// Where.
         tenant: TenantName,
     },
+    /// Two interfaces of a pod cannot be told apart by their routes.
+    #[error(
+        "interface {interface} would share its routing table or the metric of its routes with {other} of the same pod"
+    )]
+    SharedWays {
+        /// The interface that was to be made.
+        interface: IfName,
+        /// The one that is there.
+        other: IfName,
+    },
+    /// The attachment belongs to another installation.
+    #[error("attachment {attachment} was made under etcd.prefix {made}, and the configuration says {ours}")]
+    OtherPrefix {
+        /// Whose.
+        attachment: Box<Attachment>,
+        /// Under which prefix it was made.
+        made: String,
+        /// What the configuration says.
+        ours: String,
+    },
     /// Another call works on the same attachment.
     #[error("attachment {0} is locked by another call")]
     Locked(Box<Attachment>),
@@ -197,12 +217,14 @@ impl Classify for Error {
             Self::Controller(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Transport(error) => error.class(),
-            Self::Password(_) | Self::Mtu(_) | Self::Route { .. } => Class::Config,
+            Self::Password(_) | Self::Mtu(_) | Self::Route { .. } | Self::OtherPrefix { .. } => Class::Config,
             Self::Wire(error) => error.class(),
             Self::NetnsGone(_) | Self::NotANetns(_) | Self::OwnNetns(_) => Class::Netns,
-            Self::Foreign { .. } | Self::OtherRequest { .. } | Self::Differs { .. } | Self::NotAsLeft { .. } => {
-                Class::Drift
-            }
+            Self::SharedWays { .. }
+            | Self::Foreign { .. }
+            | Self::OtherRequest { .. }
+            | Self::Differs { .. }
+            | Self::NotAsLeft { .. } => Class::Drift,
             Self::Some { class, .. } | Self::Pending { class, .. } => *class,
             Self::NotReady { limited, .. } => {
                 if *limited {
@@ -230,6 +252,10 @@ impl Classify for Error {
             Self::OwnNetns(_) => Some("set CNI_NETNS_OVERRIDE=1 if that is really meant".to_owned()),
             Self::Inactive { .. } => Some("check that the controller's agent runs on this host".to_owned()),
             Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
+            Self::SharedWays { .. } => Some("give one of them a name with another number".to_owned()),
+            Self::OtherPrefix { made, .. } => {
+                Some(format!("let the runtime DEL the attachment first, or set `etcd.prefix` to {made} again"))
+            }
             Self::Locked(_) | Self::Unsteady(_) => Some("try again".to_owned()),
             Self::NotAsLeft { .. } => Some("let the runtime DEL and ADD the attachment again".to_owned()),
             Self::Mtu(_) => Some("set `mtu` to a number, or `tunnel.interface`".to_owned()),

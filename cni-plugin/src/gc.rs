@@ -5,6 +5,7 @@
 //! | attachments | claims in etcd, and files of this node that say whose they are | in the list; younger than the deadline; locked |
 //! | attachments of another network | the same, and their host end is nowhere on this machine: their network was renamed, or is gone | while they have a host end |
 //! | host ends without claim and file | links of our group with the routers of the local data plane | in the node's own namespace, where another installation may have its own |
+//! | attachments made under an earlier `etcd.prefix` | the same, below that prefix | the same |
 //! | tombstones | as every call does, but all of them | not before their time |
 //!
 //! What is there is read before it is compared with the list, and links before claims: a claim comes before its link and
@@ -27,8 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::detach::{Known, Limits};
 use crate::error::Error;
-use crate::journal::Journal;
-use crate::namesakes::owner;
+use crate::journal::{Journal, Noted};
 use crate::wire::{Netns, Wire};
 use crate::world::World;
 
@@ -63,6 +63,10 @@ struct Inventory {
     is_partial: bool,
     /// Attachments of every network that have a file here, with the time at which it was written.
     files: BTreeMap<Attachment, u64>,
+    /// Files of attachments that were made under another prefix of etcd.
+    others: Vec<Noted>,
+    /// What has a claim under an earlier prefix.
+    elsewhere: Vec<Attachment>,
 }
 
 /// An attachment that is being taken apart.
@@ -86,26 +90,15 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     async fn collect(&self, call: &GcCall, until: Instant) -> Result<(), Error> {
         let mut problems = Vec::new();
-        let inventory = self.course.stage("inventory", self.inventory(until, &mut problems)).await;
-        let stale = self.stale(call, &inventory);
-        let count = stale.len();
-        for batch in stale.chunks(BATCH) {
-            let mut doomed = Vec::new();
-            for attachment in batch {
-                // The local data plane may have moved its host end while the places were looked at.
-                if attachment.network != call.network && self.has_host_end(attachment).await {
-                    continue;
-                }
-                match self.doom(attachment, &inventory) {
-                    Ok(found) => doomed.extend(found),
-                    Err(error) => problems.push(problem(&error)),
-                }
-            }
-            self.course.stage("interfaces", self.unplug_together(&doomed, &inventory)).await;
-            let now = Instant::now();
-            let limits = Limits { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
-            let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
-            problems.extend(join_all(ends).await.into_iter().flatten());
+        let mut inventory = self.course.stage("inventory", self.inventory(until, &mut problems)).await;
+        let mut count = self.collect_here(call, &inventory, until, &mut problems).await;
+        for world in self.earlier_with(&inventory.others)? {
+            let mut there = world.course.stage("inventory", world.inventory(until, &mut problems)).await;
+            // A file that names no prefix counts as ours.
+            there.files.retain(|attachment, _| !inventory.files.contains_key(attachment));
+            count += world.collect_here(call, &there, until, &mut problems).await;
+            inventory.is_blind |= there.is_blind;
+            inventory.elsewhere.extend(there.claims.into_keys());
         }
         if !inventory.is_blind {
             self.course.stage("leftovers", self.remove_leftovers(&inventory, &mut problems)).await;
@@ -119,6 +112,43 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 Err(Error::Some { problems: problems.into_iter().map(|(problem, _)| problem).collect(), of, class })
             }
         }
+    }
+
+    /// The worlds under every earlier prefix that this machine remembers or a file names.
+    fn earlier_with(&self, files: &[Noted]) -> Result<Vec<Self>, Error> {
+        let named = files.iter().filter_map(|noted| noted.prefix.as_ref());
+        let prefixes: BTreeSet<_> = self.earlier_prefixes.iter().chain(named).collect();
+        prefixes.into_iter().map(|prefix| (self.under)(prefix)).collect()
+    }
+
+    /// Takes apart what was made under this prefix of etcd. How much was stale.
+    async fn collect_here(
+        &self,
+        call: &GcCall,
+        inventory: &Inventory,
+        until: Instant,
+        problems: &mut Vec<Problem>,
+    ) -> usize {
+        let stale = self.stale(call, inventory);
+        for batch in stale.chunks(BATCH) {
+            let mut doomed = Vec::new();
+            for attachment in batch {
+                // The local data plane may have moved its host end while the places were looked at.
+                if attachment.network != call.network && self.has_host_end(attachment).await {
+                    continue;
+                }
+                match self.doom(attachment, inventory) {
+                    Ok(found) => doomed.extend(found),
+                    Err(error) => problems.push(problem(&error)),
+                }
+            }
+            self.course.stage("interfaces", self.unplug_together(&doomed, inventory)).await;
+            let now = Instant::now();
+            let limits = Limits { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
+            let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
+            problems.extend(join_all(ends).await.into_iter().flatten());
+        }
+        stale.len()
     }
 
     /// Links first, then claims: see the module.
@@ -136,12 +166,16 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let is_partial = !problems.is_empty();
         let files = self.journals.known().map_err(Error::file("list the progress files"));
         let is_unlisted = files.is_err();
-        let files = files.map_err(|error| problems.push(problem(&error))).unwrap_or_default().into_iter().collect();
+        let files = files.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
+        let ours = &self.config.etcd.prefix;
+        let is_other = |noted: &Noted| noted.prefix.as_ref().is_some_and(|prefix| prefix != ours);
+        let (others, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_other);
+        let files = files.into_iter().map(|noted| (noted.attachment, noted.written)).collect();
         let claims = timeout_at(until.min(Instant::now() + READ), self.claims()).await;
         let claims = claims.unwrap_or_else(|_| Err(self.late("read the claims of this node")));
         let is_blind = is_unlisted || claims.is_err();
         let claims = claims.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
-        Inventory { links, claims, is_blind, is_partial, files }
+        Inventory { links, claims, is_blind, is_partial, files, others, elsewhere: Vec::new() }
     }
 
     /// The claims of every name of this machine, those included that only the cluster remembers.
@@ -150,7 +184,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         for name in self.names_in_cluster().await? {
             let answers = self.read_of(&name, vec![Query::all(Key::attachments_of(&name))]).await?;
             let entries = answers.iter().flat_map(|answer| &answer.entries);
-            claims.extend(entries.filter_map(|entry| Some((owner(entry)?, Versioned::read(entry).ok()))));
+            claims
+                .extend(entries.filter_map(|entry| Some((entry.key.attachment_part()?, Versioned::read(entry).ok()))));
         }
         Ok(claims)
     }
@@ -218,6 +253,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Result<Option<Doomed>, Error> {
         let locked = self.journals.try_lock(attachment).map_err(Error::file("lock the attachment"))?;
         let Some(journal) = locked else { return Ok(None) };
+        if self.made_under(journal.before()).is_some() {
+            return Ok(None);
+        }
         let claim_id = |claim: &Versioned<ClaimRecord>| claim.record.claim;
         let listed = inventory.claims.get(attachment).and_then(Option::as_ref).map(claim_id);
         let noted = journal.before().and_then(|before| before.claim.as_ref()).map(claim_id);
@@ -241,7 +279,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     /// Host ends that belong to nothing: neither a claim nor a file of this node names them.
     async fn remove_leftovers(&self, inventory: &Inventory, problems: &mut Vec<Problem>) {
-        let known = inventory.claims.keys().chain(inventory.files.keys());
+        let known = inventory.claims.keys().chain(inventory.files.keys()).chain(&inventory.elsewhere);
+        let known = known.chain(inventory.others.iter().map(|noted| &noted.attachment));
         let known: BTreeSet<_> = known.map(Attachment::host_interface).collect();
         let is_leftover = |name: &IfName| !known.contains(name);
         let routers: Vec<_> = inventory.links.iter().filter(|(place, _)| *place != Netns::Own).cloned().collect();

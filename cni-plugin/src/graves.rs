@@ -1,4 +1,5 @@
-//! Tombstones in local files, `<stateDir>/tombstones/<hash>`: what a DEL owes and could not even tell etcd.
+//! Tombstones in local files, `<stateDir>/tombstones/<hash>-<installation>`: what a DEL owes and could not even tell etcd.
+//! They are of one installation (`etcd.prefix`), which each of them names: a tombstone is never moved below another prefix.
 //!
 //! Promises: a file that is there is whole and survives a power failure (written aside, synced, renamed, directory
 //! synced, and those above it that are new); where there is no room the old file stays; burying again merges, so that
@@ -12,31 +13,43 @@ use atoll_files::trouble::named;
 use atoll_files::{RECORD, make, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::record::{Tombstone, TombstoneRecord, decode, encode};
+use atoll_tenant::Cache;
 
 /// Their directory, below `stateDir`.
 const TOMBSTONES: &str = "tombstones";
 
-/// The local tombstones of this node.
+/// What a local tombstone says besides the record: the prefix of etcd that it belongs below.
+const PREFIX: &str = "etcdPrefix";
+
+/// The local tombstones of this node, of one installation.
 #[derive(Clone, Debug)]
 pub struct Graves {
     state_dir: PathBuf,
     directory: PathBuf,
+    prefix: String,
+    /// What the names of its files end in.
+    ending: String,
 }
 
 impl Graves {
     /// Touches nothing yet.
-    pub fn new(state_dir: &Path) -> Self {
-        Self { state_dir: state_dir.to_owned(), directory: state_dir.join(TOMBSTONES) }
+    pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+            directory: state_dir.join(TOMBSTONES),
+            prefix: etcd_prefix.to_owned(),
+            ending: format!("-{}", Cache::installation(etcd_prefix)),
+        }
     }
 
     /// The file of an attachment's tombstone.
     pub fn path(&self, attachment: &Attachment) -> PathBuf {
-        self.directory.join(attachment.hash())
+        self.directory.join(format!("{}{}", attachment.hash(), self.ending))
     }
 
     /// What is owed for an attachment.
     pub fn get(&self, attachment: &Attachment) -> Option<TombstoneRecord> {
-        let path = self.directory.join(attachment.hash());
+        let path = self.path(attachment);
         look(&path).unwrap_or_else(|error| {
             tracing::error!(%error, path = %path.display(), "a local tombstone cannot be read");
             None
@@ -46,8 +59,9 @@ impl Graves {
     /// Makes a tombstone durable.
     pub fn put(&self, tombstone: &TombstoneRecord) -> io::Result<()> {
         self.make_directory().map_err(named(&self.directory))?;
-        let path = self.directory.join(tombstone.attachment.hash());
+        let path = self.path(&tombstone.attachment);
         let mut record = tombstone.clone();
+        record.unknown.insert(PREFIX.to_owned(), self.prefix.clone().into());
         if let Some(there) = look(&path).map_err(named(&path))? {
             // What was written by a clock that was ahead waits from now on, for as long as it was to wait from then on.
             let ahead = there.since.saturating_sub(record.since);
@@ -69,7 +83,7 @@ impl Graves {
 
     /// Nothing is owed any more, or it is written down elsewhere.
     pub fn remove(&self, attachment: &Attachment) -> io::Result<()> {
-        let path = self.directory.join(attachment.hash());
+        let path = self.path(attachment);
         match fs::remove_file(&path) {
             // What is not there need not be removed, also where nothing can be: a file system that went read-only
             // refuses before it looks.
@@ -79,10 +93,11 @@ impl Graves {
         }
     }
 
-    /// At most `limit` tombstones. An error: there may be some that cannot be seen.
+    /// At most `limit` tombstones of this installation. An error: there may be some that cannot be seen.
     pub fn list(&self, limit: usize) -> io::Result<Vec<TombstoneRecord>> {
         // A name with a dot is one that is being written.
-        let names = read::names(&self.directory, |name| !name.starts_with('.')).map_err(named(&self.directory))?;
+        let names = read::names(&self.directory, |name| !name.starts_with('.') && name.ends_with(&self.ending));
+        let names = names.map_err(named(&self.directory))?;
         let mut found = Vec::new();
         for path in names.into_iter().map(|name| self.directory.join(name)) {
             if found.len() == limit {
@@ -100,7 +115,13 @@ fn look(path: &Path) -> io::Result<Option<TombstoneRecord>> {
         tracing::error!(error, path = %path.display(), "a local tombstone is damaged");
     };
     match read::own(path, RECORD) {
-        Ok(bytes) => Ok(decode(&bytes).map_err(|error| damaged(&error)).ok()),
+        Ok(bytes) => {
+            let record = decode::<TombstoneRecord>(&bytes).map_err(|error| damaged(&error)).ok();
+            Ok(record.map(|mut record| {
+                record.unknown.remove(PREFIX);
+                record
+            }))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) => {
             damaged(&error);
@@ -134,7 +155,7 @@ mod tests {
     #[test]
     fn burying_again_forgets_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
-        let graves = Graves::new(directory.path());
+        let graves = Graves::new(directory.path(), "/atoll/a");
         let port = Some(Uuid::from_u128(7));
         let first = owed(Tombstone::Fence, port, 9);
         assert_eq!((graves.get(&first.attachment), graves.list(5).expect("readable")), (None, vec![]));
@@ -143,6 +164,11 @@ mod tests {
         assert_eq!(graves.get(&first.attachment), Some(first.clone()));
         assert_eq!(graves.list(5).expect("readable").first(), Some(&first));
         assert_eq!(graves.list(0).expect("readable"), []);
+        let other = Graves::new(directory.path(), "/atoll/b");
+        assert_eq!((other.get(&first.attachment), other.list(5).expect("readable")), (None, vec![]));
+        other.put(&owed(Tombstone::Delete, None, 5)).expect("works");
+        assert_eq!(graves.list(5).expect("readable"), std::slice::from_ref(&first), "of another installation");
+        other.remove(&first.attachment).expect("works");
         for _ in 0..2 {
             graves.remove(&first.attachment).expect("works");
         }
@@ -166,7 +192,7 @@ mod tests {
     #[test]
     fn on_a_full_disk_the_old_file_stays() {
         on_a_small_file_system(|path| {
-            let graves = Graves::new(path);
+            let graves = Graves::new(path, "/atoll/a");
             let first = owed(Tombstone::Delete, Some(Uuid::from_u128(7)), 1);
             graves.put(&first).expect("there is room");
             let filler = path.join("filler");
@@ -184,7 +210,7 @@ mod tests {
     #[test]
     fn on_a_read_only_file_system_only_what_is_there_cannot_be_removed() {
         on_a_small_file_system(|path| {
-            let graves = Graves::new(path);
+            let graves = Graves::new(path, "/atoll/a");
             let there = owed(Tombstone::Delete, None, 1);
             graves.put(&there).expect("works");
             let other = Attachment { container: ContainerId::new("other").expect("valid"), ..there.attachment.clone() };

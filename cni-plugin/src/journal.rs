@@ -38,6 +38,9 @@ pub struct Progress {
     /// Whose this is: the name of the file does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Attachment>,
+    /// The prefix of etcd below which its claim is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
     /// Until then, seconds since 1970, a late request of an ADD that died may still take effect; 0: none can.
     #[serde(default)]
     pub unsettled_until: u64,
@@ -62,12 +65,23 @@ pub enum State {
 impl Progress {
     /// Nothing is known but that an ADD has begun.
     pub fn begun() -> Self {
-        Self { state: State::Adding, attachment: None, unsettled_until: 0, claim: None, host_netns: None }
+        Self { state: State::Adding, attachment: None, prefix: None, unsettled_until: 0, claim: None, host_netns: None }
     }
 }
 
 /// Their directory, below `runDir`.
 const ATTACHMENTS: &str = "attachments";
+
+/// Whose a progress file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The attachment.
+    pub attachment: Attachment,
+    /// The prefix of etcd below which its claim is, if the file says so.
+    pub prefix: Option<String>,
+    /// When the file was last written, seconds since 1970.
+    pub written: u64,
+}
 
 /// The files of this node.
 #[derive(Clone, Debug)]
@@ -187,9 +201,9 @@ impl Journals {
         touched.map_err(named(&path))
     }
 
-    /// Every attachment that has a file here which says whose it is, with the time at which it was last written, seconds
-    /// since 1970. Nobody is kept from working on any of them. An error: nothing may be concluded from a file's absence.
-    pub fn known(&self) -> io::Result<Vec<(Attachment, u64)>> {
+    /// Every attachment that has a file here which says whose it is. No call is kept from working on any of them. An error:
+    /// nothing may be concluded from a file's absence.
+    pub fn known(&self) -> io::Result<Vec<Noted>> {
         let mut known = Vec::new();
         for name in read::names(&self.directory, |name| !name.starts_with('.')).map_err(named(&self.directory))? {
             let path = self.directory.join(name);
@@ -203,8 +217,8 @@ impl Journals {
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => continue,
                 other => other.map_err(named(&path))?,
             };
-            let attachment = serde_json::from_slice::<Progress>(&text).ok().and_then(|progress| progress.attachment);
-            known.extend(attachment.map(|attachment| (attachment, written)));
+            let Ok(Progress { attachment, prefix, .. }) = serde_json::from_slice(&text) else { continue };
+            known.extend(attachment.map(|attachment| Noted { attachment, prefix, written }));
         }
         Ok(known)
     }

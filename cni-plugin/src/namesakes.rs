@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 use atoll_ipam::{IpamError, Versioned};
 use atoll_model::attachment::Attachment;
-use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
+use atoll_model::ids::NodeName;
 use atoll_model::record::NodeRecord;
-use atoll_store::{Answer, Entry, Key, Query, Store, StoreError};
+use atoll_store::{Answer, Key, Query, Store, StoreError};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::identity;
 
@@ -38,7 +38,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let graves = graves.into_iter().map(|grave| grave.attachment);
         progress
             .into_iter()
-            .map(|(known, _)| known)
+            .map(|noted| noted.attachment)
             .chain(graves)
             .filter(|other| is_namesake(other, attachment))
             .collect()
@@ -62,7 +62,11 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             }
             if answers.first().is_some_and(|node| !self.is_another_machine(node)) {
                 let entries = answers.iter().skip(1).flat_map(|answer| &answer.entries);
-                found.extend(entries.filter_map(owner).filter(|other| is_namesake(other, attachment)));
+                found.extend(
+                    entries
+                        .filter_map(|entry| entry.key.attachment_part())
+                        .filter(|other| is_namesake(other, attachment)),
+                );
             }
             at += 1;
         }
@@ -111,17 +115,4 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
 fn is_namesake(other: &Attachment, attachment: &Attachment) -> bool {
     other != attachment && other.container == attachment.container && other.interface == attachment.interface
-}
-
-/// Whose a claim or a tombstone is: `v1/<kind>/<node>/<network>/<container>/<ifname>`.
-pub(crate) fn owner(entry: &Entry) -> Option<Attachment> {
-    let mut parts = entry.key.as_str().split('/').skip(2);
-    let (node, network, container) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Attachment {
-        node: NodeName::new(node).ok()?,
-        network: NetworkName::new(network).ok()?,
-        container: ContainerId::new(container).ok()?,
-        // The only name that may hold a `%`, which the key writes `%25`.
-        interface: IfName::new(parts.next()?.replace("%25", "%")).ok()?,
-    })
 }

@@ -60,17 +60,28 @@ pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, E
         Err(error) => return Err(error.into()),
     };
     let node = machine::name(&config)?;
+    let under = {
+        let (config, course) = (config.clone(), course.clone());
+        Box::new(move |prefix: &str| {
+            let mut config = config.clone();
+            prefix.clone_into(&mut config.etcd.prefix);
+            world(config, course.clone(), Servers::MayBeAway)
+                .map(|world| World { earlier_prefixes: Vec::new(), ..world })
+        })
+    };
     Ok(World {
         store: Counted::new(etcd, tally.clone()),
         controller: MidoNet::new(client),
         wire: Linux::new(),
         tally,
         other_names: machine::other_names(&config, &node),
+        earlier_prefixes: machine::earlier_prefixes(&config),
+        under,
         machine: Machine { host_id: machine::agent(&config).ok(), machine_id: machine::machine_id() },
         node,
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
         journals: Journals::new(&config.run_dir),
-        graves: Graves::new(&config.state_dir),
+        graves: Graves::new(&config.state_dir, &config.etcd.prefix),
         clock: record::now,
         course,
         config,

@@ -17,7 +17,7 @@ use crate::course::Course;
 use crate::due;
 use crate::error::Error;
 use crate::graves::Graves;
-use crate::journal::Journals;
+use crate::journal::{Journals, Progress};
 use crate::tally::Tally;
 use crate::wire::{Netns, NetnsKind, Wire};
 
@@ -29,6 +29,9 @@ pub struct Machine {
     /// `/etc/machine-id`; empty where there is none.
     pub machine_id: String,
 }
+
+/// Makes the same world under another prefix of etcd.
+pub type Under<S, C, W> = Box<dyn Fn(&str) -> Result<World<S, C, W>, Error>>;
 
 /// See the module.
 pub struct World<S, C, W> {
@@ -46,6 +49,10 @@ pub struct World<S, C, W> {
     pub node: NodeName,
     /// Other names that this machine has had: what was made under them is its own as well.
     pub other_names: Vec<NodeName>,
+    /// Other prefixes of etcd under which this machine has worked: what it made is below them still.
+    pub earlier_prefixes: Vec<String>,
+    /// How to get there. Whoever is there goes no further.
+    pub under: Under<S, C, W>,
     /// What tells it from other machines.
     pub machine: Machine,
     /// What it remembers.
@@ -88,11 +95,35 @@ impl<S, C, W: Wire> World<S, C, W> {
         std::iter::once(&self.node).chain(&self.other_names)
     }
 
-    /// Writes down the name under which this machine works, if that is news.
+    /// Writes down the name and the prefix under which this machine works, if that is news.
     pub(crate) fn remember_name(&self, node: &Node) {
-        if let Err(error) = identity::remember(&self.config.state_dir, &node.name, node.host_id) {
-            tracing::warn!(%error, "this node's name is not remembered: it must not change");
+        if let Err(error) =
+            identity::remember(&self.config.state_dir, &node.name, node.host_id, &self.config.etcd.prefix)
+        {
+            tracing::warn!(%error, "the node's name and `etcd.prefix` are not remembered: they must not change");
         }
+    }
+
+    /// The prefix of etcd under which an attachment was made, if its progress file says that it is another than ours.
+    pub(crate) fn made_under<'a>(&self, before: Option<&'a Progress>) -> Option<&'a str> {
+        let prefix = before.and_then(|before| before.prefix.as_deref());
+        prefix.filter(|prefix| *prefix != self.config.etcd.prefix)
+    }
+
+    /// What was made under another prefix of etcd is nothing that this configuration can add to or look at.
+    pub(crate) fn refuse_made_elsewhere(
+        &self,
+        attachment: &Attachment,
+        before: Option<&Progress>,
+    ) -> Result<(), Error> {
+        let Some(made) = self.made_under(before) else { return Ok(()) };
+        let (attachment, ours) = (Box::new(attachment.clone()), self.config.etcd.prefix.clone());
+        Err(Error::OtherPrefix { attachment, made: made.to_owned(), ours })
+    }
+
+    /// The worlds under this machine's earlier prefixes.
+    pub(crate) fn earlier(&self) -> Result<Vec<Self>, Error> {
+        self.earlier_prefixes.iter().map(|prefix| (self.under)(prefix)).collect()
     }
 
     /// The deadline passed: the error that tells where the time went.

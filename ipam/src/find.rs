@@ -38,6 +38,28 @@ pub async fn find<S: Store>(store: &S, attachment: &Attachment) -> Result<Found,
     Found::read(&snapshot, attachment)
 }
 
+/// What is recorded of a node, at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Its claims.
+    pub claims: Vec<Versioned<ClaimRecord>>,
+    /// Its tombstones.
+    pub tombstones: Vec<Versioned<TombstoneRecord>>,
+    /// Keys of claims and tombstones that cannot be read. Nothing may be concluded from their absence in the lists.
+    pub damaged: Vec<Key>,
+}
+
+/// Reads all claims and tombstones of a node. What is damaged is told.
+pub async fn records_of<S: Store>(store: &S, node: &NodeName) -> Result<Records, IpamError> {
+    let object = format!("records of node {node}");
+    let queries = vec![Query::all(Key::attachments_of(node)), Query::all(Key::tombstones_of(node))];
+    let snapshot = store.read(queries).await.map_err(IpamError::store(&object))?;
+    let [claims, tombstones] = snapshot.answers.as_slice() else { return Err(IpamError::Answer { object }) };
+    let mut damaged = Versioned::<ClaimRecord>::damaged(claims);
+    damaged.extend(Versioned::<TombstoneRecord>::damaged(tombstones));
+    Ok(Records { claims: Versioned::readable(claims), tombstones: Versioned::readable(tombstones), damaged })
+}
+
 /// The oldest names first, at most `limit` tombstones of a node (0: all). Damaged ones are skipped and logged.
 pub async fn tombstones_of<S: Store>(
     store: &S,

@@ -34,7 +34,7 @@ mod versioned;
 pub use audit::{audit, observe, repair};
 pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
 pub use error::{Fill, IpamError};
-pub use find::{Found, claims_of, find, tombstones_of};
+pub use find::{Found, Records, claims_of, find, records_of, tombstones_of};
 pub use holder::Holder;
 pub use release::{Released, release};
 pub use reserve::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};

@@ -1,7 +1,7 @@
 //! A record together with the revisions at which it was read: what a later transaction compares.
 
 use atoll_model::record::{RecordError, decode};
-use atoll_store::{Answer, Entry, Revision};
+use atoll_store::{Answer, Entry, Key, Revision};
 use serde::de::DeserializeOwned;
 
 use crate::error::IpamError;
@@ -38,5 +38,11 @@ impl<T: DeserializeOwned> Versioned<T> {
                 .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "skipped a record"))
         };
         answer.entries.iter().filter_map(|entry| read(entry).ok()).collect()
+    }
+
+    /// The keys of what [`readable`](Self::readable) leaves out.
+    pub fn damaged(answer: &Answer) -> Vec<Key> {
+        let is_damaged = |entry: &&Entry| Self::read(entry).is_err();
+        answer.entries.iter().filter(is_damaged).map(|entry| entry.key.clone()).collect()
     }
 }

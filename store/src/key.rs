@@ -26,7 +26,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::{Attachment, Mac};
-use atoll_model::ids::{Namespace, NodeName, PodName, TenantName};
+use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, PodName, TenantName};
 use ipnetwork::Ipv4Network;
 
 /// A key, or the beginning of keys, without the prefix of the installation.
@@ -222,6 +222,19 @@ impl Key {
     /// Does it lie below `prefix`?
     pub fn begins_with(&self, prefix: &Self) -> bool {
         self.0.starts_with(&prefix.0)
+    }
+
+    /// Whose a key of `attachments/` or `tombstones/` is: `v1/<kind>/<node>/<network>/<container>/<ifname>`.
+    pub fn attachment_part(&self) -> Option<Attachment> {
+        let mut parts = self.0.split('/').skip(2);
+        let (node, network, container) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Attachment {
+            node: NodeName::new(node).ok()?,
+            network: NetworkName::new(network).ok()?,
+            container: ContainerId::new(container).ok()?,
+            // The only name that may hold a `%`, which the key writes `%25`.
+            interface: IfName::new(parts.next()?.replace("%25", "%")).ok()?,
+        })
     }
 
     /// The address at the end of a key of `addresses/`, `cooling/` or `reservations/`.

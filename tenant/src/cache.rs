@@ -39,9 +39,13 @@ struct Known {
 impl Cache {
     /// The cache of one installation (`etcd.prefix`) on this node. Touches nothing yet.
     pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
-        let installation = Uuid::new_v5(&SPACE, etcd_prefix.as_bytes()).simple().to_string();
-        let below = Path::new("cache").join(installation);
+        let below = Path::new("cache").join(Self::installation(etcd_prefix));
         Self { directory: Some(state_dir.join(&below)), base: (state_dir.to_owned(), below) }
+    }
+
+    /// What an installation (`etcd.prefix`) is called in the names of files.
+    pub fn installation(etcd_prefix: &str) -> String {
+        Uuid::new_v5(&SPACE, etcd_prefix.as_bytes()).simple().to_string()
     }
 
     /// Remembers nothing.

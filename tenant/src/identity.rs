@@ -1,9 +1,10 @@
-//! What this machine is called, remembered in `<stateDir>/node`.
+//! What this machine is called, and under which prefixes of etcd it has worked, remembered in `<stateDir>/node`.
 //!
 //! Everything that the node makes is named after it, so the name must outlive a changed host name. The first ADD that the
 //! cluster accepts writes the file; from then on it comes before the host name. A `nodeName` of the configuration comes
 //! before both: an operator may rename a node once the cluster has forgotten the old name (see `registry::node`). Names
-//! that were used earlier stay in the file, because DEL and GC look for what was made under them.
+//! that were used earlier stay in the file, because DEL and GC look for what was made under them. So do prefixes: a claim
+//! is below the `etcd.prefix` that the configuration had at the time of its ADD.
 //!
 //! Guarantees: the file is whole or absent and survives a power failure; a damaged one counts as absent and is reported.
 
@@ -33,6 +34,9 @@ pub struct Identity {
     /// Names that it had before, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<NodeName>,
+    /// The prefixes of etcd under which it has made attachments, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
 }
 
 /// Where it is.
@@ -55,21 +59,25 @@ pub fn load(state_dir: &Path) -> Option<Identity> {
     None
 }
 
-/// Remembers a name and the host id that it goes with. Writes nothing when that is remembered already. What was remembered
-/// before stays as an earlier name.
+/// Remembers a name, the host id that it goes with, and the prefix of etcd that is worked under. Writes nothing when that is
+/// remembered already. What was remembered before stays as an earlier name or prefix.
 ///
 /// # Errors
 /// The file cannot be written; what was there stays.
-pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid) -> io::Result<()> {
+pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) -> io::Result<()> {
     let before = load(state_dir);
-    if before.as_ref().is_some_and(|before| before.name == *name && before.host_id == host_id) {
+    let is_last = |before: &Identity| before.prefixes.last().is_some_and(|last| last == prefix);
+    if before.as_ref().is_some_and(|before| before.name == *name && before.host_id == host_id && is_last(before)) {
         return Ok(());
     }
+    let mut prefixes = before.as_ref().map(|before| before.prefixes.clone()).unwrap_or_default();
+    prefixes.retain(|other| other != prefix);
+    prefixes.push(prefix.to_owned());
     let mut earlier = before.as_ref().map(|before| before.earlier.clone()).unwrap_or_default();
     earlier.extend(before.map(|before| before.name));
     earlier.retain(|other| other != name);
     earlier.dedup();
-    let identity = Identity { name: name.clone(), host_id, earlier };
+    let identity = Identity { name: name.clone(), host_id, earlier, prefixes };
     make::directory(state_dir, make::PRIVATE_DIRECTORY)?;
     let text = serde_json::to_vec(&identity).map_err(io::Error::other)?;
     make::replace(&file(state_dir), &text, make::Lasting::Durable)
@@ -121,11 +129,15 @@ mod tests {
         let (state, host) = (directory.path().join("lib"), Uuid::from_u128(7));
         assert_eq!(load(&state), None);
         for text in ["n1", "n1", "n2", "n3", "n1"] {
-            remember(&state, &name(text), host).expect("works");
+            remember(&state, &name(text), host, "/atoll/a").expect("works");
         }
         let identity = load(&state).expect("there");
         assert_eq!((identity.name, identity.host_id), (name("n1"), host));
         assert_eq!(identity.earlier, [name("n2"), name("n3")]);
+        for prefix in ["/atoll/b", "/atoll/c", "/atoll/a"] {
+            remember(&state, &name("n1"), host, prefix).expect("works");
+        }
+        assert_eq!(load(&state).expect("there").prefixes, ["/atoll/b", "/atoll/c", "/atoll/a"]);
         assert_eq!(fs::read_dir(&state).expect("there").count(), 1, "nothing is left aside");
     }
 
@@ -173,7 +185,7 @@ mod tests {
         fs::remove_file(&path).expect("works");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("works");
         assert_eq!(load(state), None, "and it does not wait");
-        remember(state, &name("n1"), Uuid::nil()).expect("it is replaced");
+        remember(state, &name("n1"), Uuid::nil(), "/atoll/a").expect("it is replaced");
         assert_eq!(load(state).map(|identity| identity.name), Some(name("n1")));
     }
 }

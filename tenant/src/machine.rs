@@ -63,6 +63,13 @@ pub fn other_names(config: &Config, name: &NodeName) -> Vec<NodeName> {
     names
 }
 
+/// Every other prefix of etcd under which this machine is known to have worked: claims that it made are below them.
+pub fn earlier_prefixes(config: &Config) -> Vec<String> {
+    let mut prefixes = identity::load(&config.state_dir).map(|is| is.prefixes).unwrap_or_default();
+    prefixes.retain(|other| *other != config.etcd.prefix);
+    prefixes
+}
+
 /// The id of the controller's agent: configured, else what the agent wrote.
 pub fn agent(config: &Config) -> Result<Uuid, NodeError> {
     match config.host_id {

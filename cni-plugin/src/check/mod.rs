@@ -89,7 +89,10 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let journal = lock.ok_or_else(|| Error::Locked(Box::new(attachment.clone())))?;
         // The servers get less, so that what this machine shows can still be told.
         let reserve = RESERVE.min(self.config.timeout / 4);
-        let checked = timeout_at(deadline, self.compare(call, journal.before(), deadline - reserve)).await;
+        let checked = match self.refuse_made_elsewhere(attachment, journal.before()) {
+            Ok(()) => timeout_at(deadline, self.compare(call, journal.before(), deadline - reserve)).await,
+            Err(error) => Ok(Err(error)),
+        };
         let checked = checked.unwrap_or_else(|_| Err(self.late(format!("CHECK of {attachment}"))));
         journal.release().map_err(Error::file("remove the lock file"))?;
         checked

@@ -1,6 +1,7 @@
 //! One node with its surroundings, and the question whether anything of ours is left in them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -205,8 +206,59 @@ pub(crate) struct Lab {
     host: Uuid,
     /// What this machine is called.
     pub(crate) node: RefCell<NodeName>,
+    /// `etcd.prefix` of its configuration, and what is below each that it ever had.
+    prefix: RefCell<String>,
+    etcds: Rc<RefCell<BTreeMap<String, Memory>>>,
     /// Another `runDir` than one of the lab's own.
     run_dir: Option<PathBuf>,
+}
+
+/// What a process of the lab is made of.
+#[derive(Clone)]
+struct Parts {
+    plan: FaultPlan,
+    etcds: Rc<RefCell<BTreeMap<String, Memory>>>,
+    controller: InProcess,
+    kernel: Rc<Fake>,
+    /// Of etcd and of the controller.
+    moods: (Rc<Cell<Mood>>, Rc<Cell<Mood>>),
+    node: NodeName,
+    host: Uuid,
+}
+
+impl Parts {
+    fn world(&self, config: Config) -> LabWorld {
+        let tally = Tally::new();
+        let (etcd_mood, controller_mood) = self.moods.clone();
+        let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
+        let transport = Counted::new(Moody(transport, controller_mood), tally.clone());
+        let settings = atoll_sdn_client::Settings { dialect: Some(Dialect::V5), ..Default::default() };
+        let etcd = self.etcds.borrow_mut().entry(config.etcd.prefix.clone()).or_default().clone();
+        let store = FaultyStore::new(etcd, self.plan.clone());
+        let (parts, template) = (self.clone(), config.clone());
+        let under = move |prefix: &str| {
+            let mut config = template.clone();
+            prefix.clone_into(&mut config.etcd.prefix);
+            Ok(World { earlier_prefixes: Vec::new(), ..parts.world(config) })
+        };
+        World {
+            store: Counted::new(Moody(store, etcd_mood), tally.clone()),
+            controller: MidoNet::new(Client::new(transport, settings)),
+            wire: FaultyWire::new(Rc::clone(&self.kernel), self.plan.clone()),
+            tally,
+            node: self.node.clone(),
+            other_names: atoll_tenant::machine::other_names(&config, &self.node),
+            earlier_prefixes: atoll_tenant::machine::earlier_prefixes(&config),
+            under: Box::new(under),
+            machine: Machine { host_id: Some(self.host), machine_id: "m".to_owned() },
+            cache: Cache::new(&config.state_dir, &config.etcd.prefix),
+            journals: Journals::new(&config.run_dir),
+            graves: Graves::new(&config.state_dir, &config.etcd.prefix),
+            clock: || NOW.get(),
+            course: Course::new(),
+            config,
+        }
+    }
 }
 
 /// The namespace of the pod that the tests are about.
@@ -223,9 +275,13 @@ impl Lab {
         kernel.add_netns(NETNS);
         kernel.add_netns("/netns/other");
         let controller = InProcess::new(settings);
+        let (prefix, etcd) = ("/atoll/default".to_owned(), Memory::new());
+        let etcds = Rc::new(RefCell::new(BTreeMap::from([(prefix.clone(), etcd.clone())])));
         Self {
             plan: FaultPlan::none(),
-            etcd: Memory::new(),
+            etcd,
+            prefix: RefCell::new(prefix),
+            etcds,
             controller,
             kernel,
             etcd_mood: Rc::new(Cell::new(Mood::Fine)),
@@ -281,7 +337,7 @@ impl Lab {
 
     pub(crate) fn config(&self) -> Config {
         Config::parse(&json!({
-            "etcd": { "endpoints": ["http://127.0.0.1:1"] },
+            "etcd": { "endpoints": ["http://127.0.0.1:1"], "prefix": *self.prefix.borrow() },
             "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
             "cluster": { "subnetPrefix": self.subnet_prefix },
             "runDir": self.run_dir.clone().unwrap_or_else(|| self.directory.path().join("run")),
@@ -291,30 +347,24 @@ impl Lab {
         .expect("valid")
     }
 
+    /// The configuration names another prefix of etcd from now on.
+    pub(crate) fn move_to(&self, prefix: &str) {
+        prefix.clone_into(&mut self.prefix.borrow_mut());
+    }
+
     /// A new process.
     pub(crate) fn world(&self) -> LabWorld {
-        let config = self.config();
         self.kernel.refuse_routes(self.bad_route.get());
-        let tally = Tally::new();
-        let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
-        let transport = Counted::new(Moody(transport, Rc::clone(&self.controller_mood)), tally.clone());
-        let settings = atoll_sdn_client::Settings { dialect: Some(Dialect::V5), ..Default::default() };
-        let store = FaultyStore::new(self.etcd.clone(), self.plan.clone());
-        World {
-            store: Counted::new(Moody(store, Rc::clone(&self.etcd_mood)), tally.clone()),
-            controller: MidoNet::new(Client::new(transport, settings)),
-            wire: FaultyWire::new(Rc::clone(&self.kernel), self.plan.clone()),
-            tally,
+        let parts = Parts {
+            plan: self.plan.clone(),
+            etcds: Rc::clone(&self.etcds),
+            controller: self.controller.clone(),
+            kernel: Rc::clone(&self.kernel),
+            moods: (Rc::clone(&self.etcd_mood), Rc::clone(&self.controller_mood)),
             node: self.node.borrow().clone(),
-            other_names: atoll_tenant::machine::other_names(&config, &self.node.borrow()),
-            machine: Machine { host_id: Some(self.host), machine_id: "m".to_owned() },
-            cache: Cache::new(&config.state_dir, &config.etcd.prefix),
-            journals: Journals::new(&config.run_dir),
-            graves: Graves::new(&config.state_dir),
-            clock: || NOW.get(),
-            course: Course::new(),
-            config,
-        }
+            host: self.host,
+        };
+        parts.world(self.config())
     }
 
     /// The pod that the tests are about.
@@ -391,7 +441,7 @@ impl Lab {
     }
 
     pub(crate) fn graves(&self) -> Vec<TombstoneRecord> {
-        Graves::new(&self.config().state_dir).list(100).expect("readable")
+        Graves::new(&self.config().state_dir, &self.config().etcd.prefix).list(100).expect("readable")
     }
 
     fn records<T: serde::de::DeserializeOwned>(&self, prefix: &str) -> Vec<T> {
@@ -429,7 +479,7 @@ impl Lab {
     /// What is left of us, in words; nothing: as before the first pod.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for entry in self.etcd.dump() {
+        for entry in self.etcds.borrow().values().flat_map(Memory::dump) {
             let key = entry.key.as_str();
             let is_claimed = || {
                 let record: AddressRecord = decode(&entry.value).expect("a record");

@@ -1,10 +1,12 @@
-//! What this machine made under another name, of the node or of the network, is found; what another machine made is not.
+//! What this machine made under another name, of the node or of the network, or under another prefix of etcd, is found;
+//! what another machine made is not.
 
 use std::collections::BTreeSet;
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::Error;
 use atoll_cni_plugin::gc::GcCall;
+use atoll_cni_plugin::wire::Netns;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::Classify;
 use atoll_model::ids::{NetworkName, NodeName};
@@ -12,7 +14,7 @@ use atoll_model::record::{NodeRecord, SCHEMA, Unknown, encode};
 use atoll_store::{Change, Key, Store, Txn};
 use uuid::Uuid;
 
-use crate::lab::{Lab, Mood, del};
+use crate::lab::{Lab, Mood, NETNS, del};
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).expect("valid")
@@ -103,7 +105,7 @@ async fn gc_takes_from_another_network_only_what_has_no_interface() {
     lab.pass(120).await;
     gc(&lab, network("renamed")).await.expect("works");
     assert_eq!((lab.claims().len(), lab.links().len()), (1, 2), "it may be a pod of another network");
-    lab.kernel.remove_netns(std::path::Path::new(crate::lab::NETNS));
+    lab.kernel.remove_netns(std::path::Path::new(NETNS));
     gc(&lab, network("renamed")).await.expect("works");
     lab.assert_empty("the pod is gone");
 }
@@ -164,4 +166,106 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
         lab.world().del(&del(&AddCall { attachment: of_pod, ..lab.call() })).await.expect("nothing to do");
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.tombstones().len()), (1, 1, 1), "{remembered}");
     }
+}
+
+/// The pod of the lab, made before the configuration named another prefix; another one was made since.
+async fn moved() -> Lab {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    lab.move_to("/atoll/other");
+    let call = AddCall { attachment: crate::lab::attachment("first", "eth0"), ..lab.call() };
+    let call = AddCall { sandbox: "/netns/other".to_owned(), ..call };
+    Box::pin(lab.world().add(&call)).await.expect("another pod");
+    Box::pin(lab.world().del(&del(&call))).await.expect("goes again");
+    lab
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_prefix_finds_what_was_made() {
+    // Which of its files the node has lost. Without any, nothing tells of another prefix.
+    for (run, state) in [(false, false), (true, false), (false, true)] {
+        let when = format!("runDir lost {run}, stateDir lost {state}");
+        let lab = moved().await;
+        assert_eq!((lab.claims().len(), lab.pod_ports().len()), (1, 1), "{when}");
+        if run {
+            wipe(&lab, false);
+        }
+        if state {
+            wipe(&lab, true);
+        }
+        lab.del().await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+        lab.assert_empty(&when);
+        lab.del().await.unwrap_or_else(|error| panic!("{when}, again: {error:?}"));
+        lab.assert_empty(&when);
+    }
+}
+
+/// No server answers: what is left is written down for the prefix under which it was made.
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_prefix_needs_no_server() {
+    for lost in [false, true] {
+        let lab = moved().await;
+        if lost {
+            wipe(&lab, false);
+        }
+        lab.etcd_mood.set(Mood::Refusing);
+        lab.controller_mood.set(Mood::Refusing);
+        lab.del().await.expect("it is written down");
+        assert_eq!(lab.links(), vec![]);
+        lab.etcd_mood.set(Mood::Fine);
+        lab.controller_mood.set(Mood::Fine);
+        lab.pass_quiet_period().await;
+        lab.drain().await;
+        lab.assert_empty(&format!("runDir lost {lost}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gc_finds_what_was_made_under_another_prefix_and_keeps_what_is_listed() {
+    for (run, state) in [(false, false), (true, false), (false, true)] {
+        let when = format!("runDir lost {run}, stateDir lost {state}");
+        let lab = moved().await;
+        if run {
+            wipe(&lab, false);
+        }
+        if state {
+            wipe(&lab, true);
+        }
+        lab.pass(120).await;
+        lab.age_files(120);
+        lab.collect_nothing().await;
+        assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it is listed");
+        lab.collect().await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+        lab.assert_empty(&when);
+    }
+}
+
+/// Its host end is with a router of the local data plane, and only the claim under the earlier prefix says whose it is.
+#[tokio::test(start_paused = true)]
+async fn gc_takes_no_interface_of_another_prefix_for_a_leftover() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    lab.add().await.expect("works");
+    assert!(lab.links().iter().any(|(place, _)| *place != Netns::Own && *place != Netns::At(NETNS.into())));
+    lab.move_to("/atoll/other");
+    lab.forget();
+    lab.collect_nothing().await;
+    assert_eq!(lab.links().len(), 2, "it is a pod's");
+}
+
+/// Another call of an attachment that was made under another prefix says so, and changes nothing.
+#[tokio::test(start_paused = true)]
+async fn an_add_under_another_prefix_is_refused_and_both_are_named() {
+    let lab = moved().await;
+    let error = lab.add().await.expect_err("it is there, under the other prefix");
+    assert_eq!(error.class().cni_code(), 7, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("/atoll/default,") && text.contains("/atoll/other"), "{text}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("/atoll/default")), "{error:?}");
+    assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
+    lab.del().await.expect("works");
+    lab.add().await.expect("it is new");
+    lab.move_to("/atoll/default");
+    lab.del().await.expect("works");
+    lab.assert_empty("and the same back");
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use atoll_files::{CONFIG, read};
-use atoll_model::config::Config;
+use atoll_model::config::{Config, EtcdConfig};
 use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
-use atoll_tenant::MidoNet;
+use atoll_tenant::{MidoNet, admin, machine};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -41,6 +41,18 @@ impl Settings {
     /// Connects to nothing yet.
     pub(crate) fn store(&self) -> Result<Etcd, Failure> {
         Ok(Etcd::connect(&self.config.etcd)?)
+    }
+
+    /// The store of the configuration, and then those below every earlier `etcd.prefix` of this machine: what it made there
+    /// is there still. Connects to nothing yet.
+    pub(crate) fn stores(&self) -> Result<Vec<(String, Etcd)>, Failure> {
+        let earlier = machine::earlier_prefixes(&self.config);
+        let prefixes = std::iter::once(self.config.etcd.prefix.clone()).chain(earlier);
+        let connect = |prefix: String| {
+            let config = EtcdConfig { prefix: prefix.clone(), ..self.config.etcd.clone() };
+            Ok((prefix, Etcd::connect(&config)?))
+        };
+        prefixes.map(connect).collect()
     }
 
     /// Connects to nothing yet.

@@ -1,9 +1,10 @@
-//! What this machine is called, in the words of everything that knows a name of it: configuration, file, host, cluster.
+//! What this machine is called, in the words of everything that knows a name of it: configuration, file, host, cluster;
+//! and under which prefixes of etcd it has worked.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atoll_ipam::claims_of;
+use atoll_ipam::records_of;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
 use atoll_store::{Etcd, Key, Query, Store as _};
@@ -28,11 +29,22 @@ pub(crate) struct Names {
     pub(crate) remembered: Option<Identity>,
     /// Every name under which the cluster has this machine, with its claims; none: etcd did not say.
     pub(crate) registered: Option<Vec<(NodeName, usize)>>,
+    /// `etcd.prefix` of the configuration.
+    pub(crate) prefix: String,
+    /// Other prefixes under which this machine has worked, with its claims below them; none: etcd did not say.
+    pub(crate) earlier_prefixes: Vec<(String, Option<usize>)>,
 }
 
 /// None: this machine has no name, which is told elsewhere.
 pub(super) async fn look(config: &Config) -> Option<Names> {
     let present = machine::name(config).ok()?;
+    let mut earlier_prefixes = Vec::new();
+    for prefix in machine::earlier_prefixes(config) {
+        let mut there = config.clone();
+        there.etcd.prefix.clone_from(&prefix);
+        let registered = timeout(LIMIT, Box::pin(registered(&there))).await.ok().flatten();
+        earlier_prefixes.push((prefix, registered.map(|names| names.into_iter().map(|(_, claims)| claims).sum())));
+    }
     let registered = match machine::agent(config) {
         Ok(_) => timeout(LIMIT, Box::pin(registered(config))).await.ok().flatten(),
         Err(_) => None,
@@ -44,6 +56,8 @@ pub(super) async fn look(config: &Config) -> Option<Names> {
         file: identity::file(&config.state_dir),
         remembered: identity::load(&config.state_dir),
         registered,
+        prefix: config.etcd.prefix.clone(),
+        earlier_prefixes,
     })
 }
 
@@ -53,8 +67,11 @@ async fn registered(config: &Config) -> Option<Vec<(NodeName, usize)>> {
     let host = machine::agent(config).ok();
     let mut found = Vec::new();
     for name in identity::names(snapshot.answers.first()?, &[], host, &machine::machine_id()) {
-        let claims = claims_of(&store, &name).await.ok()?.len();
-        found.push((name, claims));
+        let records = records_of(&store, &name).await.ok()?;
+        // One that cannot be read is one as well.
+        let is_claim = |key: &&Key| key.begins_with(&Key::attachments_of(&name));
+        let damaged = records.damaged.iter().filter(is_claim).count();
+        found.push((name, records.claims.len() + damaged));
     }
     Some(found)
 }

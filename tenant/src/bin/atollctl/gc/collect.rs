@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use atoll_ipam::{find, tombstones_of};
+use atoll_ipam::{Found, find, tombstones_of};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName, NodeName};
+use atoll_model::record::TombstoneRecord;
 use atoll_store::Store;
+use atoll_tenant::Cache;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -82,7 +84,8 @@ pub(super) fn planned(unwanted: &Unwanted) -> Vec<Item> {
 
 /// See the module.
 pub(super) struct Collector<'a, S> {
-    pub(super) store: &'a S,
+    /// Below every prefix of etcd that this node has had.
+    pub(super) stores: &'a [(String, S)],
     pub(super) config: &'a Config,
     /// What the plugin gets on standard input.
     pub(super) stdin: &'a Value,
@@ -112,7 +115,7 @@ impl<S: Store> Collector<'_, S> {
     async fn attachment(&self, attachment: &Attachment, claim: Option<ClaimId>) -> Result<Item, Failure> {
         let item = |outcome, why: &str| Ok(Item::attachment(attachment, outcome, why));
         // Once more, at the last moment: others may take long before it is this one's turn.
-        let now = find(self.store, attachment).await?;
+        let now = self.find(attachment).await?;
         if now.claim.map(|claim| claim.record.claim) != claim {
             return item(Outcome::Kept, "its claim changed meanwhile");
         }
@@ -123,12 +126,23 @@ impl<S: Store> Collector<'_, S> {
         if let Err(why) = self.del(attachment).await {
             return item(Outcome::Failed, &why);
         }
-        let left = find(self.store, attachment).await?;
+        let left = self.find(attachment).await?;
         match (left.tombstone, left.claim) {
             (Some(tombstone), _) => item(Outcome::Owed, &tombstone.record.note),
             (None, Some(_)) => item(Outcome::Owed, "it is written down in a file of this node"),
             (None, None) => item(Outcome::Done, GONE),
         }
+    }
+
+    /// What etcd says of an attachment, below whichever prefix says anything.
+    async fn find(&self, attachment: &Attachment) -> Result<Found, Failure> {
+        for (_, store) in self.stores {
+            let found = find(store, attachment).await?;
+            if found.claim.is_some() || found.tombstone.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(Found { claim: None, tombstone: None })
     }
 
     async fn del(&self, attachment: &Attachment) -> Result<(), String> {
@@ -175,9 +189,12 @@ impl<S: Store> Collector<'_, S> {
         let graves = nodefiles::graves(&self.config.state_dir);
         let graves = graves.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?;
         let mut recorded = BTreeSet::new();
-        for name in names(self.store, self.config, self.node).await? {
-            let tombstones = tombstones_of(self.store, &name, 0).await?;
-            recorded.extend(tombstones.iter().map(|tombstone| tombstone.record.attachment.hash()));
+        for (prefix, store) in self.stores {
+            for name in names(store, self.config, self.node).await? {
+                let hash =
+                    |record: &TombstoneRecord| format!("{}-{}", record.attachment.hash(), Cache::installation(prefix));
+                recorded.extend(tombstones_of(store, &name, 0).await?.iter().map(|tombstone| hash(&tombstone.record)));
+            }
         }
         // One attachment may have a record and, until the next call, a file as well.
         let is_recorded =

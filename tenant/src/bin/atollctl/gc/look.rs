@@ -27,12 +27,28 @@ pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) 
     Ok(identity::names(&nodes, &known, machine::agent(config).ok(), &machine::machine_id()))
 }
 
+/// The claims and the tombstones of this node in one store.
+async fn records(store: &impl Store, config: &Config, node: &NodeName) -> Result<(Answer, Answer), Failure> {
+    let names = names(store, config, node).await?;
+    let below = |name| [Query::all(Key::attachments_of(name)), Query::all(Key::tombstones_of(name))];
+    let snapshot = store.read(names.iter().flat_map(below).collect()).await?;
+    let (mut claims, mut owed) = (Answer::default(), Answer::default());
+    for pair in snapshot.answers.chunks(2) {
+        let [of_claims, of_tombstones] = pair else {
+            return Err(IpamError::Answer { object: format!("records of node {node}") }.into());
+        };
+        claims.entries.extend(of_claims.entries.iter().cloned());
+        owed.entries.extend(of_tombstones.entries.iter().cloned());
+    }
+    Ok((claims, owed))
+}
+
 /// See the module.
 pub(crate) struct Look {
     pub(crate) node: NodeName,
     /// Seconds since 1970.
     pub(crate) now: u64,
-    /// The claims of this node, of every name that it has had and of every network.
+    /// The claims of this node, of every name and every prefix of etcd that it has had, and of every network.
     pub(crate) claims: Vec<Versioned<ClaimRecord>>,
     /// The tombstones of this node, in etcd and in files.
     pub(crate) tombstones: Vec<TombstoneRecord>,
@@ -46,22 +62,22 @@ pub(crate) struct Look {
 
 impl Look {
     pub(super) async fn take(
-        store: &impl Store,
+        stores: &[(String, impl Store)],
         config: &Config,
         node: &NodeName,
         source: &mut Source,
     ) -> Result<Self, Failure> {
         let failed = |what: &'static str| move |error: std::io::Error| Failure::file(what, &error);
-        let names = names(store, config, node).await?;
-        let below = |name| [Query::all(Key::attachments_of(name)), Query::all(Key::tombstones_of(name))];
-        let snapshot = store.read(names.iter().flat_map(below).collect()).await?;
         let (mut claims, mut owed) = (Answer::default(), Answer::default());
-        for pair in snapshot.answers.chunks(2) {
-            let [of_claims, of_tombstones] = pair else {
-                return Err(IpamError::Answer { object: format!("records of node {node}") }.into());
-            };
-            claims.entries.extend(of_claims.entries.iter().cloned());
-            owed.entries.extend(of_tombstones.entries.iter().cloned());
+        for (prefix, store) in stores {
+            let (of_claims, of_tombstones) = records(store, config, node).await.map_err(|failure| {
+                failure.and(&format!(
+                    "this node's records below {prefix} are needed; `etcd.prefix` is {}",
+                    config.etcd.prefix
+                ))
+            })?;
+            claims.entries.extend(of_claims.entries);
+            owed.entries.extend(of_tombstones.entries);
         }
         let mut tombstones: Vec<_> =
             Versioned::<TombstoneRecord>::readable(&owed).into_iter().map(|owed| owed.record).collect();

@@ -33,7 +33,7 @@ use crate::settings::{Settings, distinct};
 use crate::{plugin, progress, runtime};
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<Said, Failure> {
-    let store = settings.store()?;
+    let stores = settings.stores()?;
     let node = atoll_tenant::machine::name(&settings.config).map_err(|error| Failure::classified(&error))?;
     let network = network(settings)?;
     let mut directories = plugin::directories(&options.bin_dir);
@@ -53,7 +53,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
     let mut source = Source::choose(options.sandboxes.as_deref(), &options.runtime_endpoint)?;
     let deadline = settings.config.timeout;
 
-    let first = Look::take(&store, &settings.config, &node, &mut source).await?;
+    let first = Look::take(&stores, &settings.config, &node, &mut source).await?;
     let mut unwanted = decide::unwanted(&first, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
     if !unwanted.is_empty() && first.sandboxes.is_empty() && !options.empty_is_true {
         return Err(Failure::refused(
@@ -64,7 +64,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
     if !unwanted.is_empty() {
         let pause = options.pause.map_or(deadline * 2, Duration::from_secs);
         progress::wait(pause, &format!("{}; looking again after the pause", unwanted.told())).await;
-        let second = Look::take(&store, &settings.config, &node, &mut source).await?;
+        let second = Look::take(&stores, &settings.config, &node, &mut source).await?;
         if second.sandboxes.is_empty() && !options.empty_is_true {
             return Err(Failure::refused(
                 format!("{source} named containers at first and names none now"),
@@ -75,7 +75,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
         unwanted = decide::agreed(&unwanted, again);
     }
     let collector =
-        Collector { store: &store, config: &settings.config, stdin: &settings.stdin, program: &program, node: &node };
+        Collector { stores: &stores, config: &settings.config, stdin: &settings.stdin, program: &program, node: &node };
     let items = if options.dry_run {
         collect::planned(&unwanted)
     } else {

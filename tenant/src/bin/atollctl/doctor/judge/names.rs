@@ -1,4 +1,4 @@
-//! One machine has one name.
+//! One machine has one name, and works under one prefix of etcd.
 
 use super::super::names::Names;
 use super::{Check, Finding};
@@ -9,8 +9,35 @@ const NAME: Check = Check::new(
     "everything a node makes is named after it: a second name for one machine is refused, for it would not find that",
 );
 
+const PREFIX: Check = Check::new(
+    "prefix",
+    "a claim stays below the `etcd.prefix` that its ADD had; DEL and GC look there as well, and other calls refuse what is there",
+);
+
+/// Where this machine's claims are, besides below the prefix of the configuration.
+fn prefixes(names: &Names) -> Vec<Finding> {
+    let Names { prefix, earlier_prefixes, file, .. } = names;
+    let judge = |(earlier, claims): &(String, Option<usize>)| {
+        let remembered = format!("{} remembers it, and the configuration says {prefix}", file.display());
+        match claims {
+            Some(0) => PREFIX.ok(earlier, format!("{remembered}; no claim of this machine is left there")),
+            Some(claims) => PREFIX.warn(
+                earlier,
+                format!("{remembered}; this machine has {} there", count(*claims, "claim")),
+                format!("delete those pods (`atollctl gc` collects what has no container), or set `etcd.prefix` to {earlier}"),
+            ),
+            None => PREFIX.warn(
+                earlier,
+                format!("{remembered}; what is there cannot be read"),
+                format!("let this node's certificate or user read {earlier}, or set `etcd.prefix` to it"),
+            ),
+        }
+    };
+    earlier_prefixes.iter().map(judge).collect()
+}
+
 pub(super) fn judge(names: &Names) -> Vec<Finding> {
-    let Names { present, is_configured, host, file, remembered, registered } = names;
+    let Names { present, is_configured, host, file, remembered, registered, .. } = names;
     let source = match remembered {
         _ if *is_configured => "set in the configuration".to_owned(),
         Some(_) => format!("remembered in {}", file.display()),
@@ -19,6 +46,7 @@ pub(super) fn judge(names: &Names) -> Vec<Finding> {
     let host = host.as_ref().filter(|host| !is_configured && *host != present);
     let host = host.map_or_else(String::new, |host| format!("; the host is called {host} now, which changes nothing"));
     let mut findings = vec![NAME.ok(present, format!("{source}{host}"))];
+    findings.extend(prefixes(names));
     if let Some(earlier) = remembered.as_ref().filter(|remembered| remembered.name != *present) {
         findings.push(NAME.warn(
             &earlier.name,

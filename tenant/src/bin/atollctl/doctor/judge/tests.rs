@@ -156,6 +156,8 @@ fn well() -> Seen {
             file: "/var/lib/atoll/node".into(),
             remembered: None,
             registered: Some(vec![(NodeName::new("n1").expect("valid"), 3)]),
+            prefix: "/atoll/default".to_owned(),
+            earlier_prefixes: vec![("/atoll/empty".to_owned(), Some(0))],
         }),
         site: Some(site),
         runtimes: vec![containerd(&["atoll", "portmap"])],
@@ -249,6 +251,12 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
             site(s).records.as_mut().expect("ok").damaged.push("v1/attachments/n1/a/b/c".to_owned());
         }),
         ("cluster", Level::Skip, |s| site(s).records = Err(gone())),
+        ("prefix", Level::Warn, |s| {
+            s.names.as_mut().expect("ok").earlier_prefixes = vec![("/atoll/old".to_owned(), Some(2))];
+        }),
+        ("prefix", Level::Warn, |s| {
+            s.names.as_mut().expect("ok").earlier_prefixes = vec![("/atoll/old".to_owned(), None)];
+        }),
         ("name", Level::Fail, |s| {
             s.names.as_mut().expect("ok").registered = Some(vec![(NodeName::new("old").expect("valid"), 3)]);
         }),
@@ -258,7 +266,7 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         }),
         ("name", Level::Warn, |s| {
             let name = NodeName::new("old").expect("valid");
-            let identity = Identity { name, host_id: Uuid::from_u128(7), earlier: vec![] };
+            let identity = Identity { name, host_id: Uuid::from_u128(7), earlier: vec![], prefixes: vec![] };
             s.names.as_mut().expect("ok").remembered = Some(identity);
         }),
         ("kernel", Level::Fail, |s| s.kernel.netns = Err(Problem::new("EPERM"))),
