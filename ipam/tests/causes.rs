@@ -7,68 +7,33 @@ mod fixture;
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, IpamError, Lifted, Released, ReserveRequest, bury, claim, exhume, lift, release, reserve};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
 use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Choice, Chosen, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Between, Call, Disturbance, Memory, Store, StoreError};
 use fixture::{Fixture, attachment, subnet, tenant_name};
 
 const COOL: Duration = Duration::from_mins(1);
 const FULL: &str = "etcdserver: mvcc: database space exceeded";
 const PASSING: &str = "etcdserver: leader changed";
 
-/// Answers every commit with an unknown outcome; reads work.
-struct Troubled {
-    inner: Memory,
-    cause: &'static str,
-    /// The commit happens all the same.
-    happens: Cell<bool>,
-    commits: Cell<u32>,
-}
-
-impl Troubled {
-    fn new(inner: &Memory, cause: &'static str, happens: bool) -> Self {
-        Self { inner: inner.clone(), cause, happens: Cell::new(happens), commits: Cell::new(0) }
-    }
-}
-
-impl Store for Troubled {
-    type Watch = <Memory as Store>::Watch;
-
-    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
-        self.inner.read(queries).await
-    }
-
-    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
-        self.commits.set(self.commits.get() + 1);
-        if self.happens.get() {
-            self.inner.commit_first(choice).await?;
+/// Answers every commit with an unknown outcome; reads work. `happens`: the commit happens all the same.
+fn troubled(inner: &Memory, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<u32>>) {
+    let commits = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&commits);
+    let disturb = async move |call: Call<'_>| {
+        if !matches!(call, Call::Commit(_)) {
+            return Disturbance::None;
         }
-        Err(StoreError::Unknown { endpoint: "e".to_owned(), reason: self.cause.to_owned() })
-    }
-
-    async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
-        self.inner.watch(prefix, after).await
-    }
-
-    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.inner.lease(ttl).await
-    }
-
-    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
-        self.inner.lease_as(lease, ttl).await
-    }
-
-    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.inner.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
-        self.inner.revoke(lease).await
-    }
+        counted.set(counted.get() + 1);
+        let unknown = StoreError::Unknown { endpoint: "e".to_owned(), reason: cause.to_owned() };
+        if happens { Disturbance::Behind(unknown) } else { Disturbance::Instead(unknown) }
+    };
+    (Between::new(inner.clone(), disturb), commits)
 }
 
 async fn fixture(store: &Memory) -> Fixture {
@@ -122,20 +87,20 @@ async fn the_cause_is_told_and_ends_what_cannot_succeed() {
             Ok(atoll_ipam::Reserved::New(record)) => record,
             other => panic!("{other:?}"),
         };
-        let store = Troubled::new(&memory, cause, false);
+        let (store, commits) = troubled(&memory, cause, false);
         let a = attachment("a");
-        says(claim(&store, &fixture.request(&a, None)).await, cause, &store.commits, attempts);
-        says(release(&store, &running, None, COOL).await, cause, &store.commits, attempts);
-        says(bury(&store, &tombstone(), None).await, cause, &store.commits, attempts);
+        says(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
+        says(release(&store, &running, None, COOL).await, cause, &commits, attempts);
+        says(bury(&store, &tombstone(), None).await, cause, &commits, attempts);
         let other = ReserveRequest { address: Ipv4Addr::new(10, 128, 0, 10), ..keep("other") };
-        says(reserve(&store, &other, false).await, cause, &store.commits, attempts);
-        says(lift(&store, &kept, false).await, cause, &store.commits, attempts);
+        says(reserve(&store, &other, false).await, cause, &commits, attempts);
+        says(lift(&store, &kept, false).await, cause, &commits, attempts);
         bury(&memory, &tombstone(), None).await.expect("works");
         let seen = atoll_ipam::find(&memory, &a).await.expect("works").tombstone.expect("there").mod_revision;
         match exhume(&store, &a, seen).await {
             // It is tried once by itself, and whoever called looks again.
             Ok(gone) => assert!(cause == PASSING && !gone),
-            error => says(error, cause, &store.commits, attempts),
+            error => says(error, cause, &commits, attempts),
         }
     }
 }
@@ -145,7 +110,7 @@ async fn what_happened_all_the_same_is_found() {
     let memory = Memory::new();
     let fixture = fixture(&memory).await;
     let running = fixture.claim(&memory, "running").await;
-    let store = Troubled::new(&memory, FULL, true);
+    let (store, _) = troubled(&memory, FULL, true);
     let a = attachment("a");
     let claimed = claim(&store, &fixture.request(&a, None)).await;
     assert!(matches!(claimed, Ok(Claimed::New(_) | Claimed::Already(_))), "{claimed:?}");

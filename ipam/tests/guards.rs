@@ -6,6 +6,7 @@ mod fixture;
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::audit::{Outcome, audit, observe, repair};
@@ -20,73 +21,28 @@ use atoll_model::record::{
     Tombstone, TombstoneRecord, Unknown,
 };
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::memory::MemoryWatch;
-use atoll_store::{Change, Choice, Chosen, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Between, Call, Change, Disturbance, Key, Lease, Memory, Query, Store};
 use fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
 const MAC: Mac = Mac([0, 0x1c, 0x42, 0, 0, 1]);
 
-/// A store in which somebody else writes right before the first commit at or after call number `at` (0 is the first).
-struct Meddling {
-    store: Memory,
-    at: usize,
-    calls: Cell<usize>,
-    changes: RefCell<Vec<Change>>,
-}
-
-impl Meddling {
-    fn new(store: &Memory, at: usize, changes: Vec<Change>) -> Self {
-        Self { store: store.clone(), at, calls: Cell::new(0), changes: RefCell::new(changes) }
-    }
-
-    fn call(&self) -> usize {
-        self.calls.replace(self.calls.get() + 1)
-    }
-
-    /// It came to the commit that was meddled with.
-    fn happened(&self) -> bool {
-        self.changes.borrow().is_empty()
-    }
-}
-
-impl Store for Meddling {
-    type Watch = MemoryWatch;
-
-    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
-        self.call();
-        self.store.read(queries).await
-    }
-
-    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
-        if self.call() >= self.at {
-            let changes = self.changes.take();
+/// A store in which somebody else writes right before the first commit at or after call number `at` (0 is the first); and
+/// whether it came to that commit.
+fn meddling(store: &Memory, at: usize, changes: Vec<Change>) -> (impl Store, impl Fn() -> bool) {
+    let (calls, changes) = (Cell::new(0), Rc::new(RefCell::new(changes)));
+    let (left, store, inner) = (Rc::clone(&changes), store.clone(), store.clone());
+    let disturb = async move |call: Call<'_>| {
+        let number = calls.replace(calls.get() + 1);
+        if number >= at && matches!(call, Call::Commit(_)) {
+            let changes = changes.take();
             if !changes.is_empty() {
-                write(&self.store, changes).await;
+                write(&store, changes).await;
             }
         }
-        self.store.commit_first(choice).await
-    }
-
-    async fn watch(&self, prefix: Key, after: Revision) -> Result<MemoryWatch, StoreError> {
-        self.store.watch(prefix, after).await
-    }
-
-    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.store.lease(ttl).await
-    }
-
-    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
-        self.store.lease_as(lease, ttl).await
-    }
-
-    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.store.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
-        self.store.revoke(lease).await
-    }
+        Disturbance::None
+    };
+    (Between::new(inner, disturb), move || left.borrow().is_empty())
 }
 
 fn ip(last: u8) -> Ipv4Addr {
@@ -167,15 +123,15 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     };
     let (store, fixture, seen) = fenced().await;
     let node = put(Key::node(&at.node), &fixture.node);
-    let meddled = Meddling::new(&store, 1, vec![node]);
+    let (meddled, happened) = meddling(&store, 1, vec![node]);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
-    assert!(meddled.happened() && matches!(answer, Ok(Claimed::Stale(_))), "the node's record changed: {answer:?}");
+    assert!(happened() && matches!(answer, Ok(Claimed::Stale(_))), "the node's record changed: {answer:?}");
     assert!(found(&store, &at).await.tombstone.is_some(), "an eviction still finds what is owed");
 
     let (store, fixture, seen) = fenced().await;
-    let meddled = Meddling::new(&store, 1, vec![put(Key::tombstone(&at), &tombstone(&at, 99))]);
+    let (meddled, happened) = meddling(&store, 1, vec![put(Key::tombstone(&at), &tombstone(&at, 99))]);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
-    assert!(meddled.happened(), "it came to the transaction");
+    assert!(happened(), "it came to the transaction");
     assert!(matches!(&answer, Ok(Claimed::Buried(now)) if now.record.not_before == 99), "another fence: {answer:?}");
 
     let (store, fixture, seen) = fenced().await;
@@ -185,10 +141,10 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     write(&store, vec![Change::Delete(Key::attachment(&at))]).await;
     write(&store, vec![put(Key::attachment(&at), &other)]).await;
     let gone = vec![Change::Delete(Key::attachment(&at))];
-    let meddled = Meddling::new(&store, 1, gone);
+    let (meddled, happened) = meddling(&store, 1, gone);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     let now = found(&store, &at).await.claim;
-    let (Ok(Claimed::New(told) | Claimed::Already(told)), true) = (&answer, meddled.happened()) else {
+    let (Ok(Claimed::New(told) | Claimed::Already(told)), true) = (&answer, happened()) else {
         panic!("the claim is gone: {answer:?}")
     };
     assert_eq!(Some(told), now.as_ref(), "the claim that is told is there");
@@ -313,9 +269,9 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     let seen = found(&store, &at).await.tombstone.expect("buried").mod_revision;
     write(&store, vec![Change::Delete(Key::attachment(&at))]).await;
     let new = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
-    let meddled = Meddling::new(&store, 1, vec![put(Key::attachment(&at), &new)]);
+    let (meddled, happened) = meddling(&store, 1, vec![put(Key::attachment(&at), &new)]);
     let answer = release(&meddled, &old, Some(seen), COOL).await.expect("an answer");
-    assert!(meddled.happened() && matches!(answer, Released::Changed(_)), "{answer:?}");
+    assert!(happened() && matches!(answer, Released::Changed(_)), "{answer:?}");
     assert!(found(&store, &at).await.tombstone.is_some(), "it stands for the claim that is there");
 }
 
@@ -398,9 +354,9 @@ async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
         let (store, fixture) = scene().await;
         let changes = come(&fixture, &ours);
         let written: Vec<_> = changes.clone();
-        let meddled = Meddling::new(&store, 0, changes);
+        let (meddled, happened) = meddling(&store, 0, changes);
         let answer = reserve(&meddled, &request, false).await;
-        assert!(meddled.happened() && answer.is_err(), "{what}: {answer:?}");
+        assert!(happened() && answer.is_err(), "{what}: {answer:?}");
         for change in written {
             let Change::Put { key, value, .. } = change else { continue };
             let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("a read");
@@ -427,9 +383,9 @@ async fn lifting_rests_on_everything_that_it_has_looked_at() {
         let other = ReservationRecord { incarnation: atoll_model::ids::Incarnation::random(), ..ours.clone() };
         let change = both(&other).swap_remove(key);
         let Change::Put { key, .. } = change.clone() else { panic!("it is a put") };
-        let meddled = Meddling::new(&store, 0, vec![change]);
+        let (meddled, happened) = meddling(&store, 0, vec![change]);
         assert_eq!(lift(&meddled, &ours, false).await.expect("an answer"), Lifted::Done);
-        assert!(meddled.happened() && there(&store, key.clone()).await, "{key} is another's");
+        assert!(happened() && there(&store, key.clone()).await, "{key} is another's");
     }
     // The pod starts with the MAC: it is told, and the MAC stays the reservation's.
     let (store, fixture, ours) = kept().await;
@@ -445,9 +401,9 @@ async fn lifting_rests_on_everything_that_it_has_looked_at() {
         put(Key::attachment(&at), &record),
         put(Key::address(&tenant_name(), 0, ip(9)), &owned(record.claim, &at)),
     ];
-    let meddled = Meddling::new(&store, 0, started);
+    let (meddled, happened) = meddling(&store, 0, started);
     let answer = lift(&meddled, &ours, false).await;
-    assert!(meddled.happened() && matches!(answer, Err(IpamError::Reservation { .. })), "{answer:?}");
+    assert!(happened() && matches!(answer, Err(IpamError::Reservation { .. })), "{answer:?}");
     assert!(there(&store, Key::mac(&tenant_name(), 0, MAC)).await);
     // The MAC is a claim's by now, or was written again by another reservation.
     for owner in [
@@ -457,9 +413,9 @@ async fn lifting_rests_on_everything_that_it_has_looked_at() {
         let (store, _, ours) = kept().await;
         let key = Key::mac(&tenant_name(), 0, MAC);
         let record = MacRecord { v: SCHEMA, owner, unknown: Unknown::new() };
-        let meddled = Meddling::new(&store, 0, vec![put(key.clone(), &record)]);
+        let (meddled, happened) = meddling(&store, 0, vec![put(key.clone(), &record)]);
         assert_eq!(lift(&meddled, &ours, false).await.expect("an answer"), Lifted::Done);
-        assert!(meddled.happened() && there(&store, key).await, "the MAC is another's");
+        assert!(happened() && there(&store, key).await, "the MAC is another's");
         assert_eq!(keys(&store, Key::all_reservations()).await, Vec::<String>::new());
     }
 }

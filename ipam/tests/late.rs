@@ -6,66 +6,30 @@
 mod fixture;
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim, find, release};
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::record::{ClaimRecord, Phase};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::memory::MemoryWatch;
-use atoll_store::{Choice, Chosen, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Between, Call, Disturbance, Faulty, Memory, Store};
 use fixture::{Fixture, attachment, subnet};
 
 const COOL: Duration = Duration::from_mins(1);
 
-/// A store that delivers the late requests of a plan right before its call number `at` (0 is the first).
-struct Delivering<'a> {
-    store: &'a Memory,
-    plan: &'a FaultPlan,
-    at: usize,
-    calls: Cell<usize>,
-}
-
-impl Delivering<'_> {
-    async fn call(&self) -> &Memory {
-        let call = self.calls.replace(self.calls.get() + 1);
-        if call == self.at {
-            assert_eq!(self.plan.deliver_late().await, 1, "one request was on its way");
+/// A store that delivers the late requests of a plan right before its call number `at` (0 is the first), and how often it
+/// was called.
+fn delivering(store: &Memory, plan: &FaultPlan, at: usize) -> (impl Store, Rc<Cell<usize>>) {
+    let calls = Rc::new(Cell::new(0));
+    let (counted, plan) = (Rc::clone(&calls), plan.clone());
+    let disturb = async move |_: Call<'_>| {
+        if counted.replace(counted.get() + 1) == at {
+            assert_eq!(plan.deliver_late().await, 1, "one request was on its way");
         }
-        self.store
-    }
-}
-
-impl Store for Delivering<'_> {
-    type Watch = MemoryWatch;
-
-    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
-        self.call().await.read(queries).await
-    }
-
-    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
-        self.call().await.commit_first(choice).await
-    }
-
-    async fn watch(&self, prefix: Key, after: Revision) -> Result<MemoryWatch, StoreError> {
-        self.call().await.watch(prefix, after).await
-    }
-
-    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.call().await.lease(ttl).await
-    }
-
-    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
-        self.call().await.lease_as(lease, ttl).await
-    }
-
-    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.call().await.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
-        self.call().await.revoke(lease).await
-    }
+        Disturbance::None
+    };
+    (Between::new(store.clone(), disturb), calls)
 }
 
 /// What is there before, and what happens when the first call of attachment `x` has died with its request on its way.
@@ -101,13 +65,13 @@ async fn wherever_it_arrives(scene: impl AsyncFn() -> Scene) -> usize {
             release(&there.store, gone, None, Duration::ZERO).await.expect("released");
         }
 
-        let store = Delivering { store: &there.store, plan: &plan, at, calls: Cell::new(0) };
+        let (store, calls) = delivering(&there.store, &plan, at);
         let answer = there.claim(&store).await;
-        if store.calls.get() <= at {
+        if calls.get() <= at {
             return at;
         }
-        let (Ok(Claimed::Already(claim) | Claimed::New(claim)), calls) = (&answer, store.calls.get()) else {
-            panic!("it arrived before call {at} of {}: {answer:?}", store.calls.get());
+        let (Ok(Claimed::Already(claim) | Claimed::New(claim)), calls) = (&answer, calls.get()) else {
+            panic!("it arrived before call {at} of {}: {answer:?}", calls.get());
         };
         let found = find(&there.store, &attachment("x")).await.expect("found").claim;
         assert_eq!(found.as_ref(), Some(claim), "it arrived before call {at} of {calls}");

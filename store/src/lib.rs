@@ -5,12 +5,14 @@
 //! | [`key`] | every key there is, and how names and addresses are encoded in them |
 //! | [`memory`] | an etcd in memory, for tests |
 //! | [`etcd`] | the real thing: endpoints, failover, deadlines, TLS |
+//! | [`between`] | a store with a closure before every call |
 //! | [`faulty`] | a store that fails on demand |
 //!
 //! Promises: a transaction happens once or not at all; when the answer was lost, the error says
 //! [`StoreError::Unknown`] and the caller reads to learn what happened, nobody guesses; every method is idempotent for
 //! a caller that compares. This crate must not know what the values mean.
 
+pub mod between;
 pub mod etcd;
 pub mod faulty;
 pub mod key;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 
+pub use between::{Between, Call, Disturbance};
 pub use etcd::{Etcd, Limits};
 pub use faulty::Faulty;
 pub use key::Key;
