@@ -80,6 +80,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             if self.is_another_machine(node) {
                 continue;
             }
+            // One that cannot be read is pending as well.
+            is_all &= tombstones.entries.len() < window && Versioned::<TombstoneRecord>::damaged(tombstones).is_empty();
             let tombstones = Versioned::<TombstoneRecord>::readable(tombstones);
             let (mut tried, mut failed) = (0, 0);
             for tombstone in tombstones.iter().map(|tombstone| &tombstone.record) {

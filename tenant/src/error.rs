@@ -306,6 +306,16 @@ pub enum TenantError {
         /// The tenant.
         tenant: TenantName,
     },
+    /// A node is not evicted wholly while something of it cannot be read.
+    #[error("node {node} is not evicted wholly: {released} of its claims are released, and {} cannot be read: {}", .keys.len(), .keys.join(", "))]
+    Unreadable {
+        /// The node.
+        node: NodeName,
+        /// The keys of the records, without the prefix of the installation.
+        keys: Vec<String>,
+        /// How many claims were released.
+        released: usize,
+    },
     /// Others were faster, again and again.
     #[error("{what}: others were faster {attempts} times")]
     Contended {
@@ -372,7 +382,7 @@ impl Classify for TenantError {
             Self::Store { source, .. } => source.class(),
             Self::Controller { source, .. } => source.class(),
             Self::Addresses(error) => error.class(),
-            Self::Damaged { .. } => Class::Bug,
+            Self::Damaged { .. } | Self::Unreadable { .. } => Class::Bug,
             Self::Disagrees { .. }
             | Self::Overlap { .. }
             | Self::Setting { .. }
@@ -407,6 +417,9 @@ impl Classify for TenantError {
             Self::Store { source, .. } => source.hint(),
             Self::Controller { source, .. } => source.hint(),
             Self::Damaged { key, .. } => Some(format!("look at {key} in etcd; nothing overwrites it")),
+            Self::Unreadable { node, .. } => Some(format!(
+                "look at them in etcd, restore or delete them, and say `atollctl attachment evict-node {node}` again; `atollctl address check` tells which addresses stay taken"
+            )),
             Self::Disagrees { setting, cluster, .. } => Some(format!(
                 "set `cluster.{setting}` to {cluster} on this node: the cluster's settings are fixed by its first node"
             )),

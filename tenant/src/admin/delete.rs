@@ -26,7 +26,7 @@ use super::subnets::change;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::{Graph, graph};
-use crate::registry::{ATTEMPTS, only, parts};
+use crate::registry::{Attempts, only, parts};
 
 /// etcd takes 128 operations in one transaction by default; compares and changes are counted apart.
 const BATCH: usize = 100;
@@ -208,11 +208,11 @@ async fn drop_guarded<S: Store, C: Controller>(
     then: Vec<Change>,
 ) -> Result<(), TenantError> {
     let (Compare::Created(key, _) | Compare::Modified(key, _) | Compare::Absent(key)) = &guard;
-    let what = format!("delete {key}");
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::at(format!("delete {key}"));
+    loop {
         let otherwise = vec![Query::Key(key.clone())];
         let txn = Txn { compare: vec![guard.clone()], then: then.clone(), otherwise };
-        let Committed::Lost(snapshot) = admin.registry().commit(&what, txn).await? else { return Ok(()) };
+        let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await? else { return Ok(()) };
         let there = snapshot.answers.first().and_then(Answer::one);
         let same = there.is_some_and(|entry| match guard {
             Compare::Created(_, revision) => entry.create_revision == revision,
@@ -223,8 +223,8 @@ async fn drop_guarded<S: Store, C: Controller>(
             return Ok(());
         }
         // The answer was lost, and whether it happened is not to be seen: deleting twice is deleting once.
+        attempts.again()?;
     }
-    Err(TenantError::Contended { what, attempts: ATTEMPTS })
 }
 
 /// The last transaction, after as many as it takes to make it small enough. Each compares the tenant's record, so that
@@ -264,20 +264,21 @@ async fn free_batch<S: Store, C: Controller>(
     batch: &[Key],
 ) -> Result<(), TenantError> {
     let key = Key::tenant(&tenant.record.name);
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::at(what);
+    loop {
         let txn = Txn {
             compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
             then: batch.iter().cloned().map(Change::Delete).collect(),
             otherwise: vec![Query::Key(key.clone())],
         };
-        let Committed::Lost(snapshot) = admin.registry().commit(what, txn).await? else { return Ok(()) };
+        let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await? else { return Ok(()) };
         match only::<TenantRecord>(&snapshot)? {
             // The answer was lost, not the race: the record went with this batch.
             None if batch.contains(&key) => return Ok(()),
             // The answer was lost, and whether it happened is not to be seen: deleting twice is deleting once.
             Some(now) if now.mod_revision == tenant.mod_revision => {}
-            _ => break,
+            _ => return Err(attempts.failed()),
         }
+        attempts.again()?;
     }
-    Err(TenantError::Contended { what: what.to_owned(), attempts: ATTEMPTS })
 }

@@ -11,13 +11,17 @@
 //! Two evictions of one node do the same work. Whichever is behind finds the node's record changed once the other has
 //! finished, and deletes nothing more: the node may be back, with the same ports.
 //!
+//! A record of the node that cannot be read says neither whose address is whose nor what is owed. Its port, which its key
+//! tells, is deleted like the others; its address stays taken, and the eviction ends with an error that names the record: the
+//! mark stays until it is gone.
+//!
 //! Interrupted anywhere it goes on where it stopped: the mark stays, the rest is found done or is done again. Until the
 //! last step an address belongs to the pod that had it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use atoll_ipam::{Released, Versioned, claims_of, exhume, find, release, tombstones_of};
+use atoll_ipam::{Released, Versioned, exhume, find, records_of, release};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
 use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, now};
@@ -29,7 +33,7 @@ use super::delete::quiet;
 use super::{Admin, Deleted};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::{ATTEMPTS, one, only, put, unfit};
+use crate::registry::{ATTEMPTS, Attempts, one, only, put, unfit};
 
 /// Ports that are deleted at once.
 const AT_ONCE: usize = 8;
@@ -58,6 +62,8 @@ pub struct Candidate {
     pub claims: Vec<ClaimRecord>,
     /// How many tombstones it has.
     pub owed: usize,
+    /// Keys of its claims and tombstones that cannot be read.
+    pub damaged: Vec<Key>,
 }
 
 impl Candidate {
@@ -73,11 +79,13 @@ pub async fn candidate<S: Store, C: Controller>(
     node: &NodeName,
 ) -> Result<Candidate, TenantError> {
     let (_, record) = known(admin, node).await?;
+    let records = records_of(admin.store, node).await?;
     Ok(Candidate {
         alive: alive(admin, node, &record.record).await?,
         record: record.record,
-        claims: claims_of(admin.store, node).await?.into_iter().map(|claim| claim.record).collect(),
-        owed: tombstones_of(admin.store, node, 0).await?.len(),
+        claims: records.claims.into_iter().map(|claim| claim.record).collect(),
+        owed: records.tombstones.len(),
+        damaged: records.damaged,
     })
 }
 
@@ -98,23 +106,27 @@ pub async fn evict<S: Store, C: Controller>(
 
     let mut debts = debts(admin, node, &cluster.record).await?;
     close_ports(admin, node, &record, &debts).await?;
-    progress(Deleted::Objects(debts.len()));
+    progress(Deleted::Objects(debts.ports().count()));
     quiet(how.wait, &mut progress).await;
 
     let mut released = Vec::new();
     for _ in 0..ATTEMPTS {
         close_ports(admin, node, &record, &debts).await?;
-        for debt in debts.values() {
+        for debt in debts.readable.values() {
             released.extend(settle(admin, debt, how.cooldown).await?);
         }
         // A call of the node that began before may have written down one more thing that it owes.
         debts = self::debts(admin, node, &cluster.record).await?;
-        if debts.values().any(|debt| debt.claim.is_some()) {
+        if debts.readable.values().any(|debt| debt.claim.is_some()) {
             // Nothing claims for a node that is closed, so this cannot be; if it is, its port needs the same time.
             close_ports(admin, node, &record, &debts).await?;
             quiet(how.wait, &mut progress).await;
         }
-        if debts.is_empty() {
+        if debts.readable.is_empty() {
+            if !debts.damaged.is_empty() {
+                let (node, keys) = (node.clone(), debts.damaged.into_iter().map(|(key, _)| key.to_string()).collect());
+                return Err(TenantError::Unreadable { node, keys, released: released.len() });
+            }
             open(admin, node, record, how.forget).await?;
             progress(Deleted::All);
             return Ok(released);
@@ -150,9 +162,10 @@ async fn close<S: Store, C: Controller>(
     seen: Versioned<NodeRecord>,
 ) -> Result<Versioned<NodeRecord>, TenantError> {
     let mut seen = seen;
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::at(format!("close node {node}"));
+    loop {
         let record = NodeRecord { epoch: seen.record.epoch + 1, evicting: Some(now()), ..seen.record.clone() };
-        match write(admin, node, &seen, Some(&record)).await? {
+        match write(admin, node, &seen, Some(&record), &mut attempts).await? {
             Committed::Yes(revision) => {
                 return Ok(Versioned { record, create_revision: seen.create_revision, mod_revision: revision });
             }
@@ -164,8 +177,8 @@ async fn close<S: Store, C: Controller>(
                 }
             }
         }
+        attempts.again()?;
     }
-    Err(TenantError::Contended { what: format!("close node {node}"), attempts: ATTEMPTS })
 }
 
 /// Nobody else has finished this eviction meanwhile: then the node may be back, with claims and ports that are not owed.
@@ -189,8 +202,9 @@ async fn open<S: Store, C: Controller>(
     forget: bool,
 ) -> Result<(), TenantError> {
     let record = NodeRecord { evicting: None, ..ours.record.clone() };
-    for _ in 0..ATTEMPTS {
-        match write(admin, node, &ours, (!forget).then_some(&record)).await? {
+    let mut attempts = Attempts::at(format!("end the eviction of node {node}"));
+    loop {
+        match write(admin, node, &ours, (!forget).then_some(&record), &mut attempts).await? {
             Committed::Yes(_) => return Ok(()),
             Committed::Lost(snapshot) => match only::<NodeRecord>(&snapshot)? {
                 // The answer was lost, and nothing happened.
@@ -199,8 +213,8 @@ async fn open<S: Store, C: Controller>(
                 _ => return Ok(()),
             },
         }
+        attempts.again()?;
     }
-    Err(TenantError::Contended { what: format!("end the eviction of node {node}"), attempts: ATTEMPTS })
 }
 
 /// Writes a node's record, or deletes it, if it is still as it was seen.
@@ -209,6 +223,7 @@ async fn write<S: Store, C: Controller>(
     node: &NodeName,
     seen: &Versioned<NodeRecord>,
     record: Option<&NodeRecord>,
+    attempts: &mut Attempts,
 ) -> Result<Committed, TenantError> {
     let key = Key::node(node);
     let txn = Txn {
@@ -216,7 +231,7 @@ async fn write<S: Store, C: Controller>(
         then: vec![record.map_or_else(|| Change::Delete(key.clone()), |record| put(key.clone(), record))],
         otherwise: vec![Query::Key(key)],
     };
-    admin.registry().commit(&format!("write the record of node {node}"), txn).await
+    attempts.commit(admin.store, txn).await
 }
 
 /// What is left of one attachment of the node.
@@ -227,23 +242,46 @@ struct Debt {
     claim: Option<Versioned<ClaimRecord>>,
 }
 
+/// What is left of a node.
+struct Debts {
+    readable: BTreeMap<String, Debt>,
+    /// Records that cannot be read, with the port of their attachment.
+    damaged: Vec<(Key, Option<Uuid>)>,
+}
+
+impl Debts {
+    fn ports(&self) -> impl Iterator<Item = Uuid> {
+        self.readable.values().map(|debt| debt.port).chain(self.damaged.iter().filter_map(|(_, port)| *port))
+    }
+}
+
 async fn debts<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
     cluster: &ClusterRecord,
-) -> Result<BTreeMap<String, Debt>, TenantError> {
+) -> Result<Debts, TenantError> {
+    let records = records_of(admin.store, node).await?;
     let mut debts = BTreeMap::new();
-    for tombstone in tombstones_of(admin.store, node, 0).await? {
+    for tombstone in records.tombstones {
         let attachment = tombstone.record.attachment;
         let port = tombstone.record.port.unwrap_or_else(|| attachment.port(cluster.id));
         debts.insert(attachment.to_string(), Debt { attachment, port, claim: None });
     }
-    for claim in claims_of(admin.store, node).await? {
+    for claim in records.claims {
         let attachment = claim.record.attachment.clone();
         let debt = Debt { attachment, port: claim.record.port, claim: Some(claim) };
         debts.insert(debt.attachment.to_string(), debt);
     }
-    Ok(debts)
+    let mut damaged = Vec::new();
+    for key in records.damaged {
+        let attachment = key.attachment_part();
+        if let Some(attachment) = &attachment {
+            // Half of what is known of it: nothing is released by that.
+            debts.remove(&attachment.to_string());
+        }
+        damaged.push((key, attachment.map(|attachment| attachment.port(cluster.id))));
+    }
+    Ok(Debts { readable: debts, damaged })
 }
 
 /// Deletes the ports that were listed. A port's id derives from its attachment, so that a node which came back may have
@@ -252,10 +290,10 @@ async fn close_ports<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
     record: &Versioned<NodeRecord>,
-    debts: &BTreeMap<String, Debt>,
+    debts: &Debts,
 ) -> Result<(), TenantError> {
     still_ours(admin, node, record).await?;
-    stream::iter(debts.values().map(|debt| admin.controller.delete_port(debt.port)))
+    stream::iter(debts.ports().map(|port| admin.controller.delete_port(port)))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await

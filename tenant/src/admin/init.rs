@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
 use crate::graph::{provider_graph, provider_id};
-use crate::registry::{Registry, agree, cluster_record, only, possible, put};
+use crate::registry::{Attempts, Registry, agree, cluster_record, only, possible, put};
 
 /// What is wanted.
 #[derive(Clone, Debug, Default)]
@@ -166,13 +166,13 @@ async fn renew<S: Store, C: Controller>(
         then: vec![put(Key::cluster(), &record)],
         otherwise: vec![Query::Key(Key::cluster())],
     };
-    let what = "give the cluster a new epoch";
-    match registry.commit(what, txn).await? {
+    let mut attempts = Attempts::at("give the cluster a new epoch");
+    match attempts.commit(registry.store, txn).await? {
         Committed::Yes(_) => Ok(Initialised::Renewed(record)),
         Committed::Lost(snapshot) => match only::<ClusterRecord>(&snapshot)? {
             // The answer was lost, not the race.
             Some(now) if now.record.epoch == record.epoch => Ok(Initialised::Renewed(record)),
-            _ => Err(TenantError::Contended { what: what.to_owned(), attempts: 1 }),
+            _ => Err(attempts.failed()),
         },
     }
 }

@@ -13,7 +13,7 @@ use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
 use super::Admin;
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::{only, put};
+use crate::registry::{Attempts, only, put};
 
 /// What moving a namespace came to.
 #[derive(Clone, Debug)]
@@ -102,11 +102,11 @@ async fn write<S: Store, C: Controller>(
         None => Change::Delete(key.clone()),
     };
     let txn = Txn { compare, then: vec![change], otherwise: vec![Query::Key(key)] };
-    let what = format!("move namespace {namespace}");
-    if let Committed::Lost(snapshot) = admin.registry().commit(&what, txn).await?
+    let mut attempts = Attempts::at(format!("move namespace {namespace}"));
+    if let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await?
         && !same(&only(&snapshot)?)
     {
-        return Err(TenantError::Contended { what, attempts: 1 });
+        return Err(attempts.failed());
     }
     // Pods that claimed between the first look and the change are among these.
     let left_behind = self::pods(admin, namespace).await?;

@@ -23,7 +23,7 @@ use super::Admin;
 use super::delete::{Deletion, delete};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::ATTEMPTS;
+use crate::registry::Attempts;
 
 /// How long a provisional mark lives if its maker dies.
 const PROVISIONAL: Duration = Duration::from_mins(1);
@@ -130,16 +130,18 @@ async fn mark<S: Store, C: Controller>(
     let used = used(admin).await?;
     for (tenant, revision) in provisional.into_iter().filter(|(tenant, _)| !used.contains(&tenant.name)) {
         let key = Key::idle(&tenant.name);
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::at(what);
+        loop {
             let compare = vec![Compare::Modified(key.clone(), revision)];
             let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::Key(key.clone())] };
-            let Committed::Lost(snapshot) = admin.registry().commit(what, txn).await? else { break };
+            let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await? else { break };
             // The provisional mark is there: the request was lost. Otherwise a pod has claimed meanwhile, or only the
             // answer was lost.
             let there = snapshot.answers.first().and_then(Answer::one);
             if there.is_none_or(|entry| entry.mod_revision != revision) {
                 break;
             }
+            attempts.again()?;
         }
     }
     // Lasting marks are on no lease any more; what is left on it belongs to tenants in use.

@@ -17,7 +17,7 @@ use super::{Admin, Deleted, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::subnet_graph;
-use crate::registry::{choose, network, only, parts, put, with_subnet};
+use crate::registry::{Attempts, choose, network, only, parts, put, with_subnet};
 
 /// Adds a subnet: `cidr`, or a free part of the pool; no pod gets what is in `exclude`. Gives the tenant with the subnet in use.
 pub async fn add_subnet<S: Store, C: Controller>(
@@ -101,7 +101,10 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     quiet(wait, &mut progress).await;
     admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
     let freed = parts(&cluster.record, entry.cidr).into_iter().map(|part| Change::Delete(Key::subnet(part)));
-    write(admin, tenant, |record| record.subnets.retain(|subnet| subnet.ordinal != ordinal), freed.collect()).await?;
+    let mut attempts = changing(name);
+    let without = |record: &mut TenantRecord| record.subnets.retain(|subnet| subnet.ordinal != ordinal);
+    let written = write(admin, tenant, without, freed.collect(), &mut attempts).await?;
+    written.ok_or_else(|| attempts.failed())?;
     progress(Deleted::All);
     Ok(())
 }
@@ -118,20 +121,29 @@ pub(super) async fn change<S: Store, C: Controller>(
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
 ) -> Result<Versioned<TenantRecord>, TenantError> {
-    write(admin, tenant, edit, Vec::new()).await
+    let mut attempts = changing(&tenant.record.name);
+    let written = write(admin, tenant, edit, Vec::new(), &mut attempts).await?;
+    written.ok_or_else(|| attempts.failed())
 }
 
-/// Changes a tenant's record, and what else has to change with it. Nothing is written when nothing changes.
-async fn write<S: Store, C: Controller>(
+/// Attempts at changing a tenant's record.
+pub(super) fn changing(tenant: &TenantName) -> Attempts {
+    Attempts::at(format!("change the record of tenant {tenant}"))
+}
+
+/// Changes a tenant's record, and what else has to change with it. Nothing is written when nothing changes. None: the
+/// record is another one by now, or the attempt is known not to have happened.
+pub(super) async fn write<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
     with: Vec<Change>,
-) -> Result<Versioned<TenantRecord>, TenantError> {
+    attempts: &mut Attempts,
+) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
     let mut record = tenant.record.clone();
     edit(&mut record);
     if record == tenant.record && with.is_empty() {
-        return Ok(tenant);
+        return Ok(Some(tenant));
     }
     let key = Key::tenant(&record.name);
     let mut then = vec![put(key.clone(), &record)];
@@ -141,14 +153,11 @@ async fn write<S: Store, C: Controller>(
         then,
         otherwise: vec![Query::Key(key)],
     };
-    let what = format!("change the record of tenant {}", record.name);
-    match admin.registry().commit(&what, txn).await? {
+    match attempts.commit(admin.store, txn).await? {
         Committed::Yes(revision) => {
-            Ok(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision })
+            Ok(Some(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision }))
         }
         // The answer was lost, not the race.
-        Committed::Lost(snapshot) => only::<TenantRecord>(&snapshot)?
-            .filter(|now| now.record == record)
-            .ok_or(TenantError::Contended { what, attempts: 1 }),
+        Committed::Lost(snapshot) => Ok(only::<TenantRecord>(&snapshot)?.filter(|now| now.record == record)),
     }
 }

@@ -8,7 +8,7 @@ use atoll_model::record::{ClusterRecord, Phase, TenantRecord};
 use atoll_store::{Change, Committed, Compare, Key, Lease, Query, Store, Txn};
 
 use super::builder::Turn;
-use super::{ATTEMPTS, Registry, only, put};
+use super::{Attempts, Registry, only, put};
 use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
 use crate::graph::{graph, retired_graph};
@@ -29,13 +29,14 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             // Mending what is in use has no phase to wait for, and doing it twice does no harm.
             self.apply(cluster, &tenant.record).await?;
         }
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::at(format!("build tenant {name}"));
+        loop {
             if tenant.record.phase == Phase::Deleting {
-                break;
+                return Err(TenantError::Deleting { tenant: name });
             }
             let Some(record) = built(&tenant.record) else { return Ok(tenant) };
-            let now = match self.turn(by, &tenant).await? {
-                Turn::Ours(lease) => match self.build(lease, cluster, &tenant, record).await? {
+            let now = match self.turn(by, &tenant, &mut attempts).await? {
+                Turn::Ours(lease) => match self.build(lease, cluster, &tenant, record, &mut attempts).await? {
                     Built::Active(tenant) => return Ok(tenant),
                     Built::Overtaken(now) => now,
                 },
@@ -46,10 +47,9 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                 Some(now) => tenant = now,
                 None => return Err(TenantError::Deleting { tenant: name }),
             }
-        }
-        match tenant.record.phase {
-            Phase::Deleting => Err(TenantError::Deleting { tenant: name }),
-            _ => Err(TenantError::Contended { what: format!("build tenant {name}"), attempts: ATTEMPTS }),
+            if tenant.record.phase != Phase::Deleting && built(&tenant.record).is_some() {
+                attempts.again()?;
+            }
         }
     }
 
@@ -60,6 +60,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         cluster: &Versioned<ClusterRecord>,
         tenant: &Versioned<TenantRecord>,
         record: TenantRecord,
+        attempts: &mut Attempts,
     ) -> Result<Built, TenantError> {
         match self.during(lease, self.apply(cluster, &tenant.record)).await {
             Some(Ok(_)) => {}
@@ -76,7 +77,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             then: vec![put(key.clone(), &record), Change::Delete(Key::builder(&record.name))],
             otherwise: vec![Query::Key(key)],
         };
-        match self.commit(&format!("activate tenant {}", record.name), txn).await? {
+        match attempts.commit(self.store, txn).await? {
             Committed::Yes(revision) => {
                 Ok(Built::Active(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision }))
             }

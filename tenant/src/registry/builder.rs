@@ -15,7 +15,7 @@ use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Registry, one, unfit};
+use super::{Attempts, Registry, one, unfit};
 use crate::controller::Controller;
 use crate::error::TenantError;
 
@@ -46,7 +46,12 @@ pub(super) enum Turn {
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// Waits until it is our turn to build a tenant, or until it need not be.
-    pub(super) async fn turn(&self, by: &str, tenant: &Versioned<TenantRecord>) -> Result<Turn, TenantError> {
+    pub(super) async fn turn(
+        &self,
+        by: &str,
+        tenant: &Versioned<TenantRecord>,
+        attempts: &mut Attempts,
+    ) -> Result<Turn, TenantError> {
         let name = &tenant.record.name;
         let what = format!("take a turn at building tenant {name}");
         let lease = self.store.lease(LIFE).await.map_err(TenantError::store(&what))?;
@@ -58,7 +63,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             then: vec![Change::Put { key: key.clone(), value, lease: Some(lease) }],
             otherwise: vec![Query::Key(Key::tenant(name)), Query::Key(key)],
         };
-        let snapshot = match self.commit(&what, txn).await? {
+        let snapshot = match attempts.commit(self.store, txn).await? {
             Committed::Yes(_) => return Ok(Turn::Ours(lease)),
             Committed::Lost(snapshot) => snapshot,
         };

@@ -7,11 +7,13 @@
 //! | `door` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
 //! | `subnet`, `grow` | another subnet for a tenant: when told, and when it is full |
+//! | `attempts` | one change, decided on anew until it is made |
 //! | `build`, `builder` | from `building` to `active`, one builder at a time |
 //!
 //! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
-//! is read and the decision made again; whoever comes next completes what another left half done.
+//! is read and the decision made again, unless the cause that the store gave would be given again; whoever comes next completes what another left half done.
 
+mod attempts;
 mod build;
 mod builder;
 mod cluster;
@@ -30,6 +32,7 @@ use serde::de::DeserializeOwned;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
+pub(crate) use attempts::Attempts;
 pub(crate) use cluster::record as cluster_record;
 pub use cluster::{agree, possible};
 use door::Door;
@@ -78,32 +81,20 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         Ok(Place { cluster, node, namespace, tenant })
     }
 
-    /// Commits, and treats an unknown outcome as a lost race: what is there now decides. Not when etcd gave a cause that
-    /// stays until an operator acts: then that is told, and whoever comes next finds what did happen.
-    pub(crate) async fn commit(&self, what: &str, txn: Txn) -> Result<Committed, TenantError> {
-        let otherwise = txn.otherwise.clone();
-        match self.store.commit(txn).await {
-            Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => {
-                self.store.read(otherwise).await.map(Committed::Lost).map_err(TenantError::store(what))
-            }
-            outcome => outcome.map_err(TenantError::store(what)),
-        }
-    }
-
     /// Writes a record where there is none; gives what is there in the end.
     pub(crate) async fn create_once<T: DeserializeOwned + serde::Serialize>(
         &self,
         key: Key,
         record: T,
     ) -> Result<Versioned<T>, TenantError> {
-        let what = format!("write {key}");
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::at(format!("write {key}"));
+        loop {
             let txn = Txn {
                 compare: vec![atoll_store::Compare::Absent(key.clone())],
                 then: vec![put(key.clone(), &record)],
                 otherwise: vec![Query::Key(key.clone())],
             };
-            match self.commit(&what, txn).await? {
+            match attempts.commit(self.store, txn).await? {
                 Committed::Yes(revision) => {
                     return Ok(Versioned { record, create_revision: revision, mod_revision: revision });
                 }
@@ -113,8 +104,8 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                     }
                 }
             }
+            attempts.again()?;
         }
-        Err(TenantError::Contended { what, attempts: ATTEMPTS })
     }
 }
 

@@ -12,7 +12,7 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::tenant::{FIRST_SUBNET, network};
-use super::{ATTEMPTS, Registry, one, put, unfit};
+use super::{Attempts, Registry, one, put, unfit};
 use crate::controller::Controller;
 use crate::error::TenantError;
 
@@ -39,9 +39,9 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         if let Some(most) = record.quota.subnets.filter(|most| room(record) >= *most) {
             return Err(TenantError::Quota { tenant: record.name.clone(), what: "subnets", most });
         }
-        let what = format!("add a subnet to tenant {}", record.name);
+        let mut attempts = Attempts::at(format!("add a subnet to tenant {}", record.name));
         let mut taken: Vec<Ipv4Network> = Vec::new();
-        for _ in 0..ATTEMPTS {
+        loop {
             let cidr = choose(cluster, record, wanted, &taken)?;
             let next = with_subnet(cluster, record, cidr, exclude)?;
             let ordinal = next.subnets.last().map_or(FIRST_SUBNET, |subnet| subnet.ordinal);
@@ -59,7 +59,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             let mut then = vec![put(key.clone(), &next)];
             then.extend(keys.into_iter().map(|key| put(key, &owner)));
             let txn = Txn { compare, then, otherwise: vec![Query::Key(key), Query::keys(Key::subnets())] };
-            match self.commit(&what, txn).await? {
+            match attempts.commit(self.store, txn).await? {
                 Committed::Yes(revision) => {
                     let create_revision = tenant.create_revision;
                     return Ok(Versioned { record: next, create_revision, mod_revision: revision });
@@ -74,8 +74,8 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                     taken = subnets.entries.iter().filter_map(|entry| network(&entry.key)).collect();
                 }
             }
+            attempts.again()?;
         }
-        Err(TenantError::Contended { what, attempts: ATTEMPTS })
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::Map;
 use uuid::Uuid;
 
 use super::door::{Door, Step};
-use super::{ATTEMPTS, Registry, one, put, unfit};
+use super::{Attempts, Registry, one, put, unfit};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::Who;
@@ -49,7 +49,8 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         origin: Option<Origin>,
     ) -> Result<Entered, TenantError> {
         let mut parts = None;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::at(format!("enter tenant {}", door.name));
+        loop {
             door = match door.step(who)? {
                 Step::In => {
                     let Some(tenant) = door.tenant else { return Err(unfit()) };
@@ -57,14 +58,14 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                     return Ok((cluster, who.namespace.clone().zip(revision), tenant));
                 }
                 Step::Look(name) => self.look(who, name).await?,
-                Step::Register(namespace) => self.register(who, &namespace, door).await?,
+                Step::Register(namespace) => self.register(who, &namespace, door, &mut attempts).await?,
                 Step::Create(usual) => {
                     let origin = origin.clone().unwrap_or(usual);
                     let parts = match &mut parts {
                         Some(parts) => parts,
                         none => none.insert(Parts::first(&cluster.record, &door.name)?),
                     };
-                    match self.create(who, &cluster, &door.name, origin, parts).await? {
+                    match self.create(who, &cluster, &door.name, origin, parts, &mut attempts).await? {
                         Created::Yes(door) => *door,
                         Created::Lost(answers) => {
                             let [now, transit, subnets, rest @ ..] = answers.as_slice() else { return Err(unfit()) };
@@ -75,8 +76,10 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                     }
                 }
             };
+            if door.step(who).is_ok_and(|step| !matches!(step, Step::In)) {
+                attempts.again()?;
+            }
         }
-        Err(TenantError::Contended { what: format!("enter tenant {}", door.name), attempts: ATTEMPTS })
     }
 
     /// Reads a caller's way into a tenant.
@@ -90,7 +93,13 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     }
 
     /// Writes the record of a namespace whose tenant is there.
-    async fn register(&self, who: &Who, namespace: &Namespace, door: Door) -> Result<Door, TenantError> {
+    async fn register(
+        &self,
+        who: &Who,
+        namespace: &Namespace,
+        door: Door,
+        attempts: &mut Attempts,
+    ) -> Result<Door, TenantError> {
         let Door { name, tenant: Some(tenant), .. } = door else { return Err(unfit()) };
         let key = Key::namespace(namespace);
         let record = NamespaceRecord {
@@ -104,7 +113,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             then: vec![put(key, &record)],
             otherwise: Door::queries(who, &name),
         };
-        match self.commit(&format!("let namespace {namespace} into its tenant"), txn).await? {
+        match attempts.commit(self.store, txn).await? {
             Committed::Yes(revision) => {
                 let namespace = Versioned { record, create_revision: revision, mod_revision: revision };
                 Ok(Door { name, namespace: Some(namespace), tenant: Some(tenant) })
@@ -121,6 +130,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         name: &TenantName,
         origin: Origin,
         parts: &Parts,
+        attempts: &mut Attempts,
     ) -> Result<Created, TenantError> {
         let tenant = parts.tenant(name, origin)?;
         let incarnation = tenant.incarnation;
@@ -147,7 +157,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let mut otherwise = vec![Query::Key(Key::cluster())];
         otherwise.extend(parts.windows());
         otherwise.extend(Door::queries(who, name));
-        match self.commit(&format!("create tenant {name}"), Txn { compare, then, otherwise }).await? {
+        match attempts.commit(self.store, Txn { compare, then, otherwise }).await? {
             Committed::Yes(revision) => Ok(Created::Yes(Box::new(Door {
                 name: name.clone(),
                 namespace: namespace.map(|(_, record)| fresh(record, revision)),

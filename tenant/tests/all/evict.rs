@@ -336,3 +336,36 @@ async fn a_remembered_place_of_an_evicted_node_is_renewed() {
     assert_eq!(renewed.node.record.epoch, 1);
     attach(&world, &renewed, "x").await;
 }
+
+/// What cannot be read is no reason to call the rest done, nor to leave the rest undone.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_told_and_the_eviction_does_not_end_with_it() {
+    for is_tombstone in [false, true] {
+        let (world, _) = two_nodes(Dialect::V5).await;
+        set_alive(&world, false);
+        let b = World::attachment(&world.node, "b");
+        let key = if is_tombstone { Key::tombstone(&b) } else { Key::attachment(&b) };
+        put(&world, key.clone(), b"{".to_vec()).await;
+
+        let engine = world.engine();
+        let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+        let seen = admin::candidate(&admin, &world.node.name).await.expect("looked at");
+        assert_eq!(seen.damaged, std::slice::from_ref(&key));
+
+        for released in [1, 0] {
+            let error = evict_here(&world, gently()).await.expect_err("b cannot be read");
+            let TenantError::Unreadable { keys, released: told, .. } = &error else { panic!("{error:?}") };
+            assert_eq!((keys.as_slice(), *told), ([key.to_string()].as_slice(), released), "{error}");
+            assert!(error.to_string().contains(key.as_str()), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("evict-node n1")), "{:?}", error.hint());
+            assert_eq!(left(&world), (vec!["c-b".to_owned(), "c-c".to_owned()], 1), "every port of n1 is gone");
+        }
+        let seen = admin::candidate(&admin, &world.node.name).await.expect("looked at");
+        assert!(seen.record.evicting.is_some(), "the node does not come back before it is done");
+
+        let gone = atoll_store::Txn { then: vec![atoll_store::Change::Delete(key)], ..atoll_store::Txn::default() };
+        world.store.commit(gone).await.expect("works");
+        let released = evict_here(&world, gently()).await.expect("it can end now");
+        assert_eq!(released.len(), usize::from(is_tombstone), "a claim that was behind a damaged tombstone");
+    }
+}

@@ -1,18 +1,20 @@
 //! Requests that never arrive, of which the caller is told that they may have: each commit of each verb in turn. The verb
 //! looks and goes on, or says that it could not; and then the same verb once more completes it. Nothing that was not done
-//! counts as done.
+//! counts as done. Where every commit ends so, the cause that the store gave reaches the caller, and ends the attempts where
+//! it would be given again.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, claim};
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
+use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_model::record::{StaticRoute, Via};
 use atoll_model::wish::Wish;
-use atoll_store::memory::MemoryWatch;
-use atoll_store::{Choice, Chosen, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Between, Call, Disturbance, Memory, Store, StoreError};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, Wanted};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
@@ -21,46 +23,18 @@ use crate::world::{World, namespace, request};
 
 const QUIET: Duration = Duration::from_secs(45);
 
-/// A store whose commit number `at` (0 is the first) is lost on its way.
-struct Lossy {
-    store: Memory,
-    at: usize,
-    commits: Cell<usize>,
-}
-
-impl Store for Lossy {
-    type Watch = MemoryWatch;
-
-    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
-        self.store.read(queries).await
-    }
-
-    async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
-        if self.commits.replace(self.commits.get() + 1) == self.at {
-            return Err(StoreError::Unknown { endpoint: "test".to_owned(), reason: "lost on its way".to_owned() });
+/// A store whose commit number `at` (0 is the first) is lost on its way, and how many there were.
+fn lossy(inner: &Memory, at: usize) -> (impl Store, Rc<Cell<usize>>) {
+    let commits = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&commits);
+    let disturb = async move |call: Call<'_>| match call {
+        Call::Commit(_) if counted.replace(counted.get() + 1) == at => {
+            let (endpoint, reason) = ("test".to_owned(), "lost on its way".to_owned());
+            Disturbance::Instead(StoreError::Unknown { endpoint, reason })
         }
-        self.store.commit_first(choice).await
-    }
-
-    async fn watch(&self, prefix: Key, after: Revision) -> Result<MemoryWatch, StoreError> {
-        self.store.watch(prefix, after).await
-    }
-
-    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.store.lease(ttl).await
-    }
-
-    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
-        self.store.lease_as(lease, ttl).await
-    }
-
-    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.store.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
-        self.store.revoke(lease).await
-    }
+        _ => Disturbance::None,
+    };
+    (Between::new(inner.clone(), disturb), commits)
 }
 
 /// What is done to tenant `red`, which has two subnets and a pod with a MAC of its choice; or to tenant `blue`.
@@ -165,11 +139,11 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
         for at in 0.. {
             let world = prepared().await;
             let engine = world.engine();
-            let store = Lossy { store: world.store.clone(), at, commits: Cell::new(0) };
+            let (store, commits) = lossy(&world.store, at);
             let epoch = world.records("red").0.epoch;
             let lossy = Admin { store: &store, controller: &engine, config: &world.config };
             let outcome = run(&world, &lossy, verb).await;
-            if store.commits.get() <= at {
+            if commits.get() <= at {
                 assert!(at > 0, "{verb:?} commits nothing");
                 break;
             }
@@ -194,4 +168,57 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
         }
     }
     println!("lost requests: {points} points covered");
+}
+
+/// Answers every commit with an unknown outcome. `happens`: the commit happens all the same.
+fn troubled(inner: &Memory, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<usize>>) {
+    let commits = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&commits);
+    let disturb = async move |call: Call<'_>| {
+        if !matches!(call, Call::Commit(_)) {
+            return Disturbance::None;
+        }
+        counted.set(counted.get() + 1);
+        let unknown = StoreError::Unknown { endpoint: "test".to_owned(), reason: cause.to_owned() };
+        if happens { Disturbance::Behind(unknown) } else { Disturbance::Instead(unknown) }
+    };
+    (Between::new(inner.clone(), disturb), commits)
+}
+
+const FULL: &str = "etcdserver: mvcc: database space exceeded";
+
+#[tokio::test(start_paused = true)]
+async fn a_cause_of_the_store_is_told_and_ends_what_cannot_succeed() {
+    for verb in VERBS {
+        for (cause, most) in [(FULL, 1), ("etcdserver: leader changed", 16)] {
+            let world = prepared().await;
+            let engine = world.engine();
+            let (store, commits) = troubled(&world.store, cause, false);
+            let admin = Admin { store: &store, controller: &engine, config: &world.config };
+            let error = run(&world, &admin, verb).await.expect_err("nothing can be written");
+            let context = format!("{verb:?}, {cause}, {} commits: {error:?}", commits.get());
+            let source = match &error {
+                TenantError::Store { source, .. } => source.to_string(),
+                other => panic!("{context}: {other}"),
+            };
+            assert!(source.contains(cause), "{context}");
+            assert_eq!(error.class(), Class::Unavailable, "{context}");
+            assert!((1..=most).contains(&commits.get()), "{context}");
+            if cause == FULL {
+                assert!(error.hint().is_some_and(|hint| hint.contains("etcd is full")), "{context}");
+            }
+        }
+    }
+}
+
+/// The outcome of every commit is unknown for a cause that lasts, and all of them happened: that is found.
+#[tokio::test(start_paused = true)]
+async fn what_happened_is_found_whatever_the_cause() {
+    for verb in [Verb::Create, Verb::Join, Verb::Leave, Verb::Set, Verb::NewEpoch] {
+        let world = prepared().await;
+        let engine = world.engine();
+        let (store, _) = troubled(&world.store, FULL, true);
+        let admin = Admin { store: &store, controller: &engine, config: &world.config };
+        run(&world, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error:?}"));
+    }
 }

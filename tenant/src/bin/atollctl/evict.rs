@@ -33,6 +33,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode
                 "begun": found.record.evicting.is_some(),
                 "waitSeconds": how.wait.as_secs(),
                 "tombstones": found.owed,
+                "damaged": found.damaged.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "pods": pods(&found.claims),
             })),
             Output::Table => consequences(options, &found, how.wait),
@@ -90,6 +91,11 @@ fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> Strin
     lines.extend(found.claims.iter().map(|claim| format!("  {}", line(claim))));
     if found.owed > 0 {
         lines.push(format!("would settle {} that the node owes", count(found.owed, "tombstone")));
+    }
+    if !found.damaged.is_empty() {
+        let keys: Vec<_> = found.damaged.iter().map(ToString::to_string).collect();
+        let records = count(keys.len(), "record");
+        lines.push(format!("would not end: {records} of the node cannot be read: {}", keys.join(", ")));
     }
     output::lines(&lines)
 }
