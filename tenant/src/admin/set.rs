@@ -5,20 +5,20 @@
 //! takes nothing away from a tenant that has more. Routes go into effect for running pods, DNS for new ones.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use atoll_ipam::Versioned;
 use atoll_model::config::{DnsConfig, UnusableDns};
 use atoll_model::ids::TenantName;
 use atoll_model::record::{ClusterRecord, Phase, StaticRoute, TenantRecord, Via};
 use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 
-use super::subnets::change;
-use super::{Admin, OPERATOR};
+use super::delete::quiet;
+use super::subnets::{changing, write};
+use super::{Admin, Deleted, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::graph::number;
-use crate::registry::ATTEMPTS;
+use crate::graph::{number, retired_graph};
 
 /// What becomes of a value that need not be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,26 +58,69 @@ pub struct Edit {
 }
 
 /// See the module. Gives the tenant before and after.
+///
+/// A builder that died may still make a route that was taken away. So routes are deleted at once, and once more after
+/// `wait`, the longest time that such a request may take; until then the record keeps them as `retired`, so that a call that
+/// was interrupted is completed by the next one. `progress` is told how far it is.
 pub async fn set<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
     edit: &Edit,
+    wait: Duration,
+    mut progress: impl FnMut(Deleted),
 ) -> Result<(TenantRecord, TenantRecord), TenantError> {
     let mut before = None;
-    for _ in 0..ATTEMPTS {
+    let mut attempts = changing(name);
+    loop {
         let (cluster, tenant) = admin.known(name).await?;
         let was = before.get_or_insert_with(|| tenant.record.clone()).clone();
         refuse_shared(&cluster.record, &tenant.record, edit)?;
         let wanted = edited(&tenant.record, edit)?;
-        let written: Versioned<TenantRecord> = match change(admin, tenant, |record| *record = wanted).await {
-            // Somebody else changed the tenant at the same time: what is to change is decided anew.
-            Err(TenantError::Contended { .. }) => continue,
-            written => written?,
+        let written = write(admin, tenant, |record| *record = wanted, Vec::new(), &mut attempts).await?;
+        let Some(written) = written else {
+            // The tenant was changed at the same time: what is to change is decided anew.
+            attempts.again()?;
+            continue;
         };
         let finished = Box::pin(admin.registry().finish(OPERATOR, &cluster, written, false)).await?;
-        return Ok((was, finished.record));
+        if finished.record.retired.is_empty() {
+            return Ok((was, finished.record));
+        }
+        progress(Deleted::Objects(finished.record.retired.len()));
+        quiet(wait, &mut progress).await;
+        let after = Box::pin(forget_retired(admin, name, &finished.record.retired)).await?;
+        progress(Deleted::All);
+        return Ok((was, after));
     }
-    Err(TenantError::Contended { what: format!("set tenant {name}"), attempts: ATTEMPTS })
+}
+
+/// Deletes once more the routes that were taken away, and forgets them. Gives the tenant afterwards.
+async fn forget_retired<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    name: &TenantName,
+    gone: &[StaticRoute],
+) -> Result<TenantRecord, TenantError> {
+    let mut attempts = changing(name);
+    let mut removed = Vec::new();
+    loop {
+        let (cluster, tenant) = admin.known(name).await?;
+        // One of them may be wanted again, and may have been deleted just now.
+        if removed.iter().any(|route| tenant.record.routes.contains(route)) {
+            Box::pin(admin.registry().finish(OPERATOR, &cluster, tenant.clone(), true)).await?;
+        }
+        // What others have taken away since then waits for them.
+        let mut doomed = tenant.record.clone();
+        doomed.retired.retain(|route| gone.contains(route));
+        let graph = retired_graph(&cluster.record, &doomed);
+        let what = format!("delete routes of tenant {name} once more");
+        admin.controller.remove(&graph).await.map_err(TenantError::controller(what))?;
+        removed.clone_from(&doomed.retired);
+        let forget = |record: &mut TenantRecord| record.retired.retain(|route| !gone.contains(route));
+        match write(admin, tenant, forget, Vec::new(), &mut attempts).await? {
+            Some(written) => return Ok(written.record),
+            None => attempts.again()?,
+        }
+    }
 }
 
 /// Refuses routes into what all tenants share: links of other tenants, addresses by which nodes reach their pods. Pure.

@@ -114,13 +114,13 @@ enum Built {
     Overtaken(Option<Versioned<TenantRecord>>),
 }
 
-/// The record once everything of it is there; none when it says so already.
+/// The record once everything of it is there; none when it says so already. Routes that were taken away stay in it until
+/// the one who took them has looked twice (`admin::set`).
 fn built(tenant: &TenantRecord) -> Option<TenantRecord> {
     let mut built = tenant.clone();
     let phases = std::iter::once(&mut built.phase).chain(built.subnets.iter_mut().map(|subnet| &mut subnet.phase));
     for phase in phases.filter(|phase| **phase == Phase::Building) {
         *phase = Phase::Active;
     }
-    built.retired.clear();
     (built != *tenant).then_some(built)
 }

@@ -113,7 +113,7 @@ async fn run<S: Store, C: Controller>(world: &World, admin: &Admin<'_, S, C>, ve
         Verb::Set => {
             let route = StaticRoute { destination: "10.9.0.0/16".parse().expect("valid"), via: Via::Reject };
             let edit = Edit { add_routes: vec![route], ..Edit::default() };
-            admin::set(admin, &red, &edit).await.map(drop)
+            admin::set(admin, &red, &edit, QUIET, |_| {}).await.map(drop)
         }
         Verb::Join => admin::join(admin, &tenant("lab"), &ns("east"), false).await.map(drop),
         Verb::Leave => admin::leave(admin, &red, &ns("green"), false).await.map(drop),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{Output, Set};
 use crate::failure::Failure;
 use crate::output;
+use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::topology;
 
@@ -40,7 +41,11 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> R
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
-    let (before, after) = admin::set(&admin, name, &edit).await?;
+    let wait = settings.config.timeout + settings.config.quiet_period;
+    let progress = Progress::new(wait);
+    let done = admin::set(&admin, name, &edit, wait, |step| progress.show(step)).await;
+    progress.end();
+    let (before, after) = done?;
     if output == Output::Json {
         return Ok(output::json(
             &json!({"done": "set", "tenant": name, "before": shown(&before), "after": shown(&after)}),
