@@ -146,7 +146,7 @@ impl Journals {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             // Whoever removes the file holds the lock of the one he removes: ours may be that one.
-            match fs::metadata(&path) {
+            match fs::symlink_metadata(&path) {
                 Ok(there) if there.ino() == file.metadata()?.ino() => {}
                 Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

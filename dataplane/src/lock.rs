@@ -61,7 +61,7 @@ impl Lock {
 /// True when `path` is still this file.
 fn is_there(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -104,6 +104,23 @@ mod tests {
         assert!(path.exists());
         drop(third);
         assert!(matches!(Lock::take(&directory.path().join("no/such")), Err(NotTaken::Io(_))));
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, other) = (directory.path().join("lock"), directory.path().join("other"));
+        fs::write(&other, "untouched").expect("written");
+        std::os::unix::fs::symlink(&other, &path).expect("linked");
+        assert!(matches!(Lock::take(&path), Err(NotTaken::Io(_))));
+        assert_eq!(fs::read_to_string(&other).expect("there"), "untouched");
+        // One that leads to the very file which is locked, put there meanwhile: it is not ours to remove.
+        fs::remove_file(&path).expect("removed");
+        let held = Lock::take(&path).expect("free");
+        fs::rename(&path, &other).expect("moved");
+        std::os::unix::fs::symlink(&other, &path).expect("linked");
+        drop(held);
+        assert!(fs::symlink_metadata(&path).is_ok_and(|there| there.is_symlink()));
     }
 
     #[test]

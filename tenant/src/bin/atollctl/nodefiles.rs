@@ -158,7 +158,7 @@ impl ProgressFile {
 
 /// When the file at `path` was written, if it still is the one that is locked.
 fn read_locked(path: &Path, locked: &File) -> io::Result<Option<u64>> {
-    let there = match fs::metadata(path) {
+    let there = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
