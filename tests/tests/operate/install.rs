@@ -147,6 +147,25 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
         let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
         ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
     }
+    // Nor are configurations that the plugin can read and with which every ADD would fail.
+    let sound: Value = serde_json::from_slice(&fs::read(site.sources.join("new.conflist"))?)?;
+    for (key, value, why) in [
+        ("routes", json!([{ "dst": "127.0.0.0/8" }]), "routes[0].dst"),
+        ("dns", json!({ "nameservers": ["dns.example"] }), "dns.nameservers"),
+        ("cluster", json!({ "podCidr": "10.0.0.0/8", "transitCidr": "10.0.0.0/24" }), "overlap"),
+    ] {
+        let mut list = sound.clone();
+        list["plugins"][0][key] = value;
+        fs::write(&broken, serde_json::to_string(&list)?)?;
+        let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
+        ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
+        // One that is there already is told, and a new plugin is installed beside it.
+        let kept = fs::read(site.conflist())?;
+        fs::write(site.conflist(), fs::read(&broken)?)?;
+        let (code, said) = site.run(&new[..2])?;
+        ensure!(code == 0 && said.contains(why) && said.contains("every ADD will fail"), "{why}: {said}");
+        fs::write(site.conflist(), kept)?;
+    }
     let (code, said) = site.run(&words(&["install", "--plugin=/bin/true"]))?;
     ensure!(code == 3 && said.contains("does not say that it is"), "{said}");
 

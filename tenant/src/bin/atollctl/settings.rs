@@ -61,6 +61,12 @@ impl Settings {
     }
 }
 
+/// Why a configuration can never work: no pod could have what it says, or no cluster could begin with it.
+pub(crate) fn refuse_impossible(config: &Config) -> Result<(), String> {
+    config.refuse_impossible().map_err(|error| error.to_string())?;
+    admin::possible(&config.cluster).map_err(|error| error.to_string())
+}
+
 /// The plugin's entry in a file.
 fn read(file: &Path) -> Result<Value, Failure> {
     let wrong = |problem: String| Failure::config(format!("{}: {problem}", file.display()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use atoll_model::cni::capability;
-use atoll_model::config::{Config, ConfigError};
+use atoll_model::config::Config;
 use serde_json::Value;
 
 use super::seen::{Conflist, Conflists, Content, Kernel, Look, Plane, Plugin, Problem};
@@ -86,7 +86,7 @@ fn content(path: &Path) -> Look<Content> {
         name: text_of(&value, "name"),
         versions: text_of(&value, "cniVersion").into_iter().chain(more).collect(),
         plugins: entries.iter().map(|entry| text_of(entry, "type").unwrap_or_default()).collect(),
-        refused: ours.and_then(|entry| refused(entry).err()).map(|error| error.to_string()),
+        refused: ours.and_then(|entry| refused(entry).err()),
         unserved: ours.copied().map(capability::unserved).unwrap_or_default(),
         document: value,
     })
@@ -109,8 +109,9 @@ pub(super) fn has_kubelet() -> bool {
 }
 
 /// What the plugin would say to a configuration before it makes anything.
-fn refused(entry: &Value) -> Result<(), ConfigError> {
-    Config::parse(entry)?.refuse_impossible()
+fn refused(entry: &Value) -> Result<(), String> {
+    let config = Config::parse(entry).map_err(|error| error.to_string())?;
+    settings::refuse_impossible(&config)
 }
 
 /// `plane`: the local data plane is in use.

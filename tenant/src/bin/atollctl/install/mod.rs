@@ -8,7 +8,8 @@
 //!
 //! Promises: killed at any point, every file is whole, and a network configuration is there only while the plugin is: the
 //! configuration is written last and removed first. Twice is once. Processes that run the old binary go on. A
-//! configuration of somebody else is not touched, unless forced. When it ends, the runtimes that answer have loaded what is
+//! configuration of somebody else is not touched, unless forced. One that can never work is not installed, and one that is
+//! there is told. When it ends, the runtimes that answer have loaded what is
 //! installed, or it says of which one that is not so.
 
 mod places;
@@ -94,6 +95,9 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     let mut notes = vec![format!("the plugin is version {version}")];
     notes.extend(destination.notes);
     notes.extend(conflists.iter().filter_map(|conflist| first_by_name(conflist)));
+    if text.is_none() {
+        notes.extend(conflists.iter().filter_map(|conflist| impossible(conflist)));
+    }
     let absent = |file: &settings::Named<'_>| {
         !root.below(file.path).exists() && !changes.iter().any(|change| change.path == root.below(file.path))
     };
@@ -332,7 +336,18 @@ pub(crate) fn check(path: &Path) -> Result<Settings, Failure> {
     if value.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err(wrong("it has no name".to_owned()));
     }
-    Settings::load(Some(path))
+    let settings = Settings::load(Some(path))?;
+    settings::refuse_impossible(&settings.config).map_err(wrong)?;
+    Ok(settings)
+}
+
+/// What is there already, and can never work.
+fn impossible(conflist: &Path) -> Option<String> {
+    let problem = match Settings::load(Some(conflist)) {
+        Ok(settings) => settings::refuse_impossible(&settings.config).err()?,
+        Err(failure) => failure.message(),
+    };
+    Some(format!("every ADD will fail: {}: {problem}", conflist.display()))
 }
 
 /// The configuration that a runtime takes from the directory of this one: the first by name.
