@@ -340,7 +340,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     }
 
     /// Makes the interface as the claim says.
-    async fn plug_in(&self, claim: &ClaimRecord, host_netns: Netns, stale: bool) -> Result<(), WireError> {
+    async fn plug_in(&self, claim: &ClaimRecord, host_netns: Netns, stale: bool) -> Result<(), Error> {
         let Attachment { interface, .. } = &self.call.attachment;
         let pod_netns = PathBuf::from(&self.call.sandbox);
         let veth = Veth {
@@ -366,10 +366,11 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         if let Err(error) = self.world.wire.create(&veth).await {
             // One end of an earlier life is in the way: the same attachment in another namespace.
             if !self.clear(&veth).await? {
-                return Err(error);
+                return Err(error.into());
             }
             self.world.wire.create(&veth).await?;
         }
+        self.refuse_shared_ways(&veth.pod_netns).await?;
         // Of an earlier life of the interface in this namespace, which had other addresses.
         self.world.forget_ways(interface, &veth.pod_netns, &ways::rules(claim)).await?;
         for change in self.changes(claim) {
@@ -378,6 +379,16 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             self.world.wire.configure(Path::new(&self.call.sandbox), &change).await?;
         }
         Ok(())
+    }
+
+    /// No other interface of the pod has the table or the metric that the name of this one gives. Asked when the interface is
+    /// there: of two that are made side by side at least one sees the other.
+    async fn refuse_shared_ways(&self, pod_netns: &Path) -> Result<(), Error> {
+        let interface = &self.call.attachment.interface;
+        match self.world.shares_ways(interface, pod_netns).await? {
+            None => Ok(()),
+            Some(other) => Err(Error::SharedWays { interface: interface.clone(), other }),
+        }
     }
 
     /// Tells the neighbours that the addresses are this pod's now: some may remember who had them before. Before the port
@@ -421,7 +432,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
     fn changes(&self, claim: &ClaimRecord) -> Vec<Change> {
         let interface = &self.call.attachment.interface;
         let mut changes = vec![Change::LoopbackUp];
-        let metric = ways::number(interface);
+        let metric = ways::metric(interface);
         changes.extend(claim.addresses.iter().map(|a| Change::Address(interface.clone(), a.address, metric)));
         changes.push(Change::Up(interface.clone()));
         let routes = self.routes(claim);
@@ -519,7 +530,7 @@ fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[Route]) -> Vec
     let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
     // `eth0` is the way out, `eth1` and those after it stand back. Runtimes attach a pod to its networks side by side, so it
     // must not matter which of them comes first.
-    let priority = ways::number(interface);
+    let priority = ways::metric(interface);
     let whole = |route: &Route| Route {
         gateway: route.gateway.or_else(|| (!route.is_local()).then_some(gateway)),
         priority: route.priority.or_else(|| priority.filter(|_| route.is_default())),

@@ -105,6 +105,16 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         Outcome { link, rest, was_unknown }
     }
 
+    /// The other interface in the pod's namespace, if any, whose name gives it the same table or metric.
+    pub(crate) async fn shares_ways(&self, interface: &IfName, pod_netns: &Path) -> Result<Option<IfName>, WireError> {
+        if ways::table(interface).is_none() {
+            return Ok(None);
+        }
+        let links = self.wire.list(&Netns::At(pod_netns.to_owned())).await?;
+        let names: Vec<_> = links.into_iter().filter_map(|link| IfName::new(link.name).ok()).collect();
+        Ok(ways::meet(interface, names.iter()).cloned())
+    }
+
     /// Deletes the rules by source of a further interface, but these. They do not go with it.
     pub(crate) async fn forget_ways(
         &self,
@@ -131,6 +141,10 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             let there = self.wire.inspect(&Netns::At(netns.clone()), interface).await?;
             // Of another attachment, which needs its own.
             if there.is_some_and(|link| !link.is_pod_end(attachment)) {
+                return Ok(());
+            }
+            // An ADD that was refused for that reason has made none: they are the other one's.
+            if self.shares_ways(interface, netns).await?.is_some() {
                 return Ok(());
             }
             self.forget_ways(interface, netns, &[]).await

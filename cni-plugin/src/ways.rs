@@ -1,31 +1,66 @@
 //! The ways of a further interface of a pod (`eth1`, `net2`): whatever is sent from its addresses leaves through it, also
 //! where another interface of the pod is in the same subnet or has the default route. Pure.
 //!
-//! Its number, which its name ends in, gives everything: the metric of its routes in `main`, behind those of the
-//! interfaces before it, and the table that its addresses' packets are looked up in. So it does not matter in which order
-//! a runtime attaches interfaces, and an interface says nothing about another one.
+//! Its name gives everything: the metric of its routes in `main`, behind those of the interfaces before it, and the table
+//! that its addresses' packets are looked up in. So it does not matter in which order a runtime attaches interfaces, and an
+//! interface says nothing about another one. Two names get different metrics and tables, also `eth1` and `net1`. There are
+//! more names than numbers: for two that have the same one, which is rare, [`meet`] tells, and the second is refused.
 
 use std::collections::BTreeSet;
 
 use atoll_model::ids::IfName;
 use atoll_model::record::ClaimRecord;
 use atoll_model::route::{MAIN_TABLE, Route};
+use uuid::Uuid;
 
 use crate::wire::SourceRule;
 
-/// The first table of ours; interface number n has the n-th after it.
+/// The table of `eth<n>` is the n-th after this one.
 const TABLES: u32 = 0xa701_0000;
+/// What other interfaces are called begins differently: their tables are these and those after them.
+const OTHER_TABLES: u32 = 0xa702_0000;
+/// How many of those there are: up to 0xa7ff_ffff.
+const OTHERS: u32 = 0x00fe_0000;
+/// How the interfaces of a pod are usually called.
+const USUAL: &str = "eth";
+/// The metrics of one beginning of a name: as many as there are numbers.
+const STRIDE: u32 = 0x1_0000;
+/// Names hashes of names; a constant of this project.
+const SPACE: Uuid = Uuid::from_u128(0x2c64_3b7e_90d1_4f0b_9f2a_6d51_c7e8_1b43);
 
-/// The number of a further interface; none: it is the pod's first one, or its name does not end in a number.
-pub(crate) fn number(interface: &IfName) -> Option<u32> {
+/// What the name of a further interface begins with, and its number; none: it is the pod's first one, or its name does not
+/// end in a number.
+fn parts(interface: &IfName) -> Option<(&str, u32)> {
     let name = interface.as_str();
-    let digits = &name[name.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
-    digits.parse().ok().filter(|number| *number > 0)
+    let (stem, digits) = name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+    digits.parse().ok().filter(|number| *number > 0).map(|number: u32| (stem, number & (STRIDE - 1)))
+}
+
+/// A number below `end` for a text.
+fn hash(text: &str, end: u32) -> u32 {
+    let [a, b, c, d, ..] = Uuid::new_v5(&SPACE, text.as_bytes()).into_bytes();
+    u32::from_be_bytes([a, b, c, d]) % end
+}
+
+/// The metric of a further interface's routes: its number, so that `eth1` comes before `eth2`. Interfaces whose names begin
+/// otherwise stand behind those, together and in the order of their numbers.
+pub(crate) fn metric(interface: &IfName) -> Option<u32> {
+    let (stem, number) = parts(interface)?;
+    let before = if stem == USUAL { 0 } else { (1 + hash(stem, 0x7fff)) * STRIDE };
+    Some(before + number)
 }
 
 /// The table for what is sent from the addresses of a further interface.
 pub(crate) fn table(interface: &IfName) -> Option<u32> {
-    number(interface).map(|number| TABLES + (number & 0xffff))
+    let (stem, number) = parts(interface)?;
+    Some(if stem == USUAL { TABLES + number } else { OTHER_TABLES + hash(interface.as_str(), OTHERS) })
+}
+
+/// The first of other interfaces of a pod with which this one would share its table, or the metric of its routes.
+pub(crate) fn meet<'a>(interface: &IfName, others: impl Iterator<Item = &'a IfName>) -> Option<&'a IfName> {
+    let (table, metric) = (table(interface)?, metric(interface));
+    let mut others = others.filter(|other| *other != interface);
+    others.find(|other| self::table(other) == Some(table) || self::metric(other) == metric)
 }
 
 /// Which packets are looked up there.
@@ -56,12 +91,31 @@ mod tests {
     #[test]
     fn the_first_interface_has_the_way_out() {
         let names = ["eth0", "eth1", "net12", "wlan", "v6net00", "7", "eth99999999999"];
-        assert_eq!(names.map(|it| number(&name(it))), [None, Some(1), Some(12), None, None, Some(7), None]);
+        let numbers = names.map(|it| parts(&name(it)).map(|(_, number)| number));
+        assert_eq!(numbers, [None, Some(1), Some(12), None, None, Some(7), None]);
+        let metrics = ["eth0", "eth1", "eth12"].map(|it| metric(&name(it)));
+        assert_eq!(metrics, [None, Some(1), Some(12)]);
     }
 
     #[test]
-    fn every_further_interface_has_a_table_and_the_first_has_none() {
-        let tables = ["eth0", "eth1", "eth2", "net1"].map(|it| table(&name(it)));
-        assert_eq!(tables, [None, Some(0xa701_0001), Some(0xa701_0002), Some(0xa701_0001)]);
+    fn every_further_interface_has_a_table_and_a_metric_of_its_own() {
+        let tables = ["eth0", "eth1", "eth2"].map(|it| table(&name(it)));
+        assert_eq!(tables, [None, Some(0xa701_0001), Some(0xa701_0002)]);
+        let stems = ["eth", "net", "lan", "data", "sriov", "macvlan", "ens", "veth", ""];
+        let names: Vec<_> =
+            stems.iter().flat_map(|stem| (1..200).map(move |number| name(&format!("{stem}{number}")))).collect();
+        let all = |of: fn(&IfName) -> Option<u32>| names.iter().filter_map(of).collect::<BTreeSet<_>>();
+        assert_eq!((all(table).len(), all(metric).len()), (names.len(), names.len()));
+        assert!(all(table).iter().all(|table| (0xa701_0001..=0xa7ff_ffff).contains(table)));
+        assert!(metric(&name("net1")) < metric(&name("net2")) && metric(&name("eth9")) < metric(&name("net1")));
+        assert_eq!(meet(&name("eth1"), names.iter()), None);
+    }
+
+    #[test]
+    fn two_names_that_would_share_a_table_or_a_metric_are_told() {
+        // Numbers are counted up to 65535.
+        let (one, same) = (name("eth1"), name("eth65537"));
+        assert_eq!(meet(&one, [name("eth0"), one.clone(), name("net1"), same.clone()].iter()), Some(&same));
+        assert_eq!(meet(&name("eth0"), [same].iter()), None, "the first one has neither");
     }
 }

@@ -133,6 +133,47 @@ fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
     node.finish()
 }
 
+/// What another plugin or a second configuration calls `net1` is no `eth1`: each has a table of its own. Two names that
+/// would share one are refused in words.
+#[test]
+fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let neighbour = Pod::new("red", "neighbour")?;
+    cni.add(&neighbour)?;
+    for order in [["eth1", "net1"], ["net1", "eth1"]] {
+        let pod = Pod::new("red", "both")?;
+        let call = |verb: &str, interface: &str| {
+            let mut config = cni.config.clone();
+            config["name"] = format!("net-{interface}").into();
+            cni.call(verb, &pod).with("CNI_IFNAME", interface).reading(config.to_string())
+        };
+        let mut asked = Vec::new();
+        for interface in ["eth0"].iter().chain(&order) {
+            asked.extend(addresses(&call("ADD", interface).run()?.result()?));
+        }
+        for address in &asked {
+            ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer");
+        }
+        let refused = call("ADD", "eth65537").run()?;
+        refused.error_code()?;
+        let text = &refused.stdout;
+        ensure!(text.contains("eth65537") && text.contains("eth1 of the same pod"), "{order:?}: {text}");
+        // What goes takes nothing from the other.
+        call("DEL", "eth65537").run()?.done()?;
+        call("DEL", order[1]).run()?.done()?;
+        for address in &asked[..2] {
+            ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer any more");
+        }
+        call("DEL", order[0]).run()?.done()?;
+        let rules = pod.netns.run("ip", &["rule", "show"])?;
+        ensure!(rules.lines().count() == 3, "local, main and default are left: {rules}");
+        call("DEL", "eth0").run()?.done()?;
+    }
+    cni.del(&neighbour)?;
+    node.finish()
+}
+
 /// One wish in each place; what nobody may ask is refused with its place.
 #[test]
 fn every_place_is_heard() -> Result<()> {
