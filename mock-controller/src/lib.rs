@@ -69,6 +69,7 @@ mod body;
 mod call;
 pub mod check;
 pub mod controller;
+mod crowd;
 mod dialect;
 mod failure;
 pub mod faults;

@@ -2,6 +2,7 @@
 //!
 //! One thread, one controller: requests are answered one after the other, in the order in which they are complete. What
 //! reads everything does so piece by piece, in a copy, so that others have their turn in between.
+//! When all places are taken, an idle connection makes room for a new one ([`Crowd`]).
 //! hyper is used directly, without a framework: there is nothing to route, and only hyper lets us bound the time of
 //! the request head.
 
@@ -10,7 +11,6 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_model::topology::{Change, Object};
@@ -25,7 +25,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -33,6 +32,7 @@ use uuid::Uuid;
 use crate::access::{Access, Ends};
 use crate::answer::{Answer, Content};
 use crate::controller::{BASE_PATH, Controller, allow_origins, answer};
+use crate::crowd::{Answered, Crowd, Seat};
 use crate::failure::Failure;
 use crate::faults::Delivery;
 use crate::mock::{Admin, orphans, report};
@@ -53,7 +53,7 @@ const HEAD: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What is asked of the data plane, below `/mock`.
 const PLANE: [&str; 3] = ["/dataplane", "/node-side", "/counters"];
-/// How many connections are served at once; more wait.
+/// How many connections are served at once. One more takes the place of the one that has been idle longest.
 const CONNECTIONS: usize = 1024;
 /// As many on the unix socket, which keeps its own: its owner gets in whoever else is there.
 const ASIDE: usize = 16;
@@ -166,22 +166,25 @@ impl Server {
         end: impl Future<Output = ()>,
     ) {
         let mut end = std::pin::pin!(end);
-        let places = Arc::new(Semaphore::new(places));
+        let crowd = Crowd::new(places);
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place.ok(),
-                () = &mut end => break,
-            };
             let accepted = tokio::select! {
                 accepted = accept() => accepted,
                 () = &mut end => break,
             };
             match accepted {
-                Ok((stream, caller)) => self.connect(stream, caller, place, &graceful, &mut connections),
+                Ok((stream, caller)) => {
+                    let seat = tokio::select! {
+                        seat = crowd.seat() => seat,
+                        () = &mut end => break,
+                    };
+                    self.connect(stream, caller, seat, &graceful, &mut connections);
+                }
                 Err(error) => {
-                    // Out of descriptors, most likely: others will close theirs.
+                    // Out of descriptors, most likely: then an idle connection gives its own back.
+                    crowd.make_room();
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -193,19 +196,19 @@ impl Server {
         drop(tokio::time::timeout(FAREWELL, graceful.shutdown()).await);
     }
 
-    /// Serves one connection, which has a place until it ends.
+    /// Serves one connection, which has a place until it ends or has to make room.
     fn connect<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         &self,
         stream: S,
         caller: Caller,
-        place: Option<OwnedSemaphorePermit>,
+        seat: Seat,
         graceful: &GracefulShutdown,
         connections: &mut JoinSet<()>,
     ) {
-        let server = self.clone();
+        let (server, seat_of_work) = (self.clone(), seat.clone());
         let service = service_fn(move |request| {
-            let server = server.clone();
-            async move { server.answer(request, caller).await }
+            let (server, seat) = (server.clone(), seat_of_work.clone());
+            async move { server.answer(request, caller, &seat).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -216,11 +219,15 @@ impl Server {
             .serve_connection(TokioIo::new(Patient::new(stream, self.patience)), service);
         let connection = graceful.watch(connection);
         connections.spawn_local(async move {
-            // What a peer did wrong on its connection is its own affair.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            tokio::select! {
+                // First: what arrives after that is not begun.
+                biased;
+                () = seat.taken() => tracing::debug!("an idle connection makes room"),
+                // What a peer did wrong on its connection is its own affair.
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                },
             }
-            drop(place);
         });
     }
 
@@ -229,37 +236,42 @@ impl Server {
         &self,
         request: http::Request<Incoming>,
         caller: Caller,
-    ) -> Result<http::Response<Torn>, CutOnPurpose> {
+        seat: &Seat,
+    ) -> Result<http::Response<Answered>, CutOnPurpose> {
         let (head, body) = request.into_parts();
         let (place, path) = locate(head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str));
         match (place, caller) {
             (Place::Api, Caller::Tcp(_)) => self.controller.borrow_mut().begin(),
             (Place::Mock, Caller::Tcp(ends)) => {
                 if let Err(why) = self.access.admits(ends, &head.headers) {
-                    return Ok(sent(refused(403, why)));
+                    return Ok(sent(refused(403, why)).map(|body| Answered::new(body, None)));
                 }
             }
             (Place::Api | Place::Nowhere, Caller::Socket) => {
-                return Ok(sent(refused(404, "this socket answers what is below /mock/ only")));
+                let answer = sent(refused(404, "this socket answers what is below /mock/ only"));
+                return Ok(answer.map(|body| Answered::new(body, None)));
             }
             (Place::Mock, Caller::Socket) | (Place::Nowhere, Caller::Tcp(_)) => {}
         }
+        let mut work = None;
         let answered = match tokio::time::timeout(self.patience, self.read(body)).await {
             Ok(Ok((body, _held))) => {
+                work = Some(seat.work());
                 let request = Request { method: head.method, path, headers: head.headers, body };
                 self.answer_whole(place, &request).await?
             }
             Ok(Err(status)) => plain(status),
             Err(_) => plain(StatusCode::REQUEST_TIMEOUT),
         };
-        Ok(match place {
+        let answered = match place {
             Place::Mock => answered,
             Place::Api | Place::Nowhere => {
                 let mut answered = answered;
                 allow_origins(answered.headers_mut());
                 answered
             }
-        })
+        };
+        Ok(answered.map(|body| Answered::new(body, work)))
     }
 
     /// Reads a body of a bounded size, out of a bounded store for all of them.

@@ -1,5 +1,7 @@
 //! Requests that nobody should send: none panics, none changes anything, none hangs.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -8,8 +10,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use atoll_mock_controller::Dialect;
+use atoll_testkit::program::command;
 
 use crate::everything;
+use crate::http_life::{PROGRAM, Running};
 use crate::world::{BOTH, World, id};
 
 #[test]
@@ -370,4 +374,88 @@ fn mutated_requests_do_no_harm() {
         }
         everything::answer(*dialect, &text);
     }
+}
+
+/// What a client does that only holds its connection.
+#[derive(Clone, Copy, Debug)]
+enum Holding {
+    /// It says nothing.
+    Silence,
+    /// Its head does not end.
+    HalfAHead,
+    /// One request is answered, and none follows.
+    KeepAlive,
+    /// A large body has begun, and does not end.
+    HalfABody,
+}
+
+impl Holding {
+    fn hold(self, address: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        let (said, hears) = match self {
+            Self::Silence => (String::new(), false),
+            Self::HalfAHead => ("GET /midonet-api/routers HTTP/1.1\r\nHost: x\r\nX-".to_owned(), false),
+            Self::KeepAlive => ("GET /mock/faults HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), true),
+            Self::HalfABody => {
+                let head = "POST /midonet-api/routers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+                (format!("{head}Content-Length: 1000000\r\n\r\n{{"), false)
+            }
+        };
+        // One that had to make room meanwhile may find its connection closed.
+        let _ = stream.write_all(said.as_bytes());
+        if hears {
+            let _ = stream.read(&mut [0; 512]);
+        }
+        stream
+    }
+}
+
+/// One more than there are places, and some.
+const CROWD: usize = 1100;
+
+fn allow_descriptors() {
+    let own = ["--pid", &std::process::id().to_string(), "--nofile=4096:"];
+    assert!(command("prlimit").args(own).status().expect("prlimit runs").success());
+}
+
+/// Clients that only hold connections keep nobody out, however many they are, and cut off no request in work. Silent ones
+/// would be left after 30 s; here nothing waits for that.
+#[test]
+fn who_only_holds_connections_keeps_nobody_out() {
+    allow_descriptors();
+    for holding in [Holding::Silence, Holding::HalfAHead, Holding::KeepAlive, Holding::HalfABody] {
+        let server = Running::start(&[]);
+        let slow = json!({ "path": "/routers", "times": 1, "harm": { "kind": "delay", "milliseconds": 3000 } });
+        assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204, "{holding:?}");
+        std::thread::scope(|scope| {
+            let in_work = scope.spawn(|| server.send("GET", "/midonet-api/routers", "application/json", &Value::Null));
+            // It is in work as soon as its fault is used up.
+            let began = Instant::now();
+            while server.send("GET", "/mock/faults", "application/json", &Value::Null).2 != json!([]) {
+                assert!(began.elapsed() < Duration::from_secs(20), "{holding:?}: it is not begun");
+            }
+            let held: Vec<_> = (0..CROWD).map(|_| holding.hold(&server.address)).collect();
+            for _ in 0..3 {
+                let (status, ..) = server.send("GET", "/midonet-api/bridges", "application/json", &Value::Null);
+                assert_eq!(status, 200, "{holding:?}: a new connection gets in");
+            }
+            assert_eq!(in_work.join().expect("no panic").0, 200, "{holding:?}: what was in work is answered");
+            drop(held);
+        });
+    }
+}
+
+/// The same where the process may have fewer descriptors than it has places.
+#[test]
+fn who_only_holds_connections_keeps_nobody_out_without_descriptors() {
+    let mut command = command("prlimit");
+    command.args(["--nofile=64", PROGRAM, "--listen", "127.0.0.1:0"]);
+    let server = Running::begin(command, None);
+    let held: Vec<_> = (0..200).map(|_| Holding::Silence.hold(&server.address)).collect();
+    for _ in 0..3 {
+        let (status, ..) = server.send("GET", "/midonet-api/bridges", "application/json", &Value::Null);
+        assert_eq!(status, 200, "a new connection gets in");
+    }
+    drop(held);
 }
