@@ -1,10 +1,14 @@
 //! The real binary, given everything that is wrong before it reaches any server: exactly one JSON document with the right
 //! code, an exit code that tells, nothing on standard output besides, and nothing left in its directories.
 
+#[path = "support/ground.rs"]
+mod ground;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use ground::variables;
 use serde_json::{Value, json};
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -44,29 +48,21 @@ fn refused(output: &Output, code: u64, when: &str) -> Value {
 
 type Variables<'a> = Vec<(&'a str, &'a str)>;
 
-struct Ground {
-    directory: tempfile::TempDir,
-}
+/// The directory of a call in which one thing is wrong.
+struct Ground(ground::Ground);
 
 impl Ground {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("a directory") }
+        Self(ground::Ground::new())
     }
 
     fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
+        self.0.path(name).display().to_string()
     }
 
-    /// A configuration of which everything is right, with `value` at `key`; nobody listens at port 9.
+    /// A configuration of which everything is right, with `value` at `key`.
     fn input(&self, key: &str, value: Value) -> Vec<u8> {
-        let mut input = json!({
-            "cniVersion": "1.1.0", "name": "net", "type": "atoll",
-            "etcd": { "endpoints": ["http://127.0.0.1:9"] },
-            "controller": { "endpoints": ["http://127.0.0.1:9/midonet-api"] },
-            "tenant": { "default": "red" },
-            "nodeName": "n1", "hostId": "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11", "timeoutSeconds": 1,
-            "runDir": self.path("run"), "stateDir": self.path("state"),
-        });
+        let mut input = self.0.config();
         if !key.is_empty() {
             input[key] = value;
         }
@@ -88,20 +84,10 @@ impl Ground {
         }
         let mut found = Vec::new();
         for directory in ["run", "state"] {
-            walk(&self.directory.path().join(directory), &mut found);
+            walk(&self.0.path(directory), &mut found);
         }
         found
     }
-}
-
-fn variables<'a>(command: &'a str, netns: &'a str) -> Variables<'a> {
-    vec![
-        ("CNI_COMMAND", command),
-        ("CNI_CONTAINERID", "3f9a"),
-        ("CNI_NETNS", netns),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ]
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The real binary and what its streams lead to: the one document is alone on standard output, wherever the log goes; a
 //! document that did not arrive is an exit code; nothing waits for a reader of the log.
 
+#[path = "support/ground.rs"]
+mod ground;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
@@ -9,30 +12,25 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use atoll_testkit::program::command;
+use ground::variables;
 use serde_json::{Value, json};
 
-struct Ground(tempfile::TempDir);
+/// The directory of a call that logs.
+struct Ground(ground::Ground);
 
 impl Ground {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
+        Self(ground::Ground::new())
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path(name)
     }
 
     /// A file with the configuration of a call that logs to `log`.
     fn input(&self, log: &Path) -> File {
-        let config = json!({
-            "cniVersion": "1.1.0", "name": "net", "type": "atoll",
-            "etcd": { "endpoints": ["http://127.0.0.1:9"] },
-            "controller": { "endpoints": ["http://127.0.0.1:9/midonet-api"] },
-            "tenant": { "default": "red" },
-            "nodeName": "n1", "hostId": "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11", "timeoutSeconds": 1,
-            "runDir": self.path("run"), "stateDir": self.path("state"),
-            "log": { "file": log, "level": "trace" },
-        });
+        let mut config = self.0.config();
+        config["log"] = json!({ "file": log, "level": "trace" });
         fs::write(self.path("input"), config.to_string()).expect("written");
         File::open(self.path("input")).expect("there")
     }
@@ -40,19 +38,9 @@ impl Ground {
     /// An ADD that is refused (there is no such namespace), so that there are both a document and lines of the log.
     fn add(&self, log: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atoll"));
-        command.env_clear().envs(variables("ADD")).stdin(self.input(log));
+        command.env_clear().envs(variables("ADD", "/nowhere")).stdin(self.input(log));
         command
     }
-}
-
-fn variables(command: &str) -> [(&str, &str); 5] {
-    [
-        ("CNI_COMMAND", command),
-        ("CNI_CONTAINERID", "3f9a"),
-        ("CNI_NETNS", "/nowhere"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ]
 }
 
 /// There is one document, and it is the error object of code 8.
@@ -103,7 +91,11 @@ fn a_terminal_that_is_standard_output_is_no_log_by_any_name() {
         drop(ground.input(Path::new(log)));
         // Gives the command a terminal for all three streams.
         let mut command = command("script");
-        command.args(["-qec", &script, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin").envs(variables("ADD"));
+        command
+            .args(["-qec", &script, "/dev/null"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .envs(variables("ADD", "/nowhere"));
         let output = command.stdin(Stdio::null()).output().expect("it runs");
         alone(&output.stdout, log);
     }
@@ -166,7 +158,13 @@ fn a_document_that_did_not_arrive_is_a_failure() {
     let closed = || std::io::pipe().expect("a pipe").1;
     let version = |out: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atoll"));
-        command.env_clear().envs(variables("VERSION")).stdin(Stdio::null()).stdout(out).status().expect("it runs")
+        command
+            .env_clear()
+            .envs(variables("VERSION", "/nowhere"))
+            .stdin(Stdio::null())
+            .stdout(out)
+            .status()
+            .expect("it runs")
     };
     assert!(version(Stdio::null()).success());
     assert_eq!(version(full().into()).code(), Some(1), "a full disk");
@@ -187,7 +185,7 @@ fn nothing_of_ours_takes_the_place_of_a_closed_stream() {
     for closed in ["1<&-", "1<&- 2<&-", "2<&-"] {
         let script = format!("exec {} < {} {closed}", env!("CARGO_BIN_EXE_atoll"), ground.path("input").display());
         let mut command = command("sh");
-        command.args(["-c", &script]).env_clear().envs(variables("ADD"));
+        command.args(["-c", &script]).env_clear().envs(variables("ADD", "/nowhere"));
         assert_eq!(command.stdout(Stdio::null()).status().expect("it runs").code(), Some(1), "{closed}");
         let text = fs::read_to_string(&log).expect("a log");
         for line in text.lines() {
@@ -198,6 +196,6 @@ fn nothing_of_ours_takes_the_place_of_a_closed_stream() {
     }
     let script = format!("exec {} 0<&- 1<&- 2<&-", env!("CARGO_BIN_EXE_atoll"));
     let mut command = command("sh");
-    command.args(["-c", &script]).env_clear().envs(variables("ADD"));
+    command.args(["-c", &script]).env_clear().envs(variables("ADD", "/nowhere"));
     assert_eq!(command.status().expect("it runs").code(), Some(1), "no input is no JSON");
 }

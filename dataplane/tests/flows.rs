@@ -16,10 +16,6 @@ use uuid::Uuid;
 const CHAIN: Uuid = Uuid::from_u128(0xc0);
 const OUTSIDE: &str = "203.0.113.1";
 
-fn node() -> &'static Path {
-    Path::new("/proc/thread-self/ns/net")
-}
-
 /// A socket in `netns`, bound to `port`.
 fn socket(netns: &Path, port: u16) -> UdpSocket {
     let socket = on_thread(netns, move || UdpSocket::bind(("0.0.0.0", port)).unwrap()).join().unwrap();

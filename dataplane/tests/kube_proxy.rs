@@ -23,10 +23,6 @@ const EXTERNAL: &str = "198.51.100.80";
 /// The node itself, as its neighbours and as pods know it.
 const NODE: [&str; 2] = ["192.0.2.1", "203.0.113.1"];
 
-fn node() -> &'static Path {
-    Path::new("/proc/thread-self/ns/net")
-}
-
 /// What kube-proxy makes of two services with one endpoint each: their own addresses, an external address, a port of the
 /// node (30070, and 30071 for red's). `masquerade`: it marks every flow, so that the node's address takes the place of its
 /// sender's.
@@ -54,16 +50,6 @@ chain postrouting {{ type nat hook postrouting priority srcnat; meta mark and 0x
 }}"
         )],
     );
-}
-
-/// A pod whose port says that nobody else in the cluster has its address.
-fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
-    let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
-    let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
-    lab.submit(put([Object::Port(id, port)]));
-    lab.wait_active(id, true);
-    pod
 }
 
 /// What the server at `to` says to a client in `netns`; none when there is no answer within a second.

@@ -14,25 +14,8 @@ use atoll_model::vif::Vif;
 use lab::*;
 use uuid::Uuid;
 
-/// The namespace of the test, which is the node.
-const NODE: &str = "/proc/thread-self/ns/net";
-
-fn node() -> &'static Path {
-    Path::new(NODE)
-}
-
 fn side(lab: &Lab, port: Uuid) -> String {
     lab.plane().report().node_side[&port].address.to_string()
-}
-
-/// The pod's port says that nobody else has its address.
-fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
-    let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
-    let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
-    lab.submit(put([Object::Port(id, port)]));
-    lab.wait_active(id, true);
-    pod
 }
 
 /// Another machine on the node's network, which sends everything to the node; the node forwards, as nodes do.

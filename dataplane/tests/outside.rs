@@ -18,10 +18,6 @@ const ADDRESSES: [&str; 3] = ["203.0.113.1", "192.0.2.1", "169.254.20.10"];
 /// Ports by which a machine in a cluster is asked: ssh, DNS, `NodePort`s, API server, kubelet, etcd.
 const PORTS: [u16; 6] = [22, 53, 30000, 6443, 10250, 2379];
 
-fn node() -> &'static Path {
-    Path::new("/proc/thread-self/ns/net")
-}
-
 /// Runs the unit's lines as systemd would, with these settings in place of its own of the same name.
 fn unit(instead: &[&str]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/systemd/atoll-outside.service");

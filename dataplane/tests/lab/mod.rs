@@ -36,6 +36,21 @@ pub(crate) const PROVIDER: Uuid = Uuid::from_u128(0x100);
 /// Its uplink.
 pub(crate) const UPLINK: Uuid = Uuid::from_u128(0x101);
 
+/// The namespace of the test, which is the node.
+pub(crate) fn node() -> &'static Path {
+    Path::new("/proc/thread-self/ns/net")
+}
+
+/// A pod whose port says that nobody else in the cluster has its address.
+pub(crate) fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
+    let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
+    let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
+    port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
+    lab.submit(put([Object::Port(id, port)]));
+    lab.wait_active(id, true);
+    pod
+}
+
 pub(crate) fn net(text: &str) -> Ipv4Network {
     text.parse().unwrap()
 }

@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use atoll_mock_controller::server::Server;
-use atoll_mock_controller::state::objects::{Bridge, Chain, Port, PortKind};
+use atoll_mock_controller::state::objects::{Bridge, Chain};
 use atoll_mock_controller::{Controller, Settings, Tables};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
-use crate::world::id;
+use crate::world::{bare_port, id};
 
 /// How many ports there are.
 const PORTS: u32 = 40_000;
@@ -24,29 +24,13 @@ fn full() -> Tables {
     tables.bridges.insert(id(1), Bridge::default());
     tables.chains = (0..10_000).map(|n| (Uuid::from_u128(1 << 64 | n), Chain::default())).collect();
     for key in 2..PORTS + 2 {
-        let port = Port {
-            device: id(1),
-            kind: PortKind::Bridge { vlan: 0 },
-            up: true,
-            inbound: None,
-            outbound: None,
-            vif: None,
-            binding: None,
-            peer: None,
-            tunnel_key: key,
-        };
-        tables.ports.insert(Uuid::from_u128(u128::from(key)), port);
+        tables.ports.insert(Uuid::from_u128(u128::from(key)), bare_port(id(1), key));
     }
     tables
 }
 
 async fn served<F: Future>(test: impl FnOnce(SocketAddr) -> F) -> F::Output {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
-    let address = listener.local_addr().expect("an address");
-    let server = Server::new(Controller::with_tables(Settings::default(), full()));
-    let local = tokio::task::LocalSet::new();
-    local.spawn_local(async move { server.serve(listener, std::future::pending()).await });
-    local.run_until(test(address)).await
+    crate::world::served(Server::new(Controller::with_tables(Settings::default(), full())), test).await
 }
 
 /// Sends a request and closes this direction: what comes back ends with the connection.

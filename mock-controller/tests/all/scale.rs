@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use atoll_mock_controller::state::objects::{Bridge, Device, Port, PortKind};
+use atoll_mock_controller::state::objects::{Bridge, Device};
 use atoll_mock_controller::{Controller, Dialect, Settings, Tables};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{World, id};
+use crate::world::{World, bare_port, id};
 
 /// Tenants of 100 ports each, beside what every controller has.
 fn full(tenants: u128) -> Tables {
@@ -18,20 +18,8 @@ fn full(tenants: u128) -> Tables {
         let device = Device { tenant: Some(format!("t{tenant}")), up: true, ..Device::default() };
         tables.bridges.insert(bridge, Bridge { device, ..Bridge::default() });
         for port in 0..100 {
-            let kind = PortKind::Bridge { vlan: 0 };
             let key = u32::try_from(tenant * 100 + port + 2).expect("small");
-            let port = Port {
-                device: bridge,
-                kind,
-                up: true,
-                inbound: None,
-                outbound: None,
-                vif: None,
-                binding: None,
-                peer: None,
-                tunnel_key: key,
-            };
-            tables.ports.insert(Uuid::from_u128(2 << 100 | u128::from(key)), port);
+            tables.ports.insert(Uuid::from_u128(2 << 100 | u128::from(key)), bare_port(bridge, key));
         }
     }
     tables

@@ -8,7 +8,7 @@ use atoll_mock_controller::server::Server;
 use atoll_mock_controller::state::objects::Chain;
 use atoll_mock_controller::{Controller, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -20,16 +20,11 @@ const DUMP: usize = 4_000_000;
 
 /// A server with little patience, for as long as `test` runs.
 async fn served<F: Future>(test: impl FnOnce(SocketAddr) -> F) -> F::Output {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
-    let address = listener.local_addr().expect("an address");
     // An answer that no buffer between here and there holds.
     let mut tables = Controller::new(Settings::default()).tables().clone();
     tables.chains = (0..60_000).map(|id| (Uuid::from_u128(id), Chain::default())).collect();
     let controller = Controller::with_tables(Settings::default(), tables);
-    let server = Server::new(controller).patience(PATIENCE);
-    let local = tokio::task::LocalSet::new();
-    local.spawn_local(async move { server.serve(listener, std::future::pending()).await });
-    local.run_until(test(address)).await
+    crate::world::served(Server::new(controller).patience(PATIENCE), test).await
 }
 
 /// Everything until the server closes, and how long that took.

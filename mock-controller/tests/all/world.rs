@@ -1,11 +1,17 @@
 //! A controller, and requests by hand.
 
+use std::future::Future;
+use std::net::SocketAddr;
+
+use atoll_mock_controller::server::Server;
+use atoll_mock_controller::state::objects::{Port, PortKind};
 use atoll_mock_controller::{Dialect, InProcess, Settings, provider_router};
 use atoll_sdn_client::transport::{Request, Response};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 pub(crate) const BOTH: [Dialect; 2] = [Dialect::V5, Dialect::V1];
@@ -13,6 +19,30 @@ pub(crate) const BOTH: [Dialect; 2] = [Dialect::V5, Dialect::V1];
 /// An id that reads well in a failure.
 pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(0xaaaa_0000_0000_4000_8000_0000_0000_0000 | number)
+}
+
+/// A port of a bridge, bound to nothing.
+pub(crate) fn bare_port(bridge: Uuid, tunnel_key: u32) -> Port {
+    Port {
+        device: bridge,
+        kind: PortKind::Bridge { vlan: 0 },
+        up: true,
+        inbound: None,
+        outbound: None,
+        vif: None,
+        binding: None,
+        peer: None,
+        tunnel_key,
+    }
+}
+
+/// A server over TCP, for as long as `test` runs.
+pub(crate) async fn served<F: Future>(server: Server, test: impl FnOnce(SocketAddr) -> F) -> F::Output {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let address = listener.local_addr().expect("an address");
+    let local = tokio::task::LocalSet::new();
+    local.spawn_local(async move { server.serve(listener, std::future::pending()).await });
+    local.run_until(test(address)).await
 }
 
 pub(crate) struct World {
