@@ -193,3 +193,37 @@ fn what_is_owed_is_settled_when_the_controller_is_back() -> Result<()> {
     })?;
     node.finish()
 }
+
+/// The configuration names another prefix of etcd: DEL, `gc` and `doctor` find what was made under the one before.
+#[test]
+fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
+    let node = Node::start(json!({}))?;
+    let cni = node.cni("1.0.0")?;
+    let pods = (0..3).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    let [live, dead, deleted] = pods.as_slice() else { unreachable!("three") };
+    for pod in &pods {
+        cni.add(pod)?;
+    }
+    let other = json!({ "timeoutSeconds": DEADLINE, "etcd": { "prefix": "/atoll/other" } });
+    let mut moved = node.cni("1.0.0")?;
+    atoll_tests::node::merge(&mut moved.config, &other);
+    moved.del(deleted)?;
+    assert_eq!(claimed(&node)?, sorted(&[live, dead]));
+
+    let ctl = Ctl::new(&node, other)?;
+    let list = list(&node, &[live])?.display().to_string();
+    let (_, report) = ctl.looked(&["doctor", "--sandboxes", &list])?;
+    let checks = report["checks"].as_array().context("checks")?;
+    let told = checks.iter().find(|check| check["check"] == "prefix").context("the prefix is told")?;
+    ensure!(told["object"] == atoll_tests::node::PREFIX && told.to_string().contains("2 claims"), "{told:#}");
+
+    // As after a reboot: no file tells where they are.
+    fs::remove_dir_all(node.run_dir().join("attachments"))?;
+    grow_old();
+    let done = ctl.json(&["gc", "--sandboxes", &list])?;
+    assert_eq!(outcomes(&done), [("attachment", "done")], "{done:#}");
+    assert_eq!(claimed(&node)?, sorted(&[live]), "and its interface is no leftover");
+    moved.del(live)?;
+    drop((cni, moved, ctl));
+    node.finish()
+}
