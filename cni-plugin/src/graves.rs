@@ -175,6 +175,35 @@ mod tests {
         assert_eq!(graves.list(5).expect("readable"), []);
     }
 
+    /// The first was written by a clock that was ahead: it waits from the second on as long as it was to wait.
+    #[test]
+    fn burying_again_waits_for_no_clock_that_was_ahead() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let graves = Graves::new(directory.path(), "/atoll/a");
+        let ahead = TombstoneRecord { since: 1000, ..owed(Tombstone::Fence, None, 1060) };
+        graves.put(&ahead).expect("works");
+        let now = TombstoneRecord { since: 100, ..owed(Tombstone::Delete, None, 100) };
+        graves.put(&now).expect("works");
+        let merged = graves.get(&now.attachment).expect("there");
+        assert_eq!((merged.not_before, merged.why), (160, Tombstone::Fence));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_none_and_a_directory_that_cannot_be_listed_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let graves = Graves::new(directory.path(), "/atoll/a");
+        let tombstone = owed(Tombstone::Delete, None, 1);
+        graves.put(&tombstone).expect("works");
+        let whole = graves.path(&tombstone.attachment);
+        let name = whole.file_name().expect("it has one").to_string_lossy().into_owned();
+        fs::copy(&whole, whole.with_file_name(format!(".{name}"))).expect("works");
+        assert_eq!(graves.list(5).expect("readable"), [tombstone]);
+        let tombstones = directory.path().join("tombstones");
+        fs::rename(&tombstones, directory.path().join("away")).expect("works");
+        fs::write(&tombstones, "").expect("works");
+        graves.list(5).expect_err("there may be some");
+    }
+
     /// Runs `test` with a small file system of its own, in a mount namespace that goes with the thread.
     fn on_a_small_file_system(test: impl FnOnce(&Path) + Send) {
         let directory = tempfile::tempdir().expect("a directory");

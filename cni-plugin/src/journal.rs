@@ -360,4 +360,58 @@ mod tests {
         assert!(journals.lock(&attachment(), soon).await.expect("works").is_none(), "waiting ends");
         drop(second);
     }
+
+    /// Whoever opens a file that its holder removes before it is locked must not take it for the lock.
+    #[test]
+    fn of_many_that_lock_and_remove_one_alone_is_inside() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let directory = tempfile::tempdir().expect("a directory");
+        let (journals, inside) = (Journals::new(directory.path()), AtomicBool::new(false));
+        let work = || {
+            let mut held = 0;
+            while held < 100 {
+                let Some(journal) = journals.try_lock(&attachment()).expect("works") else { continue };
+                assert!(!inside.swap(true, Ordering::SeqCst), "two have the lock");
+                std::thread::yield_now();
+                inside.store(false, Ordering::SeqCst);
+                journal.remove().expect("works");
+                held += 1;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(work);
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_no_progress_file_hides_no_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journals = Journals::new(directory.path());
+        let mut journal = journals.try_lock(&attachment()).expect("works").expect("free");
+        let progress = Progress { attachment: Some(attachment()), ..Progress::begun() };
+        journal.write(&progress).expect("works");
+        for first in ["0", "z"] {
+            let at = |what: &str| directory.path().join("attachments").join(format!("{first}{what}"));
+            nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+            std::os::unix::fs::symlink("/dev/zero", at("link")).expect("linked");
+            fs::create_dir(at("directory")).expect("made");
+            File::create(at("large")).and_then(|file| file.set_len(1 << 40)).expect("made");
+            fs::write(at("damaged"), "{").expect("written");
+        }
+        let known: Vec<_> = journals.known().expect("readable").into_iter().map(|known| known.attachment).collect();
+        assert_eq!(known, [attachment()]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_removed_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journals = Journals::new(directory.path());
+        let journal = journals.try_lock(&attachment()).expect("works").expect("free");
+        let path = directory.path().join("attachments").join(attachment().hash());
+        fs::remove_file(&path).and_then(|()| fs::create_dir(&path)).expect("works");
+        let error = journal.remove().expect_err("it is a directory").to_string();
+        assert!(error.contains(&*path.to_string_lossy()), "{error}");
+    }
 }

@@ -26,7 +26,7 @@ fn previous(attached: &Attached, version: Version) -> Previous {
     Previous::read(&result, version).expect("ours")
 }
 
-fn call(lab: &Lab, attached: &Attached, version: Version) -> CheckCall {
+pub(crate) fn call(lab: &Lab, attached: &Attached, version: Version) -> CheckCall {
     let add = lab.call();
     CheckCall {
         attachment: add.attachment,
@@ -38,7 +38,7 @@ fn call(lab: &Lab, attached: &Attached, version: Version) -> CheckCall {
     }
 }
 
-async fn check(lab: &Lab, call: &CheckCall) -> Result<(), Error> {
+pub(crate) async fn check(lab: &Lab, call: &CheckCall) -> Result<(), Error> {
     Box::pin(lab.world().check(call)).await
 }
 

@@ -95,6 +95,7 @@ async fn what_is_no_tombstone_keeps_no_other_from_being_settled() {
     for first in ["0", "f"] {
         let at = |what: &str| directory.join(format!("{first}{what}"));
         pipe(&at("pipe"));
+        fs::write(at("damaged"), "{").expect("written");
         symlink("/dev/zero", at("link")).expect("linked");
         fs::create_dir(at("directory")).expect("made");
         fs::File::create(at("large")).and_then(|file| file.set_len(1 << 40)).expect("made");

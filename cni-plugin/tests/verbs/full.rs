@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 
+use atoll_model::cni::version::Version;
 use atoll_model::error::Classify;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::check;
 use crate::lab::{Lab, Mood};
 
 /// What is wrong with the directory.
@@ -117,6 +119,20 @@ fn status_says_that_no_add_can_work_and_none_does_anything() {
     }
 }
 
+#[test]
+fn a_check_looks_at_what_there_is() {
+    for wrong in ALL {
+        on_a_small_file_system(async |lab, path| {
+            let attached = lab.add().await.expect("works");
+            let call = check::call(&lab, &attached, Version::NEWEST);
+            spoil(path, wrong);
+            // Its file is lost, or can only be read.
+            lab.forget();
+            check::check(&lab, &call).await.unwrap_or_else(|error| panic!("{wrong:?}: {error:?}"));
+        });
+    }
+}
+
 /// Two DELs of one attachment exclude each other also where neither can make a lock file.
 #[test]
 fn there_is_a_lock_where_no_file_can_be_made() {
@@ -139,6 +155,10 @@ fn what_a_read_only_run_dir_kept_is_harmless() {
     on_a_small_file_system(async |lab, path| {
         let first = lab.add().await.expect("works");
         spoil(path, Wrong::ReadOnly);
+        let (journals, now) = (lab.world().journals, tokio::time::Instant::now());
+        let held = journals.lock_anyhow(&lab.call().attachment, now).await.expect("works").expect("free");
+        assert!(held.before().is_some(), "the file is locked as it is, and read");
+        drop(held);
         lab.del().await.expect("works");
         remount(path, MsFlags::empty(), "");
         assert_eq!(lab.lock_files(), 1, "it could not be removed");
