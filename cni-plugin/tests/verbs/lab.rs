@@ -76,11 +76,29 @@ fn unavailable() -> StoreError {
     StoreError::Unavailable { endpoints: "lab".to_owned(), reason: "connection refused".to_owned() }
 }
 
+thread_local! {
+    /// What the role of the node's certificate does not cover: these keys and ranges; with a `*`, all that begin so.
+    static DENIED: RefCell<Vec<&'static str>> = RefCell::default();
+}
+
+/// etcd does not let this node read what is asked.
+fn is_denied(query: &Query) -> bool {
+    let (Query::Key(key) | Query::Range { prefix: key, .. }) = query;
+    DENIED.with_borrow(|denied| {
+        denied.iter().any(|prefix| {
+            key.as_str().starts_with(prefix.trim_end_matches('*')) && (prefix.ends_with('*') || key.as_str() == *prefix)
+        })
+    })
+}
+
 impl<S: Store> Store for Moody<S> {
     type Watch = S::Watch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
         self.mood(unavailable).await?;
+        if queries.iter().any(is_denied) {
+            return Err(StoreError::Denied("permission denied".to_owned()));
+        }
         self.0.read(queries).await
     }
 
@@ -269,6 +287,7 @@ impl Lab {
     pub(crate) fn cold() -> Self {
         // Claims tell the time of the wall, and GC compares with it.
         NOW.set(atoll_model::record::now());
+        DENIED.take();
         let settings = Settings::default();
         let host = settings.host;
         let kernel = Rc::new(Fake::new());
@@ -459,6 +478,12 @@ impl Lab {
     #[expect(clippy::unused_self, reason = "the gateway is in front of this lab's controller")]
     pub(crate) fn detour(&self, detour: Option<Detour>) {
         DETOUR.set(detour);
+    }
+
+    /// The role of this node's certificate does not cover these keys from now on.
+    #[expect(clippy::unused_self, reason = "it is this lab's etcd that asks for the role")]
+    pub(crate) fn deny(&self, prefixes: &[&'static str]) {
+        DENIED.set(prefixes.to_vec());
     }
 
     /// Pods' ports in the controller: the ones that say who may speak through them.

@@ -82,18 +82,77 @@ async fn a_del_under_another_name_needs_no_server() {
     lab.assert_empty("what was written down under the earlier name is settled");
 }
 
+/// The same where etcd says nothing at all, and all that a DEL can ask is its files.
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_name_does_not_wait_for_etcd() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    rename(&lab);
+    lab.etcd_mood.set(Mood::Silent);
+    let begun = tokio::time::Instant::now();
+    lab.del().await.expect("it is written down");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(lab.links(), vec![]);
+}
+
+/// What has no name of its own to be found by: the rules of a further interface, in the namespace that the DEL names.
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_name_takes_the_rules_of_a_further_interface_along() {
+    let lab = Lab::warm().await;
+    lab.interface.set("eth1");
+    lab.add().await.expect("works");
+    assert!(!lab.kernel.all_rules().is_empty());
+    rename(&lab);
+    lab.del().await.expect("works");
+    lab.assert_empty("after all");
+}
+
+/// What cannot be taken apart under another name is a failure like one under the present name.
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_name_fails_when_that_fails() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    let host = lab.call().attachment.host_interface();
+    rename(&lab);
+    lab.kernel.refuse(&Netns::Own, host.as_str());
+    lab.kernel.refuse(&Netns::At(crate::lab::NETNS.into()), "eth0");
+    let error = lab.del().await.expect_err("the interface stays");
+    assert!(error.to_string().contains(host.as_str()), "{error}");
+    lab.kernel.allow_all();
+    lab.del().await.expect("works");
+    lab.assert_empty("after all");
+
+    lab.add().await.expect_err("the node has a name");
+    lab.node.replace(name("n1"));
+    lab.add().await.expect("works");
+    rename(&lab);
+    lab.etcd_mood.set(Mood::Refusing);
+    let tombstones = lab.config().state_dir.join("tombstones");
+    let _ = std::fs::remove_dir_all(&tombstones);
+    std::fs::write(&tombstones, "").expect("written");
+    lab.del().await.expect_err("it can be written down nowhere");
+    std::fs::remove_file(&tombstones).expect("there");
+    lab.del().await.expect("it is written down");
+    lab.etcd_mood.set(Mood::Fine);
+    lab.drain().await;
+    lab.assert_empty("after all");
+}
+
 #[tokio::test(start_paused = true)]
 async fn gc_finds_what_was_made_under_another_name() {
-    for lost in [false, true] {
+    for (run, state) in [(false, false), (false, true), (true, true)] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
         lab.pass(120).await;
-        if lost {
+        if run {
+            wipe(&lab, false);
+        }
+        if state {
             wipe(&lab, true);
         }
         rename(&lab);
         gc(&lab, lab.call().attachment.network).await.expect("works");
-        lab.assert_empty(&format!("stateDir lost {lost}"));
+        lab.assert_empty(&format!("runDir lost {run}, stateDir lost {state}"));
     }
 }
 
@@ -162,7 +221,8 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
         lab.pass(120).await;
         lab.drain().await;
         gc(&lab, lab.call().attachment.network).await.expect("works");
-        let of_pod = Attachment { node: lab.node.borrow().clone(), ..second.attachment.clone() };
+        // Under a name of its own this machine deletes the very container and interface.
+        let of_pod = if remembered { lab.call().attachment } else { second.attachment };
         lab.world().del(&del(&AddCall { attachment: of_pod, ..lab.call() })).await.expect("nothing to do");
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.tombstones().len()), (1, 1, 1), "{remembered}");
     }
@@ -268,4 +328,70 @@ async fn an_add_under_another_prefix_is_refused_and_both_are_named() {
     lab.move_to("/atoll/default");
     lab.del().await.expect("works");
     lab.assert_empty("and the same back");
+}
+
+/// Another name is one of the machine: container and interface must be those of the call.
+#[tokio::test(start_paused = true)]
+async fn a_del_under_another_name_touches_no_other_pod() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    rename(&lab);
+    let before = (lab.claims(), lab.pod_ports(), lab.links());
+    for (container, interface) in [("other", "eth0"), ("pod", "eth1")] {
+        let other = Attachment { node: lab.node.borrow().clone(), ..crate::lab::attachment(container, interface) };
+        let call = AddCall { attachment: other, sandbox: "/netns/other".to_owned(), ..lab.call() };
+        lab.world().del(&del(&call)).await.expect("nothing to do");
+        assert_eq!((lab.claims(), lab.pod_ports(), lab.links()), before, "{container} {interface}");
+    }
+}
+
+/// A tombstone names what was made as a claim does: a local one where nobody answers, one in etcd where the claim is lost.
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_tells_of_another_name_too() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    let host = lab.call().attachment.host_interface();
+    lab.kernel.refuse(&Netns::Own, host.as_str());
+    lab.etcd_mood.set(Mood::Refusing);
+    lab.del().await.expect_err("the interface stays");
+    assert_eq!((lab.graves().len(), lab.links().len()), (1, 2));
+    lab.forget();
+    lab.kernel.allow_all();
+    rename(&lab);
+    lab.del().await.expect("it is written down");
+    assert_eq!(lab.links(), vec![], "a local tombstone tells");
+
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    lab.controller_mood.set(Mood::Refusing);
+    lab.del().await.expect("it is written down");
+    lab.controller_mood.set(Mood::Fine);
+    let lost = Txn { then: vec![Change::Delete(Key::attachment(&lab.call().attachment))], ..Txn::default() };
+    lab.etcd.commit(lost).await.expect("works");
+    wipe(&lab, true);
+    wipe(&lab, false);
+    rename(&lab);
+    lab.del().await.expect("works");
+    assert_eq!((lab.pod_ports().len(), lab.tombstones().len()), (0, 0), "one in etcd tells");
+}
+
+/// The role of a node's certificate may cover its present name alone: what it cannot read of others it does without, and
+/// what it cannot read of its own is told.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_covers_the_present_name_alone_is_enough() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    lab.pass(120).await;
+    rename(&lab);
+    lab.deny(&["v1/attachments/n1/*", "v1/tombstones/n1/*", "v1/nodes/n1", "v1/nodes/"]);
+    lab.del().await.expect("a file tells of it");
+    assert_eq!(lab.links(), vec![]);
+    gc(&lab, network("atoll")).await.expect("what it cannot see it leaves");
+
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    lab.pass(120).await;
+    lab.deny(&["v1/attachments/n1/*"]);
+    let error = gc(&lab, network("atoll")).await.expect_err("its own claims cannot be read");
+    assert!(error.to_string().contains("permission denied"), "{error}");
 }

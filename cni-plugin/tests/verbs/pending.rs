@@ -5,6 +5,7 @@ use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::Error;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::cni::result::Attached;
+use atoll_model::error::Classify;
 use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::{Change, Key, Store, Txn};
 
@@ -72,13 +73,18 @@ async fn a_full_subnet_has_room_when_what_is_pending_is_cleaned_up() {
         assert!(pods.len() < 64, "the subnet is never full");
     };
     assert_eq!(refused.to_string().matches("pending").count(), 0, "{refused}");
+    let class = refused.class();
     lab.controller_mood.set(Mood::Refusing);
     for container in &pods {
         let call = AddCall { attachment: attachment(container, "eth0"), ..lab.call() };
         lab.world().del(&crate::lab::del(&call)).await.expect("it is written down");
     }
-    let refused = add(&lab, "next").await.expect_err("nothing can be cleaned up").to_string();
-    assert!(refused.contains("cleanup is pending") && refused.contains("and "), "{refused}");
+    let refused = add(&lab, "next").await.expect_err("nothing can be cleaned up");
+    assert_eq!(refused.class(), class, "what is pending does not change whose affair it is");
+    let refused = refused.to_string();
+    assert!(refused.contains("cleanup is pending"), "{refused}");
+    let named = refused.matches("is deleted but not cleaned up").count();
+    assert!(named == 4 && refused.contains(&format!("and {} more", pods.len() - named)), "{refused}");
     lab.controller_mood.set(Mood::Fine);
     add(&lab, "next").await.expect("there is room");
 }
@@ -113,6 +119,77 @@ async fn a_refusal_names_what_is_pending_and_where() {
     let text = add(&lab, "next").await.expect_err("a late port may still come").to_string();
     assert!(text.contains("cleanup is pending") && text.contains("not before"), "{text}");
     assert_eq!(lab.claims().len(), 1, "the refused one has none");
+}
+
+/// Of all that is pending only what holds what was asked for is a reason.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_only_what_holds_what_was_asked_for() {
+    let lab = Lab::warm().await;
+    let mac = Mac([2, 0, 0x5e, 0x10, 0, 9]);
+    let ask = |container: &str, namespace: &str, wish: Wish| {
+        let sandbox = format!("/netns/{container}");
+        lab.kernel.add_netns(&sandbox);
+        let mut call = AddCall { attachment: attachment(container, "eth0"), sandbox, wish, ..lab.call() };
+        call.pod.namespace = Some(namespace.parse().expect("valid"));
+        call
+    };
+    let (seven, subnet) = (seventh(&lab), lab.first_subnet());
+    let mine = Wish { mac: Some(mac), ..seven.clone() };
+    let calls = [
+        ask("holder", "red", mine.clone()),
+        ask("plain", "red", Wish::default()),
+        ask("blue", "blue", Wish { mac: Some(mac), ..Wish::default() }),
+    ];
+    for call in &calls {
+        Box::pin(lab.world().add(call)).await.expect("works");
+    }
+    lab.controller_mood.set(Mood::Refusing);
+    for call in &calls {
+        lab.world().del(&crate::lab::del(call)).await.expect("it is written down");
+    }
+    for wish in [seven, Wish { mac: Some(mac), ..Wish::default() }] {
+        let error = Box::pin(lab.world().add(&ask("next", "red", wish.clone()))).await.expect_err("it is held");
+        let text = error.to_string();
+        assert!(text.contains("n1/atoll/holder/eth0"), "{wish}: {text}");
+        assert!(!text.contains("atoll/plain/") && !text.contains("atoll/blue/"), "{wish}: {text}");
+    }
+    // The request of an attachment that has one itself.
+    let mut again = calls[1].clone();
+    again.wish = Wish { addresses: vec![subnet.nth(9).expect("it is large enough")], ..Wish::default() };
+    let text = Box::pin(lab.world().add(&again)).await.expect_err("its own is pending").to_string();
+    assert!(text.contains("n1/atoll/plain/eth0") && text.contains("cleanup is pending"), "{text}");
+}
+
+/// A local tombstone that cannot be moved yet is named with its file; one of this node where its role covers no other.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
+    let lab = deleted(etcd, seventh).await;
+    let (world, own) = (lab.world(), lab.call().attachment);
+    let lock = world.journals.try_lock(&own).expect("works").expect("free");
+    let text = add(&lab, "next").await.expect_err("somebody works on it").to_string();
+    let path = world.graves.path(&own);
+    assert!(text.contains(&format!("file {}", path.display())), "{text}");
+    drop(lock);
+    let lab = deleted(controller, seventh).await;
+    lab.controller_mood.set(Mood::Refusing);
+    lab.deny(&["v1/tombstones/"]);
+    let text = add(&lab, "next").await.expect_err("it is held").to_string();
+    assert!(text.contains("cleanup is pending") && text.contains("n1/atoll/pod/eth0"), "{text}");
+    // Nothing of it can be seen: the refusal is what it was.
+    lab.deny(&["v1/tombstones/*"]);
+    let error = add(&lab, "next").await.expect_err("it is held");
+    let text = error.to_string();
+    assert!(matches!(error, Error::Ipam(_)) && !text.contains("denied") && !text.contains("pending"), "{text}");
+}
+
+/// Cleaning up before a refusal takes three seconds at most, however much time the call has.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_wait_for_a_controller_that_says_nothing() {
+    let lab = deleted(controller, seventh).await;
+    lab.controller_mood.set(Mood::Silent);
+    let begun = tokio::time::Instant::now();
+    add(&lab, "next").await.expect_err("it is held");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 /// The DEL of the attachment itself could not finish: what it left is not a reason to refuse its next ADD.
