@@ -64,6 +64,28 @@ async fn a_local_fence_and_a_progress_file_of_the_future_as_well() {
     lab.assert_empty("after the quiet period");
 }
 
+/// A fence in a file holds the address as one in etcd does, also for a DEL that finds etcd again.
+#[tokio::test(start_paused = true)]
+async fn a_local_fence_holds_the_address_for_a_del_that_reaches_etcd() {
+    let lab = Lab::warm().await;
+    lab.controller_mood.set(Mood::Slow);
+    lab.add().await.expect_err("no answer");
+    // An ADD over the fence takes its time into the progress file; the DEL after it cannot tell etcd.
+    lab.controller_mood.set(Mood::Fine);
+    lab.add().await.expect("works");
+    lab.etcd_mood.set(Mood::Refusing);
+    lab.del().await.expect("it is written down");
+    assert_eq!(lab.graves().iter().map(|fence| fence.why).collect::<Vec<_>>(), [Tombstone::Fence]);
+    lab.etcd_mood.set(Mood::Fine);
+    lab.del().await.expect("works");
+    assert_eq!((lab.claims().len(), lab.graves().len()), (1, 0), "its request may still come");
+    lab.catch_up().await;
+    lab.assert_ports_have_claims("after the late request");
+    lab.pass_quiet_period().await;
+    lab.drain().await;
+    lab.assert_empty("after the quiet period");
+}
+
 #[tokio::test(start_paused = true)]
 async fn gc_collects_what_was_made_in_the_future() {
     for forget in [false, true] {

@@ -9,6 +9,7 @@ use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::wire::{Netns, Veth, Wire};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::Classify;
+use atoll_model::fault::Fault;
 use atoll_model::ids::{ClaimId, NetworkName};
 use atoll_model::record::{ClaimRecord, encode};
 use atoll_store::{Change, Key, Store, Txn};
@@ -230,4 +231,78 @@ async fn a_damaged_claim_is_left_alone() {
     lab.etcd.commit(Txn { then: vec![damaged], ..Txn::default() }).await.expect("works");
     collect(&lab, &gc(&[])).await.expect("works");
     assert_eq!((lab.links().len(), lab.pod_ports().len()), (2, 1));
+}
+
+/// A namespace that cannot be listed may hold any host end: of another network nothing is taken, and GC says why.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_cannot_be_listed_or_looked_at_keeps_what_may_be_in_it() {
+    let renamed = GcCall { network: NetworkName::new("renamed").expect("valid"), valid: BTreeSet::new() };
+    let orphan = async || {
+        let lab = Lab::warm().await;
+        let pod = add(&lab, attachment("pod", "eth0")).await;
+        lab.pass(OLD).await;
+        lab.kernel.remove_netns(format!("/netns/{}-{}-{}", pod.network, pod.container, pod.interface).as_ref());
+        lab.plan.reset();
+        (lab, pod)
+    };
+    let (lab, pod) = orphan().await;
+    collect(&lab, &renamed).await.expect("works");
+    lab.assert_empty("it has no host end any more");
+    let passed = lab.plan.passed();
+    let look = |what: &str| passed.iter().position(|effect| effect.starts_with(what)).expect("it looks");
+    let inspected = format!("wire: inspect {}", pod.host_interface());
+    for (at, is_told) in [(look("wire: list"), true), (look(&inspected), false)] {
+        let (lab, _) = orphan().await;
+        lab.plan.arm(at, Fault::Refused);
+        let collected = collect(&lab, &renamed).await;
+        assert_eq!((collected.is_err(), lab.claims().len()), (is_told, 1), "{}", passed[at]);
+        lab.plan.reset();
+        collect(&lab, &renamed).await.expect("works");
+        lab.assert_empty("after all");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_locked_is_told_and_keeps_no_other() {
+    let lab = Lab::warm().await;
+    let pods = [add(&lab, attachment("a", "eth0")).await, add(&lab, attachment("b", "eth0")).await];
+    lab.pass(OLD).await;
+    let path = lab.config().run_dir.join("attachments").join(pods[0].hash());
+    std::fs::remove_file(&path).and_then(|()| std::fs::create_dir(&path)).expect("works");
+    let error = collect(&lab, &gc(&[])).await.expect_err("it has no lock").to_string();
+    assert!(error.contains(&*path.to_string_lossy()), "{error}");
+    assert_eq!(lab.claims().into_iter().map(|claim| claim.attachment).collect::<Vec<_>>(), [pods[0].clone()]);
+}
+
+/// Without etcd nothing tells which host ends with a router have a claim.
+#[tokio::test(start_paused = true)]
+async fn without_etcd_no_host_end_is_taken_for_left_over() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    add(&lab, attachment("pod", "eth0")).await;
+    lab.pass(OLD).await;
+    lab.forget();
+    lab.etcd_mood.set(Mood::Refusing);
+    collect(&lab, &gc(&[])).await.expect_err("etcd is down");
+    assert_eq!(lab.links().len(), 2);
+}
+
+/// With a router, too, a host end that only a file names is no leftover, and one that the kernel keeps is told.
+#[tokio::test(start_paused = true)]
+async fn a_host_end_that_a_file_names_is_not_left_over_and_one_that_stays_is_told() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    let pod = add(&lab, attachment("pod", "eth0")).await;
+    let lost = Txn { then: vec![Change::Delete(Key::attachment(&pod))], ..Txn::default() };
+    lab.etcd.commit(lost).await.expect("works");
+    collect(&lab, &gc(&[&pod])).await.expect("works");
+    assert_eq!(lab.links().len(), 2, "its file names it");
+    lab.forget();
+    let (router, host) = lab.links().into_iter().find(|(_, name)| name.starts_with("at")).expect("there");
+    lab.kernel.refuse(&router, &host);
+    let error = collect(&lab, &gc(&[&pod])).await.expect_err("it stays").to_string();
+    assert!(error.contains(&host), "{error}");
+    lab.kernel.allow_all();
+    collect(&lab, &gc(&[&pod])).await.expect("works");
+    assert_eq!(lab.links(), vec![]);
 }

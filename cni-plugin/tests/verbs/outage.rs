@@ -130,3 +130,22 @@ async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
         lab.assert_empty("after the quiet period");
     }
 }
+
+/// What can be written down neither in etcd nor here is a failure: the runtime calls again.
+#[tokio::test(start_paused = true)]
+async fn a_del_that_can_write_nothing_down_fails() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    let tombstones = lab.config().state_dir.join("tombstones");
+    let _ = std::fs::remove_dir_all(&tombstones);
+    std::fs::write(&tombstones, "").expect("written");
+    lab.etcd_mood.set(Mood::Refusing);
+    lab.del().await.expect_err("it would be forgotten");
+    lab.etcd_mood.set(Mood::Fine);
+    lab.controller_mood.set(Mood::Refusing);
+    std::fs::remove_file(&tombstones).expect("there");
+    lab.del().await.expect("it is written down");
+    lab.controller_mood.set(Mood::Fine);
+    lab.drain().await;
+    lab.assert_empty("after all");
+}

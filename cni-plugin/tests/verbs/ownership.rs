@@ -8,9 +8,10 @@ use atoll_cni_plugin::error::Error;
 use atoll_cni_plugin::wire::{Netns, Wire};
 use atoll_model::error::Classify;
 use atoll_model::ids::Namespace;
+use atoll_model::record::{ClaimRecord, encode};
 use atoll_store::{Change, Key, Store, Txn};
 
-use crate::lab::{Lab, NETNS, attachment, del};
+use crate::lab::{Lab, Mood, NETNS, attachment, del};
 
 #[tokio::test(start_paused = true)]
 async fn bad_namespaces_change_nothing() {
@@ -148,5 +149,107 @@ async fn the_host_end_is_found_with_the_router() {
         }
         lab.world().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("works");
         lab.assert_empty(&format!("adopted {adopted}, forgotten {forget}"));
+    }
+}
+
+/// What has the name that ours would have, and not our mark, is somebody's.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_link_with_the_name_of_a_host_end_is_left_alone() {
+    let lab = Lab::warm().await;
+    let host = lab.call().attachment.host_interface();
+    lab.kernel.add_foreign(&Netns::Own, host.as_str(), true);
+    let before = lab.links();
+    lab.del().await.expect("there is nothing of ours");
+    assert_eq!(lab.links(), before);
+}
+
+/// Nothing tells where the host end is: the pod's end, in the namespace that the runtime names, is enough.
+#[tokio::test(start_paused = true)]
+async fn the_pods_end_is_enough_where_nothing_tells_of_the_host_end() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    lab.add().await.expect("works");
+    lab.forget();
+    let lost = Txn { then: vec![Change::Delete(Key::attachment(&lab.call().attachment))], ..Txn::default() };
+    lab.etcd.commit(lost).await.expect("works");
+    lab.del().await.expect("works");
+    assert_eq!(lab.links(), vec![]);
+}
+
+/// etcd is away and the files are lost: the host end is looked for with every router, and the port is known by its name.
+#[tokio::test(start_paused = true)]
+async fn without_etcd_and_files_interface_and_port_go_all_the_same() {
+    let lab = Lab::warm().await;
+    lab.make_routers();
+    lab.add().await.expect("works");
+    lab.forget();
+    lab.etcd_mood.set(Mood::Refusing);
+    lab.world().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("it is written down");
+    assert_eq!((lab.links(), lab.pod_ports()), (vec![], vec![]));
+    lab.etcd_mood.set(Mood::Fine);
+    lab.drain().await;
+    lab.assert_empty("after all");
+}
+
+/// A claim may be missing in etcd (a backup was restored): a tombstone, wherever it is, still tells of its port.
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_without_a_claim_still_tells_of_its_port() {
+    for local in [false, true] {
+        let lab = Lab::warm().await;
+        lab.add().await.expect("works");
+        lab.controller_mood.set(Mood::Refusing);
+        if local {
+            lab.etcd_mood.set(Mood::Refusing);
+        }
+        lab.del().await.expect("it is written down");
+        lab.controller_mood.set(Mood::Fine);
+        lab.etcd_mood.set(Mood::Fine);
+        let lost = Txn { then: vec![Change::Delete(Key::attachment(&lab.call().attachment))], ..Txn::default() };
+        lab.etcd.commit(lost).await.expect("works");
+        lab.del().await.expect("works");
+        assert_eq!(lab.pod_ports(), Vec::<uuid::Uuid>::new(), "local {local}");
+        assert_eq!((lab.tombstones(), lab.graves()), (vec![], vec![]), "local {local}");
+    }
+}
+
+/// Rules by source are found by their table: those of another interface of the pod, and those that another container's
+/// interface of the same name needs, stay.
+#[tokio::test(start_paused = true)]
+async fn rules_of_other_interfaces_stay() {
+    let lab = Lab::warm().await;
+    lab.interface.set("eth1");
+    lab.add().await.expect("works");
+    let rules = lab.kernel.all_rules();
+    assert!(!rules.is_empty());
+    for (container, interface) in [("other", "eth1"), ("pod", "eth2")] {
+        let other = AddCall { attachment: attachment(container, interface), ..lab.call() };
+        if container == "pod" {
+            lab.world().add(&other).await.expect("works");
+            assert!(lab.kernel.all_rules().len() > rules.len());
+        }
+        lab.world().del(&del(&other)).await.expect("works");
+        assert_eq!(lab.kernel.all_rules(), rules, "{container} {interface}");
+    }
+    lab.del().await.expect("works");
+    lab.assert_empty("after all");
+}
+
+/// A claim is of one pod: of its namespace, of its tenant, of this life of the tenant. Each tells by itself.
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_another_namespace_tenant_or_life_is_not_this_pods() {
+    let damages: [fn(&mut ClaimRecord); 3] = [
+        |claim| claim.namespace = Some(Namespace::new("blue").expect("valid")),
+        |claim| claim.tenant = "blue".parse().expect("valid"),
+        |claim| claim.incarnation = atoll_model::ids::Incarnation::random(),
+    ];
+    for (n, damage) in damages.into_iter().enumerate() {
+        let lab = Lab::warm().await;
+        lab.add().await.expect("works");
+        let mut claim = lab.claims().remove(0);
+        damage(&mut claim);
+        let put = Change::Put { key: Key::attachment(&claim.attachment), value: encode(&claim), lease: None };
+        lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
+        let error = lab.add().await.expect_err("it is another's");
+        assert!(matches!(error, Error::OtherRequest { .. }), "{n}: {error:?}");
     }
 }
