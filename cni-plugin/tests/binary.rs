@@ -345,7 +345,7 @@ fn del_needs_no_secret() {
     }
 }
 
-/// GC and CHECK say what they could not ask, as when the server is away.
+/// GC says what it could not ask, as when the server is away; CHECK finds what this machine shows by itself.
 #[test]
 fn gc_and_check_need_no_secret() {
     let ground = Ground::new();
@@ -354,7 +354,26 @@ fn gc_and_check_need_no_secret() {
         input["cni.dev/valid-attachments"] = json!([]);
         let gc = run(&variables("GC", ""), input.to_string().as_bytes());
         refused(&gc, 11, when);
+        let interface = json!({ "name": "none0", "mac": "02:00:00:00:00:01", "sandbox": "/proc/self/ns/net" });
+        input["prevResult"] = json!({ "cniVersion": "1.1.0", "interfaces": [interface], "ips": [] });
+        let mut here = variables("CHECK", "/proc/self/ns/net");
+        here.retain(|(name, _)| *name != "CNI_IFNAME");
+        here.extend([
+            ("CNI_IFNAME", "none0"),
+            ("CNI_NETNS_OVERRIDE", "1"),
+            ("CNI_ARGS", "K8S_POD_NAMESPACE=red;K8S_POD_NAME=web"),
+        ]);
+        let check = refused(&run(&here, input.to_string().as_bytes()), 104, when);
+        assert!(check.to_string().contains("interface none0 is missing"), "{when}: {check}");
     }
+}
+
+/// A runtime that gives no list asks for nothing.
+#[test]
+fn gc_without_a_list_does_nothing() {
+    let ground = Ground::new();
+    let gc = run(&variables("GC", ""), &ground.plain());
+    assert!(gc.status.success() && gc.stdout.is_empty(), "{gc:?}");
 }
 
 #[test]
