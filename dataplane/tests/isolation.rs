@@ -585,6 +585,38 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
     assert!(pings(&b, "10.9.0.1"));
 }
 
+/// It may speak as anybody, but not as a router port of its bridge: neither by MAC nor by address, in packets and in ARP.
+#[test]
+fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
+    let lab = Lab::start(provider());
+    let red = lab.tenant(1);
+    let (a, b) = (lab.wire(red, 1, Some(&lab.domain(red))), lab.pod(red, 2));
+    let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
+    port.vif = None;
+    lab.submit(put([Object::Port(id, port)]));
+    lab.wait_active(id, true);
+    let (gateway, own, router) = (lab.mac_of(red, &red.bridge_device()), A, [10, 9, 0, 1]);
+    let (out, ear) = (tap(&a), sniff(&b));
+    let refused = [
+        ("a MAC", ethernet(gateway, mac(2), 0x0800, &ip(own, B, b"as a MAC"))),
+        ("an address", ethernet(mac(1), mac(2), 0x0800, &ip(router, B, b"as an address"))),
+        ("a MAC in ARP", ethernet(mac(1), mac(2), 0x0806, &arp(1, (gateway, own), B, b"as a MAC in ARP"))),
+        ("an address in ARP", ethernet(mac(1), mac(2), 0x0806, &arp(1, (mac(1), router), B, b"as an address in ARP"))),
+    ];
+    for (what, frame) in &refused {
+        shoot(&out, frame, what);
+    }
+    let honest = b"as itself";
+    shoot(&out, &ethernet(mac(1), mac(2), 0x0806, &arp(1, (mac(1), own), B, honest)), "ARP as itself");
+    let last = b"the last one";
+    shoot(&out, &ethernet(mac(1), mac(2), 0x0800, &ip(own, B, last)), "itself");
+    let heard = hear(&ear, last);
+    assert!(contains(&heard, honest) && contains(&heard, last), "what is honest arrives");
+    for (what, _) in &refused {
+        assert!(!contains(&heard, format!("as {what}").as_bytes()), "it speaks as the gateway by {what}");
+    }
+}
+
 #[test]
 fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() {
     let lab = Lab::start(provider());
