@@ -117,4 +117,41 @@ mod tests {
         }
         assert!(host_id(&directory.path().join("none")).is_err());
     }
+
+    /// The configuration comes first, then what is remembered, then the host name; every name that it had is still its own.
+    #[test]
+    fn a_remembered_name_outlives_the_host_name_and_gives_way_to_the_configuration() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = |name: Option<&str>| {
+            let mut config = serde_json::json!({
+                "etcd": { "endpoints": ["http://127.0.0.1:1"] },
+                "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] },
+                "stateDir": directory.path(),
+            });
+            if let Some(name) = name {
+                config["nodeName"] = name.into();
+            }
+            Config::parse(&config).expect("valid")
+        };
+        let named = |text: &str| NodeName::new(text).expect("valid");
+        assert_eq!(name(&config(None)).expect("works"), host_name().expect("works"), "nothing is remembered");
+        for remembered in ["first", "second"] {
+            identity::remember(directory.path(), &named(remembered), Uuid::nil(), "/atoll/a").expect("works");
+        }
+        assert_eq!(name(&config(None)).expect("works"), named("second"));
+        assert_eq!(name(&config(Some("third"))).expect("works"), named("third"));
+        assert_eq!(other_names(&config(None), &named("second")), [named("first")]);
+        assert_eq!(other_names(&config(None), &named("third")), [named("second"), named("first")]);
+        // Another agent under the same name is written down; the same one writes nothing.
+        let host = Uuid::from_u128(7);
+        let written = || {
+            std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(identity::file(directory.path())).expect("there"))
+        };
+        identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
+        assert_eq!(identity::load(directory.path()).map(|is| (is.name, is.host_id)), Some((named("second"), host)));
+        let (before, kept) = (written(), std::fs::File::open(identity::file(directory.path())).expect("there"));
+        identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
+        assert_eq!(written(), before, "a file that says it already is not made anew");
+        drop(kept);
+    }
 }

@@ -119,3 +119,53 @@ fn denied(who: &Who, tenant: &TenantName, origin: &Origin) -> TenantError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen<T: serde::de::DeserializeOwned>(record: serde_json::Value) -> Versioned<T> {
+        Versioned { record: serde_json::from_value(record).expect("a record"), create_revision: 1, mod_revision: 1 }
+    }
+
+    /// The way of a caller from `caller` to tenant `red`, of which nothing else is known.
+    fn step(caller: Option<&str>, is_registered: bool, origin: &serde_json::Value, phase: &str) -> String {
+        let life = "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11";
+        let door = Door {
+            name: "red".parse().expect("valid"),
+            namespace: is_registered.then(|| seen(serde_json::json!({ "v": 1, "tenant": "red", "incarnation": life }))),
+            tenant: Some(seen(serde_json::json!({
+                "v": 1, "name": "red", "incarnation": life, "origin": origin, "phase": phase, "generation": 0,
+                "transit": "100.64.0.0/30", "subnets": [],
+            }))),
+        };
+        let namespace = caller.map(|name| name.parse().expect("valid"));
+        let who = Who { namespace, default_tenant: Some("red".parse().expect("valid")) };
+        match door.step(&who) {
+            Ok(step) => format!("{step:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+            Err(error) => format!("{error:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_name_opens_no_door_and_a_tenant_that_goes_lets_nobody_in() {
+        let of = |namespace: &str| serde_json::json!({ "namespace": namespace });
+        let (default, operator) = (serde_json::json!("default"), serde_json::json!("operator"));
+        for (caller, is_registered, origin, expected) in [
+            (Some("red"), true, of("red"), "In"),
+            (Some("blue"), true, of("red"), "In"),
+            (Some("red"), false, of("red"), "Register"),
+            (Some("red"), false, of("blue"), "Denied"),
+            (Some("red"), false, default.clone(), "Denied"),
+            (Some("red"), false, operator.clone(), "Denied"),
+            (None, false, default, "In"),
+            (None, false, operator, "In"),
+            (None, false, of("red"), "Denied"),
+        ] {
+            let when = format!("{caller:?}, registered {is_registered}, {origin}");
+            assert_eq!(step(caller, is_registered, &origin, "active"), expected, "{when}");
+            let going = if expected == "Denied" { "Denied" } else { "Deleting" };
+            assert_eq!(step(caller, is_registered, &origin, "deleting"), going, "{when}");
+        }
+    }
+}
