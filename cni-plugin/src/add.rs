@@ -17,6 +17,10 @@
 //! * An ADD that fails knows by the [`Tally`](crate::tally::Tally) whether all its requests were answered. If so it
 //!   cleans up at once and leaves nothing. If not it does what the DEL of a dead ADD does.
 //!
+//! **A deletion on its way.** A DEL that died may have left one: the progress file or a tombstone says so (`detach`). The
+//! ADD then gives the claim a port of another id before it makes one, and waits first if a request of an earlier ADD could
+//! still make the port before it.
+//!
 //! **Undo.** Nobody may ever call again after a failed ADD, so it takes apart what it made in what time is left, and
 //! leaves a tombstone for the rest. An ADD of an attachment that was finished before undoes nothing: the runtime knows
 //! the attachment and owes a DEL.
@@ -26,7 +30,7 @@ pub(crate) mod port;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim};
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim, renew};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
@@ -37,14 +41,14 @@ use atoll_model::record::{ClaimRecord, Phase, SubnetEntry};
 use atoll_model::route::{MAIN_TABLE, Route};
 use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::{Revision, Store};
-use atoll_tenant::controller::Controller;
+use atoll_tenant::controller::{Controller, ControllerError, Failure};
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
 use futures_util::future::join;
 use ipnetwork::Ipv4Network;
 use std::net::Ipv4Addr;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Detached, Known, Limits};
+use crate::detach::{Announce, Detached, Known, Limits};
 use crate::error::Error;
 use crate::journal::{Journal, Progress, State};
 use crate::pending::may_be_in_the_way;
@@ -154,6 +158,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             attachment: Some(call.attachment.clone()),
             prefix: Some(world.config.etcd.prefix.clone()),
             unsettled_until: known.unsettled_until,
+            closing: known.closing,
             // Where an interface may be is worth knowing; the claim is read anew.
             host_netns: before.and_then(|before| before.host_netns),
             claim: None,
@@ -178,18 +183,30 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let (place, claim) = course.stage("claim", self.claim(place, until)).await?;
         // At once: whatever happens from here on, there is a claim to undo.
         self.progress.claim = Some(claim.clone());
+        // The port of this claim is another one than those that may be deleted late.
+        self.progress.closing = false;
         let tenants_dns = place.tenant.record.dns.clone();
         let host_netns = self.world.host_netns(place.router()).await;
         self.progress.host_netns = Some(host_netns.clone());
         self.note()?;
         self.refuse_routes(&claim.record)?;
+        if claim.record.addresses.len() > 1 {
+            let until_then = claim.record.deletions_until.min(self.world.quiet());
+            course.stage("late requests", self.wait_for(until_then, until)).await?;
+        }
 
         let stale_interface = self.is_new && self.had_interface;
         let wire = self.plug_in(&claim.record, host_netns, stale_interface);
         // Both to their end: an answer that nobody waits for would leave the other side's doing unknown.
-        let port = course.stage("port", self.open_port(place, &claim.record));
+        let port = course.stage("port", self.open_port(&place, &claim.record));
         let (port, wire) = join(port, course.stage("interface", wire)).await;
         wire?;
+        let port = match port {
+            Err(error) if self.is_new && is_conflict(&error) => {
+                course.stage("port", self.replace_port(&place, &claim.record)).await
+            }
+            port => port,
+        };
         let (wanted, state) = port?;
         course.stage("packets", self.wait_for_packets(&wanted, state, until)).await?;
         course.stage("announce", self.announce()).await;
@@ -226,6 +243,8 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                 pod_uid: pod.uid.as_deref(),
                 host_id: node.host_id,
                 fence,
+                deletions_until: if self.progress.closing { self.world.quiet() } else { 0 },
+                was_evicted: place.was_evicted(),
                 can_grow: cannot_grow.is_none(),
                 wish: &self.call.wish,
             };
@@ -269,7 +288,13 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                     return Ok((place, claim));
                 }
                 Claimed::Already(claim) => match self.refuse_another(&place, &claim.record) {
-                    Ok(()) => return Ok((place, claim)),
+                    Ok(()) if !self.progress.closing => return Ok((place, claim)),
+                    // None: it has changed since it was read.
+                    Ok(()) => {
+                        if let Some(claim) = self.renew(&place, claim, until).await? {
+                            return Ok((place, claim));
+                        }
+                    }
                     Err(refused) => self.clean_up_own(&mut fence, until, refused).await?,
                 },
                 Claimed::Stale(current) => {
@@ -280,12 +305,56 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
                     // Before it is superseded: afterwards only our file knows of it.
                     let until = self.world.unsettled_until(&tombstone.record);
                     self.progress.unsettled_until = self.progress.unsettled_until.max(until);
+                    self.progress.closing |= tombstone.record.is_closing();
                     self.note()?;
                     fence = Some(tombstone.mod_revision);
                 }
             }
         }
         Err(Error::Unsteady(Box::new(attachment.clone())))
+    }
+
+    /// The claim stays, and a deletion of its port may be on its way: it gets a port of another id. The port before goes
+    /// first: no port is there that no claim names, and one interface has one port. None: the claim has changed.
+    async fn renew(
+        &mut self,
+        place: &Place,
+        claim: Versioned<ClaimRecord>,
+        until: Instant,
+    ) -> Result<Option<Versioned<ClaimRecord>>, Error> {
+        let World { store, controller, .. } = self.world;
+        let (node, quiet) = (place.guards().node, self.world.quiet());
+        // Whatever happens from here on, there is a claim to undo. The file does not say which: it is about to change. If
+        // it changes otherwise, undoing finds that out.
+        self.progress.claim = Some(claim.clone());
+        // A deletion of what further addresses need names no port.
+        let is_waited_out = claim.record.addresses.len() > 1;
+        let late = if is_waited_out { quiet } else { self.progress.unsettled_until.min(quiet) };
+        let mut claim = claim;
+        if late > (self.world.clock)() {
+            // At once: a late release of the claim would come true while we wait.
+            let Some(ours) = renew(store, &claim, node, claim.record.port, quiet).await? else { return Ok(None) };
+            claim = ours;
+            self.progress.claim = Some(claim.clone());
+            self.world.course.stage("late requests", self.wait_for(late, until)).await?;
+        }
+        if let Some(seeds) = port::seeds(place.bridge(claim.record.addresses[0].ordinal), &claim.record) {
+            controller.delete_seeds(&seeds).await?;
+        }
+        controller.delete_port(claim.record.port).await?;
+        let next = claim.record.attachment.port_after(place.cluster.record.id, claim.record.port);
+        Ok(renew(store, &claim, node, next, if is_waited_out { 0 } else { quiet }).await?)
+    }
+
+    /// Waits until a time of the clock, seconds since 1970, at which no request of an earlier call can arrive any more.
+    async fn wait_for(&self, then: u64, until: Instant) -> Result<(), Error> {
+        let seconds = then.saturating_sub((self.world.clock)());
+        let wait = Duration::from_secs(seconds);
+        if Instant::now() + wait > until {
+            return Err(Error::Crossing { attachment: Box::new(self.call.attachment.clone()), seconds });
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 
     /// Cleans up what this node can. Requests of it that are not answered are not this ADD's.
@@ -312,13 +381,18 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         if was_done || !is_deleted {
             return Err(refused);
         }
+        // The tombstone may be superseded by now: the file says that a deletion is on its way.
+        self.progress.closing = true;
+        self.note()?;
         let known = Known {
             pod_netns: Some(PathBuf::from(&self.call.sandbox)),
             unsettled_until: self.progress.unsettled_until,
+            closing: true,
             progress: None,
             ..self.world.known(attachment, None)
         };
-        let outcome = self.world.detach(attachment, &known, Limits { requests: until, records: until }).await;
+        let limits = Limits { requests: until, records: until };
+        let outcome = self.world.detach(attachment, Announce::Here(&self.journal), &known, limits).await;
         outcome.link?;
         *fence = None;
         match outcome.rest? {
@@ -483,26 +557,41 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let is_settled = self.began.is_none_or(|began| tally.is_settled_since(began));
         let was_done = self.journal.before().is_some_and(|before| before.state == State::Done);
         let made_nothing = self.progress.claim.is_none() && is_settled;
-        if was_done || made_nothing {
-            if let Err(error) = self.journal.restore() {
-                tracing::error!(%attachment, %error, "could not put the progress file back");
-            }
-            return;
-        }
         if !is_settled {
             self.progress.unsettled_until = self.progress.unsettled_until.max(self.world.quiet());
         }
+        let put_back = if made_nothing {
+            self.journal.restore()
+        } else if was_done {
+            // The claim may have another port than before, and a request of this call may be on its way.
+            let claim = self.journal.before().and_then(|before| before.claim.clone());
+            let claim = self.progress.claim.take().or(claim);
+            self.journal.write(&Progress { state: State::Done, claim, ..self.progress })
+        } else {
+            self.take_apart(deadline).await;
+            return;
+        };
+        if let Err(error) = put_back {
+            tracing::error!(%attachment, %error, "could not put the progress file back");
+        }
+    }
+
+    async fn take_apart(self, deadline: Instant) {
+        let attachment = &self.call.attachment;
+        let tally = &self.world.tally;
         let known = Known {
             pod_netns: Some(PathBuf::from(&self.call.sandbox)),
             unsettled_until: self.progress.unsettled_until,
             // The claim is of this call, and nothing it asked the controller was done: there is no port to delete.
             has_no_port: self.is_new && self.began.is_some_and(|began| tally.is_unchanged_since(began)),
+            closing: self.progress.closing,
             progress: Some(self.progress.clone()),
             ..self.world.known(attachment, None)
         };
         let now = Instant::now();
         let half = now + deadline.saturating_duration_since(now) / 2;
-        let outcome = self.world.detach(attachment, &known, Limits { requests: half, records: deadline }).await;
+        let limits = Limits { requests: half, records: deadline };
+        let outcome = self.world.detach(attachment, Announce::Here(&self.journal), &known, limits).await;
         if let Err(error) = &outcome.link {
             tracing::error!(%attachment, %error, "could not delete the interface");
         }
@@ -517,6 +606,11 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             Err(error) => tracing::error!(%attachment, error = &error as &dyn std::error::Error, "could not undo"),
         }
     }
+}
+
+/// The port is there and not as it should be.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Controller(ControllerError { failure: Failure::Conflict, .. }))
 }
 
 /// The routes of an attachment: the default route, then those of the configuration.

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
+use atoll_model::record::TombstoneRecord;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Known, Limits};
+use crate::detach::{Announce, Known, Limits};
 use crate::error::Error;
 use crate::journal::{Journal, Progress, State};
 use crate::wire::{NetnsKind, Wire};
@@ -91,7 +92,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let there = self.made_under(before).map(|prefix| (self.under)(prefix)).transpose()?;
         let world = there.as_ref().unwrap_or(self);
         let known = Known { pod_netns: pod_netns.cloned(), ..world.known(attachment, before) };
-        let outcome = world.detach(attachment, &known, limits).await;
+        let outcome = world.detach(attachment, Announce::Here(&journal), &known, limits).await;
         outcome.link?;
         outcome.rest?;
         // A file that cannot be read does not say under which prefix, either.
@@ -140,6 +141,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             port: grave.as_ref().and_then(|grave| grave.port),
             unsettled_until: unsettled.into_iter().max().unwrap_or(0),
             buried_here: grave.is_some(),
+            closing: before.is_some_and(|before| before.closing)
+                || grave.as_ref().is_some_and(TombstoneRecord::is_closing),
             has_no_port: false,
         }
     }

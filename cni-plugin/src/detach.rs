@@ -4,11 +4,16 @@
 //! bring the port back. Until then the address stays taken: it is never given to anybody while an old port may speak.
 //! What cannot be finished is written down: in etcd, or else in a local file.
 //!
+//! A deletion is announced before it is sent ([`Announce`]): whoever finds the attachment after a call that died knows that
+//! one may be on its way, and gives the attachment's next port another id.
+//!
 //! The caller holds the attachment's lock.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use atoll_ipam::{Found, IpamError, Released, Versioned, bury, exhume, find, release};
+use atoll_ipam::{Found, IpamError, LateDeletions, Released, Versioned, bury, exhume, find, release_beside};
 use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, IfName};
@@ -21,7 +26,7 @@ use uuid::Uuid;
 
 use crate::add::port;
 use crate::error::Error;
-use crate::journal::{Progress, State};
+use crate::journal::{Journal, Progress, State};
 use crate::ways;
 use crate::wire::{Change, Link, Netns, NetnsKind, SourceRule, Wire, WireError};
 use crate::world::World;
@@ -42,8 +47,19 @@ pub struct Known {
     pub unsettled_until: u64,
     /// The local file of this attachment says that something is owed.
     pub buried_here: bool,
+    /// A deletion of an earlier call may be on its way, and that is written down.
+    pub closing: bool,
     /// It is certain that there never was a port.
     pub has_no_port: bool,
+}
+
+/// Where it is written down that a deletion may be on its way, before it is sent.
+#[derive(Debug)]
+pub enum Announce<'a> {
+    /// In the progress file; in a local tombstone where that cannot be written.
+    Here(&'a Journal),
+    /// There is a tombstone that says so.
+    Buried,
 }
 
 /// Until when to try what; what is not done by then is written down.
@@ -88,9 +104,15 @@ enum Records {
 
 impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     /// Takes an attachment apart.
-    pub async fn detach(&self, attachment: &Attachment, known: &Known, limits: Limits) -> Outcome {
+    pub async fn detach(
+        &self,
+        attachment: &Attachment,
+        announce: Announce<'_>,
+        known: &Known,
+        limits: Limits,
+    ) -> Outcome {
         let unplug = self.course.stage("interface", self.unplug(attachment, known));
-        let close = self.course.stage("port", self.close_port(attachment, known, limits));
+        let close = self.course.stage("port", self.close_port(attachment, announce, known, limits));
         let (link, (records, port)) = join(unplug, close).await;
         let link = match link {
             Ok(true) => Ok(()),
@@ -220,6 +242,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     async fn close_port(
         &self,
         attachment: &Attachment,
+        announce: Announce<'_>,
         known: &Known,
         limits: Limits,
     ) -> (Records, Result<Option<Uuid>, String>) {
@@ -250,6 +273,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             }
         };
         let Some(id) = port else { return (records, Ok(None)) };
+        if let Err(error) = self.announce(attachment, announce, known, &records, id) {
+            return (records, Err(format!("that the port is deleted cannot be written down: {error}")));
+        }
         let claim = match &records {
             Records::Remembered(claim) => Some(&claim.record),
             Records::Read(found) => found.claim.as_ref().map(|claim| &claim.record),
@@ -260,7 +286,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 self.controller.delete_seeds(&seeds).await.map_err(|error| error.to_string())?;
             }
             // An ADD that was finished has seen that the port is the pod's; else one of its id may be somebody else's.
-            let seen = known.progress.as_ref().is_some_and(|progress| progress.state == State::Done);
+            let is_seen = |progress: &Progress| progress.state == State::Done && progress.claim.is_some();
+            let seen = known.progress.as_ref().is_some_and(is_seen);
             let deleted =
                 if seen { self.controller.delete_seen_port(id).await } else { self.controller.delete_port(id).await };
             deleted.map_err(|error| error.to_string())
@@ -271,6 +298,39 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             Err(_) => Err("the controller did not answer in time".to_owned()),
         };
         (records, closed)
+    }
+
+    /// Writes down that a deletion may be on its way, unless that is written already.
+    fn announce(
+        &self,
+        attachment: &Attachment,
+        announce: Announce<'_>,
+        known: &Known,
+        records: &Records,
+        port: Uuid,
+    ) -> io::Result<()> {
+        let is_buried = match records {
+            Records::Read(found) => found.tombstone.as_ref().is_some_and(|tombstone| tombstone.record.is_closing()),
+            Records::Remembered(_) | Records::Unknown(_) => false,
+        };
+        let Announce::Here(journal) = announce else { return Ok(()) };
+        if known.closing || is_buried {
+            return Ok(());
+        }
+        let progress = known.progress.clone().unwrap_or_else(|| Progress {
+            // No ADD of it died.
+            state: State::Done,
+            attachment: Some(attachment.clone()),
+            prefix: Some(self.config.etcd.prefix.clone()),
+            unsettled_until: known.unsettled_until,
+            ..Progress::begun()
+        });
+        let Err(error) = journal.write(&Progress { closing: true, ..progress }) else { return Ok(()) };
+        tracing::warn!(%attachment, %error, "a local tombstone says that its port is being deleted");
+        let now = (self.clock)();
+        let note = "its port is being deleted".to_owned();
+        let debt = Debt { closing: true, ..Debt::new(attachment, Some(port), known, Some(note)) };
+        self.graves.put(&debt.tombstone(now))
     }
 
     /// What the controller was told about the further addresses of a claim. None without a claim: then they are not known,
@@ -307,12 +367,10 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             (_, Err(problem)) => Some(problem.clone()),
             _ => None,
         };
-        let mut debt = Debt {
-            attachment: attachment.clone(),
-            port: port.ok().flatten().or(known.port),
-            unsettled_until: known.unsettled_until,
-            problem,
-        };
+        let is_closed = port.is_ok();
+        let mut debt = Debt::new(attachment, port.ok().flatten().or(known.port), known, problem);
+        // One that was answered is not on its way.
+        debt.closing |= !is_closed && self.tally.may_delete();
         let reachable = match records {
             Records::Unknown(problem) => {
                 debt.problem.get_or_insert(problem);
@@ -323,10 +381,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         };
         match timeout_at(limits.records, self.settle_in_etcd(&mut debt, reachable)).await {
             Ok(Ok(detached)) => {
-                if known.buried_here || detached == Detached::Owing {
-                    // etcd knows it all now.
-                    self.graves.remove(attachment).map_err(Error::file("remove a local tombstone"))?;
-                }
+                // etcd knows it all now.
+                self.graves.remove(attachment).map_err(Error::file("remove a local tombstone"))?;
                 Ok(detached)
             }
             Ok(Err(error)) => {
@@ -350,6 +406,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                 self.owes(&debt.attachment, debt.note());
                 return Ok(Detached::Owing);
             }
+            if let Some(other) = found.claim.as_ref().map(|claim| claim.record.port).filter(|_| !debt.is_closed(&found))
+            {
+                debt.port = Some(other);
+                debt.problem = Some("the claim has another port by now".to_owned());
+                continue;
+            }
             found = match (&found.claim, seen) {
                 (None, None) => return Ok(Detached::Wholly),
                 (None, Some(seen)) => {
@@ -358,16 +420,28 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                     }
                     find(&self.store, &debt.attachment).await?
                 }
-                (Some(claim), seen) => match release(&self.store, claim, seen, self.config.cooldown).await? {
-                    Released::Done => return Ok(Detached::Wholly),
-                    Released::Changed(found) => found,
-                },
+                (Some(claim), seen) => {
+                    let late = self.late_deletions(debt.closing, &claim.record);
+                    match release_beside(&self.store, claim, seen, self.config.cooldown, late).await? {
+                        Released::Done => return Ok(Detached::Wholly),
+                        Released::Changed(found) => found,
+                    }
+                }
             };
         }
         debt.problem = Some("the records changed at every attempt".to_owned());
         bury(&self.store, &debt.tombstone((self.clock)()), None).await?;
         self.owes(&debt.attachment, debt.note());
         Ok(Detached::Owing)
+    }
+
+    /// Until when a deletion of one of its ports may still arrive. `closing`: one may be on its way that an earlier call
+    /// has sent, and nothing tells when.
+    fn late_deletions(&self, closing: bool, claim: &ClaimRecord) -> Option<LateDeletions> {
+        let now = (self.clock)();
+        let until = if closing { self.quiet() } else { claim.deletions_until.min(self.quiet()) };
+        // As long for all of them, so that they share a lease.
+        (until > now).then(|| LateDeletions { until, within: Duration::from_secs(self.longest_wait()) })
     }
 
     /// etcd cannot be told: a local file must do.
@@ -397,16 +471,31 @@ struct Debt {
     attachment: Attachment,
     port: Option<Uuid>,
     unsettled_until: u64,
+    /// A deletion of the port may be on its way.
+    closing: bool,
+    /// There is certainly no port.
+    has_no_port: bool,
     /// What could not be done; none: it must only be waited.
     problem: Option<String>,
 }
 
 impl Debt {
+    fn new(attachment: &Attachment, port: Option<Uuid>, known: &Known, problem: Option<String>) -> Self {
+        let Known { unsettled_until, closing, has_no_port, .. } = *known;
+        Self { attachment: attachment.clone(), port, unsettled_until, closing, has_no_port, problem }
+    }
+
+    /// The port that was deleted is the one that the claim names.
+    fn is_closed(&self, found: &Found) -> bool {
+        self.has_no_port || found.claim.as_ref().is_none_or(|claim| self.port == Some(claim.record.port))
+    }
+
     /// `unsettled_until`: what the tombstone that was found says of late requests.
     fn learn(&mut self, found: &Found, unsettled_until: u64) {
         self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
         if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {
             self.port = self.port.or(tombstone.port);
+            self.closing |= tombstone.is_closing();
         }
         self.unsettled_until = self.unsettled_until.max(unsettled_until);
     }
@@ -424,6 +513,7 @@ impl Debt {
             not_before: self.unsettled_until.max(now),
             since: now,
             note: self.note().to_owned(),
+            closing: self.closing,
             unknown: Unknown::new(),
         }
     }

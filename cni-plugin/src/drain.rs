@@ -10,7 +10,7 @@ use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Detached, Limits};
+use crate::detach::{Announce, Detached, Limits};
 use crate::due::due;
 use crate::journal::Journal;
 use crate::wire::Wire;
@@ -84,7 +84,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             is_all &= tombstones.entries.len() < window && Versioned::<TombstoneRecord>::damaged(tombstones).is_empty();
             let tombstones = Versioned::<TombstoneRecord>::readable(tombstones);
             let (mut tried, mut failed) = (0, 0);
-            for tombstone in tombstones.iter().map(|tombstone| &tombstone.record) {
+            for Versioned { record: tombstone, mod_revision, .. } in &tombstones {
                 let now = (self.clock)();
                 let due = due(tombstone, now, self.longest_wait());
                 // One that a clock wrote which was ahead is written anew, so that it does not wait for that clock.
@@ -99,14 +99,27 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                     continue;
                 };
                 tried += 1;
+                if !is_right || !tombstone.is_closing() {
+                    // Before a deletion is sent, the tombstone says so.
+                    let closing = due <= now || tombstone.closing;
+                    let record = TombstoneRecord { not_before: due, since: now, closing, ..tombstone.clone() };
+                    let buried = bury(&self.store, &record, Some(*mod_revision)).await;
+                    if buried.is_err() || due > now {
+                        is_all = false;
+                        journal.remove()?;
+                        buried?;
+                        continue;
+                    }
+                }
                 let known = self.known(attachment, None);
-                let outcome = self.detach(attachment, &known, Limits { requests: until, records: until }).await;
+                let limits = Limits { requests: until, records: until };
+                let outcome = self.detach(attachment, Announce::Buried, &known, limits).await;
                 journal.remove()?;
                 match outcome.rest? {
                     Detached::Wholly => failed = 0,
                     Detached::Owing => {
                         is_all = false;
-                        failed += usize::from(is_right);
+                        failed += 1;
                     }
                 }
             }

@@ -38,7 +38,8 @@ mod tests {
             interface: IfName::new("eth0").expect("valid"),
         };
         let (v, why, note) = (SCHEMA, Tombstone::Fence, String::new());
-        TombstoneRecord { v, why, attachment, port: None, not_before, since, note, unknown: Unknown::new() }
+        let (port, closing, unknown) = (None, false, Unknown::new());
+        TombstoneRecord { v, why, attachment, port, not_before, since, note, closing, unknown }
     }
 
     #[test]

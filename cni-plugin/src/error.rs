@@ -53,6 +53,16 @@ pub enum Error {
     /// The kernel failed.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// Requests of earlier calls for the same attachment may still arrive, and there is no time left to wait for them.
+    #[error(
+        "attachment {attachment}: requests of earlier calls may still arrive for {seconds} s, which is more than is left"
+    )]
+    Crossing {
+        /// The attachment.
+        attachment: Box<Attachment>,
+        /// How long, seconds.
+        seconds: u64,
+    },
     /// Nothing is at the path of the namespace.
     #[error("network namespace {}: nothing is there", .0.display())]
     NetnsGone(PathBuf),
@@ -233,7 +243,11 @@ impl Classify for Error {
                     Class::NotReady
                 }
             }
-            Self::Locked(_) | Self::Unsteady(_) | Self::Inactive { .. } | Self::Deadline { .. } => Class::Unavailable,
+            Self::Locked(_)
+            | Self::Unsteady(_)
+            | Self::Crossing { .. }
+            | Self::Inactive { .. }
+            | Self::Deadline { .. } => Class::Unavailable,
             Self::File { .. } => Class::Io,
         }
     }
@@ -257,6 +271,7 @@ impl Classify for Error {
                 Some(format!("let the runtime DEL the attachment first, or set `etcd.prefix` to {made} again"))
             }
             Self::Locked(_) | Self::Unsteady(_) => Some("try again".to_owned()),
+            Self::Crossing { seconds, .. } => Some(format!("try again in {seconds} s, or raise `timeoutSeconds`")),
             Self::NotAsLeft { .. } => Some("let the runtime DEL and ADD the attachment again".to_owned()),
             Self::Mtu(_) => Some("set `mtu` to a number, or `tunnel.interface`".to_owned()),
             Self::Route { .. } => Some("correct `routes` in the configuration".to_owned()),

@@ -26,7 +26,7 @@ use atoll_tenant::controller::Controller;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Known, Limits};
+use crate::detach::{Announce, Known, Limits};
 use crate::error::Error;
 use crate::journal::{Journal, Noted};
 use crate::wire::{Netns, Wire};
@@ -309,7 +309,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     async fn finish(&self, doomed: Doomed, limits: Limits) -> Option<Problem> {
         let Doomed { attachment, journal, known } = doomed;
         let of = |(text, class): Problem| (format!("{attachment}: {text}"), class);
-        let outcome = self.detach(&attachment, &known, limits).await;
+        let outcome = self.detach(&attachment, Announce::Here(&journal), &known, limits).await;
         if let Err(error) = outcome.link {
             return Some(of(problem(&error)));
         }

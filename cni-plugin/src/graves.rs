@@ -67,6 +67,7 @@ impl Graves {
             let ahead = there.since.saturating_sub(record.since);
             record.not_before = record.not_before.max(there.not_before.saturating_sub(ahead));
             record.port = record.port.or(there.port);
+            record.closing |= there.is_closing();
             if there.why == Tombstone::Fence {
                 record.why = Tombstone::Fence;
             }
@@ -149,7 +150,17 @@ mod tests {
             interface: IfName::new("eth0").expect("valid"),
         };
         let note = String::new();
-        TombstoneRecord { v: SCHEMA, why, attachment, port, not_before, since: 1, note, unknown: Unknown::new() }
+        TombstoneRecord {
+            v: SCHEMA,
+            why,
+            attachment,
+            port,
+            not_before,
+            since: 1,
+            note,
+            closing: false,
+            unknown: Unknown::new(),
+        }
     }
 
     #[test]

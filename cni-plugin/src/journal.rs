@@ -44,6 +44,9 @@ pub struct Progress {
     /// Until then, seconds since 1970, a late request of an ADD that died may still take effect; 0: none can.
     #[serde(default)]
     pub unsettled_until: u64,
+    /// A deletion of the port may be on its way: this was written before it was sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
     /// The claim, as soon as there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Versioned<ClaimRecord>>,
@@ -65,7 +68,15 @@ pub enum State {
 impl Progress {
     /// Nothing is known but that an ADD has begun.
     pub fn begun() -> Self {
-        Self { state: State::Adding, attachment: None, prefix: None, unsettled_until: 0, claim: None, host_netns: None }
+        Self {
+            state: State::Adding,
+            attachment: None,
+            prefix: None,
+            unsettled_until: 0,
+            closing: false,
+            claim: None,
+            host_netns: None,
+        }
     }
 }
 
@@ -255,7 +266,7 @@ impl Journal {
 
     /// Writes how far we are. The new text goes over the old one, which is then cut: if we die in between, the file
     /// cannot be read, which counts as an ADD that died.
-    pub fn write(&mut self, progress: &Progress) -> io::Result<()> {
+    pub fn write(&self, progress: &Progress) -> io::Result<()> {
         if let Some(error) = &self.unwritable {
             return Err(io::Error::new(error.kind(), error.to_string()));
         }
@@ -314,12 +325,12 @@ mod tests {
     fn the_lock_excludes_and_goes_with_its_holder() {
         let directory = tempfile::tempdir().expect("a directory");
         let journals = Journals::new(directory.path());
-        let mut first = journals.try_lock(&attachment()).expect("works").expect("free");
+        let first = journals.try_lock(&attachment()).expect("works").expect("free");
         assert!(journals.try_lock(&attachment()).expect("works").is_none(), "held");
         let progress = Progress { unsettled_until: 7, host_netns: Some(Netns::Own), ..Progress::begun() };
         first.write(&progress).expect("works");
         drop(first);
-        let mut second = journals.try_lock(&attachment()).expect("works").expect("free");
+        let second = journals.try_lock(&attachment()).expect("works").expect("free");
         assert_eq!(second.before(), Some(&progress));
         second.write(&Progress::begun()).expect("works");
         second.restore().expect("works");

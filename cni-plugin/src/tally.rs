@@ -21,6 +21,7 @@ pub struct Tally(Rc<Counters>);
 #[derive(Debug, Default)]
 struct Counters {
     unanswered: Cell<u64>,
+    deletions: Cell<u64>,
     changes: Cell<u64>,
 }
 
@@ -40,6 +41,11 @@ impl Tally {
     /// Now.
     pub fn mark(&self) -> Mark {
         Mark { unanswered: self.0.unanswered.get(), changes: self.0.changes.get() }
+    }
+
+    /// A deletion that the controller was asked for may still be on its way.
+    pub fn may_delete(&self) -> bool {
+        self.0.deletions.get() > 0
     }
 
     /// Every request since `mark` was answered.
@@ -91,7 +97,13 @@ impl<T: Transport> Transport for Counted<T> {
             Err(TransportError::NoAnswer { .. } | TransportError::Unusable { .. }) => false,
             Err(TransportError::NotSent { .. } | TransportError::Denied { .. } | TransportError::Settings(_)) => true,
         };
+        let Counters { deletions, .. } = &*self.tally.0;
+        let is_deletion = u64::from(request.method.as_str() == "DELETE");
+        deletions.set(deletions.get() + is_deletion);
         let answer = self.tally.count(self.inner.send(request), is_definite).await;
+        if is_definite(&answer) {
+            deletions.set(deletions.get() - is_deletion);
+        }
         // A server that failed may have come half way; one that refused has done nothing.
         if answer.as_ref().is_ok_and(|response| !(400..500).contains(&response.status)) {
             let Counters { changes, .. } = &*self.tally.0;
@@ -190,7 +202,7 @@ mod tests {
             (Err(not_sent), true, true),
         ] {
             let tally = Tally::new();
-            let (begun, said) = (tally.mark(), format!("{answer:?}"));
+            let (begun, said, again) = (tally.mark(), format!("{answer:?}"), answer.clone());
             let (method, path) = (http::Method::POST, "/bridges/1/ports".to_owned());
             let request = Request { method, path, headers: http::HeaderMap::new(), body: "".into() };
             drop(Counted::new(Says(answer), tally.clone()).send(request).await);
@@ -199,6 +211,11 @@ mod tests {
                 (settled, unchanged),
                 "{said}"
             );
+            assert!(!tally.may_delete(), "{said}: it was no deletion");
+            let (method, path) = (http::Method::DELETE, "/ports/1".to_owned());
+            let request = Request { method, path, headers: http::HeaderMap::new(), body: "".into() };
+            drop(Counted::new(Says(again), tally.clone()).send(request).await);
+            assert_eq!(tally.may_delete(), !settled, "{said}: a deletion");
         }
     }
 }

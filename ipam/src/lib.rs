@@ -5,6 +5,7 @@
 //! | [`pool`] | arithmetic: blocks, host ranges, gateways, transit links, candidates. No I/O, IPv4 and IPv6 |
 //! | [`claim`](claim()) | an attachment gets an address |
 //! | [`release`](release()) | and gives it back; it cools down |
+//! | [`renew`](renew()) | a claim that stays gets a port of another id |
 //! | [`reserve`](reserve()) | an address is kept for a pod |
 //! | [`tombstone`] | what is still owed for an attachment |
 //! | [`audit`](audit()) | what does not agree, and mending it |
@@ -26,6 +27,7 @@ pub mod find;
 pub mod holder;
 pub mod pool;
 pub mod release;
+pub mod renew;
 pub mod reserve;
 mod search;
 pub mod tombstone;
@@ -36,7 +38,8 @@ pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
 pub use error::{Fill, IpamError};
 pub use find::{Found, Records, claims_of, find, records_of, tombstones_of};
 pub use holder::Holder;
-pub use release::{Released, release};
+pub use release::{LateDeletions, Released, release, release_beside};
+pub use renew::renew;
 pub use reserve::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
 pub use tombstone::{bury, exhume};
 pub use versioned::Versioned;

@@ -2,11 +2,12 @@
 //!
 //! One transaction deletes the claim, its chosen MAC and the tombstone that stood for it, and turns each address into a
 //! cooling one.
-//! It is guarded by the claim's create-revision, and each address by the revision at which the claim wrote it: what
+//! It is guarded by the claim's revision, and each address by the revision at which the claim wrote it: what
 //! belongs to anybody else, even to a later claim of the same attachment, is not touched.
 //!
 //! It also leaves a mark that the attachment was released. A claim compares that mark, so that a request of the same
-//! attachment which was made before the release and got lost on its way can never come true after it.
+//! attachment which was made before the release and got lost on its way can never come true after it. Where a deletion of
+//! the port may still arrive, the mark says so, and lives until it has: the next claim has a port of another id then.
 //!
 //! **Cooling** needs a lease, so that the address frees itself, but not one lease per release: etcd would drown in them.
 //! The id of the lease is computed from the node and the current half-minute, so that every process that releases
@@ -18,7 +19,7 @@
 use std::time::Duration;
 
 use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, SCHEMA, Unknown, encode, now,
+    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, ReleasedRecord, SCHEMA, Unknown, encode, now,
 };
 use atoll_store::{Change, Committed, Compare, Doubt, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use uuid::Uuid;
@@ -49,26 +50,51 @@ pub enum Released {
     Changed(Found),
 }
 
-/// Releases a claim as it was read. `tombstone` is the revision of the tombstone that it settles; none means that there
-/// must be none. With a `cooldown` of zero the addresses are free at once.
+/// A deletion of the port of a claim that is released may still arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateDeletions {
+    /// Until then, seconds since 1970.
+    pub until: u64,
+    /// The same from now on: how long the mark must live.
+    pub within: Duration,
+}
+
+/// Releases a claim as it was read, of which no deletion is on its way. See [`release_beside`].
 pub async fn release<S: Store>(
     store: &S,
     claim: &Versioned<ClaimRecord>,
     tombstone: Option<Revision>,
     cooldown: Duration,
 ) -> Result<Released, IpamError> {
+    release_beside(store, claim, tombstone, cooldown, None).await
+}
+
+/// Releases a claim as it was read. `tombstone` is the revision of the tombstone that it settles; none means that there
+/// must be none. With a `cooldown` of zero the addresses are free at once.
+pub async fn release_beside<S: Store>(
+    store: &S,
+    claim: &Versioned<ClaimRecord>,
+    tombstone: Option<Revision>,
+    cooldown: Duration,
+    late: Option<LateDeletions>,
+) -> Result<Released, IpamError> {
     let attachment = &claim.record.attachment;
     let failed = || IpamError::store(format!("claim {} of {attachment}", claim.record.claim));
-    let mut plan = Plan::new(claim, tombstone);
+    let mut plan = Plan::new(claim, tombstone, late);
     let lasting = if cooldown.is_zero() { MARKED } else { cooldown };
+    let marked = late.map_or(lasting, |late| lasting.max(late.within));
     let mut doubt = Doubt::default();
     for _ in 0..ATTEMPTS {
-        let outcome = store.commit(plan.transaction(slot(&claim.record, lasting), !cooldown.is_zero())).await;
+        // Both of one half-minute.
+        let second = now();
+        let leases = [lasting, marked].map(|lasting| slot(&claim.record, lasting, second));
+        let outcome = store.commit(plan.transaction(leases, !cooldown.is_zero())).await;
         let snapshot = match doubt.weigh(outcome) {
             Ok(Some(Committed::Yes(_))) => return Ok(Released::Done),
             Ok(Some(Committed::Lost(snapshot))) => snapshot,
             Ok(None) => store.read(plan.queries()).await.map_err(failed())?,
             Err(StoreError::LeaseGone(lease)) => {
+                let lasting = if lease == leases[0] { lasting } else { marked };
                 store.lease_as(lease, lasting + SLOT).await.map_err(failed())?;
                 continue;
             }
@@ -82,10 +108,10 @@ pub async fn release<S: Store>(
     Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the records changed at each attempt"))))
 }
 
-/// The lease of this node's current half-minute.
-fn slot(claim: &ClaimRecord, lasting: Duration) -> Lease {
+/// The lease of this node's half-minute.
+fn slot(claim: &ClaimRecord, lasting: Duration, second: u64) -> Lease {
     let name =
-        format!("{}\0{}\0{}\0{}", claim.attachment.node, claim.host_id, lasting.as_millis(), now() / SLOT.as_secs());
+        format!("{}\0{}\0{}\0{}", claim.attachment.node, claim.host_id, lasting.as_millis(), second / SLOT.as_secs());
     let id = Uuid::new_v5(&LEASES, name.as_bytes()).as_u64_pair().0;
     // etcd's lease ids are positive.
     Lease(i64::try_from(id >> 1).unwrap_or(i64::MAX).max(1))
@@ -94,6 +120,7 @@ fn slot(claim: &ClaimRecord, lasting: Duration) -> Lease {
 struct Plan<'a> {
     claim: &'a Versioned<ClaimRecord>,
     tombstone: Option<Revision>,
+    late: Option<LateDeletions>,
     /// The claim is gone, only the tombstone is left.
     released: bool,
     /// The addresses that are still this claim's: their index in it, and when they were written.
@@ -103,11 +130,11 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(claim: &'a Versioned<ClaimRecord>, tombstone: Option<Revision>) -> Self {
+    fn new(claim: &'a Versioned<ClaimRecord>, tombstone: Option<Revision>, late: Option<LateDeletions>) -> Self {
         // The transaction that created the claim wrote its addresses and its MAC, unless that is derived: same revision.
         let owned = (0..claim.record.addresses.len()).map(|index| (index, claim.create_revision)).collect();
         let mac = (claim.record.mac != claim.record.attachment.mac()).then_some(claim.create_revision);
-        Self { claim, tombstone, released: false, owned, mac }
+        Self { claim, tombstone, late, released: false, owned, mac }
     }
 
     /// The key of the MAC, if it is not derived. It may belong to a reservation.
@@ -131,7 +158,15 @@ impl<'a> Plan<'a> {
         queries
     }
 
-    fn transaction(&self, lease: Lease, cool: bool) -> Txn {
+    /// What the mark says.
+    fn mark(&self) -> Vec<u8> {
+        self.late.map_or_else(Vec::new, |late| {
+            encode(&ReleasedRecord { v: SCHEMA, deletions_until: late.until, unknown: Unknown::new() })
+        })
+    }
+
+    /// The leases of what cools, and of the mark.
+    fn transaction(&self, [lease, of_mark]: [Lease; 2], cool: bool) -> Txn {
         let attachment = &self.claim.record.attachment;
         let (claim, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
         let mut compare = vec![match self.tombstone {
@@ -143,10 +178,11 @@ impl<'a> Plan<'a> {
             compare.push(Compare::Absent(claim));
             return Txn { compare, then, otherwise: self.queries() };
         }
-        compare.push(Compare::Created(claim.clone(), self.claim.create_revision));
+        // Not only as old: a claim that was written again has another port.
+        compare.push(Compare::Modified(claim.clone(), self.claim.mod_revision));
         let lease = Some(lease);
         then.push(Change::Delete(claim));
-        then.push(Change::Put { key: Key::released(attachment), value: Vec::new(), lease });
+        then.push(Change::Put { key: Key::released(attachment), value: self.mark(), lease: Some(of_mark) });
         for &(index, written) in &self.owned {
             let address = self.key(index, Key::address);
             compare.push(Compare::Modified(address.clone(), written));
@@ -174,7 +210,7 @@ impl<'a> Plan<'a> {
         let ours = found
             .claim
             .as_ref()
-            .map(|claim| claim.create_revision == self.claim.create_revision && claim.record.claim == record.claim);
+            .map(|claim| claim.mod_revision == self.claim.mod_revision && claim.record.claim == record.claim);
         match ours {
             None if tombstone.is_none() => return Ok(Some(Released::Done)),
             Some(false) => return Ok(Some(Released::Changed(found))),

@@ -57,6 +57,8 @@ fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
         why: if fence { Tombstone::Fence } else { Tombstone::Delete },
         port: there.port.or(new.port),
         not_before: there.not_before.max(new.not_before),
+        // One that asked for nothing but deleting was perhaps being settled.
+        closing: new.closing || if fence { there.is_closing() } else { there.closing },
         ..there.clone()
     }
 }

@@ -70,6 +70,7 @@ fn tombstone(attachment: Attachment) -> TombstoneRecord {
         not_before: 0,
         since: 0,
         note: String::new(),
+        closing: false,
         unknown: Unknown::new(),
     }
 }

@@ -59,6 +59,7 @@ fn tombstone() -> TombstoneRecord {
         not_before: 0,
         since: 0,
         note: String::new(),
+        closing: false,
         unknown: Unknown::new(),
     }
 }

@@ -51,6 +51,7 @@ fn fence(at: &Attachment) -> TombstoneRecord {
         not_before: 0,
         since: 0,
         note: String::new(),
+        closing: false,
         unknown: Unknown::new(),
     }
 }

@@ -64,6 +64,7 @@ fn tombstone(at: &Attachment, not_before: u64) -> TombstoneRecord {
         not_before,
         since: 0,
         note: String::new(),
+        closing: false,
         unknown: Unknown::new(),
     }
 }

@@ -51,6 +51,7 @@ fn tombstone(container: &str, why: Tombstone, not_before: u64) -> TombstoneRecor
         not_before,
         since: 1,
         note: "a test".to_owned(),
+        closing: false,
         unknown: Unknown::new(),
     }
 }

@@ -222,6 +222,7 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
         not_before: 0,
         since: 1,
         note: String::new(),
+        closing: false,
         unknown: Unknown::new(),
     };
     bury(&store, &tombstone, None).await.expect("buried");

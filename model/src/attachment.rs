@@ -49,9 +49,15 @@ impl Attachment {
         Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
     }
 
-    /// The id of this attachment's bridge port in the controller.
+    /// The id of this attachment's bridge port in the controller, unless a deletion of that port may still arrive.
     pub fn port(&self, cluster: ClusterId) -> Uuid {
         self.derive(&cluster.0, "port")
+    }
+
+    /// The id of a later port of this attachment. `after`: the port that it comes after, or, where that is not known, the
+    /// claim it is made for. No deletion that was ever sent names it.
+    pub fn port_after(&self, cluster: ClusterId, after: Uuid) -> Uuid {
+        self.derive(&cluster.0, &format!("port\0{after}"))
     }
 
     fn derive(&self, space: &Uuid, role: &str) -> Uuid {
@@ -144,6 +150,17 @@ mod tests {
             format!("{} {} {} {}", a.hash(), a.host_interface(), a.mac(), a.port(cluster)),
             "74f9d50f72da5cf68cab8ee28e6c6cf1 at50926f89922e 46:06:09:a9:f6:e4 8f057a88-1dd6-5e6f-97a0-9e9a2f0d94a5"
         );
+    }
+
+    #[test]
+    fn a_later_port_is_another() {
+        let (cluster, a) = (ClusterId(Uuid::from_u128(7)), attachment("3f9a", "eth0"));
+        let first = a.port(cluster);
+        let second = a.port_after(cluster, first);
+        // Written down once: the audit looks for ports by these names.
+        assert_eq!(second.to_string(), "5316e62e-fefe-5392-b1c5-462e59f73767");
+        let all = [first, second, a.port_after(cluster, second), attachment("3f9a", "eth1").port_after(cluster, first)];
+        assert_eq!(std::collections::BTreeSet::from(all).len(), 4);
     }
 
     #[test]

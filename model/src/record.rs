@@ -424,6 +424,22 @@ pub struct ClaimRecord {
     pub host_id: Uuid,
     /// When it was claimed, seconds since 1970.
     pub since: u64,
+    /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deletions_until: u64,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// `released/<node>/<network>/<container>/<ifname>`: the attachment had a claim a short while ago. Without a late deletion
+/// the value is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedRecord {
+    /// Schema.
+    pub v: u32,
+    /// Until then, seconds since 1970, a deletion of one of its ports may still arrive.
+    pub deletions_until: u64,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -459,9 +475,19 @@ pub struct TombstoneRecord {
     /// What failed, for people.
     #[serde(default)]
     pub note: String,
+    /// A deletion of the port may be on its way. See [`TombstoneRecord::is_closing`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl TombstoneRecord {
+    /// A deletion of the port may be on its way: whoever settles a tombstone that asks for nothing else sends one at any time.
+    pub fn is_closing(&self) -> bool {
+        self.closing || self.why == Tombstone::Delete
+    }
 }
 
 /// Why a tombstone was written.
@@ -472,6 +498,10 @@ pub enum Tombstone {
     Delete,
     /// An ADD died half way: a late request of it must lose.
     Fence,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Seconds since 1970, for records only: nothing is decided by comparing the clocks of two machines.

@@ -42,6 +42,11 @@ impl Place {
         }
     }
 
+    /// This machine was evicted once: a deletion of a port that it had then may arrive at any time, however late.
+    pub fn was_evicted(&self) -> bool {
+        self.node.record.epoch > 0
+    }
+
     /// The tenant's router.
     pub fn router(&self) -> Uuid {
         self.id(Role::Router)

@@ -22,9 +22,9 @@ const LONGEST: Duration = Duration::from_millis(50);
 
 impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
     /// Ensures the port. What was wanted, and how the port is.
-    pub(super) async fn open_port(&self, place: Place, claim: &ClaimRecord) -> Result<(PortSpec, PortState), Error> {
+    pub(super) async fn open_port(&self, place: &Place, claim: &ClaimRecord) -> Result<(PortSpec, PortState), Error> {
         let controller = &self.world.controller;
-        let mut wanted = wanted(&place, claim);
+        let mut wanted = wanted(place, claim);
         let error = match controller.ensure_port(&wanted).await {
             Ok(state) => {
                 self.open_port_for_others(&wanted, claim).await?;
@@ -40,14 +40,27 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
                 self.refuse_another(&place, claim)?;
                 wanted = self::wanted(&place, claim);
             }
-            // A new claim has no port: this one is of a claim that was lost, unless it is no pod's; then it stays, and the
-            // next attempt says whose it is.
-            Failure::Conflict if self.is_new => controller.delete_port(wanted.id).await?,
             _ => return Err(error.into()),
         }
         let state = controller.ensure_port(&wanted).await?;
         self.open_port_for_others(&wanted, claim).await?;
         Ok((wanted, state))
+    }
+
+    /// A new claim has no port: the one that is in the way is of a claim that was lost, unless it is no pod's; then it stays,
+    /// and the second attempt says whose it is.
+    pub(super) async fn replace_port(
+        &mut self,
+        place: &Place,
+        claim: &ClaimRecord,
+    ) -> Result<(PortSpec, PortState), Error> {
+        self.progress.closing = true;
+        self.note()?;
+        self.world.controller.delete_port(claim.port).await?;
+        // It was answered.
+        self.progress.closing = false;
+        self.note()?;
+        self.open_port(place, claim).await
     }
 
     /// Lets the pod speak with its further addresses, if it has any.

@@ -218,6 +218,8 @@ pub(crate) struct Lab {
     /// The interface of the pod that the tests are about.
     pub(crate) interface: Cell<&'static str>,
     subnet_prefix: u8,
+    /// Which API the controller has.
+    dialect: Dialect,
     /// What the pod asks for.
     pub(crate) wish: RefCell<Wish>,
     directory: tempfile::TempDir,
@@ -237,6 +239,7 @@ struct Parts {
     plan: FaultPlan,
     etcds: Rc<RefCell<BTreeMap<String, Memory>>>,
     controller: InProcess,
+    dialect: Dialect,
     kernel: Rc<Fake>,
     /// Of etcd and of the controller.
     moods: (Rc<Cell<Mood>>, Rc<Cell<Mood>>),
@@ -250,7 +253,7 @@ impl Parts {
         let (etcd_mood, controller_mood) = self.moods.clone();
         let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
         let transport = Counted::new(Moody(transport, controller_mood), tally.clone());
-        let settings = atoll_sdn_client::Settings { dialect: Some(Dialect::V5), ..Default::default() };
+        let settings = atoll_sdn_client::Settings { dialect: Some(self.dialect), ..Default::default() };
         let etcd = self.etcds.borrow_mut().entry(config.etcd.prefix.clone()).or_default().clone();
         let store = FaultyStore::new(etcd, self.plan.clone());
         let (parts, template) = (self.clone(), config.clone());
@@ -285,10 +288,19 @@ pub(crate) const NETNS: &str = "/netns/pod";
 impl Lab {
     /// A node that has never seen a pod.
     pub(crate) fn cold() -> Self {
+        Self::cold_with(Dialect::V5)
+    }
+
+    /// The same with a controller of either API.
+    pub(crate) fn cold_with(dialect: Dialect) -> Self {
         // Claims tell the time of the wall, and GC compares with it.
         NOW.set(atoll_model::record::now());
         DENIED.take();
-        let settings = Settings::default();
+        let served = match dialect {
+            Dialect::V1 => atoll_mock_controller::Dialect::V1,
+            Dialect::V5 => atoll_mock_controller::Dialect::V5,
+        };
+        let settings = Settings { dialect: served, ..Settings::default() };
         let host = settings.host;
         let kernel = Rc::new(Fake::new());
         kernel.add_netns(NETNS);
@@ -309,6 +321,7 @@ impl Lab {
             interface: Cell::new("eth0"),
             wish: RefCell::default(),
             subnet_prefix: 24,
+            dialect,
             directory: tempfile::tempdir().expect("a directory"),
             host,
             node: RefCell::new(node_name()),
@@ -319,6 +332,11 @@ impl Lab {
     /// A node on which the tenant is known: another pod of it came and went.
     pub(crate) async fn warm() -> Self {
         Self::cold().warmed().await
+    }
+
+    /// The same with a controller of either API.
+    pub(crate) async fn warm_with(dialect: Dialect) -> Self {
+        Self::cold_with(dialect).warmed().await
     }
 
     /// The same with its `runDir` elsewhere.
@@ -378,6 +396,7 @@ impl Lab {
             plan: self.plan.clone(),
             etcds: Rc::clone(&self.etcds),
             controller: self.controller.clone(),
+            dialect: self.dialect,
             kernel: Rc::clone(&self.kernel),
             moods: (Rc::clone(&self.etcd_mood), Rc::clone(&self.controller_mood)),
             node: self.node.borrow().clone(),
@@ -611,6 +630,7 @@ impl Lab {
             not_before: 0,
             since: 0,
             note: String::new(),
+            closing: false,
             unknown: atoll_model::record::Unknown::new(),
         };
         atoll_ipam::bury(&self.etcd, &tombstone, None).await.expect("works");

@@ -4,11 +4,15 @@
 //!
 //! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
 
+use std::time::Duration;
+
 use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::error::Error;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::result::Attached;
 use atoll_model::fault::Fault;
 use atoll_model::wish::Wish;
+use atoll_sdn_client::dialect::Dialect;
 
 use crate::lab::{Detour, Lab, Mood, NETNS, attachment, del};
 
@@ -39,6 +43,8 @@ enum Then {
 enum Late {
     /// Before the runtime's next call.
     Before,
+    /// When the next ADD has begun, or has succeeded: a second later.
+    Beside,
     /// After everything, just before the quiet period ends.
     After,
 }
@@ -66,34 +72,34 @@ enum Verb {
     Gc,
 }
 
-async fn lab(verb: Verb) -> Lab {
+async fn lab(verb: Verb, dialect: Dialect) -> Lab {
     match verb {
-        Verb::ColdAdd => Lab::cold(),
-        Verb::Add => Lab::warm().await,
-        Verb::WishingAdd => wishing().await,
+        Verb::ColdAdd => Lab::cold_with(dialect),
+        Verb::Add => Lab::warm_with(dialect).await,
+        Verb::WishingAdd => wishing(dialect).await,
         Verb::FurtherAdd => {
-            let lab = Lab::warm().await;
+            let lab = Lab::warm_with(dialect).await;
             lab.interface.set("eth1");
             lab
         }
         Verb::WishedDel => {
-            let lab = wishing().await;
+            let lab = wishing(dialect).await;
             lab.add().await.expect("it works without faults");
             lab
         }
         Verb::GrowingAdd => Lab::full().await,
         Verb::Del => {
-            let lab = Lab::warm().await;
+            let lab = Lab::warm_with(dialect).await;
             lab.add().await.expect("it works without faults");
             lab
         }
         Verb::UndoneAdd => {
-            let lab = Lab::warm().await;
+            let lab = Lab::warm_with(dialect).await;
             lab.bad_route.set(true);
             lab
         }
         Verb::Gc => {
-            let lab = Lab::warm().await;
+            let lab = Lab::warm_with(dialect).await;
             let buried =
                 AddCall { attachment: attachment("buried", "eth0"), sandbox: "/netns/other".to_owned(), ..lab.call() };
             lab.world().add(&buried).await.expect("it works without faults");
@@ -105,7 +111,7 @@ async fn lab(verb: Verb) -> Lab {
             lab
         }
         Verb::Drain => {
-            let lab = Lab::warm().await;
+            let lab = Lab::warm_with(dialect).await;
             lab.add().await.expect("it works without faults");
             lab.controller_mood.set(Mood::Refusing);
             lab.del().await.expect("it leaves a tombstone");
@@ -116,8 +122,8 @@ async fn lab(verb: Verb) -> Lab {
 }
 
 /// The pod asks for the addresses 7 and 9 of the first subnet, and for a MAC.
-async fn wishing() -> Lab {
-    let lab = Lab::warm().await;
+async fn wishing(dialect: Dialect) -> Lab {
+    let lab = Lab::warm_with(dialect).await;
     let subnet = lab.first_subnet();
     let addresses = [7, 9].map(|n| subnet.nth(n).expect("it is large enough")).to_vec();
     lab.wish.replace(Wish { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None });
@@ -145,8 +151,8 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> 
 }
 
 /// The effects of a verb when nothing goes wrong.
-async fn effects(verb: Verb) -> Vec<String> {
-    let lab = lab(verb).await;
+async fn effects(verb: Verb, dialect: Dialect) -> Vec<String> {
+    let lab = lab(verb, dialect).await;
     lab.plan.reset();
     let answer = run(&lab, verb).await.expect("nobody dies");
     assert_eq!(answer.is_err(), verb == Verb::UndoneAdd, "{answer:?}");
@@ -157,9 +163,45 @@ fn no_interface(lab: &Lab, when: &str) {
     assert_eq!(lab.links(), vec![], "{when}: the interface is still there");
 }
 
-async fn point(verb: Verb, harm: Harm, then: Then, late: Late, name: &str) -> bool {
-    let when = format!("{verb:?}, {harm:?} ({name}), then {then:?}, late requests {late:?}");
-    let lab = lab(verb).await;
+/// What is late arrives a second after the ADD has begun, which is over then or waits for just that.
+async fn add_beside_late(lab: &Lab) -> Result<Attached, Error> {
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        lab.plan.deliver_late().await;
+    };
+    // An ADD that waits sees the node's clock go on.
+    let ticking = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Lab::set_clock(1);
+        }
+    };
+    let adding = async {
+        tokio::select! {
+            answer = lab.add() => answer,
+            () = ticking => unreachable!("it never ends"),
+        }
+    };
+    futures_util::future::join(adding, late).await.0
+}
+
+/// The pod has all that it needs, and nothing else is there.
+#[track_caller]
+fn assert_runs(lab: &Lab, when: &str) {
+    let claims = lab.claims();
+    assert_eq!(claims.len(), 1, "{when}: a running pod has a claim");
+    assert_eq!(lab.pod_ports(), [claims[0].port], "{when}: a running pod has the port of its claim and no other");
+    assert_eq!(lab.links().len(), 2, "{when}: a running pod has an interface");
+    let wished = lab.wish.borrow().clone();
+    let seeds: Vec<_> = wished.addresses.iter().skip(1).zip(wished.mac).map(|(a, mac)| (*a, mac)).collect();
+    assert_eq!(lab.seeds(), seeds, "{when}: it may speak with all its addresses");
+    assert_eq!(lab.seeded_macs(), seeds.len(), "{when}: and its MAC is behind that port alone");
+    lab.assert_ports_have_claims(when);
+}
+
+async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late, name: &str) -> bool {
+    let when = format!("{dialect:?}: {verb:?}, {harm:?} ({name}), then {then:?}, late requests {late:?}");
+    let lab = lab(verb, dialect).await;
     match harm {
         Harm::Fault(at, fault) => lab.plan.arm(at, fault),
         Harm::Detour(detour) => lab.detour(Some(detour)),
@@ -189,19 +231,15 @@ async fn point(verb: Verb, harm: Harm, then: Then, late: Late, name: &str) -> bo
     }
     if then == Then::AddDel {
         let claimed = lab.claims().first().map(|claim| claim.addresses[0].address);
-        let again = lab.add().await.unwrap_or_else(|error| panic!("{when}: the retried ADD: {error:?}"));
+        let again = if late == Late::Beside { add_beside_late(&lab).await } else { lab.add().await };
+        let again = again.unwrap_or_else(|error| panic!("{when}: the retried ADD: {error:?}"));
         if let Some(claimed) = claimed {
             assert_eq!(again.addresses[0].0, claimed, "{when}: another address");
         }
         if let Some(Ok(Some(first))) = answer {
             assert_eq!(again, first, "{when}: another result");
         }
-        assert_eq!(lab.claims().len(), 1, "{when}: a running pod has a claim");
-        assert_eq!(lab.pod_ports().len(), 1, "{when}: a running pod has a port");
-        assert_eq!(lab.links().len(), 2, "{when}: a running pod has an interface");
-        let wished = lab.wish.borrow().clone();
-        let seeds: Vec<_> = wished.addresses.iter().skip(1).zip(wished.mac).map(|(a, mac)| (*a, mac)).collect();
-        assert_eq!(lab.seeds(), seeds, "{when}: it may speak with all its addresses");
+        assert_runs(&lab, &when);
         // A later call on this node must not mistake it for something owed.
         lab.drain().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
@@ -239,7 +277,11 @@ fn eprint_points(verb: Verb, points: usize, effects: usize) {
 }
 
 async fn sweep(verb: Verb, thens: &[Then]) {
-    let effects = effects(verb).await;
+    sweep_with(verb, Dialect::V5, thens).await;
+}
+
+async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
+    let effects = effects(verb, dialect).await;
     assert!(effects.len() > 2, "{effects:?}");
     let mut points = 0;
     for (at, name) in effects.iter().enumerate() {
@@ -247,10 +289,13 @@ async fn sweep(verb: Verb, thens: &[Then]) {
             if fault == Fault::CrashLate && name.starts_with("wire:") {
                 continue;
             }
-            let lates: &[Late] = if fault == Fault::CrashLate { &[Late::Before, Late::After] } else { &[Late::Before] };
+            let lates: &[Late] = match fault {
+                Fault::CrashLate => &[Late::Before, Late::Beside, Late::After],
+                _ => &[Late::Before],
+            };
             for then in thens {
-                for late in lates {
-                    let point = point(verb, Harm::Fault(at, fault), *then, *late, name);
+                for late in lates.iter().filter(|late| **late != Late::Beside || *then == Then::AddDel) {
+                    let point = point(verb, dialect, Harm::Fault(at, fault), *then, *late, name);
                     points += usize::from(Box::pin(point).await);
                 }
             }
@@ -262,7 +307,7 @@ async fn sweep(verb: Verb, thens: &[Then]) {
 /// A gateway answers a request in the controller's place, or that one and all that follow: with nothing, and in the form
 /// of the API's own errors. It says nothing about a port.
 async fn detours(verb: Verb) {
-    let effects = effects(verb).await;
+    let effects = effects(verb, Dialect::V5).await;
     let requests: Vec<_> = effects.iter().filter(|name| name.starts_with("controller:")).collect();
     assert!(!requests.is_empty(), "{effects:?}");
     let mut points = 0;
@@ -272,7 +317,7 @@ async fn detours(verb: Verb) {
             for times in [1, 2, usize::MAX] {
                 for then in ALL {
                     let harm = Harm::Detour(Detour { after, times, body });
-                    points += usize::from(Box::pin(point(verb, harm, then, Late::Before, name)).await);
+                    points += usize::from(Box::pin(point(verb, Dialect::V5, harm, then, Late::Before, name)).await);
                 }
             }
         }
@@ -326,6 +371,134 @@ async fn the_del_of_an_add_with_wishes_leaks_nothing_wherever_it_fails() {
 #[tokio::test(start_paused = true)]
 async fn gc_leaks_nothing_wherever_it_fails() {
     sweep(Verb::Gc, &ALL).await;
+}
+
+/// The other API: a port is made in two requests.
+#[tokio::test(start_paused = true)]
+async fn with_the_older_api_nothing_leaks_wherever_it_fails() {
+    for verb in [Verb::Add, Verb::UndoneAdd, Verb::Del, Verb::WishedDel, Verb::Drain] {
+        sweep_with(verb, Dialect::V1, &[Then::AddDel, Then::Del]).await;
+    }
+}
+
+/// One call after the other dies, each at every effect, with what it has on its way arriving at the end, and then an ADD
+/// succeeds. The pod keeps what it has, and its DEL leaves nothing.
+#[tokio::test(start_paused = true)]
+async fn whatever_died_before_the_pod_of_an_add_keeps_its_port() {
+    use Verb::{Add, Del, UndoneAdd};
+    let mut points = 0;
+    for dialect in [Dialect::V5, Dialect::V1] {
+        for (begun, dying) in [(Add, [Del, Add]), (Add, [Del, Del]), (UndoneAdd, [Del, Add]), (Add, [Add, Del])] {
+            // The last of the three: the first works, or is the dead one itself.
+            let dies = |verb, effect, fault| Step { verb, effect, fault };
+            let mut first = 0;
+            loop {
+                let mut second = 0;
+                let mut is_over = true;
+                loop {
+                    let mut is_last = true;
+                    for faults in [
+                        [Fault::CrashLate; 2],
+                        [Fault::CrashLate, Fault::CrashAfter],
+                        [Fault::CrashAfter, Fault::CrashLate],
+                    ] {
+                        let steps = [dies(dying[0], first, faults[0]), dies(dying[1], second, faults[1])];
+                        let [one, two] = Box::pin(in_a_row(dialect, begun, steps)).await;
+                        points += 1;
+                        is_over &= !one;
+                        is_last &= !two;
+                    }
+                    if is_last {
+                        break;
+                    }
+                    second += 1;
+                }
+                if is_over {
+                    break;
+                }
+                first += 1;
+            }
+        }
+    }
+    eprint_points(Add, points, 0);
+}
+
+/// A call that dies.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    verb: Verb,
+    effect: usize,
+    fault: Fault,
+}
+
+/// Lets these calls die in a row, then an ADD succeed and a DEL take it apart. Which of them had the effect at which it was
+/// to die.
+async fn in_a_row(dialect: Dialect, begun: Verb, steps: [Step; 2]) -> [bool; 2] {
+    let when = format!("{dialect:?}: after {begun:?}, {steps:?}");
+    let lab = match begun {
+        Verb::UndoneAdd => lab(begun, dialect).await,
+        _ => lab(Verb::Add, dialect).await,
+    };
+    // Of a first ADD only what it leaves counts.
+    drop(run(&lab, begun).await);
+    let mut died = [false; 2];
+    for (place, step) in steps.iter().enumerate() {
+        lab.plan.arm(step.effect, step.fault);
+        died[place] = run(&lab, step.verb).await.is_none();
+        let at = lab.plan.passed().into_iter().nth(step.effect).unwrap_or_default();
+        lab.plan.reset();
+        // No operation of the kernel arrives late.
+        if died[place] && step.fault == Fault::CrashLate && at.starts_with("wire:") {
+            return died;
+        }
+    }
+    add_beside_late(&lab).await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+    assert_runs(&lab, &when);
+    lab.drain().await;
+    assert_runs(&lab, &when);
+    lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
+    lab.assert_ports_have_claims(&when);
+    lab.pass_quiet_period().await;
+    for _ in 0..2 {
+        lab.drain().await;
+    }
+    lab.assert_empty(&when);
+    died
+}
+
+/// Only what may be hit by a late deletion has another id.
+#[tokio::test(start_paused = true)]
+async fn a_ports_id_changes_only_after_a_deletion_that_may_still_arrive() {
+    let lab = Lab::warm().await;
+    let port = |lab: &Lab| lab.claims()[0].port;
+    lab.add().await.expect("works");
+    let first = port(&lab);
+    lab.add().await.expect("works");
+    assert_eq!(port(&lab), first, "an ADD again");
+    lab.del().await.expect("works");
+    lab.add().await.expect("works");
+    assert_eq!(port(&lab), first, "a DEL whose requests were all answered");
+
+    let deletion = effects(Verb::Del, Dialect::V5).await.iter().position(|effect| effect.contains("DELETE"));
+    lab.plan.arm(deletion.expect("a DEL deletes a port"), Fault::CrashLate);
+    assert!(run(&lab, Verb::Del).await.is_none(), "it dies");
+    lab.plan.reset();
+    lab.add().await.expect("works");
+    let second = port(&lab);
+    assert_ne!(second, first, "a deletion is on its way");
+    lab.del().await.expect("works");
+    lab.add().await.expect("works");
+    let third = port(&lab);
+    assert!(third != first && third != second, "it still is, also for the claim after that one");
+    assert_eq!(lab.plan.deliver_late().await, 1);
+    assert_runs(&lab, "the deletion has arrived");
+    lab.del().await.expect("works");
+    lab.pass_quiet_period().await;
+    lab.pass_quiet_period().await;
+    lab.add().await.expect("works");
+    assert_eq!(port(&lab), first, "none can be on its way any more");
+    lab.del().await.expect("works");
+    lab.assert_empty("at the end");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,12 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::ClaimId;
 use atoll_model::record::{AddressRecord, AddressState, Addressing, ClaimRecord, SCHEMA, SubnetEntry, Unknown, encode};
 use atoll_store::{Change, Compare, Key, Revision};
+use uuid::Uuid;
 
 use super::{Finding, Fix, Observation, Place, Problem, Seen};
 use crate::pool::PodRange;
 use crate::versioned::Versioned;
+
+/// How many ports of one claim are looked for.
+const LATER_PORTS: usize = 8;
 
 /// What does not agree, in a stable order.
 pub fn audit(seen: &Observation) -> Vec<Finding> {
@@ -173,11 +179,11 @@ impl<'a> Judge<'a> {
         for (place, Seen { record: address, leased }) in &self.seen.addresses {
             let key = place.key(Key::address);
             match &address.record.state {
-                AddressState::Claimed { attachment, .. } => {
+                AddressState::Claimed { attachment, claim } => {
                     let owner = Key::attachment(attachment);
                     // A claim that lists it was judged with the claims; one that cannot be read may list it.
                     if !self.holders.contains_key(place) && !self.seen.damaged.contains_key(&owner) {
-                        let (text, fix) = self.unowned(place, address, attachment);
+                        let (text, fix) = self.unowned(place, address, attachment, *claim);
                         self.report(Problem::Unowned, &key, text, fix);
                     }
                 }
@@ -195,14 +201,13 @@ impl<'a> Judge<'a> {
         &self,
         place: &Place,
         address: &Versioned<AddressRecord>,
-        attachment: &atoll_model::attachment::Attachment,
+        attachment: &Attachment,
+        claim: ClaimId,
     ) -> (String, Option<Fix>) {
         let (owner, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
         let text = format!("{place} belongs to {attachment}, which has no claim of it");
-        let port = self.seen.cluster.as_ref().map(|cluster| attachment.port(cluster.id));
-        if let (Some(ports), Some(port)) = (&self.seen.ports, port)
-            && ports.contains_key(&port)
-        {
+        let there = |port: &Uuid| self.seen.ports.as_ref().is_some_and(|ports| ports.contains_key(port));
+        if let Some(port) = self.ports_of(attachment, claim).into_iter().find(there) {
             return (format!("{text}; its port {port} is still there and may speak"), None);
         }
         if self.seen.tombstones.contains_key(&tombstone) || self.seen.damaged.contains_key(&tombstone) {
@@ -215,6 +220,15 @@ impl<'a> Judge<'a> {
         ];
         let doing = format!("frees {place}; it cools first");
         (text, Some(Fix { doing, compare, then: Vec::new(), cool: Some(place.clone()) }))
+    }
+
+    /// The ids that the port of a claim which is not there may have: as it was claimed, and after each ADD that met a
+    /// deletion on its way. Such ADDs are rare: more than a few in the life of one claim are not looked for.
+    fn ports_of(&self, attachment: &Attachment, claim: ClaimId) -> Vec<Uuid> {
+        let Some(cluster) = self.seen.cluster.as_ref().map(|cluster| cluster.id) else { return Vec::new() };
+        let claimed = [attachment.port(cluster), attachment.port_after(cluster, claim.0)];
+        let later = |port: &Uuid| Some(attachment.port_after(cluster, *port));
+        claimed.into_iter().flat_map(|port| std::iter::successors(Some(port), later).take(LATER_PORTS)).collect()
     }
 
     /// The claim of this key is there, or not, as it was seen.

@@ -80,6 +80,12 @@ pub struct ClaimRequest<'a> {
     /// A tombstone of this attachment that the caller has seen and supersedes: it is compared at this revision and
     /// deleted in the same transaction. None: there must be no tombstone.
     pub fence: Option<Revision>,
+    /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can, as
+    /// far as the caller knows. A new claim gets a port of another id, and remembers it.
+    pub deletions_until: u64,
+    /// A deletion by somebody who does not wait for this node may still arrive at any time: it was evicted once. A new
+    /// claim gets a port of another id.
+    pub was_evicted: bool,
     /// The caller can give the tenant another subnet: a tenant that is full of pods is [`IpamError::Exhausted`], although
     /// addresses that cool could be reused early. Else they are, and exhausted means that every address is in use.
     pub can_grow: bool,

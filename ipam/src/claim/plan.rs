@@ -3,9 +3,11 @@
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, Namespace, PodName};
 use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, ReservationRecord, SCHEMA, Unknown, encode, now,
+    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, ReleasedRecord, ReservationRecord, SCHEMA, Unknown,
+    encode, now,
 };
 use atoll_store::{Answer, Case, Change, Choice, Compare, Key, Query, Revision, Snapshot, Store, StoreError};
+use uuid::Uuid;
 
 use super::want::{Addresses, is_met, want};
 use super::{ClaimRequest, Claimed, Current};
@@ -74,6 +76,8 @@ pub(super) struct Plan<'a> {
     fence: Option<Revision>,
     /// The mark of an earlier release, if there is one.
     mark: Option<Revision>,
+    /// Until when a deletion of an earlier port may still arrive; 0: none can.
+    deletions_until: u64,
     /// The pod, if its name could have a reservation.
     pod: Option<(&'a Namespace, PodName)>,
     /// What is reserved for it.
@@ -94,6 +98,7 @@ impl<'a> Plan<'a> {
             seed: request.attachment.port(request.cluster.id).as_u64_pair().1,
             fence: request.fence,
             mark: None,
+            deletions_until: request.deletions_until,
             pod: request.namespace.zip(request.pod.and_then(|pod| PodName::new(pod).ok())),
             reservation: None,
             spare: false,
@@ -242,7 +247,7 @@ impl<'a> Plan<'a> {
     }
 
     fn record(&self, targets: &[Target]) -> ClaimRecord {
-        let ClaimRequest { attachment, cluster, tenant, namespace, pod, pod_uid, host_id, .. } = self.request;
+        let ClaimRequest { attachment, tenant, namespace, pod, pod_uid, host_id, .. } = self.request;
         ClaimRecord {
             v: SCHEMA,
             claim: self.claim,
@@ -253,12 +258,23 @@ impl<'a> Plan<'a> {
             pod: pod.map(str::to_owned),
             pod_uid: pod_uid.map(str::to_owned),
             addresses: targets.iter().map(Target::claimed).collect(),
-            port: attachment.port(cluster.id),
+            port: self.port(),
             host_interface: attachment.host_interface(),
             mac: self.mac,
             host_id: *host_id,
             since: self.since,
+            deletions_until: self.deletions_until,
             unknown: Unknown::new(),
+        }
+    }
+
+    /// The port of a new claim: no deletion that may still arrive names it.
+    fn port(&self) -> Uuid {
+        let ClaimRequest { attachment, cluster, was_evicted, .. } = self.request;
+        if self.deletions_until == 0 && !was_evicted {
+            attachment.port(cluster.id)
+        } else {
+            attachment.port_after(cluster.id, self.claim.0)
         }
     }
 
@@ -319,6 +335,12 @@ impl<'a> Plan<'a> {
             return stale();
         }
         (self.fence, self.mark) = (tombstone, revision(mark));
+        let deletions_until = match mark.one().filter(|entry| !entry.value.is_empty()) {
+            // Its lease ends when the last of them has arrived: no clock is asked here.
+            Some(entry) => Versioned::<ReleasedRecord>::read(entry)?.record.deletions_until,
+            None => 0,
+        };
+        self.deletions_until = self.request.deletions_until.max(deletions_until);
         let reserved: Option<Versioned<ReservationRecord>> = reserved.first().map(Versioned::of).transpose()?.flatten();
         let at = |reservation: &Option<Versioned<_>>| reservation.as_ref().map(|r| r.mod_revision);
         if at(&reserved) != at(&self.reservation) {

@@ -149,6 +149,7 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
             not_before: 0,
             since: 0,
             note: String::new(),
+            closing: false,
             unknown: Unknown::new(),
         };
         bury(store, &fence, None).await?;

@@ -142,6 +142,8 @@ impl Fixture {
             pod_uid: None,
             host_id: self.node.host_id,
             fence,
+            deletions_until: 0,
+            was_evicted: false,
             can_grow: false,
             wish: &wish::NOTHING,
         }

@@ -207,6 +207,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
                 not_before: u64::MAX,
                 since: 0,
                 note: String::new(),
+                closing: false,
                 unknown: Unknown::new(),
             };
             bury(&world.store, &tombstone, None).await.expect("buried");

@@ -150,6 +150,8 @@ pub(crate) fn request<'a>(
         pod_uid: None,
         host_id: node.host_id,
         fence: None,
+        deletions_until: 0,
+        was_evicted: place.was_evicted(),
         can_grow,
         wish: &atoll_model::wish::NOTHING,
     }

@@ -173,6 +173,7 @@ mod tests {
             host_id: Uuid::from_u128(4),
             since,
             attachment,
+            deletions_until: 0,
             unknown: Unknown::new(),
         };
         Versioned { record, create_revision: 5, mod_revision: 6 }
@@ -271,6 +272,7 @@ mod tests {
             not_before: 0,
             since: 0,
             note: String::new(),
+            closing: false,
             unknown: Unknown::new(),
         }];
         let elsewhere = attachment("other", "elsewhere");

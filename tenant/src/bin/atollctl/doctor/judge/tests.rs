@@ -43,6 +43,7 @@ fn tombstone(node: &str, age: u64) -> TombstoneRecord {
         not_before: NOW - age,
         since: NOW - age,
         note: "the controller did not answer in time".to_owned(),
+        closing: false,
         unknown: Unknown::new(),
     }
 }
@@ -395,6 +396,7 @@ fn claim(container: &str) -> Versioned<ClaimRecord> {
         host_id: Uuid::from_u128(7),
         since: NOW - 3600,
         attachment,
+        deletions_until: 0,
         unknown: Unknown::new(),
     };
     Versioned { record, create_revision: 5, mod_revision: 6 }

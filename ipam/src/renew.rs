@@ -1,0 +1,67 @@
+//! A claim stays, and its port becomes another one: the next incarnation of the same attachment.
+//!
+//! A request that was sent for the port before it (its deletion, the release of the claim) may still arrive. The deletion
+//! names an id that is never used again, and the release compares the claim's revision, which is another one from now on.
+//!
+//! The caller has deleted the port before, was answered, and knows that no request can make it again: only one port of an
+//! attachment is there at any time, and it is the one that the claim names.
+
+use atoll_model::record::{ClaimRecord, encode};
+use atoll_store::{Change, Committed, Compare, Doubt, Key, Revision, Store, Txn};
+use uuid::Uuid;
+
+use crate::error::{IpamError, unsteady};
+use crate::find::{Found, find};
+use crate::versioned::Versioned;
+
+/// Nobody else writes a claim while its lock is held, but a late request or an eviction: this is plenty.
+const ATTEMPTS: u32 = 4;
+
+/// Gives a claim, as it was read, a port of another id, or, with the port that it has, only another revision: from then on
+/// whatever was sent for the claim before loses. `node`: the revision of the node's record that the caller believes.
+/// `deletions_until`: until when a deletion of the port before may still arrive, seconds since 1970. None: the claim, its
+/// tombstone or the node has changed; nothing was done.
+pub async fn renew<S: Store>(
+    store: &S,
+    claim: &Versioned<ClaimRecord>,
+    node: Revision,
+    port: Uuid,
+    deletions_until: u64,
+) -> Result<Option<Versioned<ClaimRecord>>, IpamError> {
+    let attachment = &claim.record.attachment;
+    let failed = || IpamError::store(attachment);
+    let record = ClaimRecord { port, deletions_until, ..claim.record.clone() };
+    let key = Key::attachment(attachment);
+    let txn = || Txn {
+        compare: vec![
+            Compare::Modified(Key::node(&attachment.node), node),
+            Compare::Modified(key.clone(), claim.mod_revision),
+            Compare::Absent(Key::tombstone(attachment)),
+        ],
+        then: vec![Change::Put { key: key.clone(), value: encode(&record), lease: None }],
+        otherwise: Found::queries(attachment),
+    };
+    let is_ours = |there: &Versioned<ClaimRecord>| there.record == record && there.mod_revision > claim.mod_revision;
+    let mut doubt = Doubt::default();
+    for _ in 0..ATTEMPTS {
+        let found = match doubt.weigh(store.commit(txn()).await).map_err(failed())? {
+            Some(Committed::Yes(revision)) => {
+                let create_revision = claim.create_revision;
+                return Ok(Some(Versioned { record: record.clone(), create_revision, mod_revision: revision }));
+            }
+            // Another one by now; or ours, by an attempt that was believed to be lost.
+            Some(Committed::Lost(snapshot)) => {
+                let found = Found::read(&snapshot, attachment)?;
+                return Ok(found.claim.filter(is_ours));
+            }
+            None => find(store, attachment).await?,
+        };
+        match found.claim {
+            Some(there) if is_ours(&there) => return Ok(Some(there)),
+            // It did not happen. If it still does, the repetition loses and finds it.
+            Some(there) if there.mod_revision == claim.mod_revision => doubt.may_repeat().map_err(failed())?,
+            _ => return Ok(None),
+        }
+    }
+    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the records changed at each attempt"))))
+}
