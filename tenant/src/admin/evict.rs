@@ -9,10 +9,12 @@
 //! 5. the mark goes. The node may come back: its next call reads its new record and goes on as a new node does.
 //!
 //! Two evictions of one node do the same work. Whichever is behind finds the node's record changed once the other has
-//! finished, and deletes nothing more: the node may be back, with the same ports.
+//! finished, and deletes nothing more. What it has on its way by then names the ports that it listed: a node that was
+//! evicted once makes no port of an id that it had before (`ClaimRequest::was_evicted`; where it was forgotten, the marks
+//! of the releases say so for as long as a call and a late request can take).
 //!
-//! A record of the node that cannot be read says neither whose address is whose nor what is owed. Its port, which its key
-//! tells, is deleted like the others; its address stays taken, and the eviction ends with an error that names the record: the
+//! A record of the node that cannot be read says neither whose address is whose nor what is owed. Its port is deleted like
+//! the others where it has the derived id, which its key tells; its address stays taken, and the eviction ends with an error that names the record: the
 //! mark stays until it is gone.
 //!
 //! Interrupted anywhere it goes on where it stopped: the mark stays, the rest is found done or is done again. Until the
@@ -21,7 +23,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use atoll_ipam::{Released, Versioned, exhume, find, records_of, release};
+use atoll_ipam::{LateDeletions, Released, Versioned, exhume, find, records_of, release_beside};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
 use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, now};
@@ -37,6 +39,9 @@ use crate::registry::{ATTEMPTS, Attempts, one, only, put, unfit};
 
 /// Ports that are deleted at once.
 const AT_ONCE: usize = 8;
+
+/// For how long a deletion of an eviction that runs beside this one is reckoned with, at least.
+const BESIDE: Duration = Duration::from_mins(1);
 
 /// How to evict.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +118,7 @@ pub async fn evict<S: Store, C: Controller>(
     for _ in 0..ATTEMPTS {
         close_ports(admin, node, &record, &debts).await?;
         for debt in debts.readable.values() {
-            released.extend(settle(admin, debt, how.cooldown).await?);
+            released.extend(settle(admin, debt, how).await?);
         }
         // A call of the node that began before may have written down one more thing that it owes.
         debts = self::debts(admin, node, &cluster.record).await?;
@@ -240,6 +245,8 @@ struct Debt {
     port: Uuid,
     /// Its claim when it was listed.
     claim: Option<Versioned<ClaimRecord>>,
+    /// The revision of its tombstone when it was listed.
+    tombstone: Option<Revision>,
 }
 
 /// What is left of a node.
@@ -263,14 +270,16 @@ async fn debts<S: Store, C: Controller>(
     let records = records_of(admin.store, node).await?;
     let mut debts = BTreeMap::new();
     for tombstone in records.tombstones {
+        let seen = Some(tombstone.mod_revision);
         let attachment = tombstone.record.attachment;
         let port = tombstone.record.port.unwrap_or_else(|| attachment.port(cluster.id));
-        debts.insert(attachment.to_string(), Debt { attachment, port, claim: None });
+        debts.insert(attachment.to_string(), Debt { attachment, port, claim: None, tombstone: seen });
     }
     for claim in records.claims {
         let attachment = claim.record.attachment.clone();
-        let debt = Debt { attachment, port: claim.record.port, claim: Some(claim) };
-        debts.insert(debt.attachment.to_string(), debt);
+        let name = attachment.to_string();
+        let tombstone = debts.get(&name).and_then(|debt: &Debt| debt.tombstone);
+        debts.insert(name, Debt { attachment, port: claim.record.port, claim: Some(claim), tombstone });
     }
     let mut damaged = Vec::new();
     for key in records.damaged {
@@ -284,8 +293,8 @@ async fn debts<S: Store, C: Controller>(
     Ok(Debts { readable: debts, damaged })
 }
 
-/// Deletes the ports that were listed. A port's id derives from its attachment, so that a node which came back may have
-/// made the same port again: whether the node is still closed is asked after the list was made, and right before.
+/// Deletes the ports that were listed. Whether the node is still closed is asked after the list was made, and right before:
+/// whoever is behind has nothing to do any more.
 async fn close_ports<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
@@ -304,14 +313,19 @@ async fn close_ports<S: Store, C: Controller>(
 async fn settle<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     debt: &Debt,
-    cooldown: Duration,
+    how: Eviction,
 ) -> Result<Option<ClaimRecord>, TenantError> {
     let listed = debt.claim.as_ref();
+    // Another eviction may have sent deletions that it does not wait for.
+    let within = how.wait.max(BESIDE);
+    let late = Some(LateDeletions { until: now() + within.as_secs(), within });
     for _ in 0..ATTEMPTS {
         let found = find(admin.store, &debt.attachment).await?;
         let tombstone: Option<Revision> = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         match (found.claim, tombstone) {
             (None, None) => return Ok(None),
+            // A tombstone that was not listed may be of a node that is back: the next round lists it.
+            (None, seen) if seen != debt.tombstone => return Ok(None),
             (None, Some(seen)) => {
                 if exhume(admin.store, &debt.attachment, seen).await? {
                     return Ok(None);
@@ -322,7 +336,8 @@ async fn settle<S: Store, C: Controller>(
                 if listed.is_none_or(|listed| listed.create_revision != claim.create_revision) {
                     return Ok(None);
                 }
-                if matches!(release(admin.store, &claim, seen, cooldown).await?, Released::Done) {
+                let released = release_beside(admin.store, &claim, seen, how.cooldown, late).await?;
+                if matches!(released, Released::Done) {
                     return Ok(Some(claim.record));
                 }
             }

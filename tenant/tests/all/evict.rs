@@ -1,15 +1,17 @@
 //! Evicting a node: what is taken away, when, from whom not, and what the node meets when it is not so dead.
 
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, Released, bury, find, release};
 use atoll_mock_controller::{Dialect, InProcess};
+use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
 use atoll_model::fault::{Fault, FaultPlan};
 use atoll_model::record::{ClaimRecord, NodeRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode};
 use atoll_model::vif::Vif;
-use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request};
-use atoll_store::{Faulty as FaultyStore, Key, Store};
+use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
+use atoll_store::{Change, Faulty as FaultyStore, Key, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Place, Resolver, TenantError};
@@ -39,15 +41,7 @@ async fn two_nodes(dialect: Dialect) -> (World, Place) {
     }
     let other = second(&world);
     // A second name of one host is refused: its record is from before that was so.
-    let record = NodeRecord {
-        v: SCHEMA,
-        host_id: other.host_id,
-        machine_id: other.machine_id.clone(),
-        epoch: 0,
-        evicting: None,
-        unknown: Unknown::new(),
-    };
-    put(&world, Key::node(&other.name), encode(&record)).await;
+    put(&world, Key::node(&other.name), record(&other)).await;
     let first = std::mem::replace(&mut world.node, other);
     let other = world.resolve(&namespace("red")).await.expect("resolved");
     attach(&world, &other, "c").await;
@@ -57,6 +51,32 @@ async fn two_nodes(dialect: Dialect) -> (World, Place) {
 
 fn second(world: &World) -> atoll_tenant::Node {
     atoll_tenant::Node { host_id: world.node.host_id, ..node("n2") }
+}
+
+/// The record of a node as it registers.
+fn record(node: &atoll_tenant::Node) -> Vec<u8> {
+    encode(&NodeRecord {
+        v: SCHEMA,
+        host_id: node.host_id,
+        machine_id: node.machine_id.clone(),
+        epoch: 0,
+        evicting: None,
+        unknown: Unknown::new(),
+    })
+}
+
+fn fence(attachment: &Attachment) -> TombstoneRecord {
+    TombstoneRecord {
+        v: SCHEMA,
+        why: Tombstone::Fence,
+        attachment: attachment.clone(),
+        port: None,
+        not_before: u64::MAX,
+        since: 0,
+        note: String::new(),
+        closing: false,
+        unknown: Unknown::new(),
+    }
 }
 
 async fn attach(world: &World, place: &Place, name: &str) -> ClaimRecord {
@@ -199,17 +219,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
             }
             // An ADD that had its claim before goes on to make its port, and one that died leaves a tombstone.
             world.engine().ensure_port(&port(&place, &claim.record)).await.expect("the controller knows no fencing");
-            let tombstone = TombstoneRecord {
-                v: SCHEMA,
-                why: Tombstone::Fence,
-                attachment: World::attachment(&world.node, "b"),
-                port: None,
-                not_before: u64::MAX,
-                since: 0,
-                note: String::new(),
-                closing: false,
-                unknown: Unknown::new(),
-            };
+            let tombstone = fence(&World::attachment(&world.node, "b"));
             bury(&world.store, &tombstone, None).await.expect("buried");
         };
         let (evicted, ()) = join(evict_here(&world, gently()), meanwhile).await;
@@ -308,6 +318,88 @@ async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
             assert!(is_back);
             let expected = (vec!["c-a".to_owned(), "c-c".to_owned()], 2);
             assert_eq!(left(&world), expected, "{dialect:?} {at}: the pod of the node that is back keeps its port");
+        }
+    }
+}
+
+/// A transport that lets something happen before one of the deletions that pass.
+struct Interrupted<F> {
+    inner: InProcess,
+    /// So many pass before.
+    after: Cell<usize>,
+    then: RefCell<Option<F>>,
+}
+
+impl<F: FnOnce()> Transport for Interrupted<F> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        if request.method == http::Method::DELETE {
+            match self.after.get().checked_sub(1) {
+                Some(after) => self.after.set(after),
+                None => self.then.take().into_iter().for_each(|then| then()),
+            }
+        }
+        self.inner.send(request).await
+    }
+}
+
+/// The same with a deletion on its way: it was asked whether the node is closed, and what is sent arrives when the node is
+/// back, with the same attachments. Also a node that was forgotten and registers anew.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
+    for dialect in DIALECTS {
+        for forget in [false, true] {
+            for after in 0..4 {
+                let context = format!("{dialect:?}, deletion {after}, forgotten: {forget}");
+                let (world, place) = two_nodes(dialect).await;
+                let forced = Eviction { force: true, wait: Duration::from_secs(1), ..gently() };
+                let before = atoll_ipam::claims_of(&world.store, &world.node.name).await.expect("listed");
+                let is_back = Cell::new(false);
+                let then = || {
+                    let other = Eviction { wait: Duration::ZERO, ..forced };
+                    let meanwhile = async {
+                        evict_here(&world, Eviction { forget, ..other }).await.expect("the other one finishes");
+                        if forget {
+                            // Registering would refuse a second name of n2's host.
+                            put(&world, Key::node(&node("n1").name), record(&world.node)).await;
+                        } else {
+                            // It was away for so long that the marks of the releases are gone: the epoch decides alone.
+                            let mark = |name| Change::Delete(Key::released(&World::attachment(&world.node, name)));
+                            let txn = Txn { then: vec![mark("a"), mark("b")], ..Txn::default() };
+                            world.store.commit(txn).await.expect("memory does not fail");
+                        }
+                        let place = world.resolve(&namespace("red")).await.expect("welcome");
+                        attach(&world, &place, "a").await;
+                        attach(&world, &place, "b").await;
+                        let tombstone = fence(&World::attachment(&world.node, "x"));
+                        bury(&world.store, &tombstone, None).await.expect("buried");
+                    };
+                    meanwhile.now_or_never().expect("nothing waits in memory");
+                    is_back.set(true);
+                };
+                let inner = world.mock.clone();
+                let then = RefCell::new(Some(then));
+                let engine = engine(Interrupted { inner, after: Cell::new(after), then });
+                let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
+                let behind = admin::evict(&admin, &world.node.name, forced, |step| {
+                    // Calls that began before the eviction make their ports late: there is something to delete again.
+                    if matches!(step, Deleted::Objects(_)) && !is_back.get() {
+                        for claim in &before {
+                            let made = async { world.engine().ensure_port(&port(&place, &claim.record)).await };
+                            made.now_or_never().expect("nothing waits in memory").expect("made");
+                        }
+                    }
+                });
+                // Whether it says that it was behind depends on where it was.
+                drop(Box::pin(behind).await);
+                assert!(is_back.get(), "{context}");
+                let names = ["c-a", "c-b", "c-c"].map(str::to_owned).to_vec();
+                assert_eq!(left(&world), (names, 3), "{context}: both pods keep their ports");
+                assert_eq!(world.keys().get("tombstones"), Some(&1), "{context}: and what the node owes");
+                for claim in atoll_ipam::claims_of(&world.store, &world.node.name).await.expect("listed") {
+                    let port = world.engine().port(claim.record.port).await.expect("answered");
+                    assert!(port.is_some(), "{context}: a claim names the port that is there");
+                }
+            }
         }
     }
 }
