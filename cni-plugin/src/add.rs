@@ -202,7 +202,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         let (port, wire) = join(port, course.stage("interface", wire)).await;
         wire?;
         let port = match port {
-            Err(error) if self.is_new && is_conflict(&error) => {
+            Err(error) if self.is_first() && is_conflict(&error) => {
                 course.stage("port", self.replace_port(&place, &claim.record)).await
             }
             port => port,
@@ -344,6 +344,11 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
         controller.delete_port(claim.record.port).await?;
         let next = claim.record.attachment.port_after(place.cluster.record.id, claim.record.port);
         Ok(renew(store, &claim, node, next, if is_waited_out { 0 } else { quiet }).await?)
+    }
+
+    /// The ADD before this one, if there was any, was not finished.
+    fn is_first(&self) -> bool {
+        self.is_new || self.journal.before().is_some_and(|before| before.state == State::Adding)
     }
 
     /// Waits until a time of the clock, seconds since 1970, at which no request of an earlier call can arrive any more.

@@ -4,7 +4,7 @@
 //! bring the port back. Until then the address stays taken: it is never given to anybody while an old port may speak.
 //! What cannot be finished is written down: in etcd, or else in a local file.
 //!
-//! A deletion is announced before it is sent ([`Announce`]): whoever finds the attachment after a call that died knows that
+//! A deletion is announced before it is sent ([`Announce`]): a call that finds the attachment after one that died knows that
 //! one may be on its way, and gives the attachment's next port another id.
 //!
 //! The caller holds the attachment's lock.

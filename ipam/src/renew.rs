@@ -14,7 +14,7 @@ use crate::error::{IpamError, unsteady};
 use crate::find::{Found, find};
 use crate::versioned::Versioned;
 
-/// Nobody else writes a claim while its lock is held, but a late request or an eviction: this is plenty.
+/// While its lock is held only a late request or an eviction writes a claim: this is plenty.
 const ATTEMPTS: u32 = 4;
 
 /// Gives a claim, as it was read, a port of another id, or, with the port that it has, only another revision: from then on

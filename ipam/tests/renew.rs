@@ -69,7 +69,7 @@ async fn a_claim_names_a_port_that_no_deletion_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewed_claim_is_another_one_for_whoever_read_it_before() {
+async fn a_renewed_claim_is_another_one_for_a_caller_that_read_it_before() {
     let (store, fixture) = scene().await;
     let (at, cluster) = (attachment("a"), fixture.cluster.id);
     let old = fixture.claim(&store, "a").await;
@@ -85,8 +85,8 @@ async fn a_renewed_claim_is_another_one_for_whoever_read_it_before() {
     let same = renew(&store, &old, fixture.guards.node, port, 9).await.expect("an answer");
     assert_eq!(same, Some(new.clone()));
     let other = renew(&store, &old, fixture.guards.node, port, 10).await.expect("an answer");
-    assert_eq!(other, None, "it would be the work of somebody else");
-    // The same record written again is another claim, too, for whoever read the one before.
+    assert_eq!(other, None, "it would be the work of another call");
+    // The same record written again is another claim, too, for a caller that read the one before.
     let touched = renew(&store, &new, fixture.guards.node, port, 9).await.expect("an answer").expect("renewed");
     assert_eq!(touched.record, new.record);
     let answer = release(&store, &new, None, COOL).await.expect("an answer");

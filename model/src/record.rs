@@ -484,7 +484,7 @@ pub struct TombstoneRecord {
 }
 
 impl TombstoneRecord {
-    /// A deletion of the port may be on its way: whoever settles a tombstone that asks for nothing else sends one at any time.
+    /// A deletion of the port may be on its way. A tombstone that asks for nothing else may be settled at any time.
     pub fn is_closing(&self) -> bool {
         self.closing || self.why == Tombstone::Delete
     }

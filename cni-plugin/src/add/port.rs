@@ -47,8 +47,8 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
         Ok((wanted, state))
     }
 
-    /// A new claim has no port: the one that is in the way is of a claim that was lost, unless it is no pod's; then it stays,
-    /// and the second attempt says whose it is.
+    /// No ADD of this claim was finished: a port of its id that is another one is of a claim that was lost, unless it is no
+    /// pod's; then it stays, and the second attempt says whose it is.
     pub(super) async fn replace_port(
         &mut self,
         place: &Place,

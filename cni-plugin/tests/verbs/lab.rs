@@ -620,6 +620,20 @@ impl Lab {
         std::fs::read_dir(self.config().run_dir.join("attachments")).map_or(0, Iterator::count)
     }
 
+    /// The pod's claim is lost, as after a restore of etcd, and its address cools. This node has forgotten it as well.
+    pub(crate) async fn lose_claim(&self) {
+        let [claim] = self.claims().try_into().expect("one pod");
+        let address = &claim.addresses[0];
+        let state = AddressState::Cooling { since: 0, namespace: None };
+        let record =
+            AddressRecord { v: atoll_model::record::SCHEMA, state, unknown: atoll_model::record::Unknown::new() };
+        let key = Key::address(&claim.tenant, address.ordinal, address.address.ip());
+        let put = atoll_store::Change::Put { key, value: atoll_model::record::encode(&record), lease: None };
+        let then = vec![atoll_store::Change::Delete(Key::attachment(&claim.attachment)), put];
+        self.etcd.commit(Txn { then, ..Txn::default() }).await.expect("memory does not fail");
+        self.forget();
+    }
+
     /// Somebody leaves a tombstone for the pod.
     pub(crate) async fn bury(&self) {
         let tombstone = TombstoneRecord {

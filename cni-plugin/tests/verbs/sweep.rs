@@ -63,11 +63,15 @@ enum Verb {
     ColdAdd,
     /// Of a tenant whose subnet is full: it gets another.
     GrowingAdd,
+    /// Of an attachment whose claim was lost: its port is there, with another address than the new claim's.
+    LostAdd,
     /// That fails at its last step and undoes everything.
     UndoneAdd,
     Del,
     /// Settling what a DEL left while the controller was down.
     Drain,
+    /// Settling a fence whose time has come: the port of its dead ADD came after its DEL.
+    Fence,
     /// Of an attachment that the runtime has forgotten, and of one whose DEL left a tombstone.
     Gc,
 }
@@ -85,6 +89,12 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
         Verb::WishedDel => {
             let lab = wishing(dialect).await;
             lab.add().await.expect("it works without faults");
+            lab
+        }
+        Verb::LostAdd => {
+            let lab = Lab::warm_with(dialect).await;
+            lab.add().await.expect("it works without faults");
+            lab.lose_claim().await;
             lab
         }
         Verb::GrowingAdd => Lab::full().await,
@@ -108,6 +118,15 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
             lab.controller_mood.set(Mood::Fine);
             lab.add().await.expect("it works without faults");
             lab.pass(120).await;
+            lab
+        }
+        Verb::Fence => {
+            let lab = Lab::warm_with(dialect).await;
+            die(&lab, dialect, Verb::Add, "POST", Fault::CrashLate).await;
+            lab.del().await.expect("it leaves a fence");
+            lab.plan.deliver_late().await;
+            assert_eq!(lab.pod_ports().len(), 1, "there is something to delete");
+            lab.pass_quiet_period().await;
             lab
         }
         Verb::Drain => {
@@ -134,11 +153,15 @@ async fn wishing(dialect: Dialect) -> Lab {
 async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> {
     let call = async {
         match verb {
-            Verb::Add | Verb::FurtherAdd | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
-                lab.add().await.map(Some).map_err(|error| error.to_string())
-            }
+            Verb::Add
+            | Verb::FurtherAdd
+            | Verb::WishingAdd
+            | Verb::ColdAdd
+            | Verb::LostAdd
+            | Verb::GrowingAdd
+            | Verb::UndoneAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
             Verb::Del | Verb::WishedDel => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
-            Verb::Drain => {
+            Verb::Drain | Verb::Fence => {
                 lab.drain().await;
                 Ok(None)
             }
@@ -161,6 +184,15 @@ async fn effects(verb: Verb, dialect: Dialect) -> Vec<String> {
 
 fn no_interface(lab: &Lab, when: &str) {
     assert_eq!(lab.links(), vec![], "{when}: the interface is still there");
+}
+
+/// A call dies at its first effect of this name.
+async fn die(lab: &Lab, dialect: Dialect, verb: Verb, effect: &str, fault: Fault) {
+    let effects = Box::pin(effects(verb, dialect)).await;
+    let at = effects.iter().position(|name| name.contains(effect)).expect("it has such an effect");
+    lab.plan.arm(at, fault);
+    assert!(run(lab, verb).await.is_none(), "it dies");
+    lab.plan.reset();
 }
 
 /// What is late arrives a second after the ADD has begun, which is over then or waits for just that.
@@ -212,16 +244,22 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
     if late == Late::Before {
         lab.plan.deliver_late().await;
     }
-    lab.assert_ports_have_claims(&when);
+    if verb != Verb::LostAdd {
+        lab.assert_ports_have_claims(&when);
+    }
     let succeeded = matches!(answer, Some(Ok(_)));
     let must_call = match verb {
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
-        Verb::Add | Verb::FurtherAdd | Verb::WishingAdd | Verb::ColdAdd | Verb::GrowingAdd | Verb::UndoneAdd => {
-            succeeded || answer.is_none()
-        }
+        Verb::Add
+        | Verb::FurtherAdd
+        | Verb::WishingAdd
+        | Verb::ColdAdd
+        | Verb::LostAdd
+        | Verb::GrowingAdd
+        | Verb::UndoneAdd => succeeded || answer.is_none(),
         // After a GC that failed the attachment may still be there: whoever collects calls again.
         Verb::Del | Verb::WishedDel | Verb::Gc => !succeeded,
-        Verb::Drain => false,
+        Verb::Drain | Verb::Fence => false,
     };
     if then == Then::Nothing && must_call {
         return false;
@@ -354,6 +392,38 @@ async fn settling_tombstones_leaks_nothing_wherever_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_add_whose_claim_was_lost_leaks_nothing_wherever_it_fails() {
+    for dialect in [Dialect::V5, Dialect::V1] {
+        sweep_with(Verb::LostAdd, dialect, &[Then::AddDel]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn settling_a_fence_leaks_nothing_wherever_it_fails() {
+    for dialect in [Dialect::V5, Dialect::V1] {
+        sweep_with(Verb::Fence, dialect, &ALL).await;
+    }
+}
+
+/// The runtime knows the attachment, so that nothing is undone; its DEL must know what the ADD had on its way.
+#[tokio::test(start_paused = true)]
+async fn an_add_that_fails_over_a_finished_one_does_not_forget_what_it_has_on_its_way() {
+    let lab = Lab::warm().await;
+    lab.add().await.expect("works");
+    die(&lab, Dialect::V5, Verb::Del, "DELETE", Fault::CrashAfter).await;
+    lab.controller_mood.set(Mood::Slow);
+    lab.add().await.expect_err("its port is not answered for");
+    lab.controller_mood.set(Mood::Fine);
+    lab.del().await.expect("works");
+    lab.drain().await;
+    assert!(lab.catch_up().await > 0, "now the port comes");
+    lab.assert_ports_have_claims("it came late");
+    lab.pass_quiet_period().await;
+    lab.drain().await;
+    lab.assert_empty("at the end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_add_with_wishes_leaks_nothing_wherever_it_fails() {
     sweep(Verb::WishingAdd, &ALL).await;
 }
@@ -479,10 +549,7 @@ async fn a_ports_id_changes_only_after_a_deletion_that_may_still_arrive() {
     lab.add().await.expect("works");
     assert_eq!(port(&lab), first, "a DEL whose requests were all answered");
 
-    let deletion = effects(Verb::Del, Dialect::V5).await.iter().position(|effect| effect.contains("DELETE"));
-    lab.plan.arm(deletion.expect("a DEL deletes a port"), Fault::CrashLate);
-    assert!(run(&lab, Verb::Del).await.is_none(), "it dies");
-    lab.plan.reset();
+    die(&lab, Dialect::V5, Verb::Del, "DELETE", Fault::CrashLate).await;
     lab.add().await.expect("works");
     let second = port(&lab);
     assert_ne!(second, first, "a deletion is on its way");

@@ -83,7 +83,7 @@ pub struct ClaimRequest<'a> {
     /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can, as
     /// far as the caller knows. A new claim gets a port of another id, and remembers it.
     pub deletions_until: u64,
-    /// A deletion by somebody who does not wait for this node may still arrive at any time: it was evicted once. A new
+    /// The node was evicted once: a deletion by an eviction that runs beside may still arrive at any time. A new
     /// claim gets a port of another id.
     pub was_evicted: bool,
     /// The caller can give the tenant another subnet: a tenant that is full of pods is [`IpamError::Exhausted`], although

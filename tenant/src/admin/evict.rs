@@ -294,7 +294,7 @@ async fn debts<S: Store, C: Controller>(
 }
 
 /// Deletes the ports that were listed. Whether the node is still closed is asked after the list was made, and right before:
-/// whoever is behind has nothing to do any more.
+/// an eviction that is behind has nothing to do any more.
 async fn close_ports<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
