@@ -54,7 +54,7 @@ pub struct Known {
 }
 
 /// Where it is written down that a deletion may be on its way, before it is sent.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Announce<'a> {
     /// In the progress file; in a local tombstone where that cannot be written.
     Here(&'a Journal),

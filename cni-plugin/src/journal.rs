@@ -400,7 +400,7 @@ mod tests {
     fn what_is_no_progress_file_hides_no_other() {
         let directory = tempfile::tempdir().expect("a directory");
         let journals = Journals::new(directory.path());
-        let mut journal = journals.try_lock(&attachment()).expect("works").expect("free");
+        let journal = journals.try_lock(&attachment()).expect("works").expect("free");
         let progress = Progress { attachment: Some(attachment()), ..Progress::begun() };
         journal.write(&progress).expect("works");
         for first in ["0", "z"] {

@@ -2,6 +2,7 @@
 //! and what of an earlier life can still change a claim that was renewed.
 
 #[path = "support/fixture.rs"]
+#[expect(dead_code, reason = "each test binary uses its part of the helper")]
 mod fixture;
 
 use std::time::Duration;

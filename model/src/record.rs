@@ -500,6 +500,7 @@ pub enum Tombstone {
     Fence,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
