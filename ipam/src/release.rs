@@ -93,9 +93,11 @@ pub async fn release_beside<S: Store>(
             Ok(Some(Committed::Yes(_))) => return Ok(Released::Done),
             Ok(Some(Committed::Lost(snapshot))) => snapshot,
             Ok(None) => store.read(plan.queries()).await.map_err(failed())?,
-            Err(StoreError::LeaseGone(lease)) => {
-                let lasting = if lease == leases[0] { lasting } else { marked };
-                store.lease_as(lease, lasting + SLOT).await.map_err(failed())?;
+            // Which of the two is not told.
+            Err(StoreError::LeaseGone(_)) => {
+                for (lease, lasting) in leases.into_iter().zip([lasting, marked]) {
+                    store.lease_as(lease, lasting + SLOT).await.map_err(failed())?;
+                }
                 continue;
             }
             Err(error) => return Err(failed()(error)),

@@ -303,7 +303,8 @@ pub enum StoreError {
         /// What happened instead of an answer.
         reason: String,
     },
-    /// A change names a lease that is not there: nothing happened.
+    /// A change names a lease that is not there: nothing happened. Of several leases etcd does not say which is gone: this
+    /// is the first one that is named.
     #[error("the lease {0:?} is gone")]
     LeaseGone(Lease),
     /// We may not do this.

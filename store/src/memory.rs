@@ -187,13 +187,15 @@ impl State {
         let Some(index) = choice.cases.iter().position(|case| holds(&case.compare)) else {
             return Ok(Chosen::Lost(self.answer(&choice.otherwise)));
         };
-        let then = choice.cases.swap_remove(index).then;
-        let leases = then.iter().filter_map(|change| match change {
+        let lease_of = |change: &Change| match change {
             Change::Put { lease, .. } => *lease,
             Change::Delete(_) => None,
-        });
-        if let Some(gone) = leases.into_iter().find(|lease| !self.leases.contains_key(&lease.0)) {
-            return Err(StoreError::LeaseGone(gone));
+        };
+        let first = choice.changes().find_map(lease_of);
+        let then = choice.cases.swap_remove(index).then;
+        let is_gone = then.iter().filter_map(lease_of).any(|lease| !self.leases.contains_key(&lease.0));
+        if let Some(first) = first.filter(|_| is_gone) {
+            return Err(StoreError::LeaseGone(first));
         }
         self.write(then);
         Ok(Chosen::Case(index, self.revision))

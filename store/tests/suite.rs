@@ -362,6 +362,10 @@ async fn keys_go_with_their_lease(backend: &impl Backend) {
     assert_eq!(store.keep_alive(two).await, Ok(true));
     let gone = store.commit(Txn { then: vec![leased("e", one)], ..Txn::default() }).await;
     assert_eq!(gone, Err(StoreError::LeaseGone(one)));
+    // Which of several is gone is not told.
+    let second = store.commit(Txn { then: vec![leased("e", two), leased("f", one)], ..Txn::default() }).await;
+    assert_eq!(second, Err(StoreError::LeaseGone(two)));
+    assert!(get(&store, "e").await.is_none());
     // A lost transaction never asks for its lease.
     let lost = Txn { compare: vec![Compare::Absent(key("b"))], then: vec![leased("e", one)], otherwise: vec![] };
     assert!(matches!(store.commit(lost).await, Ok(Committed::Lost(_))));
