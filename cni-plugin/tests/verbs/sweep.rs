@@ -122,7 +122,7 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
         }
         Verb::Fence => {
             let lab = Lab::warm_with(dialect).await;
-            die(&lab, dialect, Verb::Add, "POST", Fault::CrashLate).await;
+            Box::pin(die(&lab, dialect, Verb::Add, "POST", Fault::CrashLate)).await;
             lab.del().await.expect("it leaves a fence");
             lab.plan.deliver_late().await;
             assert_eq!(lab.pod_ports().len(), 1, "there is something to delete");
@@ -175,9 +175,9 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> 
 
 /// The effects of a verb when nothing goes wrong.
 async fn effects(verb: Verb, dialect: Dialect) -> Vec<String> {
-    let lab = lab(verb, dialect).await;
+    let lab = Box::pin(lab(verb, dialect)).await;
     lab.plan.reset();
-    let answer = run(&lab, verb).await.expect("nobody dies");
+    let answer = Box::pin(run(&lab, verb)).await.expect("nobody dies");
     assert_eq!(answer.is_err(), verb == Verb::UndoneAdd, "{answer:?}");
     lab.plan.passed()
 }
@@ -191,7 +191,7 @@ async fn die(lab: &Lab, dialect: Dialect, verb: Verb, effect: &str, fault: Fault
     let effects = Box::pin(effects(verb, dialect)).await;
     let at = effects.iter().position(|name| name.contains(effect)).expect("it has such an effect");
     lab.plan.arm(at, fault);
-    assert!(run(lab, verb).await.is_none(), "it dies");
+    assert!(Box::pin(run(lab, verb)).await.is_none(), "it dies");
     lab.plan.reset();
 }
 
@@ -233,12 +233,12 @@ fn assert_runs(lab: &Lab, when: &str) {
 
 async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late, name: &str) -> bool {
     let when = format!("{dialect:?}: {verb:?}, {harm:?} ({name}), then {then:?}, late requests {late:?}");
-    let lab = lab(verb, dialect).await;
+    let lab = Box::pin(lab(verb, dialect)).await;
     match harm {
         Harm::Fault(at, fault) => lab.plan.arm(at, fault),
         Harm::Detour(detour) => lab.detour(Some(detour)),
     }
-    let answer = run(&lab, verb).await;
+    let answer = Box::pin(run(&lab, verb)).await;
     lab.plan.reset();
     lab.detour(None);
     if late == Late::Before {
