@@ -3,6 +3,8 @@
 
 #[path = "support/fixture.rs"]
 mod fixture;
+#[path = "guards/renew.rs"]
+mod renew;
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;

@@ -1,18 +1,14 @@
 //! A port and the one after it: which claims name the derived port and which another one, for how long that is remembered,
 //! and what of an earlier life can still change a claim that was renewed.
 
-#[path = "support/fixture.rs"]
-#[expect(dead_code, reason = "each test binary uses its part of the helper")]
-mod fixture;
-
 use std::time::Duration;
 
+use crate::fixture::{Fixture, attachment, put, subnet, write};
 use atoll_ipam::{
     ClaimRequest, Claimed, LateDeletions, Released, Versioned, bury, claim, find, release, release_beside, renew,
 };
 use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::{Key, Memory};
-use fixture::{Fixture, attachment, put, subnet, write};
 
 /// How long a deletion may be on its way: longer than the cool-down.
 const QUIET: Duration = Duration::from_mins(4);
