@@ -120,7 +120,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             Err(error) => Err(error),
         };
         let was_unknown = !known.buried_here
-            && known.progress.is_none()
+            && !known.progress.as_ref().is_some_and(Progress::is_of_an_add)
             && !matches!(&records, Records::Read(found) if found.claim.is_some() || found.tombstone.is_some());
         let settle = self.settle(attachment, known, records, &link, port, limits);
         let rest = self.course.stage("records", settle).await;

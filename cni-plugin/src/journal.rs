@@ -66,6 +66,11 @@ pub enum State {
 }
 
 impl Progress {
+    /// An ADD wrote it. A DEL writes one too where there was none, and that says nothing of what there is.
+    pub fn is_of_an_add(&self) -> bool {
+        self.state == State::Adding || self.claim.is_some()
+    }
+
     /// Nothing is known but that an ADD has begun.
     pub fn begun() -> Self {
         Self {

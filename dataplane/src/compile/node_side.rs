@@ -27,7 +27,7 @@ use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::places::{NODE_ARRIVING, NODE_DESTINATIONS, NODE_LEAVING, NODE_PASSING, NODE_SOURCES, SAID};
+use super::places::{MARKER, NODE_ARRIVING, NODE_DESTINATIONS, NODE_LEAVING, NODE_PASSING, NODE_SOURCES, SAID};
 use super::rules::{NO_FLOW, REFUSED};
 use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodePool, Route, View, names};
 
@@ -276,7 +276,7 @@ chain opened_by_pods {{
 "
     );
     let generation = names::digits(chains.as_bytes());
-    let mut text = format!("table ip {TABLE} {{\nchain gen_{generation} {{\n}}\n");
+    let mut text = format!("table ip {TABLE} {{\nchain {MARKER}{generation} {{\n}}\n");
     let _ = writeln!(text, "{chains}}}");
     (text, generation)
 }

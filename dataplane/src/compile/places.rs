@@ -45,22 +45,35 @@ places! {
     ip nat postrouting { NODE_SOURCES 80 SOURCES 100 }
 }
 
-/// The text with each base chain `step` steps behind its place.
+/// What the name of the empty chain that names a text begins with.
+pub(crate) const MARKER: &str = "gen_";
+
+/// The text with each base chain `step` steps behind its place, and the step in the name of the marker.
 pub(crate) fn at_step(text: &str, step: i32) -> String {
-    let line = |line: &str| {
+    let placed = |line: &str| {
         let (head, tail) = line.split_once("; ").filter(|_| line.starts_with("type "))?;
         let (head, place) = head.split_once(" priority ")?;
         let place: i32 = place.parse().ok()?;
         Some(format!("{head} priority {}; {tail}", place + step))
     };
-    text.lines().map(|it| line(it).unwrap_or_else(|| it.to_owned()) + "\n").collect()
+    let marked = |line: &str| {
+        let generation = line.strip_prefix("chain ")?.strip_prefix(MARKER)?.strip_suffix(" {")?;
+        Some(format!("chain {MARKER}{generation}_{step} {{"))
+    };
+    text.lines().map(|line| placed(line).or_else(|| marked(line)).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+/// Reads a marker: which text, at which step.
+pub(crate) fn step_of(chain: &str) -> Option<(&str, i32)> {
+    let (generation, step) = chain.strip_prefix(MARKER)?.split_once('_')?;
+    Some((generation, step.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{ALL, STEPS, at_step};
+    use super::{ALL, STEPS, at_step, step_of};
 
     #[test]
     fn no_two_chains_of_a_hook_and_no_place_of_the_kernel_lie_within_the_steps_of_another() {
@@ -90,10 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn only_base_chains_step() {
-        let text = "table ip t {\nchain a {\ntype nat hook prerouting priority -150; policy accept;\naccept\n}\n\
+    fn base_chains_step_and_the_marker_says_how_far() {
+        let text = "table ip t {\nchain gen_0a {\n}\nchain a {\ntype nat hook prerouting priority -150; policy accept;\naccept\n}\n\
                     set s {\ntype ifname . ipv4_addr\n}\n}\n";
-        assert_eq!(at_step(text, 3), text.replace("-150", "-147"));
-        assert_eq!(at_step(text, 0), text);
+        assert_eq!(at_step(text, 3), text.replace("-150", "-147").replace("gen_0a", "gen_0a_3"));
+        assert_eq!(at_step(text, 0), text.replace("gen_0a", "gen_0a_0"));
+        assert_eq!((step_of("gen_0a_13"), step_of("gen_0a"), step_of("seal_0_1")), (Some(("0a", 13)), None, None));
     }
 }

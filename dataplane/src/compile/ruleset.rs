@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::counters::Count;
 
 use super::filters::{self, Filters};
+use super::places::MARKER;
 use super::{DeviceKind, Domain, Pod, Stage, View, counting, names, node_side, places, router};
 
 /// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
@@ -173,7 +174,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut 
         text = text.replace(&format!("@node_{hook}\n"), &node_side::pass_stage(domain, hook, asks_arp));
     }
     let generation = names::digits(counting::counted(&text, &mut BTreeMap::new()).as_bytes());
-    let marked = text.replace("\n@generation\n", &format!("\nchain gen_{generation} {{\n}}\n"));
+    let marked = text.replace("\n@generation\n", &format!("\nchain {MARKER}{generation} {{\n}}\n"));
     domain.ruleset = Ruleset { text: counting::plain(&marked), marked, generation };
 }
 

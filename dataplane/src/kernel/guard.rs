@@ -25,7 +25,7 @@ impl Guard {
         (script, generation): &(String, String),
     ) -> Result<usize, PlaneError> {
         let tables = [(IPV4, self.table)];
-        if self.filter.is_sealed(&tables, &format!("gen_{generation}"))? {
+        if self.filter.is_sealed(&tables, generation)? {
             return Ok(0);
         }
         self.filter.swap(netns, &tables, |_| Ok(script.clone()))?;

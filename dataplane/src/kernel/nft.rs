@@ -113,7 +113,7 @@ impl Filter {
         elements: &BTreeSet<Element>,
     ) -> Result<usize, PlaneError> {
         let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.generation);
-        if self.last.is_none() && self.is_sealed(&TABLES, &format!("gen_{}", ruleset.generation))? {
+        if self.last.is_none() && self.is_sealed(&TABLES, &ruleset.generation)? {
             // After a restart what is loaded is what was loaded; only elements may have come or gone meanwhile.
             self.listed = self.elements()?;
             known = true;

@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, attribute, fail, name, put, sets, text, walk};
+use crate::compile::places::step_of;
 use crate::error::PlaneError;
 
 const GET_TABLE: u16 = 1;
@@ -21,12 +22,14 @@ const SEAL: &str = "seal_";
 const UNSEEN_SETS: u32 = 0x1 | 0x20;
 
 impl Filter {
-    /// True when these tables are what they were when they were sealed, and carry `marker`.
-    pub(super) fn is_sealed(&mut self, tables: &[(u8, &str)], marker: &str) -> Result<bool, PlaneError> {
+    /// True when these tables are what they were when they were sealed, and are this text, at whatever step.
+    pub(super) fn is_sealed(&mut self, tables: &[(u8, &str)], generation: &str) -> Result<bool, PlaneError> {
         let seal = self.seal_of(tables)?;
         for (place, (family, table)) in tables.iter().enumerate() {
             let chains = self.chains(*family, table)?;
-            if !chains.iter().any(|chain| chain == marker) || (place == 0 && !chains.contains(&seal)) {
+            if !chains.iter().any(|chain| step_of(chain).is_some_and(|(of, _)| of == generation))
+                || (place == 0 && !chains.contains(&seal))
+            {
                 return Ok(false);
             }
         }

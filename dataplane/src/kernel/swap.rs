@@ -9,11 +9,8 @@
 
 use super::netns::Netns;
 use super::nft::{BRIDGE, Filter, run_nft};
-use crate::compile::places::{STEPS, at_step};
+use crate::compile::places::{STEPS, at_step, step_of};
 use crate::error::PlaneError;
-
-/// What the name of the empty chain that tells the step begins with.
-const STEP: &str = "step_";
 
 /// A filter that has come this far goes back. The steps that are left are for when that fails.
 const LATE: i32 = STEPS - 4;
@@ -35,13 +32,13 @@ impl Filter {
             _ => 0,
         };
         let next = text(self)?;
-        load(netns, &format!("{}{}", removal(tables), stepped(&next, tables, step)))?;
+        load(netns, &format!("{}{}", removal(tables), at_step(&next, step)))?;
         if step < LATE {
             return Ok(());
         }
         load(netns, &copy(&at_step(&next, 0), tables))?;
         let again = text(self)?;
-        load(netns, &format!("{}{}", removal(tables), stepped(&again, tables, 1)))
+        load(netns, &format!("{}{}", removal(tables), at_step(&again, 1)))
     }
 
     /// The step at which these tables stand; the furthest, where others have meddled with one.
@@ -49,7 +46,7 @@ impl Filter {
         let mut furthest = None;
         for (family, table) in tables {
             let chains = self.chains(*family, table)?;
-            furthest = furthest.max(chains.iter().find_map(|chain| chain.strip_prefix(STEP)?.parse().ok()));
+            furthest = furthest.max(chains.iter().find_map(|chain| Some(step_of(chain)?.1)));
         }
         Ok(furthest)
     }
@@ -63,11 +60,6 @@ pub(super) fn removal(tables: &[(u8, &str)]) -> String {
         gone(family, table) + &gone(family, &copied(table))
     };
     tables.iter().map(both).collect()
-}
-
-fn stepped(text: &str, tables: &[(u8, &str)], step: i32) -> String {
-    let mark = |(family, table): &(u8, &str)| format!("add chain {} {table} {STEP}{step}\n", name(*family));
-    at_step(text, step) + &tables.iter().map(mark).collect::<String>()
 }
 
 fn copy(text: &str, tables: &[(u8, &str)]) -> String {

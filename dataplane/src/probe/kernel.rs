@@ -250,7 +250,7 @@ fn elements(netns: &Netns) -> Tried<()> {
     }
     filter.change(&[], &[element])?;
     let mut guard = Guard::open(netns, "atoll_probe")?;
-    let text = ("table ip atoll_probe { chain gen_0 { }\n}\n".to_owned(), "0".to_owned());
+    let text = ("table ip atoll_probe {\nchain gen_0 {\n}\n}\n".to_owned(), "0".to_owned());
     guard.ensure(netns, &text)?;
     // What is loaded is recognised.
     if guard.ensure(netns, &text)? == 0 { Ok(()) } else { Err(ignored("tables".to_owned())) }

@@ -356,14 +356,17 @@ impl Drop for Lab {
 pub(crate) fn at_first_step(ruleset: &str) -> String {
     let mut shown = String::new();
     for table in ruleset.split_inclusive("\n}\n") {
-        let step = table.split_once("chain step_").and_then(|(_, rest)| rest.split_once(' ')?.0.parse::<i32>().ok());
+        let marker = table.split_once("chain gen_").and_then(|(_, rest)| rest.split_once(' ')?.0.split_once('_'));
+        let step = marker.and_then(|(_, step)| step.parse::<i32>().ok());
         for line in table.lines() {
             let placed = step.zip(line.split_once(" priority ")).and_then(|(step, (head, tail))| {
                 let (place, tail) = tail.split_once(';')?;
                 Some(format!("{head} priority {};{tail}", place.parse::<i32>().ok()? - step))
             });
-            let named = ["chain step_", "chain seal_"].into_iter().find(|name| line.trim_start().starts_with(name));
-            shown += &placed.unwrap_or_else(|| named.unwrap_or(line).to_owned());
+            let named =
+                marker.filter(|_| line.contains("chain gen_")).map(|(generation, _)| format!("chain gen_{generation}"));
+            let sealed = line.contains("chain seal_").then(|| "chain seal".to_owned());
+            shown += &placed.or(named).or(sealed).unwrap_or_else(|| line.to_owned());
             shown.push('\n');
         }
     }
