@@ -62,7 +62,8 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
     let node = Node::start_without_dataplane(json!({ "cluster": { "subnetPrefix": 28, "podCidr": "10.128.0.0/16" } }))?;
     let cni = node.cni("1.0.0")?;
     let (one, gone) = (Pod::new("red", "web-0")?, Pod::new("blue", "gone")?);
-    cni.add(&one)?;
+    let taken = cni.add(&one)?.address.ip().to_string();
+    let free = ["10.128.0.6", "10.128.0.7"].into_iter().find(|address| *address != taken).context("another address")?;
     let ctl = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
     let (conf, bin) = (ctl.conf_dir.display().to_string(), ctl.bin_dir.display().to_string());
     let plugin = ctl.bin_dir.join("atoll").display().to_string();
@@ -107,8 +108,8 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
         ("attachment list", 0, vec!["attachment", "list"]),
         ("attachment show", 0, vec!["attachment", "show", "red/web-0"]),
         ("attachment evict-node", 0, vec!["attachment", "evict-node", "node-1", "--dry-run"]),
-        ("address reserve", 0, vec!["address", "reserve", "10.128.0.6", "--for", "red/db-0", "--dry-run"]),
-        ("address reserve", 1, vec!["address", "reserve", "10.128.0.6", "--for", "red/db-0"]),
+        ("address reserve", 0, vec!["address", "reserve", free, "--for", "red/db-0", "--dry-run"]),
+        ("address reserve", 1, vec!["address", "reserve", free, "--for", "red/db-0"]),
         ("address list", 0, vec!["address", "list"]),
         ("address release", 0, vec!["address", "release", "--for", "red/db-0", "--dry-run"]),
         ("address release", 1, vec!["address", "release", "--for", "red/db-0"]),
