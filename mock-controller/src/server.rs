@@ -2,7 +2,7 @@
 //!
 //! One thread, one controller: requests are answered one after the other, in the order in which they are complete. What
 //! reads everything does so piece by piece, in a copy, so that others have their turn in between.
-//! When all places are taken, an idle connection makes room for a new one ([`Crowd`]).
+//! When all places are taken, an idle connection makes room for a new one (`crowd.rs`).
 //! hyper is used directly, without a framework: there is nothing to route, and only hyper lets us bound the time of
 //! the request head.
 
