@@ -93,10 +93,11 @@ pub async fn release_beside<S: Store>(
             Ok(Some(Committed::Yes(_))) => return Ok(Released::Done),
             Ok(Some(Committed::Lost(snapshot))) => snapshot,
             Ok(None) => store.read(plan.queries()).await.map_err(failed())?,
-            // Which of the two is not told.
+            // Which of the two is not told. Usually they are one.
             Err(StoreError::LeaseGone(_)) => {
-                for (lease, lasting) in leases.into_iter().zip([lasting, marked]) {
-                    store.lease_as(lease, lasting + SLOT).await.map_err(failed())?;
+                store.lease_as(leases[0], lasting + SLOT).await.map_err(failed())?;
+                if leases[1] != leases[0] {
+                    store.lease_as(leases[1], marked + SLOT).await.map_err(failed())?;
                 }
                 continue;
             }
