@@ -77,9 +77,13 @@ fn a_podman_container_of_two_networks() -> Result<()> {
     node.finish()
 }
 
-/// Who may be wished for: free, and not an address that the plugin chooses first.
-const WISHED: &str = "10.128.0.200";
 const MAC: &str = "02:00:5e:10:00:09";
+
+/// Addresses that can be asked for: a pod without a request got `taken`, whichever that is.
+fn free(taken: &str) -> Result<[String; 3]> {
+    let free = (200..=203).map(|n| format!("10.128.0.{n}")).filter(|address| address != taken);
+    free.take(3).collect::<Vec<_>>().try_into().map_err(|_| Error::msg("fewer than three"))
+}
 
 /// The pod's own annotations, through the runtime's capability: no API server is asked.
 #[test]
@@ -96,18 +100,19 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
         pod
     };
     let peer = client.run(&containerd.pod("red", "peer"))?;
-    let wishes = [("atoll.dev/ips", WISHED), ("atoll.dev/mac", MAC), ("atoll.dev/subnet", "1")];
+    let [wished, ..] = &free(&peer.ip)?;
+    let wishes = [("atoll.dev/ips", wished.as_str()), ("atoll.dev/mac", MAC), ("atoll.dev/subnet", "1")];
     let mut config = asking("one", &wishes);
     let one = client.run(&config)?;
-    assert_eq!(one.ip, WISHED);
+    assert_eq!(one.ip, *wished);
     ensure!(one.netns().run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
     let server = Server::start(&one.netns(), "one")?;
-    let answer = |from: &Netns| Ok::<_, Error>(ask(from, WISHED.parse()?)?.map(|banner| banner.name));
+    let answer = |from: &Netns| Ok::<_, Error>(ask(from, wished.parse()?)?.map(|banner| banner.name));
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"));
 
     // Taken, unknown, nonsense: no pod, and no other address instead.
     for (annotations, told) in [
-        ([("atoll.dev/ips", WISHED)], WISHED),
+        ([("atoll.dev/ips", wished.as_str())], wished.as_str()),
         ([("atoll.dev/mac", MAC)], MAC),
         ([("atoll.dev/subnet", "7")], "7"),
         ([("atoll.dev/ips", "everything")], "everything"),
@@ -122,7 +127,7 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     client.end(&one.id)?;
     config.metadata.as_mut().context("metadata")?.attempt = 1;
     let again = client.run(&config)?;
-    assert_eq!(again.ip, WISHED);
+    assert_eq!(again.ip, *wished);
     let _server = Server::start(&again.netns(), "again")?;
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("again"));
     client.end(&again.id)?;
@@ -137,19 +142,20 @@ fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
     let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     let peer = podman.start("peer", &[])?;
-    let one = podman.start("one", &["--network", "atoll", "--ip", WISHED, "--mac-address", MAC])?;
-    assert_eq!(one.address("atoll")?.to_string(), WISHED);
+    let [wished, first, second] = &free(&peer.address("atoll")?.to_string())?;
+    let one = podman.start("one", &["--network", "atoll", "--ip", wished, "--mac-address", MAC])?;
+    assert_eq!(one.address("atoll")?.to_string(), *wished);
     ensure!(one.netns.run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
     let _server = Server::start(&one.netns, "one")?;
     let answer = |to: Ipv4Addr| Ok::<_, Error>(ask(&peer.netns, to)?.map(|banner| banner.name));
-    assert_eq!(answer(WISHED.parse()?)?.as_deref(), Some("one"));
-    let refused = podman.start("two", &["--network", "atoll", "--ip", WISHED]).err().context("it is taken")?;
-    ensure!(format!("{refused:#}").contains(WISHED), "{refused:#}");
+    assert_eq!(answer(wished.parse()?)?.as_deref(), Some("one"));
+    let refused = podman.start("two", &["--network", "atoll", "--ip", wished]).err().context("it is taken")?;
+    ensure!(format!("{refused:#}").contains(wished.as_str()), "{refused:#}");
     podman.remove(&["two"])?;
 
-    let several = podman.start("several", &["--network", "atoll:ip=10.128.0.201,ip=10.128.0.202"])?;
+    let several = podman.start("several", &["--network", &format!("atoll:ip={first},ip={second}")])?;
     let _several = Server::start(&several.netns, "several")?;
-    for address in ["10.128.0.201", "10.128.0.202"] {
+    for address in [first, second] {
         assert_eq!(answer(address.parse()?)?.as_deref(), Some("several"), "{address}");
     }
 
@@ -158,7 +164,7 @@ fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
         podman.run(&["network", "reload", name])?;
         assert_eq!(podman.inspect(name)?.address("atoll")?, address, "{name} keeps its address");
     }
-    assert_eq!(answer(WISHED.parse()?)?.as_deref(), Some("one"), "after the reload");
+    assert_eq!(answer(wished.parse()?)?.as_deref(), Some("one"), "after the reload");
     podman.remove(&["one", "several", "peer"])?;
     drop(podman);
     node.finish()
