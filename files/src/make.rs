@@ -93,10 +93,15 @@ mod tests {
     fn what_is_missing_is_made_and_what_is_there_stays() {
         let directory = tempfile::tempdir().expect("a directory");
         let base = directory.path().join("a/b/run");
+        // What another program may have left to us.
+        nix::sys::stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
         umask();
         assert_eq!(private(&base, "attachments").expect("made"), base.join("attachments"));
         let modes = ["a", "a/b", "a/b/run", "a/b/run/attachments"].map(|name| mode(&directory.path().join(name)));
         assert_eq!(modes, [0o755, 0o755, 0o700, 0o700]);
+        fs::write(directory.path().join("own"), "").expect("written");
+        assert_eq!(mode(&directory.path().join("own")), 0o644);
+        assert_eq!(nix::sys::stat::umask(Mode::S_IWGRP | Mode::S_IWOTH), Mode::S_IWGRP | Mode::S_IWOTH);
         fs::set_permissions(&base, fs::Permissions::from_mode(0o750)).expect("set");
         private(&base, "attachments").expect("there");
         assert_eq!(mode(&base), 0o750);
@@ -117,5 +122,23 @@ mod tests {
         assert_eq!(fs::read_to_string(&other).expect("there"), "untouched", "a link is replaced, not followed");
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 2, "nothing is left beside it");
         replace(&directory.path().join("no/such"), b"", Lasting::Lossy).expect_err("no directory");
+        fs::create_dir(directory.path().join("taken")).expect("made");
+        replace(&directory.path().join("taken"), b"new", Lasting::Lossy).expect_err("a directory is in its place");
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 3, "nothing is left of what failed");
+    }
+
+    #[test]
+    fn writers_do_not_meet() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let whole: Vec<_> = (0..4_u8).map(|n| vec![n; 100_000]).collect();
+        std::thread::scope(|scope| {
+            for content in &whole {
+                let path = &path;
+                scope.spawn(move || (0..50).for_each(|_| replace(path, content, Lasting::Lossy).expect("replaced")));
+            }
+        });
+        assert!(whole.contains(&fs::read(&path).expect("there")), "one of them, whole");
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
     }
 }

@@ -105,6 +105,7 @@ fn refused(what: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek as _;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
     use std::sync::mpsc::channel;
@@ -155,9 +156,15 @@ mod tests {
         for read in [own, given] {
             assert_eq!(read(&path, 1 << 16).expect_err("too large").kind(), io::ErrorKind::FileTooLarge);
         }
+        let mut file = File::open(&path).expect("there");
+        contents(&file, 16).expect_err("too large");
+        assert_eq!(file.stream_position().expect("a place"), 17, "no more is read than shows that it is too large");
         fs::write(&path, "1234").expect("written");
         assert_eq!(own(&path, 4).expect("just fits"), b"1234");
         assert!(own(&path, 3).is_err());
+        assert_eq!(text(&path, 4).expect("a text"), "1234");
+        fs::write(&path, [0xff]).expect("written");
+        assert_eq!(text(&path, 4).expect_err("no text").kind(), io::ErrorKind::InvalidData);
         // Files of the kernel tell no size.
         assert!(!given(Path::new("/proc/self/status"), crate::TEXT).expect("readable").is_empty());
     }

@@ -82,5 +82,28 @@ mod tests {
         assert_eq!(advice(&error), advice(&full()));
         assert!(advice(&full()).is_some_and(|advice| advice.contains("room")));
         assert_eq!(advice(&io::ErrorKind::InvalidData.into()), None);
+        assert_eq!(advice(&Errno::ENOENT.into()), None);
+    }
+
+    #[derive(Debug)]
+    struct Outer(io::Error);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer")
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn advice_is_found_below_other_causes() {
+        let error = Outer(named(Path::new("/run/x"))(Errno::EROFS.into()));
+        assert!(advice_in(&error).is_some_and(|advice| advice.contains("read-only")));
+        assert_eq!(advice_in(&Outer(io::ErrorKind::InvalidData.into())), None);
     }
 }

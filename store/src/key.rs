@@ -279,4 +279,34 @@ mod tests {
         let order: Vec<_> = keys.iter().filter_map(Key::address_part).map(|a| a.to_string()).collect();
         assert_eq!(order, ["9.255.0.1", "10.0.0.9", "10.0.0.10", "192.168.0.1"]);
     }
+
+    #[test]
+    fn an_attachment_is_found_again_in_its_keys() {
+        for interface in ["eth0", "eth%d", "%25"] {
+            let attachment = Attachment {
+                node: NodeName::new("node-1").expect("valid"),
+                network: NetworkName::new("net").expect("valid"),
+                container: ContainerId::new("c0ffee").expect("valid"),
+                interface: IfName::new(interface).expect("valid"),
+            };
+            for key in [Key::attachment(&attachment), Key::tombstone(&attachment), Key::released(&attachment)] {
+                assert_eq!(key.attachment_part(), Some(attachment.clone()), "{key}");
+            }
+        }
+        let written = |interface: &str| {
+            let [node, network, container] = ["node-1", "net", "c0ffee"];
+            Key::raw(format!("v1/attachments/{node}/{network}/{container}/{interface}"))
+        };
+        let parts = written("eth%25d").attachment_part().expect("an attachment");
+        assert_eq!((parts.interface.as_str(), Key::attachment(&parts)), ("eth%d", written("eth%25d")));
+    }
+
+    #[test]
+    fn only_eight_digits_are_an_address() {
+        let part = |last: &str| Key::raw(format!("v1/addresses/red/00000001/{last}")).address_part();
+        assert_eq!(part("0a000001"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        for other in ["a000001", "00a000001", "", "0a00000g"] {
+            assert_eq!(part(other), None, "{other:?}");
+        }
+    }
 }

@@ -433,3 +433,37 @@ impl Classify for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_never_lives_shorter_than_asked_for() {
+        let seconds = [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 500_000_000, 2), (3, 0, 3)];
+        for (whole, nanos, expected) in seconds {
+            assert_eq!(whole_seconds(Duration::new(whole, nanos)), expected, "{whole} s and {nanos} ns");
+        }
+    }
+
+    #[test]
+    fn a_doubt_keeps_its_cause_and_a_lasting_one_ends_the_attempts() {
+        let unknown = |reason: &str| StoreError::Unknown { endpoint: "here".to_owned(), reason: reason.to_owned() };
+        let mut doubt = Doubt::default();
+        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(doubt.may_repeat(), Ok(()));
+        for lasting in ["etcdserver: mvcc: database space exceeded", "etcdserver: corrupt cluster"] {
+            assert_eq!(doubt.weigh::<u8>(Err(unknown(lasting))), Ok(None));
+            assert_eq!(doubt.may_repeat(), Err(unknown(lasting)));
+        }
+        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
+        let denied = StoreError::Denied("no role".to_owned());
+        assert_eq!(doubt.weigh::<u8>(Err(denied.clone())), Err(denied));
+        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(doubt.weigh(Ok(1)), Ok(Some(1)));
+        assert_eq!(doubt.cause(), None, "an answer ends the doubt");
+        let mut doubt = Doubt::default();
+        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
+        assert_eq!(doubt.cause(), Some(unknown("timed out")));
+    }
+}

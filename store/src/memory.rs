@@ -294,3 +294,20 @@ impl Watch for MemoryWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_there_keeps_its_life() {
+        let store = Memory::new();
+        let lease = Lease(7);
+        store.lease_as(lease, Duration::from_secs(10)).await.expect("made");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        store.lease_as(lease, Duration::from_mins(1)).await.expect("there already");
+        assert_eq!(store.leases(), 1);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(store.leases(), 0, "asking for it again is no keep-alive");
+    }
+}

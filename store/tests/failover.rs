@@ -84,8 +84,12 @@ async fn the_next_process_begins_with_the_one_that_answered() {
         assert_eq!(std::fs::read_to_string(&memory).expect("there"), server.url, "told {told}");
     }
     let store = store(&[&dead, &server.url]);
-    store.remember(memory);
+    store.remember(memory.clone());
     assert_eq!(store.preferred(), server.url);
+    let (mute, _listener) = mute().await;
+    let store = self::store(&[&mute, &server.url]);
+    store.remember(memory);
+    assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))), "it is asked first as well");
     assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1, "nothing is left beside the file");
 }
 
@@ -157,7 +161,9 @@ async fn a_commit_without_an_answer_is_unknown_and_not_sent_again() {
     let store = store(&[&mute, &server.url]);
     let error = store.commit(put(1)).await.expect_err("no answer");
     assert!(matches!(&error, StoreError::Unknown { endpoint, .. } if *endpoint == mute), "{error}");
-    assert!(!is_there(&store, 1).await, "the other endpoint was not given the commit");
+    assert!(error.to_string().contains("no answer within 500ms"), "{error}");
+    // Asked by another client: a read of this one would find out by itself whom to leave.
+    assert!(!is_there(&self::store(&[&server.url]), 1).await, "the other endpoint was not given the commit");
     assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))), "the next one goes there");
 }
 
@@ -169,6 +175,129 @@ async fn a_read_without_an_answer_is_asked_elsewhere() {
     assert!(!is_there(&store, 1).await);
     assert_eq!(store.preferred(), server.url);
     assert!(store.lease(Duration::from_mins(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_twice_is_once_is_asked_elsewhere() {
+    let server = Server::start().await;
+    let (mute, _listener) = mute().await;
+    let ttl = Duration::from_mins(1);
+    // Each of them meets the endpoint without an answer first; the other one may need more than half a second.
+    let limits = Limits { request: Duration::from_secs(2), ..LIMITS };
+    let fresh = || Etcd::with_limits(&config(&[&mute, &server.url]), limits).expect("the settings are right");
+    let lease = fresh().lease(ttl).await.expect("a lease");
+    assert_eq!(fresh().keep_alive(lease).await, Ok(true));
+    assert_eq!(fresh().lease_as(lease, ttl).await, Ok(()));
+    assert_eq!(fresh().revoke(lease).await, Ok(()));
+    assert_eq!(server.store().keep_alive(lease).await, Ok(false));
+}
+
+/// Connects what comes to `listener` with `to`, for as long as the process lives.
+fn forward(listener: TcpListener, to: String) {
+    let listener = listener.into_std().expect("a listener");
+    listener.set_nonblocking(false).expect("our own listener");
+    std::thread::spawn(move || {
+        for from in listener.incoming().flatten() {
+            let to = std::net::TcpStream::connect(&to).expect("the server");
+            let copy = |mut from: std::net::TcpStream, mut to: std::net::TcpStream| {
+                // It ends with the connection.
+                std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+            };
+            copy(from.try_clone().expect("a handle"), to.try_clone().expect("a handle"));
+            copy(to, from);
+        }
+    });
+}
+
+#[tokio::test]
+async fn who_is_slow_to_connect_gets_his_time_when_no_other_is_there() {
+    let server = Server::start().await;
+    let (slow, listener, held) = black_hole().await;
+    let (other, asked) = mute().await;
+    let limits = Limits { connect: Duration::from_secs(20), ..Limits::default() };
+    let store = Etcd::with_limits(&config(&[&slow, &other]), limits).expect("the settings are right");
+    let opened = async {
+        // The other one is asked: the first was left. It takes connections from now on.
+        drop(asked.accept().await.expect("a connection"));
+        drop(held);
+        forward(listener, server.url.trim_start_matches("http://").to_owned());
+    };
+    let (outcome, ()) = tokio::join!(store.read(get(1)), opened);
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(store.preferred(), slow);
+}
+
+#[tokio::test]
+async fn a_member_without_a_leader_is_unavailable_and_commits_are_not_in_doubt() {
+    let mut servers = Server::cluster(3).await;
+    let alone = servers.pop().expect("three");
+    let store = alone.store();
+    assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))));
+    for server in &mut servers {
+        server.stop();
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match store.commit(put(2)).await {
+            Err(StoreError::Unavailable { reason, .. }) if reason.contains("no leader") => break,
+            // It has not noticed yet.
+            Err(StoreError::Unknown { .. }) => {
+                assert!(Instant::now() < deadline, "it never says that there is no leader");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_a_frozen_etcd_ends_by_itself() {
+    let server = Server::start().await;
+    let store = server.store();
+    let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
+    let mut watch = store.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+    server.signal("STOP");
+    // The kernel of a frozen process keeps its connections: only a question that is not answered shows it.
+    let ended = tokio::time::timeout(Duration::from_mins(1), watch.next()).await;
+    server.signal("CONT");
+    assert!(matches!(ended, Ok(Err(StoreError::Unavailable { .. }))), "{ended:?}");
+    let Ok(Committed::Yes(_)) = store.commit(put(2)).await else { panic!("the second commit") };
+    let event = tokio::time::timeout(Duration::from_mins(1), watch.next()).await.expect("in time");
+    assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [2]), "{event:?}");
+}
+
+/// Two servers that know nothing of each other show which of them is asked.
+#[tokio::test]
+async fn a_watch_that_broke_goes_on_elsewhere_for_a_while() {
+    for (penalty, elsewhere) in [(LIMITS.penalty, true), (Duration::ZERO, false)] {
+        let (mut one, other) = (Server::start().await, Server::start().await);
+        let urls = config(&[&one.url, &other.url]);
+        let both = Etcd::with_limits(&urls, Limits { penalty, ..Limits::default() }).expect("the settings are right");
+        let Ok(Committed::Yes(first)) = both.commit(put(1)).await else { panic!("the first commit") };
+        let mut watch = both.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+        one.restart().await;
+        for (server, n) in [(&one, 2), (&other, 3), (&other, 4)] {
+            assert!(matches!(server.store().commit(put(n)).await, Ok(Committed::Yes(_))));
+        }
+        let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("in time");
+        let expected = if elsewhere { 4 } else { 2 };
+        assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [expected]), "{penalty:?}: {event:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_allowed_says_so() {
+    let server = Server::start().await;
+    for line in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        // Of all versions only some make the role of root by themselves.
+        server.etcdctl(&line.split(' ').collect::<Vec<_>>());
+    }
+    let store = server.store();
+    let read = store.read(get(1)).await;
+    assert!(matches!(read, Err(StoreError::Denied(_))), "{read:?}");
+    let outcome =
+        tokio::time::timeout(Duration::from_secs(20), async { store.watch(Key::raw("v1/t/"), 0).await?.next().await });
+    let outcome = outcome.await.expect("in time");
+    assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -194,6 +323,9 @@ async fn connections_and_watches_survive_a_restart() {
     let store = store(&[&dead(), &server.url]);
     let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
     let mut watch = store.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+    assert!(matches!(store.commit(put(3)).await, Ok(Committed::Yes(_))));
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");
+    assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [3]), "{event:?}");
     server.stop();
     assert!(matches!(store.read(get(1)).await, Err(StoreError::Unavailable { .. })));
     server.restart().await;
@@ -206,7 +338,8 @@ async fn connections_and_watches_survive_a_restart() {
 #[tokio::test]
 async fn answers_may_be_larger_than_a_message_usually_is() {
     let server = Server::start().await;
-    let store = store(&[&server.url]);
+    // With the usual limits of time: megabytes take theirs.
+    let store = server.store();
     for n in 0..6_u8 {
         let then = vec![Change::Put { key: Key::raw(format!("v1/t/{n}")), value: vec![n; 1_000_000], lease: None }];
         assert!(store.commit(Txn { then, ..Txn::default() }).await.is_ok());
@@ -214,6 +347,11 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
     let all = Query::all(Key::all());
     let snapshot = store.read(vec![all]).await.expect("6 MB in one answer");
     assert_eq!(snapshot.answers[0].entries.iter().map(|entry| entry.value.len()).sum::<usize>(), 6_000_000);
+    let mut watch = store.watch(Key::all(), 1).await.expect("a watch");
+    for n in 0..6_u8 {
+        let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("in time");
+        assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value[0] == n), "event {n}");
+    }
 }
 
 #[tokio::test]

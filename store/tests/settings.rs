@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use atoll_model::config::EtcdConfig;
 use atoll_model::error::Classify as _;
-use atoll_store::{Etcd, Key, Query, Store, StoreError};
+use atoll_store::{Change, Etcd, Key, Query, Store, StoreError, Txn};
 use atoll_testkit::program::command;
 use server::{Server, config};
 
@@ -84,6 +84,30 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file");
 }
 
+/// What a commit says of a certificate that is out of its time: it is denied, or its outcome is unknown.
+async fn commit_told(config: &EtcdConfig) -> String {
+    let change = Change::Put { key: Key::cluster(), value: vec![], lease: None };
+    let store = Etcd::connect(config).expect("the settings are right");
+    match store.commit(Txn { then: vec![change], ..Txn::default() }).await {
+        Err(StoreError::Denied(reason) | StoreError::Unknown { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A commit that is turned away with an alert has certainly not happened. The alert may get lost.
+async fn commit_is_denied(config: &EtcdConfig) -> bool {
+    let change = Change::Put { key: Key::cluster(), value: vec![], lease: None };
+    for _ in 0..50 {
+        let store = Etcd::connect(config).expect("the settings are right");
+        match store.commit(Txn { then: vec![change.clone()], ..Txn::default() }).await {
+            Err(StoreError::Denied(_)) => return true,
+            Err(StoreError::Unknown { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    false
+}
+
 async fn read(config: &EtcdConfig) -> Result<(), StoreError> {
     Etcd::connect(config)?.read(vec![Query::Key(Key::cluster())]).await.map(drop)
 }
@@ -150,6 +174,8 @@ async fn etcd_with_client_certificates() {
                 "{:?}",
                 error.hint()
             );
+            let said = commit_told(&out_of_time).await;
+            assert!(said.contains(told), "{said}");
         }
         // Without a server it is not to blame.
         let nobody = EtcdConfig { endpoints: vec!["https://127.0.0.1:1".to_owned()], ..out_of_time };
@@ -161,6 +187,7 @@ async fn etcd_with_client_certificates() {
     mode(&other_key, 0o600);
     let foreign = EtcdConfig { cert: Some(other_cert), key: Some(other_key), ..good.clone() };
     assert!(is_denied(&foreign).await, "etcd does not know this CA");
+    assert!(commit_is_denied(&foreign).await, "etcd has read nothing");
 
     let deceived = EtcdConfig { ca: Some(other_ca), ..good.clone() };
     let error = read(&deceived).await.expect_err("we do not know the server's CA");
@@ -170,6 +197,10 @@ async fn etcd_with_client_certificates() {
     assert!(refused(&plain).contains("https://"), "certificates without TLS are a mistake");
     let half = EtcdConfig { key: None, ..good.clone() };
     assert!(refused(&half).contains("etcd.key"));
+    let other_half = EtcdConfig { cert: None, ..good.clone() };
+    assert!(refused(&other_half).contains("etcd.cert"));
+    let without_ca = EtcdConfig { ca: None, endpoints: vec![server.url.clone()], ..good.clone() };
+    assert!(refused(&without_ca).contains("etcd.ca"), "a certificate that would never be shown is a mistake");
     let absent = EtcdConfig { ca: Some("/nonexistent/ca.pem".into()), ..good.clone() };
     assert!(refused(&absent).contains("/nonexistent/ca.pem"));
     let garbage = server.directory().join("garbage.pem");

@@ -429,6 +429,7 @@ async fn a_watch_misses_nothing(backend: &impl Backend) {
     assert_eq!(next(&mut watch).await, Event::Delete(key("w/a"), second));
     assert_eq!(next(&mut watch).await, put_of("w/b", "2", first, third));
     assert!(timeout(Duration::from_millis(300), watch.next()).await.is_err(), "nothing happened");
+    commit(&store, vec![delete("other")]).await;
     let fourth = commit(&store, vec![put("w/c", "1")]).await;
     assert_eq!(next(&mut watch).await, put_of("w/c", "1", fourth, fourth));
 }

@@ -117,6 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_made_again_and_fails_has_sent_nothing() {
+        let refused = Status::from_error(Box::new(tonic::ConnectError("connection refused".into())));
+        let Failure::NotSent(reason) = Failure::of_status(&refused) else { panic!("{refused:?}") };
+        assert!(reason.contains("connection refused"), "{reason}");
+        assert_eq!(reason.matches("refused").count(), 1, "each cause is said once: {reason}");
+    }
+
+    #[test]
     fn only_what_etcd_says_before_it_does_anything_counts_as_not_sent() {
         for (code, said, expected) in [
             (Code::Unavailable, "etcdserver: no leader", "not sent"),

@@ -55,7 +55,7 @@ impl EtcdWatch {
         if message.canceled() {
             if message.compact_revision() > 0 {
                 self.resync().await?;
-            } else if message.cancel_reason().contains("permission denied") {
+            } else if denies(message.cancel_reason()) {
                 return Err(StoreError::Denied(message.cancel_reason().to_owned()));
             }
             return Ok(false);
@@ -71,6 +71,11 @@ impl EtcdWatch {
         }
         Ok(true)
     }
+}
+
+/// Whether a watch ended because we may not have it. Since 3.5 a member also says when there is no user's name.
+fn denies(reason: &str) -> bool {
+    reason.contains("permission denied") || reason.contains("user name is empty")
 }
 
 impl Watch for EtcdWatch {
@@ -100,5 +105,17 @@ impl Watch for EtcdWatch {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::denies;
+
+    #[test]
+    fn only_a_refusal_ends_a_watch_for_good() {
+        assert!(denies("rpc error: code = PermissionDenied desc = etcdserver: permission denied"));
+        assert!(denies("rpc error: code = InvalidArgument desc = etcdserver: user name is empty"));
+        assert!(!denies("") && !denies("rpc error: code = Unavailable desc = etcdserver: no leader"));
     }
 }
