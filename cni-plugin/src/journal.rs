@@ -377,7 +377,7 @@ mod tests {
         drop(second);
     }
 
-    /// Whoever opens a file that its holder removes before it is locked must not take it for the lock.
+    /// A file that its holder removes between being opened and being locked must not be taken for the lock.
     #[test]
     fn of_many_that_lock_and_remove_one_alone_is_inside() {
         use std::sync::atomic::{AtomicBool, Ordering};

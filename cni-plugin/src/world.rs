@@ -51,7 +51,7 @@ pub struct World<S, C, W> {
     pub other_names: Vec<NodeName>,
     /// Other prefixes of etcd under which this machine has worked: what it made is below them still.
     pub earlier_prefixes: Vec<String>,
-    /// How to get there. Whoever is there goes no further.
+    /// How to get there. A world that was reached so leads no further.
     pub under: Under<S, C, W>,
     /// What tells it from other machines.
     pub machine: Machine,

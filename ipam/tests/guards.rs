@@ -29,7 +29,7 @@ use fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, writ
 const COOL: Duration = Duration::from_mins(1);
 const MAC: Mac = Mac([0, 0x1c, 0x42, 0, 0, 1]);
 
-/// A store in which somebody else writes right before the first commit at or after call number `at` (0 is the first); and
+/// A store in which another client writes right before the first commit at or after call number `at` (0 is the first); and
 /// whether it came to that commit.
 fn meddling(store: &Memory, at: usize, changes: Vec<Change>) -> (impl Store, impl Fn() -> bool) {
     let (calls, changes) = (Cell::new(0), Rc::new(RefCell::new(changes)));

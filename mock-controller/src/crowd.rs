@@ -1,5 +1,5 @@
 //! Who is connected, up to a number of places. When all of them are taken, the connection that has been idle longest makes
-//! room for a new one, so that clients that only hold connections keep nobody out.
+//! room for a new one, so that clients that only hold connections keep no other client out.
 //!
 //! A connection is idle unless a request of it is in work: from when the request has arrived whole until its answer is
 //! written. Bytes that trickle in are no work: who sends a head or a body slowly is as idle as who sends nothing. One with a

@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const LIMITS: Limits = Limits {
     connect: Duration::from_millis(300),
-    request: Duration::from_millis(500),
+    // Long enough for an endpoint that is there, on a machine that does other things.
+    request: Duration::from_secs(2),
     penalty: Duration::from_secs(10),
     answer: 64 << 20,
 };
@@ -161,7 +162,7 @@ async fn a_commit_without_an_answer_is_unknown_and_not_sent_again() {
     let store = store(&[&mute, &server.url]);
     let error = store.commit(put(1)).await.expect_err("no answer");
     assert!(matches!(&error, StoreError::Unknown { endpoint, .. } if *endpoint == mute), "{error}");
-    assert!(error.to_string().contains("no answer within 500ms"), "{error}");
+    assert!(error.to_string().contains("no answer within 2s"), "{error}");
     // Asked by another client: a read of this one would find out by itself whom to leave.
     assert!(!is_there(&self::store(&[&server.url]), 1).await, "the other endpoint was not given the commit");
     assert!(matches!(store.commit(put(1)).await, Ok(Committed::Yes(_))), "the next one goes there");
@@ -182,9 +183,8 @@ async fn what_twice_is_once_is_asked_elsewhere() {
     let server = Server::start().await;
     let (mute, _listener) = mute().await;
     let ttl = Duration::from_mins(1);
-    // Each of them meets the endpoint without an answer first; the other one may need more than half a second.
-    let limits = Limits { request: Duration::from_secs(2), ..LIMITS };
-    let fresh = || Etcd::with_limits(&config(&[&mute, &server.url]), limits).expect("the settings are right");
+    // Each of them meets the endpoint without an answer first.
+    let fresh = || self::store(&[&mute, &server.url]);
     let lease = fresh().lease(ttl).await.expect("a lease");
     assert_eq!(fresh().keep_alive(lease).await, Ok(true));
     assert_eq!(fresh().lease_as(lease, ttl).await, Ok(()));

@@ -1,4 +1,4 @@
-//! A directory for the real binary, and a call of which everything is right: nobody listens at port 9.
+//! A directory for the real binary, and a call of which everything is right: no program listens at port 9.
 
 use std::path::PathBuf;
 

@@ -345,7 +345,7 @@ async fn a_del_under_another_name_touches_no_other_pod() {
     }
 }
 
-/// A tombstone names what was made as a claim does: a local one where nobody answers, one in etcd where the claim is lost.
+/// A tombstone names what was made as a claim does: a local one where no server answers, one in etcd where the claim is lost.
 #[tokio::test(start_paused = true)]
 async fn a_tombstone_tells_of_another_name_too() {
     let lab = Lab::warm().await;

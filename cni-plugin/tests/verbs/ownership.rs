@@ -152,7 +152,7 @@ async fn the_host_end_is_found_with_the_router() {
     }
 }
 
-/// What has the name that ours would have, and not our mark, is somebody's.
+/// What has the name that ours would have, and not our mark, is another program's.
 #[tokio::test(start_paused = true)]
 async fn a_foreign_link_with_the_name_of_a_host_end_is_left_alone() {
     let lab = Lab::warm().await;

@@ -60,7 +60,7 @@ async fn a_call_settles_four_and_the_mark_stays_until_nothing_is_left() {
 /// Whatever the reason is for which something is left, the next ADD looks for it.
 #[tokio::test(start_paused = true)]
 async fn the_mark_stays_while_something_is_locked_or_waits_or_fails() {
-    // Somebody works on it.
+    // Another call works on it.
     let lab = deleted(&["a"], false).await;
     let world = lab.world();
     let lock = world.journals.try_lock(&attachment("a", "eth0")).expect("works").expect("free");

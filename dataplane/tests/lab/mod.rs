@@ -41,7 +41,7 @@ pub(crate) fn node() -> &'static Path {
     Path::new("/proc/thread-self/ns/net")
 }
 
-/// A pod whose port says that nobody else in the cluster has its address.
+/// A pod whose port says that no other pod in the cluster has its address.
 pub(crate) fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
     let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };

@@ -419,7 +419,7 @@ fn allow_descriptors() {
     assert!(command("prlimit").args(own).status().expect("prlimit runs").success());
 }
 
-/// Clients that only hold connections keep nobody out, however many they are, and cut off no request in work. Silent ones
+/// Clients that only hold connections keep no other client out, however many they are, and cut off no request in work. Silent ones
 /// would be left after 30 s; here nothing waits for that.
 #[test]
 fn who_only_holds_connections_keeps_nobody_out() {
