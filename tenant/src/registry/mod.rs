@@ -11,7 +11,8 @@
 //! | `build`, `builder` | from `building` to `active`, one builder at a time |
 //!
 //! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
-//! is read and the decision made again, unless the cause that the store gave would be given again; the next caller completes what another left half done.
+//! is read and the decision made again, unless the cause that the store gave would be given again; the next caller
+//! completes what another left half done.
 
 mod attempts;
 mod build;
