@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::pages::{blocks, pages, spans};
 
-const PAGE: &str = include_str!("../../../../../docs/configuration.md");
+const PAGE: &str = include_str!("../../../docs/configuration.md");
 
 /// Keys of a plugin's entry that belong to CNI.
 const CNI: [&str; 7] = ["type", "name", "cniVersion", "capabilities", "args", "runtimeConfig", "prevResult"];

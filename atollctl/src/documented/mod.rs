@@ -17,7 +17,7 @@ use clap::{Command, CommandFactory as _, Parser as _};
 
 use crate::args::Args;
 
-const PAGE: &str = include_str!("../../../../../docs/atollctl.md");
+const PAGE: &str = include_str!("../../../docs/atollctl.md");
 
 /// The commands that change nothing.
 const LOOK: [&str; 11] = [
