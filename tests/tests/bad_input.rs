@@ -4,11 +4,11 @@
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::cni::{Call, Cni};
-use atoll_tests::leftovers;
-use atoll_tests::node::{Node, merge};
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
+use atoll_testkit::lab::cni::{Call, Cni};
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
 /// A mistake, what the caller sends, and the code it must get.

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::cni::{Answer, Cni};
-use atoll_tests::leftovers;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::cni::{Answer, Cni};
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
 /// Where Debian's `containernetworking-plugins` is.
@@ -27,7 +27,7 @@ impl Chain<'_> {
             let kind = config["type"].as_str().expect("a type");
             (PathBuf::from(STANDARD).join(kind), config.clone())
         });
-        let atoll = atoll_tests::programs::path("atoll").expect("it is built");
+        let atoll = atoll_testkit::lab::programs::path("atoll").expect("it is built");
         std::iter::once((atoll, self.atoll.config.clone())).chain(standard).collect()
     }
 

@@ -2,10 +2,10 @@
 //! code and in which shape; what is printed and what is not. CNI SPEC 1.1.0, and its predecessors.
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::cni::{Answer, Cni};
-use atoll_tests::leftovers;
-use atoll_tests::node::{Node, merge};
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::cni::{Answer, Cni};
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
 /// What a configuration can say, and what answers say then.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
 const FIRST: usize = 64;

@@ -133,7 +133,9 @@ fn tests_start_programs_by_the_function_that_names_the_declaration() -> Result<(
     code(&root()?, &mut files)?;
     let direct: Vec<_> = files
         .iter()
-        .filter(|(path, _)| path.components().any(|part| part.as_os_str() == "tests"))
+        .filter(|(path, _)| {
+            path.components().any(|part| ["tests", "testkit", "tools"].iter().any(|room| part.as_os_str() == *room))
+        })
         .filter(|(path, _)| !path.ends_with(file!()))
         .flat_map(|(path, text)| {
             let lines = text.lines().filter(|line| line.contains("Command::new(\"") && !line.contains("new(\"/"));

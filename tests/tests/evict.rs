@@ -1,10 +1,10 @@
 //! A node is evicted, and was not so dead: its pods lose the network, nobody else does, and it comes back by itself.
 
 use anyhow::Result;
-use atoll_tests::node::{Node, PREFIX};
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
-use atoll_tests::servers;
+use atoll_testkit::lab::node::{Node, PREFIX};
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
+use atoll_testkit::lab::servers;
 use serde_json::{Value, json};
 
 #[test]

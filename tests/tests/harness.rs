@@ -4,12 +4,12 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use atoll_tests::daemon::Life;
-use atoll_tests::netns::{Netns, run};
-use atoll_tests::node::Node;
-use atoll_tests::reach::{Server, ask, ping};
-use atoll_tests::scratch::{Scratch, unique_name};
-use atoll_tests::{http, servers};
+use atoll_testkit::lab::daemon::Life;
+use atoll_testkit::lab::netns::{Netns, run};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::scratch::{Scratch, unique_name};
+use atoll_testkit::lab::{http, servers};
 use serde_json::json;
 
 const LEFT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
-use atoll_tests::{leftovers, wait};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
+use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
 /// Every tenth of the time that the call takes undisturbed, and a little beyond.

@@ -1,9 +1,9 @@
 //! One attachment from ADD to DEL, with everything that runtimes repeat, forget or send too late; every CNI version.
 
 use anyhow::{Context as _, Result};
-use atoll_tests::leftovers;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
 const VERSIONS: [&str; 8] = ["", "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -61,13 +61,13 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         assert!(attached.mac.is_empty() || eth0["address"] == json!(attached.mac), "{eth0}");
         assert_eq!(eth0["addr_info"][0]["local"], json!(attached.address.ip()));
         assert_eq!(eth0["addr_info"][0]["prefixlen"], json!(attached.address.prefix()));
-        assert!(atoll_tests::reach::ping(&pod.netns, attached.gateway)?);
+        assert!(atoll_testkit::lab::reach::ping(&pod.netns, attached.gateway)?);
 
         // Again: the result of last time, nothing new.
         let claims = node.keys("addresses/")?;
         assert_eq!(cni.call("ADD", &pod).run()?.result()?, result, "{version}: a repeated ADD gives the same result");
         assert_eq!(node.keys("addresses/")?, claims, "{version}: a repeated ADD claims nothing");
-        assert!(atoll_tests::reach::ping(&pod.netns, attached.gateway)?);
+        assert!(atoll_testkit::lab::reach::ping(&pod.netns, attached.gateway)?);
 
         // CHECK came with 0.4.0, GC and STATUS with 1.1.0.
         let mut config = cni.config.clone();
@@ -121,7 +121,10 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         let stranger = Pod::new("red", "stranger")?;
         let call = cni.call("DEL", &stranger).with("CNI_NETNS", neighbour.netns.path().display().to_string());
         call.run()?.done()?;
-        assert!(atoll_tests::reach::ping(&neighbour.netns, at.gateway)?, "{version}: another container's DEL hit it");
+        assert!(
+            atoll_testkit::lab::reach::ping(&neighbour.netns, at.gateway)?,
+            "{version}: another container's DEL hit it"
+        );
         cni.del(&neighbour)?;
         leftovers::assert_none(&node)?;
     }

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::node::{Node, merge};
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::{Ctl, private_file};
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::programs;
+use atoll_testkit::lab::ctl::{Ctl, private_file};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::programs;
 use nix::sys::stat::{Mode, umask};
 use serde_json::json;
 
@@ -72,11 +72,11 @@ fn modes(bits: u32) -> Result<()> {
     let base = node.scratch().path().to_owned();
     let extra = json!({
         "log": { "file": base.join(log), "maxMegabytes": 1 }, "status": "strict",
-        "etcd": { "endpoints": ["http://127.0.0.1:1", format!("http://{}", atoll_tests::servers::ETCD)] },
-        "controller": { "endpoints": ["http://127.0.0.1:1/api", format!("http://{}{}", atoll_tests::servers::CONTROLLER, atoll_tests::servers::API)] },
+        "etcd": { "endpoints": ["http://127.0.0.1:1", format!("http://{}", atoll_testkit::lab::servers::ETCD)] },
+        "controller": { "endpoints": ["http://127.0.0.1:1/api", format!("http://{}{}", atoll_testkit::lab::servers::CONTROLLER, atoll_testkit::lab::servers::API)] },
     });
     let mut cni = node.cni("1.1.0")?;
-    atoll_tests::node::merge(&mut cni.config, &extra);
+    atoll_testkit::lab::node::merge(&mut cni.config, &extra);
     let config = cni.config.clone();
     let (pod, other) = (Pod::new("red", "pod")?, Pod::new("red", "other")?);
     cni.add(&pod)?;
@@ -164,9 +164,9 @@ fn modes(bits: u32) -> Result<()> {
 
     node.start_etcd()?;
     node.cni("1.1.0")?.del(&pod)?;
-    atoll_tests::wait::until("later calls finish what is left", std::time::Duration::from_secs(30), || {
+    atoll_testkit::lab::wait::until("later calls finish what is left", std::time::Duration::from_secs(30), || {
         node.cni("1.1.0")?.del(&Pod::new("red", "nobody")?)?;
-        atoll_tests::leftovers::assert_none(&node)
+        atoll_testkit::lab::leftovers::assert_none(&node)
     })?;
     node.finish()
 }

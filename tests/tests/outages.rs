@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
-use atoll_tests::{leftovers, servers, wait};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
+use atoll_testkit::lab::{leftovers, servers, wait};
 use serde_json::json;
 
 /// A runtime waits for DEL; with something down it may take this long, process start and busy machine included.

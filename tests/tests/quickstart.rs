@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::netns::output;
-use atoll_tests::programs;
+use atoll_testkit::lab::netns::output;
+use atoll_testkit::lab::programs;
 use nix::sys::stat::{Mode, umask};
 use serde_json::Value;
 

@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::cni::{Answer, Call};
-use atoll_tests::leftovers;
-use atoll_tests::netns::Netns;
-use atoll_tests::node::{Node, merge};
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::cni::{Answer, Call};
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
 fn directories(kind: &str) -> Result<Vec<PathBuf>> {

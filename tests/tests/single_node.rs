@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::netns::Netns;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::programs;
-use atoll_tests::reach::{Server, ask, ping};
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde_json::json;
 
 const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
-use atoll_tests::cni::Attached;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::{Server, ask, ping};
+use atoll_testkit::lab::cni::Attached;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde_json::json;
 
 /// The host behind the provider router.

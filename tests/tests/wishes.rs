@@ -1,10 +1,10 @@
 //! What a pod asks for, from every place where it may ask, with packets to prove it.
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::leftovers;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
 use ipnetwork::Ipv4Network;
 use serde_json::{Value, json};
 
@@ -201,7 +201,7 @@ fn every_place_is_heard() -> Result<()> {
     ] {
         let pod = Pod::new("red", "pod")?;
         let mut config = cni.config.clone();
-        atoll_tests::node::merge(&mut config, &over);
+        atoll_testkit::lab::node::merge(&mut config, &over);
         let answer = cni.call("ADD", &pod).reading(config.to_string()).run()?;
         match expected {
             Ok(is_met) => {

@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::{Ctl, private_file};
-use atoll_tests::netns::run;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::programs;
-use atoll_tests::scratch::{Scratch, unique_name};
-use atoll_tests::wait::until;
+use atoll_testkit::lab::ctl::{Ctl, private_file};
+use atoll_testkit::lab::netns::run;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::scratch::{Scratch, unique_name};
+use atoll_testkit::lab::wait::until;
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "not-to-be-shown-7";

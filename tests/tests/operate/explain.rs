@@ -4,10 +4,10 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::Ctl;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::{leftovers, wait};
+use atoll_testkit::lab::ctl::Ctl;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
 /// The command tells what is wrong: its exit code, and these words.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::Ctl;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::{leftovers, wait};
+use atoll_testkit::lab::ctl::Ctl;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::{leftovers, wait};
 use serde_json::{Value, json};
 
 /// The deadline of one call, as `gc` is told here: a claim is old enough after this.
@@ -64,11 +64,14 @@ fn the_dead_go_and_whoever_lives_or_is_not_ours_stays() -> Result<()> {
     elsewhere.add(foreign)?;
     // Nobody calls DEL for these two; of one, the namespace is gone as well.
     let rebooted_netns = rebooted.netns.path().to_owned();
-    atoll_tests::netns::run(
+    atoll_testkit::lab::netns::run(
         "ip",
         &["netns", "delete", &rebooted_netns.file_name().context("a name")?.to_string_lossy()],
     )?;
-    atoll_tests::netns::run("ip", &["netns", "add", &rebooted_netns.file_name().context("a name")?.to_string_lossy()])?;
+    atoll_testkit::lab::netns::run(
+        "ip",
+        &["netns", "add", &rebooted_netns.file_name().context("a name")?.to_string_lossy()],
+    )?;
     // An ADD that died before it had a claim, a while ago, and a host end that nobody knows.
     let file = node.run_dir().join("attachments/0123456789abcdef0123456789abcdef");
     fs::write(&file, r#"{"state":"adding","unsettledUntil":0}"#)?;
@@ -206,7 +209,7 @@ fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
     }
     let other = json!({ "timeoutSeconds": DEADLINE, "etcd": { "prefix": "/atoll/other" } });
     let mut moved = node.cni("1.0.0")?;
-    atoll_tests::node::merge(&mut moved.config, &other);
+    atoll_testkit::lab::node::merge(&mut moved.config, &other);
     moved.del(deleted)?;
     assert_eq!(claimed(&node)?, sorted(&[live, dead]));
 
@@ -215,7 +218,7 @@ fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
     let (_, report) = ctl.looked(&["doctor", "--sandboxes", &list])?;
     let checks = report["checks"].as_array().context("checks")?;
     let told = checks.iter().find(|check| check["check"] == "prefix").context("the prefix is told")?;
-    ensure!(told["object"] == atoll_tests::node::PREFIX && told.to_string().contains("2 claims"), "{told:#}");
+    ensure!(told["object"] == atoll_testkit::lab::node::PREFIX && told.to_string().contains("2 claims"), "{told:#}");
 
     // As after a reboot: no file tells where they are.
     fs::remove_dir_all(node.run_dir().join("attachments"))?;

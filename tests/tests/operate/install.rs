@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::cni::Cni;
-use atoll_tests::ctl::{Ctl, private_file};
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::programs;
-use atoll_tests::scratch::{Scratch, unique_name};
+use atoll_testkit::lab::cni::Cni;
+use atoll_testkit::lab::ctl::{Ctl, private_file};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use serde_json::{Value, json};
 
 /// The directories of a machine, and what is to be installed there.

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::Ctl;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::wait;
+use atoll_testkit::lab::ctl::Ctl;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use atoll_tests::cni::Cni;
-use atoll_tests::ctl::{Ctl, private_file};
-use atoll_tests::daemon::{Daemon, Life};
-use atoll_tests::netns::output;
-use atoll_tests::node::{Node, merge};
-use atoll_tests::pod::Pod;
-use atoll_tests::{programs, wait};
+use atoll_testkit::lab::cni::Cni;
+use atoll_testkit::lab::ctl::{Ctl, private_file};
+use atoll_testkit::lab::daemon::{Daemon, Life};
+use atoll_testkit::lab::netns::output;
+use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::{programs, wait};
 use serde_json::json;
 
 const URL: &str = "https://127.0.0.1:2479";

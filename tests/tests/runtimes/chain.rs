@@ -1,9 +1,9 @@
 //! Debian's standard plugins behind ours, as they stand in the lists of most clusters.
 
 use anyhow::{Result, ensure};
-use atoll_tests::node::Node;
-use atoll_tests::programs;
-use atoll_tests::reach::PORT;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::reach::PORT;
 use serde_json::{Value, json};
 
 use crate::containerd::Containerd;

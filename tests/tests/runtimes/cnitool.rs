@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::netns::{Netns, output};
-use atoll_tests::node::Node;
-use atoll_tests::programs;
-use atoll_tests::reach::ping;
+use atoll_testkit::lab::netns::{Netns, output};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
 use crate::networks::{self, Networks};

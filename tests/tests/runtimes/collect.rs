@@ -4,10 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::Ctl;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::reach::ping;
+use atoll_testkit::lab::ctl::Ctl;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
 use crate::containerd::Containerd;

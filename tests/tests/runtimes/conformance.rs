@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::node::Node;
-use atoll_tests::programs;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::programs;
 use serde_json::{Value, json};
 
 use crate::containerd::{self, Containerd};

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use atoll_tests::daemon::{Daemon, Life};
-use atoll_tests::netns::{Netns, run};
-use atoll_tests::node::Node;
-use atoll_tests::scratch::Scratch;
+use atoll_testkit::lab::daemon::{Daemon, Life};
+use atoll_testkit::lab::netns::{Netns, run};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::scratch::Scratch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use uuid::Uuid;

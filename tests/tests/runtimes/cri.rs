@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::netns::Netns;
+use atoll_testkit::lab::netns::Netns;
 use http::uri::PathAndQuery;
 pub(crate) use messages::*;
 use tonic::client::Grpc;

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Error, Result, ensure};
-use atoll_tests::netns::Netns;
-use atoll_tests::node::Node;
-use atoll_tests::reach::{PORT, Server, ask, ask_at};
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::reach::{PORT, Server, ask, ask_at};
 use serde_json::json;
 
 use crate::chain::{HOST_PORT, chain, firewall, portmap, ports};

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atoll_tests::netns::run;
+use atoll_testkit::lab::netns::run;
 use serde_json::{Value, json};
 
 /// What the image is called.

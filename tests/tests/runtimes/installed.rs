@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::ctl::Ctl;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::programs;
-use atoll_tests::wait::until;
+use atoll_testkit::lab::ctl::Ctl;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::wait::until;
 use serde_json::{Value, json};
 
 use crate::containerd::{self, Containerd};

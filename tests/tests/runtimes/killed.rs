@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::node::Node;
-use atoll_tests::reach::ping;
-use atoll_tests::{programs, wait};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::reach::ping;
+use atoll_testkit::lab::{programs, wait};
 use serde_json::json;
 
 use crate::containerd::Containerd;

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atoll_tests::node::{Node, merge};
-use atoll_tests::programs;
-use atoll_tests::scratch::Scratch;
+use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::scratch::Scratch;
 use serde_json::{Value, json};
 
 /// Debian's `containernetworking-plugins`; containerd needs `loopback` for every pod.

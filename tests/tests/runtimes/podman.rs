@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use atoll_tests::netns::{Netns, output, run};
-use atoll_tests::node::Node;
-use atoll_tests::scratch::Scratch;
+use atoll_testkit::lab::netns::{Netns, output, run};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::scratch::Scratch;
 use serde_json::Value;
 
 use crate::networks::Networks;

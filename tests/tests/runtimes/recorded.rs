@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::netns::Netns;
-use atoll_tests::scratch::{Scratch, unique_name};
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use serde_json::{Value, json};
 
 use crate::cri::{Dns, Port};

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atoll_tests::scratch::Scratch;
+use atoll_testkit::lab::scratch::Scratch;
 use serde_json::{Value, json};
 
 /// The stand-in. It has no network to make: an answer is all that a runtime looks at.

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Error, Result, ensure};
-use atoll_tests::netns::Netns;
-use atoll_tests::node::Node;
-use atoll_tests::programs;
-use atoll_tests::reach::{Server, ask};
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::reach::{Server, ask};
 use serde_json::{Value, json};
 
 use crate::containerd::Containerd;

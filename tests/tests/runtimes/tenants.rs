@@ -1,8 +1,8 @@
 //! Pods through containerd: two tenants, and a pod whose network cannot be made.
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::node::Node;
-use atoll_tests::reach::{Server, ask, ping};
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde_json::json;
 
 use crate::containerd::Containerd;

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use atoll_files::{cli, make, print};
-use atoll_tests::signals;
+use atoll_tools::signals;
 use clap::Parser;
 
 use report::Report;

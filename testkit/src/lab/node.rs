@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cni::Cni;
-use crate::daemon::{Daemon, Life};
-use crate::netns::Netns;
-use crate::scratch::{Scratch, unique_name};
-use crate::servers::{self, ControllerOptions};
-use crate::{http, leftovers, netns, programs};
+use crate::lab::cni::Cni;
+use crate::lab::daemon::{Daemon, Life};
+use crate::lab::netns::Netns;
+use crate::lab::scratch::{Scratch, unique_name};
+use crate::lab::servers::{self, ControllerOptions};
+use crate::lab::{http, leftovers, netns, programs};
 
 /// Where our keys are in the node's etcd.
 pub const PREFIX: &str = "/atoll/test";

@@ -1,4 +1,4 @@
-//! The harness of the scenarios in `tests/tests/`: real etcd, real namespaces, real binaries, real packets.
+//! The lab of the scenarios in `tests/` and of the programs in `tools/`: real etcd, real namespaces, real binaries, real packets.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,7 +11,6 @@
 //! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`reach`] | who reaches whom: ping, and TCP with a banner that says who answers |
 //! | [`leftovers`] | nothing of ours is left |
-//! | [`signals`] | Ctrl-C, for the programs in `src/bin/` |
 //! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
 //!
 //! What drives containerd and podman is beside its scenarios, in `tests/tests/runtimes/`.
@@ -32,5 +31,4 @@ pub mod programs;
 pub mod reach;
 pub mod scratch;
 pub mod servers;
-pub mod signals;
 pub mod wait;

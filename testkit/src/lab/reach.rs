@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::netns::Netns;
+use crate::lab::netns::Netns;
 
 /// The port of every server here.
 pub const PORT: u16 = 7000;

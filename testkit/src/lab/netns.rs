@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 
-use crate::scratch::{tell, unique_name};
+use crate::lab::scratch::{tell, unique_name};
 
 /// A network namespace that is pinned at a path.
 #[derive(Debug)]
@@ -60,8 +60,8 @@ impl Netns {
     /// A command that will run inside. Not `ip netns exec`: that makes a mount namespace as well, in which what the
     /// data plane and the runtimes mount would be lost.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = atoll_testkit::program::command("nsenter");
-        command.arg(format!("--net={}", self.path.display())).arg("--").arg(atoll_testkit::program::located(program));
+        let mut command = crate::program::command("nsenter");
+        command.arg(format!("--net={}", self.path.display())).arg("--").arg(crate::program::located(program));
         command
     }
 
@@ -98,7 +98,7 @@ fn add(name: &str) -> Result<PathBuf> {
 
 /// Runs a command that stays out of the network and gives what it printed; its failure is an error.
 pub fn run(program: &str, args: &[&str]) -> Result<String> {
-    output(atoll_testkit::program::command(program).args(args))
+    output(crate::program::command(program).args(args))
 }
 
 /// Runs a prepared command and gives what it printed; its failure is an error that shows what it said.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use uuid::Uuid;
 
-use crate::daemon::{Daemon, Life};
-use crate::http;
-use crate::netns::Netns;
+use crate::lab::daemon::{Daemon, Life};
+use crate::lab::http;
+use crate::lab::netns::Netns;
 
 /// Where etcd listens.
 pub const ETCD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);

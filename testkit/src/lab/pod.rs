@@ -3,7 +3,7 @@
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::netns::Netns;
+use crate::lab::netns::Netns;
 
 /// See the module.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::node::{Node, pinned};
+use crate::lab::node::{Node, pinned};
 
 /// Everything that pods left in etcd, in the controller, in the kernel and on disk, one line each. Empty is good.
 pub fn of_pods(node: &Node) -> Result<Vec<String>> {

@@ -1,8 +1,8 @@
 //! Warm calls, one at a time: the tenant is there, and the node has talked to both servers before.
 
 use anyhow::{Context as _, Result};
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
 use serde_json::json;
 
 use crate::report::{Finding, Promise, Report};

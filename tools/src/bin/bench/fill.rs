@@ -8,8 +8,8 @@ use atoll_model::config::EtcdConfig;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName, NodeName, TenantName};
 use atoll_model::record::{AddressRecord, AddressState, SCHEMA, Unknown, encode};
 use atoll_store::{Change, Etcd, Key, Store as _, Txn};
-use atoll_tests::node::{Node, PREFIX};
-use atoll_tests::servers;
+use atoll_testkit::lab::node::{Node, PREFIX};
+use atoll_testkit::lab::servers;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 

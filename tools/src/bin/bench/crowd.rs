@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use atoll_tests::leftovers;
-use atoll_tests::pod::Pod;
+use atoll_testkit::lab::leftovers;
+use atoll_testkit::lab::pod::Pod;
 use serde_json::json;
 
 use crate::report::{Finding, Promise, Report};

@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result};
 use atoll_files::make;
 use atoll_model::derive::{Role, object};
 use atoll_model::record::{ClusterRecord, TenantRecord, decode};
-use atoll_tests::cni::{Attached, Cni};
-use atoll_tests::daemon::Life;
-use atoll_tests::netns::Netns;
-use atoll_tests::pod::Pod;
-use atoll_tests::servers::{self, ControllerOptions};
+use atoll_testkit::lab::cni::{Attached, Cni};
+use atoll_testkit::lab::daemon::Life;
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::servers::{self, ControllerOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

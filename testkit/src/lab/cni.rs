@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
-use crate::netns::Netns;
-use crate::pod::Pod;
+use crate::lab::netns::Netns;
+use crate::lab::pod::Pod;
 
 /// A runtime with one network on one node.
 #[derive(Clone, Debug)]
@@ -148,10 +148,7 @@ impl Call<'_> {
 
     fn spawn(&self) -> Result<Child> {
         let mut command = Command::new(&self.program);
-        command
-            .env_clear()
-            .env("PATH", atoll_testkit::program::search_path())
-            .envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.env_clear().env("PATH", crate::program::search_path()).envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
         // Dropped at once: the plugin sees the end. One that never reads (VERSION) closes the pipe, which is fine.

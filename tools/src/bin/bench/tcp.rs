@@ -1,7 +1,7 @@
 //! What the data plane lets through: the example `throughput` of that crate measures, this reads what it prints.
 
 use anyhow::{Context as _, Result};
-use atoll_tests::{netns, programs};
+use atoll_testkit::lab::{netns, programs};
 
 use crate::report::{Finding, Promise, Report};
 use crate::spread::Spread;

@@ -4,8 +4,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use atoll_tests::netns::Netns;
-use atoll_tests::reach::{Server, ask, ping};
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde::Serialize;
 
 /// Somebody who asks or answers.

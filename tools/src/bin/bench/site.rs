@@ -6,14 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_tests::cni::{Attached, Call, Cni};
-use atoll_tests::http;
-use atoll_tests::netns::Netns;
-use atoll_tests::node::Node;
-use atoll_tests::pod::Pod;
-use atoll_tests::programs;
-use atoll_tests::scratch::{Scratch, unique_name};
-use atoll_tests::servers;
+use atoll_testkit::lab::cni::{Answer, Attached, Call, Cni};
+use atoll_testkit::lab::http;
+use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::programs;
+use atoll_testkit::lab::scratch::{Scratch, unique_name};
+use atoll_testkit::lab::servers;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde_json::{Value, json};
@@ -162,7 +162,7 @@ pub(crate) fn etcd_requests(node: &Node) -> Result<f64> {
 }
 
 /// Runs a call. One at a time: the kernel counts all children of this process together.
-fn measured(call: &Call<'_>) -> Result<(atoll_tests::cni::Answer, Cost)> {
+fn measured(call: &Call<'_>) -> Result<(Answer, Cost)> {
     let before = cpu_of_children()?;
     let answer = call.run()?;
     let cpu = milliseconds(cpu_of_children()?.saturating_sub(before));

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::node::{Node, merge};
-use crate::programs;
+use crate::lab::node::{Node, merge};
+use crate::lab::programs;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl<'a> Ctl<'a> {
     /// A command line, ready to run on the node.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.node.netns().command(&self.program);
-        command.env_clear().env("PATH", atoll_testkit::program::search_path()).env("ATOLL_CONFIG", self.config());
+        command.env_clear().env("PATH", crate::program::search_path()).env("ATOLL_CONFIG", self.config());
         command.env("CNI_PATH", &self.bin_dir).args(arguments).stdin(Stdio::null());
         command
     }

@@ -11,9 +11,9 @@ use atoll_files::make;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::netns::Netns;
-use crate::scratch::tell;
-use crate::wait;
+use crate::lab::netns::Netns;
+use crate::lab::scratch::tell;
+use crate::lab::wait;
 
 /// How long a server lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

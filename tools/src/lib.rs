@@ -1,0 +1,7 @@
+//! What the programs in `src/bin/` share.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`signals`] | Ctrl-C |
+
+pub mod signals;
