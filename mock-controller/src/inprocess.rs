@@ -17,12 +17,25 @@ use crate::state::Tables;
 pub struct InProcess {
     controller: Rc<RefCell<Controller>>,
     started: Instant,
+    /// Requests in the order in which they arrived; none: they are not recorded.
+    recorded: Rc<RefCell<Option<Vec<Request>>>>,
 }
 
 impl InProcess {
     /// Starts a controller. Its time is tokio's, so that a paused clock works.
     pub fn new(settings: Settings) -> Self {
-        Self { controller: Rc::new(RefCell::new(Controller::new(settings))), started: Instant::now() }
+        let controller = Rc::new(RefCell::new(Controller::new(settings)));
+        Self { controller, started: Instant::now(), recorded: Rc::default() }
+    }
+
+    /// Records every request that arrives from now on.
+    pub fn record(&self) {
+        self.recorded.borrow_mut().get_or_insert_default();
+    }
+
+    /// The requests that arrived since [`InProcess::record`] or since the last call of this function.
+    pub fn take_recorded(&self) -> Vec<Request> {
+        self.recorded.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Answers one request at once; faults pass it by.
@@ -61,6 +74,9 @@ impl InProcess {
 
 impl Transport for InProcess {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        if let Some(recorded) = self.recorded.borrow_mut().as_mut() {
+            recorded.push(request.clone());
+        }
         let fate = {
             let mut controller = self.controller.borrow_mut();
             controller.begin();

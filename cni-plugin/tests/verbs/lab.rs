@@ -195,7 +195,7 @@ impl<T: Transport + Clone + 'static> Transport for Moody<T> {
 }
 
 type LabStore = Counted<Moody<FaultyStore<Memory>>>;
-type LabController = MidoNet<Counted<Moody<FaultyTransport<InProcess>>>>;
+pub(crate) type LabController = MidoNet<Counted<Moody<FaultyTransport<InProcess>>>>;
 
 /// What one process sees.
 pub(crate) type LabWorld = World<LabStore, LabController, FaultyWire<Fake>>;

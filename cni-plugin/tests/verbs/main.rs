@@ -15,6 +15,7 @@ mod names;
 mod outage;
 mod ownership;
 mod pending;
+mod recorded;
 mod results;
 mod settling;
 mod status;
