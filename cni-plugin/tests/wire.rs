@@ -1,10 +1,10 @@
 //! One suite for both wires: the kernel in memory and the real one. The real one works in namespaces of its own and needs
 //! root; the test's own thread has left the machine's namespace before it touches anything.
 
+use atoll_testkit::kernel::FakeKernel;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use atoll_cni_plugin::wire::fake::Fake;
 use atoll_cni_plugin::wire::linux::Linux;
 use atoll_cni_plugin::wire::{Change, Link, Netns, NetnsKind, SourceRule, Veth, Wire, host_index};
 use atoll_model::attachment::{Attachment, Mac};
@@ -304,7 +304,7 @@ fn run(test: impl Future<Output = ()>) {
 /// The kernel in memory.
 #[derive(Default)]
 struct Memory {
-    fake: Fake,
+    fake: FakeKernel,
     made: std::cell::Cell<u32>,
 }
 
@@ -316,9 +316,9 @@ impl Memory {
 }
 
 impl Ground for Memory {
-    type Wire = Fake;
+    type Wire = FakeKernel;
 
-    fn wire(&self) -> &Fake {
+    fn wire(&self) -> &FakeKernel {
         &self.fake
     }
 

@@ -10,13 +10,14 @@ mod fixture;
 #[expect(dead_code, reason = "each user takes its part of the helper")]
 mod server;
 
+use atoll_testkit::store::MemoryStore;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use atoll_ipam::{Claimed, IpamError, claim};
 use atoll_model::record::{AddressRecord, AddressState, Phase, SCHEMA, Unknown, encode};
-use atoll_store::{Change, Choice, Chosen, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_store::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fixture::{Fixture, attachment, subnet, tenant_name};
 use tokio::runtime::{Builder, Runtime};
@@ -198,7 +199,7 @@ fn say(line: &str) {
 fn main() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut criterion = Criterion::default().configure_from_args();
-    bench(&mut criterion, &runtime, "memory", Memory::new);
+    bench(&mut criterion, &runtime, "memory", MemoryStore::new);
     // One server for each amount: what others left would cost too.
     let servers = std::cell::RefCell::new(Vec::new());
     bench(&mut criterion, &runtime, "etcd", || {

@@ -6,6 +6,7 @@ mod fixture;
 #[path = "../../store/tests/support/etcd.rs"]
 mod server;
 
+use atoll_testkit::store::MemoryStore;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use atoll_model::record::{
     TombstoneRecord, Unknown,
 };
 use atoll_model::wish::Wish;
-use atoll_store::{Change, Key, Memory, Query, Store};
+use atoll_store::{Change, Key, Query, Store};
 use fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 use uuid::Uuid;
 
@@ -335,7 +336,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
     ];
     for (name, spoil, expected) in cases {
-        let store = Memory::new();
+        let store = MemoryStore::new();
         let (fixture, claims) = sound(&store).await;
         let free = unused(&store).await;
         let changes = spoil(&fixture, &claims, free);
@@ -384,7 +385,7 @@ fn raw(key: Key, value: &[u8]) -> Change {
 
 #[tokio::test(start_paused = true)]
 async fn subnets_that_overlap_are_told_where_they_must_not() {
-    let store = Memory::new();
+    let store = MemoryStore::new();
     let (mut fixture, claims) = sound(&store).await;
     fixture.tenant.subnets.push(subnet(1, "10.128.0.0/24", Phase::Active));
     fixture.rewrite_tenant(&store).await;
@@ -405,7 +406,7 @@ async fn subnets_that_overlap_are_told_where_they_must_not() {
 
 #[tokio::test(start_paused = true)]
 async fn ports_are_compared_when_they_are_known() {
-    let store = Memory::new();
+    let store = MemoryStore::new();
     let (fixture, claims) = sound(&store).await;
     let mut seen = observe(&store).await.expect("an observation");
     let with = |seen: &mut Observation, ports: Vec<Uuid>| {
@@ -436,7 +437,7 @@ async fn ports_are_compared_when_they_are_known() {
 /// Whatever happens between two looks, or after the second, is left alone.
 #[tokio::test(start_paused = true)]
 async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
-    let store = Memory::new();
+    let store = MemoryStore::new();
     let (fixture, claims) = sound(&store).await;
     let key = Key::attachment(&claims[0].record.attachment);
     write(&store, vec![Change::Delete(key.clone())]).await;

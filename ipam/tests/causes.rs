@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "each test binary uses its part of the helper")]
 mod fixture;
 
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use atoll_ipam::{Claimed, IpamError, Lifted, Released, ReserveRequest, bury, cla
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
 use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Between, Call, Disturbance, Memory, Store, StoreError};
+use atoll_store::{Store, StoreError};
 use fixture::{Fixture, attachment, subnet, tenant_name};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -22,21 +23,21 @@ const FULL: &str = "etcdserver: mvcc: database space exceeded";
 const PASSING: &str = "etcdserver: leader changed";
 
 /// Answers every commit with an unknown outcome; reads work. `happens`: the commit happens all the same.
-fn troubled(inner: &Memory, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<u32>>) {
+fn troubled(inner: &MemoryStore, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<u32>>) {
     let commits = Rc::new(Cell::new(0));
     let counted = Rc::clone(&commits);
-    let disturb = async move |call: Call<'_>| {
-        if !matches!(call, Call::Commit(_)) {
-            return Disturbance::None;
+    let disturb = async move |call: StoreCall<'_>| {
+        if !matches!(call, StoreCall::Commit(_)) {
+            return Interception::None;
         }
         counted.set(counted.get() + 1);
         let unknown = StoreError::Unknown { endpoint: "e".to_owned(), reason: cause.to_owned() };
-        if happens { Disturbance::Behind(unknown) } else { Disturbance::Instead(unknown) }
+        if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
     };
-    (Between::new(inner.clone(), disturb), commits)
+    (InterceptedStore::new(inner.clone(), disturb), commits)
 }
 
-async fn fixture(store: &Memory) -> Fixture {
+async fn fixture(store: &MemoryStore) -> Fixture {
     Fixture::new(store, vec![subnet(0, "10.128.0.0/28", Phase::Active)]).await
 }
 
@@ -81,7 +82,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: 
 async fn the_cause_is_told_and_ends_what_cannot_succeed() {
     // A cause that passes is tried again, and told when it does not pass.
     for (cause, attempts) in [(FULL, Some(1)), (PASSING, None)] {
-        let memory = Memory::new();
+        let memory = MemoryStore::new();
         let fixture = fixture(&memory).await;
         let running = fixture.claim(&memory, "running").await;
         let kept = match reserve(&memory, &keep("kept"), false).await {
@@ -108,7 +109,7 @@ async fn the_cause_is_told_and_ends_what_cannot_succeed() {
 
 #[tokio::test]
 async fn what_happened_all_the_same_is_found() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let fixture = fixture(&memory).await;
     let running = fixture.claim(&memory, "running").await;
     let (store, _) = troubled(&memory, FULL, true);

@@ -6,6 +6,7 @@ mod fixture;
 #[path = "guards/renew.rs"]
 mod renew;
 
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use atoll_model::record::{
     Tombstone, TombstoneRecord, Unknown,
 };
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Between, Call, Change, Disturbance, Key, Lease, Memory, Query, Store};
+use atoll_store::{Change, Key, Lease, Query, Store};
 use fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -31,28 +32,28 @@ const MAC: Mac = Mac([0, 0x1c, 0x42, 0, 0, 1]);
 
 /// A store in which another client writes right before the first commit at or after call number `at` (0 is the first); and
 /// whether it came to that commit.
-fn meddling(store: &Memory, at: usize, changes: Vec<Change>) -> (impl Store, impl Fn() -> bool) {
+fn meddling(store: &MemoryStore, at: usize, changes: Vec<Change>) -> (impl Store, impl Fn() -> bool) {
     let (calls, changes) = (Cell::new(0), Rc::new(RefCell::new(changes)));
     let (left, store, inner) = (Rc::clone(&changes), store.clone(), store.clone());
-    let disturb = async move |call: Call<'_>| {
+    let disturb = async move |call: StoreCall<'_>| {
         let number = calls.replace(calls.get() + 1);
-        if number >= at && matches!(call, Call::Commit(_)) {
+        if number >= at && matches!(call, StoreCall::Commit(_)) {
             let changes = changes.take();
             if !changes.is_empty() {
                 write(&store, changes).await;
             }
         }
-        Disturbance::None
+        Interception::None
     };
-    (Between::new(inner, disturb), move || left.borrow().is_empty())
+    (InterceptedStore::new(inner, disturb), move || left.borrow().is_empty())
 }
 
 fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 128, 0, last)
 }
 
-async fn scene() -> (Memory, Fixture) {
-    let store = Memory::new();
+async fn scene() -> (MemoryStore, Fixture) {
+    let store = MemoryStore::new();
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     (store, fixture)
 }
@@ -89,11 +90,11 @@ fn mac_of(claim: ClaimId, at: &Attachment) -> MacRecord {
     MacRecord { v: SCHEMA, owner: MacOwner::Claimed { claim, attachment: at.clone() }, unknown: Unknown::new() }
 }
 
-async fn found(store: &Memory, at: &Attachment) -> Found {
+async fn found(store: &MemoryStore, at: &Attachment) -> Found {
     find(store, at).await.expect("found")
 }
 
-async fn there(store: &Memory, key: Key) -> bool {
+async fn there(store: &MemoryStore, key: Key) -> bool {
     let snapshot = store.read(vec![Query::Key(key)]).await.expect("a read");
     snapshot.answers[0].one().is_some()
 }
@@ -102,7 +103,7 @@ async fn ask(store: &impl Store, fixture: &Fixture, at: &Attachment, wish: &Wish
     claim(store, &ClaimRequest { wish, ..fixture.request(at, None) }).await
 }
 
-async fn get(store: &Memory, fixture: &Fixture, at: &Attachment, wish: &Wish) -> Versioned<ClaimRecord> {
+async fn get(store: &MemoryStore, fixture: &Fixture, at: &Attachment, wish: &Wish) -> Versioned<ClaimRecord> {
     match ask(store, fixture, at, wish).await {
         Ok(Claimed::New(claim)) => claim,
         other => panic!("{at}: {other:?}"),
@@ -212,7 +213,7 @@ async fn a_taken_mac_is_told_also_with_an_address_that_is_free() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tenant_grows_when_pods_have_exactly_half_and_never_for_a_chosen_subnet() {
-    let store = Memory::new();
+    let store = MemoryStore::new();
     let mut entry = subnet(0, "10.128.0.0/29", Phase::Active);
     entry.exclude = vec!["10.128.0.6".parse().expect("an address")];
     let fixture = Fixture::new(&store, vec![entry]).await;

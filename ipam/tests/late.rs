@@ -5,36 +5,38 @@
 #[expect(dead_code, reason = "each test binary uses its part of the helper")]
 mod fixture;
 
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim, find, release};
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::record::{ClaimRecord, Phase};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Between, Call, Disturbance, Faulty, Memory, Store};
+use atoll_store::Store;
 use fixture::{Fixture, attachment, subnet};
 
 const COOL: Duration = Duration::from_mins(1);
 
 /// A store that delivers the late requests of a plan right before its call number `at` (0 is the first), and how often it
 /// was called.
-fn delivering(store: &Memory, plan: &FaultPlan, at: usize) -> (impl Store, Rc<Cell<usize>>) {
+fn delivering(store: &MemoryStore, plan: &FaultPlan, at: usize) -> (impl Store, Rc<Cell<usize>>) {
     let calls = Rc::new(Cell::new(0));
     let (counted, plan) = (Rc::clone(&calls), plan.clone());
-    let disturb = async move |_: Call<'_>| {
+    let disturb = async move |_: StoreCall<'_>| {
         if counted.replace(counted.get() + 1) == at {
             assert_eq!(plan.deliver_late().await, 1, "one request was on its way");
         }
-        Disturbance::None
+        Interception::None
     };
-    (Between::new(store.clone(), disturb), calls)
+    (InterceptedStore::new(store.clone(), disturb), calls)
 }
 
 /// What is there before, and what happens when the first call of attachment `x` has died with its request on its way.
 struct Scene {
-    store: Memory,
+    store: MemoryStore,
     fixture: Fixture,
     wish: Wish,
     /// These go before the second call begins, and their addresses are free at once.
@@ -54,12 +56,12 @@ async fn wherever_it_arrives(scene: impl AsyncFn() -> Scene) -> usize {
         let there = scene().await;
         // The last commit of a first call that nothing disturbs is the one that gets an address.
         let (rehearsal, plan) = (scene().await, FaultPlan::none());
-        let claimed = rehearsal.claim(&Faulty::new(rehearsal.store.clone(), plan.clone())).await;
+        let claimed = rehearsal.claim(&FaultyStore::new(rehearsal.store.clone(), plan.clone())).await;
         assert!(matches!(claimed, Ok(Claimed::New(_))), "{claimed:?}");
         let passed = plan.passed();
         let last = passed.iter().rposition(|call| call.starts_with("store: commit")).expect("it committed");
         plan.arm(last, Fault::CrashLate);
-        let dying = Faulty::new(there.store.clone(), plan.clone());
+        let dying = FaultyStore::new(there.store.clone(), plan.clone());
         assert!(plan.run(there.claim(&dying)).await.is_none(), "it died");
         for gone in &there.going {
             release(&there.store, gone, None, Duration::ZERO).await.expect("released");
@@ -83,7 +85,7 @@ async fn wherever_it_arrives(scene: impl AsyncFn() -> Scene) -> usize {
 async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
     for chosen in [None, Some(SubnetChoice::Ordinal(0))] {
         let places = wherever_it_arrives(async || {
-            let store = Memory::new();
+            let store = MemoryStore::new();
             let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
             let mut claims = Vec::new();
             for n in 0..5 {
@@ -101,7 +103,7 @@ async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
 #[tokio::test(start_paused = true)]
 async fn a_mac_is_not_refused_to_the_attachment_that_has_it_already() {
     let places = wherever_it_arrives(async || {
-        let store = Memory::new();
+        let store = MemoryStore::new();
         let entries = vec![subnet(0, "10.128.0.0/29", Phase::Active), subnet(1, "10.128.1.0/30", Phase::Active)];
         let fixture = Fixture::new(&store, entries).await;
         let newest = fixture.claim(&store, "newest").await;

@@ -11,6 +11,8 @@ mod fixture;
 #[path = "../../store/tests/support/etcd.rs"]
 mod server;
 
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -22,11 +24,11 @@ use atoll_ipam::{
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::ids::{Incarnation, Namespace, NodeName, PodName};
 use atoll_model::record::{ClaimRecord, Phase, ReservationRecord};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Change, Faulty, Key, Memory, Store};
+use atoll_store::{Change, Key, Store};
 use fixture::{Fixture, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -335,8 +337,8 @@ async fn reserving_and_lifting_survive_every_fault() {
     for mac in [None, Some(Mac([2, 0, 0, 0, 0, 1]))] {
         for fault in Fault::ALL {
             for at in 0..4 {
-                let (memory, plan) = (Memory::new(), FaultPlan::none());
-                let store = Faulty::new(memory.clone(), plan.clone());
+                let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
+                let store = FaultyStore::new(memory.clone(), plan.clone());
                 Fixture::new(&memory, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
                 let before = keys(&memory, Key::all()).await;
                 let request = ReserveRequest { mac, ..keep(9, "web-0") };
@@ -363,8 +365,8 @@ async fn reserving_and_lifting_survive_every_fault() {
 /// What a reservation costs a claim: learning of it, and learning that the address cools.
 #[tokio::test]
 async fn a_reserved_address_costs_two_more_round_trips_at_most() {
-    let (memory, plan) = (Memory::new(), FaultPlan::none());
-    let store = Faulty::new(memory.clone(), plan.clone());
+    let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
+    let store = FaultyStore::new(memory.clone(), plan.clone());
     let fixture = Fixture::new(&memory, vec![subnet(0, "10.128.0.0/16", Phase::Active)]).await;
     kept(&memory, &keep(9, "web-0")).await;
     for (container, expected) in [("w0", 2), ("w1", 3)] {

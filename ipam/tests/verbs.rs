@@ -9,6 +9,8 @@ mod fixture;
 #[path = "../../store/tests/support/etcd.rs"]
 mod server;
 
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -17,9 +19,9 @@ use atoll_ipam::{
     ClaimRequest, Claimed, Found, IpamError, Released, bury, claim, claims_of, exhume, find, release, tombstones_of,
 };
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Change, Faulty, Key, Memory, Store};
+use atoll_store::{Change, Key, Store};
 use fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -391,8 +393,8 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
 /// The numbers of store calls that the promises speak of.
 #[tokio::test]
 async fn a_warm_claim_is_one_transaction() {
-    let (memory, plan) = (Memory::new(), FaultPlan::none());
-    let store = Faulty::new(memory.clone(), plan.clone());
+    let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
+    let store = FaultyStore::new(memory.clone(), plan.clone());
     let fixture = Fixture::new(&memory, vec![subnet(0, "10.128.0.0/16", Phase::Active)]).await;
     let calls = async |container: &str| {
         plan.reset();
@@ -441,8 +443,8 @@ async fn a_warm_claim_is_one_transaction() {
 #[tokio::test]
 async fn every_prefix_from_30_to_8_costs_the_same() {
     for prefix in 8..=30 {
-        let (memory, plan) = (Memory::new(), FaultPlan::none());
-        let store = Faulty::new(memory.clone(), plan.clone());
+        let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
+        let store = FaultyStore::new(memory.clone(), plan.clone());
         let cidr = format!("10.0.0.0/{prefix}");
         let fixture = Fixture::new(&memory, vec![subnet(0, &cidr, Phase::Active)]).await;
         let before = memory.dump().len();
@@ -458,7 +460,7 @@ async fn every_prefix_from_30_to_8_costs_the_same() {
 /// The address is free again when its lease has ended, and not before.
 #[tokio::test(start_paused = true)]
 async fn an_address_has_cooled_when_its_time_is_over() {
-    let store = Memory::new();
+    let store = MemoryStore::new();
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let a = fixture.claim(&store, "a").await;
     assert_eq!(release(&store, &a, None, COOL).await.expect("released"), Released::Done);
@@ -472,8 +474,8 @@ async fn an_address_has_cooled_when_its_time_is_over() {
 /// A reply that was lost is found again: the caller learns what became of its request.
 #[tokio::test]
 async fn lost_replies_are_resolved_by_reading() {
-    let (memory, plan) = (Memory::new(), FaultPlan::none());
-    let store = Faulty::new(memory.clone(), plan.clone());
+    let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
+    let store = FaultyStore::new(memory.clone(), plan.clone());
     let fixture = Fixture::new(&memory, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     plan.arm(0, Fault::LostReply);
     let claimed = fixture.claim(&store, "a").await;

@@ -10,6 +10,8 @@ mod fixture;
 #[path = "../../store/tests/support/etcd.rs"]
 mod server;
 
+use atoll_testkit::fault::FaultPlan;
+use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -17,11 +19,11 @@ use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, Versioned, bury, cl
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::FaultPlan;
+
 use atoll_model::ids::Namespace;
 use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Change, Faulty, Key, Memory, Store};
+use atoll_store::{Change, Key, Store};
 use fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -339,8 +341,8 @@ async fn a_refusal_rests_on_what_is_true_now(store: impl Store) {
 /// What a wish costs.
 #[tokio::test]
 async fn a_wish_is_one_transaction() {
-    let (memory, plan) = (Memory::new(), FaultPlan::none());
-    let store = Faulty::new(memory.clone(), plan.clone());
+    let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
+    let store = FaultyStore::new(memory.clone(), plan.clone());
     let fixture = Fixture::new(&memory, vec![subnet(0, "10.128.0.0/16", Phase::Active)]).await;
     for (number, (wish, expected)) in [
         (wish(&[ip(9)]), 1),

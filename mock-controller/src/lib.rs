@@ -6,41 +6,12 @@
 //! | [`check`] | what a topology would become on this machine |
 //! | [`controller`] | the whole controller without I/O: one request in, one answer out |
 //! | [`faults`] | failing on demand |
-//! | [`inprocess`] | the controller as a transport, for tests of clients |
 //! | [`server`] | the controller over HTTP |
 //! | [`plane`] | the glue to the data plane of this machine |
 //! | [`settings`] | what an instance is to be like |
 //! | [`state`] | the objects, comparable and serialisable |
 //!
-//! A client's test without a network: [`InProcess`] is a transport. Here the answer to a request that took effect is
-//! lost, and the client has to find out.
-//!
-//! ```
-//! use atoll_mock_controller::faults::{Fault, Harm};
-//! use atoll_mock_controller::{Dialect, InProcess, Settings};
-//! use atoll_sdn_client::transport::{Request, Transport};
-//! use http::{HeaderMap, Method, header::CONTENT_TYPE};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! let controller = InProcess::new(Settings { dialect: Dialect::V5, ..Settings::default() });
-//! assert_eq!(controller.dump().routers.len(), 1, "the provider router is there from the start");
-//!
-//! let fault = Fault { times: 1, ..Fault::always("/routers", Harm::Cut { after: true }) };
-//! controller.controller_mut().inject(fault).expect("it may wait");
-//! let mut headers = HeaderMap::new();
-//! headers.insert(CONTENT_TYPE, "application/vnd.org.midonet.Router-v3+json".parse().expect("a value"));
-//! let id = "aaaa0000-0000-4000-8000-000000000001";
-//! let body = format!(r#"{{"id": "{id}", "tenantId": "t"}}"#).into();
-//! let create = Request { method: Method::POST, path: "/routers".to_owned(), headers, body };
-//!
-//! assert!(controller.send(create.clone()).await.is_err(), "no answer");
-//! assert_eq!(controller.dump().routers.len(), 2, "but a router");
-//! assert_eq!(controller.send(create).await.expect("an answer").status, 409, "which is there already");
-//! # }
-//! ```
-//!
-//! The same over HTTP, for clients of any kind:
+//! Over HTTP, for clients of any kind:
 //!
 //! ```
 //! use atoll_mock_controller::{BASE_PATH, Controller, Settings, server::Server};
@@ -73,7 +44,6 @@ mod crowd;
 mod dialect;
 mod failure;
 pub mod faults;
-pub mod inprocess;
 mod media;
 mod mock;
 mod patient;
@@ -93,7 +63,6 @@ mod torn;
 pub use answer::Answer;
 pub use controller::{BASE_PATH, Controller, Keeper};
 pub use dialect::{Dialect, UnknownDialect};
-pub use inprocess::InProcess;
 pub use record::Entry;
 pub use seed::PROVIDER_ROUTER_NAME;
 pub use settings::{Activation, Settings, User, provider_router, tunnel_zone, uplink_port};

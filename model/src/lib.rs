@@ -12,7 +12,6 @@
 //! | [`range`] | a range of addresses, as an operator writes it |
 //! | [`certificate`] | what a server has against a certificate of ours |
 //! | [`error`] | what kind of failure an error is |
-//! | [`fault`] | failing on demand, for tests |
 //!
 //! Pure: no I/O, no async runtime, no clock but the one that stamps records.
 
@@ -22,7 +21,6 @@ pub mod cni;
 pub mod config;
 pub mod derive;
 pub mod error;
-pub mod fault;
 pub mod ids;
 pub mod range;
 pub mod record;

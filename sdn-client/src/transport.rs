@@ -5,7 +5,6 @@ use std::future::Future;
 use std::rc::Rc;
 
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::FaultPlan;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
@@ -123,39 +122,5 @@ impl<T: Transport> Transport for Rc<T> {
 
     fn endpoints(&self) -> usize {
         (**self).endpoints()
-    }
-}
-
-/// A transport that fails on demand.
-#[derive(Clone)]
-pub struct Faulty<T> {
-    inner: Rc<T>,
-    plan: FaultPlan,
-}
-
-impl<T> Faulty<T> {
-    /// Wraps `inner`; `plan` decides what fails.
-    pub fn new(inner: T, plan: FaultPlan) -> Self {
-        Self { inner: Rc::new(inner), plan }
-    }
-}
-
-impl<T: Transport + 'static> Transport for Faulty<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let what = format!("controller: {} {}", request.method, request.path);
-        let endpoint = "fault plan".to_owned();
-        let inner = Rc::clone(&self.inner);
-        self.plan
-            .effect(
-                || what,
-                async move { inner.send(request).await },
-                || TransportError::NoAnswer { endpoint: endpoint.clone(), reason: "the reply was lost".to_owned() },
-                || TransportError::NotSent { endpoint: endpoint.clone(), reason: "refused".to_owned() },
-            )
-            .await
-    }
-
-    fn endpoints(&self) -> usize {
-        self.inner.endpoints()
     }
 }

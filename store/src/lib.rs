@@ -3,20 +3,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`key`] | every key there is, and how names and addresses are encoded in them |
-//! | [`memory`] | an etcd in memory, for tests |
 //! | [`etcd`] | the real thing: endpoints, failover, deadlines, TLS |
-//! | [`between`] | a store with a closure before every call |
-//! | [`faulty`] | a store that fails on demand |
 //!
 //! Promises: a transaction happens once or not at all; when the answer was lost, the error says
 //! [`StoreError::Unknown`] and the caller reads to learn what happened, nobody guesses; every method is idempotent for
 //! a caller that compares. This crate must not know what the values mean.
 
-pub mod between;
 pub mod etcd;
-pub mod faulty;
 pub mod key;
-pub mod memory;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -24,11 +18,8 @@ use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 
-pub use between::{Between, Call, Disturbance};
 pub use etcd::{Etcd, Limits};
-pub use faulty::Faulty;
 pub use key::Key;
-pub use memory::Memory;
 
 /// A revision of the whole store. It only grows, but can repeat after a restore from a backup: caches are keyed by
 /// the epoch in `cluster` as well.
@@ -179,7 +170,11 @@ pub struct Choice {
 }
 
 impl Choice {
-    fn check(&self) -> Result<(), StoreError> {
+    /// Whether etcd would take it.
+    ///
+    /// # Errors
+    /// A key is changed twice in one case.
+    pub fn check(&self) -> Result<(), StoreError> {
         self.cases.iter().try_for_each(Case::check)
     }
 
@@ -235,7 +230,7 @@ pub enum Event {
 }
 
 /// The life of a lease as etcd counts it: whole seconds, at least one, never less than asked for.
-fn whole_seconds(ttl: Duration) -> u64 {
+pub fn whole_seconds(ttl: Duration) -> u64 {
     (ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(1)
 }
 

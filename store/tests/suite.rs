@@ -4,12 +4,13 @@
 #[path = "support/etcd.rs"]
 mod server;
 
+use atoll_testkit::store::MemoryStore;
 use std::future::Future;
 use std::time::Duration;
 
 use atoll_model::ids::TenantName;
 use atoll_store::{
-    Answer, Case, Change, Choice, Chosen, Committed, Compare, Entry, Etcd, Event, Key, Lease, Memory, Query, Revision,
+    Answer, Case, Change, Choice, Chosen, Committed, Compare, Entry, Etcd, Event, Key, Lease, Query, Revision,
     Snapshot, Store, StoreError, Txn, Watch,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -22,12 +23,12 @@ trait Backend {
     fn compact(&self, revision: Revision) -> impl Future<Output = ()>;
 }
 
-struct InMemory(Memory);
+struct InMemory(MemoryStore);
 
 impl Backend for InMemory {
-    type Store = Memory;
+    type Store = MemoryStore;
 
-    fn store(&self) -> Memory {
+    fn store(&self) -> MemoryStore {
         self.0.clone()
     }
 
@@ -53,7 +54,7 @@ macro_rules! suite {
         mod memory {
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(&super::InMemory(super::Memory::new())).await;
+                super::$name(&super::InMemory(super::MemoryStore::new())).await;
             })*
         }
         mod etcd {

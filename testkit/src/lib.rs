@@ -2,8 +2,17 @@
 //!
 //! | module | for |
 //! |---|---|
+//! | [`store`] | an etcd in memory; stores that fail |
+//! | [`kernel`] | a kernel in memory for the plugin; one that fails |
+//! | [`controller`], [`transport`] | the mock controller without a network; a transport that fails |
+//! | [`fault`] | the plan by which these fail |
 //! | [`lab`] | machines, servers and pods, as namespaces and processes |
 //! | [`program`] | programs of the machine that a test starts |
 
+pub mod controller;
+pub mod fault;
+pub mod kernel;
 pub mod lab;
 pub mod program;
+pub mod store;
+pub mod transport;

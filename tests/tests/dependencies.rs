@@ -330,3 +330,53 @@ fn every_dependency_is_used() -> Result<()> {
     ensure!(!names("// http::Method", "http") && !names("let http = 1;", "http") && !names("use xhttp::A;", "http"));
     Ok(())
 }
+
+/// The packages of the workspace that no release contains.
+const NOT_RELEASED: [&str; 3] = ["atoll-testkit", "atoll-tools", "atoll-tests"];
+
+/// Released packages that link the testkit, directly or through another package. Dev-dependencies are not linked.
+fn test_doubles(tree: &Value) -> Result<Vec<String>> {
+    let names: BTreeMap<_, _> =
+        list(tree, "packages").map(|package| (text(package, "id"), text(package, "name"))).collect();
+    let linked: BTreeMap<_, Vec<_>> = list(&tree["resolve"], "nodes")
+        .map(|node| {
+            let links = |dependency: &&Value| list(dependency, "dep_kinds").any(|kind| text(kind, "kind") != "dev");
+            (text(node, "id"), list(node, "deps").filter(links).map(|dependency| text(dependency, "pkg")).collect())
+        })
+        .collect();
+    let members: Vec<_> = list(tree, "workspace_members").filter_map(Value::as_str).collect();
+    let released: Vec<_> = members.iter().filter(|id| !NOT_RELEASED.contains(&names[**id])).collect();
+    ensure!(released.len() > 7 && released.len() + NOT_RELEASED.len() == members.len(), "{members:?}");
+    let mut wrong = Vec::new();
+    for id in released {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![*id]);
+        while let Some(package) = next.pop() {
+            if reached.insert(package) {
+                next.extend(linked.get(package).into_iter().flatten());
+            }
+        }
+        let found = reached.iter().any(|package| names[package] == NOT_RELEASED[0]);
+        wrong.extend(found.then(|| format!("{} links {}", names[id], NOT_RELEASED[0])));
+    }
+    Ok(wrong)
+}
+
+#[test]
+fn no_released_package_links_a_test_double() -> Result<()> {
+    for target in &rules()?.graph.targets {
+        let mut tree = metadata(target)?;
+        let wrong = test_doubles(&tree)?;
+        ensure!(wrong.is_empty(), "for {target}:\n{}", wrong.join("\n"));
+        // The check itself: dev-dependencies become normal ones.
+        for node in tree["resolve"]["nodes"].as_array_mut().context("nodes")? {
+            for dependency in node["deps"].as_array_mut().context("deps")? {
+                for kind in dependency["dep_kinds"].as_array_mut().context("kinds")? {
+                    kind["kind"] = Value::Null;
+                }
+            }
+        }
+        let found = test_doubles(&tree)?;
+        ensure!(found.iter().any(|text| text == "atoll-store links atoll-testkit"), "{found:?}");
+    }
+    Ok(())
+}

@@ -5,8 +5,6 @@
 //! Ours is a veth of our link group: the host end has the derived name; the pod's end has the derived MAC, or, when its
 //! MAC was wished for or changed since, the derived index at its other end.
 
-pub mod fake;
-pub mod faulty;
 pub mod linux;
 
 use std::fmt;

@@ -2,7 +2,8 @@
 
 use atoll_cni_plugin::check::CheckCall;
 use atoll_cni_plugin::error::Error;
-use atoll_cni_plugin::wire::fake::FakeLink;
+use atoll_testkit::kernel::FakeLink;
+
 use atoll_cni_plugin::wire::{Change as WireChange, Netns, Wire};
 use atoll_mock_controller::Settings;
 use atoll_model::attachment::Mac;

@@ -1,6 +1,7 @@
 //! GC: what is not in the list goes, what is in the list stays, and nothing happens without a list; the sweep over its
 //! effects is in `sweep.rs`.
 
+use atoll_testkit::fault::Fault;
 use std::collections::BTreeSet;
 
 use atoll_cni_plugin::add::AddCall;
@@ -9,7 +10,7 @@ use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::wire::{Netns, Veth, Wire};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::Classify;
-use atoll_model::fault::Fault;
+
 use atoll_model::ids::{ClaimId, NetworkName};
 use atoll_model::record::{ClaimRecord, encode};
 use atoll_store::{Change, Key, Store, Txn};

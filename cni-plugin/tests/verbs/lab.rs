@@ -1,5 +1,10 @@
 //! One node with its surroundings, and the question whether anything of ours is left in them.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::fault::FaultPlan;
+use atoll_testkit::kernel::{FakeKernel, FaultyKernel};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
+use atoll_testkit::transport::FaultyTransport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,24 +20,23 @@ use atoll_cni_plugin::gc::GcCall;
 use atoll_cni_plugin::graves::Graves;
 use atoll_cni_plugin::journal::Journals;
 use atoll_cni_plugin::tally::{Counted, Tally};
-use atoll_cni_plugin::wire::fake::Fake;
-use atoll_cni_plugin::wire::{Netns, faulty::Faulty as FaultyWire};
+
+use atoll_cni_plugin::wire::Netns;
 use atoll_cni_plugin::world::{Machine, World};
-use atoll_mock_controller::{InProcess, Settings};
+use atoll_mock_controller::Settings;
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
 use atoll_model::config::{Config, DnsConfig};
-use atoll_model::fault::FaultPlan;
+
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
 use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TenantRecord, TombstoneRecord, decode};
 use atoll_model::vif::Vif;
 use atoll_model::wish::Wish;
 use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
-use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
-use atoll_store::faulty::Faulty as FaultyStore;
-use atoll_store::memory::Memory;
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+
 use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use atoll_tenant::{Cache, MidoNet, Node};
 use http::Method;
@@ -194,11 +198,11 @@ impl<T: Transport + Clone + 'static> Transport for Moody<T> {
     }
 }
 
-type LabStore = Counted<Moody<FaultyStore<Memory>>>;
+type LabStore = Counted<Moody<FaultyStore<MemoryStore>>>;
 pub(crate) type LabController = MidoNet<Counted<Moody<FaultyTransport<InProcess>>>>;
 
 /// What one process sees.
-pub(crate) type LabWorld = World<LabStore, LabController, FaultyWire<Fake>>;
+pub(crate) type LabWorld = World<LabStore, LabController, FaultyKernel<FakeKernel>>;
 
 thread_local! {
     /// The node's clock.
@@ -208,9 +212,9 @@ thread_local! {
 /// One node with its surroundings.
 pub(crate) struct Lab {
     pub(crate) plan: FaultPlan,
-    pub(crate) etcd: Memory,
+    pub(crate) etcd: MemoryStore,
     pub(crate) controller: InProcess,
-    pub(crate) kernel: Rc<Fake>,
+    pub(crate) kernel: Rc<FakeKernel>,
     pub(crate) etcd_mood: Rc<Cell<Mood>>,
     pub(crate) controller_mood: Rc<Cell<Mood>>,
     /// The configuration has a route that the kernel refuses, after everything else is made.
@@ -228,7 +232,7 @@ pub(crate) struct Lab {
     pub(crate) node: RefCell<NodeName>,
     /// `etcd.prefix` of its configuration, and what is below each that it ever had.
     prefix: RefCell<String>,
-    etcds: Rc<RefCell<BTreeMap<String, Memory>>>,
+    etcds: Rc<RefCell<BTreeMap<String, MemoryStore>>>,
     /// Another `runDir` than one of the lab's own.
     run_dir: Option<PathBuf>,
 }
@@ -237,10 +241,10 @@ pub(crate) struct Lab {
 #[derive(Clone)]
 struct Parts {
     plan: FaultPlan,
-    etcds: Rc<RefCell<BTreeMap<String, Memory>>>,
+    etcds: Rc<RefCell<BTreeMap<String, MemoryStore>>>,
     controller: InProcess,
     dialect: Dialect,
-    kernel: Rc<Fake>,
+    kernel: Rc<FakeKernel>,
     /// Of etcd and of the controller.
     moods: (Rc<Cell<Mood>>, Rc<Cell<Mood>>),
     node: NodeName,
@@ -265,7 +269,7 @@ impl Parts {
         World {
             store: Counted::new(Moody(store, etcd_mood), tally.clone()),
             controller: MidoNet::new(Client::new(transport, settings)),
-            wire: FaultyWire::new(Rc::clone(&self.kernel), self.plan.clone()),
+            wire: FaultyKernel::new(Rc::clone(&self.kernel), self.plan.clone()),
             tally,
             node: self.node.clone(),
             other_names: atoll_tenant::machine::other_names(&config, &self.node),
@@ -302,11 +306,11 @@ impl Lab {
         };
         let settings = Settings { dialect: served, ..Settings::default() };
         let host = settings.host;
-        let kernel = Rc::new(Fake::new());
+        let kernel = Rc::new(FakeKernel::new());
         kernel.add_netns(NETNS);
         kernel.add_netns("/netns/other");
         let controller = InProcess::new(settings);
-        let (prefix, etcd) = ("/atoll/default".to_owned(), Memory::new());
+        let (prefix, etcd) = ("/atoll/default".to_owned(), MemoryStore::new());
         let etcds = Rc::new(RefCell::new(BTreeMap::from([(prefix.clone(), etcd.clone())])));
         Self {
             plan: FaultPlan::none(),
@@ -523,7 +527,7 @@ impl Lab {
     /// What is left of us, in words; nothing: as before the first pod.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for entry in self.etcds.borrow().values().flat_map(Memory::dump) {
+        for entry in self.etcds.borrow().values().flat_map(MemoryStore::dump) {
             let key = entry.key.as_str();
             let is_claimed = || {
                 let record: AddressRecord = decode(&entry.value).expect("a record");

@@ -15,6 +15,7 @@ use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::Request;
 use atoll_store::{Change, Entry, Key, Store as _, Txn};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit};
+use atoll_testkit::store::MemoryStore;
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use ipnetwork::Ipv4Network;
@@ -162,11 +163,7 @@ async fn life(dialect: Dialect) -> String {
 }
 
 /// What an operator does with a tenant while it is in use.
-async fn operate(
-    admin: &Admin<'_, atoll_store::Memory, LabController>,
-    part: &mut impl FnMut(&str),
-    subnet: Ipv4Network,
-) {
+async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl FnMut(&str), subnet: Ipv4Network) {
     let route = |via| StaticRoute { destination: "10.9.0.0/16".parse().expect("valid"), via };
     let with = |route| Edit { add_routes: vec![route], ..Edit::default() };
     let exclude = ["10.130.0.1-10.130.0.9".parse().expect("a range")];

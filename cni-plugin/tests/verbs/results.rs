@@ -156,7 +156,7 @@ async fn the_addresses_are_announced_when_packets_flow() {
     }
     let announce = lab.plan.passed().len() - 1;
     lab.plan.reset();
-    lab.plan.arm(announce, atoll_model::fault::Fault::Refused);
+    lab.plan.arm(announce, atoll_testkit::fault::Fault::Refused);
     lab.add().await.expect("it is a line in the log");
 }
 

@@ -4,13 +4,14 @@
 //!
 //! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
 
+use atoll_testkit::fault::Fault;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::Error;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::result::Attached;
-use atoll_model::fault::Fault;
+
 use atoll_model::wish::Wish;
 use atoll_sdn_client::dialect::Dialect;
 

@@ -18,6 +18,8 @@ pub(crate) mod invariants;
 pub(crate) mod kept;
 pub(crate) mod schedule;
 
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,10 +27,10 @@ use std::time::Duration;
 
 use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::range::AddressRange;
 use atoll_model::record::{ClaimRecord, Phase};
-use atoll_store::{Case, Choice, Chosen, Faulty, Key, Lease, Memory, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Case, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
 use crate::fixture::{Fixture, subnet};
 use schedule::{Rng, Yielding};
@@ -68,14 +70,14 @@ const FAULTS: [Fault; 5] = [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashL
 pub(crate) type Defect = fn(usize, &mut Case);
 
 /// The store as a process sees it.
-pub(crate) type Process = Yielding<Faulty<Broken>>;
+pub(crate) type Process = Yielding<FaultyStore<Broken>>;
 
 /// What everybody can see, and what the checker believes.
 pub(crate) struct World {
     pub(crate) setup: Setup,
     /// What no pod may have.
     pub(crate) exclude: Vec<AddressRange>,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryStore,
     /// The cache of the node; processes bring it up to date when they find it stale.
     pub(crate) cache: RefCell<Fixture>,
     /// The claims that pods are running on.
@@ -98,7 +100,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(setup: Setup) -> Self {
-        let memory = Memory::new();
+        let memory = MemoryStore::new();
         let mut entry = subnet(0, setup.cidr, Phase::Active);
         let exclude: Vec<_> = setup.exclude.iter().map(|range| range.parse().expect("a range")).collect();
         entry.exclude = if setup.blind { Vec::new() } else { exclude.clone() };
@@ -139,7 +141,7 @@ impl World {
         if rng.below(100) < self.setup.faults / 2 {
             store.postpone.set(Some(rng.below(4)));
         }
-        let process = Yielding(Faulty::new(store, plan.clone()));
+        let process = Yielding(FaultyStore::new(store, plan.clone()));
         let result = plan.run(program(&process)).await;
         if result.is_none() {
             self.late.borrow_mut().push((attachment.clone(), plan));
@@ -161,7 +163,7 @@ impl World {
 /// A memory store whose transactions are rewritten on the way.
 #[derive(Clone)]
 pub(crate) struct Broken {
-    memory: Memory,
+    memory: MemoryStore,
     defect: Defect,
     /// After so many claims and releases, one gets no answer and arrives later.
     postpone: Rc<Cell<Option<u64>>>,
@@ -169,7 +171,7 @@ pub(crate) struct Broken {
 }
 
 impl Store for Broken {
-    type Watch = atoll_store::memory::MemoryWatch;
+    type Watch = atoll_testkit::store::MemoryWatch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
         self.memory.read(queries).await

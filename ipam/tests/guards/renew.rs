@@ -1,6 +1,7 @@
 //! A port and the one after it: which claims name the derived port and which another one, for how long that is remembered,
 //! and what of an earlier life can still change a claim that was renewed.
 
+use atoll_testkit::store::MemoryStore;
 use std::time::Duration;
 
 use crate::fixture::{Fixture, attachment, put, subnet, write};
@@ -8,20 +9,20 @@ use atoll_ipam::{
     ClaimRequest, Claimed, LateDeletions, Released, Versioned, bury, claim, find, release, release_beside, renew,
 };
 use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Key, Memory};
+use atoll_store::Key;
 
 /// How long a deletion may be on its way: longer than the cool-down.
 const QUIET: Duration = Duration::from_mins(4);
 const COOL: Duration = Duration::from_secs(5);
 const LATE: LateDeletions = LateDeletions { until: 77, within: QUIET };
 
-async fn scene() -> (Memory, Fixture) {
-    let store = Memory::new();
+async fn scene() -> (MemoryStore, Fixture) {
+    let store = MemoryStore::new();
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     (store, fixture)
 }
 
-async fn again(store: &Memory, request: &ClaimRequest<'_>) -> Versioned<ClaimRecord> {
+async fn again(store: &MemoryStore, request: &ClaimRequest<'_>) -> Versioned<ClaimRecord> {
     match claim(store, request).await {
         Ok(Claimed::New(claim)) => claim,
         other => panic!("{other:?}"),

@@ -7,7 +7,7 @@ macro_rules! suite {
         mod memory {
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(atoll_store::Memory::new()).await;
+                super::$name(atoll_testkit::store::MemoryStore::new()).await;
             })*
         }
         mod etcd {

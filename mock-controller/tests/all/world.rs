@@ -1,11 +1,12 @@
 //! A controller, and requests by hand.
 
+use atoll_testkit::controller::InProcess;
 use std::future::Future;
 use std::net::SocketAddr;
 
 use atoll_mock_controller::server::Server;
 use atoll_mock_controller::state::objects::{Port, PortKind};
-use atoll_mock_controller::{Dialect, InProcess, Settings, provider_router};
+use atoll_mock_controller::{Dialect, Settings, provider_router};
 use atoll_sdn_client::transport::{Request, Response};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};

@@ -1,19 +1,23 @@
 //! What operators do.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
+use atoll_testkit::transport::FaultyTransport;
 use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, ReserveRequest, reservations, reserve};
-use atoll_mock_controller::{Dialect, InProcess};
+use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_model::record::{Origin, Phase, TenantRecord};
 use atoll_model::topology::Topology;
 use atoll_sdn_client::dialect::Resource;
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
+
 use atoll_sdn_client::{Client, Settings};
-use atoll_store::{Change, Faulty as FaultyStore, Key, Memory, Store, Txn};
+use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::graph::graph;
@@ -33,7 +37,7 @@ fn ns(name: &str) -> Namespace {
     Namespace::new(name).expect("valid")
 }
 
-fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Memory, C> {
+fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, MemoryStore, C> {
     Admin { store: &world.store, controller, config: &world.config }
 }
 

@@ -1,16 +1,18 @@
 //! What comes between while a tenant is built: a change of its record, the end of the builder's turn, somebody else's
 //! object in the place of one that is made again.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::store::MemoryStore;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use atoll_mock_controller::{Dialect, InProcess};
+use atoll_mock_controller::Dialect;
 use atoll_model::ids::{Incarnation, TenantName};
 use atoll_model::record::{Phase, encode};
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use atoll_sdn_client::{Client, Settings, wire};
-use atoll_store::{Change, Entry, Key, Lease, Memory, Store, Txn};
+use atoll_store::{Change, Entry, Key, Lease, Store, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::{Controller, Failure};
 use atoll_tenant::graph::graph;
@@ -56,11 +58,11 @@ fn red() -> TenantName {
     TenantName::new("red").expect("valid")
 }
 
-async fn write(store: &Memory, change: Change) {
+async fn write(store: &MemoryStore, change: Change) {
     store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
 }
 
-fn builder(store: &Memory) -> Option<Entry> {
+fn builder(store: &MemoryStore) -> Option<Entry> {
     store.dump().into_iter().find(|entry| entry.key == Key::builder(&red()))
 }
 

@@ -1,11 +1,11 @@
 //! Every field of every object of a tenant, changed behind our back: a plan shows it, repairing mends it, and what is
 //! not ours stays.
 
-use atoll_mock_controller::InProcess;
 use atoll_model::ids::TenantName;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::{Client, Settings, wire};
 use atoll_tenant::admin::{self, Admin};
+use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
 use crate::world::{DIALECTS, World, namespace};

@@ -9,6 +9,7 @@ use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use atoll_sdn_client::{Client, Settings, wire};
 use atoll_tenant::controller::{Controller, Failure, PortSpec, Verdict};
 use atoll_tenant::graph::{Graph, graph};
+use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
 use crate::world::{DIALECTS, Slow, World, engine, namespace};
@@ -21,7 +22,7 @@ async fn built(dialect: Dialect) -> (World, Graph) {
     (world, graph(&cluster, &tenant))
 }
 
-fn client(world: &World) -> Client<atoll_mock_controller::InProcess> {
+fn client(world: &World) -> Client<InProcess> {
     Client::new(world.mock.clone(), Settings::default())
 }
 

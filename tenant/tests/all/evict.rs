@@ -1,17 +1,21 @@
 //! Evicting a node: what is taken away, when, from whom not, and what the node meets when it is not so dead.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::FaultyStore;
+use atoll_testkit::transport::FaultyTransport;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, Released, bury, find, release};
-use atoll_mock_controller::{Dialect, InProcess};
+use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::record::{ClaimRecord, NodeRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode};
 use atoll_model::vif::Vif;
-use atoll_sdn_client::transport::{Faulty as FaultyTransport, Request, Response, Transport, TransportError};
-use atoll_store::{Change, Faulty as FaultyStore, Key, Store, Txn};
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Place, Resolver, TenantError};

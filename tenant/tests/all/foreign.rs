@@ -1,7 +1,7 @@
 //! Objects that have an id of ours and are somebody else's: told by a plan, by applying and by removing, and left as they
 //! are. Every field that says whose an object is decides alone in one of the cases.
 
-use atoll_mock_controller::{Dialect, InProcess};
+use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
 use atoll_model::topology::{Kind, Topology};
@@ -10,6 +10,7 @@ use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::{Client, Settings, wire};
 use atoll_tenant::controller::{Controller, Failure, PortSpec, Verdict};
 use atoll_tenant::graph::{Graph, graph};
+use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
 
 use crate::world::{DIALECTS, World, namespace};

@@ -1,5 +1,8 @@
 //! A tenant that is full gets another subnet: once, however many ask, wherever it fails, until it may not or cannot.
 
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::FaultyStore;
+use atoll_testkit::transport::FaultyTransport;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,10 +10,10 @@ use std::time::Duration;
 use atoll_ipam::{Claimed, IpamError, Released, Versioned, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::record::{Addressing, ClaimRecord, Phase, TenantRecord, decode, encode};
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
-use atoll_store::{Change, Event, Faulty as FaultyStore, Key, Store, Txn, Watch as _};
+
+use atoll_store::{Change, Event, Key, Store, Txn, Watch as _};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
 use futures_util::future::join_all;

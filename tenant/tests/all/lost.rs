@@ -3,6 +3,7 @@
 //! counts as done. Where every commit ends so, the cause that the store gave reaches the caller, and ends the attempts where
 //! it would be given again.
 
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_model::record::{StaticRoute, Via};
 use atoll_model::wish::Wish;
-use atoll_store::{Between, Call, Disturbance, Memory, Store, StoreError};
+use atoll_store::{Store, StoreError};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, Wanted};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
@@ -24,17 +25,17 @@ use crate::world::{World, namespace, request};
 const QUIET: Duration = Duration::from_secs(45);
 
 /// A store whose commit number `at` (0 is the first) is lost on its way, and how many there were.
-fn lossy(inner: &Memory, at: usize) -> (impl Store, Rc<Cell<usize>>) {
+fn lossy(inner: &MemoryStore, at: usize) -> (impl Store, Rc<Cell<usize>>) {
     let commits = Rc::new(Cell::new(0));
     let counted = Rc::clone(&commits);
-    let disturb = async move |call: Call<'_>| match call {
-        Call::Commit(_) if counted.replace(counted.get() + 1) == at => {
+    let disturb = async move |call: StoreCall<'_>| match call {
+        StoreCall::Commit(_) if counted.replace(counted.get() + 1) == at => {
             let (endpoint, reason) = ("test".to_owned(), "lost on its way".to_owned());
-            Disturbance::Instead(StoreError::Unknown { endpoint, reason })
+            Interception::Instead(StoreError::Unknown { endpoint, reason })
         }
-        _ => Disturbance::None,
+        _ => Interception::None,
     };
-    (Between::new(inner.clone(), disturb), commits)
+    (InterceptedStore::new(inner.clone(), disturb), commits)
 }
 
 /// What is done to tenant `red`, which has two subnets and a pod with a MAC of its choice; or to tenant `blue`.
@@ -171,18 +172,18 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
 }
 
 /// Answers every commit with an unknown outcome. `happens`: the commit happens all the same.
-fn troubled(inner: &Memory, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<usize>>) {
+fn troubled(inner: &MemoryStore, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<usize>>) {
     let commits = Rc::new(Cell::new(0));
     let counted = Rc::clone(&commits);
-    let disturb = async move |call: Call<'_>| {
-        if !matches!(call, Call::Commit(_)) {
-            return Disturbance::None;
+    let disturb = async move |call: StoreCall<'_>| {
+        if !matches!(call, StoreCall::Commit(_)) {
+            return Interception::None;
         }
         counted.set(counted.get() + 1);
         let unknown = StoreError::Unknown { endpoint: "test".to_owned(), reason: cause.to_owned() };
-        if happens { Disturbance::Behind(unknown) } else { Disturbance::Instead(unknown) }
+        if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
     };
-    (Between::new(inner.clone(), disturb), commits)
+    (InterceptedStore::new(inner.clone(), disturb), commits)
 }
 
 const FULL: &str = "etcdserver: mvcc: database space exceeded";

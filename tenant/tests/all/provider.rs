@@ -1,13 +1,17 @@
 //! The provider router: one that is there is adopted, one that is not is made, and neither is changed by saying so again.
 
-use atoll_mock_controller::{Dialect, InProcess};
+use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::{Fault, FaultPlan};
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::FaultyStore;
+use atoll_testkit::transport::FaultyTransport;
+
 use atoll_model::record::{ClusterRecord, ProviderRecord, Uplink};
 use atoll_sdn_client::dialect::Resource;
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
+
 use atoll_sdn_client::{Client, Settings, wire};
-use atoll_store::{Faulty as FaultyStore, Store};
+use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Initialised, Outside, Wanted};
 use atoll_tenant::controller::{Applied, Controller};

@@ -1,22 +1,26 @@
 //! Tenants that nobody uses are found by two looks, and one that is used between them is not among them.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
+use atoll_testkit::transport::FaultyTransport;
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, release};
-use atoll_mock_controller::{Dialect, InProcess};
-use atoll_model::fault::{Fault, FaultPlan};
+use atoll_mock_controller::Dialect;
+
 use atoll_model::ids::TenantName;
 use atoll_model::record::{IdleRecord, decode, encode};
 use atoll_model::topology::Topology;
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
-use atoll_store::{Change, Faulty as FaultyStore, Key, Memory, Store, Txn};
+
+use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Place, TenantError};
 
 use crate::world::{World, engine, namespace, request};
 
-fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Memory, C> {
+fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, MemoryStore, C> {
     Admin { store: &world.store, controller, config: &world.config }
 }
 

@@ -1,14 +1,16 @@
 //! Who gets into which tenant, once and at once, with and without a cache.
 
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::transport::FaultyTransport;
 use std::os::unix::fs::PermissionsExt as _;
 
 use atoll_ipam::Current;
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
-use atoll_model::fault::{Fault, FaultPlan};
+
 use atoll_model::ids::Epoch;
 use atoll_model::record::{Addressing, Origin, Phase, encode};
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
+
 use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::{Cache, Resolver, TenantError, Who};
 use futures_util::future::join_all;

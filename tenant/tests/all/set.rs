@@ -1,14 +1,18 @@
 //! What operators set of a tenant: it comes into effect, it goes again, and no failure leaves it half done.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
+use atoll_testkit::transport::FaultyTransport;
 use std::time::Duration;
 
-use atoll_mock_controller::{Dialect, InProcess};
-use atoll_model::fault::{Fault, FaultPlan};
+use atoll_mock_controller::Dialect;
+
 use atoll_model::ids::TenantName;
 use atoll_model::record::{Phase, StaticRoute, Via};
 use atoll_model::topology::RouteAction;
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
-use atoll_store::{Faulty as FaultyStore, Memory, Store};
+
+use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Edit, Update};
 use atoll_tenant::controller::Controller;
@@ -23,7 +27,7 @@ fn red() -> TenantName {
     TenantName::new("red").expect("valid")
 }
 
-fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Memory, C> {
+fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, MemoryStore, C> {
     Admin { store: &world.store, controller, config: &world.config }
 }
 

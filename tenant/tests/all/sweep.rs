@@ -2,9 +2,10 @@
 //! next completes it, so that nothing is left but what an undisturbed run leaves.
 
 use atoll_mock_controller::Dialect;
-use atoll_model::fault::{Fault, FaultPlan};
-use atoll_sdn_client::transport::Faulty as FaultyTransport;
-use atoll_store::Faulty as FaultyStore;
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::FaultyStore;
+use atoll_testkit::transport::FaultyTransport;
+
 use atoll_tenant::{Cache, Resolver};
 
 use crate::world::{DIALECTS, World, engine, namespace};

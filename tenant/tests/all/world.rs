@@ -1,11 +1,13 @@
 //! A store, a controller, and what the tests want to know of them.
 
+use atoll_testkit::controller::InProcess;
+use atoll_testkit::store::MemoryStore;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use atoll_ipam::ClaimRequest;
-use atoll_mock_controller::{Dialect, InProcess, Settings, provider_router};
+use atoll_mock_controller::{Dialect, Settings, provider_router};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
@@ -13,7 +15,7 @@ use atoll_model::record::{Addressing, ClusterRecord, TenantRecord, decode};
 use atoll_model::topology::{Route, RouteAction, Topology};
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use atoll_sdn_client::{Client, Settings as ClientSettings};
-use atoll_store::{Key, Memory};
+use atoll_store::Key;
 use atoll_tenant::graph::graph;
 use atoll_tenant::{Cache, MidoNet, Node, Place, Resolver, TenantError, Who};
 use uuid::Uuid;
@@ -21,7 +23,7 @@ use uuid::Uuid;
 pub(crate) const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V1];
 
 pub(crate) struct World {
-    pub(crate) store: Memory,
+    pub(crate) store: MemoryStore,
     pub(crate) mock: InProcess,
     /// Requests of [`World::engine`] so far.
     pub(crate) requests: Rc<Cell<usize>>,
@@ -35,7 +37,7 @@ impl World {
     pub(crate) fn new(dialect: Dialect) -> Self {
         let mock = InProcess::new(Settings { dialect, ..Settings::default() });
         let before = mock.controller_mut().follow();
-        Self { store: Memory::new(), mock, requests: Rc::default(), config: config(), node: node("n1"), before }
+        Self { store: MemoryStore::new(), mock, requests: Rc::default(), config: config(), node: node("n1"), before }
     }
 
     pub(crate) fn engine(&self) -> MidoNet<Counted> {
@@ -58,7 +60,7 @@ impl World {
         }
     }
 
-    pub(crate) fn resolver<'a, C>(&'a self, controller: &'a C, cache: &'a Cache) -> Resolver<'a, Memory, C> {
+    pub(crate) fn resolver<'a, C>(&'a self, controller: &'a C, cache: &'a Cache) -> Resolver<'a, MemoryStore, C> {
         Resolver { store: &self.store, controller, config: &self.config, node: &self.node, cache }
     }
 

@@ -1,16 +1,17 @@
 //! A kernel in memory: namespaces, veth pairs, addresses and routes, with the behaviour that the verbs rely on. It and
-//! the real one pass one suite, `tests/wire.rs`.
+//! the real one pass one suite, `cni-plugin/tests/wire.rs`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use atoll_cni_plugin::wire::{
+    Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index,
+};
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
 use atoll_model::route::Route;
-
-use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index};
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ enum Place {
 }
 
 /// A kernel in memory.
-pub struct Fake(RefCell<Kernel>);
+pub struct FakeKernel(RefCell<Kernel>);
 
 struct Kernel {
     own: Links,
@@ -47,7 +48,7 @@ struct Kernel {
     rules: BTreeSet<(PathBuf, SourceRule)>,
 }
 
-impl Default for Fake {
+impl Default for FakeKernel {
     fn default() -> Self {
         Self(RefCell::new(Kernel {
             own: fresh(),
@@ -76,7 +77,7 @@ fn fresh() -> Links {
     BTreeMap::from([("lo".to_owned(), FakeLink { link, peer: None, routes: vec![], announced: 0 })])
 }
 
-impl Fake {
+impl FakeKernel {
     /// One namespace, our own, with `lo`.
     pub fn new() -> Self {
         Self::default()
@@ -287,7 +288,7 @@ impl Kernel {
     }
 }
 
-impl Wire for Fake {
+impl Wire for FakeKernel {
     async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
         Ok(match self.0.borrow().places.get(path) {
             None => NetnsKind::Gone,

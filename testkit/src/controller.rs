@@ -1,16 +1,41 @@
-//! The controller as a transport: the client's requests without a network in between. For tests.
+//! The mock controller as a transport: the client's requests without a network in between.
+//!
+//! Here the answer to a request that took effect is lost, and the client has to find out.
+//!
+//! ```
+//! use atoll_mock_controller::faults::{Fault, Harm};
+//! use atoll_mock_controller::{Dialect, Settings};
+//! use atoll_sdn_client::transport::{Request, Transport};
+//! use atoll_testkit::controller::InProcess;
+//! use http::{HeaderMap, Method, header::CONTENT_TYPE};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let controller = InProcess::new(Settings { dialect: Dialect::V5, ..Settings::default() });
+//! assert_eq!(controller.dump().routers.len(), 1, "the provider router is there from the start");
+//!
+//! let fault = Fault { times: 1, ..Fault::always("/routers", Harm::Cut { after: true }) };
+//! controller.controller_mut().inject(fault).expect("it may wait");
+//! let mut headers = HeaderMap::new();
+//! headers.insert(CONTENT_TYPE, "application/vnd.org.midonet.Router-v3+json".parse().expect("a value"));
+//! let id = "aaaa0000-0000-4000-8000-000000000001";
+//! let body = format!(r#"{{"id": "{id}", "tenantId": "t"}}"#).into();
+//! let create = Request { method: Method::POST, path: "/routers".to_owned(), headers, body };
+//!
+//! assert!(controller.send(create.clone()).await.is_err(), "no answer");
+//! assert_eq!(controller.dump().routers.len(), 2, "but a router");
+//! assert_eq!(controller.send(create).await.expect("an answer").status, 409, "which is there already");
+//! # }
+//! ```
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::rc::Rc;
 
+use atoll_mock_controller::faults::Delivery;
+use atoll_mock_controller::{Controller, Settings, Tables};
 use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
 use tokio::time::Instant;
 use uuid::Uuid;
-
-use crate::controller::Controller;
-use crate::faults::Delivery;
-use crate::settings::Settings;
-use crate::state::Tables;
 
 /// A controller that several clients of one thread share. Clones are the same controller.
 #[derive(Clone, Debug)]

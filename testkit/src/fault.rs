@@ -1,7 +1,7 @@
 //! Failing on demand: the seams' wrappers ask a [`FaultPlan`] at every effect, and a test walks through all of them.
 //!
 //! A crash is real: the operation never returns, so the test drops the whole call where it stood and no clean-up code
-//! runs, as when a runtime kills the process. Nothing here is reachable from a production binary.
+//! runs, as when a runtime kills the process.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

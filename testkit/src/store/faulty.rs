@@ -1,21 +1,21 @@
-//! A store that fails on demand: every call asks a fault plan first. For tests; no production binary uses it.
+//! A store that fails on demand: every call asks a fault plan first.
 
 use std::fmt::Write as _;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_model::fault::FaultPlan;
+use atoll_store::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
-use crate::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use crate::fault::FaultPlan;
 
 /// Wraps a store. Clones share the store and the plan.
-pub struct Faulty<S> {
+pub struct FaultyStore<S> {
     inner: Rc<S>,
     plan: FaultPlan,
 }
 
-impl<S> Faulty<S> {
+impl<S> FaultyStore<S> {
     /// Wraps `inner`; `plan` decides what fails.
     pub fn new(inner: S, plan: FaultPlan) -> Self {
         Self { inner: Rc::new(inner), plan }
@@ -32,13 +32,13 @@ impl<S> Faulty<S> {
     }
 }
 
-impl<S> Clone for Faulty<S> {
+impl<S> Clone for FaultyStore<S> {
     fn clone(&self) -> Self {
         Self { inner: Rc::clone(&self.inner), plan: self.plan.clone() }
     }
 }
 
-impl<S: Store + 'static> Store for Faulty<S> {
+impl<S: Store + 'static> Store for FaultyStore<S> {
     type Watch = S::Watch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {

@@ -1,6 +1,7 @@
-//! An etcd in memory, for tests: the same revisions, leases, watches and refusals, without a server.
+//! An etcd in memory: the same revisions, leases, watches and refusals, without a server.
 //!
-//! Promises: whatever the trait lets a caller see is as etcd does it; one suite runs against both. Clones share their
+//! # Guarantees
+//! Whatever the trait lets a caller see is as etcd does it; one suite runs against both. Clones share their
 //! state; a test that wants two nodes gives each a clone. Leases run on tokio's clock, so that a test that pauses it
 //! decides when they expire.
 
@@ -11,17 +12,16 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
-
-use crate::{
+use atoll_store::{
     Answer, Change, Choice, Chosen, Compare, Entry, Event, Key, Lease, Query, Revision, Snapshot, Store, StoreError,
     Watch,
 };
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// The store. It begins empty, at revision 1, as etcd does.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Rc<Shared>);
+pub struct MemoryStore(Rc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -52,7 +52,7 @@ impl Default for State {
     }
 }
 
-impl Memory {
+impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
@@ -100,7 +100,7 @@ impl Memory {
     }
 }
 
-impl Store for Memory {
+impl Store for MemoryStore {
     type Watch = MemoryWatch;
 
     fn read(&self, queries: Vec<Query>) -> impl Future<Output = Result<Snapshot, StoreError>> {
@@ -223,7 +223,7 @@ impl State {
     }
 
     fn grant(&mut self, id: i64, ttl: Duration) {
-        let ttl = Duration::from_secs(crate::whole_seconds(ttl));
+        let ttl = Duration::from_secs(atoll_store::whole_seconds(ttl));
         self.leases.entry(id).or_insert_with(|| Granted { ttl, expires: Instant::now() + ttl });
     }
 
@@ -246,10 +246,10 @@ impl State {
     }
 }
 
-/// A watch of [`Memory`].
+/// A watch of [`MemoryStore`].
 #[derive(Debug)]
 pub struct MemoryWatch {
-    store: Memory,
+    store: MemoryStore,
     prefix: Key,
     /// Everything up to this revision was delivered, or is in `ready`.
     after: Revision,
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_there_keeps_its_life() {
-        let store = Memory::new();
+        let store = MemoryStore::new();
         let lease = Lease(7);
         store.lease_as(lease, Duration::from_secs(10)).await.expect("made");
         tokio::time::sleep(Duration::from_secs(6)).await;

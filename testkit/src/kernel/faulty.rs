@@ -1,21 +1,21 @@
-//! A wire that fails on demand.
+//! A kernel that fails on demand: every operation asks a fault plan first.
 
 use std::path::Path;
 use std::rc::Rc;
 
-use atoll_model::fault::FaultPlan;
+use atoll_cni_plugin::wire::{Change, FoundRoute, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError};
 use atoll_model::ids::IfName;
 
-use super::{Change, FoundRoute, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError};
+use crate::fault::FaultPlan;
 
 /// Every operation of `W` is an effect of a [`FaultPlan`].
 #[derive(Clone)]
-pub struct Faulty<W> {
+pub struct FaultyKernel<W> {
     inner: Rc<W>,
     plan: FaultPlan,
 }
 
-impl<W: Wire + 'static> Faulty<W> {
+impl<W: Wire + 'static> FaultyKernel<W> {
     /// Wraps `inner`; `plan` decides what fails.
     pub fn new(inner: Rc<W>, plan: FaultPlan) -> Self {
         Self { inner, plan }
@@ -32,7 +32,7 @@ impl<W: Wire + 'static> Faulty<W> {
     }
 }
 
-impl<W: Wire + 'static> Wire for Faulty<W> {
+impl<W: Wire + 'static> Wire for FaultyKernel<W> {
     async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
         let (inner, at) = (Rc::clone(&self.inner), path.to_owned());
         self.effect(format!("kind of {}", path.display()), async move { inner.kind(&at).await }).await

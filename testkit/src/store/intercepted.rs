@@ -1,0 +1,94 @@
+//! A store with a closure before every call: it looks at the call, may change what is in the store, and says whether the
+//! call goes on.
+
+use std::future::Future;
+use std::time::Duration;
+
+use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+
+/// What is about to be called.
+#[derive(Debug)]
+pub enum StoreCall<'a> {
+    /// [`Store::read`].
+    Read(&'a [Query]),
+    /// [`Store::commit_first`]; the closure may change what is committed.
+    Commit(&'a mut Choice),
+    /// [`Store::watch`].
+    Watch(&'a Key),
+    /// A call about a lease.
+    Lease,
+}
+
+/// What becomes of the call.
+#[derive(Debug)]
+pub enum Interception {
+    /// It goes on.
+    None,
+    /// It never arrives, and this is the answer.
+    Instead(StoreError),
+    /// It is done, and this is the answer all the same.
+    Behind(StoreError),
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct InterceptedStore<S, F> {
+    inner: S,
+    intercept: F,
+}
+
+impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> InterceptedStore<S, F> {
+    /// `intercept` comes before every call of `inner`.
+    pub fn new(inner: S, intercept: F) -> Self {
+        Self { inner, intercept }
+    }
+
+    async fn around<T>(
+        &self,
+        call: StoreCall<'_>,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match (self.intercept)(call).await {
+            Interception::None => work.await,
+            Interception::Instead(error) => Err(error),
+            Interception::Behind(error) => work.await.and(Err(error)),
+        }
+    }
+}
+
+impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> Store for InterceptedStore<S, F> {
+    type Watch = S::Watch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        self.around(StoreCall::Read(&queries.clone()), async { self.inner.read(queries).await }).await
+    }
+
+    async fn commit_first(&self, mut choice: Choice) -> Result<Chosen, StoreError> {
+        // What is committed is known only when the closure has seen it.
+        match (self.intercept)(StoreCall::Commit(&mut choice)).await {
+            Interception::None => self.inner.commit_first(choice).await,
+            Interception::Instead(error) => Err(error),
+            Interception::Behind(error) => self.inner.commit_first(choice).await.and(Err(error)),
+        }
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<S::Watch, StoreError> {
+        self.around(StoreCall::Watch(&prefix.clone()), async { self.inner.watch(prefix, after).await }).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.around(StoreCall::Lease, async { self.inner.lease(ttl).await }).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        self.around(StoreCall::Lease, async { self.inner.lease_as(lease, ttl).await }).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.around(StoreCall::Lease, async { self.inner.keep_alive(lease).await }).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        self.around(StoreCall::Lease, async { self.inner.revoke(lease).await }).await
+    }
+}

@@ -1,0 +1,15 @@
+//! Stores for tests.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`memory`] | an etcd in memory |
+//! | [`faulty`] | a store that fails by a fault plan |
+//! | [`intercepted`] | a store with a closure before every call |
+
+pub mod faulty;
+pub mod intercepted;
+pub mod memory;
+
+pub use faulty::FaultyStore;
+pub use intercepted::{InterceptedStore, Interception, StoreCall};
+pub use memory::{MemoryStore, MemoryWatch};

@@ -1,0 +1,41 @@
+//! A transport to the controller that fails on demand: every request asks a fault plan first.
+
+use std::rc::Rc;
+
+use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+
+use crate::fault::FaultPlan;
+
+/// Wraps a transport.
+#[derive(Clone)]
+pub struct FaultyTransport<T> {
+    inner: Rc<T>,
+    plan: FaultPlan,
+}
+
+impl<T> FaultyTransport<T> {
+    /// Wraps `inner`; `plan` decides what fails.
+    pub fn new(inner: T, plan: FaultPlan) -> Self {
+        Self { inner: Rc::new(inner), plan }
+    }
+}
+
+impl<T: Transport + 'static> Transport for FaultyTransport<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let what = format!("controller: {} {}", request.method, request.path);
+        let endpoint = "fault plan".to_owned();
+        let inner = Rc::clone(&self.inner);
+        self.plan
+            .effect(
+                || what,
+                async move { inner.send(request).await },
+                || TransportError::NoAnswer { endpoint: endpoint.clone(), reason: "the reply was lost".to_owned() },
+                || TransportError::NotSent { endpoint: endpoint.clone(), reason: "refused".to_owned() },
+            )
+            .await
+    }
+
+    fn endpoints(&self) -> usize {
+        self.inner.endpoints()
+    }
+}
