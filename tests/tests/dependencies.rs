@@ -307,7 +307,7 @@ fn every_dependency_is_used() -> Result<()> {
     let own: Vec<_> = list(&tree, "packages").filter(|package| package["source"].is_null()).collect();
     ensure!(own.len() > 5, "the workspace has more packages: {own:?}");
     let mut unused = Vec::new();
-    for package in own {
+    for package in &own {
         let directory = Path::new(text(package, "manifest_path")).parent().context("a directory")?;
         let texts = texts(directory)?;
         for dependency in list(package, "dependencies") {
@@ -325,6 +325,16 @@ fn every_dependency_is_used() -> Result<()> {
             }
         }
     }
+    let manifest: toml::Table = toml::from_str(&fs::read_to_string(workspace().join("Cargo.toml"))?)?;
+    let shared = manifest["workspace"]["dependencies"].as_table().context("the dependencies of the workspace")?;
+    let taken: BTreeSet<_> = own
+        .iter()
+        .flat_map(|package| list(package, "dependencies"))
+        .map(|dependency| dependency["rename"].as_str().unwrap_or(text(dependency, "name")))
+        .collect();
+    unused.extend(
+        shared.keys().filter(|name| !taken.contains(name.as_str())).map(|name| format!("no crate depends on {name}")),
+    );
     ensure!(unused.is_empty(), "{}", unused.join("\n"));
     ensure!(names("use http::Method;", "http") && names("#[derive(prost::Message)]", "prost"));
     ensure!(!names("// http::Method", "http") && !names("let http = 1;", "http") && !names("use xhttp::A;", "http"));

@@ -1,6 +1,6 @@
 //! References of the documentation: every relative link of a page leads to a file and a heading that exist, so does every
-//! page that a file names, pages name only tests and source files that exist, and the index of the design pages covers
-//! every folder with code.
+//! page that a file names, pages name only tests and source files that exist, the index of the design pages covers every
+//! folder with code, and fuzz targets include only files that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -252,5 +252,23 @@ fn every_test_and_source_file_that_a_page_names_exists() -> Result<()> {
     let sample = "`gone/pages.rs`, `x::a_test_that_is_gone`, `a_test_that_goes...`, `one_of_two`, `tests/declared.rs`";
     let found = unknown(sample, &files, &identifiers);
     ensure!(found == ["gone/pages.rs", "x::a_test_that_is_gone", "a_test_that_goes..."], "{found:?}");
+    Ok(())
+}
+
+/// Fuzz targets take code of the tests by its path, and no build of the workspace compiles them.
+#[test]
+fn every_file_that_is_included_by_path_exists() -> Result<()> {
+    let (root, texts) = (root()?, tree()?);
+    let mut number = 0;
+    for text in texts.iter().filter(|text| is_rust(&text.path)) {
+        let included =
+            text.text.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+        for path in included {
+            number += 1;
+            let target = normal(&text.path.parent().context("a directory")?.join(path));
+            ensure!(root.join(&target).is_file(), "{} includes {path}, which does not exist", text.path.display());
+        }
+    }
+    ensure!(number > 0, "no fuzz target was found");
     Ok(())
 }
