@@ -17,7 +17,7 @@ use crate::compile::{NodePool, NodeSide, Unsupported};
 use crate::counters::Counters;
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
-use crate::kernel::steps::{self, Steps};
+use crate::kernel::steps::{self, BeforeChange};
 use crate::lock::{Lock, NotTaken};
 use crate::plane::Plane;
 use crate::probe::probe;
@@ -36,8 +36,8 @@ pub struct Settings {
     /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing for them is
     /// forwarded to a pod.
     pub services: Option<Ipv4Network>,
-    /// For tests: where it dies. None in production.
-    pub steps: Option<Arc<Steps>>,
+    /// Is asked before each change of the kernel; none in production.
+    pub before_change: Option<Arc<dyn BeforeChange>>,
 }
 
 /// What could not be done.
@@ -102,7 +102,7 @@ impl Handle {
         let thread = std::thread::Builder::new()
             .name("atoll-dataplane".to_owned())
             .spawn(move || {
-                steps::follow(settings.steps.clone());
+                steps::follow(settings.before_change.clone());
                 runtime.block_on(async move {
                     match Plane::open(settings, initial, Box::new(status), shared) {
                         Ok((plane, events)) => {

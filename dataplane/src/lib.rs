@@ -28,6 +28,6 @@ pub use compile::{NodePool, NodeSide, Unsupported};
 pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
 pub use handle::{Handle, Report, Settings, purge};
-pub use kernel::steps::Steps;
+pub use kernel::steps::BeforeChange;
 pub use lock::{Lock, NotTaken};
 pub use probe::{Missing, probe, probe_with};

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use atoll_dataplane::Steps;
 use atoll_model::topology::*;
 use atoll_testkit::program::command;
+use atoll_testkit::steps::Steps;
 use lab::*;
 use uuid::Uuid;
 

@@ -5,9 +5,9 @@ mod lab;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use atoll_dataplane::Steps;
 use atoll_dataplane::compile::{Compiled, Domain, Pod, Touched};
 use atoll_model::topology::*;
+use atoll_testkit::steps::Steps;
 use lab::*;
 use proptest::prelude::*;
 use uuid::Uuid;

@@ -5,8 +5,8 @@ mod lab;
 use std::path::Path;
 use std::sync::Arc;
 
-use atoll_dataplane::Steps;
 use atoll_model::topology::*;
+use atoll_testkit::steps::Steps;
 use lab::*;
 use uuid::Uuid;
 

@@ -7,8 +7,9 @@ mod lab;
 
 use std::collections::BTreeSet;
 
-use atoll_dataplane::{Missing, Steps, probe, probe_with};
+use atoll_dataplane::{Missing, probe, probe_with};
 use atoll_model::topology::*;
+use atoll_testkit::steps::Steps;
 use lab::*;
 use uuid::Uuid;
 

@@ -4,8 +4,9 @@ mod lab;
 
 use std::path::Path;
 
-use atoll_dataplane::{Counters, Steps};
+use atoll_dataplane::Counters;
 use atoll_model::topology::*;
+use atoll_testkit::steps::Steps;
 use lab::*;
 
 fn apply(topology: &mut Topology, objects: impl IntoIterator<Item = Object>) {

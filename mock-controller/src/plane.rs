@@ -43,7 +43,7 @@ impl Plane {
         let directory = directory(run_dir);
         let (news, receiver) = unbounded_channel();
         let told = news.clone();
-        let settings = Settings { directory: directory.clone(), host, node_side, services, steps: None };
+        let settings = Settings { directory: directory.clone(), host, node_side, services, before_change: None };
         let handle = Handle::start(settings, topology, move |ports| {
             // Nobody listens any more: the server is ending.
             drop(told.send(News::Flow(ports)));

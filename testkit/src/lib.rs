@@ -5,6 +5,7 @@
 //! | [`store`] | an etcd in memory; stores that fail |
 //! | [`kernel`] | a kernel in memory for the plugin; one that fails |
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport that fails |
+//! | [`steps`] | the changes that a data plane makes: counted, refused, cut off |
 //! | [`fault`] | the plan by which these fail |
 //! | [`lab`] | machines, servers and pods, as namespaces and processes |
 //! | [`program`] | programs of the machine that a test starts |
@@ -14,5 +15,6 @@ pub mod fault;
 pub mod kernel;
 pub mod lab;
 pub mod program;
+pub mod steps;
 pub mod store;
 pub mod transport;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::kernel::netns::Netns;
-use crate::kernel::steps::{self, Steps};
+use crate::kernel::steps::{self, BeforeChange};
 
 /// Something that the data plane needs and this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,10 +91,10 @@ pub fn probe() -> Vec<Missing> {
     probe_with(None)
 }
 
-/// The same, while some request is refused; for tests.
-pub fn probe_with(refusals: Option<Arc<Steps>>) -> Vec<Missing> {
+/// The same, while `before_change` is asked before each request that changes something, and may refuse it.
+pub fn probe_with(before_change: Option<Arc<dyn BeforeChange>>) -> Vec<Missing> {
     let before = steps::current();
-    steps::follow(refusals);
+    steps::follow(before_change);
     let missing = tried();
     steps::follow(before);
     missing

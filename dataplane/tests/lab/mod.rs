@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use atoll_dataplane::{Handle, NodePool, Settings, Steps};
+use atoll_dataplane::{BeforeChange, Handle, NodePool, Settings};
 use atoll_model::attachment::Mac;
 use atoll_model::topology::{
     Action, Binding, Bridge, Chain, Change, Condition, Device, Flow, Fragments, NatTarget, Object, Port, Route,
@@ -25,6 +25,7 @@ use atoll_model::topology::{
 };
 use atoll_model::vif::Vif;
 use atoll_testkit::program::{command, located};
+use atoll_testkit::steps::Steps;
 use ipnetwork::Ipv4Network;
 use nix::sched::{CloneFlags, unshare};
 use uuid::Uuid;
@@ -254,8 +255,9 @@ impl Lab {
         }
         let active = Arc::clone(&self.active);
         let node_side = self.pool;
-        let (services, steps) = (self.services, self.steps.clone());
-        let settings = Settings { directory: self.planes(), host: HOST, node_side, services, steps };
+        let services = self.services;
+        let before_change = self.steps.clone().map(|steps| steps as Arc<dyn BeforeChange>);
+        let settings = Settings { directory: self.planes(), host: HOST, node_side, services, before_change };
         let plane = Handle::start(settings, topology, move |changes| active.lock().unwrap().extend(changes)).unwrap();
         self.plane = Some(plane);
         self.settle();
