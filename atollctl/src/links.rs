@@ -1,20 +1,18 @@
-//! Host ends of pods in a network namespace, over one blocking netlink socket: listing ours, deleting one of ours.
+//! Host ends of pods in a network namespace: listing ours, deleting one of ours.
 //!
-//! Promises: this process never leaves its namespace (a short-lived thread enters the other one, opens the socket and
-//! ends); nothing is deleted that is not a veth of our link group, looked at just before.
+//! # Guarantees
+//! Nothing is deleted that is not a veth of our link group, read just before.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use atoll_files::read;
+use atoll_node::netlink::{Socket, errno_of};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns, unshare};
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// The link group of every host end: the plugin's `wire::GROUP`.
 const GROUP: u32 = 0xa701;
@@ -82,10 +80,10 @@ pub(crate) fn delete(end: &HostEnd) -> io::Result<()> {
         }
         let mut message = LinkMessage::default();
         message.header.index = end.index;
-        exchange(socket, RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
+        Ok(socket.change(RouteNetlinkMessage::DelLink(message), 0)?)
     });
     match done {
-        Err(error) if is_no_netns(&error) || error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(()),
+        Err(error) if is_no_netns(&error) || errno_of(&error) == Some(Errno::ENODEV) => Ok(()),
         other => other,
     }
 }
@@ -97,7 +95,7 @@ pub(crate) fn try_kernel<T: Send>(more: impl FnOnce() -> T + Send) -> (io::Resul
         if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
             return Ok((Err(errno.into()), Err(io::Error::other("not tried")), None));
         }
-        let veth = open().and_then(|socket| make_veth(&socket));
+        let veth = Socket::here().and_then(|socket| make_veth(&socket));
         Ok((Ok(()), veth, Some(more())))
     })
     .unwrap_or_else(|error| (Err(error), Err(io::Error::other("not tried")), None))
@@ -114,20 +112,14 @@ fn make_veth(socket: &Socket) -> io::Result<()> {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]),
     ];
-    exchange(socket, RouteNetlinkMessage::NewLink(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    Ok(socket.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?)
 }
 
 /// Works with a socket in `place`.
-fn inside<T: Send>(place: &Place, work: impl FnOnce(&Socket) -> io::Result<T> + Send) -> io::Result<T> {
+fn inside<T>(place: &Place, work: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
     match place {
-        Place::Own => work(&open()?),
-        Place::At(path) => {
-            let netns = read::open_given(path)?;
-            on_thread(|| {
-                setns(&netns, CloneFlags::CLONE_NEWNET)?;
-                work(&open()?)
-            })
-        }
+        Place::Own => work(&Socket::here()?),
+        Place::At(path) => work(&Socket::inside(&read::open_given(path)?)?),
     }
 }
 
@@ -143,14 +135,8 @@ fn is_no_netns(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
 }
 
-fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    Ok(socket)
-}
-
 fn list(socket: &Socket) -> io::Result<Vec<HostEnd>> {
-    let answers = exchange(socket, RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+    let answers = socket.list(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     Ok(answers.iter().filter_map(host_end).collect())
 }
 
@@ -168,41 +154,4 @@ fn host_end(answer: &RouteNetlinkMessage) -> Option<HostEnd> {
     })?;
     let carrier = link.header.flags.contains(LinkFlags::LowerUp);
     (ours && veth).then_some(HostEnd { place: Place::Own, name, index: link.header.index, carrier })
-}
-
-fn exchange(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let mut answers = Vec::new();
-    // The kernel never sends more than 32 KiB at once.
-    let mut buffer = Vec::with_capacity(32 * 1024);
-    loop {
-        buffer.clear();
-        match socket.recv_from(&mut buffer, 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-        let mut rest = buffer.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::other(error.to_string()))?;
-            let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
-            match message.payload {
-                NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) => match error.raw_code() {
-                    0 => return Ok(answers),
-                    code => return Err(io::Error::from_raw_os_error(-code)),
-                },
-                _ => {}
-            }
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
 }

@@ -6,13 +6,13 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use atoll_node::netlink::socket::ATTEMPTS;
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netns::Netns;
 use super::nft::{ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST};
 use super::nft::{attribute, errno, message, messages, put};
-use super::nl::PATIENCE;
 use super::steps::step;
 use crate::error::PlaneError;
 
@@ -230,7 +230,7 @@ impl Flows {
 
     /// Asks, and reads what is answered; a list that changed while the kernel told it is asked for again.
     fn request(&mut self, kind: u16, flags: u16, attributes: &[u8]) -> io::Result<Vec<Flow>> {
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             self.sequence = self.sequence.wrapping_add(1);
             self.socket.send(&message(kind, flags, self.sequence, IPV4, 0, attributes), 0)?;
             let (mut flows, mut ended, mut interrupted) = (Vec::new(), false, false);

@@ -10,13 +10,13 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
+use atoll_node::netlink::socket::ATTEMPTS;
 use atoll_model::attachment::Mac;
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;
 
 use super::netns::Netns;
-use super::nl::PATIENCE;
 use super::steps::step;
 use crate::compile::counting::{COMMENT, RUN};
 use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
@@ -300,7 +300,7 @@ impl Filter {
 
     /// A list; one that changed while the kernel told it is asked for again.
     pub(super) fn dump(&mut self, family: u8, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             let sequence = self.next();
             let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, family, 0, attributes);
             self.socket.send(&request, 0)?;

@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
 use atoll_model::attachment::Mac;
+use atoll_node::netlink::{Socket, errno_of};
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
@@ -28,7 +28,6 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use uuid::Uuid;
 
@@ -47,9 +46,6 @@ pub(crate) const MTU: u32 = 1500;
 
 /// The alias of an interface that was taken from elsewhere.
 const TAKEN: &str = "atoll:taken";
-
-/// How often a list is asked for that changes all the time.
-pub(super) const PATIENCE: usize = 20;
 
 type Result<T> = std::result::Result<T, PlaneError>;
 
@@ -101,7 +97,6 @@ pub(crate) enum Steer {
 /// A socket in one namespace.
 pub(crate) struct Netlink {
     socket: Socket,
-    sequence: u32,
 }
 
 impl Netlink {
@@ -112,29 +107,23 @@ impl Netlink {
 
     /// Opens a socket in the calling thread's namespace.
     pub(crate) fn open_here() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_cap_ack(true)?;
-        Ok(Self { socket, sequence: 0 })
+        Socket::here().map(|socket| Self { socket })
     }
 
     /// What the kernel calls this socket in its namespace: it says so in what it tells of our changes.
     pub(crate) fn port(&self) -> Result<u32> {
-        let mut address = SocketAddr::new(0, 0);
-        self.socket.get_address(&mut address).map_err(|source| fail("read the socket's address".to_owned(), source))?;
-        Ok(address.port_number())
+        self.socket.port_id().map_err(|source| fail("read the socket's address".to_owned(), source))
     }
 
     /// All links.
     pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
-        let answers = self.request("list links", Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let answers = self.list("list links", Message::GetLink(LinkMessage::default()))?;
         Ok(answers.iter().filter_map(link_of).collect())
     }
 
     /// What each link has counted: name, in, out.
     pub(crate) fn counts(&mut self) -> Result<Vec<(String, Count, Count)>> {
-        let answers = self.request("list links", Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let answers = self.list("list links", Message::GetLink(LinkMessage::default()))?;
         Ok(answers.iter().filter_map(counts_of).collect())
     }
 
@@ -142,10 +131,10 @@ impl Netlink {
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        match self.ask(Message::GetLink(message), 0) {
+        match self.socket.get(Message::GetLink(message)) {
             Ok(answers) => Ok(answers.iter().find_map(link_of)),
-            Err(error) if is(&error, Errno::ENODEV) => Ok(None),
-            Err(source) => Err(fail(format!("look at link {name}"), source)),
+            Err(refused) if refused.errno == Errno::ENODEV => Ok(None),
+            Err(refused) => Err(fail(format!("look at link {name}"), refused.into())),
         }
     }
 
@@ -260,7 +249,7 @@ impl Netlink {
     pub(crate) fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Network)>> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
-        let answers = self.request("list addresses", Message::GetAddress(message), NLM_F_DUMP)?;
+        let answers = self.list("list addresses", Message::GetAddress(message))?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| {
@@ -289,7 +278,7 @@ impl Netlink {
     pub(crate) fn routes(&mut self) -> Result<Vec<Route<u32>>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        let answers = self.list("list routes", Message::GetRoute(message))?;
         Ok(answers.iter().filter_map(route_of).collect())
     }
 
@@ -300,9 +289,9 @@ impl Netlink {
 
     fn insert_route(&mut self, to: Ipv4Network, message: RouteMessage, flags: u16) -> Result<()> {
         let what = format!("add route to {to}");
-        match step(&what).and_then(|()| self.ask(Message::NewRoute(message), flags | NLM_F_ACK)) {
+        match step(&what).and_then(|()| Ok(self.socket.change(Message::NewRoute(message), flags)?)) {
             Err(error) if is(&error, Errno::EEXIST) => Ok(()),
-            other => other.map(drop).map_err(|source| fail(what, source)),
+            other => other.map_err(|source| fail(what, source)),
         }
     }
 
@@ -315,7 +304,7 @@ impl Netlink {
     pub(crate) fn sources(&mut self) -> Result<Vec<Source>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
-        let answers = self.request("list rules", Message::GetRule(message), NLM_F_DUMP)?;
+        let answers = self.list("list rules", Message::GetRule(message))?;
         Ok(answers.iter().filter_map(source_of).collect())
     }
 
@@ -334,7 +323,7 @@ impl Netlink {
     pub(crate) fn steers(&mut self) -> Result<Vec<Steer>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
-        let answers = self.request("list rules", Message::GetRule(message), NLM_F_DUMP)?;
+        let answers = self.list("list rules", Message::GetRule(message))?;
         Ok(answers.iter().filter_map(steer_of).collect())
     }
 
@@ -352,7 +341,7 @@ impl Netlink {
     pub(crate) fn sourced_routes(&mut self) -> Result<Vec<(Route<u32>, Option<Ipv4Addr>)>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        let answers = self.list("list routes", Message::GetRoute(message))?;
         Ok(answers.iter().filter_map(|answer| Some((route_of(answer)?, source_of_route(answer)))).collect())
     }
 
@@ -360,7 +349,7 @@ impl Netlink {
     pub(crate) fn foreign_routes(&mut self) -> Result<Vec<(Ipv4Network, Option<u32>)>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        let answers = self.list("list routes", Message::GetRoute(message))?;
         Ok(answers.iter().filter_map(foreign_route_of).collect())
     }
 
@@ -376,7 +365,7 @@ impl Netlink {
     pub(crate) fn neighbours(&mut self) -> Result<Vec<Neighbour<u32>>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Inet;
-        let answers = self.request("list neighbours", Message::GetNeighbour(message), NLM_F_DUMP)?;
+        let answers = self.list("list neighbours", Message::GetNeighbour(message))?;
         Ok(answers.iter().filter_map(neighbour_of).collect())
     }
 
@@ -414,81 +403,24 @@ impl Netlink {
     }
 
     pub(super) fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
-        match step(&what).and_then(|()| self.ask(message, flags | NLM_F_ACK)) {
-            Ok(_) => Ok(()),
+        match step(&what).and_then(|()| Ok(self.socket.change(message, flags)?)) {
+            Ok(()) => Ok(()),
             Err(source) => Err(fail(what, source)),
         }
     }
 
     pub(super) fn remove(&mut self, what: String, message: Message) -> Result<()> {
         let absent = [Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENXIO];
-        match step(&what).and_then(|()| self.ask(message, NLM_F_ACK)) {
+        match step(&what).and_then(|()| Ok(self.socket.change(message, 0)?)) {
             Err(error) if absent.iter().any(|errno| is(&error, *errno)) => Ok(()),
             Err(source) => Err(fail(what, source)),
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
         }
     }
 
-    pub(super) fn request(&mut self, what: &str, message: Message, flags: u16) -> Result<Vec<Message>> {
-        self.ask(message, flags).map_err(|source| fail(what.to_owned(), source))
-    }
-
-    /// One request, all its answers. A list that changed while the kernel told it is asked for again: half a list would
-    /// be taken for a whole one.
-    pub(super) fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        for _ in 0..PATIENCE {
-            self.sequence = self.sequence.wrapping_add(1);
-            request.header.sequence_number = self.sequence;
-            request.finalize();
-            let mut buffer = vec![0; request.buffer_len()];
-            request.serialize(&mut buffer);
-            self.socket.send(&buffer, 0)?;
-            match self.answers(flags) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
-        Err(io::ErrorKind::Interrupted.into())
-    }
-
-    /// Everything that the kernel answers to the last request.
-    fn answers(&mut self, flags: u16) -> io::Result<Vec<Message>> {
-        let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
-        let (mut answers, mut interrupted) = (Vec::new(), false);
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            let mut rest = &datagram[..];
-            while rest.len() >= 16 {
-                let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(io::Error::other)?;
-                // Messages are padded to four bytes.
-                let length = (answer.header.length as usize).next_multiple_of(4).min(rest.len()).max(16);
-                rest = &rest[length..];
-                if answer.header.sequence_number != self.sequence {
-                    continue;
-                }
-                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-                match answer.payload {
-                    NetlinkPayload::Done(_) if interrupted => return Err(io::ErrorKind::Interrupted.into()),
-                    NetlinkPayload::Done(done) if done.code != 0 => {
-                        return Err(io::Error::from_raw_os_error(done.code.abs()));
-                    }
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(error) => match error.code {
-                        None => return Ok(answers),
-                        Some(_) => return Err(error.to_io()),
-                    },
-                    NetlinkPayload::InnerMessage(message) => {
-                        answers.push(message);
-                        if !dump && flags & NLM_F_ACK == 0 {
-                            return Ok(answers);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+    /// All objects of a kind.
+    pub(super) fn list(&mut self, what: &str, message: Message) -> Result<Vec<Message>> {
+        self.socket.list(message).map_err(|refused| fail(what.to_owned(), refused.into()))
     }
 }
 
@@ -497,7 +429,7 @@ pub(super) fn fail(what: String, source: io::Error) -> PlaneError {
 }
 
 pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno as i32)
+    errno_of(error) == Some(errno)
 }
 
 fn new_link(name: &str, mac: Mac) -> LinkMessage {

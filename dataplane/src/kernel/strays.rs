@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::attachment::Mac;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -84,7 +84,7 @@ impl Netlink {
     fn all_routes(&mut self) -> Result<Vec<RouteMessage>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        let answers = self.request("list routes", Message::GetRoute(message), NLM_F_DUMP)?;
+        let answers = self.list("list routes", Message::GetRoute(message))?;
         let route = |answer| if let Message::NewRoute(route) = answer { Some(route) } else { None };
         Ok(answers.into_iter().filter_map(route).collect())
     }
@@ -96,7 +96,7 @@ impl Netlink {
         message.header.family = AddressFamily::Inet;
         let mut changes = 0;
         let mut missing = Vec::from(RULES);
-        for answer in self.request("list rules", Message::GetRule(message), NLM_F_DUMP)? {
+        for answer in self.list("list rules", Message::GetRule(message))? {
             missing.retain(|rule| !leads_all(&answer, *rule));
             let Message::NewRule(rule) = &answer else { continue };
             let ours = rule.attributes.iter().any(|it| matches!(it, RuleAttribute::Protocol(p) if *p == PROTOCOL));
@@ -125,7 +125,7 @@ impl Netlink {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.flags = NeighbourFlags::Proxy;
-        let answers = self.request("list proxies", Message::GetNeighbour(message), NLM_F_DUMP)?;
+        let answers = self.list("list proxies", Message::GetNeighbour(message))?;
         let mut changes = 0;
         for answer in answers {
             let Message::NewNeighbour(proxy) = answer else { continue };
@@ -153,10 +153,10 @@ impl Netlink {
     /// Removes queues, and the filters in them, that somebody has hung on these links; answers how many.
     pub(crate) fn remove_queues(&mut self, links: impl Fn(u32) -> bool) -> Result<usize> {
         let request = Message::GetQueueDiscipline(TcMessage::default());
-        let queues = match self.ask(request, NLM_F_DUMP) {
-            // A kernel without queues to choose from has none that somebody could have hung there.
-            Err(error) if is(&error, Errno::EOPNOTSUPP) => Vec::new(),
-            other => other.map_err(|source| fail("list queues".to_owned(), source))?,
+        let queues = match self.list("list queues", request) {
+            // A kernel without queues to choose from has none.
+            Err(PlaneError::Netlink { source, .. }) if is(&source, Errno::EOPNOTSUPP) => Vec::new(),
+            other => other?,
         };
         let mut changes = 0;
         for answer in queues {
@@ -179,7 +179,7 @@ impl Netlink {
     pub(crate) fn stations(&mut self) -> Result<Vec<Station>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
-        let answers = self.request("list stations", Message::GetNeighbour(message), NLM_F_DUMP)?;
+        let answers = self.list("list stations", Message::GetNeighbour(message))?;
         let station = |answer: &Message| {
             let Message::NewNeighbour(entry) = answer else { return None };
             let of_bridge = entry.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));

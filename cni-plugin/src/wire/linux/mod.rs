@@ -7,7 +7,6 @@
 
 mod routes;
 mod rules;
-mod socket;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,6 +19,7 @@ use std::rc::Rc;
 
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
+use atoll_node::netlink::{Refused, Socket};
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
@@ -29,7 +29,6 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use self::socket::{Refused, Socket};
 use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index};
 
 /// The real kernel. Keeps one socket for each namespace it has touched.
@@ -96,10 +95,10 @@ impl Linux {
             Change::Up(name) => up(&socket, name.as_str(), vec![neighbourly()]),
             Change::From(rule) => {
                 let message = RouteNetlinkMessage::NewRule(rules::message(*rule));
-                there_already_is_fine(socket.ask(message, NLM_F_CREATE | NLM_F_EXCL))
+                there_already_is_fine(socket.change(message, NLM_F_CREATE | NLM_F_EXCL))
             }
             Change::NotFrom(rule) => {
-                let answer = socket.ask(RouteNetlinkMessage::DelRule(rules::message(*rule)), 0);
+                let answer = socket.change(RouteNetlinkMessage::DelRule(rules::message(*rule)), 0);
                 answer.or_else(|refused| if refused.errno == Errno::ENOENT { Ok(()) } else { Err(refused) })
             }
             Change::Announce(name) => announce(&socket, name),
@@ -107,12 +106,12 @@ impl Linux {
                 let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index(name)?);
                 let mut message = builder.address(address.ip(), address.prefix()).build();
                 message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
-                there_already_is_fine(socket.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL))
+                there_already_is_fine(socket.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL))
             }
             Change::Route(interface, route) => {
                 // Of several networks that bring the same route, the first one wins, as with other plugins.
                 let message = RouteNetlinkMessage::NewRoute(routes::message(route, index(interface)?));
-                there_already_is_fine(socket.ask(message, NLM_F_CREATE | NLM_F_EXCL))
+                there_already_is_fine(socket.change(message, NLM_F_CREATE | NLM_F_EXCL))
             }
         }
     }
@@ -189,7 +188,7 @@ impl Wire for Linux {
             refuse_foreign(&link)?;
             let mut message = LinkMessage::default();
             message.header.index = link.header.index;
-            gone_already_is_fine(socket.ask(RouteNetlinkMessage::DelLink(message), 0))
+            gone_already_is_fine(socket.change(RouteNetlinkMessage::DelLink(message), 0))
         };
         elsewhere(netns, work)
             .await
@@ -210,11 +209,11 @@ impl Wire for Linux {
                 let mut message = LinkMessage::default();
                 message.header.index = link.header.index;
                 message.attributes.push(LinkAttribute::Group(DOOMED));
-                gone_already_is_fine(socket.ask(RouteNetlinkMessage::SetLink(message), 0))?;
+                gone_already_is_fine(socket.change(RouteNetlinkMessage::SetLink(message), 0))?;
             }
             let mut message = LinkMessage::default();
             message.attributes.push(LinkAttribute::Group(DOOMED));
-            gone_already_is_fine(socket.ask(RouteNetlinkMessage::DelLink(message), 0))
+            gone_already_is_fine(socket.change(RouteNetlinkMessage::DelLink(message), 0))
         };
         let count = interfaces.len();
         elsewhere(netns, work)
@@ -249,7 +248,7 @@ impl Wire for Linux {
     async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
         let look = || {
             let Some(socket) = self.socket(netns)? else { return Ok(vec![]) };
-            let all = socket.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+            let all = socket.list(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
             let addresses = addresses(&socket, 0)?;
             let links = all.iter().filter_map(|message| match message {
                 RouteNetlinkMessage::NewLink(link) => Some(describe(link, &addresses)),
@@ -295,7 +294,7 @@ async fn elsewhere(
     let (tell, told) = tokio::sync::oneshot::channel();
     // tokio's own threads panic where none can be started.
     let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || drop(tell.send(begin())));
-    thread.map_err(|error| socket::no_thread(&error))?;
+    thread.map_err(|error| atoll_node::netlink::socket::no_thread(&error))?;
     told.await.unwrap_or_else(|_| Err(Refused { errno: Errno::ECANCELED, words: "the thread died".to_owned() }))
 }
 
@@ -357,7 +356,7 @@ fn addresses(socket: &Socket, index: u32) -> Result<Vec<(u32, Ipv4Network)>, Ref
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.index = index;
-    let answers = socket.dump(RouteNetlinkMessage::GetAddress(message))?;
+    let answers = socket.list(RouteNetlinkMessage::GetAddress(message))?;
     Ok(answers
         .iter()
         .filter_map(|answer| match answer {
@@ -380,7 +379,7 @@ fn up(socket: &Socket, name: &str, settings: Vec<LinkAttribute>) -> Result<(), R
     message.header.change_mask = LinkFlags::Up;
     message.attributes = settings;
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    socket.ask(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RouteNetlinkMessage::SetLink(message), 0)
 }
 
 /// Settings of an interface towards its neighbours, in the nested attributes `IFLA_AF_SPEC`, `AF_INET`, `IFLA_INET_CONF`
@@ -412,7 +411,7 @@ fn announce(socket: &Socket, name: &IfName) -> Result<(), Refused> {
     message.header.index = link.header.index;
     message.attributes = link.attributes;
     message.attributes.retain(|attribute| matches!(attribute, LinkAttribute::Address(_)));
-    socket.ask(RouteNetlinkMessage::SetLink(message), 0)
+    socket.change(RouteNetlinkMessage::SetLink(message), 0)
 }
 
 /// The request that creates both ends where they stay.

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::route::Route;
+use atoll_node::netlink::{Refused, Socket};
 use ipnetwork::Ipv4Network;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{
@@ -10,7 +11,6 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::socket::{Refused, Socket};
 use crate::wire::FoundRoute;
 
 /// The request that adds a route through the interface `index`.
@@ -44,7 +44,7 @@ pub(super) fn message(route: &Route, index: u32) -> RouteMessage {
 pub(super) fn all(socket: &Socket) -> Result<Vec<FoundRoute>, Refused> {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
-    let answers = socket.dump(RouteNetlinkMessage::GetRoute(message))?;
+    let answers = socket.list(RouteNetlinkMessage::GetRoute(message))?;
     Ok(answers
         .iter()
         .filter_map(|answer| match answer {

@@ -1,11 +1,11 @@
 //! Rules by source as netlink has them: rtnetlink(7), `RTM_NEWRULE`.
 
+use atoll_node::netlink::{Refused, Socket};
 use std::net::IpAddr;
 
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::socket::{Refused, Socket};
 use crate::wire::SourceRule;
 
 /// Before `main` (32766) and what is counted down from it, behind what has a number of its own.
@@ -29,7 +29,7 @@ pub(super) fn message(rule: SourceRule) -> RuleMessage {
 pub(super) fn all(socket: &Socket) -> Result<Vec<SourceRule>, Refused> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
-    let answers = socket.dump(RouteNetlinkMessage::GetRule(message))?;
+    let answers = socket.list(RouteNetlinkMessage::GetRule(message))?;
     let rules = answers.iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewRule(message) => read(message),
         _ => None,

@@ -1,0 +1,150 @@
+//! A netlink socket in a chosen network namespace: one request, and all its answers.
+//!
+//! # Guarantees
+//! * This process never leaves its namespace. A socket belongs to the namespace in which it was opened: a short-lived
+//!   thread enters the namespace, opens the socket and ends.
+//! * An answer belongs to its request, by its sequence number.
+//! * A list is whole. One that changed while the kernel sent it is requested again, [`ATTEMPTS`] times at most.
+//!
+//! The kernel does all its work inside `sendmsg`: an asynchronous socket would gain nothing.
+
+use std::fs::File;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::Refused;
+use super::answer::Answer;
+
+/// How often a list is requested that changes each time.
+pub const ATTEMPTS: usize = 20;
+
+/// The kernel sends no more at once.
+const DATAGRAM: usize = 32 * 1024;
+
+/// An open netlink socket.
+#[derive(Debug)]
+pub struct Socket {
+    raw: Raw,
+    /// One request at a time.
+    exchange: Mutex<Exchange>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    sequence: u32,
+    /// What the kernel sends; kept from one request to the next.
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// What `socket` or `bind` says.
+    pub fn here() -> io::Result<Self> {
+        let mut raw = Raw::new(NETLINK_ROUTE)?;
+        raw.bind_auto()?;
+        // An older kernel may lack each of them: filtered lists, short errors, errors in words.
+        let _ = raw.set_netlink_get_strict_chk(true);
+        let _ = raw.set_cap_ack(true);
+        let _ = raw.set_ext_ack(true);
+        let exchange = Exchange { sequence: 0, buffer: Vec::with_capacity(DATAGRAM) };
+        Ok(Self { raw, exchange: Mutex::new(exchange) })
+    }
+
+    /// Opens a socket in the namespace of `netns`.
+    ///
+    /// # Errors
+    /// `EINVAL`: `netns` is no network namespace. Otherwise what starting a thread, `setns`, `socket` or `bind` says.
+    pub fn inside(netns: &File) -> io::Result<Self> {
+        let enter = || {
+            setns(netns, CloneFlags::CLONE_NEWNET)?;
+            Self::here()
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, enter);
+            let thread = thread.map_err(|error| no_thread(&error))?;
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that enters a namespace died")))
+        })
+    }
+
+    /// The number by which the kernel names this socket in its namespace. Events that this socket caused carry it.
+    ///
+    /// # Errors
+    /// What `getsockname` says.
+    pub fn port_id(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.raw.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
+    /// Requests a change and waits until the kernel has made it. `flags`: `NLM_F_CREATE` and the like.
+    ///
+    /// # Errors
+    /// [`Refused`] when the kernel did not make it.
+    pub fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refused> {
+        self.request(message, NLM_F_ACK | flags).map(drop)
+    }
+
+    /// Requests one object.
+    ///
+    /// # Errors
+    /// [`Refused`]: `ENODEV`, `ENOENT` and the like when it does not exist.
+    pub fn get(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+        self.request(message, NLM_F_ACK)
+    }
+
+    /// Requests all objects of a kind, as the message narrows it.
+    ///
+    /// # Errors
+    /// [`Refused`]; `EINTR` when the list changed at each attempt.
+    pub fn list(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+        self.request(message, NLM_F_DUMP)
+    }
+
+    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+        // A panic in between cannot have left anything but a number that is used up.
+        let mut exchange = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        for _ in 0..ATTEMPTS {
+            exchange.sequence = exchange.sequence.wrapping_add(1);
+            request.header.sequence_number = exchange.sequence;
+            request.finalize();
+            let mut bytes = vec![0; request.buffer_len()];
+            request.serialize(&mut bytes);
+            self.raw.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+            let answer = self.receive(&mut exchange)?;
+            if !answer.is_interrupted {
+                return Ok(answer.objects);
+            }
+        }
+        Err(Refused { errno: Errno::EINTR, words: "the list changed at each attempt".to_owned() })
+    }
+
+    fn receive(&self, exchange: &mut Exchange) -> Result<Answer, Refused> {
+        let mut answer = Answer::default();
+        loop {
+            exchange.buffer.clear();
+            match self.raw.recv_from(&mut exchange.buffer, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+            if answer.read(&exchange.buffer, exchange.sequence)? {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// Names what could not be started: the kernel's own error is "try again", whatever it refuses.
+pub fn no_thread(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("start a thread: {error}"))
+}
