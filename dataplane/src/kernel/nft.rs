@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use atoll_node::netlink::socket::ATTEMPTS;
 use atoll_model::attachment::Mac;
+use atoll_node::netlink::socket::ATTEMPTS;
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;

@@ -12,9 +12,7 @@ use atoll_model::attachment::Mac;
 use atoll_node::netlink::{Socket, errno_of};
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{
-    NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
-};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
     BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind,

@@ -17,7 +17,7 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMe
 use rtnetlink::packet_route::tc::TcMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
-use super::nl::{Netlink, PROTOCOL, fail, is, mac_of, route_of, source_message, source_of, steer_message, steer_of};
+use super::nl::{Netlink, PROTOCOL, is, mac_of, route_of, source_message, source_of, steer_message, steer_of};
 use crate::compile::MAIN;
 use crate::error::PlaneError;
 

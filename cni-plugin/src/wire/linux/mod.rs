@@ -106,7 +106,9 @@ impl Linux {
                 let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index(name)?);
                 let mut message = builder.address(address.ip(), address.prefix()).build();
                 message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
-                there_already_is_fine(socket.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL))
+                there_already_is_fine(
+                    socket.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL),
+                )
             }
             Change::Route(interface, route) => {
                 // Of several networks that bring the same route, the first one wins, as with other plugins.
@@ -119,7 +121,7 @@ impl Linux {
     fn make(&self, veth: &Veth) -> Result<(), Refused> {
         let pod = open(&veth.pod_netns)?.ok_or_else(gone)?;
         let host = self.socket(&veth.host_netns)?.ok_or_else(gone)?;
-        match host.ask(RouteNetlinkMessage::NewLink(pair(veth, &pod)), NLM_F_CREATE | NLM_F_EXCL) {
+        match host.change(RouteNetlinkMessage::NewLink(pair(veth, &pod)), NLM_F_CREATE | NLM_F_EXCL) {
             Err(refused) if refused.errno == Errno::EEXIST => {
                 let pod = self.socket_in(&pod)?;
                 let host_end = find(&host, &veth.host_interface)?;
