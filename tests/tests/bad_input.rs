@@ -1,5 +1,5 @@
-//! Whatever is wrong with a call, its environment or its servers: one error object with the right code, nothing changed,
-//! nothing leaked.
+//! Faults of a call, its environment or its servers: each gives one error object with the right code, changes nothing
+//! and leaks nothing.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -11,10 +11,10 @@ use atoll_testkit::lab::pod::Pod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
-/// A mistake, what the caller sends, and the code it must get.
+/// A mistake, the call, and the expected code.
 type Case<'a> = (&'static str, Call<'a>, u64);
 
-/// The network configuration with something laid over it.
+/// The network configuration, merged with other values.
 fn with(cni: &Cni<'_>, over: &Value) -> String {
     let mut config = cni.config.clone();
     merge(&mut config, over);
@@ -122,7 +122,7 @@ fn a_foreign_interface_of_that_name_is_left_alone() -> Result<()> {
     node.finish()
 }
 
-/// Servers that accept and never answer are worse than none: the deadline has to end the call.
+/// Servers that accept a connection and never answer: the deadline has to end the call.
 #[test]
 fn silent_servers_end_with_the_deadline() -> Result<()> {
     let node = Node::start(json!({}))?;

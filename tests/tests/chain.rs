@@ -10,10 +10,10 @@ use atoll_testkit::lab::node::Node;
 use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
-/// Where Debian's `containernetworking-plugins` is.
+/// Directory of Debian's `containernetworking-plugins`.
 const STANDARD: &str = "/usr/lib/cni";
 
-/// A list of plugins, as libcni runs it: libcni/api.go, `AddNetworkList` and its kin.
+/// A list of plugins, as libcni runs it: libcni/api.go, `AddNetworkList` and related functions.
 struct Chain<'a> {
     atoll: Cni<'a>,
     node: &'a Node,
@@ -91,7 +91,7 @@ fn mac(pod: &Pod) -> Result<String> {
     Ok(links.first().and_then(|link| link["address"].as_str()).context("a MAC")?.to_owned())
 }
 
-/// `bandwidth` looks for the host end in the node's own namespace, where a cluster's agent has it: no local data plane.
+/// `bandwidth` needs the host interface in the node's own namespace, as with a cluster's agent: no local data plane.
 #[test]
 fn the_standard_plugins_work_behind_us() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -119,7 +119,7 @@ fn the_standard_plugins_work_behind_us() -> Result<()> {
         assert!(rules.contains(&format!("{address}:80")) && rules.contains("CNI-FORWARD"), "{rules}");
         {
             chain.check(&pod, &result).with_context(|| version)?;
-            // What tuning did is told by the result; what nobody did is not.
+            // The result contains the settings of tuning and no others.
             pod.netns.run("ip", &["link", "set", "eth0", "address", "02:aa:bb:cc:dd:02"])?;
             let atoll = &chain.plugins()[0];
             assert_eq!(chain.run("CHECK", &pod, atoll, Some(&result))?.error_code()?, 104);
@@ -137,7 +137,7 @@ fn the_standard_plugins_work_behind_us() -> Result<()> {
     node.finish()
 }
 
-/// Somebody before us has made the interface: we cannot be asked for another of that name.
+/// A plugin before Atoll has created the interface: a second one of that name is refused.
 #[test]
 fn behind_another_plugin_we_refuse() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;

@@ -1,5 +1,5 @@
-//! Every rule of the protocol, for every version and verb, against the real binary: which mistake is told first, with which
-//! code and in which shape; what is printed and what is not. CNI SPEC 1.1.0, and its predecessors.
+//! Every rule of the protocol, for every version and verb, against the real binary: which mistake is reported first,
+//! with which code and in which format, and what is printed. CNI SPEC 1.1.0, and its predecessors.
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::cni::{Answer, Cni};
@@ -8,7 +8,7 @@ use atoll_testkit::lab::node::{Node, merge};
 use atoll_testkit::lab::pod::Pod;
 use serde_json::{Value, json};
 
-/// What a configuration can say, and what answers say then.
+/// The version in a configuration, and the version in the answer.
 const VERSIONS: [(&str, &str); 8] = [
     ("", "0.1.0"),
     ("0.1.0", "0.1.0"),
@@ -20,7 +20,7 @@ const VERSIONS: [(&str, &str); 8] = [
     ("1.1.0", "1.1.0"),
 ];
 
-/// The verbs, the first version that has each, and the variables it cannot do without.
+/// The verbs, the first version that has each, and the variables that each requires.
 const VERBS: [(&str, &str, &[&str]); 5] = [
     ("ADD", "", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"]),
     ("DEL", "", &["CNI_CONTAINERID", "CNI_IFNAME"]),
@@ -29,7 +29,7 @@ const VERBS: [(&str, &str, &[&str]); 5] = [
     ("STATUS", "1.1.0", &[]),
 ];
 
-/// A failure as the specification has it: one object with these keys, exit code 1, nothing on standard error.
+/// A failure as specified: one object with these keys, exit code 1, nothing on standard error.
 fn failed(answer: &Answer, code: u64, version: &str, when: &str) -> Result<Value> {
     ensure!(answer.error_code().with_context(|| when.to_owned())? == code, "{when}: {}", answer.stdout);
     ensure!(answer.code == Some(1) && answer.stderr.is_empty(), "{when}: {answer:?}");
@@ -46,7 +46,7 @@ fn quiet(answer: &Answer, when: &str) -> Result<()> {
     Ok(())
 }
 
-/// Success without a word if the version has the verb, else the error that tells.
+/// Success without output if the version has the verb, otherwise the error for an unknown verb.
 fn quiet_or_too_new(answer: &Answer, has_verb: bool, version: &str, when: &str) -> Result<()> {
     if has_verb { quiet(answer, when) } else { failed(answer, 1, version, when).map(drop) }
 }
@@ -57,7 +57,7 @@ fn with(cni: &Cni<'_>, over: &Value) -> String {
     config.to_string()
 }
 
-/// Each mistake comes together with all that would be found later: the first one is told.
+/// Each mistake is combined with all that are checked later: the first one is reported.
 #[test]
 fn mistakes_are_told_in_their_order() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -67,15 +67,15 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
         for (verb, since, required) in VERBS {
             let when = format!("{verb} {version:?}");
             let call = || cni.call(verb, &pod);
-            // The command, before everything.
+            // The command is checked first.
             for command in [verb.to_lowercase(), format!("{verb} "), "FOO".to_owned()] {
                 let answer = call().with("CNI_COMMAND", &command).without("CNI_IFNAME").reading("{").run()?;
                 let error = failed(&answer, 4, "1.1.0", &format!("{when}: command {command:?}"))?;
                 ensure!(error["msg"].as_str().is_some_and(|msg| msg.contains("unknown CNI_COMMAND")), "{error}");
             }
-            // All that is missing, at once; empty is missing.
+            // All missing variables are reported together; an empty one counts as missing.
             if required.is_empty() {
-                // What the command does not need is not looked at.
+                // Variables that the command does not need are not checked.
                 let strange = call().with("CNI_CONTAINERID", "/").with("CNI_IFNAME", "a/b").with("CNI_ARGS", "x");
                 let answer = strange.run()?;
                 quiet_or_too_new(&answer, version >= since, told, &when)?;
@@ -126,7 +126,7 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
     node.finish()
 }
 
-/// A whole life, and what each step prints.
+/// One attachment from ADD to DEL, and what each step prints.
 #[test]
 fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -148,7 +148,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         let result = added.result()?;
         ensure!(added.stderr.is_empty() && result["cniVersion"] == told, "{}: {added:?}", when("ADD"));
         ensure!(cni.call("ADD", &pod).run()?.result()? == result, "{}", when("ADD again"));
-        // Another container must not get the interface, nor take it away.
+        // Another container must neither get nor remove the interface.
         let other = Pod::new("red", "other")?;
         let path = pod.netns.path().display().to_string();
         failed(&cni.call("ADD", &other).with("CNI_NETNS", &path).run()?, 104, told, &when("foreign ADD"))?;
@@ -184,7 +184,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
             json!({ "cni.dev/valid-attachments": null }),
             json!({ "cni.dev/valid-attachments": valid }),
             json!({ "cni.dev/attachments": valid }),
-            // It is younger than any list could be.
+            // The claim is younger than the list could be.
             json!({ "cni.dev/valid-attachments": [] }),
         ] {
             let answer = call("GC", list)?;
@@ -213,7 +213,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
     node.finish()
 }
 
-/// The runtime's own namespace: refused before anything is touched.
+/// The runtime's own namespace is refused before any effect.
 #[test]
 fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -236,7 +236,7 @@ fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
     node.finish()
 }
 
-/// What a DEL says when it must be called again never contains what a runtime takes for "it is gone already".
+/// An error of DEL never contains text that a runtime interprets as "already deleted".
 #[test]
 fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -255,18 +255,18 @@ fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
         let said = answer.stdout.to_lowercase();
         ensure!(!said.contains("not found") && !said.contains("no such file or directory"), "{what}: {said}");
     }
-    // What a DEL can do without does not make it fail: there is nothing to take apart here.
+    // A missing file that DEL does not need is no failure: there is nothing to remove here.
     for missing in [json!({ "etcd": { "ca": "/not found/ca.pem" } }), json!({ "runDir": "/proc/not found" })] {
         let answer = del().reading(with(&cni, &missing)).run()?;
         ensure!(answer.stdout.is_empty(), "{missing}: {}", answer.stdout);
         answer.done().with_context(|| missing.to_string())?;
     }
-    // The one without a certificate could not ask etcd: the next call settles what it wrote down.
+    // The DEL without a certificate could not reach etcd: the next call completes its pending cleanup.
     cni.del(&pod)?;
     node.finish()
 }
 
-/// An ADD that comes while another of the same attachment is at work waits for it and says the same.
+/// An ADD of an attachment whose ADD is running waits for it and returns the same result.
 #[test]
 fn adds_of_one_attachment_at_once_join() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -283,7 +283,7 @@ fn adds_of_one_attachment_at_once_join() -> Result<()> {
     node.finish()
 }
 
-/// The deadline is one for the whole call, and who misses it says what it was spent on.
+/// A call has one deadline, and its error names the stage that took the time.
 #[test]
 fn a_missed_deadline_names_the_stage() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
@@ -352,7 +352,7 @@ fn networks_of_one_pod_at_once_do_not_disturb_each_other() -> Result<()> {
     node.finish()
 }
 
-/// A recreated sandbox: its ADD comes before the DEL of the one before, for the same pod.
+/// A recreated sandbox: its ADD precedes the DEL of the previous sandbox of the same pod.
 #[test]
 fn the_next_sandbox_of_a_pod_comes_before_the_last_one_went() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;

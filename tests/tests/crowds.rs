@@ -1,4 +1,4 @@
-//! Many at once: the first pods of one tenant, and tenants that come and go without a trace.
+//! Concurrency: the first pods of one tenant, and tenants that are created and deleted without remains.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
 const FIRST: usize = 64;
-/// `ATOLL_TENANTS` says otherwise; `./run-tests --long` says 500.
+/// `ATOLL_TENANTS` overrides it; `./run-tests --long` sets 500.
 const TENANTS: usize = 40;
-/// So many processes at once.
+/// The number of concurrent processes.
 const AT_ONCE: usize = 64;
 
 #[test]
@@ -39,7 +39,7 @@ fn sixty_four_first_pods_at_once_make_one_tenant_and_are_all_connected() -> Resu
     node.finish()
 }
 
-/// Everything in the controller and in etcd, without the marks of releases, which go by themselves within a minute.
+/// All objects of the controller and keys of etcd, without release markers, which expire within a minute.
 fn everything(node: &Node) -> Result<(Value, Vec<(String, Value)>)> {
     let mut keys = node.keys("")?;
     keys.retain(|(key, _)| !key.starts_with("released/"));
@@ -56,13 +56,13 @@ fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
     let life = |pods: &[Pod]| -> Result<()> {
         at_once(pods, |pod| cni.add(pod))?;
         at_once(pods, |pod| cni.del(pod))?;
-        // A first look marks what is idle, a second one finds the marks.
+        // The first run records idle tenants, the second one finds the records.
         node.atollctl(&["tenant", "prune"])?;
         let said = node.atollctl(&["tenant", "prune", "--days", "0", "--delete", "--yes"])?;
         assert_eq!(said.lines().filter(|line| line.ends_with("is deleted.")).count(), pods.len(), "{said}");
         Ok(())
     };
-    // The first makes what stays: the records of cluster and node.
+    // The first pod creates permanent records: those of cluster and node.
     life(&[Pod::new("first", "pod")?])?;
     let before = everything(&node)?;
     let pods = (0..count).map(|number| Pod::new(&format!("tenant-{number}"), "pod")).collect::<Result<Vec<_>>>()?;

@@ -1,5 +1,5 @@
-//! What the commands of the tree start is declared in `.ci/programs`: no line is there in vain, and tests start programs by
-//! the function that says where to declare one that is missing.
+//! Programs that the commands of the tree start are declared in `.ci/programs`: every line is used, and tests start
+//! programs with the function whose error names the declaration.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ const GROUPS: [&str; 5] = ["build", "run", "test", "measure", "long"];
 #[derive(Debug)]
 struct Declared {
     group: String,
-    /// A program, or a file with its whole path.
+    /// A program, or a file with its absolute path.
     name: String,
     why: String,
 }

@@ -1,8 +1,8 @@
-//! What comes into the tree: banned crates, licences, sources, and dependencies that nothing uses.
+//! Checks dependencies: banned crates, licences, sources, and unused dependencies.
 //!
-//! The lists and their reasons are in `deny.toml`, which `cargo deny` reads as well. A key there that this test does not
-//! know is an error: a rule must not look as if it were checked. Asked is cargo itself, and only for the targets that we build:
-//! crates of other systems are fetched by no build. A network is used only for crates that no build has fetched yet.
+//! The lists and their reasons are in `deny.toml`, which `cargo deny` reads as well. A key there that this test does
+//! not support is an error, so that no rule is silently unchecked. The dependency graph is that of `cargo metadata` for
+//! the targets that are built. A network is used only for crates that no build has downloaded yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -46,7 +46,7 @@ struct Bans {
 struct Banned {
     #[serde(rename = "crate")]
     name: String,
-    /// The packages that may depend on it all the same.
+    /// The packages that may depend on it nevertheless.
     #[serde(default)]
     wrappers: Vec<String>,
     reason: String,
@@ -78,7 +78,7 @@ fn rules() -> Result<Rules> {
     Ok(rules)
 }
 
-/// What cargo says of the tree for one target.
+/// The output of `cargo metadata` for one target.
 fn metadata(target: &str) -> Result<Value> {
     let ask = |more: &[&str]| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -87,14 +87,14 @@ fn metadata(target: &str) -> Result<Value> {
     };
     let mut out = ask(&["--offline"])?;
     if !out.status.success() {
-        // Where the other target was never built, its own crates (an allocator) are not there yet.
+        // If the other target was never built, its own crates (an allocator) have not been downloaded yet.
         out = ask(&[])?;
     }
     ensure!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr));
     Ok(serde_json::from_slice(&out.stdout)?)
 }
 
-/// A text of an object, empty where there is none.
+/// A string of an object; empty if there is none.
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
@@ -103,10 +103,10 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value[key].as_array().into_iter().flatten()
 }
 
-/// Everything that is wrong with a tree.
+/// All violations of the rules in a tree.
 fn problems(rules: &Rules, tree: &Value) -> Result<Vec<String>> {
     let packages: BTreeMap<_, _> = list(tree, "packages").map(|package| (text(package, "id"), package)).collect();
-    // Other than `packages`, these are those of the target alone.
+    // Unlike `packages`, these are only those of the target.
     let nodes: Vec<_> = list(&tree["resolve"], "nodes").collect();
     let mut wrong = Vec::new();
     let mut users: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -182,7 +182,7 @@ fn one(words: &mut Words<'_>, licenses: &[String]) -> Result<bool> {
                 Some(_) => format!("{license} WITH {}", words.next().context("an exception is missing")?),
                 None => license.to_owned(),
             };
-            // `MPL-2.0+` lets one choose: that version, or any later one.
+            // `MPL-2.0+` means that version or any later one.
             let chosen = whole.strip_suffix('+').unwrap_or(&whole);
             Ok(licenses.iter().any(|license| *license == whole || license == chosen))
         }
@@ -209,7 +209,7 @@ fn every_rule_is_checked() -> Result<()> {
         ensure!(found.iter().any(|text| text.contains(wanted)), "{wanted} is not among {found:?}");
         Ok(())
     };
-    // What the tree has becomes what it must not have.
+    // Each rule is changed so that the present tree violates it.
     let licenses = std::mem::replace(&mut rules.licenses.allow, vec!["MIT".to_owned()]);
     told(&rules, &tree, "licence \"Apache-2.0\"")?;
     rules.licenses.allow = licenses;
@@ -261,7 +261,7 @@ fn licences_are_read_as_spdx_means_them() -> Result<()> {
     Ok(())
 }
 
-/// The text of the Rust files below a directory, with those elsewhere that they take in by `#[path]`.
+/// The text of the Rust files below a directory, and of the files that they include by `#[path]`.
 fn texts(directory: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     sources(directory, &mut files)?;
@@ -290,7 +290,7 @@ fn sources(directory: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a line of code, not of a comment, names a crate.
+/// Whether the code of a line, without its comment, names a crate.
 fn names(line: &str, name: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     let is_word = |found: char| found.is_alphanumeric() || found == '_';

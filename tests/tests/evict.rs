@@ -1,4 +1,4 @@
-//! A node is evicted, and was not so dead: its pods lose the network, nobody else does, and it comes back by itself.
+//! A live node is evicted: its pods lose the network, no others do, and the node registers again by itself.
 
 use anyhow::Result;
 use atoll_testkit::lab::node::{Node, PREFIX};
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()> {
     let node = Node::start(json!({ "timeoutSeconds": 5 }))?;
     let first = node.cni("1.0.0")?;
-    // Another node's runtime, as far as records can tell.
+    // Another node, according to the records.
     let mut second = node.cni("1.0.0")?;
     second.config["nodeName"] = json!("node-2");
     second.config["stateDir"] = json!(node.scratch().path().join("state-2"));
-    // A second name for one host is refused: this one is from before that was so.
+    // A second name for one host is refused: this record imitates an older version without that check.
     let record = json!({ "v": 1, "host_id": node.host_id(), "machine_id": "", "epoch": 0 }).to_string();
     let endpoints = format!("--endpoints={}", servers::ETCD);
     for name in ["node-1", "node-2"] {
@@ -42,7 +42,7 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     assert!(ping(&kept.netns, there.gateway)?, "the pod of the other node is not touched");
     assert_eq!(node.keys("attachments/node-1/")?, []);
 
-    // The node is back: what it takes apart is its own, and what it makes is as new.
+    // The node has returned: it removes only its own attachments, and new ones work.
     let before = node.keys("addresses/")?;
     first.del(&lost)?;
     assert_eq!(node.keys("addresses/")?, before, "it frees nothing that is somebody else's");

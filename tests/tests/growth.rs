@@ -1,4 +1,4 @@
-//! Tenants that grow, and whole lives of them, through the real programs.
+//! Tenants that grow, and their lifecycle, with the real programs.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -19,7 +19,7 @@ fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_nobody() -> Result<()> {
     let cni = node.cni("1.0.0")?;
     let first = Pod::new("red", "first")?;
     let here = cni.add(&first)?;
-    // A pod that runs meanwhile loses not a single answer of its gateway.
+    // A running pod loses no answer of its gateway.
     let gateway = here.gateway.to_string();
     let mut pinging = first.netns.command("ping");
     pinging.args(["-n", "-q", "-i", "0.05", "-W", "5", &gateway]).stdout(Stdio::piped());
@@ -75,7 +75,7 @@ fn what_an_operator_sets_holds() -> Result<()> {
         assert!(said.contains(line), "{said}");
         assert!(node.atollctl(&["tenant", "show", "red"])?.contains(line), "{line}");
     }
-    // Routes hold for pods that run.
+    // Routes apply to running pods.
     assert!(!ping(&pods[0].netns, outside)?, "the route leads nowhere");
     node.atollctl(&["tenant", "set", "red", "--remove-route", "203.0.113.0/24"])?;
     assert!(ping(&pods[0].netns, outside)?, "the world outside answers again");
@@ -89,7 +89,7 @@ fn what_an_operator_sets_holds() -> Result<()> {
     node.atollctl(&["tenant", "set", "red", "--max-subnets", "none"])?;
     let result = cni.call("ADD", &extra).run()?.result()?;
     assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.53"]), "the tenant's DNS");
-    // What the node says is nearer to the pod than what the tenant says.
+    // The node's configuration has precedence over the tenant's.
     let mut telling = node.cni("1.0.0")?;
     telling.config["dns"] = json!({ "nameservers": ["192.0.2.99"] });
     let told = Pod::new("red", "told")?;

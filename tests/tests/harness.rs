@@ -1,5 +1,5 @@
-//! The oracles of the other scenarios, checked against a network that was made by hand: they must see what is there,
-//! and must not see what is not.
+//! Tests the harness against a network that was made by hand: the checks of the scenarios must detect what exists, and
+//! only that.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,5 @@
-//! SIGKILL, as a runtime ends a plugin that is too slow: at many points of ADD and of DEL. Whatever is left half done
-//! is gone after a DEL and what later calls finish; an ADD that follows completes a half-built tenant.
+//! SIGKILL, as a runtime ends a plugin that is too slow, at many points of ADD and of DEL. A DEL and later calls remove
+//! what the killed call left; a later ADD completes a partially created tenant.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
-/// Every tenth of the time that the call takes undisturbed, and a little beyond.
+/// At each tenth of the duration of an undisturbed call, and shortly after its end.
 const POINTS: u32 = 24;
 
 fn points(whole: Duration) -> impl Iterator<Item = Duration> {
@@ -40,13 +40,13 @@ fn add_killed_anywhere() -> Result<()> {
     let mut victims = Vec::new();
     for (number, delay) in points(whole).enumerate() {
         for (tenant, add_again) in [("del", false), ("add", true)] {
-            // A new tenant each time: the kill also hits the building of it.
+            // A new tenant each time, so that the kill can also interrupt its creation.
             let pod = Pod::new(&format!("{tenant}-{number}"), "pod")?;
             killed += u32::from(cni.call("ADD", &pod).kill_after(delay)?);
             victims.push((pod, delay, add_again));
         }
     }
-    // At once: whoever finds a dead builder's lease has to wait until it ends.
+    // Immediately: the call that finds the build lease of a dead holder has to wait until it expires.
     std::thread::scope(|scope| {
         let cni = &cni;
         let after = |(pod, delay, add_again): &(Pod, Duration, bool)| {

@@ -1,4 +1,4 @@
-//! One attachment from ADD to DEL, with everything that runtimes repeat, forget or send too late; every CNI version.
+//! One attachment from ADD to DEL, with calls that runtimes repeat, omit or send too late; every CNI version.
 
 use anyhow::{Context as _, Result};
 use atoll_testkit::lab::leftovers;
@@ -15,7 +15,7 @@ fn link(pod: &Pod, name: &str) -> Result<Option<Value>> {
 
 /// The shape of a result: CNI SPEC 1.1.0, section "Success", and its predecessors.
 fn check_shape(result: &Value, version: &str, pod: &Pod) {
-    // No version means the first one.
+    // A missing version means the first one.
     assert_eq!(result["cniVersion"], if version.is_empty() { "0.1.0" } else { version });
     if version < "0.3.0" {
         let keys: Vec<_> = result.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -44,7 +44,7 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         let cni = node.cni(version)?;
         let pod = Pod::new("red", &format!("pod{version}"))?;
 
-        // VERSION reads nothing and needs nothing.
+        // VERSION reads no file and needs no variable.
         let version_call =
             cni.call("VERSION", &pod).without("CNI_CONTAINERID").without("CNI_NETNS").reading("").run()?;
         let supported = version_call.result()?["supportedVersions"].clone();
@@ -63,13 +63,13 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         assert_eq!(eth0["addr_info"][0]["prefixlen"], json!(attached.address.prefix()));
         assert!(atoll_testkit::lab::reach::ping(&pod.netns, attached.gateway)?);
 
-        // Again: the result of last time, nothing new.
+        // A second ADD returns the same result and changes nothing.
         let claims = node.keys("addresses/")?;
         assert_eq!(cni.call("ADD", &pod).run()?.result()?, result, "{version}: a repeated ADD gives the same result");
         assert_eq!(node.keys("addresses/")?, claims, "{version}: a repeated ADD claims nothing");
         assert!(atoll_testkit::lab::reach::ping(&pod.netns, attached.gateway)?);
 
-        // CHECK came with 0.4.0, GC and STATUS with 1.1.0.
+        // CHECK exists since 0.4.0, GC and STATUS since 1.1.0.
         let mut config = cni.config.clone();
         config["prevResult"] = result.clone();
         let check = cni.call("CHECK", &pod).reading(config.to_string()).run()?;
@@ -88,14 +88,14 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
             }
         }
 
-        // With what a runtime hands to DEL, then as containerd repeats it: no namespace, no prevResult.
+        // With the variables of a runtime's DEL, then as containerd repeats it: no namespace, no prevResult.
         cni.call("DEL", &pod).reading(config.to_string()).run()?.done()?;
         assert_eq!(link(&pod, "eth0")?, None, "{version}: the interface is gone");
         leftovers::assert_none(&node).with_context(|| format!("{version}: after DEL"))?;
         cni.call("DEL", &pod).with("CNI_NETNS", "").run()?.done()?;
         cni.call("DEL", &pod).without("CNI_NETNS").run()?.done()?;
 
-        // The namespace went first, with the interface in it.
+        // The namespace was deleted first, with its interface.
         let early = Pod::new("red", "early")?;
         cni.add(&early)?;
         let call = cni.call("DEL", &early);
@@ -103,7 +103,7 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         call.run()?.done().with_context(|| format!("{version}: DEL after the namespace"))?;
         leftovers::assert_none(&node)?;
 
-        // Its path is a left-over file now, as after a reboot; prevResult is of nobody.
+        // Its path is a plain file, as after a reboot; prevResult belongs to no attachment.
         let rebooted = Pod::new("red", "rebooted")?;
         cni.add(&rebooted)?;
         let stale = node.scratch().path().join(format!("stale-{version}"));
@@ -115,7 +115,7 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         call.run()?.done().with_context(|| format!("{version}: DEL with a stale path"))?;
         leftovers::assert_none(&node)?;
 
-        // Never added: nothing to do, and nothing of the neighbour is touched.
+        // Never added: DEL does nothing and does not affect the other pod.
         let neighbour = Pod::new("red", "neighbour")?;
         let at = cni.add(&neighbour)?;
         let stranger = Pod::new("red", "stranger")?;

@@ -1,4 +1,4 @@
-//! What a call writes down: its stages, its pod and tenant, its trace; and what it never writes down.
+//! The log of a call: its stages, its pod and tenant, its trace; and data that it never contains.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +25,7 @@ fn every_line_tells_call_pod_tenant_trace_and_stages() -> Result<()> {
         let answer = cni.call(command, &pod).with("TRACEPARENT", &traceparent).run()?;
         ensure!(answer.code == Some(0) && answer.stderr.is_empty(), "{answer:?}");
     }
-    // A trace that is none is left out, and a failure tells its code.
+    // An invalid trace id is omitted, and a failure has its code.
     let call = cni.call("ADD", &pod).with("TRACEPARENT", "00-\n{}\"-x-y").with("CNI_NETNS", "/nowhere");
     ensure!(call.run()?.error_code()? == 8);
 
@@ -60,7 +60,7 @@ fn every_line_tells_call_pod_tenant_trace_and_stages() -> Result<()> {
     node.finish()
 }
 
-/// At the most talkative level, with a login and with an annotation that is nobody else's business.
+/// At the most verbose level, with a login and with a confidential annotation.
 #[test]
 fn standard_input_and_secrets_are_not_in_it() -> Result<()> {
     let node = Node::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
@@ -79,7 +79,7 @@ fn standard_input_and_secrets_are_not_in_it() -> Result<()> {
         }),
     );
     for command in ["ADD", "DEL"] {
-        // The controller may refuse the login: that is told, too.
+        // The controller may refuse the login: that is logged, too.
         let answer = cni.call(command, &pod).reading(config.to_string()).run()?;
         ensure!(!answer.stdout.contains("hunter2") && answer.stderr.is_empty(), "{answer:?}");
     }
@@ -91,10 +91,10 @@ fn standard_input_and_secrets_are_not_in_it() -> Result<()> {
     node.finish()
 }
 
-/// Many calls at once, and a file that is full all the time: every line is whole, and few files are kept.
+/// Many concurrent calls, and a file that always needs rotation: every line is complete, and few files are kept.
 #[test]
 fn many_calls_share_it() -> Result<()> {
-    // The smallest size that can be configured is a megabyte: begin with a file that is as large.
+    // The smallest configurable size is a megabyte: start with a file of that size.
     let node = Node::start_without_dataplane(json!({ "log": { "maxMegabytes": 1, "keep": 2 } }))?;
     let log = node.scratch().path().join("cni.log");
     let old = format!("{}\n", json!({ "old": "x".repeat(1_000_000) }));

@@ -1,4 +1,4 @@
-//! Many pods at once, in tenants that nobody has built yet.
+//! Many concurrent pods, in tenants that do not exist yet.
 
 use std::collections::BTreeSet;
 

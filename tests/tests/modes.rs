@@ -1,5 +1,5 @@
-//! Every directory and file that a program makes has the mode of the table in `docs/operations.md`, whatever the umask of
-//! whoever starts it. The table is read from there; what is found and is not in it fails the test.
+//! Every directory and file that a program creates has the mode of the table in `docs/operations.md`, whatever the
+//! umask of its parent. The test reads the table from there; a file that is not in it is a failure.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +29,7 @@ fn documented() -> Result<Vec<(String, u32)>> {
     .collect()
 }
 
-/// One file or directory, and the row of the table that speaks of it.
+/// The row of the table for a file or directory.
 fn row(path: &Path, below: &[(PathBuf, &str)]) -> Option<String> {
     let (base, name) = below.iter().find(|(base, _)| path.starts_with(base))?;
     let rest: Vec<_> = path.strip_prefix(base).ok()?.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -59,7 +59,7 @@ fn mode(path: &Path) -> Result<u32> {
     Ok(metadata.permissions().mode() & 0o7777)
 }
 
-/// With everything made by programs whose umask at the start is this one.
+/// Checks the modes of everything that programs with this umask create.
 fn modes(bits: u32) -> Result<()> {
     umask(Mode::from_bits_truncate(bits));
     let documented = documented()?;
@@ -82,10 +82,10 @@ fn modes(bits: u32) -> Result<()> {
     cni.add(&pod)?;
     cni.add(&other)?;
     cni.call("STATUS", &pod).run()?.done()?;
-    // Full: the next call puts it aside.
+    // At its maximum size: the next call rotates it.
     fs::OpenOptions::new().write(true).open(base.join(log))?.set_len(1 << 20)?;
     drop(cni);
-    // A DEL that cannot tell etcd what is left to do writes it down here.
+    // A DEL that cannot reach etcd records its pending cleanup here.
     node.kill_controller()?;
     node.kill_etcd()?;
     let mut cni = node.cni("1.1.0")?;
@@ -127,7 +127,7 @@ fn modes(bits: u32) -> Result<()> {
         look(&base.join(path), row)?;
     }
 
-    // What `atollctl install` makes.
+    // Files of `atollctl install`.
     let secret = base.join("password");
     private_file(&secret, "secret")?;
     let ctl = Ctl::new(&node, json!({}))?;
@@ -155,7 +155,7 @@ fn modes(bits: u32) -> Result<()> {
     look(&keys.join("password"), private)?;
     ensure!(wrong.is_empty(), "umask {bits:04o}:\n{}", wrong.join("\n"));
 
-    // Every row was met; the quickstart's are met by its own test.
+    // Every row was used; the rows of the quickstart are used by its own test.
     let all: BTreeSet<_> =
         documented.into_iter().map(|(row, _)| row).filter(|row| !row.contains("quickstart")).collect();
     let missed: Vec<_> = all.difference(&seen).collect();

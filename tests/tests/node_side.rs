@@ -1,5 +1,5 @@
-//! A node reaches its own pods: by the pod's address where the cluster's addresses are unique, and by an address of the
-//! node side in any case. The same for the program that a kubelet's probe is.
+//! A node reaches its own pods: by the pod's address if the cluster's addresses are unique, and always by a host-to-pod
+//! address. A kubelet's probe does as well.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use atoll_testkit::lab::programs;
 use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde_json::json;
 
-/// What every pod sees as the sender.
+/// The source address that every pod sees.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 1);
 
 fn sides(node: &Node) -> Result<Vec<(Ipv4Addr, Ipv4Addr, bool)>> {
@@ -65,7 +65,7 @@ fn a_probe_of_the_node_reaches_each_pod() -> Result<()> {
     Ok(())
 }
 
-/// What `docs/operations.md` tells an operator to type.
+/// The commands in `docs/operations.md`.
 fn documented() -> Result<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/operations.md");
     let text = std::fs::read_to_string(page)?;

@@ -1,4 +1,4 @@
-//! DEL succeeds whatever is down, and what it could not finish is finished by a later call.
+//! DEL succeeds while etcd, the controller or both are down, and a later call completes the pending cleanup.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::{leftovers, servers, wait};
 use serde_json::json;
 
-/// A runtime waits for DEL; with something down it may take this long, process start and busy machine included.
+/// The bound of a DEL during an outage, including process start and a busy machine.
 const AT_MOST: Duration = Duration::from_secs(6);
 
-/// Later calls finish what is owed, a few at a time: a DEL of somebody who was never there is the cheapest one.
+/// Later calls complete pending cleanup, a few items each: DEL of an unknown container is the cheapest call.
 fn drain(node: Node) -> Result<()> {
     wait::until("later calls finish what is owed", Duration::from_secs(30), || {
         node.cni("1.0.0")?.del(&Pod::new("red", "nobody")?)?;
@@ -115,8 +115,8 @@ fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() ->
     drain(node)
 }
 
-/// A member that is gone without a word, first in the list of etcd's and of the controller's endpoints: neither hides the
-/// one that works, not even from a node that only has pods to give up.
+/// An endpoint that drops all packets, first in the lists of etcd and of the controller: the plugin uses the working
+/// one, even on a node that only deletes pods.
 #[test]
 fn an_endpoint_that_swallows_what_it_is_sent_is_passed_by() -> Result<()> {
     let hole = "http://127.0.0.1:7777";
@@ -130,14 +130,14 @@ fn an_endpoint_that_swallows_what_it_is_sent_is_passed_by() -> Result<()> {
     let (one, other) = (Pod::new("red", "one")?, Pod::new("red", "other")?);
     node.cni("1.0.0")?.add(&one)?;
     node.cni("1.0.0")?.add(&other)?;
-    // Nobody remembers which endpoint works.
+    // No cache has the working endpoint.
     for file in ["etcd-endpoint", "controller-endpoint"] {
         std::fs::remove_file(node.state_dir().join("cache").join(file))?;
     }
     let took = node.cni("1.0.0")?.del(&one)?;
     assert!(took < AT_MOST, "DEL took {took:?}");
     assert_eq!(tombstone_files(&node), 0, "etcd was found in time");
-    // Its second was over before the controller's other endpoint was asked. The next one knows.
+    // Its time was over before the controller's second endpoint was tried. The next call starts with that one.
     assert_eq!(node.keys("tombstones/")?.len(), 1);
     node.cni("1.0.0")?.del(&other)?;
     assert_eq!((tombstone_files(&node), node.keys("tombstones/")?.len()), (0, 0), "and settles what was left");

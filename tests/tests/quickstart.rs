@@ -1,4 +1,4 @@
-//! The first thing a person runs: it works, works again, and leaves no trace, also when it is killed half way.
+//! The quickstart works, works a second time, and leaves nothing behind, also if it is killed half way.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use atoll_testkit::lab::programs;
 use nix::sys::stat::{Mode, umask};
 use serde_json::Value;
 
-/// A quickstart beside whatever else runs on this machine.
+/// A quickstart with a name of its own.
 struct Quickstart {
     name: String,
 }
@@ -25,7 +25,7 @@ impl Quickstart {
     fn script(&self, args: &[&str]) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
         let mut command = Command::new(root.join("quickstart"));
-        // What cargo tells a test about itself must not reach the cargo in there: it would build everything again.
+        // Cargo's variables for a test must not reach the inner cargo: it would rebuild everything.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_")) {
             if !matches!(name.as_str(), "CARGO_HOME" | "CARGO_TARGET_DIR") {
                 command.env_remove(name);
@@ -39,7 +39,7 @@ impl Quickstart {
         ["/run", "/var/lib"].map(|parent| format!("{parent}/atoll-quickstart-{}", self.name))
     }
 
-    /// Everything of it that is on this machine.
+    /// Everything that it has created on this machine.
     fn traces(&self) -> Result<Vec<String>> {
         let prefix = format!("at-{}-", self.name);
         let mut traces: Vec<String> = Vec::new();
@@ -61,14 +61,14 @@ impl Quickstart {
 
 impl Drop for Quickstart {
     fn drop(&mut self) {
-        // Done already, when the test passed.
+        // Already done if the test passed.
         let _ = self.script(&["down"]).stderr(Stdio::null()).status();
     }
 }
 
 #[test]
 fn up_and_again_and_down() -> Result<()> {
-    // Whatever the umask is.
+    // The modes must not depend on the umask.
     umask(Mode::empty());
     let quickstart = Quickstart::new("a");
     for round in 1..=2 {
@@ -77,7 +77,7 @@ fn up_and_again_and_down() -> Result<()> {
         assert_eq!(facts["ok"], true, "{facts}");
         assert_eq!(facts["pods"].as_array().map(Vec::len), Some(6));
         let cells = facts["reach"].as_array().context("a list")?;
-        // Six pods ask five others, the gateway and the world outside.
+        // Each of six pods asks five others, the gateway and the external network.
         assert_eq!(cells.len(), 6 * 7);
         let tenant = |name: &Value| name.as_str().and_then(|name| name.split('-').next()).map(str::to_owned);
         let crossed = cells.iter().filter(|cell| !cell["tcp"].is_null() && cell["tcp"] != "outside");

@@ -1,6 +1,6 @@
-//! What runtimes really send, and what others are known to send, replayed against a real node: every call succeeds, and
-//! nothing is left. The files are in `cni-plugin/tests/recorded` and `cni-plugin/tests/reconstructed`; each directory says
-//! where they come from.
+//! Replays recorded and reconstructed calls of runtimes against a real node: every call succeeds, and nothing is left.
+//! The files are in `cni-plugin/tests/recorded` and `cni-plugin/tests/reconstructed`; each directory has a description
+//! of their origin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +24,7 @@ fn directories(kind: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The calls of a runtime by what was done with it, in their order: `<what>-<number>-<verb>.json`.
+/// The calls of a runtime by scenario, in their order: `<what>-<number>-<verb>.json`.
 fn scenarios(directory: &Path) -> Result<BTreeMap<String, BTreeMap<u32, Value>>> {
     let mut scenarios: BTreeMap<String, BTreeMap<u32, Value>> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
@@ -42,7 +42,7 @@ fn scenarios(directory: &Path) -> Result<BTreeMap<String, BTreeMap<u32, Value>>>
     Ok(scenarios)
 }
 
-/// One run of a scenario: the namespaces that stand for those of the recording, and the results so far.
+/// One run of a scenario: the namespaces in place of the recorded ones, and the results so far.
 struct Replay<'a> {
     node: &'a Node,
     pods: BTreeMap<String, Pod>,
@@ -51,7 +51,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// A call as it was recorded, but with our servers, our directories and a namespace that exists.
+    /// A recorded call, with this node's servers and directories and an existing namespace.
     fn call(&mut self, recorded: &Value) -> Result<(String, Answer)> {
         let env = recorded["env"].as_object().context("env")?;
         let text = |name: &str| env.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -88,7 +88,7 @@ impl Replay<'_> {
             if command == "CHECK" {
                 stdin["prevResult"] = self.results.get(&key).context("an ADD before this CHECK")?.clone();
             }
-            // What these recordings ask of the one plugin that they were made with is the business of others.
+            // Requests in these recordings for capabilities of other plugins are refused, and then removed.
             let asked = stdin["runtimeConfig"].as_object();
             let unserved =
                 ["portMappings", "bandwidth"].map(|key| (key, asked.is_some_and(|asked| asked.contains_key(key))));
@@ -117,8 +117,8 @@ impl Replay<'_> {
 
 #[test]
 fn every_call_of_every_runtime_is_served() -> Result<()> {
-    // Both recordings and reconstructions name a tenant for those who name no namespace.
-    // Of so many addresses none that a pod asks for is given to another before.
+    // Recordings and reconstructions set `tenant.default` for runtimes that pass no namespace.
+    // The subnet is so large that a requested address is not assigned to another pod before.
     let node = Node::start_without_dataplane(json!({ "cluster": { "podCidr": "10.128.0.0/9", "subnetPrefix": 12 } }))?;
     let mut seen = BTreeSet::new();
     for directory in directories("recorded")?.into_iter().chain(directories("reconstructed")?) {

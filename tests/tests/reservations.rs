@@ -1,4 +1,4 @@
-//! An operator keeps an address for a pod, through the real programs.
+//! An operator reserves an address for a pod, with the real programs.
 
 use std::net::Ipv4Addr;
 
@@ -12,7 +12,7 @@ fn listed(node: &Node) -> Result<Vec<Value>> {
     Ok(serde_json::from_str(&node.atollctl(&["address", "list", "-o", "json"])?)?)
 }
 
-/// The command is refused, ends with this code, and says this.
+/// The command is refused, ends with this code, and prints this text.
 fn refused(node: &Node, args: &[&str], code: i32, says: &str) {
     let words = node.atollctl(args).expect_err("refused").to_string();
     assert!(words.contains(says), "{words}");
@@ -54,7 +54,7 @@ fn a_pod_keeps_its_address_from_life_to_life() -> Result<()> {
         assert_eq!(node.atollctl(&["address", "check", "--pause", "1"])?.lines().count(), 1, "everything agrees");
         cni.del(&pod)?;
     }
-    // A record is lost: it is told, and the command ends with a code of its own until it is mended.
+    // A record is lost: the command reports it and ends with code 7 until it is repaired.
     node.lose("reserved-for/red/db-0")?;
     let check = ["address", "check", "--offline", "--pause", "1"];
     refused(&node, &check, 7, "but v1/reserved-for/red/db-0 does not say so");
@@ -81,7 +81,7 @@ fn a_subnet_with_reserved_addresses_stays_and_its_exclusions_are_given_to_nobody
     refused(&node, &["subnet", "add", "red", "--exclude", "10.128.9.2"], 2, "--cidr");
     refused(&node, &[&add[..], &["10.128.10.0"]].concat(), 6, "the excluded range 10.128.10.0 is not of it");
     node.atollctl(&[&add[..], &["10.128.9.6"]].concat())?;
-    // Of its five addresses one is left.
+    // One of its five addresses is free.
     let second = Pod::new("red", "second")?;
     assert_eq!(cni.add(&second)?.address.ip(), Ipv4Addr::new(10, 128, 9, 5));
     refused(&node, &["address", "reserve", "10.128.9.3", "--for", "red/db-0"], 6, "10.128.9.2-10.128.9.4 of");
@@ -91,7 +91,7 @@ fn a_subnet_with_reserved_addresses_stays_and_its_exclusions_are_given_to_nobody
     assert_eq!(dry, "would refuse: 1 reserved address in it\n");
     refused(&node, &["subnet", "delete", "red", "2"], 6, "has reserved addresses: 10.128.9.5 for red/db-0");
     cni.del(&first)?;
-    // The tenant goes with all that is reserved in it.
+    // Deleting the tenant deletes its reservations.
     let dry = node.atollctl(&["tenant", "delete", "red", "--dry-run"])?;
     assert!(dry.contains("1 reservation would be lifted"), "{dry}");
     node.atollctl(&["tenant", "delete", "red"])?;

@@ -1,5 +1,5 @@
-//! A single node without MidoNet, as `docs/operations.md` sets it up: the unit that makes the machine the way outside for
-//! its pods does what it says, and the machine is safe from them.
+//! A single node without MidoNet, as described in `docs/operations.md`: the unit connects the pods to the external
+//! network, and they reach only the listed ports of the machine.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::json;
 const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
 const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// Runs the unit's lines for `what` on the node, as systemd would; those that may fail have a dash.
+/// Runs the unit's lines for `what` on the node, as systemd would; lines with a dash may fail.
 fn unit(node: &Node, what: &str) -> Result<()> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let text = std::fs::read_to_string(page.join("deploy/systemd/atoll-outside.service"))?;
@@ -36,7 +36,7 @@ fn unit(node: &Node, what: &str) -> Result<()> {
 #[test]
 fn the_machine_is_the_way_outside_and_safe_from_its_pods() -> Result<()> {
     let mut node = Node::start(json!({}))?;
-    // Before the controller comes for the first time; twice is once.
+    // Before the first start of the controller; the unit is idempotent.
     node.stop_controller()?;
     let (program, run_dir) = (programs::path("mock-controller")?, node.run_dir());
     let purge = ["dataplane", "purge", "--run-dir", run_dir.to_str().context("a path")?];
@@ -52,7 +52,7 @@ fn the_machine_is_the_way_outside_and_safe_from_its_pods() -> Result<()> {
         netns.run("ip", &["address", "add", &format!("{address}/24"), "dev", device])?;
         netns.run("ip", &["link", "set", device, "up"])?;
     }
-    // Whatever outside is told of tenants, nothing gets in.
+    // With a route to the tenants, the external network still opens no flow to a pod.
     internet.run("ip", &["route", "add", "default", "via", &MACHINE.to_string()])?;
     let _servers = [Server::start(&internet, "internet")?, Server::start(node.netns(), "machine")?];
 
@@ -79,7 +79,7 @@ fn the_machine_is_the_way_outside_and_safe_from_its_pods() -> Result<()> {
     node.start_controller()?;
     unit(&node, "ExecStart")?;
     reaches()?;
-    // All of them wait for silence at the same time.
+    // All checks that expect no answer run concurrently.
     let own = pods.iter().flat_map(|pod| [(&pod.netns, MACHINE), (&pod.netns, Ipv4Addr::new(203, 0, 113, 1))]);
     let asked: Vec<_> = own.chain(added.iter().map(|at| (&internet, at.address.ip()))).collect();
     std::thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! Two tenants whose pods have the very same addresses: everyone reaches their own, the world outside, and nobody else.
+//! Two tenants whose pods have identical addresses: each pod reaches its own tenant and the external network, and
+//! nothing else.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -54,7 +55,7 @@ fn pods_with_equal_addresses_never_answer_for_each_other() -> Result<()> {
         assert!(ping(&from.netns, own.gateway)?, "{} pings its gateway", from.name);
     }
     detach(&node, &red)?;
-    // Every address of blue is one that red had: nobody answers red's questions any more, and blue is undisturbed.
+    // Every address of blue is one that red had: requests of red get no answer, and blue is not affected.
     let alone = attach(&node, "red", 1)?;
     for address in addresses(&blue).into_iter().filter(|address| *address != alone[0].1.address.ip()) {
         assert_eq!(ask(&alone[0].0.netns, address)?, None, "a pod of blue answered red at {address}");
@@ -128,7 +129,7 @@ fn a_pod_cannot_speak_with_an_address_that_is_not_its_own() -> Result<()> {
     };
     assert!(pings_as(own.address.ip()), "the truth passes");
 
-    // The victim is silent, so that nobody but the liar could get the answers.
+    // The victim sends nothing, so only the spoofing pod could receive the answers.
     victim.netns.run("ip", &["link", "set", "eth0", "down"])?;
     let free = own
         .address

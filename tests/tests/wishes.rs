@@ -1,4 +1,4 @@
-//! What a pod asks for, from every place where it may ask, with packets to prove it.
+//! Address requests of pods from every source, verified with packets.
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::leftovers;
@@ -16,7 +16,8 @@ fn addresses(result: &Value) -> Vec<String> {
     ips.filter_map(|ip| ip["address"].as_str()?.split('/').next().map(str::to_owned)).collect()
 }
 
-/// Every address of a pod is answered by it and may be spoken with; one that it merely takes may not.
+/// A pod answers for all of its addresses and may send from them; packets from an address that it took itself are
+/// dropped.
 #[test]
 fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -49,7 +50,7 @@ fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
 
     config["prevResult"] = result.clone();
     cni.call("CHECK", &pod).with("CNI_ARGS", args.as_str()).reading(config.to_string()).run()?.done()?;
-    // Taken: all or nothing, and never another.
+    // A taken address: all requested addresses or none, and never a substitute.
     let other = Pod::new("red", "other")?;
     let args = format!("{};IP={second}", other.args());
     let refused = cni.call("ADD", &other).with("CNI_ARGS", args).run()?;
@@ -62,7 +63,7 @@ fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
     node.finish()
 }
 
-/// A pod takes over the address of one that went, and its neighbour, which knows the MAC of the other, reaches it at once.
+/// A pod gets the address of a deleted pod. A neighbour that has cached the old MAC reaches the new pod immediately.
 #[test]
 fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -84,7 +85,7 @@ fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
     let second = Pod::new("red", "second")?;
     let args = format!("{};IP={address}", second.args());
     cni.call("ADD", &second).with("CNI_ARGS", args).run()?.result()?;
-    // The neighbour asked nobody: it was told. A frame takes its time.
+    // The neighbour sent no ARP request: it received the announcement. A frame takes some time.
     let mac = mac_of(&second)?;
     for _ in 0..500 {
         if remembered(&mac)? {
@@ -99,8 +100,8 @@ fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
     node.finish()
 }
 
-/// Two interfaces in one subnet, in both orders: a neighbour that asks one of them hears from it. Each port lets only its
-/// own addresses pass.
+/// Two interfaces in one subnet, in both orders: the interface that receives an ARP request answers it. Each port
+/// passes only its own addresses.
 #[test]
 fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -121,7 +122,7 @@ fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
         for address in &asked {
             ensure!(ping(&neighbour.netns, address.parse()?)?, "{order:?}: {address} does not answer");
         }
-        // The rules of an interface go with it, although its namespace stays.
+        // The policy rules of an interface are deleted with it, although its namespace remains.
         call("DEL", "eth1").run()?.done()?;
         let rules = pod.netns.run("ip", &["rule", "show"])?;
         ensure!(rules.lines().count() == 3, "local, main and default are left: {rules}");
@@ -133,8 +134,8 @@ fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
     node.finish()
 }
 
-/// What another plugin or a second configuration calls `net1` is no `eth1`: each has a table of its own. Two names that
-/// would share one are refused in words.
+/// `net1` of another plugin or configuration and `eth1` have separate routing tables. Two names that would share a
+/// table are refused with an explanation.
 #[test]
 fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -159,7 +160,7 @@ fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
         refused.error_code()?;
         let text = &refused.stdout;
         ensure!(text.contains("eth65537") && text.contains("eth1 of the same pod"), "{order:?}: {text}");
-        // What goes takes nothing from the other.
+        // Deleting one interface does not affect the other.
         call("DEL", "eth65537").run()?.done()?;
         call("DEL", order[1]).run()?.done()?;
         for address in &asked[..2] {
@@ -174,7 +175,7 @@ fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
     node.finish()
 }
 
-/// One wish in each place; what nobody may ask is refused with its place.
+/// One request in each source; a request that is never permitted is refused with its source.
 #[test]
 fn every_place_is_heard() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;

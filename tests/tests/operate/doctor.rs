@@ -1,4 +1,4 @@
-//! `atollctl doctor`: a node where all is well, and one thing after the other that is not.
+//! `atollctl doctor`: a healthy node, then one fault after the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,9 +27,9 @@ fn at<'a>(report: &'a Value, level: &str) -> Vec<(&'a str, &'a str)> {
 fn look(ctl: &Ctl<'_>, more: &[&str]) -> Result<(i32, Value)> {
     let (conf_dir, list) = (ctl.conf_dir.display().to_string(), containers(ctl).display().to_string());
     let begun = Instant::now();
-    // The runtimes of this machine are not this node's.
+    // The container runtimes of this machine do not belong to this node.
     let (code, report) = ctl.looked(&[&["doctor", "--conf-dir", &conf_dir, "--sandboxes", &list], more].concat())?;
-    // Every look ends: the limits of the single looks together, with room for a busy machine.
+    // Every check ends: the sum of the timeouts, with a margin for a busy machine.
     ensure!(begun.elapsed() < Duration::from_mins(1), "it took {:?}", begun.elapsed());
     ensure!(!report.to_string().contains(PASSWORD), "a secret is shown: {report}");
     Ok((code, report))
@@ -82,7 +82,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     let people = ctl.run(&["doctor", "--conf-dir", &ctl.conf_dir.display().to_string(), "--sandboxes", &list])?;
     ensure!(people.code == 0 && people.stdout.contains("0 failed"), "{}", people.stdout);
 
-    // A claim whose container the runtime does not know; with the deadline of a call, a young one is left alone.
+    // A claim whose container the runtime does not list; a claim younger than the deadline is not reported.
     fs::write(&list, "0123456789abcdef\n")?;
     let (_, report) = look(&ctl, &[])?;
     ensure!(!at(&report, "warn").iter().any(|(name, _)| *name == "claim"), "it may just start: {report:#}");
@@ -99,7 +99,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     fs::write(&list, &pod.container)?;
     let ctl = Ctl::new(&node, json!({ "controller": { "username": "admin", "passwordFile": password } }))?;
 
-    // A password that others can read; one that is wrong.
+    // A password file with a wrong mode; a wrong password.
     fs::write(&password, PASSWORD)?;
     let (code, report) = look(&ctl, &[])?;
     ensure!(
@@ -111,7 +111,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     ensure!(code == 7 && at(&report, "fail").iter().any(|(name, _)| *name == "secret"), "a wide mode: {report:#}");
     private_file(&password, "admin")?;
 
-    // What a claim that vanished leaves behind.
+    // The remains of a claim that was deleted.
     node.netns().run("etcdctl", &["--endpoints=127.0.0.1:2379", "del", "--prefix", "/atoll/test/v1/attachments/"])?;
     fs::remove_dir_all(node.run_dir().join("attachments"))?;
     let (code, report) = look(&ctl, &[])?;
@@ -120,7 +120,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
         "a stray interface: {report:#}"
     );
 
-    // An agent that is gone, and another conflist in front.
+    // A dead agent, and another conflist that sorts first.
     fs::write(
         ctl.conf_dir.join("05-other.conflist"),
         r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#,
@@ -154,7 +154,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
 
     node.start_etcd()?;
     node.start_controller()?;
-    // The claim is gone, so DEL has no reason to look for anything but the interface and the port of its own names.
+    // The claim was deleted, so DEL only checks the interface and the port with the derived names.
     node.scratch().passed();
     Ok(())
 }
@@ -168,7 +168,7 @@ fn alone(arguments: &[&str]) -> Result<(i32, String)> {
     Ok((out.status.code().context("a signal ended it")?, String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// What is found of one check.
+/// The finding of one check.
 fn found(report: &str, check: &str) -> Result<Vec<(String, String)>> {
     let report: Value = serde_json::from_str(report).context(report.to_owned())?;
     let checks = report["checks"].as_array().context("checks")?.iter().filter(|found| found["check"] == check);
@@ -178,7 +178,7 @@ fn found(report: &str, check: &str) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// Names, and what is in the files.
+/// Names and contents of files.
 type Files<'a> = &'a [(&'a str, &'a str)];
 
 #[test]
@@ -198,7 +198,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
         ensure!(code == 7 && begun.elapsed() < Duration::from_mins(1), "{code}: {report}");
         Ok(report)
     };
-    // What lies there, and what is said of it: the level and a part of the finding.
+    // The file, and the expected finding: its level and a part of its text.
     let bom = format!("\u{feff}{ours}");
     let cases: [(&str, Files<'_>, &str, &str); 8] = [
         ("nothing", &[], "warn", "has a plugin of type"),
@@ -220,7 +220,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
             fs::remove_file(conf.join(name))?;
         }
     }
-    // A pipe keeps nothing waiting, and a directory of that name is no configuration.
+    // A pipe does not block the command, and a directory of that name is no configuration.
     run("mkfifo", &[&conf.join("10-atoll.conflist").display().to_string()])?;
     fs::create_dir(conf.join("05-x.conflist"))?;
     let told = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
@@ -231,7 +231,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
     ensure!(code == 6 && said.contains("no regular file"), "{code}: {said}");
     fs::remove_file(conf.join("10-atoll.conflist"))?;
 
-    // No runtime where one was named; a list that is none.
+    // No runtime at the named socket; an invalid list.
     let report = doctor(&["--runtime-endpoint", &socket])?;
     let told = found(&report, "runtime")?;
     ensure!(told.iter().any(|(at, text)| at == "warn" && text.contains("does not answer at")), "{told:?}");

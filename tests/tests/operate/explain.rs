@@ -1,5 +1,5 @@
-//! The answers for people: why has this pod no network, which pods has a tenant, who holds an address, what would
-//! deleting do. And that a pipe that closes early is nobody's failure.
+//! Output for operators: why a pod has no network, the pods of a tenant, the owner of an address, the effect of a
+//! deletion. A pipe that is closed early is an error without a panic.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use atoll_testkit::lab::pod::Pod;
 use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
-/// The command tells what is wrong: its exit code, and these words.
+/// The command reports the fault with its exit code and this text.
 fn tells(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
     let out = ctl.run(arguments)?;
     ensure!(out.code == code, "{arguments:?}: exit code {}, not {code}: {}{}", out.code, out.stdout, out.stderr);
@@ -44,7 +44,7 @@ fn why_a_pod_has_no_network() -> Result<()> {
     unplugged.netns.run("ip", &["link", "delete", "eth0"])?;
     show(&node, "red/web-1", 7, &["is not there", "delete the pod"])?;
 
-    // Its DEL could not reach the controller, and an ADD failed; without a controller all of this can be told.
+    // Its DEL could not reach the controller, and an ADD failed; both are reported without a controller.
     node.kill_controller()?;
     node.cni("1.0.0")?.del(buried)?;
     let failed = Pod::new("red", "late")?;
@@ -81,7 +81,7 @@ fn somebody_who_never_saw_it_finds_the_answers_from_the_help() -> Result<()> {
     cni.add(&pods[2])?;
     let ctl = Ctl::new(&node, json!({}))?;
 
-    // From the first help to the second, to the command: the words of the question are there.
+    // An operator finds the command from the help texts: each contains the words of the question.
     tells(&ctl, &["--help"], 0, &["attachment", "tenant", "doctor", "Why has this pod no network", "Exit codes"])?;
     tells(&ctl, &["attachment", "--help"], 0, &["show", "list"])?;
     tells(&ctl, &["attachment", "show", "--help"], 0, &["why has this pod no network", "red/web-0"])?;
@@ -94,7 +94,7 @@ fn somebody_who_never_saw_it_finds_the_answers_from_the_help() -> Result<()> {
     tells(&ctl, &["tenant", "delete", "red"], 6, &["web-0", "try:"])?;
     tells(&ctl, &["tenant", "show", "green"], 4, &["green", "try:"])?;
 
-    // The reader of the pipe has gone: an error that says so, and no panic.
+    // The reader has closed the pipe: an error that says so, and no panic.
     for arguments in [["address", "list"], ["topology", "--offline"], ["doctor", "--output=table"]] {
         let mut child = ctl.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         drop(child.stdout.take().context("a pipe")?);

@@ -1,4 +1,4 @@
-//! `atollctl gc` with a list of containers: the dead go, and nobody else.
+//! `atollctl gc` with a list of containers removes exactly the attachments of deleted containers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use atoll_testkit::lab::pod::Pod;
 use atoll_testkit::lab::{leftovers, wait};
 use serde_json::{Value, json};
 
-/// The deadline of one call, as `gc` is told here: a claim is old enough after this.
+/// The deadline of one call in `gc`'s configuration: after this a claim is old enough.
 const DEADLINE: u64 = 1;
 
 fn ctl(node: &Node) -> Result<Ctl<'_>> {
     Ctl::new(node, json!({ "timeoutSeconds": DEADLINE }))
 }
 
-/// A list of the containers that are there.
+/// A list of the existing containers.
 fn list(node: &Node, pods: &[&Pod]) -> Result<PathBuf> {
     let path = node.scratch().path().join("containers");
     let ids: Vec<_> = pods.iter().map(|pod| pod.container.as_str()).collect();
@@ -26,7 +26,7 @@ fn list(node: &Node, pods: &[&Pod]) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Claims have whole seconds.
+/// The times of claims are in whole seconds.
 fn grow_old() {
     std::thread::sleep(Duration::from_secs(DEADLINE + 1));
 }
@@ -62,7 +62,7 @@ fn the_dead_go_and_whoever_lives_or_is_not_ours_stays() -> Result<()> {
         cni.add(pod)?;
     }
     elsewhere.add(foreign)?;
-    // Nobody calls DEL for these two; of one, the namespace is gone as well.
+    // These two get no DEL; the namespace of one is deleted as well.
     let rebooted_netns = rebooted.netns.path().to_owned();
     atoll_testkit::lab::netns::run(
         "ip",
@@ -72,7 +72,7 @@ fn the_dead_go_and_whoever_lives_or_is_not_ours_stays() -> Result<()> {
         "ip",
         &["netns", "add", &rebooted_netns.file_name().context("a name")?.to_string_lossy()],
     )?;
-    // An ADD that died before it had a claim, a while ago, and a host end that nobody knows.
+    // An ADD that died earlier, before its claim, and an unknown host interface.
     let file = node.run_dir().join("attachments/0123456789abcdef0123456789abcdef");
     fs::write(&file, r#"{"state":"adding","unsettledUntil":0}"#)?;
     fs::File::open(&file)?.set_modified(std::time::UNIX_EPOCH)?;
@@ -133,7 +133,7 @@ fn an_answer_that_fails_or_is_empty_collects_nothing() -> Result<()> {
     }
     let done = ctl.json(&["gc", "--sandboxes", &list, "--empty-is-true"])?;
     assert_eq!(outcomes(&done), [("attachment", "done")], "{done:#}");
-    // A node without pods, and a list without containers: nothing to do, and nothing to refuse.
+    // A node without pods and an empty list: `gc` succeeds and does nothing.
     ctl.json(&["gc", "--sandboxes", &list])?;
     drop(ctl);
     node.finish()
@@ -153,7 +153,7 @@ fn a_pod_that_comes_between_the_two_looks_survives() -> Result<()> {
     let ctl = ctl(&node)?;
     let mut running = ctl.command(&["gc", "--sandboxes", &list, "--pause", "6"]);
     let running = running.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
-    // The first look takes a fraction of a second. What follows is older than the deadline at the second look.
+    // The first comparison takes a fraction of a second. At the second one, the following is older than the deadline.
     std::thread::sleep(Duration::from_secs(1));
     cni.add(new)?;
     cni.del(again)?;
@@ -197,7 +197,7 @@ fn what_is_owed_is_settled_when_the_controller_is_back() -> Result<()> {
     node.finish()
 }
 
-/// The configuration names another prefix of etcd: DEL, `gc` and `doctor` find what was made under the one before.
+/// The configuration has another `etcd.prefix`: DEL, `gc` and `doctor` find attachments below the earlier one.
 #[test]
 fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -220,7 +220,7 @@ fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
     let told = checks.iter().find(|check| check["check"] == "prefix").context("the prefix is told")?;
     ensure!(told["object"] == atoll_testkit::lab::node::PREFIX && told.to_string().contains("2 claims"), "{told:#}");
 
-    // As after a reboot: no file tells where they are.
+    // As after a reboot: no file has their location.
     fs::remove_dir_all(node.run_dir().join("attachments"))?;
     grow_old();
     let done = ctl.json(&["gc", "--sandboxes", &list])?;

@@ -15,7 +15,7 @@ use atoll_testkit::lab::programs;
 use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use serde_json::{Value, json};
 
-/// The directories of a machine, and what is to be installed there.
+/// The directories of a machine, and the files to install.
 struct Site {
     scratch: Scratch,
     host: PathBuf,
@@ -29,7 +29,7 @@ impl Site {
         Ok(Self { scratch, host, sources })
     }
 
-    /// Sources of one version: the same plugin with other bytes at its end, which no loader looks at.
+    /// Sources of one version: the same plugin with other bytes at its end, which the loader ignores.
     fn version(&self, version: &str) -> Result<Vec<String>> {
         let plugin = self.sources.join(format!("atoll-{version}"));
         if !plugin.exists() {
@@ -81,7 +81,7 @@ impl Site {
         Ok((out.status.code().context("a signal ended it")?, String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// Which version is there: old, new, or none; anything else is half a file.
+    /// The installed version: old, new, or none; anything else is an incomplete file.
     fn state(&self) -> Result<[Option<&'static str>; 3]> {
         let one = |path: &Path, source: &dyn Fn(&str) -> PathBuf| -> Result<Option<&'static str>> {
             let Ok(found) = fs::read(path) else { return Ok(None) };
@@ -122,7 +122,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     let (code, text) = site.run(&old)?;
     ensure!(code == 0 && text.contains("nothing to change"), "{text}");
 
-    // A process that runs the old plugin goes on.
+    // A process that executes the old plugin continues.
     let mut running = Command::new(site.plugin());
     running.env_clear().env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "c").env("CNI_IFNAME", "eth0");
     running.env("CNI_NETNS", "/nowhere").env("CNI_PATH", "/nowhere");
@@ -133,7 +133,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     let answer = running.wait_with_output()?;
     ensure!(serde_json::from_slice::<Value>(&answer.stdout)?["code"].is_number(), "the old plugin answers to its end");
 
-    // Sources that are not fit to be installed change nothing.
+    // Invalid sources change nothing.
     let broken = site.sources.join("broken");
     for (text, why) in [
         ("{", "not JSON"),
@@ -147,7 +147,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
         let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
         ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
     }
-    // Nor are configurations that the plugin can read and with which every ADD would fail.
+    // Neither do configurations that the plugin can read and with which every ADD would fail.
     let sound: Value = serde_json::from_slice(&fs::read(site.sources.join("new.conflist"))?)?;
     for (key, value, why) in [
         ("routes", json!([{ "dst": "127.0.0.0/8" }]), "routes[0].dst"),
@@ -159,7 +159,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
         fs::write(&broken, serde_json::to_string(&list)?)?;
         let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
         ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
-        // One that is there already is told, and a new plugin is installed beside it.
+        // One that is already installed is reported, and the new plugin is installed.
         let kept = fs::read(site.conflist())?;
         fs::write(site.conflist(), fs::read(&broken)?)?;
         let (code, said) = site.run(&new[..2])?;
@@ -169,7 +169,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     let (code, said) = site.run(&words(&["install", "--plugin=/bin/true"]))?;
     ensure!(code == 3 && said.contains("does not say that it is"), "{said}");
 
-    // Somebody else's configuration.
+    // A configuration of another product.
     let foreign = r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#;
     fs::write(site.conflist(), foreign)?;
     for arguments in [&old, &words(&["uninstall"])] {
@@ -182,7 +182,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     ensure!(code == 0 && said.contains("05-first.conflist"), "the runtime would take another: {said}");
     assert_eq!(site.state()?, [Some("old"); 3]);
 
-    // Whether pods use it cannot be told: that is not the same as none.
+    // Whether pods use it cannot be determined: this does not count as unused.
     fs::create_dir_all(site.host.join("run"))?;
     fs::write(site.host.join("run/attachments"), "")?;
     let (code, said) = site.run(&words(&["uninstall"]))?;
@@ -197,7 +197,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     Ok(())
 }
 
-/// Something that can be seen from outside while a command runs.
+/// An effect that another process can observe while a command runs.
 type Sight = fn(&Site, inodes: [Option<u64>; 3]) -> bool;
 
 fn inode(path: &Path) -> Option<u64> {
@@ -213,7 +213,7 @@ fn killed_anywhere_every_file_is_whole() -> Result<()> {
     let site = Site::new()?;
     let (old, new, uninstall) = (site.version("old")?, site.version("new")?, words(&["uninstall"]));
     ensure!(site.run(&new)?.0 == 0 && site.run(&old)?.0 == 0);
-    // The stages of each command, as somebody sees them who watches the directories.
+    // The stages of each command, as seen in the directories.
     let points: [(&[String], Sight); 11] = [
         (&new, |_, _| true),
         (&new, |site, _| site.host.join("bin/.atoll.atoll-new").exists()),
@@ -275,7 +275,7 @@ fn a_node_with_pods_is_not_taken_the_plugin_away_from() -> Result<()> {
     let done = run(&["uninstall"])?;
     ensure!(done.code == 0 && !bin.join("atoll").exists(), "{}{}", done.stdout, done.stderr);
 
-    // Several at once: one after the other, or told to wait, and a whole installation in the end.
+    // Concurrent installations run one after the other or are refused, and the result is complete.
     let arguments = ["install", "--plugin", &plugin, "--conflist", &conflist];
     let all: Vec<&str> = arguments.into_iter().chain(directories.iter().map(String::as_str)).collect();
     let start = |_| ctl.command(&all).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -297,7 +297,7 @@ fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()
         fs::create_dir_all(path.parent().context("a directory")?)?;
         Ok(fs::write(path, text)?)
     };
-    // As Debian 12 ships it, but for an import; CRI-O beside it, which looks elsewhere.
+    // As Debian 12 ships it, with an import; and CRI-O, which uses other directories.
     write(
         "etc/containerd/config.toml",
         "version = 2\nimports = [\"conf.d/*.toml\"]\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/x\"\n",
@@ -305,10 +305,10 @@ fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()
     let cni = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"/etc/cni/net.d\"";
     write("etc/containerd/conf.d/10-cni.toml", cni)?;
     write("etc/crio/crio.conf.d/10-crio.conf", "[crio.network]\nnetwork_dir = \"/etc/crio/net.d\"\n")?;
-    // An absolute link on the node leads within the node.
+    // An absolute symbolic link of the node is resolved below the node's root.
     fs::create_dir_all(host.join("var/opt/cni"))?;
     std::os::unix::fs::symlink("/var/opt", host.join("opt"))?;
-    // A Secret as Kubernetes mounts it: whatever is in it, and links to a hidden directory.
+    // A Secret as Kubernetes mounts it: symbolic links to a hidden directory.
     let secret = site.scratch.dir("secret/..data")?.parent().context("a directory")?.to_owned();
     private_file(&secret.join("..data/password"), "p")?;
     std::os::unix::fs::symlink("..data/password", secret.join("password"))?;
@@ -341,7 +341,7 @@ fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()
     let (code, said) = arguments(&secrets)?;
     ensure!(code == 0 && said.contains("nothing to change"), "{said}");
 
-    // A Secret without anything in it is no reason to fail: etcd may have no TLS.
+    // An empty Secret is no failure: etcd may have no TLS.
     fs::remove_file(secret.join("password"))?;
     let (code, said) = arguments(&secrets)?;
     ensure!(code == 0, "{said}");

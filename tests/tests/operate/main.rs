@@ -1,4 +1,4 @@
-//! What operators do, with the real `atollctl`: looking, collecting, installing.
+//! The work of operators, with the real `atollctl`.
 
 mod doctor;
 mod explain;

@@ -1,5 +1,5 @@
-//! What `atollctl` prints arrives, or its exit code says that it did not; a signal in the middle of a change is answered
-//! with what was done and how to go on.
+//! The output of `atollctl` arrives, or the exit code reports that it was lost; on a signal in the middle of a change
+//! the command prints what was done and how to continue.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-/// Every command that only looks, and some that change nothing here.
+/// Every read-only command, and some that change nothing here.
 const COMMANDS: [&[&str]; 20] = [
     &["--help"],
     &["--version"],
@@ -37,7 +37,7 @@ const COMMANDS: [&[&str]; 20] = [
     &["gc", "--sandboxes", "/dev/null", "--empty-is-true", "--dry-run"],
 ];
 
-/// A pipe whose reader has gone.
+/// A pipe whose reader has closed it.
 fn closed() -> Result<Stdio> {
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
@@ -67,7 +67,7 @@ fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
             }
         }
     }
-    // What was done is done, and that is told.
+    // The change is complete, and the message says so.
     let full = File::options().write(true).open("/dev/full")?;
     let created = ctl.command(&["tenant", "create", "green"]).stdout(full).stderr(Stdio::piped()).spawn()?;
     let created = created.wait_with_output()?;
@@ -83,9 +83,9 @@ fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
 #[test]
 fn a_signal_in_the_middle_is_answered_with_what_was_done_and_how_to_go_on() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
-    // So long a quiet period that the signal comes in it.
+    // The maximum request lifetime is so long that the signal arrives during it.
     let ctl = Ctl::new(&node, json!({ "quietPeriodSeconds": 600 }))?;
-    // A tenant for each: what is half deleted begins with the end.
+    // A tenant for each signal: a second deletion of one tenant would start at its last step.
     let tenants = ["green", "blue", "grey"];
     let ends = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)];
     for (tenant, (signal, code)) in tenants.into_iter().zip(ends) {

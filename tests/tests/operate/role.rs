@@ -1,5 +1,6 @@
-//! The role of a node, as `docs/operations.md` gives it: its commands are run against a real etcd with certificates and
-//! roles, then pods come and go with a node's certificate alone, and what it must not be able to do is tried.
+//! The role of a node, as documented in `docs/operations.md`: the commands run against a real etcd with certificates
+//! and roles, then pods are added and deleted with only a node's certificate, and operations that it must not permit
+//! are tried.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ fn documented(heading: &str) -> Result<String> {
     Ok(block.split_once("```").context("no end of the block")?.0.to_owned())
 }
 
-/// An etcd that asks for certificates, and the certificates.
+/// An etcd that requires client certificates, and the certificates.
 struct Secured<'a> {
     node: &'a Node,
     directory: PathBuf,
@@ -74,7 +75,7 @@ impl<'a> Secured<'a> {
         Ok(Self { node, directory, _etcd: etcd })
     }
 
-    /// A command with the environment of somebody who has this certificate.
+    /// A command with the environment of the owner of this certificate.
     fn environment(command: &mut Command, directory: &Path, who: &str) {
         command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", URL).env("ETCDCTL_CACERT", directory.join("ca.pem"));
         command.env("ETCDCTL_CERT", directory.join(format!("{who}.pem")));
@@ -100,7 +101,7 @@ impl<'a> Secured<'a> {
         run(command).map(drop)
     }
 
-    /// What somebody's configuration says about etcd.
+    /// The section `etcd` of a configuration with this certificate.
     fn settings(&self, who: &str) -> serde_json::Value {
         json!({ "etcd": {
             "endpoints": [URL], "prefix": PREFIX, "ca": self.directory.join("ca.pem"),
@@ -127,7 +128,7 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
         secured.script("The role of a node", &[("prefix", PREFIX), ("node", name)])?;
     }
 
-    // Before the cluster has a record, a node cannot make one.
+    // A node must not create the cluster's record.
     let mut config = node.cni("1.0.0")?.config;
     merge(&mut config, &secured.settings("node-1"));
     let cni = Cni::new(node.netns(), programs::path("atoll")?, config);
@@ -136,7 +137,8 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
     let operator = Ctl::new(&node, secured.settings("operator"))?;
     operator.json(&["init"])?;
 
-    // The work of a node: tenants that are new, pods that come and go, and what is owed when the controller is away.
+    // The operations of a node: new tenants, pods that are added and deleted, pending cleanup while the controller is
+    // down.
     let pods = [Pod::new("red", "one")?, Pod::new("red", "two")?, Pod::new("blue", "one")?];
     for pod in &pods {
         cni.add(pod)?;
@@ -163,7 +165,7 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
     let collected = own.json(&["gc", "--sandboxes", &list.display().to_string()])?;
     ensure!(collected["items"][0]["outcome"] == "done", "the pod of blue: {collected:#}");
 
-    // What a stolen certificate of this node must not be able to do.
+    // What a stolen certificate of this node must not permit.
     let claim = format!("{PREFIX}/v1/attachments/node-2/atoll/c/eth0");
     for arguments in [
         ["put", &format!("{PREFIX}/v1/cluster"), "{}"].as_slice(),
@@ -187,7 +189,7 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
             Err(error) => ensure!(format!("{error:#}").contains("permission denied"), "{arguments:?}: {error:#}"),
         }
     }
-    // And what the page says that it can: these lines keep the page honest.
+    // What the page says that it permits.
     secured.etcdctl("node-1", &["get", "--prefix", &format!("{PREFIX}/v1/tenants/")])?;
     secured.etcdctl("node-1", &["get", "--prefix", &format!("{PREFIX}/v1/addresses/")])?;
 

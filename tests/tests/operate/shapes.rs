@@ -1,5 +1,5 @@
-//! The shapes of JSON in `docs/atollctl.md` are what programs get: every key that is printed is documented, and every
-//! key that is documented is printed.
+//! The JSON in `docs/atollctl.md` has the format that the commands print: every printed key is documented, and every
+//! documented key is printed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ fn documented(command: &str) -> Result<Vec<Value>> {
     blocks.map(|block| serde_json::from_str(block).with_context(|| format!("{command}: {block}"))).collect()
 }
 
-/// The paths of all keys; `empty` gets those of lists without elements and of nulls, below which anything may be.
+/// The paths of all keys; `empty` gets the paths of empty lists and of nulls, below which any key is accepted.
 fn paths(value: &Value, path: &str, all: &mut BTreeSet<String>, empty: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -40,7 +40,7 @@ fn paths(value: &Value, path: &str, all: &mut BTreeSet<String>, empty: &mut BTre
     }
 }
 
-/// What differs between a documented shape and a printed one.
+/// The differences between a documented and a printed document.
 fn differences(documented: &Value, printed: &Value) -> Vec<String> {
     let of = |value: &Value| {
         let (mut all, mut empty) = (BTreeSet::new(), BTreeSet::new());
@@ -122,7 +122,7 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
     let mut wrong = Vec::new();
     for (command, number, arguments) in cases {
         if command == "tenant plan" {
-            // So that there is something to plan and to repair.
+            // Gives `plan` and `repair` something to do.
             disturb(&node)?;
         }
         let printed = ctl.json(&arguments)?;
@@ -144,7 +144,7 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
     node.finish()
 }
 
-/// Somebody changes the tenant's bridge behind our back.
+/// Changes the tenant's bridge in the controller.
 fn disturb(node: &Node) -> Result<()> {
     let get = |path: &str| http::request("GET", servers::CONTROLLER, path, &[("Accept", "application/json")], "");
     let bridges = node.netns().within(|| get("/midonet-api/bridges?tenant_id=red"))?;

@@ -1,4 +1,4 @@
-//! Debian's standard plugins behind ours, as they stand in the lists of most clusters.
+//! Debian's standard plugins after Atoll, as in the lists of most clusters.
 
 use anyhow::{Result, ensure};
 use atoll_testkit::lab::node::Node;
@@ -13,7 +13,7 @@ use crate::networks::{self, Networks};
 /// The port of the node that leads to a pod.
 pub(crate) const HOST_PORT: u16 = 18080;
 
-/// Our plugin, then these.
+/// Atoll's plugin, then these.
 pub(crate) fn chain(node: &Node, behind: &[Value]) -> Result<Networks> {
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     networks.add("atoll", &[&[networks::plugin(node, json!({}))?], behind].concat())?;
@@ -36,7 +36,7 @@ pub(crate) fn ports() -> Vec<Port> {
     vec![Port { container: i32::from(PORT), host: i32::from(HOST_PORT) }]
 }
 
-/// Where no local data plane takes it away, the host end is in the node's namespace: there `bandwidth` finds it.
+/// Without a local data plane the host interface is in the node's namespace, where `bandwidth` finds it.
 #[test]
 fn the_standard_plugins_stand_behind_ours() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;

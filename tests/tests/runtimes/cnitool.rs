@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::networks::{self, Networks};
 
-/// cnitool on a node, with a cache of its own.
+/// cnitool on a node, with a private cache.
 struct Cnitool<'a> {
     node: &'a Node,
     networks: Networks,
@@ -27,15 +27,15 @@ impl<'a> Cnitool<'a> {
         let program =
             std::env::var_os("ATOLL_CNITOOL").context("name the program in ATOLL_CNITOOL: see .ci/cnitool")?;
         let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
-        // It names no Kubernetes namespace.
+        // It passes no Kubernetes namespace.
         let plugin = networks::plugin(node, json!({ "tenant": { "default": "laptop" } }))?;
         networks.add("plain", std::slice::from_ref(&plugin))?;
         networks.add("chained", &[plugin, json!({ "type": "tuning", "mac": "02:00:5e:10:00:09" })])?;
         Ok(Self { node, networks, program: program.into(), cache: node.scratch().dir("cni-cache")? })
     }
 
-    /// Runs one verb. The place of the cache is fixed in libcni, so it runs with another directory
-    /// there; what is mounted so is seen by this process and the plugins alone.
+    /// Runs one verb. The path of the cache is fixed in libcni, so another directory is mounted there; only this
+    /// process and the plugins see the mount.
     fn run(&self, verb: &str, network: &str, pod: &Netns) -> Result<String> {
         let mut command = self.node.netns().command("unshare");
         command.args([
@@ -74,7 +74,7 @@ fn cnitool_drives_every_verb() -> Result<()> {
     let gateway = result["ips"][0]["gateway"].as_str().with_context(|| format!("a gateway: {result}"))?;
     ensure!(ping(&one, gateway.parse()?)?, "the gateway answers");
 
-    // With what libcni has in its cache.
+    // With the contents of libcni's cache.
     run("check", &one)?;
     one.run("ip", &["link", "set", "eth0", "down"])?;
     let down = run("check", &one).expect_err("the interface is down");
@@ -85,7 +85,7 @@ fn cnitool_drives_every_verb() -> Result<()> {
     assert_eq!(Node::links(&one)?, [""; 0], "no interface");
     assert_eq!(cnitool.cached()?, 1);
 
-    // It deletes all that it remembers, then asks the plugin for the rest, with no list of what to keep.
+    // It deletes everything in its cache, then calls GC without a list of valid attachments.
     run("add", &one).context("after a DEL")?;
     run("gc", &one)?;
     assert_eq!(cnitool.cached()?, 0);
@@ -95,7 +95,7 @@ fn cnitool_drives_every_verb() -> Result<()> {
     node.finish()
 }
 
-/// What stands behind us may change the interface, and says so in the result that CHECK gets.
+/// A plugin after Atoll may change the interface; it changes the result that CHECK gets as well.
 #[test]
 #[ignore = "needs cnitool: .ci/cnitool, ATOLL_CNITOOL"]
 fn cnitool_checks_what_a_chained_plugin_changed() -> Result<()> {

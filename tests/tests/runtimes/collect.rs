@@ -1,4 +1,4 @@
-//! `atollctl gc` beside a real containerd: what the runtime does not know goes, its own pods stay.
+//! `atollctl gc` beside a real containerd: attachments that the runtime does not list are removed, its pods are kept.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,23 +19,23 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let live = client.run(&containerd.pod("red", "live"))?;
-    // A sandbox that is stopped is still one: its runtime owes a call, and nobody else.
+    // A stopped sandbox still exists: only its runtime may call DEL.
     let stopped = client.run(&containerd.pod("red", "stopped"))?;
     client.stop(&stopped.id)?;
     let (cni, mut elsewhere) = (node.cni("1.0.0")?, node.cni("1.0.0")?);
     let (dead, foreign) = (Pod::new("red", "dead")?, Pod::new("red", "foreign")?);
     cni.add(&dead)?;
-    // A pod of another network, of which this runtime knows nothing.
+    // A pod of another network, which this runtime does not list.
     elsewhere.config["name"] = "other".into();
     elsewhere.add(&foreign)?;
 
     let ctl = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
-    // Claims have whole seconds, and must be older than the deadline.
+    // The times of claims are in whole seconds, and a claim must be older than the deadline.
     std::thread::sleep(Duration::from_secs(2));
     let socket = containerd.socket().display().to_string();
     let mut running = ctl.command(&["gc", "--runtime-endpoint", &socket, "--pause", "6", "-o", "json"]);
     let running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // Between the two looks: a pod that comes, and is older than the deadline at the second look.
+    // A pod that is created between the two comparisons and is older than the deadline at the second.
     std::thread::sleep(Duration::from_secs(1));
     let new = client.run(&containerd.pod("red", "new"))?;
     let out = running.wait_with_output()?;
@@ -48,7 +48,7 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     let claims = node.keys("attachments/")?;
     ensure!(claims.iter().any(|(key, _)| key.contains(&foreign.container)), "another network's pod: {claims:?}");
 
-    // One of two runtimes does not answer: nothing is known, nothing is collected.
+    // One of two runtimes does not answer: nothing is collected.
     cni.add(&dead)?;
     std::thread::sleep(Duration::from_secs(2));
     let refused = ctl.run(&["gc", "--runtime-endpoint", "/nowhere/sock", "--runtime-endpoint", &socket])?;

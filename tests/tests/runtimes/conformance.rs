@@ -1,5 +1,5 @@
-//! What the CRI's own validation suite asks of a runtime's network (`critest`, "Networking"), with real containers in
-//! the sandboxes.
+//! The requirements of the CRI's validation suite for networks (`critest`, "Networking"), with real containers in the
+//! sandboxes.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ use crate::containerd::{self, Containerd};
 use crate::cri::{Dns, Namespaces, SandboxSecurity};
 use crate::networks::{self, Networks};
 
-/// A container that only waits, for commands to be run in.
+/// A container that sleeps, to run commands in.
 const WAIT: [&str; 2] = ["/bin/sleep", "100000"];
 
 #[test]
@@ -35,7 +35,7 @@ fn a_container_sees_the_network_of_its_pod() -> Result<()> {
     let resolv = client.exec(&one, &["cat", "/etc/resolv.conf"])?;
     assert_eq!(resolv, "search red.svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:8\n");
 
-    // The status shows the address that the pod really has, as the only one.
+    // The status has the pod's address, and no other.
     let status = client.status(&pod.id)?.network.context("no network in the status")?;
     ensure!(status.more.is_empty(), "one address: {status:?}");
     let address: Ipv4Addr = status.ip.parse()?;
@@ -44,7 +44,7 @@ fn a_container_sees_the_network_of_its_pod() -> Result<()> {
     let inside: Value = serde_json::from_str(&pod.netns().run("ip", &["-json", "address", "show", "eth0"])?)?;
     assert_eq!(inside[0]["addr_info"][0]["local"], json!(status.ip));
 
-    // A container finds interface, address, gateway and the way out.
+    // A container has interface, address, gateway and default route.
     let seen = client.exec(&one, &["ip", "-4", "address", "show", "eth0"])?;
     ensure!(seen.contains(&format!("inet {address}/")) && seen.contains("UP"), "eth0: {seen}");
     let routes = client.exec(&one, &["ip", "route"])?;
@@ -64,7 +64,7 @@ fn a_container_sees_the_network_of_its_pod() -> Result<()> {
     )?;
     assert_eq!(page, "atoll\n");
 
-    // A container may go and come while the network stays.
+    // A container may be replaced while the network remains.
     client.end_container(&one)?;
     let three = client.container(&pod, "three", &WAIT)?;
     let seen = client.exec(&three, &["ip", "-4", "address", "show", "eth0"])?;
@@ -98,12 +98,12 @@ fn a_pod_on_the_network_of_the_node_is_none_of_ours() -> Result<()> {
     node.finish()
 }
 
-/// The kubelet polls the runtime, and containerd 2 asks our plugin each time. Older ones never ask.
+/// The kubelet polls the runtime, and containerd 2 calls STATUS each time. Older versions never call it.
 #[test]
 fn a_node_is_ready_until_something_local_is_wrong() -> Result<()> {
     let mut node = Node::start_without_dataplane(json!({}))?;
     let password = node.scratch().path().join("password");
-    // The mock controller knows this user with this password.
+    // The mock controller accepts this user with this password.
     fs::write(&password, "admin")?;
     let secret = |mode: u32| fs::set_permissions(&password, fs::Permissions::from_mode(mode));
     secret(0o600)?;
@@ -126,7 +126,7 @@ fn a_node_is_ready_until_something_local_is_wrong() -> Result<()> {
     secret(0o600)?;
     ensure!(ready()?.good, "repaired: {:?}", ready()?);
 
-    // An outage that all nodes share must not turn all of them NotReady.
+    // An outage of etcd or the controller must not make all nodes NotReady.
     node.kill_controller()?;
     node.kill_etcd()?;
     ensure!(ready()?.good, "without controller and etcd: {:?}", ready()?);

@@ -1,7 +1,7 @@
-//! A containerd of its own, driven through its CRI socket as the kubelet does.
+//! A private containerd, driven through its CRI socket as by the kubelet.
 //!
-//! Debian's own by default. `ATOLL_CONTAINERD_DIR` names a directory with another one (`containerd`, `ctr`,
-//! `containerd-shim-runc-v2`): the same scenarios then run with that. `.ci/newer-containerd` brings one.
+//! Debian's by default. `ATOLL_CONTAINERD_DIR` names a directory with another one (`containerd`, `ctr`,
+//! `containerd-shim-runc-v2`) for the same scenarios; `.ci/newer-containerd` downloads one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn program(name: &str) -> PathBuf {
     std::env::var_os("ATOLL_CONTAINERD_DIR").map_or_else(|| PathBuf::from(name), |dir| PathBuf::from(dir).join(name))
 }
 
-/// The version of the containerd that the scenarios run with, `1.6.20` for instance.
+/// The version of the containerd that the scenarios run with, for example `1.6.20`.
 pub(crate) fn version() -> Result<String> {
     let program = program("containerd").display().to_string();
     let said = run(&program, &["--version"]).context("Debian package containerd")?;
@@ -44,7 +44,7 @@ pub(crate) fn version() -> Result<String> {
     Ok(version.trim_start_matches('v').split(['~', '+']).next().unwrap_or(version).to_owned())
 }
 
-/// True when it is containerd 2 or later, which knows CNI 1.1 and asks for STATUS.
+/// True for containerd 2 or later, which supports CNI 1.1 and calls STATUS.
 pub(crate) fn knows_status() -> Result<bool> {
     let version = version()?;
     let major = version.split('.').next().unwrap_or("");
@@ -78,7 +78,7 @@ impl Containerd {
         Ok(this)
     }
 
-    /// Starts the daemon, on the state it had.
+    /// Starts the daemon with its earlier state.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let args = ["--config".to_owned(), self.directory.join("config.toml").display().to_string()];
         let mut daemon = Daemon::start(&self.netns, Life::Scoped, &program("containerd"), &args, &self.log)?;
@@ -88,22 +88,22 @@ impl Containerd {
         Ok(())
     }
 
-    /// Ends the daemon as the kernel does when memory is short. Pods and their shims live on.
+    /// Kills the daemon, as the kernel does if memory is short. Pods and their shims keep running.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.daemon.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
     }
 
-    /// Where it listens.
+    /// The path of its socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// A client; each thread needs one of its own.
+    /// Creates a client; each thread needs one of its own.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::connect(&self.socket)
     }
 
-    /// A pod to be, with an uid of its own.
+    /// The configuration of a new pod, with a uid of its own.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> SandboxConfig {
         let uid = Uuid::new_v4().to_string();
         let metadata = Metadata { name: name.to_owned(), uid, namespace: namespace.to_owned(), attempt: 0 };
@@ -111,7 +111,7 @@ impl Containerd {
         SandboxConfig { metadata: Some(metadata), linux: Some(linux), ..SandboxConfig::default() }
     }
 
-    /// The end of a scenario: nothing runs any more.
+    /// Ends a scenario: checks that it has removed its sandboxes.
     pub(crate) fn finish(self) -> Result<()> {
         let left = self.client()?.list()?;
         if !left.is_empty() {
@@ -123,18 +123,18 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // Through the runtime first: it knows best what belongs to a sandbox.
+        // Through the runtime first: it knows all parts of a sandbox.
         if let Ok(client) = self.client() {
             for id in client.list().unwrap_or_default() {
-                // What this cannot remove, the signals below will.
+                // The signals below end what this cannot remove.
                 let _ = client.end(&id);
             }
         }
         drop(self.daemon.take());
-        // Shims outlive containerd by design; ours name its directory. A container's process ends with a signal of its
-        // own: it is in the cgroup of its sandbox, and its root is below our directory.
+        // Shims outlive containerd by design; their command lines name its directory. A container's process gets a
+        // signal of its own: it is in the cgroup of its sandbox, and its root is below this directory.
         for process in processes_of(&self.directory) {
-            // Gone already is fine.
+            // It may have ended already.
             let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
         remove_cgroup(&self.cgroup);
@@ -147,7 +147,7 @@ fn processes_of(directory: &Path) -> Vec<i32> {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         let text = directory.to_string_lossy();
-        // The container sees its own root only, but the kernel says what it is made of.
+        // The container sees only its own root; the kernel's mount information has the directories behind it.
         let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap_or("");
         String::from_utf8_lossy(&arguments).contains(&*text) || root.contains(&*text)
     };

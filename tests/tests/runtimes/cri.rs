@@ -1,5 +1,4 @@
-//! A client of the Container Runtime Interface (`runtime.v1`): what the kubelet asks of a runtime, as far as networks
-//! are concerned.
+//! A client of the Container Runtime Interface (`runtime.v1`): the kubelet's calls to a runtime that concern networks.
 
 mod messages;
 
@@ -16,21 +15,21 @@ use tonic_prost::ProstCodec;
 
 use crate::image;
 
-/// How long a call may take; the kubelet waits two minutes.
+/// Timeout of a call; the kubelet waits two minutes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A sandbox that runs.
+/// A running sandbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     /// Its id.
     pub(crate) id: String,
-    /// The address that the runtime tells the kubelet. Empty for a pod on the node's network.
+    /// The address that the runtime reports to the kubelet. Empty for a pod on the node's network.
     pub(crate) ip: String,
     /// Further addresses.
     pub(crate) more: Vec<String>,
     /// Its first process.
     pub(crate) pid: i32,
-    /// What it was asked to be.
+    /// Its configuration.
     pub(crate) config: SandboxConfig,
 }
 
@@ -56,13 +55,13 @@ impl Client {
         Ok(Self { runtime, channel })
     }
 
-    /// Runs a sandbox: its id. The network is there when this returns.
+    /// Runs a sandbox and returns its id. Its network is complete when this returns.
     pub(crate) fn create(&self, config: &SandboxConfig) -> Result<String> {
         let started: Id = self.call("RunPodSandbox", RunRequest { config: Some(config.clone()) })?;
         Ok(started.id)
     }
 
-    /// Runs a sandbox and says how it is.
+    /// Runs a sandbox and returns its state.
     pub(crate) fn run(&self, config: &SandboxConfig) -> Result<Running> {
         let id = self.create(config)?;
         let answer: StatusAnswer = self.call("PodSandboxStatus", StatusRequest { id: id.clone(), verbose: true })?;
@@ -74,7 +73,7 @@ impl Client {
         Ok(Running { id, ip: network.ip, more, pid: i32::try_from(pid)?, config: config.clone() })
     }
 
-    /// What the runtime tells the kubelet about a sandbox.
+    /// The runtime's status of a sandbox, as for the kubelet.
     pub(crate) fn status(&self, id: &str) -> Result<Status> {
         let answer: StatusAnswer =
             self.call("PodSandboxStatus", StatusRequest { id: id.to_owned(), verbose: false })?;
@@ -94,7 +93,7 @@ impl Client {
         Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
-    /// Stops a sandbox: its network goes.
+    /// Stops a sandbox, which deletes its network.
     pub(crate) fn stop(&self, id: &str) -> Result<()> {
         self.call::<_, Nothing>("StopPodSandbox", Id { id: id.to_owned() }).map(drop)
     }
@@ -110,9 +109,9 @@ impl Client {
         self.remove(id)
     }
 
-    /// Starts a container of the test image in a sandbox: its id.
+    /// Starts a container of the test image in a sandbox and returns its id.
     pub(crate) fn container(&self, sandbox: &Running, name: &str, command: &[&str]) -> Result<String> {
-        // As the kubelet does: the container goes where the sandbox is.
+        // As the kubelet does: the container joins the namespaces of the sandbox.
         let namespaces = sandbox.config.linux.as_ref().and_then(|linux| linux.security.as_ref()?.namespaces);
         let namespaces = Some(namespaces.unwrap_or(Namespaces { network: 0, pid: 1 }));
         let config = ContainerConfig {
@@ -137,7 +136,7 @@ impl Client {
         self.call::<_, Nothing>("RemoveContainer", Id { id: id.to_owned() }).map(drop)
     }
 
-    /// What a command prints inside a container; its failure is an error that shows what it said.
+    /// Returns the output of a command in a container; the error of a failed command contains its output.
     pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
         let words = command.iter().map(|word| (*word).to_owned()).collect();
         let request = ExecSync { container: container.to_owned(), command: words, timeout: 20 };

@@ -1,4 +1,4 @@
-//! A port of the node that leads to a pod: Debian's `portmap` behind our plugin, with the local data plane.
+//! Host ports: Debian's `portmap` after Atoll, with the local data plane.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use crate::containerd::Containerd;
 use crate::cri::Port;
 use crate::podman::Podman;
 
-/// With the local data plane, where the node itself reaches pods whose address nobody else has.
+/// With the local data plane, where the node reaches pods with a unique address.
 #[test]
 fn a_port_of_the_node_leads_to_a_pod() -> Result<()> {
     let node = Node::start(json!({ "cluster": { "addressing": "unique" } }))?;
@@ -22,7 +22,7 @@ fn a_port_of_the_node_leads_to_a_pod() -> Result<()> {
     let client = containerd.client()?;
     let mut config = containerd.pod("red", "one");
     config.ports = ports();
-    // The other has a port of its own only, which the runtime does not even pass on.
+    // The other one has a container port without a host port, which the runtime does not pass on.
     let mut inner = containerd.pod("red", "two");
     inner.ports = vec![Port { container: i32::from(PORT), host: 0 }];
     let (one, two) = (client.run(&config)?, client.run(&inner)?);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use atoll_testkit::lab::netns::run;
 use serde_json::{Value, json};
 
-/// What the image is called.
+/// The name of the image.
 pub(crate) const NAME: &str = "localhost/bb:latest";
 
 /// A root file system with a shell in it, at `directory`.
@@ -74,7 +74,7 @@ fn json_blob(blobs: &Path, value: &Value) -> Result<(String, u64)> {
     blob(blobs, &file)
 }
 
-/// Moves a file to its place among the blobs: its digest, and its size.
+/// Moves a file to its place among the blobs; returns its digest and size.
 fn blob(blobs: &Path, file: &Path) -> Result<(String, u64)> {
     let sum = run("sha256sum", &[&file.display().to_string()])?;
     let digest = sum.split(' ').next().context("a digest")?.to_owned();

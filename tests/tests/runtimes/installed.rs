@@ -1,5 +1,5 @@
-//! `atollctl install` and `doctor` beside a real containerd: the plugin goes where this runtime looks, and the runtime has
-//! loaded what is installed, or is told to have missed it.
+//! `atollctl install` and `doctor` beside a real containerd: the plugin is installed where this runtime searches, and
+//! the runtime has loaded the installed configuration, or the output reports that it has not.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use crate::containerd::{self, Containerd};
 use crate::networks::Networks;
 
-/// A command on the node, which knows the runtime by its socket alone.
+/// A command on the node that finds the runtime only by its socket.
 fn run(ctl: &Ctl<'_>, containerd: &Containerd, arguments: &[&str]) -> Result<(i32, Value)> {
     let socket = containerd.socket().display().to_string();
     let mut command = ctl.command(&[arguments, &["--runtime-endpoint", &socket, "-o", "json"]].concat());
-    // Where the runtime looks, and nothing else, says where the plugin is.
+    // Only the runtime's directories determine where the plugin is.
     let out = command.env_remove("CNI_PATH").output()?;
     let value = serde_json::from_slice(&out.stdout);
     let value = value.with_context(|| format!("{arguments:?}: {}", String::from_utf8_lossy(&out.stderr)))?;
@@ -36,7 +36,7 @@ fn finding(report: &Value, check: &str) -> Result<(String, String)> {
     Ok((text("level"), text("found")))
 }
 
-/// What an installation did to the network configuration.
+/// The action of an installation on the network configuration.
 fn action(report: &Value, file: &Path) -> Result<String> {
     let changes = report["changes"].as_array().context("changes")?;
     let path = file.display().to_string();
@@ -49,7 +49,7 @@ fn what_is_installed_is_what_the_runtime_runs_with() -> Result<()> {
     let node = Node::start(json!({}))?;
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     networks.names.push("atoll".to_owned());
-    // The runtime looks into a directory of its own, and the plugin is not there yet.
+    // The runtime uses a directory of its own, and the plugin is not there yet.
     fs::remove_file(networks.bin.join("atoll"))?;
     let containerd = Containerd::start(&node, &networks)?;
     let ctl = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
@@ -83,7 +83,7 @@ fn what_is_installed_is_what_the_runtime_runs_with() -> Result<()> {
     let (_, report) = run(&ctl, &containerd, &install)?;
     assert_eq!(action(&report, &conflist)?, "keep", "twice is once: {report:#}");
 
-    // Moved away, and back into place from another directory, as a careful operator does.
+    // The file is moved away, and moved back from another directory.
     let aside = node.scratch().dir("aside")?.join("10-atoll.conflist");
     fs::rename(&conflist, &aside)?;
     let client = containerd.client()?;
@@ -108,7 +108,7 @@ fn what_is_installed_is_what_the_runtime_runs_with() -> Result<()> {
     }
     well()?;
 
-    // Another text in the same way: the runtime goes on with the old one.
+    // Another text in the same way: the runtime still uses the old one.
     let mut changed: Value = serde_json::from_slice(&fs::read(&conflist)?)?;
     changed["plugins"][0]["mtu"] = 1400.into();
     fs::write(&aside, serde_json::to_string_pretty(&changed)?)?;
@@ -122,7 +122,7 @@ fn what_is_installed_is_what_the_runtime_runs_with() -> Result<()> {
     ensure!(report["notes"].to_string().contains("its network is ready"), "{report:#}");
     well()?;
 
-    // One more claim than containers.
+    // A claim without a container.
     let live = client.run(&containerd.pod("red", "live"))?;
     let dead = Pod::new("red", "dead")?;
     let cni = node.cni("1.0.0")?;

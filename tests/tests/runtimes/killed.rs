@@ -1,4 +1,4 @@
-//! A runtime that dies while it makes a pod.
+//! A runtime that dies while it creates a pod.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,8 +14,7 @@ use serde_json::json;
 use crate::containerd::Containerd;
 use crate::networks::{self, Networks};
 
-/// Stands before our plugin and holds every ADD at one point, as long as the file of that point is there, and never for
-/// more than half a minute.
+/// Wraps the plugin and delays every ADD at one point while the file of that point exists, for at most half a minute.
 const GATE: &str = r#"#!/bin/sh
 hold() {
     [ "$CNI_COMMAND" = ADD ] && [ -e "@/$1" ] || return 0
@@ -46,7 +45,7 @@ impl Gate {
         Ok(this)
     }
 
-    /// What the runtime finds as our plugin.
+    /// The program that the runtime starts as the plugin.
     fn program(&self) -> PathBuf {
         self.directory.join("gate")
     }
@@ -59,7 +58,7 @@ impl Gate {
         fs::remove_file(self.directory.join(point)).context("open the gate")
     }
 
-    /// Waits until an ADD stands before it.
+    /// Waits until an ADD is delayed there.
     fn wait(&self) -> Result<()> {
         let held = self.directory.join("held");
         wait::until("an ADD is held", Duration::from_secs(30), || {
@@ -69,7 +68,7 @@ impl Gate {
         fs::remove_file(held).context("the next time")
     }
 
-    /// Waits until no ADD is on its way any more.
+    /// Waits until no ADD is running.
     fn wait_for_nobody(&self) -> Result<()> {
         wait::until("the ADD ends", Duration::from_secs(30), || {
             ensure!(self.directory.join("passed").exists(), "it runs");
@@ -79,7 +78,7 @@ impl Gate {
     }
 }
 
-/// It dies when the plugin is started, which then does its work for nobody, and when the plugin is done.
+/// The runtime dies when the plugin starts, or after the plugin has finished.
 #[test]
 fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -89,7 +88,7 @@ fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
     let mut containerd = Containerd::start(&node, &networks)?;
     let survivor = containerd.client()?.run(&containerd.pod("red", "survivor"))?;
     gate.wait_for_nobody()?;
-    // Where it dies, and whether the runtime has cleaned up before the plugin goes on.
+    // Where the runtime dies, and whether it cleans up before the plugin continues.
     for (point, cleaned) in [("before", false), ("before", true), ("after", false)] {
         gate.close(point)?;
         let (client, pod) = (containerd.client()?, containerd.pod("red", point));

@@ -1,5 +1,5 @@
-//! Pods come and go while the runtime, the controller or etcd do: nobody waits for long, no traffic is lost, nothing
-//! stays.
+//! Pods are added and deleted while the runtime, the controller or etcd restart: no call takes long, no traffic is
+//! lost, and nothing is left.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ fn a_killed_runtime_takes_no_traffic_along() -> Result<()> {
     reaches(&two, &one, "one").context("with the runtime again")?;
     assert_eq!(client.status(&one.id)?.network.context("a network")?.ip, one.ip, "the runtime knows its pods");
 
-    // Old pods and new ones are the same to each other, and go alike.
+    // Old and new pods reach each other, and are deleted alike.
     let three = client.run(&containerd.pod("red", "three"))?;
     reaches(&three, &one, "one").context("a new pod")?;
     for pod in [&one, &two, &three] {
@@ -70,7 +70,8 @@ fn gateway_of(pod: &Running) -> Result<std::net::Ipv4Addr> {
     Ok(gateway.parse()?)
 }
 
-/// A pod stuck in Terminating is a page at night: an outage becomes a debt, and the next call pays it.
+/// A pod stuck in Terminating is a page at night: during an outage cleanup becomes pending, and the next call completes
+/// it.
 #[test]
 fn pods_end_while_controller_or_etcd_are_down() -> Result<()> {
     let mut node = Node::start(json!({}))?;
@@ -90,7 +91,7 @@ fn pods_end_while_controller_or_etcd_are_down() -> Result<()> {
     node.start_etcd()?;
     ensure!(client.list()? == [four.id.clone()], "the runtime is done with them");
 
-    // Two calls that have nothing to do with them: at most four debts are paid by each.
+    // Two unrelated calls: each completes at most four pending cleanups.
     end(&four, "after the outage")?;
     let later = run("later")?;
     end(&later, "after all")?;
@@ -98,7 +99,7 @@ fn pods_end_while_controller_or_etcd_are_down() -> Result<()> {
     node.finish()
 }
 
-/// As the kubelet does when a sandbox died: the new one of the same pod is there before the old one is taken apart.
+/// As the kubelet does if a sandbox died: the new one of the same pod is created before the old one is removed.
 #[test]
 fn the_next_sandbox_of_a_pod_comes_before_the_old_one_goes() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -131,7 +132,7 @@ fn twenty_pods_at_once() -> Result<()> {
     })?;
     let addresses: BTreeSet<(&str, &str)> = pods.iter().map(|(tenant, pod)| (*tenant, pod.ip.as_str())).collect();
     assert_eq!(addresses.len(), pods.len(), "no address twice in a tenant: {addresses:?}");
-    // Of each tenant the first against all others.
+    // The first pod of each tenant against all others.
     let _servers = pods[..2].iter().map(|(name, pod)| Server::start(&pod.netns(), name)).collect::<Result<Vec<_>>>()?;
     side_by_side(18, |number| reaches(&pods[number + 2].1, &pods[number % 2].1, pods[number % 2].0))?;
     side_by_side(20, |number| containerd.client()?.end(&pods[number].1.id))?;

@@ -1,4 +1,4 @@
-//! What a runtime finds on a node: a directory of plugins, and one of network configuration lists.
+//! The directories of a runtime on a node: plugins, and network configuration lists.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -25,7 +25,7 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    /// No network yet; `plugin` is what runtimes find under our name.
+    /// Without a network; `plugin` is the program that runtimes start as Atoll's plugin.
     pub(crate) fn new(scratch: &Scratch, plugin: &Path) -> Result<Self> {
         let (bin, conf) = (scratch.dir("cni-bin")?, scratch.dir("cni-conf")?);
         symlink(plugin, bin.join("atoll"))?;
@@ -35,15 +35,15 @@ impl Networks {
         Ok(Self { bin, conf, names: Vec::new() })
     }
 
-    /// The node's own network `atoll`, and nothing behind our plugin.
+    /// The node's network `atoll`, without chained plugins.
     pub(crate) fn of(node: &Node) -> Result<Self> {
         let mut networks = Self::new(node.scratch(), &programs::path("atoll")?)?;
         networks.add("atoll", &[plugin(node, json!({}))?])?;
         Ok(networks)
     }
 
-    /// Adds a network: our plugin first, then what is chained behind it. Every version of CNI is offered that all of them
-    /// know, as `deploy/cni` does: a runtime takes the highest that it knows itself.
+    /// Adds a network: Atoll's plugin first, then the chained plugins. The list offers every CNI version that all of
+    /// them support, as `deploy/cni` does: a runtime takes the highest that it supports itself.
     pub(crate) fn add(&mut self, name: &str, chain: &[Value]) -> Result<()> {
         let mut versions = vec!["0.3.1", "0.4.0", "1.0.0"];
         // Debian's plugins are older than CNI 1.1.
@@ -59,7 +59,7 @@ impl Networks {
     }
 }
 
-/// Our plugin's part of a list on this node, with `settings` laid over it.
+/// The entry of Atoll's plugin in a list on this node, merged with `settings`.
 #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
 pub(crate) fn plugin(node: &Node, settings: Value) -> Result<Value> {
     let mut plugin = node.config().clone();

@@ -1,5 +1,5 @@
-//! Debian's podman with its CNI backend, with storage, locks and networks of its own. It names no Kubernetes namespace,
-//! so `tenant.default` serves it.
+//! Debian's podman with its CNI backend, with private storage, locks and networks. It passes no Kubernetes namespace,
+//! so its containers are in `tenant.default`.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -23,11 +23,11 @@ pub(crate) struct Podman {
     cgroup: String,
 }
 
-/// A container that runs.
+/// A running container.
 pub(crate) struct Container {
     /// Its network namespace.
     pub(crate) netns: Netns,
-    /// What podman knows of it.
+    /// The output of `podman inspect` for it.
     pub(crate) inspected: Value,
 }
 
@@ -40,14 +40,14 @@ impl Container {
     }
 }
 
-/// The version of this podman, `4.3.1` for instance.
+/// The version of this podman, for example `4.3.1`.
 pub(crate) fn version() -> Result<String> {
     let said = run("podman", &["--version"]).context("Debian package podman")?;
     Ok(said.split_whitespace().last().context("no version")?.to_owned())
 }
 
 impl Podman {
-    /// Podman on a node, with these networks; the first is what a container gets that names none.
+    /// Podman on a node, with these networks; a container that names none gets the first.
     pub(crate) fn new(node: &Node, networks: &Networks) -> Result<Self> {
         Self::new_in(node.netns(), node.scratch(), networks)
     }
@@ -85,7 +85,7 @@ impl Podman {
         self.inspect(name)
     }
 
-    /// What it knows of a running container.
+    /// Reads the data of a running container.
     pub(crate) fn inspect(&self, name: &str) -> Result<Container> {
         let mut inspected: Value = serde_json::from_str(&self.run(&["inspect", name])?)?;
         let inspected = inspected[0].take();
@@ -101,7 +101,7 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // Whatever still runs; nothing is fine.
+        // Everything that is still running; there may be nothing.
         let _ = self.run(&["rm", "--force", "--time", "0", "--all"]);
         remove_cgroup(&self.cgroup);
     }

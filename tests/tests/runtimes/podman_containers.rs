@@ -11,7 +11,7 @@ use crate::networks::Networks;
 use crate::podman::Podman;
 use crate::side_by_side;
 
-/// Podman names no Kubernetes namespace.
+/// Podman passes no Kubernetes namespace.
 fn settings() -> Value {
     json!({ "tenant": { "default": "laptop" } })
 }
@@ -28,7 +28,7 @@ fn containers_share_the_default_tenant() -> Result<()> {
     let tenants: Vec<String> = node.keys("tenants/")?.into_iter().map(|(key, _)| key).collect();
     assert_eq!(tenants, ["tenants/laptop"]);
 
-    // The namespace of a running container survives DEL: the interface has to go, and can come back.
+    // The namespace of a running container survives DEL: the interface must be deleted, and can be added again.
     podman.run(&["network", "disconnect", "atoll", "two"])?;
     ensure!(!Node::links(&two.netns)?.iter().any(|name| name == "eth0"), "the interface is still there");
     podman.run(&["network", "connect", "atoll", "two"])?;
@@ -49,7 +49,7 @@ fn a_container_is_removed_while_the_controller_is_down() -> Result<()> {
     assert_eq!(podman.run(&["ps", "--all", "--quiet"])?, "", "podman is done with it");
     assert_eq!(node.keys("attachments/")?.len(), 1, "its address stays taken");
     node.start_controller()?;
-    // Two calls that have nothing to do with it pay the debt.
+    // Two unrelated calls complete the pending cleanup.
     podman.start("later", &[])?;
     podman.remove(&["later"])?;
     drop(podman);

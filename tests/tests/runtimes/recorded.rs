@@ -1,8 +1,8 @@
-//! What runtimes really send, against the files in `cni-plugin/tests/recorded/`, from which the plugin's own tests replay
-//! it: a runtime that sends something else than is written there is found here.
+//! What runtimes send, compared with the files in `cni-plugin/tests/recorded/`, which other tests replay: a runtime
+//! that sends something else is detected here.
 //!
-//! With `ATOLL_RECORD=1` the files are written instead. A version that has no files is compared with the newest before
-//! it.
+//! With `ATOLL_RECORD=1` the files are written instead. A version without files is compared with the newest earlier
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use crate::networks::Networks;
 use crate::recorder::{Recorded, Recorder};
 use crate::{containerd, podman};
 
-/// Where the recordings are.
+/// The directory of the recordings.
 fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../cni-plugin/tests/recorded")
 }
 
-/// The recordings of a version: those of the newest that is not newer.
+/// The recordings for a version: those of the newest version that is not newer.
 fn recordings(runtime: &str, version: &str) -> Result<PathBuf> {
     let number = |version: &str| -> Vec<u32> { version.split('.').filter_map(|part| part.parse().ok()).collect() };
     let mut found: Vec<(Vec<u32>, PathBuf)> = Vec::new();
@@ -41,7 +41,7 @@ fn recordings(runtime: &str, version: &str) -> Result<PathBuf> {
         .with_context(|| format!("no recording of {runtime} {version} or older"))
 }
 
-/// Takes what was recorded: writes it down as `<what>-<number>-<verb>.json`, or compares.
+/// Writes the recorded calls as `<what>-<number>-<verb>.json`, or compares them.
 fn keep(runtime: &str, version: &str, what: &str, calls: &[Recorded]) -> Result<()> {
     let named =
         calls.iter().enumerate().map(|(at, call)| (format!("{what}-{}-{}.json", at + 1, call.verb), &call.text));
@@ -69,7 +69,7 @@ fn keep(runtime: &str, version: &str, what: &str, calls: &[Recorded]) -> Result<
     Ok(())
 }
 
-/// A configuration as users write it, with every capability that our plugin may declare.
+/// A user's configuration, with every capability that the plugin may declare.
 fn plugin() -> Value {
     json!({
         "type": "atoll", "nodeName": "node-1", "hostId": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
@@ -97,7 +97,7 @@ fn containerd_sends_what_was_recorded() -> Result<()> {
     let keep = |what: &str| keep("containerd", &version, what, &recorder.take()?);
     recorder.take()?;
 
-    // Asked by every Status() of the kubelet, where the runtime knows it.
+    // Called for every Status() of the kubelet, if the runtime supports it.
     let ready = client.condition("NetworkReady")?;
     ensure!(ready.good, "the network is ready: {ready:?}");
     keep("status")?;
@@ -165,7 +165,7 @@ fn podman_sends_what_was_recorded() -> Result<()> {
     podman.remove(&["addresses"])?;
     keep("addresses")?;
 
-    // Without names podman calls the interfaces as it likes.
+    // Without names podman assigns the interface names in any order.
     let named = ["--network", "one:interface_name=eth0", "--network", "two:interface_name=eth1"];
     podman.start("networks", &named)?;
     podman.remove(&["networks"])?;

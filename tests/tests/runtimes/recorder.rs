@@ -1,8 +1,8 @@
-//! Recording what a runtime sends to a plugin.
+//! Records what a runtime sends to a plugin.
 //!
-//! A stand-in under our plugin's name writes down its environment and its standard input, and gives an answer that any
-//! runtime takes. What it wrote is then cleaned of everything that differs from run to run, so that two recordings of
-//! the same runtime are the same text.
+//! A script with the plugin's name records its environment and its standard input, and returns an answer that any
+//! runtime accepts. Values that differ between runs are then replaced, so that two recordings of the same runtime are
+//! the same text.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use atoll_testkit::lab::scratch::Scratch;
 use serde_json::{Value, json};
 
-/// The stand-in. It has no network to make: an answer is all that a runtime looks at.
+/// The script. It creates no network: a runtime only checks the answer.
 const STAND_IN: &str = r#"#!/bin/sh
 set -eu
 call=$(mktemp "@/$(date +%s%N).XXXXXX")
@@ -36,7 +36,7 @@ pub(crate) struct Recorder {
     scratch: PathBuf,
 }
 
-/// One call, as it is kept in a file.
+/// One call, as stored in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// The verb, in lower case.
@@ -53,7 +53,7 @@ impl Recorder {
         Ok(Self { directory: scratch.dir("recorder")?, scratch: scratch.path().to_owned() })
     }
 
-    /// Writes the stand-in: what runtimes are to find as our plugin.
+    /// Writes the script that runtimes start as the plugin.
     pub(crate) fn stand_in(&self) -> Result<PathBuf> {
         let path = self.scratch.join("stand-in");
         fs::write(&path, STAND_IN.replace('@', &self.directory.display().to_string()))?;
@@ -61,15 +61,16 @@ impl Recorder {
         Ok(path)
     }
 
-    /// From now on every ADD fails, or none.
+    /// Makes every later ADD fail, or none.
     pub(crate) fn fail(&self, fail: bool) -> Result<()> {
         let path = self.directory.join("fail");
         let done = if fail { fs::write(path, "") } else { fs::remove_file(path) };
         done.context("tell the stand-in")
     }
 
-    /// The calls since the last time, in their order. A call that repeats the one before is left out: podman asks for
-    /// VERSION twice each time. The networks of one pod come in any order: here in that of their interfaces.
+    /// Returns the calls since the last time, in their order. A repeated call is omitted: podman calls VERSION twice
+    /// each time. The calls for the networks of one pod are sorted by interface, because runtimes send them in any
+    /// order.
     pub(crate) fn take(&self) -> Result<Vec<Recorded>> {
         let mut calls = Vec::new();
         let mut files: Vec<PathBuf> = fs::read_dir(&self.directory)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
@@ -90,7 +91,7 @@ impl Recorder {
     }
 }
 
-/// Replaces what differs from run to run, and remembers what it put in its place.
+/// Replaces values that differ between runs, each always with the same text.
 struct Cleaner {
     scratch: String,
     known: BTreeMap<String, String>,
@@ -106,13 +107,13 @@ impl Cleaner {
         for pair in env.split(|byte| *byte == 0).filter(|pair| !pair.is_empty()) {
             let pair = std::str::from_utf8(pair).context("the environment is not UTF-8")?;
             let (name, value) = pair.split_once('=').context("a variable without a value")?;
-            // The rest is inherited from whoever started the runtime.
+            // The other variables are inherited from the runtime's parent.
             if name.starts_with("CNI_") || ["TRACEPARENT", "TRACESTATE", "BAGGAGE"].contains(&name) {
                 variables.insert(name.to_owned(), value.to_owned());
             }
         }
         if let Some(args) = variables.get_mut("CNI_ARGS") {
-            // Runtimes send them in any order, another one in every call.
+            // Runtimes send them in a different order in every call.
             let mut pairs: Vec<&str> = args.split(';').collect();
             pairs.sort_unstable();
             *args = pairs.join(";");
@@ -133,7 +134,7 @@ impl Cleaner {
         let word = |c: char| c.is_ascii_hexdigit() || c == '-';
         let words: Vec<String> = clean.split(|c| !word(c)).map(str::to_owned).collect();
         for found in words {
-            // A namespace is called `cni-<uuid>` or `netns-<uuid>`: the dash before belongs to no id.
+            // A namespace is named `cni-<uuid>` or `netns-<uuid>`: the dash before the uuid is not part of it.
             let found = found.trim_matches('-').trim_start_matches("c-");
             let next = self.known.keys().filter(|known| known.len() == found.len()).count() + 1;
             let stand_in = match found.len() {
@@ -144,7 +145,7 @@ impl Cleaner {
             let stand_in = self.known.entry(found.to_owned()).or_insert(stand_in).clone();
             clean = clean.replace(found, &stand_in);
         }
-        // Podman gives a container the begin of its id as a further name.
+        // Podman gives a container the beginning of its id as a second name.
         for (found, stand_in) in self.known.iter().filter(|(found, _)| found.len() == 64) {
             clean = clean.replace(&found[..12], &stand_in[..12]);
         }

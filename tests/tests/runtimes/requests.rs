@@ -1,4 +1,4 @@
-//! What a pod may ask for beyond "a network": several of them, this address, that MAC.
+//! Requests of a pod: several networks, an address, a MAC.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use crate::containerd::Containerd;
 use crate::networks::{self, Networks};
 use crate::podman::Podman;
 
-/// Two networks. What is sent from the address of the second leaves by its own interface: the standard plugin `sbr`.
+/// Two networks. Packets from the address of the second leave by its own interface (the standard plugin `sbr`).
 fn two_networks(node: &Node) -> Result<Networks> {
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     let plugin = networks::plugin(node, json!({}))?;
@@ -29,7 +29,7 @@ fn address(netns: &Netns, interface: &str) -> Result<Ipv4Addr> {
     Ok(text.parse()?)
 }
 
-/// Both addresses answer, and the way out is that of the first.
+/// Both addresses answer, and the default route is that of the first.
 fn both_answer(of: &Netns, from: &Netns) -> Result<()> {
     let routes = of.run("ip", &["route", "show", "default"])?;
     ensure!(routes.lines().next().is_some_and(|line| line.contains("dev eth0")), "the way out: {routes}");
@@ -47,7 +47,7 @@ fn a_pod_of_two_networks() -> Result<()> {
     let node = Node::start(json!({}))?;
     let containerd = Containerd::start(&node, &two_networks(&node)?)?;
     let client = containerd.client()?;
-    // Whoever of the two is first: several pods, to see both.
+    // Either of the two may be first: several pods, so that both orders occur.
     let peer = client.run(&containerd.pod("red", "peer"))?;
     for number in 0..4 {
         let pod = client.run(&containerd.pod("red", &format!("pod-{number}")))?;
@@ -66,7 +66,7 @@ fn a_podman_container_of_two_networks() -> Result<()> {
     let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
     let podman = Podman::new(&node, &two_networks(&node)?)?;
     let peer = podman.start("peer", &[])?;
-    // Else podman calls them as it likes, another time the other way round.
+    // Otherwise podman assigns the names in any order.
     let named = ["--network", "one:interface_name=eth0", "--network", "two:interface_name=eth1"];
     let both = podman.start("both", &named)?;
     both_answer(&both.netns, &peer.netns)?;
@@ -79,13 +79,13 @@ fn a_podman_container_of_two_networks() -> Result<()> {
 
 const MAC: &str = "02:00:5e:10:00:09";
 
-/// Addresses that can be asked for: a pod without a request got `taken`, whichever that is.
+/// Addresses that can be requested: a pod without a request got `taken`.
 fn free(taken: &str) -> Result<[String; 3]> {
     let free = (200..=203).map(|n| format!("10.128.0.{n}")).filter(|address| address != taken);
     free.take(3).collect::<Vec<_>>().try_into().map_err(|_| Error::msg("fewer than three"))
 }
 
-/// The pod's own annotations, through the runtime's capability: no API server is asked.
+/// The pod's annotations, through the runtime's capability, without the API server.
 #[test]
 fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     let node = Node::start(json!({}))?;
@@ -110,7 +110,7 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     let answer = |from: &Netns| Ok::<_, Error>(ask(from, wished.parse()?)?.map(|banner| banner.name));
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"));
 
-    // Taken, unknown, nonsense: no pod, and no other address instead.
+    // A taken, an unknown and an invalid address: no pod, and no substitute.
     for (annotations, told) in [
         ([("atoll.dev/ips", wished.as_str())], wished.as_str()),
         ([("atoll.dev/mac", MAC)], MAC),
@@ -122,7 +122,7 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     }
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"), "the first was not touched");
 
-    // The same pod again, as after a restart of its sandbox: the address is the same, although it was given back just now.
+    // The same pod again, as after a restart of its sandbox: it gets the same address, although it was just released.
     drop(server);
     client.end(&one.id)?;
     config.metadata.as_mut().context("metadata")?.attempt = 1;
@@ -136,7 +136,7 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     node.finish()
 }
 
-/// podman says it in `CNI_ARGS`, or in `runtimeConfig` when there are several addresses.
+/// podman passes it in `CNI_ARGS`, or in `runtimeConfig` if there are several addresses.
 #[test]
 fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
     let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
@@ -159,7 +159,8 @@ fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
         assert_eq!(answer(address.parse()?)?.as_deref(), Some("several"), "{address}");
     }
 
-    // DEL and ADD for containers that run: podman asks for what they had, wished or not, at once.
+    // DEL and ADD for running containers: podman immediately requests their earlier addresses, also those that were not
+    // requested.
     for (name, address) in [("one", one.address("atoll")?), ("peer", peer.address("atoll")?)] {
         podman.run(&["network", "reload", name])?;
         assert_eq!(podman.inspect(name)?.address("atoll")?, address, "{name} keeps its address");

@@ -1,4 +1,4 @@
-//! Pods through containerd: two tenants, and a pod whose network cannot be made.
+//! Pods through containerd: two tenants, and a pod whose network cannot be created.
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::node::Node;
@@ -27,7 +27,7 @@ fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
         let banner = ask(&netns, address)?.with_context(|| format!("{} asks {}", names[from], names[to]))?;
         assert_eq!(banner.name, names[to]);
     }
-    // Side by side: it takes its time to be sure that nothing comes.
+    // Concurrently: to verify that no packet arrives takes some time.
     std::thread::scope(|scope| {
         let strangers = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)];
         let asking = strangers.map(|(from, to): (usize, usize)| {
@@ -37,7 +37,7 @@ fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
         for (from, to, answer) in asking {
             let answer = answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             let tenant = |name: &str| name.split('-').next().map(str::to_owned);
-            // The same address may well be a pod of one's own tenant.
+            // The same address may be a pod of the same tenant.
             ensure!(answer.is_none_or(|banner| tenant(&banner.name) == tenant(from)), "{from} reached {to}");
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! The messages of `runtime.v1`, by hand, with the field numbers of the interface's `api.proto`. Fields that are not
-//! needed are left out, as protobuf allows.
+//! The messages of `runtime.v1`, written by hand with the field numbers of the interface's `api.proto`. Unneeded fields
+//! are omitted, as protobuf permits.
 
 use std::collections::HashMap;
 
-/// Who the pod is.
+/// The identity of the pod.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Metadata {
     #[prost(string, tag = "1")]
@@ -55,7 +55,7 @@ pub(crate) struct SandboxSecurity {
     pub(crate) namespaces: Option<Namespaces>,
 }
 
-/// The Linux part of a sandbox's configuration: containerd wants it to be there.
+/// The Linux part of a sandbox's configuration; containerd requires it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SandboxLinux {
     #[prost(string, tag = "1")]
@@ -64,7 +64,7 @@ pub(crate) struct SandboxLinux {
     pub(crate) security: Option<SandboxSecurity>,
 }
 
-/// `PodSandboxConfig`: a sandbox to be.
+/// `PodSandboxConfig`: the configuration of a new sandbox.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SandboxConfig {
     #[prost(message, optional, tag = "1")]
@@ -87,7 +87,7 @@ pub(crate) struct RunRequest {
     pub(crate) config: Option<SandboxConfig>,
 }
 
-/// Many requests and answers are one id, in the first field.
+/// Many requests and answers consist of one id, in the first field.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Id {
     #[prost(string, tag = "1")]
@@ -111,7 +111,7 @@ pub(crate) struct ListAnswer {
     pub(crate) items: Vec<Id>,
 }
 
-/// One more address of a pod.
+/// An additional address of a pod.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PodIp {
     #[prost(string, tag = "1")]
@@ -145,7 +145,7 @@ pub(crate) struct StatusAnswer {
     pub(crate) info: HashMap<String, String>,
 }
 
-/// One of the runtime's own conditions, `NetworkReady` for instance.
+/// A condition of the runtime, for example `NetworkReady`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Condition {
     #[prost(string, tag = "1")]
@@ -224,7 +224,7 @@ pub(crate) struct CreateContainer {
 pub(crate) struct StopContainer {
     #[prost(string, tag = "1")]
     pub(crate) id: String,
-    /// In seconds; zero kills at once.
+    /// In seconds; zero kills immediately.
     #[prost(int64, tag = "2")]
     pub(crate) timeout: i64,
 }
