@@ -1,5 +1,7 @@
-//! What a panic says: exactly one error object on standard output and exit code 1. The test runs itself once more; what
-//! the test harness prints before is not ours.
+//! A panic prints exactly one error object on standard output and ends with exit code 1.
+//!
+//! A binary of its own: the test starts its own program a second time, and there the panic hook is that of the plugin.
+//! Lines without a JSON document are those of the test harness.
 
 #![expect(clippy::panic, reason = "it is about panics")]
 

@@ -5,12 +5,9 @@
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
-#[path = "../tests/lab/mod.rs"]
-mod lab;
-
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Tenant, inside, interface, provider, put};
+use atoll_testkit::plane::{Lab, Tenant, inside, interface, provider, put};
 
 /// Memory that this machine has left, MiB.
 fn available() -> f64 {

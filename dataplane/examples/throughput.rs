@@ -8,15 +8,12 @@
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
-#[path = "../tests/lab/mod.rs"]
-mod lab;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use atoll_model::topology::{Action, Bridge, Chain, Condition, Device, Object, Rule, Test};
+use atoll_testkit::plane::{self, Lab, Tenant, inside, provider, put, run};
 use atoll_testkit::program::command;
-use lab::{Lab, Tenant, inside, provider, put, run};
 use uuid::Uuid;
 
 /// A server that ends with its owner.
@@ -114,15 +111,15 @@ fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
 /// A pod of another bridge of the tenant's router, with the address 10.10.0.2.
 fn behind_router(lab: &Lab, tenant: Tenant) -> PathBuf {
     let id = |n: u128| Uuid::from_u128(0xb00 + n);
-    let mut gateway = lab::on_router(tenant.router(), "10.10.0.1/24");
+    let mut gateway = plane::on_router(tenant.router(), "10.10.0.1/24");
     gateway.peer = Some(id(2));
-    let mut end = lab::port(Device::Bridge { id: id(3), vlan: None });
+    let mut end = plane::port(Device::Bridge { id: id(3), vlan: None });
     end.peer = Some(id(1));
     lab.submit(put([
         Object::Bridge(id(3), Bridge { up: true, ..Bridge::default() }),
         Object::Port(id(1), gateway),
         Object::Port(id(2), end),
-        Object::Route(id(4), lab::route(tenant.router(), "10.10.0.0/24", id(1), None)),
+        Object::Route(id(4), plane::route(tenant.router(), "10.10.0.0/24", id(1), None)),
     ]));
     let pod = lab.wire(tenant, 6, Some(&lab.domain(tenant)));
     inside(&pod, "ip", &["addr", "flush", "dev", "eth0"]);
@@ -131,7 +128,7 @@ fn behind_router(lab: &Lab, tenant: Tenant) -> PathBuf {
     let Object::Port(port, mut it) = tenant.pod_port(6) else { unreachable!() };
     it.device = Device::Bridge { id: id(3), vlan: None };
     let address = std::net::Ipv4Addr::new(10, 10, 0, 2);
-    it.vif = Some(atoll_model::vif::Vif { mac: lab::mac(6), address, unique: false }.to_uuid());
+    it.vif = Some(atoll_model::vif::Vif { mac: plane::mac(6), address, unique: false }.to_uuid());
     lab.submit(put([Object::Port(port, it)]));
     lab.wait_active(port, true);
     pod

@@ -3,13 +3,6 @@
 //!
 //! `cargo bench -p atoll-ipam` runs it; it needs etcd, and nothing else that is busy.
 
-#[path = "../tests/support/fixture.rs"]
-#[expect(dead_code, reason = "each user takes its part of the helper")]
-mod fixture;
-#[path = "../../store/tests/support/etcd.rs"]
-#[expect(dead_code, reason = "each user takes its part of the helper")]
-mod server;
-
 use atoll_testkit::store::MemoryStore;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
@@ -18,8 +11,8 @@ use std::time::{Duration, Instant};
 use atoll_ipam::{Claimed, IpamError, claim};
 use atoll_model::record::{AddressRecord, AddressState, Phase, SCHEMA, Unknown, encode};
 use atoll_store::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fixture::{Fixture, attachment, subnet, tenant_name};
 use tokio::runtime::{Builder, Runtime};
 
 /// How many keys one transaction of etcd may write.
@@ -164,7 +157,7 @@ fn in_turn(runtime: &Runtime) {
     let sites: Vec<_> = [0, 1_000, 32_000, 60_000]
         .into_iter()
         .map(|taken| {
-            let server = runtime.block_on(server::Server::start());
+            let server = runtime.block_on(atoll_testkit::etcd::EtcdServer::start());
             let store = server.store();
             let fixture = runtime.block_on(filled(&store, CIDR, taken));
             (server, store, fixture, taken, Cell::new(0), std::cell::RefCell::new(Vec::new()))
@@ -203,7 +196,7 @@ fn main() {
     // One server for each amount: what others left would cost too.
     let servers = std::cell::RefCell::new(Vec::new());
     bench(&mut criterion, &runtime, "etcd", || {
-        let server = runtime.block_on(server::Server::start());
+        let server = runtime.block_on(atoll_testkit::etcd::EtcdServer::start());
         let store = server.store();
         servers.replace(vec![server]);
         store

@@ -7,13 +7,19 @@
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport that fails |
 //! | [`steps`] | the changes that a data plane makes: counted, refused, cut off |
 //! | [`fault`] | the plan by which these fail |
+//! | [`plane`] | a data plane in a network namespace of the test: topologies, pods, frames |
+//! | [`etcd`] | a real etcd of one test |
+//! | [`fixture`] | the records of a cluster with one node and one tenant |
 //! | [`lab`] | machines, servers and pods, as namespaces and processes |
 //! | [`program`] | programs of the machine that a test starts |
 
 pub mod controller;
+pub mod etcd;
 pub mod fault;
+pub mod fixture;
 pub mod kernel;
 pub mod lab;
+pub mod plane;
 pub mod program;
 pub mod steps;
 pub mod store;

@@ -1,5 +1,7 @@
 //! Every directory and file that a program creates has the mode of the table in `docs/operations.md`, whatever the
 //! umask of its parent. The test reads the table from there; a file that is not in it is a failure.
+//!
+//! A binary of its own: the tests set the umask of their process.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,6 @@
 //! The quickstart works, works a second time, and leaves nothing behind, also if it is killed half way.
+//!
+//! A binary of its own: a test sets the umask of its process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

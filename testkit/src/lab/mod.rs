@@ -13,7 +13,7 @@
 //! | [`leftovers`] | nothing of ours is left |
 //! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
 //!
-//! What drives containerd and podman is beside its scenarios, in `tests/tests/runtimes/`.
+//! What drives containerd and podman is beside its scenarios, in `tests/tests/scenarios/runtimes/`.
 //!
 //! Promises: nothing here touches the machine's own network namespace; everything made is named `at-t<pid>-…` and gone
 //! when its owner is dropped, also after a failure; processes are ended by their id. Without root everything fails,

@@ -1,0 +1,29 @@
+//! The verbs against fakes: etcd in memory, the controller in process, a kernel in memory. Every seam can fail on demand,
+//! time is tokio's paused clock, and every call is a process of its own: it shares nothing with the one before but what
+//! a node keeps in files.
+//!
+//! `binary` and `streams` start the real program; `wire` holds the kernel in memory against the real one.
+
+mod binary;
+mod budget;
+mod check;
+mod clocks;
+mod files;
+mod full;
+mod gc;
+mod ground;
+mod lab;
+mod locks;
+mod mtu;
+mod names;
+mod outage;
+mod ownership;
+mod pending;
+mod recorded;
+mod results;
+mod settling;
+mod status;
+mod streams;
+mod sweep;
+mod wire;
+mod wishes;

@@ -1,0 +1,487 @@
+//! The audit finds each kind of damage, says nothing of what is sound, and mends only what two looks agree on.
+
+use atoll_testkit::store::MemoryStore;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use atoll_ipam::audit::{Finding, Observation, Outcome, Problem, agreed};
+use atoll_ipam::{
+    ClaimRequest, Claimed, ReserveRequest, Versioned, audit, bury, claim, observe, release, repair, reserve,
+};
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::ids::{ClaimId, Incarnation, PodName};
+use atoll_model::record::{
+    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, Phase, ReservationRecord, SCHEMA, Tombstone,
+    TombstoneRecord, Unknown,
+};
+use atoll_model::wish::Wish;
+use atoll_store::{Change, Key, Query, Store};
+use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
+use uuid::Uuid;
+
+const COOL: Duration = Duration::from_mins(1);
+
+/// A tenant with pods, an address that cools, one that is reserved and a fence: all as it should be.
+async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
+    let fixture = Fixture::new(store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
+    let mut claims = Vec::new();
+    for name in ["a", "b", "c"] {
+        claims.push(fixture.claim(store, name).await);
+    }
+    let gone = fixture.claim(store, "gone").await;
+    release(store, &gone, None, COOL).await.expect("released");
+    bury(store, &tombstone(attachment("fenced")), None).await.expect("buried");
+    // A pod with a MAC of its choice, and one with a reservation, which runs.
+    let chosen = Wish { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..Wish::default() };
+    let at = attachment("d");
+    let Ok(Claimed::New(claim_d)) = claim(store, &ClaimRequest { wish: &chosen, ..fixture.request(&at, None) }).await
+    else {
+        panic!("not claimed")
+    };
+    claims.push(claim_d);
+    let request = ReserveRequest {
+        tenant: tenant_name(),
+        address: unused(store).await,
+        namespace: fixture.namespace.clone(),
+        pod: "web-0".parse().expect("valid"),
+        mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 2])),
+    };
+    reserve(store, &request, false).await.expect("reserved");
+    let at = attachment("e");
+    let web = ClaimRequest { pod: Some("web-0"), ..fixture.request(&at, None) };
+    let Ok(Claimed::New(claim_e)) = claim(store, &web).await else { panic!("not claimed") };
+    assert_eq!(address(&claim_e), request.address);
+    claims.push(claim_e);
+    (fixture, claims)
+}
+
+fn tombstone(attachment: Attachment) -> TombstoneRecord {
+    TombstoneRecord {
+        v: SCHEMA,
+        why: Tombstone::Fence,
+        attachment,
+        port: Some(Uuid::from_u128(77)),
+        not_before: 0,
+        since: 0,
+        note: String::new(),
+        closing: false,
+        unknown: Unknown::new(),
+    }
+}
+
+fn owned(claim: ClaimId, attachment: &Attachment) -> AddressRecord {
+    let state = AddressState::Claimed { claim, attachment: attachment.clone() };
+    AddressRecord { v: SCHEMA, state, unknown: Unknown::new() }
+}
+
+fn at(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 128, 0, last)
+}
+
+fn place(address: Ipv4Addr) -> Key {
+    Key::address(&tenant_name(), 0, address)
+}
+
+async fn look(store: &impl Store) -> Vec<Finding> {
+    let seen = observe(store).await.expect("an observation");
+    assert!(seen.steady);
+    audit(&seen)
+}
+
+fn problems(findings: &[Finding]) -> Vec<(Problem, bool)> {
+    findings.iter().map(|finding| (finding.problem, finding.fix.is_some())).collect()
+}
+
+/// An address that no claim has by chance.
+async fn unused(store: &impl Store) -> Ipv4Addr {
+    let taken = keys(store, Key::addresses_of(&tenant_name())).await;
+    (2..255).map(at).find(|a| !taken.contains(&place(*a).to_string())).expect("a free one")
+}
+
+/// What is written, what the audit must say of it (and whether it can mend it), in one tenant each.
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_damage_is_found_and_nothing_else() {
+    type Spoil = fn(&Fixture, &[Versioned<ClaimRecord>], Ipv4Addr) -> Vec<Change>;
+    type Case = (&'static str, Spoil, Vec<(Problem, bool)>);
+    let cases: Vec<Case> = vec![
+        ("nothing", |_, _, _| vec![], vec![]),
+        (
+            "a claim cannot be read, and its address is not freed",
+            |_, claims, _| vec![raw(Key::attachment(&claims[0].record.attachment), b"{")],
+            vec![(Problem::Damaged, false)],
+        ),
+        (
+            "an address cannot be read, and its claim does not get it",
+            |_, claims, _| vec![raw(place(address(&claims[0])), b"{\"v\":9}")],
+            vec![(Problem::Damaged, false)],
+        ),
+        (
+            "a tenant cannot be read, and its addresses are not stray",
+            |_, _, _| vec![raw(Key::tenant(&tenant_name()), b"{}")],
+            vec![(Problem::Damaged, false)],
+        ),
+        (
+            "a key that names no address",
+            |_, _, _| vec![raw(Key::raw("v1/addresses/red/0/0a800007"), br#"{"v":1,"state":"cooling","since":1}"#)],
+            vec![(Problem::Damaged, false)],
+        ),
+        (
+            "a claim under a foreign key",
+            |_, claims, _| vec![put(Key::attachment(&attachment("other")), &claims[0].record)],
+            vec![(Problem::Misplaced, false), (Problem::Duplicate, false)],
+        ),
+        (
+            "two claims of one address",
+            |_, claims, _| {
+                let mut second = claims[1].record.clone();
+                second.addresses.clone_from(&claims[0].record.addresses);
+                vec![put(Key::attachment(&second.attachment), &second)]
+            },
+            vec![(Problem::Duplicate, false), (Problem::Unowned, true)],
+        ),
+        (
+            "a claim whose address is free",
+            |_, claims, _| vec![Change::Delete(place(address(&claims[0])))],
+            vec![(Problem::Unheld, true)],
+        ),
+        (
+            "a claim whose address names another claim",
+            |_, claims, _| {
+                let other = owned(ClaimId::random(), &attachment("nobody"));
+                vec![put(place(address(&claims[0])), &other)]
+            },
+            vec![(Problem::Unheld, true)],
+        ),
+        (
+            "an address without a claim",
+            |_, claims, _| vec![Change::Delete(Key::attachment(&claims[0].record.attachment))],
+            vec![(Problem::Unowned, true)],
+        ),
+        (
+            "an address that the claim of its attachment does not list",
+            |_, claims, free| vec![put(place(free), &owned(claims[0].record.claim, &claims[0].record.attachment))],
+            vec![(Problem::Unowned, true)],
+        ),
+        (
+            "an address without a claim, of which a tombstone still owes the port",
+            |_, _, free| vec![put(place(free), &owned(ClaimId::random(), &attachment("fenced")))],
+            vec![(Problem::Unowned, false)],
+        ),
+        (
+            "a tenant that was deleted without its pods and its reservation",
+            |_, _, _| vec![Change::Delete(Key::tenant(&tenant_name()))],
+            vec![(Problem::Stray, false); 6],
+        ),
+        (
+            "a pod of an earlier life of its tenant",
+            |_, claims, _| {
+                let mut old = claims[0].record.clone();
+                old.incarnation = atoll_model::ids::Incarnation::random();
+                vec![put(Key::attachment(&old.attachment), &old)]
+            },
+            vec![(Problem::Stray, false)],
+        ),
+        (
+            "pods with the address of the gateway, the network and another network",
+            |_, claims, _| {
+                let mut changes = Vec::new();
+                for (claim, wrong) in claims.iter().zip([at(1), at(0), Ipv4Addr::new(10, 128, 1, 7)]) {
+                    let mut record = claim.record.clone();
+                    record.addresses[0].address = ipnetwork::Ipv4Network::new(wrong, 24).expect("valid");
+                    changes.push(Change::Delete(place(address(claim))));
+                    changes.push(put(place(wrong), &owned(record.claim, &record.attachment)));
+                    changes.push(put(Key::attachment(&record.attachment), &record));
+                }
+                changes
+            },
+            vec![(Problem::OutOfRange, false); 3],
+        ),
+        (
+            "an address that cools for ever",
+            |_, _, free| {
+                let state = AddressState::Cooling { since: 1, namespace: None };
+                let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
+                vec![put(place(free), &record), raw(Key::cooling(&tenant_name(), 0, free), b"")]
+            },
+            vec![(Problem::Stuck, true)],
+        ),
+        (
+            "a mark of a free address",
+            |_, _, free| vec![raw(Key::cooling(&tenant_name(), 0, free), b"")],
+            vec![(Problem::Mark, true)],
+        ),
+        (
+            "a mark of an address in use",
+            |_, claims, _| vec![raw(Key::cooling(&tenant_name(), 0, address(&claims[2])), b"")],
+            vec![(Problem::Mark, true)],
+        ),
+        (
+            "reservations: of the gateway, in no subnet, of no tenant, and a good one",
+            |fixture, _, free| {
+                let nobody = atoll_model::ids::TenantName::new("nobody").expect("valid");
+                [(tenant_name(), 0, at(1)), (tenant_name(), 5, at(9)), (nobody, 0, at(9)), (tenant_name(), 0, free)]
+                    .into_iter()
+                    .enumerate()
+                    .flat_map(|(n, (tenant, ordinal, address))| {
+                        let pod = format!("pod-{n}").parse().expect("valid");
+                        let incarnation = fixture.tenant.incarnation;
+                        both(&ReservationRecord { tenant, ordinal, address, incarnation, ..reservation(free, pod) })
+                    })
+                    .collect()
+            },
+            vec![(Problem::Stray, false), (Problem::OutOfRange, false), (Problem::Stray, false)],
+        ),
+        (
+            "halves of reservations, one that names another place, one of an earlier life, and one that cannot be read",
+            |fixture, _, free| {
+                let incarnation = fixture.tenant.incarnation;
+                let of = |n: u8| ReservationRecord {
+                    address: at(100 + n),
+                    incarnation,
+                    ..reservation(free, format!("pod-{n}").parse().expect("valid"))
+                };
+                let [forth, _] = both(&of(0));
+                let [_, back] = both(&of(1));
+                let key = |n: u8| Key::reservation(&tenant_name(), 0, at(100 + n));
+                let [_, elsewhere] = both(&of(2));
+                let early = ReservationRecord { incarnation: Incarnation::random(), ..of(3) };
+                let [_, unread] = both(&of(4));
+                let mut changes = vec![forth, back, put(key(2), &of(5)), elsewhere, raw(key(4), b"{}"), unread];
+                changes.extend(both(&early));
+                changes
+            },
+            vec![
+                (Problem::Damaged, false),
+                (Problem::HalfReserved, false),
+                (Problem::Misplaced, false),
+                (Problem::Stray, false),
+                (Problem::HalfReserved, false),
+            ],
+        ),
+        (
+            "MACs: of nobody, of a claim with another, of no reservation; and two claims with one that nobody holds",
+            |_, claims, _| {
+                let key = |last| Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, last]));
+                let held = |claim, of: &Attachment| {
+                    let owner = MacOwner::Claimed { claim, attachment: of.clone() };
+                    MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }
+                };
+                let first = &claims[0].record;
+                let kept =
+                    MacOwner::Reserved { namespace: "red".parse().expect("valid"), pod: "x".parse().expect("valid") };
+                let chosen = |n: usize| ClaimRecord { mac: Mac([0, 0, 0, 0, 0, 9]), ..claims[n].record.clone() };
+                vec![
+                    put(key(1), &held(ClaimId::random(), &attachment("nobody"))),
+                    put(key(2), &held(first.claim, &first.attachment)),
+                    put(key(3), &MacRecord { v: SCHEMA, owner: kept, unknown: Unknown::new() }),
+                    raw(key(4), b"{}"),
+                    put(Key::attachment(&chosen(1).attachment), &chosen(1)),
+                ]
+            },
+            vec![
+                (Problem::Damaged, false),
+                (Problem::Unheld, true),
+                (Problem::Unowned, true),
+                (Problem::Unowned, true),
+                (Problem::Unowned, true),
+            ],
+        ),
+        (
+            "a MAC of nobody, of whose attachment a tombstone still owes the port",
+            |_, _, _| {
+                let owner = MacOwner::Claimed { claim: ClaimId::random(), attachment: attachment("fenced") };
+                let key = Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5]));
+                vec![put(key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })]
+            },
+            vec![(Problem::Unowned, false)],
+        ),
+        (
+            "a reservation that was lost while its pod runs with its MAC",
+            |fixture, claims, _| {
+                let web = "web-0".parse().expect("valid");
+                let kept = Key::reservation(&tenant_name(), 0, address(&claims[4]));
+                vec![Change::Delete(kept), Change::Delete(Key::reserved_for(&fixture.namespace, &web))]
+            },
+            vec![(Problem::Unowned, false)],
+        ),
+        (
+            "two claims with one MAC",
+            |_, claims, _| {
+                let mut second = claims[1].record.clone();
+                second.mac = claims[0].record.mac;
+                vec![put(Key::attachment(&second.attachment), &second)]
+            },
+            vec![(Problem::Unheld, true), (Problem::Duplicate, false)],
+        ),
+        (
+            "a tombstone of a node that nobody knows",
+            |_, _, _| {
+                let mut far = attachment("fenced");
+                far.node = atoll_model::ids::NodeName::new("n9").expect("valid");
+                vec![put(Key::tombstone(&far), &tombstone(far.clone()))]
+            },
+            vec![(Problem::Forsaken, false)],
+        ),
+        (
+            "a tombstone under a foreign key",
+            |_, _, _| vec![put(Key::tombstone(&attachment("x")), &tombstone(attachment("y")))],
+            vec![(Problem::Misplaced, false)],
+        ),
+    ];
+    for (name, spoil, expected) in cases {
+        let store = MemoryStore::new();
+        let (fixture, claims) = sound(&store).await;
+        let free = unused(&store).await;
+        let changes = spoil(&fixture, &claims, free);
+        if !changes.is_empty() {
+            write(&store, changes).await;
+        }
+        let first = look(&store).await;
+        assert_eq!(problems(&first), expected, "{name}: {first:#?}");
+        // Repairing leaves what it cannot mend, and nothing else.
+        let before = store.dump().len();
+        let repaired = repair(&store, &first, look(&store).await, COOL).await.expect("repaired");
+        assert!(repaired.iter().all(|one| one.outcome == Outcome::Done), "{name}: {repaired:?}");
+        let after: Vec<_> = look(&store).await;
+        let rest: Vec<_> = first.into_iter().filter(|finding| finding.fix.is_none()).collect();
+        assert_eq!(after, rest, "{name}");
+        if rest.is_empty() && repaired.is_empty() {
+            assert_eq!(store.dump().len(), before, "{name}");
+        }
+    }
+}
+
+fn reservation(address: Ipv4Addr, pod: PodName) -> ReservationRecord {
+    ReservationRecord {
+        v: SCHEMA,
+        tenant: tenant_name(),
+        incarnation: Incarnation::random(),
+        ordinal: 0,
+        address,
+        namespace: "red".parse().expect("valid"),
+        pod,
+        mac: None,
+        since: 1,
+        unknown: Unknown::new(),
+    }
+}
+
+/// Under the key of the address, and under that of the pod.
+fn both(record: &ReservationRecord) -> [Change; 2] {
+    let forth = Key::reservation(&record.tenant, record.ordinal, record.address);
+    [forth, Key::reserved_for(&record.namespace, &record.pod)].map(|key| put(key, record))
+}
+
+fn raw(key: Key, value: &[u8]) -> Change {
+    Change::Put { key, value: value.to_vec(), lease: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn subnets_that_overlap_are_told_where_they_must_not() {
+    let store = MemoryStore::new();
+    let (mut fixture, claims) = sound(&store).await;
+    fixture.tenant.subnets.push(subnet(1, "10.128.0.0/24", Phase::Active));
+    fixture.rewrite_tenant(&store).await;
+    let mut second = claims[1].record.clone();
+    let old = place(address(&claims[1]));
+    second.addresses.clone_from(&claims[0].record.addresses);
+    second.addresses[0].ordinal = 1;
+    let key = Key::address(&tenant_name(), 1, address(&claims[0]));
+    let address = owned(second.claim, &second.attachment);
+    write(&store, vec![put(Key::attachment(&second.attachment), &second), put(key, &address), Change::Delete(old)])
+        .await;
+    assert_eq!(problems(&look(&store).await), [(Problem::Duplicate, false)]);
+    let mut cluster = fixture.cluster.clone();
+    cluster.addressing = atoll_model::record::Addressing::Overlapping;
+    write(&store, vec![put(Key::cluster(), &cluster)]).await;
+    assert_eq!(look(&store).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ports_are_compared_when_they_are_known() {
+    let store = MemoryStore::new();
+    let (fixture, claims) = sound(&store).await;
+    let mut seen = observe(&store).await.expect("an observation");
+    let with = |seen: &mut Observation, ports: Vec<Uuid>| {
+        seen.ports = Some(ports.into_iter().map(|port| (port, "bridge of red".to_owned())).collect::<BTreeMap<_, _>>());
+        problems(&audit(seen))
+    };
+    let ports: Vec<_> = claims.iter().map(|claim| claim.record.port).collect();
+    assert_eq!(with(&mut seen, ports.clone()), []);
+    // What a tombstone owes is known.
+    let owed = Uuid::from_u128(77);
+    assert_eq!(with(&mut seen, [ports.clone(), vec![owed]].concat()), []);
+    assert_eq!(with(&mut seen, ports[1..].to_vec()), [(Problem::NoPort, false)]);
+    let foreign = [ports.clone(), vec![Uuid::from_u128(8)]].concat();
+    assert_eq!(with(&mut seen, foreign.clone()), [(Problem::StrayPort, false)]);
+    // With a claim that cannot be read nobody knows whose port it is.
+    write(&store, vec![raw(Key::attachment(&attachment("a")), b"?")]).await;
+    let mut blind = observe(&store).await.expect("an observation");
+    assert_eq!(with(&mut blind, foreign), [(Problem::Damaged, false)]);
+    // An address without a claim is not freed while its port may speak.
+    write(&store, vec![Change::Delete(Key::attachment(&attachment("a")))]).await;
+    let mut orphan = observe(&store).await.expect("an observation");
+    assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(Problem::Unowned, true)]);
+    let port = attachment("a").port(fixture.cluster.id);
+    let both = [ports[1..].to_vec(), vec![port]].concat();
+    assert_eq!(with(&mut orphan, both), [(Problem::Unowned, false), (Problem::StrayPort, false)]);
+}
+
+/// Whatever happens between two looks, or after the second, is left alone.
+#[tokio::test(start_paused = true)]
+async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
+    let store = MemoryStore::new();
+    let (fixture, claims) = sound(&store).await;
+    let key = Key::attachment(&claims[0].record.attachment);
+    write(&store, vec![Change::Delete(key.clone())]).await;
+    let first = look(&store).await;
+    assert_eq!(problems(&first), [(Problem::Unowned, true)]);
+
+    // Not seen before: not mended.
+    assert!(repair(&store, &[], look(&store).await, COOL).await.expect("repaired").is_empty());
+    // Seen, but written since: another finding.
+    let held = place(address(&claims[0]));
+    write(&store, vec![put(held.clone(), &owned(ClaimId::random(), &claims[0].record.attachment))]).await;
+    let second = look(&store).await;
+    assert_eq!(agreed(&first, second.clone()), []);
+    // The claim comes back after the second look, as if a late request had put it: the address stays.
+    let third = look(&store).await;
+    assert_eq!(agreed(&second, third.clone()), third);
+    write(&store, vec![put(key, &claims[0].record)]).await;
+    let repaired = repair(&store, &second, third, COOL).await.expect("repaired");
+    assert_eq!(repaired.iter().map(|one| one.outcome).collect::<Vec<_>>(), [Outcome::Changed]);
+    assert!(keys(&store, held.clone()).await.len() == 1);
+    // Now the claim does not hold it, and gets it back.
+    let fourth = look(&store).await;
+    assert_eq!(problems(&fourth), [(Problem::Unheld, true)]);
+    repair(&store, &fourth, look(&store).await, COOL).await.expect("repaired");
+    assert_eq!(look(&store).await, []);
+    // What it was given back is released like any other.
+    let found = atoll_ipam::find(&store, &claims[0].record.attachment).await.expect("found").claim.expect("a claim");
+    release(&store, &found, None, Duration::ZERO).await.expect("released");
+    assert_eq!(keys(&store, held).await, Vec::<String>::new());
+    drop(fixture);
+}
+
+/// In a real etcd: what is freed cools on a lease, then it is free.
+#[tokio::test]
+async fn a_freed_address_cools_and_then_it_is_free() {
+    let server = atoll_testkit::etcd::EtcdServer::start().await;
+    let store = server.store();
+    let (_, claims) = sound(&store).await;
+    write(&store, vec![Change::Delete(Key::attachment(&claims[0].record.attachment))]).await;
+    let first = look(&store).await;
+    let cooldown = Duration::from_secs(2);
+    let repaired = repair(&store, &first, look(&store).await, cooldown).await.expect("repaired");
+    assert_eq!(repaired.len(), 1);
+    assert_eq!(look(&store).await, []);
+    let held = place(address(&claims[0]));
+    let snapshot = store.read(vec![Query::Key(held.clone())]).await.expect("a read");
+    assert!(snapshot.answers[0].one().is_some_and(|entry| entry.lease.is_some()), "it cools");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    while !keys(&store, held.clone()).await.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "it never became free");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

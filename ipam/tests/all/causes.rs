@@ -1,0 +1,120 @@
+//! An unknown outcome is no lost race: the cause that etcd gives reaches the caller, and ends the attempts where it would
+//! be given again. What did happen is found all the same.
+
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_ipam::{Claimed, IpamError, Lifted, Released, ReserveRequest, bury, claim, exhume, lift, release, reserve};
+use atoll_model::error::{Class, Classify};
+use atoll_model::ids::{Namespace, PodName};
+use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_store::{Store, StoreError};
+use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
+
+const COOL: Duration = Duration::from_mins(1);
+const FULL: &str = "etcdserver: mvcc: database space exceeded";
+const PASSING: &str = "etcdserver: leader changed";
+
+/// Answers every commit with an unknown outcome; reads work. `happens`: the commit happens all the same.
+fn troubled(inner: &MemoryStore, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<u32>>) {
+    let commits = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&commits);
+    let disturb = async move |call: StoreCall<'_>| {
+        if !matches!(call, StoreCall::Commit(_)) {
+            return Interception::None;
+        }
+        counted.set(counted.get() + 1);
+        let unknown = StoreError::Unknown { endpoint: "e".to_owned(), reason: cause.to_owned() };
+        if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
+    };
+    (InterceptedStore::new(inner.clone(), disturb), commits)
+}
+
+async fn fixture(store: &MemoryStore) -> Fixture {
+    Fixture::new(store, vec![subnet(0, "10.128.0.0/28", Phase::Active)]).await
+}
+
+fn keep(pod: &str) -> ReserveRequest {
+    ReserveRequest {
+        tenant: tenant_name(),
+        address: Ipv4Addr::new(10, 128, 0, 9),
+        namespace: Namespace::new("red").expect("valid"),
+        pod: PodName::new(pod).expect("valid"),
+        mac: None,
+    }
+}
+
+fn tombstone() -> TombstoneRecord {
+    TombstoneRecord {
+        v: SCHEMA,
+        why: Tombstone::Delete,
+        attachment: attachment("a"),
+        port: None,
+        not_before: 0,
+        since: 0,
+        note: String::new(),
+        closing: false,
+        unknown: Unknown::new(),
+    }
+}
+
+#[track_caller]
+fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: &Cell<u32>, expected: Option<u32>) {
+    let error = result.expect_err("nothing can be written");
+    let IpamError::Store { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().contains(cause), "{error}: {source}");
+    assert_eq!(error.class(), Class::Unavailable, "{error}");
+    if cause == FULL {
+        assert!(error.hint().is_some_and(|hint| hint.contains("etcd is full")), "{:?}", error.hint());
+    }
+    let commits = commits.replace(0);
+    assert!(expected.map_or(commits > 1, |expected| commits == expected), "{commits} attempts");
+}
+
+#[tokio::test]
+async fn the_cause_is_told_and_ends_what_cannot_succeed() {
+    // A cause that passes is tried again, and told when it does not pass.
+    for (cause, attempts) in [(FULL, Some(1)), (PASSING, None)] {
+        let memory = MemoryStore::new();
+        let fixture = fixture(&memory).await;
+        let running = fixture.claim(&memory, "running").await;
+        let kept = match reserve(&memory, &keep("kept"), false).await {
+            Ok(atoll_ipam::Reserved::New(record)) => record,
+            other => panic!("{other:?}"),
+        };
+        let (store, commits) = troubled(&memory, cause, false);
+        let a = attachment("a");
+        says(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
+        says(release(&store, &running, None, COOL).await, cause, &commits, attempts);
+        says(bury(&store, &tombstone(), None).await, cause, &commits, attempts);
+        let other = ReserveRequest { address: Ipv4Addr::new(10, 128, 0, 10), ..keep("other") };
+        says(reserve(&store, &other, false).await, cause, &commits, attempts);
+        says(lift(&store, &kept, false).await, cause, &commits, attempts);
+        bury(&memory, &tombstone(), None).await.expect("works");
+        let seen = atoll_ipam::find(&memory, &a).await.expect("works").tombstone.expect("there").mod_revision;
+        match exhume(&store, &a, seen).await {
+            // It is tried once by itself, and whoever called looks again.
+            Ok(gone) => assert!(cause == PASSING && !gone),
+            error => says(error, cause, &commits, attempts),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_happened_all_the_same_is_found() {
+    let memory = MemoryStore::new();
+    let fixture = fixture(&memory).await;
+    let running = fixture.claim(&memory, "running").await;
+    let (store, _) = troubled(&memory, FULL, true);
+    let a = attachment("a");
+    let claimed = claim(&store, &fixture.request(&a, None)).await;
+    assert!(matches!(claimed, Ok(Claimed::New(_) | Claimed::Already(_))), "{claimed:?}");
+    assert_eq!(release(&store, &running, None, COOL).await.expect("it is released"), Released::Done);
+    bury(&store, &tombstone(), None).await.expect("it is there");
+    let reserved = reserve(&store, &keep("kept"), false).await.expect("it is there");
+    let (atoll_ipam::Reserved::New(record) | atoll_ipam::Reserved::Already(record)) = reserved;
+    assert!(matches!(lift(&store, &record, false).await, Ok(Lifted::Done | Lifted::Already)));
+}

@@ -1,0 +1,326 @@
+//! Who takes part in a schedule.
+
+use atoll_ipam::{
+    ClaimRequest, Claimed, IpamError, Released, ReserveRequest, bury, claim, exhume, find, lift, release, reservations,
+    reserve,
+};
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::ids::Incarnation;
+use atoll_model::record::{
+    ClaimRecord, Phase, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode, encode,
+};
+use atoll_model::wish::Wish;
+use atoll_store::{Change, Choice, Committed, Compare, Key, Query, Store, Txn};
+
+use super::schedule::{Rng, Yielding, step};
+use super::{Process, World};
+use atoll_testkit::fixture::{attachment, tenant_name};
+
+/// A container runtime with one attachment: ADD until it works or it is tired of it, run for a while, DEL until it
+/// works. Processes die under it.
+pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
+    let at = attachment(&format!("c{number}"));
+    let pod = format!("pod-{number}");
+    for _ in 0..world.setup.lives {
+        // An ADD died: it may have done anything, and may still. One that succeeds settles what was before it: its
+        // release will leave the mark that makes everything late lose.
+        let wish = wish(world, &mut rng);
+        let dirty = loop {
+            match world.process(&mut rng, &at, async |store: &Process| add(world, store, &at, &pod, &wish).await).await
+            {
+                Some(Ok(claim)) => {
+                    if let Some(problem) = unmet(&wish, &claim) {
+                        world.complain(problem);
+                    }
+                    world.alive.borrow_mut().insert(at.clone(), claim);
+                    break false;
+                }
+                Some(Err(error)) => judge(world, &error),
+                None => {}
+            }
+            if rng.chance(40) {
+                break true;
+            }
+        };
+        for _ in 0..rng.below(6) {
+            step().await;
+        }
+        // From here on nobody relies on the address.
+        world.alive.borrow_mut().remove(&at);
+        while !matches!(
+            world.process(&mut rng, &at, async |store: &Process| delete(world, store, &at, dirty).await).await,
+            Some(Ok(()))
+        ) {}
+    }
+    world.busy.set(world.busy.get() - 1);
+}
+
+/// What a life asks for: mostly nothing, else one to three addresses (some of them no pod can have), or one of two MACs,
+/// of which one looks like a derived one.
+fn wish(world: &World, rng: &mut Rng) -> Wish {
+    let mut wish = Wish::default();
+    if rng.chance(world.setup.wishes) {
+        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let size = 1_u64 << (32 - cidr.prefix());
+        for _ in 0..=rng.below(3) {
+            let address = cidr.nth(u32::try_from(rng.below(size)).expect("small")).expect("inside");
+            if !wish.addresses.contains(&address) {
+                wish.addresses.push(address);
+            }
+        }
+    }
+    if rng.chance(world.setup.wishes) {
+        wish.mac = Some(MACS[rng.index(MACS.len())]);
+    }
+    wish
+}
+
+/// The MACs that clients and the keeper like.
+const MACS: [Mac; 2] = [Mac([0, 0x1c, 0x42, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 1])];
+
+/// A claim that is not what was asked for.
+fn unmet(wish: &Wish, claim: &ClaimRecord) -> Option<String> {
+    let has: Vec<_> = claim.addresses.iter().map(|address| address.address.ip()).collect();
+    let met = (wish.addresses.is_empty() && has.len() == 1 || wish.addresses == has)
+        && wish.mac.is_none_or(|mac| mac == claim.mac);
+    (!met).then(|| format!("{} asked for {wish} and got {has:?} with {}", claim.attachment, claim.mac))
+}
+
+/// What an ADD may fail with.
+fn judge(world: &World, error: &IpamError) {
+    match error {
+        // Every client fits in, so that somebody else's early release makes room.
+        IpamError::Exhausted { .. } | IpamError::Contended { .. }
+            if world.setup.clients <= capacity(world) && world.setup.wishes == 0 && !world.setup.keeper =>
+        {
+            world.complain(format!("a claim failed although there is room: {error}"));
+        }
+        // Somebody else has what is asked for, or nobody can.
+        IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::Impossible { .. }
+            if world.setup.wishes > 0 => {}
+        IpamError::Reserved { .. }
+        | IpamError::Reservation { .. }
+        | IpamError::Taken { .. }
+        | IpamError::MacTaken { .. }
+            if world.setup.keeper => {}
+        IpamError::Contended { .. } if world.setup.wishes > 0 || world.setup.keeper => {}
+        IpamError::Store { .. } | IpamError::Deleting { .. } | IpamError::Exhausted { .. } => {}
+        other => world.complain(format!("a claim failed: {other}")),
+    }
+}
+
+fn capacity(world: &World) -> usize {
+    let prefix = world.cache.borrow().tenant.subnets[0].cidr.prefix();
+    (1 << (32 - prefix)) - 3
+}
+
+async fn add(
+    world: &World,
+    store: &Process,
+    at: &Attachment,
+    pod: &str,
+    wish: &Wish,
+) -> Result<ClaimRecord, IpamError> {
+    loop {
+        let believed = world.cache.borrow().clone();
+        match claim(store, &ClaimRequest { pod: Some(pod), wish, ..believed.request(at, None) }).await? {
+            Claimed::New(claim) | Claimed::Already(claim) => return Ok(claim.record),
+            Claimed::Stale(current) => {
+                let mut cache = world.cache.borrow_mut();
+                if let Some(tenant) = current.tenant {
+                    (cache.tenant, cache.guards.tenant) = (tenant.record, tenant.mod_revision);
+                }
+            }
+            Claimed::Buried(tombstone) => {
+                // What a DEL has left behind is for a DEL to finish.
+                delete_with(world, store, at, Some(tombstone.mod_revision)).await?;
+            }
+        }
+    }
+}
+
+async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) -> Result<(), IpamError> {
+    if dirty {
+        let fence = TombstoneRecord {
+            v: SCHEMA,
+            why: Tombstone::Fence,
+            attachment: at.clone(),
+            port: None,
+            not_before: 0,
+            since: 0,
+            note: String::new(),
+            closing: false,
+            unknown: Unknown::new(),
+        };
+        bury(store, &fence, None).await?;
+        // The quiet period: after it, nothing of the dead ADD is on its way any more.
+        let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::attachment(at));
+        while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
+            step().await;
+        }
+    }
+    delete_with(world, store, at, None).await
+}
+
+async fn delete_with(
+    world: &World,
+    store: &Process,
+    at: &Attachment,
+    seen: Option<atoll_store::Revision>,
+) -> Result<(), IpamError> {
+    let mut found = find(store, at).await?;
+    loop {
+        let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision).or(seen);
+        match (&found.claim, tombstone) {
+            (Some(claim), tombstone) => {
+                world.ghosts.borrow_mut().push((claim.clone(), tombstone));
+                match release(store, claim, tombstone, world.setup.cooldown).await? {
+                    Released::Done => return Ok(()),
+                    Released::Changed(now) => found = now,
+                }
+            }
+            (None, Some(tombstone)) => {
+                if exhume(store, at, tombstone).await? {
+                    return Ok(());
+                }
+                found = find(store, at).await?;
+            }
+            (None, None) => return Ok(()),
+        }
+    }
+}
+
+/// DELs that stood still after they had read the claim, and go on long after somebody else has finished their work.
+pub(crate) async fn ghosts(world: &World, mut rng: Rng) {
+    let store = Yielding(world.store());
+    while world.busy.get() > 0 || !world.ghosts.borrow().is_empty() {
+        step().await;
+        let next = {
+            let mut ghosts = world.ghosts.borrow_mut();
+            let count = ghosts.len();
+            (count > 0 && rng.chance(30)).then(|| ghosts.swap_remove(rng.index(count)))
+        };
+        let Some((claim, tombstone)) = next else { continue };
+        if let Err(error) = release(&store, &claim, tombstone, world.setup.cooldown).await {
+            world.complain(format!("a late release failed: {error}"));
+        }
+    }
+}
+
+/// Delivers what dead processes had sent, in any order.
+pub(crate) async fn network(world: &World, mut rng: Rng) {
+    let done = || world.busy.get() == 0 && !world.keeping.get();
+    while !done() || !world.late.borrow().is_empty() || !world.postponed.borrow().is_empty() {
+        step().await;
+        let postponed = world.postponed.borrow().len();
+        if postponed > 0 && rng.chance(5) {
+            let choice = world.postponed.borrow_mut().swap_remove(rng.index(postponed));
+            // Whether it still fits is for the store to say; nobody waits for the answer.
+            drop(world.memory.commit_first(choice).await);
+        }
+        let count = world.late.borrow().len();
+        if count > 0 && rng.chance(20) {
+            let index = rng.index(count);
+            let plan = world.late.borrow()[index].1.clone();
+            plan.deliver_late().await;
+            world.late.borrow_mut().swap_remove(index);
+        }
+    }
+}
+
+/// Deletes the tenant when it is empty, and makes it anew.
+pub(crate) async fn operator(world: &World, mut rng: Rng) {
+    let store = Yielding(world.store());
+    let key = Key::tenant(&tenant_name());
+    while world.busy.get() > 0 {
+        step().await;
+        if !rng.chance(20) {
+            continue;
+        }
+        let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("memory");
+        let entry = snapshot.answers[0].one().expect("the tenant");
+        let mut tenant: TenantRecord = decode(&entry.value).expect("readable");
+        tenant.phase = Phase::Deleting;
+        let write = async |tenant: &TenantRecord, seen| {
+            let then = vec![Change::Put { key: key.clone(), value: encode(tenant), lease: None }];
+            let txn = Txn { compare: vec![Compare::Modified(key.clone(), seen)], then, otherwise: vec![] };
+            match store.commit(txn).await.expect("memory") {
+                Committed::Yes(revision) => revision,
+                // The defect that removes this comparison lets it through, nobody else writes it.
+                Committed::Lost(_) => panic!("only the operator writes the tenant"),
+            }
+        };
+        let seen = write(&tenant, entry.mod_revision).await;
+        let all = Query::all(Key::addresses_of(&tenant_name()));
+        let snapshot = store.read(vec![all]).await.expect("memory");
+        // What cools belongs to nobody any more.
+        let claimed = snapshot.answers[0].entries.iter().any(|entry| entry.lease.is_none());
+        if !claimed {
+            world.emptied.set(true);
+            for _ in 0..rng.below(20) {
+                step().await;
+            }
+            world.emptied.set(false);
+            tenant.incarnation = Incarnation::random();
+        }
+        tenant.phase = Phase::Active;
+        write(&tenant, seen).await;
+    }
+}
+
+/// Reserves addresses for pods, and lifts reservations; in the end all of them.
+pub(crate) async fn keeper(world: &World, mut rng: Rng) {
+    let desk = attachment("keeper");
+    while world.busy.get() > 0 {
+        step().await;
+        if !rng.chance(10) {
+            continue;
+        }
+        let cidr = world.cache.borrow().tenant.subnets[0].cidr;
+        let nth = u32::try_from(rng.below(1 << (32 - cidr.prefix()))).expect("small");
+        let request = ReserveRequest {
+            tenant: tenant_name(),
+            address: cidr.nth(nth).expect("inside"),
+            namespace: world.cache.borrow().namespace.clone(),
+            pod: format!("pod-{}", rng.index(world.setup.clients)).parse().expect("valid"),
+            mac: rng.chance(30).then(|| MACS[rng.index(MACS.len())]),
+        };
+        let up = rng.chance(50);
+        let which = rng.index(64);
+        let done = async |store: &Process| -> Result<(), IpamError> {
+            if up {
+                return reserve(store, &request, false).await.map(drop);
+            }
+            let there = reservations(store, None).await?;
+            let Some(index) = which.checked_rem(there.len()) else { return Ok(()) };
+            lift(store, &there[index].record, false).await.map(drop)
+        };
+        match world.process(&mut rng, &desk, done).await {
+            None
+            | Some(
+                Ok(())
+                | Err(
+                    IpamError::Taken { .. }
+                    | IpamError::MacTaken { .. }
+                    | IpamError::Reserved { .. }
+                    | IpamError::Reservation { .. }
+                    | IpamError::Impossible { .. }
+                    | IpamError::Deleting { .. }
+                    | IpamError::Store { .. },
+                ),
+            ) => {}
+            Some(Err(error)) => world.complain(format!("the keeper failed: {error}")),
+        }
+    }
+    world.keeping.set(false);
+    // What dead keepers had sent has arrived by then.
+    while !world.late.borrow().is_empty() {
+        step().await;
+    }
+    let store = world.store();
+    for there in reservations(&store, None).await.unwrap_or_default() {
+        if let Err(error) = lift(&store, &there.record, false).await {
+            world.complain(format!("a reservation cannot be lifted in the end: {error}"));
+        }
+    }
+}

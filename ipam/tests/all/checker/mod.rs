@@ -1,0 +1,215 @@
+//! A checker of the allocator: clients that claim, die, come back and release, interleaved at every call of the store
+//! by a seeded scheduler, and the invariants, checked after every change.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`schedule`] | randomness, the yield before every call, and who goes next |
+//! | [`clients`] | what a runtime, a ghost of an old DEL, the network and operators do |
+//! | [`invariants`] | what must hold at every moment, and at the end |
+//! | [`kept`] | the same, of reservations and chosen MACs |
+//! | [`defects`] | what may be wrong with a transaction |
+//!
+//! The store can be broken on purpose ([`Broken`]): a rewriting of the transactions as they pass stands for a defect of
+//! the allocator, so that the checker itself can be shown to find it.
+
+pub(crate) mod clients;
+pub(crate) mod defects;
+pub(crate) mod invariants;
+pub(crate) mod kept;
+pub(crate) mod schedule;
+
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, MemoryStore};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_ipam::Versioned;
+use atoll_model::attachment::Attachment;
+
+use atoll_model::range::AddressRange;
+use atoll_model::record::{ClaimRecord, Phase};
+use atoll_store::{Case, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+
+use atoll_testkit::fixture::{Fixture, subnet};
+use schedule::{Rng, Yielding};
+
+/// What a schedule is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// The subnet of the tenant.
+    pub(crate) cidr: &'static str,
+    /// How many attachments live at a time.
+    pub(crate) clients: usize,
+    /// How often each comes and goes.
+    pub(crate) lives: u32,
+    /// How many of a hundred processes meet a fault.
+    pub(crate) faults: u64,
+    /// An operator deletes and recreates the tenant meanwhile.
+    pub(crate) operator: bool,
+    /// How many of a hundred lives ask for certain addresses, and how many for a MAC.
+    pub(crate) wishes: u64,
+    /// An operator reserves addresses for pods meanwhile, and lifts reservations.
+    pub(crate) keeper: bool,
+    /// What no pod may have, if anything.
+    pub(crate) exclude: Option<&'static str>,
+    /// Clients have lost the exclusions from their cache: a defect.
+    pub(crate) blind: bool,
+    /// The cool-down; with the clock standing still, what cools never becomes free.
+    pub(crate) cooldown: Duration,
+    /// What is broken; nothing usually.
+    pub(crate) defect: Defect,
+}
+
+/// What a process may meet. A request that is lost is like one that is postponed, until that arrives. A seed means the same
+/// schedule as long as this list stays as it is.
+const FAULTS: [Fault; 5] = [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashLate, Fault::LostReply, Fault::Refused];
+
+/// A rewriting of each case of a transaction as it passes.
+pub(crate) type Defect = fn(usize, &mut Case);
+
+/// The store as a process sees it.
+pub(crate) type Process = Yielding<FaultyStore<Broken>>;
+
+/// What everybody can see, and what the checker believes.
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    /// What no pod may have.
+    pub(crate) exclude: Vec<AddressRange>,
+    pub(crate) memory: MemoryStore,
+    /// The cache of the node; processes bring it up to date when they find it stale.
+    pub(crate) cache: RefCell<Fixture>,
+    /// The claims that pods are running on.
+    pub(crate) alive: RefCell<BTreeMap<Attachment, ClaimRecord>>,
+    /// Claims that a DEL has read and may release at any later time.
+    pub(crate) ghosts: RefCell<Vec<(Versioned<ClaimRecord>, Option<Revision>)>>,
+    /// Requests of dead processes that have not arrived.
+    pub(crate) late: RefCell<Vec<(Attachment, FaultPlan)>>,
+    /// Requests of living processes that were told that the outcome is unknown, and have not arrived.
+    pub(crate) postponed: Rc<RefCell<Vec<Choice>>>,
+    /// The tenant was found empty and is being deleted.
+    pub(crate) emptied: Cell<bool>,
+    /// Runtimes that are not done.
+    pub(crate) busy: Cell<usize>,
+    /// The keeper is not done.
+    pub(crate) keeping: Cell<bool>,
+    /// What clients found wrong themselves.
+    pub(crate) complaints: RefCell<Vec<String>>,
+}
+
+impl World {
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let memory = MemoryStore::new();
+        let mut entry = subnet(0, setup.cidr, Phase::Active);
+        let exclude: Vec<_> = setup.exclude.iter().map(|range| range.parse().expect("a range")).collect();
+        entry.exclude = if setup.blind { Vec::new() } else { exclude.clone() };
+        let fixture = Fixture::new(&memory, vec![entry]).await;
+        Self {
+            setup,
+            exclude,
+            memory,
+            cache: RefCell::new(fixture),
+            alive: RefCell::default(),
+            ghosts: RefCell::default(),
+            late: RefCell::default(),
+            postponed: Rc::default(),
+            emptied: Cell::new(false),
+            busy: Cell::new(0),
+            keeping: Cell::new(setup.keeper),
+            complaints: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn complain(&self, what: String) {
+        self.complaints.borrow_mut().push(what);
+    }
+
+    /// Runs a process of an attachment, which may meet a fault. None: it died.
+    pub(crate) async fn process<T>(
+        &self,
+        rng: &mut Rng,
+        attachment: &Attachment,
+        program: impl AsyncFnOnce(&Process) -> T,
+    ) -> Option<T> {
+        let plan = FaultPlan::none();
+        if rng.below(100) < self.setup.faults {
+            let fault = FAULTS[rng.index(FAULTS.len())];
+            plan.arm(rng.index(6), fault);
+        }
+        let store = self.store();
+        if rng.below(100) < self.setup.faults / 2 {
+            store.postpone.set(Some(rng.below(4)));
+        }
+        let process = Yielding(FaultyStore::new(store, plan.clone()));
+        let result = plan.run(program(&process)).await;
+        if result.is_none() {
+            self.late.borrow_mut().push((attachment.clone(), plan));
+        }
+        result
+    }
+
+    /// The store without faults, for those who are not under test.
+    pub(crate) fn store(&self) -> Broken {
+        Broken {
+            memory: self.memory.clone(),
+            defect: self.setup.defect,
+            postpone: Rc::default(),
+            postponed: Rc::clone(&self.postponed),
+        }
+    }
+}
+
+/// A memory store whose transactions are rewritten on the way.
+#[derive(Clone)]
+pub(crate) struct Broken {
+    memory: MemoryStore,
+    defect: Defect,
+    /// After so many claims and releases, one gets no answer and arrives later.
+    postpone: Rc<Cell<Option<u64>>>,
+    postponed: Rc<RefCell<Vec<Choice>>>,
+}
+
+impl Store for Broken {
+    type Watch = atoll_testkit::store::MemoryWatch;
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
+        self.memory.read(queries).await
+    }
+
+    async fn commit_first(&self, mut choice: Choice) -> Result<Chosen, StoreError> {
+        choice.cases.iter_mut().enumerate().for_each(|(index, case)| (self.defect)(index, case));
+        if choice.changes().any(|change| change.key().as_str().starts_with("v1/attachments/")) {
+            match self.postpone.get() {
+                Some(0) => {
+                    self.postpone.set(None);
+                    self.postponed.borrow_mut().push(choice);
+                    let (endpoint, reason) = ("checker".to_owned(), "postponed".to_owned());
+                    return Err(StoreError::Unknown { endpoint, reason });
+                }
+                wait => self.postpone.set(wait.map(|wait| wait - 1)),
+            }
+        }
+        self.memory.commit_first(choice).await
+    }
+
+    async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
+        self.memory.watch(prefix, after).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.memory.lease(ttl).await
+    }
+
+    async fn lease_as(&self, lease: Lease, ttl: Duration) -> Result<(), StoreError> {
+        self.memory.lease_as(lease, ttl).await
+    }
+
+    async fn keep_alive(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.memory.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
+        self.memory.revoke(lease).await
+    }
+}

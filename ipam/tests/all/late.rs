@@ -1,0 +1,118 @@
+//! A request that was believed to be lost arrives while a later call of the same attachment looks around: whatever the
+//! later call is about to refuse, the attachment's own claim is found.
+
+use atoll_testkit::fault::{Fault, FaultPlan};
+use atoll_testkit::store::{FaultyStore, InterceptedStore, Interception, MemoryStore, StoreCall};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim, find, release};
+
+use atoll_model::record::{ClaimRecord, Phase};
+use atoll_model::wish::{SubnetChoice, Wish};
+use atoll_store::Store;
+use atoll_testkit::fixture::{Fixture, attachment, subnet};
+
+const COOL: Duration = Duration::from_mins(1);
+
+/// A store that delivers the late requests of a plan right before its call number `at` (0 is the first), and how often it
+/// was called.
+fn delivering(store: &MemoryStore, plan: &FaultPlan, at: usize) -> (impl Store, Rc<Cell<usize>>) {
+    let calls = Rc::new(Cell::new(0));
+    let (counted, plan) = (Rc::clone(&calls), plan.clone());
+    let disturb = async move |_: StoreCall<'_>| {
+        if counted.replace(counted.get() + 1) == at {
+            assert_eq!(plan.deliver_late().await, 1, "one request was on its way");
+        }
+        Interception::None
+    };
+    (InterceptedStore::new(store.clone(), disturb), calls)
+}
+
+/// What is there before, and what happens when the first call of attachment `x` has died with its request on its way.
+struct Scene {
+    store: MemoryStore,
+    fixture: Fixture,
+    wish: Wish,
+    /// These go before the second call begins, and their addresses are free at once.
+    going: Vec<Versioned<ClaimRecord>>,
+}
+
+impl Scene {
+    async fn claim(&self, store: &impl Store) -> Result<Claimed, IpamError> {
+        let at = attachment("x");
+        claim(store, &ClaimRequest { wish: &self.wish, ..self.fixture.request(&at, None) }).await
+    }
+}
+
+/// The second call finds the claim of the first, wherever that arrives. The number of places.
+async fn wherever_it_arrives(scene: impl AsyncFn() -> Scene) -> usize {
+    for at in 0.. {
+        let there = scene().await;
+        // The last commit of a first call that nothing disturbs is the one that gets an address.
+        let (rehearsal, plan) = (scene().await, FaultPlan::none());
+        let claimed = rehearsal.claim(&FaultyStore::new(rehearsal.store.clone(), plan.clone())).await;
+        assert!(matches!(claimed, Ok(Claimed::New(_))), "{claimed:?}");
+        let passed = plan.passed();
+        let last = passed.iter().rposition(|call| call.starts_with("store: commit")).expect("it committed");
+        plan.arm(last, Fault::CrashLate);
+        let dying = FaultyStore::new(there.store.clone(), plan.clone());
+        assert!(plan.run(there.claim(&dying)).await.is_none(), "it died");
+        for gone in &there.going {
+            release(&there.store, gone, None, Duration::ZERO).await.expect("released");
+        }
+
+        let (store, calls) = delivering(&there.store, &plan, at);
+        let answer = there.claim(&store).await;
+        if calls.get() <= at {
+            return at;
+        }
+        let (Ok(Claimed::Already(claim) | Claimed::New(claim)), calls) = (&answer, calls.get()) else {
+            panic!("it arrived before call {at} of {}: {answer:?}", calls.get());
+        };
+        let found = find(&there.store, &attachment("x")).await.expect("found").claim;
+        assert_eq!(found.as_ref(), Some(claim), "it arrived before call {at} of {calls}");
+    }
+    unreachable!("a call comes to an end")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
+    for chosen in [None, Some(SubnetChoice::Ordinal(0))] {
+        let places = wherever_it_arrives(async || {
+            let store = MemoryStore::new();
+            let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
+            let mut claims = Vec::new();
+            for n in 0..5 {
+                claims.push(fixture.claim(&store, &format!("c{n}")).await);
+            }
+            // One address cools: what `x` asks for in the end.
+            release(&store, &claims[0], None, COOL).await.expect("released");
+            Scene { store, fixture, wish: Wish { subnet: chosen, ..Wish::default() }, going: Vec::new() }
+        })
+        .await;
+        assert!(places >= 4, "a try, the addresses, what cools, and another try: {places}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mac_is_not_refused_to_the_attachment_that_has_it_already() {
+    let places = wherever_it_arrives(async || {
+        let store = MemoryStore::new();
+        let entries = vec![subnet(0, "10.128.0.0/29", Phase::Active), subnet(1, "10.128.1.0/30", Phase::Active)];
+        let fixture = Fixture::new(&store, entries).await;
+        let newest = fixture.claim(&store, "newest").await;
+        let mut claims = Vec::new();
+        for n in 0..5 {
+            claims.push(fixture.claim(&store, &format!("c{n}")).await);
+        }
+        // The only address of the newer subnet cools, so the first call asks for that one. Then one of the older becomes
+        // free, where the MAC is a pod's derived one.
+        release(&store, &newest, None, COOL).await.expect("released");
+        let wish = Wish { mac: Some(claims[4].record.mac), ..Wish::default() };
+        Scene { store, fixture, wish, going: vec![claims[0].clone()] }
+    })
+    .await;
+    assert!(places >= 4, "a try, the addresses of two subnets, and the MACs of one: {places}");
+}

@@ -1,0 +1,16 @@
+//! Tests of the allocator as its callers see it: in memory, with a real etcd, and interleaved call by call.
+
+#[macro_use]
+mod suite;
+
+mod audit;
+mod causes;
+mod checker;
+mod cluster;
+mod crowd;
+mod guards;
+mod interleave;
+mod late;
+mod reservations;
+mod verbs;
+mod wishes;

@@ -1,0 +1,177 @@
+//! A cluster with one node, one namespace and one tenant, as far as addresses need it.
+
+use std::net::Ipv4Addr;
+
+use atoll_ipam::{ClaimRequest, Claimed, Guards, Versioned};
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::{
+    ClusterId, ContainerId, Epoch, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
+};
+use atoll_model::record::{
+    Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, SCHEMA, SubnetEntry,
+    TenantRecord, Unknown, encode,
+};
+use atoll_model::wish;
+use atoll_store::{Change, Committed, Key, Query, Revision, Store, Txn};
+use uuid::Uuid;
+
+/// What a node has in its cache.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    /// Record of the cluster.
+    pub cluster: ClusterRecord,
+    /// Record of the node.
+    pub node: NodeRecord,
+    /// Record of the tenant.
+    pub tenant: TenantRecord,
+    /// The namespace that belongs to the tenant.
+    pub namespace: Namespace,
+    /// The revisions of these records.
+    pub guards: Guards,
+}
+
+/// Name of the tenant.
+pub fn tenant_name() -> TenantName {
+    TenantName::new("red").expect("valid")
+}
+
+/// Name of the node.
+pub fn node_name() -> NodeName {
+    NodeName::new("n1").expect("valid")
+}
+
+/// The attachment of a container on the node.
+pub fn attachment(container: &str) -> Attachment {
+    Attachment {
+        node: node_name(),
+        network: NetworkName::new("atoll").expect("valid"),
+        container: ContainerId::new(container).expect("valid"),
+        interface: IfName::new("eth0").expect("valid"),
+    }
+}
+
+/// An entry of a tenant's list of subnets; the gateway is the first address.
+pub fn subnet(ordinal: u32, cidr: &str, phase: Phase) -> SubnetEntry {
+    let cidr: ipnetwork::Ipv4Network = cidr.parse().expect("a network");
+    let gateway = Ipv4Addr::from(u32::from(cidr.network()) + 1);
+    SubnetEntry { ordinal, cidr, gateway, phase, exclude: Vec::new(), unknown: Unknown::new() }
+}
+
+/// The change that writes a record.
+pub fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
+    Change::Put { key, value: encode(record), lease: None }
+}
+
+/// Commits changes; answers their revision.
+pub async fn write(store: &impl Store, then: Vec<Change>) -> Revision {
+    match store.commit(Txn { then, ..Txn::default() }).await {
+        Ok(Committed::Yes(revision)) => revision,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The keys below a prefix.
+pub async fn keys(store: &impl Store, prefix: Key) -> Vec<String> {
+    let snapshot = store.read(vec![Query::keys(prefix)]).await.expect("a read");
+    snapshot.answers[0].entries.iter().map(|entry| entry.key.to_string()).collect()
+}
+
+impl Fixture {
+    /// Writes the records; the tenant has these subnets.
+    pub async fn new(store: &impl Store, subnets: Vec<SubnetEntry>) -> Self {
+        let cluster = ClusterRecord {
+            v: SCHEMA,
+            id: ClusterId(Uuid::from_u128(1)),
+            epoch: Epoch::random(),
+            addressing: Addressing::Unique,
+            pod_cidr: "10.128.0.0/9".parse().expect("a network"),
+            subnet_prefix: 24,
+            transit_cidr: "100.64.0.0/16".parse().expect("a network"),
+            node_side_cidr: "169.254.128.0/17".parse().expect("a network"),
+            service_cidr: None,
+            provider: None,
+            provider_router: Uuid::from_u128(2),
+            unknown: Unknown::new(),
+        };
+        let host_id = Uuid::from_u128(3);
+        let node = NodeRecord {
+            v: SCHEMA,
+            host_id,
+            machine_id: String::new(),
+            epoch: 0,
+            evicting: None,
+            unknown: Unknown::new(),
+        };
+        let namespace = Namespace::new("red").expect("valid");
+        let tenant = TenantRecord {
+            v: SCHEMA,
+            name: tenant_name(),
+            incarnation: Incarnation::random(),
+            origin: Origin::Namespace(namespace.clone()),
+            phase: Phase::Active,
+            generation: 1,
+            transit: "100.64.0.0/30".parse().expect("a network"),
+            subnets,
+            quota: Quota::default(),
+            routes: Vec::new(),
+            retired: Vec::new(),
+            dns: None,
+            unknown: Unknown::new(),
+        };
+        let belongs = NamespaceRecord {
+            v: SCHEMA,
+            tenant: tenant_name(),
+            incarnation: tenant.incarnation,
+            unknown: Unknown::new(),
+        };
+        let revision = write(
+            store,
+            vec![
+                put(Key::cluster(), &cluster),
+                put(Key::node(&node_name()), &node),
+                put(Key::namespace(&namespace), &belongs),
+                put(Key::tenant(&tenant_name()), &tenant),
+            ],
+        )
+        .await;
+        let guards = Guards { cluster: revision, node: revision, namespace: Some(revision), tenant: revision };
+        Self { cluster, node, tenant, namespace, guards }
+    }
+
+    /// Writes the tenant again as it is here.
+    pub async fn rewrite_tenant(&mut self, store: &impl Store) {
+        self.guards.tenant = write(store, vec![put(Key::tenant(&tenant_name()), &self.tenant)]).await;
+    }
+
+    /// A request for an address that asks for nothing in particular.
+    pub fn request<'a>(&'a self, attachment: &'a Attachment, fence: Option<Revision>) -> ClaimRequest<'a> {
+        ClaimRequest {
+            attachment,
+            cluster: &self.cluster,
+            tenant: &self.tenant,
+            guards: self.guards.clone(),
+            namespace: Some(&self.namespace),
+            pod: Some("pod"),
+            pod_uid: None,
+            host_id: self.node.host_id,
+            fence,
+            deletions_until: 0,
+            was_evicted: false,
+            can_grow: false,
+            wish: &wish::NOTHING,
+        }
+    }
+
+    /// Claims, and expects a new address.
+    pub async fn claim(&self, store: &impl Store, container: &str) -> Versioned<ClaimRecord> {
+        match atoll_ipam::claim(store, &self.request(&attachment(container), None)).await {
+            Ok(Claimed::New(claim)) => claim,
+            other => panic!("{container}: {other:?}"),
+        }
+    }
+}
+
+/// The first address of a claim.
+pub fn address(claim: &Versioned<ClaimRecord>) -> Ipv4Addr {
+    claim.record.addresses[0].address.ip()
+}

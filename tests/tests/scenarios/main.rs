@@ -1,0 +1,23 @@
+//! Scenarios: real programs, a real etcd, real namespaces and packets, and in `runtimes` real container runtimes. All need
+//! root. Each has machines of its own (`testkit/src/lab/`), so that all of them run at once.
+
+mod bad_input;
+mod chain;
+mod conformance;
+mod crowds;
+mod evict;
+mod growth;
+mod harness;
+mod kill;
+mod life_cycle;
+mod log;
+mod many;
+mod node_side;
+mod operate;
+mod outages;
+mod replay;
+mod reservations;
+mod runtimes;
+mod single_node;
+mod tenants;
+mod wishes;
