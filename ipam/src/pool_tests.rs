@@ -84,7 +84,7 @@ fn what_is_excluded_is_left_out() {
     assert_eq!(given(&[span(0, 1), span(14, 255)]), Some((2..=13).collect()));
     assert_eq!(given(&[span(2, 14)]), None);
     assert_eq!(given(&[span(0, 255)]), None);
-    // What cannot be had is nobody's position, and what is before it is counted without it.
+    // Reserved and excluded addresses have no position; positions count only the others.
     let pods = PodRange::new(block, 0x0a00_0001, &[span(4, 6)]).expect("has room");
     assert_eq!(
         (3..=7).map(|n| pods.position(0x0a00_0000 + n)).collect::<Vec<_>>(),

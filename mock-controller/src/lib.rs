@@ -30,9 +30,13 @@
 //!
 //! As a program: `docs/mock-controller.md` in the repository, and `mock-controller --help`.
 //!
-//! Promises: what a real controller refuses is refused, with its status and its words; what is not built answers 501;
-//! hostile requests neither panic nor hang nor grow the process without bound. This crate must not know what the
-//! client does, nor what a tenant of ours looks like: it is written against the API's reference.
+//! # Guarantees
+//! - A request that a real controller refuses is refused with the same status and message.
+//! - What is not implemented answers 501.
+//! - Hostile requests neither panic nor hang nor grow the process without bound.
+//!
+//! This crate does not depend on the client or on the objects of Atoll's tenants: it is written against the API's
+//! reference.
 
 pub mod access;
 mod answer;

@@ -1,7 +1,7 @@
 //! Where log lines go: to standard error, by a thread of their own.
 //!
-//! Whoever starts this program often reads the line that names the address and nothing more. So nobody waits for a reader of
-//! standard error, and nobody minds when there is none: lines that find no room are lost.
+//! A parent process often reads only the line with the address. Logging therefore never waits for a reader of standard
+//! error and does not fail without one: lines that do not fit into the buffer are dropped.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -53,7 +53,7 @@ impl<'a> MakeWriter<'a> for Lines {
 mod tests {
     use super::*;
 
-    /// Passes on what it is told to write, once somebody takes it.
+    /// Passes on written data only when the reader is released.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {

@@ -66,7 +66,7 @@ impl Record {
         self.count
     }
 
-    /// How many times somebody waited for an answer before asking on: the dependent round trips.
+    /// Number of dependent round trips: requests that were sent after the answer to an earlier one.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds
     }

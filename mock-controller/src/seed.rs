@@ -1,4 +1,4 @@
-//! What a controller starts with: a deployment that somebody has prepared for tenants.
+//! The initial objects of a controller: a deployment that is prepared for tenants.
 
 use std::net::Ipv4Addr;
 

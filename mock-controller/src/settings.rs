@@ -41,7 +41,7 @@ pub struct Settings {
     pub seed: Uuid,
 }
 
-/// Somebody who may log in.
+/// A user that may log in.
 #[derive(Clone, Debug)]
 pub struct User {
     /// The password.
@@ -57,7 +57,7 @@ pub enum Activation {
     AtOnce,
     /// That long after the binding.
     After(Duration),
-    /// When somebody says so: a data plane or a test.
+    /// When a data plane or a test sets it.
     Told,
 }
 

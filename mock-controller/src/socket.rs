@@ -1,7 +1,8 @@
 //! The unix socket of `/mock/`: only the user that the controller runs as, and root, can use it.
 //!
-//! Promises: the socket has mode 0600 whatever the umask, and a peer of another user is not answered even so; a socket
-//! that a killed controller left is replaced, and nothing else is: neither one that is in use, nor another kind of file.
+//! # Guarantees
+//! - The socket has mode 0600 whatever the umask; in addition a peer of another user gets no answer.
+//! - Only a socket that a killed controller has left is replaced: neither one that is in use, nor another kind of file.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};

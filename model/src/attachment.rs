@@ -1,7 +1,8 @@
 //! The identity on which everything of one pod interface hangs, and the names that derive from it.
 //!
-//! Promise: nothing here needs a look-up. A DEL that has lost every file and can reach no server still knows the
-//! name of its host interface and, with the cluster id, the id of its port.
+//! # Guarantees
+//! Nothing here needs a request or a file: a DEL that has lost every file and reaches no server still knows the name of
+//! its host interface and, with the cluster id, the id of its port.
 
 use std::fmt;
 

@@ -16,7 +16,7 @@ pub fn out_of_time(pem: &[u8], now: u64) -> Option<String> {
     let certificate = CertificateDer::from_pem_slice(pem).ok()?;
     let certificate = EndEntityCert::try_from(&certificate).ok()?;
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
-    // Its own times are looked at before anybody who could have signed it.
+    // The validity period is checked before the issuer.
     let verdict = certificate.verify_for_usage(&[], &[], &[], time, KeyUsage::client_auth(), None, None);
     let date = |time: UnixTime| {
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()));

@@ -1,8 +1,12 @@
 //! Ids of a tenant's objects: UUIDv5 (RFC 9562, section 5.5) of cluster, incarnation, role and ordinal.
 //!
-//! Promises: creating twice is harmless, because the id is the same; nothing of an earlier incarnation can be mistaken
-//! for ours; objects that the controller cannot update in place (chains and rules) also carry the generation, so that a
-//! change makes new ones. MidoNet 1.9 gives routes its own ids: match those on their fields.
+//! # Guarantees
+//! - Creation is idempotent, because the id is the same.
+//! - Objects of an earlier incarnation have other ids.
+//! - Ids of objects that the controller cannot update in place (chains and rules) also depend on the generation, so
+//!   that a change creates new ones.
+//!
+//! MidoNet 1.9 assigns the ids of routes itself; they are identified by their fields.
 
 use std::fmt;
 

@@ -1,9 +1,10 @@
 //! What is behind a port, told in the port itself.
 //!
-//! A data plane that stops spoofing must know which MAC and address a port may speak with. MidoNet stores that as
-//! seeds of the bridge's MAC and ARP tables, two more requests per pod; but every port also has a `vifId`, a UUID that
-//! MidoNet never reads. Ours carries the MAC and the IPv4 address in a UUID of version 8 (RFC 9562, section 5.8), so
-//! that the request which creates the port also says who may speak through it. A `vifId` of anybody else is left alone.
+//! A data plane that prevents spoofing must know the MAC and the address from which a port may send. MidoNet stores
+//! them as static entries of the bridge's MAC and ARP tables, which costs two more requests for each pod; but every
+//! port also has a `vifId`, a UUID that MidoNet never interprets. Atoll's contains the MAC and the IPv4 address in a
+//! UUID of version 8 (RFC 9562, section 5.8), so the request that creates the port also sets its port security. A
+//! `vifId` of another owner is ignored.
 //!
 //! Layout: 32 bits tag `a7011001`, 16 bits MAC (first two bytes), version 8 over a 12 bit part, variant over the rest:
 //! bytes 0-3 tag, 4-5 MAC 0-1, 6 `0x80` or, when the address is unique, `0x81`, 7 MAC 2, 8 `0x80`, 9-11 MAC 3-5, 12-15
@@ -24,7 +25,7 @@ pub struct Vif {
     pub mac: Mac,
     /// The only source address.
     pub address: Ipv4Addr,
-    /// Nobody else in the cluster has this address, so that a node may route it.
+    /// The address is unique in the cluster, so a node may route it.
     pub unique: bool,
 }
 

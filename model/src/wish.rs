@@ -1,7 +1,8 @@
 //! What a pod may ask of its interface: certain addresses, a certain MAC, a certain subnet.
 //!
-//! Promise: a wish is met as it stands or refused with the reason; nothing is ever given instead. How a caller says it is
-//! not this module's business, nor whether it can be met: `ipam` decides that in the transaction that claims.
+//! # Guarantees
+//! A request is met exactly or refused with the reason; a substitute is never assigned. This module neither parses the
+//! sources of a request nor decides whether it can be met: `ipam` decides in the transaction that claims.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -26,7 +27,7 @@ pub struct Wish {
     pub subnet: Option<SubnetChoice>,
 }
 
-/// No wish, for whoever needs a reference to one.
+/// No request, for callers that need a reference.
 pub static NOTHING: Wish = Wish { addresses: Vec::new(), mac: None, subnet: None };
 
 impl Wish {
@@ -74,7 +75,7 @@ impl FromStr for SubnetChoice {
 
     fn from_str(text: &str) -> Result<Self, InvalidChoice> {
         let refuse = || InvalidChoice(text.chars().take(80).collect());
-        // The standard library also reads `+2`; nobody means that.
+        // The standard library also accepts `+2`; here it is refused.
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text.parse().map(Self::Ordinal).map_err(|_| refuse());
         }

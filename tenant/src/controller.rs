@@ -110,7 +110,7 @@ pub enum Verdict {
     Missing,
     /// It differs, and can be mended or made again. Each difference as a sentence.
     Differs(Vec<String>),
-    /// It belongs to somebody else, and will not be touched. Each difference as a sentence.
+    /// It has another owner and is not changed. Each difference is a sentence.
     Foreign(Vec<String>),
 }
 
@@ -171,7 +171,7 @@ pub enum Failure {
     Busy,
     /// No answer.
     Unreachable,
-    /// Somebody else answered: a gateway, a proxy's page, a server at a wrong path. Nothing follows from it.
+    /// Another server answered: a gateway, a proxy's page, a server at a wrong path. No conclusion is drawn from it.
     NotApi,
     /// The answer makes no sense.
     Broken,

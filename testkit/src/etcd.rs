@@ -43,7 +43,7 @@ impl EtcdServer {
 
     /// Starts one with more arguments, which may depend on its directory and on the port for clients.
     pub async fn start_with(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
-        // Between the choice of a port and its use somebody else may take it.
+        // Another process may take the port between its choice and its use.
         for _ in 0..4 {
             let mut server = Self::attempt(&more);
             if server.is_up().await {
@@ -236,7 +236,7 @@ pub fn config(urls: &[&str]) -> EtcdConfig {
     }
 }
 
-/// Two ports that nobody listens on.
+/// Two ports without a listener.
 pub fn free_ports() -> [u16; 2] {
     let listeners = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("bound").port())

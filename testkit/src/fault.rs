@@ -1,7 +1,7 @@
-//! Failing on demand: the seams' wrappers ask a [`FaultPlan`] at every effect, and a test walks through all of them.
+//! Faults on demand: the wrappers of the seams consult a [`FaultPlan`] at every effect, and a sweep covers all effects.
 //!
-//! A crash is real: the operation never returns, so the test drops the whole call where it stood and no clean-up code
-//! runs, as when a runtime kills the process.
+//! A crash is exact: the operation never returns, so the test drops the call at that point and no cleanup code runs, as
+//! if a runtime had killed the process.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -9,20 +9,21 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-/// What goes wrong at an effect.
+/// A fault at an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The process dies before the effect.
     CrashBefore,
     /// The process dies after the effect, before it learns of it.
     CrashAfter,
-    /// The process dies with the request on its way: it takes effect later, when [`FaultPlan::deliver_late`] is called.
+    /// The process dies while the request is in flight: it takes effect later, when [`FaultPlan::deliver_late`] is
+    /// called.
     CrashLate,
-    /// The effect happens, the caller is told that it may not have.
+    /// The effect happens; the caller gets an unknown outcome.
     LostReply,
-    /// The effect does not happen and never will, the caller is told that it may have.
+    /// The effect never happens; the caller gets an unknown outcome.
     LostRequest,
-    /// The effect does not happen and the caller is told so.
+    /// The effect does not happen, and the caller gets that error.
     Refused,
 }
 
@@ -60,7 +61,7 @@ impl FaultPlan {
         self.0.planned.set(Some((at, fault)));
     }
 
-    /// From now on nothing goes wrong; the count starts again. Late requests stay on their way.
+    /// Disables faults and restarts the count. Late requests stay in flight.
     pub fn reset(&self) {
         self.0.passed.borrow_mut().clear();
         self.0.planned.set(None);
@@ -120,7 +121,7 @@ impl FaultPlan {
         .await
     }
 
-    /// The requests of dead processes arrive now.
+    /// Delivers the in-flight requests of dead processes.
     pub async fn deliver_late(&self) -> usize {
         let late = std::mem::take(&mut *self.0.late.borrow_mut());
         let count = late.len();

@@ -559,7 +559,7 @@ impl Lab {
         left
     }
 
-    /// Nobody may speak with an address that somebody else could get: who has a port has the claim.
+    /// No pod may send from an address that another pod could get: the owner of a port has the claim.
     #[track_caller]
     pub(crate) fn assert_ports_have_claims(&self, when: &str) {
         let claimed: Vec<_> = self.claims().iter().flat_map(|claim| claim.addresses.clone()).collect();

@@ -24,7 +24,7 @@ trait Ground {
     fn file(&self) -> PathBuf;
     /// A path to our own namespace.
     fn own(&self) -> PathBuf;
-    /// Somebody else's interface.
+    /// An interface of another owner.
     fn foreign(&self, netns: &Netns, name: &IfName);
 }
 

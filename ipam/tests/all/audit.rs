@@ -415,7 +415,7 @@ async fn ports_are_compared_when_they_are_known() {
     assert_eq!(with(&mut seen, ports[1..].to_vec()), [(Problem::NoPort, false)]);
     let foreign = [ports.clone(), vec![Uuid::from_u128(8)]].concat();
     assert_eq!(with(&mut seen, foreign.clone()), [(Problem::StrayPort, false)]);
-    // With a claim that cannot be read nobody knows whose port it is.
+    // If a claim is unreadable, the owner of the port is unknown.
     write(&store, vec![raw(Key::attachment(&attachment("a")), b"?")]).await;
     let mut blind = observe(&store).await.expect("an observation");
     assert_eq!(with(&mut blind, foreign), [(Problem::Damaged, false)]);

@@ -96,7 +96,7 @@ async fn the_cause_is_told_and_ends_what_cannot_succeed() {
         bury(&memory, &tombstone(), None).await.expect("works");
         let seen = atoll_ipam::find(&memory, &a).await.expect("works").tombstone.expect("there").mod_revision;
         match exhume(&store, &a, seen).await {
-            // It is tried once by itself, and whoever called looks again.
+            // It is tried once; the caller reads again.
             Ok(gone) => assert!(cause == PASSING && !gone),
             error => says(error, cause, &commits, attempts),
         }

@@ -1,6 +1,6 @@
-//! Claims and releases through a real etcd of three members while the leader is killed, killed again, members freeze, and
-//! are cut off from each other: requests fail, get lost and arrive late, and still nobody shares an address and nothing is
-//! left behind.
+//! Claims and releases through a real etcd of three members while leaders are killed, members freeze, and members are
+//! cut off from each other: requests fail, are lost and arrive late, and still no address has two owners and nothing is
+//! left.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ async fn worker(world: &World, store: &Etcd, fixture: &Fixture, number: usize) {
             Err(error) => {
                 assert_eq!(error.class(), Class::Unavailable, "{error}");
                 world.failures.set(world.failures.get() + 1);
-                // It may have happened, and may still: a fence, and nobody uses this attachment again.
+                // It may have taken effect, or may still do so: a fence is put, and this attachment is not used again.
                 insist(world, async || bury(store, &fence(&at), None).await).await;
             }
         }
@@ -107,8 +107,8 @@ async fn trouble(world: &World, servers: &mut [EtcdServer]) {
         servers[leader].restart().await;
     }
     sleep(Duration::from_millis(500)).await;
-    // The leader freezes: another one is elected, and the old one wakes up with requests in its hands. Then, with a
-    // second one, the majority: nothing can happen any more, for longer than anybody waits.
+    // The leader freezes: another one is elected, and the old one wakes up with pending requests. Then a second member
+    // freezes, and with it the majority: no request succeeds, for longer than any timeout.
     let leader = servers.iter().position(EtcdServer::is_leader).expect("a leader");
     servers[leader].signal("STOP");
     sleep(Duration::from_secs(2)).await;
@@ -195,8 +195,8 @@ async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&World, &
             Etcd::with_limits(&config(&order), LIMITS).expect("the settings are right")
         })
         .collect();
-    // Room for all workers, and for the claims of which nobody knows: they keep their addresses until their fences are
-    // settled.
+    // Room for all workers, and for claims with an unknown outcome: they keep their addresses until their fences are
+    // resolved.
     let fixture = Fixture::new(&stores[0], vec![subnet(0, "10.128.0.0/26", Phase::Active)]).await;
     let world = World::default();
     let workers = join_all((0..9).map(|n| worker(&world, &stores[n], &fixture, n)));

@@ -1,5 +1,4 @@
-//! Addresses that are kept for a pod: it gets that one and no other, nobody else gets it, and both survive whatever
-//! fails between.
+//! Reserved addresses: the pod gets exactly its address, no other pod gets it, and both hold whatever fails in between.
 
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
@@ -88,7 +87,7 @@ fn address(claim: &Versioned<ClaimRecord>) -> Ipv4Addr {
 async fn a_pod_gets_its_address_and_nobody_else_does(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     kept(&store, &keep(4, "web-0")).await;
-    // Four of the five addresses are for everybody; the fifth for nobody but its pod, however often it starts anew.
+    // Four of the five addresses are for any pod; the fifth only for its pod, however often that restarts.
     let mut others = BTreeSet::new();
     for n in 0..4 {
         others.insert(address(&start(&store, &fixture, &format!("c{n}"), &format!("other-{n}")).await));
@@ -110,7 +109,7 @@ async fn a_pod_gets_its_address_and_nobody_else_does(store: impl Store) {
         assert_eq!(error.to_string(), "10.128.0.4 of tenant red is reserved for pod red/web-0");
         assert_eq!(error.class(), Class::Denied);
     }
-    // Lifted, it is for everybody again; it still cools.
+    // After the release of the reservation any pod may get it; it is still in cool-down.
     let there = reserved_for(&store, &Namespace::new("red").expect("valid"), &pod_name("web-0")).await;
     let there = there.expect("an answer").expect("reserved").record;
     assert_eq!(lift(&store, &there, false).await.expect("lifted"), Lifted::Done);
@@ -160,7 +159,7 @@ async fn reserving_is_refused_where_it_cannot_be_kept(store: impl Store) {
     refused(keep(10, "web-0"), "10.128.0.9 is reserved for pod red/web-0, but a pod has one reservation only").await;
     refused(ReserveRequest { mac: Some(Mac([2; 6])), ..keep(9, "web-0") }, "but without a MAC").await;
     assert!(reserved_for(&store, &namespace, &pod).await.expect("an answer").is_some());
-    // A pod keeps what it has; and an address that cools is nobody's.
+    // A pod keeps its address; an address in cool-down has no owner.
     kept(&store, &keep(last, "other")).await;
     let cooling = start(&store, &fixture, "b", "yet-another").await;
     stop(&store, &cooling).await;
@@ -187,7 +186,7 @@ async fn reserving_and_lifting_twice_is_doing_it_once(store: impl Store) {
     assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Done);
     assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Already);
     assert_eq!(keys(&store, Key::all()).await, before, "nothing is left of it");
-    // What took its place is somebody else's.
+    // The present record has another owner.
     kept(&store, &keep(9, "web-1")).await;
     kept(&store, &keep(10, "web-0")).await;
     assert_eq!(lift(&store, &record, false).await.expect("an answer"), Lifted::Already);
@@ -206,7 +205,7 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     for container in ["w0", "w1"] {
         let claimed = start(&store, &fixture, container, "web-0").await;
         assert_eq!((claimed.record.mac, address(&claimed)), (mac, ip(9)));
-        // Its MAC would be nobody's.
+        // Its MAC would have no record.
         let error = lift(&store, &record, false).await.expect_err("in use");
         assert!(error.to_string().contains("which pod red/web-0, attachment n1/atoll/w"), "{error}");
         stop(&store, &claimed).await;
@@ -214,7 +213,7 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     }
     assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Done);
     assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 0);
-    // A gateway's is nobody's to keep.
+    // The address of a gateway cannot be reserved.
     let gateway = derive::object(fixture.cluster.id, fixture.tenant.incarnation, Role::GatewayPort(0));
     let gateway = ReserveRequest { mac: Some(derive::mac(gateway)), ..keep(11, "web-2") };
     let error = reserve(&store, &gateway, true).await.expect_err("it is the gateway's");
@@ -312,7 +311,7 @@ async fn half_a_reservation_is_told_and_can_be_lifted(store: impl Store) {
         let answer = ask(&store, &fixture, &attachment(&format!("w{half}")), "web-0", &nothing).await;
         match answer {
             Err(error) if half == 0 => assert!(error.to_string().contains("is missing"), "{error}"),
-            // The address stays out of reach for everybody.
+            // The address cannot be assigned.
             Ok(Claimed::New(claim)) if half == 1 => assert_ne!(address(&claim), ip(9)),
             other => panic!("{other:?}"),
         }

@@ -202,7 +202,7 @@ async fn a_tenant_grows_when_pods_fill_it_and_reuses_early_when_they_only_pass_t
     assert_eq!(release(&store, &claims[2], None, COOL).await.expect("released"), Released::Done);
     let Ok(Claimed::New(reused)) = claim(&store, &growing).await else { panic!("not reused") };
     assert_eq!(address(&reused), address(&claims[4]));
-    // Full again, and nobody can grow: the next oldest.
+    // Full again, and the tenant cannot grow: the next oldest address is reused.
     assert_eq!(address(&fixture.claim(&store, "y").await), address(&claims[3]));
 }
 
@@ -285,10 +285,10 @@ async fn a_release_leaves_what_is_not_its_own(store: impl Store) {
         let snapshot = store.read(vec![atoll_store::Query::Key(key)]).await.expect("a read");
         snapshot.answers[0].one().map(|entry| entry.value.clone())
     };
-    // Somebody repaired the record of a's address: same owner, new revision. It is released all the same.
+    // The record of a's address was repaired: same owner, new revision. It is released nevertheless.
     let value = read(key(&a)).await.expect("claimed");
     write(&store, vec![Change::Put { key: key(&a), value: value.clone(), lease: None }]).await;
-    // Somebody gave b's address to a, and c's record is damaged: neither is touched.
+    // The record of b's address names a, and c's record is damaged: neither is changed.
     write(
         &store,
         vec![
@@ -325,7 +325,7 @@ async fn tombstones_stand_in_the_way(store: impl Store) {
     let answer = claim(&store, &fixture.request(&at, Some(fence.mod_revision))).await.expect("an answer");
     assert_eq!(Some(answer), found.claim.clone().map(Claimed::Already));
     assert_eq!(find(&store, &at).await.expect("found"), found);
-    // A fence that somebody else removed meanwhile is no obstacle.
+    // A fence that was removed concurrently is no obstacle.
     let b = attachment("b");
     assert!(matches!(claim(&store, &fixture.request(&b, Some(fence.mod_revision))).await, Ok(Claimed::New(_))));
 }
@@ -343,7 +343,7 @@ async fn tombstones_are_never_weakened(store: impl Store) {
     bury(&store, &more, Some(1)).await.expect("buried, though it was not the one that was seen");
     let second = there().await;
     assert_eq!((second.record.why, second.record.port, second.record.not_before), (Tombstone::Fence, port, 200));
-    // Whoever has seen it may replace it.
+    // A caller that has read it may replace it.
     bury(&store, &tombstone("a", Tombstone::Delete, 1), Some(second.mod_revision)).await.expect("replaced");
     let third = there().await;
     assert_eq!((third.record.why, third.record.not_before), (Tombstone::Delete, 1));

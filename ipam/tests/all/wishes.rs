@@ -287,12 +287,12 @@ async fn a_chosen_mac_is_its_owners_alone(store: impl Store) {
             Mac(bytes)
         );
         assert_eq!((error.to_string(), error.class()), (text, Class::Unavailable));
-        // With a certain address as well; in another subnet nobody minds.
+        // With a requested address as well; in another subnet it is permitted.
         refused(&store, &fixture, "second", &Wish { addresses: vec![ip(33)], ..here(bytes) }).await;
         let there = Wish { subnet: Some(SubnetChoice::Ordinal(1)), ..mac(bytes) };
         get(&store, &fixture, &format!("there-{container}"), &there).await;
     }
-    // Somebody copies the derived MAC of a running pod.
+    // A request copies the derived MAC of a running pod.
     let victim = get(&store, &fixture, "victim", &Wish { mac: None, ..here(global) }).await;
     let error = refused(&store, &fixture, "thief", &here(victim.record.mac.0)).await;
     assert!(error.to_string().contains("by pod red/pod, attachment n1/atoll/victim/eth0"), "{error}");

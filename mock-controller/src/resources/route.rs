@@ -104,7 +104,7 @@ fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) ->
 fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
     let route = state.tables().routes.get(&id)?;
     let (kind, gateway) = match (route.kind, view.dialect) {
-        // 1.9 shows its own routes as if somebody had written them.
+        // 1.9 shows its own routes like configured ones.
         (RouteKind::Local, Dialect::V1) => (RouteKind::Normal, None),
         (kind, _) => (kind, route.gateway),
     };

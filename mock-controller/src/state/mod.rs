@@ -1,8 +1,11 @@
 //! Everything a controller knows: tables by id, and indexes so that no request walks over a table.
 //!
-//! Promises: every mutation goes through a method here, which keeps indexes, cascades and the list of touched objects
-//! right; a method that is given ids that exist cannot fail; a copy of a state costs the same whatever is in it, so that
-//! one can be kept to go back to, or to read at leisure. Whether a request is acceptable is decided in `resources`.
+//! # Guarantees
+//! - Every mutation is a method here, which keeps indexes, cascades and the list of changed objects consistent.
+//! - A method with existing ids cannot fail.
+//! - A copy of a state has constant cost, so it can be kept for a rollback or for slow readers.
+//!
+//! `resources` decides whether a request is acceptable.
 
 mod cascade;
 mod index;
@@ -75,7 +78,7 @@ pub(crate) struct State {
     touched: Vec<(Table, Uuid)>,
     /// Ports whose packets flow. Ephemeral, as in the real controller.
     active: OrdSet<Uuid>,
-    /// Ports that were bound since the last look, for whoever decides when they become active.
+    /// Ports that were bound since the last call, for the caller that decides when they become active.
     bound: Vec<Uuid>,
 }
 

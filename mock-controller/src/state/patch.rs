@@ -1,4 +1,4 @@
-//! The difference between two states of the tables, as rows: for whoever keeps a copy of them.
+//! The difference between two states of the tables, as rows, for a follower with a copy of them.
 
 use std::collections::BTreeMap;
 

@@ -75,7 +75,7 @@ impl State {
         std::mem::take(&mut self.touched).into_iter().filter(|one| seen.insert(*one)).collect()
     }
 
-    /// The steps from what somebody who follows knows to what is.
+    /// The steps from a follower's state to the present one.
     pub(crate) fn changes(&self, touched: &[(Table, Uuid)]) -> Vec<Change> {
         let mut changes = Vec::new();
         for (table, id) in touched.iter().filter(|(table, _)| TOPOLOGY.contains(table)) {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http_life::{PROGRAM, Running, inside};
 use crate::plane::{Netns, Traces};
 
-/// A user that is neither root nor anybody.
+/// A user that is neither root nor the controller's.
 const STRANGER: u32 = 65534;
 
 /// The status and body of an answer to what was written.
@@ -134,7 +134,7 @@ fn a_data_plane_closes_it_unless_words_open_it() {
         let root = server.send("GET", "/mock/dump", "*/*", &Value::Null).0;
         assert_eq!(root, if words == ["--mock-tcp", "off"] { 403 } else { 200 }, "{words:?}: root");
         if root == 200 {
-            // What flows the data plane says, and nobody else.
+            // Only the data plane reports whether packets flow.
             let told = serde_json::json!({ "mode": "at-once" });
             assert_eq!(server.send("PUT", "/mock/activation", "application/json", &told).0, 409);
         }
@@ -210,7 +210,7 @@ fn the_socket_is_its_owners() {
     assert_eq!(ask(&get("/midonet-api/routers", "")).0, 404, "the API is not there");
     assert_eq!(server.send("GET", "/mock/dump", "*/*", &Value::Null).0, 403, "TCP is off, also for root");
 
-    // Another user, even where somebody has opened its mode.
+    // Another user is refused, even if the mode of the socket was changed.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("set");
     let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
                   s.sendall(sys.argv[2].encode()); sys.stdout.buffer.write(s.recv(65536))";
@@ -223,7 +223,7 @@ fn the_socket_is_its_owners() {
     assert!(second.status.code() == Some(1) && said.contains("is in use") && said.contains(name), "{said}");
     assert_eq!(ask(&get("/mock/", "")).0, 200, "the first goes on");
 
-    // A killed one leaves it, and keeps nobody out; an orderly end removes it.
+    // A killed controller leaves it, which does not prevent a restart; an orderly end removes it.
     server.end("-KILL");
     assert!(path.exists());
     let again = Running::start(&args);
@@ -231,7 +231,7 @@ fn the_socket_is_its_owners() {
     assert!(again.end("-TERM").success());
     assert!(!path.exists());
 
-    // Another kind of file is nobody's socket.
+    // Another kind of file is not replaced.
     std::fs::write(&path, "a file").expect("written");
     let refused = Command::new(PROGRAM).args(["--listen", "127.0.0.1:0"]).args(args).output().expect("it runs");
     assert_eq!(refused.status.code(), Some(1));

@@ -1,4 +1,5 @@
-//! Two controllers that would undo each other's work: the second is refused and says why; a killed one keeps nobody out.
+//! Two controllers would revert each other's changes: the second is refused with a reason; a killed one does not
+//! prevent a restart.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -83,7 +84,7 @@ fn a_run_directory_has_one_data_plane() {
     assert!(pinned.exists(), "nothing was touched");
     let (_, _, report) = first.send("GET", "/mock/dataplane", "*/*", &Value::Null);
     assert_eq!(report["errors"], json!({}), "{report}");
-    // Without a data plane it is nobody's.
+    // Without a data plane the directory has no owner.
     assert!(Running::start(&["--run-dir", run_dir]).end("-TERM").success());
 
     first.end("-KILL");

@@ -191,7 +191,7 @@ fn the_report_of_orphans_names_what_a_broken_client_leaves() {
         let report = |world: &World| world.admin(http::Method::GET, "/orphans", &Value::Null).body;
         let t = world.tenant(0x10, "t");
 
-        // The binding and the link are undone, and nobody deletes the ports.
+        // The binding and the link are removed, and the ports remain.
         assert_eq!(world.delete(&format!("/hosts/{}/ports/{}", world.host(), t.pod)), 204);
         assert_eq!(report(&world)["idlePorts"], json!([t.pod]), "{dialect}");
         assert_eq!(world.delete(&format!("/ports/{}/link", t.provider_port)), 204);

@@ -1,5 +1,5 @@
-//! Somebody who follows the changes has the same objects at the end, whatever was done: the data plane by its
-//! vocabulary, the state file by rows; and a controller started from a dump is the same controller.
+//! A follower of the changes has the same objects at the end, whatever was done: the data plane with its topology, the
+//! state file with its rows; and a controller that starts from a dump has the same objects.
 
 use atoll_mock_controller::{Controller, Settings};
 use http::Method;

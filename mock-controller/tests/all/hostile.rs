@@ -1,4 +1,4 @@
-//! Requests that nobody should send: none panics, none changes anything, none hangs.
+//! Malformed and hostile requests: none panics, changes anything or hangs.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

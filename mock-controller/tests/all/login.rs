@@ -159,7 +159,7 @@ fn the_program_takes_users_from_a_file() {
         assert_eq!(server.send("POST", "/mock/faults", "application/json", &fault).0, 204);
         assert_eq!((routers(again.as_deref()), routers(again.as_deref())), (401, 401), "{dialect}: expired by a fault");
     }
-    // Without --strict-tokens silence is the administrator's, whoever may log in.
+    // Without --strict-tokens a request without a token has the administrator's rights.
     let lenient = Running::start(&["--users", path]);
     assert_eq!(ask(&lenient, "GET", "/routers", "Accept: application/json\r\n").0, 200);
     assert_eq!(ask(&lenient, "POST", "/login", &format!("Authorization: {}\r\n", basic("admin:admin"))).0, 401);

@@ -1,5 +1,5 @@
-//! Long answers: whoever reads everything holds nobody up, sees one moment, and keeps nothing in memory that it does not
-//! take. Counted, not timed.
+//! Long answers: a client that reads everything delays no other request, gets a consistent snapshot, and keeps no
+//! unread data in memory. Measured by counting, not by time.
 
 use std::cell::Cell;
 use std::future::Future;

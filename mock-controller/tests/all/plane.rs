@@ -264,8 +264,8 @@ fn the_kernel_follows_the_api() {
     assert_eq!(server.send("POST", "/mock/hosts", JSON, &json!({ "id": HOST, "name": "h" })).0, 200);
     assert!(is_active(&server, uplink_port()) && is_active(&server, pod));
 
-    // The report knows of everything that was answered before it was asked for, and nobody has to read what is logged:
-    // this test has closed the other end of standard error long ago.
+    // The report includes everything that was answered before it was requested, and no reader of the log is needed:
+    // this test has closed the other end of standard error.
     let rules = id(6);
     create("/chains", json!({ "id": rules, "tenantId": "t", "name": "c" }));
     create(&format!("/chains/{rules}/rules"), json!({ "type": "drop", "traversedDevice": router }));

@@ -219,7 +219,7 @@ fn a_file_that_is_gone_is_written_anew() {
     fs::remove_file(&kept.path).expect("removed");
     assert_eq!(kept.change(2), 201);
     kept.check("removed");
-    // Shortened by somebody, in place.
+    // Truncated in place.
     fs::File::options().write(true).open(&kept.path).expect("opened").set_len(10).expect("shortened");
     assert_eq!(kept.change(3), 201);
     kept.check("shortened");

@@ -1,8 +1,9 @@
 //! The error object: CNI SPEC 1.1.0, section "Error".
 //!
-//! Promises: the code comes from the error's class and from nothing else; `msg` is one line that says what failed on
-//! which object; `details` has the causes and the hint. What a DEL says never contains a phrase that a runtime takes for
-//! success (see [`Failure::of_delete`]).
+//! # Guarantees
+//! - The code depends only on the error's class.
+//! - `msg` is one line: what failed, on which object. `details` has the causes and the hint.
+//! - A message of DEL never contains text that a runtime interprets as success (see [`Failure::of_delete`]).
 
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
 //! `prevResult`: what the chain has made so far, read in whatever shape its version has.
 //!
-//! Promises: the shape is that of the `cniVersion` inside, or of the configuration where there is none, as libcni does
-//! it; whatever is not needed is not looked at; a part that is needed and malformed is an error, never a guess.
+//! # Guarantees
+//! - The format is that of the result's own `cniVersion`, or of the configuration's if it has none, as in libcni.
+//! - Unneeded parts are not checked. A needed part that is malformed is an error, never a guess.
 
 use std::str::FromStr;
 

@@ -87,7 +87,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the variables through `get`. None: there is no `CNI_COMMAND`, somebody started us by hand.
+    /// Reads the variables through `get`. `None`: there is no `CNI_COMMAND`, the plugin was not started by a runtime.
     pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, RequestError> {
         let text = |name: &'static str| match get(name).map(OsString::into_string) {
             None => Ok(None),

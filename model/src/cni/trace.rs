@@ -1,6 +1,8 @@
 //! The trace that a call belongs to: W3C Trace Context, `TRACEPARENT`. Newer runtimes pass it in the environment.
 //!
-//! Promise: what does not follow the format is no trace. It goes into the log, and nobody shall write there what he likes.
+//! # Guarantees
+//! A value that does not follow the format is ignored. The trace is written to the log, and a pod's annotations must
+//! not be able to write arbitrary text there.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! The list of a GC: which attachments of the network are still wanted. CNI SPEC 1.1.0, section "GC".
 //!
-//! Promise: a list that is missing or `null` is no list, because "none" cannot be told from "unknown"; one element that
-//! cannot be read spoils the whole list, because what it means to keep would be lost.
+//! # Guarantees
+//! - A list that is missing or `null` is an error, because "no attachments" and "unknown" cannot be distinguished.
+//! - One unreadable element makes the whole list an error, because its attachment would be removed.
 
 use std::collections::BTreeSet;
 

@@ -10,7 +10,8 @@
 //! Before others goes what speaks of this call alone (CNI CONVENTIONS: `args` replaces its equivalent in `CNI_ARGS`; the
 //! reference plugins merge the rest). Annotations speak of the pod, so that those of one interface go before those of all.
 //!
-//! Promise: a wish is understood as it stands or refused with its place and value, whoever else would have been heard.
+//! # Guarantees
+//! A request is parsed exactly, or refused with its source and value, even if another source has precedence.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;

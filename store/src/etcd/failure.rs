@@ -55,7 +55,7 @@ impl Failure {
             Code::InvalidArgument if said.contains("request is too large") || said.contains("too many operations") => {
                 Self::too_large(said)
             }
-            // A member that only learns serves nobody yet; the code differs between versions.
+            // A learner serves no requests yet; its error code differs between versions.
             Code::Unavailable | Code::FailedPrecondition if said.contains("not supported for learner") => {
                 Self::NotSent(said.to_owned())
             }

@@ -33,7 +33,7 @@ async fn is_there(store: &Etcd, n: u8) -> bool {
     store.read(get(n)).await.expect("a read").answers[0].one().is_some()
 }
 
-/// An endpoint that nobody listens on.
+/// An endpoint without a listener.
 fn dead() -> String {
     format!("http://127.0.0.1:{}", free_ports()[0])
 }

@@ -134,7 +134,7 @@ async fn a_commit_makes_one_revision(backend: &impl Backend) {
     // What changes nothing makes no revision.
     assert_eq!(commit(&store, vec![]).await, second);
     assert_eq!(commit(&store, vec![delete("b")]).await, second);
-    // What comes back is somebody else.
+    // A key that is created again has a new create revision.
     let third = commit(&store, vec![put("b", "2")]).await;
     assert_eq!(get(&store, "b").await.map(|b| b.create_revision), Some(third));
 }

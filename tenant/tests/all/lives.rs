@@ -1,4 +1,5 @@
-//! Whole lives of tenants: five hundred leave nothing, and what an earlier life still does is nobody's harm.
+//! Lifecycles of tenants: five hundred leave nothing, and late requests of an earlier incarnation have no effect on a
+//! later one.
 
 use std::time::Duration;
 

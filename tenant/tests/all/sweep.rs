@@ -1,5 +1,5 @@
-//! The crash sweep of tenant creation: something goes wrong at every store call and every request, and whoever comes
-//! next completes it, so that nothing is left but what an undisturbed run leaves.
+//! The crash sweep of tenant creation: a fault at every store call and every request. The next call completes the
+//! creation, and the result is that of an undisturbed run.
 
 use atoll_mock_controller::Dialect;
 use atoll_testkit::fault::{Fault, FaultPlan};
@@ -34,7 +34,7 @@ async fn whatever_goes_wrong_the_next_resolution_completes_the_tenant() {
                 let lived = disturbed(&world, &plan).await;
                 plan.reset();
                 if fault == Fault::LostReply && !effect.contains("read") && !effect.contains("lease") {
-                    // What was committed or created is found by looking: nobody has to come again.
+                    // A commit or creation with a lost answer is found by a read: no further call is needed.
                     assert_eq!(lived, Some(true), "{context}");
                 }
                 points += 1;

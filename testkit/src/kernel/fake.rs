@@ -1,5 +1,5 @@
-//! A kernel in memory: namespaces, veth pairs, addresses and routes, with the behaviour that the verbs rely on. It and
-//! the real one pass one suite, `cni-plugin/tests/wire.rs`.
+//! A kernel in memory: namespaces, veth pairs, addresses and routes, with the behaviour that the verbs rely on. It
+//! passes the same test suite as the real kernel, `cni-plugin/tests/wire.rs`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ pub struct FakeLink {
 
 type Links = BTreeMap<String, FakeLink>;
 
-/// What is at a path.
+/// The kind of file at a path.
 enum Place {
     Netns(Links),
     File,
@@ -41,9 +41,9 @@ pub struct FakeKernel(RefCell<Kernel>);
 struct Kernel {
     own: Links,
     places: BTreeMap<PathBuf, Place>,
-    /// What cannot be deleted.
+    /// Interfaces that cannot be deleted.
     stuck: BTreeSet<(Netns, String)>,
-    /// No route is added but a default route.
+    /// Only default routes are added.
     refuses_routes: bool,
     rules: BTreeSet<(PathBuf, SourceRule)>,
 }
@@ -98,7 +98,7 @@ impl FakeKernel {
         self.0.borrow_mut().places.insert(path.into(), Place::Own);
     }
 
-    /// The namespace at `path` goes, with everything in it and the other ends.
+    /// Deletes the namespace at `path` with its interfaces and their peers.
     pub fn remove_netns(&self, path: &Path) {
         let mut kernel = self.0.borrow_mut();
         kernel.rules.retain(|(netns, _)| netns != path);
@@ -111,7 +111,7 @@ impl FakeKernel {
         }
     }
 
-    /// Somebody else's interface.
+    /// An interface of another owner.
     pub fn add_foreign(&self, netns: &Netns, name: &str, veth: bool) {
         let link = Link {
             name: name.to_owned(),
@@ -130,22 +130,22 @@ impl FakeKernel {
         links.insert(name.to_owned(), FakeLink { link, peer: None, routes: vec![], announced: 0 });
     }
 
-    /// From now on the kernel refuses to delete this interface.
+    /// Makes the kernel refuse to delete this interface.
     pub fn refuse(&self, netns: &Netns, name: &str) {
         self.0.borrow_mut().stuck.insert((netns.clone(), name.to_owned()));
     }
 
-    /// The kernel refuses nothing any more.
+    /// Makes the kernel accept everything again.
     pub fn allow_all(&self) {
         self.0.borrow_mut().stuck.clear();
     }
 
-    /// From now on the kernel adds no route but a default route, or any again.
+    /// Makes the kernel refuse all routes but default routes, or accept all again.
     pub fn refuse_routes(&self, refuses: bool) {
         self.0.borrow_mut().refuses_routes = refuses;
     }
 
-    /// Somebody changes an interface behind our back; none: it goes, and with it its other end.
+    /// Changes an interface from outside the plugin; `None` deletes it with its peer.
     pub fn damage(&self, netns: &Netns, name: &str, change: impl FnOnce(FakeLink) -> Option<FakeLink>) {
         let mut kernel = self.0.borrow_mut();
         let link = kernel.links(netns).and_then(|links| links.remove(name)).expect("the interface is there");

@@ -46,7 +46,7 @@ pub struct Answer {
     pub took: Duration,
 }
 
-/// What an ADD says about the pod's interface.
+/// The pod's interface, from the result of ADD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
     /// Its address with the prefix length of its subnet.

@@ -89,7 +89,7 @@ impl<'a> Ctl<'a> {
     }
 }
 
-/// Writes a secret as it must be: readable by nobody else.
+/// Writes a secret with the required mode: readable only by its owner.
 pub fn private_file(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, text)?;

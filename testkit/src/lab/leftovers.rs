@@ -1,5 +1,4 @@
-//! Nothing of ours is left: what a node must look like when its last pod is gone. Tenants stay; they are deleted by
-//! an operator.
+//! Checks that a node has no remains after its last pod was deleted. Tenants remain; an operator deletes them.
 
 use std::fs;
 use std::path::Path;
@@ -8,12 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::node::{Node, pinned};
 
-/// Everything that pods left in etcd, in the controller, in the kernel and on disk, one line each. Empty is good.
+/// Remains of pods in etcd, in the controller, in the kernel and on disk, one line each; empty if there are none.
 pub fn of_pods(node: &Node) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for below in ["attachments/", "tombstones/", "addresses/"] {
         for (key, value) in node.keys(below)? {
-            // An address that cools down is on a lease and belongs to nobody.
+            // An address in cool-down has a lease and no owner.
             if value["state"] != "cooling" {
                 left.push(format!("etcd: {key}: {value}"));
             }
@@ -21,7 +20,7 @@ pub fn of_pods(node: &Node) -> Result<Vec<String>> {
     }
     let dump = node.controller_get("/mock/dump")?;
     for (id, port) in dump["ports"].as_object().context("the controller's dump has no ports")? {
-        // A port of a bridge that carries a pod; the provider router's way outside belongs to nobody's pod.
+        // A port of a pod on a bridge; the uplink of the provider router belongs to no pod.
         let carries_a_pod = !port["binding"].is_null() || !port["vif"].is_null();
         if carries_a_pod && port["kind"]["bridge"].is_object() {
             left.push(format!("controller: port {id}: {port}"));
@@ -49,7 +48,7 @@ pub fn of_pods(node: &Node) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// Fails with the list when pods left anything.
+/// Returns an error with the list if pods left anything.
 pub fn assert_none(node: &Node) -> Result<()> {
     let left = of_pods(node)?;
     ensure!(left.is_empty(), "left behind:\n  {}\nlook: {}", left.join("\n  "), node.how_to_look());

@@ -15,9 +15,11 @@
 //!
 //! What drives containerd and podman is beside its scenarios, in `tests/tests/scenarios/runtimes/`.
 //!
-//! Promises: nothing here touches the machine's own network namespace; everything made is named `at-t<pid>-…` and gone
-//! when its owner is dropped, also after a failure; processes are ended by their id. Without root everything fails,
-//! nothing is skipped.
+//! # Guarantees
+//! - The machine's own network namespace is not changed.
+//! - Everything that is created is named `at-t<pid>-…` and is removed when its owner is dropped, also after a failure.
+//! - Processes are ended by their id.
+//! - Without root every test fails; none is skipped.
 
 pub mod cni;
 pub mod ctl;

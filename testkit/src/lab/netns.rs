@@ -30,7 +30,7 @@ impl Netns {
         Ok(Self { path: add(name)?, owned: None })
     }
 
-    /// One that somebody else pinned, the data plane for instance.
+    /// A namespace that another process has pinned, for example the data plane.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), owned: None }
     }

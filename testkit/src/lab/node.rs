@@ -1,4 +1,4 @@
-//! A machine of its own: one namespace in which etcd, the controller and the runtime's side of the plugin live.
+//! A simulated machine: one namespace in which etcd, the controller and the plugin run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -129,7 +129,7 @@ impl Node {
         self.scratch.path().join("state")
     }
 
-    /// The world outside all tenants.
+    /// The namespace of the external network.
     pub fn outside(&self) -> Netns {
         Netns::at(self.run_dir().join("dataplane/outside"))
     }
@@ -139,7 +139,7 @@ impl Node {
         self.host_id
     }
 
-    /// Starts etcd, on the data it had.
+    /// Starts etcd with its earlier data.
     pub fn start_etcd(&mut self) -> Result<()> {
         let (data, log) = (self.scratch.path().join("etcd"), self.scratch.path().join("etcd.log"));
         self.etcd = Some(servers::etcd(&self.netns, Life::Scoped, &data, &log)?);
@@ -151,7 +151,7 @@ impl Node {
         self.etcd.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
     }
 
-    /// Starts the controller, on the objects it had.
+    /// Starts the controller with its earlier objects.
     pub fn start_controller(&mut self) -> Result<()> {
         let options = ControllerOptions {
             run_dir: self.run_dir(),
@@ -165,7 +165,7 @@ impl Node {
         Ok(())
     }
 
-    /// Ends the controller as a power failure would. Packets go on flowing.
+    /// Ends the controller as a power failure would. Packets keep flowing.
     pub fn kill_controller(&mut self) -> Result<()> {
         self.controller.take().map_or(Ok(()), |daemon| daemon.end(Signal::SIGKILL))
     }
@@ -206,7 +206,7 @@ impl Node {
         serde_json::from_str(&body).with_context(|| format!("the answer to GET {path}"))
     }
 
-    /// What a person would run to look at this node.
+    /// The commands with which a person can examine this node.
     pub fn how_to_look(&self) -> String {
         format!("nsenter --net={} bash; less {}/*.log", self.netns.path().display(), self.scratch.path().display())
     }
@@ -219,7 +219,7 @@ impl Node {
     }
 }
 
-/// Lays `over` over `base`, objects key by key.
+/// Merges `over` into `base`, objects key by key.
 pub fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {

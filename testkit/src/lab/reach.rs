@@ -1,4 +1,4 @@
-//! Who reaches whom. Addresses of two tenants overlap, so an answer alone proves nothing: every server says its name.
+//! Reachability. Addresses of two tenants overlap, so an answer alone proves nothing: every server sends its name.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use crate::lab::netns::Netns;
 
 /// The port of every server here.
 pub const PORT: u16 = 7000;
-/// How long nothing must come before it counts as no answer.
+/// The time without a packet that counts as no answer.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// A TCP server inside a namespace that answers every connection with its name and the address it sees.
@@ -24,12 +24,12 @@ pub struct Server {
     stop: Arc<AtomicBool>,
 }
 
-/// What a server said.
+/// The answer of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Banner {
-    /// Who answers.
+    /// The name of the server.
     pub name: String,
-    /// From which address the question came, as the server saw it.
+    /// The source address of the request, as the server saw it.
     pub seen_as: Ipv4Addr,
 }
 
@@ -45,7 +45,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 match listener.accept() {
-                    // Whoever hung up already does not want an answer.
+                    // A client that has closed the connection needs no answer.
                     Ok((mut stream, peer)) => drop(stream.write_all(format!("{name} {}", peer.ip()).as_bytes())),
                     Err(_) => std::thread::sleep(Duration::from_millis(2)),
                 }
@@ -59,7 +59,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It cannot panic, and there is nobody to tell.
+            // The thread cannot panic, and `drop` has no caller for an error.
             drop(thread.join());
         }
     }

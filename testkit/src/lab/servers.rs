@@ -1,5 +1,4 @@
-//! The two servers of a node: etcd and the controller. Inside a namespace of their own they have the ports to
-//! themselves, so nothing has to be chosen or guessed.
+//! The two servers of a node: etcd and the controller. In a namespace of their own they use well-known ports.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +19,7 @@ pub const CONTROLLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 /// The controller's API below its address.
 pub const API: &str = "/midonet-api";
 
-/// How long a server may take to get ready on a machine that does other things too.
+/// Timeout for the start of a server on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts Debian's etcd on `data` and waits until it is healthy.
@@ -32,7 +31,7 @@ pub fn etcd(netns: &Netns, life: Life, data: &Path, log: &Path) -> Result<Daemon
         "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
         "--log-level=warn".to_owned(),
         "--logger=zap".to_owned(),
-        // One member: nobody to wait for.
+        // One member: there is no election to wait for.
         "--heartbeat-interval=50".to_owned(),
         "--election-timeout=500".to_owned(),
     ];

@@ -1,10 +1,10 @@
-//! Waiting for a condition, with a reason when it does not come.
+//! Waits for a condition; the error of a timeout says what is missing.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Asks `ready` until it says so. It answers `Err` with what is still missing, which the error at the end repeats.
+/// Calls `ready` until it succeeds. Its `Err` says what is missing; the error of a timeout repeats it.
 pub fn until(what: &str, limit: Duration, mut ready: impl FnMut() -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(2);

@@ -45,7 +45,7 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
         for _ in 0..rng.below(6) {
             step().await;
         }
-        // From here on nobody relies on the address.
+        // From here on the address is unused.
         world.alive.borrow_mut().remove(&at);
         while !matches!(
             world.process(&mut rng, &at, async |store: &Process| delete(world, store, &at, dirty).await).await,
@@ -89,13 +89,13 @@ fn unmet(wish: &Wish, claim: &ClaimRecord) -> Option<String> {
 /// What an ADD may fail with.
 fn judge(world: &World, error: &IpamError) {
     match error {
-        // Every client fits in, so that somebody else's early release makes room.
+        // Every client gets an address because another one's early release makes room.
         IpamError::Exhausted { .. } | IpamError::Contended { .. }
             if world.setup.clients <= capacity(world) && world.setup.wishes == 0 && !world.setup.keeper =>
         {
             world.complain(format!("a claim failed although there is room: {error}"));
         }
-        // Somebody else has what is asked for, or nobody can.
+        // The requested address or MAC has another owner, or can never be assigned.
         IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::Impossible { .. }
             if world.setup.wishes > 0 => {}
         IpamError::Reserved { .. }
@@ -190,7 +190,7 @@ async fn delete_with(
     }
 }
 
-/// DELs that stood still after they had read the claim, and go on long after somebody else has finished their work.
+/// DELs that pause after they have read the claim, and continue long after another call has finished their work.
 pub(crate) async fn ghosts(world: &World, mut rng: Rng) {
     let store = Yielding(world.store());
     while world.busy.get() > 0 || !world.ghosts.borrow().is_empty() {
@@ -215,7 +215,7 @@ pub(crate) async fn network(world: &World, mut rng: Rng) {
         let postponed = world.postponed.borrow().len();
         if postponed > 0 && rng.chance(5) {
             let choice = world.postponed.borrow_mut().swap_remove(rng.index(postponed));
-            // Whether it still fits is for the store to say; nobody waits for the answer.
+            // The store decides whether its conditions still hold; the answer is discarded.
             drop(world.memory.commit_first(choice).await);
         }
         let count = world.late.borrow().len();
@@ -246,14 +246,14 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
             let txn = Txn { compare: vec![Compare::Modified(key.clone(), seen)], then, otherwise: vec![] };
             match store.commit(txn).await.expect("memory") {
                 Committed::Yes(revision) => revision,
-                // The defect that removes this comparison lets it through, nobody else writes it.
+                // Only the defect that removes this comparison lets it through.
                 Committed::Lost(_) => panic!("only the operator writes the tenant"),
             }
         };
         let seen = write(&tenant, entry.mod_revision).await;
         let all = Query::all(Key::addresses_of(&tenant_name()));
         let snapshot = store.read(vec![all]).await.expect("memory");
-        // What cools belongs to nobody any more.
+        // An address in cool-down has no owner.
         let claimed = snapshot.answers[0].entries.iter().any(|entry| entry.lease.is_none());
         if !claimed {
             world.emptied.set(true);

@@ -106,7 +106,7 @@ pub(crate) fn fence_ignored(_: usize, case: &mut Case) {
     forget(case, "v1/tombstones/");
 }
 
-/// A claim does not look whether its address is kept for somebody else.
+/// A claim does not check whether its address is reserved for another pod.
 pub(crate) fn reservation_not_checked(_: usize, case: &mut Case) {
     if claims(case) {
         forget(case, "v1/reservations/");
@@ -120,7 +120,7 @@ pub(crate) fn reserved_for_not_checked(_: usize, case: &mut Case) {
     }
 }
 
-/// Reserving does not look whether somebody has the address.
+/// A reservation does not check whether the address is taken.
 pub(crate) fn reserved_over_a_claim(_: usize, case: &mut Case) {
     if case.then.iter().any(|change| change.key().as_str().starts_with("v1/reservations/")) {
         forget(case, "v1/addresses/");
@@ -132,7 +132,7 @@ pub(crate) fn half_lifted(_: usize, case: &mut Case) {
     case.then.retain(|change| !matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/reserved-for/")));
 }
 
-/// Nobody looks whether a MAC is taken.
+/// A claim does not check whether its MAC is taken.
 pub(crate) fn mac_not_checked(_: usize, case: &mut Case) {
     if !releases(case) {
         forget(case, "v1/macs/");

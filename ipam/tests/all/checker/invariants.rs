@@ -1,4 +1,4 @@
-//! What must hold at every moment, and when everybody has gone.
+//! Invariants at every moment, and after all attachments are released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -105,8 +105,8 @@ fn of_attachment(key: &Key) -> String {
 }
 
 impl State {
-    /// At every moment: claims and addresses name each other, nobody shares, nobody is outside, whoever runs has what
-    /// it runs on, and a tenant that was found empty stays so.
+    /// At every moment: claims and addresses refer to each other, no address has two owners or is outside its subnet, a
+    /// running pod has its claim, and a tenant that was found empty stays empty.
     pub(crate) fn check(&self, world: &World) -> Result<(), String> {
         let cidr = world.cache.borrow().tenant.subnets[0].cidr;
         let mut owners: BTreeMap<Ipv4Addr, &Attachment> = BTreeMap::new();
@@ -178,7 +178,7 @@ impl State {
         Ok(())
     }
 
-    /// When everybody has gone: nothing is left but what cools.
+    /// After all releases: only addresses in cool-down are left.
     pub(crate) fn check_end(&self) -> Result<(), String> {
         let lists = [self.claims.len(), self.owned.len(), self.tombstones.len(), self.reserved.len(), self.macs.len()];
         match lists {

@@ -8,7 +8,7 @@ use super::World;
 use super::invariants::State;
 
 impl State {
-    /// How many addresses anybody could have.
+    /// The number of assignable addresses.
     pub(super) fn free(&self, world: &World) -> usize {
         let cidr = world.cache.borrow().tenant.subnets[0].cidr;
         let used =
@@ -60,7 +60,7 @@ impl State {
         Ok(())
     }
 
-    /// A reservation that appeared with this state is of an address that nobody has, or its own pod.
+    /// A reservation that appeared in this state has an address that is free or belongs to its pod.
     pub(super) fn check_reserved(&self, before: &Self) -> Result<(), String> {
         for (address, kept) in &self.reserved {
             let Some((_, owner)) = self.owned.get(address).filter(|_| before.reserved.get(address) != Some(kept))
@@ -75,8 +75,8 @@ impl State {
         Ok(())
     }
 
-    /// A claim that appeared with this state. Whoever reserves meanwhile comes before or after it, and what it was given
-    /// while it committed is the same in both states: claims and reservations never change in one transaction.
+    /// A claim that appeared in this state. A concurrent reservation precedes or follows it; its addresses are the same
+    /// in both states, because claims and reservations never change in one transaction.
     pub(super) fn check_new(&self, claim: &ClaimRecord) -> Result<(), String> {
         let pod = format!(
             "{}/{}",

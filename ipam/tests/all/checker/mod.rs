@@ -72,7 +72,7 @@ pub(crate) type Defect = fn(usize, &mut Case);
 /// The store as a process sees it.
 pub(crate) type Process = Yielding<FaultyStore<Broken>>;
 
-/// What everybody can see, and what the checker believes.
+/// The observable state, and the checker's model of it.
 pub(crate) struct World {
     pub(crate) setup: Setup,
     /// What no pod may have.

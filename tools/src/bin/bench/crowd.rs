@@ -1,4 +1,5 @@
-//! Many ADDs at a time, in tenants that nobody has built; then as many DELs. No data plane: this is about who gets what.
+//! Many concurrent ADDs in tenants that do not exist yet, then as many DELs. No data plane: only the assigned addresses
+//! are checked.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! Who should reach whom, and who does. The tenants' addresses overlap, so it matters who answers, not that somebody
-//! does: asking for the address of a foreign pod may well be answered, by a pod of one's own tenant.
+//! Expected and actual reachability. The tenants' addresses overlap, so the answer must name its sender: a request to
+//! the address of another tenant's pod may be answered by a pod of the same tenant.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use atoll_testkit::lab::netns::Netns;
 use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde::Serialize;
 
-/// Somebody who asks or answers.
+/// A pod, gateway or host that sends or answers requests.
 pub(crate) struct Endpoint {
     /// Its name, which its server says.
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct Endpoint {
 pub(crate) enum Expected {
     /// Ping is answered, and TCP by the server of this name.
     Answer(String),
-    /// Ping is answered; nobody serves TCP there.
+    /// Ping is answered; there is no TCP server.
     Ping,
     /// Silence.
     Nothing,
@@ -69,7 +69,7 @@ fn expected(from: &Endpoint, to: &Endpoint, everyone: &[Endpoint]) -> Expected {
     }
 }
 
-/// Asks everyone for everyone else, at once.
+/// Sends requests from every endpoint to every other one, concurrently.
 pub(crate) fn measure(everyone: &[Endpoint]) -> Result<Vec<Cell>> {
     let _servers: Vec<Server> =
         everyone.iter().map(|one| Server::start(&one.netns, &one.name)).collect::<Result<_>>()?;

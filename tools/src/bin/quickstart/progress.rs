@@ -1,4 +1,4 @@
-//! What is going on: a spinner where standard error is a terminal, else a line for each step.
+//! Progress: a spinner if standard error is a terminal, otherwise a line for each step.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
