@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use atoll_files::{CERTIFICATES, read};
+use atoll_node::files::{CERTIFICATES, read};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_cert::Certificate;

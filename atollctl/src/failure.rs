@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use atoll_files::trouble;
 use atoll_ipam::IpamError;
 use atoll_model::config::ConfigError;
 use atoll_model::error::{Class, Classify, Resource, causes, class_of, hint_of};
+use atoll_node::files::trouble;
 use atoll_sdn_client::transport::TransportError;
 use atoll_store::StoreError;
 use atoll_tenant::TenantError;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
-use atoll_files::{TEXT, print, read};
+use atoll_node::files::{TEXT, print, read};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Address, Args, Attachment, Command, Subnet, Tenant};

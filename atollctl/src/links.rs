@@ -6,8 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use atoll_files::read;
+use atoll_node::files::read;
 use atoll_node::netlink::{Socket, errno_of};
+use atoll_node::paths;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -58,7 +59,7 @@ pub(crate) struct HostEnd {
 
 /// Every host end of ours on this node: in our own namespace and in those of the local data plane.
 pub(crate) fn host_ends(run_dir: &Path) -> io::Result<Vec<HostEnd>> {
-    let routers = crate::nodefiles::entries(&run_dir.join("dataplane"))?.into_iter().map(Place::At);
+    let routers = crate::nodefiles::entries(&paths::router_namespaces(run_dir))?.into_iter().map(Place::At);
     let mut all = Vec::new();
     for place in std::iter::once(Place::Own).chain(routers) {
         match inside(&place, list) {

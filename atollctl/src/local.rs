@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use atoll_files::{LIST, read};
+use atoll_node::files::{LIST, read};
 use ipnetwork::Ipv4Network;
 
 /// The kernel's table of IPv4 routes (proc(5), `/proc/net/route`).

@@ -38,8 +38,8 @@ mod tree;
 
 use std::process::ExitCode;
 
-use atoll_files::{cli, make, print};
-use clap::CommandFactory as _;
+use atoll_node::files::{make, print};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Address, Args, Attachment, Command, Tenant};
 use crate::failure::Failure;
@@ -48,9 +48,10 @@ use crate::settings::Settings;
 
 fn main() -> ExitCode {
     make::umask();
-    let args: Args = match cli::parse() {
+    let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(code) => return code,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return print::help(&help.render().to_string(), &help.render().ansi().to_string()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = interrupt::receive(&args).and(runtime);

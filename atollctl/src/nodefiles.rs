@@ -9,10 +9,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use atoll_files::trouble::named;
-use atoll_files::{RECORD, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::record::{ClaimRecord, TombstoneRecord, decode};
+use atoll_node::files::trouble::named;
+use atoll_node::files::{RECORD, read};
+use atoll_node::paths;
 use serde::Deserialize;
 
 /// Whether a process works on an attachment now.
@@ -74,15 +75,10 @@ struct Versioned {
     record: Box<ClaimRecord>,
 }
 
-/// The directory of locks and progress files.
-fn attachments(run_dir: &Path) -> PathBuf {
-    run_dir.join("attachments")
-}
-
 /// All progress files of this node.
 pub(crate) fn all_progress(run_dir: &Path) -> io::Result<Vec<ProgressFile>> {
     let mut files = Vec::new();
-    for path in entries(&attachments(run_dir))? {
+    for path in entries(&paths::attachments(run_dir))? {
         files.extend(read_progress(&path)?);
     }
     Ok(files)
@@ -90,7 +86,7 @@ pub(crate) fn all_progress(run_dir: &Path) -> io::Result<Vec<ProgressFile>> {
 
 /// The progress file of one attachment.
 pub(crate) fn progress_of(run_dir: &Path, attachment: &Attachment) -> io::Result<Option<ProgressFile>> {
-    read_progress(&attachments(run_dir).join(attachment.hash()))
+    read_progress(&paths::attachments(run_dir).join(attachment.hash()))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -171,7 +167,7 @@ pub(crate) type Grave = (PathBuf, Option<TombstoneRecord>);
 
 /// All local tombstones of this node.
 pub(crate) fn graves(state_dir: &Path) -> io::Result<Vec<Grave>> {
-    let paths = entries(&state_dir.join("tombstones"))?;
+    let paths = entries(&paths::tombstones(state_dir))?;
     // A name with a dot is one that is being written.
     let visible = paths.into_iter().filter(|path| !file_name(path).starts_with('.'));
     Ok(visible.map(|path| (path.clone(), read::own(&path, RECORD).ok().and_then(|text| decode(&text).ok()))).collect())

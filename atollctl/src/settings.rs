@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use atoll_files::{CONFIG, read};
 use atoll_model::config::{Config, EtcdConfig};
+use atoll_node::files::{CONFIG, read};
 use atoll_sdn_client::{Http, configured};
 use atoll_store::Etcd;
 use atoll_tenant::{MidoNet, admin, machine};

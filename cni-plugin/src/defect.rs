@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use atoll_files::print;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::version::Version;
+use atoll_node::files::print;
 
 /// The caller's version, as soon as it is known.
 static VERSION: OnceLock<Version> = OnceLock::new();

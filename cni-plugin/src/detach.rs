@@ -18,6 +18,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, IfName};
 use atoll_model::record::{ClaimRecord, ClusterRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_node::paths;
 use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::{Controller, Seeds};
 use futures_util::future::join;
@@ -226,7 +227,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let places = match claim.zip(self.cache.cluster_id()) {
             Some((claim, cluster)) => {
                 let router = derive::object(cluster, claim.record.incarnation, Role::Router);
-                vec![Netns::At(self.routers().join(router.to_string()))]
+                vec![Netns::At(paths::router_namespace(&self.config.run_dir, router))]
             }
             None => self.host_places(),
         };

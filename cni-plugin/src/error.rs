@@ -276,7 +276,7 @@ impl Classify for Error {
             Self::Mtu(_) => Some("set `mtu` to a number, or `tunnel.interface`".to_owned()),
             Self::Route { .. } => Some("correct `routes` in the configuration".to_owned()),
             Self::NotReady { advice, .. } => advice.clone(),
-            Self::File { source, .. } => atoll_files::trouble::advice(source).map(str::to_owned),
+            Self::File { source, .. } => atoll_node::files::trouble::advice(source).map(str::to_owned),
             Self::Pending { hint, .. } => {
                 let look =
                     "see `atollctl doctor` on the node that is named; the next call there, or `atollctl gc`, cleans up";

@@ -9,14 +9,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use atoll_files::trouble::named;
-use atoll_files::{RECORD, make, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::record::{Tombstone, TombstoneRecord, decode, encode};
-use atoll_tenant::Cache;
-
-/// Their directory, below `stateDir`.
-const TOMBSTONES: &str = "tombstones";
+use atoll_node::files::trouble::named;
+use atoll_node::files::{RECORD, atomic, make, read};
+use atoll_node::paths;
 
 /// What a local tombstone says besides the record: the prefix of etcd that it belongs below.
 const PREFIX: &str = "etcdPrefix";
@@ -36,9 +33,9 @@ impl Graves {
     pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
-            directory: state_dir.join(TOMBSTONES),
+            directory: paths::tombstones(state_dir),
             prefix: etcd_prefix.to_owned(),
-            ending: format!("-{}", Cache::installation(etcd_prefix)),
+            ending: format!("-{}", paths::installation(etcd_prefix)),
         }
     }
 
@@ -72,13 +69,13 @@ impl Graves {
                 record.why = Tombstone::Fence;
             }
         }
-        make::replace(&path, &encode(&record), make::Lasting::Durable).map_err(named(&path))
+        atomic::replace(&path, &encode(&record), atomic::Durability::Durable).map_err(named(&path))
     }
 
     /// A new directory is an entry of the one above it, and is lost with that.
     fn make_directory(&self) -> io::Result<()> {
         let new = self.directory.ancestors().take_while(|directory| !directory.exists()).count();
-        make::private(&self.state_dir, TOMBSTONES)?;
+        make::private(&self.state_dir, paths::TOMBSTONES)?;
         self.directory.ancestors().skip(1).take(new).try_for_each(|above| File::open(above)?.sync_all())
     }
 

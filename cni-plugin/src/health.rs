@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use atoll_files::{TEXT, make, read};
+use atoll_node::files::{TEXT, atomic, make, read};
 use serde::{Deserialize, Serialize};
 
 /// Failed probes in a row.
@@ -55,7 +55,7 @@ impl Health {
         if let Some(directory) = path.parent() {
             make::directory(directory, make::PRIVATE_DIRECTORY)?;
         }
-        make::replace(path, &serde_json::to_vec(self).map_err(io::Error::other)?, make::Lasting::Lossy)
+        atomic::replace(path, &serde_json::to_vec(self).map_err(io::Error::other)?, atomic::Durability::Lossy)
     }
 
     /// It is time for another probe. A clock that was set back makes it so, too.

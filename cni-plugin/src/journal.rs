@@ -15,11 +15,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_files::trouble::named;
-use atoll_files::{RECORD, make, read};
 use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 use atoll_model::record::ClaimRecord;
+use atoll_node::files::trouble::named;
+use atoll_node::files::{RECORD, make, read};
+use atoll_node::paths;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -85,9 +86,6 @@ impl Progress {
     }
 }
 
-/// Their directory, below `runDir`.
-const ATTACHMENTS: &str = "attachments";
-
 /// Whose a progress file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
@@ -119,7 +117,7 @@ pub struct Journal {
 impl Journals {
     /// Touches nothing yet.
     pub fn new(run_dir: &Path) -> Self {
-        Self { run_dir: run_dir.to_owned(), directory: run_dir.join(ATTACHMENTS) }
+        Self { run_dir: run_dir.to_owned(), directory: paths::attachments(run_dir) }
     }
 
     /// Waits for the lock of an attachment; none: it was not free until `until`.
@@ -255,7 +253,7 @@ impl Journals {
         options.read(true).write(true).create(true).truncate(false).mode(make::PRIVATE);
         match read::open_own(path, &mut options) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make::private(&self.run_dir, ATTACHMENTS)?;
+                make::private(&self.run_dir, paths::ATTACHMENTS)?;
                 read::open_own(path, &mut options)
             }
             other => other,

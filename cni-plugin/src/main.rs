@@ -19,7 +19,6 @@ use atoll_cni_plugin::log::Context;
 use atoll_cni_plugin::real::Servers;
 use atoll_cni_plugin::wire::linux::Linux;
 use atoll_cni_plugin::{defect, log, real, status};
-use atoll_files::{make, print};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::request::{Command, Environment, Request, RequestError};
@@ -27,6 +26,7 @@ use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
 use atoll_model::error::{Classify, class_of};
 use atoll_model::ids::NodeName;
+use atoll_node::files::{make, print};
 use atoll_tenant::machine;
 
 /// See `Cargo.toml` and `docs/design/speed.md`.

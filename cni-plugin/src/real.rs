@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use atoll_files::make;
 use atoll_model::config::Config;
 use atoll_model::record;
+use atoll_node::files::make;
+use atoll_node::paths;
 use atoll_sdn_client::transport::TransportError;
 use atoll_sdn_client::{Client, Http, Settings, configured};
 use atoll_store::{Etcd, StoreError};
@@ -49,7 +50,7 @@ pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, E
     };
     let etcd = match Etcd::connect(&config.etcd) {
         Ok(etcd) => {
-            etcd.remember(cache.join("etcd-endpoint"));
+            etcd.remember(paths::etcd_endpoint(&cache));
             Reach::Possible(etcd)
         }
         Err(error) if servers == Servers::MayBeAway => {
@@ -90,8 +91,8 @@ pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, E
 
 /// The directory of what may be lost. Without it nothing is remembered, which costs some requests per call.
 fn cache(config: &Config) -> PathBuf {
-    let directory = config.state_dir.join("cache");
-    if let Err(error) = make::private(&config.state_dir, "cache") {
+    let directory = paths::cache(&config.state_dir);
+    if let Err(error) = make::private(&config.state_dir, paths::CACHE) {
         tracing::warn!(%error, directory = %directory.display(), "there is no place for a cache");
     }
     directory

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use atoll_model::config::{Config, StatusMode};
 use atoll_model::error::{Classify, causes};
+use atoll_node::paths;
 use atoll_sdn_client::configured;
 use atoll_store::{Key, Query, Store};
 use atoll_tenant::controller::{Controller, HostState};
@@ -55,7 +56,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         if self.config.status == StatusMode::Local {
             return Ok(());
         }
-        let path = self.config.run_dir.join("status.json");
+        let path = paths::status(&self.config.run_dir);
         let now = (self.clock)();
         let mut health = Health::load(&path);
         if health.is_due(now) {

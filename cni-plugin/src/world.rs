@@ -5,11 +5,12 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use atoll_files::{make, read};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
 use atoll_model::record::TombstoneRecord;
+use atoll_node::files::{make, read};
+use atoll_node::paths;
 use atoll_tenant::{Cache, Node, identity};
 use uuid::Uuid;
 
@@ -133,7 +134,7 @@ impl<S, C, W: Wire> World<S, C, W> {
 
     /// Where the local data plane keeps its routers.
     pub(crate) fn routers(&self) -> PathBuf {
-        self.config.run_dir.join("dataplane")
+        paths::router_namespaces(&self.config.run_dir)
     }
 
     /// Every namespace in which host ends can be: our own, and those of the local data plane's routers.
@@ -149,16 +150,16 @@ impl<S, C, W: Wire> World<S, C, W> {
 
     /// Where host ends of a router's pods belong: in the router's own namespace if the local data plane has made one.
     pub(crate) async fn host_netns(&self, router: Uuid) -> Netns {
-        let path = self.routers().join(router.to_string());
+        let path = paths::router_namespace(&self.config.run_dir, router);
         match self.wire.kind(&path).await {
             Ok(NetnsKind::Netns) => Netns::At(path),
             _ => Netns::Own,
         }
     }
 
-    /// Its presence tells the next call that this node owes something. It may be lost: DEL looks without it.
+    /// Exists while this node may have cleanup to do. It may be lost: DEL looks without it.
     fn owed_file(&self) -> PathBuf {
-        self.config.run_dir.join("owed")
+        paths::pending_cleanup(&self.config.run_dir)
     }
 
     /// This node may owe something.

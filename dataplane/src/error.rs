@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use atoll_model::error::{Class, Classify};
+use atoll_node::files::lock::NotTaken;
 use ipnetwork::Ipv4Network;
 
-use crate::lock::NotTaken;
 use crate::probe::Missing;
 
 /// The data plane could not do what it was asked.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use atoll_files::{make, read};
 use atoll_model::topology::{Change, Topology};
+use atoll_node::files::lock::{NotTaken, ProcessLock};
+use atoll_node::files::{make, read};
+use atoll_node::paths;
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +20,6 @@ use crate::counters::Counters;
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::steps::{self, BeforeChange};
-use crate::lock::{Lock, NotTaken};
 use crate::plane::Plane;
 use crate::probe::probe;
 
@@ -203,11 +204,11 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
 
 /// Keeps a second data plane away from `directory`; the lock is beside it, as the directory itself goes with the last
 /// namespace.
-fn alone(directory: &Path) -> Result<Lock, PlaneError> {
-    let path = directory.with_extension("lock");
+fn alone(directory: &Path) -> Result<ProcessLock, PlaneError> {
+    let path = paths::data_plane_lock(directory);
     let fail = |source| PlaneError::Lock { path: path.clone(), source };
     path.parent().map_or(Ok(()), |run_dir| make::directory(run_dir, make::PRIVATE_DIRECTORY)).map_err(fail)?;
-    Lock::take(&path).map_err(|why| match why {
+    ProcessLock::take(&path).map_err(|why| match why {
         NotTaken::Held(process) => PlaneError::Running { directory: directory.to_owned(), process },
         NotTaken::Io(source) => fail(source),
     })

@@ -7,7 +7,6 @@
 //! | `apply` | read, compare, change only what differs; one domain or one port at a time |
 //! | `plane` | the thread that owns it all |
 //! | `probe` | what the machine must have |
-//! | `lock` | one process for each directory |
 //! | `handle` | what others hold of it |
 //!
 //! Promises: nothing is forwarded before its filters stand; a port is reported active only when its packets flow;
@@ -20,7 +19,6 @@ mod counters;
 mod error;
 mod handle;
 mod kernel;
-mod lock;
 mod plane;
 mod probe;
 
@@ -29,5 +27,4 @@ pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
 pub use handle::{Handle, Report, Settings, purge};
 pub use kernel::steps::BeforeChange;
-pub use lock::{Lock, NotTaken};
 pub use probe::{Missing, probe, probe_with};

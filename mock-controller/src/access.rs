@@ -16,8 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use atoll_files::{LIST, read};
 use atoll_model::secret::Secret;
+use atoll_node::files::{LIST, read};
 use http::{HeaderMap, HeaderName};
 
 /// The header that carries the token.

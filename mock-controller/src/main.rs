@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use atoll_dataplane::NodePool;
-use atoll_files::{CONFIG, cli, make, print, read, trouble};
 use atoll_mock_controller::access::{Access, read_token};
 use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
@@ -20,6 +19,7 @@ use atoll_mock_controller::socket::MockSocket;
 use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
 use atoll_model::error::Resource;
 use atoll_model::secret::Secret;
+use atoll_node::files::{CONFIG, make, print, read, trouble};
 use clap::{Parser, Subcommand};
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpListener;
@@ -351,9 +351,10 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
 
 fn main() -> ExitCode {
     make::umask();
-    let options: Options = match cli::parse() {
+    let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(code) => return code,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return print::help(&help.render().to_string(), &help.render().ansi().to_string()),
     };
     let started = log::Lines::to(std::io::stderr()).map_err(Into::into).and_then(|lines| {
         tracing_subscriber::fmt().with_writer(lines).with_max_level(tracing::Level::WARN).init();

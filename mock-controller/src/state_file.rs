@@ -15,13 +15,14 @@
 //! missing, doubled or out of place is noticed, and the tally says how many changes there are. Only a last line without
 //! its end, whose change was never answered, is dropped.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use atoll_dataplane::{Lock, NotTaken};
-use atoll_files::{TEXT, read as files};
+use atoll_node::files::atomic::{self, Durability, Replacement};
+use atoll_node::files::lock::{NotTaken, ProcessLock};
+use atoll_node::files::{TEXT, read as files};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -159,11 +160,11 @@ impl StateFile {
 
     /// Keeps other processes away from a file, as long as the lock lives. It is beside the file, which is replaced now
     /// and then.
-    pub fn lock(path: &Path) -> Result<Lock, StateFileError> {
+    pub fn lock(path: &Path) -> Result<ProcessLock, StateFileError> {
         let path = target(path)?;
         let mut beside = path.as_os_str().to_owned();
         beside.push(".lock");
-        Lock::take(Path::new(&beside)).map_err(|why| match why {
+        ProcessLock::take(Path::new(&beside)).map_err(|why| match why {
             NotTaken::Held(process) => StateFileError::InUse { path, process },
             NotTaken::Io(source) => StateFileError::Io { path: beside.into(), source },
         })
@@ -338,48 +339,21 @@ fn tally(dialect: Dialect, changes: u64, boot: Uuid, ended: bool) -> (Vec<u8>, U
     line(&text, SEED)
 }
 
-/// Writes beside the file and moves it there, so that there is always a whole one.
+/// Replaces the file, and returns it open, with its length and the check of its last line. The caller holds its lock.
 fn write(path: &Path, dialect: Dialect, boot: Uuid, tables: &Tables) -> io::Result<(File, u64, Uuid)> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
+    atomic::remove_leftovers(path)?;
     let mode = fs::metadata(path).map_or(MODE, |there| there.permissions().mode() & 0o7777);
-    let written = write_beside(&beside, mode, dialect, boot, tables).and_then(|written| {
-        fs::rename(&beside, path)?;
-        Ok(written)
-    });
-    match &written {
-        // The name is on the disk with the file, as far as the file system can do that.
-        Ok(_) => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            drop(File::open(parent).and_then(|parent| parent.sync_all()));
-        }
-        Err(_) => drop(fs::remove_file(&beside)),
-    }
-    written
-}
-
-fn write_beside(
-    beside: &Path,
-    mode: u32,
-    dialect: Dialect,
-    boot: Uuid,
-    tables: &Tables,
-) -> io::Result<(File, u64, Uuid)> {
-    // What a killed program left there.
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(beside)?;
-    // Whatever the umask.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    let mut new = Replacement::create(path, mode, Durability::Lossy)?;
     // The tally changes, so that no check covers it.
     let (first, _) = tally(dialect, 0, boot, true);
     let (second, check) = line(&serde_json::to_string(tables)?, SEED);
-    file.write_all(&first)?;
-    file.write_all(&second)?;
-    file.sync_all()?;
+    new.file().write_all(&first)?;
+    new.file().write_all(&second)?;
+    new.file().sync_all()?;
+    let file = new.file().try_clone()?;
+    new.commit()?;
+    // The name is on the disk with the file, as far as the file system can do that.
+    drop(atomic::sync_directory(path));
     Ok((file, (first.len() + second.len()) as u64, check))
 }
 

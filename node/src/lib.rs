@@ -3,5 +3,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`netlink`] | requests to the kernel about links, addresses, routes, rules and neighbours |
+//! | [`files`] | reading, replacing, locking and printing |
+//! | [`paths`] | every path below `runDir` and `stateDir` |
 
+pub mod files;
 pub mod netlink;
+pub mod paths;

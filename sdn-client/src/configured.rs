@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use atoll_model::config::{ApiVersion, ControllerConfig, KeystoneConfig, KeystoneDomain};
+use atoll_node::paths;
 
 use crate::client::{Client, Settings};
 use crate::credentials::{Credentials, PasswordError};
@@ -25,7 +26,7 @@ pub fn client<T: Transport>(
         endpoints: config.endpoints.clone(),
         ca: config.ca.clone(),
         identity: config.cert.clone().zip(config.key.clone()),
-        memory: cache.map(|cache| cache.join("controller-endpoint")),
+        memory: cache.map(paths::controller_endpoint),
         ..HttpSettings::default()
     })?;
     let settings = Settings {
@@ -35,7 +36,7 @@ pub fn client<T: Transport>(
             ApiVersion::V5 => Some(Dialect::V5),
         },
         credentials: credentials(config),
-        session_file: cache.map(|cache| SessionFile::new(cache.join("controller"), &scope(config))),
+        session_file: cache.map(|cache| SessionFile::new(paths::controller_session(cache), &scope(config))),
     };
     let Some((told, identity)) = config.keystone.as_ref().and_then(|k| Some((k, identity(config, k)?))) else {
         return Ok(Client::new(wrap(http), settings));
@@ -43,7 +44,7 @@ pub fn client<T: Transport>(
     let tokens = Http::new(&HttpSettings {
         endpoints: told.endpoints.iter().map(|url| keystone::base_url(url)).collect(),
         ca: told.ca.clone(),
-        memory: cache.map(|cache| cache.join("keystone-endpoint")),
+        memory: cache.map(paths::keystone_endpoint),
         ..HttpSettings::default()
     })?;
     Ok(Client::with_keystone(wrap(http), settings, wrap(tokens), identity))

@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use atoll_files::{SECRET, read};
 use atoll_model::secret::Secret;
+use atoll_node::files::{SECRET, read};
 
 /// A user of the controller. The password stays in its file and is read anew for every login, so that a changed
 /// password needs no restart.

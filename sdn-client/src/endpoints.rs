@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atoll_files::{TEXT, make, read};
+use atoll_node::files::{TEXT, atomic, read};
 use tokio::time::Instant;
 
 /// An endpoint that was silent for so long when its caller gave up is at fault: a DEL gives up after a second, long
@@ -72,7 +72,7 @@ impl Endpoints {
         let url = &self.urls[self.current.get()];
         if self.remembered.borrow().as_ref() != Some(url) {
             *self.remembered.borrow_mut() = Some(url.clone());
-            if let Err(error) = make::replace(path, url.as_bytes(), make::Lasting::Lossy) {
+            if let Err(error) = atomic::replace(path, url.as_bytes(), atomic::Durability::Lossy) {
                 tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
             }
         }

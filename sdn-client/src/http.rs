@@ -13,8 +13,8 @@ use crate::stranger;
 use crate::transport::{Request, Response, Transport, TransportError};
 use ::http::header::{ACCEPT, ACCEPT_ENCODING};
 use ::http::{HeaderMap, HeaderValue};
-use atoll_files::{CERTIFICATES, read};
 use atoll_model::{certificate, record};
+use atoll_node::files::{CERTIFICATES, read};
 use bytes::{Bytes, BytesMut};
 
 /// The largest answer that is taken.

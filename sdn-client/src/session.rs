@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use atoll_files::{TEXT, make, read};
+use atoll_node::files::{TEXT, atomic, read};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -78,6 +78,6 @@ impl SessionFile {
     fn write(&self, session: &Session) -> std::io::Result<()> {
         let token = session.token.as_ref().map(|t| t.reveal().to_owned());
         let stored = Stored { schema: SCHEMA, scope: self.scope, dialect: session.dialect, token };
-        make::replace(&self.path, &serde_json::to_vec(&stored)?, make::Lasting::Lossy)
+        atomic::replace(&self.path, &serde_json::to_vec(&stored)?, atomic::Durability::Lossy)
     }
 }

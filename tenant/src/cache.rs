@@ -8,16 +8,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use atoll_files::{RECORD, make, read};
 use atoll_model::ids::{ClusterId, Epoch};
+use atoll_node::files::atomic::{self, Durability};
+use atoll_node::files::{RECORD, make, read};
+use atoll_node::paths;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::place::{Place, Who};
-
-/// Names directories of one installation; a constant of this project.
-const SPACE: Uuid = Uuid::from_u128(0x5e0f_9a11_7f9b_4c52_8d35_a701_1ca0_c4e1);
 
 /// The file that says which cluster the others are of.
 const CLUSTER: &str = "cluster";
@@ -39,13 +37,8 @@ struct Known {
 impl Cache {
     /// The cache of one installation (`etcd.prefix`) on this node. Touches nothing yet.
     pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
-        let below = Path::new("cache").join(Self::installation(etcd_prefix));
+        let below = paths::tenant_bindings(etcd_prefix);
         Self { directory: Some(state_dir.join(&below)), base: (state_dir.to_owned(), below) }
-    }
-
-    /// What an installation (`etcd.prefix`) is called in the names of files.
-    pub fn installation(etcd_prefix: &str) -> String {
-        Uuid::new_v5(&SPACE, etcd_prefix.as_bytes()).simple().to_string()
     }
 
     /// Remembers nothing.
@@ -119,5 +112,5 @@ fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 fn save<T: Serialize>(directory: &Path, file: &str, value: &T) -> io::Result<()> {
-    make::replace(&directory.join(file), &serde_json::to_vec(value).map_err(io::Error::other)?, make::Lasting::Lossy)
+    atomic::replace(&directory.join(file), &serde_json::to_vec(value).map_err(io::Error::other)?, Durability::Lossy)
 }

@@ -10,12 +10,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use atoll_files::{make, read};
 use atoll_ipam::Versioned;
 use atoll_model::ids::NodeName;
 use atoll_model::record::NodeRecord;
+use atoll_node::files::atomic::{self, Durability};
+use atoll_node::files::{make, read};
+use atoll_node::paths;
 use atoll_store::{Answer, Key};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -39,14 +41,9 @@ pub struct Identity {
     pub prefixes: Vec<String>,
 }
 
-/// Where it is.
-pub fn file(state_dir: &Path) -> PathBuf {
-    state_dir.join("node")
-}
-
 /// What is remembered; none: nothing, or nothing that can be read.
 pub fn load(state_dir: &Path) -> Option<Identity> {
-    let path = file(state_dir);
+    let path = paths::node_identity(state_dir);
     let problem = match read::own(&path, LARGEST) {
         Ok(text) => match serde_json::from_slice(&text) {
             Ok(identity) => return Some(identity),
@@ -80,7 +77,7 @@ pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) 
     let identity = Identity { name: name.clone(), host_id, earlier, prefixes };
     make::directory(state_dir, make::PRIVATE_DIRECTORY)?;
     let text = serde_json::to_vec(&identity).map_err(io::Error::other)?;
-    make::replace(&file(state_dir), &text, make::Lasting::Durable)
+    atomic::replace(&paths::node_identity(state_dir), &text, Durability::Durable)
 }
 
 /// A node's record is that of another machine. A machine is told by its machine id, and where that is not known by the id
@@ -177,7 +174,7 @@ mod tests {
     #[test]
     fn what_is_no_such_file_counts_as_none() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (state, path) = (directory.path(), file(directory.path()));
+        let (state, path) = (directory.path(), paths::node_identity(directory.path()));
         fs::write(&path, "{").expect("works");
         assert_eq!(load(state), None);
         fs::write(&path, vec![b' '; 100_000]).expect("works");

@@ -4,10 +4,10 @@
 use std::io;
 use std::path::Path;
 
-use atoll_files::{TEXT, read};
 use atoll_model::config::Config;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{InvalidName, NodeName};
+use atoll_node::files::{TEXT, read};
 use uuid::Uuid;
 
 use crate::identity;
@@ -145,11 +145,14 @@ mod tests {
         // Another agent under the same name is written down; the same one writes nothing.
         let host = Uuid::from_u128(7);
         let written = || {
-            std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(identity::file(directory.path())).expect("there"))
+            std::os::unix::fs::MetadataExt::ino(
+                &std::fs::metadata(atoll_node::paths::node_identity(directory.path())).expect("there"),
+            )
         };
         identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
         assert_eq!(identity::load(directory.path()).map(|is| (is.name, is.host_id)), Some((named("second"), host)));
-        let (before, kept) = (written(), std::fs::File::open(identity::file(directory.path())).expect("there"));
+        let (before, kept) =
+            (written(), std::fs::File::open(atoll_node::paths::node_identity(directory.path())).expect("there"));
         identity::remember(directory.path(), &named("second"), host, "/atoll/a").expect("works");
         assert_eq!(written(), before, "a file that says it already is not made anew");
         drop(kept);

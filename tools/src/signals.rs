@@ -1,7 +1,7 @@
 //! Ctrl-C and its kin, for programs that start others: they end at once and say what is left and what removes it.
 
 use anyhow::{Context as _, Result};
-use atoll_files::print;
+use atoll_node::files::print;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// From now on SIGINT, SIGTERM or SIGHUP ends the process with 128 and the signal's number, after `words` on standard

@@ -19,6 +19,7 @@ mod servers;
 use std::path::Path;
 
 use atoll_model::record;
+use atoll_node::paths;
 use serde_json::json;
 
 use self::judge::{Finding, Level};
@@ -66,7 +67,7 @@ async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
     for (reader, conflists) in readers.iter().zip(&conflists) {
         plugins.push(machine::plugin(reader, conflists).await);
     }
-    let uses_plane = config.as_ref().is_ok_and(|(_, config)| config.run_dir.join("dataplane").exists());
+    let uses_plane = config.as_ref().is_ok_and(|(_, config)| paths::router_namespaces(&config.run_dir).exists());
     Seen {
         now: record::now(),
         config,

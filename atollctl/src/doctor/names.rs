@@ -7,6 +7,7 @@ use std::time::Duration;
 use atoll_ipam::records_of;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
+use atoll_node::paths;
 use atoll_store::{Etcd, Key, Query, Store as _};
 use atoll_tenant::identity::{self, Identity};
 use atoll_tenant::machine;
@@ -53,7 +54,7 @@ pub(super) async fn look(config: &Config) -> Option<Names> {
         present,
         is_configured: config.node_name.is_some(),
         host: machine::host_name().ok(),
-        file: identity::file(&config.state_dir),
+        file: paths::node_identity(&config.state_dir),
         remembered: identity::load(&config.state_dir),
         registered,
         prefix: config.etcd.prefix.clone(),

@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_files::read as files;
 use atoll_ipam::Versioned;
 use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
 use atoll_model::record::{self, TombstoneRecord};
+use atoll_node::files::read as files;
 use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::request::{self, Scope};
 use atoll_sdn_client::transport::{Request, Transport as _};

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use atoll_files::read;
+use atoll_node::files::read;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -10,8 +10,8 @@ use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName, NodeName};
 use atoll_model::record::TombstoneRecord;
+use atoll_node::paths;
 use atoll_store::Store;
-use atoll_tenant::Cache;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -192,7 +192,7 @@ impl<S: Store> Collector<'_, S> {
         for (prefix, store) in self.stores {
             for name in names(store, self.config, self.node).await? {
                 let hash =
-                    |record: &TombstoneRecord| format!("{}-{}", record.attachment.hash(), Cache::installation(prefix));
+                    |record: &TombstoneRecord| format!("{}-{}", record.attachment.hash(), paths::installation(prefix));
                 recorded.extend(tombstones_of(store, &name, 0).await?.iter().map(|tombstone| hash(&tombstone.record)));
             }
         }

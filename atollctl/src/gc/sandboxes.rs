@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use atoll_files::LIST;
+use atoll_node::files::LIST;
 use serde_json::Value;
 
 use crate::failure::Failure;

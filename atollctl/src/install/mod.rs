@@ -16,13 +16,13 @@ mod places;
 mod plan;
 mod steps;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_files::{CONFIG, PROGRAM, make, read as files};
 use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
+use atoll_node::files::{CONFIG, PROGRAM, lock, make, read as files};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -220,7 +220,7 @@ pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<Str
     doomed.extend(options.cli_dir.iter().map(|directory| root.below(directory).join("atollctl")));
     let there: Vec<_> = conflists.into_iter().filter(|path| path.parent().is_some_and(Path::exists)).collect();
     let _locks = if options.dry_run { Vec::new() } else { lock_all(&there)? };
-    let changes = plan::uninstall(distinct(doomed), Path::exists);
+    let changes = plan::uninstall(distinct(doomed), steps::there);
     carry_out(&changes, options.dry_run)?;
     Ok(said(output, if options.dry_run { "would uninstall" } else { "uninstalled" }, &changes, &notes))
 }
@@ -233,18 +233,16 @@ fn lock_all(files: &[PathBuf]) -> Result<Vec<File>, Failure> {
     directories.iter().map(|directory| lock(directory)).collect()
 }
 
-/// Two at once would write the same temporary files. The lock goes with the process.
+/// An install removes the temporary files that an interrupted one left: another process must not write them now. The lock is
+/// freed when the process ends.
 fn lock(directory: &Path) -> Result<File, Failure> {
     let failed = |error: std::io::Error| Failure::file(directory.display(), &error);
     make::directory(directory, make::DIRECTORY).map_err(failed)?;
     let file = File::open(directory).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::unavailable("another atollctl installs or uninstalls here", "wait until it has ended"))
-        }
+    if !lock::try_lock(&file).map_err(failed)? {
+        return Err(Failure::unavailable("another atollctl installs or uninstalls here", "wait until it has ended"));
     }
+    Ok(file)
 }
 
 fn carry_out(changes: &[Change], dry_run: bool) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use atoll_node::files::atomic;
 use serde::Serialize;
 
 /// A file as it should be.
@@ -70,11 +71,11 @@ impl Action {
 pub(super) enum Step {
     /// The directory, with those above it.
     MakeDirectory(PathBuf),
-    /// A temporary file, written and synced.
-    Stage { temporary: PathBuf, content: Arc<[u8]>, mode: u32 },
-    /// The temporary file becomes the file; the directory is synced.
+    /// Writes and syncs a temporary file. What an interrupted install left beside the file is removed.
+    Stage { temporary: PathBuf, path: PathBuf, content: Arc<[u8]>, mode: u32 },
+    /// Renames the temporary file to the file, and syncs the directory.
     Swap { temporary: PathBuf, path: PathBuf },
-    /// The file goes; the directory is synced. Gone already is fine.
+    /// Removes the file and syncs the directory. A missing file is fine.
     Remove(PathBuf),
 }
 
@@ -95,12 +96,6 @@ impl std::fmt::Debug for Step {
     }
 }
 
-/// Beside the file, so that renaming is one operation; hidden, and with an ending that no runtime reads.
-fn temporary(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.atoll-new"))
-}
-
 /// In the order given: what others rest on comes first.
 pub(super) fn install(wanted: Vec<Wanted>, there: impl Fn(&Path) -> Option<There>) -> Vec<Change> {
     let mut made = BTreeSet::new();
@@ -115,19 +110,20 @@ pub(super) fn install(wanted: Vec<Wanted>, there: impl Fn(&Path) -> Option<There
         };
         let directory = path.parent().map(Path::to_owned).filter(|directory| made.insert(directory.clone()));
         let mut steps: Vec<_> = directory.map(Step::MakeDirectory).into_iter().collect();
-        let temporary = temporary(&path);
-        steps.push(Step::Stage { temporary: temporary.clone(), content, mode });
+        // Its ending is none that a runtime reads.
+        let temporary = atomic::temporary(&path);
+        steps.push(Step::Stage { temporary: temporary.clone(), path: path.clone(), content, mode });
         steps.push(Step::Swap { temporary, path: path.clone() });
         Change { action, path, steps }
     };
     wanted.into_iter().map(one).collect()
 }
 
-/// In the order given: what rests on others goes first. What a killed install left beside them goes too.
-pub(super) fn uninstall(doomed: Vec<PathBuf>, there: impl Fn(&Path) -> bool) -> Vec<Change> {
+/// Removes files in the order given: a file comes before what it needs. `there` finds a file and what an interrupted install
+/// left beside it.
+pub(super) fn uninstall(doomed: Vec<PathBuf>, there: impl Fn(&Path) -> Vec<PathBuf>) -> Vec<Change> {
     let one = |path: PathBuf| {
-        let left = [path.clone(), temporary(&path)].into_iter().filter(|path| there(path));
-        let steps: Vec<_> = left.map(Step::Remove).collect();
+        let steps: Vec<_> = there(&path).into_iter().map(Step::Remove).collect();
         let action = if steps.is_empty() { Action::Keep } else { Action::Remove };
         (action == Action::Remove).then_some(Change { action, path, steps })
     };

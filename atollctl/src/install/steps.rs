@@ -1,11 +1,12 @@
 //! Carrying steps out.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
-use atoll_files::{PROGRAM, make, read};
+use atoll_node::files::atomic::{self, Durability, Replacement};
+use atoll_node::files::{PROGRAM, make, read};
 
 use super::plan::{Step, There};
 
@@ -19,25 +20,26 @@ pub(super) fn look(path: &Path) -> io::Result<Option<There>> {
     Ok(Some((read::contents(&file, PROGRAM)?, mode)))
 }
 
+/// The file, if it exists, and what an interrupted install left beside it. What cannot be listed cannot be removed either.
+pub(super) fn there(path: &Path) -> Vec<PathBuf> {
+    let file = path.exists().then(|| path.to_owned());
+    file.into_iter().chain(atomic::leftovers(path).unwrap_or_default()).collect()
+}
+
 /// Carries out one step.
 pub(super) fn perform(step: &Step) -> io::Result<()> {
     match step {
         Step::MakeDirectory(path) => make::directory(path, make::DIRECTORY),
-        Step::Stage { temporary, content, mode } => {
-            // What a killed one left, whatever it is: a new file is made, nothing is followed.
-            remove(temporary)?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(make::PRIVATE).open(temporary)?;
-            file.write_all(content)?;
-            file.set_permissions(Permissions::from_mode(*mode))?;
-            file.sync_all()
+        Step::Stage { temporary, path, content, mode } => {
+            atomic::remove_leftovers(path)?;
+            let mut new = Replacement::create_at(temporary, path, *mode, Durability::Durable)?;
+            new.file().write_all(content)?;
+            new.stage()
         }
-        Step::Swap { temporary, path } => {
-            fs::rename(temporary, path)?;
-            make::sync_directory(path)
-        }
+        Step::Swap { temporary, path } => atomic::swap(temporary, path),
         Step::Remove(path) => {
             remove(path)?;
-            make::sync_directory(path)
+            atomic::sync_directory(path)
         }
     }
 }
@@ -51,7 +53,7 @@ fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::fs::Permissions;
 
     use super::super::plan::{self, Action, Change, Wanted};
     use super::*;
@@ -75,7 +77,7 @@ mod tests {
         }
 
         fn uninstall(&self) -> Vec<Change> {
-            plan::uninstall(vec![self.path("net.d/10-atoll.conflist"), self.path("bin/atoll")], Path::exists)
+            plan::uninstall(vec![self.path("net.d/10-atoll.conflist"), self.path("bin/atoll")], there)
         }
 
         /// Which version a file is: "old", "new" or not there; anything else is half a file.
@@ -160,7 +162,7 @@ mod tests {
         let site = Site::new();
         let plan = steps(site.install("new"));
         die_after(&plan, plan.len() - 2);
-        assert!(site.files().iter().any(|name| name.ends_with("atoll-new")), "{:?}", site.files());
+        assert!(site.files().iter().any(|name| name.starts_with(".10-atoll.conflist.")), "{:?}", site.files());
         whole(site.uninstall());
         assert_eq!(site.files(), ["password"]);
     }

@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
             self.problem(path, &format!("more than {FILES} files are not read"));
             return None;
         }
-        let text = match atoll_files::read::given(&self.root.below(path), atoll_files::CONFIG) {
+        let text = match atoll_node::files::read::given(&self.root.below(path), atoll_node::files::CONFIG) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

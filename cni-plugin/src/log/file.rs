@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use atoll_files::make;
 use atoll_model::config::LogConfig;
+use atoll_node::files::make;
 use nix::fcntl::OFlag;
 
 /// Opens the log, after putting aside what is too large.

@@ -15,8 +15,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use atoll_files::print;
 use atoll_model::config::LogConfig;
+use atoll_node::files::print;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;

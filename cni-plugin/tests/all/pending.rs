@@ -49,7 +49,7 @@ async fn what_a_request_wants_is_cleaned_up_before_it_is_refused() {
             let lab = deleted(down, wish).await;
             let wish = lab.wish.borrow().clone();
             // The mark in `runDir` may be lost: a refusal looks without it.
-            let _ = std::fs::remove_file(lab.config().run_dir.join("owed"));
+            let _ = std::fs::remove_file(lab.config().run_dir.join("pending-cleanup"));
             let attached =
                 add(&lab, "next").await.unwrap_or_else(|error| panic!("{whose} was down, {wish}: {error:?}"));
             assert!(wish.addresses.iter().all(|wished| *wished == attached.addresses[0].0.ip()), "{whose}");

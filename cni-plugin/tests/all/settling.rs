@@ -24,7 +24,7 @@ async fn delete(lab: &Lab, container: &str) {
 }
 
 fn is_marked(lab: &Lab) -> bool {
-    lab.config().run_dir.join("owed").exists()
+    lab.config().run_dir.join("pending-cleanup").exists()
 }
 
 /// Pods that were deleted while the controller, or etcd, refused everything.

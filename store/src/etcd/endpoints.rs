@@ -14,8 +14,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atoll_files::{CERTIFICATES, TEXT, make, read};
 use atoll_model::{certificate, record};
+use atoll_node::files::{CERTIFICATES, TEXT, atomic, read};
 use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
@@ -112,7 +112,7 @@ impl Endpoints {
             return;
         }
         if let Some(path) = &*self.memory.borrow()
-            && let Err(error) = make::replace(path, self.preferred().as_bytes(), make::Lasting::Lossy)
+            && let Err(error) = atomic::replace(path, self.preferred().as_bytes(), atomic::Durability::Lossy)
         {
             tracing::debug!(path = %path.display(), %error, "the endpoint was not remembered");
         }

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use atoll_files::{CERTIFICATES, SECRET, read as files};
 use atoll_model::config::EtcdConfig;
+use atoll_node::files::{CERTIFICATES, SECRET, read as files};
 use etcd_client::{Certificate, Identity, TlsOptions};
 use tonic::transport::Endpoint;
 

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use atoll_files::make;
+use atoll_node::files::make;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

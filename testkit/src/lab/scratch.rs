@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
-use atoll_files::make;
+use atoll_node::files::make;
 
 /// A name that nobody else on this machine has: the process and a number. `run-tests` finds by it what a killed test
 /// left behind.

@@ -25,7 +25,7 @@ mod warm;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use atoll_files::{cli, make, print};
+use atoll_node::files::{make, print};
 use atoll_tools::signals;
 use clap::Parser;
 
@@ -57,9 +57,10 @@ const QUICK: Amount = Amount { rounds: 10, fill_rounds: 8, crowd: 100, tenants: 
 
 fn main() -> ExitCode {
     make::umask();
-    let args: Args = match cli::parse() {
+    let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(code) => return code,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return print::help(&help.render().to_string(), &help.render().ansi().to_string()),
     };
     let left = format!("what is left begins with at-t{}-; `./run-tests` removes it", std::process::id());
     let measured = signals::end_with(format!("interrupted; {left}"));

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use atoll_files::{cli, make, print};
+use atoll_node::files::{make, print};
 use atoll_tools::signals;
 use clap::Parser;
 
@@ -50,9 +50,10 @@ struct Args {
 
 fn main() -> ExitCode {
     make::umask();
-    let args: Args = match cli::parse() {
+    let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(code) => return code,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return print::help(&help.render().to_string(), &help.render().ansi().to_string()),
     };
     let interrupted = format!("interrupted; {}", how_to_end(&args));
     let (text, code) = match signals::end_with(interrupted).and_then(|()| up(&args)) {

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atoll_files::make;
 use atoll_model::derive::{Role, object};
 use atoll_model::record::{ClusterRecord, TenantRecord, decode};
+use atoll_node::files::{atomic, make};
 use atoll_testkit::lab::cni::{Attached, Cni};
 use atoll_testkit::lab::daemon::Life;
 use atoll_testkit::lab::netns::Netns;
@@ -59,7 +59,7 @@ impl World {
         let config = configuration(args, host_id);
         let config_file = state_dir.join("atoll.json");
         let text = serde_json::to_string_pretty(&config)?;
-        make::replace(&config_file, text.as_bytes(), make::Lasting::Lossy).context("write the configuration")?;
+        atomic::replace(&config_file, text.as_bytes(), atomic::Durability::Lossy).context("write the configuration")?;
 
         let mut pods = Vec::new();
         let cni = Cni::new(&node, args.bin_dir.join("atoll"), config);

@@ -2,22 +2,23 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`read`] | a whole file, a whole directory, both up to a size that they can have |
-//! | [`make`] | directories and files with the modes of the table in `docs/operations.md`, whatever the caller's umask |
-//! | [`print`](mod@print) | standard output: an output that did not arrive is an error |
+//! | [`read`] | a whole file, a whole directory, both up to the size that they can have |
+//! | [`make`] | directories, and modes as the table in `docs/operations.md` has them, whatever the caller's umask |
+//! | [`atomic`] | replacing a file |
+//! | [`lock`] | advisory locks |
+//! | [`print`](mod@print) | standard output: output that did not arrive is an error |
 //! | [`trouble`] | an error of a file, with its path and what can be done |
-//! | `cli` | options of a program: help that did not arrive is an error too |
 //!
-//! Nothing here knows what is in a file, and nothing here waits for another process.
+//! Nothing here knows what a file contains, and nothing here waits for another process.
 
-#[cfg(feature = "cli")]
-pub mod cli;
+pub mod atomic;
+pub mod lock;
 pub mod make;
 pub mod print;
 pub mod read;
 pub mod trouble;
 
-/// The largest record of ours in a file, in bytes: etcd takes no larger one (its `--max-request-bytes` is 1.5 MiB).
+/// The largest record of ours in a file, in bytes: etcd accepts no larger one (its `--max-request-bytes` is 1.5 MiB).
 pub const RECORD: u64 = 1 << 20;
 /// The largest network configuration, in bytes: a ConfigMap of Kubernetes holds no more.
 pub const CONFIG: u64 = 1 << 20;

@@ -1,9 +1,10 @@
 //! Reading: a file or a directory as a whole, up to a size that it can have.
 //!
-//! Promises: only a regular file is opened, so that no pipe, device or socket in its place keeps a program waiting; not
-//! more than the limit is held in memory; what is larger is an error and never half a content. In a directory of ours a
-//! symbolic link is refused ([`own`]), because nothing of ours makes one there. A file that an operator names may be a
-//! link ([`given`]): the mounted secrets of Kubernetes are links.
+//! # Guarantees
+//! * Only a regular file is opened: a pipe, device or socket in its place does not keep a program waiting.
+//! * No more than the limit is held in memory. A larger file is an error, never a part of its content.
+//! * In a directory of ours a symbolic link is refused ([`own`]), because no program of this project makes one there. A file
+//!   that an operator names may be a link ([`given`]): the mounted secrets of Kubernetes are links.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,26 +14,38 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::ENTRIES;
+use super::ENTRIES;
 
 /// Reads a file below one of our directories, of at most `limit` bytes.
+///
+/// # Errors
+/// It is no regular file (`InvalidInput`), it is larger (`FileTooLarge`), or what the file system says.
 pub fn own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     contents(&open_own(path, OpenOptions::new().read(true))?, limit)
 }
 
 /// Reads a file that an operator or the machine names, of at most `limit` bytes.
+///
+/// # Errors
+/// As [`own`], but a link is followed.
 pub fn given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     contents(&open_given(path)?, limit)
 }
 
 /// [`given`], as text.
+///
+/// # Errors
+/// As [`given`], and `InvalidData` if it is not UTF-8.
 pub fn text(path: &Path, limit: u64) -> io::Result<String> {
     String::from_utf8(given(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Opens a regular file below one of our directories; no link is followed. It may be made by `options`.
+/// Opens a regular file below one of our directories; no link is followed. `options` may create it.
+///
+/// # Errors
+/// It is no regular file (`InvalidInput`), or what the file system says.
 pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // Looking before opening: to open a device can have effects.
+    // Before opening: opening a device can have effects.
     match fs::symlink_metadata(path) {
         Ok(there) => regular(&there)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -48,6 +61,9 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 /// Opens a regular file for reading; links are followed.
+///
+/// # Errors
+/// It is no regular file (`InvalidInput`), or what the file system says.
 pub fn open_given(path: &Path) -> io::Result<File> {
     regular(&fs::metadata(path)?)?;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -57,6 +73,9 @@ pub fn open_given(path: &Path) -> io::Result<File> {
 }
 
 /// The rest of an open file, of at most `limit` bytes.
+///
+/// # Errors
+/// It is larger (`FileTooLarge`), or what the file system says.
 pub fn contents(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -66,8 +85,10 @@ pub fn contents(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The names in a directory of ours that `is_ours`, in order; a directory that is not there has none. More than
-/// [`ENTRIES`] entries are an error: from a part of them nothing may be concluded.
+/// The names in a directory of ours that `is_ours` accepts, in order. A directory that does not exist has none.
+///
+/// # Errors
+/// More than [`ENTRIES`] entries, because a part of them would be misleading; or what the file system says.
 pub fn names(directory: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -79,7 +100,7 @@ pub fn names(directory: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec
             let words = format!("it has more than {ENTRIES} entries, which are not ours: remove them");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
         }
-        // A name that is no text is not ours.
+        // A name that is not UTF-8 is not ours.
         names.extend(entry?.file_name().into_string().ok().filter(|name| is_ours(name)));
     }
     names.sort();
@@ -115,13 +136,13 @@ mod tests {
 
     /// The error of `read`, which must not wait for anything.
     fn error(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> String {
-        let (tell, told) = channel();
-        std::thread::spawn(move || tell.send(read().map(|bytes| bytes.len()).map_err(|error| error.to_string())));
-        told.recv_timeout(Duration::from_secs(20)).expect("it does not wait").expect_err("it is refused")
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || sender.send(read().map(|bytes| bytes.len()).map_err(|error| error.to_string())));
+        receiver.recv_timeout(Duration::from_secs(20)).expect("it does not wait").expect_err("it is refused")
     }
 
     #[test]
-    fn only_a_regular_file_is_read_and_nothing_is_waited_for() {
+    fn only_a_regular_file_is_read_and_no_read_waits() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name);
         fs::write(at("file"), "text").expect("written");
@@ -165,8 +186,8 @@ mod tests {
         assert_eq!(text(&path, 4).expect("a text"), "1234");
         fs::write(&path, [0xff]).expect("written");
         assert_eq!(text(&path, 4).expect_err("no text").kind(), io::ErrorKind::InvalidData);
-        // Files of the kernel tell no size.
-        assert!(!given(Path::new("/proc/self/status"), crate::TEXT).expect("readable").is_empty());
+        // Files of the kernel have no size.
+        assert!(!given(Path::new("/proc/self/status"), crate::files::TEXT).expect("readable").is_empty());
     }
 
     #[test]

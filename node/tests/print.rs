@@ -6,7 +6,7 @@ use std::io::{Read as _, pipe, stdin, stdout};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
-use atoll_files::print;
+use atoll_node::files::print;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 /// How many bytes the child prints.

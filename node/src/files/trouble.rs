@@ -1,4 +1,4 @@
-//! Errors of files: which file, why, and what to do about it.
+//! Errors of files: which file, why, and what an operator can do.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-/// An error of the system, with the file it is about. The system's own error says nothing of that.
+/// An error of the system with its file, which the system's own error does not name.
 #[derive(Debug)]
 struct Named {
     path: PathBuf,
@@ -21,7 +21,7 @@ impl fmt::Display for Named {
 }
 
 impl Error for Named {
-    // The words of the cause are in our own; its source is for those who ask for its number.
+    // The text of the cause is in ours already; its source leads to the error number.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.source()
     }
@@ -32,7 +32,7 @@ pub fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error + '_ {
     move |source| io::Error::new(source.kind(), Named { path: path.to_owned(), source })
 }
 
-/// The number of the system's error, also of one that was [`named`].
+/// The system's error number, also of an error that was [`named`].
 pub fn errno(error: &io::Error) -> Option<Errno> {
     match error.raw_os_error() {
         Some(code) => Some(Errno::from_raw(code)),
@@ -40,7 +40,7 @@ pub fn errno(error: &io::Error) -> Option<Errno> {
     }
 }
 
-/// What can be done about an error of a file, for those causes that an operator can remove.
+/// What an operator can do about an error of a file; none for a cause that an operator cannot remove.
 pub fn advice(error: &io::Error) -> Option<&'static str> {
     Some(match errno(error)? {
         Errno::ENOSPC => "make room on that file system (`df` and `df -i` say which)",
@@ -49,7 +49,7 @@ pub fn advice(error: &io::Error) -> Option<&'static str> {
         Errno::EMFILE => "raise the limit of open files of this process (`ulimit -n`, `LimitNOFILE=`)",
         Errno::ENFILE => "raise the limit of open files of this machine (`sysctl fs.file-max`)",
         Errno::ENOMEM => "free memory on this machine, or raise the limit of its control group",
-        Errno::EIO => "look at the disk: the kernel's log says what failed (`dmesg`)",
+        Errno::EIO => "check the disk: the kernel's log says what failed (`dmesg`)",
         Errno::EACCES | Errno::EPERM => "run it as root; the path, or a directory above it, forbids this",
         Errno::EPIPE => "let the reader of the pipe read to the end",
         _ => return None,
@@ -77,8 +77,8 @@ mod tests {
         let full = || io::Error::from(Errno::ENOSPC);
         let error = named(Path::new("/outer"))(named(Path::new("/run/x"))(full()));
         assert_eq!((error.kind(), errno(&error)), (io::ErrorKind::StorageFull, Some(Errno::ENOSPC)));
-        let said = error.to_string();
-        assert!(said.starts_with("/outer: /run/x: No space left on device"), "{said}");
+        let text = error.to_string();
+        assert!(text.starts_with("/outer: /run/x: No space left on device"), "{text}");
         assert_eq!(advice(&error), advice(&full()));
         assert!(advice(&full()).is_some_and(|advice| advice.contains("room")));
         assert_eq!(advice(&io::ErrorKind::InvalidData.into()), None);

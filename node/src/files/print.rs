@@ -1,22 +1,29 @@
-//! Standard output: what a program says arrives whole, or the caller is told.
+//! Standard output and standard error of a program.
+//!
+//! # Guarantees
+//! What a program prints arrives whole, or the caller gets an error.
 //!
 //! The standard library's own handle takes the output of a program whose standard output cannot be written (EBADF) for
 //! printed, and keeps the last half line until the end, where an error has no reader. So the text goes to the descriptor
-//! itself, which is then closed: a file system over the network says only then that there is no room.
+//! itself, which is then closed: a file system over the network reports only then that there is no room.
 //!
 //! A standard output that is closed when the program starts is `/dev/null` to it: the standard library opens that in the
 //! place of each missing one of the first three descriptors, so that no file or socket of ours ever gets their numbers.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::trouble;
+use super::trouble;
 
-/// How long until a reader is tried again whose pipe is full and whose other end does not block.
+/// The pause before a full pipe is tried again that does not block.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Prints all of `text`.
+///
+/// # Errors
+/// The text did not arrive, at least not whole.
 pub fn print(text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
@@ -28,7 +35,7 @@ pub fn print(text: &str) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever gave us the pipe made it so.
+            // The parent process made the pipe so.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
             Err(error) => return Err(error),
         }
@@ -40,8 +47,8 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints all of `text`; false: it did not arrive, and standard error says why. `meanwhile` is added there: what is true
-/// although it could not be printed.
+/// Prints all of `text`. False: it did not arrive, and the reason is on standard error, together with `meanwhile`: what is
+/// true although it could not be printed.
 pub fn or_say(text: &str, meanwhile: &str) -> bool {
     let Err(error) = print(text) else { return true };
     let advice = trouble::advice(&error).map(|advice| format!("  try: {advice}\n")).unwrap_or_default();
@@ -53,4 +60,11 @@ pub fn or_say(text: &str, meanwhile: &str) -> bool {
 /// Writes to standard error, whether or not there is a reader.
 pub fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints help or a version. They are output like any other: if they do not arrive, the exit code says so. `styled` is for a
+/// terminal.
+pub fn help(plain: &str, styled: &str) -> ExitCode {
+    let text = if io::stdout().is_terminal() { styled } else { plain };
+    if or_say(text, "") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
