@@ -19,7 +19,7 @@ impl From<String> for Said {
 }
 
 impl Said {
-    /// A look at something. `alarming`: what was found needs somebody.
+    /// The result of a check. `alarming`: it found a problem that needs an operator.
     pub(crate) fn looked(text: String, alarming: bool) -> Self {
         Self { text, exit_code: if alarming { 7 } else { 0 } }
     }

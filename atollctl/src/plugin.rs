@@ -20,7 +20,7 @@ pub(crate) const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr
 /// The longest that the plugin may take to say its version.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 
-/// The directories that somebody named: an option, else `CNI_PATH`; none where neither says anything.
+/// The directories from an option, or else from `CNI_PATH`; empty if neither is set.
 pub(crate) fn told(option: &[PathBuf]) -> Vec<PathBuf> {
     if !option.is_empty() {
         return option.to_vec();

@@ -1,8 +1,10 @@
 //! What a node remembers between two calls: the [`Place`] of each namespace, in `<stateDir>/cache/`.
 //!
-//! Promises: everything here may be lost or damaged at any time, which costs a read and nothing else; a file is whole
-//! or absent (temporary file and rename) and readable by root alone; what was learned under one epoch of the cluster
-//! is thrown away when another is seen. Nothing is trusted: every claim compares the revisions it was made with.
+//! # Guarantees
+//! - Everything here may be lost or damaged at any time; this costs only a read.
+//! - A file is complete or absent (temporary file and rename), and readable only by root.
+//! - Entries of one epoch of the cluster are discarded when another epoch is seen.
+//! - The cache is never trusted: every claim compares the revisions on which it is based.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! What tests share. No program that ships depends on it.
+//! Test doubles, fixtures and the lab that tests share. No program that ships depends on it.
 //!
 //! | module | for |
 //! |---|---|

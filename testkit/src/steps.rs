@@ -1,7 +1,7 @@
-//! The changes of the kernel that a data plane makes: counted, refused, or cut off by the death of the process.
+//! Counts, refuses or cuts off the changes that a data plane makes to the kernel.
 //!
-//! Dying is exact as far as the kernel is concerned: from that step on nothing is changed any more, whatever the rest of
-//! the program still tries, as if the process were gone. Reading goes on.
+//! The simulated death is exact for the kernel: from that step on nothing is changed, whatever the program still tries.
+//! Reads continue.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +12,13 @@ use nix::errno::Errno;
 /// The changes that one data plane makes. Without a planned end it only counts.
 #[derive(Debug, Default)]
 pub struct Steps {
-    /// So many steps are made, then none any more.
+    /// The number of steps that are made; later ones are not.
     last: Option<usize>,
-    /// The step after so many is refused, as by a kernel that cannot do it.
+    /// The index of the step that is refused, as by a kernel without that feature.
     refused: Option<usize>,
-    /// The step after so many is a defect of ours.
+    /// The index of the step at which the thread panics.
     panics: Option<usize>,
-    /// What they were.
+    /// The steps so far.
     made: Mutex<Vec<String>>,
 }
 
@@ -43,7 +43,7 @@ impl Steps {
         Arc::new(Self { panics: Some(place), ..Self::default() })
     }
 
-    /// What was done so far, and what was refused.
+    /// The steps so far, and the refused ones.
     pub fn made(&self) -> Vec<String> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,5 @@
-//! Ctrl-C and its kin, for programs that start others: they end at once and say what is left and what removes it.
+//! SIGINT, SIGTERM and SIGHUP, for programs that start others: they end immediately and print what is left and what
+//! removes it.
 
 use anyhow::{Context as _, Result};
 use atoll_node::files::print;

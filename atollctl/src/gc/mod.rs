@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`sandboxes`] | which containers there are: a list, or the runtime's own answer over its CRI socket |
 //! | [`look`] | one observation: claims first, the runtime's answer last |
-//! | [`decide`] | what nobody wants any more, and what two observations agree on. Pure |
+//! | [`decide`] | finds what is unwanted in two observations. Pure |
 //! | [`collect`] | doing it: the plugin's own DEL, and what no DEL can name |
 //!
-//! Promises: nothing is collected that was not unwanted in both of two observations, two deadlines apart, or that is
-//! younger than a deadline, or that a call works on; an answer that failed collects nothing, an empty one only when told;
-//! attachments are taken apart by the plugin alone.
+//! # Guarantees
+//! - Only what was unwanted in both of two observations, two deadlines apart, is collected; nothing that is younger
+//!   than a deadline or whose lock is held.
+//! - A failed answer of a runtime collects nothing, an empty one only on request.
+//! - Only the plugin removes attachments.
 
 mod collect;
 pub(crate) mod decide;

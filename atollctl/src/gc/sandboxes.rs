@@ -139,7 +139,7 @@ impl Source {
     }
 }
 
-/// The file that the command line names. It may be a pipe (`<(podman ps ...)`): whoever typed it waits for its writer.
+/// The file that the command line names. It may be a pipe (`<(podman ps ...)`): the command waits for its writer.
 fn list(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(LIST).read_to_string(&mut text)?;

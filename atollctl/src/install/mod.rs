@@ -6,11 +6,13 @@
 //! | [`plan`] | from what is wanted and what is there to a list of steps. Pure |
 //! | [`steps`] | carrying steps out; each leaves a whole file, the old one or the new one |
 //!
-//! Promises: killed at any point, every file is whole, and a network configuration is there only while the plugin is: the
-//! configuration is written last and removed first. Twice is once. Processes that run the old binary go on. A
-//! configuration of somebody else is not touched, unless forced. One that can never work is not installed, and one that is
-//! there is told. When it ends, the runtimes that answer have loaded what is
-//! installed, or it says of which one that is not so.
+//! # Guarantees
+//! - After a kill at any point every file is complete, and a network configuration exists only while the plugin does:
+//!   the configuration is written last and removed first.
+//! - The command is idempotent. Processes that execute the old binary continue.
+//! - A configuration of another product is not changed, unless forced.
+//! - A configuration that can never work is not installed; an existing one is reported.
+//! - At its end the runtimes that answer have loaded the installed configuration, or a note names those that have not.
 
 mod places;
 mod plan;
@@ -37,7 +39,7 @@ use crate::runtime::{self, Runtime, Sight, Status};
 use crate::settings::{self, PLUGIN, Settings, distinct};
 use crate::{interrupt, plugin};
 
-/// Programs are for everybody; whatever holds or names a secret is for root ([`make::PRIVATE`]).
+/// Every user may execute programs; only root may read files that contain or name a secret ([`make::PRIVATE`]).
 const EXECUTABLE: u32 = 0o755;
 
 /// How long a runtime may take to load a configuration that it has noticed; it takes a moment.
@@ -225,7 +227,7 @@ pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<Str
     Ok(said(output, if options.dry_run { "would uninstall" } else { "uninstalled" }, &changes, &notes))
 }
 
-/// Locks the directories of these files, in one order for everybody.
+/// Locks the directories of these files, always in the same order.
 fn lock_all(files: &[PathBuf]) -> Result<Vec<File>, Failure> {
     let mut directories: Vec<_> = files.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
     directories.sort();
@@ -275,7 +277,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     files::given(path, PROGRAM).map_err(|error| Failure::unreadable(path, &error))
 }
 
-/// A file that is there and has no entry of ours is somebody else's; so may be one that cannot be read.
+/// An existing file without Atoll's entry belongs to another product; an unreadable one may.
 fn refuse_foreign(path: &Path, force: bool) -> Result<(), Failure> {
     if force || matches!(path.symlink_metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(());

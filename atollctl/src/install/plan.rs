@@ -1,7 +1,7 @@
 //! From what is wanted and what is there to a list of steps. Pure, but for the look that the caller hands in.
 //!
-//! The order of the steps is the safety: killed between any two, every file is whole, and whoever reads the network
-//! configuration finds the plugin that it names.
+//! The order of the steps makes it safe: after a kill between any two, every file is complete, and a reader of the
+//! network configuration finds the plugin that it names.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Wanted {
         Self { path, content: content.into(), mode, is_renewed: false }
     }
 
-    /// To be written again, so that whoever watches its directory notices it.
+    /// To be written again, so that a watcher of its directory detects it.
     pub(super) fn renewed(self, is_renewed: bool) -> Self {
         Self { is_renewed, ..self }
     }

@@ -135,7 +135,7 @@ mod tests {
                 assert!(conflist != Some("new") || (plugin, password) == (Some("new"), Some("new")), "{number}");
                 assert!(conflist.is_none() || plugin.is_some(), "a configuration without a plugin: {number}");
                 assert!(plugin.is_some() || before.is_none(), "a plugin that was there is gone: {number}");
-                // Whoever comes next completes it.
+                // The next call completes it.
                 whole(site.install("new"));
                 assert_eq!(site.files(), ["atoll", "password", "10-atoll.conflist"], "{number}");
                 assert!(site.install("new").iter().all(|change| change.action == Action::Keep), "twice is once");

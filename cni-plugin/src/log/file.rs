@@ -1,9 +1,12 @@
 //! The file of the log: shared by every call on this node, now and earlier.
 //!
-//! Promises: it is readable by root alone; it is never what standard output leads to, by whatever name (`/dev/stdout`, a
-//! link, the terminal), nor what standard input is read from; nothing here waits for a reader or a device; when it has grown past its limit, the next call that begins puts it aside
-//! (`.1`, `.2`, …) and begins a new one, and of calls that begin at once one does it; a line that another call is just
-//! writing goes into the file that was put aside, and is not lost.
+//! # Guarantees
+//! - The file is readable only by root.
+//! - It is never the file behind standard output, under whatever name (`/dev/stdout`, a link, the terminal), nor the
+//!   one behind standard input.
+//! - Writing never waits for a reader or a device.
+//! - If it has reached its limit, the next call rotates it (`.1`, `.2`, …); of concurrent calls one does so.
+//! - A line that another call is writing during the rotation goes into the rotated file and is not lost.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, IsTerminal};
@@ -23,7 +26,7 @@ pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
     if !ours.is_file() || ours.len() < config.max_bytes || is_stream(&file, &io::stderr()) {
         return Ok(file);
     }
-    // Whoever does not get the lock writes into the old one once more.
+    // A call that does not get the lock writes into the old file once more.
     if file.try_lock().is_err() {
         return Ok(file);
     }

@@ -77,7 +77,7 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
     files::given(path, CERTIFICATES).map_err(|error| unreadable(setting, path, &error))
 }
 
-/// Reads a file that nobody else may read.
+/// Reads a file that only its owner may read.
 fn secret(setting: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
     let failed = |error| unreadable(setting, path, &error);
     let file = files::open_given(path).map_err(failed)?;

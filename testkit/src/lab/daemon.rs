@@ -20,7 +20,7 @@ use crate::lab::wait;
 pub enum Life {
     /// As long as this value, and never longer than the thread that started it: a killed test takes it along.
     Scoped,
-    /// Until somebody ends it: it has a session of its own.
+    /// Until it is ended explicitly: it has a session of its own.
     Lasting,
 }
 
@@ -61,7 +61,7 @@ impl Daemon {
         Ok(Self { name, child, log: log.to_owned(), life })
     }
 
-    /// Waits until `ready` is; says what the server logged when it ended instead.
+    /// Waits until `ready` holds. If the server ends first, the error has the end of its log.
     pub fn wait_until(&mut self, limit: Duration, mut ready: impl FnMut() -> Result<()>) -> Result<()> {
         let mut ended = None;
         let waited = wait::until(&format!("{} gets ready", self.name), limit, || {

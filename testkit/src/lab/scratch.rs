@@ -1,4 +1,4 @@
-//! A directory that is deleted when the test says that it passed; else it is kept, and a line says where it is.
+//! A directory that is deleted if the test reports success; otherwise it is kept, and its path is printed.
 
 use std::cell::Cell;
 use std::fs::{self, DirBuilder};
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result};
 use atoll_node::files::make;
 
-/// A name that nobody else on this machine has: the process and a number. `run-tests` finds by it what a killed test
-/// left behind.
+/// A name that is unique on this machine: the process id and a number. `run-tests` finds by it what a killed test left
+/// behind.
 pub fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("at-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -35,7 +35,7 @@ impl Scratch {
         Ok(Self { path, passed: Cell::new(false) })
     }
 
-    /// The test passed: nobody has to look at this.
+    /// The test passed: the directory is deleted.
     pub fn passed(&self) {
         self.passed.set(true);
     }
@@ -80,7 +80,7 @@ pub fn unmount_below(path: &Path) {
     }
 }
 
-/// What happens while something is dropped has nobody to return to: it is told on standard error.
+/// An error in `drop` has no caller: it is printed to standard error.
 #[expect(clippy::print_stderr, reason = "there is no caller to return it to, and it must not be lost")]
 pub(crate) fn tell(what: &str) {
     eprintln!("{what}");

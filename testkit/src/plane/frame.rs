@@ -43,7 +43,7 @@ pub fn sniff(pod: &Path) -> OwnedFd {
     on_thread(pod, || {
         let flags = SockFlag::SOCK_NONBLOCK;
         let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root");
-        // Whoever listens may have to wait for a processor.
+        // The listener may have to wait for a processor.
         setsockopt(&ear, sockopt::RcvBufForce, &(16 << 20)).expect("root");
         ear
     })
@@ -139,7 +139,7 @@ fn checksum(bytes: &[u8], start: u32) -> u16 {
     !u16::try_from(sum).unwrap()
 }
 
-/// An ICMPv6 message to everybody on the link.
+/// An ICMPv6 message to all nodes on the link.
 pub fn icmp6(kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap();
     let (source, everybody) = (

@@ -17,7 +17,7 @@ use super::seen::{Problem, Seen};
 pub(crate) enum Level {
     /// As it should be.
     Ok,
-    /// It works; somebody should look at it before long.
+    /// It works; an operator should act before long.
     Warn,
     /// Pods cannot be attached, or are attached wrongly.
     Fail,

@@ -30,7 +30,7 @@ const TUNNEL_ZONE: Check = Check::new(
 
 /// Slower than this is worth a word: an ADD takes at least one round trip of each.
 const SLOW: Duration = Duration::from_millis(100);
-/// The quota of an etcd that nobody has configured is 2 GiB; beyond it, etcd takes no writes.
+/// The default quota of etcd is 2 GiB; beyond it, etcd accepts no writes.
 const LARGE: u64 = 3 << 29;
 /// `Date` has whole seconds, and the answer takes its time.
 const SKEW: i64 = 5;

@@ -1,8 +1,8 @@
 //! `atoll-quickstart`: two tenants with real pods on this machine, and a table of who reaches whom.
 //!
-//! Started by the script `quickstart`, which builds, checks the machine and removes what was there before. Exit code:
-//! 0 when everyone reaches whom they should and nobody else, 1 when not, 2 when it did not come that far or its output did
-//! not arrive, 128 and the signal's number when it was interrupted.
+//! The script `quickstart` starts it, after it has built the programs, checked the machine and removed an earlier run.
+//! Exit code: 0 if each pod reaches exactly what it should, 1 if not, 2 if it failed before or its output was lost, 128
+//! and the signal's number if it was interrupted.
 //!
 //! | module | what |
 //! |---|---|
