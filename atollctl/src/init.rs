@@ -121,9 +121,9 @@ fn outside(outside: &Outside) -> String {
 fn made(applied: Option<Applied>) -> String {
     match applied {
         None => String::new(),
-        Some(Applied { created: 0, mended: 0, .. }) => "\nIts provider router is as it should be.".to_owned(),
-        Some(Applied { created, mended, .. }) => {
-            format!("\nIts provider router: {} made, {mended} mended.", output::count(created, "object"))
+        Some(Applied { created: 0, updated: 0, .. }) => "\nIts provider router is as it should be.".to_owned(),
+        Some(Applied { created, updated, .. }) => {
+            format!("\nIts provider router: {} made, {updated} updated.", output::count(created, "object"))
         }
     }
 }

@@ -41,7 +41,7 @@ use atoll_model::record::{ClaimRecord, Phase, SubnetEntry};
 use atoll_model::route::{MAIN_TABLE, Route};
 use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::{Revision, Store};
-use atoll_tenant::controller::{Controller, ControllerError, Failure};
+use atoll_tenant::controller::{Controller, ControllerError, ControllerFailure};
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
 use futures_util::future::join;
 use ipnetwork::Ipv4Network;
@@ -339,7 +339,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
             self.world.course.stage("late requests", self.wait_for(late, until)).await?;
         }
         if let Some(seeds) = port::seeds(place.bridge(claim.record.addresses[0].ordinal), &claim.record) {
-            controller.delete_seeds(&seeds).await?;
+            controller.delete_static_entries(&seeds).await?;
         }
         controller.delete_port(claim.record.port).await?;
         let next = claim.record.attachment.port_after(place.cluster.record.id, claim.record.port);
@@ -615,7 +615,7 @@ impl<'a, S: Store, C: Controller, W: Wire> Adding<'a, S, C, W> {
 
 /// The port is there and not as it should be.
 fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::Controller(ControllerError { failure: Failure::Conflict, .. }))
+    matches!(error, Error::Controller(ControllerError { failure: ControllerFailure::Conflict, .. }))
 }
 
 /// The routes of an attachment: the default route, then those of the configuration.

@@ -20,7 +20,7 @@ use atoll_model::ids::{ClusterId, IfName};
 use atoll_model::record::{ClaimRecord, ClusterRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_node::paths;
 use atoll_store::{Key, Query, Store};
-use atoll_tenant::controller::{Controller, Seeds};
+use atoll_tenant::controller::{Controller, StaticEntries};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -284,7 +284,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         };
         let close = async {
             if let Some(seeds) = self.seeds(claim).await? {
-                self.controller.delete_seeds(&seeds).await.map_err(|error| error.to_string())?;
+                self.controller.delete_static_entries(&seeds).await.map_err(|error| error.to_string())?;
             }
             // An ADD that was finished has seen that the port is the pod's; else one of its id may be somebody else's.
             let is_seen = |progress: &Progress| progress.state == State::Done && progress.claim.is_some();
@@ -336,7 +336,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     /// What the controller was told about the further addresses of a claim. None without a claim: then they are not known,
     /// but they are in the claim that whoever settles the tombstone will read.
-    async fn seeds(&self, claim: Option<&ClaimRecord>) -> Result<Option<Seeds>, String> {
+    async fn seeds(&self, claim: Option<&ClaimRecord>) -> Result<Option<StaticEntries>, String> {
         let Some(claim) = claim.filter(|claim| claim.addresses.len() > 1) else { return Ok(None) };
         let cluster = match self.cache.cluster_id() {
             Some(cluster) => cluster,

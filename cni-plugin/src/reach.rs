@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use atoll_sdn_client::Http;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::etcd::EtcdWatch;
 use atoll_store::{Choice, Chosen, Etcd, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
@@ -62,7 +62,7 @@ impl Store for Reach<Etcd, StoreError> {
 }
 
 impl Transport for Reach<Http, TransportError> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.get()?.send(request).await
     }
 }

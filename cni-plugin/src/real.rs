@@ -7,7 +7,7 @@ use atoll_model::record;
 use atoll_node::files::make;
 use atoll_node::paths;
 use atoll_sdn_client::transport::TransportError;
-use atoll_sdn_client::{Client, Http, Settings, configured};
+use atoll_sdn_client::{Client, ClientSettings, Http, configured};
 use atoll_store::{Etcd, StoreError};
 use atoll_tenant::{Cache, MidoNet};
 
@@ -44,7 +44,7 @@ pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, E
             tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as away");
             let endpoint = config.controller.endpoints.join(", ");
             let away = TransportError::NotSent { endpoint, reason: error.to_string() };
-            Client::new(counted(Reach::Impossible(away)), Settings::default())
+            Client::new(counted(Reach::Impossible(away)), ClientSettings::default())
         }
         client => client?,
     };

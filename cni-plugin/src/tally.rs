@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_sdn_client::answer::may_have_happened;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
 
 /// Counts what our requests may have done. Clones count together.
@@ -88,11 +88,11 @@ impl<X> Counted<X> {
 }
 
 impl<T: Transport> Transport for Counted<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         if request.method.is_safe() {
             return self.inner.send(request).await;
         }
-        let is_definite = |answer: &Result<Response, TransportError>| match answer {
+        let is_definite = |answer: &Result<ApiResponse, TransportError>| match answer {
             Ok(response) => !may_have_happened(response),
             Err(TransportError::NoAnswer { .. } | TransportError::Unusable { .. }) => false,
             Err(TransportError::NotSent { .. } | TransportError::Denied { .. } | TransportError::Settings(_)) => true,
@@ -175,8 +175,8 @@ mod tests {
     struct Says(Result<u16, TransportError>);
 
     impl Transport for Says {
-        async fn send(&self, _request: Request) -> Result<Response, TransportError> {
-            self.0.clone().map(|status| Response { status, headers: http::HeaderMap::new(), body: "".into() })
+        async fn send(&self, _request: ApiRequest) -> Result<ApiResponse, TransportError> {
+            self.0.clone().map(|status| ApiResponse { status, headers: http::HeaderMap::new(), body: "".into() })
         }
     }
 
@@ -204,7 +204,7 @@ mod tests {
             let tally = Tally::new();
             let (begun, said, again) = (tally.mark(), format!("{answer:?}"), answer.clone());
             let (method, path) = (http::Method::POST, "/bridges/1/ports".to_owned());
-            let request = Request { method, path, headers: http::HeaderMap::new(), body: "".into() };
+            let request = ApiRequest { method, path, headers: http::HeaderMap::new(), body: "".into() };
             drop(Counted::new(Says(answer), tally.clone()).send(request).await);
             assert_eq!(
                 (tally.is_settled_since(begun), tally.is_unchanged_since(begun)),
@@ -213,7 +213,7 @@ mod tests {
             );
             assert!(!tally.may_delete(), "{said}: it was no deletion");
             let (method, path) = (http::Method::DELETE, "/ports/1".to_owned());
-            let request = Request { method, path, headers: http::HeaderMap::new(), body: "".into() };
+            let request = ApiRequest { method, path, headers: http::HeaderMap::new(), body: "".into() };
             drop(Counted::new(Says(again), tally.clone()).send(request).await);
             assert_eq!(tally.may_delete(), !settled, "{said}: a deletion");
         }

@@ -1,6 +1,6 @@
-//! Who may ask for what is below `/mock/`: it removes every network at once, and nothing of the API's login guards it.
+//! Who may use `/mock/`. It can remove every network at once, and the API's login does not protect it.
 //!
-//! | asked by | answered |
+//! | request from | answered |
 //! |---|---|
 //! | the unix socket, which only its owner and root can use | always |
 //! | TCP, [`Access::Anyone`] | always: a controller for tests, with nothing behind it |
@@ -8,9 +8,14 @@
 //! | TCP, [`Access::Token`] | with the token in `X-Mock-Token` |
 //! | TCP, [`Access::Off`] | never |
 //!
-//! Promises: a pod is never root's process on loopback, since it is in another network namespace, whatever address it
-//! speaks from; whose process a socket is, the kernel says and not the peer; a peer that has closed its socket is not
-//! root's; a token is compared in a time that does not tell how much of it was right, and never printed.
+//! Written by hand: no maintained crate maps a TCP connection to the user of its peer, and `/proc/net/tcp` is one table.
+//!
+//! # Guarantees
+//!
+//! - A pod is never taken for a process of root on loopback, whatever its address, because it is in another network
+//!   namespace.
+//! - The kernel, not the peer, names the user of a socket. A peer that has closed its socket is not root's.
+//! - Tokens are compared in constant time and never printed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -25,23 +30,23 @@ pub const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-mock-token");
 
 /// The largest file of a token.
 const TOKEN_FILE: u64 = 4096;
-/// The least that can be called a secret.
+/// The shortest token.
 const TOKEN_LEAST: usize = 16;
 
-/// Who may ask over TCP.
+/// Who may use `/mock/` over TCP.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Whoever can connect.
+    /// Every client that can connect.
     Anyone,
     /// Processes of root, and of the user that the controller runs as, on loopback.
     Root,
-    /// Whoever has the token.
+    /// Clients with this token.
     Token(Secret),
-    /// No request: there is a unix socket.
+    /// No client; the unix socket remains.
     Off,
 }
 
-/// Why no token could be read.
+/// An error of the token file.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// The file could not be read.
@@ -52,7 +57,7 @@ pub enum TokenFileError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// The file is not valid.
     #[error("token file {path}: {why}")]
     Wrong {
         /// The file.
@@ -76,7 +81,7 @@ pub fn read_token(path: &Path) -> Result<Secret, TokenFileError> {
         return Err(wrong(format!("its mode is {:04o}, so that others can use it: chmod 0600", there.mode() & 0o7777)));
     }
     let text = read::contents(&file, TOKEN_FILE).map_err(io)?;
-    let text = String::from_utf8(text).map_err(|_| wrong("it is no text".to_owned()))?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is not text".to_owned()))?;
     let token = text.trim();
     if token.len() < TOKEN_LEAST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong(format!(
@@ -86,25 +91,25 @@ pub fn read_token(path: &Path) -> Result<Secret, TokenFileError> {
     Ok(Secret::new(token))
 }
 
-/// The two ends of a TCP connection, as the server sees them.
+/// The two addresses of a TCP connection, as the server sees them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
+pub(crate) struct ConnectionAddresses {
     pub(crate) own: SocketAddr,
     pub(crate) peer: SocketAddr,
 }
 
 impl Access {
-    /// Whether a request over TCP may ask. The error says what to do.
-    pub(crate) fn admits(&self, ends: Option<Ends>, headers: &HeaderMap) -> Result<(), &'static str> {
+    /// Whether a request over TCP is admitted. The error says what to do.
+    pub(crate) fn admits(&self, ends: Option<ConnectionAddresses>, headers: &HeaderMap) -> Result<(), &'static str> {
         match self {
             Self::Anyone => Ok(()),
-            Self::Root if ends.is_some_and(is_roots) => Ok(()),
-            Self::Root => Err("a data plane runs: /mock/ answers root's processes on loopback only; \
+            Self::Root if ends.is_some_and(is_of_root) => Ok(()),
+            Self::Root => Err("a data plane runs: /mock/ answers processes of root on loopback only; \
                                use --mock-socket, --mock-token-file or --mock-tcp anyone"),
             Self::Token(token) => match headers.get(TOKEN_HEADER) {
                 Some(given) if same(given.as_bytes(), token.reveal().as_bytes()) => Ok(()),
                 Some(_) => Err("the token in X-Mock-Token is not the one of --mock-token-file"),
-                None => Err("a token is asked for: X-Mock-Token, with what is in --mock-token-file"),
+                None => Err("a token is required in X-Mock-Token: the content of --mock-token-file"),
             },
             Self::Off => Err("/mock/ is answered on the unix socket only: --mock-socket"),
         }
@@ -117,16 +122,16 @@ pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 
-// ---- whose a socket is -------------------------------------------------------------------------------------------
+// ---- the owner of a socket ---------------------------------------------------------------------------------------
 
 /// Whether the peer is on loopback and its socket belongs to a process of root, or of our own user.
-fn is_roots(ends: Ends) -> bool {
+fn is_of_root(ends: ConnectionAddresses) -> bool {
     if !canonical(ends.peer).ip().is_loopback() {
         return false;
     }
-    // A socket that its process has closed is shown as root's and without an inode. It stays so: where the inode is
-    // there on the second look, the first one saw the owner.
-    let (first, second) = (look(ends), look(ends));
+    // The kernel shows a closed socket with user root and without an inode, and from then on. If the second read still
+    // shows an inode, the first one showed the owner.
+    let (first, second) = (owner_of(ends), owner_of(ends));
     let own = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
     matches!((first, second), (Some(first), Some(second))
         if first == second && first.inode != 0 && (first.user == 0 || first.user == own))
@@ -138,17 +143,17 @@ struct Owner {
     inode: u64,
 }
 
-/// The owner of the peer's socket; none when it is not in this network namespace.
-fn look(ends: Ends) -> Option<Owner> {
-    // The thread's own: another thread may have gone into another namespace.
+/// The owner of the peer's socket; `None` when it is not in this network namespace.
+fn owner_of(ends: ConnectionAddresses) -> Option<Owner> {
+    // The thread's own table: another thread may be in another namespace.
     ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"]
         .iter()
         .filter_map(|table| read::text(Path::new(table), LIST).ok())
         .find_map(|table| owner(&table, ends))
 }
 
-/// The socket whose ends are the peer's, in a table as `/proc/net/tcp` has it (proc_pid_net(5)).
-fn owner(table: &str, ends: Ends) -> Option<Owner> {
+/// Finds the peer's socket in a table in the format of `/proc/net/tcp` (proc_pid_net(5)).
+fn owner(table: &str, ends: ConnectionAddresses) -> Option<Owner> {
     let (local, remote) = (canonical(ends.peer), canonical(ends.own));
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -159,7 +164,7 @@ fn owner(table: &str, ends: Ends) -> Option<Owner> {
     })
 }
 
-/// `0100007F:1F90`: the address as the kernel has it in memory, in words of its own order, and the port.
+/// `0100007F:1F90`: the address in 32-bit words in the kernel's byte order, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (words, port) = text.split_once(':')?;
     let mut bytes = Vec::with_capacity(16);
@@ -174,7 +179,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(canonical(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?)))
 }
 
-/// An address of IPv4 that travels as one of IPv6 is one of IPv4.
+/// Converts an IPv4-mapped IPv6 address to IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -185,8 +190,8 @@ mod tests {
 
     use super::*;
 
-    fn ends(own: &str, peer: &str) -> Ends {
-        Ends { own: own.parse().expect("an address"), peer: peer.parse().expect("an address") }
+    fn ends(own: &str, peer: &str) -> ConnectionAddresses {
+        ConnectionAddresses { own: own.parse().expect("an address"), peer: peer.parse().expect("an address") }
     }
 
     #[test]
@@ -211,20 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_its_owners_and_a_closed_one_nobodys() {
+    fn a_connection_belongs_to_its_owner_and_a_closed_one_to_no_process() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
         let peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
         let (own, from) = listener.accept().expect("accepted");
-        let ends = Ends { own: own.local_addr().expect("an address"), peer: from };
-        // Whoever runs this test is the controller's own user.
-        assert!(is_roots(ends));
+        let ends = ConnectionAddresses { own: own.local_addr().expect("an address"), peer: from };
+        // This test runs as the controller's own user.
+        assert!(is_of_root(ends));
         drop(peer);
-        assert!(!is_roots(ends), "a socket that its process has closed belongs to no process");
+        assert!(!is_of_root(ends), "a socket that its process has closed belongs to no process");
     }
 
     #[test]
     fn a_peer_that_is_not_on_loopback_is_not_looked_up() {
-        assert!(!is_roots(ends("192.0.2.1:8181", "192.0.2.1:49153")));
+        assert!(!is_of_root(ends("192.0.2.1:8181", "192.0.2.1:49153")));
     }
 
     #[test]

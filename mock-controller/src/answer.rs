@@ -1,14 +1,16 @@
-//! What a request is answered: whole, or, where it tells of more than a few hundred objects, piece by piece.
+//! Answers: whole, or in pieces where they show more than a few hundred objects.
 //!
-//! Promises: a long answer is read from a copy of the objects as they were when it was asked for, whatever changes
-//! meanwhile; no piece has more than [`PIECE`] objects, and between two of them others have their turn; a client that
-//! does not take its answer keeps one piece in memory, and not all of them.
+//! # Guarantees
+//!
+//! - A long answer shows the objects as they were when the request arrived, whatever changes meanwhile.
+//! - No piece has more than [`PIECE`] objects, and other tasks run between two pieces.
+//! - A client that does not read its answer keeps one piece in memory.
 
 use std::fmt;
 
-use atoll_sdn_client::transport::Response;
+use atoll_sdn_client::transport::ApiResponse;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use imbl::OrdMap;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,12 +18,12 @@ use uuid::Uuid;
 
 use crate::state::Tables;
 
-/// How many objects a piece of an answer has at most. An answer of no more is whole.
+/// The most objects in one piece. An answer with no more is whole.
 pub(crate) const PIECE: usize = 256;
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// Its status.
     pub(crate) status: u16,
     /// Its headers.
@@ -47,9 +49,9 @@ impl fmt::Debug for Content {
     }
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The answer with all of its body.
-    pub fn whole(self) -> Response {
+    pub fn whole(self) -> ApiResponse {
         let Self { status, headers, content } = self;
         let body = match content {
             Content::Whole(body) => body,
@@ -60,19 +62,19 @@ impl Answer {
                 })
                 .into(),
         };
-        Response { status, headers, body }
+        ApiResponse { status, headers, body }
     }
 }
 
-impl From<Response> for Answer {
-    fn from(Response { status, headers, body }: Response) -> Self {
+impl From<ApiResponse> for HttpAnswer {
+    fn from(ApiResponse { status, headers, body }: ApiResponse) -> Self {
         Self { status, headers, content: Content::Whole(body) }
     }
 }
 
-/// A list to answer with. It owns what it shows.
+/// The list of an answer. It owns its elements.
 pub(crate) struct List {
-    /// How many there are, or a few more.
+    /// Their number, or a little more.
     pub(crate) count: usize,
     pub(crate) items: Box<dyn Iterator<Item = Value>>,
 }
@@ -95,7 +97,7 @@ impl List {
 /// Every object, as `Tables` serialises.
 pub(crate) fn dump(tables: Tables) -> Content {
     let count = tables.ports.len() + tables.routes.len() + tables.rules.len() + tables.chains.len();
-    // No table may be forgotten here.
+    // The pattern names every field, so that no table is left out.
     let Tables {
         routers,
         bridges,
@@ -127,7 +129,7 @@ fn table<V: Serialize + Clone + 'static>(
     begin: &'static str,
     rows: OrdMap<Uuid, V>,
 ) -> impl Iterator<Item = Bytes> + 'static {
-    // Plain data under text keys always serialises.
+    // Plain data with text keys always serialises.
     let row = |(id, row): (Uuid, V)| format!("\"{id}\":{}", serde_json::to_string(&row).unwrap_or_default());
     json_of(begin, rows.into_iter().map(row), "}")
 }
@@ -135,13 +137,13 @@ fn table<V: Serialize + Clone + 'static>(
 fn whole_if(whole: bool, pieces: impl Iterator<Item = Bytes> + 'static) -> Content {
     let long = Content::Long(Box::new(pieces));
     if whole {
-        Content::Whole(Answer { status: 0, headers: HeaderMap::new(), content: long }.whole().body)
+        Content::Whole(HttpAnswer { status: 0, headers: HeaderMap::new(), content: long }.whole().body)
     } else {
         long
     }
 }
 
-/// Items between two marks, with commas, in pieces.
+/// Items with commas between two delimiters, in pieces.
 fn json_of(
     begin: &'static str,
     mut items: impl Iterator<Item = String> + 'static,
@@ -156,7 +158,7 @@ fn json_of(
         for _ in 0..PIECE {
             piece.push_str(before);
             let Some(item) = items.next() else {
-                // A comma was written for an item that there is not.
+                // Removes the comma before the end.
                 piece.truncate(piece.len() - usize::from(before == ","));
                 piece.push_str(end);
                 ended = true;
@@ -167,6 +169,35 @@ fn json_of(
         }
         Some(piece.into())
     })
+}
+
+/// Builds an answer. A header value with characters that a header cannot carry is left out.
+pub(crate) fn answer(status: u16, headers: Vec<(HeaderName, String)>, body: Option<&Value>) -> HttpAnswer {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            map.insert(name, value);
+        }
+    }
+    let body = body.map_or_else(Bytes::new, |value| Bytes::from(value.to_string()));
+    HttpAnswer { status, headers: map, content: Content::Whole(body) }
+}
+
+/// Builds an answer with a body of one type.
+pub(crate) fn with_content(status: u16, media: &str, content: Content) -> HttpAnswer {
+    HttpAnswer { content, ..answer(status, vec![(CONTENT_TYPE, media.to_owned())], None) }
+}
+
+/// Adds the CORS headers that the real server adds to every answer of its API, errors included.
+pub(crate) fn allow_origins(headers: &mut HeaderMap) {
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-headers", "Origin, X-Auth-Token, Content-Type, Accept, Authorization"),
+        ("access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"),
+        ("access-control-expose-headers", "Location"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +215,7 @@ mod tests {
         for count in [0, 1, 2, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1] {
             let content = list(count).content(Value::to_string);
             assert_eq!(matches!(content, Content::Whole(_)), count <= PIECE, "{count}");
-            let body = Answer { status: 200, headers: HeaderMap::new(), content }.whole().body;
+            let body = HttpAnswer { status: 200, headers: HeaderMap::new(), content }.whole().body;
             let read: Value = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{count}: {error}"));
             assert_eq!(read, (0..count).map(|n| json!({ "n": n })).collect::<Value>(), "{count}");
         }

@@ -3,14 +3,15 @@
 //! Unknown fields are ignored, a null is an absent field, numbers and flags may come as strings. What cannot be read at
 //! all is a 400 that names the field; a value that can be read and is out of range is for the resource to judge.
 
+use crate::wording::Wording as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use atoll_model::attachment::Mac;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::dialect::Dialect;
-use crate::failure::Failure;
+use crate::refusal::Refusal;
+use atoll_sdn_client::Dialect;
 
 /// The JSON object of a request.
 #[derive(Clone, Debug)]
@@ -19,12 +20,12 @@ pub(crate) struct Body {
     dialect: Dialect,
 }
 
-type Field<T> = Result<Option<T>, Failure>;
+type Field<T> = Result<Option<T>, Refusal>;
 
 impl Body {
     /// Parses `bytes`. serde_json bounds the depth itself (128), the shell bounds the size; of a key that comes twice
     /// the last one counts.
-    pub(crate) fn parse(bytes: &[u8], dialect: Dialect) -> Result<Self, Failure> {
+    pub(crate) fn parse(bytes: &[u8], dialect: Dialect) -> Result<Self, Refusal> {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Self { fields, dialect }),
             Ok(_) => Err(dialect.unreadable("a JSON object is expected")),
@@ -38,7 +39,7 @@ impl Body {
     }
 
     /// Reads a JSON object that is an element of another body.
-    pub(crate) fn nested(value: &Value, dialect: Dialect) -> Result<Self, Failure> {
+    pub(crate) fn nested(value: &Value, dialect: Dialect) -> Result<Self, Refusal> {
         match value {
             Value::Object(fields) => Ok(Self { fields: fields.clone(), dialect }),
             _ => Err(dialect.unreadable("a JSON object is expected")),
@@ -77,7 +78,7 @@ impl Body {
     }
 
     /// A list of ids. An empty list is an absent one.
-    pub(crate) fn uuids(&self, name: &str) -> Result<Vec<Uuid>, Failure> {
+    pub(crate) fn uuids(&self, name: &str) -> Result<Vec<Uuid>, Refusal> {
         let Some(value) = self.raw(name) else { return Ok(Vec::new()) };
         let ids = value
             .as_array()

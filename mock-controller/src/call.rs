@@ -1,5 +1,6 @@
-//! One request on its way through a resource, and what the resource says to it.
+//! One request as its resource handles it, and the reply.
 
+use crate::wording::Wording as _;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -9,18 +10,19 @@ use uuid::Uuid;
 
 use crate::answer::List;
 use crate::body::{Body, parse_uuid};
-use crate::dialect::{Class, Dialect};
-use crate::failure::Failure;
-use crate::settings::Settings;
-use crate::state::State;
+use crate::refusal::Refusal;
+use crate::settings::MockSettings;
+use crate::state::ControllerState;
 use crate::tokens::Tokens;
+use crate::wording::ObjectClass;
+use atoll_sdn_client::Dialect;
 
-/// What a resource gets to see.
+/// The request with everything that a resource needs to handle it.
 pub(crate) struct Call<'a> {
-    pub state: &'a mut State,
+    pub state: &'a mut ControllerState,
     pub tokens: &'a mut Tokens,
-    pub settings: &'a Settings,
-    pub fresh: &'a mut Fresh,
+    pub settings: &'a MockSettings,
+    pub ids: &'a mut IdGenerator,
     /// The variable segments of the path, decoded.
     pub args: Vec<String>,
     pub query: BTreeMap<String, String>,
@@ -57,13 +59,13 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// A list of what `items` shows. It owns what it shows, so that it can be written while others change the objects.
+    /// A list of `items`. It owns its elements, so that it can be written while the objects change.
     pub(crate) fn items(count: usize, items: impl Iterator<Item = Value> + 'static) -> Self {
         Self::List(List { count, items: Box::new(items) })
     }
 }
 
-pub(crate) type Outcome = Result<Reply, Failure>;
+pub(crate) type ReplyResult = Result<Reply, Refusal>;
 
 impl Call<'_> {
     pub(crate) fn dialect(&self) -> Dialect {
@@ -71,8 +73,8 @@ impl Call<'_> {
     }
 
     /// A variable segment that must be an id. What is no UUID names nothing: 404, as JAX-RS has it.
-    pub(crate) fn id(&self, place: usize) -> Result<Uuid, Failure> {
-        parse_uuid(self.arg(place)).ok_or_else(|| Failure::error(404, "Not Found"))
+    pub(crate) fn id(&self, place: usize) -> Result<Uuid, Refusal> {
+        parse_uuid(self.arg(place)).ok_or_else(|| Refusal::error(404, "Not RouteMatch"))
     }
 
     /// A variable segment.
@@ -81,7 +83,7 @@ impl Call<'_> {
     }
 
     /// The id of the body, or a new one; an id that is taken is refused.
-    pub(crate) fn new_id(&mut self, class: Class) -> Result<Uuid, Failure> {
+    pub(crate) fn new_id(&mut self, class: ObjectClass) -> Result<Uuid, Refusal> {
         match self.body.uuid("id")? {
             Some(id) if exists(self.state, class, id) => Err(self.dialect().duplicate(class, id)),
             Some(id) => Ok(id),
@@ -89,10 +91,10 @@ impl Call<'_> {
         }
     }
 
-    /// An id that the server makes up. A controller that starts from a file may meet ids of its former life.
-    pub(crate) fn unused_id(&mut self, class: Class) -> Uuid {
+    /// A generated id. A controller that starts from a file may generate ids that are in use.
+    pub(crate) fn unused_id(&mut self, class: ObjectClass) -> Uuid {
         loop {
-            let id = self.fresh.uuid();
+            let id = self.ids.uuid();
             if !exists(self.state, class, id) {
                 return id;
             }
@@ -100,13 +102,13 @@ impl Call<'_> {
     }
 
     /// An id of the path that must exist.
-    pub(crate) fn existing(&self, class: Class, place: usize) -> Result<Uuid, Failure> {
+    pub(crate) fn existing(&self, class: ObjectClass, place: usize) -> Result<Uuid, Refusal> {
         let id = self.id(place)?;
         if exists(self.state, class, id) { Ok(id) } else { Err(self.dialect().absent(class, id)) }
     }
 
     /// A reference in the body that must exist where it is given.
-    pub(crate) fn reference(&self, field: &str, class: Class) -> Result<Option<Uuid>, Failure> {
+    pub(crate) fn reference(&self, field: &str, class: ObjectClass) -> Result<Option<Uuid>, Refusal> {
         match self.body.uuid(field)? {
             Some(id) if !exists(self.state, class, id) => Err(self.dialect().dangling(field, class, id)),
             id => Ok(id),
@@ -114,7 +116,7 @@ impl Call<'_> {
     }
 
     /// As [`Call::reference`], for a list.
-    pub(crate) fn references(&self, field: &str, class: Class) -> Result<Vec<Uuid>, Failure> {
+    pub(crate) fn references(&self, field: &str, class: ObjectClass) -> Result<Vec<Uuid>, Refusal> {
         let ids = self.body.uuids(field)?;
         match ids.iter().find(|id| !exists(self.state, class, **id)) {
             Some(id) => Err(self.dialect().dangling(field, class, *id)),
@@ -123,13 +125,13 @@ impl Call<'_> {
     }
 
     /// A list of objects, as they are now.
-    pub(crate) fn list(&self, ids: Vec<Uuid>, show: fn(&View, &State, Uuid) -> Option<Value>) -> Reply {
+    pub(crate) fn list(&self, ids: Vec<Uuid>, show: fn(&View, &ControllerState, Uuid) -> Option<Value>) -> Reply {
         let (view, state) = (self.view.clone(), self.state.clone());
         Reply::items(ids.len(), ids.into_iter().filter_map(move |id| show(&view, &state, id)))
     }
 
-    /// What to say after a DELETE: `there` tells whether anything was deleted.
-    pub(crate) fn gone(&self, class: Class, id: Uuid, there: bool) -> Outcome {
+    /// The reply to a DELETE; `there`: an object was deleted.
+    pub(crate) fn gone(&self, class: ObjectClass, id: Uuid, there: bool) -> ReplyResult {
         if !there && self.dialect().misses_deleted(class) {
             return Err(self.dialect().absent(class, id));
         }
@@ -137,21 +139,25 @@ impl Call<'_> {
     }
 }
 
-/// Whether an object of this class and id is there. Classes that this server does not have are never there.
-pub(crate) fn exists(state: &State, class: Class, id: Uuid) -> bool {
+/// Whether an object of this class and id exists. Objects of classes that this server does not have never exist.
+pub(crate) fn exists(state: &ControllerState, class: ObjectClass, id: Uuid) -> bool {
     let t = state.tables();
     match class {
-        Class::Router => t.routers.contains_key(&id),
-        Class::Bridge => t.bridges.contains_key(&id),
-        Class::Port => t.ports.contains_key(&id),
-        Class::Route => t.routes.contains_key(&id),
-        Class::Chain => t.chains.contains_key(&id),
-        Class::Rule => t.rules.contains_key(&id),
-        Class::PortGroup => t.port_groups.contains_key(&id),
-        Class::IpAddrGroup => t.address_groups.contains_key(&id),
-        Class::Host => t.hosts.contains_key(&id),
-        Class::TunnelZone => t.tunnel_zones.contains_key(&id),
-        Class::LoadBalancer | Class::Mirror | Class::QosPolicy | Class::Insertion | Class::ServiceContainer => false,
+        ObjectClass::Router => t.routers.contains_key(&id),
+        ObjectClass::Bridge => t.bridges.contains_key(&id),
+        ObjectClass::Port => t.ports.contains_key(&id),
+        ObjectClass::Route => t.routes.contains_key(&id),
+        ObjectClass::Chain => t.chains.contains_key(&id),
+        ObjectClass::Rule => t.rules.contains_key(&id),
+        ObjectClass::PortGroup => t.port_groups.contains_key(&id),
+        ObjectClass::IpAddrGroup => t.address_groups.contains_key(&id),
+        ObjectClass::Host => t.hosts.contains_key(&id),
+        ObjectClass::TunnelZone => t.tunnel_zones.contains_key(&id),
+        ObjectClass::LoadBalancer
+        | ObjectClass::Mirror
+        | ObjectClass::QosPolicy
+        | ObjectClass::Insertion
+        | ObjectClass::ServiceContainer => false,
     }
 }
 
@@ -178,20 +184,20 @@ pub(crate) fn extend(value: &mut Value, more: Value) {
     }
 }
 
-/// Ids, keys and MACs that the server makes up: a counter under a seed, so that a run can be repeated.
+/// Generates ids, keys and MACs: a counter with a seed, so that a run can be repeated.
 #[derive(Clone, Debug)]
-pub(crate) struct Fresh {
+pub(crate) struct IdGenerator {
     seed: Uuid,
     count: u64,
     tunnel_key: u32,
 }
 
-impl Fresh {
+impl IdGenerator {
     pub(crate) fn new(seed: Uuid) -> Self {
         Self { seed, count: 0, tunnel_key: 0 }
     }
 
-    /// Goes on after keys that are in use.
+    /// Continues after the keys that are in use.
     pub(crate) fn skip_keys(&mut self, highest: u32) {
         self.tunnel_key = self.tunnel_key.max(highest);
     }
@@ -220,7 +226,7 @@ pub(crate) fn prefix_length(length: i64) -> Option<u8> {
     u8::try_from(length).ok().filter(|length| *length <= 32)
 }
 
-/// What a wrong address is told.
+/// The message for an invalid address.
 pub(crate) const BAD_ADDRESS: &str = "is an invalid IP format";
 
 /// An address and a length as one network.

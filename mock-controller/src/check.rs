@@ -12,7 +12,7 @@ use atoll_model::topology::{self, Topology};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::state::{State, Tables};
+use crate::state::{ControllerState, Tables};
 use crate::state_file::{StateFile, StateFileError};
 
 /// Why nothing could be checked.
@@ -50,7 +50,7 @@ pub struct Checked {
 
 /// Checks a state file or a dump. Without a `host`, there must be one only.
 pub fn check(path: &Path, host: Option<Uuid>) -> Result<Checked, CheckError> {
-    let tables = StateFile::look(path)?;
+    let tables = StateFile::tables_of(path)?;
     let unclear = |why: String| CheckError::Host { path: path.to_owned(), why };
     let host = match (host, tables.hosts.keys().collect::<Vec<_>>().as_slice()) {
         (Some(host), _) => host,
@@ -67,7 +67,7 @@ pub fn check(path: &Path, host: Option<Uuid>) -> Result<Checked, CheckError> {
 impl Checked {
     /// What these tables would become.
     pub fn new(tables: Tables, host: Uuid) -> Self {
-        let topology = State::from_tables(tables).topology();
+        let topology = ControllerState::from_tables(tables).topology();
         let compiled = Compiled::new(topology.clone(), host);
         let plan = compiled.plan().clone();
         let mut unsupported: BTreeSet<_> =

@@ -1,31 +1,34 @@
-//! The controller without I/O: one request in, one answer out, and time only as it is told.
+//! The controller without I/O: one request in, one answer out. The caller supplies the time.
 //!
-//! Promises: the same settings and the same requests give the same answers; no request panics, whatever it holds; no
-//! request walks over more objects than it answers with or changes; a change that its keeper cannot keep is not made, and
-//! is answered 503.
+//! # Guarantees
+//!
+//! - The same settings and the same requests give the same answers.
+//! - No request panics, whatever it holds.
+//! - No request visits more objects than it answers with or changes.
+//! - A change that cannot be persisted is not made, and is answered with 503.
 
+use crate::wording::Wording as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use atoll_model::topology::{Change, Topology};
-use atoll_sdn_client::transport::{Request, Response};
-use bytes::Bytes;
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use http::header::{CONTENT_TYPE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::answer::{Answer, Content};
+use crate::answer::{Content, HttpAnswer, allow_origins, answer, with_content};
 use crate::body::Body;
-use crate::call::{Call, Fresh, Outcome, Reply, View};
-use crate::failure::{ERROR_MEDIA, Failure};
+use crate::call::{Call, IdGenerator, Reply, ReplyResult, View};
 use crate::faults::Faults;
+use crate::initial;
 use crate::media;
-use crate::record::Record;
-use crate::routing::{self, Endpoint, Found, Verb};
-use crate::seed;
-use crate::settings::{Activation, Settings};
-use crate::state::{Patch, State, Tables};
+use crate::refusal::{ERROR_MEDIA, Refusal};
+use crate::request_log::RequestLog;
+use crate::routing::{self, Endpoint, RouteMatch, Verb};
+use crate::settings::{Activation, MockSettings};
+use crate::state::{ControllerState, Patch, Tables};
 use crate::tokens::Tokens;
 
 /// Path under which the API is served.
@@ -33,60 +36,61 @@ pub const BASE_PATH: &str = "/midonet-api";
 
 const TOKEN_MEDIA: &str = "application/vnd.org.midonet.Token-v1+json;charset=UTF-8";
 
-/// Where changes are kept, so that they outlive the controller.
-pub trait Keeper: std::fmt::Debug {
-    /// Keeps a change; `tables` is what it leads to. An error says what failed and what to do; nothing is kept then.
-    fn keep(&mut self, change: &Patch, tables: &Tables) -> Result<(), Box<dyn std::error::Error>>;
+/// A store of changes that outlives the controller.
+pub trait Persistence: std::fmt::Debug {
+    /// Persists a change; `tables` are the tables with it. After an error, which says what failed and what to do, nothing is
+    /// persisted.
+    fn persist(&mut self, change: &Patch, tables: &Tables) -> Result<(), Box<dyn std::error::Error>>;
 
-    /// No change comes any more.
+    /// Ends the sequence of changes: everything is safe afterwards.
     fn close(&mut self) -> Result<(), Box<dyn std::error::Error>>;
 }
 
-/// A whole controller.
+/// A controller.
 #[derive(Debug)]
-pub struct Controller {
-    pub(crate) settings: Settings,
-    pub(crate) state: State,
+pub struct MockController {
+    pub(crate) settings: MockSettings,
+    pub(crate) state: ControllerState,
     pub(crate) tokens: Tokens,
-    pub(crate) fresh: Fresh,
-    pub(crate) record: Record,
+    pub(crate) ids: IdGenerator,
+    pub(crate) request_log: RequestLog,
     pub(crate) faults: Faults,
-    /// When a bound port becomes active, which may be changed on the way.
+    /// When a bound port becomes active. Requests may change it.
     pub(crate) activation: Activation,
-    /// A data plane says what is active.
-    pub(crate) told: bool,
+    /// A data plane reports which ports are active.
+    pub(crate) has_data_plane: bool,
     clock: Duration,
     /// Ports that become active later, by when.
     pending: BTreeSet<(Duration, Uuid)>,
-    /// Where every change is kept.
-    keeper: Option<Box<dyn Keeper>>,
-    /// What who follows the topology has not been told yet; none when nothing follows it.
+    /// Where every change is persisted.
+    persistence: Option<Box<dyn Persistence>>,
+    /// Changes that the follower of the topology has not taken yet; `None` without a follower.
     changes: Option<Vec<Change>>,
 }
 
-impl Controller {
-    /// A controller with what every one starts with: provider router, host, tunnel zone.
-    pub fn new(settings: Settings) -> Self {
-        let tables = seed::tables(&settings);
+impl MockController {
+    /// A controller with the initial objects: provider router, host, tunnel zone.
+    pub fn new(settings: MockSettings) -> Self {
+        let tables = initial::tables(&settings);
         Self::with_tables(settings, tables)
     }
 
     /// A controller with these objects, and the configured host where it is not among them.
-    pub fn with_tables(settings: Settings, mut tables: Tables) -> Self {
-        seed::adopt(&mut tables, &settings);
-        let mut fresh = Fresh::new(settings.seed);
-        fresh.skip_keys(tables.ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
+    pub fn with_tables(settings: MockSettings, mut tables: Tables) -> Self {
+        initial::add_host(&mut tables, &settings);
+        let mut ids = IdGenerator::new(settings.seed);
+        ids.skip_keys(tables.ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
         let mut controller = Self {
-            state: State::from_tables(tables),
+            state: ControllerState::from_tables(tables),
             tokens: Tokens::default(),
-            fresh,
-            record: Record::default(),
+            ids,
+            request_log: RequestLog::default(),
             faults: Faults::default(),
             activation: settings.activation,
-            told: false,
+            has_data_plane: false,
             clock: Duration::ZERO,
             pending: BTreeSet::new(),
-            keeper: None,
+            persistence: None,
             changes: None,
             settings,
         };
@@ -94,37 +98,37 @@ impl Controller {
         controller
     }
 
-    /// From now on a change is made only where `keeper` has kept it.
-    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
-        self.keeper = Some(keeper);
+    /// Persists every change from now on, before it is made.
+    pub fn persist_with(&mut self, persistence: Box<dyn Persistence>) {
+        self.persistence = Some(persistence);
     }
 
-    /// The end, in order: what was kept is safe.
+    /// Closes the persistence: every change is safe afterwards.
     pub fn close(&mut self) -> Result<(), Box<dyn std::error::Error>> {
-        self.keeper.take().map_or(Ok(()), |mut keeper| keeper.close())
+        self.persistence.take().map_or(Ok(()), |mut persistence| persistence.close())
     }
 
-    /// Back to the beginning: objects, tokens, faults, records of requests, and when ports become active.
+    /// Restores the initial state: objects, tokens, faults, request log, activation.
     pub fn reset(&mut self) {
         self.start_over();
-        self.forget();
-        self.pass_on();
+        self.reset_all_but_objects();
+        self.collect_changes();
     }
 
     /// The objects are those of the beginning. Whoever follows learns of the difference as of any other change.
     pub(crate) fn start_over(&mut self) {
-        let mut state = State::from_tables(seed::tables(&self.settings));
+        let mut state = ControllerState::from_tables(initial::tables(&self.settings));
         state.replaces(&self.state);
         self.state = state;
     }
 
-    /// Everything but the objects is as at the beginning.
-    pub(crate) fn forget(&mut self) {
+    /// Restores the initial state of everything but the objects.
+    pub(crate) fn reset_all_but_objects(&mut self) {
         self.tokens = Tokens::default();
-        self.record = Record::default();
+        self.request_log = RequestLog::default();
         self.faults = Faults::default();
-        self.fresh = Fresh::new(self.settings.seed);
-        self.fresh.skip_keys(self.tables().ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
+        self.ids = IdGenerator::new(self.settings.seed);
+        self.ids.skip_keys(self.tables().ports.values().map(|port| port.tunnel_key).max().unwrap_or(0));
         self.activation = self.settings.activation;
         self.pending.clear();
         self.activate_all();
@@ -135,61 +139,64 @@ impl Controller {
         self.state.tables()
     }
 
-    /// What this instance is like.
-    pub fn settings(&self) -> &Settings {
+    /// The settings of this instance.
+    pub fn settings(&self) -> &MockSettings {
         &self.settings
     }
 
-    /// The topology as it is; from now on [`Controller::drain`] tells what changes.
+    /// The topology as it is. From now on [`MockController::take_changes`] returns what changes.
     pub fn follow(&mut self) -> Topology {
         drop(self.state.take_touched());
         self.changes = Some(Vec::new());
         self.state.topology()
     }
 
-    /// What changed since the last call, in order.
-    pub fn drain(&mut self) -> Vec<Change> {
-        self.pass_on();
+    /// The changes since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.collect_changes();
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// What to go back to when a change cannot be kept; none where nothing keeps changes.
-    pub(crate) fn checkpoint(&self) -> Option<State> {
-        self.keeper.is_some().then(|| self.state.clone())
+    /// The state to restore when a change cannot be persisted; `None` without persistence.
+    pub(crate) fn checkpoint(&self) -> Option<ControllerState> {
+        self.persistence.is_some().then(|| self.state.clone())
     }
 
-    /// Keeps what was changed since `before`, or unmakes it.
-    pub(crate) fn keep(&mut self, before: Option<State>) -> Result<(), Failure> {
+    /// Persists the changes since `before`, or reverts them.
+    pub(crate) fn persist(&mut self, before: Option<ControllerState>) -> Result<(), Refusal> {
         let touched = self.state.touched();
-        if let Some(keeper) = &mut self.keeper
+        if let Some(persistence) = &mut self.persistence
             && !touched.is_empty()
-            && let Err(error) = keeper.keep(&Patch::of(self.state.tables(), touched), self.state.tables())
+            && let Err(error) = persistence.persist(&Patch::of(self.state.tables(), touched), self.state.tables())
         {
-            tracing::error!(%error, "a change could not be kept and was not made");
+            tracing::error!(%error, "a change could not be persisted and was not made");
             if let Some(before) = before {
                 self.state = before;
             }
-            return Err(Failure::error(503, format!("Nothing was changed, since it could not be kept: {error}")));
+            return Err(Refusal::error(
+                503,
+                format!("Nothing was changed, because the change could not be persisted: {error}"),
+            ));
         }
-        self.pass_on();
+        self.collect_changes();
         Ok(())
     }
 
-    /// What was changed is told to who follows.
-    fn pass_on(&mut self) {
+    /// Collects the last changes for the follower.
+    fn collect_changes(&mut self) {
         let touched = self.state.take_touched();
         if let Some(changes) = &mut self.changes {
             changes.extend(self.state.changes(&touched));
         }
     }
 
-    /// Says whether a port's packets flow. Ports that are absent or not bound stay inactive.
+    /// Sets whether a port is active. Ports that are absent or not bound stay inactive.
     pub fn set_active(&mut self, port: Uuid, active: bool) {
         self.pending.retain(|(_, pending)| *pending != port);
         self.state.set_active(port, active);
     }
 
-    /// Says whether a host's agent is there. An absent host stays absent.
+    /// Sets whether a host's agent is alive. An absent host stays absent.
     pub fn set_host_alive(&mut self, host: Uuid, alive: bool) {
         if let Some(mut found) = self.tables().hosts.get(&host).cloned() {
             found.alive = alive;
@@ -197,16 +204,16 @@ impl Controller {
         }
     }
 
-    /// From now on a data plane tells which ports are active, by [`Controller::set_active`] and nothing else; none is yet.
-    pub fn wait_to_be_told(&mut self) {
-        self.told = true;
-        self.settings.activation = Activation::Told;
-        self.activation = Activation::Told;
+    /// Leaves it to a data plane to report active ports by [`MockController::set_active`]. All ports are inactive at first.
+    pub fn leave_activation_to_data_plane(&mut self) {
+        self.has_data_plane = true;
+        self.settings.activation = Activation::Explicit;
+        self.activation = Activation::Explicit;
         self.pending.clear();
         self.state.deactivate_all();
     }
 
-    /// Tells the time since the start; what was to happen until then happens.
+    /// Sets the time since the start, and does what is due.
     pub fn advance(&mut self, now: Duration) {
         self.clock = self.clock.max(now);
         while let Some((due, port)) = self.pending.first().copied()
@@ -225,32 +232,32 @@ impl Controller {
         match self.activation {
             Activation::AtOnce => bound.into_iter().for_each(|port| self.state.set_active(port, true)),
             Activation::After(delay) => self.pending.extend(bound.into_iter().map(|port| (self.clock + delay, port))),
-            Activation::Told => {}
+            Activation::Explicit => {}
         }
     }
 
-    /// A request has begun: for the record of rounds.
+    /// Notes that a request has begun, for the count of rounds.
     pub fn begin(&mut self) {
-        self.record.begin();
+        self.request_log.begin();
     }
 
     /// Answers one request. `request.path` is below the base path: `/routers/<id>`.
-    pub fn handle(&mut self, request: &Request) -> Response {
+    pub fn handle(&mut self, request: &ApiRequest) -> ApiResponse {
         self.answer(request).whole()
     }
 
-    /// As [`Controller::handle`]; a long answer comes in pieces.
-    pub(crate) fn answer(&mut self, request: &Request) -> Answer {
+    /// As [`MockController::handle`]; a long answer comes in pieces.
+    pub(crate) fn answer(&mut self, request: &ApiRequest) -> HttpAnswer {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let found = routing::find(path);
         let pattern = match &found {
-            Found::Endpoint(endpoint, _) => endpoint.path,
-            Found::Absent => "(not built)",
-            Found::Nowhere => "(unknown)",
+            RouteMatch::Endpoint(endpoint, _) => endpoint.path,
+            RouteMatch::Absent => "(not built)",
+            RouteMatch::Nowhere => "(unknown)",
         };
         let before = self.checkpoint();
         let outcome = self.outcome(request, found, query);
-        let outcome = self.keep(before).and(outcome);
+        let outcome = self.persist(before).and(outcome);
         let bound = self.state.take_bound();
         self.activate(bound);
         let twice = self.settings.duplicate_type && pattern_has_type(pattern);
@@ -261,28 +268,33 @@ impl Controller {
             Err(failure) => refusal(&failure),
         };
         allow_origins(&mut answer.headers);
-        self.record.note(&request.method, pattern, &request.path, answer.status);
+        self.request_log.note(&request.method, pattern, &request.path, answer.status);
         answer
     }
 
-    fn outcome(&mut self, request: &Request, found: Found, query: &str) -> Result<(Reply, String, String), Failure> {
+    fn outcome(
+        &mut self,
+        request: &ApiRequest,
+        found: RouteMatch,
+        query: &str,
+    ) -> Result<(Reply, String, String), Refusal> {
         let base = self.base(&request.headers);
         if request.method == Method::OPTIONS {
             return Ok((Reply::Done, String::new(), base));
         }
-        let login = matches!(&found, Found::Endpoint(endpoint, _) if endpoint.media.name == "Token");
+        let login = matches!(&found, RouteMatch::Endpoint(endpoint, _) if endpoint.media.name == "Token");
         if !login {
             let token = request.headers.get("x-auth-token").map(|token| token.to_str().unwrap_or_default());
             self.tokens.check(token, &self.settings)?;
         }
         let (endpoint, args) = match found {
-            Found::Endpoint(endpoint, args) => (endpoint, args),
-            Found::Absent => return Err(unbuilt()),
-            Found::Nowhere => return Err(Failure::error(404, "Not Found")),
+            RouteMatch::Endpoint(endpoint, args) => (endpoint, args),
+            RouteMatch::Absent => return Err(unbuilt()),
+            RouteMatch::Nowhere => return Err(Refusal::error(404, "Not RouteMatch")),
         };
         let reads = matches!(request.method, Method::GET | Method::HEAD);
         if self.state.is_read_only() && !reads && !login && endpoint.media.name != "SystemState" {
-            return Err(Failure::error(503, "API server currently in restricted mode."));
+            return Err(Refusal::error(503, "API server currently in restricted mode."));
         }
         let verb = verb(endpoint, &request.method)?;
         let dialect = self.settings.dialect;
@@ -302,18 +314,18 @@ impl Controller {
             state: &mut self.state,
             tokens: &mut self.tokens,
             settings: &self.settings,
-            fresh: &mut self.fresh,
+            ids: &mut self.ids,
             args,
             query: parse_query(query),
             headers: &request.headers,
             body,
             view: View { dialect, version, base: base.clone() },
         };
-        let outcome: Outcome = verb(&mut call);
+        let outcome: ReplyResult = verb(&mut call);
         Ok((outcome?, media, base))
     }
 
-    /// What links begin with: as configured, else as the request (or the proxy before it) named this server.
+    /// The base of links: as configured, otherwise as the request or the proxy before it named this server.
     fn base(&self, headers: &HeaderMap) -> String {
         if let Some(base) = &self.settings.base {
             return base.clone();
@@ -328,12 +340,12 @@ impl Controller {
     }
 }
 
-/// A part of the real API that this server does not have.
-fn unbuilt() -> Failure {
-    Failure::error(501, "This resource of the MidoNet API is not built into this mock controller.")
+/// The refusal of a part of the real API that this server does not have.
+fn unbuilt() -> Refusal {
+    Refusal::error(501, "This resource of the MidoNet API is not built into this mock controller.")
 }
 
-fn verb(endpoint: &Endpoint, method: &Method) -> Result<Verb, Failure> {
+fn verb(endpoint: &Endpoint, method: &Method) -> Result<Verb, Refusal> {
     let verb = match *method {
         Method::GET | Method::HEAD => endpoint.get,
         Method::POST => endpoint.post,
@@ -345,22 +357,20 @@ fn verb(endpoint: &Endpoint, method: &Method) -> Result<Verb, Failure> {
         "Tenant" => "Tenants cannot be created, updated or deleted via the REST API.",
         _ => "Method Not Allowed",
     };
-    verb.ok_or_else(|| if endpoint.unbuilt { unbuilt() } else { Failure::error(405, message) })
+    verb.ok_or_else(|| if endpoint.unbuilt { unbuilt() } else { Refusal::error(405, message) })
 }
 
-/// The query as pairs; of a key that comes twice the last one counts. What is not properly encoded is taken as well as
-/// it can be: a filter that cannot be read is a filter that nothing passes, and not none.
+/// The query as pairs; of a key that occurs twice the last value counts. Invalid encoding is kept as it is: an unreadable
+/// filter matches no object, instead of being ignored.
 fn parse_query(query: &str) -> BTreeMap<String, String> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (routing::decode_anyway(&key.replace('+', " ")), routing::decode_anyway(&value.replace('+', " ")))
+        (routing::decode_lossy(&key.replace('+', " ")), routing::decode_lossy(&value.replace('+', " ")))
     };
     query.split('&').filter(|part| !part.is_empty()).map(pair).collect()
 }
 
-// ---- answers -----------------------------------------------------------------------------------------------------
-
-fn success(reply: Reply, media: &str, base: &str, text: fn(&Value) -> String) -> Answer {
+fn success(reply: Reply, media: &str, base: &str, text: fn(&Value) -> String) -> HttpAnswer {
     match reply {
         Reply::Created(path) => {
             let location = path.map(|path| (LOCATION, format!("{base}{path}")));
@@ -376,7 +386,7 @@ fn success(reply: Reply, media: &str, base: &str, text: fn(&Value) -> String) ->
     }
 }
 
-fn refusal(failure: &Failure) -> Answer {
+fn refusal(failure: &Refusal) -> HttpAnswer {
     let body = failure.body();
     let mut headers = Vec::new();
     if body.is_some() {
@@ -388,7 +398,7 @@ fn refusal(failure: &Failure) -> Answer {
     answer(failure.status(), headers, body.as_ref())
 }
 
-/// Whether an endpoint shows objects whose class is told by `type`.
+/// Whether an endpoint shows objects with the key `type`.
 fn pattern_has_type(pattern: &str) -> bool {
     pattern.ends_with("/ports") || pattern.ends_with("/rules") || matches!(pattern, "/ports/{}" | "/rules/{}")
 }
@@ -401,39 +411,10 @@ fn with_type_twice(value: &Value) -> String {
     }
 }
 
-/// Builds an answer. A header value that a request smuggled something unprintable into is left out.
-pub(crate) fn answer(status: u16, headers: Vec<(HeaderName, String)>, body: Option<&Value>) -> Answer {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            map.insert(name, value);
-        }
-    }
-    let body = body.map_or_else(Bytes::new, |value| Bytes::from(value.to_string()));
-    Answer { status, headers: map, content: Content::Whole(body) }
-}
-
-/// Builds an answer with a body of one type.
-pub(crate) fn with_content(status: u16, media: &str, content: Content) -> Answer {
-    Answer { content, ..answer(status, vec![(CONTENT_TYPE, media.to_owned())], None) }
-}
-
-/// What the real server adds to every answer of its API, errors included, for pages of other origins (CORS).
-pub(crate) fn allow_origins(headers: &mut HeaderMap) {
-    for (name, value) in [
-        ("access-control-allow-origin", "*"),
-        ("access-control-allow-headers", "Origin, X-Auth-Token, Content-Type, Accept, Authorization"),
-        ("access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"),
-        ("access-control-expose-headers", "Location"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::Dialect;
+    use atoll_sdn_client::Dialect;
 
     #[test]
     fn queries_are_decoded_and_never_fail() {
@@ -448,7 +429,8 @@ mod tests {
     #[test]
     fn a_port_becomes_active_when_its_time_has_come() {
         let delay = Duration::from_millis(500);
-        let mut controller = Controller::new(Settings { activation: Activation::After(delay), ..Settings::default() });
+        let mut controller =
+            MockController::new(MockSettings { activation: Activation::After(delay), ..MockSettings::default() });
         let uplink = crate::settings::uplink_port();
         for (now, active) in [(0, false), (499, false), (500, true), (501, true)] {
             controller.advance(Duration::from_millis(now));

@@ -1,46 +1,42 @@
-//! Failing on demand: which of the requests to come goes wrong, and how. Pure: who carries requests acts on it.
+//! Fault injection: which of the next requests fail, and how. Pure: [`crate::delivery`] applies the faults.
 
-use std::time::Duration;
-
-use atoll_sdn_client::transport::Request;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Answer, Content};
-use crate::controller::{Controller, allow_origins, answer};
-use crate::failure::{ERROR_MEDIA, Failure};
+use crate::refusal::Refusal;
 use crate::routing;
 
-/// How many faults may wait at once.
+/// The most faults that wait at once.
 const KEPT: usize = 1000;
-/// How many bytes of text they may have together.
+/// The most text that they have together, in bytes.
 const TEXT: usize = 4 << 20;
 
-/// Something that is to go wrong.
+/// A fault of certain requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// Requests of this method; every method when absent.
+pub struct RequestFault {
+    /// The method of the requests; absent means every method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Requests whose path below the base is this one; `*` stands for one segment, a last `**` for any rest.
+    /// The path of the requests, below the base; `*` stands for one segment, a last `**` for any rest.
     #[serde(default = "anything")]
     pub path: String,
-    /// How many matching requests pass unharmed before.
+    /// How many matching requests pass first.
     #[serde(default)]
     pub skip: u64,
-    /// How many are harmed; 0 is all that come.
+    /// How many requests it applies to; 0 means all.
     #[serde(default = "one")]
     pub times: u64,
-    /// What happens to them.
-    pub harm: Harm,
+    /// What happens to them. `harm` is the earlier name of this key.
+    #[serde(alias = "harm")]
+    pub fault: FaultKind,
 }
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Harm {
-    /// It waits before anything else happens.
+pub enum FaultKind {
+    /// It is delayed before anything else happens.
     Delay {
         /// How long.
         milliseconds: u64,
@@ -52,13 +48,13 @@ pub enum Harm {
         /// `message` of the error.
         #[serde(default)]
         message: Option<String>,
-        /// True: it took effect all the same.
+        /// True: it takes effect before.
         #[serde(default)]
         after: bool,
     },
     /// The connection is closed without an answer.
     Cut {
-        /// True: it took effect all the same.
+        /// True: it takes effect before.
         #[serde(default)]
         after: bool,
     },
@@ -69,10 +65,10 @@ pub enum Harm {
     },
     /// The connection is closed in the middle of the answer's body.
     Truncate {
-        /// How much of the body arrives.
+        /// How many bytes of the body arrive.
         bytes: usize,
     },
-    /// Every token expires before the request is looked at.
+    /// Every token expires before the request is handled.
     ExpireTokens,
 }
 
@@ -84,23 +80,23 @@ const fn one() -> u64 {
     1
 }
 
-impl Fault {
-    /// All requests that match `path` are harmed, from now on.
-    pub fn always(path: &str, harm: Harm) -> Self {
-        Self { method: None, path: path.to_owned(), skip: 0, times: 0, harm }
+impl RequestFault {
+    /// A fault of all requests that match `path`, from now on.
+    pub fn always(path: &str, fault: FaultKind) -> Self {
+        Self { method: None, path: path.to_owned(), skip: 0, times: 0, fault }
     }
 
-    /// How much text it has.
+    /// The size of its text, in bytes.
     fn size(&self) -> usize {
-        let harm = match &self.harm {
-            Harm::Status { message, .. } => message.as_ref().map_or(0, String::len),
-            Harm::Body { text } => text.len(),
-            Harm::Delay { .. } | Harm::Cut { .. } | Harm::Truncate { .. } | Harm::ExpireTokens => 0,
+        let text = match &self.fault {
+            FaultKind::Status { message, .. } => message.as_ref().map_or(0, String::len),
+            FaultKind::Body { text } => text.len(),
+            FaultKind::Delay { .. } | FaultKind::Cut { .. } | FaultKind::Truncate { .. } | FaultKind::ExpireTokens => 0,
         };
-        self.method.as_ref().map_or(0, String::len) + self.path.len() + harm
+        self.method.as_ref().map_or(0, String::len) + self.path.len() + text
     }
 
-    /// Whether some request could match it. A test whose fault waits for ever proves nothing.
+    /// Whether some request could match it. A fault that waits for ever would make a test pass for no reason.
     fn could_match(&self) -> bool {
         let pattern: Vec<&str> = self.path.split('/').filter(|segment| !segment.is_empty()).collect();
         let last = pattern.len().saturating_sub(1);
@@ -142,23 +138,23 @@ fn path_fits(pattern: &str, path: &str) -> bool {
     given.next().is_none()
 }
 
-/// The faults that wait for their request.
+/// The faults that wait for their requests.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Fault>);
+pub(crate) struct Faults(Vec<RequestFault>);
 
 impl Faults {
-    pub(crate) fn add(&mut self, fault: Fault) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, fault: RequestFault) -> Result<(), Refusal> {
         if self.0.len() >= KEPT {
-            return Err(Failure::error(400, "too many faults wait already; DELETE /mock/faults forgets them"));
+            return Err(Refusal::error(400, "too many faults wait already; DELETE /mock/faults forgets them"));
         }
-        if let Harm::Status { status, .. } = fault.harm
+        if let FaultKind::Status { status, .. } = fault.fault
             && !(200..600).contains(&status)
         {
-            return Err(Failure::error(400, "a status is a number from 200 to 599"));
+            return Err(Refusal::error(400, "a status is a number from 200 to 599"));
         }
         if !fault.could_match() {
             let method = fault.method.as_deref().unwrap_or("any method");
-            return Err(Failure::error(
+            return Err(Refusal::error(
                 400,
                 format!(
                     "no request could match {method} {}: a path is one of the API's below /midonet-api, without a query; \
@@ -167,8 +163,8 @@ impl Faults {
                 ),
             ));
         }
-        if self.0.iter().map(Fault::size).sum::<usize>() + fault.size() > TEXT {
-            return Err(Failure::error(
+        if self.0.iter().map(RequestFault::size).sum::<usize>() + fault.size() > TEXT {
+            return Err(Refusal::error(
                 400,
                 format!("the faults that wait have more than {TEXT} bytes of text; DELETE /mock/faults forgets them"),
             ));
@@ -181,14 +177,14 @@ impl Faults {
         self.0.clear();
     }
 
-    /// What waits, with what is left of `skip` and `times`.
-    pub(crate) fn waiting(&self) -> &[Fault] {
+    /// The waiting faults, with the rest of `skip` and `times`.
+    pub(crate) fn waiting(&self) -> &[RequestFault] {
         &self.0
     }
 
-    /// What happens to this request. Every fault that matches counts it.
-    fn take(&mut self, method: &Method, path: &str) -> Vec<Harm> {
-        let mut harms = Vec::new();
+    /// What happens to this request. Every matching fault counts it.
+    pub(crate) fn take(&mut self, method: &Method, path: &str) -> Vec<FaultKind> {
+        let mut kinds = Vec::new();
         self.0.retain_mut(|fault| {
             if !fault.matches(method, path) {
                 return true;
@@ -197,96 +193,15 @@ impl Faults {
                 fault.skip -= 1;
                 return true;
             }
-            harms.push(fault.harm.clone());
+            kinds.push(fault.fault.clone());
             fault.times = match fault.times {
                 0 => return true,
                 times => times - 1,
             };
             fault.times > 0
         });
-        harms
+        kinds
     }
-}
-
-/// How an answer reaches its client.
-#[derive(Debug)]
-pub enum Delivery {
-    /// As it is.
-    Whole(Answer),
-    /// So much of its body, then nothing.
-    Truncated(Answer, usize),
-    /// Not at all.
-    Cut,
-}
-
-/// What was decided for one request.
-#[derive(Debug)]
-pub struct Fate(Vec<Harm>);
-
-impl Fate {
-    /// How long the request waits first.
-    pub fn delay(&self) -> Duration {
-        let delays = self.0.iter().map(|harm| match harm {
-            Harm::Delay { milliseconds } => *milliseconds,
-            _ => 0,
-        });
-        Duration::from_millis(delays.fold(0, u64::saturating_add))
-    }
-}
-
-impl Controller {
-    /// Lets a fault wait for its requests.
-    pub fn inject(&mut self, fault: Fault) -> Result<(), String> {
-        self.faults.add(fault).map_err(|failure| failure.to_string())
-    }
-
-    /// Decides what goes wrong with a request. Asked once for each, before [`Controller::deliver`].
-    pub fn fate(&mut self, request: &Request) -> Fate {
-        Fate(self.faults.take(&request.method, &request.path))
-    }
-
-    /// Answers a request as [`Controller::handle`], with what was decided for it.
-    pub fn deliver(&mut self, request: &Request, fate: &Fate) -> Delivery {
-        let harms = &fate.0;
-        if harms.contains(&Harm::ExpireTokens) {
-            self.tokens.expire();
-        }
-        if harms.contains(&Harm::Cut { after: false }) {
-            return Delivery::Cut;
-        }
-        let error = |wanted: bool| {
-            harms.iter().find_map(|harm| match harm {
-                Harm::Status { status, message, after } if *after == wanted => Some(error(*status, message.clone())),
-                _ => None,
-            })
-        };
-        if let Some(error) = error(false) {
-            return Delivery::Whole(error);
-        }
-        let mut response = self.answer(request);
-        if harms.contains(&Harm::Cut { after: true }) {
-            return Delivery::Cut;
-        }
-        if let Some(error) = error(true) {
-            response = error;
-        }
-        for harm in harms {
-            match harm {
-                Harm::Body { text } => response.content = Content::Whole(text.clone().into()),
-                Harm::Truncate { bytes } => return Delivery::Truncated(response, *bytes),
-                _ => {}
-            }
-        }
-        Delivery::Whole(response)
-    }
-}
-
-fn error(status: u16, message: Option<String>) -> Answer {
-    let failure = Failure::Error { status, message };
-    let media = (http::header::CONTENT_TYPE, ERROR_MEDIA.to_owned());
-    let mut error = answer(status, vec![media], failure.body().as_ref());
-    allow_origins(&mut error.headers);
-    error
 }
 
 #[cfg(test)]
@@ -314,9 +229,9 @@ mod tests {
     #[test]
     fn a_fault_that_could_never_hit_is_refused() {
         let add = |method: Option<&str>, path: &str| {
-            let harm = Harm::Cut { after: false };
+            let fault = FaultKind::Cut { after: false };
             let method = method.map(str::to_owned);
-            Faults::default().add(Fault { method, path: path.to_owned(), skip: 0, times: 1, harm }).is_ok()
+            Faults::default().add(RequestFault { method, path: path.to_owned(), skip: 0, times: 1, fault }).is_ok()
         };
         for (method, path) in [
             (None, "**"),
@@ -359,14 +274,20 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_in_sum() {
         let mut faults = Faults::default();
-        let large = |size: usize| Fault::always("**", Harm::Body { text: "x".repeat(size) });
+        let large = |size: usize| RequestFault::always("**", FaultKind::Body { text: "x".repeat(size) });
         assert!(faults.add(large(TEXT / 2)).is_ok());
         assert!(faults.add(large(TEXT / 2)).is_err(), "with their paths they are too much");
         assert!(faults.add(large(TEXT / 2 - 10)).is_ok());
         assert!(faults.add(large(10)).is_err());
         let message = Some("x".repeat(100));
-        assert!(faults.add(Fault::always("**", Harm::Status { status: 500, message, after: true })).is_err());
-        assert!(faults.add(Fault::always(&format!("/routers/{}", "x".repeat(100)), Harm::ExpireTokens)).is_err());
+        assert!(
+            faults.add(RequestFault::always("**", FaultKind::Status { status: 500, message, after: true })).is_err()
+        );
+        assert!(
+            faults
+                .add(RequestFault::always(&format!("/routers/{}", "x".repeat(100)), FaultKind::ExpireTokens))
+                .is_err()
+        );
         faults.clear();
         assert!(faults.add(large(TEXT / 2)).is_ok());
     }
@@ -374,9 +295,14 @@ mod tests {
     #[test]
     fn a_fault_hits_the_requests_it_is_meant_for() {
         let mut faults = Faults::default();
-        let cut = Harm::Cut { after: true };
-        let fault =
-            Fault { method: Some("post".to_owned()), path: "/routers".to_owned(), skip: 1, times: 2, harm: cut };
+        let cut = FaultKind::Cut { after: true };
+        let fault = RequestFault {
+            method: Some("post".to_owned()),
+            path: "/routers".to_owned(),
+            skip: 1,
+            times: 2,
+            fault: cut,
+        };
         assert!(faults.add(fault).is_ok());
         let mut hit = |method: Method, path: &str| faults.take(&method, path).len();
         assert_eq!(hit(Method::GET, "/routers"), 0);

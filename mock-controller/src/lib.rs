@@ -14,14 +14,14 @@
 //! Over HTTP, for clients of any kind:
 //!
 //! ```
-//! use atoll_mock_controller::{BASE_PATH, Controller, Settings, server::Server};
+//! use atoll_mock_controller::{BASE_PATH, MockController, MockSettings, server::MockServer};
 //! use tokio::net::TcpListener;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let url = format!("http://{}{BASE_PATH}", listener.local_addr()?);
-//! let server = Server::new(Controller::new(Settings::default()));
+//! let server = MockServer::new(MockController::new(MockSettings::default()));
 //! let test = async { /* drive a client against `url` */ drop(url) };
 //! tokio::task::LocalSet::new().run_until(server.serve(listener, test)).await;
 //! # Ok(())
@@ -40,35 +40,36 @@
 
 pub mod access;
 mod answer;
+mod answer_body;
 mod body;
 mod call;
 pub mod check;
+mod connections;
 pub mod controller;
-mod crowd;
-mod dialect;
-mod failure;
+pub mod delivery;
 pub mod faults;
+mod initial;
 mod media;
 mod mock;
-mod patient;
 pub mod plane;
-mod record;
+mod refusal;
+mod request_log;
 mod resources;
 mod routing;
-mod seed;
 pub mod server;
 pub mod settings;
 pub mod socket;
 pub mod state;
 mod state_file;
 mod tokens;
-mod torn;
+mod wording;
+mod write_timeout;
 
-pub use answer::Answer;
-pub use controller::{BASE_PATH, Controller, Keeper};
-pub use dialect::{Dialect, UnknownDialect};
-pub use record::Entry;
-pub use seed::PROVIDER_ROUTER_NAME;
-pub use settings::{Activation, Settings, User, provider_router, tunnel_zone, uplink_port};
+pub use answer::HttpAnswer;
+pub use atoll_sdn_client::Dialect;
+pub use controller::{BASE_PATH, MockController, Persistence};
+pub use initial::PROVIDER_ROUTER_NAME;
+pub use request_log::LoggedRequest;
+pub use settings::{Activation, MockSettings, User, provider_router, tunnel_zone, uplink_port};
 pub use state::Tables;
 pub use state_file::{StateFile, StateFileError};

@@ -14,9 +14,9 @@ use atoll_dataplane::NodePool;
 use atoll_mock_controller::access::{Access, read_token};
 use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
-use atoll_mock_controller::server::Server;
+use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::socket::MockSocket;
-use atoll_mock_controller::{Activation, BASE_PATH, Controller, Dialect, Settings, StateFile, User};
+use atoll_mock_controller::{Activation, BASE_PATH, Dialect, MockController, MockSettings, StateFile, User};
 use atoll_model::error::Resource;
 use atoll_model::secret::Secret;
 use atoll_node::files::{CONFIG, make, print, read, trouble};
@@ -57,7 +57,7 @@ struct Options {
     /// Address and port to serve on; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:8181")]
     listen: SocketAddr,
-    /// Family of the API: 5 or 1.9.
+    /// Dialect of the API: 5 or 1.9.
     #[arg(long, default_value = "5")]
     dialect: Dialect,
     /// Id of the host it starts with.
@@ -78,7 +78,7 @@ struct Options {
     /// When a bound port becomes active: at-once, never, or a number of milliseconds.
     #[arg(long, default_value = "at-once", value_parser = parse_activation)]
     activation: Activation,
-    /// What Location and links begin with, whatever the request says.
+    /// Base of Location and links, whatever the request says.
     #[arg(long)]
     base_uri: Option<String>,
     /// Show the key `type` of ports and rules twice, as the real server very probably does.
@@ -87,14 +87,13 @@ struct Options {
     /// File that keeps the objects across restarts.
     #[arg(long)]
     state: Option<PathBuf>,
-    /// Unix socket (mode 0600) that answers what is below /mock/.
+    /// Unix socket (mode 0600) that answers /mock/.
     #[arg(long)]
     mock_socket: Option<PathBuf>,
-    /// Whom TCP answers what is below /mock/: anyone, root (its processes on loopback) or off. Default: anyone; with
-    /// --dataplane root.
+    /// Who may use /mock/ over TCP: anyone, root (its processes on loopback) or off. Default: anyone; with --dataplane root.
     #[arg(long, value_parser = parse_access, conflicts_with = "mock_token_file")]
     mock_tcp: Option<Access>,
-    /// File (mode 0600) with a token that TCP asks for below /mock/, in the header X-Mock-Token.
+    /// File (mode 0600) with the token that /mock/ over TCP requires in the header X-Mock-Token.
     #[arg(long)]
     mock_token_file: Option<PathBuf>,
     /// Realise the topology in this machine's kernel.
@@ -103,8 +102,8 @@ struct Options {
     /// Where the data plane pins its namespaces, below `dataplane`.
     #[arg(long, default_value = RUN_DIR)]
     run_dir: PathBuf,
-    /// Where the addresses come from by which this machine reaches its pods, the cluster's `nodeSideCidr`; `none`: it
-    /// does not reach them.
+    /// Pool of the addresses by which this machine reaches its pods, the cluster's `nodeSideCidr`; `none`: it does not
+    /// reach them.
     #[arg(long, default_value = "169.254.128.0/17", value_parser = parse_node_side)]
     node_side_cidr: NodeSide,
     /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing that was sent
@@ -116,14 +115,14 @@ struct Options {
     purge_on_exit: bool,
 }
 
-/// What a file of users has.
+/// The format of a file of users.
 const USERS: &str = r#"{"name": {"password": "..", "admin": true}}, where admin may be left out,"#;
 
 const RUN_DIR: &str = "/run/atoll";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Looks after the data plane of this machine.
+    /// Manages the data plane of this machine.
     Dataplane {
         #[command(subcommand)]
         verb: DataplaneVerb,
@@ -132,8 +131,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum DataplaneVerb {
-    /// Tells what a topology would become: domains, filters, and what cannot be expressed. Needs no root, changes
-    /// nothing. Exit code 3: something is closed because it cannot be expressed.
+    /// Shows what a topology would become: router namespaces, filters, and what cannot be expressed. Needs no root, changes
+    /// nothing. Exit code 3: a part is closed because it cannot be expressed.
     Check {
         /// A state file, or what `GET /mock/dump` answered.
         #[arg(long)]
@@ -141,11 +140,11 @@ enum DataplaneVerb {
         /// The host whose bindings count; needed where there are several.
         #[arg(long)]
         host_id: Option<Uuid>,
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Tells what this machine lacks to carry a data plane. Changes nothing, needs root. Exit code 3: it cannot.
+    /// Shows what this machine lacks to carry a data plane. Changes nothing, needs root. Exit code 3: it cannot.
     Probe,
     /// Removes every trace of a data plane that is not running.
     Purge {
@@ -175,7 +174,7 @@ fn parse_access(text: &str) -> Result<Access, String> {
     }
 }
 
-/// Who may ask for what is below `/mock/` over TCP.
+/// Who may use `/mock/` over TCP.
 fn access(options: &Options) -> Result<Access, Box<dyn Error>> {
     Ok(match (&options.mock_token_file, &options.mock_tcp) {
         (Some(file), _) => Access::Token(read_token(file)?),
@@ -188,7 +187,7 @@ fn access(options: &Options) -> Result<Access, Box<dyn Error>> {
 fn parse_activation(text: &str) -> Result<Activation, String> {
     match text {
         "at-once" => Ok(Activation::AtOnce),
-        "never" => Ok(Activation::Told),
+        "never" => Ok(Activation::Explicit),
         number => match number.parse() {
             Ok(milliseconds) => Ok(Activation::After(Duration::from_millis(milliseconds))),
             Err(_) => Err("at-once, never or a number of milliseconds is expected".to_owned()),
@@ -209,8 +208,8 @@ const fn yes() -> bool {
     true
 }
 
-fn settings(options: &Options) -> Result<Settings, String> {
-    let mut settings = Settings {
+fn settings(options: &Options) -> Result<MockSettings, String> {
+    let mut settings = MockSettings {
         dialect: options.dialect,
         host_name: options.host_name.clone(),
         host_address: options.host_address,
@@ -220,16 +219,16 @@ fn settings(options: &Options) -> Result<Settings, String> {
         duplicate_type: options.duplicate_type,
         node_side: options.node_side_cidr,
         services: options.service_cidr,
-        // Tokens and ids of a served controller are not to be guessed.
+        // Tokens and ids of a served controller must not be predictable.
         seed: Uuid::new_v4(),
-        ..Settings::default()
+        ..MockSettings::default()
     };
     if let Some(host) = options.host_id {
         settings.host = host;
     }
     if let Some(path) = &options.users {
         let text = read::given(path, CONFIG).map_err(|error| format!("users file {}: {error}", path.display()))?;
-        // The parser's own words may have a password in them.
+        // The parser's message may contain a password.
         let users: BTreeMap<String, UserEntry> = serde_json::from_slice(&text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             format!("users file {}: line {line}, column {column}: {USERS} is expected", path.display())
@@ -241,32 +240,32 @@ fn settings(options: &Options) -> Result<Settings, String> {
 }
 
 /// The controller, with the objects of its file where it has one.
-fn controller(options: &Options) -> Result<(Controller, Option<StateFile>), Box<dyn Error>> {
+fn controller(options: &Options) -> Result<(MockController, Option<StateFile>), Box<dyn Error>> {
     let settings = settings(options)?;
-    let Some(path) = &options.state else { return Ok((Controller::new(settings), None)) };
+    let Some(path) = &options.state else { return Ok((MockController::new(settings), None)) };
     let controller = match StateFile::load(path, settings.dialect)? {
-        Some(tables) => Controller::with_tables(settings, tables),
-        None => Controller::new(settings),
+        Some(tables) => MockController::with_tables(settings, tables),
+        None => MockController::new(settings),
     };
     let file = StateFile::create(path, options.dialect, controller.tables())?;
     Ok((controller, Some(file)))
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    // Before anything that has to be put in order at the end.
+    // Before anything that needs an orderly end.
     let mut signals = Signals::receive()?;
-    // The port first: a second server on this address must not touch the first one's file or kernel objects.
+    // The port first: a second server on this address must not touch the file or the kernel objects of the first one.
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
-    // Whoever writes the same file would overwrite what this one has answered.
-    let _alone = options.state.as_deref().map(StateFile::lock).transpose()?;
+    // Another controller with the same file would overwrite changes that this one has answered.
+    let _exclusive = options.state.as_deref().map(StateFile::lock).transpose()?;
     let (controller, file) = controller(&options)?;
-    let mut server = Server::new(controller).access(access(&options)?);
+    let mut server = MockServer::new(controller).access(access(&options)?);
     let socket = options.mock_socket.as_deref().map(MockSocket::bind).transpose()?;
     if let Some(file) = file {
-        server.keep(file);
+        server.persist_to(file);
     }
     let plane = if options.dataplane { Some(server.realise(&options.run_dir).await?) } else { None };
     say(&format!("mock-controller: listening on http://{address}{BASE_PATH} (dialect {})", options.dialect));
@@ -293,31 +292,31 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         () = server.serve(listener, end) => {}
         () = aside => {}
     }
-    // Also where the data plane is lost.
+    // Also when the data plane has ended.
     let closed = server.close();
     if lost {
-        // Whoever looks after this program starts it again, and it goes on with what it finds.
-        return Err("the data plane has ended by itself; what it said is above. Start this program again".into());
+        // The service manager starts this program again, and it continues with the state that it finds.
+        return Err("the data plane has ended unexpectedly; its messages are above. Start this program again".into());
     }
     plane.map_or(Ok(()), |plane| plane.stop(options.purge_on_exit))?;
-    // What was answered and is not on the disk is no orderly end.
+    // An error means that answered changes may not be on the disk.
     closed
 }
 
-/// A line on standard error, whether or not anybody reads it.
+/// Prints a line to standard error, if it can be written.
 fn say(line: &str) {
     print::say(&format!("{line}\n"));
 }
 
-/// Prints what was asked for and ends with `code`, or with 1 where it did not arrive.
-fn told(text: &str, code: ExitCode) -> ExitCode {
+/// Prints a result and returns `code`, or 1 when it could not be printed.
+fn print_result(text: &str, code: ExitCode) -> ExitCode {
     if print::or_say(text, "") { code } else { ExitCode::FAILURE }
 }
 
-/// Something is closed because it cannot be expressed, or would be.
+/// The exit code when a part of the topology is closed because it cannot be expressed.
 const CLOSED: u8 = 3;
 
-/// Prints what is missing.
+/// Prints what this machine lacks.
 fn probe() -> ExitCode {
     let missing = atoll_dataplane::probe();
     let mut text = String::new();
@@ -327,7 +326,7 @@ fn probe() -> ExitCode {
     if text.is_empty() {
         text.push_str("nothing is missing\n");
     }
-    told(&text, if missing.iter().any(|it| it.essential) { CLOSED.into() } else { ExitCode::SUCCESS })
+    print_result(&text, if missing.iter().any(|it| it.essential) { CLOSED.into() } else { ExitCode::SUCCESS })
 }
 
 fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
@@ -340,7 +339,7 @@ fn start(options: Options) -> Result<ExitCode, Box<dyn Error>> {
         Some(Command::Dataplane { verb: DataplaneVerb::Check { topology, host_id, json } }) => {
             let checked = check(topology, *host_id)?;
             let text = if *json { serde_json::to_string_pretty(&checked)? + "\n" } else { checked.to_string() };
-            return Ok(told(&text, if checked.closed == 0 { ExitCode::SUCCESS } else { CLOSED.into() }));
+            return Ok(print_result(&text, if checked.closed == 0 { ExitCode::SUCCESS } else { CLOSED.into() }));
         }
         None => {}
     }

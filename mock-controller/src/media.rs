@@ -8,8 +8,8 @@
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
 
-use crate::dialect::Dialect;
-use crate::failure::Failure;
+use crate::refusal::Refusal;
+use atoll_sdn_client::Dialect;
 
 const JSON: &str = "application/json";
 
@@ -37,7 +37,7 @@ pub(crate) enum Policy {
 
 /// The answer of a negotiation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chosen {
+pub(crate) struct Negotiated {
     /// Media type for the answer.
     pub media: String,
     /// Version of the resource.
@@ -71,13 +71,13 @@ fn names(dialect: Dialect, media: Media) -> impl Iterator<Item = &'static str> {
     [media.name].into_iter().chain(old).chain((media.name == "TunnelZoneHost").then_some("GreTunnelZoneHost"))
 }
 
-fn offers(dialect: Dialect, media: Media, collection: bool) -> Vec<Chosen> {
+fn offers(dialect: Dialect, media: Media, collection: bool) -> Vec<Negotiated> {
     let versions = versions(dialect, media.name);
-    let mut offers: Vec<Chosen> = names(dialect, media)
+    let mut offers: Vec<Negotiated> = names(dialect, media)
         .flat_map(|name| versions.iter().rev().map(move |v| (name, *v)))
-        .map(|(name, version)| Chosen { media: vendor(name, version, collection), version })
+        .map(|(name, version)| Negotiated { media: vendor(name, version, collection), version })
         .collect();
-    let json = Chosen { media: JSON.to_owned(), version: json_version(dialect, media.name) };
+    let json = Negotiated { media: JSON.to_owned(), version: json_version(dialect, media.name) };
     match dialect {
         // Silence and wildcards get the type that is declared first, which is plain JSON.
         Dialect::V1 => offers.insert(0, json),
@@ -106,15 +106,20 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<Range>>, 
 }
 
 /// Chooses how to answer a GET.
-pub(crate) fn accept(dialect: Dialect, media: Media, collection: bool, headers: &HeaderMap) -> Result<Chosen, Failure> {
-    let refuse = || Failure::error(406, "Not Acceptable");
+pub(crate) fn accept(
+    dialect: Dialect,
+    media: Media,
+    collection: bool,
+    headers: &HeaderMap,
+) -> Result<Negotiated, Refusal> {
+    let refuse = || Refusal::error(406, "Not Acceptable");
     let offers = offers(dialect, media, collection);
     let asked = match header(headers, &ACCEPT).map_err(|()| refuse())? {
         Some(ranges) => ranges,
         None if dialect == Dialect::V5 && media.policy == Policy::Generic => return Err(refuse()),
         None => vec![Range::any()],
     };
-    let mut best: Option<(Wanted, &Chosen)> = None;
+    let mut best: Option<(Wanted, &Negotiated)> = None;
     for offer in &offers {
         // Of equals the one that is declared first.
         if let Some(wanted) = wanted(&asked, &offer.media)
@@ -127,11 +132,11 @@ pub(crate) fn accept(dialect: Dialect, media: Media, collection: bool, headers: 
 }
 
 /// Checks what a POST or PUT brings; the version of its resource.
-pub(crate) fn content(dialect: Dialect, media: Media, headers: &HeaderMap) -> Result<u8, Failure> {
+pub(crate) fn content(dialect: Dialect, media: Media, headers: &HeaderMap) -> Result<u8, Refusal> {
     let offers = offers(dialect, media, false);
     let refuse = || match (dialect, media.policy) {
-        (Dialect::V5, Policy::Generic) => Failure::error(406, "Not Acceptable"),
-        _ => Failure::error(415, "Unsupported Media Type"),
+        (Dialect::V5, Policy::Generic) => Refusal::error(406, "Not Acceptable"),
+        _ => Refusal::error(415, "Unsupported Media Type"),
     };
     let Some(sent) = header(headers, &CONTENT_TYPE).map_err(|()| refuse())? else {
         return if dialect == Dialect::V1 { Ok(1) } else { Err(refuse()) };

@@ -1,4 +1,4 @@
-//! The glue to the data plane: changes go down in the order in which they were made, what flows comes back up.
+//! The data plane of this machine: submits changes in the order in which they were made, and receives its events.
 
 use std::path::{Path, PathBuf};
 
@@ -8,87 +8,90 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
-/// What comes back up, in order.
+/// An event of the data plane. Events come in order.
 #[derive(Debug)]
-pub(crate) enum News {
-    /// Ports whose packets flow from now on, or do not any more.
+pub(crate) enum PlaneEvent {
+    /// Ports whose packets begin or cease to flow.
     Flow(Vec<(Uuid, bool)>),
-    /// Everything before about these ports has been said: what flows of them flows on.
-    Settled(Vec<Uuid>),
+    /// Everything submitted about these ports is programmed: the ones that flow continue to do so.
+    Programmed(Vec<Uuid>),
 }
 
 /// A running data plane.
 #[derive(Clone)]
-pub struct Plane {
+pub struct DataPlane {
     handle: Handle,
     directory: PathBuf,
-    news: UnboundedSender<News>,
+    events: UnboundedSender<PlaneEvent>,
 }
 
-/// Where the data plane of a run directory pins its namespaces. The plugin looks there too.
+/// The directory in which the data plane pins its namespaces. The plugin uses it too.
 fn directory(run_dir: &Path) -> PathBuf {
     run_dir.join("dataplane")
 }
 
-impl Plane {
-    /// Starts to realise `topology` for `host`, and waits until it is realised as far as it can be. The kernel is
-    /// probed first; the error lists what is missing.
+impl DataPlane {
+    /// Starts to realise `topology` for `host`, and waits until it is programmed as far as possible.
+    ///
+    /// # Errors
+    ///
+    /// The kernel is probed first; the error lists what is missing.
     pub(crate) async fn start(
         run_dir: &Path,
         host: Uuid,
         node_side: Option<NodePool>,
         services: Option<Ipv4Network>,
         topology: Topology,
-    ) -> Result<(Self, UnboundedReceiver<News>), PlaneError> {
+    ) -> Result<(Self, UnboundedReceiver<PlaneEvent>), PlaneError> {
         let directory = directory(run_dir);
-        let (news, receiver) = unbounded_channel();
-        let told = news.clone();
+        let (events, receiver) = unbounded_channel();
+        let sender = events.clone();
         let settings = Settings { directory: directory.clone(), host, node_side, services, before_change: None };
         let handle = Handle::start(settings, topology, move |ports| {
-            // Nobody listens any more: the server is ending.
-            drop(told.send(News::Flow(ports)));
+            // The receiver is gone when the server ends.
+            drop(sender.send(PlaneEvent::Flow(ports)));
         })?;
         handle.settle().await;
-        Ok((Self { handle, directory, news }, receiver))
+        Ok((Self { handle, directory, events }, receiver))
     }
 
-    /// Hands changes down. Never blocks.
+    /// Submits changes. Never blocks.
     pub(crate) fn submit(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
             self.handle.submit(changes);
         }
     }
 
-    /// Waits until everything handed down so far was applied, or failed and is in the report.
-    pub(crate) async fn settle(&self) {
+    /// Waits until everything submitted so far is programmed, or has failed and is in the report.
+    pub(crate) async fn programmed(&self) {
         self.handle.settle().await;
     }
 
-    /// Sends [`News::Settled`] for these ports when everything handed down so far was applied.
+    /// Sends [`PlaneEvent::Programmed`] for these ports when everything submitted so far is programmed.
     ///
-    /// The data plane tells differences only. A port that is unbound and bound again before it looks has not changed
-    /// for it, while the controller has called it inactive in between: somebody must ask.
-    pub(crate) async fn ask_again(&self, ports: Vec<Uuid>) {
+    /// The data plane reports changes only. A port that is unbound and bound again before the next pass has not changed for
+    /// it, while the controller has called it inactive in between.
+    pub(crate) async fn report_programmed(&self, ports: Vec<Uuid>) {
         self.handle.settle().await;
-        drop(self.news.send(News::Settled(ports)));
+        drop(self.events.send(PlaneEvent::Programmed(ports)));
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub(crate) async fn counters(&self) -> atoll_dataplane::Counters {
         self.handle.counters().await
     }
 
-    /// What could not be done.
+    /// What could not be programmed.
     pub(crate) fn report(&self) -> Report {
         self.handle.report()
     }
 
-    /// Waits until the data plane has ended, which nobody has asked for.
+    /// Waits until the data plane ends without being stopped.
     pub async fn ended(&self) {
         self.handle.ended().await;
     }
 
-    /// Ends the data plane. Packets keep flowing, unless `purge` removes every trace of it.
+    /// Stops the data plane. Packets keep flowing, unless `purge` removes every trace of it.
     pub fn stop(self, purge: bool) -> Result<(), PlaneError> {
         let Self { handle, directory, .. } = self;
         handle.stop();

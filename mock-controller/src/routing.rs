@@ -1,27 +1,29 @@
-//! The one table of paths: which resource answers, what it speaks, and what answers 405 or 501.
+//! The table of paths: the resource of each, its media types, and what is answered with 405 or 501.
 
-use crate::call::{Call, Outcome};
+use percent_encoding::percent_decode_str;
+
+use crate::call::{Call, ReplyResult};
 use crate::media::{Media, Policy};
 use crate::resources::{
     application, arp_table, binding, bridge, chain, host, interface, ip_addr_group, link, login, mac_table, port,
     port_group, route, router, rule, system_state, tenant, tunnel_zone, unbuilt,
 };
 
-/// Something a resource does.
-pub(crate) type Verb = fn(&mut Call<'_>) -> Outcome;
+/// A method of a resource.
+pub(crate) type Verb = fn(&mut Call<'_>) -> ReplyResult;
 
-/// A path with what can be done to it.
+/// A path with its methods.
 #[derive(Clone, Copy)]
 pub(crate) struct Endpoint {
     /// The path; `{}` is a variable segment.
     pub path: &'static str,
-    /// What a POST or PUT brings.
+    /// The media type of a POST or PUT.
     pub media: Media,
     /// How a GET negotiates.
     pub read_policy: Policy,
     /// Whether a GET answers a list.
     pub collection: bool,
-    /// Only its list is built, which is empty: everything else answers 501.
+    /// Only its list exists, which is empty; every other request is answered with 501.
     pub unbuilt: bool,
     pub get: Option<Verb>,
     pub post: Option<Verb>,
@@ -212,7 +214,7 @@ static ABSENT: &[&str] = &[
 ];
 
 /// What a path leads to.
-pub(crate) enum Found {
+pub(crate) enum RouteMatch {
     /// A resource and the variable segments.
     Endpoint(&'static Endpoint, Vec<String>),
     /// A part of the real API that is not built here.
@@ -223,17 +225,17 @@ pub(crate) enum Found {
 
 /// Looks a path up. Segments are decoded after the split, so that an encoded `/` stays inside its segment, and `.` and
 /// `..` are names like any other, which no resource has.
-pub(crate) fn find(path: &str) -> Found {
-    let Some(below) = path.strip_prefix('/').or(path.is_empty().then_some("")) else { return Found::Nowhere };
+pub(crate) fn find(path: &str) -> RouteMatch {
+    let Some(below) = path.strip_prefix('/').or(path.is_empty().then_some("")) else { return RouteMatch::Nowhere };
     let below = below.strip_suffix('/').unwrap_or(below);
     let segments: Vec<&str> = if below.is_empty() { Vec::new() } else { below.split('/').collect() };
     for endpoint in TABLE {
         if let Some(args) = matches(endpoint.path, &segments) {
             let decoded: Option<Vec<String>> = args.into_iter().map(decode).collect();
-            return decoded.map_or(Found::Nowhere, |args| Found::Endpoint(endpoint, args));
+            return decoded.map_or(RouteMatch::Nowhere, |args| RouteMatch::Endpoint(endpoint, args));
         }
     }
-    if ABSENT.iter().any(|absent| starts_with(absent, &segments)) { Found::Absent } else { Found::Nowhere }
+    if ABSENT.iter().any(|absent| starts_with(absent, &segments)) { RouteMatch::Absent } else { RouteMatch::Nowhere }
 }
 
 fn pattern(path: &'static str) -> impl Iterator<Item = &'static str> {
@@ -280,34 +282,17 @@ pub(crate) fn could_come(method: Option<&str>, fits: impl Fn(&'static str, bool)
         || method.is_none_or(known) && ABSENT.iter().any(|path| fits(path, true))
 }
 
-/// As [`decode`]; what is not properly encoded stays as it is, and what is not UTF-8 is replaced.
-pub(crate) fn decode_anyway(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| *byte == b'%').and_then(|code| std::str::from_utf8(code).ok());
-        let code = code.filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
-        bytes.push(code.unwrap_or(*byte));
-        rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// As [`decode`]. Invalid encoding stays as it is, and invalid UTF-8 is replaced.
+pub(crate) fn decode_lossy(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Percent-decoding of one segment; none when it is not UTF-8 or not properly encoded.
+/// Percent-decodes one segment; `None` when the encoding is not valid or the result is not UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            let digits = std::str::from_utf8(&digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
+    // The crate keeps an invalid escape as it is; here it is an error.
+    let is_escape = |part: &str| part.as_bytes().get(..2).is_some_and(|code| code.iter().all(u8::is_ascii_hexdigit));
+    text.split('%').skip(1).all(is_escape).then_some(())?;
+    percent_decode_str(text).decode_utf8().ok().map(Into::into)
 }
 
 #[cfg(test)]
@@ -318,35 +303,35 @@ mod tests {
     fn every_path_of_the_table_finds_itself() {
         for endpoint in TABLE {
             let path = endpoint.path.replace("{}", "x");
-            let Found::Endpoint(found, _) = find(&path) else { panic!("{path} leads nowhere") };
+            let RouteMatch::Endpoint(found, _) = find(&path) else { panic!("{path} leads nowhere") };
             assert_eq!(found.path, endpoint.path);
         }
         for absent in ABSENT {
             assert!(
                 matches!(
                     find(&absent.replace("{}", "x")),
-                    Found::Absent | Found::Endpoint(Endpoint { unbuilt: true, .. }, _)
+                    RouteMatch::Absent | RouteMatch::Endpoint(Endpoint { unbuilt: true, .. }, _)
                 ),
                 "{absent}"
             );
-            assert!(matches!(find(&(absent.replace("{}", "x") + "/below/it")), Found::Absent), "{absent}");
+            assert!(matches!(find(&(absent.replace("{}", "x") + "/below/it")), RouteMatch::Absent), "{absent}");
         }
     }
 
     #[test]
     fn strange_paths_lead_nowhere() {
         for path in ["///", "/routers//ports", "/routers/%zz", "/routers/%ff", "/nonsense", "routers", "/../routers"] {
-            assert!(matches!(find(path), Found::Nowhere), "{path}");
+            assert!(matches!(find(path), RouteMatch::Nowhere), "{path}");
         }
         for path in ["", "/", "//"] {
-            assert!(matches!(find(path), Found::Endpoint(endpoint, _) if endpoint.path == "/"), "{path:?}");
+            assert!(matches!(find(path), RouteMatch::Endpoint(endpoint, _) if endpoint.path == "/"), "{path:?}");
         }
     }
 
     #[test]
     fn a_segment_is_decoded_after_the_split() {
         for (path, arg) in [("/routers/..", ".."), ("/routers/a%2Fports", "a/ports"), ("/routers/%2e%2e/", "..")] {
-            let Found::Endpoint(found, args) = find(path) else { panic!("{path} leads nowhere") };
+            let RouteMatch::Endpoint(found, args) = find(path) else { panic!("{path} leads nowhere") };
             assert_eq!((found.path, args), ("/routers/{}", vec![arg.to_owned()]), "{path}");
         }
     }

@@ -1,10 +1,11 @@
-//! The controller over HTTP/1.1: a thin shell that reads whole requests, bounded in size and time, and writes answers.
+//! The controller over HTTP/1.1: reads whole requests, bounded in size and time, and writes answers.
 //!
-//! One thread, one controller: requests are answered one after the other, in the order in which they are complete. What
-//! reads everything does so piece by piece, in a copy, so that others have their turn in between.
-//! When all places are taken, an idle connection makes room for a new one (`crowd.rs`).
-//! hyper is used directly, without a framework: there is nothing to route, and only hyper lets us bound the time of
-//! the request head.
+//! One thread, one controller: requests are answered one after the other, in the order in which they are complete. A report
+//! on all objects works on a copy, piece by piece, so that other requests are answered in between. At the limit of
+//! connections an idle one makes room for a new one (`connections.rs`).
+//!
+//! hyper is used directly, without a framework such as axum: the paths are in a table of their own (`routing.rs`), and hyper
+//! alone bounds the time of a request's head.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_model::topology::{Change, Object};
-use atoll_sdn_client::transport::Request;
+use atoll_sdn_client::transport::ApiRequest;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -29,126 +30,126 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::access::{Access, Ends};
-use crate::answer::{Answer, Content};
-use crate::controller::{BASE_PATH, Controller, allow_origins, answer};
-use crate::crowd::{Answered, Crowd, Seat};
-use crate::failure::Failure;
-use crate::faults::Delivery;
-use crate::mock::{Admin, orphans, report};
-use crate::patient::Patient;
-use crate::plane::{News, Plane};
+use crate::access::{Access, ConnectionAddresses};
+use crate::answer::{Content, HttpAnswer, allow_origins, answer};
+use crate::answer_body::{AnswerBody, ConnectionCut};
+use crate::connections::{ConnectionLimit, Slot, TrackedBody};
+use crate::controller::{BASE_PATH, MockController};
+use crate::delivery::Delivery;
+use crate::mock::{AdminReply, orphans, report};
+use crate::plane::{DataPlane, PlaneEvent};
+use crate::refusal::Refusal;
 use crate::socket::{MockSocket, may_ask};
 use crate::state_file::StateFile;
-use crate::torn::{CutOnPurpose, Torn};
+use crate::write_timeout::WriteTimeout;
 
-/// The largest body that is read.
-const BODY: usize = 1 << 20;
-/// How much of bodies is held at once.
-const BODIES: usize = 64 << 20;
-/// How large the head of a request may be.
-const HEAD: usize = 64 << 10;
-/// How long a request's head or body may take, how long an idle connection stays, and how long a client may take
-/// nothing of its answer (the real server's figure).
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What is asked of the data plane, below `/mock`.
-const PLANE: [&str; 3] = ["/dataplane", "/node-side", "/counters"];
-/// How many connections are served at once. One more takes the place of the one that has been idle longest.
-const CONNECTIONS: usize = 1024;
-/// As many on the unix socket, which keeps its own: its owner gets in whoever else is there.
-const ASIDE: usize = 16;
-/// How long running requests may take after the end was asked for.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// The largest body of a request.
+const MAX_BODY: usize = 1 << 20;
+/// The most memory for bodies of all requests.
+const MAX_BODIES: usize = 64 << 20;
+/// The largest head of a request.
+const MAX_HEAD: usize = 64 << 10;
+/// The limit for a request's head, for its body, for an idle connection, and for a client that does not read its answer
+/// (the real server's limit).
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Paths below `/mock` that the data plane answers.
+const OF_DATA_PLANE: [&str; 3] = ["/dataplane", "/node-side", "/counters"];
+/// The most connections over TCP.
+const TCP_CONNECTIONS: usize = 1024;
+/// The most connections on the unix socket. They have a limit of their own, so that its owner always gets one.
+const SOCKET_CONNECTIONS: usize = 16;
+/// How long requests in progress may take once the server shall end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// A controller that is served. Clones are the same.
 #[derive(Clone)]
-pub struct Server {
-    controller: Rc<RefCell<Controller>>,
+pub struct MockServer {
+    controller: Rc<RefCell<MockController>>,
     access: Rc<Access>,
-    /// How much of bodies is held.
-    held: Rc<Cell<usize>>,
-    plane: Option<Plane>,
-    /// Ports whose packets flow, as the data plane says, whatever the controller thinks of them.
+    /// The memory that bodies of requests occupy.
+    body_memory: Rc<Cell<usize>>,
+    plane: Option<DataPlane>,
+    /// Ports whose packets flow according to the data plane, also when the controller calls them inactive.
     flowing: Rc<RefCell<BTreeSet<Uuid>>>,
     started: Instant,
-    patience: Duration,
+    client_timeout: Duration,
 }
 
-impl Server {
+impl MockServer {
     /// Wraps a controller.
-    pub fn new(controller: Controller) -> Self {
+    pub fn new(controller: MockController) -> Self {
         Self {
             controller: Rc::new(RefCell::new(controller)),
             access: Rc::new(Access::Anyone),
-            held: Rc::default(),
+            body_memory: Rc::default(),
             plane: None,
             flowing: Rc::default(),
             started: Instant::now(),
-            patience: PATIENCE,
+            client_timeout: CLIENT_TIMEOUT,
         }
     }
 
-    /// Waits for slow and silent clients for so long, instead of 30 s.
+    /// Sets the limit for slow and silent clients, instead of 30 s.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn client_timeout(mut self, timeout: Duration) -> Self {
+        self.client_timeout = timeout;
         self
     }
 
-    /// Who may ask for what is below `/mock/` over TCP, instead of whoever can connect.
+    /// Restricts `/mock/` over TCP, which every client may use by default.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = Rc::new(access);
         self
     }
 
-    /// Keeps the controller's objects in `file` from now on.
-    pub fn keep(&self, file: StateFile) {
-        self.controller.borrow_mut().keep_with(Box::new(file));
+    /// Persists the controller's objects in `file` from now on.
+    pub fn persist_to(&self, file: StateFile) {
+        self.controller.borrow_mut().persist_with(Box::new(file));
     }
 
-    /// The end, in order: what was kept is safe.
+    /// Closes the persistence: every change is safe afterwards.
     pub fn close(&self) -> Result<(), Box<dyn std::error::Error>> {
         self.controller.borrow_mut().close()
     }
 
-    /// Realises the controller's topology in this machine's kernel from now on. Ports become active as the data plane
-    /// says. Needs a `LocalSet` or a local runtime around it.
-    pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<Plane, atoll_dataplane::PlaneError> {
+    /// Realises the controller's topology in this machine's kernel from now on. The data plane reports active ports. Must be
+    /// called within a `LocalSet` or a local runtime.
+    pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<DataPlane, atoll_dataplane::PlaneError> {
         let (host, node_side, services, topology) = {
             let mut controller = self.controller.borrow_mut();
-            controller.wait_to_be_told();
+            controller.leave_activation_to_data_plane();
             let (host, node_side) = (controller.settings.host, controller.settings.node_side);
             (host, node_side, controller.settings.services, controller.follow())
         };
-        let (plane, mut news) = Plane::start(run_dir, host, node_side, services, topology).await?;
+        let (plane, mut events) = DataPlane::start(run_dir, host, node_side, services, topology).await?;
         let (controller, flowing) = (Rc::downgrade(&self.controller), Rc::clone(&self.flowing));
-        // It ends with the controller, or with the local set.
+        // The task ends with the controller, or with the local set.
         tokio::task::spawn_local(async move {
-            while let Some(news) = news.recv().await
+            while let Some(event) = events.recv().await
                 && let Some(controller) = controller.upgrade()
             {
-                listen(news, &mut controller.borrow_mut(), &mut flowing.borrow_mut());
+                handle_event(event, &mut controller.borrow_mut(), &mut flowing.borrow_mut());
             }
         });
         self.plane = Some(plane.clone());
         Ok(plane)
     }
 
-    /// Serves until `end` is ready, then lets running requests finish for a moment. Needs a `LocalSet` or a local
-    /// runtime around it.
+    /// Serves until `end` is ready, then gives requests in progress a moment to finish. Must be called within a `LocalSet` or
+    /// a local runtime.
     pub async fn serve(&self, listener: TcpListener, end: impl Future<Output = ()>) {
         let accept = async move || {
             let (stream, peer) = listener.accept().await?;
-            // Answers are small: waiting to fill a packet only costs time.
+            // Answers are small: waiting for a full packet would only add latency.
             drop(stream.set_nodelay(true));
-            let ends = stream.local_addr().ok().map(|own| Ends { own, peer });
-            Ok((stream, Caller::Tcp(ends)))
+            let addresses = stream.local_addr().ok().map(|own| ConnectionAddresses { own, peer });
+            Ok((stream, Caller::Tcp(addresses)))
         };
-        self.accept(accept, CONNECTIONS, end).await;
+        self.accept(accept, TCP_CONNECTIONS, end).await;
     }
 
-    /// Serves what is below `/mock/`, and nothing else, on a unix socket. As [`Server::serve`].
+    /// Serves `/mock/`, and nothing else, on a unix socket. As [`MockServer::serve`].
     pub async fn serve_mock(&self, socket: &MockSocket, end: impl Future<Output = ()>) {
         let accept = async || loop {
             let (stream, _) = socket.listener.accept().await?;
@@ -156,17 +157,17 @@ impl Server {
                 return Ok((stream, Caller::Socket));
             }
         };
-        self.accept(accept, ASIDE, end).await;
+        self.accept(accept, SOCKET_CONNECTIONS, end).await;
     }
 
     async fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         &self,
         accept: impl AsyncFn() -> io::Result<(S, Caller)>,
-        places: usize,
+        limit: usize,
         end: impl Future<Output = ()>,
     ) {
         let mut end = std::pin::pin!(end);
-        let crowd = Crowd::new(places);
+        let limit = ConnectionLimit::new(limit);
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
@@ -176,54 +177,54 @@ impl Server {
             };
             match accepted {
                 Ok((stream, caller)) => {
-                    let seat = tokio::select! {
-                        seat = crowd.seat() => seat,
+                    let slot = tokio::select! {
+                        slot = limit.acquire() => slot,
                         () = &mut end => break,
                     };
-                    self.connect(stream, caller, seat, &graceful, &mut connections);
+                    self.connect(stream, caller, slot, &graceful, &mut connections);
                 }
                 Err(error) => {
-                    // Out of descriptors, most likely: then an idle connection gives its own back.
-                    crowd.make_room();
+                    // Most likely the process has no file descriptor left: an idle connection returns its own.
+                    limit.evict_idle();
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
             while connections.try_join_next().is_some() {}
         }
-        // Those who do not finish in time are cut off with the set.
+        // Requests that do not finish in time are cut off with the set.
         drop(accept);
-        drop(tokio::time::timeout(FAREWELL, graceful.shutdown()).await);
+        drop(tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await);
     }
 
-    /// Serves one connection, which has a place until it ends or has to make room.
+    /// Serves one connection until it ends or is evicted.
     fn connect<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         &self,
         stream: S,
         caller: Caller,
-        seat: Seat,
+        slot: Slot,
         graceful: &GracefulShutdown,
         connections: &mut JoinSet<()>,
     ) {
-        let (server, seat_of_work) = (self.clone(), seat.clone());
+        let (server, own_slot) = (self.clone(), slot.clone());
         let service = service_fn(move |request| {
-            let (server, seat) = (server.clone(), seat_of_work.clone());
-            async move { server.answer(request, caller, &seat).await }
+            let (server, slot) = (server.clone(), own_slot.clone());
+            async move { server.answer(request, caller, &slot).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.patience)
-            .max_buf_size(HEAD)
-            // Who has said everything may close this direction, and is answered.
+            .header_read_timeout(self.client_timeout)
+            .max_buf_size(MAX_HEAD)
+            // A client that closes its sending direction after the request is answered.
             .half_close(true)
-            .serve_connection(TokioIo::new(Patient::new(stream, self.patience)), service);
+            .serve_connection(TokioIo::new(WriteTimeout::new(stream, self.client_timeout)), service);
         let connection = graceful.watch(connection);
         connections.spawn_local(async move {
             tokio::select! {
-                // First: what arrives after that is not begun.
+                // First, so that no request begins after the eviction.
                 biased;
-                () = seat.taken() => tracing::debug!("an idle connection makes room"),
-                // What a peer did wrong on its connection is its own affair.
+                () = slot.evicted() => tracing::debug!("an idle connection is closed to make room"),
+                // An error concerns this connection only.
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended");
                 },
@@ -231,120 +232,123 @@ impl Server {
         });
     }
 
-    /// Answers one request. An error closes the connection without an answer: only a fault wants that.
+    /// Answers one request. An error, which only an injected fault causes, closes the connection without an answer.
     async fn answer(
         &self,
         request: http::Request<Incoming>,
         caller: Caller,
-        seat: &Seat,
-    ) -> Result<http::Response<Answered>, CutOnPurpose> {
+        slot: &Slot,
+    ) -> Result<http::Response<TrackedBody>, ConnectionCut> {
         let (head, body) = request.into_parts();
-        let (place, path) = locate(head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str));
-        match (place, caller) {
-            (Place::Api, Caller::Tcp(_)) => self.controller.borrow_mut().begin(),
-            (Place::Mock, Caller::Tcp(ends)) => {
-                if let Err(why) = self.access.admits(ends, &head.headers) {
-                    return Ok(sent(refused(403, why)).map(|body| Answered::new(body, None)));
+        let (target, path) = locate(head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str));
+        match (target, caller) {
+            (Target::Api, Caller::Tcp(_)) => self.controller.borrow_mut().begin(),
+            (Target::Mock, Caller::Tcp(addresses)) => {
+                if let Err(why) = self.access.admits(addresses, &head.headers) {
+                    return Ok(sent(refused(403, why)).map(|body| TrackedBody::new(body, None)));
                 }
             }
-            (Place::Api | Place::Nowhere, Caller::Socket) => {
-                let answer = sent(refused(404, "this socket answers what is below /mock/ only"));
-                return Ok(answer.map(|body| Answered::new(body, None)));
+            (Target::Api | Target::Nowhere, Caller::Socket) => {
+                let answer = sent(refused(404, "this socket answers /mock/ only"));
+                return Ok(answer.map(|body| TrackedBody::new(body, None)));
             }
-            (Place::Mock, Caller::Socket) | (Place::Nowhere, Caller::Tcp(_)) => {}
+            (Target::Mock, Caller::Socket) | (Target::Nowhere, Caller::Tcp(_)) => {}
         }
-        let mut work = None;
-        let answered = match tokio::time::timeout(self.patience, self.read(body)).await {
-            Ok(Ok((body, _held))) => {
-                work = Some(seat.work());
-                let request = Request { method: head.method, path, headers: head.headers, body };
-                self.answer_whole(place, &request).await?
+        let mut in_progress = None;
+        let answered = match tokio::time::timeout(self.client_timeout, self.read(body)).await {
+            Ok(Ok((body, _memory))) => {
+                in_progress = Some(slot.begin_request());
+                let request = ApiRequest { method: head.method, path, headers: head.headers, body };
+                self.answer_whole(target, &request).await?
             }
             Ok(Err(status)) => plain(status),
             Err(_) => plain(StatusCode::REQUEST_TIMEOUT),
         };
-        let answered = match place {
-            Place::Mock => answered,
-            Place::Api | Place::Nowhere => {
+        let answered = match target {
+            Target::Mock => answered,
+            Target::Api | Target::Nowhere => {
                 let mut answered = answered;
                 allow_origins(answered.headers_mut());
                 answered
             }
         };
-        Ok(answered.map(|body| Answered::new(body, work)))
+        Ok(answered.map(|body| TrackedBody::new(body, in_progress)))
     }
 
-    /// Reads a body of a bounded size, out of a bounded store for all of them.
-    async fn read(&self, mut body: Incoming) -> Result<(Bytes, Held), StatusCode> {
-        let (mut whole, mut held) = (BytesMut::new(), Held { all: Rc::clone(&self.held), own: 0 });
+    /// Reads a body of a bounded size, with a bound for all bodies together.
+    async fn read(&self, mut body: Incoming) -> Result<(Bytes, BodyMemory), StatusCode> {
+        let (mut whole, mut memory) = (BytesMut::new(), BodyMemory { all: Rc::clone(&self.body_memory), own: 0 });
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| StatusCode::BAD_REQUEST)?;
             let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() > BODY {
+            if whole.len() + data.len() > MAX_BODY {
                 return Err(StatusCode::PAYLOAD_TOO_LARGE);
             }
-            if !held.take(data.len()) {
+            if !memory.take(data.len()) {
                 return Err(StatusCode::SERVICE_UNAVAILABLE);
             }
             whole.extend_from_slice(&data);
         }
-        Ok((whole.freeze(), held))
+        Ok((whole.freeze(), memory))
     }
 
-    async fn answer_whole(&self, place: Place, request: &Request) -> Result<http::Response<Torn>, CutOnPurpose> {
-        match place {
-            Place::Api => {
-                let fate = self.controller.borrow_mut().fate(request);
-                if !fate.delay().is_zero() {
-                    tokio::time::sleep(fate.delay()).await;
+    async fn answer_whole(
+        &self,
+        target: Target,
+        request: &ApiRequest,
+    ) -> Result<http::Response<AnswerBody>, ConnectionCut> {
+        match target {
+            Target::Api => {
+                let faults = self.controller.borrow_mut().apply_faults(request);
+                if !faults.delay().is_zero() {
+                    tokio::time::sleep(faults.delay()).await;
                 }
-                match self.act(request, |controller| controller.deliver(request, &fate)).await {
+                match self.act(request, |controller| controller.deliver(request, &faults)).await {
                     Delivery::Whole(answer) => Ok(sent(answer)),
                     Delivery::Truncated(answer, bytes) => Ok(truncated(answer, bytes)),
-                    Delivery::Cut => Err(CutOnPurpose),
+                    Delivery::Cut => Err(ConnectionCut),
                 }
             }
-            Place::Mock if request.method == http::Method::GET && PLANE.contains(&request.path.as_str()) => {
-                Ok(self.of_plane(&request.path).await)
+            Target::Mock if request.method == http::Method::GET && OF_DATA_PLANE.contains(&request.path.as_str()) => {
+                Ok(self.answer_of_data_plane(&request.path).await)
             }
-            Place::Mock => Ok(sent(match self.act(request, |controller| controller.begin_admin(request)).await {
-                Admin::Done(answer) => answer,
-                Admin::Orphans(tables) => report(&orphans::find(&tables).await),
+            Target::Mock => Ok(sent(match self.act(request, |controller| controller.begin_admin(request)).await {
+                AdminReply::Done(answer) => answer,
+                AdminReply::Orphans(tables) => report(&orphans::find(&tables).await),
             })),
-            Place::Nowhere => Ok(plain(StatusCode::NOT_FOUND)),
+            Target::Nowhere => Ok(plain(StatusCode::NOT_FOUND)),
         }
     }
 
-    /// Does something to the controller. What that changed was kept, and is on its way to the kernel, before the answer
-    /// leaves.
-    async fn act<T>(&self, request: &Request, act: impl FnOnce(&mut Controller) -> T) -> T {
+    /// Calls the controller. Its changes are persisted, and handed to the data plane, before the answer is sent.
+    async fn act<T>(&self, request: &ApiRequest, act: impl FnOnce(&mut MockController) -> T) -> T {
         let (answer, changes) = {
             let mut controller = self.controller.borrow_mut();
             controller.advance(self.started.elapsed());
             let answer = act(&mut controller);
-            (answer, controller.drain())
+            (answer, controller.take_changes())
         };
-        self.hand_down(request, changes).await;
+        self.submit(request, changes).await;
         answer
     }
 
-    /// A new router is there when it is answered: the client goes on to create interfaces in its namespace, which must
-    /// exist by then. Everything else is realised while the client goes on; `active` says when.
-    async fn hand_down(&self, request: &Request, changes: Vec<Change>) {
+    /// Hands changes to the data plane. The answer to a new router waits until it is programmed, because the client then
+    /// creates interfaces in its namespace. For everything else `active` shows when it is programmed.
+    async fn submit(&self, request: &ApiRequest, changes: Vec<Change>) {
         if let Some(plane) = &self.plane {
-            let again = self.flowing_and_bound(&changes);
+            let bound = self.flowing_and_bound(&changes);
             plane.submit(changes);
-            if !again.is_empty() {
+            if !bound.is_empty() {
                 let plane = plane.clone();
-                tokio::task::spawn_local(async move { plane.ask_again(again).await });
+                tokio::task::spawn_local(async move { plane.report_programmed(bound).await });
             }
             if request.method == http::Method::POST && request.path.trim_end_matches('/') == "/routers" {
-                plane.settle().await;
+                plane.programmed().await;
             }
         }
     }
 
-    /// Ports that were bound now and whose packets flow already: the data plane may see no difference.
+    /// Ports that were bound now and whose packets flow already: the data plane may report no change.
     fn flowing_and_bound(&self, changes: &[Change]) -> Vec<Uuid> {
         let flowing = self.flowing.borrow();
         let bound = changes.iter().filter_map(|change| match change {
@@ -354,25 +358,25 @@ impl Server {
         bound.filter(|id| flowing.contains(id)).collect()
     }
 
-    /// What the data plane tells; without one there is nothing.
-    async fn of_plane(&self, path: &str) -> http::Response<Torn> {
+    /// An answer of the data plane; 404 without one.
+    async fn answer_of_data_plane(&self, path: &str) -> http::Response<AnswerBody> {
         let Some(plane) = &self.plane else { return plain(StatusCode::NOT_FOUND) };
-        // What was answered before this question is part of the answer.
-        plane.settle().await;
+        // The answer covers every change that was answered before.
+        plane.programmed().await;
         let found = plane.report();
-        let told = match path {
+        let value = match path {
             "/counters" => serde_json::json!(plane.counters().await),
             "/node-side" => serde_json::json!(found.node_side),
             _ => serde_json::json!(found),
         };
-        sent(report(&told))
+        sent(report(&value))
     }
 }
 
-/// Takes over what the data plane tells.
-fn listen(news: News, controller: &mut Controller, flowing: &mut BTreeSet<Uuid>) {
-    match news {
-        News::Flow(ports) => {
+/// Applies an event of the data plane.
+fn handle_event(event: PlaneEvent, controller: &mut MockController, flowing: &mut BTreeSet<Uuid>) {
+    match event {
+        PlaneEvent::Flow(ports) => {
             for (port, flows) in ports {
                 if flows {
                     flowing.insert(port);
@@ -382,7 +386,7 @@ fn listen(news: News, controller: &mut Controller, flowing: &mut BTreeSet<Uuid>)
                 controller.set_active(port, flows);
             }
         }
-        News::Settled(ports) => {
+        PlaneEvent::Programmed(ports) => {
             for port in ports.into_iter().filter(|port| flowing.contains(port)) {
                 controller.set_active(port, true);
             }
@@ -390,46 +394,46 @@ fn listen(news: News, controller: &mut Controller, flowing: &mut BTreeSet<Uuid>)
     }
 }
 
-/// Whose a path is.
+/// The part of the server that a path belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Target {
     Api,
     Mock,
     Nowhere,
 }
 
 /// Splits a request target into the part that serves it and the path below. Nothing is normalised: `/midonet-api/../x`
-/// is a path with a segment `..`, which nothing is called.
-fn locate(target: &str) -> (Place, String) {
-    for (prefix, place) in [(BASE_PATH, Place::Api), ("/mock", Place::Mock)] {
-        match target.strip_prefix(prefix) {
-            Some(rest) if rest.starts_with('/') => return (place, rest.to_owned()),
-            Some(rest) if rest.is_empty() || rest.starts_with('?') => return (place, format!("/{rest}")),
+/// is a path with a segment `..`, which is the name of nothing.
+fn locate(request_target: &str) -> (Target, String) {
+    for (prefix, target) in [(BASE_PATH, Target::Api), ("/mock", Target::Mock)] {
+        match request_target.strip_prefix(prefix) {
+            Some(rest) if rest.starts_with('/') => return (target, rest.to_owned()),
+            Some(rest) if rest.is_empty() || rest.starts_with('?') => return (target, format!("/{rest}")),
             _ => {}
         }
     }
-    (Place::Nowhere, String::new())
+    (Target::Nowhere, String::new())
 }
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug)]
 enum Caller {
-    /// Somebody who can connect.
-    Tcp(Option<Ends>),
+    /// A client over TCP.
+    Tcp(Option<ConnectionAddresses>),
     /// Root, or the user that the controller runs as.
     Socket,
 }
 
-/// A share of what bodies may hold together, given back with this.
-struct Held {
+/// The memory of one body, returned when this is dropped.
+struct BodyMemory {
     all: Rc<Cell<usize>>,
     own: usize,
 }
 
-impl Held {
+impl BodyMemory {
     fn take(&mut self, more: usize) -> bool {
         let all = self.all.get() + more;
-        if all > BODIES {
+        if all > MAX_BODIES {
             return false;
         }
         self.all.set(all);
@@ -438,29 +442,29 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BodyMemory {
     fn drop(&mut self) {
         self.all.set(self.all.get() - self.own);
     }
 }
 
-fn plain(status: StatusCode) -> http::Response<Torn> {
-    let mut response = http::Response::new(Torn::whole(Bytes::new()));
+fn plain(status: StatusCode) -> http::Response<AnswerBody> {
+    let mut response = http::Response::new(AnswerBody::whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
-/// A refusal of what is below `/mock/`.
-fn refused(status: u16, why: &str) -> Answer {
+/// A refusal below `/mock/`.
+fn refused(status: u16, why: &str) -> HttpAnswer {
     let json = (http::header::CONTENT_TYPE, "application/json".to_owned());
-    answer(status, vec![json], Failure::error(status, why).body().as_ref())
+    answer(status, vec![json], Refusal::error(status, why).body().as_ref())
 }
 
-fn sent(answer: Answer) -> http::Response<Torn> {
-    let Answer { status, headers, content } = answer;
+fn sent(answer: HttpAnswer) -> http::Response<AnswerBody> {
+    let HttpAnswer { status, headers, content } = answer;
     let body = match content {
-        Content::Whole(body) => Torn::whole(body),
-        Content::Long(pieces) => Torn::pieces(pieces),
+        Content::Whole(body) => AnswerBody::whole(body),
+        Content::Long(pieces) => AnswerBody::pieces(pieces),
     };
     let mut response = http::Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -468,13 +472,13 @@ fn sent(answer: Answer) -> http::Response<Torn> {
     response
 }
 
-/// The head promises the whole body, so that the client notices.
-fn truncated(answer: Answer, bytes: usize) -> http::Response<Torn> {
+/// The head announces the whole body, so that the client notices.
+fn truncated(answer: HttpAnswer, bytes: usize) -> http::Response<AnswerBody> {
     let answer = answer.whole();
     let body = answer.body.clone();
     let mut response = sent(answer.into());
     response.headers_mut().insert(http::header::CONTENT_LENGTH, body.len().into());
-    *response.body_mut() = Torn::after(body, bytes);
+    *response.body_mut() = AnswerBody::truncated(body, bytes);
     response
 }
 
@@ -484,18 +488,18 @@ mod tests {
 
     #[test]
     fn only_whole_segments_lead_to_the_api() {
-        for (target, place, path) in [
-            ("/midonet-api", Place::Api, "/"),
-            ("/midonet-api/", Place::Api, "/"),
-            ("/midonet-api?x=1", Place::Api, "/?x=1"),
-            ("/midonet-api/routers?tenant_id=a", Place::Api, "/routers?tenant_id=a"),
-            ("/mock/dump", Place::Mock, "/dump"),
-            ("/midonet-apis/routers", Place::Nowhere, ""),
-            ("/mocking", Place::Nowhere, ""),
-            ("/", Place::Nowhere, ""),
-            ("/midonet-api/../mock/reset", Place::Api, "/../mock/reset"),
+        for (request_target, target, path) in [
+            ("/midonet-api", Target::Api, "/"),
+            ("/midonet-api/", Target::Api, "/"),
+            ("/midonet-api?x=1", Target::Api, "/?x=1"),
+            ("/midonet-api/routers?tenant_id=a", Target::Api, "/routers?tenant_id=a"),
+            ("/mock/dump", Target::Mock, "/dump"),
+            ("/midonet-apis/routers", Target::Nowhere, ""),
+            ("/mocking", Target::Nowhere, ""),
+            ("/", Target::Nowhere, ""),
+            ("/midonet-api/../mock/reset", Target::Api, "/../mock/reset"),
         ] {
-            assert_eq!(locate(target), (place, path.to_owned()), "{target}");
+            assert_eq!(locate(request_target), (target, path.to_owned()), "{request_target}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an instance of the server is to be like.
+//! Settings of an instance.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use atoll_model::secret::Secret;
 use uuid::Uuid;
 
-use crate::dialect::Dialect;
+use atoll_sdn_client::Dialect;
 
-/// Settings of a [`crate::Controller`].
+/// MockSettings of a [`crate::MockController`].
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The family of MidoNet that is spoken.
+pub struct MockSettings {
+    /// The dialect of the API.
     pub dialect: Dialect,
-    /// The one host it starts with.
+    /// The initial host.
     pub host: Uuid,
     /// That host's name.
     pub host_name: String,
@@ -22,10 +22,10 @@ pub struct Settings {
     pub host_address: Ipv4Addr,
     /// The interface that the provider router's uplink port is bound to.
     pub uplink_interface: String,
-    /// What `Location` and links begin with; none takes it from the request. The real 1.9 has a fixed one, which often
-    /// names the wrong host.
+    /// The base of `Location` and links; `None` takes it from the request. The real 1.9 has a fixed one, which often names
+    /// the wrong host.
     pub base: Option<String>,
-    /// Who may log in.
+    /// The users that may log in.
     pub users: BTreeMap<String, User>,
     /// Whether a request without a token is refused. The real server's mock authentication takes it for the admin's.
     pub strict_tokens: bool,
@@ -33,20 +33,20 @@ pub struct Settings {
     pub activation: Activation,
     /// Whether ports and rules show the key `type` twice, as the real server very probably does.
     pub duplicate_type: bool,
-    /// Where the addresses come from by which a machine with a data plane reaches its pods; none: it does not reach them.
+    /// The pool of the addresses by which a machine with a data plane reaches its pods; `None`: it does not reach them.
     pub node_side: Option<atoll_dataplane::NodePool>,
-    /// Addresses of services: with a data plane nothing for them leaves by an uplink; none: they are not known.
+    /// Addresses of services. With a data plane no packet for them leaves by an uplink. `None`: they are not known.
     pub services: Option<ipnetwork::Ipv4Network>,
-    /// Where the ids come from that the server makes up. Equal seeds and equal requests give equal states.
+    /// The seed of the ids that the server generates. Equal seeds and equal requests give equal states.
     pub seed: Uuid,
 }
 
-/// A user that may log in.
+/// A user.
 #[derive(Clone, Debug)]
 pub struct User {
     /// The password.
     pub password: Secret,
-    /// Whether the API is open to this user. 5.x knows administrators only.
+    /// Whether this user may use the API. 5.x knows administrators only.
     pub admin: bool,
 }
 
@@ -57,14 +57,14 @@ pub enum Activation {
     AtOnce,
     /// That long after the binding.
     After(Duration),
-    /// When a data plane or a test sets it.
-    Told,
+    /// When a data plane or a test reports it.
+    Explicit,
 }
 
 /// The namespace of ids that are the same in every instance.
 const FIXED: Uuid = Uuid::from_u128(0x3d9f_6a1e_0c57_4b8a_8e21_5a70_11d0_c0de);
 
-impl Default for Settings {
+impl Default for MockSettings {
     fn default() -> Self {
         let admin = User { password: Secret::new("admin"), admin: true };
         Self {
@@ -100,7 +100,7 @@ pub fn tunnel_zone() -> Uuid {
     Uuid::new_v5(&FIXED, b"tunnel-zone")
 }
 
-/// Any other id that is the same in every instance.
+/// Another id that is the same in every instance.
 pub(crate) fn fixed(name: &str) -> Uuid {
     Uuid::new_v5(&FIXED, name.as_bytes())
 }

@@ -1,19 +1,24 @@
-//! The state across restarts: a file with the tables at some time, and a line for every change since.
+//! The state across restarts: a file with the tables at some time, and a line for every later change.
 //!
 //! ```text
-//! {"mock_controller_state":2,"dialect":"5","changes":   2,"boot":"..","ended":false}<TAB>check     the tally
+//! {"mock_controller_state":2,"dialect":"5","changes":   2,"boot":"..","ended":false}<TAB>check     the header
 //! {"routers":{..},"bridges":{..}, ..}<TAB>check                                                   the tables
 //! {"ports":{"..":{..}}}<TAB>check                                                                 a change
 //! {"ports":{"..":null}}<TAB>check                                                                 a change
 //! ```
 //!
-//! Promises: a change that was answered is in the file before the answer leaves, and one that the file cannot take is an
-//! error that leaves the file as it was. Killing the process loses nothing; a power failure may lose what the kernel had
-//! not written; this is a mock. The file is replaced atomically when it is rewritten; where it is named by a link, what
-//! the link leads to is replaced, and its mode stays. A damaged file is an error that says where and what to do, never an
-//! empty start and never fewer objects: the check of a line covers the line before it, so that a line which is altered,
-//! missing, doubled or out of place is noticed, and the tally says how many changes there are. Only a last line without
-//! its end, whose change was never answered, is dropped.
+//! Written by hand, in place of an embedded database: one file that a person can read and edit, and no second format beside
+//! the dump's.
+//!
+//! # Guarantees
+//!
+//! - A change is in the file before its answer is sent. A change that cannot be written is an error and leaves the file as
+//!   it was.
+//! - Killing the process loses nothing. A power failure may lose what the kernel had not written.
+//! - The file is replaced atomically when it is rewritten, and its mode stays. Of a symbolic link the target is replaced.
+//! - A damaged file is an error that names the place and the remedy; the controller never starts empty or with fewer objects.
+//!   The check of a line covers the line before it, so that altered, missing, doubled and misplaced lines are found, and the
+//!   header holds the number of changes. Only a last line without its end is dropped: its change was never answered.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -27,33 +32,33 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::controller::Keeper;
-use crate::dialect::Dialect;
+use crate::controller::Persistence;
 use crate::state::{Patch, Tables};
+use atoll_sdn_client::Dialect;
 
-/// Version of the format. Version 1 had no tally and no checks; it is read, and written in this version.
+/// Version of the format. Version 1 had neither header nor checks; it is read, and rewritten in this version.
 const VERSION: u32 = 2;
-/// After so many changes the file is rewritten, unless it holds more objects than that.
+/// The number of changes after which the file is rewritten, unless it holds more objects.
 const REWRITE: usize = 10_000;
 /// The mode of a new file.
 const MODE: u32 = 0o600;
-/// What the check of the first line covers.
+/// The start of the chain of checks.
 const SEED: Uuid = Uuid::from_u128(0x6d6f_636b_2d73_7461_7465_2d66_696c_6532);
-/// How many links are followed to the file.
+/// The most symbolic links that are followed.
 const LINKS: usize = 40;
 
-/// The largest file that is read, in bytes: a hundred times what a full cluster takes.
+/// The largest file that is read, in bytes: a hundred times the size for a full cluster.
 const LARGEST: u64 = 1 << 30;
 
 /// The first line, whose length never changes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tally {
+struct Header {
     mock_controller_state: u32,
     dialect: Dialect,
-    /// How many changes follow the tables; padded, so that it can be written over.
+    /// The number of changes after the tables; padded, so that it can be overwritten.
     changes: u64,
-    /// Which life of the machine wrote it: within one, the kernel loses nothing.
+    /// The boot id of the machine that wrote it: within one boot the kernel loses nothing.
     boot: Uuid,
     /// The program ended in order, and everything was on the disk.
     ended: bool,
@@ -62,14 +67,14 @@ struct Tally {
 /// The first line of version 1.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OldHead {
+struct HeaderV1 {
     #[serde(rename = "mock_controller_state")]
     _version: u32,
     dialect: Dialect,
     tables: Tables,
 }
 
-/// What is wrong with a state file.
+/// An error of a state file.
 #[derive(Debug, thiserror::Error)]
 pub enum StateFileError {
     /// It could not be read or written.
@@ -80,15 +85,15 @@ pub enum StateFileError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Another controller writes it.
+    /// Another controller uses it.
     #[error("state file {} is in use by {}: end it, or name another file", path.display(), NotTaken::holder(*process))]
     InUse {
         /// The file.
         path: PathBuf,
-        /// Who writes it, if that is known.
+        /// The process of that controller, if it is known.
         process: Option<u32>,
     },
-    /// Another file has taken its place while the controller ran.
+    /// Another file has replaced it while the controller ran.
     #[error(
         "state file {} was replaced by another file while this program runs: put it back, or start this program again \
          with the file that is to count",
@@ -98,7 +103,7 @@ pub enum StateFileError {
         /// The file.
         path: PathBuf,
     },
-    /// It is not a state file, or was damaged.
+    /// It is not a state file, or is damaged.
     #[error(
         "state file {} is damaged in line {line}: {reason}. Nothing was changed: restore the file from a copy, or move it \
          away to start empty",
@@ -109,17 +114,17 @@ pub enum StateFileError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What was found there.
+        /// What is wrong there.
         reason: String,
     },
-    /// It was written in another dialect, whose objects do not mean the same.
+    /// It is of another dialect, whose objects have another meaning.
     #[error("state file {} is of dialect {found}, not {wanted}", path.display())]
     Dialect {
         /// The file.
         path: PathBuf,
-        /// What it was written in.
+        /// Its dialect.
         found: Dialect,
-        /// What was asked for.
+        /// The dialect of the controller.
         wanted: Dialect,
     },
 }
@@ -131,24 +136,24 @@ pub struct StateFile {
     dialect: Dialect,
     boot: Uuid,
     file: File,
-    /// How long the file is with every change that was kept.
+    /// The length of the file with every change that was persisted.
     length: u64,
     /// The check of the last line.
     check: Uuid,
     changes: u64,
-    /// After how many changes it is rewritten.
+    /// The number of changes after which it is rewritten.
     rewrite: u64,
 }
 
-/// What stands under the path of an open file.
-enum Place {
-    Ours,
-    Nothing,
+/// Which file the path of an open file names now.
+enum Identity {
+    Same,
+    Missing,
     Another,
 }
 
 impl StateFile {
-    /// The tables of a file; none when there is no file.
+    /// The tables of a file; `None` when there is no file.
     pub fn load(path: &Path, dialect: Dialect) -> Result<Option<Tables>, StateFileError> {
         let path = &target(path)?;
         match files::given(path, LARGEST) {
@@ -158,8 +163,8 @@ impl StateFile {
         }
     }
 
-    /// Keeps other processes away from a file, as long as the lock lives. It is beside the file, which is replaced now
-    /// and then.
+    /// Locks a file against other processes until the lock is dropped. The lock is a file beside it, because the file itself
+    /// is replaced now and then.
     pub fn lock(path: &Path) -> Result<ProcessLock, StateFileError> {
         let path = target(path)?;
         let mut beside = path.as_os_str().to_owned();
@@ -170,8 +175,8 @@ impl StateFile {
         })
     }
 
-    /// The tables of a file of either dialect, or of a dump (`GET /mock/dump`): to look at, not to go on from.
-    pub fn look(path: &Path) -> Result<Tables, StateFileError> {
+    /// The tables of a file of either dialect, or of a dump (`GET /mock/dump`), to read only.
+    pub fn tables_of(path: &Path) -> Result<Tables, StateFileError> {
         let bytes =
             files::given(path, LARGEST).map_err(|source| StateFileError::Io { path: path.to_owned(), source })?;
         // A dump has every table, also an empty one. Anything else has to be a state file.
@@ -199,13 +204,13 @@ impl StateFile {
         }
     }
 
-    /// Adds a line for a change, and leaves no trace where that fails.
+    /// Adds a line for a change. After an error the file is as before.
     fn append(&mut self, patch: &Patch) -> io::Result<()> {
         let (line, check) = line(&serde_json::to_string(patch)?, self.check);
         let written =
-            self.file.write_all_at(&line, self.length).and_then(|()| self.write_tally(self.changes + 1, false));
+            self.file.write_all_at(&line, self.length).and_then(|()| self.write_header(self.changes + 1, false));
         if let Err(error) = written {
-            self.take_back();
+            self.revert();
             return Err(error);
         }
         self.length += line.len() as u64;
@@ -214,29 +219,29 @@ impl StateFile {
         Ok(())
     }
 
-    /// Takes back what was written after the last change that counts. Where this fails too, the next change finds another
-    /// length than it should.
-    fn take_back(&self) {
+    /// Removes what was written after the last persisted change. When this fails too, the next change finds that the length
+    /// is wrong.
+    fn revert(&self) {
         let _ = self.file.set_len(self.length);
-        let _ = self.write_tally(self.changes, false);
+        let _ = self.write_header(self.changes, false);
     }
 
-    fn write_tally(&self, changes: u64, ended: bool) -> io::Result<()> {
-        let (tally, _) = tally(self.dialect, changes, self.boot, ended);
-        self.file.write_all_at(&tally, 0)
+    fn write_header(&self, changes: u64, ended: bool) -> io::Result<()> {
+        let (header, _) = header(self.dialect, changes, self.boot, ended);
+        self.file.write_all_at(&header, 0)
     }
 
-    fn place(&self) -> io::Result<Place> {
+    fn identity(&self) -> io::Result<Identity> {
         let ours = self.file.metadata()?;
         match fs::metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(Place::Ours),
-            Ok(_) => Ok(Place::Another),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Place::Nothing),
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(Identity::Same),
+            Ok(_) => Ok(Identity::Another),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Identity::Missing),
             Err(error) => Err(error),
         }
     }
 
-    fn try_keep(&mut self, patch: &Patch, tables: &Tables) -> Result<(), StateFileError> {
+    fn try_persist(&mut self, patch: &Patch, tables: &Tables) -> Result<(), StateFileError> {
         let path = self.path.clone();
         let io = |source| StateFileError::Io { path: path.clone(), source };
         if self.changes >= self.rewrite {
@@ -245,34 +250,34 @@ impl StateFile {
                     *self = anew;
                     return Ok(());
                 }
-                // It may still take a line.
+                // The old file may still take a line.
                 Err(error) => {
-                    tracing::warn!(%error, "the state file could not be rewritten and grows on");
+                    tracing::warn!(%error, "the state file could not be rewritten and continues to grow");
                     self.rewrite = self.changes + REWRITE as u64;
                 }
             }
         }
-        match self.place().map_err(io)? {
-            Place::Ours if self.file.metadata().map_err(io)?.len() == self.length => {}
-            // It was shortened, or a failed change could not be taken back, or it is gone: what counts is here.
-            Place::Ours | Place::Nothing => {
+        match self.identity().map_err(io)? {
+            Identity::Same if self.file.metadata().map_err(io)?.len() == self.length => {}
+            // It was shortened, a failed change could not be removed, or it is missing: the tables in memory count.
+            Identity::Same | Identity::Missing => {
                 *self = Self::create(&self.path, self.dialect, tables)?;
                 return Ok(());
             }
-            Place::Another => return Err(StateFileError::Replaced { path }),
+            Identity::Another => return Err(StateFileError::Replaced { path }),
         }
         let before = (self.length, self.check, self.changes);
         self.append(patch).map_err(io)?;
-        // What happened while it was written.
-        let place = self.place();
-        if matches!(place, Ok(Place::Ours)) {
+        // The file may have been replaced during the write.
+        let identity = self.identity();
+        if matches!(identity, Ok(Identity::Same)) {
             return Ok(());
         }
         (self.length, self.check, self.changes) = before;
-        self.take_back();
-        match place.map_err(io)? {
-            Place::Another => Err(StateFileError::Replaced { path }),
-            Place::Ours | Place::Nothing => {
+        self.revert();
+        match identity.map_err(io)? {
+            Identity::Another => Err(StateFileError::Replaced { path }),
+            Identity::Same | Identity::Missing => {
                 *self = Self::create(&self.path, self.dialect, tables)?;
                 Ok(())
             }
@@ -280,27 +285,27 @@ impl StateFile {
     }
 }
 
-impl Keeper for StateFile {
-    fn keep(&mut self, change: &Patch, tables: &Tables) -> Result<(), Box<dyn std::error::Error>> {
+impl Persistence for StateFile {
+    fn persist(&mut self, change: &Patch, tables: &Tables) -> Result<(), Box<dyn std::error::Error>> {
         if change.is_empty() {
             return Ok(());
         }
-        self.try_keep(change, tables).map_err(Into::into)
+        self.try_persist(change, tables).map_err(Into::into)
     }
 
-    /// Everything is put on the disk, and the tally says that it is.
+    /// Syncs everything to the disk, and notes that in the header.
     fn close(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         let end = || {
             self.file.sync_all()?;
-            self.write_tally(self.changes, true)?;
+            self.write_header(self.changes, true)?;
             self.file.sync_all()
         };
         end().map_err(|source| StateFileError::Io { path: self.path.clone(), source }.into())
     }
 }
 
-/// The file that a path names, when links are followed; what it leads to need not be there. Only a regular file can be
-/// replaced: a device or a pipe under this name is an error.
+/// The file that a path names after following symbolic links; it need not exist. Only a regular file can be replaced: a
+/// device or a pipe is an error.
 fn target(path: &Path) -> Result<PathBuf, StateFileError> {
     let io = |source| StateFileError::Io { path: path.to_owned(), source };
     let mut target = path.to_owned();
@@ -319,7 +324,7 @@ fn target(path: &Path) -> Result<PathBuf, StateFileError> {
     Err(io(io::Error::new(ErrorKind::InvalidInput, "too many links lead to it")))
 }
 
-/// Which life of the machine this is; nil where the kernel does not say.
+/// The boot id of this machine; nil where the kernel has none.
 fn boot() -> Uuid {
     let text = files::text(Path::new("/proc/sys/kernel/random/boot_id"), TEXT).unwrap_or_default();
     text.trim().parse().unwrap_or_default()
@@ -331,7 +336,7 @@ fn line(text: &str, before: Uuid) -> (Vec<u8>, Uuid) {
     (format!("{text}\t{}\n", check.simple()).into_bytes(), check)
 }
 
-fn tally(dialect: Dialect, changes: u64, boot: Uuid, ended: bool) -> (Vec<u8>, Uuid) {
+fn header(dialect: Dialect, changes: u64, boot: Uuid, ended: bool) -> (Vec<u8>, Uuid) {
     let space = if ended { " " } else { "" };
     let text = format!(
         r#"{{"mock_controller_state":{VERSION},"dialect":"{dialect}","changes":{changes:>20},"boot":"{boot}","ended":{space}{ended}}}"#
@@ -344,8 +349,8 @@ fn write(path: &Path, dialect: Dialect, boot: Uuid, tables: &Tables) -> io::Resu
     atomic::remove_leftovers(path)?;
     let mode = fs::metadata(path).map_or(MODE, |there| there.permissions().mode() & 0o7777);
     let mut new = Replacement::create(path, mode, Durability::Lossy)?;
-    // The tally changes, so that no check covers it.
-    let (first, _) = tally(dialect, 0, boot, true);
+    // The header changes, so no later check covers it.
+    let (first, _) = header(dialect, 0, boot, true);
     let (second, check) = line(&serde_json::to_string(tables)?, SEED);
     new.file().write_all(&first)?;
     new.file().write_all(&second)?;
@@ -357,10 +362,10 @@ fn write(path: &Path, dialect: Dialect, boot: Uuid, tables: &Tables) -> io::Resu
     Ok((file, (first.len() + second.len()) as u64, check))
 }
 
-/// A line without its check, which must be right; and the check. The error is what is wrong with it.
+/// Verifies the check of a line, and returns its text and its check. The error says what is wrong.
 fn checked(line: &[u8], before: Uuid) -> Result<(&str, Uuid), String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let text = std::str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
+    let text = std::str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
     let (text, given) = text.rsplit_once('\t').ok_or("it has no check")?;
     let check = Uuid::new_v5(&before, text.as_bytes());
     if given == check.simple().to_string() {
@@ -378,20 +383,20 @@ fn read(path: &Path, bytes: &[u8], dialect: Option<Dialect>) -> Result<Tables, S
         Some(wanted) => Err(StateFileError::Dialect { path: path.to_owned(), found, wanted }),
         None => Ok(()),
     };
-    // Version 1 begins with its tables.
+    // The first line of version 1 holds the tables.
     if first.starts_with(br#"{"mock_controller_state":1,"#) {
-        let head: OldHead = serde_json::from_slice(first).map_err(|error| damaged(1, error.to_string()))?;
-        right(head.dialect)?;
-        return changes(head.tables, &lines, 1, |line| std::str::from_utf8(line).map_err(|error| error.to_string()))
+        let header: HeaderV1 = serde_json::from_slice(first).map_err(|error| damaged(1, error.to_string()))?;
+        right(header.dialect)?;
+        return changes(header.tables, &lines, 1, |line| std::str::from_utf8(line).map_err(|error| error.to_string()))
             .map(|(tables, _)| tables)
             .map_err(|(line, reason)| damaged(line, reason));
     }
     let (text, _) = checked(first, SEED).map_err(|reason| damaged(1, reason))?;
-    let tally: Tally = parse(text).map_err(|reason| damaged(1, reason))?;
-    if tally.mock_controller_state != VERSION {
-        return Err(damaged(1, format!("format {} is not known", tally.mock_controller_state)));
+    let head: Header = parse(text).map_err(|reason| damaged(1, reason))?;
+    if head.mock_controller_state != VERSION {
+        return Err(damaged(1, format!("format {} is not known", head.mock_controller_state)));
     }
-    right(tally.dialect)?;
+    right(head.dialect)?;
     let second = lines.get(1).copied().ok_or_else(|| damaged(2, "the tables are missing".to_owned()))?;
     let (text, mut check) = checked(second, SEED).map_err(|reason| damaged(2, reason))?;
     let tables: Tables = parse(text).map_err(|reason| damaged(2, reason))?;
@@ -401,10 +406,10 @@ fn read(path: &Path, bytes: &[u8], dialect: Option<Dialect>) -> Result<Tables, S
         Ok(text)
     };
     let (tables, found) = changes(tables, &lines, 2, whole).map_err(|(line, reason)| damaged(line, reason))?;
-    if found < tally.changes {
-        let missing = tally.changes - found;
-        // In one life of the machine no answered change is lost, and none after an orderly end.
-        if tally.ended || !tally.boot.is_nil() && tally.boot == boot() {
+    if found < head.changes {
+        let missing = head.changes - found;
+        // Within one boot no answered change is lost, and none after an orderly end.
+        if head.ended || !head.boot.is_nil() && head.boot == boot() {
             return Err(damaged(lines.len(), format!("{missing} changes that were answered are missing after it")));
         }
         tracing::warn!(path = %path.display(), missing, "the last changes were lost with the machine's power");
@@ -416,8 +421,8 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// Applies the lines after the first `begin`; the tables, and how many changes there were. The error has the number of
-/// the line.
+/// Applies the lines from number `begin` on; returns the tables and the number of changes. The error has the number of the
+/// line.
 fn changes<'a>(
     mut tables: Tables,
     lines: &[&'a [u8]],
@@ -430,7 +435,7 @@ fn changes<'a>(
         match patch {
             Ok(patch) => patch.apply(&mut tables),
             Err(_) if !line.ends_with(b"\n") => {
-                tracing::warn!(line = place + 1, "the last line of the state file has no end and is dropped");
+                tracing::warn!(line = place + 1, "the last line of the state file is incomplete and is dropped");
                 break;
             }
             Err(reason) => return Err((place + 1, reason)),
@@ -444,9 +449,9 @@ fn changes<'a>(
 mod tests {
     use super::*;
 
-    /// A file with one change less than its tally says.
+    /// A file with one change less than its header says.
     fn short(boot: Uuid, ended: bool) -> Vec<u8> {
-        let (first, _) = tally(Dialect::V5, 2, boot, ended);
+        let (first, _) = header(Dialect::V5, 2, boot, ended);
         let (second, check) = line(&serde_json::to_string(&Tables::default()).expect("JSON"), SEED);
         let (third, _) = line("{\"read_only\":true}", check);
         [first, second, third].concat()
@@ -454,21 +459,21 @@ mod tests {
 
     /// After a power failure the last changes may be missing, and the node has to start all the same.
     #[test]
-    fn what_the_power_took_is_no_damage_and_everything_else_is() {
+    fn changes_lost_with_the_power_are_no_damage_and_all_others_are() {
         let read = |boot, ended| read(Path::new("file"), &short(boot, ended), Some(Dialect::V5));
         let other = Uuid::from_u128(1);
-        assert!(!boot().is_nil(), "this kernel says which life it is");
-        let lost = read(other, false).expect("another life of the machine");
+        assert!(!boot().is_nil(), "this kernel has a boot id");
+        let lost = read(other, false).expect("another boot");
         assert!(lost.read_only, "what is there is taken");
-        assert!(matches!(read(boot(), false), Err(StateFileError::Damaged { line: 3, .. })), "the same life");
+        assert!(matches!(read(boot(), false), Err(StateFileError::Damaged { line: 3, .. })), "the same boot");
         assert!(matches!(read(other, true), Err(StateFileError::Damaged { line: 3, .. })), "an orderly end");
-        assert!(read(Uuid::nil(), false).is_ok(), "a life that is not known");
+        assert!(read(Uuid::nil(), false).is_ok(), "a boot that is not known");
     }
 
     #[test]
-    fn the_tally_never_changes_its_length() {
+    fn the_header_never_changes_its_length() {
         let lengths = [(0, true), (0, false), (9, true), (10_000, false), (u64::MAX, false)]
-            .map(|(changes, ended)| tally(Dialect::V5, changes, Uuid::nil(), ended).0.len());
+            .map(|(changes, ended)| header(Dialect::V5, changes, Uuid::nil(), ended).0.len());
         assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
     }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use uuid::Uuid;
 
-use crate::dialect::Dialect;
-use crate::failure::Failure;
-use crate::settings::Settings;
+use crate::refusal::Refusal;
+use crate::settings::MockSettings;
+use atoll_sdn_client::Dialect;
 
 /// How many tokens are valid at once. Who logs in without end makes the oldest expire, not the process grow.
 const KEPT: usize = 10_000;
@@ -41,22 +41,22 @@ impl Tokens {
     }
 
     /// Whether a request with this token may go on.
-    pub(crate) fn check(&self, token: Option<&str>, settings: &Settings) -> Result<(), Failure> {
+    pub(crate) fn check(&self, token: Option<&str>, settings: &MockSettings) -> Result<(), Refusal> {
         let Some(token) = token else {
             return match (settings.strict_tokens, settings.dialect) {
                 (false, _) => Ok(()),
-                (true, Dialect::V1) => Err(Failure::error(401, "No token was passed in.")),
-                (true, Dialect::V5) => Err(Failure::error(401, "Authentication error")),
+                (true, Dialect::V1) => Err(Refusal::error(401, "No token was passed in.")),
+                (true, Dialect::V5) => Err(Refusal::error(401, "Authentication error")),
             };
         };
         match self.valid.get(token) {
             Some(true) => Ok(()),
-            // 5.x has one answer for every refused login and gives no reason.
-            Some(false) if settings.dialect == Dialect::V5 => Err(Failure::Error { status: 401, message: None }),
-            Some(false) => Err(Failure::error(403, "Not authorized to access this resource.")),
+            // 5.x has one door for everybody and does not say why it is shut.
+            Some(false) if settings.dialect == Dialect::V5 => Err(Refusal::Error { status: 401, message: None }),
+            Some(false) => Err(Refusal::error(403, "Not authorized to access this resource.")),
             // 1.9's mock authentication takes any token for the admin's.
             None if settings.dialect == Dialect::V1 && !settings.strict_tokens => Ok(()),
-            None => Err(Failure::error(401, "Authentication error")),
+            None => Err(Refusal::error(401, "Authentication error")),
         }
     }
 }
@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn logging_in_without_end_makes_the_oldest_expire() {
-        let (mut tokens, settings) = (Tokens::default(), Settings { strict_tokens: true, ..Settings::default() });
+        let (mut tokens, settings) =
+            (Tokens::default(), MockSettings { strict_tokens: true, ..MockSettings::default() });
         let issued: Vec<String> = (0..KEPT as u128 + 5).map(|n| tokens.issue(Uuid::from_u128(n), true)).collect();
         let valid = |token: &String| tokens.check(Some(token), &settings).is_ok();
         assert_eq!(issued.iter().filter(|token| valid(token)).count(), KEPT);

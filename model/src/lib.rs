@@ -8,7 +8,7 @@
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
 //! | [`route`] | a route of a pod |
 //! | [`wish`] | what a pod may ask of its interface |
-//! | [`topology`], [`vif`] | a virtual network with MidoNet's meaning |
+//! | [`topology`], [`port_security`] | a virtual network with MidoNet's meaning |
 //! | [`range`] | a range of addresses, as an operator writes it |
 //! | [`certificate`] | what a server has against a certificate of ours |
 //! | [`error`] | what kind of failure an error is |
@@ -22,10 +22,10 @@ pub mod config;
 pub mod derive;
 pub mod error;
 pub mod ids;
+pub mod port_security;
 pub mod range;
 pub mod record;
 pub mod route;
 pub mod secret;
 pub mod topology;
-pub mod vif;
 pub mod wish;

@@ -47,8 +47,7 @@ pub struct Router {
     pub inbound: Option<Uuid>,
     /// Chain that packets pass after the route was looked up.
     pub outbound: Option<Uuid>,
-    /// Fields with a value that this vocabulary has no word for, by the controller's name; kept so that they can be
-    /// reported, never ignored.
+    /// Names of the fields that are set and that this model does not have. They are kept so that they can be reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<String>,
 }
@@ -66,12 +65,11 @@ pub struct Bridge {
     pub inbound: Option<Uuid>,
     /// Chain that frames pass after the destination was looked up.
     pub outbound: Option<Uuid>,
-    /// Seeds of the forwarding table: which port a MAC is behind.
+    /// Static entries of the forwarding table: the port of a MAC.
     pub macs: BTreeMap<Mac, Uuid>,
-    /// Seeds of the ARP table: which MAC an address has.
+    /// Static entries of the ARP table: the MAC of an address.
     pub arp: BTreeMap<Ipv4Addr, Mac>,
-    /// Fields with a value that this vocabulary has no word for, by the controller's name; kept so that they can be
-    /// reported, never ignored.
+    /// Names of the fields that are set and that this model does not have. They are kept so that they can be reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<String>,
 }
@@ -91,10 +89,9 @@ pub struct Port {
     pub peer: Option<Uuid>,
     /// The interface that carries this port's packets.
     pub binding: Option<Binding>,
-    /// What the orchestrator says is behind the port, see [`crate::vif`].
+    /// The `vifId` of the port, see [`crate::port_security`].
     pub vif: Option<Uuid>,
-    /// Fields with a value that this vocabulary has no word for, by the controller's name; kept so that they can be
-    /// reported, never ignored.
+    /// Names of the fields that are set and that this model does not have. They are kept so that they can be reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<String>,
 }

@@ -1,22 +1,23 @@
-//! Whether an object that is there is the one that was wanted.
+//! Compares an existing object with the wanted one, field by field.
 //!
-//! Compared is what changes the meaning of an object, field by field, after the dialect's sentinels are taken out.
-//! Not compared: names (an operator may rename things), addresses of sub-resources, a rule's place in its chain, and
-//! what the wanted object has no opinion on.
+//! Fields that change the meaning of an object are compared, after the dialect's sentinels are replaced. Not compared: names
+//! (an operator may rename objects), URIs of sub-resources, the position of a rule, and fields that the wanted object leaves
+//! open.
 
 use serde_json::Value;
 
-use crate::dialect::{Dialect, Resource};
-use crate::wire::{self, Object};
+use crate::api::{self, ApiObject};
+use crate::dialect::Dialect;
+use crate::resource::Resource;
 
-/// One field that is not as wanted.
+/// A field that is not as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldDifference {
-    /// Its name on the wire.
+    /// Its name in the JSON.
     pub field: String,
-    /// As it should be, as JSON.
+    /// The wanted value, as JSON.
     pub wanted: String,
-    /// As it is, as JSON.
+    /// The present value, as JSON.
     pub found: String,
 }
 
@@ -26,11 +27,11 @@ impl std::fmt::Display for FieldDifference {
     }
 }
 
-/// Fields that a request may leave to the server or to others: compared only when the wanted object sets them.
+/// Fields that a request may leave to the server: compared only when the wanted object sets them.
 const ONLY_IF_WANTED: &[&str] =
     &["portMac", "hostId", "interfaceName", "peerId", "fragmentPolicy", "loadBalancerId", "asNumber"];
 
-/// Fields that never matter.
+/// Fields that are never compared.
 const NEVER: &[&str] = &[
     "id",
     "name",
@@ -53,17 +54,17 @@ const NEVER: &[&str] = &[
     "enforceContainerLimit",
 ];
 
-/// The fields in which `found` is not `wanted`; empty when it is the same.
-pub fn differences<O: Object>(dialect: Dialect, wanted: &O, found: &O) -> Vec<FieldDifference> {
-    let (wanted, found) = (wire::full(wanted), wire::full(found));
+/// The fields in which `found` differs from `wanted`.
+pub fn differences<O: ApiObject>(dialect: Dialect, wanted: &O, found: &O) -> Vec<FieldDifference> {
+    let (wanted, found) = (api::full(wanted), api::full(found));
     let mut differences = Vec::new();
-    // The keys of an empty object are the fields that this project knows; whatever else is there is no opinion.
-    for field in wire::full(&O::default()).keys() {
+    // The keys of an empty object are the fields that this project knows.
+    for field in api::full(&O::default()).keys() {
         let key = field.as_str();
-        let wanted = meaning(dialect, O::RESOURCE, key, wanted.get(key).unwrap_or(&Value::Null));
-        let found = meaning(dialect, O::RESOURCE, key, found.get(key).unwrap_or(&Value::Null));
-        let opinion = !wanted.is_null() || !ONLY_IF_WANTED.contains(&key);
-        if opinion && wanted != found && !NEVER.contains(&key) {
+        let wanted = canonical(dialect, O::RESOURCE, key, wanted.get(key).unwrap_or(&Value::Null));
+        let found = canonical(dialect, O::RESOURCE, key, found.get(key).unwrap_or(&Value::Null));
+        let is_compared = !wanted.is_null() || !ONLY_IF_WANTED.contains(&key);
+        if is_compared && wanted != found && !NEVER.contains(&key) {
             let (wanted, found) = (wanted.to_string(), found.to_string());
             differences.push(FieldDifference { field: field.clone(), wanted, found });
         }
@@ -71,15 +72,15 @@ pub fn differences<O: Object>(dialect: Dialect, wanted: &O, found: &O) -> Vec<Fi
     differences
 }
 
-/// A value as it is meant: what is unset is null, and texts that name one thing are one text.
-fn meaning(dialect: Dialect, resource: Resource, field: &str, value: &Value) -> Value {
+/// The canonical form of a value: unset values are null, and MAC addresses are in lower case.
+fn canonical(dialect: Dialect, resource: Resource, field: &str, value: &Value) -> Value {
     let number = || value.as_i64().and_then(|n| i32::try_from(n).ok());
     match value {
         Value::Number(_) if field == "vlanId" => Dialect::vlan(number()).map_or(Value::Null, Value::from),
         Value::Number(_) if matches!(field, "nwProto" | "nwTos") => {
             dialect.protocol_or_tos(number()).map_or(Value::Null, Value::from)
         }
-        // -1 is how 1.9 fills the fields of the other kind of port, 0 how it fills lengths without an address.
+        // 1.9 sets the fields of the other kind of port to -1, and a length without an address to 0.
         Value::Number(n) if resource != Resource::Route && matches!(n.as_i64(), Some(-1 | 0)) => Value::Null,
         Value::Bool(false) => Value::Null,
         Value::Array(list) if list.is_empty() => Value::Null,

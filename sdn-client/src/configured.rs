@@ -1,22 +1,22 @@
-//! A client as the configuration says, for everybody who has one: the plugin and `atollctl`.
+//! Makes a client from the configuration, for the plugin and `atollctl`.
 //!
-//! Reads no secret and connects to nothing: the first request does. With a cache directory it remembers dialect, token
-//! and the endpoint that answered last, so that a short-lived process asks for none of them.
+//! It reads no secret and opens no connection; the first request does both. With a cache directory the client keeps dialect,
+//! token and the endpoint that answered last, so that a short-lived process asks for none of them.
 
 use std::path::Path;
 
 use atoll_model::config::{ApiVersion, ControllerConfig, KeystoneConfig, KeystoneDomain};
 use atoll_node::paths;
 
-use crate::client::{Client, Settings};
+use crate::client::{Client, ClientSettings};
 use crate::credentials::{Credentials, PasswordError};
 use crate::dialect::Dialect;
 use crate::http::{Http, HttpSettings};
-use crate::keystone::{self, Domain, Identity};
+use crate::keystone::{self, KeystoneCredentials};
 use crate::session::SessionFile;
 use crate::transport::{Transport, TransportError};
 
-/// Makes a client. `wrap` puts what the caller wants around each transport.
+/// Makes a client. `wrap` wraps each of its transports.
 pub fn client<T: Transport>(
     config: &ControllerConfig,
     cache: Option<&Path>,
@@ -29,7 +29,7 @@ pub fn client<T: Transport>(
         memory: cache.map(paths::controller_endpoint),
         ..HttpSettings::default()
     })?;
-    let settings = Settings {
+    let settings = ClientSettings {
         dialect: match config.version {
             ApiVersion::Auto => None,
             ApiVersion::V1 => Some(Dialect::V1),
@@ -38,22 +38,23 @@ pub fn client<T: Transport>(
         credentials: credentials(config),
         session_file: cache.map(|cache| SessionFile::new(paths::controller_session(cache), &scope(config))),
     };
-    let Some((told, identity)) = config.keystone.as_ref().and_then(|k| Some((k, identity(config, k)?))) else {
+    let keystone = config.keystone.as_ref();
+    let Some((server, user)) = keystone.and_then(|server| Some((server, keystone_credentials(config, server)?))) else {
         return Ok(Client::new(wrap(http), settings));
     };
     let tokens = Http::new(&HttpSettings {
-        endpoints: told.endpoints.iter().map(|url| keystone::base_url(url)).collect(),
-        ca: told.ca.clone(),
+        endpoints: server.endpoints.iter().map(|url| keystone::base_url(url)).collect(),
+        ca: server.ca.clone(),
         memory: cache.map(paths::keystone_endpoint),
         ..HttpSettings::default()
     })?;
-    Ok(Client::with_keystone(wrap(http), settings, wrap(tokens), identity))
+    Ok(Client::with_keystone(wrap(http), settings, wrap(tokens), user))
 }
 
-/// Reads the secret that a login would need, and forgets it: is its file there, private and not empty?
+/// Checks that the secret for a login can be read: its file exists, is private and is not empty.
 pub fn check_secret(config: &ControllerConfig) -> Result<(), PasswordError> {
     let secret = match (&config.keystone, credentials(config)) {
-        (Some(keystone), _) => identity(config, keystone).map(|identity| identity.secret()),
+        (Some(keystone), _) => keystone_credentials(config, keystone).map(|user| user.secret()),
         (None, Some(credentials)) => Some(credentials.password()),
         (None, None) => None,
     };
@@ -65,29 +66,22 @@ fn credentials(config: &ControllerConfig) -> Option<Credentials> {
     Some(Credentials { username, password_file, project: config.project.clone() })
 }
 
-/// Who we are at Keystone; none never happens, because the configuration was checked when it was read.
-fn identity(config: &ControllerConfig, keystone: &KeystoneConfig) -> Option<Identity> {
+/// The credentials for Keystone. The parsed configuration always has some.
+fn keystone_credentials(config: &ControllerConfig, keystone: &KeystoneConfig) -> Option<KeystoneCredentials> {
     if let Some((id, secret_file)) = keystone.application_credential.clone() {
-        return Some(Identity::ApplicationCredential { id, secret_file });
+        return Some(KeystoneCredentials::ApplicationCredential { id, secret_file });
     }
     let Credentials { username, password_file, project } = credentials(config)?;
-    Some(Identity::Password {
+    Some(KeystoneCredentials::Password {
         user: username,
-        user_domain: domain(&keystone.user_domain),
+        user_domain: keystone.user_domain.clone(),
         password_file,
         project,
-        project_domain: domain(&keystone.project_domain),
+        project_domain: keystone.project_domain.clone(),
     })
 }
 
-fn domain(domain: &KeystoneDomain) -> Domain {
-    match domain {
-        KeystoneDomain::Id(id) => Domain::Id(id.clone()),
-        KeystoneDomain::Name(name) => Domain::Name(name.clone()),
-    }
-}
-
-/// For which controller and user a session is: the token of another one is worthless.
+/// The controller and user that a session belongs to. The token of another one is worthless.
 fn scope(config: &ControllerConfig) -> Vec<&str> {
     let mut scope: Vec<&str> = config.endpoints.iter().map(String::as_str).collect();
     scope.extend([config.username.as_deref().unwrap_or_default(), &config.project]);

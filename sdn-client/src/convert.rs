@@ -1,8 +1,7 @@
-//! Between what travels ([`crate::wire`]) and what it means ([`atoll_model::topology`]).
+//! Converts between the API's objects ([`crate::api`]) and the topology model ([`atoll_model::topology`]).
 //!
-//! `from_topology` writes what a request has to say; `to_topology` reads an answer, or a request on a server's side.
-//! Reading fails on the first field that makes no sense and names it; a server can turn that into its validation error.
-//! Nothing that restricts traffic is dropped on the way: what the vocabulary has no word for is kept by name.
+//! `from_topology` makes the object of a request; `to_topology` reads an answer, or a request on a server's side. Reading
+//! fails on the first invalid field and names it. No field that restricts traffic is dropped: fields that the topology model does not have are kept by name.
 
 use std::net::Ipv4Addr;
 
@@ -11,26 +10,26 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::dialect::Resource;
-use crate::wire::lenient::Up;
-use crate::wire::{Bridge, Extra, IpAddrGroup, PortGroup, Router};
+use crate::api::lenient::Up;
+use crate::api::{Bridge, Extra, IpAddrGroup, PortGroup, Router};
+use crate::resource::Resource;
 
 mod condition;
 mod port;
 mod route;
 mod rule;
 
-/// A field of an object makes no sense.
+/// A field of an object that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{resource}: field {field:?} is {found}; expected {expected}")]
 pub struct ConvertError {
-    /// Of which resource.
+    /// The resource.
     pub resource: Resource,
-    /// The field, by its name on the wire.
+    /// The field, by its name in the JSON.
     pub field: &'static str,
-    /// What it holds.
+    /// Its value.
     pub found: String,
-    /// What would make sense.
+    /// What is expected.
     pub expected: &'static str,
 }
 
@@ -82,7 +81,7 @@ impl Reader {
     }
 }
 
-/// The names of what is there.
+/// The names of the fields that are set.
 fn named<const N: usize>(fields: [(bool, &str); N]) -> impl Iterator<Item = String> {
     fields.map(|(there, name)| there.then(|| name.to_owned())).into_iter().flatten()
 }
@@ -101,7 +100,7 @@ fn set(other: &Extra, names: &[&str]) -> impl Iterator<Item = String> {
     there.into_iter().map(str::to_owned)
 }
 
-/// Enough of a text to recognise it.
+/// The beginning of a text.
 fn shorten(text: &str) -> String {
     text.chars().take(60).collect()
 }
@@ -120,7 +119,7 @@ impl Router {
         }
     }
 
-    /// What it means.
+    /// As an object of the topology model.
     pub fn to_topology(&self) -> Result<(Uuid, topology::Router), ConvertError> {
         let router = topology::Router {
             tenant: self.tenant_id.clone().unwrap_or_default(),
@@ -128,13 +127,13 @@ impl Router {
             up: self.admin_state_up.0,
             inbound: self.inbound_filter_id,
             outbound: self.outbound_filter_id,
-            other: self.unspoken(),
+            other: self.unsupported(),
         };
         Ok((Reader(Resource::Router).id("id", self.id)?, router))
     }
 
-    /// Fields with a value that the vocabulary has no word for. An unset number of an autonomous system is -1 or 0.
-    fn unspoken(&self) -> Vec<String> {
+    /// Fields with a value that the topology model does not have. An unset number of an autonomous system is -1 or 0.
+    fn unsupported(&self) -> Vec<String> {
         named([
             (self.load_balancer_id.is_some(), "loadBalancerId"),
             (self.as_number.is_some_and(|number| number > 0), "asNumber"),
@@ -147,7 +146,7 @@ impl Router {
 }
 
 impl Bridge {
-    /// As a request. The seeds of its tables are requests of their own.
+    /// As a request. The static entries of its tables are requests of their own.
     pub fn from_topology(id: Uuid, bridge: &topology::Bridge) -> Self {
         Self {
             id: Some(id),
@@ -160,7 +159,7 @@ impl Bridge {
         }
     }
 
-    /// What it means, with empty tables.
+    /// As an object of the topology model, with empty tables.
     pub fn to_topology(&self) -> Result<(Uuid, topology::Bridge), ConvertError> {
         let bridge = topology::Bridge {
             tenant: self.tenant_id.clone().unwrap_or_default(),
@@ -168,14 +167,14 @@ impl Bridge {
             up: self.admin_state_up.0,
             inbound: self.inbound_filter_id,
             outbound: self.outbound_filter_id,
-            other: self.unspoken(),
+            other: self.unsupported(),
             ..topology::Bridge::default()
         };
         Ok((Reader(Resource::Bridge).id("id", self.id)?, bridge))
     }
 
-    /// Fields with a value that the vocabulary has no word for.
-    fn unspoken(&self) -> Vec<String> {
+    /// Fields with a value that the topology model does not have.
+    fn unsupported(&self) -> Vec<String> {
         let vteps = self.vx_lan_port_ids.as_ref().is_some_and(|ids| !ids.is_empty());
         named([(vteps, "vxLanPortIds"), (self.vx_lan_port_id.is_some(), "vxLanPortId")])
             .chain(set(&self.other, &["disableAntiSpoof", "qosPolicyId", "inboundMirrorIds", "outboundMirrorIds"]))
@@ -184,7 +183,7 @@ impl Bridge {
 }
 
 impl PortGroup {
-    /// What it means, without members.
+    /// As an object of the topology model, without members.
     pub fn to_topology(&self) -> Result<(Uuid, topology::PortGroup), ConvertError> {
         let name = self.name.clone().unwrap_or_default();
         let group = topology::PortGroup { name, stateful: self.stateful, members: Vec::new() };
@@ -193,7 +192,7 @@ impl PortGroup {
 }
 
 impl IpAddrGroup {
-    /// What it means, without members.
+    /// As an object of the topology model, without members.
     pub fn to_topology(&self) -> Result<(Uuid, topology::AddressGroup), ConvertError> {
         let name = self.name.clone().unwrap_or_default();
         let group = topology::AddressGroup { name, members: Vec::new() };

@@ -1,4 +1,4 @@
-//! Who we are towards the controller.
+//! The user of the controller, and files with secrets.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use atoll_model::secret::Secret;
 use atoll_node::files::{SECRET, read};
 
-/// A user of the controller. The password stays in its file and is read anew for every login, so that a changed
-/// password needs no restart.
+/// A user of the controller. The password stays in its file and is read again for every login, so that a new password
+/// needs no restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// User name.
@@ -18,13 +18,13 @@ pub struct Credentials {
     pub project: String,
 }
 
-/// A file with a password or another secret cannot be used.
+/// A file with a password or another secret that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("secret file {}: {problem}", path.display())]
 pub struct PasswordError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Why it cannot be used.
     pub problem: String,
 }
 
@@ -41,7 +41,7 @@ impl Credentials {
     }
 }
 
-/// Reads a secret: the first line of a file that nobody else may read.
+/// Reads a secret: the first line of a file that only its owner may read.
 pub fn read_secret(path: &Path) -> Result<Secret, PasswordError> {
     let wrong = |problem: String| PasswordError { path: path.to_owned(), problem };
     let text = read_private(path).map_err(wrong)?;
@@ -51,7 +51,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, PasswordError> {
     }
 }
 
-/// Reads a small file that nobody else may read.
+/// Reads a small file that only its owner may read.
 pub(crate) fn read_private(path: &Path) -> Result<String, String> {
     let file = read::open_given(path).map_err(|error| error.to_string())?;
     let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode() & 0o777;

@@ -1,8 +1,11 @@
-//! Which endpoint to ask first.
+//! The order in which the endpoints of a service are tried.
 //!
-//! Promises: one is kept until it fails, because reads on another may lag behind; one that failed is asked after all the
-//! others; a later process begins where this one ended, so that a dead endpoint costs its time limit once and not once
-//! per process.
+//! # Guarantees
+//!
+//! - The endpoint that worked is used until it fails, because reads on another one may lag behind the last write.
+//! - An endpoint that failed is tried after all the others.
+//! - The next process begins with the endpoint that worked last, so that a dead one costs its time limit once, not once per
+//!   process.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -11,18 +14,18 @@ use std::time::Duration;
 use atoll_node::files::{TEXT, atomic, read};
 use tokio::time::Instant;
 
-/// An endpoint that was silent for so long when its caller gave up is at fault: a DEL gives up after a second, long
-/// before a connection or an answer is given up here. Less says only that the caller had other reasons.
+/// An endpoint that was silent for this long when its caller gave up counts as failed. A DEL gives up after a second, long
+/// before the limits of a connection or an answer. A shorter silence means that the caller had other reasons.
 const SILENT: Duration = Duration::from_millis(300);
 
 /// The endpoints of one service.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     urls: Vec<String>,
-    /// The one that is asked first; the others follow in turn. It moves on when that one fails, so whoever failed last is
-    /// asked last, and no clock is needed.
+    /// The endpoint that is tried first; the others follow in turn. It moves on when that one fails, so that the one that
+    /// failed last is tried last, without a clock.
     current: Cell<usize>,
-    /// File with the URL of the one that worked last. It may be lost or wrong: it only changes the order.
+    /// The file with the URL of the endpoint that worked last. It may be lost or wrong, because it only changes the order.
     memory: Option<PathBuf>,
     remembered: RefCell<Option<String>>,
 }
@@ -38,31 +41,31 @@ impl Endpoints {
         &self.urls[endpoint]
     }
 
-    /// How many there are.
+    /// The number of endpoints.
     pub(crate) fn count(&self) -> usize {
         self.urls.len()
     }
 
-    /// Every endpoint, the best first.
+    /// Every endpoint, in the order in which they are tried.
     pub(crate) fn order(&self) -> Vec<usize> {
         let (count, current) = (self.urls.len(), self.current.get());
         (0..count).map(|n| (current + n) % count).collect()
     }
 
-    /// This one failed.
+    /// Notes that an endpoint failed.
     pub(crate) fn leave(&self, endpoint: usize) {
         if self.current.get() == endpoint {
             self.current.set((endpoint + 1) % self.urls.len());
         }
     }
 
-    /// This one worked.
+    /// Notes that an endpoint worked.
     pub(crate) fn keep(&self, endpoint: usize) {
         self.current.set(endpoint);
         self.remember();
     }
 
-    /// This one is being waited for.
+    /// Notes that a caller waits for an endpoint.
     pub(crate) fn wait_for(&self, endpoint: usize) -> Waiting<'_> {
         Waiting { endpoints: self, endpoint, since: Instant::now() }
     }
@@ -79,7 +82,7 @@ impl Endpoints {
     }
 }
 
-/// An endpoint is being waited for. Dropped before it is [`Waiting::over`], the caller has given up.
+/// A caller waits for an endpoint. When this is dropped before [`Waiting::over`], the caller has given up.
 pub(crate) struct Waiting<'a> {
     endpoints: &'a Endpoints,
     endpoint: usize,

@@ -1,57 +1,60 @@
-//! Making things be there, whoever made them: create, and when something is there already, look at it.
+//! Makes objects exist, whoever created them: creates an object, and reads it when it exists already.
 //!
-//! Promises: ensuring twice is ensuring once, also when the answer to the first time was lost; nothing that differs is
-//! ever changed or taken over, it is reported field by field. MidoNet REST API, sections "Duplicates and absences",
-//! "PortLink", "HostInterfacePort".
+//! # Guarantees
+//!
+//! MidoNet REST API, sections "Duplicates and absences", "PortLink", "HostInterfacePort":
+//! - Ensuring is idempotent, also when an answer was lost.
+//! - An object that differs is neither changed nor taken over; its differences are reported field by field.
 
 use uuid::Uuid;
 
-use crate::client::{Client, named};
+use crate::api::{ApiObject, HostInterfacePort, Port, Route};
+use crate::client::Client;
 use crate::compare::{self, FieldDifference};
-use crate::dialect::{Dialect, Resource};
+use crate::dialect::Dialect;
 use crate::error::{Attempt, ClientError, ErrorClass};
 use crate::request::{self, Scope};
+use crate::resource::Resource;
 use crate::transport::Transport;
-use crate::wire::{HostInterfacePort, Object, Port, Route};
 
-/// What ensuring came to.
+/// The result of ensuring an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ensured {
-    /// It, or a part of it, was missing and was made.
+    /// The object, or a part of it, was missing and was created.
     Created,
-    /// It was there as wanted.
+    /// It existed as wanted.
     Kept,
-    /// It is there and differs; nothing was changed.
+    /// It exists and differs; nothing was changed.
     Differs(Vec<FieldDifference>),
 }
 
 impl<T: Transport> Client<T> {
     /// Makes an object exist as described: a router, bridge, chain, rule, group, zone, a member of one or an entry of a
-    /// bridge's tables. Ports and routes have their own ways.
-    pub async fn ensure<O: Object>(&self, wanted: &O) -> Result<Ensured, ClientError> {
+    /// bridge's tables. For ports and routes see [`Client::ensure_port`] and [`Client::ensure_route`].
+    pub async fn ensure<O: ApiObject>(&self, wanted: &O) -> Result<Ensured, ClientError> {
         self.ensure_found(wanted).await.map(|(ensured, _)| ensured)
     }
 
-    /// The same, with what was found when it was there.
-    async fn ensure_found<O: Object>(&self, wanted: &O) -> Result<(Ensured, Option<O>), ClientError> {
+    /// As [`Client::ensure`], with the object that was found.
+    async fn ensure_found<O: ApiObject>(&self, wanted: &O) -> Result<(Ensured, Option<O>), ClientError> {
         let dialect = self.dialect().await?;
         let Err(refusal) = self.create(wanted).await else { return Ok((Ensured::Created, None)) };
-        let may_exist = refusal.status.is_some_and(|status| dialect.may_exist_already(O::RESOURCE, status));
+        let may_exist = refusal.status.is_some_and(|status| O::RESOURCE.may_exist_already(dialect, status));
         if !may_exist || refusal.class == ErrorClass::Busy {
             return Err(refusal);
         }
-        // Not there after all: the refusal was about something else.
-        let Some(found) = self.look(wanted).await? else { return Err(refusal) };
+        // It does not exist: the refusal was about something else.
+        let Some(found) = self.find(wanted).await? else { return Err(refusal) };
         let differences = compare::differences(dialect, wanted, &found);
         let ensured = if differences.is_empty() { Ensured::Kept } else { Ensured::Differs(differences) };
         Ok((ensured, Some(found)))
     }
 
-    /// Makes a route exist. Where the server chooses its id, it is known by its fields: MidoNet REST API, section
+    /// Makes a route exist. Where the server chooses its id, its fields identify it: MidoNet REST API, section
     /// "Client-chosen ids".
     pub async fn ensure_route(&self, wanted: &Route) -> Result<Ensured, ClientError> {
         let dialect = self.dialect().await?;
-        if !dialect.chooses_id(Resource::Route) {
+        if !Resource::Route.has_server_id(dialect) {
             return self.ensure(wanted).await;
         }
         if !self.routes_like(dialect, wanted).await?.is_empty() {
@@ -59,7 +62,7 @@ impl<T: Transport> Client<T> {
         }
         match self.create(wanted).await {
             Ok(_) => Ok(Ensured::Created),
-            // It may have been made all the same; making it again could make two.
+            // It may exist now; creating it again could make two routes.
             Err(error) if error.is_uncertain() => match self.routes_like(dialect, wanted).await?[..] {
                 [] => Err(error),
                 _ => Ok(Ensured::Created),
@@ -71,7 +74,7 @@ impl<T: Transport> Client<T> {
     /// Deletes a route, by its id or, where the server chooses that, every route that has the same fields.
     pub async fn delete_route(&self, route: &Route) -> Result<(), ClientError> {
         let dialect = self.dialect().await?;
-        if dialect.chooses_id(Resource::Route) {
+        if Resource::Route.has_server_id(dialect) {
             for id in self.routes_like(dialect, route).await? {
                 self.delete(Resource::Route, id).await?;
             }
@@ -94,18 +97,18 @@ impl<T: Transport> Client<T> {
         Ok(same.filter_map(|found| found.id).collect())
     }
 
-    /// Makes a port exist, linked and bound as described: on 5.x in one request, on 1.9 in two or three.
+    /// Makes a port exist, linked and bound as described: one request on 5.x, two or three on 1.9.
     pub async fn ensure_port(&self, wanted: &Port) -> Result<Ensured, ClientError> {
         let dialect = self.dialect().await?;
         let (mut ensured, found) = self.ensure_found(wanted).await?;
-        // What is already linked or bound; a port just made has all that was in the request.
+        // The present link and binding; a port just created has those of the request.
         let (peer, binding) = match (&found, dialect.binds_on_create()) {
             (Some(found), _) => (found.peer_id, found.host_id),
             (None, true) => (wanted.peer_id, wanted.host_id),
             (None, false) => (None, None),
         };
         if let Ensured::Differs(differences) = &mut ensured {
-            // A link or binding that is missing can still be made.
+            // A missing link or binding can still be created.
             differences.retain(|difference| match difference.field.as_str() {
                 "peerId" => peer.is_some(),
                 "hostId" | "interfaceName" => binding.is_some(),
@@ -118,10 +121,10 @@ impl<T: Transport> Client<T> {
         }
         let Some(id) = wanted.id else { return Ok(ensured) };
         if let (Some(wanted), None) = (wanted.peer_id, peer) {
-            ensured = worse(ensured, self.link(id, wanted).await?);
+            ensured = combined(ensured, self.link(id, wanted).await?);
         }
         if let (Some(host), Some(interface), None) = (wanted.host_id, &wanted.interface_name, binding) {
-            ensured = worse(ensured, self.bind_free(id, host, interface).await?);
+            ensured = combined(ensured, self.bind_free(id, host, interface).await?);
         }
         Ok(ensured)
     }
@@ -133,18 +136,26 @@ impl<T: Transport> Client<T> {
         let request = request::link(dialect, port, peer);
         let Err(refusal) = self.call(attempt, Resource::PortLink, request).await else { return Ok(Ensured::Created) };
         let wanted = Port { peer_id: Some(peer), ..Port::default() };
-        self.judge(dialect, Resource::PortLink, port, refusal, |found| found.peer_id.is_some(), &wanted, &["peerId"])
-            .await
+        self.resolve_refusal(
+            dialect,
+            Resource::PortLink,
+            port,
+            refusal,
+            |found| found.peer_id.is_some(),
+            &wanted,
+            &["peerId"],
+        )
+        .await
     }
 
-    /// Binds a port to an interface of a host. A port that is bound to something else is left alone, also on 1.9, where
-    /// the server would take it away silently.
+    /// Binds a port to an interface of a host. A port that is bound elsewhere is not changed, also on 1.9, where the server
+    /// would rebind it without an error.
     pub async fn bind(&self, port: Uuid, host: Uuid, interface: &str) -> Result<Ensured, ClientError> {
         let dialect = self.dialect().await?;
         if !dialect.binds_on_create() {
             let Some(found) = self.get::<Port>(port).await? else {
-                let attempt = Attempt::new("bind", named(Resource::Port, Some(port)));
-                return Err(attempt.failed(ErrorClass::Absent, "the port is not there"));
+                let attempt = Attempt::new("bind", Resource::Port.with_id(Some(port)));
+                return Err(attempt.failed(ErrorClass::Absent, "the port does not exist"));
             };
             if found.host_id.is_some() {
                 let wanted = bound(host, interface);
@@ -171,7 +182,7 @@ impl<T: Transport> Client<T> {
             return Ok(Ensured::Created);
         };
         let (resource, wanted) = (Resource::HostInterfacePort, bound(host, interface));
-        self.judge(
+        self.resolve_refusal(
             dialect,
             resource,
             port,
@@ -183,9 +194,9 @@ impl<T: Transport> Client<T> {
         .await
     }
 
-    /// After a refusal that may mean "already so": the port tells.
+    /// Reads the port after a refusal that may mean that it is linked or bound as wanted.
     #[expect(clippy::too_many_arguments, reason = "link and binding differ in all of these and in nothing else")]
-    async fn judge(
+    async fn resolve_refusal(
         &self,
         dialect: Dialect,
         resource: Resource,
@@ -195,17 +206,17 @@ impl<T: Transport> Client<T> {
         wanted: &Port,
         fields: &[&str],
     ) -> Result<Ensured, ClientError> {
-        if !refusal.status.is_some_and(|status| dialect.may_exist_already(resource, status)) {
+        if !refusal.status.is_some_and(|status| resource.may_exist_already(dialect, status)) {
             return Err(refusal);
         }
         match self.get::<Port>(port).await? {
             Some(found) if taken(&found) => Ok(verdict(dialect, wanted, &found, fields)),
-            // The port is free, so something else is in the way: the peer, or the interface.
+            // The port is free, so the peer or the interface is taken.
             _ => Err(refusal),
         }
     }
 
-    /// Takes a binding away if the port is bound on this host. A 5.x server would take away any.
+    /// Removes a binding if the port is bound on this host. A 5.x server would remove the binding to any host.
     pub async fn unbind(&self, port: Uuid, host: Uuid) -> Result<(), ClientError> {
         match self.get::<Port>(port).await? {
             Some(found) if found.host_id == Some(host) => self.unbind_unchecked(host, port).await,
@@ -224,8 +235,8 @@ fn verdict(dialect: Dialect, wanted: &Port, found: &Port, fields: &[&str]) -> En
     if differences.is_empty() { Ensured::Kept } else { Ensured::Differs(differences) }
 }
 
-/// Of two steps of one whole.
-fn worse(first: Ensured, second: Ensured) -> Ensured {
+/// The result of two steps of one operation.
+fn combined(first: Ensured, second: Ensured) -> Ensured {
     match (first, second) {
         (Ensured::Kept, second) => second,
         (_, Ensured::Differs(differences)) => Ensured::Differs(differences),

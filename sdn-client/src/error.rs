@@ -1,57 +1,59 @@
-//! What can go wrong between us and the controller, as far as a caller can act on it.
+//! Errors of the client, by what a caller can do about them.
 //!
-//! Promises: the error names the operation, the object and what the server said about which field. It never holds a
-//! token or a password: they are taken out of whatever a server echoes.
+//! # Guarantees
+//!
+//! An error names the operation, the object, and what the server said about which field. It holds no token and no
+//! password, even where the server echoed one.
 
 use std::fmt;
 use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 
+use crate::api::Violation;
 use crate::transport::TransportError;
-use crate::wire::Violation;
 
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// The object, its parent, or one it refers to is not there: the API says so and names it.
     Absent,
-    /// A 404 in the form of the API that does not say what is missing. It may be about the path: a second look decides,
-    /// see [`crate::settle`].
+    /// A 404 in the form of the API that does not say what is missing. It may be about the path: a second request decides,
+    /// see [`crate::absence`].
     Vague,
-    /// Somebody else than the API answered: a gateway, a proxy's page, a server at a wrong path. Nothing follows from it.
+    /// The answer is not the API's: a gateway, a proxy's page, a server at a wrong path. It says nothing about the object.
     NotApi,
-    /// An object of this id is there already. Whether it is as wanted, only a look can tell: see [`crate::ensure`].
+    /// An object of this id exists already. Only reading it shows whether it is as wanted: see [`crate::ensure`].
     SameExists,
-    /// Something else stands in the way: the interface or the port is taken, or another object refers to this one.
+    /// Another object is in the way: the interface or the port is taken, or another object refers to this one.
     OtherExists,
     /// The server refuses the request as invalid; the violations name the fields.
     Invalid,
     /// Our credentials are wrong, or do not allow it.
     Denied,
-    /// The server is busy, lost a race, is read-only for now, or has had enough of our requests. A gateway says the same of
-    /// a server that is not there.
+    /// The server is busy, lost a race, is read-only for now, or limits our rate. A gateway gives the same answer for a
+    /// server that is down.
     Busy,
     /// There was no answer. Unless the request was not sent at all, it may have taken effect.
     Unreachable,
-    /// The answer makes no sense.
+    /// The answer cannot be read.
     Broken,
-    /// Our own settings are wrong: a URL, a certificate, a password file. No server was asked.
+    /// Our own settings are wrong: a URL, a certificate, a password file. No request was sent.
     Settings,
 }
 
-/// The controller did not do what it was asked, or its answer is of no use.
+/// A request failed, or its answer cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ClientError {
-    /// What was tried: `create`, `read`, `list`, `delete`, `log in`.
+    /// The operation: `create`, `read`, `list`, `delete`, `log in`.
     pub operation: &'static str,
-    /// With which object: `port 6f…`.
+    /// Its object: `port 6f…`.
     pub object: String,
-    /// Of which kind the failure is.
+    /// The kind of failure.
     pub class: ErrorClass,
     /// HTTP status, when there was an answer.
     pub status: Option<u16>,
-    /// What the server said, or why there is nothing to tell.
+    /// What the server said, or why there is no answer.
     pub message: String,
     /// What the server says about single fields.
     pub violations: Vec<Violation>,
@@ -60,7 +62,7 @@ pub struct ClientError {
 }
 
 impl ClientError {
-    /// The request may have been carried out all the same, or may be yet: whoever must know looks.
+    /// Whether the request may have taken effect, or may take effect later. The caller has to read the object.
     pub fn is_uncertain(&self) -> bool {
         use ErrorClass::{Busy, NotApi, Unreachable, Vague};
         matches!(self.class, Unreachable | Busy | NotApi | Vague)
@@ -104,10 +106,10 @@ impl Classify for ClientError {
                 "give this node a certificate that the controller takes (`controller.cert`; `atollctl doctor`, check `certificate`)"
             }
             ErrorClass::Denied => "check the controller's user name, project and password file",
-            ErrorClass::Busy => "try again; if it stays so, look whether the controller is read-only",
+            ErrorClass::Busy => "try again; if it stays so, check whether the controller is read-only",
             ErrorClass::Unreachable => "check that the controller runs and is reachable from this node",
             ErrorClass::Vague | ErrorClass::NotApi => {
-                "check host, port and path in `controller.endpoints`, and what stands between this node and the API: a gateway, a proxy, a login page"
+                "check host, port and path in `controller.endpoints`, and what is between this node and the API: a gateway, a proxy, a login page"
             }
             ErrorClass::Broken => "check that the address is that of the REST API, and which version it has",
             _ => return None,
@@ -116,7 +118,7 @@ impl Classify for ClientError {
     }
 }
 
-/// What is being done with which object; makes the errors about it.
+/// An operation on an object, as errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// `create`, `read`, `list`, `delete`, `log in`.
@@ -126,12 +128,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Names it.
+    /// Names an operation.
     pub fn new(operation: &'static str, object: impl Into<String>) -> Self {
         Self { operation, object: object.into() }
     }
 
-    /// A failure that no server told us about.
+    /// A failure without an answer of the server.
     pub fn failed(&self, class: ErrorClass, message: impl Into<String>) -> ClientError {
         ClientError {
             operation: self.operation,
@@ -144,7 +146,7 @@ impl Attempt {
         }
     }
 
-    /// No answer came.
+    /// The failure of a request without an answer.
     pub fn unanswered(&self, error: &TransportError) -> ClientError {
         let class = match error {
             TransportError::NotSent { .. } | TransportError::NoAnswer { .. } => ErrorClass::Unreachable,

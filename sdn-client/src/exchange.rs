@@ -1,6 +1,8 @@
 //! One operation from its request to its answer: token, renewal, retries, deadline.
 //!
-//! Promise: no token in any error, whatever the server echoes.
+//! # Guarantees
+//!
+//! No error holds the token, whatever the server echoes.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,36 +13,57 @@ use atoll_model::secret::Secret;
 
 use crate::answer;
 use crate::client::Client;
-use crate::dialect::Resource;
+use crate::dialect::Dialect;
 use crate::error::{Attempt, ClientError, ErrorClass};
-use crate::login::Renewed;
 use crate::request;
-use crate::retry::{Outcome, Tries};
-use crate::session::Session;
-use crate::transport::{Request, Response, Transport, TransportError};
+use crate::resource::Resource;
+use crate::retry::{RetryReason, Tries};
+use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
-/// One operation on the way: what it is, and whether repeating it does harm.
+/// An operation, and whether a repetition does no harm.
 pub(crate) struct Operation {
     pub(crate) attempt: Attempt,
-    pub(crate) repeatable: bool,
+    pub(crate) is_repeatable: bool,
 }
 
-/// What came of an attempt, as far as the next one depends on it.
-pub(crate) struct Pause {
-    pub(crate) outcome: Outcome,
-    pub(crate) repeatable: bool,
+/// Why an attempt failed, as far as the next one depends on it.
+pub(crate) struct FailedTry {
+    pub(crate) reason: RetryReason,
+    pub(crate) is_repeatable: bool,
+    /// How long the server asked to wait.
     pub(crate) asked: Option<Duration>,
 }
 
+/// Where a renewed token came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewed {
+    /// Another process or task had fetched it before. It may be refused as well.
+    Found,
+    /// From the server, just now.
+    FromServer,
+}
+
 impl<T: Transport> Client<T> {
+    /// The dialect of the controller.
+    pub async fn dialect(&self) -> Result<Dialect, ClientError> {
+        if let Some(dialect) = self.session().dialect {
+            return Ok(dialect);
+        }
+        let attempt = Attempt::new("read", Resource::Application.to_string());
+        let response = self.call(attempt.clone(), Resource::Application, request::root()).await?;
+        let dialect = answer::dialect(&attempt, &response)?;
+        self.change_session(|session| session.dialect = Some(dialect));
+        Ok(dialect)
+    }
+
     /// Sends a request that may be repeated.
     pub(crate) async fn call(
         &self,
         attempt: Attempt,
         resource: Resource,
-        request: Request,
-    ) -> Result<Response, ClientError> {
-        self.perform(Operation { attempt, repeatable: true }, resource, request).await
+        request: ApiRequest,
+    ) -> Result<ApiResponse, ClientError> {
+        self.perform(Operation { attempt, is_repeatable: true }, resource, request).await
     }
 
     /// Sends a request with its token until there is an answer, a reason to give up, or the deadline.
@@ -48,8 +71,8 @@ impl<T: Transport> Client<T> {
         &self,
         operation: Operation,
         resource: Resource,
-        request: Request,
-    ) -> Result<Response, ClientError> {
+        request: ApiRequest,
+    ) -> Result<ApiResponse, ClientError> {
         let mut renewed = None;
         let mut tries = Tries::default();
         loop {
@@ -57,31 +80,31 @@ impl<T: Transport> Client<T> {
             let sent = self.send(request.clone(), token.as_ref()).await;
             if let (Ok(response), Some(token)) = (&sent, &token)
                 && response.status == 401
-                && renewed != Some(Renewed::Fresh)
+                && renewed != Some(Renewed::FromServer)
             {
                 renewed = Some(self.renew(token, renewed).await?);
                 continue;
             }
             tries.done += 1;
-            let (outcome, failure) = match sent {
+            let (reason, failure) = match sent {
                 Ok(response) if answer::succeeded(&response) => return Ok(response),
                 Ok(response) => {
                     let secrets: Vec<_> = token.iter().collect();
-                    let dialect = self.known().dialect;
+                    let dialect = self.session().dialect;
                     let refusal =
                         answer::refusal_hiding(&secrets, &operation.attempt, dialect, resource, &request, &response);
                     match refusal.class {
-                        ErrorClass::NotApi => (Outcome::NotApi, refusal),
-                        _ if answer::may_have_happened(&response) => (Outcome::Unknown, refusal),
-                        ErrorClass::Busy => (Outcome::Busy, refusal),
+                        ErrorClass::NotApi => (RetryReason::NotApi, refusal),
+                        _ if answer::may_have_happened(&response) => (RetryReason::Unknown, refusal),
+                        ErrorClass::Busy => (RetryReason::Busy, refusal),
                         _ => return Err(refusal),
                     }
                 }
                 Err(error) => {
                     let failure = operation.attempt.unanswered(&error);
                     match error {
-                        TransportError::NotSent { .. } => (Outcome::NotSent, failure),
-                        TransportError::NoAnswer { .. } => (Outcome::Unknown, failure),
+                        TransportError::NotSent { .. } => (RetryReason::NotSent, failure),
+                        TransportError::NoAnswer { .. } => (RetryReason::Unknown, failure),
                         TransportError::Denied { .. }
                         | TransportError::Unusable { .. }
                         | TransportError::Settings(_) => {
@@ -90,15 +113,15 @@ impl<T: Transport> Client<T> {
                     }
                 }
             };
-            let pause = Pause { outcome, repeatable: operation.repeatable, asked: failure.retry_after };
-            if !self.rest(&mut tries, pause, self.shared.transport.endpoints()).await {
+            let failed = FailedTry { reason, is_repeatable: operation.is_repeatable, asked: failure.retry_after };
+            if !self.wait_to_retry(&mut tries, failed, self.shared.transport.endpoints()).await {
                 return Err(failure);
             }
         }
     }
 
     /// One exchange, cut off at the deadline.
-    async fn send(&self, mut request: Request, token: Option<&Secret>) -> Result<Response, TransportError> {
+    async fn send(&self, mut request: ApiRequest, token: Option<&Secret>) -> Result<ApiResponse, TransportError> {
         if let Some(token) = token {
             request::authorize(&mut request, token);
         }
@@ -107,8 +130,8 @@ impl<T: Transport> Client<T> {
 
     pub(crate) async fn in_time(
         &self,
-        exchange: impl Future<Output = Result<Response, TransportError>>,
-    ) -> Result<Response, TransportError> {
+        exchange: impl Future<Output = Result<ApiResponse, TransportError>>,
+    ) -> Result<ApiResponse, TransportError> {
         let Some(deadline) = self.deadline else { return exchange.await };
         timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
             let (endpoint, reason) = ("any".to_owned(), "the deadline of the whole call passed".to_owned());
@@ -117,29 +140,17 @@ impl<T: Transport> Client<T> {
     }
 
     /// Waits before the next attempt; false when there is none.
-    pub(crate) async fn rest(&self, tries: &mut Tries, pause: Pause, endpoints: usize) -> bool {
-        let Pause { outcome, repeatable, asked } = pause;
-        // The wish of one endpoint is not that of the next one.
+    pub(crate) async fn wait_to_retry(&self, tries: &mut Tries, failed: FailedTry, endpoints: usize) -> bool {
+        let FailedTry { reason, is_repeatable, asked } = failed;
+        // One endpoint's `Retry-After` says nothing about the next endpoint.
         let asked = asked.filter(|_| usize::try_from(tries.done).unwrap_or(usize::MAX) >= endpoints);
-        let Some(pause) = tries.pause(outcome, repeatable, asked, self.deadline.is_some()) else { return false };
+        let Some(pause) = tries.pause(reason, is_repeatable, asked, self.deadline.is_some()) else { return false };
         // A time that no clock can hold is after every deadline.
         let Some(again) = Instant::now().checked_add(pause) else { return false };
-        let in_time = self.deadline.is_none_or(|deadline| again < deadline);
-        if in_time {
+        let is_in_time = self.deadline.is_none_or(|deadline| again < deadline);
+        if is_in_time {
             sleep_until(again).await;
         }
-        in_time
-    }
-
-    pub(crate) fn known(&self) -> Session {
-        self.shared.session.borrow().clone()
-    }
-
-    pub(crate) fn remember(&self, change: impl FnOnce(&mut Session)) {
-        let mut session = self.shared.session.borrow_mut();
-        change(&mut session);
-        if let Some(file) = &self.shared.session_file {
-            file.store(&session);
-        }
+        is_in_time
     }
 }

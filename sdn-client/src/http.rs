@@ -1,29 +1,32 @@
-//! The real [`Transport`]: HTTP with several endpoints.
+//! The production [`Transport`]: HTTP with several endpoints.
 //!
-//! Promises: a request that was not sent goes to the next endpoint at once, one that may have been executed never does.
-//! Answers are bounded in size. No redirects, no proxies from the environment, no certificates of the
-//! system, and nothing of TLS for a plain `http://` endpoint.
+//! # Guarantees
+//!
+//! - A request that was not sent goes to the next endpoint at once; one that may have been executed never does.
+//! - Answers are bounded in size.
+//! - No redirects are followed, and neither proxies of the environment nor certificates of the system are used. A plain
+//!   `http://` endpoint costs no TLS setup.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::credentials::read_private;
 use crate::endpoints::Endpoints;
-use crate::stranger;
-use crate::transport::{Request, Response, Transport, TransportError};
+use crate::not_api;
+use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use ::http::header::{ACCEPT, ACCEPT_ENCODING};
 use ::http::{HeaderMap, HeaderValue};
 use atoll_model::{certificate, record};
 use atoll_node::files::{CERTIFICATES, read};
 use bytes::{Bytes, BytesMut};
 
-/// The largest answer that is taken.
+/// The largest answer that is read.
 pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The largest list: some hundred thousand ports. No pod waits for a list of ports.
 pub const LARGEST_LIST: usize = 128 * 1024 * 1024;
 
-/// Where and how.
+/// Settings of the transport.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Base URLs: `http://10.0.0.1:8181/midonet-api`.
@@ -33,11 +36,11 @@ pub struct HttpSettings {
     pub ca: Option<PathBuf>,
     /// Client certificate and key, PEM files; the key with mode 0600.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Until a connection stands.
+    /// Limit for a connection.
     pub connect_timeout: Duration,
     /// From sending a request to the end of its answer. The server gives up after 30 s.
     pub request_timeout: Duration,
-    /// File that remembers which of several endpoints worked last.
+    /// The file that keeps the endpoint that worked last, when there are several.
     pub memory: Option<PathBuf>,
 }
 
@@ -58,7 +61,7 @@ impl Default for HttpSettings {
 pub struct Http {
     client: reqwest::Client,
     endpoints: Endpoints,
-    /// Our certificate, where there is one.
+    /// Our certificate, if there is one.
     certificate: Option<PathBuf>,
 }
 
@@ -83,16 +86,16 @@ impl Http {
                 _ => {}
             }
         }
-        // Only the first call in a process installs it; that another one did is as good.
+        // Only the first call in a process installs it; an earlier one is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .default_headers(unpacked())
+            .default_headers(without_compression())
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.request_timeout)
             .tcp_nodelay(true)
-            // Without this the system's certificates would be parsed, even for plain http.
+            // Otherwise reqwest would parse the system's certificates, even for plain http.
             .tls_certs_only(certificates(settings.ca.as_deref()).map_err(wrong)?);
         if let Some((certificate, key)) = &settings.identity {
             builder = builder.identity(identity(certificate, key).map_err(wrong)?);
@@ -102,9 +105,9 @@ impl Http {
         Ok(Self { client, endpoints: Endpoints::new(endpoints, settings.memory.clone()), certificate })
     }
 
-    /// A failure that comes from our certificate, told as such: the server says so in an alert, or hangs up before that has
-    /// arrived, and the certificate is out of its time.
-    fn blame_certificate(&self, error: TransportError) -> TransportError {
+    /// Recognises a failure caused by our certificate: the server names it in a TLS alert, or hangs up before the alert
+    /// arrives while the certificate is not valid today.
+    fn certificate_failure(&self, error: TransportError) -> TransportError {
         let (endpoint, reason, hung_up) = match &error {
             TransportError::NotSent { endpoint, reason } => (endpoint, reason, false),
             TransportError::NoAnswer { endpoint, reason } => (endpoint, reason, true),
@@ -118,14 +121,14 @@ impl Http {
         let out_of_time =
             read::given(path, CERTIFICATES).ok().and_then(|pem| certificate::out_of_time(&pem, record::now()));
         let Some(problem) = out_of_time.or(alert) else {
-            let reason = format!("{reason}; perhaps it does not take this node's certificate (`controller.cert`)");
+            let reason = format!("{reason}; perhaps it refuses this node's certificate (`controller.cert`)");
             return TransportError::NoAnswer { endpoint: endpoint.clone(), reason };
         };
         let reason = format!("{} (`controller.cert`): {problem} ({reason})", path.display());
         TransportError::Denied { endpoint: endpoint.clone(), reason }
     }
 
-    async fn exchange(&self, base: &str, request: Request) -> Result<Response, TransportError> {
+    async fn exchange(&self, base: &str, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let endpoint = || base.to_owned();
         let url = format!("{base}{}", request.path);
         let largest = largest(&request.headers);
@@ -142,26 +145,26 @@ impl Http {
             }
             Problem::Cut(reason) => TransportError::NoAnswer { endpoint: endpoint(), reason },
         })?;
-        Ok(Response { status, headers, body })
+        Ok(ApiResponse { status, headers, body })
     }
 }
 
 impl Transport for Http {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let mut last = TransportError::Settings("no endpoint is configured".to_owned());
         for endpoint in self.endpoints.order() {
             let waiting = self.endpoints.wait_for(endpoint);
             let outcome = self.exchange(self.endpoints.url(endpoint), request.clone()).await;
             waiting.over();
-            match outcome.map_err(|error| self.blame_certificate(error)) {
+            match outcome.map_err(|error| self.certificate_failure(error)) {
                 Ok(response) => {
                     match response.status {
-                        // It or what is behind it is ill. Whether the request was executed is not known, so whoever
-                        // knows that repeating is safe repeats it, and then asks the next endpoint.
-                        // One that has had enough of our requests says nothing of the others.
+                        // The endpoint or its backend fails. The request may have been executed, so only the caller
+                        // can decide to repeat it, and then tries the next endpoint. The limit of one endpoint (429)
+                        // says nothing about the others.
                         429 | 502..=504 => self.endpoints.leave(endpoint),
-                        // Nor does it lead to the API.
-                        _ if stranger::answered(&response) => self.endpoints.leave(endpoint),
+                        // The endpoint does not lead to the API.
+                        _ if not_api::is_not_api(&response) => self.endpoints.leave(endpoint),
                         _ => self.endpoints.keep(endpoint),
                     }
                     return Ok(response);
@@ -204,13 +207,13 @@ async fn body(response: &mut reqwest::Response, largest: usize) -> Result<Bytes,
     }
 }
 
-/// How large the answer may be: a list is asked for by its media type.
+/// The largest answer to a request. The media type shows whether it asks for a list.
 fn largest(headers: &HeaderMap) -> usize {
     let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accepted.contains(".collection.") { LARGEST_LIST } else { LARGEST_ANSWER }
 }
 
-/// Whether the request left.
+/// The error of an exchange, by whether the request was sent.
 fn failed(error: &reqwest::Error, endpoint: String) -> TransportError {
     let reason = reasons(error);
     if error.is_builder() {
@@ -222,12 +225,12 @@ fn failed(error: &reqwest::Error, endpoint: String) -> TransportError {
     }
 }
 
-/// Answers as they are: what stands between us and the API must not pack them (RFC 9110, section 12.5.3).
-fn unpacked() -> HeaderMap {
+/// Headers that forbid a content coding to everything between client and API (RFC 9110, section 12.5.3).
+fn without_compression() -> HeaderMap {
     HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
 }
 
-/// The causes of an error in one line; the outermost one of reqwest says little.
+/// An error with its causes in one line; reqwest's outermost message says little.
 fn reasons(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     for cause in atoll_model::error::causes(error) {
@@ -236,7 +239,7 @@ fn reasons(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A base URL without its trailing slash. One with a user or a query is refused: it would end up in logs.
+/// A base URL without its trailing slash. A URL with a user or a query is refused, because it would appear in logs.
 fn base_url(text: &str) -> Result<String, String> {
     let url = reqwest::Url::parse(text).map_err(|error| format!("endpoint {text:?}: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

@@ -10,33 +10,35 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use atoll_model::config::KeystoneDomain;
 use atoll_model::record;
 use atoll_model::secret::Secret;
 
-use crate::answer::{hide, not_api, retry_after, tidy};
+use crate::answer::{retry_after, unusable};
 use crate::credentials::{PasswordError, read_secret};
 use crate::error::{Attempt, ClientError, ErrorClass};
-use crate::stranger;
-use crate::transport::{Request, Response};
+use crate::not_api;
+use crate::redact::{hide, tidy};
+use crate::transport::{ApiRequest, ApiResponse};
 
 /// Header of an answer that carries the new token.
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
-/// How to get a token. Secrets stay in their files, mode 0600, and are read anew for every token.
+/// Credentials for Keystone. Secrets stay in their files, mode 0600, and are read again for every token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum KeystoneCredentials {
     /// A user with a password, in a project.
     Password {
         /// User name.
         user: String,
         /// The user's domain.
-        user_domain: Domain,
+        user_domain: KeystoneDomain,
         /// File with the password.
         password_file: std::path::PathBuf,
         /// Project name.
         project: String,
         /// The project's domain.
-        project_domain: Domain,
+        project_domain: KeystoneDomain,
     },
     /// An application credential, which knows its project itself.
     ApplicationCredential {
@@ -47,32 +49,8 @@ pub enum Identity {
     },
 }
 
-/// A domain of Keystone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Domain {
-    /// By its id; that of the first one is `default`.
-    Id(String),
-    /// By its name.
-    Name(String),
-}
-
-impl Default for Domain {
-    fn default() -> Self {
-        Self::Id("default".to_owned())
-    }
-}
-
-impl Domain {
-    fn json(&self) -> Value {
-        match self {
-            Self::Id(id) => json!({ "id": id }),
-            Self::Name(name) => json!({ "name": name }),
-        }
-    }
-}
-
-impl Identity {
-    /// For people.
+impl KeystoneCredentials {
+    /// The user as errors name it.
     pub fn name(&self) -> String {
         match self {
             Self::Password { user, .. } => format!("user {user:?} at Keystone"),
@@ -90,22 +68,29 @@ impl Identity {
     }
 }
 
-/// The base URL of the API's version 3, given with or without it.
+fn domain_json(domain: &KeystoneDomain) -> Value {
+    match domain {
+        KeystoneDomain::Id(id) => json!({ "id": id }),
+        KeystoneDomain::Name(name) => json!({ "name": name }),
+    }
+}
+
+/// The base URL of version 3 of the API. `url` may end in `/v3` or not.
 pub fn base_url(url: &str) -> String {
     let url = url.trim_end_matches('/');
     if url.ends_with("/v3") { url.to_owned() } else { format!("{url}/v3") }
 }
 
 /// `POST` for a token.
-pub fn request(identity: &Identity, secret: &Secret) -> Request {
-    let auth = match identity {
-        Identity::Password { user, user_domain, project, project_domain, .. } => json!({
+pub fn request(credentials: &KeystoneCredentials, secret: &Secret) -> ApiRequest {
+    let auth = match credentials {
+        KeystoneCredentials::Password { user, user_domain, project, project_domain, .. } => json!({
             "identity": { "methods": ["password"], "password": { "user": {
-                "name": user, "domain": user_domain.json(), "password": secret.reveal(),
+                "name": user, "domain": domain_json(user_domain), "password": secret.reveal(),
             } } },
-            "scope": { "project": { "name": project, "domain": project_domain.json() } },
+            "scope": { "project": { "name": project, "domain": domain_json(project_domain) } },
         }),
-        Identity::ApplicationCredential { id, .. } => json!({
+        KeystoneCredentials::ApplicationCredential { id, .. } => json!({
             "identity": {
                 "methods": ["application_credential"],
                 "application_credential": { "id": id, "secret": secret.reveal() },
@@ -117,23 +102,23 @@ pub fn request(identity: &Identity, secret: &Secret) -> Request {
     headers.insert(CONTENT_TYPE, json.clone());
     headers.insert(ACCEPT, json);
     let body = Bytes::from(json!({ "auth": auth }).to_string());
-    // Without the catalogue the answer is a few hundred bytes.
-    Request { method: Method::POST, path: "/auth/tokens?nocatalog".to_owned(), headers, body }
+    // Without the catalogue of services the answer is a few hundred bytes.
+    ApiRequest { method: Method::POST, path: "/auth/tokens?nocatalog".to_owned(), headers, body }
 }
 
 /// The token of a successful answer.
-pub fn token(attempt: &Attempt, response: &Response) -> Result<Secret, ClientError> {
+pub fn token(attempt: &Attempt, response: &ApiResponse) -> Result<Secret, ClientError> {
     let token = response.headers.get(SUBJECT_TOKEN).and_then(|value| value.to_str().ok()).filter(|t| !t.is_empty());
     token.map(Secret::new).ok_or_else(|| attempt.failed(ErrorClass::Broken, "Keystone's answer has no token"))
 }
 
 /// The error of an unsuccessful one: `{"error": {"message": …}}`.
-pub fn refusal(attempt: &Attempt, response: &Response) -> ClientError {
+pub fn refusal(attempt: &Attempt, response: &ApiResponse) -> ClientError {
     refusal_hiding(&[], attempt, response)
 }
 
-/// The same without these secrets.
-pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &Response) -> ClientError {
+/// As [`refusal`], without these secrets.
+pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &ApiResponse) -> ClientError {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Body {
@@ -145,21 +130,21 @@ pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &
         message: Option<String>,
     }
     let message = serde_json::from_slice::<Body>(&response.body).ok().and_then(|body| body.error.message);
-    if message.is_none() && stranger::answered(response) {
-        let seen = stranger::description(response, |text| hide(secrets, text));
-        return not_api(
+    if message.is_none() && not_api::is_not_api(response) {
+        let description = not_api::describe(response, |text| hide(secrets, text));
+        return unusable(
             attempt,
             response,
-            format!("not Keystone answered (`controller.keystone.endpoints`), but {seen}"),
+            format!("not Keystone answered (`controller.keystone.endpoints`), but {description}"),
         );
     }
     let class = match response.status {
         401 | 403 => ErrorClass::Denied,
-        // This is how it refuses an application credential that was deleted.
+        // Keystone's refusal of an application credential that was deleted.
         404 if message.as_deref().is_some_and(|text| text.starts_with("Could not find")) => ErrorClass::Denied,
         408 | 429 | 503 => ErrorClass::Busy,
         502 | 504 => ErrorClass::Unreachable,
-        // The address is not that of an identity service.
+        // The URL is not that of an identity service.
         404 => ErrorClass::Broken,
         400..=499 => ErrorClass::Invalid,
         _ => ErrorClass::Broken,

@@ -2,20 +2,28 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`transport`] | the seam: one request, one answer; [`http`](mod@http) is the real one |
-//! | [`wire`] | the resources as they travel, both dialects |
-//! | [`convert`] | between the wire and `atoll_model::topology` |
-//! | [`dialect`] | all that the dialects disagree about |
-//! | [`request`], [`answer`], [`compare`], [`retry`] | pure: what to send, what was said, is it the same, ask again? |
-//! | [`client`], [`ensure`] | the operations, with login, retries and deadline |
-//! | [`settle`] | the second look at what seems not to be there |
-//! | [`session`], [`credentials`], [`keystone`] | the token's file, the password's file, another source of tokens |
-//! | [`error`] | what can go wrong, as far as a caller can act on it |
+//! | [`transport`] | sends one request; [`http`](mod@http) is the production transport |
+//! | [`api`] | the JSON types of the API, both dialects |
+//! | [`dialect`], [`resource`] | the dialects and what they disagree about; the resources and their media types |
+//! | [`convert`] | between [`api`] and `atoll_model::topology` |
+//! | [`request`], [`answer`], [`compare`], [`retry`] | pure: builds requests, reads answers, compares objects, decides on retries |
+//! | [`client`], [`operations`], [`ensure`] | the client and its operations, with login, retries and deadline |
+//! | [`absence`] | whether an object is really absent |
+//! | [`session`], [`credentials`], [`keystone`] | the file of the session, files with secrets, tokens of Keystone |
+//! | [`configured`] | a client from the configuration |
+//! | [`error`] | errors, by what a caller can do about them |
 //!
-//! Promises: secrets are never printed; a request is retried only where that is safe; every error says which object,
-//! what the server said and of which class it is. This crate must not know what a tenant is.
+//! # Guarantees
+//!
+//! - Secrets are never printed.
+//! - A request is repeated only where that is safe.
+//! - Every error names the object, what the server said, and its class.
+//!
+//! This crate does not know what a tenant of Atoll is.
 
+pub mod absence;
 pub mod answer;
+pub mod api;
 pub mod client;
 pub mod compare;
 pub mod configured;
@@ -29,15 +37,19 @@ mod exchange;
 pub mod http;
 pub mod keystone;
 mod login;
+mod not_api;
+pub mod operations;
+mod redact;
 pub mod request;
+pub mod resource;
 pub mod retry;
 pub mod session;
-pub mod settle;
-mod stranger;
+mod token_source;
 pub mod transport;
-pub mod wire;
 
 pub use crate::http::{Http, HttpSettings};
-pub use client::{Client, Settings};
+pub use client::{Client, ClientSettings};
+pub use dialect::Dialect;
 pub use ensure::Ensured;
 pub use error::{ClientError, ErrorClass};
+pub use resource::Resource;

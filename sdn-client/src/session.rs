@@ -1,8 +1,10 @@
-//! What a process needs to know before its first real request: dialect and token. Kept in a file with mode 0600, so that
-//! a short-lived process neither reads the root document nor logs in.
+//! The session of a client, dialect and token, in a file with mode 0600, so that a short-lived process neither reads the
+//! root document nor logs in.
 //!
-//! Promises: the file is replaced atomically and never readable by others; a file that is missing, damaged, of another
-//! controller or user, or readable by others counts as absent. Losing it costs two requests.
+//! # Guarantees
+//!
+//! The file is replaced atomically and is never readable by others. A file that is missing, damaged, of another controller or
+//! user, or readable by others counts as absent; that costs two requests.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,12 +21,12 @@ use crate::dialect::Dialect;
 /// The format of the file.
 const SCHEMA: u32 = 1;
 
-/// Dialect and token, as far as they are known.
+/// Dialect and token, where they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Session {
-    /// What the controller speaks.
+    /// The dialect of the controller.
     pub dialect: Option<Dialect>,
-    /// Who we are.
+    /// The token of the last login.
     pub token: Option<Secret>,
 }
 
@@ -36,7 +38,7 @@ struct Stored {
     token: Option<String>,
 }
 
-/// The file.
+/// The file of a session.
 #[derive(Clone, Debug)]
 pub struct SessionFile {
     path: PathBuf,
@@ -44,13 +46,13 @@ pub struct SessionFile {
 }
 
 impl SessionFile {
-    /// The file at `path`. `scope` says for which controller and user it is: a change of either makes it absent.
+    /// The file at `path`. `scope` names the controller and the user; a file of another scope counts as absent.
     pub fn new(path: impl Into<PathBuf>, scope: &[&str]) -> Self {
         let name = scope.join("\0");
         Self { path: path.into(), scope: Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()) }
     }
 
-    /// What was stored last, or nothing.
+    /// The session that was stored last, or an empty one.
     pub fn load(&self) -> Session {
         self.stored().map_or_else(Session::default, |stored| Session {
             dialect: stored.dialect,
@@ -68,7 +70,7 @@ impl SessionFile {
         (stored.schema == SCHEMA && stored.scope == self.scope).then_some(stored)
     }
 
-    /// Stores it. A failure costs the next process two requests and nothing else, so it is only logged.
+    /// Stores the session. A failure is only logged: it costs the next process two requests.
     pub fn store(&self, session: &Session) {
         if let Err(error) = self.write(session) {
             tracing::debug!(path = %self.path.display(), %error, "the session was not stored");

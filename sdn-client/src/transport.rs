@@ -1,4 +1,4 @@
-//! The seam to the controller: one request, one answer, as values.
+//! The transport to the controller: sends one request and returns its answer.
 
 use std::fmt;
 use std::future::Future;
@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 
 /// A request below the base URL of the controller. `Debug` shows no body: that of a login holds a password.
 #[derive(Clone)]
-pub struct Request {
+pub struct ApiRequest {
     /// Method.
     pub method: Method,
     /// Path below the base URL, with its query: `/routers/<id>/ports`.
@@ -21,10 +21,10 @@ pub struct Request {
     pub body: Bytes,
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for ApiRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, path, headers, body } = self;
-        f.debug_struct("Request")
+        f.debug_struct("ApiRequest")
             .field("method", method)
             .field("path", path)
             .field("headers", headers)
@@ -35,7 +35,7 @@ impl fmt::Debug for Request {
 
 /// An answer, whatever its status. `Debug` shows neither body nor headers: those to a login hold a token.
 #[derive(Clone)]
-pub struct Response {
+pub struct ApiResponse {
     /// HTTP status.
     pub status: u16,
     /// Headers.
@@ -44,46 +44,46 @@ pub struct Response {
     pub body: Bytes,
 }
 
-impl fmt::Debug for Response {
+impl fmt::Debug for ApiResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response")
+        f.debug_struct("ApiResponse")
             .field("status", &self.status)
             .field("body_length", &self.body.len())
             .finish_non_exhaustive()
     }
 }
 
-/// No answer.
+/// Why a request has no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// The request did not leave: nothing happened, another endpoint may be tried.
+    /// The request was not sent. It had no effect, and another endpoint may be tried.
     #[error("the controller is not reachable ({endpoint}): {reason}")]
     NotSent {
-        /// Where it was to go.
+        /// The endpoint.
         endpoint: String,
-        /// Why it did not.
+        /// Why it was not sent.
         reason: String,
     },
-    /// The request left and no complete answer came: it may or may not have happened.
+    /// The request was sent and no complete answer came. It may have taken effect.
     #[error("the controller did not answer ({endpoint}): {reason}")]
     NoAnswer {
-        /// Where it went.
+        /// The endpoint.
         endpoint: String,
-        /// What happened instead of an answer.
+        /// What happened instead.
         reason: String,
     },
-    /// The server does not take our certificate: the request was not read, and another endpoint would say the same.
-    #[error("the controller does not take this node's certificate ({endpoint}): {reason}")]
+    /// The server refuses our certificate. The request was not read, and another endpoint would refuse it as well.
+    #[error("the controller refuses this node's certificate ({endpoint}): {reason}")]
     Denied {
-        /// Where the request was to go.
+        /// The endpoint.
         endpoint: String,
         /// What is wrong with the certificate.
         reason: String,
     },
-    /// An answer came and cannot be taken, for instance because it never ends. Asking again would bring it again.
+    /// The answer cannot be used, for instance because it never ends. A repetition would not help.
     #[error("the controller's answer cannot be used ({endpoint}): {reason}")]
     Unusable {
-        /// Who gave it.
+        /// The endpoint.
         endpoint: String,
         /// What is wrong with it.
         reason: String,
@@ -104,19 +104,19 @@ impl Classify for TransportError {
     }
 }
 
-/// Sends one request and brings its answer. No retries, no login: those are the client's.
+/// Sends one request and returns its answer. Retries and login are the client's.
 pub trait Transport {
     /// Sends `request`.
-    fn send(&self, request: Request) -> impl Future<Output = Result<Response, TransportError>>;
+    fn send(&self, request: ApiRequest) -> impl Future<Output = Result<ApiResponse, TransportError>>;
 
-    /// How many endpoints there are to ask in turn.
+    /// The number of endpoints that it tries in turn.
     fn endpoints(&self) -> usize {
         1
     }
 }
 
 impl<T: Transport> Transport for Rc<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         (**self).send(request).await
     }
 

@@ -1,10 +1,10 @@
-//! The seam above REST: a controller that can make a desired graph real and plug ports into it.
+//! The interface to an engine: applies a desired graph to a controller and attaches ports to it.
 //!
-//! It speaks of graphs and ports, never of requests, so that another engine (OVN, Neutron) can stand behind it. Every
-//! method is idempotent: ensuring twice is ensuring once, deleting what is absent is done.
+//! It is about graphs and ports, never about requests, so that another engine can implement it. Every method is idempotent;
+//! deleting an absent object succeeds.
 //!
-//! What is not there is not there by the controller's own word: "none", an empty list and "deleted" are never the answer of
-//! a gateway or of a server at a wrong path. An address is given away on such a word. See [`Failure::NotApi`].
+//! Absence is reported by the controller itself: "none", an empty list and "deleted" are never the answer of a gateway or of
+//! a server at a wrong path, because an address is released on such an answer. See [`ControllerFailure::NotApi`].
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Binding, Kind};
-use atoll_model::vif::Vif;
 use uuid::Uuid;
 
 use crate::graph::Graph;
@@ -29,20 +29,20 @@ pub struct PortSpec {
     pub host: Uuid,
     /// The interface on that host.
     pub interface: IfName,
-    /// Who may speak through it.
-    pub vif: Vif,
+    /// The source addresses that it allows.
+    pub security: PortSecurity,
 }
 
-/// Further addresses of a pod's port: [`Vif`] has room for one.
+/// Further addresses of a pod's port: [`PortSecurity`] has room for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seeds {
+pub struct StaticEntries {
     /// The bridge that the port belongs to.
     pub bridge: Uuid,
     /// The port.
     pub port: Uuid,
     /// The MAC behind it.
     pub mac: Mac,
-    /// What it may speak with besides the address of its `vif`; never empty.
+    /// The source addresses that it allows besides the one of its port security; never empty.
     pub addresses: Vec<Ipv4Addr>,
 }
 
@@ -82,8 +82,8 @@ pub struct ProviderCandidate {
 pub struct Applied {
     /// Objects that were missing.
     pub created: usize,
-    /// Objects that differed and were mended.
-    pub mended: usize,
+    /// Objects that differed and were updated.
+    pub updated: usize,
     /// Objects that were as they should be.
     pub kept: usize,
     /// Objects that were deleted.
@@ -92,25 +92,25 @@ pub struct Applied {
     pub rounds: usize,
 }
 
-/// An object that is not as it should be.
+/// An object that differs from the graph.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
+pub struct Drift {
     /// Its id.
     pub id: Uuid,
     /// What it is.
     pub kind: Kind,
-    /// What is wrong with it.
-    pub verdict: Verdict,
+    /// How it differs.
+    pub drift: DriftKind,
 }
 
-/// What is wrong with an object.
+/// How an object differs from the graph.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// It is not there.
+pub enum DriftKind {
+    /// It does not exist.
     Missing,
-    /// It differs, and can be mended or made again. Each difference as a sentence.
+    /// It differs, and can be updated or created again. Each difference as a sentence.
     Differs(Vec<String>),
-    /// It has another owner and is not changed. Each difference is a sentence.
+    /// It belongs to another owner and is left alone. Each difference as a sentence.
     Foreign(Vec<String>),
 }
 
@@ -125,25 +125,25 @@ pub trait Controller {
     /// Makes everything of `graph` exist as described.
     fn apply(&self, graph: &Graph) -> impl Future<Output = Result<Applied, ControllerError>>;
 
-    /// Looks at everything of `graph` and changes nothing: what [`Controller::apply`] would do.
-    fn inspect(&self, graph: &Graph) -> impl Future<Output = Result<Vec<Finding>, ControllerError>>;
+    /// Compares every object of `graph` and changes nothing: the drift that [`Controller::apply`] would remove.
+    fn inspect(&self, graph: &Graph) -> impl Future<Output = Result<Vec<Drift>, ControllerError>>;
 
     /// Deletes everything of `graph`, in the order that leaves nothing dangling.
     fn remove(&self, graph: &Graph) -> impl Future<Output = Result<Applied, ControllerError>>;
 
-    /// Makes a pod's port exist, bound as described. [`Failure::Absent`]: its bridge or host is not there.
+    /// Makes a pod's port exist, bound as described. [`ControllerFailure::Absent`]: its bridge or host is not there.
     fn ensure_port(&self, port: &PortSpec) -> impl Future<Output = Result<PortState, ControllerError>>;
 
-    /// Says who else may speak through a port that exists.
-    fn ensure_seeds(&self, seeds: &Seeds) -> impl Future<Output = Result<(), ControllerError>>;
+    /// Allows further source addresses on a port that exists.
+    fn ensure_static_entries(&self, entries: &StaticEntries) -> impl Future<Output = Result<(), ControllerError>>;
 
-    /// Takes that back, whether or not the port still exists.
-    fn delete_seeds(&self, seeds: &Seeds) -> impl Future<Output = Result<(), ControllerError>>;
+    /// Removes them, whether or not the port still exists.
+    fn delete_static_entries(&self, entries: &StaticEntries) -> impl Future<Output = Result<(), ControllerError>>;
 
-    /// Looks at a port; none means that it does not exist.
+    /// Reads a port; `None` means that it does not exist.
     fn port(&self, id: Uuid) -> impl Future<Output = Result<Option<PortState>, ControllerError>>;
 
-    /// Looks at a machine; none means that the controller knows none of this id.
+    /// Reads a host; `None` means that the controller knows none of this id.
     fn host(&self, id: Uuid) -> impl Future<Output = Result<Option<HostState>, ControllerError>>;
 
     /// The ports of a bridge that are not linked to another device: those of pods. None when there is no such bridge.
@@ -152,16 +152,16 @@ pub trait Controller {
     /// Unbinds and deletes a pod's port. A port of this id that is no pod's is logged and left alone: then the pod has none.
     fn delete_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 
-    /// The same without a look, for the caller who has seen the port bound as its claim says: one request less.
+    /// The same without reading the port, for a caller that has seen it bound as its claim says: one request less.
     fn delete_seen_port(&self, id: Uuid) -> impl Future<Output = Result<(), ControllerError>>;
 }
 
 /// What kind of failure, as far as a caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ControllerFailure {
     /// The object, or one that it refers to, does not exist.
     Absent,
-    /// An object of that id or name exists and is not ours, or is not as it should be and cannot be mended.
+    /// An object of that id or name exists and is not ours, or is not as it should be and cannot be updated.
     Conflict,
     /// The controller refuses the request as invalid.
     Invalid,
@@ -171,22 +171,22 @@ pub enum Failure {
     Busy,
     /// No answer.
     Unreachable,
-    /// Another server answered: a gateway, a proxy's page, a server at a wrong path. No conclusion is drawn from it.
+    /// The answer is not the API's: a gateway, a proxy's page, a server at a wrong path. It says nothing about the object.
     NotApi,
-    /// The answer makes no sense.
+    /// The answer cannot be read.
     Broken,
     /// The settings are wrong.
     Settings,
 }
 
-/// The controller did not do what it was asked.
+/// A request to the controller failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("controller: {object}: {message}")]
 pub struct ControllerError {
-    /// What was to be done with which object: `create port 6f…`.
+    /// The operation and its object: `create port 6f…`.
     pub object: String,
     /// The kind of failure.
-    pub failure: Failure,
+    pub failure: ControllerFailure,
     /// What the controller said.
     pub message: String,
 }
@@ -194,25 +194,25 @@ pub struct ControllerError {
 impl Classify for ControllerError {
     fn class(&self) -> Class {
         match self.failure {
-            Failure::Absent | Failure::Conflict | Failure::Invalid => Class::Rejected,
-            Failure::Denied => Class::Denied,
-            Failure::Busy | Failure::Unreachable | Failure::NotApi => Class::Unavailable,
-            Failure::Broken => Class::Bug,
-            Failure::Settings => Class::Config,
+            ControllerFailure::Absent | ControllerFailure::Conflict | ControllerFailure::Invalid => Class::Rejected,
+            ControllerFailure::Denied => Class::Denied,
+            ControllerFailure::Busy | ControllerFailure::Unreachable | ControllerFailure::NotApi => Class::Unavailable,
+            ControllerFailure::Broken => Class::Bug,
+            ControllerFailure::Settings => Class::Config,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self.failure {
-            Failure::Denied => Some("check `controller.username` and the password file".to_owned()),
-            Failure::Busy | Failure::Unreachable => {
+            ControllerFailure::Denied => Some("check `controller.username` and the password file".to_owned()),
+            ControllerFailure::Busy | ControllerFailure::Unreachable => {
                 Some("check that the controller runs and is reachable from this node".to_owned())
             }
-            Failure::NotApi => Some(
-                "check host, port and path in `controller.endpoints`, and what stands between this node and the API: a gateway, a proxy, a login page"
+            ControllerFailure::NotApi => Some(
+                "check host, port and path in `controller.endpoints`, and what is between this node and the API: a gateway, a proxy, a login page"
                     .to_owned(),
             ),
-            Failure::Conflict => Some("look at the object in the controller; it does not belong to Atoll".to_owned()),
+            ControllerFailure::Conflict => Some("look at the object in the controller; it does not belong to Atoll".to_owned()),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@
 //! | [`cache`] | what a node remembers between two calls |
 //! | `registry` | the records of cluster, nodes, namespaces and tenants |
 //! | [`graph`](mod@graph) | the pure function from (cluster, tenant record) to the desired graph |
-//! | [`waves`](mod@waves) | the graph as waves of steps |
+//! | [`levels`] | the dependency levels of the graph |
 //! | [`machine`], [`identity`] | this machine: names and ids; the name that is remembered |
 //! | [`inventory`] | everything there is, for people and programs that look |
 //! | [`controller`] | the seam above REST |
@@ -21,11 +21,11 @@ pub mod error;
 pub mod graph;
 pub mod identity;
 pub mod inventory;
+pub mod levels;
 pub mod machine;
 pub mod midonet;
 pub mod place;
 mod registry;
-pub mod waves;
 
 pub use cache::Cache;
 pub use error::TenantError;

@@ -3,24 +3,24 @@
 //! Here the answer to a request that took effect is lost, and the client has to find out.
 //!
 //! ```
-//! use atoll_mock_controller::faults::{Fault, Harm};
-//! use atoll_mock_controller::{Dialect, Settings};
-//! use atoll_sdn_client::transport::{Request, Transport};
+//! use atoll_mock_controller::faults::{FaultKind, RequestFault};
+//! use atoll_mock_controller::{Dialect, MockSettings};
+//! use atoll_sdn_client::transport::{ApiRequest, Transport};
 //! use atoll_testkit::controller::InProcess;
 //! use http::{HeaderMap, Method, header::CONTENT_TYPE};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let controller = InProcess::new(Settings { dialect: Dialect::V5, ..Settings::default() });
+//! let controller = InProcess::new(MockSettings { dialect: Dialect::V5, ..MockSettings::default() });
 //! assert_eq!(controller.dump().routers.len(), 1, "the provider router is there from the start");
 //!
-//! let fault = Fault { times: 1, ..Fault::always("/routers", Harm::Cut { after: true }) };
+//! let fault = RequestFault { times: 1, ..RequestFault::always("/routers", FaultKind::Cut { after: true }) };
 //! controller.controller_mut().inject(fault).expect("it may wait");
 //! let mut headers = HeaderMap::new();
 //! headers.insert(CONTENT_TYPE, "application/vnd.org.midonet.Router-v3+json".parse().expect("a value"));
 //! let id = "aaaa0000-0000-4000-8000-000000000001";
 //! let body = format!(r#"{{"id": "{id}", "tenantId": "t"}}"#).into();
-//! let create = Request { method: Method::POST, path: "/routers".to_owned(), headers, body };
+//! let create = ApiRequest { method: Method::POST, path: "/routers".to_owned(), headers, body };
 //!
 //! assert!(controller.send(create.clone()).await.is_err(), "no answer");
 //! assert_eq!(controller.dump().routers.len(), 2, "but a router");
@@ -31,25 +31,25 @@
 use std::cell::{Ref, RefCell, RefMut};
 use std::rc::Rc;
 
-use atoll_mock_controller::faults::Delivery;
-use atoll_mock_controller::{Controller, Settings, Tables};
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_mock_controller::delivery::Delivery;
+use atoll_mock_controller::{MockController, MockSettings, Tables};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A controller that several clients of one thread share. Clones are the same controller.
 #[derive(Clone, Debug)]
 pub struct InProcess {
-    controller: Rc<RefCell<Controller>>,
+    controller: Rc<RefCell<MockController>>,
     started: Instant,
     /// Requests in the order in which they arrived; none: they are not recorded.
-    recorded: Rc<RefCell<Option<Vec<Request>>>>,
+    recorded: Rc<RefCell<Option<Vec<ApiRequest>>>>,
 }
 
 impl InProcess {
     /// Starts a controller. Its time is tokio's, so that a paused clock works.
-    pub fn new(settings: Settings) -> Self {
-        let controller = Rc::new(RefCell::new(Controller::new(settings)));
+    pub fn new(settings: MockSettings) -> Self {
+        let controller = Rc::new(RefCell::new(MockController::new(settings)));
         Self { controller, started: Instant::now(), recorded: Rc::default() }
     }
 
@@ -59,12 +59,12 @@ impl InProcess {
     }
 
     /// The requests that arrived since [`InProcess::record`] or since the last call of this function.
-    pub fn take_recorded(&self) -> Vec<Request> {
+    pub fn take_recorded(&self) -> Vec<ApiRequest> {
         self.recorded.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Answers one request at once; faults pass it by.
-    pub fn call(&self, request: &Request) -> Response {
+    pub fn call(&self, request: &ApiRequest) -> ApiResponse {
         let mut controller = self.controller.borrow_mut();
         controller.advance(self.started.elapsed());
         controller.begin();
@@ -87,32 +87,32 @@ impl InProcess {
     }
 
     /// The controller, to read. Not across an await.
-    pub fn controller(&self) -> Ref<'_, Controller> {
+    pub fn controller(&self) -> Ref<'_, MockController> {
         self.controller.borrow()
     }
 
     /// The controller, to change. Not across an await.
-    pub fn controller_mut(&self) -> RefMut<'_, Controller> {
+    pub fn controller_mut(&self) -> RefMut<'_, MockController> {
         self.controller.borrow_mut()
     }
 }
 
 impl Transport for InProcess {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         if let Some(recorded) = self.recorded.borrow_mut().as_mut() {
             recorded.push(request.clone());
         }
-        let fate = {
+        let faults = {
             let mut controller = self.controller.borrow_mut();
             controller.begin();
-            controller.fate(&request)
+            controller.apply_faults(&request)
         };
-        if !fate.delay().is_zero() {
-            tokio::time::sleep(fate.delay()).await;
+        if !faults.delay().is_zero() {
+            tokio::time::sleep(faults.delay()).await;
         }
         let mut controller = self.controller.borrow_mut();
         controller.advance(self.started.elapsed());
-        match controller.deliver(&request, &fate) {
+        match controller.deliver(&request, &faults) {
             Delivery::Whole(answer) => Ok(answer.whole()),
             // Who sent a request and got half an answer knows no more than who got none.
             Delivery::Truncated(..) | Delivery::Cut => Err(TransportError::NoAnswer {

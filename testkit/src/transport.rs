@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
 use crate::fault::FaultPlan;
 
@@ -21,7 +21,7 @@ impl<T> FaultyTransport<T> {
 }
 
 impl<T: Transport + 'static> Transport for FaultyTransport<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let what = format!("controller: {} {}", request.method, request.path);
         let endpoint = "fault plan".to_owned();
         let inner = Rc::clone(&self.inner);

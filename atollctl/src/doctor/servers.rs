@@ -8,10 +8,10 @@ use atoll_ipam::Versioned;
 use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
 use atoll_model::record::{self, TombstoneRecord};
 use atoll_node::files::read as files;
-use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::Resource;
 use atoll_sdn_client::request::{self, Scope};
-use atoll_sdn_client::transport::{Request, Transport as _};
-use atoll_sdn_client::{Client, Http, HttpSettings, configured, wire};
+use atoll_sdn_client::transport::{ApiRequest, Transport as _};
+use atoll_sdn_client::{Client, Http, HttpSettings, api, configured};
 use atoll_store::{Answer, Etcd, Key, Limits, Query, Store as _};
 use atoll_tenant::{Node, admin, machine};
 use futures_util::future::{join, join_all};
@@ -115,7 +115,7 @@ fn http(
 
 /// A server's clock less ours, seconds, from the `Date` of an answer (RFC 9110, section 6.6.1); none: it says nothing.
 async fn clock_of(url: &str, ca: Option<PathBuf>, identity: Option<(PathBuf, PathBuf)>, path: &str) -> Option<i64> {
-    let get = Request {
+    let get = ApiRequest {
         method: http::Method::GET,
         path: path.to_owned(),
         headers: HeaderMap::new(),
@@ -183,14 +183,14 @@ async fn host(config: &ControllerConfig, machine: &Look<Node>) -> Look<Host> {
     let id = machine.as_ref().map_err(Clone::clone)?.host_id;
     let client = client(config)?;
     let failed = |error| Problem::of(&error);
-    let Some(host) = client.get::<wire::Host>(id).await.map_err(failed)? else {
+    let Some(host) = client.get::<api::Host>(id).await.map_err(failed)? else {
         return Ok(Host { found: None, zones: Vec::new() });
     };
     let mut zones = Vec::new();
-    for zone in client.list::<wire::TunnelZone>(&Scope::All).await.map_err(failed)?.into_iter().take(ZONES) {
+    for zone in client.list::<api::TunnelZone>(&Scope::All).await.map_err(failed)?.into_iter().take(ZONES) {
         let Some(zone_id) = zone.id else { continue };
         let scope = Scope::Of(Resource::TunnelZone, zone_id);
-        let members = client.list::<wire::TunnelZoneHost>(&scope).await.map_err(failed)?;
+        let members = client.list::<api::TunnelZoneHost>(&scope).await.map_err(failed)?;
         if members.iter().any(|member| member.host_id == Some(id)) {
             zones.push(zone.name.unwrap_or_else(|| zone_id.to_string()));
         }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use atoll_model::port_security::PortSecurity;
 use atoll_model::record::{Addressing, ClaimRecord};
 use atoll_model::topology::Binding;
-use atoll_model::vif::Vif;
 use atoll_store::Store;
 use atoll_tenant::Place;
-use atoll_tenant::controller::{Controller, Failure, PortSpec, PortState, Seeds};
+use atoll_tenant::controller::{Controller, ControllerFailure, PortSpec, PortState, StaticEntries};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
         tracing::info!(port = %wanted.id, error = &error as &dyn std::error::Error, "mending");
         match error.failure {
             // Its bridge is gone: what we remember of the tenant is out of date. Build it again.
-            Failure::Absent => {
+            ControllerFailure::Absent => {
                 let place = self.resolver().rebuild(&self.who).await?;
                 self.refuse_another(&place, claim)?;
                 wanted = self::wanted(&place, claim);
@@ -66,7 +66,7 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
     /// Lets the pod speak with its further addresses, if it has any.
     async fn open_port_for_others(&self, port: &PortSpec, claim: &ClaimRecord) -> Result<(), Error> {
         match seeds(port.bridge, claim) {
-            Some(seeds) => Ok(self.world.controller.ensure_seeds(&seeds).await?),
+            Some(seeds) => Ok(self.world.controller.ensure_static_entries(&seeds).await?),
             None => Ok(()),
         }
     }
@@ -103,9 +103,9 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
 }
 
 /// What the port of a claim needs besides its `vif`: all addresses but the first.
-pub(crate) fn seeds(bridge: Uuid, claim: &ClaimRecord) -> Option<Seeds> {
+pub(crate) fn seeds(bridge: Uuid, claim: &ClaimRecord) -> Option<StaticEntries> {
     let addresses: Vec<_> = claim.addresses.iter().skip(1).map(|address| address.address.ip()).collect();
-    (!addresses.is_empty()).then_some(Seeds { bridge, port: claim.port, mac: claim.mac, addresses })
+    (!addresses.is_empty()).then_some(StaticEntries { bridge, port: claim.port, mac: claim.mac, addresses })
 }
 
 fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {
@@ -118,7 +118,7 @@ fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {
         bridge: place.bridge(first.map_or(0, |address| address.ordinal)),
         host: claim.host_id,
         interface: claim.host_interface.clone(),
-        vif: Vif { mac: claim.mac, address, unique },
+        security: PortSecurity { mac: claim.mac, address, unique },
     }
 }
 

@@ -5,7 +5,7 @@ use atoll_cni_plugin::error::Error;
 use atoll_testkit::kernel::FakeLink;
 
 use atoll_cni_plugin::wire::{Change as WireChange, Netns, Wire};
-use atoll_mock_controller::Settings;
+use atoll_mock_controller::MockSettings;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::Previous;
 use atoll_model::cni::result::Attached;
@@ -230,7 +230,7 @@ async fn it_finds_what_is_wrong_with_the_port() {
         let lab = Lab::warm().await;
         let attached = lab.add().await.expect("works");
         let port = lab.pod_ports()[0];
-        let host = Settings::default().host;
+        let host = MockSettings::default().host;
         let said = match what {
             "gone" => {
                 request(&lab, Method::DELETE, &format!("/ports/{port}"), &Value::Null);

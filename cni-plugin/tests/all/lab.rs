@@ -23,19 +23,19 @@ use atoll_cni_plugin::tally::{Counted, Tally};
 
 use atoll_cni_plugin::wire::Netns;
 use atoll_cni_plugin::world::{Machine, World};
-use atoll_mock_controller::Settings;
+use atoll_mock_controller::MockSettings;
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
 use atoll_model::config::{Config, DnsConfig};
 
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
+use atoll_model::port_security::PortSecurity;
 use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TenantRecord, TombstoneRecord, decode};
-use atoll_model::vif::Vif;
 use atoll_model::wish::Wish;
 use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
 use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
 use atoll_tenant::{Cache, MidoNet, Node};
@@ -153,12 +153,12 @@ thread_local! {
     static DETOUR: Cell<Option<Detour>> = const { Cell::new(None) };
 }
 
-fn stranger(body: &'static str) -> Response {
-    Response { status: 404, headers: http::HeaderMap::new(), body: body.into() }
+fn stranger(body: &'static str) -> ApiResponse {
+    ApiResponse { status: 404, headers: http::HeaderMap::new(), body: body.into() }
 }
 
 /// One request passes the gateway: what it says itself, if anything.
-fn at_the_gateway() -> Option<Response> {
+fn at_the_gateway() -> Option<ApiResponse> {
     let detour = DETOUR.get()?;
     if let Some(after) = detour.after.checked_sub(1) {
         DETOUR.set(Some(Detour { after, ..detour }));
@@ -174,7 +174,7 @@ thread_local! {
 }
 
 impl<T: Transport + Clone + 'static> Transport for Moody<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let endpoint = "lab".to_owned();
         let mood = self.1.get();
         if mood == Mood::Stranger {
@@ -188,7 +188,7 @@ impl<T: Transport + Clone + 'static> Transport for Moody<T> {
             LATE.with_borrow_mut(|late| late.push(Box::pin(async move { drop(inner.send(request).await) })));
             if mood == Mood::BadGateway {
                 let headers = http::HeaderMap::new();
-                return Ok(Response { status: 502, headers, body: "<html>Bad Gateway".into() });
+                return Ok(ApiResponse { status: 502, headers, body: "<html>Bad Gateway".into() });
             }
             return Err(TransportError::NoAnswer { endpoint, reason: "timed out".to_owned() });
         }
@@ -257,7 +257,7 @@ impl Parts {
         let (etcd_mood, controller_mood) = self.moods.clone();
         let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
         let transport = Counted::new(Moody(transport, controller_mood), tally.clone());
-        let settings = atoll_sdn_client::Settings { dialect: Some(self.dialect), ..Default::default() };
+        let settings = atoll_sdn_client::ClientSettings { dialect: Some(self.dialect), ..Default::default() };
         let etcd = self.etcds.borrow_mut().entry(config.etcd.prefix.clone()).or_default().clone();
         let store = FaultyStore::new(etcd, self.plan.clone());
         let (parts, template) = (self.clone(), config.clone());
@@ -300,11 +300,7 @@ impl Lab {
         // Claims tell the time of the wall, and GC compares with it.
         NOW.set(atoll_model::record::now());
         DENIED.take();
-        let served = match dialect {
-            Dialect::V1 => atoll_mock_controller::Dialect::V1,
-            Dialect::V5 => atoll_mock_controller::Dialect::V5,
-        };
-        let settings = Settings { dialect: served, ..Settings::default() };
+        let settings = MockSettings { dialect, ..MockSettings::default() };
         let host = settings.host;
         let kernel = Rc::new(FakeKernel::new());
         kernel.add_netns(NETNS);
@@ -568,7 +564,7 @@ impl Lab {
             assert!(is_claimed, "{when}: somebody may speak with {address}, which is not claimed");
         }
         for (id, port) in self.controller.dump().ports {
-            let Some(vif) = port.vif.and_then(Vif::from_uuid) else { continue };
+            let Some(vif) = port.vif.and_then(PortSecurity::from_vif_id) else { continue };
             let is_claimed = claimed.iter().any(|address| address.address.ip() == vif.address);
             assert!(is_claimed, "{when}: port {id} speaks with {}, which is not claimed", vif.address);
         }
@@ -585,7 +581,7 @@ impl Lab {
         let binding = "application/vnd.org.midonet.HostInterfacePort-v1+json".parse().expect("a value");
         headers.insert(http::header::CONTENT_TYPE, binding);
         let body = if body.is_null() { vec![] } else { body.to_string().into_bytes() };
-        self.controller.call(&Request { method, path: path.to_owned(), headers, body: body.into() }).status
+        self.controller.call(&ApiRequest { method, path: path.to_owned(), headers, body: body.into() }).status
     }
 
     /// This node forgets its attachments, as after a reboot.
@@ -615,7 +611,7 @@ impl Lab {
     pub(crate) fn set_alive(&self, alive: bool) {
         let body = json!({ "alive": alive }).to_string();
         let path = format!("/hosts/{}/alive", self.host);
-        let request = Request { method: Method::PUT, path, headers: http::HeaderMap::new(), body: body.into() };
+        let request = ApiRequest { method: Method::PUT, path, headers: http::HeaderMap::new(), body: body.into() };
         assert_eq!(self.controller.controller_mut().admin(&request).status, 204);
     }
 

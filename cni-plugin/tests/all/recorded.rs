@@ -12,7 +12,7 @@ use atoll_model::ids::TenantName;
 use atoll_model::record::{ClusterRecord, StaticRoute, TenantRecord, Via, decode};
 use atoll_model::wish::Wish;
 use atoll_sdn_client::dialect::Dialect;
-use atoll_sdn_client::transport::Request;
+use atoll_sdn_client::transport::ApiRequest;
 use atoll_store::{Change, Entry, Key, Store as _, Txn};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit};
 use atoll_testkit::store::MemoryStore;
@@ -38,7 +38,7 @@ fn network(text: &str) -> Ipv4Network {
 
 /// The records of a tenant that a first pod made, with fixed ids and networks in place of the random ones, and in the
 /// phase in which nothing of it is built. Second: the requests of a cluster's first pod before it created anything.
-async fn records(dialect: Dialect) -> (Vec<Entry>, Vec<Request>) {
+async fn records(dialect: Dialect) -> (Vec<Entry>, Vec<ApiRequest>) {
     let lab = Lab::cold_with(dialect);
     lab.controller.record();
     lab.add().await.expect("the first pod");
@@ -91,9 +91,9 @@ fn unbuilt(value: &mut Value) {
 }
 
 /// Writes requests as text.
-fn write(text: &mut String, title: &str, requests: &[Request]) {
+fn write(text: &mut String, title: &str, requests: &[ApiRequest]) {
     writeln!(text, "\n## {title}").expect("a string takes all");
-    for Request { method, path, headers, body } in requests {
+    for ApiRequest { method, path, headers, body } in requests {
         writeln!(text, "{method} {path}").expect("a string takes all");
         for name in [CONTENT_TYPE, ACCEPT] {
             if let Some(value) = headers.get(&name) {

@@ -4,7 +4,7 @@ use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::wire::{Netns, Wire};
 use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
-use atoll_model::vif::Vif;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::wish::{SubnetChoice, Wish};
 
 use crate::lab::{Lab, NETNS, attachment, del};
@@ -33,7 +33,7 @@ async fn addresses_and_mac_are_given_as_asked() {
         assert_eq!((on_link, link.mac), (given.clone(), Some(MAC)));
         // The first one is in the port, the others are seeds of the bridge, all with that MAC.
         let ports = lab.controller.dump().ports;
-        let vif = ports.values().find_map(|port| port.vif.and_then(Vif::from_uuid)).expect("a pod's port");
+        let vif = ports.values().find_map(|port| port.vif.and_then(PortSecurity::from_vif_id)).expect("a pod's port");
         assert_eq!((vif.mac, vif.address), (MAC, given[0]));
         let seeds: Vec<_> = given[1..].iter().map(|address| (*address, MAC)).collect();
         assert_eq!((lab.seeds(), lab.seeded_macs()), (seeds, usize::from(count > 1)));

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use atoll_model::attachment::Mac;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Bridge, Device, Port, Router};
-use atoll_model::vif::Vif;
 use uuid::Uuid;
 
 use super::{Unsupported, View, names};
@@ -48,7 +48,7 @@ pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Left {
 
 /// A bridge answers no ARP itself: a seed of its ARP table helps its router, and a pod only when somebody is behind a port.
 pub(super) fn seeds(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Option<Unsupported> {
-    let vif = |port: &Port| port.vif.and_then(Vif::from_uuid).map(|vif| vif.mac);
+    let vif = |port: &Port| port.vif.and_then(PortSecurity::from_vif_id).map(|vif| vif.mac);
     let behind =
         |mac: &Mac| bridge.macs.contains_key(mac) || view.ports_of(id).any(|(_, port)| vif(port) == Some(*mac));
     bridge.arp.values().any(|mac| !behind(mac)).then(|| Unsupported {

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Change, Device, Object, Port, Topology};
-use atoll_model::vif::Vif;
 use uuid::Uuid;
 
 use super::view::{Index, Key, View};
@@ -125,7 +125,7 @@ impl Compiled {
                 port.peer.is_none()
                     && port.inbound.is_none()
                     && port.outbound.is_none()
-                    && port.vif.and_then(Vif::from_uuid).is_some()
+                    && port.vif.and_then(PortSecurity::from_vif_id).is_some()
                     && self.homes.get(&bridge).is_some_and(|domain| *domain != bridge)
             }
             Device::Router { .. } => false,

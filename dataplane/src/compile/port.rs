@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Bridge, Device, Port};
-use atoll_model::vif::Vif;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -173,7 +173,7 @@ pub fn taken(port: Uuid, holder: Uuid, interface: &str) -> Unsupported {
 }
 
 fn speakers(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<Speaker> {
-    let vif = port.vif.and_then(Vif::from_uuid).map(|vif| Speaker { mac: vif.mac, address: vif.address });
+    let vif = port.vif.and_then(PortSecurity::from_vif_id).map(|vif| Speaker { mac: vif.mac, address: vif.address });
     let Some(bridge) = bridge else { return vif.into_iter().collect() };
     let behind = |mac: &Mac| bridge.macs.get(mac) == Some(&id);
     let seeds = bridge.arp.iter().filter(|(_, mac)| behind(mac));

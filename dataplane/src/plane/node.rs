@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use atoll_model::vif::Vif;
+use atoll_model::port_security::PortSecurity;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -169,7 +169,7 @@ impl Plane {
             self.addresses.release(port);
             return None;
         };
-        let vif = self.compiled.topology().ports.get(&port).and_then(|port| Vif::from_uuid(port.vif?));
+        let vif = self.compiled.topology().ports.get(&port).and_then(|port| PortSecurity::from_vif_id(port.vif?));
         let unique = vif.is_some_and(|vif| vif.unique);
         let (side, denied) = self.addresses.give(pool, &Asked { port, domain: pod.domain, own, unique });
         if let Some(denied) = denied {

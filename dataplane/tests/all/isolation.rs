@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atoll_model::attachment::Mac;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::*;
-use atoll_model::vif::Vif;
 use atoll_testkit::plane::frame::*;
 use atoll_testkit::plane::*;
 use uuid::Uuid;
@@ -62,7 +62,7 @@ fn stranger(lab: &Lab, tenant: Tenant, subnet: &str, address: Ipv4Addr, gateway:
     inside(&pod, "ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
     inside(&pod, "ip", &["route", "replace", "default", "via", gateway]);
     let Object::Port(id, mut port) = tenant.pod_port(1) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(1), address, unique: false }.to_uuid());
+    port.vif = Some(PortSecurity { mac: mac(1), address, unique: false }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     pod

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::*;
-use atoll_model::vif::Vif;
 use atoll_testkit::plane::*;
 
 /// Addresses of services.
@@ -266,7 +266,7 @@ fn what_was_opened_under_an_earlier_guard_ends() {
     }
     for (tenant, n) in [(Tenant(1), 1), (Tenant(2), 2), (Tenant(1), 3)] {
         let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
-        port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
+        port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
         topology.apply(Change::Put(Object::Port(id, port)));
     }
     site.lab.plane.take().unwrap().stop();

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use atoll_dataplane::NodePool;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::*;
-use atoll_model::vif::Vif;
 use atoll_testkit::plane::*;
 use uuid::Uuid;
 
@@ -121,7 +121,7 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     assert!(at_red2.lock().unwrap().is_empty());
     // A port that claims an address of the node side stays closed.
     let Object::Port(id, mut greedy) = red.pod_port(3) else { unreachable!() };
-    greedy.vif = Some(Vif { mac: mac(3), address: pool.source(), unique: false }.to_uuid());
+    greedy.vif = Some(PortSecurity { mac: mac(3), address: pool.source(), unique: false }.to_vif_id());
     lab.wire(red, 3, Some(&lab.domain(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
@@ -137,7 +137,7 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     let (stranger, domain) = (neighbour(&lab), lab.domain(red));
     let mut topology = provider();
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(1), address: address(1), unique: true }.to_uuid());
+    port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     for change in put(red.objects("10.9.0.0/24").into_iter().chain([Object::Port(id, port)])) {
         topology.apply(change);
     }
@@ -285,7 +285,7 @@ fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_i
     stopped("after a restart");
     // The only one says so now.
     let Object::Port(id, mut port) = blue.pod_port(1) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(1), address: address(1), unique: true }.to_uuid());
+    port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
@@ -440,7 +440,7 @@ fn another_pool_takes_the_place_of_the_one_before_and_none_takes_all_away() {
     lab.submit(put(red.objects("10.9.0.0/24")));
     let pod = unique(&lab, red, 1);
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(1), address: address(1), unique: true }.to_uuid());
+    port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     for change in put(red.objects("10.9.0.0/24").into_iter().chain([Object::Port(id, port)])) {
         topology.apply(change);
     }

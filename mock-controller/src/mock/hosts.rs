@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::{Body, parse_uuid};
-use crate::controller::Controller;
-use crate::failure::Failure;
+use crate::controller::MockController;
+use crate::refusal::Refusal;
 use crate::settings::tunnel_zone;
 use crate::state::objects::{Host, Interface};
 
@@ -13,10 +13,10 @@ use crate::state::objects::{Host, Interface};
 const INTERFACES: usize = 4096;
 
 /// A host that is alive, and a member of the tunnel zone where it has an address.
-pub(super) fn add(controller: &mut Controller, body: &Body) -> Result<Value, Failure> {
-    let id = body.uuid("id")?.unwrap_or_else(|| controller.fresh.uuid());
+pub(super) fn add(controller: &mut MockController, body: &Body) -> Result<Value, Refusal> {
+    let id = body.uuid("id")?.unwrap_or_else(|| controller.ids.uuid());
     let address = match body.ipv4("address")? {
-        Some(Err(())) => return Err(Failure::invalid("address", "is an invalid IP format")),
+        Some(Err(())) => return Err(Refusal::invalid("address", "is an invalid IP format")),
         address => address.and_then(Result::ok),
     };
     let mut host = controller.tables().hosts.get(&id).cloned().unwrap_or_default();
@@ -33,30 +33,35 @@ pub(super) fn add(controller: &mut Controller, body: &Body) -> Result<Value, Fai
     Ok(json!({ "id": id }))
 }
 
-pub(super) fn set_alive(controller: &mut Controller, id: &str, body: &Body) -> Result<Value, Failure> {
-    let alive = body.flag("alive")?.ok_or_else(|| Failure::invalid("alive", "may not be null"))?;
+pub(super) fn set_alive(controller: &mut MockController, id: &str, body: &Body) -> Result<Value, Refusal> {
+    let alive = body.flag("alive")?.ok_or_else(|| Refusal::invalid("alive", "may not be null"))?;
     edit(controller, id, |host| host.alive = alive)
 }
 
-pub(super) fn set_interface(controller: &mut Controller, id: &str, name: &str, body: &[u8]) -> Result<Value, Failure> {
+pub(super) fn set_interface(
+    controller: &mut MockController,
+    id: &str,
+    name: &str,
+    body: &[u8],
+) -> Result<Value, Refusal> {
     let interface: Interface = match body {
         [] => Interface::default(),
-        body => serde_json::from_slice(body).map_err(|error| Failure::error(400, error.to_string()))?,
+        body => serde_json::from_slice(body).map_err(|error| Refusal::error(400, error.to_string()))?,
     };
     let full = |host: &Host| host.interfaces.len() >= INTERFACES && !host.interfaces.contains_key(name);
     if parse_uuid(id).and_then(|id| controller.tables().hosts.get(&id)).is_some_and(full) {
-        return Err(Failure::error(400, "the host has too many interfaces"));
+        return Err(Refusal::error(400, "the host has too many interfaces"));
     }
     edit(controller, id, |host| drop(host.interfaces.insert(name.to_owned(), interface)))
 }
 
-pub(super) fn remove_interface(controller: &mut Controller, id: &str, name: &str) -> Result<Value, Failure> {
+pub(super) fn remove_interface(controller: &mut MockController, id: &str, name: &str) -> Result<Value, Refusal> {
     edit(controller, id, |host| drop(host.interfaces.remove(name)))
 }
 
-fn edit(controller: &mut Controller, id: &str, edit: impl FnOnce(&mut Host)) -> Result<Value, Failure> {
+fn edit(controller: &mut MockController, id: &str, edit: impl FnOnce(&mut Host)) -> Result<Value, Refusal> {
     let found = parse_uuid(id).and_then(|id: Uuid| Some((id, controller.tables().hosts.get(&id)?.clone())));
-    let (id, mut host) = found.ok_or_else(|| Failure::error(404, "there is no such host"))?;
+    let (id, mut host) = found.ok_or_else(|| Refusal::error(404, "there is no such host"))?;
     edit(&mut host);
     controller.state.put_host(id, host);
     Ok(Value::Null)

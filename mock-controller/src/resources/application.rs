@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::call::{Call, Outcome, Reply};
+use crate::call::{Call, Reply, ReplyResult};
 
 /// Key and path; keys that end in `Template` get `/{id}`.
 static LINKS: &[(&str, &str)] = &[
@@ -70,7 +70,7 @@ static NEW: &[(&str, &str)] = &[
     ("serviceContainerGroupTemplate", "service_container_groups"),
 ];
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let view = &call.view;
     let family = if view.is_v5() { NEW } else { OLD };
     // The first version of 1.9's document did not know the list of all ports.

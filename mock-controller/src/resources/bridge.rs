@@ -1,35 +1,36 @@
 //! Bridges. Deleting one takes its ports and tables along; its chains stay.
 
+use crate::wording::Wording as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::device;
-use crate::call::{Call, Outcome, Reply, View, extend};
-use crate::dialect::Class;
-use crate::failure::Failure;
-use crate::state::State;
+use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::refusal::Refusal;
+use crate::state::ControllerState;
 use crate::state::objects::Bridge;
+use crate::wording::ObjectClass;
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
     let ids = call.state.bridges(call.query.get("tenant_id").map(String::as_str));
     Ok(call.list(ids, view))
 }
 
-pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn create(call: &mut Call<'_>) -> ReplyResult {
     let bridge = read(call)?;
-    let id = call.new_id(Class::Bridge)?;
+    let id = call.new_id(ObjectClass::Bridge)?;
     call.state.put_bridge(id, bridge);
     Ok(Reply::Created(Some(format!("/bridges/{id}"))))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
-    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Bridge, id))
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(ObjectClass::Bridge, id))
 }
 
 /// Replaces every field but the tables, which have resources of their own.
-pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
-    let id = call.existing(Class::Bridge, 0)?;
+pub(crate) fn replace(call: &mut Call<'_>) -> ReplyResult {
+    let id = call.existing(ObjectClass::Bridge, 0)?;
     let mut bridge = read(call)?;
     if let Some(old) = call.state.tables().bridges.get(&id) {
         bridge.macs.clone_from(&old.macs);
@@ -39,24 +40,24 @@ pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
     Ok(Reply::Gone)
 }
 
-pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
     let there = call.state.remove_bridge(id);
-    call.gone(Class::Bridge, id, there)
+    call.gone(ObjectClass::Bridge, id, there)
 }
 
-fn read(call: &Call<'_>) -> Result<Bridge, Failure> {
+fn read(call: &Call<'_>) -> Result<Bridge, Refusal> {
     if call.body.uuid("vxLanPortId")?.is_some() || !call.body.uuids("vxLanPortIds")?.is_empty() {
-        return Err(Failure::invalid("vxLanPortId", "VXLAN port ID cannot be set directly"));
+        return Err(Refusal::invalid("vxLanPortId", "VXLAN port ID cannot be set directly"));
     }
     let device = device::read(call)?;
-    call.reference("qosPolicyId", Class::QosPolicy)?;
+    call.reference("qosPolicyId", ObjectClass::QosPolicy)?;
     let disable_anti_spoof =
         !call.view.is_v5() && call.view.version >= 4 && call.body.flag("disableAntiSpoof")?.unwrap_or(false);
     Ok(Bridge { device, disable_anti_spoof, ..Bridge::default() })
 }
 
-fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     let bridge = state.tables().bridges.get(&id)?;
     let path = format!("/bridges/{id}");
     let mut value = device::show(view, &bridge.device);

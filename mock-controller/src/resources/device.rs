@@ -3,28 +3,29 @@
 use serde_json::{Value, json};
 
 use crate::call::{Call, View};
-use crate::dialect::{Class, Dialect};
-use crate::failure::{Checks, Failure};
-use crate::state::objects::Device;
+use crate::refusal::{Checks, Refusal};
+use crate::state::objects::DeviceFields;
+use crate::wording::ObjectClass;
+use atoll_sdn_client::Dialect;
 
 /// Reads and checks the common fields.
-pub(crate) fn read(call: &Call<'_>) -> Result<Device, Failure> {
+pub(crate) fn read(call: &Call<'_>) -> Result<DeviceFields, Refusal> {
     let (tenant, name) = owner(call)?;
-    let device = Device {
+    let device = DeviceFields {
         tenant,
         name,
         up: call.body.flag("adminStateUp")?.unwrap_or(true),
-        inbound: call.reference("inboundFilterId", Class::Chain)?,
-        outbound: call.reference("outboundFilterId", Class::Chain)?,
+        inbound: call.reference("inboundFilterId", ObjectClass::Chain)?,
+        outbound: call.reference("outboundFilterId", ObjectClass::Chain)?,
     };
     // Fields that would need a family of resources which is not built: a value in them is a dangling reference.
-    call.references("inboundMirrorIds", Class::Mirror)?;
-    call.references("outboundMirrorIds", Class::Mirror)?;
+    call.references("inboundMirrorIds", ObjectClass::Mirror)?;
+    call.references("outboundMirrorIds", ObjectClass::Mirror)?;
     Ok(device)
 }
 
 /// `tenantId` and `name`: 1.9 requires both, 5.x neither.
-pub(crate) fn owner(call: &Call<'_>) -> Result<(Option<String>, Option<String>), Failure> {
+pub(crate) fn owner(call: &Call<'_>) -> Result<(Option<String>, Option<String>), Refusal> {
     let (tenant, name) = (call.body.text("tenantId")?, call.body.text("name")?);
     let mut checks = Checks::default();
     match call.dialect() {
@@ -40,7 +41,7 @@ pub(crate) fn owner(call: &Call<'_>) -> Result<(Option<String>, Option<String>),
 }
 
 /// The common fields of an answer.
-pub(crate) fn show(view: &View, device: &Device) -> Value {
+pub(crate) fn show(view: &View, device: &DeviceFields) -> Value {
     let mut value = json!({
         "tenantId": device.tenant,
         "name": device.name,

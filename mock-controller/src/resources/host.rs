@@ -1,40 +1,42 @@
 //! Hosts: machines with an agent. Normally the agent registers itself; 5.x lets a test do it.
 
+use crate::wording::Wording as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::interface;
-use crate::call::{Call, Outcome, Reply, View, extend};
-use crate::dialect::{Class, Dialect};
-use crate::failure::{Checks, Failure};
-use crate::state::State;
+use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::refusal::{Checks, Refusal};
+use crate::state::ControllerState;
 use crate::state::objects::{Host, Weights};
+use crate::wording::ObjectClass;
+use atoll_sdn_client::Dialect;
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
     let ids: Vec<Uuid> = call.state.tables().hosts.keys().copied().collect();
     Ok(call.list(ids, view))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
-    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Host, id))
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(ObjectClass::Host, id))
 }
 
-pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn create(call: &mut Call<'_>) -> ReplyResult {
     if call.dialect() == Dialect::V1 {
-        return Err(Failure::error(405, "Method Not Allowed"));
+        return Err(Refusal::error(405, "Method Not Allowed"));
     }
     let name = call.body.text("name")?;
-    let id = call.new_id(Class::Host)?;
+    let id = call.new_id(ObjectClass::Host)?;
     call.state.put_host(id, Host { name, ..Host::default() });
     Ok(Reply::Created(Some(format!("/hosts/{id}"))))
 }
 
 /// Sets the weights. Answers 200, unlike every other PUT.
-pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
-    let id = call.existing(Class::Host, 0)?;
+pub(crate) fn replace(call: &mut Call<'_>) -> ReplyResult {
+    let id = call.existing(ObjectClass::Host, 0)?;
     let Some(mut host) = call.state.tables().hosts.get(&id).cloned() else {
-        return Err(call.dialect().absent(Class::Host, id));
+        return Err(call.dialect().absent(ObjectClass::Host, id));
     };
     let mut checks = Checks::default();
     let flooding = call.body.int("floodingProxyWeight")?;
@@ -59,14 +61,14 @@ pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
     Ok(Reply::Done)
 }
 
-pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
-    let id = call.existing(Class::Host, 0)?;
+pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
+    let id = call.existing(ObjectClass::Host, 0)?;
     if call.state.tables().hosts.get(&id).is_some_and(|host| host.alive) {
-        return Err(Failure::error(403, format!("Cannot delete host {id} because it is active.")));
+        return Err(Refusal::error(403, format!("Cannot delete host {id} because it is active.")));
     }
     let bindings = call.state.bound_to(id).len();
     if bindings > 0 {
-        return Err(Failure::error(403, format!("Cannot delete host {id} because it has {bindings} binding(s).")));
+        return Err(Refusal::error(403, format!("Cannot delete host {id} because it has {bindings} binding(s).")));
     }
     call.state.remove_host(id);
     Ok(match call.dialect() {
@@ -75,7 +77,7 @@ pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
     })
 }
 
-fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     let host = state.tables().hosts.get(&id)?;
     let path = format!("/hosts/{id}");
     let interfaces: Vec<Value> =

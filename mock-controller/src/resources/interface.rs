@@ -3,24 +3,24 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{Call, Outcome, Reply, View};
-use crate::dialect::Class;
-use crate::failure::Failure;
+use crate::call::{Call, Reply, ReplyResult, View};
+use crate::refusal::Refusal;
 use crate::state::objects::Interface;
+use crate::wording::ObjectClass;
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
-    let id = call.existing(Class::Host, 0)?;
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
+    let id = call.existing(ObjectClass::Host, 0)?;
     let interfaces = call.state.tables().hosts.get(&id).map(|host| host.interfaces.clone()).unwrap_or_default();
     let shown = call.view.clone();
     let show = move |(name, one): (String, Interface)| view(&shown, id, &name, &one);
     Ok(Reply::items(interfaces.len(), interfaces.into_iter().map(show)))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
-    let id = call.existing(Class::Host, 0)?;
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
+    let id = call.existing(ObjectClass::Host, 0)?;
     let name = call.arg(1);
     let interface = call.state.tables().hosts.get(&id).and_then(|host| host.interfaces.get(name));
-    let interface = interface.ok_or_else(|| Failure::error(404, format!("Interface {name} not found")))?;
+    let interface = interface.ok_or_else(|| Refusal::error(404, format!("Interface {name} not found")))?;
     Ok(Reply::Show(view(&call.view, id, name, interface)))
 }
 

@@ -6,11 +6,11 @@ use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
 use crate::access::same;
-use crate::call::{Call, Outcome, Reply};
-use crate::failure::Failure;
+use crate::call::{Call, Reply, ReplyResult};
+use crate::refusal::Refusal;
 
-pub(crate) fn login(call: &mut Call<'_>) -> Outcome {
-    let refuse = |message: &str| Failure::error(401, message);
+pub(crate) fn login(call: &mut Call<'_>) -> ReplyResult {
+    let refuse = |message: &str| Refusal::error(401, message);
     let header = call.headers.get(AUTHORIZATION).ok_or_else(|| refuse("Authorization header is not set."))?;
     let header = header.to_str().map_err(|_| refuse("Authorization header is not valid"))?;
     let encoded =
@@ -23,7 +23,7 @@ pub(crate) fn login(call: &mut Call<'_>) -> Outcome {
     let user =
         call.settings.users.get(name).filter(|user| same(user.password.reveal().as_bytes(), password.as_bytes()));
     let admin = user.ok_or_else(|| refuse("Authentication error"))?.admin;
-    let token = call.fresh.uuid();
+    let token = call.ids.uuid();
     let token = call.tokens.issue(token, admin);
     let cookie = format!("sessionId={token}");
     Ok(Reply::Token { value: json!({ "key": token, "expires": Value::Null }), cookie })

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::call::{View, exists, extend};
-use crate::dialect::Class;
-use crate::state::State;
+use crate::state::ControllerState;
 use crate::state::objects::{Port, PortKind};
+use crate::wording::ObjectClass;
 
-pub(crate) fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+pub(crate) fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     let port = state.tables().ports.get(&id)?;
     let path = format!("/ports/{id}");
     let (host, interface) = port.binding.as_ref().map(|b| (b.host, b.interface.as_str())).unzip();
@@ -31,7 +31,7 @@ pub(crate) fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
         "link": view.uri(&format!("{path}/link")),
         "portGroups": view.uri(&format!("{path}/port_groups")),
         "active": state.is_active(id),
-        "host": view.link("/hosts", host.filter(|host| exists(state, Class::Host, *host))),
+        "host": view.link("/hosts", host.filter(|host| exists(state, ObjectClass::Host, *host))),
         "hostInterfacePort": host.map_or(Value::Null, |host| view.uri(&format!("/hosts/{host}/ports/{id}"))),
     });
     if view.is_v5() || view.version >= 2 {

@@ -1,46 +1,48 @@
 //! Routes of a router, those that the server made included. There is no PUT.
 
+use crate::wording::Wording as _;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{BAD_ADDRESS, Call, Network, Outcome, Reply, View, prefix_length};
-use crate::dialect::{Class, Dialect};
-use crate::failure::{Checks, Failure};
-use crate::state::State;
+use crate::call::{BAD_ADDRESS, Call, Network, Reply, ReplyResult, View, prefix_length};
+use crate::refusal::{Checks, Refusal};
+use crate::state::ControllerState;
 use crate::state::objects::{Route, RouteKind};
+use crate::wording::ObjectClass;
+use atoll_sdn_client::Dialect;
 
 const NO_NEXT_HOP: &str = "This type of route requires a next hop port that is a port on the same router.";
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
-    let ids = call.state.routes_of(call.existing(Class::Router, 0)?);
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
+    let ids = call.state.routes_of(call.existing(ObjectClass::Router, 0)?);
     Ok(call.list(ids, view))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
-    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Route, id))
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(ObjectClass::Route, id))
 }
 
-pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn create(call: &mut Call<'_>) -> ReplyResult {
     let route = read(call)?;
     // 1.9 gives routes ids of its own, whatever the body says.
     let id = match call.dialect() {
-        Dialect::V1 => call.unused_id(Class::Route),
-        Dialect::V5 => call.new_id(Class::Route)?,
+        Dialect::V1 => call.unused_id(ObjectClass::Route),
+        Dialect::V5 => call.new_id(ObjectClass::Route)?,
     };
     call.state.put_route(id, route);
     Ok(Reply::Created(Some(format!("/routes/{id}"))))
 }
 
-pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
     let there = call.state.remove_route(id);
-    call.gone(Class::Route, id, there)
+    call.gone(ObjectClass::Route, id, there)
 }
 
-fn read(call: &Call<'_>) -> Result<Route, Failure> {
+fn read(call: &Call<'_>) -> Result<Route, Refusal> {
     let mut checks = Checks::default();
     let kind = match call.body.text("type")?.as_deref() {
         Some("Normal") => RouteKind::Normal,
@@ -68,21 +70,21 @@ fn read(call: &Call<'_>) -> Result<Route, Failure> {
         0
     });
     checks.finish()?;
-    let router = call.existing(Class::Router, 0)?;
+    let router = call.existing(ObjectClass::Router, 0)?;
     let port = call.body.uuid("nextHopPort")?;
     let forwards = matches!(kind, RouteKind::Normal | RouteKind::Local);
     let own = |port: Uuid| call.state.tables().ports.get(&port).is_some_and(|port| port.device == router);
     if forwards && !port.is_some_and(own) {
         return Err(match call.dialect() {
-            Dialect::V1 => Failure::invalid("nextHopPort", NO_NEXT_HOP),
-            Dialect::V5 => Failure::error(400, NO_NEXT_HOP),
+            Dialect::V1 => Refusal::invalid("nextHopPort", NO_NEXT_HOP),
+            Dialect::V5 => Refusal::error(400, NO_NEXT_HOP),
         });
     }
     let attributes = call.body.text("attributes")?;
     Ok(Route { router, kind, source, destination, port: port.filter(|_| forwards), gateway, weight, attributes })
 }
 
-fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) -> Result<Network, Failure> {
+fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) -> Result<Network, Refusal> {
     let read = match call.body.ipv4(address)? {
         Some(Ok(read)) => read,
         Some(Err(())) => {
@@ -101,7 +103,7 @@ fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) ->
     Ok((read, bits))
 }
 
-fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     let route = state.tables().routes.get(&id)?;
     let (kind, gateway) = match (route.kind, view.dialect) {
         // 1.9 shows its own routes like configured ones.

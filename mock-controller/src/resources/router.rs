@@ -1,61 +1,62 @@
 //! Routers. Deleting one takes its ports and routes along; its chains stay.
 
+use crate::wording::Wording as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::device;
-use crate::call::{Call, Outcome, Reply, View, extend};
-use crate::dialect::Class;
-use crate::failure::Failure;
-use crate::state::State;
+use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::refusal::Refusal;
+use crate::state::ControllerState;
 use crate::state::objects::Router;
+use crate::wording::ObjectClass;
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
     let ids = call.state.routers(call.query.get("tenant_id").map(String::as_str));
     Ok(call.list(ids, view))
 }
 
-pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn create(call: &mut Call<'_>) -> ReplyResult {
     let router = read(call)?;
-    let id = call.new_id(Class::Router)?;
+    let id = call.new_id(ObjectClass::Router)?;
     call.state.put_router(id, router);
     Ok(Reply::Created(Some(format!("/routers/{id}"))))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
-    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(Class::Router, id))
+    view(&call.view, call.state, id).map(Reply::Show).ok_or_else(|| call.dialect().absent(ObjectClass::Router, id))
 }
 
 /// Replaces every field; what is missing falls back to its default.
-pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
-    let id = call.existing(Class::Router, 0)?;
+pub(crate) fn replace(call: &mut Call<'_>) -> ReplyResult {
+    let id = call.existing(ObjectClass::Router, 0)?;
     let router = read(call)?;
     call.state.put_router(id, router);
     Ok(Reply::Gone)
 }
 
-pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
     let there = call.state.remove_router(id);
-    call.gone(Class::Router, id, there)
+    call.gone(ObjectClass::Router, id, there)
 }
 
-fn read(call: &Call<'_>) -> Result<Router, Failure> {
+fn read(call: &Call<'_>) -> Result<Router, Refusal> {
     let device = device::read(call)?;
-    call.reference("loadBalancerId", Class::LoadBalancer)?;
+    call.reference("loadBalancerId", ObjectClass::LoadBalancer)?;
     if !call.view.is_v5() {
         return Ok(Router { device, ..Router::default() });
     }
     Ok(Router {
         device,
         as_number: call.body.int("asNumber")?,
-        local_redirect: call.reference("localRedirectChainId", Class::Chain)?,
-        forward: call.reference("forwardChainId", Class::Chain)?,
+        local_redirect: call.reference("localRedirectChainId", ObjectClass::Chain)?,
+        forward: call.reference("forwardChainId", ObjectClass::Chain)?,
     })
 }
 
-fn view(view: &View, state: &State, id: Uuid) -> Option<Value> {
+fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     let router = state.tables().routers.get(&id)?;
     let path = format!("/routers/{id}");
     let mut value = device::show(view, &router.device);

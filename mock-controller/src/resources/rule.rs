@@ -1,6 +1,7 @@
 //! Rules of a chain, ordered by position. There is no PUT. Ports that a rule names are not checked and not followed:
 //! a rule may name a port that does not exist, before and after.
 
+use crate::wording::Wording as _;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
@@ -8,11 +9,12 @@ use uuid::Uuid;
 
 use super::rule_fields;
 use crate::body::Body;
-use crate::call::{BAD_ADDRESS, Call, Outcome, Reply, View, exists};
-use crate::dialect::{Class, Dialect};
-use crate::failure::{Checks, Failure};
-use crate::state::State;
+use crate::call::{BAD_ADDRESS, Call, Reply, ReplyResult, View, exists};
+use crate::refusal::{Checks, Refusal};
+use crate::state::ControllerState;
 use crate::state::objects::Rule;
+use crate::wording::ObjectClass;
+use atoll_sdn_client::Dialect;
 
 const TP_POLICY: &str =
     "For a rule with tpDst or tpSrc constraints, the fragmentPolicy must be 'header' or 'unfragmented'.";
@@ -21,50 +23,50 @@ const NAT_POLICY: &str =
 const UNKNOWN_POLICY: &str =
     "The valid options for fragmentPolicy are: 'any', 'header', 'nonheader', and 'unfragmented'.";
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
-    let chain = call.existing(Class::Chain, 0)?;
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
+    let chain = call.existing(ObjectClass::Chain, 0)?;
     let ids = call.state.tables().chains.get(&chain).map(|chain| chain.rules.clone()).unwrap_or_default();
     let (rules, shown) = (call.state.tables().rules.clone(), call.view.clone());
     let show = move |(place, id): (usize, Uuid)| Some(view(&shown, id, rules.get(&id)?, place + 1));
     Ok(Reply::items(ids.len(), ids.into_iter().enumerate().filter_map(show)))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
-    let rule = call.state.tables().rules.get(&id).ok_or_else(|| call.dialect().absent(Class::Rule, id))?;
+    let rule = call.state.tables().rules.get(&id).ok_or_else(|| call.dialect().absent(ObjectClass::Rule, id))?;
     Ok(Reply::Show(view(&call.view, id, rule, position(call.state, id, rule))))
 }
 
-pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn create(call: &mut Call<'_>) -> ReplyResult {
     let rule = read(call)?;
     let chain = rule.chain;
-    if !exists(call.state, Class::Chain, chain) {
-        return Err(call.dialect().absent(Class::Chain, chain));
+    if !exists(call.state, ObjectClass::Chain, chain) {
+        return Err(call.dialect().absent(ObjectClass::Chain, chain));
     }
     let count = call.state.tables().chains.get(&chain).map_or(0, |chain| chain.rules.len());
     let position = call.body.int("position")?.unwrap_or(1);
     let place = position.checked_sub(1).and_then(|place| usize::try_from(place).ok()).filter(|place| *place <= count);
     let place = place.ok_or_else(|| call.dialect().position())?;
-    let id = call.new_id(Class::Rule)?;
+    let id = call.new_id(ObjectClass::Rule)?;
     call.state.put_rule(id, rule, place);
     Ok(Reply::Created(Some(format!("/rules/{id}"))))
 }
 
-pub(crate) fn delete(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     let id = call.id(0)?;
     let there = call.state.remove_rule(id);
-    call.gone(Class::Rule, id, there)
+    call.gone(ObjectClass::Rule, id, there)
 }
 
 /// Positions are not stored: a rule is where its chain says.
-fn position(state: &State, id: Uuid, rule: &Rule) -> usize {
+fn position(state: &ControllerState, id: Uuid, rule: &Rule) -> usize {
     let chain = state.tables().chains.get(&rule.chain);
     chain.and_then(|chain| chain.rules.iter().position(|other| *other == id)).map_or(0, |place| place + 1)
 }
 
 // ---- reading -----------------------------------------------------------------------------------------------------
 
-fn read(call: &Call<'_>) -> Result<Rule, Failure> {
+fn read(call: &Call<'_>) -> Result<Rule, Refusal> {
     let body = &call.body;
     let Some(kind) = body.text("type")? else {
         return Err(call.dialect().unreadable("missing property 'type' that is to contain type id"));
@@ -73,8 +75,8 @@ fn read(call: &Call<'_>) -> Result<Rule, Failure> {
     match kind.as_str() {
         "accept" | "drop" | "reject" | "return" => {}
         "jump" => {
-            let target = call.reference("jumpChainId", Class::Chain)?;
-            let target = target.ok_or_else(|| Failure::invalid("jumpChainId", "may not be null"))?;
+            let target = call.reference("jumpChainId", ObjectClass::Chain)?;
+            let target = target.ok_or_else(|| Refusal::invalid("jumpChainId", "may not be null"))?;
             fields.insert("jumpChainId".to_owned(), json!(target));
             if let Some(name) = body.text("jumpChainName")? {
                 fields.insert("jumpChainName".to_owned(), json!(name));
@@ -86,7 +88,7 @@ fn read(call: &Call<'_>) -> Result<Rule, Failure> {
         }
         "rev_snat" | "rev_dnat" => read_flow(body, &mut fields, &["accept", "continue", "return"])?,
         "trace" => {
-            let request = body.uuid("requestId")?.ok_or_else(|| Failure::invalid("requestId", "may not be null"))?;
+            let request = body.uuid("requestId")?.ok_or_else(|| Refusal::invalid("requestId", "may not be null"))?;
             fields.insert("requestId".to_owned(), json!(request));
             fields.insert("limit".to_owned(), json!(body.int("limit")?.unwrap_or(i64::MAX)));
         }
@@ -104,19 +106,19 @@ fn read(call: &Call<'_>) -> Result<Rule, Failure> {
 
 type Fields = std::collections::BTreeMap<String, Value>;
 
-fn read_flow(body: &Body, fields: &mut Fields, allowed: &[&str]) -> Result<(), Failure> {
+fn read_flow(body: &Body, fields: &mut Fields, allowed: &[&str]) -> Result<(), Refusal> {
     let flow = body.text("flowAction")?.unwrap_or_default();
     if !allowed.contains(&flow.as_str()) {
-        return Err(Failure::invalid("flowAction", format!("should be one of {}", allowed.join(", "))));
+        return Err(Refusal::invalid("flowAction", format!("should be one of {}", allowed.join(", "))));
     }
     fields.insert("flowAction".to_owned(), json!(flow));
     Ok(())
 }
 
-fn read_l2(body: &Body, fields: &mut Fields) -> Result<(), Failure> {
+fn read_l2(body: &Body, fields: &mut Fields) -> Result<(), Refusal> {
     let push = body.int("pushVlan")?.unwrap_or(0);
     if !(0..=0xffff).contains(&push) {
-        return Err(Failure::invalid("pushVlan", "must be between 0 and 65535"));
+        return Err(Refusal::invalid("pushVlan", "must be between 0 and 65535"));
     }
     fields.insert("pushVlan".to_owned(), json!(push));
     fields.insert("targetPortId".to_owned(), json!(body.uuid("targetPortId")?));
@@ -126,14 +128,14 @@ fn read_l2(body: &Body, fields: &mut Fields) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_targets(body: &Body, dialect: Dialect) -> Result<Value, Failure> {
+fn read_targets(body: &Body, dialect: Dialect) -> Result<Value, Refusal> {
     let list = body.raw("natTargets").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let list = list.ok_or_else(|| Failure::invalid("natTargets", "may not be null or empty"))?;
+    let list = list.ok_or_else(|| Refusal::invalid("natTargets", "may not be null or empty"))?;
     let mut checks = Checks::default();
     let mut targets = Vec::new();
     for target in list {
         let target = Body::nested(target, dialect)?;
-        let mut address = |name: &str| -> Result<Ipv4Addr, Failure> {
+        let mut address = |name: &str| -> Result<Ipv4Addr, Refusal> {
             match target.ipv4(name)? {
                 Some(Ok(address)) => return Ok(address),
                 Some(Err(())) => checks.wrong("natTargets", format!("{name} {BAD_ADDRESS}")),
@@ -153,12 +155,12 @@ fn read_targets(body: &Body, dialect: Dialect) -> Result<Value, Failure> {
 }
 
 /// The fragment policy: what a rule without one gets, and what it may not be.
-fn read_policy(body: &Body, kind: &str, fields: &Fields) -> Result<Value, Failure> {
+fn read_policy(body: &Body, kind: &str, fields: &Fields) -> Result<Value, Refusal> {
     let given = body.text("fragmentPolicy")?;
     if let Some(policy) = &given
         && !["any", "header", "nonheader", "unfragmented"].contains(&policy.as_str())
     {
-        return Err(Failure::invalid("fragmentPolicy", UNKNOWN_POLICY));
+        return Err(Refusal::invalid("fragmentPolicy", UNKNOWN_POLICY));
     }
     let ports = fields.contains_key("tpSrc") || fields.contains_key("tpDst");
     let forward_nat = matches!(kind, "snat" | "dnat");
@@ -170,7 +172,7 @@ fn read_policy(body: &Body, kind: &str, fields: &Fields) -> Result<Value, Failur
         ("any", &["any", "header", "nonheader", "unfragmented"], UNKNOWN_POLICY)
     };
     let policy = given.as_deref().unwrap_or(default);
-    if allowed.contains(&policy) { Ok(json!(policy)) } else { Err(Failure::invalid("fragmentPolicy", refusal)) }
+    if allowed.contains(&policy) { Ok(json!(policy)) } else { Err(Refusal::invalid("fragmentPolicy", refusal)) }
 }
 
 /// A floating address: one target of one address that keeps the port.

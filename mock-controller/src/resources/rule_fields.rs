@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::body::{Body, parse_uuid};
 use crate::call::{BAD_ADDRESS, View};
-use crate::dialect::Dialect;
-use crate::failure::{Checks, Failure};
+use crate::refusal::{Checks, Refusal};
+use atoll_sdn_client::Dialect;
 
 /// What a field holds.
 #[derive(Clone, Copy)]
@@ -114,7 +114,7 @@ fn known(since: Since, dialect: Dialect, version: u8) -> bool {
 }
 
 /// Reads every match field that is present, normalised: numbers as numbers, MACs and UUIDs in lower case.
-pub(crate) fn read(body: &Body, view: &View) -> Result<BTreeMap<String, Value>, Failure> {
+pub(crate) fn read(body: &Body, view: &View) -> Result<BTreeMap<String, Value>, Refusal> {
     let mut checks = Checks::default();
     let mut fields = BTreeMap::new();
     for (name, shape, since) in FIELDS {
@@ -134,7 +134,7 @@ fn read_one(
     name: &str,
     shape: Shape,
     checks: &mut Checks,
-) -> Result<Option<Value>, Failure> {
+) -> Result<Option<Value>, Refusal> {
     Ok(match shape {
         // A flag that is down is an absent flag.
         Flag => body.flag(name)?.filter(|flag| *flag).map(Value::from),
@@ -179,7 +179,7 @@ fn read_one(
     })
 }
 
-fn read_range(value: &Value, dialect: Dialect, name: &str, checks: &mut Checks) -> Result<Option<Value>, Failure> {
+fn read_range(value: &Value, dialect: Dialect, name: &str, checks: &mut Checks) -> Result<Option<Value>, Refusal> {
     let range = Body::nested(value, dialect)?;
     let (start, end) = (range.int("start")?, range.int("end")?);
     if [start, end].into_iter().flatten().any(|port| !(0..=65535).contains(&port)) {

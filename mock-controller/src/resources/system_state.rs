@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::call::{Call, Outcome, Reply, extend};
-use crate::dialect::Dialect;
-use crate::failure::Failure;
+use crate::call::{Call, Reply, ReplyResult, extend};
+use crate::refusal::Refusal;
+use atoll_sdn_client::Dialect;
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let availability = if call.state.is_read_only() { "READONLY" } else { "READWRITE" };
     let mut value = json!({ "uri": call.view.uri("/system_state"), "state": "ACTIVE", "availability": availability });
     match call.dialect() {
@@ -17,14 +17,14 @@ pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
     Ok(Reply::Show(value))
 }
 
-pub(crate) fn replace(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn replace(call: &mut Call<'_>) -> ReplyResult {
     if call.dialect() == Dialect::V5 {
-        return Err(Failure::error(405, "Method Not Allowed"));
+        return Err(Refusal::error(405, "Method Not Allowed"));
     }
     let read_only = match call.body.text("availability")?.as_deref() {
         Some("READONLY") => true,
         Some("READWRITE") | None => false,
-        Some(_) => return Err(Failure::invalid("availability", "should be READWRITE or READONLY")),
+        Some(_) => return Err(Refusal::invalid("availability", "should be READWRITE or READONLY")),
     };
     call.state.set_read_only(read_only);
     Ok(Reply::Gone)

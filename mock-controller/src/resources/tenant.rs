@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{Call, Outcome, Reply, View, extend};
-use crate::dialect::Dialect;
+use crate::call::{Call, Reply, ReplyResult, View, extend};
+use atoll_sdn_client::Dialect;
 
-pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
     let mut names: Vec<&str> = match call.dialect() {
         Dialect::V1 => call.state.tenants().into_iter().collect(),
         Dialect::V5 => vec!["admin"],
@@ -21,7 +21,7 @@ pub(crate) fn list(call: &mut Call<'_>) -> Outcome {
     Ok(Reply::items(names.len(), names.into_iter().map(move |name| view(&shown, &name))))
 }
 
-pub(crate) fn show(call: &mut Call<'_>) -> Outcome {
+pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     Ok(Reply::Show(view(&call.view, call.arg(0))))
 }
 

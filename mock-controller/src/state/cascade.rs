@@ -6,9 +6,9 @@
 use uuid::Uuid;
 
 use super::index::drop_owned;
-use super::{State, Table, jump_target};
+use super::{ControllerState, Table, jump_target};
 
-impl State {
+impl ControllerState {
     /// A router goes with its ports and routes. Chains stay. False when there is none.
     pub(crate) fn remove_router(&mut self, id: Uuid) -> bool {
         let Some(router) = self.tables.routers.remove(&id) else { return false };
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::resources::port::local_route;
     use crate::state::objects::{
-        Binding, Bridge, Chain, Device, Host, Port, PortGroup, PortKind, Router, Rule, TunnelZone,
+        Binding, Bridge, Chain, DeviceFields, Host, Port, PortGroup, PortKind, Router, Rule, TunnelZone,
     };
 
     fn id(number: u128) -> Uuid {
@@ -198,14 +198,18 @@ mod tests {
 
     /// One of everything, each tied to the others: chains 1 and 2, router 3, bridge 4, ports 5 and 6, route 7,
     /// rules 8 and 9, group 10, host 11, zone 12.
-    fn knot() -> State {
-        let mut state = State::default();
+    fn knot() -> ControllerState {
+        let mut state = ControllerState::default();
         let tenant = Some("t".to_owned());
         for chain in [1, 2] {
             state.put_chain(id(chain), Chain { tenant: tenant.clone(), ..Chain::default() });
         }
-        let device =
-            Device { tenant: tenant.clone(), inbound: Some(id(1)), outbound: Some(id(2)), ..Device::default() };
+        let device = DeviceFields {
+            tenant: tenant.clone(),
+            inbound: Some(id(1)),
+            outbound: Some(id(2)),
+            ..DeviceFields::default()
+        };
         let (local_redirect, forward) = (Some(id(2)), Some(id(1)));
         state.put_router(id(3), Router { device: device.clone(), local_redirect, forward, ..Router::default() });
         state.put_bridge(id(4), Bridge { device, ..Bridge::default() });
@@ -242,7 +246,7 @@ mod tests {
     /// Removing everything leaves no trace in any index, whatever the order.
     #[test]
     fn no_order_of_removal_leaves_a_trace() {
-        let removals: [fn(&mut State) -> bool; 7] = [
+        let removals: [fn(&mut ControllerState) -> bool; 7] = [
             |state| state.remove_chain(id(1)),
             |state| state.remove_chain(id(2)),
             |state| state.remove_router(id(3)),

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use uuid::Uuid;
 
-use super::objects::{Binding, Bridge, Device, Port, Route, Router};
+use super::objects::{Binding, Bridge, DeviceFields, Port, Route, Router};
 
 /// Ids by key, sorted.
 #[derive(Clone)]
@@ -94,13 +94,13 @@ pub(super) struct Indexes {
 }
 
 impl Indexes {
-    pub(super) fn add_device(&mut self, id: Uuid, device: &Device) {
+    pub(super) fn add_device(&mut self, id: Uuid, device: &DeviceFields) {
         for chain in [device.inbound, device.outbound].into_iter().flatten() {
             self.users_of_chain.add(chain, id);
         }
     }
 
-    pub(super) fn drop_device(&mut self, id: Uuid, device: &Device) {
+    pub(super) fn drop_device(&mut self, id: Uuid, device: &DeviceFields) {
         for chain in [device.inbound, device.outbound].into_iter().flatten() {
             self.users_of_chain.remove(&chain, id);
         }

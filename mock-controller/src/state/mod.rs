@@ -71,7 +71,7 @@ pub(crate) enum Table {
 
 /// Tables, indexes, and what was touched since the last look.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct ControllerState {
     tables: Tables,
     index: Indexes,
     /// Objects that changed since the last look, in order.
@@ -82,7 +82,7 @@ pub(crate) struct State {
     bound: Vec<Uuid>,
 }
 
-impl State {
+impl ControllerState {
     /// A state with these tables; the indexes are made from them.
     pub(crate) fn from_tables(tables: Tables) -> Self {
         let mut state = Self { tables, ..Self::default() };

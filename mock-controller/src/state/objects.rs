@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// What routers and bridges have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
+pub struct DeviceFields {
     /// The owner: a free text that no list knows.
     pub tenant: Option<String>,
     /// For people; not unique.
@@ -31,7 +31,7 @@ pub struct Device {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Router {
     /// Common fields.
-    pub device: Device,
+    pub device: DeviceFields,
     /// Autonomous system, 5.x.
     pub as_number: Option<i64>,
     /// Chain for redirected local packets, 5.x.
@@ -44,7 +44,7 @@ pub struct Router {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
     /// Common fields.
-    pub device: Device,
+    pub device: DeviceFields,
     /// No anti-spoofing (1.9.14).
     pub disable_anti_spoof: bool,
     /// Seeds of the forwarding table: VLAN (0 is none), MAC, port.

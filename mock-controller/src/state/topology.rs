@@ -12,8 +12,8 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::objects::{Bridge, Device, Port, PortKind, Route, RouteKind, Router, Rule};
-use super::{State, Table};
+use super::objects::{Bridge, DeviceFields, Port, PortKind, Route, RouteKind, Router, Rule};
+use super::{ControllerState, Table};
 use crate::body::parse_uuid;
 
 /// The tables that a topology is made of. Rules travel with their chain; hosts and zones are none of its business.
@@ -27,7 +27,7 @@ const TOPOLOGY: [Table; 7] = [
     Table::AddressGroups,
 ];
 
-impl State {
+impl ControllerState {
     /// The whole topology as it is.
     pub(crate) fn topology(&self) -> Topology {
         let mut topology = Topology::default();
@@ -64,7 +64,7 @@ impl State {
             .collect()
     }
 
-    /// What was touched since the last [`State::take_touched`], in order.
+    /// What was touched since the last [`ControllerState::take_touched`], in order.
     pub(crate) fn touched(&self) -> &[(Table, Uuid)] {
         &self.touched
     }
@@ -123,14 +123,14 @@ fn text(text: Option<&String>) -> String {
     text.cloned().unwrap_or_default()
 }
 
-fn owner(device: &Device) -> (String, String) {
+fn owner(device: &DeviceFields) -> (String, String) {
     (text(device.tenant.as_ref()), text(device.name.as_ref()))
 }
 
 fn model_bridge(bridge: &Bridge) -> model::Bridge {
     // No field may be forgotten here, nor below.
     let Bridge { device, disable_anti_spoof, macs, arp } = bridge;
-    let Device { tenant: _, name: _, up, inbound, outbound } = *device;
+    let DeviceFields { tenant: _, name: _, up, inbound, outbound } = *device;
     let (tenant, name) = owner(device);
     let other = named([
         (*disable_anti_spoof, "disableAntiSpoof"),
@@ -149,7 +149,7 @@ fn named<const N: usize>(fields: [(bool, &str); N]) -> Vec<String> {
 
 fn model_router(router: &Router) -> model::Router {
     let Router { device, as_number, local_redirect, forward } = router;
-    let Device { tenant: _, name: _, up, inbound, outbound } = *device;
+    let DeviceFields { tenant: _, name: _, up, inbound, outbound } = *device;
     let (tenant, name) = owner(device);
     let other = named([
         (as_number.is_some_and(|number| number > 0), "asNumber"),

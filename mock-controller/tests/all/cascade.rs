@@ -6,10 +6,10 @@ use atoll_mock_controller::provider_router;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::{BOTH, Tenant, World, id};
+use crate::fixture::{BOTH, Fixture, Tenant, id};
 
 /// The ids of every object, by what a dump calls them.
-fn everything(world: &World) -> BTreeSet<String> {
+fn everything(world: &Fixture) -> BTreeSet<String> {
     let dump = serde_json::to_value(world.mock.dump()).expect("a dump is JSON");
     let tables = dump.as_object().expect("tables").iter().filter_map(|(name, rows)| Some((name, rows.as_object()?)));
     tables.flat_map(|(name, rows)| rows.keys().map(move |id| format!("{name}/{id}"))).collect()
@@ -20,7 +20,7 @@ fn named(table: &str, ids: &[Uuid]) -> BTreeSet<String> {
 }
 
 /// What disappears when `path` is deleted.
-fn lost(world: &World, path: &str) -> BTreeSet<String> {
+fn lost(world: &Fixture, path: &str) -> BTreeSet<String> {
     let before = everything(world);
     assert_eq!(world.delete(path), 204, "DELETE {path}");
     let after = everything(world);
@@ -29,7 +29,7 @@ fn lost(world: &World, path: &str) -> BTreeSet<String> {
 }
 
 /// Routes of a router, by what they lead to.
-fn routes_via(world: &World, router: Uuid, port: Uuid) -> Vec<Uuid> {
+fn routes_via(world: &Fixture, router: Uuid, port: Uuid) -> Vec<Uuid> {
     let routes = world.list(&format!("/routers/{router}/routes"));
     let via = routes.into_iter().filter(|route| route["nextHopPort"] == json!(port));
     via.map(|route| serde_json::from_value(route["id"].clone()).expect("an id")).collect()
@@ -38,7 +38,7 @@ fn routes_via(world: &World, router: Uuid, port: Uuid) -> Vec<Uuid> {
 #[test]
 fn a_router_takes_ports_and_routes_along() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let Tenant { router, uplink, gateway, provider_port, bridge_port, inbound, .. } = world.tenant(0x10, "t");
         let routes = world.ids(&format!("/routers/{router}/routes"));
         assert_eq!(routes.len(), 3, "two LOCAL routes and the default");
@@ -56,7 +56,7 @@ fn a_router_takes_ports_and_routes_along() {
 #[test]
 fn a_bridge_takes_ports_and_tables_along() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let Tenant { bridge, bridge_port, pod, gateway, .. } = world.tenant(0x10, "t");
         let mut expected = named("bridges", &[bridge]);
         expected.extend(named("ports", &[bridge_port, pod]));
@@ -70,7 +70,7 @@ fn a_bridge_takes_ports_and_tables_along() {
 #[test]
 fn a_port_takes_link_binding_and_routes_along() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let Tenant { provider_port, uplink, back, pod, outbound, .. } = world.tenant(0x10, "t");
         let routes = routes_via(&world, provider_router(), provider_port);
         assert!(routes.contains(&back) && routes.len() == 2, "LOCAL and the way back");
@@ -90,7 +90,7 @@ fn a_port_takes_link_binding_and_routes_along() {
 #[test]
 fn a_chain_takes_rules_and_jumps_along_and_leaves_its_users_unfiltered() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let (doomed, other) = (world.chain(1, "t"), world.chain(2, "t"));
         let rule = |chain: Uuid, body: Value| world.post(&format!("/chains/{chain}/rules"), &body).created();
         let own = rule(doomed, json!({ "type": "drop" }));
@@ -122,7 +122,7 @@ fn a_chain_takes_rules_and_jumps_along_and_leaves_its_users_unfiltered() {
 #[test]
 fn the_recommended_teardown_leaves_nothing() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let before = everything(&world);
         let kept = world.tenant(0x200, "other");
         let with_other = everything(&world);
@@ -158,7 +158,7 @@ fn the_recommended_teardown_leaves_nothing() {
 
 #[test]
 fn the_report_of_orphans_finds_each_kind() {
-    let world = World::new(atoll_mock_controller::Dialect::V5);
+    let world = Fixture::new(atoll_mock_controller::Dialect::V5);
     let t = world.tenant(0x10, "t");
     // Another tenant with the same addresses inside is no fault.
     world.tenant(0x200, "u");
@@ -187,8 +187,8 @@ fn the_report_of_orphans_finds_each_kind() {
 #[test]
 fn the_report_of_orphans_names_what_a_broken_client_leaves() {
     for dialect in BOTH {
-        let world = World::new(dialect);
-        let report = |world: &World| world.admin(http::Method::GET, "/orphans", &Value::Null).body;
+        let world = Fixture::new(dialect);
+        let report = |world: &Fixture| world.admin(http::Method::GET, "/orphans", &Value::Null).body;
         let t = world.tenant(0x10, "t");
 
         // The binding and the link are removed, and the ports remain.
@@ -210,7 +210,7 @@ fn the_report_of_orphans_names_what_a_broken_client_leaves() {
             ("/chains", json!({ "routers": 1, "chains": 3, "bridges": 1 })),
             ("/bridges", Value::Null),
         ] {
-            let world = World::new(dialect);
+            let world = Fixture::new(dialect);
             world.tenant(0x10, "t");
             world.post(path, &json!({ "tenantId": "t", "name": "second" })).created();
             assert_eq!(report(&world)["oddTenants"]["t"], odd, "{path} in {dialect}");
@@ -221,7 +221,7 @@ fn the_report_of_orphans_names_what_a_broken_client_leaves() {
 /// What the API itself never leaves, because its cascades take it along: a damaged dump may hold it.
 #[test]
 fn the_report_of_orphans_sees_what_no_request_makes() {
-    let world = World::new(atoll_mock_controller::Dialect::V5);
+    let world = Fixture::new(atoll_mock_controller::Dialect::V5);
     let t = world.tenant(0x10, "t");
     let mut tables = world.mock.dump();
     let gone = tables.routes.iter().find(|(_, route)| route.router == t.router).map(|(id, _)| *id).expect("a route");
@@ -229,7 +229,8 @@ fn the_report_of_orphans_sees_what_no_request_makes() {
     tables.ports.get_mut(&t.provider_port).expect("there").peer = None;
     let host = tables.ports.get_mut(&t.pod).and_then(|port| port.binding.as_mut()).expect("bound");
     host.host = id(0xdead);
-    let controller = atoll_mock_controller::Controller::with_tables(atoll_mock_controller::Settings::default(), tables);
+    let controller =
+        atoll_mock_controller::MockController::with_tables(atoll_mock_controller::MockSettings::default(), tables);
     *world.mock.controller_mut() = controller;
     let report = world.admin(http::Method::GET, "/orphans", &Value::Null).body;
     assert_eq!(report["routesToNowhere"], json!([gone]), "{report}");

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use atoll_mock_controller::{Dialect, StateFile};
 use serde_json::{Value, json};
 
-use crate::world::{World, id};
+use crate::fixture::{Fixture, id};
 
 fn check(file: &Path, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mock-controller"))
@@ -22,15 +22,15 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A tenant with a pod, and a file with its dump.
-fn world() -> (World, tempfile::TempDir) {
-    let world = World::new(Dialect::V5);
+fn world() -> (Fixture, tempfile::TempDir) {
+    let world = Fixture::new(Dialect::V5);
     let tenant = world.tenant(0x10, "acme");
     let pod = world.bridge_port(0x40, tenant.bridge);
     assert_eq!(world.bind(world.host(), pod, "veth-web").status, 201);
     (world, tempfile::tempdir().expect("a directory"))
 }
 
-fn dump(world: &World, directory: &tempfile::TempDir) -> std::path::PathBuf {
+fn dump(world: &Fixture, directory: &tempfile::TempDir) -> std::path::PathBuf {
     let path = directory.path().join("dump.json");
     std::fs::write(&path, serde_json::to_vec(&world.mock.dump()).expect("JSON")).expect("written");
     path

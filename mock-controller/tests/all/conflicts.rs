@@ -1,15 +1,15 @@
 //! Links and bindings: what is refused, in which words, and what is not checked.
 
-use atoll_mock_controller::{Activation, Dialect, Settings, tunnel_zone};
+use atoll_mock_controller::{Activation, Dialect, MockSettings, tunnel_zone};
 use http::Method;
 use http::header::LOCATION;
 use serde_json::{Value, json};
 
-use crate::world::{BOTH, World, id};
+use crate::fixture::{BOTH, Fixture, id};
 
 /// Router ports 11 and 12 of routers 1 and 2, router port 13 of router 1, bridge ports 21 to 23 of bridge 3.
-fn ports(dialect: Dialect) -> World {
-    let world = World::new(dialect);
+fn ports(dialect: Dialect) -> Fixture {
+    let world = Fixture::new(dialect);
     let (one, two, bridge) = (world.router(1, "t"), world.router(2, "t"), world.bridge(3, "t"));
     world.router_port(11, one, "10.0.0.1");
     world.router_port(12, two, "10.0.0.2");
@@ -241,7 +241,7 @@ fn one_vlan_once_per_bridge_in_the_old_family() {
 #[test]
 fn tunnel_zones_have_names_of_their_own() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let zone = world.post("/tunnel_zones", &json!({ "name": "z", "type": "vxlan" })).created();
         let conflict = if dialect == Dialect::V5 { 409 } else { 400 };
         assert_eq!(world.post("/tunnel_zones", &json!({ "name": "z", "type": "gre" })).status, conflict);
@@ -268,7 +268,7 @@ fn tunnel_zones_have_names_of_their_own() {
 
 #[test]
 fn a_port_is_active_when_it_is_said_to_be() {
-    let world = World::with(Settings { activation: Activation::Told, ..Settings::default() });
+    let world = Fixture::with(MockSettings { activation: Activation::Explicit, ..MockSettings::default() });
     let port = world.bridge_port(21, world.bridge(3, "t"));
     world.mock.set_active(port, true);
     assert_eq!(world.port(port)["active"], false, "a port that is not bound is never active");
@@ -291,10 +291,10 @@ fn back_to_the_beginning_is_all_of_it() {
     let delay = Activation::After(std::time::Duration::from_millis(70));
     for (first, mode) in [
         (Activation::AtOnce, json!({ "mode": "at-once" })),
-        (Activation::Told, json!({ "mode": "never" })),
+        (Activation::Explicit, json!({ "mode": "never" })),
         (delay, json!({ "mode": "after", "milliseconds": 70 })),
     ] {
-        let world = World::with(Settings { activation: first, ..Settings::default() });
+        let world = Fixture::with(MockSettings { activation: first, ..MockSettings::default() });
         let (before, uplink) = (world.mock.dump(), world.port(atoll_mock_controller::uplink_port())["active"].clone());
         let activation = || world.admin(Method::GET, "/activation", &Value::Null).body;
         assert_eq!(activation(), mode);
@@ -306,7 +306,7 @@ fn back_to_the_beginning_is_all_of_it() {
         }
         world.bind(world.host(), world.bridge_port(21, world.bridge(3, "t")), "v0");
         world.admin(Method::PUT, &format!("/ports/{}/active", id(21)), &json!({ "active": true }));
-        world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "harm": { "kind": "cut" } }));
+        world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "fault": { "kind": "cut" } }));
         assert_eq!(world.admin(Method::POST, "/reset", &Value::Null).status, 204);
         assert_eq!(activation(), mode, "also when ports become active");
         assert_eq!(world.mock.dump(), before);

@@ -5,8 +5,8 @@
 
 use std::str::FromStr;
 
-use atoll_mock_controller::{Controller, Dialect, Settings};
-use atoll_sdn_client::transport::{Request, Response};
+use atoll_mock_controller::{Dialect, MockController, MockSettings};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -14,21 +14,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 const KNOWN: [u16; 14] = [200, 201, 204, 400, 401, 403, 404, 405, 406, 409, 415, 500, 501, 503];
 
 /// Gives every request to one controller. Only a panic, a hang, an unknown status or a broken answer fails.
-pub(crate) fn answer(dialect: Dialect, input: &[u8]) -> Vec<(Request, Response)> {
-    let mut controller = Controller::new(Settings { dialect, ..Settings::default() });
+pub(crate) fn answer(dialect: Dialect, input: &[u8]) -> Vec<(ApiRequest, ApiResponse)> {
+    let mut controller = MockController::new(MockSettings { dialect, ..MockSettings::default() });
     drop(controller.follow());
     let mut answered = Vec::new();
     for text in requests(input) {
         let request = request(text);
         let response = match request.path.strip_prefix("/mock") {
-            Some(path) => controller.admin(&Request { path: path.to_owned(), ..request.clone() }),
+            Some(path) => controller.admin(&ApiRequest { path: path.to_owned(), ..request.clone() }),
             None => controller.handle(&request),
         };
         assert!(KNOWN.contains(&response.status), "{request:?}: {response:?}");
         let json = || serde_json::from_slice::<serde_json::Value>(&response.body).is_ok();
         assert!(response.body.is_empty() || json(), "{request:?}: {response:?}");
         // What the kernel and the state file would be told.
-        drop(controller.drain());
+        drop(controller.take_changes());
         answered.push((request, response));
     }
     answered
@@ -44,7 +44,7 @@ fn requests(input: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn request(text: &[u8]) -> Request {
+fn request(text: &[u8]) -> ApiRequest {
     let end = text.windows(2).position(|window| window == b"\n\n").unwrap_or(text.len());
     let head = String::from_utf8_lossy(text.get(..end).unwrap_or_default());
     let mut lines = head.lines();
@@ -56,5 +56,5 @@ fn request(text: &[u8]) -> Request {
         }
     }
     let body = Bytes::copy_from_slice(text.get(end + 2..).unwrap_or_default());
-    Request { method: Method::from_str(method).unwrap_or(Method::GET), path: path.to_owned(), headers, body }
+    ApiRequest { method: Method::from_str(method).unwrap_or(Method::GET), path: path.to_owned(), headers, body }
 }

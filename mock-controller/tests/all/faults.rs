@@ -3,35 +3,35 @@
 use std::time::Duration;
 
 use atoll_mock_controller::Dialect;
-use atoll_mock_controller::faults::{Fault, Harm};
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_mock_controller::faults::{FaultKind, RequestFault};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::fixture::{Fixture, id};
 use crate::http_life::Running;
-use crate::world::{World, id};
 
-fn request(method: Method, path: &str, body: &Value) -> Request {
+fn request(method: Method, path: &str, body: &Value) -> ApiRequest {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Request { method, path: path.to_owned(), headers, body: Bytes::from(body.to_string()) }
+    ApiRequest { method, path: path.to_owned(), headers, body: Bytes::from(body.to_string()) }
 }
 
 /// Creates router 1 through the transport with one fault waiting: the answer, and whether the router is there.
-async fn create_with(harm: Harm) -> (Result<Response, TransportError>, bool) {
-    let world = World::new(Dialect::V5);
-    world.mock.controller_mut().inject(Fault::always("/routers", harm)).expect("taken");
+async fn create_with(fault: FaultKind) -> (Result<ApiResponse, TransportError>, bool) {
+    let world = Fixture::new(Dialect::V5);
+    world.mock.controller_mut().inject(RequestFault::always("/routers", fault)).expect("taken");
     let answer = world.mock.send(request(Method::POST, "/routers", &json!({ "id": id(1) }))).await;
     (answer, world.mock.dump().routers.contains_key(&id(1)))
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_harm_in_process() {
-    let status = |after| Harm::Status { status: 503, message: Some("busy".to_owned()), after };
+async fn every_fault_in_process() {
+    let status = |after| FaultKind::Status { status: 503, message: Some("busy".to_owned()), after };
     let (answer, there) = create_with(status(false)).await;
     let answer = answer.expect("an answer");
     assert_eq!((answer.status, there), (503, false));
@@ -40,24 +40,24 @@ async fn every_harm_in_process() {
     assert_eq!((answer.expect("an answer").status, there), (503, true));
 
     for (after, expected) in [(false, false), (true, true)] {
-        let (answer, there) = create_with(Harm::Cut { after }).await;
+        let (answer, there) = create_with(FaultKind::Cut { after }).await;
         assert!(matches!(answer, Err(TransportError::NoAnswer { .. })));
         assert_eq!(there, expected, "after: {after}");
     }
-    let (answer, there) = create_with(Harm::Body { text: "<html>".to_owned() }).await;
+    let (answer, there) = create_with(FaultKind::Body { text: "<html>".to_owned() }).await;
     assert_eq!((answer.expect("an answer").body.as_ref(), there), (&b"<html>"[..], true));
-    let (answer, _) = create_with(Harm::Truncate { bytes: 0 }).await;
+    let (answer, _) = create_with(FaultKind::Truncate { bytes: 0 }).await;
     assert!(answer.is_err());
 
     let started = Instant::now();
-    let (answer, there) = create_with(Harm::Delay { milliseconds: 1500 }).await;
+    let (answer, there) = create_with(FaultKind::Delay { milliseconds: 1500 }).await;
     assert_eq!((answer.expect("an answer").status, there), (201, true));
     assert_eq!(started.elapsed(), Duration::from_millis(1500));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delayed_port_becomes_active_by_the_clock() {
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     world.admin(Method::PUT, "/activation", &json!({ "mode": "after", "milliseconds": 300 }));
     let port = world.bridge_port(2, world.bridge(1, "t"));
     assert_eq!(world.bind(world.host(), port, "v0").status, 201);
@@ -69,22 +69,22 @@ async fn a_delayed_port_becomes_active_by_the_clock() {
 
 #[test]
 fn faults_are_listed_counted_and_forgotten() {
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     let add = |fault: Value| world.admin(Method::POST, "/faults", &fault).status;
     assert_eq!(
-        add(json!({ "harm": { "kind": "status", "status": 500 }, "path": "/routers/**", "skip": 1, "times": 3 })),
+        add(json!({ "fault": { "kind": "status", "status": 500 }, "path": "/routers/**", "skip": 1, "times": 3 })),
         204
     );
-    assert_eq!(add(json!({ "harm": { "kind": "expire-tokens" } })), 204);
+    assert_eq!(add(json!({ "fault": { "kind": "expire-tokens" } })), 204);
     for bad in [
-        json!({ "harm": { "kind": "cut" }, "path": "/router" }),
-        json!({ "harm": { "kind": "cut" }, "method": "GTE" }),
-        json!({ "harm": { "kind": "cut" }, "method": "PUT", "path": "/routes/*" }),
-        json!({ "harm": { "kind": "magic" } }),
+        json!({ "fault": { "kind": "cut" }, "path": "/router" }),
+        json!({ "fault": { "kind": "cut" }, "method": "GTE" }),
+        json!({ "fault": { "kind": "cut" }, "method": "PUT", "path": "/routes/*" }),
+        json!({ "fault": { "kind": "magic" } }),
         json!({}),
-        json!({ "harm": { "kind": "status", "status": 99 } }),
-        json!({ "harm": { "kind": "cut", "x": 1 } }),
-        json!({ "harm": { "kind": "cut" }, "pathh": "/" }),
+        json!({ "fault": { "kind": "status", "status": 99 } }),
+        json!({ "fault": { "kind": "cut", "x": 1 } }),
+        json!({ "fault": { "kind": "cut" }, "pathh": "/" }),
     ] {
         assert_eq!(add(bad.clone()), 400, "{bad}");
     }
@@ -94,13 +94,13 @@ fn faults_are_listed_counted_and_forgotten() {
     world.admin(Method::DELETE, "/faults", &Value::Null);
     assert_eq!(waiting(), json!([]));
     for _ in 0..1000 {
-        assert_eq!(add(json!({ "harm": { "kind": "cut" } })), 204);
+        assert_eq!(add(json!({ "fault": { "kind": "cut" } })), 204);
     }
-    assert_eq!(add(json!({ "harm": { "kind": "cut" } })), 400, "they are bounded");
+    assert_eq!(add(json!({ "fault": { "kind": "cut" } })), 400, "they are bounded");
 }
 
 #[test]
-fn every_harm_over_http() {
+fn every_fault_over_http() {
     let server = Running::start(&[]);
     let fault = |fault: Value| {
         assert_eq!(server.send("POST", "/mock/faults", "application/json", &fault).0, 204, "{fault}");
@@ -108,16 +108,16 @@ fn every_harm_over_http() {
     let create = |n: u128| server.send("POST", "/midonet-api/routers", "application/json", &json!({ "id": id(n) }));
     let there = |n: u128| !server.dump()["routers"][id(n).to_string()].is_null();
 
-    fault(json!({ "method": "POST", "harm": { "kind": "status", "status": 409, "message": "concurrent" } }));
+    fault(json!({ "method": "POST", "fault": { "kind": "status", "status": 409, "message": "concurrent" } }));
     assert_eq!(create(1).0, 409);
     assert!(!there(1));
     assert_eq!(create(1).0, 201, "once only");
-    fault(json!({ "path": "/routers", "harm": { "kind": "cut" } }));
+    fault(json!({ "path": "/routers", "fault": { "kind": "cut" } }));
     assert_eq!((create(2).0, there(2)), (0, false));
-    fault(json!({ "path": "/routers", "harm": { "kind": "cut", "after": true } }));
+    fault(json!({ "path": "/routers", "fault": { "kind": "cut", "after": true } }));
     assert_eq!((create(3).0, there(3)), (0, true));
 
-    fault(json!({ "path": "/routers", "harm": { "kind": "truncate", "bytes": 10 } }));
+    fault(json!({ "path": "/routers", "fault": { "kind": "truncate", "bytes": 10 } }));
     let request =
         format!("GET /midonet-api/routers HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n\r\n", server.address);
     let (status, head, body) = server.raw(request.as_bytes());
@@ -125,12 +125,12 @@ fn every_harm_over_http() {
     let promised = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
     assert!(promised.parse::<usize>().expect("a number") > 10);
 
-    fault(json!({ "path": "/routers", "harm": { "kind": "delay", "milliseconds": 300 } }));
+    fault(json!({ "path": "/routers", "fault": { "kind": "delay", "milliseconds": 300 } }));
     let started = std::time::Instant::now();
     assert_eq!(create(4).0, 201);
     assert!(started.elapsed() >= Duration::from_millis(300));
 
-    fault(json!({ "times": 0, "harm": { "kind": "cut" } }));
+    fault(json!({ "times": 0, "fault": { "kind": "cut" } }));
     assert_eq!((create(5).0, create(6).0), (0, 0), "the endpoint is down");
     assert!(there(1), "what is under /mock/ is not");
     assert_eq!(server.send("DELETE", "/mock/faults", "*/*", &Value::Null).0, 204);

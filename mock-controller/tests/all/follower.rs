@@ -1,13 +1,13 @@
 //! A follower of the changes has the same objects at the end, whatever was done: the data plane with its topology, the
 //! state file with its rows; and a controller that starts from a dump has the same objects.
 
-use atoll_mock_controller::{Controller, Settings};
+use atoll_mock_controller::{MockController, MockSettings};
 use http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::{BOTH, World, id};
+use crate::fixture::{BOTH, Fixture, id};
 
 /// A step on a small world, so that steps meet each other.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(world: &World, step: &Step) {
+fn run(world: &Fixture, step: &Step) {
     let owned = |n: u128| json!({ "id": id(n), "tenantId": format!("t{}", n % 3), "name": "n" });
     match step {
         Step::Reset => drop(world.admin(Method::POST, "/reset", &Value::Null)),
@@ -151,7 +151,7 @@ fn run(world: &World, step: &Step) {
 }
 
 /// Everything that the API can be asked for about this world.
-fn asked(world: &World) -> Vec<Value> {
+fn asked(world: &Fixture) -> Vec<Value> {
     let mut paths: Vec<String> =
         ["/routers", "/bridges", "/chains", "/ports", "/port_groups", "/hosts", "/tunnel_zones"]
             .map(str::to_owned)
@@ -181,18 +181,18 @@ proptest! {
     #[test]
     fn followers_end_where_the_controller_is(steps in prop::collection::vec(step(), 1..60), old in any::<bool>()) {
         let dialect = BOTH[usize::from(old)];
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let mut follower = world.mock.controller_mut().follow();
         for step in &steps {
             run(&world, step);
-            for change in world.mock.controller_mut().drain() {
+            for change in world.mock.controller_mut().take_changes() {
                 follower.apply(change);
             }
         }
         prop_assert_eq!(&follower, &world.mock.controller_mut().follow());
 
         // The same requests to another controller of the same settings: the same answers and objects, made-up ids too.
-        let again = World::new(dialect);
+        let again = Fixture::new(dialect);
         for step in &steps {
             run(&again, step);
         }
@@ -200,9 +200,9 @@ proptest! {
         prop_assert_eq!(asked(&again), asked(&world));
 
         // Indexes are as if they were made anew.
-        let settings = Settings { dialect, ..Settings::default() };
-        let twin = World::new(dialect);
-        *twin.mock.controller_mut() = Controller::with_tables(settings, world.mock.dump());
+        let settings = MockSettings { dialect, ..MockSettings::default() };
+        let twin = Fixture::new(dialect);
+        *twin.mock.controller_mut() = MockController::with_tables(settings, world.mock.dump());
         prop_assert_eq!(asked(&world), asked(&twin));
 
         // Links are symmetric, whatever happened.

@@ -13,8 +13,8 @@ use atoll_mock_controller::Dialect;
 use atoll_testkit::program::command;
 
 use crate::everything;
+use crate::fixture::{BOTH, Fixture, id};
 use crate::http_life::{PROGRAM, Running};
-use crate::world::{BOTH, World, id};
 
 #[test]
 fn bodies_that_are_no_objects() {
@@ -36,7 +36,7 @@ fn bodies_that_are_no_objects() {
         deep_field.as_bytes(),
     ];
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let before = world.mock.dump();
         for path in ["/routers", "/bridges"] {
             for body in bodies {
@@ -53,7 +53,7 @@ fn bodies_that_are_no_objects() {
 #[test]
 fn paths_that_are_tricks() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let before = world.mock.dump();
         let long = format!("/routers/{}", "a".repeat(100_000));
         let many = "/routers".repeat(10_000);
@@ -87,7 +87,7 @@ fn paths_that_are_tricks() {
 
 #[test]
 fn headers_that_are_tricks() {
-    let world = World::new(atoll_mock_controller::Dialect::V5);
+    let world = Fixture::new(atoll_mock_controller::Dialect::V5);
     let name = HeaderName::from_static;
     for (header, value) in [
         (name("host"), "evil.example/x?"),
@@ -253,8 +253,8 @@ fn the_corpus_is_well() {
     }
 }
 
-fn small(old: bool) -> World {
-    let world = World::new(BOTH[usize::from(old)]);
+fn small(old: bool) -> Fixture {
+    let world = Fixture::new(BOTH[usize::from(old)]);
     let (router, bridge) = (world.router(0, "t"), world.bridge(1, "t"));
     world.router_port(2, router, "10.0.0.1");
     world.bridge_port(3, bridge);
@@ -426,7 +426,7 @@ fn who_only_holds_connections_keeps_nobody_out() {
     allow_descriptors();
     for holding in [Holding::Silence, Holding::HalfAHead, Holding::KeepAlive, Holding::HalfABody] {
         let server = Running::start(&[]);
-        let slow = json!({ "path": "/routers", "times": 1, "harm": { "kind": "delay", "milliseconds": 3000 } });
+        let slow = json!({ "path": "/routers", "times": 1, "fault": { "kind": "delay", "milliseconds": 3000 } });
         assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204, "{holding:?}");
         std::thread::scope(|scope| {
             let in_work = scope.spawn(|| server.send("GET", "/midonet-api/routers", "application/json", &Value::Null));

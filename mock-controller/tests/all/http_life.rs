@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use atoll_testkit::program::command;
 use serde_json::{Value, json};
 
-use crate::world::id;
+use crate::fixture::id;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mock-controller");
 
@@ -212,7 +212,7 @@ fn a_tenants_life_by_raw_requests() {
     );
     let read = server.get(&pod, "Port-v3");
     assert_eq!((&read["active"], &read["interfaceName"]), (&json!(true), &json!("v0")), "{read}");
-    let typed: atoll_sdn_client::wire::Port = serde_json::from_value(read).expect("the client's type reads it");
+    let typed: atoll_sdn_client::api::Port = serde_json::from_value(read).expect("the client's type reads it");
     assert!(typed.active);
 
     let (_, _, requests) = server.send("GET", "/mock/requests", "*/*", &Value::Null);
@@ -230,7 +230,7 @@ fn a_tenants_life_by_raw_requests() {
 #[test]
 fn requests_that_nobody_waited_for_are_one_round() {
     let server = Running::start(&[]);
-    let slow = json!({ "times": 0, "harm": { "kind": "delay", "milliseconds": 1000 } });
+    let slow = json!({ "times": 0, "fault": { "kind": "delay", "milliseconds": 1000 } });
     assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204);
     for _ in 0..2 {
         std::thread::scope(|scope| {
@@ -322,7 +322,7 @@ fn tricks_on_the_connection() {
 #[test]
 fn who_has_said_everything_is_answered_whole() {
     let server = Running::start(&[]);
-    let slow = json!({ "times": 0, "path": "/routers", "harm": { "kind": "delay", "milliseconds": 300 } });
+    let slow = json!({ "times": 0, "path": "/routers", "fault": { "kind": "delay", "milliseconds": 300 } });
     assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204);
     for n in 0..1000 {
         server.create("/chains", "Chain-v1", &json!({ "id": id(n), "tenantId": "t" }));
@@ -371,7 +371,7 @@ fn what_the_server_refuses_itself_has_the_headers_too() {
         assert_eq!(answered, status, "{head}");
         assert!(head.contains("access-control-allow-headers: Origin, X-Auth-Token"), "{status}: {head}");
     }
-    let fault = json!({ "harm": { "kind": "status", "status": 500 } });
+    let fault = json!({ "fault": { "kind": "status", "status": 500 } });
     assert_eq!(server.send("POST", "/mock/faults", "application/json", &fault).0, 204);
     let (status, head, _) = server.send("GET", "/midonet-api/routers", "application/json", &Value::Null);
     assert!(status == 500 && head.contains("access-control-allow-headers"), "{head}");

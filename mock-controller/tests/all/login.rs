@@ -1,14 +1,14 @@
 //! Tokens: who gets one and what they open.
 
-use atoll_mock_controller::{Dialect, Settings, User};
+use atoll_mock_controller::{Dialect, MockSettings, User};
 use atoll_model::secret::Secret;
 use base64::Engine;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderName, Method};
 use serde_json::Value;
 
+use crate::fixture::{Answer, BOTH, Fixture};
 use crate::http_life::Running;
-use crate::world::{Answer, BOTH, World};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
@@ -16,17 +16,17 @@ fn basic(text: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
-fn login(world: &World, credentials: &str) -> Answer {
+fn login(world: &Fixture, credentials: &str) -> Answer {
     world.raw(Method::POST, "/login", &[(AUTHORIZATION, &basic(credentials))], b"")
 }
 
-fn strict(dialect: Dialect) -> World {
+fn strict(dialect: Dialect) -> Fixture {
     let user = |password: &str, admin| User { password: Secret::new(password), admin };
     let users = [("root".to_owned(), user("p", true)), ("guest".to_owned(), user("g", false))].into();
-    World::with(Settings { dialect, users, strict_tokens: true, ..Settings::default() })
+    Fixture::with(MockSettings { dialect, users, strict_tokens: true, ..MockSettings::default() })
 }
 
-fn routers(world: &World, token: Option<&str>) -> Answer {
+fn routers(world: &Fixture, token: Option<&str>) -> Answer {
     let mut headers = vec![(ACCEPT, "application/json")];
     headers.extend(token.map(|token| (TOKEN, token)));
     world.raw(Method::GET, "/routers", &headers, b"")
@@ -86,7 +86,7 @@ fn tokens_open_what_the_dialect_says() {
         assert_eq!(routers(&world, None).status, 401);
         assert_eq!(routers(&world, Some("made-up")).status, 401);
 
-        let lenient = World::new(dialect);
+        let lenient = Fixture::new(dialect);
         assert_eq!(routers(&lenient, None).status, 200, "mock authentication takes silence for the admin");
         let unknown = routers(&lenient, Some("made-up")).status;
         assert_eq!(unknown, if dialect == Dialect::V5 { 401 } else { 200 });
@@ -155,7 +155,7 @@ fn the_program_takes_users_from_a_file() {
         assert_ne!(again, admin);
         assert_eq!(routers(again.as_deref()), 200, "{dialect}");
         // Before the next request only.
-        let fault = serde_json::json!({ "path": "/routers", "harm": { "kind": "expire-tokens" } });
+        let fault = serde_json::json!({ "path": "/routers", "fault": { "kind": "expire-tokens" } });
         assert_eq!(server.send("POST", "/mock/faults", "application/json", &fault).0, 204);
         assert_eq!((routers(again.as_deref()), routers(again.as_deref())), (401, 401), "{dialect}: expired by a fault");
     }

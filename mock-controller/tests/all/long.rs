@@ -6,21 +6,21 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use atoll_mock_controller::server::Server;
+use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::state::objects::{Bridge, Chain};
-use atoll_mock_controller::{Controller, Settings, Tables};
+use atoll_mock_controller::{MockController, MockSettings, Tables};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
-use crate::world::{bare_port, id};
+use crate::fixture::{bare_port, id};
 
 /// How many ports there are.
 const PORTS: u32 = 40_000;
 
 fn full() -> Tables {
-    let mut tables = Controller::new(Settings::default()).tables().clone();
+    let mut tables = MockController::new(MockSettings::default()).tables().clone();
     tables.bridges.insert(id(1), Bridge::default());
     tables.chains = (0..10_000).map(|n| (Uuid::from_u128(1 << 64 | n), Chain::default())).collect();
     for key in 2..PORTS + 2 {
@@ -30,7 +30,7 @@ fn full() -> Tables {
 }
 
 async fn served<F: Future>(test: impl FnOnce(SocketAddr) -> F) -> F::Output {
-    crate::world::served(Server::new(Controller::with_tables(Settings::default(), full())), test).await
+    crate::fixture::served(MockServer::new(MockController::with_tables(MockSettings::default(), full())), test).await
 }
 
 /// Sends a request and closes this direction: what comes back ends with the connection.

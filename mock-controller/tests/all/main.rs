@@ -2,13 +2,14 @@
 //! reference of the API, not from the code.
 
 mod access;
-mod alone;
 mod cascade;
 mod check;
 mod conflicts;
 mod ending;
 mod everything;
+mod exclusive;
 mod faults;
+mod fixture;
 mod follower;
 mod hostile;
 mod http_life;
@@ -22,4 +23,3 @@ mod rules;
 mod scale;
 mod slow;
 mod state_file;
-mod world;

@@ -5,17 +5,17 @@ use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::Value;
 
-use crate::world::{Answer, World, id};
+use crate::fixture::{Answer, Fixture, id};
 
 const VENDOR: &str = "application/vnd.org.midonet.";
 
-fn get(world: &World, path: &str, accept: Option<&str>) -> Answer {
+fn get(world: &Fixture, path: &str, accept: Option<&str>) -> Answer {
     let accept = accept.map(|accept| accept.replace('~', VENDOR));
     let headers: Vec<_> = accept.iter().map(|accept| (ACCEPT, accept.as_str())).collect();
     world.raw(Method::GET, path, &headers, b"")
 }
 
-fn post(world: &World, path: &str, kind: Option<&str>, body: &str) -> u16 {
+fn post(world: &Fixture, path: &str, kind: Option<&str>, body: &str) -> u16 {
     let kind = kind.map(|kind| kind.replace('~', VENDOR));
     let headers: Vec<_> = kind.iter().map(|kind| (CONTENT_TYPE, kind.as_str())).collect();
     world.raw(Method::POST, path, &headers, body.as_bytes()).status
@@ -24,7 +24,7 @@ fn post(world: &World, path: &str, kind: Option<&str>, body: &str) -> u16 {
 #[test]
 fn what_a_get_may_ask_for() {
     // Path, Accept, 5.x, 1.9; a number is a status, a text is the type of a 200.
-    let host = World::new(Dialect::V5).host();
+    let host = Fixture::new(Dialect::V5).host();
     let zone = atoll_mock_controller::tunnel_zone();
     for (path, accept, v5, v1) in [
         ("/routers", Some("~collection.Router-v3+json"), Ok("~collection.Router-v3+json"), Err(406)),
@@ -112,7 +112,7 @@ fn what_a_get_may_ask_for() {
         let port = atoll_mock_controller::uplink_port().to_string();
         let path = path.replace('H', &host.to_string()).replace('Z', &zone.to_string()).replace('P', &port);
         for (dialect, expected) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
-            let answer = get(&World::new(dialect), &path, accept);
+            let answer = get(&Fixture::new(dialect), &path, accept);
             match expected {
                 Ok(kind) => {
                     assert_eq!(answer.status, 200, "GET {path} as {accept:?} in {dialect}");
@@ -155,7 +155,7 @@ fn what_a_post_may_bring() {
         ("/ip_addr_groups", Some("application/json"), 415, 201),
     ] {
         for (dialect, expected) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
-            let world = World::new(dialect);
+            let world = Fixture::new(dialect);
             let (one, other) = (world.router(1, "t"), world.bridge(2, "t"));
             let (port, peer) = (world.router_port(3, one, "10.0.0.1"), world.bridge_port(4, other));
             let zone = atoll_mock_controller::tunnel_zone();
@@ -169,7 +169,7 @@ fn what_a_post_may_bring() {
 #[test]
 fn a_delete_and_a_login_need_neither() {
     for dialect in [Dialect::V5, Dialect::V1] {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let router = world.router(1, "t");
         assert_eq!(world.delete(&format!("/routers/{router}")), 204);
     }
@@ -177,7 +177,7 @@ fn a_delete_and_a_login_need_neither() {
 
 #[test]
 fn version_one_hides_what_came_later() {
-    let world = World::new(Dialect::V1);
+    let world = Fixture::new(Dialect::V1);
     let bridge = world.bridge(1, "t");
     let port = world.bridge_port(2, bridge);
     world.bind(world.host(), port, "v0");

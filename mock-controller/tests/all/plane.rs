@@ -7,13 +7,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use atoll_mock_controller::{provider_router, uplink_port};
-use atoll_model::vif::Vif;
+use atoll_model::port_security::PortSecurity;
 use atoll_testkit::program::{command, located};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::fixture::id;
 use crate::http_life::Running;
-use crate::world::id;
 
 pub(crate) const HOST: &str = "11111111-2222-3333-4444-555555555555";
 pub(crate) const JSON: &str = "application/json";
@@ -153,7 +153,7 @@ fn what_was_counted_is_told_as_documented() {
         create(&format!("/chains/{chain}/rules"), rule);
     }
     let address = "10.0.0.5".parse().expect("an address");
-    let vif = Vif { mac: MAC.parse().expect("a MAC"), address, unique: false }.to_uuid();
+    let vif = PortSecurity { mac: MAC.parse().expect("a MAC"), address, unique: false }.to_vif_id();
     create(
         &format!("/bridges/{BRIDGE}/ports"),
         json!({ "id": POD, "type": "Bridge", "hostId": HOST, "interfaceName": "atmock0", "inboundFilterId": chain,
@@ -192,7 +192,7 @@ fn what_was_counted_is_told_as_documented() {
     assert_eq!(shape(&counted), shape(&documented("`$mock/counters` has `ports`")));
 
     let told = get("/mock/node-side");
-    assert_eq!(shape(&told), shape(&documented("`curl -s $mock/node-side` tells")));
+    assert_eq!(shape(&told), shape(&documented("`curl -s $mock/node-side` shows")));
     let side = &told[POD.to_string()];
     assert_eq!((&side["pod"], &side["direct"]), (&json!("10.0.0.5"), &json!(false)), "{told}");
     assert!(pings(&netns, "10.0.0.1"), "{told}");

@@ -8,15 +8,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
-use atoll_model::vif::Vif;
+use atoll_model::port_security::PortSecurity;
 use atoll_testkit::program::command;
 use serde_json::{Value, json};
 
+use crate::fixture::id;
 use crate::http_life::{PROGRAM, Running};
 use crate::plane::{
     BRIDGE, HOST, INNER, JSON, MAC, Netns, POD, ROUTER, Traces, create, is_active, network, wait_for, wire,
 };
-use crate::world::id;
 
 /// `dataplane probe` and `--dataplane`, after `prepare` has run in a shell with mounts and a network of its own.
 fn both(prepare: &str, how: &str) -> [Output; 2] {
@@ -256,7 +256,11 @@ fn the_probe_asks_for_each_word_that_filters_have() {
     // What the program tried when it started is none of the filters.
     fs::remove_file(&scripts).expect("removed");
     network(&server);
-    let vif = Vif { mac: MAC.parse().expect("a MAC"), address: "10.0.0.5".parse().expect("an address"), unique: true };
+    let vif = PortSecurity {
+        mac: MAC.parse().expect("a MAC"),
+        address: "10.0.0.5".parse().expect("an address"),
+        unique: true,
+    };
     let bound = |n: u128, vif: Value| {
         json!({ "id": id(n), "type": "Bridge", "hostId": HOST, "interfaceName": format!("atmock{n}"),
         "vifId": vif, "inboundFilterId": id(43), "outboundFilterId": id(43) })
@@ -270,7 +274,7 @@ fn the_probe_asks_for_each_word_that_filters_have() {
             create(&server, &format!("/chains/{}/rules", id(chain)), &rule);
         }
     }
-    create(&server, &format!("/bridges/{BRIDGE}/ports"), &bound(60, json!(vif.to_uuid())));
+    create(&server, &format!("/bridges/{BRIDGE}/ports"), &bound(60, json!(vif.to_vif_id())));
     create(&server, &format!("/bridges/{BRIDGE}/ports"), &bound(61, Value::Null));
     let router = json!({ "name": "r", "tenantId": "t", "inboundFilterId": id(40), "outboundFilterId": id(41) });
     assert_eq!(server.send("PUT", &format!("/midonet-api/routers/{ROUTER}"), JSON, &router).0, 204);

@@ -6,7 +6,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::{BOTH, World, id};
+use crate::fixture::{BOTH, Fixture, id};
 
 /// Where one kind of object lives, and what the reference says of it.
 struct Kind {
@@ -25,7 +25,7 @@ struct Kind {
 }
 
 /// Router 1, bridge 2, chain 3, a port of the router 4, of the bridge 5.
-fn prepare(world: &World) {
+fn prepare(world: &Fixture) {
     let (router, bridge) = (world.router(1, "t"), world.bridge(2, "t"));
     world.chain(3, "t");
     world.router_port(4, router, "10.0.0.1");
@@ -115,7 +115,7 @@ fn contains(whole: &Value, part: &Value) -> bool {
 fn every_kind_lives_its_life() {
     for dialect in BOTH {
         for kind in kinds() {
-            let world = World::new(dialect);
+            let world = Fixture::new(dialect);
             prepare(&world);
             let before = world.mock.dump();
             let what = format!("{} in {dialect}", kind.name);
@@ -187,13 +187,13 @@ fn the_absent_is_named_by_its_class() {
         ("/ip_addr_groups", "IPAddrGroup", "IP address group"),
     ] {
         let path = format!("{path}/{missing}");
-        let answer = World::new(Dialect::V5).get(&path);
+        let answer = Fixture::new(Dialect::V5).get(&path);
         assert_eq!(
             (answer.status, answer.message()),
             (404, format!("There is no {class} with ID {missing}.").as_str())
         );
         assert_eq!(answer.body["code"], 404);
-        let answer = World::new(Dialect::V1).get(&path);
+        let answer = Fixture::new(Dialect::V1).get(&path);
         assert_eq!((answer.status, answer.message()), (404, format!("No {word} with ID {missing} exists.").as_str()));
     }
 }
@@ -201,7 +201,7 @@ fn the_absent_is_named_by_its_class() {
 #[test]
 fn a_parent_that_is_missing_is_a_404() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         for kind in kinds().into_iter().filter(|kind| kind.create != kind.one) {
             let orphan = [id(1), id(2), id(3)]
@@ -216,7 +216,7 @@ fn a_parent_that_is_missing_is_a_404() {
 #[test]
 fn a_reference_that_leads_nowhere_is_refused() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let before = world.mock.dump();
         let dead = id(0xdead);
@@ -244,7 +244,7 @@ fn a_reference_that_leads_nowhere_is_refused() {
 #[test]
 fn put_replaces_everything_but_what_is_not_in_the_body() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let (router, bridge, chain) = (id(1), id(2), id(3));
         for path in [format!("/routers/{router}"), format!("/bridges/{bridge}")] {
@@ -265,7 +265,7 @@ fn put_replaces_everything_but_what_is_not_in_the_body() {
 #[test]
 fn put_of_a_port_takes_what_the_dialect_allows() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let free = world.bridge_port(6, id(2));
         let path = format!("/ports/{}", id(4));
@@ -302,7 +302,7 @@ fn put_of_a_port_takes_what_the_dialect_allows() {
 #[test]
 fn a_router_port_brings_its_local_route() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let routes = world.list(&format!("/routers/{}/routes", id(1)));
         assert_eq!(routes.len(), 1, "only the LOCAL route, none to the subnet: {routes:?}");
@@ -321,7 +321,7 @@ fn a_router_port_brings_its_local_route() {
 #[test]
 fn the_world_begins_with_a_provider() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         assert_eq!(world.get("/").body["version"], if dialect == Dialect::V5 { "v5.0" } else { "v1.9" });
         let routers = world.list("/routers");
         assert_eq!(routers.len(), 1);
@@ -344,7 +344,7 @@ fn the_world_begins_with_a_provider() {
 #[test]
 fn lists_are_filtered_by_owner_and_by_nothing_else() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         for (n, tenant) in [(1, "a"), (2, "a"), (3, "b b")] {
             world.router(10 + n, tenant);
             world.bridge(20 + n, tenant);
@@ -372,7 +372,7 @@ fn lists_are_filtered_by_owner_and_by_nothing_else() {
 #[test]
 fn required_fields_and_bounds_are_told_all_at_once() {
     let port = json!({ "type": "Router", "networkAddress": "10.0.0.x", "networkLength": 33, "portMac": "zz" });
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     prepare(&world);
     let answer = world.post(&format!("/routers/{}/ports", id(1)), &port);
     assert_eq!((answer.status, answer.message()), (400, "Validation error(s) found"));
@@ -382,9 +382,9 @@ fn required_fields_and_bounds_are_told_all_at_once() {
 
     for (dialect, status) in [(Dialect::V5, 201), (Dialect::V1, 400)] {
         for path in ["/routers", "/bridges", "/chains", "/port_groups"] {
-            assert_eq!(World::new(dialect).post(path, &json!({})).status, status, "{path} without name in {dialect}");
+            assert_eq!(Fixture::new(dialect).post(path, &json!({})).status, status, "{path} without name in {dialect}");
             let long = json!({ "tenantId": "t", "name": "x".repeat(256) });
-            assert_eq!(World::new(dialect).post(path, &long).status, 400, "{path} with a long name in {dialect}");
+            assert_eq!(Fixture::new(dialect).post(path, &long).status, 400, "{path} with a long name in {dialect}");
         }
     }
     for (body, status) in [
@@ -398,7 +398,7 @@ fn required_fields_and_bounds_are_told_all_at_once() {
         (json!({ "type": "Reject", "dstNetworkLength": "24" }), 201),
     ] {
         for dialect in BOTH {
-            let world = World::new(dialect);
+            let world = Fixture::new(dialect);
             prepare(&world);
             let mut route = json!({ "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0, "dstNetworkAddr": "1.0.0.0" });
             if body == json!({ "type": "Reject" }) {
@@ -418,7 +418,7 @@ fn required_fields_and_bounds_are_told_all_at_once() {
 #[test]
 fn numbers_may_come_as_texts_and_nulls_are_absent() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let body = json!({ "type": "Router", "networkAddress": "10.1.0.0", "networkLength": "16",
             "portAddress": "10.1.0.1", "adminStateUp": "false", "vifId": null, "unheardOf": { "a": [1] } });
@@ -432,7 +432,7 @@ fn numbers_may_come_as_texts_and_nulls_are_absent() {
 #[test]
 fn sentinels_differ_between_the_dialects() {
     for (dialect, vlan, proto) in [(Dialect::V5, json!(0), Value::Null), (Dialect::V1, Value::Null, json!(0))] {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         assert_eq!(world.port(id(5))["vlanId"], vlan);
         let rule = world.post(&format!("/chains/{}/rules", id(3)), &json!({ "type": "drop" })).created();
@@ -445,7 +445,7 @@ fn sentinels_differ_between_the_dialects() {
 #[test]
 fn hosts_are_changed_and_deleted_under_conditions() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let host = world.host();
         let path = format!("/hosts/{host}");
         let one = json!({ "floodingProxyWeight": 7 });
@@ -473,7 +473,7 @@ fn hosts_are_changed_and_deleted_under_conditions() {
 #[test]
 fn the_tables_of_a_bridge_take_seeds() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let (bridge, port) = (id(2), id(5));
         let mac = json!({ "macAddr": "02:00:00:00:00:0A", "portId": port });
@@ -530,7 +530,7 @@ fn the_tables_of_a_bridge_take_seeds() {
 #[test]
 fn groups_have_members() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let group = world.post("/port_groups", &json!({ "tenantId": "t", "name": "g", "stateful": true })).created();
         let members = format!("/port_groups/{group}/ports");
@@ -572,7 +572,7 @@ fn groups_have_members() {
 #[test]
 fn what_is_not_built_says_so() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         for path in ["/load_balancers/x", "/neutron/networks", "/qos_policies/x", "/bgp_peers/x", "/bridges/x/dhcp/y"] {
             for method in [Method::GET, Method::POST, Method::DELETE] {
                 assert_eq!(world.raw(method, path, &[], b"{}").status, 501, "{path}");
@@ -585,7 +585,7 @@ fn what_is_not_built_says_so() {
 #[test]
 fn lists_of_what_is_not_built_are_empty() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let (router, bridge, router_port, bridge_port) = (id(1), id(2), id(4), id(5));
         let both = [
@@ -637,7 +637,7 @@ fn lists_of_what_is_not_built_are_empty() {
 #[test]
 fn uris_that_clients_follow_are_there() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let bridge = world.get(&format!("/bridges/{}", id(2))).body;
         match dialect {
@@ -659,7 +659,7 @@ fn uris_that_clients_follow_are_there() {
 #[test]
 fn addresses_may_have_zeros_before_them() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         let port = json!({ "type": "Router", "networkAddress": "010.001.0.0", "networkLength": 16,
             "portAddress": "010.001.000.001" });
@@ -700,7 +700,7 @@ fn addresses_may_have_zeros_before_them() {
 #[test]
 fn a_filter_that_cannot_be_read_is_one_that_nothing_passes() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         world.post("/port_groups", &json!({ "id": id(9), "tenantId": "t", "name": "g" })).created();
         for path in ["/routers", "/bridges", "/chains", "/port_groups"] {
@@ -720,7 +720,7 @@ fn a_filter_that_cannot_be_read_is_one_that_nothing_passes() {
 #[test]
 fn every_answer_may_be_read_by_pages_of_other_origins() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         for (method, path, status) in [
             (Method::OPTIONS, "/routers".to_owned(), 200),
@@ -748,7 +748,7 @@ fn every_answer_may_be_read_by_pages_of_other_origins() {
 #[test]
 fn methods_that_do_not_exist_are_405() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         prepare(&world);
         for (method, path) in [
             (Method::POST, "/ports".to_owned()),
@@ -769,7 +769,7 @@ fn methods_that_do_not_exist_are_405() {
 
 #[test]
 fn read_only_refuses_writes_in_the_old_family() {
-    let world = World::new(Dialect::V1);
+    let world = Fixture::new(Dialect::V1);
     assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 204);
     let refused = world.post("/routers", &json!({ "tenantId": "t", "name": "n" }));
     assert_eq!((refused.status, refused.message()), (503, "API server currently in restricted mode."));
@@ -777,14 +777,14 @@ fn read_only_refuses_writes_in_the_old_family() {
     assert_eq!(world.list("/routers").len(), 1, "reading goes on");
     assert_eq!(world.put("/system_state", &json!({ "availability": "READWRITE" })).status, 204);
     world.router(1, "t");
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 405);
     assert_eq!(world.get("/system_state").body["availability"], "READWRITE");
 }
 
 #[test]
 fn the_clients_types_read_every_answer() {
-    use atoll_sdn_client::wire;
+    use atoll_sdn_client::api;
 
     fn reads<T: serde::de::DeserializeOwned>(list: &[Value]) {
         let text = json!(list).to_string();
@@ -793,18 +793,18 @@ fn the_clients_types_read_every_answer() {
         }
     }
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let tenant = world.tenant(0x10, "t");
-        reads::<wire::Router>(&world.list("/routers"));
-        reads::<wire::Bridge>(&world.list("/bridges"));
-        reads::<wire::Port>(&world.list("/ports"));
-        reads::<wire::Route>(&world.list(&format!("/routers/{}/routes", tenant.router)));
-        reads::<wire::Chain>(&world.list("/chains"));
-        reads::<wire::Rule>(&world.list(&format!("/chains/{}/rules", tenant.outbound)));
-        reads::<wire::Host>(&world.list("/hosts"));
-        reads::<wire::Interface>(&world.list(&format!("/hosts/{}/interfaces", world.host())));
-        reads::<wire::HostInterfacePort>(&world.list(&format!("/hosts/{}/ports", world.host())));
-        reads::<wire::TunnelZone>(&world.list("/tunnel_zones"));
-        reads::<wire::TunnelZoneHost>(&world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())));
+        reads::<api::Router>(&world.list("/routers"));
+        reads::<api::Bridge>(&world.list("/bridges"));
+        reads::<api::Port>(&world.list("/ports"));
+        reads::<api::Route>(&world.list(&format!("/routers/{}/routes", tenant.router)));
+        reads::<api::Chain>(&world.list("/chains"));
+        reads::<api::Rule>(&world.list(&format!("/chains/{}/rules", tenant.outbound)));
+        reads::<api::Host>(&world.list("/hosts"));
+        reads::<api::Interface>(&world.list(&format!("/hosts/{}/interfaces", world.host())));
+        reads::<api::HostInterfacePort>(&world.list(&format!("/hosts/{}/ports", world.host())));
+        reads::<api::TunnelZone>(&world.list("/tunnel_zones"));
+        reads::<api::TunnelZoneHost>(&world.list(&format!("/tunnel_zones/{}/hosts", tunnel_zone())));
     }
 }

@@ -4,20 +4,20 @@ use atoll_mock_controller::Dialect;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::{BOTH, World, id};
+use crate::fixture::{BOTH, Fixture, id};
 
-fn rules(world: &World) -> String {
+fn rules(world: &Fixture) -> String {
     format!("/chains/{}/rules", world.chain(1, "t"))
 }
 
-fn at(world: &World, path: &str, number: u128, position: &Value) -> u16 {
+fn at(world: &Fixture, path: &str, number: u128, position: &Value) -> u16 {
     world.post(path, &json!({ "id": id(number), "type": "accept", "position": position })).status
 }
 
 #[test]
 fn positions_are_dense_and_bounded() {
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let path = rules(&world);
         for (number, position, status) in [
             (11, json!(2), 400),
@@ -74,7 +74,7 @@ fn fragment_policies_follow_the_table() {
         (&masquerade, "unfragmented", [false, false, false, true]),
     ] {
         for dialect in BOTH {
-            let world = World::new(dialect);
+            let world = Fixture::new(dialect);
             let path = rules(&world);
             let rule = world.post(&path, body).created();
             assert_eq!(world.get(&format!("/rules/{rule}")).body["fragmentPolicy"], default, "{body} in {dialect}");
@@ -131,7 +131,7 @@ fn every_type_has_its_own_fields() {
         (json!({ "type": "drop", "inPorts": [dead], "outPorts": [] }), 201, 201),
     ] {
         for (dialect, status) in [(Dialect::V5, v5), (Dialect::V1, v1)] {
-            let world = World::new(dialect);
+            let world = Fixture::new(dialect);
             let answer = world.post(&rules(&world), &body);
             assert_eq!(answer.status, status, "{body} in {dialect}: {answer:?}");
             if status == 201 {
@@ -155,7 +155,7 @@ fn what_was_said_reads_back() {
         "nwTos": 3, "nwProto": 17, "nwDstAddress": "10.0.0.0", "nwDstLength": 8, "invNwDst": true,
         "tpDst": { "start": 53, "end": 53 }, "fragmentPolicy": "unfragmented", "traversedDevice": id(8) });
     for dialect in BOTH {
-        let world = World::new(dialect);
+        let world = Fixture::new(dialect);
         let rule = world.post(&rules(&world), &said).created();
         let read = world.get(&format!("/rules/{rule}")).body;
         for (key, value) in said.as_object().expect("an object") {
@@ -164,7 +164,7 @@ fn what_was_said_reads_back() {
         for (key, value) in [("invOutPorts", json!(false)), ("outPorts", Value::Null), ("tpSrc", Value::Null)] {
             assert_eq!(read[key], value, "{key} in {dialect}");
         }
-        let typed: atoll_sdn_client::wire::Rule = serde_json::from_value(read).expect("the client's type reads it");
+        let typed: atoll_sdn_client::api::Rule = serde_json::from_value(read).expect("the client's type reads it");
         assert_eq!(typed.id, Some(rule));
     }
 }
@@ -172,7 +172,7 @@ fn what_was_said_reads_back() {
 #[test]
 fn a_rule_speaks_to_the_data_plane_in_its_own_words() {
     use atoll_model::topology::{Action, Flow, Fragments, Test};
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     let path = rules(&world);
     let mut snat = nat("10.0.0.9", "10.0.0.9", 1024, 65535);
     snat["outPorts"] = json!([id(5)]);

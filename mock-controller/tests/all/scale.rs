@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use atoll_mock_controller::state::objects::{Bridge, Device};
-use atoll_mock_controller::{Controller, Dialect, Settings, Tables};
+use atoll_mock_controller::state::objects::{Bridge, DeviceFields};
+use atoll_mock_controller::{Dialect, MockController, MockSettings, Tables};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{World, bare_port, id};
+use crate::fixture::{Fixture, bare_port, id};
 
 /// Tenants of 100 ports each, beside what every controller has.
 fn full(tenants: u128) -> Tables {
-    let mut tables = World::new(Dialect::V5).mock.dump();
+    let mut tables = Fixture::new(Dialect::V5).mock.dump();
     for tenant in 0..tenants {
         let bridge = Uuid::from_u128(1 << 100 | tenant);
-        let device = Device { tenant: Some(format!("t{tenant}")), up: true, ..Device::default() };
+        let device = DeviceFields { tenant: Some(format!("t{tenant}")), up: true, ..DeviceFields::default() };
         tables.bridges.insert(bridge, Bridge { device, ..Bridge::default() });
         for port in 0..100 {
             let key = u32::try_from(tenant * 100 + port + 2).expect("small");
@@ -27,8 +27,8 @@ fn full(tenants: u128) -> Tables {
 
 /// The time of a pod's life on a controller with this many tenants: the best of some rounds.
 fn life(tenants: u128) -> BTreeMap<&'static str, Duration> {
-    let world = World::new(Dialect::V5);
-    *world.mock.controller_mut() = Controller::with_tables(Settings::default(), full(tenants));
+    let world = Fixture::new(Dialect::V5);
+    *world.mock.controller_mut() = MockController::with_tables(MockSettings::default(), full(tenants));
     let bridge = Uuid::from_u128(1 << 100);
     let mut best: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for _ in 0..50 {

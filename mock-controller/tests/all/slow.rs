@@ -4,9 +4,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use atoll_mock_controller::server::Server;
+use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::state::objects::Chain;
-use atoll_mock_controller::{Controller, Settings};
+use atoll_mock_controller::{MockController, MockSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -21,10 +21,10 @@ const DUMP: usize = 4_000_000;
 /// A server with little patience, for as long as `test` runs.
 async fn served<F: Future>(test: impl FnOnce(SocketAddr) -> F) -> F::Output {
     // An answer that no buffer between here and there holds.
-    let mut tables = Controller::new(Settings::default()).tables().clone();
+    let mut tables = MockController::new(MockSettings::default()).tables().clone();
     tables.chains = (0..60_000).map(|id| (Uuid::from_u128(id), Chain::default())).collect();
-    let controller = Controller::with_tables(Settings::default(), tables);
-    crate::world::served(Server::new(controller).patience(PATIENCE), test).await
+    let controller = MockController::with_tables(MockSettings::default(), tables);
+    crate::fixture::served(MockServer::new(controller).client_timeout(PATIENCE), test).await
 }
 
 /// Everything until the server closes, and how long that took.

@@ -5,27 +5,27 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use atoll_mock_controller::{Controller, Dialect, Settings, StateFile, StateFileError, Tables};
+use atoll_mock_controller::{Dialect, MockController, MockSettings, StateFile, StateFileError, Tables};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::world::{BOTH, World, id};
+use crate::fixture::{BOTH, Fixture, id};
 
 /// A world whose changes are kept in a file.
 struct Kept {
-    world: World,
+    world: Fixture,
     directory: tempfile::TempDir,
     path: PathBuf,
 }
 
-fn keep(world: &World, path: &Path) {
+fn keep(world: &Fixture, path: &Path) {
     let file = StateFile::create(path, world.dialect, &world.mock.dump()).expect("created");
-    world.mock.controller_mut().keep_with(Box::new(file));
+    world.mock.controller_mut().persist_with(Box::new(file));
 }
 
 impl Kept {
     fn new(dialect: Dialect) -> Self {
-        let (world, directory) = (World::new(dialect), tempfile::tempdir().expect("a directory"));
+        let (world, directory) = (Fixture::new(dialect), tempfile::tempdir().expect("a directory"));
         let path = directory.path().join("state.json");
         keep(&world, &path);
         Self { world, directory, path }
@@ -85,9 +85,9 @@ fn what_was_written_is_read_back_after_every_request() {
         // A new life goes on where the old one ended, with keys of its own.
         let tables = kept.load().expect("readable");
         let highest = tables.ports.values().map(|port| port.tunnel_key).max().expect("ports");
-        let settings = Settings { dialect, ..Settings::default() };
-        let again = World::new(dialect);
-        *again.mock.controller_mut() = Controller::with_tables(settings, tables);
+        let settings = MockSettings { dialect, ..MockSettings::default() };
+        let again = Fixture::new(dialect);
+        *again.mock.controller_mut() = MockController::with_tables(settings, tables);
         assert_eq!(again.mock.dump(), world.mock.dump());
         if dialect == Dialect::V5 {
             let bridge = again.bridge(0x300, "t");
@@ -258,10 +258,10 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     let interface = format!("/hosts/{}/interfaces/eth9", world.host());
     refused("an interface", world.admin(Method::PUT, &interface, &json!({})).status);
     // A reset is all or nothing.
-    world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "harm": { "kind": "cut" } }));
+    world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "fault": { "kind": "cut" } }));
     refused("a reset", world.admin(Method::POST, "/reset", &Value::Null).status);
     assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).body.as_array().map(Vec::len), Some(1), "faults stay");
-    assert!(world.mock.controller_mut().drain().is_empty(), "who follows is told nothing");
+    assert!(world.mock.controller_mut().take_changes().is_empty(), "who follows is told nothing");
     assert_eq!(world.list("/routers").len(), 2, "reading goes on");
     let refused = world.post("/chains", &json!({ "id": "x" }));
     assert_eq!(refused.status, 400, "what is wrong anyway is told first");
@@ -278,7 +278,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     assert_eq!(world.port(port)["active"], true);
     kept.check("a binding");
     let mut follower = follower;
-    for change in world.mock.controller_mut().drain() {
+    for change in world.mock.controller_mut().take_changes() {
         follower.apply(change);
     }
     assert_eq!(follower, world.mock.controller_mut().follow());
@@ -311,7 +311,7 @@ fn a_file_that_was_replaced_is_not_written_over() {
 fn a_full_or_read_only_file_system_is_a_503() {
     let directory = tempfile::tempdir().expect("a directory");
     let mount = Mount::tmpfs(directory.path());
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     let path = directory.path().join("state.json");
     keep(&world, &path);
     let kept = Kept { world, directory, path };
@@ -375,7 +375,7 @@ fn a_link_stays_and_its_target_is_written() {
     let (link, middle, target) = (directory.path().join("link"), elsewhere.join("middle"), elsewhere.join("state"));
     symlink("elsewhere/middle", &link).expect("linked");
     symlink("state", &middle).expect("linked");
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     assert!(StateFile::load(&link, Dialect::V5).expect("absent").is_none(), "a link to nothing yet");
     keep(&world, &link);
     world.router(1, "t");
@@ -398,7 +398,7 @@ fn what_is_no_file_is_not_replaced_by_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let pipe = directory.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     for path in [Path::new("/dev/null"), &pipe, directory.path()] {
         let before = fs::symlink_metadata(path).expect("there").ino();
         for error in [
@@ -426,14 +426,14 @@ fn the_mode_is_its_owners_whatever_the_umask_and_stays_what_it_is_made() {
 #[test]
 fn ids_of_a_former_life_are_not_given_again() {
     // The seed is the same, so the server makes up the same ids again; here for the LOCAL routes.
-    let world = World::new(Dialect::V5);
+    let world = Fixture::new(Dialect::V5);
     let router = world.router(1, "t");
     for n in 0..5 {
         world.router_port(0x10 + n, router, &format!("10.0.{n}.1"));
     }
     let tables = world.mock.dump();
-    let again = World::new(Dialect::V5);
-    *again.mock.controller_mut() = Controller::with_tables(Settings::default(), tables.clone());
+    let again = Fixture::new(Dialect::V5);
+    *again.mock.controller_mut() = MockController::with_tables(MockSettings::default(), tables.clone());
     for n in 0..5 {
         again.router_port(0x20 + n, router, &format!("10.1.{n}.1"));
     }

@@ -6,8 +6,9 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::{ConvertError, Reader};
-use crate::dialect::{Dialect, Resource};
-use crate::wire::{Range, Rule};
+use crate::api::{Range, Rule};
+use crate::dialect::Dialect;
+use crate::resource::Resource;
 
 const READER: Reader = Reader(Resource::Rule);
 const EVERY_BIT: Mac = Mac([0xff; 6]);
@@ -68,7 +69,7 @@ impl Rule {
             source_port: test(range("tpSrc", self.tp_src)?, self.inv_tp_src),
             destination_port: test(range("tpDst", self.tp_dst)?, self.inv_tp_dst),
             fragments: self.fragments()?,
-            other: self.unspoken(),
+            other: self.unsupported(),
         })
     }
 
@@ -83,8 +84,8 @@ impl Rule {
         }
     }
 
-    /// Conditions that the vocabulary has no word for.
-    fn unspoken(&self) -> Vec<String> {
+    /// Conditions that the topology model does not have.
+    fn unsupported(&self) -> Vec<String> {
         let both_groups = self.port_group.is_some() && self.in_port_group.is_some();
         [
             (both_groups, "portGroup"),
@@ -144,15 +145,15 @@ fn list(ports: Option<&[Uuid]>, inverted: bool) -> Option<Test<Vec<Uuid>>> {
     test(ports.filter(|ports| !ports.is_empty()).map(<[Uuid]>::to_vec), inverted)
 }
 
-fn number(field: &'static str, wire: Option<i32>) -> Result<Option<u16>, ConvertError> {
+fn number(field: &'static str, field_value: Option<i32>) -> Result<Option<u16>, ConvertError> {
     let read = |n: i32| u16::try_from(n).map_err(|_| READER.wrong(field, Some(&n.to_string()), "0 to 65535"));
-    wire.map(read).transpose()
+    field_value.map(read).transpose()
 }
 
-fn small(field: &'static str, wire: Option<i32>, dialect: Dialect) -> Result<Option<u8>, ConvertError> {
-    match wire {
+fn small(field: &'static str, field_value: Option<i32>, dialect: Dialect) -> Result<Option<u8>, ConvertError> {
+    match field_value {
         Some(n) if !(0..=255).contains(&n) => Err(READER.wrong(field, Some(&n.to_string()), "0 to 255")),
-        wire => Ok(dialect.protocol_or_tos(wire)),
+        value => Ok(dialect.protocol_or_tos(value)),
     }
 }
 

@@ -6,12 +6,13 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::{ConvertError, Reader, set};
-use crate::dialect::{Dialect, Resource};
-use crate::wire::Port;
-use crate::wire::lenient::Up;
+use crate::api::Port;
+use crate::api::lenient::Up;
+use crate::dialect::Dialect;
+use crate::resource::Resource;
 
-/// Fields that the vocabulary has no word for.
-const UNSPOKEN: &[&str] = &[
+/// Fields that the topology model does not have.
+const UNSUPPORTED: &[&str] = &[
     "inboundMirrorIds",
     "outboundMirrorIds",
     "postInFilterMirrorIds",
@@ -25,9 +26,9 @@ const UNSPOKEN: &[&str] = &[
 
 impl Port {
     /// As a request to create it. Link and binding are in it too; [`crate::request`] leaves out what the dialect does
-    /// not take there.
+    /// not accept there.
     pub fn from_topology(id: Uuid, port: &topology::Port) -> Self {
-        let mut wire = Self {
+        let mut object = Self {
             id: Some(id),
             device_id: Some(port.device.id()),
             admin_state_up: Up(port.up),
@@ -41,21 +42,21 @@ impl Port {
         };
         match &port.device {
             Device::Bridge { vlan, .. } => {
-                wire.kind = Some("Bridge".to_owned());
-                wire.vlan_id = vlan.map(i32::from);
+                object.kind = Some("Bridge".to_owned());
+                object.vlan_id = vlan.map(i32::from);
             }
             Device::Router { address, mac, .. } => {
-                wire.kind = Some("Router".to_owned());
-                wire.network_address = Some(address.network().to_string());
-                wire.network_length = Some(address.prefix().into());
-                wire.port_address = Some(address.ip().to_string());
-                wire.port_mac = mac.map(|m| m.to_string());
+                object.kind = Some("Router".to_owned());
+                object.network_address = Some(address.network().to_string());
+                object.network_length = Some(address.prefix().into());
+                object.port_address = Some(address.ip().to_string());
+                object.port_mac = mac.map(|m| m.to_string());
             }
         }
-        wire
+        object
     }
 
-    /// What it means. Fails for ports of other kinds (`Vxlan`) and, for a router port, without an address.
+    /// As an object of the topology model. Fails for ports of other kinds (`Vxlan`) and, for a router port, without an address.
     pub fn to_topology(&self) -> Result<(Uuid, topology::Port), ConvertError> {
         let reader = Reader(Resource::Port);
         let id = reader.id("id", self.id)?;
@@ -85,7 +86,7 @@ impl Port {
             peer: self.peer_id,
             binding: binding.map(|(host, interface)| Binding { host, interface }),
             vif: self.vif_id,
-            other: set(&self.other, UNSPOKEN).collect(),
+            other: set(&self.other, UNSUPPORTED).collect(),
         };
         Ok((id, port))
     }

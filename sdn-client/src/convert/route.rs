@@ -6,8 +6,9 @@ use atoll_model::topology::{self, RouteAction};
 use uuid::Uuid;
 
 use super::{ConvertError, Reader};
-use crate::dialect::{Dialect, Resource};
-use crate::wire::Route;
+use crate::api::Route;
+use crate::dialect::Dialect;
+use crate::resource::Resource;
 
 impl Route {
     /// As a request, and as an answer of a server of this dialect (which is where LOCAL routes occur).
@@ -36,7 +37,7 @@ impl Route {
         }
     }
 
-    /// What it means. On 1.9 a LOCAL route cannot be told from one to a connected destination, see
+    /// As an object of the topology model. On 1.9 a LOCAL route cannot be told from one to a connected destination, see
     /// [`Dialect::shows_local_routes`].
     pub fn to_topology(&self) -> Result<(Uuid, topology::Route), ConvertError> {
         let reader = Reader(Resource::Route);

@@ -6,8 +6,9 @@ use atoll_model::topology::{self, Action, Flow};
 use uuid::Uuid;
 
 use super::{ConvertError, Reader};
-use crate::dialect::{Dialect, Resource};
-use crate::wire::{Chain, NatTarget, Rule};
+use crate::api::{Chain, NatTarget, Rule};
+use crate::dialect::Dialect;
+use crate::resource::Resource;
 
 impl Chain {
     /// As a request. Its rules are requests of their own.
@@ -15,7 +16,7 @@ impl Chain {
         Self { id: Some(id), tenant_id: Some(chain.tenant.clone()), name: Some(chain.name.clone()), ..Self::default() }
     }
 
-    /// What it means, with these rules, which must be in the order of evaluation.
+    /// As an object of the topology model, with these rules, which must be in the order of evaluation.
     pub fn to_topology(&self, rules: &[Rule], dialect: Dialect) -> Result<(Uuid, topology::Chain), ConvertError> {
         let chain = topology::Chain {
             tenant: self.tenant_id.clone().unwrap_or_default(),
@@ -55,7 +56,7 @@ impl Rule {
     /// As a request to put it at `position` (from 1) of `chain`. The fragment policy is always said, because the
     /// server's default depends on the rest of the rule.
     pub fn from_topology(chain: Uuid, position: usize, rule: &topology::Rule) -> Self {
-        let mut wire = Self {
+        let mut object = Self {
             id: Some(rule.id),
             chain_id: Some(chain),
             position: Some(i32::try_from(position).unwrap_or(i32::MAX)),
@@ -68,34 +69,34 @@ impl Rule {
             Action::Reject => "reject",
             Action::Return => "return",
             Action::Jump { chain } => {
-                wire.jump_chain_id = Some(*chain);
+                object.jump_chain_id = Some(*chain);
                 "jump"
             }
             Action::Snat { targets: list, .. } => {
-                wire.nat_targets = targets(list);
+                object.nat_targets = targets(list);
                 "snat"
             }
             Action::Dnat { targets: list, .. } => {
-                wire.nat_targets = targets(list);
+                object.nat_targets = targets(list);
                 "dnat"
             }
             Action::ReverseSnat { .. } => "rev_snat",
             Action::ReverseDnat { .. } => "rev_dnat",
             Action::Other { kind } => kind,
         };
-        wire.kind = Some(kind.to_owned());
-        wire.flow_action = match &rule.action {
+        object.kind = Some(kind.to_owned());
+        object.flow_action = match &rule.action {
             Action::Snat { then, .. }
             | Action::Dnat { then, .. }
             | Action::ReverseSnat { then }
             | Action::ReverseDnat { then } => Some(flow_name(*then).to_owned()),
             _ => None,
         };
-        wire.set_condition(&rule.condition);
-        wire
+        object.set_condition(&rule.condition);
+        object
     }
 
-    /// What it means. `trace`, `l2_transform` and kinds that nobody knows become [`Action::Other`].
+    /// As an object of the topology model. `trace`, `l2_transform` and kinds that nobody knows become [`Action::Other`].
     pub fn to_topology(&self, dialect: Dialect) -> Result<topology::Rule, ConvertError> {
         let reader = Reader(Resource::Rule);
         let action = match self.kind.as_deref() {

@@ -4,11 +4,11 @@
 use std::rc::Rc;
 
 use atoll_model::error::{Class, Classify};
-use atoll_sdn_client::dialect::{Dialect, Resource};
+use atoll_sdn_client::api::{Ip4Mac, Port, Route, Router};
 use atoll_sdn_client::request::Scope;
-use atoll_sdn_client::transport::Request;
-use atoll_sdn_client::wire::{Ip4Mac, Port, Route, Router};
-use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, Settings};
+use atoll_sdn_client::transport::ApiRequest;
+use atoll_sdn_client::{Client, ClientError, ClientSettings, Ensured, ErrorClass};
+use atoll_sdn_client::{Dialect, Resource};
 use uuid::Uuid;
 
 use crate::fake::{Fake, Outcome, absent, answer, foreign, line};
@@ -57,9 +57,9 @@ fn id() -> Uuid {
     Uuid::from_u128(1)
 }
 
-fn client(dialect: Dialect, serve: impl FnMut(&Request) -> Outcome + 'static) -> (Rc<Fake>, Client<Rc<Fake>>) {
+fn client(dialect: Dialect, serve: impl FnMut(&ApiRequest) -> Outcome + 'static) -> (Rc<Fake>, Client<Rc<Fake>>) {
     let fake = Fake::new(serve);
-    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
+    let client = Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
     (fake, client)
 }
 
@@ -83,7 +83,7 @@ async fn whatever_answers_everything_is_believed_nothing() {
             let router = Scope::Of(Resource::Router, id());
             refused(client.get::<Port>(id()).await, &what("get"));
             // What has no id of its own is taken as it is shown; that it is not there must be said.
-            let found = client.look(&entry()).await;
+            let found = client.find(&entry()).await;
             assert!(!matches!(found, Ok(None)), "{}", what("look"));
             refused(client.list::<Route>(&router).await, &what("list"));
             refused(client.list::<Router>(&Scope::All).await, &what("list all"));
@@ -153,7 +153,7 @@ async fn an_entry_of_a_table_is_settled_by_the_table() {
             _ => answer(404, r#"{"message":"The requested ARP table entry was not found.","code":404}"#),
         });
         assert_eq!(client.remove(&entry()).await.is_err(), there, "{entries}");
-        assert_eq!(client.look(&entry()).await.is_err(), there, "{entries}");
+        assert_eq!(client.find(&entry()).await.is_err(), there, "{entries}");
         assert_eq!(fake.count(&format!("GET {table}")), 2 + 1, "{entries}: the table twice, the entry once");
     }
     // The bridge is gone, and its table with it.
@@ -196,7 +196,7 @@ async fn other_words_that_name_the_object_count_with_the_apis_media_type_only() 
                 answer(200, &format!(r#"{{"id":"{}"}}"#, id()))
             }
         });
-        let rules = client.list::<atoll_sdn_client::wire::Rule>(&Scope::Of(Resource::Chain, id())).await;
+        let rules = client.list::<atoll_sdn_client::api::Rule>(&Scope::Of(Resource::Chain, id())).await;
         assert_eq!(rules.expect_err(media).class, class);
     }
 }

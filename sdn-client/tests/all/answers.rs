@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 use atoll_sdn_client::answer;
-use atoll_sdn_client::dialect::{Dialect, Resource};
+use atoll_sdn_client::api::Port;
 use atoll_sdn_client::error::{Attempt, ErrorClass};
-use atoll_sdn_client::transport::{Request, Response};
-use atoll_sdn_client::wire::Port;
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
+use atoll_sdn_client::{Dialect, Resource};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
@@ -15,16 +15,16 @@ use uuid::Uuid;
 
 use crate::{everything, fixtures};
 
-fn response(status: u16, body: impl Into<Bytes>) -> Response {
-    Response { status, headers: HeaderMap::new(), body: body.into() }
+fn response(status: u16, body: impl Into<Bytes>) -> ApiResponse {
+    ApiResponse { status, headers: HeaderMap::new(), body: body.into() }
 }
 
 const SEVEN: &str = "00000000-0000-0000-0000-000000000007";
 
 /// A request about number seven.
-fn asked() -> Request {
+fn asked() -> ApiRequest {
     let (method, path) = (http::Method::GET, format!("/ports/{SEVEN}"));
-    Request { method, path, headers: HeaderMap::new(), body: Bytes::new() }
+    ApiRequest { method, path, headers: HeaderMap::new(), body: Bytes::new() }
 }
 
 fn attempt() -> Attempt {
@@ -258,7 +258,7 @@ fn a_list_may_be_null_and_holds_what_it_holds() {
 #[test]
 fn from_a_list_follows_what_is_missing_only_if_it_is_the_apis() {
     let port = String::from_utf8(fixtures::text("port.bridge.5.json")).expect("text");
-    let device: Port = atoll_sdn_client::wire::read(port.as_bytes()).expect("port");
+    let device: Port = atoll_sdn_client::api::read(port.as_bytes()).expect("port");
     let list = |body: &str, parent| answer::list::<Port>(&attempt(), &response(200, body.to_owned()), parent);
     for stranger in ["[]", "null", "", "[{}]", r#"[{"name":"x"}]"#] {
         let class = list(stranger, None).expect_err(stranger).class;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
 use atoll_model::secret::Secret;
+use atoll_sdn_client::api::{Route, Router};
 use atoll_sdn_client::credentials::Credentials;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::session::{Session, SessionFile};
-use atoll_sdn_client::transport::{Request, Response, TransportError};
-use atoll_sdn_client::wire::{Route, Router};
-use atoll_sdn_client::{Client, ErrorClass, Settings};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, TransportError};
+use atoll_sdn_client::{Client, ClientSettings, ErrorClass};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -27,11 +27,11 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
-fn fixture(name: &str) -> Result<Response, TransportError> {
+fn fixture(name: &str) -> Result<ApiResponse, TransportError> {
     answer(200, &String::from_utf8(text(name)).expect("text"))
 }
 
-fn token_of(request: &Request) -> Option<String> {
+fn token_of(request: &ApiRequest) -> Option<String> {
     Some(request.headers.get("x-auth-token")?.to_str().expect("text").to_owned())
 }
 
@@ -60,7 +60,7 @@ fn guarded(valid: Rc<RefCell<String>>) -> Rc<Fake> {
 #[tokio::test]
 async fn a_first_process_logs_in_and_the_next_does_not() {
     let folder = tempfile::tempdir().expect("folder");
-    let settings = Settings {
+    let settings = ClientSettings {
         dialect: None,
         credentials: Some(credentials(folder.path())),
         session_file: Some(SessionFile::new(folder.path().join("session"), &["c"])),
@@ -80,7 +80,8 @@ async fn a_first_process_logs_in_and_the_next_does_not() {
 #[tokio::test]
 async fn a_configured_dialect_and_no_user_need_no_other_request() {
     let fake = Fake::new(|request| as_asked(request, fixture("router.1.9.json")));
-    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V1), ..Settings::default() });
+    let client =
+        Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
     client.get::<Router>(id(1)).await.expect("answer");
     assert_eq!(fake.asked().len(), 1);
     assert_eq!(token_of(&fake.requests()[0]), None);
@@ -91,8 +92,11 @@ async fn many_tasks_share_one_login_and_one_renewal() {
     let folder = tempfile::tempdir().expect("folder");
     let valid: Rc<RefCell<String>> = Rc::default();
     let fake = guarded(Rc::clone(&valid));
-    let settings =
-        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let settings = ClientSettings {
+        dialect: Some(Dialect::V5),
+        credentials: Some(credentials(folder.path())),
+        session_file: None,
+    };
     let client = Client::new(Rc::clone(&fake), settings);
     for round in 1..=3 {
         let calls = (0..16).map(|n| {
@@ -136,8 +140,11 @@ async fn a_token_that_is_always_refused_is_renewed_once() {
         "POST /login" => answer(200, r#"{"key":"t0ken"}"#),
         _ => answer(401, r#"{"message":"token t0ken is not known","code":401}"#),
     });
-    let settings =
-        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let settings = ClientSettings {
+        dialect: Some(Dialect::V5),
+        credentials: Some(credentials(folder.path())),
+        session_file: None,
+    };
     let client = Client::new(Rc::clone(&fake), settings);
     let error = client.get::<Router>(id(1)).await.expect_err("denied");
     assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Denied, Class::Denied));
@@ -154,8 +161,11 @@ async fn a_token_that_another_process_renewed_is_taken_from_the_file() {
     file.store(&session("old"));
     let valid = Rc::new(RefCell::new("new".to_owned()));
     let fake = guarded(Rc::clone(&valid));
-    let settings =
-        Settings { dialect: None, credentials: Some(credentials(folder.path())), session_file: Some(file.clone()) };
+    let settings = ClientSettings {
+        dialect: None,
+        credentials: Some(credentials(folder.path())),
+        session_file: Some(file.clone()),
+    };
     let client = Client::new(Rc::clone(&fake), settings);
     file.store(&session("new"));
     client.get::<Router>(id(1)).await.expect("answer");
@@ -172,8 +182,11 @@ async fn a_token_that_another_process_renewed_is_taken_from_the_file() {
 async fn a_wrong_password_is_denied_and_not_shown() {
     let folder = tempfile::tempdir().expect("folder");
     let fake = Fake::new(|_| answer(401, &format!(r#"{{"message":"bad password {PASSWORD}","code":401}}"#)));
-    let settings =
-        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let settings = ClientSettings {
+        dialect: Some(Dialect::V5),
+        credentials: Some(credentials(folder.path())),
+        session_file: None,
+    };
     let error = Client::new(Rc::clone(&fake), settings).get::<Router>(id(1)).await.expect_err("denied");
     assert_eq!(error.class, ErrorClass::Denied);
     assert_eq!(error.operation, "log in");
@@ -187,8 +200,11 @@ async fn a_wrong_password_is_denied_and_not_shown() {
 async fn no_echo_brings_a_part_of_a_secret_back() {
     const TOKEN: &str = "t0ken-of-some-length";
     let folder = tempfile::tempdir().expect("folder");
-    let settings =
-        Settings { dialect: Some(Dialect::V5), credentials: Some(credentials(folder.path())), session_file: None };
+    let settings = ClientSettings {
+        dialect: Some(Dialect::V5),
+        credentials: Some(credentials(folder.path())),
+        session_file: None,
+    };
     // "admin:pa55w0rd" as it travels in a login.
     for secret in [PASSWORD, "YWRtaW46cGE1NXcwcmQ=", TOKEN] {
         let far = format!("{}{secret}", "x".repeat(400 - secret.len() / 2));
@@ -225,7 +241,7 @@ async fn a_password_file_that_others_can_read_is_refused() {
         fs::set_permissions(&credentials.password_file, fs::Permissions::from_mode(mode)).expect("chmod");
         let fake = Fake::new(|_| panic!("nothing is sent"));
         let settings =
-            Settings { dialect: Some(Dialect::V5), credentials: Some(credentials.clone()), session_file: None };
+            ClientSettings { dialect: Some(Dialect::V5), credentials: Some(credentials.clone()), session_file: None };
         let error = Client::new(fake, settings).get::<Router>(id(1)).await.expect_err("refused");
         assert_eq!((error.class, Classify::class(&error)), (ErrorClass::Settings, Class::Config));
         assert!(error.message.contains(part), "{error}");
@@ -233,16 +249,16 @@ async fn a_password_file_that_others_can_read_is_refused() {
 }
 
 /// A 5.x controller without login that gives these answers in turn.
-fn scripted(answers: Vec<Result<Response, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
+fn scripted(answers: Vec<Result<ApiResponse, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
     scripted_as(Dialect::V5, answers)
 }
 
-fn scripted_as(dialect: Dialect, answers: Vec<Result<Response, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
+fn scripted_as(dialect: Dialect, answers: Vec<Result<ApiResponse, TransportError>>) -> (Rc<Fake>, Client<Rc<Fake>>) {
     let mut answers = answers.into_iter();
     let fake = Fake::new(move |request| {
         as_asked(request, answers.next().unwrap_or_else(|| panic!("one too many: {}", line(request))))
     });
-    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
+    let client = Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
     (fake, client)
 }
 
@@ -327,7 +343,8 @@ async fn a_login_answer_that_no_header_can_carry_is_a_login_error() {
             _ => panic!("nothing may leave with an empty token"),
         });
         let credentials = Credentials { project: project.to_owned(), ..credentials(folder.path()) };
-        let settings = Settings { dialect: Some(Dialect::V5), credentials: Some(credentials), session_file: None };
+        let settings =
+            ClientSettings { dialect: Some(Dialect::V5), credentials: Some(credentials), session_file: None };
         let error = Client::new(fake, settings).get::<Router>(id(1)).await.expect_err(key);
         assert_eq!(error.operation, "log in", "{error}");
         assert!(error.message.contains("no header can carry"), "{error}");
@@ -371,7 +388,8 @@ async fn a_route_whose_id_the_server_chooses_is_not_sent_twice_when_the_answer_i
 async fn nothing_goes_past_the_deadline() {
     let start = Instant::now();
     let fake = Fake::new(|_| not_sent());
-    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V5), ..Settings::default() });
+    let client =
+        Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() });
     let client = client.until(start + Duration::from_millis(120));
     assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
     assert!(start.elapsed() <= Duration::from_millis(120), "{:?}", start.elapsed());
@@ -382,7 +400,7 @@ async fn nothing_goes_past_the_deadline() {
 struct Silent;
 
 impl atoll_sdn_client::transport::Transport for Silent {
-    async fn send(&self, _request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, _request: ApiRequest) -> Result<ApiResponse, TransportError> {
         std::future::pending().await
     }
 }
@@ -392,7 +410,7 @@ async fn a_silent_controller_is_left_at_the_deadline() {
     let folder = tempfile::tempdir().expect("folder");
     for credentials in [None, Some(credentials(folder.path()))] {
         let start = Instant::now();
-        let settings = Settings { dialect: Some(Dialect::V5), credentials, session_file: None };
+        let settings = ClientSettings { dialect: Some(Dialect::V5), credentials, session_file: None };
         let client = Client::new(Silent, settings).until(start + Duration::from_secs(3));
         assert_eq!(client.get::<Router>(id(1)).await.expect_err("late").class, ErrorClass::Unreachable);
         assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
@@ -403,7 +421,7 @@ async fn a_silent_controller_is_left_at_the_deadline() {
 async fn an_unknown_version_is_reported_and_not_remembered() {
     let mut answers = vec![answer(200, r#"{"version":"v7"}"#), fixture("application.5.json")].into_iter();
     let fake = Fake::new(move |_| answers.next().expect("two answers"));
-    let client = Client::new(fake, Settings::default());
+    let client = Client::new(fake, ClientSettings::default());
     let error = client.dialect().await.expect_err("unknown");
     assert_eq!(error.class, ErrorClass::Broken);
     assert!(error.message.contains("v7"), "{error}");

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use atoll_sdn_client::dialect::{Dialect, Resource};
-use atoll_sdn_client::transport::{Request, Response, TransportError};
-use atoll_sdn_client::wire::{Port, Route, Router, Rule, TunnelZoneHost};
-use atoll_sdn_client::{Client, Ensured, ErrorClass, Settings};
+use atoll_sdn_client::api::{Port, Route, Router, Rule, TunnelZoneHost};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, TransportError};
+use atoll_sdn_client::{Client, ClientSettings, Ensured, ErrorClass};
+use atoll_sdn_client::{Dialect, Resource};
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ struct Server {
 }
 
 impl Server {
-    fn serve(&mut self, dialect: Dialect, request: &Request) -> Result<Response, TransportError> {
+    fn serve(&mut self, dialect: Dialect, request: &ApiRequest) -> Result<ApiResponse, TransportError> {
         let parts: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         match (&request.method, &parts[..]) {
@@ -57,7 +57,7 @@ impl Server {
         }
     }
 
-    fn create(&mut self, dialect: Dialect, kind: &str, mut body: Value) -> Result<Response, TransportError> {
+    fn create(&mut self, dialect: Dialect, kind: &str, mut body: Value) -> Result<ApiResponse, TransportError> {
         if kind == "routes" && dialect == Dialect::V1 {
             self.routes += 1;
             body["id"] = json!(id(1000 + self.routes));
@@ -76,7 +76,7 @@ impl Server {
         if std::mem::take(&mut self.lose_next) { no_answer() } else { answer_with(201, "location", &path) }
     }
 
-    fn link(&mut self, dialect: Dialect, port: &str, body: &Value) -> Result<Response, TransportError> {
+    fn link(&mut self, dialect: Dialect, port: &str, body: &Value) -> Result<ApiResponse, TransportError> {
         let port = self.objects.get_mut(&format!("/ports/{port}")).expect("port");
         if port["peerId"].is_string() || body["peerId"] == json!(id(666)) {
             return Self::conflict(dialect, "Ports are not linkable.");
@@ -85,7 +85,7 @@ impl Server {
         answer(201, "")
     }
 
-    fn bind(&mut self, dialect: Dialect, host: &str, body: &Value) -> Result<Response, TransportError> {
+    fn bind(&mut self, dialect: Dialect, host: &str, body: &Value) -> Result<ApiResponse, TransportError> {
         let port = body["portId"].as_str().expect("portId");
         let port = self.objects.get_mut(&format!("/ports/{port}")).expect("port");
         if body["interfaceName"] == "taken" {
@@ -100,7 +100,7 @@ impl Server {
         answer(201, "")
     }
 
-    fn conflict(dialect: Dialect, message: &str) -> Result<Response, TransportError> {
+    fn conflict(dialect: Dialect, message: &str) -> Result<ApiResponse, TransportError> {
         let status = if dialect == Dialect::V1 { 400 } else { 409 };
         answer(status, &json!({ "message": message, "code": status }).to_string())
     }
@@ -119,7 +119,8 @@ impl World {
             let server: Rc<RefCell<Server>> = Rc::default();
             let state = Rc::clone(&server);
             let fake = Fake::new(move |request| state.borrow_mut().serve(dialect, request));
-            let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
+            let client =
+                Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
             Self { dialect, server, fake, client }
         })
     }
@@ -179,7 +180,8 @@ async fn a_refusal_that_is_about_something_else_is_reported() {
         Method::POST => answer(500, r#"{"message":"out of memory","code":500}"#),
         _ => absent(&request.path),
     });
-    let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(Dialect::V1), ..Settings::default() });
+    let client =
+        Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(Dialect::V1), ..ClientSettings::default() });
     let error = client.ensure(&router()).await.expect_err("not there after all");
     assert_eq!((error.class, error.message.as_str()), (ErrorClass::Broken, "out of memory"));
     assert_eq!(fake.asked().len(), 2);
@@ -367,7 +369,8 @@ async fn a_member_that_is_there_already_is_kept() {
             Method::DELETE => answer(204, ""),
             _ => answer(200, &json!({ "tunnelZoneId": id(1), "hostId": id(2), "ipAddress": "10.0.0.1" }).to_string()),
         });
-        let client = Client::new(Rc::clone(&fake), Settings { dialect: Some(dialect), ..Settings::default() });
+        let client =
+            Client::new(Rc::clone(&fake), ClientSettings { dialect: Some(dialect), ..ClientSettings::default() });
         let member = TunnelZoneHost {
             tunnel_zone_id: Some(id(1)),
             host_id: Some(id(2)),

@@ -1,19 +1,19 @@
 //! One body, read as everything it could be. Shared by the tests and the fuzz target.
 
-use atoll_sdn_client::dialect::{Dialect, Resource};
+use atoll_sdn_client::api::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
 use atoll_sdn_client::error::Attempt;
-use atoll_sdn_client::transport::{Request, Response};
-use atoll_sdn_client::wire::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
+use atoll_sdn_client::{Dialect, Resource};
 use atoll_sdn_client::{answer, keystone};
 use bytes::Bytes;
 use http::HeaderMap;
 
 /// Reads `body`; only a panic, a hang or an error text without bound fails.
 pub(crate) fn read(status: u16, body: &[u8]) {
-    let response = Response { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body) };
+    let response = ApiResponse { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body) };
     let attempt = Attempt::new("create", "port 1");
     let (method, path) = (http::Method::POST, "/routers/1/ports".to_owned());
-    let request = Request { method, path, headers: HeaderMap::new(), body: Bytes::new() };
+    let request = ApiRequest { method, path, headers: HeaderMap::new(), body: Bytes::new() };
     drop(answer::object::<Application>(&attempt, &response));
     drop(answer::object::<SystemState>(&attempt, &response));
     drop(answer::object::<Router>(&attempt, &response).map(|o| o.to_topology()));

@@ -3,23 +3,23 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 /// What a transport gives back.
-pub(crate) type Outcome = Result<Response, TransportError>;
+pub(crate) type Outcome = Result<ApiResponse, TransportError>;
 
-type Handler = dyn FnMut(&Request) -> Outcome;
+type Handler = dyn FnMut(&ApiRequest) -> Outcome;
 
 pub(crate) struct Fake {
     handler: RefCell<Box<Handler>>,
-    log: RefCell<Vec<Request>>,
+    log: RefCell<Vec<ApiRequest>>,
 }
 
 impl Fake {
-    pub(crate) fn new(handler: impl FnMut(&Request) -> Outcome + 'static) -> Rc<Self> {
+    pub(crate) fn new(handler: impl FnMut(&ApiRequest) -> Outcome + 'static) -> Rc<Self> {
         Rc::new(Self { handler: RefCell::new(Box::new(handler)), log: RefCell::default() })
     }
 
@@ -33,13 +33,13 @@ impl Fake {
         self.asked().iter().filter(|line| line.starts_with(line_start)).count()
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<ApiRequest> {
         self.log.borrow().clone()
     }
 }
 
 impl Transport for Fake {
-    async fn send(&self, request: Request) -> Outcome {
+    async fn send(&self, request: ApiRequest) -> Outcome {
         // Others get their turn between request and answer, as on a network.
         tokio::task::yield_now().await;
         self.log.borrow_mut().push(request.clone());
@@ -50,7 +50,7 @@ impl Transport for Fake {
 }
 
 /// `METHOD path`
-pub(crate) fn line(request: &Request) -> String {
+pub(crate) fn line(request: &ApiRequest) -> String {
     format!("{} {}", request.method, request.path)
 }
 
@@ -71,11 +71,11 @@ pub(crate) fn foreign(status: u16, headers: &[(&'static str, &str)], body: &str)
     let given = headers.iter().filter(|(_, value)| !value.is_empty());
     let headers =
         given.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).expect("header")));
-    Ok(Response { status, headers: headers.collect(), body: Bytes::from(body.to_owned()) })
+    Ok(ApiResponse { status, headers: headers.collect(), body: Bytes::from(body.to_owned()) })
 }
 
 /// The same answer; an object that it shows gets the id that `request` asks for.
-pub(crate) fn as_asked(request: &Request, outcome: Outcome) -> Outcome {
+pub(crate) fn as_asked(request: &ApiRequest, outcome: Outcome) -> Outcome {
     let mut response = outcome?;
     let asked = request.path.rsplit('/').next().and_then(|id| id.parse::<uuid::Uuid>().ok());
     if let (200, Some(id), Ok(mut object)) =
@@ -99,7 +99,7 @@ pub(crate) fn absent(path: &str) -> Outcome {
 pub(crate) fn answer_with(status: u16, header: &'static str, value: &str) -> Outcome {
     let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static(header), HeaderValue::from_str(value).expect("header"));
-    Ok(Response { status, headers, body: Bytes::new() })
+    Ok(ApiResponse { status, headers, body: Bytes::new() })
 }
 
 pub(crate) fn not_sent() -> Outcome {

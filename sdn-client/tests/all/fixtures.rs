@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use atoll_sdn_client::wire::{self, *};
+use atoll_sdn_client::api::{self, *};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,8 +29,8 @@ pub(crate) fn text(name: &str) -> Vec<u8> {
 
 /// Nothing that was read may be lost, and nothing that was not read may be made up.
 fn round_trip<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(name: &str, text: &[u8]) {
-    let object: T = wire::read(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let written = wire::full(&object);
+    let object: T = api::read(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let written = api::full(&object);
     let original: Value = serde_json::from_slice(text).expect("JSON");
     let original = original.as_object().expect("object");
     for (key, value) in original {
@@ -40,7 +40,7 @@ fn round_trip<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(nam
         let unset = value.is_null() || *value == Value::Bool(false);
         assert!(original.contains_key(key) || unset, "{name}: {key} was made up: {value}");
     }
-    let again: T = wire::read(Value::Object(written).to_string().as_bytes()).expect("own text");
+    let again: T = api::read(Value::Object(written).to_string().as_bytes()).expect("own text");
     assert_eq!(again, object, "{name}");
 }
 
@@ -81,39 +81,39 @@ fn every_object_survives_the_round_trip() {
 
 #[test]
 fn a_key_that_occurs_twice_counts_the_last_time() {
-    let port: Port = wire::read(br#"{"type":"Router","type":"Bridge"}"#).expect("duplicates are read");
+    let port: Port = api::read(br#"{"type":"Router","type":"Bridge"}"#).expect("duplicates are read");
     assert_eq!(port.kind.as_deref(), Some("Bridge"));
 }
 
 #[test]
 fn numbers_and_flags_may_be_text_and_null_is_zero() {
     let text = br#"{"networkLength":" 24 ","vlanId":"","active":"TRUE","adminStateUp":null,"tunnelKey":null}"#;
-    let port: Port = wire::read(text).expect("lenient");
+    let port: Port = api::read(text).expect("lenient");
     assert_eq!((port.network_length, port.vlan_id, port.active), (Some(24), None, true));
     assert!(!port.admin_state_up.0, "an explicit null is false, as every null flag of the server");
-    let port: Port = wire::read(b"{}").expect("empty");
+    let port: Port = api::read(b"{}").expect("empty");
     assert!(port.admin_state_up.0, "an absent one is the default");
-    let route: Route = wire::read(br#"{"weight":null}"#).expect("lenient");
+    let route: Route = api::read(br#"{"weight":null}"#).expect("lenient");
     assert_eq!(route.weight, 0);
     for wrong in [r#"{"vlanId":"x"}"#, r#"{"vlanId":1.5}"#, r#"{"vlanId":[]}"#, r#"{"vlanId":99999999999}"#] {
-        assert!(wire::read::<Port>(wrong.as_bytes()).is_err(), "{wrong}");
+        assert!(api::read::<Port>(wrong.as_bytes()).is_err(), "{wrong}");
     }
     for wrong in [r#"{"active":"maybe"}"#, r#"{"active":1}"#, r#"{"id":"x"}"#, "[]", ""] {
-        assert!(wire::read::<Port>(wrong.as_bytes()).is_err(), "{wrong}");
+        assert!(api::read::<Port>(wrong.as_bytes()).is_err(), "{wrong}");
     }
 }
 
 #[test]
 fn a_request_says_only_what_there_is_to_say() {
     let mut router = Router { name: Some("r".to_owned()), ..Router::default() };
-    assert_eq!(Value::Object(wire::sparse(&router)).to_string(), r#"{"name":"r"}"#);
+    assert_eq!(Value::Object(api::sparse(&router)).to_string(), r#"{"name":"r"}"#);
     router.admin_state_up.0 = false;
-    assert_eq!(Value::Object(wire::sparse(&router)).to_string(), r#"{"adminStateUp":false,"name":"r"}"#);
-    assert!(wire::full(&router).contains_key("inboundFilterId"), "an answer has every key");
+    assert_eq!(Value::Object(api::sparse(&router)).to_string(), r#"{"adminStateUp":false,"name":"r"}"#);
+    assert!(api::full(&router).contains_key("inboundFilterId"), "an answer has every key");
 }
 
 #[test]
 fn a_token_is_not_printed() {
-    let token: Token = wire::read(&text("token.1.9.json")).expect("token");
+    let token: Token = api::read(&text("token.1.9.json")).expect("token");
     assert!(!format!("{token:?}").contains("999888777666"));
 }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use atoll_sdn_client::http::{Http, HttpSettings, LARGEST_ANSWER};
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -89,11 +89,11 @@ fn http(endpoints: &[&str]) -> Http {
     Http::new(&settings).expect("settings")
 }
 
-fn get() -> Request {
-    Request { method: Method::GET, path: "/routers".to_owned(), headers: HeaderMap::new(), body: Bytes::new() }
+fn get() -> ApiRequest {
+    ApiRequest { method: Method::GET, path: "/routers".to_owned(), headers: HeaderMap::new(), body: Bytes::new() }
 }
 
-async fn send(http: &Http) -> Result<Response, TransportError> {
+async fn send(http: &Http) -> Result<ApiResponse, TransportError> {
     http.send(get()).await
 }
 

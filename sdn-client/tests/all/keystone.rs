@@ -5,14 +5,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use atoll_model::config::KeystoneDomain;
 use atoll_model::secret::Secret;
+use atoll_sdn_client::api::Router;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::error::Attempt;
-use atoll_sdn_client::keystone::{self, Domain, Identity};
+use atoll_sdn_client::keystone::{self, KeystoneCredentials};
 use atoll_sdn_client::session::SessionFile;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
-use atoll_sdn_client::wire::Router;
-use atoll_sdn_client::{Client, ErrorClass, Http, HttpSettings, Settings};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_sdn_client::{Client, ClientSettings, ErrorClass, Http, HttpSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
@@ -27,13 +28,13 @@ fn secret_file(folder: &Path, secret: &str) -> PathBuf {
     path
 }
 
-fn password(folder: &Path, password: &str) -> Identity {
-    Identity::Password {
+fn password(folder: &Path, password: &str) -> KeystoneCredentials {
+    KeystoneCredentials::Password {
         user: "admin".to_owned(),
-        user_domain: Domain::default(),
+        user_domain: KeystoneDomain::Id("default".to_owned()),
         password_file: secret_file(folder, password),
         project: "admin".to_owned(),
-        project_domain: Domain::Name("Default".to_owned()),
+        project_domain: KeystoneDomain::Name("Default".to_owned()),
     }
 }
 
@@ -52,7 +53,7 @@ fn the_request_is_what_the_identity_api_wants() {
         } })
     );
     assert!(!format!("{request:?}").contains("pa55"), "{request:?}");
-    let identity = Identity::ApplicationCredential { id: "a1".to_owned(), secret_file: PathBuf::new() };
+    let identity = KeystoneCredentials::ApplicationCredential { id: "a1".to_owned(), secret_file: PathBuf::new() };
     let request = keystone::request(&identity, &Secret::new("s3cret"));
     assert_eq!(
         serde_json::from_slice::<Value>(&request.body).expect("JSON"),
@@ -103,7 +104,7 @@ async fn a_token_from_keystone_is_used_and_renewed_there() {
         Some(b"second") => as_asked(request, answer(200, r#"{"id":null}"#)),
         _ => answer(401, ""),
     });
-    let settings = Settings { dialect: Some(Dialect::V5), ..Settings::default() };
+    let settings = ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() };
     let identity = password(folder.path(), "pw");
     let client = Client::with_keystone(Rc::clone(&controller), settings, Rc::clone(&identity_service), identity);
     for _ in 0..2 {
@@ -121,7 +122,7 @@ enum Real {
 }
 
 impl Transport for Real {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         match self {
             Self::Keystone(http) => http.send(request).await,
             Self::Controller(keystone) => {
@@ -130,7 +131,7 @@ impl Transport for Real {
                 headers.insert("x-auth-token", token.clone());
                 headers.insert("x-subject-token", token);
                 let (path, body) = ("/auth/tokens?nocatalog".to_owned(), Bytes::new());
-                let validated = keystone.send(Request { method: Method::GET, path, headers, body }).await?;
+                let validated = keystone.send(ApiRequest { method: Method::GET, path, headers, body }).await?;
                 as_asked(&request, answer(validated.status, r#"{"id":null}"#))
             }
         }
@@ -142,13 +143,13 @@ fn keystone() -> Http {
     Http::new(&HttpSettings { endpoints: vec![keystone::base_url(&url)], ..HttpSettings::default() }).expect("settings")
 }
 
-fn client(identity: Identity) -> Client<Real> {
-    let settings = Settings { dialect: Some(Dialect::V5), ..Settings::default() };
+fn client(identity: KeystoneCredentials) -> Client<Real> {
+    let settings = ClientSettings { dialect: Some(Dialect::V5), ..ClientSettings::default() };
     Client::with_keystone(Real::Controller(keystone()), settings, Real::Keystone(keystone()), identity)
 }
 
 /// A token for the test's own requests, with what Keystone says about it.
-async fn own_token(identity: &Identity) -> (HeaderValue, Value) {
+async fn own_token(identity: &KeystoneCredentials) -> (HeaderValue, Value) {
     let secret = identity.secret().expect("secret");
     let response = keystone().send(keystone::request(identity, &secret)).await.expect("answer");
     let token = keystone::token(&Attempt::new("log in", "test"), &response).expect("token");
@@ -156,12 +157,12 @@ async fn own_token(identity: &Identity) -> (HeaderValue, Value) {
     (value, serde_json::from_slice(&response.body).expect("JSON"))
 }
 
-async fn ask(method: Method, path: String, token: &HeaderValue, body: Value) -> Response {
+async fn ask(method: Method, path: String, token: &HeaderValue, body: Value) -> ApiResponse {
     let mut headers = HeaderMap::new();
     headers.insert("x-auth-token", token.clone());
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-    keystone().send(Request { method, path, headers, body }).await.expect("answer")
+    keystone().send(ApiRequest { method, path, headers, body }).await.expect("answer")
 }
 
 #[tokio::test]
@@ -178,9 +179,10 @@ async fn real_keystone_password() {
 }
 
 /// A client that keeps its token in a file, where the test can see it.
-fn with_file(folder: &Path, identity: &Identity) -> (Client<Real>, SessionFile) {
+fn with_file(folder: &Path, identity: &KeystoneCredentials) -> (Client<Real>, SessionFile) {
     let file = SessionFile::new(folder.join("session"), &["k"]);
-    let settings = Settings { dialect: Some(Dialect::V5), session_file: Some(file.clone()), ..Settings::default() };
+    let settings =
+        ClientSettings { dialect: Some(Dialect::V5), session_file: Some(file.clone()), ..ClientSettings::default() };
     let (controller, identity_service) = (Real::Controller(keystone()), Real::Keystone(keystone()));
     (Client::with_keystone(controller, settings, identity_service, identity.clone()), file)
 }
@@ -199,7 +201,7 @@ async fn real_keystone_revoked_token_is_renewed() {
     headers.insert("x-auth-token", own);
     headers.insert("x-subject-token", HeaderValue::from_str(first.reveal()).expect("header"));
     let (method, path, body) = (Method::DELETE, "/auth/tokens".to_owned(), Bytes::new());
-    let revoked = keystone().send(Request { method, path, headers, body }).await.expect("answer");
+    let revoked = keystone().send(ApiRequest { method, path, headers, body }).await.expect("answer");
     assert_eq!(revoked.status, 204);
     client.get::<Router>(Uuid::nil()).await.expect("renewed");
     assert_ne!(file.load().token, Some(first));
@@ -234,7 +236,7 @@ async fn real_keystone_application_credential() {
     let credential = &made["application_credential"];
     let id = credential["id"].as_str().expect("id").to_owned();
     let secret_file = secret_file(folder.path(), credential["secret"].as_str().expect("secret"));
-    let identity = Identity::ApplicationCredential { id: id.clone(), secret_file };
+    let identity = KeystoneCredentials::ApplicationCredential { id: id.clone(), secret_file };
     client(identity.clone()).get::<Router>(Uuid::nil()).await.expect("answer");
     let gone = ask(Method::DELETE, format!("{path}/{id}"), &own, Value::Null).await;
     assert_eq!(gone.status, 204);

@@ -1,13 +1,13 @@
 //! What is sent, to the byte.
 
 use atoll_model::secret::Secret;
-use atoll_sdn_client::dialect::{Dialect, Resource};
-use atoll_sdn_client::request::{self, Scope};
-use atoll_sdn_client::transport::Request;
-use atoll_sdn_client::wire::{
-    self, HostInterfacePort, Ip4Mac, IpAddrGroupAddr, MacPort, Object, Port, PortGroupPort, Route, Router, Rule,
+use atoll_sdn_client::api::{
+    self, ApiObject, HostInterfacePort, Ip4Mac, IpAddrGroupAddr, MacPort, Port, PortGroupPort, Route, Router, Rule,
     TunnelZoneHost,
 };
+use atoll_sdn_client::request::{self, Scope};
+use atoll_sdn_client::transport::ApiRequest;
+use atoll_sdn_client::{Dialect, Resource};
 use uuid::Uuid;
 
 use crate::fixtures::text;
@@ -17,7 +17,7 @@ fn id(n: u128) -> Uuid {
 }
 
 /// Method, path, headers and body in one text.
-fn show(request: &Request) -> String {
+fn show(request: &ApiRequest) -> String {
     let mut parts = vec![format!("{} {}", request.method, request.path)];
     let headers = request.headers.iter();
     parts.extend(headers.map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))));
@@ -27,7 +27,7 @@ fn show(request: &Request) -> String {
     parts.join(" | ")
 }
 
-fn create<O: Object>(dialect: Dialect, object: &O) -> String {
+fn create<O: ApiObject>(dialect: Dialect, object: &O) -> String {
     show(&request::create(dialect, object).expect("complete"))
 }
 
@@ -149,7 +149,7 @@ fn what_has_no_id_is_known_by_its_path() {
         addr: Some(text.to_owned()),
         ..IpAddrGroupAddr::default()
     };
-    let remove = |request: Result<Request, request::Incomplete>| show(&request.expect("complete"));
+    let remove = |request: Result<ApiRequest, api::Incomplete>| show(&request.expect("complete"));
     assert_eq!(remove(request::remove(&mac)), format!("DELETE /bridges/{ONE}/mac_table/02-00-00-00-00-0a_{TWO}"));
     assert_eq!(remove(request::remove(&arp)), format!("DELETE /bridges/{ONE}/arp_table/10.0.0.5_02-00-00-00-00-0a"));
     assert_eq!(remove(request::remove(&host)), format!("DELETE /tunnel_zones/{ONE}/hosts/{TWO}"));
@@ -159,7 +159,7 @@ fn what_has_no_id_is_known_by_its_path() {
         format!("DELETE /ip_addr_groups/{ONE}/versions/4/ip_addrs/10.1.2.3")
     );
     assert_eq!(
-        remove(request::look(Dialect::V5, &address("fe80::1"))),
+        remove(request::find(Dialect::V5, &address("fe80::1"))),
         format!("GET /ip_addr_groups/{ONE}/versions/6/ip_addrs/fe80::1 | accept: {VND}IpAddrGroupAddr-v1+json")
     );
     assert_eq!(
@@ -185,7 +185,7 @@ fn what_has_no_id_is_known_by_its_path() {
 
 #[test]
 fn what_belongs_to_nothing_known_is_not_sent() {
-    let missing = |result: Result<Request, request::Incomplete>| result.expect_err("incomplete").field;
+    let missing = |result: Result<ApiRequest, api::Incomplete>| result.expect_err("incomplete").field;
     assert_eq!(missing(request::create(Dialect::V5, &Route::default())), "routerId");
     assert_eq!(missing(request::create(Dialect::V5, &Rule::default())), "chainId");
     assert_eq!(missing(request::create(Dialect::V5, &Port::default())), "type");
@@ -196,7 +196,7 @@ fn what_belongs_to_nothing_known_is_not_sent() {
 
 #[test]
 fn an_object_that_was_read_can_be_sent_with_all_it_had() {
-    let rule: Rule = wire::read(&text("rule.snat.1.9.json")).expect("rule");
+    let rule: Rule = api::read(&text("rule.snat.1.9.json")).expect("rule");
     let sent = create(Dialect::V1, &rule);
     assert!(sent.contains(r#""properties":{"owner":"x"}"#), "{sent}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use atoll_model::error::{Class, Classify as _};
 use atoll_sdn_client::http::{Http, HttpSettings};
-use atoll_sdn_client::transport::{Request, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, Transport, TransportError};
 use atoll_testkit::program::command;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -89,7 +89,8 @@ fn serve(authority: &Authority, san: &str, clients: Option<&Authority>) -> Strin
 }
 
 async fn get(settings: &HttpSettings) -> Result<u16, TransportError> {
-    let request = Request { method: Method::GET, path: "/".to_owned(), headers: HeaderMap::new(), body: Bytes::new() };
+    let request =
+        ApiRequest { method: Method::GET, path: "/".to_owned(), headers: HeaderMap::new(), body: Bytes::new() };
     Http::new(settings).expect("settings").send(request).await.map(|response| response.status)
 }
 

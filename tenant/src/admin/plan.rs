@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Admin, OPERATOR};
-use crate::controller::{Controller, Finding, Verdict};
+use crate::controller::{Controller, Drift, DriftKind};
 use crate::error::TenantError;
 use crate::graph::{Graph, graph};
 
@@ -18,7 +18,7 @@ use crate::graph::{Graph, graph};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// What would be done: `create`, `mend`, or `leave`, because it belongs to somebody else.
+    /// What would be done: `create`, `update`, or `leave`, because it belongs to another owner.
     pub action: &'static str,
     /// What it is.
     pub kind: Kind,
@@ -31,14 +31,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn of(graph: &Graph, finding: Finding) -> Self {
-        let (action, differences) = match finding.verdict {
-            Verdict::Missing => ("create", Vec::new()),
-            Verdict::Differs(differences) => ("mend", differences),
-            Verdict::Foreign(differences) => ("leave", differences),
+    fn of(graph: &Graph, drift: Drift) -> Self {
+        let (action, differences) = match drift.drift {
+            DriftKind::Missing => ("create", Vec::new()),
+            DriftKind::Differs(differences) => ("update", differences),
+            DriftKind::Foreign(differences) => ("leave", differences),
         };
-        let role = graph.roles.get(&finding.id).map(Role::to_string).unwrap_or_default();
-        Self { action, kind: finding.kind, id: finding.id, role, differences }
+        let role = graph.roles.get(&drift.id).map(Role::to_string).unwrap_or_default();
+        Self { action, kind: drift.kind, id: drift.id, role, differences }
     }
 }
 
@@ -51,7 +51,7 @@ pub async fn plan<S: Store, C: Controller>(
     let graph = graph(&cluster.record, &tenant.record);
     let findings =
         admin.controller.inspect(&graph).await.map_err(TenantError::controller(format!("look at tenant {name}")))?;
-    Ok(findings.into_iter().map(|finding| Plan::of(&graph, finding)).collect())
+    Ok(findings.into_iter().map(|drift| Plan::of(&graph, drift)).collect())
 }
 
 /// Applies a tenant's graph, whatever its record says, and finishes what is half built.

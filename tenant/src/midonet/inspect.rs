@@ -1,23 +1,23 @@
-//! Looks at everything of a graph and changes nothing. The same comparisons as when it is applied, so that a plan says
-//! what applying does.
+//! Detects drift: compares every object of a graph with the controller and changes nothing. The comparisons are those of
+//! applying, so that a plan shows what applying does.
 
 use atoll_model::topology::{Kind, Topology};
+use atoll_sdn_client::api::{ApiObject, Bridge, Chain, Port, Route, Router, Rule};
 use atoll_sdn_client::compare::{FieldDifference, differences};
-use atoll_sdn_client::dialect::{Dialect, Resource};
 use atoll_sdn_client::request::Scope;
 use atoll_sdn_client::transport::Transport;
-use atoll_sdn_client::wire::{Bridge, Chain, Object, Port, Route, Router, Rule};
 use atoll_sdn_client::{Client, ErrorClass};
+use atoll_sdn_client::{Dialect, Resource};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use super::apply::AT_ONCE;
-use super::mend::owned_otherwise;
-use crate::controller::{ControllerError, Failure, Finding, Verdict};
+use super::ownership::is_foreign;
+use super::step::CONCURRENCY;
+use crate::controller::{ControllerError, ControllerFailure, Drift, DriftKind};
 
-/// One look.
+/// An object of the graph.
 #[derive(Clone, Copy)]
-pub(super) enum Look {
+pub(super) enum ObjectRef {
     Chain(Uuid),
     Router(Uuid),
     Bridge(Uuid),
@@ -25,8 +25,8 @@ pub(super) enum Look {
     Route(Uuid),
 }
 
-impl Look {
-    /// What is looked at.
+impl ObjectRef {
+    /// Its resource and id.
     pub(super) fn object(self) -> (Resource, Uuid) {
         match self {
             Self::Chain(id) => (Resource::Chain, id),
@@ -38,39 +38,43 @@ impl Look {
     }
 }
 
-/// What is not as `objects` says, in the order of the ids.
+/// The drift from `objects`, in the order of the ids.
 pub(super) async fn inspect<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
-) -> Result<Vec<Finding>, ControllerError> {
-    let looks = objects
+) -> Result<Vec<Drift>, ControllerError> {
+    let all = objects
         .chains
         .keys()
         .copied()
-        .map(Look::Chain)
-        .chain(objects.routers.keys().copied().map(Look::Router))
-        .chain(objects.bridges.keys().copied().map(Look::Bridge))
-        .chain(objects.ports.keys().copied().map(Look::Port))
-        .chain(objects.routes.keys().copied().map(Look::Route));
-    let found: Vec<Vec<Finding>> =
-        stream::iter(looks.map(|look| one(client, objects, look))).buffer_unordered(AT_ONCE).try_collect().await?;
-    let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
+        .map(ObjectRef::Chain)
+        .chain(objects.routers.keys().copied().map(ObjectRef::Router))
+        .chain(objects.bridges.keys().copied().map(ObjectRef::Bridge))
+        .chain(objects.ports.keys().copied().map(ObjectRef::Port))
+        .chain(objects.routes.keys().copied().map(ObjectRef::Route));
+    let found: Vec<Vec<Drift>> = stream::iter(all.map(|object| one(client, objects, object)))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let mut findings: Vec<Drift> = found.into_iter().flatten().collect();
     findings.sort_by_key(|finding| (finding.kind, finding.id));
     Ok(findings)
 }
 
-/// Looks at what is to be deleted, before anything is: an object of our id that belongs to another owner, device or
-/// peer is an error that names all such objects.
+/// Reads the objects to be deleted, before anything is deleted. Objects of our ids that belong to another owner, device or
+/// peer are an error that names all of them.
 pub(super) async fn refuse_foreign<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
-    doomed: impl Iterator<Item = Look>,
+    to_delete: impl Iterator<Item = ObjectRef>,
 ) -> Result<(), ControllerError> {
-    let found: Vec<Vec<Finding>> =
-        stream::iter(doomed.map(|look| whose(client, objects, look))).buffer_unordered(AT_ONCE).try_collect().await?;
+    let found: Vec<Vec<Drift>> = stream::iter(to_delete.map(|object| ownership(client, objects, object)))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
     let mut foreign: Vec<String> = Vec::new();
-    for Finding { id, kind, verdict } in found.into_iter().flatten() {
-        if let Verdict::Foreign(differences) = verdict {
+    for Drift { id, kind, drift } in found.into_iter().flatten() {
+        if let DriftKind::Foreign(differences) = drift {
             foreign.push(format!("{kind} {id} is not ours: {}", differences.join("; ")));
         }
     }
@@ -78,76 +82,76 @@ pub(super) async fn refuse_foreign<T: Transport>(
     if foreign.is_empty() { Ok(()) } else { Err(not_deleted(foreign.join(". "))) }
 }
 
-/// A look that asks only whose the object is: the rules of a chain go with it, whosever they are.
-async fn whose<T: Transport>(
+/// Compares one object for its owner only: the rules of a chain are deleted with it, whoever added them.
+async fn ownership<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
-    look: Look,
-) -> Result<Vec<Finding>, ControllerError> {
-    match look {
-        Look::Chain(id) => {
+    object: ObjectRef,
+) -> Result<Vec<Drift>, ControllerError> {
+    match object {
+        ObjectRef::Chain(id) => {
             let wanted = Chain::from_topology(id, &objects.chains[&id]);
             same(client, client.dialect().await?, Kind::Chain, &wanted).await
         }
-        look => one(client, objects, look).await,
+        object => one(client, objects, object).await,
     }
 }
 
 fn not_deleted(message: String) -> ControllerError {
-    ControllerError { object: "delete objects".to_owned(), failure: Failure::Conflict, message }
+    ControllerError { object: "delete objects".to_owned(), failure: ControllerFailure::Conflict, message }
 }
 
 async fn one<T: Transport>(
     client: &Client<T>,
     objects: &Topology,
-    look: Look,
-) -> Result<Vec<Finding>, ControllerError> {
+    object: ObjectRef,
+) -> Result<Vec<Drift>, ControllerError> {
     let dialect = client.dialect().await?;
-    match look {
-        Look::Chain(id) => chain(client, dialect, objects, id).await,
-        Look::Router(id) => {
+    match object {
+        ObjectRef::Chain(id) => chain(client, dialect, objects, id).await,
+        ObjectRef::Router(id) => {
             same(client, dialect, Kind::Router, &Router::from_topology(id, &objects.routers[&id])).await
         }
-        Look::Bridge(id) => {
+        ObjectRef::Bridge(id) => {
             same(client, dialect, Kind::Bridge, &Bridge::from_topology(id, &objects.bridges[&id])).await
         }
-        Look::Port(id) => port(client, dialect, &Port::from_topology(id, &objects.ports[&id])).await,
-        Look::Route(id) => route(client, dialect, &Route::from_topology(id, &objects.routes[&id], dialect)).await,
+        ObjectRef::Port(id) => port(client, dialect, &Port::from_topology(id, &objects.ports[&id])).await,
+        ObjectRef::Route(id) => route(client, dialect, &Route::from_topology(id, &objects.routes[&id], dialect)).await,
     }
 }
 
-async fn same<T: Transport, O: Object>(
+async fn same<T: Transport, O: ApiObject>(
     client: &Client<T>,
     dialect: Dialect,
     kind: Kind,
     wanted: &O,
-) -> Result<Vec<Finding>, ControllerError> {
+) -> Result<Vec<Drift>, ControllerError> {
     let id = wanted.id().unwrap_or_default();
     let found = client.get::<O>(id).await?;
-    let verdict = match found {
-        None => Some(Verdict::Missing),
-        Some(found) => verdict(kind, &differences(dialect, wanted, &found)),
+    let drift = match found {
+        None => Some(DriftKind::Missing),
+        Some(found) => drift_of(kind, &differences(dialect, wanted, &found)),
     };
-    Ok(verdict.map(|verdict| Finding { id, kind, verdict }).into_iter().collect())
+    Ok(drift.map(|drift| Drift { id, kind, drift }).into_iter().collect())
 }
 
-/// A link that is missing can be made; one to another port belongs to somebody else.
+/// A missing link can be created; a link to another port is not ours.
 async fn port<T: Transport>(
     client: &Client<T>,
     dialect: Dialect,
     wanted: &Port,
-) -> Result<Vec<Finding>, ControllerError> {
+) -> Result<Vec<Drift>, ControllerError> {
     let (id, kind) = (wanted.id.unwrap_or_default(), Kind::Port);
     let Some(found) = client.get::<Port>(id).await? else {
-        return Ok(vec![Finding { id, kind, verdict: Verdict::Missing }]);
+        return Ok(vec![Drift { id, kind, drift: DriftKind::Missing }]);
     };
     let (link, rest): (Vec<_>, Vec<_>) =
         differences(dialect, wanted, &found).into_iter().partition(|difference| difference.field == "peerId");
-    let mut findings: Vec<_> = verdict(kind, &rest).map(|verdict| Finding { id, kind, verdict }).into_iter().collect();
+    let mut findings: Vec<_> = drift_of(kind, &rest).map(|drift| Drift { id, kind, drift }).into_iter().collect();
     if !link.is_empty() {
-        let said = sentences(&link);
-        let verdict = if found.peer_id.is_none() { Verdict::Missing } else { Verdict::Foreign(said) };
-        findings.push(Finding { id, kind: Kind::Link, verdict });
+        let sentences = sentences(&link);
+        let drift = if found.peer_id.is_none() { DriftKind::Missing } else { DriftKind::Foreign(sentences) };
+        findings.push(Drift { id, kind: Kind::Link, drift });
     }
     Ok(findings)
 }
@@ -156,14 +160,14 @@ async fn route<T: Transport>(
     client: &Client<T>,
     dialect: Dialect,
     wanted: &Route,
-) -> Result<Vec<Finding>, ControllerError> {
-    if !dialect.chooses_id(Resource::Route) {
+) -> Result<Vec<Drift>, ControllerError> {
+    if !Resource::Route.has_server_id(dialect) {
         return same(client, dialect, Kind::Route, wanted).await;
     }
     let router = wanted.router_id.unwrap_or_default();
     let there = absent_is_empty(client.list::<Route>(&Scope::Of(Resource::Router, router)).await)?;
     let found = there.iter().any(|found| differences(dialect, wanted, found).is_empty());
-    let missing = Finding { id: wanted.id.unwrap_or_default(), kind: Kind::Route, verdict: Verdict::Missing };
+    let missing = Drift { id: wanted.id.unwrap_or_default(), kind: Kind::Route, drift: DriftKind::Missing };
     Ok(if found { vec![] } else { vec![missing] })
 }
 
@@ -172,37 +176,37 @@ async fn chain<T: Transport>(
     dialect: Dialect,
     objects: &Topology,
     id: Uuid,
-) -> Result<Vec<Finding>, ControllerError> {
+) -> Result<Vec<Drift>, ControllerError> {
     let chain = &objects.chains[&id];
     let mut findings = same(client, dialect, Kind::Chain, &Chain::from_topology(id, chain)).await?;
     let there = absent_is_empty(client.list::<Rule>(&Scope::Of(Resource::Chain, id)).await)?;
     let mut from = 0;
     for rule in &chain.rules {
         let wanted = Rule::from_topology(id, from + 1, rule);
-        let verdict = match there.iter().position(|found| found.id == Some(rule.id)) {
-            // Not in this chain; in another one it is not ours, and making it would be refused.
+        let drift = match there.iter().position(|found| found.id == Some(rule.id)) {
+            // A rule of this id in another chain is not ours, and creating ours would be refused.
             None => match client.get::<Rule>(rule.id).await? {
-                None => Some(Verdict::Missing),
-                Some(found) => verdict(Kind::Rule, &differences(dialect, &wanted, &found)),
+                None => Some(DriftKind::Missing),
+                Some(found) => drift_of(Kind::Rule, &differences(dialect, &wanted, &found)),
             },
             Some(at) => {
-                let differs = verdict(Kind::Rule, &differences(dialect, &wanted, &there[at]));
-                let late = (at < from).then(|| Verdict::Differs(vec!["it comes before its predecessor".to_owned()]));
+                let differs = drift_of(Kind::Rule, &differences(dialect, &wanted, &there[at]));
+                let late = (at < from).then(|| DriftKind::Differs(vec!["it comes before its predecessor".to_owned()]));
                 from = from.max(at + 1);
                 differs.or(late)
             }
         };
-        findings.extend(verdict.map(|verdict| Finding { id: rule.id, kind: Kind::Rule, verdict }));
+        findings.extend(drift.map(|drift| Drift { id: rule.id, kind: Kind::Rule, drift }));
     }
     Ok(findings)
 }
 
-fn verdict(kind: Kind, differences: &[FieldDifference]) -> Option<Verdict> {
-    let said = sentences(differences);
-    match (differences.is_empty(), owned_otherwise(kind, differences)) {
+fn drift_of(kind: Kind, differences: &[FieldDifference]) -> Option<DriftKind> {
+    let sentences = sentences(differences);
+    match (differences.is_empty(), is_foreign(kind, differences)) {
         (true, _) => None,
-        (false, true) => Some(Verdict::Foreign(said)),
-        (false, false) => Some(Verdict::Differs(said)),
+        (false, true) => Some(DriftKind::Foreign(sentences)),
+        (false, false) => Some(DriftKind::Differs(sentences)),
     }
 }
 
@@ -210,7 +214,7 @@ fn sentences(differences: &[FieldDifference]) -> Vec<String> {
     differences.iter().map(ToString::to_string).collect()
 }
 
-/// A list below an object that is not there.
+/// A list below an object that does not exist is empty.
 fn absent_is_empty<O>(list: Result<Vec<O>, atoll_sdn_client::ClientError>) -> Result<Vec<O>, ControllerError> {
     match list {
         Err(error) if error.class == ErrorClass::Absent => Ok(Vec::new()),

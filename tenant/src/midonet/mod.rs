@@ -9,25 +9,28 @@
 //! | `seeds` | further addresses of a port, as entries of its bridge's tables |
 //!
 //! Promises: creating is tried first, so that a new tenant costs one request an object; what is there already is
-//! compared and mended in place where the API can, made anew where it cannot; an object of our id that belongs to
-//! somebody else is reported and never touched. Resuming at any point is applying again.
+//! compared and updated in place where the API can, and created again where it cannot. An object of our id that is not
+//! ours is reported and never changed. To resume at any point, apply again.
 
 mod apply;
 mod inspect;
-mod mend;
+mod ownership;
+mod repair;
 mod rules;
-mod seeds;
+mod static_entries;
+mod step;
 
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Binding, Device, Port};
-use atoll_model::vif::Vif;
-use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::Resource;
 use atoll_sdn_client::request::Scope;
 use atoll_sdn_client::transport::Transport;
-use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, wire};
+use atoll_sdn_client::{Client, ClientError, Ensured, ErrorClass, api};
 use uuid::Uuid;
 
 use crate::controller::{
-    Applied, Controller, ControllerError, Failure, Finding, HostState, PortSpec, PortState, ProviderCandidate, Seeds,
+    Applied, Controller, ControllerError, ControllerFailure, Drift, HostState, PortSpec, PortState, ProviderCandidate,
+    StaticEntries,
 };
 use crate::graph::Graph;
 
@@ -59,8 +62,8 @@ impl<T: Transport> Controller for MidoNet<T> {
     }
 
     async fn routers(&self) -> Result<Vec<ProviderCandidate>, ControllerError> {
-        let routers = self.client.list::<wire::Router>(&Scope::All).await?;
-        let candidate = |router: wire::Router| {
+        let routers = self.client.list::<api::Router>(&Scope::All).await?;
+        let candidate = |router: api::Router| {
             let (name, tenant) = (router.name.unwrap_or_default(), router.tenant_id.unwrap_or_default());
             Some(ProviderCandidate { id: router.id?, name, tenant })
         };
@@ -71,7 +74,7 @@ impl<T: Transport> Controller for MidoNet<T> {
         apply::apply(&self.client, &graph.objects).await
     }
 
-    async fn inspect(&self, graph: &Graph) -> Result<Vec<Finding>, ControllerError> {
+    async fn inspect(&self, graph: &Graph) -> Result<Vec<Drift>, ControllerError> {
         inspect::inspect(&self.client, &graph.objects).await
     }
 
@@ -88,37 +91,38 @@ impl<T: Transport> Controller for MidoNet<T> {
             outbound: None,
             peer: None,
             binding: Some(binding.clone()),
-            vif: Some(spec.vif.to_uuid()),
+            vif: Some(spec.security.to_vif_id()),
             other: Vec::new(),
         };
-        let wanted = wire::Port::from_topology(spec.id, &port);
+        let wanted = api::Port::from_topology(spec.id, &port);
         match self.client.ensure_port(&wanted).await? {
-            // Whether its packets flow, a look will tell: nobody waits for it here.
+            // `active` is unknown at this point; the caller polls `port()`.
             Ensured::Created | Ensured::Kept => {
                 Ok(PortState { device: spec.bridge, binding: Some(binding), active: false })
             }
-            Ensured::Differs(differences) => Err(mend::conflict(format!("port {}", spec.id), &differences)),
+            Ensured::Differs(differences) => Err(ownership::conflict(format!("port {}", spec.id), &differences)),
         }
     }
 
-    async fn ensure_seeds(&self, seeds: &Seeds) -> Result<(), ControllerError> {
-        // The MAC first: an address whose MAC is nowhere would be answered for by the router.
-        self.ensure_seed(&seeds::mac(seeds)).await?;
-        for entry in seeds::addresses(seeds) {
-            self.ensure_seed(&entry).await?;
+    async fn ensure_static_entries(&self, entries: &StaticEntries) -> Result<(), ControllerError> {
+        // The MAC first: the router would answer for an address whose MAC is behind no port. An entry has no fields besides
+        // its identity, so nothing in it can differ.
+        self.client.ensure(&static_entries::mac(entries)).await?;
+        for entry in static_entries::addresses(entries) {
+            self.client.ensure(&entry).await?;
         }
         Ok(())
     }
 
-    async fn delete_seeds(&self, seeds: &Seeds) -> Result<(), ControllerError> {
-        for entry in seeds::addresses(seeds) {
+    async fn delete_static_entries(&self, entries: &StaticEntries) -> Result<(), ControllerError> {
+        for entry in static_entries::addresses(entries) {
             self.client.remove(&entry).await?;
         }
-        Ok(self.client.remove(&seeds::mac(seeds)).await?)
+        Ok(self.client.remove(&static_entries::mac(entries)).await?)
     }
 
     async fn port(&self, id: Uuid) -> Result<Option<PortState>, ControllerError> {
-        let Some(port) = self.client.get::<wire::Port>(id).await? else { return Ok(None) };
+        let Some(port) = self.client.get::<api::Port>(id).await? else { return Ok(None) };
         let binding = port.host_id.zip(port.interface_name);
         Ok(Some(PortState {
             device: port.device_id.unwrap_or_default(),
@@ -128,12 +132,12 @@ impl<T: Transport> Controller for MidoNet<T> {
     }
 
     async fn host(&self, id: Uuid) -> Result<Option<HostState>, ControllerError> {
-        let host = self.client.get::<wire::Host>(id).await?;
+        let host = self.client.get::<api::Host>(id).await?;
         Ok(host.map(|host| HostState { name: host.name.unwrap_or_default(), alive: host.alive }))
     }
 
     async fn pod_ports(&self, bridge: Uuid) -> Result<Vec<Uuid>, ControllerError> {
-        let ports = match self.client.list::<wire::Port>(&Scope::Of(Resource::Bridge, bridge)).await {
+        let ports = match self.client.list::<api::Port>(&Scope::Of(Resource::Bridge, bridge)).await {
             Err(error) if error.class == ErrorClass::Absent => Vec::new(),
             ports => ports?,
         };
@@ -141,7 +145,7 @@ impl<T: Transport> Controller for MidoNet<T> {
     }
 
     async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {
-        let Some(found) = self.client.get::<wire::Port>(id).await? else { return Ok(()) };
+        let Some(found) = self.client.get::<api::Port>(id).await? else { return Ok(()) };
         if let Some(whose) = foreign(&found) {
             // No pod speaks through it: there is nothing to wait for, and it is not ours to delete.
             tracing::warn!(port = %id, whose, "a port with the id of a pod's port is left alone: it is not a pod's");
@@ -159,14 +163,14 @@ impl<T: Transport> Controller for MidoNet<T> {
 /// Why a port with the id of a pod's port is not a pod's; none: it is. A pod's port is one of a bridge, it is linked to no
 /// other port, and it is bound to an interface with a name of ours or says in its `vifId` who may speak through it. A
 /// port that is bound to nothing and has no `vifId` is what an ADD on 1.9 left half way.
-fn foreign(port: &wire::Port) -> Option<String> {
+fn foreign(port: &api::Port) -> Option<String> {
     if port.kind.as_deref().is_some_and(|kind| kind.ends_with("Router")) {
         return Some(format!("it is a port of router {}", port.device_id.unwrap_or_default()));
     }
     if let Some(peer) = port.peer_id {
         return Some(format!("it is linked to port {peer}"));
     }
-    if port.vif_id.and_then(Vif::from_uuid).is_some() {
+    if port.vif_id.and_then(PortSecurity::from_vif_id).is_some() {
         return None;
     }
     match (port.host_id, port.interface_name.as_deref(), port.vif_id) {
@@ -182,19 +186,19 @@ fn is_host_interface(name: &str) -> bool {
     name.strip_prefix("at").is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A failure of the client, in the words of the seam.
+/// An error of the client, as one of the engine.
 impl From<ClientError> for ControllerError {
     fn from(error: ClientError) -> Self {
         let failure = match error.class {
-            ErrorClass::Absent => Failure::Absent,
-            ErrorClass::Vague | ErrorClass::NotApi => Failure::NotApi,
-            ErrorClass::SameExists | ErrorClass::OtherExists => Failure::Conflict,
-            ErrorClass::Invalid => Failure::Invalid,
-            ErrorClass::Denied => Failure::Denied,
-            ErrorClass::Busy => Failure::Busy,
-            ErrorClass::Unreachable => Failure::Unreachable,
-            ErrorClass::Broken => Failure::Broken,
-            ErrorClass::Settings => Failure::Settings,
+            ErrorClass::Absent => ControllerFailure::Absent,
+            ErrorClass::Vague | ErrorClass::NotApi => ControllerFailure::NotApi,
+            ErrorClass::SameExists | ErrorClass::OtherExists => ControllerFailure::Conflict,
+            ErrorClass::Invalid => ControllerFailure::Invalid,
+            ErrorClass::Denied => ControllerFailure::Denied,
+            ErrorClass::Busy => ControllerFailure::Busy,
+            ErrorClass::Unreachable => ControllerFailure::Unreachable,
+            ErrorClass::Broken => ControllerFailure::Broken,
+            ErrorClass::Settings => ControllerFailure::Settings,
         };
         let object = format!("{} {}", error.operation, error.object);
         let whole = error.to_string();

@@ -1,17 +1,17 @@
-//! The rules of a chain. They have an order, they cannot be updated, and an operator may have put rules of his own
-//! between them, which stay where they are.
+//! The rules of a chain. They have an order and cannot be updated. Rules that an operator added between them stay where they
+//! are.
 
 use atoll_model::topology;
+use atoll_sdn_client::Resource;
+use atoll_sdn_client::api::Rule;
 use atoll_sdn_client::compare::differences;
-use atoll_sdn_client::dialect::Resource;
 use atoll_sdn_client::request::Scope;
 use atoll_sdn_client::transport::Transport;
-use atoll_sdn_client::wire::Rule;
 use atoll_sdn_client::{Client, Ensured};
 use uuid::Uuid;
 
-use super::apply::Done;
-use super::mend as one;
+use super::ownership::foreign;
+use super::step::StepResult;
 use crate::controller::ControllerError;
 
 /// Creates the rule at `place` (0 is the first) of a chain that was empty when this walk began.
@@ -20,21 +20,21 @@ pub(super) async fn create<T: Transport>(
     chain: Uuid,
     place: usize,
     rule: &topology::Rule,
-) -> Result<Done, ControllerError> {
+) -> Result<StepResult, ControllerError> {
     put(client, chain, place, rule).await
 }
 
-/// Makes the rules of a chain that was there what they should be, in their order.
-pub(super) async fn mend<T: Transport>(
+/// Repairs the rules of an existing chain, in their order.
+pub(super) async fn repair<T: Transport>(
     client: &Client<T>,
     chain: Uuid,
     wanted: &[topology::Rule],
-) -> Result<Done, ControllerError> {
+) -> Result<StepResult, ControllerError> {
     let dialect = client.dialect().await?;
     let found = client.list::<Rule>(&Scope::Of(Resource::Chain, chain)).await?;
     let mut order: Vec<Uuid> = found.iter().filter_map(|rule| rule.id).collect();
-    let mut done = Done { rounds: 1, ..Done::default() };
-    // The place from which on the next rule of ours must be.
+    let mut done = StepResult { rounds: 1, ..StepResult::default() };
+    // The first position for our next rule.
     let mut from = 0;
     for rule in wanted {
         let at = order.iter().position(|id| *id == rule.id);
@@ -52,7 +52,7 @@ pub(super) async fn mend<T: Transport>(
                 client.delete(Resource::Rule, rule.id).await?;
                 order.remove(at);
                 from -= usize::from(at < from);
-                done.mended += 1;
+                done.updated += 1;
                 done.rounds += 1;
             }
             None => done.created += 1,
@@ -69,11 +69,11 @@ async fn put<T: Transport>(
     chain: Uuid,
     place: usize,
     rule: &topology::Rule,
-) -> Result<Done, ControllerError> {
+) -> Result<StepResult, ControllerError> {
     let wanted = Rule::from_topology(chain, place + 1, rule);
     match client.ensure(&wanted).await? {
-        Ensured::Created => Ok(Done::CREATED),
-        Ensured::Kept => Ok(Done::KEPT),
-        Ensured::Differs(differences) => Err(one::foreign(&wanted, &differences)),
+        Ensured::Created => Ok(StepResult::CREATED),
+        Ensured::Kept => Ok(StepResult::KEPT),
+        Ensured::Differs(differences) => Err(foreign(&wanted, &differences)),
     }
 }

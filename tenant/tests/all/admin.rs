@@ -14,9 +14,9 @@ use atoll_model::error::Classify;
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_model::record::{Origin, Phase, TenantRecord};
 use atoll_model::topology::Topology;
-use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::Resource;
 
-use atoll_sdn_client::{Client, Settings};
+use atoll_sdn_client::{Client, ClientSettings};
 use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
 use atoll_tenant::controller::Controller;
@@ -104,7 +104,10 @@ async fn a_plan_says_what_repairing_does() {
         let (cluster, record) = world.records("red");
         let graph = graph(&cluster, &record);
         let bridge = *graph.objects.bridges.keys().next().expect("one");
-        Client::new(world.mock.clone(), Settings::default()).delete(Resource::Bridge, bridge).await.expect("deleted");
+        Client::new(world.mock.clone(), ClientSettings::default())
+            .delete(Resource::Bridge, bridge)
+            .await
+            .expect("deleted");
         let plan = admin::plan(&admin, &red).await.expect("planned");
         let said: Vec<_> = plan.iter().map(|step| format!("{} {} {}", step.action, step.kind, step.role)).collect();
         for expected in ["create bridge bridge/1", "create port bridge-port/1", "create link gateway-port/1"] {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use atoll_mock_controller::Dialect;
 use atoll_model::ids::{Incarnation, TenantName};
 use atoll_model::record::{Phase, encode};
-use atoll_sdn_client::dialect::Resource;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
-use atoll_sdn_client::{Client, Settings, wire};
+use atoll_sdn_client::Resource;
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_store::{Change, Entry, Key, Lease, Store, Txn};
 use atoll_tenant::admin::{self, Admin};
-use atoll_tenant::controller::{Controller, Failure};
+use atoll_tenant::controller::{Controller, ControllerFailure};
 use atoll_tenant::graph::graph;
 use atoll_tenant::{Cache, TenantError};
 use futures_util::future::{LocalBoxFuture, join};
@@ -25,7 +25,7 @@ use crate::world::{DIALECTS, World, engine, namespace, provider};
 /// A controller before which something happens once: right before or after the first request that is meant.
 struct Before<'a> {
     inner: InProcess,
-    meant: fn(&Request) -> bool,
+    meant: fn(&ApiRequest) -> bool,
     /// It happens when the request was carried out, else before it.
     after: bool,
     happens: RefCell<Option<LocalBoxFuture<'a, ()>>>,
@@ -41,7 +41,7 @@ impl Before<'_> {
 }
 
 impl Transport for Before<'_> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         let meant = (self.meant)(&request);
         if meant && !self.after {
             self.happen().await;
@@ -66,7 +66,7 @@ fn builder(store: &MemoryStore) -> Option<Entry> {
     store.dump().into_iter().find(|entry| entry.key == Key::builder(&red()))
 }
 
-fn creates(request: &Request) -> bool {
+fn creates(request: &ApiRequest) -> bool {
     request.method.as_str() == "POST"
 }
 
@@ -143,7 +143,7 @@ async fn a_turn_that_failed_is_given_back_at_once() {
     let world = World::new(Dialect::V5);
     world.resolve(&namespace("blue")).await.expect("resolved");
     // The provider router is gone: nothing can be linked to it.
-    let client = Client::new(world.mock.clone(), Settings::default());
+    let client = Client::new(world.mock.clone(), ClientSettings::default());
     client.delete(Resource::Router, provider()).await.expect("deleted");
     world.resolve(&namespace("red")).await.expect_err("it cannot be built");
     assert_eq!(world.records("red").1.phase, Phase::Building);
@@ -177,23 +177,23 @@ async fn a_port_that_is_made_again_is_told_when_somebody_elses_is_there_first() 
         world.resolve(&namespace("red")).await.expect("resolved");
         let (cluster, record) = world.records("red");
         let graph = graph(&cluster, &record);
-        let client = Client::new(world.mock.clone(), Settings::default());
+        let client = Client::new(world.mock.clone(), ClientSettings::default());
         let on_router = |id: &Uuid| graph.objects.routers.contains_key(&graph.objects.ports[id].device.id());
         let id = *graph.objects.ports.keys().find(|id| on_router(id)).expect("a router's port");
         // The port has another address: it is deleted and made again.
-        let mut found: wire::Port = client.get(id).await.expect("answered").expect("there");
+        let mut found: api::Port = client.get(id).await.expect("answered").expect("there");
         client.delete(Resource::Port, id).await.expect("deleted");
         (found.network_address, found.port_address) = (Some("192.0.2.0".to_owned()), Some("192.0.2.9".to_owned()));
         found.peer_id = None;
         client.create(&found).await.expect("created");
-        let router = wire::Router {
+        let router = api::Router {
             id: Some(Uuid::new_v4()),
             tenant_id: Some("somebody".to_owned()),
             name: Some("theirs".to_owned()),
-            ..wire::Router::default()
+            ..api::Router::default()
         };
         client.create(&router).await.expect("created");
-        let theirs = wire::Port { device_id: router.id, ..found };
+        let theirs = api::Port { device_id: router.id, ..found };
         let come = async {
             let _ = client.create(&theirs).await.expect("created");
         };
@@ -204,9 +204,9 @@ async fn a_port_that_is_made_again_is_told_when_somebody_elses_is_there_first() 
             happens: RefCell::new(Some(Box::pin(come))),
         };
         let error = engine(transport).apply(&graph).await.expect_err("not ours");
-        assert_eq!(error.failure, Failure::Conflict, "{dialect:?}: {error}");
+        assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
         assert!(error.to_string().contains(&id.to_string()), "{error}");
-        let there: wire::Port = client.get(id).await.expect("answered").expect("there");
+        let there: api::Port = client.get(id).await.expect("answered").expect("there");
         assert_eq!(there.device_id, router.id, "{dialect:?}: it stays");
     }
 }

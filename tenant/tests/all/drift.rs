@@ -2,8 +2,8 @@
 //! not ours stays.
 
 use atoll_model::ids::TenantName;
-use atoll_sdn_client::dialect::Resource;
-use atoll_sdn_client::{Client, Settings, wire};
+use atoll_sdn_client::Resource;
+use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_tenant::admin::{self, Admin};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
@@ -20,16 +20,16 @@ struct Drift {
 }
 
 enum Edit {
-    Router(fn(&mut wire::Router)),
-    Bridge(fn(&mut wire::Bridge)),
-    Port(fn(&mut wire::Port)),
-    PortAnew(fn(&mut wire::Port)),
-    Rule(fn(&mut wire::Rule)),
-    Route(fn(&mut wire::Route)),
+    Router(fn(&mut api::Router)),
+    Bridge(fn(&mut api::Bridge)),
+    Port(fn(&mut api::Port)),
+    PortAnew(fn(&mut api::Port)),
+    Rule(fn(&mut api::Rule)),
+    Route(fn(&mut api::Route)),
 }
 
 fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), Settings::default())
+    Client::new(world.mock.clone(), ClientSettings::default())
 }
 
 /// Every change there is to one tenant. A chain filters nothing of ours but through its rules; its name is for people.
@@ -126,7 +126,7 @@ fn drifts(world: &World) -> Vec<Drift> {
 }
 
 async fn change(client: &Client<InProcess>, drift: &Drift) {
-    async fn there<O: wire::Object>(client: &Client<InProcess>, id: Uuid) -> O {
+    async fn there<O: api::ApiObject>(client: &Client<InProcess>, id: Uuid) -> O {
         client.get(id).await.expect("answered").expect("there")
     }
     let gone = async || client.delete(drift.resource, drift.id).await.expect("deleted");
@@ -147,7 +147,7 @@ async fn change(client: &Client<InProcess>, drift: &Drift) {
             client.update(&found).await.expect(drift.what);
         }
         Edit::PortAnew(edit) => {
-            let mut found: wire::Port = there(client, drift.id).await;
+            let mut found: api::Port = there(client, drift.id).await;
             gone().await;
             edit(&mut found);
             found.peer_id = None;

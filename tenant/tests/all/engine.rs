@@ -3,11 +3,11 @@
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
-use atoll_model::vif::Vif;
-use atoll_sdn_client::dialect::Resource;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
-use atoll_sdn_client::{Client, Settings, wire};
-use atoll_tenant::controller::{Controller, Failure, PortSpec, Verdict};
+use atoll_model::port_security::PortSecurity;
+use atoll_sdn_client::Resource;
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_sdn_client::{Client, ClientSettings, api};
+use atoll_tenant::controller::{Controller, ControllerFailure, DriftKind, PortSpec};
 use atoll_tenant::graph::{Graph, graph};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ async fn built(dialect: Dialect) -> (World, Graph) {
 }
 
 fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), Settings::default())
+    Client::new(world.mock.clone(), ClientSettings::default())
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn applying_twice_is_applying_once() {
     for dialect in DIALECTS {
         let (world, graph) = built(dialect).await;
         let again = world.engine().apply(&graph).await.expect("applied");
-        assert_eq!((again.created, again.mended), (0, 0), "{dialect:?}");
+        assert_eq!((again.created, again.updated), (0, 0), "{dialect:?}");
         let rules: usize = graph.objects.chains.values().map(|chain| chain.rules.len()).sum();
         let o = &graph.objects;
         let all = o.chains.len() + rules + o.routers.len() + o.bridges.len() + o.ports.len() + o.routes.len();
@@ -48,7 +48,7 @@ async fn a_new_tenant_takes_at_most_six_dependent_rounds() {
         world.engine().remove(&graph).await.expect("removed");
         let applied = world.engine().apply(&graph).await.expect("applied");
         assert!(applied.rounds <= 6, "{dialect:?}: {applied:?}");
-        assert_eq!((applied.kept, applied.mended), (0, 0), "{dialect:?}");
+        assert_eq!((applied.kept, applied.updated), (0, 0), "{dialect:?}");
     }
 }
 
@@ -121,11 +121,11 @@ async fn every_object_that_is_deleted_behind_our_back_comes_back() {
                 assert_ne!(world.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
                 let findings = world.engine().inspect(&graph).await.expect("looked");
                 assert!(
-                    findings.iter().any(|finding| finding.verdict == Verdict::Missing),
+                    findings.iter().any(|finding| finding.drift == DriftKind::Missing),
                     "{dialect:?}: {resource} {n}"
                 );
                 let applied = world.engine().apply(&graph).await.expect("applied");
-                assert!(applied.created + applied.mended > 0, "{dialect:?}: {resource} {n}: {applied:?}");
+                assert!(applied.created + applied.updated > 0, "{dialect:?}: {resource} {n}: {applied:?}");
                 world.assert_exactly(&["red"], &format!("{dialect:?}: {resource} {n} was deleted"));
             }
         }
@@ -143,16 +143,16 @@ async fn what_was_changed_behind_our_back_is_mended_in_place() {
         let client = client(&world);
         let (router, bridge) = (first(graph.objects.routers.keys()), first(graph.objects.bridges.keys()));
 
-        let mut found: wire::Router = client.get(router).await.expect("answered").expect("there");
+        let mut found: api::Router = client.get(router).await.expect("answered").expect("there");
         found.admin_state_up.0 = false;
         found.outbound_filter_id = None;
         client.update(&found).await.expect("updated");
-        let mut found: wire::Bridge = client.get(bridge).await.expect("answered").expect("there");
+        let mut found: api::Bridge = client.get(bridge).await.expect("answered").expect("there");
         found.admin_state_up.0 = false;
         client.update(&found).await.expect("updated");
         let mut ports = 0;
         for id in graph.objects.ports.keys() {
-            let mut found: wire::Port = client.get(*id).await.expect("answered").expect("there");
+            let mut found: api::Port = client.get(*id).await.expect("answered").expect("there");
             found.admin_state_up.0 = false;
             client.update(&found).await.expect("updated");
             ports += 1;
@@ -160,11 +160,11 @@ async fn what_was_changed_behind_our_back_is_mended_in_place() {
         let findings = world.engine().inspect(&graph).await.expect("looked");
         assert_eq!(findings.len(), 2 + ports, "{dialect:?}: {findings:?}");
         assert!(
-            findings.iter().all(|finding| matches!(finding.verdict, Verdict::Differs(_))),
+            findings.iter().all(|finding| matches!(finding.drift, DriftKind::Differs(_))),
             "{dialect:?}: {findings:?}"
         );
         let applied = world.engine().apply(&graph).await.expect("applied");
-        assert_eq!((applied.created, applied.mended), (0, 2 + ports), "{dialect:?}");
+        assert_eq!((applied.created, applied.updated), (0, 2 + ports), "{dialect:?}");
         world.assert_exactly(&["red"], "mended");
     }
 }
@@ -183,13 +183,13 @@ async fn the_rules_keep_their_order_beside_rules_of_others() {
             .expect("the outbound chain");
         // Somebody puts a rule of his own in front, and one of ours is gone: every time another.
         for gone in &rules {
-            let foreign = wire::Rule {
+            let foreign = api::Rule {
                 id: Some(Uuid::new_v4()),
                 chain_id: Some(chain),
                 kind: Some("accept".to_owned()),
                 position: Some(1),
                 nw_proto: Some(89),
-                ..wire::Rule::default()
+                ..api::Rule::default()
             };
             client.create(&foreign).await.expect("created");
             client.delete(Resource::Rule, gone.id).await.expect("deleted");
@@ -214,7 +214,7 @@ async fn rules_that_changed_places_are_put_back_in_order() {
                 client.delete(Resource::Rule, moved.id).await.expect("deleted");
                 let last = moved.id != wanted.rules[wanted.rules.len() - 1].id;
                 let position = if last { wanted.rules.len() } else { 1 };
-                client.create(&wire::Rule::from_topology(*chain, position, moved)).await.expect("created");
+                client.create(&api::Rule::from_topology(*chain, position, moved)).await.expect("created");
                 if wanted.rules.len() > 1 {
                     let findings = world.engine().inspect(&graph).await.expect("looked");
                     assert!(!findings.is_empty(), "{dialect:?}: a plan shows it");
@@ -233,21 +233,21 @@ async fn an_object_of_our_id_that_is_somebody_elses_is_reported_and_untouched() 
         let client = client(&world);
         world.engine().remove(&graph).await.expect("removed");
         let bridge = first(graph.objects.bridges.keys());
-        let foreign = wire::Bridge {
+        let foreign = api::Bridge {
             id: Some(bridge),
             tenant_id: Some("somebody".to_owned()),
             name: Some("theirs".to_owned()),
-            ..wire::Bridge::default()
+            ..api::Bridge::default()
         };
         client.create(&foreign).await.expect("created");
-        let before: wire::Bridge = client.get(bridge).await.expect("answered").expect("there");
+        let before: api::Bridge = client.get(bridge).await.expect("answered").expect("there");
         let findings = world.engine().inspect(&graph).await.expect("looked");
-        assert!(findings.iter().any(|finding| finding.id == bridge && matches!(finding.verdict, Verdict::Foreign(_))));
+        assert!(findings.iter().any(|finding| finding.id == bridge && matches!(finding.drift, DriftKind::Foreign(_))));
         let error = world.engine().apply(&graph).await.expect_err("it is not ours");
-        assert_eq!(error.failure, Failure::Conflict, "{error}");
+        assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
         assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");
         assert!(error.to_string().contains("somebody"), "says whose it is: {error}");
-        assert_eq!(client.get::<wire::Bridge>(bridge).await.expect("answered"), Some(before));
+        assert_eq!(client.get::<api::Bridge>(bridge).await.expect("answered"), Some(before));
     }
 }
 
@@ -263,27 +263,27 @@ async fn a_port_that_is_linked_elsewhere_is_reported_and_untouched() {
             .find(|(_, port)| graph.objects.bridges.contains_key(&port.device.id()))
             .expect("the bridge's port");
         client.unlink(*port).await.expect("unlinked");
-        let stranger = wire::Router {
+        let stranger = api::Router {
             id: Some(Uuid::new_v4()),
             tenant_id: Some("somebody".to_owned()),
             name: Some("theirs".to_owned()),
-            ..wire::Router::default()
+            ..api::Router::default()
         };
         client.create(&stranger).await.expect("created");
-        let theirs = wire::Port {
+        let theirs = api::Port {
             id: Some(Uuid::new_v4()),
             device_id: stranger.id,
             kind: Some("Router".to_owned()),
             network_address: Some("10.0.0.0".to_owned()),
             network_length: Some(24),
             port_address: Some("10.0.0.1".to_owned()),
-            ..wire::Port::default()
+            ..api::Port::default()
         };
         client.create(&theirs).await.expect("created");
         client.link(theirs.id.expect("set"), *port).await.expect("linked");
         let error = world.engine().apply(&graph).await.expect_err("linked elsewhere");
-        assert_eq!(error.failure, Failure::Conflict, "{dialect:?}: {error}");
-        let there: wire::Port = client.get(*port).await.expect("answered").expect("there");
+        assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
+        let there: api::Port = client.get(*port).await.expect("answered").expect("there");
         assert_eq!(there.peer_id, theirs.id, "{dialect:?}: untouched");
     }
 }
@@ -294,7 +294,7 @@ fn spec(world: &World, graph: &Graph, id: u128, interface: &str) -> PortSpec {
         bridge: first(graph.objects.bridges.keys()),
         host: world.mock.controller().settings().host,
         interface: IfName::new(interface).expect("valid"),
-        vif: Vif { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
+        security: PortSecurity { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
     }
 }
 
@@ -315,11 +315,11 @@ async fn a_pods_port_is_ensured_looked_at_and_deleted() {
         let state = engine.port(spec.id).await.expect("answered").expect("there");
         let binding = state.binding.expect("bound");
         assert_eq!((binding.host, binding.interface.as_str(), state.active), (spec.host, "at0123456789ab", true));
-        assert_eq!(world.made().ports[&spec.id].vif, Some(spec.vif.to_uuid()), "who may speak through it");
+        assert_eq!(world.made().ports[&spec.id].vif, Some(spec.security.to_vif_id()), "who may speak through it");
 
         let other = PortSpec { interface: IfName::new("at9").expect("valid"), ..spec.clone() };
         let error = engine.ensure_port(&other).await.expect_err("bound elsewhere");
-        assert_eq!(error.failure, Failure::Conflict, "{dialect:?}: {error}");
+        assert_eq!(error.failure, ControllerFailure::Conflict, "{dialect:?}: {error}");
         let state = engine.port(spec.id).await.expect("answered").expect("there");
         assert_eq!(state.binding.expect("bound").interface, "at0123456789ab", "{dialect:?}: untouched");
 
@@ -338,7 +338,7 @@ async fn a_port_whose_bridge_is_gone_says_so() {
         let spec = spec(&world, &graph, 99, "at0123456789ab");
         client(&world).delete(Resource::Bridge, spec.bridge).await.expect("deleted");
         let error = world.engine().ensure_port(&spec).await.expect_err("no bridge");
-        assert_eq!(error.failure, Failure::Absent, "{dialect:?}: {error}");
+        assert_eq!(error.failure, ControllerFailure::Absent, "{dialect:?}: {error}");
     }
 }
 
@@ -347,11 +347,11 @@ async fn the_provider_router_is_known_by_its_name() {
     let world = World::new(Dialect::V5);
     let candidates = world.engine().provider_candidates().await.expect("answered");
     assert_eq!(candidates.len(), 1);
-    let another = wire::Router {
+    let another = api::Router {
         id: Some(Uuid::from_u128(5)),
         tenant_id: Some("admin".to_owned()),
         name: Some("The PROVIDER Router of the east".to_owned()),
-        ..wire::Router::default()
+        ..api::Router::default()
     };
     client(&world).create(&another).await.expect("created");
     let error = world.resolve(&namespace("red")).await.expect_err("two candidates");
@@ -367,7 +367,7 @@ struct Counting<T> {
 }
 
 impl<T: Transport> Transport for Counting<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.now.set(self.now.get() + 1);
         self.most.set(self.most.get().max(self.now.get()));
         tokio::task::yield_now().await;

@@ -12,9 +12,9 @@ use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
 
+use atoll_model::port_security::PortSecurity;
 use atoll_model::record::{ClaimRecord, NodeRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode};
-use atoll_model::vif::Vif;
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::{Change, Key, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
@@ -97,7 +97,7 @@ fn port(place: &Place, claim: &ClaimRecord) -> PortSpec {
         bridge: place.bridge(claim.addresses[0].ordinal),
         host: claim.host_id,
         interface: claim.host_interface.clone(),
-        vif: Vif { mac: claim.mac, address: claim.addresses[0].address.ip(), unique: false },
+        security: PortSecurity { mac: claim.mac, address: claim.addresses[0].address.ip(), unique: false },
     }
 }
 
@@ -127,7 +127,7 @@ async fn nobody_is_evicted_by_a_gateways_word() {
     for dialect in DIALECTS {
         for body in ["", r#"{"message":"no route matched"}"#, r#"{"message":"Not Found","code":404}"#] {
             let (world, _) = two_nodes(dialect).await;
-            let says: fn(&Request) -> _ = match body {
+            let says: fn(&ApiRequest) -> _ = match body {
                 "" => |request| (request.path != "/").then_some((404, "")),
                 _ if body.contains("code") => {
                     |request| (request.path != "/").then_some((404, r#"{"message":"Not Found","code":404}"#))
@@ -335,7 +335,7 @@ struct Interrupted<F> {
 }
 
 impl<F: FnOnce()> Transport for Interrupted<F> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         if request.method == http::Method::DELETE {
             match self.after.get().checked_sub(1) {
                 Some(after) => self.after.set(after),

@@ -4,11 +4,11 @@
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Kind, Topology};
-use atoll_model::vif::Vif;
-use atoll_sdn_client::dialect::Resource;
-use atoll_sdn_client::{Client, Settings, wire};
-use atoll_tenant::controller::{Controller, Failure, PortSpec, Verdict};
+use atoll_sdn_client::Resource;
+use atoll_sdn_client::{Client, ClientSettings, api};
+use atoll_tenant::controller::{Controller, ControllerFailure, DriftKind, PortSpec};
 use atoll_tenant::graph::{Graph, graph};
 use atoll_testkit::controller::InProcess;
 use uuid::Uuid;
@@ -32,42 +32,42 @@ async fn built(dialect: Dialect) -> (World, Graph) {
 }
 
 fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), Settings::default())
+    Client::new(world.mock.clone(), ClientSettings::default())
 }
 
-async fn create<O: wire::Object>(client: &Client<InProcess>, object: &O) {
+async fn create<O: api::ApiObject>(client: &Client<InProcess>, object: &O) {
     client.create(object).await.expect("created");
 }
 
-fn router(id: Uuid) -> wire::Router {
+fn router(id: Uuid) -> api::Router {
     let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
-    wire::Router { id, tenant_id, name, ..wire::Router::default() }
+    api::Router { id, tenant_id, name, ..api::Router::default() }
 }
 
-fn bridge(id: Uuid) -> wire::Bridge {
+fn bridge(id: Uuid) -> api::Bridge {
     let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
-    wire::Bridge { id, tenant_id, name, ..wire::Bridge::default() }
+    api::Bridge { id, tenant_id, name, ..api::Bridge::default() }
 }
 
-fn chain(id: Uuid) -> wire::Chain {
+fn chain(id: Uuid) -> api::Chain {
     let (id, tenant_id, name) = (Some(id), Some("somebody".to_owned()), Some("theirs".to_owned()));
-    wire::Chain { id, tenant_id, name, ..wire::Chain::default() }
+    api::Chain { id, tenant_id, name, ..api::Chain::default() }
 }
 
-fn router_port(id: Uuid, router: Uuid) -> wire::Port {
-    wire::Port {
+fn router_port(id: Uuid, router: Uuid) -> api::Port {
+    api::Port {
         id: Some(id),
         device_id: Some(router),
         kind: Some("Router".to_owned()),
         network_address: Some("10.0.0.0".to_owned()),
         network_length: Some(24),
         port_address: Some("10.0.0.1".to_owned()),
-        ..wire::Port::default()
+        ..api::Port::default()
     }
 }
 
-fn bridge_port(id: Uuid, bridge: Uuid) -> wire::Port {
-    wire::Port { id: Some(id), device_id: Some(bridge), kind: Some("Bridge".to_owned()), ..wire::Port::default() }
+fn bridge_port(id: Uuid, bridge: Uuid) -> api::Port {
+    api::Port { id: Some(id), device_id: Some(bridge), kind: Some("Bridge".to_owned()), ..api::Port::default() }
 }
 
 impl Stranger {
@@ -139,18 +139,18 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
         ("the router's port on another router", false, |world, graph, stranger| {
             Box::pin(async {
                 let (client, [_, id, _]) = (client(world), ports(graph));
-                let there: wire::Port = client.get(id).await.expect("answered").expect("there");
+                let there: api::Port = client.get(id).await.expect("answered").expect("there");
                 client.delete(Resource::Port, id).await.expect("deleted");
-                create(&client, &wire::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
+                create(&client, &api::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
                 (Kind::Port, id)
             })
         }),
         ("the provider's port on another router", false, |world, graph, stranger| {
             Box::pin(async {
                 let (client, [.., id]) = (client(world), ports(graph));
-                let there: wire::Port = client.get(id).await.expect("answered").expect("there");
+                let there: api::Port = client.get(id).await.expect("answered").expect("there");
                 client.delete(Resource::Port, id).await.expect("deleted");
-                create(&client, &wire::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
+                create(&client, &api::Port { device_id: Some(stranger.router), peer_id: None, ..there }).await;
                 (Kind::Port, id)
             })
         }),
@@ -175,7 +175,7 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
                 let (client, (_, ours)) = (client(world), graph.objects.chains.iter().next().expect("a chain"));
                 let rule = ours.rules.last().expect("a rule");
                 client.delete(Resource::Rule, rule.id).await.expect("deleted");
-                create(&client, &wire::Rule::from_topology(stranger.chain, 1, rule)).await;
+                create(&client, &api::Rule::from_topology(stranger.chain, 1, rule)).await;
                 (Kind::Rule, rule.id)
             })
         }),
@@ -185,11 +185,11 @@ fn cases() -> Vec<(&'static str, bool, Usurp)> {
                 let [_, uplink, _] = ports(graph);
                 let (id, route) = graph.objects.routes.iter().find(|(_, r)| r.router != uplink).expect("a route");
                 client.delete(Resource::Route, *id).await.expect("deleted");
-                let theirs = wire::Route {
+                let theirs = api::Route {
                     router_id: Some(stranger.router),
                     next_hop_port: Some(stranger.port),
                     next_hop_gateway: None,
-                    ..wire::Route::from_topology(*id, route, atoll_sdn_client::dialect::Dialect::V5)
+                    ..api::Route::from_topology(*id, route, atoll_sdn_client::dialect::Dialect::V5)
                 };
                 create(&client, &theirs).await;
                 (Kind::Route, *id)
@@ -219,13 +219,13 @@ async fn what_has_our_id_and_is_somebody_elses_is_told_and_left_alone() {
 
             let findings = engine.inspect(&graph).await.expect("looked");
             let said = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
-            let verdict = said.map(|finding| &finding.verdict);
-            assert!(matches!(verdict, Some(Verdict::Foreign(_))), "{context}: a plan says {verdict:?}");
+            let verdict = said.map(|finding| &finding.drift);
+            assert!(matches!(verdict, Some(DriftKind::Foreign(_))), "{context}: a plan says {verdict:?}");
             assert_eq!(there(&world), before, "{context}: a plan changes nothing");
 
             // What is missing beside it may be made; it stays as it is.
             let error = engine.apply(&graph).await.expect_err(&context);
-            assert_eq!(error.failure, Failure::Conflict, "{context}: {error}");
+            assert_eq!(error.failure, ControllerFailure::Conflict, "{context}: {error}");
             assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
             assert_eq!(only(&there(&world), id), only(&before, id), "{context}: applying touched it");
 
@@ -235,7 +235,7 @@ async fn what_has_our_id_and_is_somebody_elses_is_told_and_left_alone() {
                 let removed = engine.remove(&graph).await;
                 if goes_by_its_id(&graph, kind, id) {
                     let error = removed.expect_err(&context);
-                    assert_eq!(error.failure, Failure::Conflict, "{context}: {error}");
+                    assert_eq!(error.failure, ControllerFailure::Conflict, "{context}: {error}");
                     assert!(error.to_string().contains(&id.to_string()), "{context}: names it: {error}");
                     assert_eq!(there(&world), before, "{context}: nothing is deleted, neither theirs nor ours");
                 } else {
@@ -274,18 +274,18 @@ async fn a_static_route_that_is_another_routers_is_told_and_left_alone() {
     let stranger = Stranger::new(&client).await;
     let (id, route) = graph.objects.routes.iter().next().map(|(id, route)| (*id, route.clone())).expect("a route");
     client.delete(Resource::Route, id).await.expect("deleted");
-    let theirs = wire::Route {
+    let theirs = api::Route {
         router_id: Some(stranger.router),
         next_hop_port: Some(stranger.port),
         next_hop_gateway: None,
-        ..wire::Route::from_topology(id, &route, atoll_sdn_client::dialect::Dialect::V5)
+        ..api::Route::from_topology(id, &route, atoll_sdn_client::dialect::Dialect::V5)
     };
     create(&client, &theirs).await;
     // As for a route that was taken away from the tenant: nothing else of the graph goes.
     graph.objects = Topology { routes: [(id, route)].into(), ..Topology::default() };
     let before = there(&world);
     let error = world.engine().remove(&graph).await.expect_err("not ours");
-    assert_eq!(error.failure, Failure::Conflict, "{error}");
+    assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
     assert!(error.to_string().contains(&id.to_string()), "{error}");
     assert_eq!(there(&world), before);
 }
@@ -301,7 +301,7 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
             bridge: first(graph.objects.bridges.keys()),
             host: world.mock.controller().settings().host,
             interface: IfName::new("at0123456789ab").expect("valid"),
-            vif: Vif { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
+            security: PortSecurity { mac: Mac([2, 0, 0, 0, 0, 1]), address: [10, 128, 0, 9].into(), unique: false },
         };
         let plain = bridge_port(spec.id, spec.bridge);
         let bind = async |interface: &str| {
@@ -315,7 +315,11 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
             let before = there(&world);
             engine.delete_port(spec.id).await.expect("it is no pod's, so no pod's port is left");
             assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to delete");
-            assert_eq!(engine.ensure_port(&spec).await.expect_err("told").failure, Failure::Conflict, "{context}");
+            assert_eq!(
+                engine.ensure_port(&spec).await.expect_err("told").failure,
+                ControllerFailure::Conflict,
+                "{context}"
+            );
             assert_eq!(there(&world), before, "{dialect:?}: {context} is not ours to take");
             client.delete(Resource::Port, spec.id).await.expect("deleted by its owner");
         };
@@ -336,7 +340,7 @@ async fn a_port_with_a_pods_id_is_deleted_only_when_it_is_a_pods() {
         create(&client, &plain).await;
         bind("tap0123456789a").await;
         stays("a port on somebody's interface").await;
-        create(&client, &wire::Port { vif_id: Some(Uuid::from_u128(7)), ..plain.clone() }).await;
+        create(&client, &api::Port { vif_id: Some(Uuid::from_u128(7)), ..plain.clone() }).await;
         stays("a port with somebody's vifId").await;
     }
 }

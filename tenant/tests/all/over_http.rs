@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use atoll_mock_controller::server::Server;
-use atoll_mock_controller::{Controller as Mock, Dialect, Settings};
+use atoll_mock_controller::server::MockServer;
+use atoll_mock_controller::{Dialect, MockController, MockSettings};
 use atoll_model::attachment::Mac;
-use atoll_model::vif::Vif;
+use atoll_model::port_security::PortSecurity;
 use atoll_sdn_client::credentials::Credentials;
-use atoll_sdn_client::transport::{Request, Transport};
-use atoll_sdn_client::{Client, Http, HttpSettings, Settings as ClientSettings};
+use atoll_sdn_client::transport::{ApiRequest, Transport};
+use atoll_sdn_client::{Client, ClientSettings, Http, HttpSettings};
 use atoll_tenant::MidoNet;
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::graph::Graph;
@@ -28,7 +28,7 @@ fn http(base: &str) -> Http {
 /// Asks what the controller has beside the API.
 async fn mock(http: &Http, method: Method, path: &str, body: &str) -> Value {
     let body = body.to_owned().into();
-    let answer = http.send(Request { method, path: path.to_owned(), headers: HeaderMap::new(), body }).await;
+    let answer = http.send(ApiRequest { method, path: path.to_owned(), headers: HeaderMap::new(), body }).await;
     let answer = answer.expect("an answer");
     assert!(answer.status < 300, "{path}: {}", answer.status);
     serde_json::from_slice(&answer.body).unwrap_or(Value::Null)
@@ -45,9 +45,9 @@ async fn a_tenants_life_over_http() {
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("an address");
-        let settings = Settings { dialect, strict_tokens: true, duplicate_type: true, ..Settings::default() };
+        let settings = MockSettings { dialect, strict_tokens: true, duplicate_type: true, ..MockSettings::default() };
         let host = settings.host;
-        let server = Server::new(Mock::new(settings));
+        let server = MockServer::new(MockController::new(settings));
         let life = Box::pin(live(format!("http://{address}"), dialect, &graph, host));
         tokio::task::LocalSet::new().run_until(Box::pin(server.serve(listener, life))).await;
     }
@@ -77,8 +77,8 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     assert!(refused.is_empty(), "{dialect}: {refused:?}");
 
     let (bridge, id) = (*graph.objects.bridges.keys().next().expect("a bridge"), Uuid::from_u128(9));
-    let vif = Vif { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 128, 0, 9].into(), unique: false };
-    let port = PortSpec { id, bridge, host, interface: "at0".parse().expect("a name"), vif };
+    let vif = PortSecurity { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 128, 0, 9].into(), unique: false };
+    let port = PortSpec { id, bridge, host, interface: "at0".parse().expect("a name"), security: vif };
     engine.ensure_port(&port).await.expect("made");
     assert!(engine.port(id).await.expect("asked").is_some_and(|port| port.active), "{dialect}");
     assert_eq!(engine.pod_ports(bridge).await.expect("asked"), [id], "{dialect}");

@@ -3,7 +3,7 @@
 use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ContainerId, IfName, NetworkName};
-use atoll_model::vif::Vif;
+use atoll_model::port_security::PortSecurity;
 use atoll_tenant::controller::{Controller, PortSpec};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ async fn the_ports_of_a_bridge_are_those_of_its_pods() {
             bridge,
             host: world.mock.controller().settings().host,
             interface: attachment.host_interface(),
-            vif: Vif { mac: attachment.mac(), address: [10, 128, 0, 9].into(), unique: false },
+            security: PortSecurity { mac: attachment.mac(), address: [10, 128, 0, 9].into(), unique: false },
         };
         engine.ensure_port(&port).await.expect("made");
         assert_eq!(engine.pod_ports(bridge).await.expect("asked"), [port.id], "{dialect:?}");

@@ -8,9 +8,9 @@ use atoll_testkit::store::FaultyStore;
 use atoll_testkit::transport::FaultyTransport;
 
 use atoll_model::record::{ClusterRecord, ProviderRecord, Uplink};
-use atoll_sdn_client::dialect::Resource;
+use atoll_sdn_client::Resource;
 
-use atoll_sdn_client::{Client, Settings, wire};
+use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Initialised, Outside, Wanted};
@@ -32,15 +32,15 @@ async fn init_with(store: &impl Store, controller: &impl Controller, world: &Wor
 }
 
 fn client(world: &World) -> Client<InProcess> {
-    Client::new(world.mock.clone(), Settings::default())
+    Client::new(world.mock.clone(), ClientSettings::default())
 }
 
 async fn router(world: &World, id: u128, name: &str) -> Uuid {
-    let router = wire::Router {
+    let router = api::Router {
         id: Some(Uuid::from_u128(id)),
         tenant_id: Some("admin".to_owned()),
         name: Some(name.to_owned()),
-        ..wire::Router::default()
+        ..api::Router::default()
     };
     client(world).create(&router).await.expect("created");
     Uuid::from_u128(id)
@@ -128,7 +128,7 @@ async fn a_router_of_our_own_is_made_once_mended_and_leads_outside() {
 
         let (again, applied) = init(&world, wanted()).await.expect("again");
         assert!(matches!(again, Initialised::There(_)));
-        assert_eq!(applied.map(|applied| (applied.created, applied.mended)), Some((0, 0)), "{dialect:?}");
+        assert_eq!(applied.map(|applied| (applied.created, applied.updated)), Some((0, 0)), "{dialect:?}");
         let error = init(&world, uplinks(&world, &["eth1"])).await.expect_err("others");
         assert!(matches!(error, TenantError::OtherProvider { made: true, .. }), "{error}");
 

@@ -264,8 +264,8 @@ async fn a_place_whose_bridge_is_gone_is_rebuilt() {
     let world = World::new(Dialect::V5);
     let (engine, cache, who) = (world.engine(), Cache::none(), namespace("red"));
     let place = world.resolve(&who).await.expect("resolved");
-    let client = atoll_sdn_client::Client::new(world.mock.clone(), atoll_sdn_client::Settings::default());
-    client.delete(atoll_sdn_client::dialect::Resource::Bridge, place.bridge(1)).await.expect("deleted");
+    let client = atoll_sdn_client::Client::new(world.mock.clone(), atoll_sdn_client::ClientSettings::default());
+    client.delete(atoll_sdn_client::Resource::Bridge, place.bridge(1)).await.expect("deleted");
     world.resolver(&engine, &cache).rebuild(&who).await.expect("rebuilt");
     world.assert_exactly(&["red"], "rebuilt");
 }

@@ -3,16 +3,16 @@
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
-use atoll_sdn_client::transport::Request;
+use atoll_sdn_client::transport::ApiRequest;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Deletion};
-use atoll_tenant::controller::{Controller, ControllerError, Failure, Seeds};
+use atoll_tenant::controller::{Controller, ControllerError, ControllerFailure, StaticEntries};
 use atoll_tenant::graph::graph;
 use uuid::Uuid;
 
 use crate::world::{DIALECTS, Gateway, World, engine, namespace};
 
-type Says = fn(&Request) -> Option<(u16, &'static str)>;
+type Says = fn(&ApiRequest) -> Option<(u16, &'static str)>;
 
 /// Root document and login pass, so that the client knows whom it speaks to; everything else does not.
 const GATEWAYS: [(&str, Says); 6] = [
@@ -26,7 +26,7 @@ const GATEWAYS: [(&str, Says); 6] = [
 
 fn stranger<T: std::fmt::Debug>(result: Result<T, ControllerError>, what: &str) {
     let error = result.expect_err(what);
-    assert_eq!(error.failure, Failure::NotApi, "{what}: {error}");
+    assert_eq!(error.failure, ControllerFailure::NotApi, "{what}: {error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("controller.endpoints")), "{what}: {error}");
 }
 
@@ -50,8 +50,8 @@ async fn nothing_is_missing_deleted_or_empty_because_a_gateway_says_so() {
             stranger(engine.provider_candidates().await, &what("provider routers"));
             stranger(engine.inspect(&graph).await, &what("inspect"));
             stranger(engine.delete_port(id).await, &what("delete a port"));
-            let seeds = Seeds { bridge, port: id, mac, addresses: vec![[10, 128, 0, 9].into()] };
-            stranger(engine.delete_seeds(&seeds).await, &what("delete seeds"));
+            let seeds = StaticEntries { bridge, port: id, mac, addresses: vec![[10, 128, 0, 9].into()] };
+            stranger(engine.delete_static_entries(&seeds).await, &what("delete seeds"));
             stranger(engine.remove(&graph).await, &what("remove"));
         }
         assert_eq!(world.made(), made, "{dialect:?}");

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use atoll_ipam::ClaimRequest;
-use atoll_mock_controller::{Dialect, Settings, provider_router};
+use atoll_mock_controller::{Dialect, MockSettings, provider_router};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
 use atoll_model::record::{Addressing, ClusterRecord, TenantRecord, decode};
 use atoll_model::topology::{Route, RouteAction, Topology};
-use atoll_sdn_client::transport::{Request, Response, Transport, TransportError};
-use atoll_sdn_client::{Client, Settings as ClientSettings};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
+use atoll_sdn_client::{Client, ClientSettings};
 use atoll_store::Key;
 use atoll_tenant::graph::graph;
 use atoll_tenant::{Cache, MidoNet, Node, Place, Resolver, TenantError, Who};
@@ -35,7 +35,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        let mock = InProcess::new(Settings { dialect, ..Settings::default() });
+        let mock = InProcess::new(MockSettings { dialect, ..MockSettings::default() });
         let before = mock.controller_mut().follow();
         Self { store: MemoryStore::new(), mock, requests: Rc::default(), config: config(), node: node("n1"), before }
     }
@@ -202,7 +202,7 @@ pub(crate) struct Counted {
 }
 
 impl Transport for Counted {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.requests.set(self.requests.get() + 1);
         self.inner.send(request).await
     }
@@ -212,13 +212,13 @@ impl Transport for Counted {
 pub(crate) struct Gateway {
     pub(crate) inner: InProcess,
     /// Status and body; none: it lets the request through.
-    pub(crate) says: fn(&Request) -> Option<(u16, &'static str)>,
+    pub(crate) says: fn(&ApiRequest) -> Option<(u16, &'static str)>,
 }
 
 impl Transport for Gateway {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         match (self.says)(&request) {
-            Some((status, body)) => Ok(Response { status, headers: http::HeaderMap::new(), body: body.into() }),
+            Some((status, body)) => Ok(ApiResponse { status, headers: http::HeaderMap::new(), body: body.into() }),
             None => self.inner.send(request).await,
         }
     }
@@ -247,7 +247,7 @@ impl<T> Slow<T> {
 }
 
 impl<T: Transport> Transport for Slow<T> {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.pause().await;
         let response = self.inner.send(request).await;
         self.pause().await;

@@ -20,11 +20,11 @@ use crate::program::{command, located};
 use crate::steps::Steps;
 use atoll_dataplane::{BeforeChange, Handle, NodePool, Settings};
 use atoll_model::attachment::Mac;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{
     Action, Binding, Bridge, Chain, Change, Condition, Device, Flow, Fragments, NatTarget, Object, Port, Route,
     RouteAction, Router, Rule, Test, Topology,
 };
-use atoll_model::vif::Vif;
 use ipnetwork::Ipv4Network;
 use nix::sched::{CloneFlags, unshare};
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub fn node() -> &'static Path {
 pub fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
     let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
-    port.vif = Some(Vif { mac: mac(n), address: address(n), unique: true }.to_uuid());
+    port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     pod
@@ -211,7 +211,7 @@ impl Tenant {
     pub fn pod_port(self, n: u8) -> Object {
         let mut it = port(Device::Bridge { id: self.bridge(), vlan: None });
         it.binding = Some(Binding { host: HOST, interface: interface(self, n) });
-        it.vif = Some(Vif { mac: mac(n), address: address(n), unique: false }.to_uuid());
+        it.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: false }.to_vif_id());
         Object::Port(self.pod(n), it)
     }
 }

@@ -4,10 +4,10 @@ use atoll_testkit::controller::InProcess;
 use std::future::Future;
 use std::net::SocketAddr;
 
-use atoll_mock_controller::server::Server;
+use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::state::objects::{Port, PortKind};
-use atoll_mock_controller::{Dialect, Settings, provider_router};
-use atoll_sdn_client::transport::{Request, Response};
+use atoll_mock_controller::{Dialect, MockSettings, provider_router};
+use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -38,7 +38,7 @@ pub(crate) fn bare_port(bridge: Uuid, tunnel_key: u32) -> Port {
 }
 
 /// A server over TCP, for as long as `test` runs.
-pub(crate) async fn served<F: Future>(server: Server, test: impl FnOnce(SocketAddr) -> F) -> F::Output {
+pub(crate) async fn served<F: Future>(server: MockServer, test: impl FnOnce(SocketAddr) -> F) -> F::Output {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
     let address = listener.local_addr().expect("an address");
     let local = tokio::task::LocalSet::new();
@@ -46,7 +46,7 @@ pub(crate) async fn served<F: Future>(server: Server, test: impl FnOnce(SocketAd
     local.run_until(test(address)).await
 }
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) mock: InProcess,
     pub(crate) dialect: Dialect,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn of(response: &Response) -> Self {
+    pub(crate) fn of(response: &ApiResponse) -> Self {
         let body = if response.body.is_empty() {
             Value::Null
         } else {
@@ -126,12 +126,12 @@ fn media(dialect: Dialect, path: &str, list: bool) -> String {
     format!("application/vnd.org.midonet.{collection}{name}-v{version}+json")
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        Self::with(Settings { dialect, ..Settings::default() })
+        Self::with(MockSettings { dialect, ..MockSettings::default() })
     }
 
-    pub(crate) fn with(settings: Settings) -> Self {
+    pub(crate) fn with(settings: MockSettings) -> Self {
         Self { dialect: settings.dialect, mock: InProcess::new(settings) }
     }
 
@@ -146,7 +146,7 @@ impl World {
             map.append(name, HeaderValue::from_str(value).expect("a test sends valid headers"));
         }
         let body = Bytes::copy_from_slice(body);
-        Answer::of(&self.mock.call(&Request { method, path: path.to_owned(), headers: map, body }))
+        Answer::of(&self.mock.call(&ApiRequest { method, path: path.to_owned(), headers: map, body }))
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -179,7 +179,7 @@ impl World {
     /// Sends a request to `/mock`.
     pub(crate) fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let request = Request { method, path: path.to_owned(), headers: HeaderMap::new(), body };
+        let request = ApiRequest { method, path: path.to_owned(), headers: HeaderMap::new(), body };
         Answer::of(&self.mock.controller_mut().admin(&request))
     }
 

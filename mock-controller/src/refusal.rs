@@ -7,7 +7,7 @@ pub(crate) const ERROR_MEDIA: &str = "application/vnd.org.midonet.Error-v1+json"
 
 /// An answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum Refusal {
     /// `{"message": .., "code": ..}`.
     Error { status: u16, message: Option<String> },
     /// Status 400 with a list of fields that are wrong.
@@ -23,7 +23,7 @@ pub(crate) struct Violation {
     message: String,
 }
 
-impl Failure {
+impl Refusal {
     pub(crate) fn error(status: u16, message: impl Into<String>) -> Self {
         Self::Error { status, message: Some(message.into()) }
     }
@@ -53,7 +53,7 @@ impl Failure {
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Error { status, message } => write!(f, "{status} {}", message.as_deref().unwrap_or_default()),
@@ -90,7 +90,7 @@ impl Checks {
         }
     }
 
-    pub(crate) fn finish(self) -> Result<(), Failure> {
-        if self.0.is_empty() { Ok(()) } else { Err(Failure::Invalid(self.0)) }
+    pub(crate) fn finish(self) -> Result<(), Refusal> {
+        if self.0.is_empty() { Ok(()) } else { Err(Refusal::Invalid(self.0)) }
     }
 }

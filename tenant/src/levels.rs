@@ -1,7 +1,7 @@
-//! A graph as waves of steps: the steps of one wave are independent of each other, and everything a step refers to was
-//! made in an earlier wave. Pure; the number of waves is the number of dependent round trips.
+//! The dependency levels of a graph: the steps of one level are independent of each other, and every object that a step
+//! refers to was created in an earlier level. Pure; the number of levels is the number of dependent round trips.
 //!
-//! What needs what (MidoNet REST API, sections "Router" to "Rule"): a router or bridge its filter chains; a port its
+//! Dependencies (MidoNet REST API, sections "Router" to "Rule"): a router or bridge its filter chains; a port its
 //! device and its filter chains; a link both ports; a route its port; a rule its chain, the chain it jumps to, and the
 //! rule before it, because a position beyond the end is refused. A rule's port ids are not checked by any controller.
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// One object to make, or one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum BuildStep {
     /// A chain, without its rules.
     Chain(Uuid),
     /// A rule, by its chain and its place in it (0 is the first).
@@ -34,68 +34,68 @@ pub enum Step {
     Route(Uuid),
 }
 
-/// The waves in which `objects` come into being. `atomic_links`: the controller can create a port already linked.
-pub fn waves(objects: &Topology, atomic_links: bool) -> Vec<Vec<Step>> {
-    let mut plan = Plan { objects, waves: BTreeMap::new() };
-    plan.devices();
-    let mut at: BTreeMap<Uuid, usize> = objects.ports.keys().map(|id| (*id, plan.port_wave(*id))).collect();
+/// The levels in which `objects` are created. `atomic_links`: the controller can create a linked port in one request.
+pub fn dependency_levels(objects: &Topology, atomic_links: bool) -> Vec<Vec<BuildStep>> {
+    let mut levels = Levels { objects, levels: BTreeMap::new() };
+    levels.devices();
+    let mut at: BTreeMap<Uuid, usize> = objects.ports.keys().map(|id| (*id, levels.port_level(*id))).collect();
     let mut carried: BTreeMap<Uuid, Uuid> = BTreeMap::new();
     for (first, second) in pairs(objects) {
         if atomic_links {
             // The end that comes later anyway carries the link.
             let (early, late) = if at[&first] <= at[&second] { (first, second) } else { (second, first) };
-            let wave = at[&late].max(at[&early] + 1);
-            at.insert(late, wave);
+            let level = at[&late].max(at[&early] + 1);
+            at.insert(late, level);
             carried.insert(late, early);
         } else {
-            plan.put(at[&first].max(at[&second]) + 1, Step::Link(first, second));
+            levels.put(at[&first].max(at[&second]) + 1, BuildStep::Link(first, second));
         }
     }
-    for (id, wave) in &at {
-        plan.put(*wave, Step::Port { id: *id, peer: carried.get(id).copied() });
+    for (id, level) in &at {
+        levels.put(*level, BuildStep::Port { id: *id, peer: carried.get(id).copied() });
     }
     for (id, route) in &objects.routes {
         let port = match &route.action {
             RouteAction::Forward { port, .. } | RouteAction::Local { port } => Some(port),
             RouteAction::BlackHole | RouteAction::Reject => None,
         };
-        let after_port = port.and_then(|port| at.get(port)).map_or(0, |wave| wave + 1);
-        plan.put(after_port.max(plan.device_ready(route.router)), Step::Route(*id));
+        let after_port = port.and_then(|port| at.get(port)).map_or(0, |level| level + 1);
+        levels.put(after_port.max(levels.device_ready(route.router)), BuildStep::Route(*id));
     }
-    plan.waves.into_values().map(|steps| steps.into_iter().collect()).collect()
+    levels.levels.into_values().map(|steps| steps.into_iter().collect()).collect()
 }
 
-struct Plan<'a> {
+struct Levels<'a> {
     objects: &'a Topology,
-    waves: BTreeMap<usize, BTreeSet<Step>>,
+    levels: BTreeMap<usize, BTreeSet<BuildStep>>,
 }
 
-impl Plan<'_> {
-    fn put(&mut self, wave: usize, step: Step) {
-        self.waves.entry(wave).or_default().insert(step);
+impl Levels<'_> {
+    fn put(&mut self, level: usize, step: BuildStep) {
+        self.levels.entry(level).or_default().insert(step);
     }
 
     fn devices(&mut self) {
         for (id, chain) in &self.objects.chains {
-            self.put(0, Step::Chain(*id));
-            let mut wave = 0;
+            self.put(0, BuildStep::Chain(*id));
+            let mut level = 0;
             for (place, rule) in chain.rules.iter().enumerate() {
-                wave = (wave + 1).max(match &rule.action {
+                level = (level + 1).max(match &rule.action {
                     Action::Jump { chain } => self.chain_ready(Some(*chain)),
                     _ => 0,
                 });
-                self.put(wave, Step::Rule(*id, place));
+                self.put(level, BuildStep::Rule(*id, place));
             }
         }
         for id in self.objects.routers.keys() {
-            self.put(self.device_ready(*id) - 1, Step::Router(*id));
+            self.put(self.device_ready(*id) - 1, BuildStep::Router(*id));
         }
         for id in self.objects.bridges.keys() {
-            self.put(self.device_ready(*id) - 1, Step::Bridge(*id));
+            self.put(self.device_ready(*id) - 1, BuildStep::Bridge(*id));
         }
     }
 
-    /// The number of waves after which a chain is there; 0 for one that is not ours to make.
+    /// The number of levels after which a chain is there; 0 for one that is not ours to make.
     fn chain_ready(&self, chain: Option<Uuid>) -> usize {
         usize::from(chain.is_some_and(|id| self.objects.chains.contains_key(&id)))
     }
@@ -110,7 +110,7 @@ impl Plan<'_> {
         1 + filters.map(|chain| self.chain_ready(chain)).into_iter().fold(0, usize::max)
     }
 
-    fn port_wave(&self, id: Uuid) -> usize {
+    fn port_level(&self, id: Uuid) -> usize {
         let port = &self.objects.ports[&id];
         self.device_ready(port.device.id()).max(self.chain_ready(port.inbound)).max(self.chain_ready(port.outbound))
     }
@@ -128,31 +128,31 @@ mod tests {
     use crate::graph::tests::sample;
 
     /// What a step makes, and what must be there before it.
-    fn needs(objects: &Topology, step: Step) -> (String, Vec<String>) {
+    fn needs(objects: &Topology, step: BuildStep) -> (String, Vec<String>) {
         let named = |kind: &str, id: &Uuid| format!("{kind} {id}");
         let chains = |filters: [Option<Uuid>; 2]| filters.iter().flatten().map(|c| named("chain", c)).collect();
         match step {
-            Step::Chain(id) => (named("chain", &id), vec![]),
-            Step::Rule(chain, place) => {
+            BuildStep::Chain(id) => (named("chain", &id), vec![]),
+            BuildStep::Rule(chain, place) => {
                 let mut before = vec![named("chain", &chain)];
                 before.extend((0..place).map(|n| named("rule", &objects.chains[&chain].rules[n].id)));
                 (named("rule", &objects.chains[&chain].rules[place].id), before)
             }
-            Step::Router(id) => {
+            BuildStep::Router(id) => {
                 (named("device", &id), chains([objects.routers[&id].inbound, objects.routers[&id].outbound]))
             }
-            Step::Bridge(id) => {
+            BuildStep::Bridge(id) => {
                 (named("device", &id), chains([objects.bridges[&id].inbound, objects.bridges[&id].outbound]))
             }
-            Step::Port { id, peer } => {
+            BuildStep::Port { id, peer } => {
                 let device = objects.ports[&id].device.id();
                 let ours = objects.routers.contains_key(&device) || objects.bridges.contains_key(&device);
                 let mut before: Vec<_> = ours.then(|| named("device", &device)).into_iter().collect();
                 before.extend(peer.iter().map(|peer| named("port", peer)));
                 (named("port", &id), before)
             }
-            Step::Link(a, b) => (format!("link {a} {b}"), vec![named("port", &a), named("port", &b)]),
-            Step::Route(id) => {
+            BuildStep::Link(a, b) => (format!("link {a} {b}"), vec![named("port", &a), named("port", &b)]),
+            BuildStep::Route(id) => {
                 let RouteAction::Forward { port, .. } = &objects.routes[&id].action else { panic!("only forwards") };
                 (named("route", &id), vec![named("port", port)])
             }
@@ -160,16 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn everything_a_step_refers_to_was_made_in_an_earlier_wave() {
+    fn every_object_that_a_step_refers_to_was_created_in_an_earlier_level() {
         for subnets in 0..4 {
             for atomic in [true, false] {
                 let objects = sample(subnets).objects;
                 let mut there = BTreeSet::new();
-                for (number, wave) in waves(&objects, atomic).into_iter().enumerate() {
-                    let made: Vec<_> = wave.into_iter().map(|step| needs(&objects, step)).collect();
+                for (number, level) in dependency_levels(&objects, atomic).into_iter().enumerate() {
+                    let made: Vec<_> = level.into_iter().map(|step| needs(&objects, step)).collect();
                     for (what, before) in &made {
                         let missing: Vec<_> = before.iter().filter(|b| !there.contains(*b)).collect();
-                        assert!(missing.is_empty(), "wave {number} makes {what} before {missing:?}");
+                        assert!(missing.is_empty(), "level {number} makes {what} before {missing:?}");
                     }
                     there.extend(made.into_iter().map(|(what, _)| what));
                 }
@@ -187,19 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn a_new_tenant_takes_four_waves_in_either_dialect() {
+    fn a_new_tenant_takes_four_levels_in_either_dialect() {
         let objects = sample(2).objects;
-        assert_eq!((waves(&objects, true).len(), waves(&objects, false).len()), (4, 4));
+        assert_eq!((dependency_levels(&objects, true).len(), dependency_levels(&objects, false).len()), (4, 4));
     }
 
     #[test]
     fn a_linked_port_is_carried_by_exactly_one_end() {
         let objects = sample(2).objects;
-        let carried: Vec<_> = waves(&objects, true)
+        let carried: Vec<_> = dependency_levels(&objects, true)
             .into_iter()
             .flatten()
             .filter_map(|step| match step {
-                Step::Port { id, peer: Some(peer) } => Some((id, peer)),
+                BuildStep::Port { id, peer: Some(peer) } => Some((id, peer)),
                 _ => None,
             })
             .collect();

@@ -1,5 +1,7 @@
-//! A connection whose peer must take what it is sent: a write that waits too long is an error, which ends it. Without
-//! this, clients that ask and never read would keep every place of the server for ever.
+//! A stream with a timeout for writes. A peer that does not read its answer ends its connection; otherwise clients that
+//! never read would hold their connections for ever.
+//!
+//! Written by hand: hyper bounds the time of a request's head, and nothing in it or in tokio bounds a single write.
 
 use std::future::Future;
 use std::io;
@@ -10,41 +12,41 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream with bounded writes.
+/// A stream whose writes fail when they are blocked for too long.
 #[derive(Debug)]
-pub(crate) struct Patient<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
-    end: Pin<Box<Sleep>>,
-    /// A write waits, and `end` says for how long it still may.
-    waits: bool,
+    timeout: Duration,
+    deadline: Pin<Box<Sleep>>,
+    /// A write is blocked until `deadline` at the latest.
+    is_blocked: bool,
 }
 
-impl<S: Unpin> Patient<S> {
-    pub(crate) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, end: Box::pin(sleep(patience)), waits: false }
+impl<S: Unpin> WriteTimeout<S> {
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, timeout, deadline: Box::pin(sleep(timeout)), is_blocked: false }
     }
 
-    /// Does a step of writing; when it has to wait, only until `end`.
+    /// Polls one step of a write, up to the deadline.
     fn bounded<T>(
         &mut self,
         context: &mut Context<'_>,
         step: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if let Poll::Ready(done) = step(Pin::new(&mut self.stream), context) {
-            self.waits = false;
+            self.is_blocked = false;
             return Poll::Ready(done);
         }
-        if !self.waits {
-            self.waits = true;
-            self.end.as_mut().reset(Instant::now() + self.patience);
+        if !self.is_blocked {
+            self.is_blocked = true;
+            self.deadline.as_mut().reset(Instant::now() + self.timeout);
         }
-        ready!(self.end.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
+        ready!(self.deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -54,7 +56,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.bounded(context, |stream, context| stream.poll_write(context, bytes))
     }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Extra, lenient, object};
+use super::lenient;
+use super::object::{Extra, object};
 
 /// A machine that runs an agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

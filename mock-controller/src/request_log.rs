@@ -1,19 +1,19 @@
-//! What was asked: the last requests, and counters by method and path. Bounded, whatever comes.
+//! The request log: the last requests, and counters by method and path. Its size is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use http::Method;
 use serde::Serialize;
 
-/// How many requests are remembered.
+/// The most requests in the log.
 const KEPT: usize = 10_000;
 
-/// How much of a path is remembered.
+/// The longest path in the log, in characters.
 const PATH: usize = 300;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub struct LoggedRequest {
     /// Counts from 1.
     pub number: u64,
     /// Method.
@@ -24,19 +24,19 @@ pub struct Entry {
     pub status: u16,
 }
 
-/// The record of requests.
+/// The request log.
 #[derive(Debug, Default)]
-pub(crate) struct Record {
+pub(crate) struct RequestLog {
     count: u64,
     rounds: u64,
-    /// Something was answered in the current round: what begins now may depend on it.
+    /// A request of the current round was answered: the next request may depend on that answer.
     answered: bool,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<LoggedRequest>,
     counters: BTreeMap<String, u64>,
 }
 
-impl Record {
-    /// A request begins. It belongs to the round of those that are still unanswered, or opens the next one.
+impl RequestLog {
+    /// Notes that a request begins. It belongs to the round of the requests that are unanswered, or begins the next round.
     pub(crate) fn begin(&mut self) {
         if self.rounds == 0 || self.answered {
             self.rounds += 1;
@@ -47,7 +47,7 @@ impl Record {
     pub(crate) fn note(&mut self, method: &Method, pattern: &str, path: &str, status: u16) {
         self.count += 1;
         self.answered = true;
-        // A method may be any word: only those that some resource has get a counter of their own.
+        // A method may be any word, so only the known ones have counters.
         let method = if matches!(method.as_str(), "GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS") {
             method.as_str()
         } else {
@@ -58,7 +58,7 @@ impl Record {
             self.entries.pop_front();
         }
         let path = path.chars().take(PATH).collect();
-        self.entries.push_back(Entry { number: self.count, method: method.to_owned(), path, status });
+        self.entries.push_back(LoggedRequest { number: self.count, method: method.to_owned(), path, status });
     }
 
     /// Requests since the start or the last reset.
@@ -66,7 +66,7 @@ impl Record {
         self.count
     }
 
-    /// Number of dependent round trips: requests that were sent after the answer to an earlier one.
+    /// The number of dependent round trips: how often a client waited for an answer before the next request.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds
     }
@@ -77,7 +77,7 @@ impl Record {
     }
 
     /// The last requests, oldest first.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &LoggedRequest> {
         self.entries.iter()
     }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Extra, lenient, object};
+use super::lenient;
+use super::object::{Extra, object};
 
 /// A route of a router.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

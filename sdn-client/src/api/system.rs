@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, lenient};
+use super::lenient;
+use super::object::{Extra, object};
 
 /// The root document. Its many URIs and templates are in `other`; this client builds its own paths.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -96,7 +97,7 @@ pub struct Tenant {
     pub other: Extra,
 }
 
-super::object!(Application);
-super::object!(SystemState);
-super::object!(Tenant);
-super::object!(Token);
+object!(Application);
+object!(SystemState);
+object!(Tenant);
+object!(Token);

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lenient::{self, Up};
-use super::{Extra, Object, object};
-use crate::dialect::Resource;
-use crate::request::Incomplete;
+use super::object::{ApiObject, Extra, Incomplete, object};
+use crate::resource::Resource;
 
 /// A port of either kind; the fields of the other kind are null, or -1 on 1.9.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,7 +25,7 @@ pub struct Port {
     pub inbound_filter_id: Option<Uuid>,
     /// Chain for what leaves the device here.
     pub outbound_filter_id: Option<Uuid>,
-    /// Opaque to the controller; see `atoll_model::vif`.
+    /// Opaque to the controller; see `atoll_model::port_security`.
     pub vif_id: Option<Uuid>,
     /// The host it is bound on.
     pub host_id: Option<Uuid>,
@@ -87,7 +86,7 @@ pub struct HostInterfacePort {
     pub other: Extra,
 }
 
-impl Object for Port {
+impl ApiObject for Port {
     const RESOURCE: Resource = Resource::Port;
     const HAS_ID: bool = true;
 

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use super::Dialect;
+use uuid::Uuid;
 
-/// The resources of the API that this project speaks of.
+use crate::dialect::Dialect;
+
+/// A resource of the API, as far as this project uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "they are the API's own names, see `wire`")]
+#[expect(missing_docs, reason = "they are the API's own names, see `api`")]
 pub enum Resource {
     Application,
     SystemState,
@@ -108,6 +110,11 @@ impl Resource {
         self.versions().name
     }
 
+    /// The resource with the id of one object, as errors name it: `port 6f…`.
+    pub fn with_id(self, id: Option<Uuid>) -> String {
+        id.map_or_else(|| self.to_string(), |id| format!("{self} {id}"))
+    }
+
     /// The path segment of a list of them: `routers` in `/routers` and in whatever they belong to.
     pub const fn segment(self) -> &'static str {
         match self {
@@ -147,6 +154,24 @@ impl Resource {
                 | Self::Host
                 | Self::TunnelZone
         )
+    }
+
+    /// Whether a server of this dialect chooses the id of a new object itself and ignores the one in the request.
+    pub fn has_server_id(self, dialect: Dialect) -> bool {
+        dialect == Dialect::V1 && self == Self::Route
+    }
+
+    /// Whether this status may mean that the object to be created exists already, so that the object must be read. 409 in
+    /// both dialects; on 1.9 also 500 for an id that exists, and 400 for links, bindings and members.
+    pub fn may_exist_already(self, dialect: Dialect, status: u16) -> bool {
+        let is_known_by_fields =
+            matches!(self, Self::PortLink | Self::HostInterfacePort | Self::PortGroupPort | Self::TunnelZoneHost);
+        match status {
+            409 => true,
+            500 => dialect == Dialect::V1,
+            400 => dialect == Dialect::V1 && is_known_by_fields,
+            _ => false,
+        }
     }
 
     /// The versions that a server of this dialect accepts.

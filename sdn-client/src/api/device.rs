@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lenient::{self, Up};
-use super::{Extra, object};
+use super::object::{Extra, object};
 
 /// A router.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

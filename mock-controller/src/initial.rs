@@ -6,9 +6,11 @@ use atoll_model::attachment::Mac;
 use imbl::OrdMap;
 
 use crate::resources::port::local_route;
-use crate::settings::{Settings, fixed, provider_router, tunnel_zone, uplink_port};
+use crate::settings::{MockSettings, fixed, provider_router, tunnel_zone, uplink_port};
 use crate::state::Tables;
-use crate::state::objects::{Binding, Device, Host, Interface, Port, PortKind, Route, RouteKind, Router, TunnelZone};
+use crate::state::objects::{
+    Binding, DeviceFields, Host, Interface, Port, PortKind, Route, RouteKind, Router, TunnelZone,
+};
 
 /// The name by which MidoNet's own tools call the provider router.
 pub const PROVIDER_ROUTER_NAME: &str = "MidoNet Provider Router";
@@ -17,13 +19,13 @@ pub const PROVIDER_ROUTER_NAME: &str = "MidoNet Provider Router";
 const UPLINK: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 const UPLINK_NETWORK: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 0);
 const UPLINK_LENGTH: u8 = 24;
-/// The way outside.
+/// The next hop to the external network.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// The provider router with its uplink and default route, one host, and a tunnel zone with that host in it.
-pub(crate) fn tables(settings: &Settings) -> Tables {
+pub(crate) fn tables(settings: &MockSettings) -> Tables {
     let (router, port) = (provider_router(), uplink_port());
-    let device = Device {
+    let device = DeviceFields {
         tenant: Some("admin".to_owned()),
         name: Some(PROVIDER_ROUTER_NAME.to_owned()),
         up: true,
@@ -83,11 +85,11 @@ fn one<K: Ord + Clone, V: Clone>(key: K, value: V) -> OrdMap<K, V> {
     OrdMap::unit(key, value)
 }
 
-/// Adds the configured host to tables that come from a file, where it is not in them.
-pub(crate) fn adopt(tables: &mut Tables, settings: &Settings) {
+/// Adds the configured host to tables from a file, unless they hold it.
+pub(crate) fn add_host(tables: &mut Tables, settings: &MockSettings) {
     if !tables.hosts.contains_key(&settings.host) {
-        let fresh = self::tables(settings);
-        tables.hosts.extend(fresh.hosts);
+        let initial = self::tables(settings);
+        tables.hosts.extend(initial.hosts);
         if let Some(zone) = tables.tunnel_zones.get_mut(&tunnel_zone()) {
             zone.members.insert(settings.host, settings.host_address);
         }
