@@ -115,7 +115,7 @@ impl MockController {
         self.collect_changes();
     }
 
-    /// The objects are those of the beginning. Whoever follows learns of the difference as of any other change.
+    /// Resets the objects to the initial ones. Followers get the difference like any other change.
     pub(crate) fn start_over(&mut self) {
         let mut state = ControllerState::from_tables(initial::tables(&self.settings));
         state.replaces(&self.state);

@@ -51,7 +51,7 @@ impl Tokens {
         };
         match self.valid.get(token) {
             Some(true) => Ok(()),
-            // 5.x has one door for everybody and does not say why it is shut.
+            // 5.x has one answer for every refused login and gives no reason.
             Some(false) if settings.dialect == Dialect::V5 => Err(Refusal::Error { status: 401, message: None }),
             Some(false) => Err(Refusal::error(403, "Not authorized to access this resource.")),
             // 1.9's mock authentication takes any token for the admin's.

@@ -353,7 +353,7 @@ fn who_has_said_everything_is_answered_whole() {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
 }
 
-/// The headers that let pages of other origins read an answer are on each of the API's, whoever made it.
+/// Every answer of the API has the CORS headers.
 #[test]
 fn what_the_server_refuses_itself_has_the_headers_too() {
     let server = Running::start(&[]);

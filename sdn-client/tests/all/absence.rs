@@ -1,5 +1,5 @@
-//! An object is absent only in the API's own words. Anybody else's 404, empty list or success is no answer: an address is
-//! given away on the word that its port is gone.
+//! An object is absent only if the API itself says so. A 404, an empty list or a success of another server is no
+//! answer: an address is released because its port is reported as deleted.
 
 use std::rc::Rc;
 
@@ -181,7 +181,7 @@ async fn the_apis_own_word_needs_no_second_look() {
     assert_eq!(fake.asked().len(), 1, "what is done needs none either");
 }
 
-/// 1.9 says of the rules of a chain that is gone: `No such chain<id>`; nobody but MidoNet has its media type.
+/// MidoNet 1.9 answers for the rules of a deleted chain: `No such chain<id>`; only MidoNet uses its media type.
 #[tokio::test]
 async fn other_words_that_name_the_object_count_with_the_apis_media_type_only() {
     let body = format!(r#"{{"message":"No such chain{}","code":404}}"#, id());

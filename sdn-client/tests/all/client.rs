@@ -107,7 +107,7 @@ async fn many_tasks_share_one_login_and_one_renewal() {
             result.expect("answer");
         }
         assert_eq!(fake.count("POST /login"), round, "round {round}");
-        // The token expires: everybody finds out, one renews.
+        // The token expires: all requests detect it, one renews it.
         "expired".clone_into(&mut valid.borrow_mut());
     }
 }
@@ -324,7 +324,8 @@ async fn a_server_that_asks_for_patience_gets_it_within_the_deadline() {
         client.get::<Router>(id(1)).await.expect("an answer in the end").expect("there");
         assert_eq!(fake.asked().len(), 7);
     }
-    // What was refused for its rate was not done: also a route is sent again. After 408 nobody knows.
+    // A request that was refused for its rate was not executed: a route is sent again as well. After 408 the outcome is
+    // unknown.
     let route = Route { id: Some(id(1)), router_id: Some(id(2)), ..Route::default() };
     let (fake, client) = scripted_as(Dialect::V1, vec![busy(429, "0"), answer(201, "")]);
     client.create(&route).await.expect("made");

@@ -26,7 +26,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("connection");
-                // A client that went away may leave its socket to a runtime that nobody drives any more.
+                // A dropped client may leave its socket in an async runtime that no longer runs.
                 stream.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
                 stream.set_write_timeout(Some(Duration::from_secs(1))).expect("timeout");
                 let mut head = Vec::new();
@@ -72,7 +72,7 @@ impl Drop for Server {
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
 
-/// An address at which nobody listens.
+/// An address without a listener.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     format!("http://{}/midonet-api", listener.local_addr().expect("address"))

@@ -181,7 +181,7 @@ async fn the_rules_keep_their_order_beside_rules_of_others() {
             .find(|(_, chain)| chain.rules.len() == 3)
             .map(|(id, chain)| (*id, chain.rules.clone()))
             .expect("the outbound chain");
-        // Somebody puts a rule of his own in front, and one of ours is gone: every time another.
+        // A foreign rule is inserted first, and one of Atoll's is deleted: each one in turn.
         for gone in &rules {
             let foreign = api::Rule {
                 id: Some(Uuid::new_v4()),

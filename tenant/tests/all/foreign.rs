@@ -1,5 +1,5 @@
-//! Objects that have an id of ours and are somebody else's: told by a plan, by applying and by removing, and left as they
-//! are. Every field that says whose an object is decides alone in one of the cases.
+//! Objects with an id of Atoll's and another owner: plan, apply and remove report them and do not change them. In each
+//! case one ownership field alone differs.
 
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;

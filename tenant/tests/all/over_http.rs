@@ -64,7 +64,7 @@ async fn live(url: String, dialect: Dialect, graph: &Graph, host: Uuid) {
     let aside = http(&format!("{url}/mock"));
     let before = mock(&aside, Method::GET, "/dump", "").await;
 
-    // Slow enough that requests which nobody waits for are seen as such.
+    // Slow enough to detect requests that are not awaited.
     let slow = r#"{"times":0,"harm":{"kind":"delay","milliseconds":200}}"#;
     mock(&aside, Method::POST, "/faults", slow).await;
     engine.apply(graph).await.expect("applied");
