@@ -6,8 +6,7 @@ use atoll_ipam::audit::{Observation, Place};
 use atoll_ipam::observe;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{AddressState, ReservationRecord};
-use atoll_store::Key;
+use atoll_records::{AddressState, ClaimRecord, Key, ReservationRecord};
 use serde_json::{Value, json};
 
 use crate::args::Output;
@@ -67,7 +66,7 @@ fn shown(seen: &Observation, output: Output, tenant: Option<&TenantName>) -> Str
 
 /// The pod of an attachment, as its claim names it.
 fn pod(seen: &Observation, attachment: &Attachment) -> Option<String> {
-    let claim = &seen.claims.get(&Key::attachment(attachment))?.record;
+    let claim = &seen.claims.get(&Key::from(ClaimRecord::at(attachment)))?.record;
     let pod = claim.pod.as_ref()?;
     Some(claim.namespace.as_ref().map_or_else(|| pod.clone(), |namespace| format!("{namespace}/{pod}")))
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::{Namespace, NodeName, PodName, TenantName};
 use atoll_model::range::AddressRange;
-use atoll_model::record::{StaticRoute, Uplink, Via};
+use atoll_records::{StaticRoute, Uplink, Via};
 use atoll_tenant::admin::Update;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnetwork::Ipv4Network;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_model::record::ClaimRecord;
+use atoll_records::ClaimRecord;
 use atoll_tenant::admin::{self, Admin, Candidate, Eviction};
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! What went wrong, as an operator reads it: what, because of what, and what to do next.
-
+use atoll_records::ReadError;
 use std::fmt;
 use std::path::Path;
 
@@ -139,6 +139,12 @@ impl From<IpamError> for Failure {
             IpamError::Taken { .. } | IpamError::MacTaken { .. } => Self { exit_code: 6, ..failure },
             _ => failure,
         }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::classified(&error)
     }
 }
 

@@ -1,9 +1,10 @@
 //! `atollctl init`.
 
-use atoll_ipam::Versioned;
+use atoll_records::{ClusterRecord, ProviderRecord, Query};
+
 use atoll_ipam::pool::Block;
-use atoll_model::record::{Addressing, ClusterRecord, ProviderRecord};
-use atoll_store::{Key, Query, Store};
+use atoll_model::config::Addressing;
+use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Initialised, Outside, Wanted};
 use atoll_tenant::controller::Applied;
@@ -82,10 +83,9 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
 /// The cluster's record, if there is one.
 async fn record(store: &impl Store) -> Result<Option<ClusterRecord>, Failure> {
     let what = "read the cluster's record".to_owned();
-    let read = store.read(vec![Query::Key(Key::cluster())]).await;
+    let read = store.read(vec![Query::key(ClusterRecord::at())]).await;
     let read = read.map_err(|source| TenantError::Store { what, source })?;
-    let entry = read.answers.first().and_then(|answer| answer.one());
-    Ok(entry.map(Versioned::<ClusterRecord>::read).transpose()?.map(|record| record.record))
+    Ok(read.get(&ClusterRecord::at())?.map(|record| record.record))
 }
 
 /// What an operator should know of this way to give addresses, before the first pod has one.

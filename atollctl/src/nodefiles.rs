@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
-use atoll_model::record::{ClaimRecord, TombstoneRecord, decode};
 use atoll_node::files::trouble::named;
 use atoll_node::files::{RECORD, read};
 use atoll_node::paths;
+use atoll_records::{ClaimRecord, TombstoneRecord, decode};
 use serde::Deserialize;
 
 /// Whether a process works on an attachment now.

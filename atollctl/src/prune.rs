@@ -1,6 +1,6 @@
 //! `atollctl tenant prune`.
 
-use atoll_model::record::now;
+use atoll_model::clock::now;
 use atoll_tenant::admin::{self, Admin, Idle};
 use serde_json::json;
 

@@ -1,9 +1,10 @@
 //! `atollctl address reserve` and `address release`.
 
-use atoll_ipam::{Lifted, ReserveRequest, Reserved, Versioned, lift, reservations, reserve, reserved_for};
+use atoll_records::{NamespaceRecord, Query, ReservationRecord};
+
+use atoll_ipam::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::record::{NamespaceRecord, ReservationRecord};
-use atoll_store::{Key, Query, Store};
+use atoll_store::Store;
 use serde_json::{Value, json};
 
 use crate::args::{Output, PodRef, Release, Reserve};
@@ -52,8 +53,8 @@ pub(crate) async fn release(settings: &Settings, output: Output, options: &Relea
 
 /// The tenant that a namespace belongs to.
 async fn tenant_of(store: &impl Store, namespace: &Namespace) -> Result<TenantName, Failure> {
-    let snapshot = store.read(vec![Query::Key(Key::namespace(namespace))]).await?;
-    let record = snapshot.answers.first().map(Versioned::<NamespaceRecord>::of).transpose()?.flatten();
+    let key = NamespaceRecord::at(namespace);
+    let record = store.read(vec![Query::key(&key)]).await?.get(&key)?;
     record.map(|record| record.record.tenant).ok_or_else(|| {
         Failure::absent(
             format!("namespace {namespace} belongs to no tenant"),

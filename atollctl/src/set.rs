@@ -1,8 +1,8 @@
 //! `atollctl tenant set`.
 
 use atoll_model::config::DnsConfig;
-use atoll_model::record::{ClusterRecord, TenantRecord};
-use atoll_store::{Key, Query, Store as _};
+use atoll_records::{ClusterRecord, Query, TenantRecord};
+use atoll_store::Store as _;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Edit, Update};
 use atoll_tenant::inventory::Inventory;
@@ -21,15 +21,12 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> R
     let edit = edit(options);
     if options.dry_run {
         let what = format!("read tenant {name}");
-        let read = store.read(vec![Query::Key(Key::tenant(name)), Query::Key(Key::cluster())]).await;
+        let (tenant, cluster) = (TenantRecord::at(name), ClusterRecord::at());
+        let read = store.read(vec![Query::key(&tenant), Query::key(&cluster)]).await;
         let read = read.map_err(|source| TenantError::Store { what, source })?;
-        let Some(entry) = read.answers.first().and_then(|answer| answer.one()) else {
-            return Err(topology::absent(name));
-        };
-        let before: TenantRecord = atoll_ipam::Versioned::read(entry)?.record;
-        if let Some(cluster) = read.answers.get(1).and_then(|answer| answer.one()) {
-            let cluster: ClusterRecord = atoll_ipam::Versioned::read(cluster)?.record;
-            admin::refuse_shared(&cluster, &before, &edit)?;
+        let before = read.get(&tenant)?.ok_or_else(|| topology::absent(name))?.record;
+        if let Some(cluster) = read.get(&cluster)? {
+            admin::refuse_shared(&cluster.record, &before, &edit)?;
         }
         let after = admin::edited(&before, &edit)?;
         return Ok(match output {

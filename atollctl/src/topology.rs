@@ -1,8 +1,9 @@
 //! `atollctl topology`: reads what there is, asks the controller for the state of the ports, and draws it.
 
+use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{Addressing, Origin, Phase, Quota, Uplink, Via};
+use atoll_records::{Origin, Phase, Quota, Uplink, Via};
 use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use atoll_tenant::inventory::{Inventory, Pod, PodState, Subnet, Tenant};

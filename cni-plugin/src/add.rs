@@ -30,17 +30,18 @@ pub(crate) mod port;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim, renew};
+use atoll_records::{ClaimRecord, Phase, Revision, SubnetEntry, Versioned};
+
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, claim, renew};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
 use atoll_model::config::DnsConfig;
 use atoll_model::error::{Class, Classify as _};
 use atoll_model::ids::IfName;
-use atoll_model::record::{ClaimRecord, Phase, SubnetEntry};
 use atoll_model::route::{MAIN_TABLE, Route};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Revision, Store};
+use atoll_store::Store;
 use atoll_tenant::controller::{Controller, ControllerError, ControllerFailure};
 use atoll_tenant::{Node, Place, Resolver, TenantError, Who};
 use futures_util::future::join;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
-use atoll_model::record::TombstoneRecord;
+use atoll_records::TombstoneRecord;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use futures_util::future::join;

@@ -13,13 +13,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_ipam::{Found, IpamError, LateDeletions, Released, Versioned, bury, exhume, find, release_beside};
+use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+
+use atoll_ipam::{Found, IpamError, LateDeletions, Released, bury, exhume, find, release_beside};
 use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, IfName};
-use atoll_model::record::{ClaimRecord, ClusterRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_node::paths;
-use atoll_store::{Key, Query, Store};
+use atoll_store::Store;
 use atoll_tenant::controller::{Controller, StaticEntries};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
@@ -347,9 +348,8 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     async fn cluster(&self) -> Result<ClusterId, String> {
-        let snapshot = self.store.read(vec![Query::Key(Key::cluster())]).await.map_err(|error| told(&error))?;
-        let record = snapshot.answers.first().map(Versioned::<ClusterRecord>::of).transpose();
-        let record = record.map_err(|error| told(&error))?.flatten();
+        let snapshot = self.store.read(vec![Query::key(ClusterRecord::at())]).await.map_err(|error| told(&error))?;
+        let record = snapshot.get(&ClusterRecord::at()).map_err(|error| told(&error))?;
         record.map(|cluster| cluster.record.id).ok_or_else(|| "there is no cluster record".to_owned())
     }
 

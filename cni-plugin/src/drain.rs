@@ -3,10 +3,11 @@
 //! An attachment that has a progress file is left alone: it was added again since, or is being added; its own DEL will
 //! see the tombstone. Nothing here is an error for the caller: what cannot be settled now stays written down.
 
-use atoll_ipam::{Versioned, bury};
+use atoll_records::{Listed, NodeRecord, Query, TombstoneRecord, Versioned};
+
+use atoll_ipam::bury;
 use atoll_model::attachment::Attachment;
-use atoll_model::record::TombstoneRecord;
-use atoll_store::{Key, Query, Store};
+use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
@@ -73,16 +74,18 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let mut is_all = self.graves.list(1)?.is_empty();
         for name in self.names() {
             let limit = if most == usize::MAX { 0 } else { window };
-            let prefix = Key::tombstones_of(name);
+            let prefix = TombstoneRecord::of_node(name).into();
             let pending = Query::Range { prefix, from: None, until: None, limit, keys_only: false };
-            let answers = self.read_of(name, vec![Query::Key(Key::node(name)), pending]).await?;
-            let [node, tombstones] = answers.as_slice() else { continue };
-            if self.is_another_machine(node) {
+            let read = self.read_of(name, vec![Query::key(NodeRecord::at(name)), pending.clone()]).await?;
+            let Some(snapshot) = read else { continue };
+            if self.is_another_machine(name, &snapshot)? {
                 continue;
             }
+            let entries = &snapshot.answer(&pending)?.entries;
+            let listed = Listed::<TombstoneRecord>::read(entries);
             // One that cannot be read is pending as well.
-            is_all &= tombstones.entries.len() < window && Versioned::<TombstoneRecord>::damaged(tombstones).is_empty();
-            let tombstones = Versioned::<TombstoneRecord>::readable(tombstones);
+            is_all &= entries.len() < window && listed.damaged.is_empty();
+            let tombstones = listed.readable();
             let (mut tried, mut failed) = (0, 0);
             for Versioned { record: tombstone, mod_revision, .. } in &tombstones {
                 let now = (self.clock)();

@@ -3,7 +3,7 @@
 //! Guarantee: nothing waits longer than from now on for the longest time that it may wait. A time further ahead was written
 //! by a clock that was ahead, which is reported where it is found.
 
-use atoll_model::record::{Tombstone, TombstoneRecord};
+use atoll_records::{Tombstone, TombstoneRecord};
 
 /// When a tombstone may be settled, seconds since 1970. `longest`: the quiet period, seconds.
 ///
@@ -24,9 +24,10 @@ pub(crate) fn unsettled_until(tombstone: &TombstoneRecord, now: u64, longest: u6
 
 #[cfg(test)]
 mod tests {
+
     use atoll_model::attachment::Attachment;
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-    use atoll_model::record::{SCHEMA, Unknown};
+    use atoll_records::{SCHEMA, Unknown};
 
     use super::*;
 

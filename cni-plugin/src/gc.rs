@@ -16,12 +16,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify, causes};
 use atoll_model::ids::{ContainerId, IfName, NetworkName};
-use atoll_model::record::ClaimRecord;
-use atoll_store::{Key, Query, Store};
+use atoll_records::{ClaimRecord, Query, Versioned};
+use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
@@ -182,8 +181,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     async fn claims(&self) -> Result<BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>, Error> {
         let mut claims = BTreeMap::new();
         for name in self.names_in_cluster().await? {
-            let answers = self.read_of(&name, vec![Query::all(Key::attachments_of(&name))]).await?;
-            let entries = answers.iter().flat_map(|answer| &answer.entries);
+            let all = Query::all(ClaimRecord::of_node(&name));
+            let Some(snapshot) = self.read_of(&name, vec![all.clone()]).await? else { continue };
+            let entries = snapshot.answer(&all).map_err(atoll_ipam::IpamError::from)?.entries.iter();
             claims
                 .extend(entries.filter_map(|entry| Some((entry.key.attachment_part()?, Versioned::read(entry).ok()))));
         }

@@ -10,10 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
-use atoll_model::record::{Tombstone, TombstoneRecord, decode, encode};
 use atoll_node::files::trouble::named;
 use atoll_node::files::{RECORD, atomic, make, read};
 use atoll_node::paths;
+use atoll_records::{Tombstone, TombstoneRecord, decode, encode};
 
 /// What a local tombstone says besides the record: the prefix of etcd that it belongs below.
 const PREFIX: &str = "etcdPrefix";
@@ -131,8 +131,9 @@ fn look(path: &Path) -> io::Result<Option<TombstoneRecord>> {
 
 #[cfg(test)]
 mod tests {
+
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-    use atoll_model::record::{SCHEMA, Unknown};
+    use atoll_records::{SCHEMA, Tombstone, TombstoneRecord, Unknown};
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     use uuid::Uuid;

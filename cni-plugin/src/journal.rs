@@ -15,12 +15,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
-use atoll_model::record::ClaimRecord;
 use atoll_node::files::trouble::named;
 use atoll_node::files::{RECORD, make, read};
 use atoll_node::paths;
+use atoll_records::{ClaimRecord, Versioned};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeSet;
 
-use atoll_ipam::{IpamError, Versioned};
+use atoll_records::{ClaimRecord, NodeRecord, Query, ReadError, Snapshot, TombstoneRecord, Versioned};
+
+use atoll_ipam::IpamError;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
-use atoll_model::record::NodeRecord;
-use atoll_store::{Answer, Key, Query, Store, StoreError};
+use atoll_store::{Store, StoreError};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::identity;
 
@@ -48,25 +49,25 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let (mut names, mut found): (Vec<_>, _) = (self.names().cloned().collect(), Vec::new());
         let mut at = 0;
         while let Some(name) = names.get(at).cloned() {
-            let queries = vec![
-                Query::Key(Key::node(&name)),
-                Query::keys(Key::attachments_of(&name)),
-                Query::keys(Key::tombstones_of(&name)),
-            ];
-            let answers = self.read_of(&name, queries).await?;
-            if at == 0 && answers.first().is_some_and(|node| node.one().is_none()) {
-                // The present name was never used: this machine may have had another that it does not remember.
-                let more = self.names_in_cluster().await?;
-                let more: Vec<_> = more.into_iter().filter(|name| !names.contains(name)).collect();
-                names.extend(more);
-            }
-            if answers.first().is_some_and(|node| !self.is_another_machine(node)) {
-                let entries = answers.iter().skip(1).flat_map(|answer| &answer.entries);
-                found.extend(
-                    entries
-                        .filter_map(|entry| entry.key.attachment_part())
-                        .filter(|other| is_namesake(other, attachment)),
-                );
+            let (node, claims) = (NodeRecord::at(&name), Query::keys(ClaimRecord::of_node(&name)));
+            let tombstones = Query::keys(TombstoneRecord::of_node(&name));
+            let read = self.read_of(&name, vec![Query::key(&node), claims.clone(), tombstones.clone()]).await?;
+            if let Some(snapshot) = read {
+                if at == 0 && snapshot.entry(&node)?.is_none() {
+                    // The present name was never used: this machine may have had another that it does not remember.
+                    let more = self.names_in_cluster().await?;
+                    let more: Vec<_> = more.into_iter().filter(|name| !names.contains(name)).collect();
+                    names.extend(more);
+                }
+                if !self.is_another_machine(&name, &snapshot)? {
+                    let entries =
+                        snapshot.answer(&claims)?.entries.iter().chain(&snapshot.answer(&tombstones)?.entries);
+                    found.extend(
+                        entries
+                            .filter_map(|entry| entry.key.attachment_part())
+                            .filter(|other| is_namesake(other, attachment)),
+                    );
+                }
             }
             at += 1;
         }
@@ -74,13 +75,13 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// Reads records of one name of this machine. The role of this node's certificate may cover its present name alone:
-    /// nothing is seen of the others then.
-    pub(crate) async fn read_of(&self, name: &NodeName, queries: Vec<Query>) -> Result<Vec<Answer>, IpamError> {
+    /// none is given of the others then.
+    pub(crate) async fn read_of(&self, name: &NodeName, queries: Vec<Query>) -> Result<Option<Snapshot>, IpamError> {
         match self.store.read(queries).await {
-            Ok(snapshot) => Ok(snapshot.answers),
+            Ok(snapshot) => Ok(Some(snapshot)),
             Err(StoreError::Denied(reason)) if *name != self.node => {
                 tracing::warn!(%name, reason, "what was made under an earlier name cannot be read");
-                Ok(Vec::new())
+                Ok(None)
             }
             Err(source) => Err(IpamError::Store { object: format!("node {name}"), source }),
         }
@@ -90,11 +91,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     pub(crate) async fn names_in_cluster(&self) -> Result<BTreeSet<NodeName>, IpamError> {
         let known: Vec<_> = self.names().cloned().collect();
         let Machine { host_id, machine_id } = &self.machine;
-        let nodes = match self.store.read(vec![Query::all(Key::nodes())]).await {
-            Ok(snapshot) => snapshot.answers.into_iter().next().unwrap_or_default(),
+        let all = Query::all(NodeRecord::all());
+        let nodes = match self.store.read(vec![all.clone()]).await {
+            Ok(snapshot) => snapshot.answer(&all)?.entries.clone(),
             Err(StoreError::Denied(reason)) => {
                 tracing::warn!(reason, "the names of nodes cannot be read: only remembered ones are known");
-                Answer::default()
+                Vec::new()
             }
             Err(source) => return Err(IpamError::Store { object: format!("names of node {}", self.node), source }),
         };
@@ -102,14 +104,15 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// A node's record, if there is one, is that of another machine: what is written down under its name is not ours.
-    pub(crate) fn is_another_machine(&self, node: &Answer) -> bool {
-        let Some(record) = node.one().and_then(|entry| Versioned::<NodeRecord>::read(entry).ok()) else { return false };
+    pub(crate) fn is_another_machine(&self, name: &NodeName, snapshot: &Snapshot) -> Result<bool, ReadError> {
+        let Some(entry) = snapshot.entry(&NodeRecord::at(name))? else { return Ok(false) };
+        let Ok(record) = Versioned::<NodeRecord>::read(entry) else { return Ok(false) };
         let Machine { host_id, machine_id } = &self.machine;
         let is_another = identity::is_another_machine(&record.record, *host_id, machine_id);
         if is_another {
-            tracing::warn!(node = node.one().map_or("", |entry| entry.key.as_str()), "it is another machine's name");
+            tracing::warn!(node = %name, "it is another machine's name");
         }
-        is_another
+        Ok(is_another)
     }
 }
 

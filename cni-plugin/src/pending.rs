@@ -7,12 +7,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::{IpamError, Versioned};
+use atoll_records::{ClaimRecord, Listed, Prefix, Query, TombstoneRecord};
+
+use atoll_ipam::IpamError;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::Classify as _;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{ClaimRecord, TombstoneRecord};
-use atoll_store::{Key, Query, Store, StoreError};
+use atoll_store::{Store, StoreError};
 use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
@@ -110,18 +111,22 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     async fn pending(&self, sought: Option<&Sought<'_>>, own: Option<&Attachment>) -> Result<Vec<Pending>, IpamError> {
         let failed = |source| IpamError::Store { object: "pending cleanups".to_owned(), source };
-        let odd = || IpamError::Answer { object: "pending cleanups".to_owned() };
-        let below = |prefix| vec![Query::Range { prefix, from: None, until: None, limit: MOST, keys_only: false }];
-        let snapshot = match self.store.read(below(Key::tombstones())).await {
-            // The role of a node's certificate covers what is its own.
-            Err(StoreError::Denied(_)) => self.store.read(below(Key::tombstones_of(&self.node))).await,
-            read => read,
+        let below = |prefix: Prefix<TombstoneRecord>| {
+            let prefix = prefix.into();
+            Query::Range { prefix, from: None, until: None, limit: MOST, keys_only: false }
         };
-        let snapshot = snapshot.map_err(failed)?;
-        let answer = snapshot.answers.first().ok_or_else(odd)?;
-        let in_etcd = Versioned::<TombstoneRecord>::readable(answer).into_iter().map(|tombstone| {
-            let place =
-                format!("etcd key {}/{}", self.config.etcd.prefix, Key::tombstone(&tombstone.record.attachment));
+        let mut query = below(TombstoneRecord::all());
+        let mut read = self.store.read(vec![query.clone()]).await;
+        if let Err(StoreError::Denied(_)) = read {
+            // The role of a node's certificate covers what is its own.
+            query = below(TombstoneRecord::of_node(&self.node));
+            read = self.store.read(vec![query.clone()]).await;
+        }
+        let snapshot = read.map_err(failed)?;
+        let listed = Listed::<TombstoneRecord>::read(&snapshot.answer(&query)?.entries);
+        let in_etcd = listed.readable().into_iter().map(|tombstone| {
+            let key = TombstoneRecord::at(&tombstone.record.attachment);
+            let place = format!("etcd key {}/{key}", self.config.etcd.prefix);
             Pending { tombstone: tombstone.record, place }
         });
         let here = self.graves.list(MOST).unwrap_or_else(|error| {
@@ -137,12 +142,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let mut rest = all.into_iter().peekable();
         while rest.peek().is_some() {
             let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
-            let queries = batch.iter().map(|one| Query::Key(Key::attachment(&one.tombstone.attachment))).collect();
+            let queries = batch.iter().map(|one| Query::key(ClaimRecord::at(&one.tombstone.attachment))).collect();
             let claims = self.store.read(queries).await.map_err(failed)?;
-            found.extend(batch.into_iter().zip(&claims.answers).filter_map(|(pending, claim)| {
-                let claim = Versioned::<ClaimRecord>::of(claim).ok().flatten();
+            found.extend(batch.into_iter().filter(|pending| {
+                let claim = claims.get(&ClaimRecord::at(&pending.tombstone.attachment)).ok().flatten();
                 let is_sought = sought.zip(claim).is_some_and(|(sought, claim)| sought.is_held_by(&claim.record));
-                (is_sought || own == Some(&pending.tombstone.attachment)).then_some(pending)
+                is_sought || own == Some(&pending.tombstone.attachment)
             }));
         }
         Ok(found)

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 use atoll_sdn_client::Http;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::etcd::EtcdWatch;
-use atoll_store::{Choice, Chosen, Etcd, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Choice, Chosen, Etcd, Store, StoreError};
 
 /// See the module.
 #[derive(Clone)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use atoll_model::clock;
 use atoll_model::config::Config;
-use atoll_model::record;
 use atoll_node::files::make;
 use atoll_node::paths;
 use atoll_sdn_client::transport::TransportError;
@@ -83,7 +83,7 @@ pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, E
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
         journals: Journals::new(&config.run_dir),
         graves: Graves::new(&config.state_dir, &config.etcd.prefix),
-        clock: record::now,
+        clock: clock::now,
         course,
         config,
     })

@@ -5,6 +5,7 @@
 //! controller is not among these: it would turn every node of the cluster NotReady at once, and with that move pods
 //! which run well. `"status": "strict"` reports it all the same, but not before it has lasted: see [`crate::health`].
 
+use atoll_records::{ClusterRecord, Query};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use atoll_model::config::{Config, StatusMode};
 use atoll_model::error::{Classify, causes};
 use atoll_node::paths;
 use atoll_sdn_client::configured;
-use atoll_store::{Key, Query, Store};
+use atoll_store::Store;
 use atoll_tenant::controller::{Controller, HostState};
 use atoll_tenant::machine;
 use futures_util::future::join;
@@ -84,7 +85,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 
     /// One read of etcd beside one of the controller.
     async fn probe(&self, host: Uuid) -> Result<(), Trouble> {
-        let etcd = timeout(PROBE, self.store.read(vec![Query::Key(Key::cluster())]));
+        let etcd = timeout(PROBE, self.store.read(vec![Query::key(ClusterRecord::at())]));
         let controller = timeout(PROBE, self.controller.host(host));
         let (etcd, controller) = join(etcd, controller).await;
         let outage = |problem: String| Err(Trouble { problem, limited: false });

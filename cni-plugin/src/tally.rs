@@ -10,9 +10,10 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 use atoll_sdn_client::answer::may_have_happened;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
-use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Choice, Chosen, Store, StoreError};
 
 /// Counts what our requests may have done. Clones count together.
 #[derive(Clone, Debug, Default)]

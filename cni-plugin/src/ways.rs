@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 
 use atoll_model::ids::IfName;
-use atoll_model::record::ClaimRecord;
 use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_records::ClaimRecord;
 use uuid::Uuid;
 
 use crate::wire::SourceRule;

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
-use atoll_model::record::TombstoneRecord;
 use atoll_node::files::{make, read};
 use atoll_node::paths;
+use atoll_records::TombstoneRecord;
 use atoll_tenant::{Cache, Node, identity};
 use uuid::Uuid;
 

@@ -9,8 +9,10 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use atoll_ipam::{Claimed, IpamError, claim};
-use atoll_model::record::{AddressRecord, AddressState, Phase, SCHEMA, Unknown, encode};
-use atoll_store::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, Key, Lease, Phase, Query, Revision, SCHEMA, Snapshot, Unknown, encode,
+};
+use atoll_store::{Change, Choice, Chosen, Store, StoreError, Txn};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::{Builder, Runtime};
@@ -87,8 +89,11 @@ async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
     // Any of them, and always the same.
     addresses.sort_by_key(|address| u64::from(u32::from(*address)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     addresses.truncate(taken);
-    let put =
-        |address| Change::Put { key: Key::address(&tenant_name(), 0, address), value: value.clone(), lease: None };
+    let put = |address| Change::Put {
+        key: Key::from(AddressRecord::at(&tenant_name(), 0, address)),
+        value: value.clone(),
+        lease: None,
+    };
     let changes: Vec<_> = addresses.into_iter().map(put).collect();
     for batch in changes.chunks(BATCH) {
         store.commit(Txn { then: batch.to_vec(), ..Txn::default() }).await.expect("filled");
@@ -108,7 +113,7 @@ async fn claims(store: &impl Store, fixture: &Fixture, serial: &Cell<u64>, itera
         match outcome {
             Ok(Claimed::New(claim)) => {
                 let address = claim.record.addresses[0].address.ip();
-                let keys = [Key::attachment(&at), Key::address(&tenant_name(), 0, address)];
+                let keys = [Key::from(ClaimRecord::at(&at)), Key::from(AddressRecord::at(&tenant_name(), 0, address))];
                 let then = keys.into_iter().map(Change::Delete).collect();
                 store.commit(Txn { then, ..Txn::default() }).await.expect("undone");
             }

@@ -6,7 +6,7 @@
 //! around its first candidate, and the next one tries some of those that it shows to be free. At 95 % a window of 64
 //! shows three free addresses on average, and none at all once in 27 times.
 
-use atoll_store::Answer;
+use atoll_records::Answer;
 
 use crate::pool::{PodRange, number};
 
@@ -53,7 +53,7 @@ pub(crate) struct Window {
 
 impl Window {
     /// Reads answers to queries for all keys of the positions from `from` to before `end`: taken, or reserved.
-    pub(crate) fn read(pods: &PodRange, from: u128, end: u128, answers: &[&Answer]) -> Self {
+    pub(crate) fn read(pods: &PodRange, from: u128, end: u128, answers: [&Answer; 2]) -> Self {
         let addresses = answers.iter().flat_map(|answer| &answer.entries).filter_map(|entry| entry.key.address_part());
         let positions = addresses.filter_map(|address| pods.position(number(address.into())));
         let mut taken: Vec<_> = positions.filter(|at| (from..end).contains(at)).collect();
@@ -80,8 +80,9 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+
     use atoll_model::ids::TenantName;
-    use atoll_store::{Entry, Key};
+    use atoll_records::{AddressRecord, Entry, Key, Query};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -96,13 +97,17 @@ mod tests {
     fn answer(pods: &PodRange, positions: &BTreeSet<u128>, from: u128, end: u128) -> Answer {
         let tenant = TenantName::new("red").expect("valid");
         let entry = |at: &u128| Entry {
-            key: Key::address(&tenant, 0, v4(pods.at(*at))),
+            key: Key::from(AddressRecord::at(&tenant, 0, v4(pods.at(*at)))),
             value: Vec::new(),
             create_revision: 1,
             mod_revision: 1,
             lease: None,
         };
-        Answer { entries: positions.range(from..end).map(entry).collect(), more: false }
+        Answer {
+            query: Query::all(AddressRecord::all()),
+            entries: positions.range(from..end).map(entry).collect(),
+            more: false,
+        }
     }
 
     proptest! {
@@ -117,7 +122,7 @@ mod tests {
             let end = from + WINDOW;
             prop_assert!(from <= candidate && candidate < end && end <= pods.capacity());
             let (a, r) = (answer(&pods, &taken, from, end), answer(&pods, &reserved, from, end));
-            let window = Window::read(&pods, from, end, &[&a, &r]);
+            let window = Window::read(&pods, from, end, [&a, &r]);
             let free: BTreeSet<_> = (from..end).filter(|at| !taken.contains(at) && !reserved.contains(at)).collect();
             let mut picked = BTreeSet::new();
             for random in 0..300 {

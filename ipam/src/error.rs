@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName, TenantName};
-use atoll_model::record::{Phase, RecordError};
 use atoll_model::wish::{SubnetChoice, Wish};
+use atoll_records::{Phase, ReadError};
 use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
 
@@ -43,14 +43,8 @@ pub enum IpamError {
         source: StoreError,
     },
     /// A record cannot be read; it is left as it is.
-    #[error("the record at {key} cannot be read")]
-    Damaged {
-        /// Its key, without the prefix of the installation.
-        key: String,
-        /// Why not.
-        #[source]
-        source: RecordError,
-    },
+    #[error(transparent)]
+    Record(#[from] ReadError),
     /// Every active subnet is full.
     #[error("tenant {tenant} has no free address ({})", list(.subnets))]
     Exhausted {
@@ -197,12 +191,6 @@ pub enum IpamError {
         /// How often it was tried.
         attempts: u32,
     },
-    /// The store answered something that does not fit the question.
-    #[error("the store's answer about {object} does not fit the question")]
-    Answer {
-        /// What was asked.
-        object: String,
-    },
 }
 
 impl IpamError {
@@ -212,9 +200,14 @@ impl IpamError {
     }
 }
 
-/// Lost races, as often as one tries.
-pub(crate) fn unsteady(reason: &str) -> StoreError {
-    StoreError::Unknown { endpoint: "all".to_owned(), reason: reason.to_owned() }
+impl IpamError {
+    /// The attempts at a change are used up: the cause that the store gave last, or lost races.
+    pub(crate) fn exhausted(object: impl fmt::Display, races: &str) -> impl FnOnce(Option<StoreError>) -> Self {
+        move |cause| {
+            let races = || StoreError::Unknown { endpoint: "all".to_owned(), reason: races.to_owned() };
+            Self::Store { object: object.to_string(), source: cause.unwrap_or_else(races) }
+        }
+    }
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
@@ -233,7 +226,7 @@ impl Classify for IpamError {
     fn class(&self) -> Class {
         match self {
             Self::Store { source, .. } => source.class(),
-            Self::Damaged { .. } | Self::Answer { .. } => Class::Bug,
+            Self::Record(error) => error.class(),
             Self::Exhausted { .. } | Self::SubnetFull { .. } => Class::Exhausted,
             Self::NoSuchSubnet { .. } | Self::NoTenant { .. } | Self::Impossible { .. } | Self::BadMac { .. } => {
                 Class::Rejected
@@ -251,7 +244,7 @@ impl Classify for IpamError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Store { source, .. } => source.hint(),
-            Self::Damaged { key, .. } => Some(format!("look at {key} in etcd; nothing overwrites it")),
+            Self::Record(error) => error.hint(),
             Self::Exhausted { tenant, .. } => Some(format!(
                 "delete pods of tenant {tenant}, or give it another subnet (`atollctl subnet add {tenant}`)"
             )),
@@ -269,7 +262,6 @@ impl Classify for IpamError {
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Some("try again".to_owned()),
             Self::Cools { .. } | Self::NotReady { .. } => Some("try again in a while".to_owned()),
             Self::NoTenant { .. } => Some("see `atollctl tenant list`".to_owned()),
-            Self::Answer { .. } => None,
         }
     }
 }

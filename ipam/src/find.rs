@@ -2,40 +2,49 @@
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
-use atoll_model::record::{ClaimRecord, TombstoneRecord};
-use atoll_store::{Key, Query, Snapshot, Store};
+use atoll_records::{ClaimRecord, Key, Listed, Prefix, Query, ReadError, Snapshot, TombstoneRecord, Versioned};
+use atoll_store::Store;
 
 use crate::error::IpamError;
-use crate::versioned::Versioned;
+use crate::holder::Holder;
 
 /// What is known of an attachment, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Its claim.
     pub claim: Option<Versioned<ClaimRecord>>,
-    /// What is still owed for it.
+    /// Its pending cleanup.
     pub tombstone: Option<Versioned<TombstoneRecord>>,
 }
 
 impl Found {
-    /// What to ask for; the answers are read by [`Found::read`].
+    /// What to ask for; [`Found::read`] reads the answers.
     pub(crate) fn queries(attachment: &Attachment) -> Vec<Query> {
-        vec![Query::Key(Key::attachment(attachment)), Query::Key(Key::tombstone(attachment))]
+        vec![Query::key(ClaimRecord::at(attachment)), Query::key(TombstoneRecord::at(attachment))]
     }
 
-    /// Reads the first two answers of a snapshot.
-    pub(crate) fn read(snapshot: &Snapshot, attachment: &Attachment) -> Result<Self, IpamError> {
-        let [claim, tombstone, ..] = snapshot.answers.as_slice() else {
-            return Err(IpamError::Answer { object: attachment.to_string() });
-        };
-        Ok(Self { claim: Versioned::of(claim)?, tombstone: Versioned::of(tombstone)? })
+    /// Reads the answers to [`Found::queries`], whatever else was asked.
+    pub(crate) fn read(snapshot: &Snapshot, attachment: &Attachment) -> Result<Self, ReadError> {
+        Ok(Self {
+            claim: snapshot.get(&ClaimRecord::at(attachment))?,
+            tombstone: snapshot.get(&TombstoneRecord::at(attachment))?,
+        })
     }
 }
 
 /// Reads claim and tombstone of an attachment at one revision.
 pub async fn find<S: Store>(store: &S, attachment: &Attachment) -> Result<Found, IpamError> {
     let snapshot = store.read(Found::queries(attachment)).await.map_err(IpamError::store(attachment))?;
-    Found::read(&snapshot, attachment)
+    Ok(Found::read(&snapshot, attachment)?)
+}
+
+/// The holder of an address, with the name of the pod as the claim knows it. An error while reading the claim does not hide
+/// the attachment.
+pub(crate) async fn find_holder<S: Store>(store: &S, attachment: Attachment) -> Holder {
+    match find(store, &attachment).await {
+        Ok(Found { claim: Some(claim), .. }) => Holder::of(&claim.record),
+        _ => Holder { attachment, namespace: None, pod: None },
+    }
 }
 
 /// What is recorded of a node, at one revision.
@@ -49,15 +58,30 @@ pub struct Records {
     pub damaged: Vec<Key>,
 }
 
-/// Reads all claims and tombstones of a node. What is damaged is told.
+impl Records {
+    /// What to ask for; [`Records::read`] reads the answers.
+    pub fn queries(node: &NodeName) -> [Query; 2] {
+        [Query::all(ClaimRecord::of_node(node)), Query::all(TombstoneRecord::of_node(node))]
+    }
+
+    /// Reads the answers to [`Records::queries`], whatever else was asked.
+    ///
+    /// # Errors
+    /// The queries were not asked.
+    pub fn read(snapshot: &Snapshot, node: &NodeName) -> Result<Self, ReadError> {
+        let claims = snapshot.list(&ClaimRecord::of_node(node))?;
+        let tombstones = snapshot.list(&TombstoneRecord::of_node(node))?;
+        let damaged = claims.damaged.iter().chain(&tombstones.damaged);
+        let damaged = damaged.filter_map(ReadError::damaged_key).cloned().collect();
+        Ok(Self { claims: claims.readable(), tombstones: tombstones.readable(), damaged })
+    }
+}
+
+/// Reads all claims and tombstones of a node.
 pub async fn records_of<S: Store>(store: &S, node: &NodeName) -> Result<Records, IpamError> {
-    let object = format!("records of node {node}");
-    let queries = vec![Query::all(Key::attachments_of(node)), Query::all(Key::tombstones_of(node))];
-    let snapshot = store.read(queries).await.map_err(IpamError::store(&object))?;
-    let [claims, tombstones] = snapshot.answers.as_slice() else { return Err(IpamError::Answer { object }) };
-    let mut damaged = Versioned::<ClaimRecord>::damaged(claims);
-    damaged.extend(Versioned::<TombstoneRecord>::damaged(tombstones));
-    Ok(Records { claims: Versioned::readable(claims), tombstones: Versioned::readable(tombstones), damaged })
+    let queries = Records::queries(node).into();
+    let snapshot = store.read(queries).await.map_err(IpamError::store(format!("records of node {node}")))?;
+    Ok(Records::read(&snapshot, node)?)
 }
 
 /// The oldest names first, at most `limit` tombstones of a node (0: all). Damaged ones are skipped and logged.
@@ -66,22 +90,20 @@ pub async fn tombstones_of<S: Store>(
     node: &NodeName,
     limit: usize,
 ) -> Result<Vec<Versioned<TombstoneRecord>>, IpamError> {
-    list(store, Key::tombstones_of(node), limit).await
+    list(store, &TombstoneRecord::of_node(node), limit).await
 }
 
 /// All claims of a node. Damaged ones are skipped and logged: nothing may be concluded from their absence.
 pub async fn claims_of<S: Store>(store: &S, node: &NodeName) -> Result<Vec<Versioned<ClaimRecord>>, IpamError> {
-    list(store, Key::attachments_of(node), 0).await
+    list(store, &ClaimRecord::of_node(node), 0).await
 }
 
-async fn list<S: Store, T: serde::de::DeserializeOwned>(
+async fn list<S: Store, R: serde::de::DeserializeOwned>(
     store: &S,
-    prefix: Key,
+    prefix: &Prefix<R>,
     limit: usize,
-) -> Result<Vec<Versioned<T>>, IpamError> {
-    let object = prefix.to_string();
-    let query = Query::Range { prefix, from: None, until: None, limit, keys_only: false };
-    let snapshot = store.read(vec![query]).await.map_err(IpamError::store(&object))?;
-    let answer = snapshot.answers.first().ok_or(IpamError::Answer { object })?;
-    Ok(Versioned::readable(answer))
+) -> Result<Vec<Versioned<R>>, IpamError> {
+    let query = Query::Range { prefix: prefix.into(), from: None, until: None, limit, keys_only: false };
+    let snapshot = store.read(vec![query.clone()]).await.map_err(IpamError::store(prefix))?;
+    Ok(Listed::read(&snapshot.answer(&query)?.entries).readable())
 }

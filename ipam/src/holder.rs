@@ -4,10 +4,7 @@ use std::fmt;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::Namespace;
-use atoll_model::record::ClaimRecord;
-use atoll_store::Store;
-
-use crate::find::find;
+use atoll_records::ClaimRecord;
 
 /// Who has an address or a MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +22,6 @@ impl Holder {
     pub(crate) fn of(claim: &ClaimRecord) -> Self {
         let ClaimRecord { attachment, namespace, pod, .. } = claim;
         Self { attachment: attachment.clone(), namespace: namespace.clone(), pod: pod.clone() }
-    }
-
-    /// Asks the claim for the pod's name; whatever keeps it from being read must not hide who has the address.
-    pub(crate) async fn find<S: Store>(store: &S, attachment: Attachment) -> Self {
-        match find(store, &attachment).await {
-            Ok(found) if found.claim.is_some() => found.claim.map(|claim| Self::of(&claim.record)),
-            _ => None,
-        }
-        .unwrap_or(Self { attachment, namespace: None, pod: None })
     }
 }
 

@@ -31,7 +31,6 @@ pub mod renew;
 pub mod reserve;
 mod search;
 pub mod tombstone;
-mod versioned;
 
 pub use audit::{audit, observe, repair};
 pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
@@ -42,4 +41,3 @@ pub use release::{LateDeletions, Released, release, release_beside};
 pub use renew::renew;
 pub use reserve::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
 pub use tombstone::{bury, exhume};
-pub use versioned::Versioned;

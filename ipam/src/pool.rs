@@ -13,7 +13,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use atoll_model::range::AddressRange;
-use atoll_model::record::SubnetEntry;
+use atoll_records::SubnetEntry;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 /// The prefix length of a transit link.

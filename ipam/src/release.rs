@@ -16,17 +16,21 @@
 //! so that the last address put on it also cools for long enough. If the node's clock jumps back over a half-minute,
 //! addresses of that time cool for a shorter time; who owns an address never depends on it.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, ReleasedRecord, SCHEMA, Unknown, encode, now,
+use atoll_model::ids::TenantName;
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, CoolDown, Entry, Lease, MacOwner, MacRecord, Query, RecordKey,
+    ReleasedRecord, Revision, SCHEMA, Snapshot, TombstoneRecord, Unknown, Versioned,
 };
-use atoll_store::{Change, Committed, Compare, Doubt, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+
+use atoll_model::clock::now;
+use atoll_store::{Change, Committed, Compare, Store, StoreError, Txn, retry};
 use uuid::Uuid;
 
-use crate::error::{IpamError, unsteady};
+use crate::error::IpamError;
 use crate::find::Found;
-use crate::versioned::Versioned;
 
 /// For how long releases of one node share a lease.
 const SLOT: Duration = Duration::from_secs(30);
@@ -79,36 +83,32 @@ pub async fn release_beside<S: Store>(
     late: Option<LateDeletions>,
 ) -> Result<Released, IpamError> {
     let attachment = &claim.record.attachment;
-    let failed = || IpamError::store(format!("claim {} of {attachment}", claim.record.claim));
+    let object = format!("claim {} of {attachment}", claim.record.claim);
+    let failed = || IpamError::store(&object);
     let mut plan = Plan::new(claim, tombstone, late);
     let lasting = if cooldown.is_zero() { MARKED } else { cooldown };
     let marked = late.map_or(lasting, |late| lasting.max(late.within));
-    let mut doubt = Doubt::default();
-    for _ in 0..ATTEMPTS {
+    let exhausted = IpamError::exhausted(&object, "the records changed at each attempt");
+    retry(ATTEMPTS, exhausted, async |attempt| {
         // Both of one half-minute.
         let second = now();
         let leases = [lasting, marked].map(|lasting| slot(&claim.record, lasting, second));
-        let outcome = store.commit(plan.transaction(leases, !cooldown.is_zero())).await;
-        let snapshot = match doubt.weigh(outcome) {
-            Ok(Some(Committed::Yes(_))) => return Ok(Released::Done),
-            Ok(Some(Committed::Lost(snapshot))) => snapshot,
-            Ok(None) => store.read(plan.queries()).await.map_err(failed())?,
-            // Which of the two is not told. Usually they are one.
+        let txn = plan.transaction(leases, !cooldown.is_zero());
+        match attempt.commit_or_read(store, txn).await {
+            Ok(Committed::Yes(_)) => Ok(Some(Released::Done)),
+            Ok(Committed::Lost(snapshot)) => plan.learn(&snapshot),
+            // Which of the two is gone is unknown. Usually they are one.
             Err(StoreError::LeaseGone(_)) => {
                 store.lease_as(leases[0], lasting + SLOT).await.map_err(failed())?;
                 if leases[1] != leases[0] {
                     store.lease_as(leases[1], marked + SLOT).await.map_err(failed())?;
                 }
-                continue;
+                Ok(None)
             }
-            Err(error) => return Err(failed()(error)),
-        };
-        if let Some(released) = plan.learn(&snapshot)? {
-            return Ok(released);
+            Err(error) => Err(failed()(error)),
         }
-        doubt.may_repeat().map_err(failed())?;
-    }
-    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the records changed at each attempt"))))
+    })
+    .await
 }
 
 /// The lease of this node's half-minute.
@@ -141,66 +141,63 @@ impl<'a> Plan<'a> {
     }
 
     /// The key of the MAC, if it is not derived. It may belong to a reservation.
-    fn mac_key(&self) -> Option<Key> {
+    fn mac_key(&self) -> Option<RecordKey<MacRecord>> {
         let ClaimRecord { tenant, attachment, addresses, mac, .. } = &self.claim.record;
         let first = addresses.first().filter(|_| *mac != attachment.mac())?;
-        Some(Key::mac(tenant, first.ordinal, *mac))
+        Some(MacRecord::at(tenant, first.ordinal, *mac))
     }
 
-    fn key(&self, index: usize, key: impl Fn(&atoll_model::ids::TenantName, u32, std::net::Ipv4Addr) -> Key) -> Key {
+    fn key<R>(&self, index: usize, of: impl Fn(&TenantName, u32, Ipv4Addr) -> RecordKey<R>) -> RecordKey<R> {
         let record = &self.claim.record;
         let address = &record.addresses[index];
-        key(&record.tenant, address.ordinal, address.address.ip())
+        of(&record.tenant, address.ordinal, address.address.ip())
     }
 
     /// [`Plan::learn`] reads the answers.
     fn queries(&self) -> Vec<Query> {
         let mut queries = Found::queries(&self.claim.record.attachment);
-        queries.extend((0..self.claim.record.addresses.len()).map(|index| Query::Key(self.key(index, Key::address))));
-        queries.extend(self.mac_key().map(Query::Key));
+        let addresses = 0..self.claim.record.addresses.len();
+        queries.extend(addresses.map(|index| Query::key(self.key(index, AddressRecord::at))));
+        queries.extend(self.mac_key().map(Query::key));
         queries
-    }
-
-    /// What the mark says.
-    fn mark(&self) -> Vec<u8> {
-        self.late.map_or_else(Vec::new, |late| {
-            encode(&ReleasedRecord { v: SCHEMA, deletions_until: late.until, unknown: Unknown::new() })
-        })
     }
 
     /// The leases of what cools, and of the mark.
     fn transaction(&self, [lease, of_mark]: [Lease; 2], cool: bool) -> Txn {
         let attachment = &self.claim.record.attachment;
-        let (claim, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
-        let mut compare = vec![match self.tombstone {
-            Some(revision) => Compare::Modified(tombstone.clone(), revision),
-            None => Compare::Absent(tombstone.clone()),
-        }];
-        let mut then: Vec<_> = self.tombstone.map(|_| Change::Delete(tombstone)).into_iter().collect();
+        let (claim, tombstone) = (ClaimRecord::at(attachment), TombstoneRecord::at(attachment));
+        let mut compare = vec![Compare::unchanged(&tombstone, self.tombstone)];
+        let mut then: Vec<_> = self.tombstone.map(|_| Change::delete(tombstone)).into_iter().collect();
         if self.released {
-            compare.push(Compare::Absent(claim));
+            compare.push(Compare::absent(claim));
             return Txn { compare, then, otherwise: self.queries() };
         }
         // Not only as old: a claim that was written again has another port.
-        compare.push(Compare::Modified(claim.clone(), self.claim.mod_revision));
-        let lease = Some(lease);
-        then.push(Change::Delete(claim));
-        then.push(Change::Put { key: Key::released(attachment), value: self.mark(), lease: Some(of_mark) });
+        compare.push(Compare::modified(&claim, self.claim.mod_revision));
+        then.push(Change::delete(claim));
+        let marker = ReleasedRecord::at(attachment);
+        then.push(match self.late {
+            Some(late) => {
+                let record = ReleasedRecord { v: SCHEMA, deletions_until: late.until, unknown: Unknown::new() };
+                Change::put_leased(&marker, &record, of_mark)
+            }
+            None => Change::mark(&marker, of_mark),
+        });
         for &(index, written) in &self.owned {
-            let address = self.key(index, Key::address);
-            compare.push(Compare::Modified(address.clone(), written));
+            let address = self.key(index, AddressRecord::at);
+            compare.push(Compare::modified(&address, written));
             if !cool {
-                then.push(Change::Delete(address));
+                then.push(Change::delete(address));
                 continue;
             }
             let state = AddressState::Cooling { since: now(), namespace: self.claim.record.namespace.clone() };
-            let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
-            then.push(Change::Put { key: address, value, lease });
-            then.push(Change::Put { key: self.key(index, Key::cooling), value: Vec::new(), lease });
+            let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
+            then.push(Change::put_leased(&address, &record, lease));
+            then.push(Change::mark(&self.key(index, CoolDown::at), lease));
         }
         if let Some((key, written)) = self.mac_key().zip(self.mac) {
-            compare.push(Compare::Modified(key.clone(), written));
-            then.push(Change::Delete(key));
+            compare.push(Compare::modified(&key, written));
+            then.push(Change::delete(key));
         }
         Txn { compare, then, otherwise: self.queries() }
     }
@@ -220,26 +217,29 @@ impl<'a> Plan<'a> {
             _ if tombstone != self.tombstone => return Ok(Some(Released::Changed(found))),
             None => self.released = true,
             Some(true) => {
-                let rest = snapshot.answers.get(2..).unwrap_or_default();
-                let (addresses, mac) = rest.split_at(record.addresses.len().min(rest.len()));
-                self.owned = (0..).zip(addresses).filter_map(|(at, answer)| Some((at, self.own(answer)?))).collect();
-                self.mac = mac.first().and_then(|answer| self.own_mac(answer));
+                self.owned.clear();
+                for index in 0..record.addresses.len() {
+                    let there = snapshot.entry(&self.key(index, AddressRecord::at))?;
+                    self.owned.extend(there.and_then(|entry| self.own(entry)).map(|written| (index, written)));
+                }
+                self.mac = match self.mac_key() {
+                    Some(key) => snapshot.entry(&key)?.and_then(|entry| self.own_mac(entry)),
+                    None => None,
+                };
             }
         }
         Ok(None)
     }
 
     /// When the record of its MAC was last written; none when that is somebody else's, or cannot be read.
-    fn own_mac(&self, answer: &atoll_store::Answer) -> Option<Revision> {
-        let entry = answer.one()?;
+    fn own_mac(&self, entry: &Entry) -> Option<Revision> {
         let owner = Versioned::<MacRecord>::read(entry).ok()?.record.owner;
         let claim = self.claim.record.claim;
         matches!(owner, MacOwner::Claimed { claim: of, .. } if of == claim).then_some(entry.mod_revision)
     }
 
     /// When an address of this claim was last written; none when it belongs to somebody else by now, or cannot be read.
-    fn own(&self, answer: &atoll_store::Answer) -> Option<Revision> {
-        let entry = answer.one()?;
+    fn own(&self, entry: &Entry) -> Option<Revision> {
         match Versioned::<AddressRecord>::read(entry).map(|address| address.record.state) {
             Ok(AddressState::Claimed { claim, .. }) if claim == self.claim.record.claim => Some(entry.mod_revision),
             Ok(_) => {

@@ -6,13 +6,12 @@
 //! The caller has deleted the port before, was answered, and knows that no request can make it again: only one port of an
 //! attachment is there at any time, and it is the one that the claim names.
 
-use atoll_model::record::{ClaimRecord, encode};
-use atoll_store::{Change, Committed, Compare, Doubt, Key, Revision, Store, Txn};
+use atoll_records::{ClaimRecord, NodeRecord, Revision, TombstoneRecord, Versioned};
+use atoll_store::{Change, Chosen, Compare, Store, Txn, retry};
 use uuid::Uuid;
 
-use crate::error::{IpamError, unsteady};
+use crate::error::IpamError;
 use crate::find::{Found, find};
-use crate::versioned::Versioned;
 
 /// While its lock is held only a late request or an eviction writes a claim: this is plenty.
 const ATTEMPTS: u32 = 4;
@@ -31,37 +30,34 @@ pub async fn renew<S: Store>(
     let attachment = &claim.record.attachment;
     let failed = || IpamError::store(attachment);
     let record = ClaimRecord { port, deletions_until, ..claim.record.clone() };
-    let key = Key::attachment(attachment);
+    let key = ClaimRecord::at(attachment);
     let txn = || Txn {
         compare: vec![
-            Compare::Modified(Key::node(&attachment.node), node),
-            Compare::Modified(key.clone(), claim.mod_revision),
-            Compare::Absent(Key::tombstone(attachment)),
+            Compare::modified(NodeRecord::at(&attachment.node), node),
+            Compare::modified(&key, claim.mod_revision),
+            Compare::absent(TombstoneRecord::at(attachment)),
         ],
-        then: vec![Change::Put { key: key.clone(), value: encode(&record), lease: None }],
+        then: vec![Change::put(&key, &record)],
         otherwise: Found::queries(attachment),
     };
     let is_ours = |there: &Versioned<ClaimRecord>| there.record == record && there.mod_revision > claim.mod_revision;
-    let mut doubt = Doubt::default();
-    for _ in 0..ATTEMPTS {
-        let found = match doubt.weigh(store.commit(txn()).await).map_err(failed())? {
-            Some(Committed::Yes(revision)) => {
-                let create_revision = claim.create_revision;
-                return Ok(Some(Versioned { record: record.clone(), create_revision, mod_revision: revision }));
-            }
+    let exhausted = IpamError::exhausted(attachment, "the records changed at each attempt");
+    retry(ATTEMPTS, exhausted, async |attempt| {
+        let found = match attempt.commit(store, txn().into()).await.map_err(failed())? {
+            Some(Chosen::Case(_, revision)) => return Ok(Some(Some(claim.updated(record.clone(), revision)))),
             // Another one by now; or ours, by an attempt that was believed to be lost.
-            Some(Committed::Lost(snapshot)) => {
+            Some(Chosen::Lost(snapshot)) => {
                 let found = Found::read(&snapshot, attachment)?;
-                return Ok(found.claim.filter(is_ours));
+                return Ok(Some(found.claim.filter(is_ours)));
             }
             None => find(store, attachment).await?,
         };
         match found.claim {
-            Some(there) if is_ours(&there) => return Ok(Some(there)),
+            Some(there) if is_ours(&there) => Ok(Some(Some(there))),
             // It did not happen. If it still does, the repetition loses and finds it.
-            Some(there) if there.mod_revision == claim.mod_revision => doubt.may_repeat().map_err(failed())?,
-            _ => return Ok(None),
+            Some(there) if there.mod_revision == claim.mod_revision => Ok(None),
+            _ => Ok(Some(None)),
         }
-    }
-    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the records changed at each attempt"))))
+    })
+    .await
 }

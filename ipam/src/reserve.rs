@@ -11,21 +11,21 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::clock::now;
 use atoll_model::ids::{Namespace, PodName, TenantName};
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, ClusterRecord, MacOwner, MacRecord, ReservationRecord, SCHEMA,
-    TenantRecord, Unknown, encode, now,
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, ClusterRecord, MacOwner, MacRecord, Query, RecordKey, ReservationRecord,
+    SCHEMA, TenantRecord, Unknown, Versioned,
 };
-use atoll_store::{Change, Committed, Compare, Doubt, Key, Query, Revision, Store, Txn};
+use atoll_store::{Change, Chosen, Compare, Store, Txn, retry};
 use serde::de::DeserializeOwned;
 
 use crate::claim::mac::{is_local, look, of_no_router, unicast};
 use crate::claim::want::place;
-use crate::error::{IpamError, unsteady};
+use crate::error::IpamError;
 use crate::find::find;
 use crate::holder::Holder;
 use crate::search::{self, Subnet};
-use crate::versioned::Versioned;
 
 /// What a reservation rests on changes seldom: this is plenty.
 const ATTEMPTS: u32 = 20;
@@ -67,11 +67,12 @@ pub enum Lifted {
 /// that has the address itself may keep it like this. With `dry_run` nothing is written.
 pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: bool) -> Result<Reserved, IpamError> {
     let ReserveRequest { tenant: name, address, namespace, pod, mac } = request;
-    let failed = || IpamError::store(format!("reservation of {address} for pod {namespace}/{pod}"));
+    let object = format!("reservation of {address} for pod {namespace}/{pod}");
+    let failed = || IpamError::store(&object);
     let since = now();
-    let mut doubt = Doubt::default();
-    for _ in 0..ATTEMPTS {
-        let tenant: Option<Versioned<TenantRecord>> = get(store, Key::tenant(name)).await?;
+    let exhausted = IpamError::exhausted(&object, "what it rests on changed at each attempt");
+    retry(ATTEMPTS, exhausted, async |attempt| {
+        let tenant = get(store, &TenantRecord::at(name)).await?;
         let tenant = tenant.ok_or_else(|| IpamError::NoTenant { tenant: name.clone() })?;
         let subnet = place(&tenant.record, &search::subnets(&tenant.record)?, *address)?.subnet;
         let record = ReservationRecord {
@@ -88,54 +89,47 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         };
         let seen = Seen::read(store, &record).await?;
         if let Some(there) = seen.refuse_other(&record)? {
-            return Ok(Reserved::Already(there));
+            return Ok(Some(Reserved::Already(there)));
         }
-        let mut compare = vec![
-            Compare::Modified(Key::tenant(name), tenant.mod_revision),
-            Compare::Absent(place_key(&record)),
-            Compare::Absent(Key::reserved_for(namespace, pod)),
-        ];
-        let value = encode(&record);
-        let mut then = vec![put(place_key(&record), value.clone()), put(Key::reserved_for(namespace, pod), value)];
+        let mut compare = vec![Compare::modified(TenantRecord::at(name), tenant.mod_revision)];
+        compare.extend(record.keys().map(Compare::absent));
+        let mut then: Vec<_> = record.keys().iter().map(|key| Change::put(key, &record)).collect();
         let owner = owner(store, &record, &seen).await?;
         compare.push(seen.address_as_seen(&record));
         if let (Some(key), Some(mac)) = (mac_key(&record), *mac) {
-            let cluster: Option<Versioned<ClusterRecord>> = get(store, Key::cluster()).await?;
-            if let Some(cluster) = cluster {
+            if let Some(cluster) = get(store, &ClusterRecord::at()).await? {
                 of_no_router(cluster.record.id, &tenant.record, mac)?;
             }
-            compare.push(seen.refuse_taken_mac(store, &subnet, &record, owner.as_ref()).await?);
+            compare.push(seen.refuse_taken_mac(store, &subnet, mac, &key, owner.as_ref()).await?);
             let owner = MacOwner::Reserved { namespace: namespace.clone(), pod: pod.clone() };
-            then.push(put(key, encode(&MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })));
+            then.push(Change::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
         if dry_run {
-            return Ok(Reserved::New(record));
+            return Ok(Some(Reserved::New(record)));
         }
-        doubt.may_repeat().map_err(failed())?;
-        let outcome = store.commit(Txn { compare, then, otherwise: Vec::new() }).await;
-        // Lost, or nobody knows: what is there now, and whether it is ours, the next look tells.
-        if let Some(Committed::Yes(_)) = doubt.weigh(outcome).map_err(failed())? {
-            return Ok(Reserved::New(record));
-        }
-    }
-    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("what it rests on changed at each attempt"))))
+        let txn = Txn { compare, then, otherwise: Vec::new() };
+        // Lost, or unknown: the next attempt reads what is there, and whether it is ours.
+        let outcome = attempt.commit(store, txn.into()).await.map_err(failed())?;
+        Ok(matches!(outcome, Some(Chosen::Case(..))).then_some(Reserved::New(record)))
+    })
+    .await
 }
 
 /// Takes a reservation back. With a MAC it stays while its pod runs with that MAC, which would be nobody's otherwise.
 /// With `dry_run` nothing is written.
 pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool) -> Result<Lifted, IpamError> {
     let ReservationRecord { address, namespace, pod, .. } = record;
-    let failed = || IpamError::store(format!("reservation of {address} for pod {namespace}/{pod}"));
-    let mut doubt = Doubt::default();
-    for _ in 0..ATTEMPTS {
+    let object = format!("reservation of {address} for pod {namespace}/{pod}");
+    let failed = || IpamError::store(&object);
+    let exhausted = IpamError::exhausted(&object, "what it rests on changed at each attempt");
+    retry(ATTEMPTS, exhausted, async |attempt| {
         let seen = Seen::read(store, record).await?;
         let (mut compare, mut then) = (Vec::new(), Vec::new());
-        let keys = [(place_key(record), &seen.reservation), (Key::reserved_for(namespace, pod), &seen.reserved_for)];
-        for (key, there) in keys {
-            // A key that tells of another reservation belongs to that.
+        for (key, there) in record.keys().into_iter().zip([&seen.reservation, &seen.reserved_for]) {
+            // A key that holds another reservation belongs to that.
             if let Some(there) = there.as_ref().filter(|there| is_same(&there.record, record)) {
-                compare.push(Compare::Modified(key.clone(), there.mod_revision));
-                then.push(Change::Delete(key));
+                compare.push(Compare::modified(&key, there.mod_revision));
+                then.push(Change::delete(key));
             }
         }
         if let (Some(key), Some(mac)) = (mac_key(record), &seen.mac)
@@ -143,22 +137,20 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
         {
             seen.refuse_used_mac(store, record).await?;
             compare.push(seen.address_as_seen(record));
-            compare.push(Compare::Modified(key.clone(), mac.mod_revision));
-            then.push(Change::Delete(key));
+            compare.push(Compare::modified(&key, mac.mod_revision));
+            then.push(Change::delete(key));
         }
         if then.is_empty() {
-            return Ok(Lifted::Already);
+            return Ok(Some(Lifted::Already));
         }
         if dry_run {
-            return Ok(Lifted::Done);
+            return Ok(Some(Lifted::Done));
         }
-        doubt.may_repeat().map_err(failed())?;
-        let outcome = store.commit(Txn { compare, then, otherwise: Vec::new() }).await;
-        if let Some(Committed::Yes(_)) = doubt.weigh(outcome).map_err(failed())? {
-            return Ok(Lifted::Done);
-        }
-    }
-    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("what it rests on changed at each attempt"))))
+        let txn = Txn { compare, then, otherwise: Vec::new() };
+        let outcome = attempt.commit(store, txn.into()).await.map_err(failed())?;
+        Ok(matches!(outcome, Some(Chosen::Case(..))).then_some(Lifted::Done))
+    })
+    .await
 }
 
 /// What is reserved for a pod.
@@ -167,7 +159,7 @@ pub async fn reserved_for<S: Store>(
     namespace: &Namespace,
     pod: &PodName,
 ) -> Result<Option<Versioned<ReservationRecord>>, IpamError> {
-    get(store, Key::reserved_for(namespace, pod)).await
+    get(store, &ReservationRecord::for_pod(namespace, pod)).await
 }
 
 /// All reservations of a tenant, or all there are. A damaged one is an error: a list that hides one would be wrong.
@@ -175,31 +167,22 @@ pub async fn reservations<S: Store>(
     store: &S,
     tenant: Option<&TenantName>,
 ) -> Result<Vec<Versioned<ReservationRecord>>, IpamError> {
-    let prefix = tenant.map_or_else(Key::all_reservations, Key::reservations_of);
-    let object = prefix.to_string();
-    let snapshot = store.read(vec![Query::all(prefix)]).await.map_err(IpamError::store(object))?;
-    snapshot.answers.iter().flat_map(|answer| &answer.entries).map(Versioned::read).collect()
+    let prefix = tenant.map_or_else(ReservationRecord::all, ReservationRecord::of_tenant);
+    let snapshot = store.read(vec![Query::all(&prefix)]).await.map_err(IpamError::store(&prefix))?;
+    Ok(snapshot.list(&prefix)?.complete()?)
 }
 
-async fn get<S: Store, T: DeserializeOwned>(store: &S, key: Key) -> Result<Option<Versioned<T>>, IpamError> {
-    let snapshot = store.read(vec![Query::Key(key.clone())]).await.map_err(IpamError::store(&key))?;
-    snapshot.answers.first().map(Versioned::of).transpose().map(Option::flatten)
+async fn get<S: Store, R: DeserializeOwned>(store: &S, key: &RecordKey<R>) -> Result<Option<Versioned<R>>, IpamError> {
+    let snapshot = store.read(vec![Query::key(key)]).await.map_err(IpamError::store(key))?;
+    Ok(snapshot.get(key)?)
 }
 
-fn put(key: Key, value: Vec<u8>) -> Change {
-    Change::Put { key, value, lease: None }
+fn address_key(record: &ReservationRecord) -> RecordKey<AddressRecord> {
+    AddressRecord::at(&record.tenant, record.ordinal, record.address)
 }
 
-fn place_key(record: &ReservationRecord) -> Key {
-    Key::reservation(&record.tenant, record.ordinal, record.address)
-}
-
-fn address_key(record: &ReservationRecord) -> Key {
-    Key::address(&record.tenant, record.ordinal, record.address)
-}
-
-fn mac_key(record: &ReservationRecord) -> Option<Key> {
-    record.mac.map(|mac| Key::mac(&record.tenant, record.ordinal, mac))
+fn mac_key(record: &ReservationRecord) -> Option<RecordKey<MacRecord>> {
+    record.mac.map(|mac| MacRecord::at(&record.tenant, record.ordinal, mac))
 }
 
 /// The same address of the same life of the same tenant for the same pod.
@@ -236,18 +219,16 @@ struct Seen {
 
 impl Seen {
     async fn read<S: Store>(store: &S, record: &ReservationRecord) -> Result<Self, IpamError> {
-        let keys = [place_key(record), Key::reserved_for(&record.namespace, &record.pod), address_key(record)];
-        let queries = keys.into_iter().chain(mac_key(record)).map(Query::Key).collect();
+        let ([at, for_pod], address, mac) = (record.keys(), address_key(record), mac_key(record));
+        let mut queries = vec![Query::key(&at), Query::key(&for_pod), Query::key(&address)];
+        queries.extend(mac.as_ref().map(Query::key));
         let object = format!("reservation of {}", record.address);
         let snapshot = store.read(queries).await.map_err(IpamError::store(&object))?;
-        let [reservation, reserved_for, address, mac @ ..] = snapshot.answers.as_slice() else {
-            return Err(IpamError::Answer { object });
-        };
         Ok(Self {
-            reservation: Versioned::of(reservation)?,
-            reserved_for: Versioned::of(reserved_for)?,
-            address: Versioned::of(address)?,
-            mac: mac.first().map(Versioned::of).transpose()?.flatten(),
+            reservation: snapshot.get(&at)?,
+            reserved_for: snapshot.get(&for_pod)?,
+            address: snapshot.get(&address)?,
+            mac: mac.map(|key| snapshot.get(&key)).transpose()?.flatten(),
         })
     }
 
@@ -270,9 +251,12 @@ impl Seen {
                 but(there, there.mac.map_or("without a MAC".to_owned(), |mac| format!("with the MAC {mac}")))
             }
             (Some(there), None) => {
-                but(there, format!("{} is missing", Key::reserved_for(&wanted.namespace, &wanted.pod)))
+                but(there, format!("{} is missing", ReservationRecord::for_pod(&wanted.namespace, &wanted.pod)))
             }
-            (None, Some(back)) => but(back, format!("{} is missing", place_key(wanted))),
+            (None, Some(back)) => {
+                let missing = ReservationRecord::at(&wanted.tenant, wanted.ordinal, wanted.address);
+                but(back, format!("{missing} is missing"))
+            }
         }
     }
 
@@ -285,7 +269,7 @@ impl Seen {
 
     /// The address is as it was seen.
     fn address_as_seen(&self, record: &ReservationRecord) -> Compare {
-        as_seen(address_key(record), self.address.as_ref().map(|address| address.mod_revision))
+        Compare::unchanged(address_key(record), self.address.as_ref().map(|address| address.mod_revision))
     }
 
     /// The MAC is nobody's, or that of the pod which has the address already: then it is the reservation's from now on.
@@ -293,12 +277,10 @@ impl Seen {
         &self,
         store: &S,
         subnet: &Subnet,
-        record: &ReservationRecord,
+        mac: Mac,
+        key: &RecordKey<MacRecord>,
         owner: Option<&Attachment>,
     ) -> Result<Compare, IpamError> {
-        let (Some(mac), Some(key)) = (record.mac, mac_key(record)) else {
-            return Err(IpamError::Answer { object: record.address.to_string() });
-        };
         unicast(mac)?;
         let by = match self.mac.as_ref().map(|mac| &mac.record.owner) {
             None => {
@@ -312,8 +294,8 @@ impl Seen {
             Some(MacOwner::Reserved { namespace, pod }) => Some(format!("the reservation for pod {namespace}/{pod}")),
         };
         match by {
-            Some(by) => Err(IpamError::MacTaken { tenant: record.tenant.clone(), cidr: subnet.cidr, mac, by }),
-            None => Ok(as_seen(key, self.mac.as_ref().map(|mac| mac.mod_revision))),
+            Some(by) => Err(IpamError::MacTaken { tenant: subnet.tenant.clone(), cidr: subnet.cidr, mac, by }),
+            None => Ok(Compare::unchanged(key, self.mac.as_ref().map(|mac| mac.mod_revision))),
         }
     }
 
@@ -325,12 +307,5 @@ impl Seen {
         let ReservationRecord { address, namespace, pod, .. } = record.clone();
         let why = format!("with the MAC {}, which {} uses", claim.record.mac, Holder::of(&claim.record));
         Err(IpamError::Reservation { address, namespace, pod, why })
-    }
-}
-
-fn as_seen(key: Key, revision: Option<Revision>) -> Compare {
-    match revision {
-        Some(revision) => Compare::Modified(key, revision),
-        None => Compare::Absent(key),
     }
 }

@@ -1,11 +1,15 @@
 //! Looking through whole subnets: only when the window of a lost attempt showed nothing free. This is the one place
 //! whose cost grows with the number of addresses in use: the proof that a subnet is full.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::TenantName;
-use atoll_model::record::{ClaimedAddress, Phase, SubnetEntry, TenantRecord};
-use atoll_store::{Answer, Key, Query, Revision, Store};
+use atoll_records::{
+    AddressRecord, ClaimedAddress, CoolDown, Entry, Key, Phase, Query, ReadError, RecordKey, ReservationRecord,
+    Revision, Snapshot, SubnetEntry, TenantRecord,
+};
+use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 
 use crate::candidate::{Window, mix};
@@ -53,8 +57,8 @@ impl Target {
     }
 
     /// Its key in one of the lists.
-    pub(crate) fn key(&self, list: impl Fn(&TenantName, u32, Ipv4Addr) -> Key) -> Key {
-        list(&self.subnet.tenant, self.subnet.ordinal, self.address())
+    pub(crate) fn key<R>(&self, of: impl Fn(&TenantName, u32, Ipv4Addr) -> RecordKey<R>) -> RecordKey<R> {
+        of(&self.subnet.tenant, self.subnet.ordinal, self.address())
     }
 }
 
@@ -71,14 +75,25 @@ impl Subnet {
     pub(crate) fn part(&self, from: u128, end: u128) -> [Query; 2] {
         let Self { tenant, ordinal, pods, .. } = self;
         let (first, last) = (v4(pods.at(from)), v4(pods.at(end.max(from + 1) - 1)));
-        [(Key::addresses as fn(&_, _) -> _, Key::address as fn(&_, _, _) -> _), (Key::reservations, Key::reservation)]
-            .map(|(prefix, key)| Query::Range {
-                prefix: prefix(tenant, *ordinal),
-                from: Some(key(tenant, *ordinal, first)),
-                until: Some(key(tenant, *ordinal, last).next()),
-                limit: 0,
-                keys_only: true,
-            })
+        let range = |prefix: Key, first: Key, last: &Key| Query::Range {
+            prefix,
+            from: Some(first),
+            until: Some(last.next()),
+            limit: 0,
+            keys_only: true,
+        };
+        let address = |at| AddressRecord::at(tenant, *ordinal, at);
+        let reservation = |at| ReservationRecord::at(tenant, *ordinal, at);
+        [
+            range(AddressRecord::of_subnet(tenant, *ordinal).into(), address(first).into(), &address(last)),
+            range(ReservationRecord::of_subnet(tenant, *ordinal).into(), reservation(first).into(), &reservation(last)),
+        ]
+    }
+
+    /// The answers to [`Subnet::part`].
+    pub(crate) fn window(&self, snapshot: &Snapshot, from: u128, end: u128) -> Result<Window, ReadError> {
+        let [taken, reserved] = self.part(from, end);
+        Ok(Window::read(&self.pods, from, end, [snapshot.answer(&taken)?, snapshot.answer(&reserved)?]))
     }
 }
 
@@ -151,9 +166,8 @@ async fn free<S: Store>(store: &S, subnet: &Subnet, random: u128) -> Result<Vec<
     for (mut from, until) in [(start, capacity), (0, start)] {
         while from < until {
             let end = (from + PAGE).min(until);
-            let answers = answers(store, subnet, subnet.part(from, end).to_vec()).await?;
-            let window = Window::read(&subnet.pods, from, end, &answers.iter().collect::<Vec<_>>());
-            let picked = window.pick(random);
+            let snapshot = read(store, subnet, subnet.part(from, end).into()).await?;
+            let picked = subnet.window(&snapshot, from, end)?.pick(random);
             if !picked.is_empty() {
                 return Ok(picked.into_iter().map(|position| Target::free(subnet.clone(), position)).collect());
             }
@@ -167,26 +181,20 @@ async fn free<S: Store>(store: &S, subnet: &Subnet, random: u128) -> Result<Vec<
 /// the revision of the mark is that of the address.
 async fn cooling<S: Store>(store: &S, subnet: &Subnet) -> Result<Vec<Target>, IpamError> {
     let Subnet { tenant, ordinal, pods, .. } = subnet;
-    let queries = vec![Query::keys(Key::coolings(tenant, *ordinal)), Query::keys(Key::reservations(tenant, *ordinal))];
-    let answers = answers(store, subnet, queries).await?;
-    let [cooling, reserved] = answers.as_slice() else { return Err(odd(subnet)) };
-    let address = |entry: &atoll_store::Entry| entry.key.address_part();
-    let reserved: std::collections::BTreeSet<_> = reserved.entries.iter().filter_map(address).collect();
+    let cooling = Query::keys(CoolDown::of_subnet(tenant, *ordinal));
+    let reserved = Query::keys(ReservationRecord::of_subnet(tenant, *ordinal));
+    let snapshot = read(store, subnet, vec![cooling.clone(), reserved.clone()]).await?;
+    let address = |entry: &Entry| entry.key.address_part();
+    let reserved: BTreeSet<_> = snapshot.answer(&reserved)?.entries.iter().filter_map(address).collect();
     let target = |entry| {
         let number = address(entry).filter(|address| !reserved.contains(address))?;
         let position = pods.position(u32::from(number).into())?;
         Some(Target { subnet: subnet.clone(), position, cooling: Some(entry.mod_revision) })
     };
-    Ok(cooling.entries.iter().filter_map(target).collect())
+    Ok(snapshot.answer(&cooling)?.entries.iter().filter_map(target).collect())
 }
 
-async fn answers<S: Store>(store: &S, subnet: &Subnet, queries: Vec<Query>) -> Result<Vec<Answer>, IpamError> {
-    let count = queries.len();
+async fn read<S: Store>(store: &S, subnet: &Subnet, queries: Vec<Query>) -> Result<Snapshot, IpamError> {
     let object = format!("subnet {} of tenant {}", subnet.cidr, subnet.tenant);
-    let answers = store.read(queries).await.map_err(IpamError::store(object))?.answers;
-    if answers.len() == count { Ok(answers) } else { Err(odd(subnet)) }
-}
-
-fn odd(subnet: &Subnet) -> IpamError {
-    IpamError::Answer { object: format!("subnet {} of tenant {}", subnet.cidr, subnet.tenant) }
+    store.read(queries).await.map_err(IpamError::store(object))
 }

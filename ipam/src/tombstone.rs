@@ -4,11 +4,11 @@
 //! when what it stands for was done, and until then the address stays taken.
 
 use atoll_model::attachment::Attachment;
-use atoll_model::record::{Tombstone, TombstoneRecord, encode};
-use atoll_store::{Change, Committed, Compare, Doubt, Key, Revision, Store, Txn};
+use atoll_records::{ClaimRecord, Revision, Tombstone, TombstoneRecord};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn, retry};
 
-use crate::error::{IpamError, unsteady};
-use crate::find::{Found, find};
+use crate::error::IpamError;
+use crate::find::Found;
 
 /// Others write the tombstone of an attachment only while they hold its lock, or evict its node: this is plenty.
 const ATTEMPTS: u32 = 10;
@@ -17,37 +17,32 @@ const ATTEMPTS: u32 = 10;
 /// else is found there is merged with. Burying the same twice is burying once.
 pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option<Revision>) -> Result<(), IpamError> {
     let attachment = &tombstone.attachment;
-    let failed = || IpamError::store(format!("tombstone of {attachment}"));
-    let key = Key::tombstone(attachment);
+    let object = format!("tombstone of {attachment}");
+    let failed = || IpamError::store(&object);
+    let key = TombstoneRecord::at(attachment);
     let mut record = tombstone.clone();
     let mut seen = seen;
-    let mut doubt = Doubt::default();
-    for _ in 0..ATTEMPTS {
-        let condition = match seen {
-            Some(revision) => Compare::Modified(key.clone(), revision),
-            None => Compare::Absent(key.clone()),
-        };
-        let put = Change::Put { key: key.clone(), value: encode(&record), lease: None };
-        let otherwise = Found::queries(attachment);
-        let outcome = store.commit(Txn { compare: vec![condition], then: vec![put], otherwise }).await;
-        let found = match doubt.weigh(outcome).map_err(failed())? {
-            Some(Committed::Yes(_)) => return Ok(()),
-            Some(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
-            None => find(store, attachment).await?,
+    let exhausted = IpamError::exhausted(&object, "the tombstone changed at each attempt");
+    retry(ATTEMPTS, exhausted, async |attempt| {
+        let compare = vec![Compare::unchanged(&key, seen)];
+        let then = vec![Change::put(&key, &record)];
+        let txn = Txn { compare, then, otherwise: Found::queries(attachment) };
+        let found = match attempt.commit_or_read(store, txn).await.map_err(failed())? {
+            Committed::Yes(_) => return Ok(Some(())),
+            Committed::Lost(snapshot) => Found::read(&snapshot, attachment)?,
         };
         let Some(there) = found.tombstone else {
-            doubt.may_repeat().map_err(failed())?;
             seen = None;
-            continue;
+            return Ok(None);
         };
         record = merge(&there.record, tombstone);
         if record == there.record {
-            return Ok(());
+            return Ok(Some(()));
         }
-        doubt.may_repeat().map_err(failed())?;
         seen = Some(there.mod_revision);
-    }
-    Err(failed()(doubt.cause().unwrap_or_else(|| unsteady("the tombstone changed at each attempt"))))
+        Ok(None)
+    })
+    .await
 }
 
 /// What is owed when both are: a fence stays a fence, the later time counts, a known port stays known.
@@ -66,21 +61,20 @@ fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
 /// Removes a tombstone that was read at revision `seen`, owes nothing any more and has no claim. True: it is gone, now
 /// or already. False: there is a claim, or the tombstone was written again.
 pub async fn exhume<S: Store>(store: &S, attachment: &Attachment, seen: Revision) -> Result<bool, IpamError> {
-    let (claim, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
+    let tombstone = TombstoneRecord::at(attachment);
     let txn = Txn {
-        compare: vec![Compare::Modified(tombstone.clone(), seen), Compare::Absent(claim)],
-        then: vec![Change::Delete(tombstone)],
+        compare: vec![Compare::modified(&tombstone, seen), Compare::absent(ClaimRecord::at(attachment))],
+        then: vec![Change::delete(tombstone)],
         otherwise: Found::queries(attachment),
     };
     let failed = || IpamError::store(format!("tombstone of {attachment}"));
-    let mut doubt = Doubt::default();
-    let found = match doubt.weigh(store.commit(txn).await).map_err(failed())? {
-        Some(Committed::Yes(_)) => return Ok(true),
-        Some(Committed::Lost(snapshot)) => Found::read(&snapshot, attachment)?,
-        None => find(store, attachment).await?,
+    let mut attempt = Attempt::default();
+    let found = match attempt.commit_or_read(store, txn).await.map_err(failed())? {
+        Committed::Yes(_) => return Ok(true),
+        Committed::Lost(snapshot) => Found::read(&snapshot, attachment)?,
     };
     if found.tombstone.is_some() {
-        doubt.may_repeat().map_err(failed())?;
+        attempt.may_repeat().map_err(failed())?;
     }
     Ok(found.tombstone.is_none())
 }

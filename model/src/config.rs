@@ -14,7 +14,6 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use crate::ids::{IfName, NodeName, TenantName};
-use crate::record::Addressing;
 use crate::route::Route;
 use crate::wish::SubnetChoice;
 
@@ -148,6 +147,17 @@ pub struct ClusterConfig {
     pub service_cidr: Option<Ipv4Network>,
     /// The provider router; none means `auto`: the only one the controller has.
     pub provider_router: Option<Uuid>,
+}
+
+/// How subnets are given to tenants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addressing {
+    /// No two subnets of the cluster overlap.
+    #[default]
+    Unique,
+    /// Every tenant starts at the same subnet.
+    Overlapping,
 }
 
 /// `tenant`.

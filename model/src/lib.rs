@@ -1,9 +1,8 @@
-//! The vocabulary of Atoll: ids and names, records, configuration, CNI requests and results, the virtual topology.
+//! The vocabulary of Atoll: ids and names, configuration, CNI requests and results, the virtual topology.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`ids`], [`attachment`], [`mod@derive`] | names that were checked, and ids that derive from them without a look-up |
-//! | [`record`] | the JSON records in etcd |
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
 //! | [`route`] | a route of a pod |
@@ -11,12 +10,14 @@
 //! | [`topology`], [`port_security`] | a virtual network with MidoNet's meaning |
 //! | [`range`] | a range of addresses, as an operator writes it |
 //! | [`certificate`] | what a server has against a certificate of ours |
+//! | [`clock`] | the time that records and files are stamped with |
 //! | [`error`] | what kind of failure an error is |
 //!
-//! Pure: no I/O, no async runtime, no clock but the one that stamps records.
+//! Pure: no I/O, no async runtime, no clock but [`clock`].
 
 pub mod attachment;
 pub mod certificate;
+pub mod clock;
 pub mod cni;
 pub mod config;
 pub mod derive;
@@ -24,7 +25,6 @@ pub mod error;
 pub mod ids;
 pub mod port_security;
 pub mod range;
-pub mod record;
 pub mod route;
 pub mod secret;
 pub mod topology;

@@ -16,7 +16,7 @@ use http::HeaderValue;
 use http::header::{DATE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use uuid::Uuid;
 
-use atoll_model::record;
+use atoll_model::clock;
 use atoll_model::secret::Secret;
 
 use crate::api::{self, ApiObject, ErrorBody};
@@ -217,7 +217,7 @@ pub(crate) fn refusal_hiding(
         status: Some(response.status),
         message: message.unwrap_or_else(|| not_api::missing_reason(response, |text| hide(secrets, text))),
         violations,
-        retry_after: if class == ErrorClass::Busy { retry_after(response, record::now()) } else { None },
+        retry_after: if class == ErrorClass::Busy { retry_after(response, clock::now()) } else { None },
     }
 }
 

@@ -16,7 +16,7 @@ use crate::not_api;
 use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use ::http::header::{ACCEPT, ACCEPT_ENCODING};
 use ::http::{HeaderMap, HeaderValue};
-use atoll_model::{certificate, record};
+use atoll_model::{certificate, clock};
 use atoll_node::files::{CERTIFICATES, read};
 use bytes::{Bytes, BytesMut};
 
@@ -119,7 +119,7 @@ impl Http {
             return error;
         }
         let out_of_time =
-            read::given(path, CERTIFICATES).ok().and_then(|pem| certificate::out_of_time(&pem, record::now()));
+            read::given(path, CERTIFICATES).ok().and_then(|pem| certificate::out_of_time(&pem, clock::now()));
         let Some(problem) = out_of_time.or(alert) else {
             let reason = format!("{reason}; perhaps it refuses this node's certificate (`controller.cert`)");
             return TransportError::NoAnswer { endpoint: endpoint.clone(), reason };

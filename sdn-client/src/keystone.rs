@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use atoll_model::clock;
 use atoll_model::config::KeystoneDomain;
-use atoll_model::record;
 use atoll_model::secret::Secret;
 
 use crate::answer::{retry_after, unusable};
@@ -152,6 +152,6 @@ pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &
     let message = message.map_or_else(|| "Keystone gave no reason".to_owned(), |text| tidy(&hide(secrets, &text)));
     let mut error = attempt.failed(class, message);
     error.status = Some(response.status);
-    error.retry_after = if class == ErrorClass::Busy { retry_after(response, record::now()) } else { None };
+    error.retry_after = if class == ErrorClass::Busy { retry_after(response, clock::now()) } else { None };
     error
 }

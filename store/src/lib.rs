@@ -2,106 +2,26 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`key`] | every key there is, and how names and addresses are encoded in them |
 //! | [`etcd`] | the real thing: endpoints, failover, deadlines, TLS |
+//! | [`retry`](retry()) | a change that is decided on again until it is made |
 //!
 //! Promises: a transaction happens once or not at all; when the answer was lost, the error says
 //! [`StoreError::Unknown`] and the caller reads to learn what happened, nobody guesses; every method is idempotent for
 //! a caller that compares. This crate must not know what the values mean.
 
 pub mod etcd;
-pub mod key;
+mod retry;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use atoll_model::error::{Class, Classify};
+use atoll_records::{Entry, Key, Lease, Query, RecordKey, Revision, Snapshot, encode};
+use serde::Serialize;
 
 pub use etcd::{Etcd, Limits};
-pub use key::Key;
-
-/// A revision of the whole store. It only grows, but can repeat after a restore from a backup: caches are keyed by
-/// the epoch in `cluster` as well.
-pub type Revision = i64;
-
-/// One key with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The key, without the prefix of the installation.
-    pub key: Key,
-    /// The value; empty when only keys were asked for.
-    pub value: Vec<u8>,
-    /// When this key came into being: tells a value from its namesake after a delete.
-    pub create_revision: Revision,
-    /// When it was last written.
-    pub mod_revision: Revision,
-    /// The lease it dies with.
-    pub lease: Option<Lease>,
-}
-
-/// A lease: keys attached to it vanish when it is revoked or not kept alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Lease(pub i64);
-
-/// What a read asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// One key.
-    Key(Key),
-    /// Keys that begin with `prefix`, in order, from `from` on (included) until `until` (excluded), at most `limit` of
-    /// them. A limit alone does not make a range cheap: etcd looks at all of it before it applies the limit.
-    Range {
-        /// What they begin with.
-        prefix: Key,
-        /// The first; none means the first of the prefix.
-        from: Option<Key>,
-        /// The first that is left out; none means the end of the prefix.
-        until: Option<Key>,
-        /// Most entries; 0 means all.
-        limit: usize,
-        /// Leave the values out.
-        keys_only: bool,
-    },
-}
-
-impl Query {
-    /// Everything that begins with `prefix`, with values.
-    pub fn all(prefix: Key) -> Self {
-        Self::Range { prefix, from: None, until: None, limit: 0, keys_only: false }
-    }
-
-    /// Every key that begins with `prefix`, without values.
-    pub fn keys(prefix: Key) -> Self {
-        Self::Range { prefix, from: None, until: None, limit: 0, keys_only: true }
-    }
-}
-
-/// Answers to several queries, all at one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The revision of the store at which this was true.
-    pub revision: Revision,
-    /// One answer for each query, in its order.
-    pub answers: Vec<Answer>,
-}
-
-/// The answer to one query.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// What was found, in the order of the keys.
-    pub entries: Vec<Entry>,
-    /// There is more behind the limit.
-    pub more: bool,
-}
-
-impl Answer {
-    /// The only entry of the answer to [`Query::Key`].
-    pub fn one(&self) -> Option<&Entry> {
-        self.entries.first()
-    }
-}
+pub use retry::{Attempt, retry};
 
 /// A condition of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +32,31 @@ pub enum Compare {
     Modified(Key, Revision),
     /// The key exists and came into being at this revision, whatever was written since.
     Created(Key, Revision),
+}
+
+impl Compare {
+    /// The key does not exist.
+    pub fn absent(key: impl Into<Key>) -> Self {
+        Self::Absent(key.into())
+    }
+
+    /// The key exists and was last written at this revision.
+    pub fn modified(key: impl Into<Key>, revision: Revision) -> Self {
+        Self::Modified(key.into(), revision)
+    }
+
+    /// The key exists and came into being at this revision, whatever was written since.
+    pub fn created(key: impl Into<Key>, revision: Revision) -> Self {
+        Self::Created(key.into(), revision)
+    }
+
+    /// The key is as it was read: last written at this revision, or absent.
+    pub fn unchanged(key: impl Into<Key>, seen: Option<Revision>) -> Self {
+        match seen {
+            Some(revision) => Self::Modified(key.into(), revision),
+            None => Self::Absent(key.into()),
+        }
+    }
 }
 
 /// A change of a transaction.
@@ -200,6 +145,26 @@ pub enum Chosen {
 }
 
 impl Change {
+    /// Writes a record under one of its keys.
+    pub fn put<R: Serialize>(key: &RecordKey<R>, record: &R) -> Self {
+        Self::Put { key: key.into(), value: encode(record), lease: None }
+    }
+
+    /// The same; the key expires with a lease.
+    pub fn put_leased<R: Serialize>(key: &RecordKey<R>, record: &R, lease: Lease) -> Self {
+        Self::Put { key: key.into(), value: encode(record), lease: Some(lease) }
+    }
+
+    /// Writes a key without a value that expires with a lease.
+    pub fn mark<R>(key: &RecordKey<R>, lease: Lease) -> Self {
+        Self::Put { key: key.into(), value: Vec::new(), lease: Some(lease) }
+    }
+
+    /// Deletes a key; absent is fine.
+    pub fn delete(key: impl Into<Key>) -> Self {
+        Self::Delete(key.into())
+    }
+
     /// What it changes.
     pub fn key(&self) -> &Key {
         match self {
@@ -352,47 +317,6 @@ impl Trouble {
     }
 }
 
-/// What is known of a change that is decided on anew until it is made.
-///
-/// An unknown outcome is no lost race. Whoever loops asks this after each look: it ends the attempts when repeating is
-/// useless, and when they are used up it has the cause that etcd gave last.
-#[derive(Debug, Default)]
-pub struct Doubt(Option<StoreError>);
-
-impl Doubt {
-    /// Takes in the outcome of one attempt. None: nobody knows whether it happened; look.
-    ///
-    /// # Errors
-    /// Every failure that is definite.
-    pub fn weigh<T>(&mut self, outcome: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-        self.0 = None;
-        match outcome {
-            Ok(answer) => Ok(Some(answer)),
-            Err(unknown @ StoreError::Unknown { .. }) => {
-                self.0 = Some(unknown);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A look showed that the last attempt did not happen, and it is to be made again.
-    ///
-    /// # Errors
-    /// The cause that etcd gave for it, when it would give it again.
-    pub fn may_repeat(&mut self) -> Result<(), StoreError> {
-        match self.0.take_if(|cause| cause.is_lasting()) {
-            Some(cause) => Err(cause),
-            None => Ok(()),
-        }
-    }
-
-    /// Why the last attempt brought nothing, if that is not a lost race.
-    pub fn cause(self) -> Option<StoreError> {
-        self.0
-    }
-}
-
 impl Classify for StoreError {
     fn class(&self) -> Class {
         match self {
@@ -439,26 +363,5 @@ mod tests {
         for (whole, nanos, expected) in seconds {
             assert_eq!(whole_seconds(Duration::new(whole, nanos)), expected, "{whole} s and {nanos} ns");
         }
-    }
-
-    #[test]
-    fn a_doubt_keeps_its_cause_and_a_lasting_one_ends_the_attempts() {
-        let unknown = |reason: &str| StoreError::Unknown { endpoint: "here".to_owned(), reason: reason.to_owned() };
-        let mut doubt = Doubt::default();
-        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
-        assert_eq!(doubt.may_repeat(), Ok(()));
-        for lasting in ["etcdserver: mvcc: database space exceeded", "etcdserver: corrupt cluster"] {
-            assert_eq!(doubt.weigh::<u8>(Err(unknown(lasting))), Ok(None));
-            assert_eq!(doubt.may_repeat(), Err(unknown(lasting)));
-        }
-        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
-        let denied = StoreError::Denied("no role".to_owned());
-        assert_eq!(doubt.weigh::<u8>(Err(denied.clone())), Err(denied));
-        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
-        assert_eq!(doubt.weigh(Ok(1)), Ok(Some(1)));
-        assert_eq!(doubt.cause(), None, "an answer ends the doubt");
-        let mut doubt = Doubt::default();
-        assert_eq!(doubt.weigh::<u8>(Err(unknown("timed out"))), Ok(None));
-        assert_eq!(doubt.cause(), Some(unknown("timed out")));
     }
 }

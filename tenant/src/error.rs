@@ -6,7 +6,7 @@ use std::fmt;
 use atoll_ipam::{Fill, IpamError};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, NodeName, TenantName};
-use atoll_model::record::{Quota, RecordError};
+use atoll_records::{Quota, ReadError};
 use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
@@ -35,14 +35,8 @@ pub enum TenantError {
         source: ControllerError,
     },
     /// A record cannot be read; it is left as it is.
-    #[error("the record at {key} cannot be read")]
-    Damaged {
-        /// Its key, without the prefix of the installation.
-        key: String,
-        /// Why not.
-        #[source]
-        source: RecordError,
-    },
+    #[error(transparent)]
+    Record(#[from] ReadError),
     /// This node's configuration and the cluster's record differ.
     #[error("`cluster.{setting}` is {file} in this node's configuration, but {cluster} in the cluster")]
     Disagrees {
@@ -336,14 +330,6 @@ impl TenantError {
     pub(crate) fn controller(what: impl fmt::Display) -> impl FnOnce(ControllerError) -> Self {
         move |source| Self::Controller { what: what.to_string(), source }
     }
-
-    /// A record that could not be read, as `ipam` reports it.
-    pub(crate) fn record(error: IpamError) -> Self {
-        match error {
-            IpamError::Damaged { key, source } => Self::Damaged { key, source },
-            other => Self::Store { what: "read a record".to_owned(), source: StoreError::Refused(other.to_string()) },
-        }
-    }
 }
 
 /// `2 subnets with 10 addresses, 10 in use and 0 cooling; quota: 2 subnets`
@@ -382,7 +368,8 @@ impl Classify for TenantError {
             Self::Store { source, .. } => source.class(),
             Self::Controller { source, .. } => source.class(),
             Self::Addresses(error) => error.class(),
-            Self::Damaged { .. } | Self::Unreadable { .. } => Class::Bug,
+            Self::Record(error) => error.class(),
+            Self::Unreadable { .. } => Class::Bug,
             Self::Disagrees { .. }
             | Self::Overlap { .. }
             | Self::Setting { .. }
@@ -416,7 +403,7 @@ impl Classify for TenantError {
         match self {
             Self::Store { source, .. } => source.hint(),
             Self::Controller { source, .. } => source.hint(),
-            Self::Damaged { key, .. } => Some(format!("look at {key} in etcd; nothing overwrites it")),
+            Self::Record(error) => error.hint(),
             Self::Unreadable { node, .. } => Some(format!(
                 "look at them in etcd, restore or delete them, and say `atollctl attachment evict-node {node}` again; `atollctl address check` tells which addresses stay taken"
             )),

@@ -11,18 +11,17 @@
 //! | outbound | 2 | translate what leaves by the uplink | ports 1024-65535 of the tenant's transit address; MidoNet can do this for unfragmented TCP, UDP and ICMP only |
 //! | outbound | 3 | drop what leaves by the uplink untranslated | fragments and other protocols would leave with a pod's own address, which another tenant may have too |
 //! | inbound | 1 | translate back what enters by the uplink | the other half of rule 2 |
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, Incarnation, TenantName};
-use atoll_model::record::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use atoll_model::topology::{
     Action, Binding, Bridge, Chain, Condition, Device, Flow, Fragments, NatTarget, Port, Route, RouteAction, Router,
     Rule, Test, Topology,
 };
+use atoll_records::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -309,8 +308,9 @@ fn with_length(address: Ipv4Addr, length: u8) -> Ipv4Network {
 pub(crate) mod tests {
     use std::collections::BTreeSet;
 
+    use atoll_model::config::Addressing;
     use atoll_model::ids::{Epoch, Namespace};
-    use atoll_model::record::{Addressing, Origin, Quota, SCHEMA};
+    use atoll_records::{Origin, Quota, SCHEMA};
 
     use super::*;
 

@@ -8,18 +8,15 @@
 //!
 //! Guarantees: the file is whole or absent and survives a power failure; a damaged one counts as absent and is reported.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
-
-use atoll_ipam::Versioned;
 use atoll_model::ids::NodeName;
-use atoll_model::record::NodeRecord;
 use atoll_node::files::atomic::{self, Durability};
 use atoll_node::files::{make, read};
 use atoll_node::paths;
-use atoll_store::{Answer, Key};
+use atoll_records::{Entry, NodeRecord, Versioned};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 use uuid::Uuid;
 
 /// The largest file that is read: room for some hundred earlier names, bytes.
@@ -90,12 +87,11 @@ pub fn is_another_machine(record: &NodeRecord, host_id: Option<Uuid>, machine_id
 }
 
 /// Every name under which records can be this machine's: those that it knows (`known`), unless another machine has them by
-/// now, and those under which the cluster has registered its agent. `nodes`: the answer to
-/// [`Query::all`](atoll_store::Query::all) of [`Key::nodes`].
-pub fn names(nodes: &Answer, known: &[NodeName], host_id: Option<Uuid>, machine_id: &str) -> BTreeSet<NodeName> {
+/// now, and those under which the cluster has registered its agent. `nodes`: the records of all nodes.
+pub fn names(nodes: &[Entry], known: &[NodeName], host_id: Option<Uuid>, machine_id: &str) -> BTreeSet<NodeName> {
     let mut names: BTreeSet<NodeName> = known.iter().cloned().collect();
-    for entry in &nodes.entries {
-        let name = entry.key.as_str().strip_prefix(Key::nodes().as_str()).and_then(|name| NodeName::new(name).ok());
+    for entry in nodes {
+        let name = NodeRecord::name_in(&entry.key);
         let record = Versioned::<NodeRecord>::read(entry).ok();
         let Some((name, record)) = name.zip(record.map(|record| record.record)) else { continue };
         if is_another_machine(&record, host_id, machine_id) {
@@ -109,10 +105,9 @@ pub fn names(nodes: &Answer, known: &[NodeName], host_id: Option<Uuid>, machine_
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
-    use atoll_model::record::{SCHEMA, Unknown, encode};
-    use atoll_store::Entry;
+    use atoll_records::{Key, NodeRecord, SCHEMA, Unknown, encode};
+    use std::fs;
 
     use super::*;
 
@@ -141,7 +136,7 @@ mod tests {
     #[test]
     fn a_name_that_another_machine_has_by_now_is_not_ours() {
         let node = |name: &str, host, machine: &str| Entry {
-            key: Key::node(&self::name(name)),
+            key: Key::from(NodeRecord::at(&self::name(name))),
             value: encode(&NodeRecord {
                 v: SCHEMA,
                 host_id: Uuid::from_u128(host),
@@ -162,7 +157,7 @@ mod tests {
             node("taken", 9, "other"),
             node("foreign", 9, ""),
         ];
-        let nodes = Answer { entries, more: false };
+        let nodes = entries;
         let known = ["now", "taken", "foreign", "agent-made-anew"].map(name);
         let expected = ["agent-made-anew", "now", "ours", "ours-without-id"].map(name);
         let host = Some(Uuid::from_u128(7));

@@ -6,16 +6,17 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use atoll_ipam::Versioned;
+use atoll_records::{
+    ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Prefix, Query, Quota, ReadError,
+    Snapshot, StaticRoute, TenantRecord, TombstoneRecord, Uplink, Versioned,
+};
+
+use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClaimId, ClusterId, Namespace, NodeName, TenantName};
 use atoll_model::range::AddressRange;
-use atoll_model::record::{
-    Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, StaticRoute,
-    TenantRecord, TombstoneRecord, Uplink,
-};
-use atoll_store::{Answer, Key, Query, Store};
+use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -220,22 +221,24 @@ pub struct Owed {
 impl Inventory {
     /// Reads everything at one revision.
     pub async fn read<S: Store>(store: &S) -> Result<Self, TenantError> {
+        let (cluster, nodes, tenants) = (ClusterRecord::at(), NodeRecord::all(), TenantRecord::all());
+        let (namespaces, claims, tombstones) = (NamespaceRecord::all(), ClaimRecord::all(), TombstoneRecord::all());
         let queries = vec![
-            Query::Key(Key::cluster()),
-            Query::all(Key::nodes()),
-            Query::all(Key::tenants()),
-            Query::all(Key::namespaces()),
-            Query::all(Key::attachments()),
-            Query::all(Key::tombstones()),
+            Query::key(&cluster),
+            Query::all(&nodes),
+            Query::all(&tenants),
+            Query::all(&namespaces),
+            Query::all(&claims),
+            Query::all(&tombstones),
         ];
         let snapshot = store.read(queries).await.map_err(TenantError::store("read the cluster's records"))?;
-        let mut reader = Reader { answers: snapshot.answers.into_iter(), damaged: vec![] };
-        let cluster: Option<ClusterRecord> = reader.next().into_iter().next().map(|(_, cluster)| cluster);
-        let nodes = reader.next::<NodeRecord>();
-        let tenants = reader.next::<TenantRecord>();
-        let namespaces = reader.next::<NamespaceRecord>();
-        let claims = reader.next::<ClaimRecord>();
-        let tombstones = reader.next::<TombstoneRecord>();
+        let mut reader = Reader { snapshot: &snapshot, damaged: vec![] };
+        let cluster: Option<ClusterRecord> = reader.read(&Query::key(cluster))?.pop().map(|(_, cluster)| cluster);
+        let nodes = reader.list(nodes)?;
+        let tenants = reader.list(tenants)?;
+        let namespaces = reader.list(namespaces)?;
+        let claims = reader.list(claims)?;
+        let tombstones = reader.list(tombstones)?;
         Ok(Self::join(
             snapshot.revision,
             cluster.as_ref(),
@@ -397,23 +400,27 @@ fn pods(claim: &ClaimRecord) -> impl Iterator<Item = Pod> {
     })
 }
 
-/// Takes the answers one after the other and keeps the keys of what cannot be read.
-struct Reader {
-    answers: std::vec::IntoIter<Answer>,
+/// Reads lists, and keeps the keys of what cannot be read.
+struct Reader<'a> {
+    snapshot: &'a Snapshot,
     damaged: Vec<String>,
 }
 
-impl Reader {
-    fn next<T: DeserializeOwned>(&mut self) -> Vec<(Key, T)> {
-        let entries = self.answers.next().unwrap_or_default().entries;
+impl Reader<'_> {
+    fn list<R: DeserializeOwned>(&mut self, prefix: Prefix<R>) -> Result<Vec<(Key, R)>, ReadError> {
+        self.read(&Query::all(prefix))
+    }
+
+    fn read<R: DeserializeOwned>(&mut self, query: &Query) -> Result<Vec<(Key, R)>, ReadError> {
+        let entries = &self.snapshot.answer(query)?.entries;
         let mut records = Vec::with_capacity(entries.len());
         for entry in entries {
-            match Versioned::<T>::read(&entry) {
-                Ok(versioned) => records.push((entry.key, versioned.record)),
+            match Versioned::<R>::read(entry) {
+                Ok(versioned) => records.push((entry.key.clone(), versioned.record)),
                 Err(_) => self.damaged.push(entry.key.to_string()),
             }
         }
-        records
+        Ok(records)
     }
 }
 

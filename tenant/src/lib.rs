@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`place`] | where a pod belongs: what the plugin asks for |
 //! | [`cache`] | what a node remembers between two calls |
+//! | `attempts` | one change of records, decided on again until it is made |
 //! | `registry` | the records of cluster, nodes, namespaces and tenants |
 //! | [`graph`](mod@graph) | the pure function from (cluster, tenant record) to the desired graph |
 //! | [`levels`] | the dependency levels of the graph |
@@ -15,6 +16,7 @@
 //! | [`error`] | what can go wrong |
 
 pub mod admin;
+mod attempts;
 pub mod cache;
 pub mod controller;
 pub mod error;

@@ -4,12 +4,13 @@
 //! that turns out to be stale is renewed from what the lost transaction brought along. The place is only a proposal:
 //! the claim's transaction decides.
 
-use atoll_ipam::{Current, Guards, Versioned};
+use atoll_records::{ClusterRecord, NodeRecord, Revision, TenantRecord, Versioned};
+
+use atoll_ipam::{Current, Guards};
 use atoll_model::config::ClusterConfig;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{Namespace, NodeName, TenantName};
-use atoll_model::record::{ClusterRecord, NodeRecord, TenantRecord};
-use atoll_store::{Revision, Store};
+use atoll_store::Store;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::program::command;
 use atoll_model::config::EtcdConfig;
-use atoll_store::{Etcd, Key, Query, Store};
+use atoll_records::{ClusterRecord, Query};
+use atoll_store::{Etcd, Store};
 
 /// One member, alone. Killed when dropped; its directory stays when the test failed.
 pub struct EtcdServer {
@@ -139,7 +140,7 @@ impl EtcdServer {
                 if self.arguments.iter().any(|argument| argument == "--client-cert-auth") {
                     return true;
                 }
-                if self.store().read(vec![Query::Key(Key::cluster())]).await.is_ok() {
+                if self.store().read(vec![Query::key(ClusterRecord::at())]).await.is_ok() {
                     return true;
                 }
             }

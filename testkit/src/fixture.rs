@@ -2,17 +2,20 @@
 
 use std::net::Ipv4Addr;
 
-use atoll_ipam::{ClaimRequest, Claimed, Guards, Versioned};
+use atoll_records::{
+    ClaimRecord, ClusterRecord, Key, NamespaceRecord, NodeRecord, Origin, Phase, Query, Quota, Revision, SCHEMA,
+    SubnetEntry, TenantRecord, Unknown, Versioned, encode,
+};
+
+use atoll_model::config::Addressing;
+
+use atoll_ipam::{ClaimRequest, Claimed, Guards};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::{
     ClusterId, ContainerId, Epoch, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
 };
-use atoll_model::record::{
-    Addressing, ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Origin, Phase, Quota, SCHEMA, SubnetEntry,
-    TenantRecord, Unknown, encode,
-};
 use atoll_model::wish;
-use atoll_store::{Change, Committed, Key, Query, Revision, Store, Txn};
+use atoll_store::{Change, Committed, Store, Txn};
 use uuid::Uuid;
 
 /// What a node has in its cache.
@@ -72,8 +75,9 @@ pub async fn write(store: &impl Store, then: Vec<Change>) -> Revision {
 
 /// The keys below a prefix.
 pub async fn keys(store: &impl Store, prefix: Key) -> Vec<String> {
-    let snapshot = store.read(vec![Query::keys(prefix)]).await.expect("a read");
-    snapshot.answers[0].entries.iter().map(|entry| entry.key.to_string()).collect()
+    let query = Query::keys(prefix);
+    let snapshot = store.read(vec![query.clone()]).await.expect("a read");
+    snapshot.answer(&query).expect("asked").entries.iter().map(|entry| entry.key.to_string()).collect()
 }
 
 impl Fixture {
@@ -127,10 +131,10 @@ impl Fixture {
         let revision = write(
             store,
             vec![
-                put(Key::cluster(), &cluster),
-                put(Key::node(&node_name()), &node),
-                put(Key::namespace(&namespace), &belongs),
-                put(Key::tenant(&tenant_name()), &tenant),
+                put(Key::from(ClusterRecord::at()), &cluster),
+                put(Key::from(NodeRecord::at(&node_name())), &node),
+                put(Key::from(NamespaceRecord::at(&namespace)), &belongs),
+                put(Key::from(TenantRecord::at(&tenant_name())), &tenant),
             ],
         )
         .await;
@@ -140,7 +144,7 @@ impl Fixture {
 
     /// Writes the tenant again as it is here.
     pub async fn rewrite_tenant(&mut self, store: &impl Store) {
-        self.guards.tenant = write(store, vec![put(Key::tenant(&tenant_name()), &self.tenant)]).await;
+        self.guards.tenant = write(store, vec![put(Key::from(TenantRecord::at(&tenant_name())), &self.tenant)]).await;
     }
 
     /// A request for an address that asks for nothing in particular.

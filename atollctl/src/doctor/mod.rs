@@ -18,7 +18,7 @@ mod servers;
 
 use std::path::Path;
 
-use atoll_model::record;
+use atoll_model::clock;
 use atoll_node::paths;
 use serde_json::json;
 
@@ -69,7 +69,7 @@ async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
     }
     let uses_plane = config.as_ref().is_ok_and(|(_, config)| paths::router_namespaces(&config.run_dir).exists());
     Seen {
-        now: record::now(),
+        now: clock::now(),
         config,
         names,
         site,

@@ -8,7 +8,8 @@ use atoll_ipam::records_of;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
 use atoll_node::paths;
-use atoll_store::{Etcd, Key, Query, Store as _};
+use atoll_records::{ClaimRecord, Key, NodeRecord, Query};
+use atoll_store::{Etcd, Store as _};
 use atoll_tenant::identity::{self, Identity};
 use atoll_tenant::machine;
 use tokio::time::timeout;
@@ -64,13 +65,14 @@ pub(super) async fn look(config: &Config) -> Option<Names> {
 
 async fn registered(config: &Config) -> Option<Vec<(NodeName, usize)>> {
     let store = Etcd::connect(&config.etcd).ok()?;
-    let snapshot = store.read(vec![Query::all(Key::nodes())]).await.ok()?;
+    let nodes = Query::all(NodeRecord::all());
+    let snapshot = store.read(vec![nodes.clone()]).await.ok()?;
     let host = machine::agent(config).ok();
     let mut found = Vec::new();
-    for name in identity::names(snapshot.answers.first()?, &[], host, &machine::machine_id()) {
+    for name in identity::names(&snapshot.answer(&nodes).ok()?.entries, &[], host, &machine::machine_id()) {
         let records = records_of(&store, &name).await.ok()?;
         // One that cannot be read is one as well.
-        let is_claim = |key: &&Key| key.begins_with(&Key::attachments_of(&name));
+        let is_claim = |key: &&Key| key.begins_with(&Key::from(ClaimRecord::of_node(&name)));
         let damaged = records.damaged.iter().filter(is_claim).count();
         found.push((name, records.claims.len() + damaged));
     }

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
 use atoll_model::config::Config;
 use atoll_model::error::{Classify, causes};
 use atoll_model::ids::NetworkName;
-use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, TombstoneRecord};
+use atoll_records::{ClaimRecord, ClusterRecord, NodeRecord, TombstoneRecord, Versioned};
 use atoll_store::etcd::Member;
 use atoll_tenant::Node;
 use serde_json::Value;

@@ -4,19 +4,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
 use atoll_model::config::{Config, ControllerConfig, EtcdConfig};
-use atoll_model::record::{self, TombstoneRecord};
 use atoll_node::files::read as files;
+use atoll_records::{ClusterRecord, NodeRecord, Query, ReadError, TombstoneRecord, Versioned};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::request::{self, Scope};
 use atoll_sdn_client::transport::{ApiRequest, Transport as _};
 use atoll_sdn_client::{Client, Http, HttpSettings, api, configured};
-use atoll_store::{Answer, Etcd, Key, Limits, Query, Store as _};
+use atoll_store::{Etcd, Limits, Store as _};
 use atoll_tenant::{Node, admin, machine};
 use futures_util::future::{join, join_all};
 use http::header::{DATE, HeaderMap};
-use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use super::seen::{CertificateFile, ControllerEndpoint, EtcdEndpoint, Host, Look, Problem, Records, SecretFile, Site};
@@ -89,7 +87,7 @@ async fn etcd_endpoint(config: &EtcdConfig, url: &str) -> EtcdEndpoint {
         // The first request connects; the second one is measured.
         let member = store.status().await.map_err(|error| Problem::of(&error));
         let begun = Instant::now();
-        let read = store.read(vec![Query::Key(Key::cluster())]).await;
+        let read = store.read(vec![Query::key(ClusterRecord::at())]).await;
         Ok((member, read.map(|_| begun.elapsed()).map_err(|error| Problem::of(&error))))
     };
     let identity = config.cert.clone().zip(config.key.clone());
@@ -128,7 +126,7 @@ async fn clock_of(url: &str, ca: Option<PathBuf>, identity: Option<(PathBuf, Pat
 fn skew(headers: &HeaderMap) -> Option<i64> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let theirs = date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-    i64::try_from(theirs).ok()?.checked_sub_unsigned(record::now())
+    i64::try_from(theirs).ok()?.checked_sub_unsigned(atoll_model::clock::now())
 }
 
 async fn controller(config: &ControllerConfig, url: &str) -> ControllerEndpoint {
@@ -200,23 +198,26 @@ async fn host(config: &ControllerConfig, machine: &Look<Node>) -> Look<Host> {
 
 async fn records(config: &Config, machine: Option<&Node>) -> Look<Records> {
     let store = Etcd::connect(&config.etcd).map_err(|error| Problem::of(&error))?;
-    let mut queries = vec![Query::Key(Key::cluster())];
-    if let Some(node) = machine {
-        let claims = Query::all(Key::attachments_of(&node.name));
-        queries.extend([Query::Key(Key::node(&node.name)), claims, Query::all(Key::tombstones_of(&node.name))]);
+    let own = machine.map(|node| &node.name);
+    let mut queries = vec![Query::key(ClusterRecord::at())];
+    if let Some(name) = own {
+        queries.push(Query::key(NodeRecord::at(name)));
+        queries.extend(atoll_ipam::Records::queries(name));
     }
     let snapshot = store.read(queries).await.map_err(|error| Problem::of(&error))?;
-    // What other nodes owe is for an operator to see: a node's own credential may not read it.
-    let everybodys = store.read(vec![Query::all(Key::tombstones())]).await.ok();
+    // The tombstones of other nodes are for an operator to see: a node's own credential may not read them.
+    let all = TombstoneRecord::all();
+    let everywhere = store.read(vec![Query::all(&all)]).await.ok();
     let mut damaged = Vec::new();
-    let mut answers = snapshot.answers.iter();
-    let cluster = read(answers.next(), &mut damaged).pop();
-    let node = read(answers.next(), &mut damaged).pop();
-    let claims = versioned(answers.next(), &mut damaged);
-    let mut tombstones: Vec<TombstoneRecord> = read(answers.next(), &mut damaged);
-    if let Some(everybodys) = everybodys {
-        let all: Vec<TombstoneRecord> = read(everybodys.answers.first(), &mut Vec::new());
-        tombstones.extend(all.into_iter().filter(|owed| machine.is_none_or(|own| owed.attachment.node != own.name)));
+    let cluster = read(snapshot.get(&ClusterRecord::at()), &mut damaged);
+    let node = own.and_then(|name| read(snapshot.get(&NodeRecord::at(name)), &mut damaged));
+    let of_node = own.and_then(|name| atoll_ipam::Records::read(&snapshot, name).ok()).unwrap_or_default();
+    damaged.extend(of_node.damaged.iter().map(ToString::to_string));
+    let claims = of_node.claims;
+    let mut tombstones: Vec<_> = of_node.tombstones.into_iter().map(|tombstone| tombstone.record).collect();
+    if let Some(listed) = everywhere.and_then(|everywhere| everywhere.list(&all).ok()) {
+        let others = listed.records.into_iter().map(|tombstone| tombstone.record);
+        tombstones.extend(others.filter(|tombstone| own.is_none_or(|own| tombstone.attachment.node != *own)));
     }
     Ok(Records {
         disagreement: cluster
@@ -235,19 +236,13 @@ async fn records(config: &Config, machine: Option<&Node>) -> Look<Records> {
     })
 }
 
-/// The records that can be read; the keys of the others go to `damaged`.
-fn read<T: DeserializeOwned>(answer: Option<&Answer>, damaged: &mut Vec<String>) -> Vec<T> {
-    versioned(answer, damaged).into_iter().map(|versioned| versioned.record).collect()
-}
-
-/// The same, with the revisions they have.
-fn versioned<T: DeserializeOwned>(answer: Option<&Answer>, damaged: &mut Vec<String>) -> Vec<Versioned<T>> {
-    let mut records = Vec::new();
-    for entry in answer.map(|answer| answer.entries.as_slice()).unwrap_or_default() {
-        match Versioned::read(entry) {
-            Ok(versioned) => records.push(versioned),
-            Err(_) => damaged.push(entry.key.to_string()),
+/// The record, if it can be read; else its key goes to `damaged`.
+fn read<R>(read: Result<Option<Versioned<R>>, ReadError>, damaged: &mut Vec<String>) -> Option<R> {
+    match read {
+        Ok(found) => found.map(|versioned| versioned.record),
+        Err(error) => {
+            damaged.extend(error.damaged_key().map(ToString::to_string));
+            None
         }
     }
-    records
 }

@@ -8,8 +8,8 @@ use atoll_ipam::observe;
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-use atoll_model::record::{self, AddressState, Phase, TombstoneRecord};
-use atoll_store::{Key, Query, Store};
+use atoll_records::{AddressState, Phase, Query, TombstoneRecord};
+use atoll_store::Store;
 use atoll_tenant::inventory::{Inventory, Pod};
 use atoll_tenant::machine;
 use serde::Serialize;
@@ -219,7 +219,7 @@ impl Evidence {
         let store = settings.store()?;
         let inventory = Inventory::read(&store).await?;
         let tombstones = tombstones(&store).await?;
-        let now = record::now();
+        let now = atoll_model::clock::now();
         let node = machine::name(&settings.config).ok();
         let mut pods: Vec<Pod> = inventory.pods().filter(|pod| asked.means(pod)).cloned().collect();
         if !offline {
@@ -313,10 +313,8 @@ fn attachment(pod: &Pod) -> Option<Attachment> {
 }
 
 async fn tombstones(store: &impl Store) -> Result<Vec<TombstoneRecord>, Failure> {
-    let query = Query::all(Key::tombstones());
-    let snapshot = store.read(vec![query]).await?;
-    let answer = snapshot.answers.first();
-    let all = answer.map(atoll_ipam::Versioned::<TombstoneRecord>::readable).unwrap_or_default();
+    let tombstones = TombstoneRecord::all();
+    let all = store.read(vec![Query::all(&tombstones)]).await?.list(&tombstones)?.readable();
     Ok(all.into_iter().map(|owed| owed.record).collect())
 }
 

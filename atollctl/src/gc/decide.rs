@@ -131,9 +131,8 @@ pub(super) fn agreed(first: &Unwanted, second: Unwanted) -> Unwanted {
 
 #[cfg(test)]
 mod tests {
-    use atoll_ipam::Versioned;
     use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, NodeName, TenantName};
-    use atoll_model::record::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+    use atoll_records::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
     use uuid::Uuid;
 
     use super::*;

@@ -1,13 +1,14 @@
 //! One observation of this node. The order is the safety: claims are read before the runtime is asked, so that a pod that
 //! comes in between is missing among the claims, not among the containers.
-
+use atoll_model::clock::now;
 use std::collections::BTreeSet;
 
-use atoll_ipam::{IpamError, Versioned};
+use atoll_records::{ClaimRecord, NodeRecord, Query, TombstoneRecord, Versioned};
+
+use atoll_ipam::Records;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
-use atoll_model::record::{self, ClaimRecord, TombstoneRecord};
-use atoll_store::{Answer, Key, Query, Store, StoreError};
+use atoll_store::{Store, StoreError};
 use atoll_tenant::{identity, machine};
 
 use super::sandboxes::{Sandboxes, Source};
@@ -17,30 +18,30 @@ use crate::nodefiles::{self, ProgressFile};
 
 /// Every name under which records can be this machine's: its host may have been called otherwise.
 pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) -> Result<BTreeSet<NodeName>, Failure> {
-    let nodes = match store.read(vec![Query::all(Key::nodes())]).await {
+    let all = Query::all(NodeRecord::all());
+    let nodes = match store.read(vec![all.clone()]).await {
         // The role of a node's certificate covers what is its own: only remembered names are known.
-        Err(StoreError::Denied(_)) => Answer::default(),
-        read => read?.answers.into_iter().next().unwrap_or_default(),
+        Err(StoreError::Denied(_)) => Vec::new(),
+        read => read?.answer(&all)?.entries.clone(),
     };
     let mut known = machine::other_names(config, node);
     known.push(node.clone());
     Ok(identity::names(&nodes, &known, machine::agent(config).ok(), &machine::machine_id()))
 }
 
-/// The claims and the tombstones of this node in one store.
-async fn records(store: &impl Store, config: &Config, node: &NodeName) -> Result<(Answer, Answer), Failure> {
+/// Adds the claims and the tombstones of this node in one store.
+async fn records(
+    store: &impl Store,
+    config: &Config,
+    node: &NodeName,
+    found: &mut Vec<Records>,
+) -> Result<(), Failure> {
     let names = names(store, config, node).await?;
-    let below = |name| [Query::all(Key::attachments_of(name)), Query::all(Key::tombstones_of(name))];
-    let snapshot = store.read(names.iter().flat_map(below).collect()).await?;
-    let (mut claims, mut owed) = (Answer::default(), Answer::default());
-    for pair in snapshot.answers.chunks(2) {
-        let [of_claims, of_tombstones] = pair else {
-            return Err(IpamError::Answer { object: format!("records of node {node}") }.into());
-        };
-        claims.entries.extend(of_claims.entries.iter().cloned());
-        owed.entries.extend(of_tombstones.entries.iter().cloned());
+    let snapshot = store.read(names.iter().flat_map(Records::queries).collect()).await?;
+    for name in &names {
+        found.push(Records::read(&snapshot, name)?);
     }
-    Ok((claims, owed))
+    Ok(())
 }
 
 /// See the module.
@@ -68,27 +69,26 @@ impl Look {
         source: &mut Source,
     ) -> Result<Self, Failure> {
         let failed = |what: &'static str| move |error: std::io::Error| Failure::file(what, &error);
-        let (mut claims, mut owed) = (Answer::default(), Answer::default());
+        let mut found = Vec::new();
         for (prefix, store) in stores {
-            let (of_claims, of_tombstones) = records(store, config, node).await.map_err(|failure| {
+            records(store, config, node, &mut found).await.map_err(|failure| {
                 failure.and(&format!(
                     "this node's records below {prefix} are needed; `etcd.prefix` is {}",
                     config.etcd.prefix
                 ))
             })?;
-            claims.entries.extend(of_claims.entries);
-            owed.entries.extend(of_tombstones.entries);
         }
-        let mut tombstones: Vec<_> =
-            Versioned::<TombstoneRecord>::readable(&owed).into_iter().map(|owed| owed.record).collect();
-        let number = (claims.entries.len(), owed.entries.len());
-        let claims = Versioned::readable(&claims);
+        let is_partial = found.iter().any(|records| !records.damaged.is_empty());
+        let (claims, tombstones): (Vec<_>, Vec<_>) =
+            found.into_iter().map(|records| (records.claims, records.tombstones)).unzip();
+        let claims = claims.into_iter().flatten().collect();
+        let mut tombstones: Vec<_> = tombstones.into_iter().flatten().map(|tombstone| tombstone.record).collect();
         let graves = nodefiles::graves(&config.state_dir).map_err(failed("read the local tombstones"))?;
-        let is_damaged = number != (claims.len(), tombstones.len()) || graves.iter().any(|(_, grave)| grave.is_none());
+        let is_damaged = is_partial || graves.iter().any(|(_, grave)| grave.is_none());
         tombstones.extend(graves.into_iter().filter_map(|(_, grave)| grave));
         Ok(Self {
             node: node.clone(),
-            now: record::now(),
+            now: now(),
             claims,
             tombstones,
             is_damaged,

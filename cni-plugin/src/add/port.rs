@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use atoll_model::config::Addressing;
 use atoll_model::port_security::PortSecurity;
-use atoll_model::record::{Addressing, ClaimRecord};
 use atoll_model::topology::Binding;
+use atoll_records::ClaimRecord;
 use atoll_store::Store;
 use atoll_tenant::Place;
 use atoll_tenant::controller::{Controller, ControllerFailure, PortSpec, PortState, StaticEntries};

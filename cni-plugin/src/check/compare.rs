@@ -3,8 +3,8 @@
 
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::PreviousInterface;
-use atoll_model::record::{AddressState, ClaimRecord};
 use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_records::{AddressState, ClaimRecord};
 use atoll_tenant::controller::PortState;
 use ipnetwork::IpNetwork;
 use uuid::Uuid;

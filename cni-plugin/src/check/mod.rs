@@ -8,13 +8,14 @@ mod compare;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atoll_ipam::{IpamError, Versioned, find};
+use atoll_records::{AddressRecord, ClaimRecord, ClusterRecord, Query, TenantRecord};
+
+use atoll_ipam::{IpamError, find};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::previous::Previous;
 use atoll_model::cni::request::Pod;
 use atoll_model::derive::{self, Role};
-use atoll_model::record::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord};
-use atoll_store::{Key, Query, Store};
+use atoll_store::Store;
 use atoll_tenant::controller::{Controller, PortState};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
@@ -151,26 +152,22 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let Some(claim) = found.claim.map(|claim| claim.record) else {
             return Ok(Records { is_buried, ..Records::default() });
         };
-        let address = |a: &atoll_model::record::ClaimedAddress| {
-            Query::Key(Key::address(&claim.tenant, a.ordinal, a.address.ip()))
-        };
-        let mut queries = vec![Query::Key(Key::cluster()), Query::Key(Key::tenant(&claim.tenant))];
-        queries.extend(claim.addresses.iter().map(address));
+        let (cluster, tenant) = (ClusterRecord::at(), TenantRecord::at(&claim.tenant));
+        let addresses = claim.addresses.iter();
+        let addresses: Vec<_> =
+            addresses.map(|held| AddressRecord::at(&claim.tenant, held.ordinal, held.address.ip())).collect();
+        let mut queries = vec![Query::key(&cluster), Query::key(&tenant)];
+        queries.extend(addresses.iter().map(Query::key));
         let snapshot = self.store.read(queries).await.map_err(|source| {
             // In the words of every other read of an attachment.
             IpamError::Store { object: attachment.to_string(), source }
         })?;
-        let [cluster, tenant, owners @ ..] = snapshot.answers.as_slice() else {
-            return Err(IpamError::Answer { object: attachment.to_string() });
-        };
+        let owner = |key| Ok(snapshot.get(key)?.map(|owner| owner.record));
         Ok(Records {
             is_buried,
-            cluster: Versioned::of(cluster)?.map(|cluster| cluster.record),
-            tenant: Versioned::of(tenant)?.map(|tenant| tenant.record),
-            owners: owners
-                .iter()
-                .map(|owner| Ok(Versioned::of(owner)?.map(|owner| owner.record)))
-                .collect::<Result<_, IpamError>>()?,
+            cluster: snapshot.get(&cluster)?.map(|cluster| cluster.record),
+            tenant: snapshot.get(&tenant)?.map(|tenant| tenant.record),
+            owners: addresses.iter().map(owner).collect::<Result<_, IpamError>>()?,
             claim: Some(claim),
         })
     }

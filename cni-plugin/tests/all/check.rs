@@ -12,9 +12,9 @@ use atoll_model::cni::result::Attached;
 use atoll_model::cni::version::Version;
 use atoll_model::error::Classify;
 use atoll_model::ids::Namespace;
-use atoll_model::record::{AddressRecord, AddressState, SCHEMA, Unknown, encode};
 use atoll_model::route::Route;
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_records::{AddressRecord, AddressState, ClaimRecord, Key, SCHEMA, TenantRecord, Unknown, encode};
+use atoll_store::{Change, Store, Txn};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -183,10 +183,10 @@ async fn it_finds_what_is_wrong_with_the_claim() {
         let attached = lab.add().await.expect("works");
         let claim = lab.claims().remove(0);
         let at = &claim.addresses[0];
-        let key = Key::address(&claim.tenant, at.ordinal, at.address.ip());
+        let key = Key::from(AddressRecord::at(&claim.tenant, at.ordinal, at.address.ip()));
         let said = match what {
             "missing" => {
-                commit(&lab, Change::Delete(Key::attachment(&claim.attachment))).await;
+                commit(&lab, Change::delete(ClaimRecord::at(&claim.attachment))).await;
                 "its claim is missing"
             }
             "address of another" => {
@@ -203,7 +203,7 @@ async fn it_finds_what_is_wrong_with_the_claim() {
                 "is claimed by nobody"
             }
             "tenant gone" => {
-                commit(&lab, Change::Delete(Key::tenant(&claim.tenant))).await;
+                commit(&lab, Change::delete(TenantRecord::at(&claim.tenant))).await;
                 "its tenant red is gone"
             }
             _ => {

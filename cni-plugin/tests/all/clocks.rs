@@ -1,7 +1,7 @@
 //! Times that a clock wrote which was ahead hold nothing up for longer than the longest time they may.
 
-use atoll_model::record::{Tombstone, TombstoneRecord, encode};
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_records::{ClaimRecord, Key, Tombstone, TombstoneRecord, encode};
+use atoll_store::{Change, Store, Txn};
 
 use crate::lab::{Lab, Mood};
 
@@ -31,7 +31,7 @@ async fn a_fence_of_the_future_waits_for_the_quiet_period_at_most() {
         let lab = fenced().await;
         let fence = lab.tombstones().remove(0);
         let fence = TombstoneRecord { since: fence.since + since, not_before: fence.not_before + before, ..fence };
-        put(&lab, Key::tombstone(&fence.attachment), encode(&fence)).await;
+        put(&lab, Key::from(TombstoneRecord::at(&fence.attachment)), encode(&fence)).await;
         lab.drain().await;
         let quiet = fence.not_before.saturating_sub(fence.since) > 0;
         assert_eq!(lab.claims().len(), usize::from(quiet), "{since} {before}: it waits for late requests still");
@@ -94,7 +94,7 @@ async fn gc_collects_what_was_made_in_the_future() {
         let mut claim = lab.claims().remove(0);
         claim.since += YEAR.unsigned_abs();
         // The claim as it was made: only its time differs.
-        put(&lab, Key::attachment(&claim.attachment), encode(&claim)).await;
+        put(&lab, Key::from(ClaimRecord::at(&claim.attachment)), encode(&claim)).await;
         if forget {
             lab.forget();
         } else {

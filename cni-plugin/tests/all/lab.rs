@@ -31,13 +31,16 @@ use atoll_model::config::{Config, DnsConfig};
 
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
 use atoll_model::port_security::PortSecurity;
-use atoll_model::record::{AddressRecord, AddressState, ClaimRecord, TenantRecord, TombstoneRecord, decode};
 use atoll_model::wish::Wish;
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, Key, Lease, Query, ReservationRecord, Revision, Snapshot, TenantRecord,
+    TombstoneRecord, decode,
+};
 use atoll_sdn_client::Client;
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
-use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError, Txn};
+use atoll_store::{Choice, Chosen, Store, StoreError, Txn};
 use atoll_tenant::{Cache, MidoNet, Node};
 use http::Method;
 use serde_json::json;
@@ -298,7 +301,7 @@ impl Lab {
     /// The same with a controller of either API.
     pub(crate) fn cold_with(dialect: Dialect) -> Self {
         // Claims tell the time of the wall, and GC compares with it.
-        NOW.set(atoll_model::record::now());
+        NOW.set(atoll_model::clock::now());
         DENIED.take();
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let host = settings.host;
@@ -364,7 +367,7 @@ impl Lab {
         let [tenant] = lab.records::<TenantRecord>("v1/tenants/").try_into().expect("one tenant");
         let subnet = &tenant.subnets[0];
         let reserve = |address| {
-            let key = Key::reservation(&tenant.name, subnet.ordinal, address);
+            let key = Key::from(ReservationRecord::at(&tenant.name, subnet.ordinal, address));
             atoll_store::Change::Put { key, value: Vec::new(), lease: None }
         };
         let txn = Txn { then: subnet.cidr.iter().map(reserve).collect(), ..Txn::default() };
@@ -489,7 +492,7 @@ impl Lab {
 
     /// The first subnet of the pod's tenant.
     pub(crate) fn first_subnet(&self) -> ipnetwork::Ipv4Network {
-        let tenants: Vec<atoll_model::record::TenantRecord> = self.records("v1/tenants/");
+        let tenants: Vec<atoll_records::TenantRecord> = self.records("v1/tenants/");
         tenants[0].subnets[0].cidr
     }
 
@@ -625,11 +628,10 @@ impl Lab {
         let [claim] = self.claims().try_into().expect("one pod");
         let address = &claim.addresses[0];
         let state = AddressState::Cooling { since: 0, namespace: None };
-        let record =
-            AddressRecord { v: atoll_model::record::SCHEMA, state, unknown: atoll_model::record::Unknown::new() };
-        let key = Key::address(&claim.tenant, address.ordinal, address.address.ip());
-        let put = atoll_store::Change::Put { key, value: atoll_model::record::encode(&record), lease: None };
-        let then = vec![atoll_store::Change::Delete(Key::attachment(&claim.attachment)), put];
+        let record = AddressRecord { v: atoll_records::SCHEMA, state, unknown: atoll_records::Unknown::new() };
+        let key = Key::from(AddressRecord::at(&claim.tenant, address.ordinal, address.address.ip()));
+        let put = atoll_store::Change::Put { key, value: atoll_records::encode(&record), lease: None };
+        let then = vec![atoll_store::Change::delete(ClaimRecord::at(&claim.attachment)), put];
         self.etcd.commit(Txn { then, ..Txn::default() }).await.expect("memory does not fail");
         self.forget();
     }
@@ -637,15 +639,15 @@ impl Lab {
     /// Somebody leaves a tombstone for the pod.
     pub(crate) async fn bury(&self) {
         let tombstone = TombstoneRecord {
-            v: atoll_model::record::SCHEMA,
-            why: atoll_model::record::Tombstone::Delete,
+            v: atoll_records::SCHEMA,
+            why: atoll_records::Tombstone::Delete,
             attachment: self.call().attachment,
             port: None,
             not_before: 0,
             since: 0,
             note: String::new(),
             closing: false,
-            unknown: atoll_model::record::Unknown::new(),
+            unknown: atoll_records::Unknown::new(),
         };
         atoll_ipam::bury(&self.etcd, &tombstone, None).await.expect("works");
     }

@@ -7,7 +7,8 @@ use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::cni::result::Attached;
 use atoll_model::error::Classify;
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_records::Key;
+use atoll_store::{Change, Store, Txn};
 
 use crate::lab::{Lab, Mood, attachment};
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use atoll_cni_plugin::add::AddCall;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{ClusterRecord, StaticRoute, TenantRecord, Via, decode};
 use atoll_model::wish::Wish;
+use atoll_records::{ClusterRecord, Entry, Key, OwnerRecord, StaticRoute, TenantRecord, Via, decode};
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::ApiRequest;
-use atoll_store::{Change, Entry, Key, Store as _, Txn};
+use atoll_store::{Change, Store as _, Txn};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit};
 use atoll_testkit::store::MemoryStore;
 use http::Method;
@@ -47,8 +47,8 @@ async fn records(dialect: Dialect) -> (Vec<Entry>, Vec<ApiRequest>) {
     let mut entries = lab.etcd.dump();
     entries.retain(|entry| !entry.key.as_str().contains("/addresses/"));
     let record = |key: &Key| &entries.iter().find(|entry| entry.key == *key).expect("there is one").value;
-    let cluster: ClusterRecord = decode(record(&Key::cluster())).expect("a record");
-    let tenant: TenantRecord = decode(record(&Key::tenant(&red()))).expect("a record");
+    let cluster: ClusterRecord = decode(record(&Key::from(ClusterRecord::at()))).expect("a record");
+    let tenant: TenantRecord = decode(record(&Key::from(TenantRecord::at(&red())))).expect("a record");
     let (transit, subnet) = (network("100.64.7.4/30"), network("10.200.5.0/24"));
     let random = [
         (cluster.id.to_string(), CLUSTER.to_string()),
@@ -58,10 +58,10 @@ async fn records(dialect: Dialect) -> (Vec<Entry>, Vec<ApiRequest>) {
         (tenant.subnets[0].gateway.to_string(), "10.200.5.1".to_owned()),
     ];
     for entry in &mut entries {
-        if entry.key == Key::transit(tenant.transit) {
-            entry.key = Key::transit(transit);
-        } else if entry.key == Key::subnet(tenant.subnets[0].cidr) {
-            entry.key = Key::subnet(subnet);
+        if entry.key == Key::from(OwnerRecord::transit(tenant.transit)) {
+            entry.key = Key::from(OwnerRecord::transit(transit));
+        } else if entry.key == Key::from(OwnerRecord::subnet(tenant.subnets[0].cidr)) {
+            entry.key = Key::from(OwnerRecord::subnet(subnet));
         }
         if entry.value.is_empty() {
             continue;

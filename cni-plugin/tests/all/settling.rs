@@ -2,8 +2,8 @@
 //! `runDir`, which is there as long as anything is left.
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_model::record::{TombstoneRecord, encode};
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_records::{Key, TombstoneRecord, encode};
+use atoll_store::{Change, Store, Txn};
 
 use crate::lab::{Lab, Mood, attachment, del};
 
@@ -117,8 +117,8 @@ async fn what_waits_keeps_nothing_waiting_that_is_due() {
         let now = lab.tombstones()[0].since;
         for tombstone in lab.tombstones().into_iter().take(3) {
             let (since, not_before) = (now + ahead, now + ahead + 50);
-            let fence = TombstoneRecord { why: atoll_model::record::Tombstone::Fence, since, not_before, ..tombstone };
-            let (key, value) = (Key::tombstone(&fence.attachment), encode(&fence));
+            let fence = TombstoneRecord { why: atoll_records::Tombstone::Fence, since, not_before, ..tombstone };
+            let (key, value) = (Key::from(TombstoneRecord::at(&fence.attachment)), encode(&fence));
             let put = Change::Put { key, value, lease: None };
             lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
         }

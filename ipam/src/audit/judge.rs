@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Attachment;
+use atoll_model::config::Addressing;
 use atoll_model::ids::ClaimId;
-use atoll_model::record::{AddressRecord, AddressState, Addressing, ClaimRecord, SCHEMA, SubnetEntry, Unknown, encode};
-use atoll_store::{Change, Compare, Key, Revision};
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, CoolDown, Key, Revision, SCHEMA, SubnetEntry, TenantRecord,
+    TombstoneRecord, Unknown, Versioned, encode,
+};
+use atoll_store::{Change, Compare};
 use uuid::Uuid;
 
 use super::{Finding, Fix, Observation, Place, Problem, Seen};
 use crate::pool::PodRange;
-use crate::versioned::Versioned;
 
 /// How many ports of one claim are looked for.
 const LATER_PORTS: usize = 8;
@@ -66,7 +69,7 @@ impl<'a> Judge<'a> {
     pub(super) fn misfit(&self, place: &Place) -> Option<(Problem, String)> {
         let Place { tenant: name, subnet, address } = place;
         let Some(tenant) = self.seen.tenants.get(name) else {
-            let unreadable = self.seen.damaged.contains_key(&Key::tenant(name));
+            let unreadable = self.seen.damaged.contains_key(&Key::from(TenantRecord::at(name)));
             return (!unreadable).then(|| (Problem::Stray, format!("there is no tenant {name}")));
         };
         let Some(entry) = tenant.subnets.iter().find(|entry| entry.ordinal == *subnet) else {
@@ -80,7 +83,7 @@ impl<'a> Judge<'a> {
     fn claims(&mut self) {
         for (key, claim) in &self.seen.claims {
             let record = &claim.record;
-            if *key != Key::attachment(&record.attachment) {
+            if *key != Key::from(ClaimRecord::at(&record.attachment)) {
                 let text = format!("{key} holds the claim of {}", record.attachment);
                 self.report(Problem::Misplaced, key, text, None);
                 continue;
@@ -106,7 +109,7 @@ impl<'a> Judge<'a> {
 
     /// The address of a claim says that it is the claim's.
     fn held(&mut self, key: &Key, claim: &'a Versioned<ClaimRecord>, place: &Place) {
-        let address = place.key(Key::address);
+        let address = place.key(AddressRecord::at);
         if self.seen.damaged.contains_key(&address) || self.holders.get(place).is_some_and(|all| all.len() > 1) {
             return;
         }
@@ -118,7 +121,7 @@ impl<'a> Judge<'a> {
                 AddressState::Claimed { claim, .. } if *claim == record.claim => return,
                 // What cannot be read may be the claim that it says.
                 AddressState::Claimed { attachment, .. }
-                    if self.seen.damaged.contains_key(&Key::attachment(attachment)) =>
+                    if self.seen.damaged.contains_key(&Key::from(ClaimRecord::at(attachment))) =>
                 {
                     return;
                 }
@@ -135,13 +138,16 @@ impl<'a> Judge<'a> {
                 None => Compare::Absent(address.clone()),
             },
         ];
-        let other = found.and_then(|(_, other)| other).map(Key::attachment).filter(|other| other != key);
+        let other = found
+            .and_then(|(_, other)| other)
+            .map(|other| Key::from(ClaimRecord::at(other)))
+            .filter(|other| other != key);
         compare.extend(other.map(|other| self.as_seen(other)));
         let state = AddressState::Claimed { claim: record.claim, attachment: record.attachment.clone() };
         let owned = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
         let mut then = vec![Change::Put { key: address, value: encode(&owned), lease: None }];
         if let Some(revision) = self.seen.marks.get(place) {
-            let mark = place.key(Key::cooling);
+            let mark = place.key(CoolDown::at);
             compare.push(Compare::Modified(mark.clone(), *revision));
             then.push(Change::Delete(mark));
         }
@@ -158,14 +164,14 @@ impl<'a> Judge<'a> {
         for (place, keys) in &self.holders {
             let names: Vec<_> = keys.iter().map(|key| name(key)).collect();
             if names.len() > 1 {
-                found.push((place.key(Key::address), format!("{place} belongs to {}", names.join(" and to "))));
+                found.push((place.key(AddressRecord::at), format!("{place} belongs to {}", names.join(" and to "))));
             }
             elsewhere.entry(place.address).or_default().insert((place, names.join(", ")));
         }
         if self.seen.cluster.as_ref().is_some_and(|cluster| cluster.addressing == Addressing::Unique) {
             for owners in elsewhere.into_values().filter(|owners| owners.len() > 1) {
                 let said: Vec<_> = owners.iter().map(|(place, names)| format!("{place}: {names}")).collect();
-                let first = owners.first().map(|(place, _)| place.key(Key::address));
+                let first = owners.first().map(|(place, _)| place.key(AddressRecord::at));
                 found.extend(first.map(|key| (key, format!("one address in several subnets: {}", said.join("; ")))));
             }
         }
@@ -177,10 +183,10 @@ impl<'a> Judge<'a> {
     /// Every address that is taken has its claim; every one that cools will be free.
     fn addresses(&mut self) {
         for (place, Seen { record: address, leased }) in &self.seen.addresses {
-            let key = place.key(Key::address);
+            let key = place.key(AddressRecord::at);
             match &address.record.state {
                 AddressState::Claimed { attachment, claim } => {
-                    let owner = Key::attachment(attachment);
+                    let owner = Key::from(ClaimRecord::at(attachment));
                     // A claim that lists it was judged with the claims; one that cannot be read may list it.
                     if !self.holders.contains_key(place) && !self.seen.damaged.contains_key(&owner) {
                         let (text, fix) = self.unowned(place, address, attachment, *claim);
@@ -204,7 +210,7 @@ impl<'a> Judge<'a> {
         attachment: &Attachment,
         claim: ClaimId,
     ) -> (String, Option<Fix>) {
-        let (owner, tombstone) = (Key::attachment(attachment), Key::tombstone(attachment));
+        let (owner, tombstone) = (Key::from(ClaimRecord::at(attachment)), Key::from(TombstoneRecord::at(attachment)));
         let text = format!("{place} belongs to {attachment}, which has no claim of it");
         let there = |port: &Uuid| self.seen.ports.as_ref().is_some_and(|ports| ports.contains_key(port));
         if let Some(port) = self.ports_of(attachment, claim).into_iter().find(there) {
@@ -214,7 +220,7 @@ impl<'a> Judge<'a> {
             return (format!("{text}; its tombstone must be settled first"), None);
         }
         let compare = vec![
-            Compare::Modified(place.key(Key::address), address.mod_revision),
+            Compare::Modified(place.key(AddressRecord::at), address.mod_revision),
             self.as_seen(owner),
             Compare::Absent(tombstone),
         ];
@@ -241,14 +247,14 @@ impl<'a> Judge<'a> {
 
     /// Deletes the mark of a place as it was seen, and perhaps its address.
     fn forget(&self, place: &Place, mut compare: Vec<Compare>, address: bool) -> Fix {
-        let mark = place.key(Key::cooling);
+        let mark = place.key(CoolDown::at);
         compare.push(match self.seen.marks.get(place) {
             Some(revision) => Compare::Modified(mark.clone(), *revision),
             None => Compare::Absent(mark.clone()),
         });
         let mut then = vec![Change::Delete(mark)];
         if address {
-            then.push(Change::Delete(place.key(Key::address)));
+            then.push(Change::Delete(place.key(AddressRecord::at)));
         }
         let doing = if address { format!("frees {place}") } else { format!("deletes the mark of {place}") };
         Fix { doing, compare, then, cool: None }
@@ -257,7 +263,7 @@ impl<'a> Judge<'a> {
     /// Every mark belongs to an address that cools.
     fn marks(&mut self) {
         for place in self.seen.marks.keys() {
-            let address = place.key(Key::address);
+            let address = place.key(AddressRecord::at);
             let found: Option<Revision> = match self.seen.addresses.get(place) {
                 None if self.seen.damaged.contains_key(&address) => continue,
                 None => None,
@@ -271,14 +277,14 @@ impl<'a> Judge<'a> {
             );
             let fix = self.forget(place, vec![condition], false);
             let text = format!("{place} is marked as cooling, but does not cool");
-            self.report(Problem::Mark, &place.key(Key::cooling), text, Some(fix));
+            self.report(Problem::Mark, &place.key(CoolDown::at), text, Some(fix));
         }
     }
 
     fn tombstones(&mut self) {
         for (key, tombstone) in &self.seen.tombstones {
             let attachment = &tombstone.record.attachment;
-            if *key != Key::tombstone(attachment) {
+            if *key != Key::from(TombstoneRecord::at(attachment)) {
                 let text = format!("{key} holds the tombstone of {attachment}");
                 self.report(Problem::Misplaced, key, text, None);
             } else if !self.seen.nodes.contains(&attachment.node) {
@@ -295,7 +301,7 @@ impl<'a> Judge<'a> {
         for (key, claim) in &self.seen.claims {
             let port = claim.record.port;
             if !ports.contains_key(&port)
-                && !self.seen.tombstones.contains_key(&Key::tombstone(&claim.record.attachment))
+                && !self.seen.tombstones.contains_key(&Key::from(TombstoneRecord::at(&claim.record.attachment)))
             {
                 let text = format!("{} has no port {port}; it has no network", claim.record.attachment);
                 self.report(Problem::NoPort, key, text, None);
@@ -305,11 +311,9 @@ impl<'a> Judge<'a> {
         let owed = self.seen.tombstones.values().filter_map(|tombstone| tombstone.record.port);
         let known: BTreeSet<_> = claimed.chain(owed).collect();
         // One that cannot be read may be the claim of any of them.
-        let blind = self
-            .seen
-            .damaged
-            .keys()
-            .any(|key| key.begins_with(&Key::attachments()) || key.begins_with(&Key::tombstones()));
+        let blind = self.seen.damaged.keys().any(|key| {
+            key.begins_with(&Key::from(ClaimRecord::all())) || key.begins_with(&Key::from(TombstoneRecord::all()))
+        });
         for (port, what) in ports.iter().filter(|(port, _)| !known.contains(port) && !blind) {
             self.report(Problem::StrayPort, port, format!("port {port} ({what}) belongs to no claim"), None);
         }

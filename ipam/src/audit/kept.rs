@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::TenantName;
-use atoll_model::record::{MacOwner, MacRecord, ReservationRecord, SCHEMA, Unknown, encode};
-use atoll_store::{Change, Compare, Key};
+use atoll_records::{
+    ClaimRecord, Key, MacOwner, MacRecord, ReservationRecord, SCHEMA, TombstoneRecord, Unknown, Versioned, encode,
+};
+use atoll_store::{Change, Compare};
 
 use super::judge::Judge;
 use super::{Fix, Place, Problem};
-use crate::versioned::Versioned;
 
 impl Judge<'_> {
     /// Every reservation is of an address that its pod can get, and either of its two keys leads to the other.
     pub(super) fn reservations(&mut self) {
         let seen = self.seen;
         for (place, reservation) in &seen.reserved {
-            let (key, record) = (place.key(Key::reservation), &reservation.record);
-            let back = Key::reserved_for(&record.namespace, &record.pod);
-            if key != Key::reservation(&record.tenant, record.ordinal, record.address) {
+            let (key, record) = (place.key(ReservationRecord::at), &reservation.record);
+            let back = Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod));
+            if key != Key::from(ReservationRecord::at(&record.tenant, record.ordinal, record.address)) {
                 let text = format!("{key} holds the reservation of {}", record.address);
                 self.report(Problem::Misplaced, &key, text, None);
             } else if let Some((problem, why)) = self.misfit(place) {
@@ -39,10 +40,12 @@ impl Judge<'_> {
         for (key, back) in &seen.reserved_for {
             let record = &back.record;
             let place = Place { tenant: record.tenant.clone(), subnet: record.ordinal, address: record.address };
-            if *key != Key::reserved_for(&record.namespace, &record.pod) {
+            if *key != Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)) {
                 let text = format!("{key} holds the reservation for pod {}/{}", record.namespace, record.pod);
                 self.report(Problem::Misplaced, key, text, None);
-            } else if !seen.reserved.contains_key(&place) && !seen.damaged.contains_key(&place.key(Key::reservation)) {
+            } else if !seen.reserved.contains_key(&place)
+                && !seen.damaged.contains_key(&place.key(ReservationRecord::at))
+            {
                 let text = format!("{place} is to be kept for pod {}/{}, but it is not", record.namespace, record.pod);
                 self.report(Problem::HalfReserved, key, text, None);
             }
@@ -56,10 +59,10 @@ impl Judge<'_> {
         for (key, claim) in &seen.claims {
             let record = &claim.record;
             // One under a foreign key was told as such.
-            let own = record.addresses.first().filter(|_| *key == Key::attachment(&record.attachment));
+            let own = record.addresses.first().filter(|_| *key == Key::from(ClaimRecord::at(&record.attachment)));
             let Some(first) = own else { continue };
             users.entry((&record.tenant, first.ordinal, record.mac)).or_default().push(key);
-            let mac = Key::mac(&record.tenant, first.ordinal, record.mac);
+            let mac = Key::from(MacRecord::at(&record.tenant, first.ordinal, record.mac));
             if record.mac == record.attachment.mac() || seen.macs.contains_key(&mac) || seen.damaged.contains_key(&mac)
             {
                 continue;
@@ -81,7 +84,7 @@ impl Judge<'_> {
             let names: Vec<_> = keys.iter().map(|key| seen.claims[*key].record.attachment.to_string()).collect();
             let text =
                 format!("the MAC {mac} (tenant {tenant}, subnet {subnet}) belongs to {}", names.join(" and to "));
-            self.report(Problem::Duplicate, &Key::mac(tenant, subnet, mac), text, None);
+            self.report(Problem::Duplicate, &Key::from(MacRecord::at(tenant, subnet, mac)), text, None);
         }
         for (key, mac) in &seen.macs {
             self.mac(key, mac);
@@ -106,26 +109,26 @@ impl Judge<'_> {
         };
         match &mac.record.owner {
             MacOwner::Claimed { claim, attachment } => {
-                let owner = Key::attachment(attachment);
+                let owner = Key::from(ClaimRecord::at(attachment));
                 let there = self.seen.claims.get(&owner).map(|there| &there.record);
                 let holds = there.is_some_and(|there| {
                     let subnet = there.addresses.first().map(|first| first.ordinal);
-                    let its = subnet.map(|subnet| Key::mac(&there.tenant, subnet, there.mac));
+                    let its = subnet.map(|subnet| Key::from(MacRecord::at(&there.tenant, subnet, there.mac)));
                     there.claim == *claim && its.as_ref() == Some(key)
                 });
                 if !holds && !self.seen.damaged.contains_key(&owner) {
                     let text = format!("{key} belongs to {attachment}, which has no claim of it");
                     let fix = (!self.is_owed(attachment))
-                        .then(|| forget(vec![self.as_seen(owner), Compare::Absent(Key::tombstone(attachment))]));
+                        .then(|| forget(vec![self.as_seen(owner), Compare::absent(TombstoneRecord::at(attachment))]));
                     self.report(Problem::Unowned, key, text, fix);
                 }
             }
             MacOwner::Reserved { namespace, pod } => {
-                let back = Key::reserved_for(namespace, pod);
+                let back = Key::from(ReservationRecord::for_pod(namespace, pod));
                 let there = self.seen.reserved_for.get(&back);
                 let its = there.and_then(|there| {
                     let ReservationRecord { tenant, ordinal, mac, .. } = &there.record;
-                    mac.map(|mac| Key::mac(tenant, *ordinal, mac))
+                    mac.map(|mac| Key::from(MacRecord::at(tenant, *ordinal, mac)))
                 });
                 if its.as_ref() != Some(key) && !self.seen.damaged.contains_key(&back) {
                     let text = format!("{key} is kept for pod {namespace}/{pod}, which has no reservation of it");
@@ -137,7 +140,9 @@ impl Judge<'_> {
                     let used = self.seen.claims.values().any(|claim| {
                         let record = &claim.record;
                         let first = record.addresses.first();
-                        first.is_some_and(|first| Key::mac(&record.tenant, first.ordinal, record.mac) == *key)
+                        first.is_some_and(|first| {
+                            Key::from(MacRecord::at(&record.tenant, first.ordinal, record.mac)) == *key
+                        })
                     });
                     self.report(Problem::Unowned, key, text, (!used).then(|| forget(vec![condition])));
                 }
@@ -147,7 +152,7 @@ impl Judge<'_> {
 
     /// A tombstone of the attachment must be settled first.
     fn is_owed(&self, attachment: &Attachment) -> bool {
-        let tombstone = Key::tombstone(attachment);
+        let tombstone = Key::from(TombstoneRecord::at(attachment));
         self.seen.tombstones.contains_key(&tombstone) || self.seen.damaged.contains_key(&tombstone)
     }
 }

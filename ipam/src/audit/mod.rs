@@ -21,17 +21,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::{NodeName, TenantName};
-use atoll_model::record::{
-    AddressRecord, ClaimRecord, ClusterRecord, MacRecord, ReservationRecord, TenantRecord, TombstoneRecord,
+use atoll_records::{
+    AddressRecord, ClaimRecord, ClusterRecord, CoolDown, Key, MacRecord, RecordKey, ReservationRecord, Revision,
+    TenantRecord, TombstoneRecord, Versioned,
 };
-use atoll_store::{Change, Compare, Key, Revision};
+use atoll_store::{Change, Compare};
 use uuid::Uuid;
 
 pub use judge::audit;
 pub use observe::observe;
 pub use repair::{Outcome, Repaired, agreed, repair};
-
-use crate::versioned::Versioned;
 
 /// One address of one subnet of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -52,13 +51,13 @@ impl Place {
         let subnet = u32::from_str_radix(parts.next()?, 16).ok()?;
         let place = Self { tenant, subnet, address: key.address_part()? };
         // Another spelling of the same place would be another key.
-        let all = [Key::address, Key::cooling, Key::reservation];
-        all.iter().any(|spelt| place.key(spelt) == *key).then_some(place)
+        let all = [place.key(AddressRecord::at), place.key(CoolDown::at), place.key(ReservationRecord::at)];
+        all.contains(key).then_some(place)
     }
 
     /// The key of this place in one of the lists.
-    fn key(&self, list: impl Fn(&TenantName, u32, Ipv4Addr) -> Key) -> Key {
-        list(&self.tenant, self.subnet, self.address)
+    fn key<R>(&self, of: impl Fn(&TenantName, u32, Ipv4Addr) -> RecordKey<R>) -> Key {
+        of(&self.tenant, self.subnet, self.address).into()
     }
 }
 

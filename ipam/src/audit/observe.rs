@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::ids::NodeName;
-use atoll_model::record::{
-    AddressRecord, ClaimRecord, ClusterRecord, MacRecord, ReservationRecord, TenantRecord, TombstoneRecord, decode,
+use atoll_records::{
+    AddressRecord, ClaimRecord, ClusterRecord, CoolDown, Entry, Key, MacRecord, NodeRecord, Query, ReservationRecord,
+    TenantRecord, TombstoneRecord, Versioned, decode,
 };
-use atoll_store::{Entry, Key, Query, Store};
+use atoll_store::Store;
 use serde::de::DeserializeOwned;
 
 use super::{Observation, Place, Seen};
 use crate::error::IpamError;
-use crate::versioned::Versioned;
 
 /// How many keys of each list one request brings: a few hundred bytes each, far below etcd's limit of an answer.
 const PAGE: usize = 4000;
@@ -22,41 +21,40 @@ pub async fn observe<S: Store>(store: &S) -> Result<Observation, IpamError> {
 }
 
 pub(super) async fn observe_in_pages<S: Store>(store: &S, page: usize) -> Result<Observation, IpamError> {
-    let list = |prefix: &str, keys_only| Query::Range {
-        prefix: Key::raw(format!("v1/{prefix}/")),
-        from: None,
-        until: None,
-        limit: page,
-        keys_only,
-    };
-    let lists = [
-        Query::Key(Key::cluster()),
-        list("nodes", true),
-        list("tenants", false),
-        list("addresses", false),
-        list("cooling", true),
-        list("reservations", false),
-        list("reserved-for", false),
-        list("macs", false),
-        list("attachments", false),
-        list("tombstones", false),
-    ];
-    let (steady, found) = read(store, lists).await?;
-    let [cluster, nodes, tenants, addresses, marks, reserved, reserved_for, macs, claims, tombstones] = found;
-    let mut seen = Observation { steady, ..Observation::default() };
+    let mut seen = Observation::default();
     let damaged = &mut seen.damaged;
-    seen.cluster = records::<ClusterRecord>(&cluster, damaged).into_values().next().map(|cluster| cluster.record);
-    let names = nodes.iter().filter_map(|entry| entry.key.as_str().rsplit('/').next());
-    seen.nodes = names.filter_map(|name| NodeName::new(name).ok()).collect();
-    for (key, tenant) in records::<TenantRecord>(&tenants, damaged) {
-        if key == Key::tenant(&tenant.record.name) {
+    let list = |prefix: Key, keys_only| Query::Range { prefix, from: None, until: None, limit: page, keys_only };
+    let cluster = Query::key(ClusterRecord::at());
+    let nodes = list(NodeRecord::all().into(), true);
+    let tenants = list(TenantRecord::all().into(), false);
+    let addresses = list(AddressRecord::all().into(), false);
+    let cool_downs = list(CoolDown::all().into(), true);
+    let reserved = list(ReservationRecord::all().into(), false);
+    let reserved_for = list(ReservationRecord::all_for_pods().into(), false);
+    let macs = list(MacRecord::all().into(), false);
+    let claims = list(ClaimRecord::all().into(), false);
+    let tombstones = list(TombstoneRecord::all().into(), false);
+    let found = Pages::read(
+        store,
+        [&cluster, &nodes, &tenants, &addresses, &cool_downs, &reserved, &reserved_for, &macs, &claims, &tombstones],
+    )
+    .await?;
+    seen.steady = found.steady;
+    let addresses = found.of(&addresses);
+    let reserved = found.of(&reserved);
+    seen.cluster =
+        records::<ClusterRecord>(found.of(&cluster), damaged).into_values().next().map(|cluster| cluster.record);
+    seen.nodes = found.of(&nodes).iter().filter_map(|entry| NodeRecord::name_in(&entry.key)).collect();
+    let tenants = found.of(&tenants);
+    for (key, tenant) in records::<TenantRecord>(tenants, damaged) {
+        if key == Key::from(TenantRecord::at(&tenant.record.name)) {
             seen.tenants.insert(tenant.record.name.clone(), tenant.record);
         } else {
             damaged.insert(key, format!("it is the record of tenant {}", tenant.record.name));
         }
     }
-    let records_of_addresses = records::<AddressRecord>(&addresses, damaged);
-    for entry in &addresses {
+    let records_of_addresses = records::<AddressRecord>(addresses, damaged);
+    for entry in addresses {
         if let Some(place) = placed(entry, damaged)
             && let Some(record) = records_of_addresses.get(&entry.key).cloned()
         {
@@ -64,46 +62,58 @@ pub(super) async fn observe_in_pages<S: Store>(store: &S, page: usize) -> Result
         }
     }
     seen.marks =
-        marks.iter().filter_map(|entry| placed(entry, damaged).map(|place| (place, entry.mod_revision))).collect();
-    let records_of_reservations = records::<ReservationRecord>(&reserved, damaged);
-    for entry in &reserved {
+        found.of(&cool_downs).iter().filter_map(|entry| Some((placed(entry, damaged)?, entry.mod_revision))).collect();
+    let records_of_reservations = records::<ReservationRecord>(reserved, damaged);
+    for entry in reserved {
         if let Some(place) = placed(entry, damaged)
             && let Some(record) = records_of_reservations.get(&entry.key).cloned()
         {
             seen.reserved.insert(place, record);
         }
     }
-    seen.reserved_for = records::<ReservationRecord>(&reserved_for, damaged);
-    seen.macs = records::<MacRecord>(&macs, damaged);
-    seen.claims = records::<ClaimRecord>(&claims, damaged);
-    seen.tombstones = records::<TombstoneRecord>(&tombstones, damaged);
+    seen.reserved_for = records::<ReservationRecord>(found.of(&reserved_for), damaged);
+    seen.macs = records::<MacRecord>(found.of(&macs), damaged);
+    seen.claims = records::<ClaimRecord>(found.of(&claims), damaged);
+    seen.tombstones = records::<TombstoneRecord>(found.of(&tombstones), damaged);
     Ok(seen)
 }
 
-/// Asks until nothing is left. True: the revision was the same all the time.
-async fn read<S: Store, const N: usize>(store: &S, lists: [Query; N]) -> Result<(bool, [Vec<Entry>; N]), IpamError> {
-    let mut found = [(); N].map(|()| Vec::new());
-    let mut open: Vec<(usize, Query)> = lists.into_iter().enumerate().collect();
-    let (mut steady, mut revision) = (true, None);
-    while !open.is_empty() {
-        let queries = open.iter().map(|(_, query)| query.clone()).collect();
-        let snapshot = store.read(queries).await.map_err(IpamError::store("all tenants"))?;
-        if snapshot.answers.len() != open.len() {
-            return Err(IpamError::Answer { object: "all tenants".to_owned() });
-        }
-        steady &= *revision.get_or_insert(snapshot.revision) == snapshot.revision;
-        let mut rest = Vec::new();
-        for ((list, query), answer) in open.into_iter().zip(snapshot.answers) {
-            let last = answer.entries.last().map(|entry| entry.key.clone()).filter(|_| answer.more);
-            if let (Some(last), Query::Range { prefix, limit, keys_only, .. }) = (last, query) {
-                let from = Some(last.next());
-                rest.push((list, Query::Range { prefix, from, until: None, limit, keys_only }));
+/// Long lists, read page by page.
+struct Pages {
+    /// The revision was the same all the time.
+    steady: bool,
+    found: Vec<(Query, Vec<Entry>)>,
+}
+
+impl Pages {
+    /// Asks until nothing is left.
+    async fn read<S: Store, const N: usize>(store: &S, lists: [&Query; N]) -> Result<Self, IpamError> {
+        let mut pages = Self { steady: true, found: lists.map(|list| (list.clone(), Vec::new())).into() };
+        // Of each list that has more: where it stands in `found`, and its next page.
+        let mut open: Vec<(usize, Query)> = lists.into_iter().cloned().enumerate().collect();
+        let mut revision = None;
+        while !open.is_empty() {
+            let queries = open.iter().map(|(_, query)| query.clone()).collect();
+            let snapshot = store.read(queries).await.map_err(IpamError::store("all tenants"))?;
+            pages.steady &= *revision.get_or_insert(snapshot.revision) == snapshot.revision;
+            let mut rest = Vec::new();
+            for (list, query) in open {
+                let answer = snapshot.answer(&query)?;
+                let last = answer.entries.last().filter(|_| answer.more).map(|entry| entry.key.next());
+                if let (Some(from), Query::Range { prefix, limit, keys_only, .. }) = (last, query.clone()) {
+                    rest.push((list, Query::Range { prefix, from: Some(from), until: None, limit, keys_only }));
+                }
+                pages.found[list].1.extend(answer.entries.iter().cloned());
             }
-            found[list].extend(answer.entries);
+            open = rest;
         }
-        open = rest;
+        Ok(pages)
     }
-    Ok((steady, found))
+
+    /// All pages of a list; nothing when it was not asked for.
+    fn of(&self, list: &Query) -> &[Entry] {
+        self.found.iter().find(|(query, _)| query == list).map_or(&[], |(_, entries)| entries)
+    }
 }
 
 fn records<T: DeserializeOwned>(entries: &[Entry], damaged: &mut BTreeMap<Key, String>) -> BTreeMap<Key, Versioned<T>> {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use atoll_model::record::{AddressRecord, AddressState, SCHEMA, Unknown, encode, now};
-use atoll_store::{Change, Committed, Key, Lease, Store, StoreError, Txn};
+use atoll_records::{AddressRecord, AddressState, CoolDown, Lease, SCHEMA, Unknown, encode};
+
+use atoll_model::clock::now;
+use atoll_store::{Change, Committed, Store, StoreError, Txn};
 
 use super::{Finding, Fix};
 use crate::error::IpamError;
@@ -66,7 +68,7 @@ pub async fn repair<S: Store>(
 fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
     let mut then = fix.then.clone();
     if let Some(place) = &fix.cool {
-        let (address, mark) = (place.key(Key::address), place.key(Key::cooling));
+        let (address, mark) = (place.key(AddressRecord::at), place.key(CoolDown::at));
         if lease.is_some() {
             let state = AddressState::Cooling { since: now(), namespace: None };
             let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });

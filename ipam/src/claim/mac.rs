@@ -10,14 +10,13 @@
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::derive;
 use atoll_model::ids::ClusterId;
-use atoll_model::record::{AddressRecord, AddressState, TenantRecord};
-use atoll_store::{Query, Store};
+use atoll_records::{AddressRecord, AddressState, Listed, Query, TenantRecord};
+use atoll_store::Store;
 
 use crate::error::IpamError;
 use crate::find::find;
 use crate::holder::Holder;
 use crate::search::Subnet;
-use crate::versioned::Versioned;
 
 /// How many addresses one step of a look shows; their records are read as well.
 const PAGE: u128 = 4096;
@@ -61,8 +60,8 @@ pub(crate) async fn look<S: Store>(
         let [Query::Range { prefix, from: first, until, limit, .. }, _] = subnet.part(from, end) else { return Ok(()) };
         let query = Query::Range { prefix, from: first, until, limit, keys_only: false };
         let object = format!("subnet {} of tenant {}", subnet.cidr, subnet.tenant);
-        let snapshot = store.read(vec![query]).await.map_err(IpamError::store(object))?;
-        for address in snapshot.answers.iter().flat_map(Versioned::<AddressRecord>::readable) {
+        let snapshot = store.read(vec![query.clone()]).await.map_err(IpamError::store(object))?;
+        for address in Listed::<AddressRecord>::read(&snapshot.answer(&query)?.entries).readable() {
             let AddressState::Claimed { attachment, .. } = address.record.state else { continue };
             if attachment.mac() != mac || own == Some(&attachment) {
                 continue;

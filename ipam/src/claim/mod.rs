@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `want` | what wish and reservation come to: any address of these subnets, or exactly these. Pure |
+//! | `request` | what is asked for, and what can become of it |
 //! | `plan` | the transaction, and what a lost one means. Pure |
 //! | `mac` | a MAC that was asked for is nobody's derived one |
 //!
@@ -27,105 +28,25 @@
 
 pub(crate) mod mac;
 mod plan;
+mod request;
 pub(crate) mod want;
 
-use atoll_model::attachment::Attachment;
-use atoll_model::ids::Namespace;
-use atoll_model::record::{ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, TenantRecord, TombstoneRecord};
-use atoll_model::wish::Wish;
-use atoll_store::{Chosen, Doubt, Revision, Store};
-use uuid::Uuid;
+use atoll_store::{Chosen, Store, StoreError, retry};
 
-use self::mac::unicast;
 use self::plan::{Next, Plan, Step, Verdict};
+pub use self::request::{ClaimRequest, Claimed, Current, Guards};
 use crate::error::IpamError;
-use crate::holder::Holder;
-use crate::versioned::Versioned;
+use crate::find::find_holder;
 
 /// A claim gives up after so many lost races; the caller's deadline is usually sooner.
 const ATTEMPTS: u32 = 100;
-
-/// The revisions at which the caller read what it believes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guards {
-    /// `cluster`.
-    pub cluster: Revision,
-    /// `nodes/<node>`.
-    pub node: Revision,
-    /// `namespaces/<namespace>`; none means that the namespace had no record. Ignored when no namespace is named.
-    pub namespace: Option<Revision>,
-    /// `tenants/<tenant>`.
-    pub tenant: Revision,
-}
-
-/// Who wants an address of which tenant, and what the caller believes.
-#[derive(Clone, Debug)]
-pub struct ClaimRequest<'a> {
-    /// Who.
-    pub attachment: &'a Attachment,
-    /// The cluster as the caller knows it.
-    pub cluster: &'a ClusterRecord,
-    /// The tenant as the caller knows it.
-    pub tenant: &'a TenantRecord,
-    /// The revisions of what the caller knows.
-    pub guards: Guards,
-    /// The pod's namespace, where the runtime named one.
-    pub namespace: Option<&'a Namespace>,
-    /// The pod's name, where the runtime named one.
-    pub pod: Option<&'a str>,
-    /// The pod's uid, where the runtime named one.
-    pub pod_uid: Option<&'a str>,
-    /// The id of the controller's agent on this node.
-    pub host_id: Uuid,
-    /// A tombstone of this attachment that the caller has seen and supersedes: it is compared at this revision and
-    /// deleted in the same transaction. None: there must be no tombstone.
-    pub fence: Option<Revision>,
-    /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can, as
-    /// far as the caller knows. A new claim gets a port of another id, and remembers it.
-    pub deletions_until: u64,
-    /// The node was evicted once: a deletion by an eviction that runs beside may still arrive at any time. A new
-    /// claim gets a port of another id.
-    pub was_evicted: bool,
-    /// The caller can give the tenant another subnet: a tenant that is full of pods is [`IpamError::Exhausted`], although
-    /// addresses that cool could be reused early. Else they are, and exhausted means that every address is in use.
-    pub can_grow: bool,
-    /// What the pod asks for. It is met as it stands or refused, also against a claim that is there already.
-    pub wish: &'a Wish,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
-pub enum Claimed {
-    /// The addresses are ours, since now.
-    New(Versioned<ClaimRecord>),
-    /// The attachment has a claim already: the answer of last time.
-    Already(Versioned<ClaimRecord>),
-    /// What the caller believes is out of date. Nothing was claimed.
-    Stale(Current),
-    /// A tombstone that the caller had not seen stands in the way. Nothing was claimed.
-    Buried(Versioned<TombstoneRecord>),
-}
-
-/// The records that a claim rests on, as they are now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Current {
-    /// `cluster`.
-    pub cluster: Option<Versioned<ClusterRecord>>,
-    /// `nodes/<node>`.
-    pub node: Option<Versioned<NodeRecord>>,
-    /// `namespaces/<namespace>`.
-    pub namespace: Option<Versioned<NamespaceRecord>>,
-    /// `tenants/<tenant>`.
-    pub tenant: Option<Versioned<TenantRecord>>,
-}
 
 /// Claims addresses, or says why not.
 pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Claimed, IpamError> {
     match attempt(store, request).await {
         // Only the refused need to know the pod's name, so only they wait for it.
         Err(IpamError::Taken { tenant, address, holder }) => {
-            let holder = Box::new(Holder::find(store, holder.attachment).await);
+            let holder = Box::new(find_holder(store, holder.attachment).await);
             Err(IpamError::Taken { tenant, address, holder })
         }
         outcome => outcome,
@@ -134,11 +55,16 @@ pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Cl
 
 async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Claimed, IpamError> {
     let mut plan = Plan::new(request);
-    let mut step = plan.begin();
+    let mut next = Some(plan.begin());
     // The subnet in which the MAC was looked for among the derived ones.
     let mut looked = None;
-    let mut doubt = Doubt::default();
-    for attempt in 1..=ATTEMPTS {
+    let failed = plan.failed();
+    let exhausted = |cause: Option<StoreError>| {
+        let contended = || IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS };
+        cause.map_or_else(contended, failed)
+    };
+    retry(ATTEMPTS, exhausted, async |attempt| {
+        let mut step = next.take().unwrap_or_else(|| plan.begin());
         if let Some((subnet, mac)) = step.subnet().zip(plan.suspect_mac()).filter(|(s, _)| looked != Some(s.ordinal)) {
             let ordinal = subnet.ordinal;
             match mac::look(store, subnet, mac, Some(request.attachment)).await {
@@ -152,36 +78,34 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             // request of this very call arrived?
             store.read(queries).await.map_err(plan.failed())?
         } else {
-            let outcome = store.commit_first(plan.choice(&step, queries.clone())).await;
-            match doubt.weigh(outcome).map_err(plan.failed())? {
-                Some(Chosen::Case(case, revision)) => return Ok(plan.done(step, case, revision)),
+            match attempt.commit(store, plan.choice(&step, queries.clone())).await.map_err(plan.failed())? {
+                Some(Chosen::Case(case, revision)) => return Ok(Some(plan.done(step, case, revision))),
                 Some(Chosen::Lost(snapshot)) => snapshot,
-                // It may have happened, and may still: look. The module says why going on is safe either way.
+                // It may have happened, and may still: read. The module says why going on is safe either way.
                 None => store.read(queries).await.map_err(plan.failed())?,
             }
         };
         let verdict = plan.judge(&snapshot)?;
         if !matches!(verdict, Verdict::Answer(_)) {
-            doubt.may_repeat().map_err(plan.failed())?;
+            attempt.may_repeat().map_err(plan.failed())?;
         }
-        step = match (verdict, step) {
-            (Verdict::Answer(answer), _) => return Ok(answer),
+        next = Some(match (verdict, step) {
+            (Verdict::Answer(answer), _) => return Ok(Some(answer)),
             (Verdict::TakeOver(claim, tombstone), _) => Step::TakeOver(claim, tombstone),
-            (Verdict::Begin, _) | (Verdict::Again(_), Step::TakeOver(..)) => plan.begin(),
-            (Verdict::Again(_), Step::Refuse(error)) => return Err(error),
-            (Verdict::Again(answers), Step::Any(targets, subnets)) => {
-                let shown = plan.any(&targets, answers, attempt)?;
-                let found = if shown.is_empty() { plan.search(store, &subnets, attempt).await } else { Ok(shown) };
+            (Verdict::Begin, _) | (Verdict::Again, Step::TakeOver(..)) => plan.begin(),
+            (Verdict::Again, Step::Refuse(error)) => return Err(error),
+            (Verdict::Again, Step::Any(targets, subnets)) => {
+                let number = attempt.number();
+                let shown = plan.any(&targets, &snapshot, number)?;
+                let found = if shown.is_empty() { plan.search(store, &subnets, number).await } else { Ok(shown) };
                 found.map_or_else(Step::Refuse, |targets| Step::Any(targets, subnets))
             }
-            (Verdict::Again(answers), Step::Exactly(targets)) => match plan.exactly(targets, answers)? {
+            (Verdict::Again, Step::Exactly(targets)) => match plan.exactly(targets, &snapshot)? {
                 Next::Again(targets) => Step::Exactly(targets),
                 Next::Spare => plan.begin_spare(),
             },
-        };
-    }
-    match doubt.cause() {
-        Some(cause) => Err(plan.failed()(cause)),
-        None => Err(IpamError::Contended { attachment: request.attachment.clone(), attempts: ATTEMPTS }),
-    }
+        });
+        Ok(None)
+    })
+    .await
 }

@@ -1,22 +1,23 @@
 //! The transaction of a claim, and what a lost one means. All but the search is pure.
 
 use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::clock::now;
 use atoll_model::ids::{ClaimId, Namespace, PodName};
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, ReleasedRecord, ReservationRecord, SCHEMA, Unknown,
-    encode, now,
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, IdleRecord, MacOwner, MacRecord,
+    NamespaceRecord, NodeRecord, Query, RecordKey, ReleasedRecord, ReservationRecord, Revision, SCHEMA, Snapshot,
+    TenantRecord, TombstoneRecord, Unknown, Versioned,
 };
-use atoll_store::{Answer, Case, Change, Choice, Compare, Key, Query, Revision, Snapshot, Store, StoreError};
+use atoll_store::{Case, Change, Choice, Compare, Store, StoreError};
 use uuid::Uuid;
 
+use super::request::{ClaimRequest, Claimed, Current};
 use super::want::{Addresses, is_met, want};
-use super::{ClaimRequest, Claimed, Current};
-use crate::candidate::{WINDOW, Window, first, mix, window_start};
+use crate::candidate::{WINDOW, first, mix, window_start};
 use crate::error::{Fill, IpamError};
 use crate::find::Found;
 use crate::holder::Holder;
 use crate::search::{self, Subnet, Target};
-use crate::versioned::Versioned;
 
 /// What to do next.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
@@ -49,13 +50,13 @@ impl Step {
 
 /// What a lost attempt means.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
-pub(super) enum Verdict<'a> {
+pub(super) enum Verdict {
     Answer(Claimed),
     TakeOver(Versioned<ClaimRecord>, Revision),
     /// What is reserved for the pod is not what we believed: begin again.
     Begin,
-    /// What the answers to the queries of the step itself say.
-    Again(&'a [Answer]),
+    /// What the answers to the queries of the step itself say decides.
+    Again,
 }
 
 /// What a lost attempt to get certain addresses means.
@@ -145,12 +146,13 @@ impl<'a> Plan<'a> {
     pub(super) fn queries(&self, step: &Step) -> Vec<Query> {
         let ClaimRequest { attachment, tenant, namespace, .. } = self.request;
         let mut queries = Found::queries(attachment);
-        queries.push(Query::Key(Key::cluster()));
-        queries.push(Query::Key(Key::node(&attachment.node)));
-        queries.push(Query::Key(Key::tenant(&tenant.name)));
-        queries.push(Query::Key(Key::released(attachment)));
-        queries.extend(namespace.map(|namespace| Query::Key(Key::namespace(namespace))));
-        queries.extend(self.pod.as_ref().map(|(namespace, pod)| Query::Key(Key::reserved_for(namespace, pod))));
+        queries.push(Query::key(ClusterRecord::at()));
+        queries.push(Query::key(NodeRecord::at(&attachment.node)));
+        queries.push(Query::key(TenantRecord::at(&tenant.name)));
+        queries.push(Query::key(ReleasedRecord::at(attachment)));
+        queries.extend(namespace.map(|namespace| Query::key(NamespaceRecord::at(namespace))));
+        queries
+            .extend(self.pod.as_ref().map(|(namespace, pod)| Query::key(ReservationRecord::for_pod(namespace, pod))));
         match step {
             Step::Refuse(_) | Step::TakeOver(..) => {}
             Step::Any(targets, _) => {
@@ -158,17 +160,19 @@ impl<'a> Plan<'a> {
                 queries.extend(targets[0].subnet.part(from, end));
             }
             Step::Exactly(targets) => {
-                let keys = |target: &Target| [target.key(Key::address), target.key(Key::reservation)].map(Query::Key);
-                queries.extend(targets.iter().flat_map(keys));
+                for target in targets {
+                    queries.push(Query::key(target.key(AddressRecord::at)));
+                    queries.push(Query::key(target.key(ReservationRecord::at)));
+                }
             }
         }
-        queries.extend(step.subnet().and_then(|subnet| self.mac_key(subnet)).map(Query::Key));
+        queries.extend(step.subnet().and_then(|subnet| self.mac_key(subnet)).map(Query::key));
         queries
     }
 
     /// The key of the MAC, if it must be this claim's own.
-    fn mac_key(&self, subnet: &Subnet) -> Option<Key> {
-        self.own_mac.then(|| Key::mac(&subnet.tenant, subnet.ordinal, self.mac))
+    fn mac_key(&self, subnet: &Subnet) -> Option<RecordKey<MacRecord>> {
+        self.own_mac.then(|| MacRecord::at(&subnet.tenant, subnet.ordinal, self.mac))
     }
 
     /// The transaction of a step.
@@ -176,11 +180,11 @@ impl<'a> Plan<'a> {
         let attachment = self.request.attachment;
         let cases = if let Step::TakeOver(claim, tombstone) = step {
             let compare = vec![
-                Compare::Modified(Key::node(&attachment.node), self.request.guards.node),
-                Compare::Created(Key::attachment(attachment), claim.create_revision),
-                Compare::Modified(Key::tombstone(attachment), *tombstone),
+                Compare::modified(NodeRecord::at(&attachment.node), self.request.guards.node),
+                Compare::created(ClaimRecord::at(attachment), claim.create_revision),
+                Compare::modified(TombstoneRecord::at(attachment), *tombstone),
             ];
-            vec![Case { compare, then: vec![Change::Delete(Key::tombstone(attachment))] }]
+            vec![Case { compare, then: vec![Change::delete(TombstoneRecord::at(attachment))] }]
         } else {
             let case = |targets| Case { compare: self.conditions(targets), then: self.changes(targets) };
             step.cases().into_iter().map(case).collect()
@@ -194,55 +198,52 @@ impl<'a> Plan<'a> {
             Step::TakeOver(claim, _) => self.present(claim),
             step => {
                 let record = self.record(step.cases()[case]);
-                Claimed::New(Versioned { record, create_revision: revision, mod_revision: revision })
+                Claimed::New(Versioned::created(record, revision))
             }
         }
     }
 
     fn conditions(&self, targets: &[Target]) -> Vec<Compare> {
         let ClaimRequest { attachment, tenant, guards, namespace, .. } = self.request;
-        let at = |key: Key, revision: Option<Revision>| match revision {
-            Some(revision) => Compare::Modified(key, revision),
-            None => Compare::Absent(key),
-        };
         let reserved = self.reservation.as_ref().map(|reservation| reservation.mod_revision);
         let mut compare = vec![
-            Compare::Modified(Key::cluster(), guards.cluster),
-            Compare::Modified(Key::node(&attachment.node), guards.node),
-            Compare::Modified(Key::tenant(&tenant.name), guards.tenant),
-            Compare::Absent(Key::attachment(attachment)),
-            at(Key::tombstone(attachment), self.fence),
-            at(Key::released(attachment), self.mark),
+            Compare::modified(ClusterRecord::at(), guards.cluster),
+            Compare::modified(NodeRecord::at(&attachment.node), guards.node),
+            Compare::modified(TenantRecord::at(&tenant.name), guards.tenant),
+            Compare::absent(ClaimRecord::at(attachment)),
+            Compare::unchanged(TombstoneRecord::at(attachment), self.fence),
+            Compare::unchanged(ReleasedRecord::at(attachment), self.mark),
         ];
-        compare.extend(namespace.map(|namespace| at(Key::namespace(namespace), guards.namespace)));
-        compare.extend(self.pod.as_ref().map(|(namespace, pod)| at(Key::reserved_for(namespace, pod), reserved)));
+        compare.extend(namespace.map(|namespace| Compare::unchanged(NamespaceRecord::at(namespace), guards.namespace)));
+        let pod = self.pod.as_ref().map(|(namespace, pod)| ReservationRecord::for_pod(namespace, pod));
+        compare.extend(pod.map(|pod| Compare::unchanged(pod, reserved)));
         for target in targets {
-            compare.push(at(target.key(Key::address), target.cooling));
+            compare.push(Compare::unchanged(target.key(AddressRecord::at), target.cooling));
             // One transaction has written both keys of a reservation: same revision.
-            compare.push(at(target.key(Key::reservation), reserved.filter(|_| !self.spare)));
+            let reserved = reserved.filter(|_| !self.spare);
+            compare.push(Compare::unchanged(target.key(ReservationRecord::at), reserved));
         }
-        compare.extend(targets.first().and_then(|target| self.mac_key(&target.subnet)).map(Compare::Absent));
+        compare.extend(targets.first().and_then(|target| self.mac_key(&target.subnet)).map(Compare::absent));
         compare
     }
 
     fn changes(&self, targets: &[Target]) -> Vec<Change> {
         let attachment = self.request.attachment;
         let state = AddressState::Claimed { claim: self.claim, attachment: attachment.clone() };
-        let owned = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
-        let put = |key, value| Change::Put { key, value, lease: None };
-        let mut changes = vec![put(Key::attachment(attachment), encode(&self.record(targets)))];
+        let owned = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
+        let mut changes = vec![Change::put(&ClaimRecord::at(attachment), &self.record(targets))];
         for target in targets {
-            changes.push(put(target.key(Key::address), owned.clone()));
-            changes.extend(target.cooling.map(|_| Change::Delete(target.key(Key::cooling))));
+            changes.push(Change::put(&target.key(AddressRecord::at), &owned));
+            changes.extend(target.cooling.map(|_| Change::delete(target.key(CoolDown::at))));
         }
         if let Some(key) = targets.first().and_then(|target| self.mac_key(&target.subnet)) {
             let owner = MacOwner::Claimed { claim: self.claim, attachment: attachment.clone() };
-            changes.push(put(key, encode(&MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })));
+            changes.push(Change::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
         // Whoever watches for tenants that nobody uses must see that this one is used.
-        changes.push(Change::Delete(Key::idle(&self.request.tenant.name)));
-        changes.extend(self.fence.map(|_| Change::Delete(Key::tombstone(attachment))));
-        changes.extend(self.mark.map(|_| Change::Delete(Key::released(attachment))));
+        changes.push(Change::delete(IdleRecord::at(&self.request.tenant.name)));
+        changes.extend(self.fence.map(|_| Change::delete(TombstoneRecord::at(attachment))));
+        changes.extend(self.mark.map(|_| Change::delete(ReleasedRecord::at(attachment))));
         changes
     }
 
@@ -296,24 +297,21 @@ impl<'a> Plan<'a> {
     }
 
     /// Reads the answers to [`Plan::queries`].
-    pub(super) fn judge<'s>(&mut self, snapshot: &'s Snapshot) -> Result<Verdict<'s>, IpamError> {
-        let ClaimRequest { attachment, guards, namespace, .. } = self.request;
-        let odd = || IpamError::Answer { object: attachment.to_string() };
+    pub(super) fn judge(&mut self, snapshot: &Snapshot) -> Result<Verdict, IpamError> {
+        let ClaimRequest { attachment, tenant, guards, namespace, .. } = self.request;
         let found = Found::read(snapshot, attachment)?;
-        let [_, _, cluster, node, tenant, mark, rest @ ..] = snapshot.answers.as_slice() else { return Err(odd()) };
-        let (belongs, rest) = rest.split_at_checked(usize::from(namespace.is_some())).ok_or_else(odd)?;
-        let (reserved, rest) = rest.split_at_checked(usize::from(self.pod.is_some())).ok_or_else(odd)?;
-        let revision = |answer: &Answer| answer.one().map(|entry| entry.mod_revision);
+        let (cluster, node) = (ClusterRecord::at(), NodeRecord::at(&attachment.node));
+        let (tenant, namespace) = (TenantRecord::at(&tenant.name), namespace.map(NamespaceRecord::at));
         let stale = || {
             Ok(Verdict::Answer(Claimed::Stale(Current {
-                cluster: Versioned::of(cluster)?,
-                node: Versioned::of(node)?,
-                namespace: belongs.first().map(Versioned::of).transpose()?.flatten(),
-                tenant: Versioned::of(tenant)?,
+                cluster: snapshot.get(&cluster)?,
+                node: snapshot.get(&node)?,
+                namespace: namespace.as_ref().map(|key| snapshot.get(key)).transpose()?.flatten(),
+                tenant: snapshot.get(&tenant)?,
             })))
         };
         // The node first: one that is being evicted must not even be told of the claim that is about to be released.
-        if revision(node) != Some(guards.node) {
+        if snapshot.revision_of(&node)? != Some(guards.node) {
             return stale();
         }
         // Then a tombstone: what it stands for is about to take away even a claim that is there.
@@ -328,36 +326,40 @@ impl<'a> Plan<'a> {
                 Some(seen) => Verdict::TakeOver(claim, seen),
             });
         }
-        let fresh = revision(cluster) == Some(guards.cluster)
-            && revision(tenant) == Some(guards.tenant)
-            && (namespace.is_none() || belongs.first().and_then(revision) == guards.namespace);
-        if !fresh {
+        let believed = [(&*cluster, guards.cluster), (&*tenant, guards.tenant)];
+        for (key, revision) in believed {
+            if snapshot.revision_of(key)? != Some(revision) {
+                return stale();
+            }
+        }
+        if let Some(namespace) = &namespace
+            && snapshot.revision_of(namespace)? != guards.namespace
+        {
             return stale();
         }
-        (self.fence, self.mark) = (tombstone, revision(mark));
-        let deletions_until = match mark.one().filter(|entry| !entry.value.is_empty()) {
-            // Its lease ends when the last of them has arrived: no clock is asked here.
-            Some(entry) => Versioned::<ReleasedRecord>::read(entry)?.record.deletions_until,
-            None => 0,
-        };
+        let marker = snapshot.entry(&ReleasedRecord::at(attachment))?;
+        (self.fence, self.mark) = (tombstone, marker.map(|marker| marker.mod_revision));
+        // The marker's lease ends when the last of the deletions has arrived: no clock is asked here.
+        let deletions_until = marker.map_or(Ok(0), ReleasedRecord::deletions_until)?;
         self.deletions_until = self.request.deletions_until.max(deletions_until);
-        let reserved: Option<Versioned<ReservationRecord>> = reserved.first().map(Versioned::of).transpose()?.flatten();
+        let reserved = match &self.pod {
+            Some((namespace, pod)) => snapshot.get(&ReservationRecord::for_pod(namespace, pod))?,
+            None => None,
+        };
         let at = |reservation: &Option<Versioned<_>>| reservation.as_ref().map(|r| r.mod_revision);
         if at(&reserved) != at(&self.reservation) {
             (self.reservation, self.spare) = (reserved, false);
             return Ok(Verdict::Begin);
         }
-        Ok(Verdict::Again(rest))
+        Ok(Verdict::Again)
     }
 
     /// What the window of a lost attempt for any address shows: candidates of the same subnet, if there are any.
-    pub(super) fn any(&self, targets: &[Target], answers: &[Answer], attempt: u32) -> Result<Vec<Target>, IpamError> {
+    pub(super) fn any(&self, targets: &[Target], snapshot: &Snapshot, attempt: u32) -> Result<Vec<Target>, IpamError> {
         let subnet = &targets[0].subnet;
-        let [taken, reserved, mac @ ..] = answers else { return Err(self.odd()) };
-        self.refuse_taken_mac(subnet, mac)?;
+        self.refuse_taken_mac(subnet, snapshot)?;
         let (from, end) = window(&targets[0]);
-        let window = Window::read(&subnet.pods, from, end, &[taken, reserved]);
-        let picked = window.pick(mix(self.seed, attempt)).into_iter();
+        let picked = subnet.window(snapshot, from, end)?.pick(mix(self.seed, attempt)).into_iter();
         Ok(picked.map(|position| Target::free(subnet.clone(), position)).collect())
     }
 
@@ -385,18 +387,17 @@ impl<'a> Plan<'a> {
     }
 
     /// What became of the addresses that were asked for, or are reserved for the pod.
-    pub(super) fn exactly(&self, targets: Vec<Target>, answers: &[Answer]) -> Result<Next, IpamError> {
-        let (addresses, mac) = answers.split_at_checked(2 * targets.len()).ok_or_else(|| self.odd())?;
-        self.refuse_taken_mac(&targets[0].subnet, mac)?;
+    pub(super) fn exactly(&self, targets: Vec<Target>, snapshot: &Snapshot) -> Result<Next, IpamError> {
+        self.refuse_taken_mac(&targets[0].subnet, snapshot)?;
         let mut again = Vec::new();
-        for (target, answers) in targets.into_iter().zip(addresses.chunks(2)) {
-            self.refuse_foreign(&target, &answers[1])?;
-            let Some(entry) = answers[0].one() else {
+        for target in targets {
+            self.refuse_foreign(&target, snapshot)?;
+            let Some(there) = snapshot.get(&target.key(AddressRecord::at))? else {
                 again.push(Target { cooling: None, ..target });
                 continue;
             };
             let (tenant, address) = (target.subnet.tenant.clone(), target.address());
-            match Versioned::<AddressRecord>::read(entry)?.record.state {
+            match there.record.state {
                 AddressState::Claimed { attachment, .. } if self.is_sibling(&attachment) => return Ok(Next::Spare),
                 AddressState::Claimed { attachment, .. } => {
                     let holder = Box::new(Holder { attachment, namespace: None, pod: None });
@@ -407,7 +408,7 @@ impl<'a> Plan<'a> {
                     if self.reservation.is_none() && namespace.as_ref() != self.request.namespace {
                         return Err(IpamError::Cools { tenant, address, ago: now().saturating_sub(since) });
                     }
-                    again.push(Target { cooling: Some(entry.mod_revision), ..target });
+                    again.push(Target { cooling: Some(there.mod_revision), ..target });
                 }
             }
         }
@@ -415,10 +416,9 @@ impl<'a> Plan<'a> {
     }
 
     /// The reservation of an address, if there is one, is that of this pod.
-    fn refuse_foreign(&self, target: &Target, answer: &Answer) -> Result<(), IpamError> {
+    fn refuse_foreign(&self, target: &Target, snapshot: &Snapshot) -> Result<(), IpamError> {
         let own = self.reservation.as_ref().filter(|_| !self.spare);
-        let found: Option<Versioned<ReservationRecord>> = Versioned::of(answer)?;
-        match (found, own) {
+        match (snapshot.get(&target.key(ReservationRecord::at))?, own) {
             (None, None) => Ok(()),
             (Some(found), Some(own)) if found.mod_revision == own.mod_revision => Ok(()),
             (Some(Versioned { record: ReservationRecord { tenant, address, namespace, pod, .. }, .. }), _) => {
@@ -426,7 +426,7 @@ impl<'a> Plan<'a> {
             }
             (None, Some(Versioned { record: ReservationRecord { address, namespace, pod, .. }, .. })) => {
                 let (namespace, pod) = (namespace.clone(), pod.clone());
-                let why = format!("its record {} is missing", target.key(Key::reservation));
+                let why = format!("its record {} is missing", target.key(ReservationRecord::at));
                 Err(IpamError::Reservation { address: *address, namespace, pod, why })
             }
         }
@@ -439,17 +439,14 @@ impl<'a> Plan<'a> {
         self.reservation.is_some() && same && (&other.network, &other.interface) != (&own.network, &own.interface)
     }
 
-    fn refuse_taken_mac(&self, subnet: &Subnet, answer: &[Answer]) -> Result<(), IpamError> {
-        let Some(there) = answer.first().map(Versioned::<MacRecord>::of).transpose()?.flatten() else { return Ok(()) };
+    fn refuse_taken_mac(&self, subnet: &Subnet, snapshot: &Snapshot) -> Result<(), IpamError> {
+        let Some(key) = self.mac_key(subnet) else { return Ok(()) };
+        let Some(there) = snapshot.get(&key)? else { return Ok(()) };
         let by = match there.record.owner {
             MacOwner::Claimed { attachment, .. } => format!("attachment {attachment}"),
             MacOwner::Reserved { namespace, pod } => format!("the reservation for pod {namespace}/{pod}"),
         };
         Err(IpamError::MacTaken { tenant: subnet.tenant.clone(), cidr: subnet.cidr, mac: self.mac, by })
-    }
-
-    fn odd(&self) -> IpamError {
-        IpamError::Answer { object: self.request.attachment.to_string() }
     }
 }
 

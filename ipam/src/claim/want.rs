@@ -6,11 +6,12 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::record::{ClaimRecord, Phase, ReservationRecord, SubnetEntry, TenantRecord};
 use atoll_model::wish::{SubnetChoice, Wish};
+use atoll_records::{ClaimRecord, Phase, ReservationRecord, SubnetEntry, TenantRecord};
 use ipnetwork::Ipv4Network;
 
-use super::ClaimRequest;
+use super::mac::{of_no_router, unicast};
+use super::request::ClaimRequest;
 use crate::error::IpamError;
 use crate::search::{self, Subnet, Target};
 
@@ -48,8 +49,8 @@ pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationReco
     };
     let kept = reserved.and_then(|reserved| reserved.mac);
     let mac = kept.or(wish.mac).unwrap_or_else(|| attachment.mac());
-    super::unicast(mac)?;
-    super::mac::of_no_router(request.cluster.id, tenant, mac)?;
+    unicast(mac)?;
+    of_no_router(request.cluster.id, tenant, mac)?;
     let own_mac = kept.is_none() && mac != attachment.mac();
     if addresses.is_empty() {
         return Ok(Want { addresses: Addresses::Any(subnets), mac, own_mac });

@@ -6,17 +6,15 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_ipam::audit::{Finding, Observation, Outcome, Problem, agreed};
-use atoll_ipam::{
-    ClaimRequest, Claimed, ReserveRequest, Versioned, audit, bury, claim, observe, release, repair, reserve,
-};
+use atoll_ipam::{ClaimRequest, Claimed, ReserveRequest, audit, bury, claim, observe, release, repair, reserve};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, Incarnation, PodName};
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, Phase, ReservationRecord, SCHEMA, Tombstone,
-    TombstoneRecord, Unknown,
-};
 use atoll_model::wish::Wish;
-use atoll_store::{Change, Key, Query, Store};
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, Key, MacOwner, MacRecord, Phase, Query,
+    ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
+};
+use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 use uuid::Uuid;
 
@@ -80,7 +78,7 @@ fn at(last: u8) -> Ipv4Addr {
 }
 
 fn place(address: Ipv4Addr) -> Key {
-    Key::address(&tenant_name(), 0, address)
+    Key::from(AddressRecord::at(&tenant_name(), 0, address))
 }
 
 async fn look(store: &impl Store) -> Vec<Finding> {
@@ -95,7 +93,7 @@ fn problems(findings: &[Finding]) -> Vec<(Problem, bool)> {
 
 /// An address that no claim has by chance.
 async fn unused(store: &impl Store) -> Ipv4Addr {
-    let taken = keys(store, Key::addresses_of(&tenant_name())).await;
+    let taken = keys(store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await;
     (2..255).map(at).find(|a| !taken.contains(&place(*a).to_string())).expect("a free one")
 }
 
@@ -108,7 +106,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ("nothing", |_, _, _| vec![], vec![]),
         (
             "a claim cannot be read, and its address is not freed",
-            |_, claims, _| vec![raw(Key::attachment(&claims[0].record.attachment), b"{")],
+            |_, claims, _| vec![raw(Key::from(ClaimRecord::at(&claims[0].record.attachment)), b"{")],
             vec![(Problem::Damaged, false)],
         ),
         (
@@ -118,7 +116,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "a tenant cannot be read, and its addresses are not stray",
-            |_, _, _| vec![raw(Key::tenant(&tenant_name()), b"{}")],
+            |_, _, _| vec![raw(Key::from(TenantRecord::at(&tenant_name())), b"{}")],
             vec![(Problem::Damaged, false)],
         ),
         (
@@ -128,7 +126,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "a claim under a foreign key",
-            |_, claims, _| vec![put(Key::attachment(&attachment("other")), &claims[0].record)],
+            |_, claims, _| vec![put(Key::from(ClaimRecord::at(&attachment("other"))), &claims[0].record)],
             vec![(Problem::Misplaced, false), (Problem::Duplicate, false)],
         ),
         (
@@ -136,7 +134,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             |_, claims, _| {
                 let mut second = claims[1].record.clone();
                 second.addresses.clone_from(&claims[0].record.addresses);
-                vec![put(Key::attachment(&second.attachment), &second)]
+                vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second)]
             },
             vec![(Problem::Duplicate, false), (Problem::Unowned, true)],
         ),
@@ -155,7 +153,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "an address without a claim",
-            |_, claims, _| vec![Change::Delete(Key::attachment(&claims[0].record.attachment))],
+            |_, claims, _| vec![Change::delete(ClaimRecord::at(&claims[0].record.attachment))],
             vec![(Problem::Unowned, true)],
         ),
         (
@@ -170,7 +168,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "a tenant that was deleted without its pods and its reservation",
-            |_, _, _| vec![Change::Delete(Key::tenant(&tenant_name()))],
+            |_, _, _| vec![Change::delete(TenantRecord::at(&tenant_name()))],
             vec![(Problem::Stray, false); 6],
         ),
         (
@@ -178,7 +176,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             |_, claims, _| {
                 let mut old = claims[0].record.clone();
                 old.incarnation = atoll_model::ids::Incarnation::random();
-                vec![put(Key::attachment(&old.attachment), &old)]
+                vec![put(Key::from(ClaimRecord::at(&old.attachment)), &old)]
             },
             vec![(Problem::Stray, false)],
         ),
@@ -191,7 +189,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                     record.addresses[0].address = ipnetwork::Ipv4Network::new(wrong, 24).expect("valid");
                     changes.push(Change::Delete(place(address(claim))));
                     changes.push(put(place(wrong), &owned(record.claim, &record.attachment)));
-                    changes.push(put(Key::attachment(&record.attachment), &record));
+                    changes.push(put(Key::from(ClaimRecord::at(&record.attachment)), &record));
                 }
                 changes
             },
@@ -202,18 +200,18 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             |_, _, free| {
                 let state = AddressState::Cooling { since: 1, namespace: None };
                 let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
-                vec![put(place(free), &record), raw(Key::cooling(&tenant_name(), 0, free), b"")]
+                vec![put(place(free), &record), raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")]
             },
             vec![(Problem::Stuck, true)],
         ),
         (
             "a mark of a free address",
-            |_, _, free| vec![raw(Key::cooling(&tenant_name(), 0, free), b"")],
+            |_, _, free| vec![raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")],
             vec![(Problem::Mark, true)],
         ),
         (
             "a mark of an address in use",
-            |_, claims, _| vec![raw(Key::cooling(&tenant_name(), 0, address(&claims[2])), b"")],
+            |_, claims, _| vec![raw(Key::from(CoolDown::at(&tenant_name(), 0, address(&claims[2]))), b"")],
             vec![(Problem::Mark, true)],
         ),
         (
@@ -243,7 +241,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 };
                 let [forth, _] = both(&of(0));
                 let [_, back] = both(&of(1));
-                let key = |n: u8| Key::reservation(&tenant_name(), 0, at(100 + n));
+                let key = |n: u8| Key::from(ReservationRecord::at(&tenant_name(), 0, at(100 + n)));
                 let [_, elsewhere] = both(&of(2));
                 let early = ReservationRecord { incarnation: Incarnation::random(), ..of(3) };
                 let [_, unread] = both(&of(4));
@@ -262,7 +260,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "MACs: of nobody, of a claim with another, of no reservation; and two claims with one that nobody holds",
             |_, claims, _| {
-                let key = |last| Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, last]));
+                let key = |last| Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, last])));
                 let held = |claim, of: &Attachment| {
                     let owner = MacOwner::Claimed { claim, attachment: of.clone() };
                     MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }
@@ -276,7 +274,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                     put(key(2), &held(first.claim, &first.attachment)),
                     put(key(3), &MacRecord { v: SCHEMA, owner: kept, unknown: Unknown::new() }),
                     raw(key(4), b"{}"),
-                    put(Key::attachment(&chosen(1).attachment), &chosen(1)),
+                    put(Key::from(ClaimRecord::at(&chosen(1).attachment)), &chosen(1)),
                 ]
             },
             vec![
@@ -291,7 +289,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             "a MAC of nobody, of whose attachment a tombstone still owes the port",
             |_, _, _| {
                 let owner = MacOwner::Claimed { claim: ClaimId::random(), attachment: attachment("fenced") };
-                let key = Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5]));
+                let key = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5])));
                 vec![put(key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })]
             },
             vec![(Problem::Unowned, false)],
@@ -300,8 +298,8 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             "a reservation that was lost while its pod runs with its MAC",
             |fixture, claims, _| {
                 let web = "web-0".parse().expect("valid");
-                let kept = Key::reservation(&tenant_name(), 0, address(&claims[4]));
-                vec![Change::Delete(kept), Change::Delete(Key::reserved_for(&fixture.namespace, &web))]
+                let kept = Key::from(ReservationRecord::at(&tenant_name(), 0, address(&claims[4])));
+                vec![Change::Delete(kept), Change::delete(ReservationRecord::for_pod(&fixture.namespace, &web))]
             },
             vec![(Problem::Unowned, false)],
         ),
@@ -310,7 +308,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             |_, claims, _| {
                 let mut second = claims[1].record.clone();
                 second.mac = claims[0].record.mac;
-                vec![put(Key::attachment(&second.attachment), &second)]
+                vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second)]
             },
             vec![(Problem::Unheld, true), (Problem::Duplicate, false)],
         ),
@@ -319,13 +317,13 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             |_, _, _| {
                 let mut far = attachment("fenced");
                 far.node = atoll_model::ids::NodeName::new("n9").expect("valid");
-                vec![put(Key::tombstone(&far), &tombstone(far.clone()))]
+                vec![put(Key::from(TombstoneRecord::at(&far)), &tombstone(far.clone()))]
             },
             vec![(Problem::Forsaken, false)],
         ),
         (
             "a tombstone under a foreign key",
-            |_, _, _| vec![put(Key::tombstone(&attachment("x")), &tombstone(attachment("y")))],
+            |_, _, _| vec![put(Key::from(TombstoneRecord::at(&attachment("x"))), &tombstone(attachment("y")))],
             vec![(Problem::Misplaced, false)],
         ),
     ];
@@ -369,8 +367,8 @@ fn reservation(address: Ipv4Addr, pod: PodName) -> ReservationRecord {
 
 /// Under the key of the address, and under that of the pod.
 fn both(record: &ReservationRecord) -> [Change; 2] {
-    let forth = Key::reservation(&record.tenant, record.ordinal, record.address);
-    [forth, Key::reserved_for(&record.namespace, &record.pod)].map(|key| put(key, record))
+    let forth = Key::from(ReservationRecord::at(&record.tenant, record.ordinal, record.address));
+    [forth, Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod))].map(|key| put(key, record))
 }
 
 fn raw(key: Key, value: &[u8]) -> Change {
@@ -387,14 +385,17 @@ async fn subnets_that_overlap_are_told_where_they_must_not() {
     let old = place(address(&claims[1]));
     second.addresses.clone_from(&claims[0].record.addresses);
     second.addresses[0].ordinal = 1;
-    let key = Key::address(&tenant_name(), 1, address(&claims[0]));
+    let key = Key::from(AddressRecord::at(&tenant_name(), 1, address(&claims[0])));
     let address = owned(second.claim, &second.attachment);
-    write(&store, vec![put(Key::attachment(&second.attachment), &second), put(key, &address), Change::Delete(old)])
-        .await;
+    write(
+        &store,
+        vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second), put(key, &address), Change::Delete(old)],
+    )
+    .await;
     assert_eq!(problems(&look(&store).await), [(Problem::Duplicate, false)]);
     let mut cluster = fixture.cluster.clone();
-    cluster.addressing = atoll_model::record::Addressing::Overlapping;
-    write(&store, vec![put(Key::cluster(), &cluster)]).await;
+    cluster.addressing = atoll_model::config::Addressing::Overlapping;
+    write(&store, vec![put(Key::from(ClusterRecord::at()), &cluster)]).await;
     assert_eq!(look(&store).await, []);
 }
 
@@ -416,11 +417,11 @@ async fn ports_are_compared_when_they_are_known() {
     let foreign = [ports.clone(), vec![Uuid::from_u128(8)]].concat();
     assert_eq!(with(&mut seen, foreign.clone()), [(Problem::StrayPort, false)]);
     // If a claim is unreadable, the owner of the port is unknown.
-    write(&store, vec![raw(Key::attachment(&attachment("a")), b"?")]).await;
+    write(&store, vec![raw(Key::from(ClaimRecord::at(&attachment("a"))), b"?")]).await;
     let mut blind = observe(&store).await.expect("an observation");
     assert_eq!(with(&mut blind, foreign), [(Problem::Damaged, false)]);
     // An address without a claim is not freed while its port may speak.
-    write(&store, vec![Change::Delete(Key::attachment(&attachment("a")))]).await;
+    write(&store, vec![Change::delete(ClaimRecord::at(&attachment("a")))]).await;
     let mut orphan = observe(&store).await.expect("an observation");
     assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(Problem::Unowned, true)]);
     let port = attachment("a").port(fixture.cluster.id);
@@ -433,7 +434,7 @@ async fn ports_are_compared_when_they_are_known() {
 async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     let store = MemoryStore::new();
     let (fixture, claims) = sound(&store).await;
-    let key = Key::attachment(&claims[0].record.attachment);
+    let key = Key::from(ClaimRecord::at(&claims[0].record.attachment));
     write(&store, vec![Change::Delete(key.clone())]).await;
     let first = look(&store).await;
     assert_eq!(problems(&first), [(Problem::Unowned, true)]);
@@ -470,7 +471,7 @@ async fn a_freed_address_cools_and_then_it_is_free() {
     let server = atoll_testkit::etcd::EtcdServer::start().await;
     let store = server.store();
     let (_, claims) = sound(&store).await;
-    write(&store, vec![Change::Delete(Key::attachment(&claims[0].record.attachment))]).await;
+    write(&store, vec![Change::delete(ClaimRecord::at(&claims[0].record.attachment))]).await;
     let first = look(&store).await;
     let cooldown = Duration::from_secs(2);
     let repaired = repair(&store, &first, look(&store).await, cooldown).await.expect("repaired");
@@ -478,7 +479,7 @@ async fn a_freed_address_cools_and_then_it_is_free() {
     assert_eq!(look(&store).await, []);
     let held = place(address(&claims[0]));
     let snapshot = store.read(vec![Query::Key(held.clone())]).await.expect("a read");
-    assert!(snapshot.answers[0].one().is_some_and(|entry| entry.lease.is_some()), "it cools");
+    assert!(snapshot.entry(&held).expect("asked").is_some_and(|entry| entry.lease.is_some()), "it cools");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
     while !keys(&store, held.clone()).await.is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "it never became free");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use atoll_ipam::{Claimed, IpamError, Lifted, Released, ReserveRequest, bury, claim, exhume, lift, release, reserve};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
-use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_records::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::{Store, StoreError};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
 

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::{
-    Claimed, IpamError, Released, Versioned, bury, claim, claims_of, exhume, find, release, tombstones_of,
-};
+use atoll_records::{AddressRecord, ClaimRecord, Key, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+
+use atoll_ipam::{Claimed, IpamError, Released, bury, claim, claims_of, exhume, find, release, tombstones_of};
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
-use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Etcd, Key, Limits};
+use atoll_store::{Etcd, Limits};
 use atoll_testkit::etcd::{Cable, EtcdServer, config};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, node_name, subnet, tenant_name};
 use futures_util::future::join_all;
@@ -221,6 +220,6 @@ async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&World, &
     println!("{} lives, {} failures, {} fences", world.lives.get(), world.failures.get(), fences.len());
     assert!(world.lives.get() > 50 && world.failures.get() > 0, "there was life, and there was trouble");
     assert_eq!(claims_of(store, &node_name()).await.expect("a list"), []);
-    assert_eq!(keys(store, Key::addresses_of(&tenant_name())).await, Vec::<String>::new());
-    assert_eq!(keys(store, Key::tombstones()).await, Vec::<String>::new());
+    assert_eq!(keys(store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await, Vec::<String>::new());
+    assert_eq!(keys(store, Key::from(TombstoneRecord::all())).await, Vec::<String>::new());
 }

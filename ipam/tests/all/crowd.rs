@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, IpamError, Released, claim, claims_of, find, release};
-use atoll_model::record::Phase;
-use atoll_store::{Etcd, Key, Store as _};
+use atoll_records::{AddressRecord, CoolDown, Key, Phase};
+use atoll_store::{Etcd, Store as _};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, node_name, subnet, tenant_name};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
@@ -67,8 +67,8 @@ async fn a_crowd_fills_a_subnet_and_leaves_it_again() {
         })
         .await;
     assert_eq!(claims_of(&stores[0], &node_name()).await.expect("a list"), []);
-    assert_eq!(keys(&stores[0], Key::coolings(&tenant_name(), 0)).await.len(), 253 - 50);
-    assert_eq!(keys(&stores[0], Key::addresses_of(&tenant_name())).await.len(), 253 - 50);
+    assert_eq!(keys(&stores[0], Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 253 - 50);
+    assert_eq!(keys(&stores[0], Key::from(AddressRecord::of_tenant(&tenant_name()))).await.len(), 253 - 50);
     let leases = server.etcdctl(&["lease", "list"]).lines().filter(|line| !line.contains("found")).count();
     assert!((1..=2).contains(&leases), "one lease for a half-minute, not one for each release: {leases}");
     assert!(find(&stores[0], &late[0]).await.expect("an answer").claim.is_none());

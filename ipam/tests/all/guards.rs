@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use atoll_ipam::audit::{Outcome, audit, observe, repair};
 use atoll_ipam::{
-    ClaimRequest, Claimed, Found, IpamError, Lifted, Released, ReserveRequest, Reserved, Versioned, bury, claim, find,
-    lift, release, reserve,
+    ClaimRequest, Claimed, Found, IpamError, Lifted, Released, ReserveRequest, Reserved, bury, claim, find, lift,
+    release, reserve,
 };
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, ContainerId, IfName};
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, IdleRecord, MacOwner, MacRecord, Phase, ReservationRecord, SCHEMA,
-    Tombstone, TombstoneRecord, Unknown,
-};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Change, Key, Lease, Query, Store};
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, CoolDown, IdleRecord, Key, Lease, MacOwner, MacRecord, NodeRecord, Phase,
+    Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
+};
+use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -92,8 +92,8 @@ async fn found(store: &MemoryStore, at: &Attachment) -> Found {
 }
 
 async fn there(store: &MemoryStore, key: Key) -> bool {
-    let snapshot = store.read(vec![Query::Key(key)]).await.expect("a read");
-    snapshot.answers[0].one().is_some()
+    let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("a read");
+    snapshot.entry(&key).expect("asked").is_some()
 }
 
 async fn ask(store: &impl Store, fixture: &Fixture, at: &Attachment, wish: &Wish) -> Result<Claimed, IpamError> {
@@ -123,14 +123,14 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
         (store, fixture, seen)
     };
     let (store, fixture, seen) = fenced().await;
-    let node = put(Key::node(&at.node), &fixture.node);
+    let node = put(Key::from(NodeRecord::at(&at.node)), &fixture.node);
     let (meddled, happened) = meddling(&store, 1, vec![node]);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     assert!(happened() && matches!(answer, Ok(Claimed::Stale(_))), "the node's record changed: {answer:?}");
     assert!(found(&store, &at).await.tombstone.is_some(), "an eviction still finds what is owed");
 
     let (store, fixture, seen) = fenced().await;
-    let (meddled, happened) = meddling(&store, 1, vec![put(Key::tombstone(&at), &tombstone(&at, 99))]);
+    let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(TombstoneRecord::at(&at)), &tombstone(&at, 99))]);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     assert!(happened(), "it came to the transaction");
     assert!(matches!(&answer, Ok(Claimed::Buried(now)) if now.record.not_before == 99), "another fence: {answer:?}");
@@ -139,9 +139,9 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     let record = found(&store, &at).await.claim.expect("claimed").record;
     let other = ClaimRecord { claim: ClaimId::random(), ..record };
     // The claim is released, and another call of the same attachment claims: a key that was made anew.
-    write(&store, vec![Change::Delete(Key::attachment(&at))]).await;
-    write(&store, vec![put(Key::attachment(&at), &other)]).await;
-    let gone = vec![Change::Delete(Key::attachment(&at))];
+    write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
+    write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &other)]).await;
+    let gone = vec![Change::delete(ClaimRecord::at(&at))];
     let (meddled, happened) = meddling(&store, 1, gone);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     let now = found(&store, &at).await.claim;
@@ -162,11 +162,11 @@ async fn a_claim_takes_the_marks_away_that_it_has_compared() {
         lasting: true,
         unknown: Unknown::new(),
     };
-    write(&store, vec![put(Key::idle(&tenant_name()), &idle)]).await;
+    write(&store, vec![put(Key::from(IdleRecord::at(&tenant_name())), &idle)]).await;
     let first = fixture.claim(&store, "a").await;
-    assert!(!there(&store, Key::idle(&tenant_name())).await, "the tenant is used");
+    assert!(!there(&store, Key::from(IdleRecord::at(&tenant_name()))).await, "the tenant is used");
     release(&store, &first, None, COOL).await.expect("released");
-    let mark = Key::released(&attachment("a"));
+    let mark = Key::from(ReleasedRecord::at(&attachment("a")));
     assert!(there(&store, mark.clone()).await, "for requests that are still on their way");
     fixture.claim(&store, "a").await;
     assert!(!there(&store, mark).await, "the next release leaves another");
@@ -194,7 +194,7 @@ async fn only_another_interface_of_the_same_container_gets_another_address_than_
     let sibling = Attachment { interface: eth1, ..at.clone() };
     assert_ne!(address(&get(&store, &fixture, &sibling, &nothing).await), ip(9));
     // An address that is said to be this very attachment's, which has no claim: for the audit.
-    write(&store, vec![Change::Delete(Key::attachment(&at))]).await;
+    write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
     let error = ask(&store, &fixture, &at, &nothing).await.expect_err("nobody knows why");
     assert!(matches!(error, IpamError::Taken { .. }), "{error}");
 }
@@ -238,8 +238,8 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
         let (store, fixture) = scene().await;
         let old = fixture.claim(&store, "a").await;
         let record = ClaimRecord { claim: id.unwrap_or(old.record.claim), ..old.record.clone() };
-        write(&store, vec![Change::Delete(Key::attachment(&at))]).await;
-        write(&store, vec![put(Key::attachment(&at), &record)]).await;
+        write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
+        write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &record)]).await;
         let answer = release(&store, &old, None, COOL).await.expect("an answer");
         assert!(matches!(&answer, Released::Changed(now) if now.claim.is_some()), "{answer:?}");
         assert_eq!(found(&store, &at).await.claim.map(|claim| claim.record), Some(record));
@@ -248,8 +248,8 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     let (store, fixture) = scene().await;
     let old = fixture.claim(&store, "a").await;
     let record = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
-    let held = Key::address(&tenant_name(), 0, address(&old));
-    write(&store, vec![put(Key::attachment(&at), &record), put(held, &owned(record.claim, &at))]).await;
+    let held = Key::from(AddressRecord::at(&tenant_name(), 0, address(&old)));
+    write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &record), put(held, &owned(record.claim, &at))]).await;
     let answer = release(&store, &old, None, COOL).await.expect("an answer");
     assert!(matches!(&answer, Released::Changed(now) if now.claim.is_some()), "{answer:?}");
 
@@ -268,9 +268,9 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     let old = fixture.claim(&store, "a").await;
     bury(&store, &tombstone(&at, 1), None).await.expect("buried");
     let seen = found(&store, &at).await.tombstone.expect("buried").mod_revision;
-    write(&store, vec![Change::Delete(Key::attachment(&at))]).await;
+    write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
     let new = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
-    let (meddled, happened) = meddling(&store, 1, vec![put(Key::attachment(&at), &new)]);
+    let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(ClaimRecord::at(&at)), &new)]);
     let answer = release(&meddled, &old, Some(seen), COOL).await.expect("an answer");
     assert!(happened() && matches!(answer, Released::Changed(_)), "{answer:?}");
     assert!(found(&store, &at).await.tombstone.is_some(), "it stands for the claim that is there");
@@ -280,7 +280,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
 async fn a_release_leaves_a_mac_that_is_another_claims() {
     let (store, fixture) = scene().await;
     let old = get(&store, &fixture, &attachment("a"), &with_mac()).await;
-    let key = Key::mac(&tenant_name(), 0, MAC);
+    let key = Key::from(MacRecord::at(&tenant_name(), 0, MAC));
     write(&store, vec![put(key.clone(), &mac_of(ClaimId::random(), &attachment("b")))]).await;
     assert_eq!(release(&store, &old, None, COOL).await.expect("released"), Released::Done);
     assert!(there(&store, key).await);
@@ -294,12 +294,15 @@ async fn the_mark_of_a_release_outlives_requests_and_each_cool_down_its_own_leas
         assert_eq!(release(&store, claim, None, cooldown).await.expect("released"), Released::Done);
     }
     tokio::time::advance(Duration::from_mins(1)).await;
-    assert!(there(&store, Key::released(&attachment("a"))).await, "a request may be on its way for so long");
-    let cools = |claim: &Versioned<ClaimRecord>| Key::address(&tenant_name(), 0, address(claim));
+    assert!(
+        there(&store, Key::from(ReleasedRecord::at(&attachment("a")))).await,
+        "a request may be on its way for so long"
+    );
+    let cools = |claim: &Versioned<ClaimRecord>| Key::from(AddressRecord::at(&tenant_name(), 0, address(claim)));
     assert!(!there(&store, cools(&claims[1])).await, "five seconds and a half-minute are over");
     assert!(there(&store, cools(&claims[2])).await, "five minutes are not, whoever else released on this node");
     tokio::time::advance(Duration::from_mins(1)).await;
-    assert!(!there(&store, Key::released(&attachment("a"))).await, "and it goes");
+    assert!(!there(&store, Key::from(ReleasedRecord::at(&attachment("a")))).await, "and it goes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,8 +324,8 @@ fn keep(fixture: &Fixture, last: u8, pod: &str, mac: Option<Mac>) -> ReserveRequ
 }
 
 fn both(record: &ReservationRecord) -> Vec<Change> {
-    let forth = Key::reservation(&record.tenant, record.ordinal, record.address);
-    vec![put(forth, record), put(Key::reserved_for(&record.namespace, &record.pod), record)]
+    let forth = Key::from(ReservationRecord::at(&record.tenant, record.ordinal, record.address));
+    vec![put(forth, record), put(Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)), record)]
 }
 
 /// What may come between the look of a reservation and its transaction. Each is refused or told, and nothing of ours is
@@ -334,7 +337,7 @@ async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
         ("the tenant goes", |fixture, _| {
             let mut tenant = fixture.tenant.clone();
             tenant.phase = Phase::Deleting;
-            vec![put(Key::tenant(&tenant_name()), &tenant)]
+            vec![put(Key::from(TenantRecord::at(&tenant_name())), &tenant)]
         }),
         ("the address is kept for another pod", |_, ours| {
             both(&ReservationRecord { pod: "other".parse().expect("valid"), ..ours.clone() })
@@ -342,10 +345,10 @@ async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
         ("the pod gets another reservation", |_, ours| both(&ReservationRecord { address: ip(10), ..ours.clone() })),
         ("a pod claims the address", |_, ours| {
             let at = attachment("a");
-            vec![put(Key::address(&tenant_name(), 0, ours.address), &owned(ClaimId::random(), &at))]
+            vec![put(Key::from(AddressRecord::at(&tenant_name(), 0, ours.address)), &owned(ClaimId::random(), &at))]
         }),
         ("a pod claims the MAC", |_, _| {
-            vec![put(Key::mac(&tenant_name(), 0, MAC), &mac_of(ClaimId::random(), &attachment("a")))]
+            vec![put(Key::from(MacRecord::at(&tenant_name(), 0, MAC)), &mac_of(ClaimId::random(), &attachment("a")))]
         }),
     ];
     for (what, come) in cases {
@@ -361,9 +364,9 @@ async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
         for change in written {
             let Change::Put { key, value, .. } = change else { continue };
             let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("a read");
-            assert_eq!(snapshot.answers[0].one().map(|entry| &entry.value), Some(&value), "{what}: {key}");
+            assert_eq!(snapshot.entry(&key).expect("asked").map(|entry| &entry.value), Some(&value), "{what}: {key}");
         }
-        let kept = keys(&store, Key::all_reservations()).await.len();
+        let kept = keys(&store, Key::from(ReservationRecord::all())).await.len();
         assert_eq!(kept, usize::from(what.contains("another")), "{what}: nothing of ours is left");
     }
 }
@@ -399,25 +402,25 @@ async fn lifting_rests_on_everything_that_it_has_looked_at() {
     };
     let record = ClaimRecord { incarnation: fixture.tenant.incarnation, ..rehearsal };
     let started = vec![
-        put(Key::attachment(&at), &record),
-        put(Key::address(&tenant_name(), 0, ip(9)), &owned(record.claim, &at)),
+        put(Key::from(ClaimRecord::at(&at)), &record),
+        put(Key::from(AddressRecord::at(&tenant_name(), 0, ip(9))), &owned(record.claim, &at)),
     ];
     let (meddled, happened) = meddling(&store, 0, started);
     let answer = lift(&meddled, &ours, false).await;
     assert!(happened() && matches!(answer, Err(IpamError::Reservation { .. })), "{answer:?}");
-    assert!(there(&store, Key::mac(&tenant_name(), 0, MAC)).await);
+    assert!(there(&store, Key::from(MacRecord::at(&tenant_name(), 0, MAC))).await);
     // The MAC is a claim's by now, or was written again by another reservation.
     for owner in [
         MacOwner::Claimed { claim: ClaimId::random(), attachment: attachment("a") },
         MacOwner::Reserved { namespace: ours.namespace.clone(), pod: "other".parse().expect("valid") },
     ] {
         let (store, _, ours) = kept().await;
-        let key = Key::mac(&tenant_name(), 0, MAC);
+        let key = Key::from(MacRecord::at(&tenant_name(), 0, MAC));
         let record = MacRecord { v: SCHEMA, owner, unknown: Unknown::new() };
         let (meddled, happened) = meddling(&store, 0, vec![put(key.clone(), &record)]);
         assert_eq!(lift(&meddled, &ours, false).await.expect("an answer"), Lifted::Done);
         assert!(happened() && there(&store, key).await, "the MAC is another's");
-        assert_eq!(keys(&store, Key::all_reservations()).await, Vec::<String>::new());
+        assert_eq!(keys(&store, Key::from(ReservationRecord::all())).await, Vec::<String>::new());
     }
 }
 
@@ -434,21 +437,22 @@ async fn a_repair_rests_on_everything_that_was_seen() {
     let (a, b) = (attachment("a"), attachment("b"));
     let claimed = get(&sample, &fixture, &a, &with_mac()).await;
     let (record, free) = (claimed.record.clone(), ip(if address(&claimed) == ip(77) { 78 } else { 77 }));
-    let place = |address| Key::address(&tenant_name(), 0, address);
-    let mark = |address| Change::Put { key: Key::cooling(&tenant_name(), 0, address), value: vec![], lease: None };
-    let mac = Key::mac(&tenant_name(), 0, MAC);
-    let other_mac = Key::mac(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 2]));
+    let place = |address| Key::from(AddressRecord::at(&tenant_name(), 0, address));
+    let mark =
+        |address| Change::Put { key: Key::from(CoolDown::at(&tenant_name(), 0, address)), value: vec![], lease: None };
+    let mac = Key::from(MacRecord::at(&tenant_name(), 0, MAC));
+    let other_mac = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 2])));
     let cooling = AddressRecord {
         v: SCHEMA,
         state: AddressState::Cooling { since: 1, namespace: None },
         unknown: Unknown::new(),
     };
     let held = address(&claimed);
-    let own = put(Key::attachment(&a), &record);
+    let own = put(Key::from(ClaimRecord::at(&a)), &record);
     let of_b = owned(ClaimId::random(), &b);
     let claim_of_b = ClaimRecord { attachment: b.clone(), claim: ClaimId::random(), mac: b.mac(), ..record.clone() };
     let claim_of_b = ClaimRecord {
-        addresses: vec![atoll_model::record::ClaimedAddress {
+        addresses: vec![atoll_records::ClaimedAddress {
             address: ipnetwork::Ipv4Network::new(ip(99), 24).expect("valid"),
             ..record.addresses[0].clone()
         }],
@@ -477,8 +481,8 @@ async fn a_repair_rests_on_everything_that_was_seen() {
             spoil: vec![put(place(free), &of_b)],
             comes: vec![
                 put(place(free), &of_b),
-                put(Key::attachment(&b), &claim_of_b),
-                put(Key::tombstone(&b), &tombstone(&b, 0)),
+                put(Key::from(ClaimRecord::at(&b)), &claim_of_b),
+                put(Key::from(TombstoneRecord::at(&b)), &tombstone(&b, 0)),
             ],
         },
         Case {
@@ -494,7 +498,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
         Case {
             what: "a claim whose address names another attachment",
             spoil: vec![put(place(held), &of_b)],
-            comes: vec![own.clone(), put(place(held), &of_b), put(Key::attachment(&b), &claim_of_b)],
+            comes: vec![own.clone(), put(place(held), &of_b), put(Key::from(ClaimRecord::at(&b)), &claim_of_b)],
         },
         Case {
             what: "a claim whose address cools",
@@ -531,19 +535,22 @@ async fn a_repair_rests_on_everything_that_was_seen() {
             spoil: vec![put(other_mac.clone(), &mac_of(ClaimId::random(), &b))],
             comes: vec![
                 put(other_mac.clone(), &mac_of(ClaimId::random(), &b)),
-                put(Key::attachment(&b), &claim_of_b),
-                put(Key::tombstone(&b), &tombstone(&b, 0)),
+                put(Key::from(ClaimRecord::at(&b)), &claim_of_b),
+                put(Key::from(TombstoneRecord::at(&b)), &tombstone(&b, 0)),
             ],
         },
         Case {
             what: "a MAC of no reservation",
             spoil: vec![put(other_mac.clone(), &mac_kept)],
-            comes: vec![put(other_mac.clone(), &mac_kept), put(Key::reserved_for(&kept.namespace, &kept.pod), &kept)],
+            comes: vec![
+                put(other_mac.clone(), &mac_kept),
+                put(Key::from(ReservationRecord::for_pod(&kept.namespace, &kept.pod)), &kept),
+            ],
         },
         Case {
             what: "a MAC of a reservation without one",
             spoil: [both(&kept), vec![put(other_mac.clone(), &mac_kept)]].concat(),
-            comes: vec![put(Key::reserved_for(&kept.namespace, &kept.pod), &kept)],
+            comes: vec![put(Key::from(ReservationRecord::for_pod(&kept.namespace, &kept.pod)), &kept)],
         },
     ];
     for Case { what, spoil, comes } in cases {

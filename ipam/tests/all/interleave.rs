@@ -13,7 +13,7 @@ use crate::checker::invariants::{Reader, State};
 use crate::checker::schedule::{self, Rng};
 use crate::checker::{Defect, Setup, World, clients, defects};
 
-use atoll_store::{Entry, Key};
+use atoll_records::{Entry, Key};
 
 const COOL: Duration = Duration::from_mins(1);
 

@@ -7,9 +7,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_ipam::{ClaimRequest, Claimed, IpamError, Versioned, claim, find, release};
+use atoll_records::{ClaimRecord, Phase, Versioned};
 
-use atoll_model::record::{ClaimRecord, Phase};
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, claim, find, release};
 use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::Store;
 use atoll_testkit::fixture::{Fixture, attachment, subnet};

@@ -6,18 +6,19 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use atoll_records::{ClaimRecord, Key, MacRecord, NodeRecord, Phase, ReservationRecord, Versioned};
+
 use atoll_ipam::{
-    ClaimRequest, Claimed, IpamError, Lifted, Released, ReserveRequest, Reserved, Versioned, claim, find, lift,
-    release, reservations, reserve, reserved_for,
+    ClaimRequest, Claimed, IpamError, Lifted, Released, ReserveRequest, Reserved, claim, find, lift, release,
+    reservations, reserve, reserved_for,
 };
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
 
 use atoll_model::ids::{Incarnation, Namespace, NodeName, PodName};
-use atoll_model::record::{ClaimRecord, Phase, ReservationRecord};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Change, Key, Store};
+use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -122,7 +123,7 @@ async fn a_pod_that_still_runs_elsewhere_is_named(store: impl Store) {
     let old = start(&store, &fixture, "old", "web-0").await;
     // The node of the old one is dead; the pod starts on another.
     let n2 = Attachment { node: NodeName::new("n2").expect("valid"), ..attachment("new") };
-    let revision = write(&store, vec![put(Key::node(&n2.node), &fixture.node)]).await;
+    let revision = write(&store, vec![put(Key::from(NodeRecord::at(&n2.node)), &fixture.node)]).await;
     let mut there = fixture.clone();
     there.guards.node = revision;
     let error = ask(&store, &there, &n2, "web-0", &Wish::default()).await.expect_err("taken");
@@ -209,10 +210,14 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
         let error = lift(&store, &record, false).await.expect_err("in use");
         assert!(error.to_string().contains("which pod red/web-0, attachment n1/atoll/w"), "{error}");
         stop(&store, &claimed).await;
-        assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 1, "it is the reservation's");
+        assert_eq!(
+            keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(),
+            1,
+            "it is the reservation's"
+        );
     }
     assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Done);
-    assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 0);
+    assert_eq!(keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(), 0);
     // The address of a gateway cannot be reserved.
     let gateway = derive::object(fixture.cluster.id, fixture.tenant.incarnation, Role::GatewayPort(0));
     let gateway = ReserveRequest { mac: Some(derive::mac(gateway)), ..keep(11, "web-2") };
@@ -233,7 +238,7 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
         assert_eq!((again.record.mac, address(&again)), (claimed.record.mac, address(&claimed)));
         stop(&store, &again).await;
         assert_eq!(lift(&store, &record, false).await.expect("lifted"), Lifted::Done);
-        assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 0);
+        assert_eq!(keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(), 0);
     }
 }
 
@@ -279,7 +284,7 @@ async fn another_interface_of_the_pod_gets_another_address(store: impl Store) {
 async fn a_reservation_elsewhere_is_no_address_here(store: impl Store) {
     let mut fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let record = kept(&store, &keep(9, "web-0")).await;
-    let back = Key::reserved_for(&record.namespace, &record.pod);
+    let back = Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod));
     let elsewhere = ReservationRecord { tenant: "blue".parse().expect("valid"), ..record.clone() };
     write(&store, vec![put(back.clone(), &elsewhere)]).await;
     let nothing = Wish::default();
@@ -304,7 +309,10 @@ async fn half_a_reservation_is_told_and_can_be_lifted(store: impl Store) {
     let nothing = Wish::default();
     for half in 0..2 {
         let record = kept(&store, &keep(9, "web-0")).await;
-        let two = [Key::reservation(&tenant_name(), 0, ip(9)), Key::reserved_for(&record.namespace, &record.pod)];
+        let two = [
+            Key::from(ReservationRecord::at(&tenant_name(), 0, ip(9))),
+            Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)),
+        ];
         write(&store, vec![Change::Delete(two[half].clone())]).await;
         let error = reserve(&store, &keep(9, "web-0"), false).await.expect_err("half");
         assert!(error.to_string().contains(&format!("{} is missing", two[half])), "{error}");

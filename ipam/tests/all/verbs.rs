@@ -11,8 +11,11 @@ use atoll_ipam::{
 };
 use atoll_model::error::{Class, Classify};
 
-use atoll_model::record::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Change, Key, Store};
+use atoll_records::{
+    AddressRecord, ClaimRecord, CoolDown, Key, NodeRecord, Phase, Query, ReservationRecord, SCHEMA, Tombstone,
+    TombstoneRecord, Unknown,
+};
+use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -86,14 +89,14 @@ async fn what_the_caller_believes_is_compared(store: impl Store) {
         assert_eq!(current.tenant.map(|t| t.mod_revision), Some(fixture.guards.tenant));
         assert_eq!(current.namespace.map(|n| n.mod_revision), fixture.guards.namespace);
     }
-    assert_eq!(keys(&store, Key::addresses_of(&tenant_name())).await, Vec::<String>::new());
+    assert_eq!(keys(&store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await, Vec::<String>::new());
     // A runtime that names no namespace is not asked for one.
     let at = attachment("a");
     let mut nameless = fixture.request(&at, None);
     (nameless.namespace, nameless.guards.namespace) = (None, None);
     assert!(matches!(claim(&store, &nameless).await, Ok(Claimed::New(_))));
     // A record that is gone is as good a reason.
-    write(&store, vec![Change::Delete(Key::node(&node_name()))]).await;
+    write(&store, vec![Change::delete(NodeRecord::at(&node_name()))]).await;
     let answer = claim(&store, &fixture.request(&attachment("b"), None)).await;
     assert!(matches!(&answer, Ok(Claimed::Stale(current)) if current.node.is_none()), "{answer:?}");
 }
@@ -124,7 +127,7 @@ async fn a_full_subnet_is_told_with_its_figures(store: impl Store) {
 async fn reservations_are_respected(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let reserve = |last| {
-        let key = Key::reservation(&tenant_name(), 0, Ipv4Addr::new(10, 128, 0, last));
+        let key = Key::from(ReservationRecord::at(&tenant_name(), 0, Ipv4Addr::new(10, 128, 0, last)));
         Change::Put { key, value: Vec::new(), lease: None }
     };
     write(&store, vec![reserve(2), reserve(4), reserve(6)]).await;
@@ -232,13 +235,13 @@ async fn an_address_cools_and_is_reused_oldest_first(store: impl Store) {
     for n in [2, 0] {
         assert_eq!(release(&store, &claims[n], None, COOL).await.expect("released"), Released::Done);
     }
-    assert_eq!(keys(&store, Key::coolings(&tenant_name(), 0)).await.len(), 2);
+    assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 2);
     // One is still free: it goes first. Then what has cooled the longest.
     let free = fixture.claim(&store, "d").await;
     assert!(claims.iter().all(|claim| address(claim) != address(&free)));
     assert_eq!(address(&fixture.claim(&store, "e").await), address(&claims[2]));
     assert_eq!(address(&fixture.claim(&store, "f").await), address(&claims[0]));
-    assert_eq!(keys(&store, Key::coolings(&tenant_name(), 0)).await, Vec::<String>::new());
+    assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await, Vec::<String>::new());
     let error = claim(&store, &fixture.request(&attachment("g"), None)).await.expect_err("full");
     assert!(matches!(error, IpamError::Exhausted { .. }), "{error}");
     // A claim on an address that was reused early is released like any other.
@@ -252,7 +255,7 @@ async fn a_release_frees_what_it_read_and_nothing_else(store: impl Store) {
     let first = fixture.claim(&store, "a").await;
     assert_eq!(release(&store, &first, None, Duration::ZERO).await.expect("released"), Released::Done);
     assert_eq!(release(&store, &first, None, Duration::ZERO).await.expect("twice is once"), Released::Done);
-    assert_eq!(keys(&store, Key::addresses_of(&tenant_name())).await, Vec::<String>::new());
+    assert_eq!(keys(&store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await, Vec::<String>::new());
     // The same attachment, the same and only address, another claim: an old release must not touch it.
     let second = fixture.claim(&store, "a").await;
     assert_eq!(address(&first), address(&second));
@@ -270,7 +273,7 @@ async fn a_release_frees_what_it_read_and_nothing_else(store: impl Store) {
     // The claim is gone already, its tombstone is not.
     let third = fixture.claim(&store, "a").await;
     bury(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("buried");
-    write(&store, vec![Change::Delete(Key::attachment(&attachment("a")))]).await;
+    write(&store, vec![Change::delete(ClaimRecord::at(&attachment("a")))]).await;
     let seen = find(&store, &attachment("a")).await.expect("found").tombstone.expect("buried").mod_revision;
     assert_eq!(release(&store, &third, Some(seen), COOL).await.expect("released"), Released::Done);
     assert_eq!(find(&store, &attachment("a")).await.expect("found"), Found::default());
@@ -280,10 +283,10 @@ async fn a_release_leaves_what_is_not_its_own(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let (a, b, c) =
         (fixture.claim(&store, "a").await, fixture.claim(&store, "b").await, fixture.claim(&store, "c").await);
-    let key = |claim| Key::address(&tenant_name(), 0, address(claim));
+    let key = |claim| Key::from(AddressRecord::at(&tenant_name(), 0, address(claim)));
     let read = async |key: Key| {
-        let snapshot = store.read(vec![atoll_store::Query::Key(key)]).await.expect("a read");
-        snapshot.answers[0].one().map(|entry| entry.value.clone())
+        let snapshot = store.read(vec![Query::key(&key)]).await.expect("a read");
+        snapshot.entry(&key).expect("asked").map(|entry| entry.value.clone())
     };
     // The record of a's address was repaired: same owner, new revision. It is released nevertheless.
     let value = read(key(&a)).await.expect("claimed");
@@ -364,7 +367,14 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
         bury(&store, &tombstone(container, Tombstone::Delete, 0), None).await.expect("buried");
     }
     let damaged = |key| Change::Put { key, value: b"{\"v\":1}".to_vec(), lease: None };
-    write(&store, vec![damaged(Key::attachment(&attachment("b"))), damaged(Key::tombstone(&attachment("b")))]).await;
+    write(
+        &store,
+        vec![
+            damaged(Key::from(ClaimRecord::at(&attachment("b")))),
+            damaged(Key::from(TombstoneRecord::at(&attachment("b")))),
+        ],
+    )
+    .await;
     let node = node_name();
     let claims = claims_of(&store, &node).await.expect("a list");
     assert_eq!(claims.iter().map(|c| c.record.attachment.container.as_str()).collect::<Vec<_>>(), ["a", "c"]);
@@ -377,7 +387,7 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
     assert!(error.to_string().contains("v1/attachments/n1/atoll/b/eth0"), "{error}");
     assert!(claim(&store, &fixture.request(&attachment("b"), None)).await.is_err());
     // So is a record of a newer version.
-    write(&store, vec![put(Key::attachment(&attachment("b")), &serde_json::json!({"v": SCHEMA + 1}))]).await;
+    write(&store, vec![put(Key::from(ClaimRecord::at(&attachment("b"))), &serde_json::json!({"v": SCHEMA + 1}))]).await;
     assert!(find(&store, &attachment("b")).await.is_err());
 }
 
@@ -398,7 +408,9 @@ async fn a_warm_claim_is_one_transaction() {
         let there: BTreeSet<_> = memory.dump().into_iter().map(|entry| entry.key).collect();
         let taken = |n: &u32| (u64::from(*n) * 0x9e37_79b1) % 100 < u64::from(percent);
         let keys = (0..(1 << 16) - 3).filter(taken).map(|n| Ipv4Addr::from(0x0a80_0002 + n));
-        let keys = keys.map(|address| Key::address(&tenant_name(), 0, address)).filter(|key| !there.contains(key));
+        let keys = keys
+            .map(|address| Key::from(AddressRecord::at(&tenant_name(), 0, address)))
+            .filter(|key| !there.contains(key));
         write(&memory, keys.map(|key| Change::Put { key, value: b"{}".to_vec(), lease: None }).collect()).await;
     };
     for (percent, most) in [(50, 1.125), (92, 1.8)] {
@@ -456,10 +468,18 @@ async fn an_address_has_cooled_when_its_time_is_over() {
     let a = fixture.claim(&store, "a").await;
     assert_eq!(release(&store, &a, None, COOL).await.expect("released"), Released::Done);
     tokio::time::advance(COOL).await;
-    assert_eq!(keys(&store, Key::addresses_of(&tenant_name())).await.len(), 1, "it cools for at least the time");
+    assert_eq!(
+        keys(&store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await.len(),
+        1,
+        "it cools for at least the time"
+    );
     tokio::time::advance(Duration::from_secs(30)).await;
-    assert_eq!(keys(&store, Key::addresses_of(&tenant_name())).await.len(), 0, "and at most a half-minute more");
-    assert_eq!(keys(&store, Key::coolings(&tenant_name(), 0)).await.len(), 0);
+    assert_eq!(
+        keys(&store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await.len(),
+        0,
+        "and at most a half-minute more"
+    );
+    assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 0);
 }
 
 /// A reply that was lost is found again: the caller learns what became of its request.

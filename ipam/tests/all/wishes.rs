@@ -5,15 +5,18 @@ use atoll_testkit::store::{FaultyStore, MemoryStore};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, Versioned, bury, claim, find, release};
+use atoll_records::{
+    AddressRecord, ClaimRecord, CoolDown, Key, MacRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned,
+};
+
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, bury, claim, find, release};
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
 
 use atoll_model::ids::Namespace;
-use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_model::wish::{SubnetChoice, Wish};
-use atoll_store::{Change, Key, Store};
+use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -101,9 +104,9 @@ async fn several_addresses_are_all_or_nothing(store: impl Store) {
     let most = get(&store, &fixture, "b", &wish(&many[..16])).await;
     // All of them cool together, and come back together.
     assert_eq!(release(&store, &most, None, COOL).await.expect("released"), Released::Done);
-    assert_eq!(keys(&store, Key::coolings(&tenant_name(), 0)).await.len(), 16);
+    assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 16);
     assert_eq!(addresses(&get(&store, &fixture, "c", &wish(&many[..16])).await), many[..16]);
-    assert_eq!(keys(&store, Key::coolings(&tenant_name(), 0)).await.len(), 0);
+    assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 0);
 }
 
 async fn what_no_pod_can_have_is_refused(store: impl Store) {
@@ -164,10 +167,10 @@ async fn a_taken_address_names_its_holder(store: impl Store) {
     assert_eq!(error.class(), Class::Unavailable);
     // A claim that cannot be read does not hide who has it; a record of an address that cannot is named.
     let damage = |key| Change::Put { key, value: b"damaged".to_vec(), lease: None };
-    write(&store, vec![damage(Key::attachment(&attachment("first")))]).await;
+    write(&store, vec![damage(Key::from(ClaimRecord::at(&attachment("first"))))]).await;
     let error = refused(&store, &fixture, "second", &wish(&[ip(9)])).await;
     assert!(error.to_string().ends_with("is taken by attachment n1/atoll/first/eth0 on node n1"), "{error}");
-    write(&store, vec![damage(Key::address(&tenant_name(), 0, ip(9)))]).await;
+    write(&store, vec![damage(Key::from(AddressRecord::at(&tenant_name(), 0, ip(9))))]).await;
     let error = refused(&store, &fixture, "second", &wish(&[ip(9)])).await;
     assert!(error.to_string().contains("v1/addresses/red/00000000/0a800009"), "{error}");
 }
@@ -238,7 +241,7 @@ async fn a_cooling_address_is_for_its_own_namespace(store: impl Store) {
     assert_eq!(error.class(), Class::Unavailable);
     (fixture.namespace, fixture.guards.namespace) = (red, guard);
     let claimed = get(&store, &fixture, "c", &wish(&[ip(9)])).await;
-    assert_eq!(keys(&store, Key::coolings(&tenant_name(), 0)).await, Vec::<String>::new());
+    assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await, Vec::<String>::new());
     release(&store, &claimed, None, Duration::ZERO).await.expect("released");
 }
 
@@ -299,13 +302,13 @@ async fn a_chosen_mac_is_its_owners_alone(store: impl Store) {
     // One's own derived MAC is no wish at all.
     let own = attachment("own").mac();
     assert_eq!(get(&store, &fixture, "own", &here(own.0)).await.record.mac, own);
-    assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 4);
+    assert_eq!(keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(), 4);
     // Released with its claim, even when it was written again meanwhile; and free for the next.
     for container in ["global", "local"] {
         let claimed = find(&store, &attachment(container)).await.expect("found").claim.expect("claimed");
         assert_eq!(release(&store, &claimed, None, Duration::ZERO).await.expect("released"), Released::Done);
     }
-    assert_eq!(keys(&store, Key::macs_of(&tenant_name())).await.len(), 2);
+    assert_eq!(keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(), 2);
     get(&store, &fixture, "second", &here(global)).await;
     // A derived MAC that its owner does not use may be had.
     let other = get(&store, &fixture, "other", &here([2, 0, 0, 0, 0, 7])).await;

@@ -13,11 +13,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig, KeystoneConfig,
-    KeystoneDomain, LogConfig, Mtu, StatusMode, TenantConfig, Tunnel,
+    Addressing, ApiVersion, ClusterConfig, Config, ConfigError, ControllerConfig, DnsConfig, EtcdConfig,
+    KeystoneConfig, KeystoneDomain, LogConfig, Mtu, StatusMode, TenantConfig, Tunnel,
 };
 use crate::ids::{IfName, NodeName, TenantName};
-use crate::record::Addressing;
 use crate::route::{Route, SCOPE_LINK};
 
 impl Config {

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atoll_model::{certificate, record};
+use atoll_model::{certificate, clock};
 use atoll_node::files::{CERTIFICATES, TEXT, atomic, read};
 use etcd_client as wire;
 use tokio::time::{Instant, timeout};
@@ -216,7 +216,7 @@ impl Endpoints {
     /// What is wrong with our certificate today, in words.
     fn certificate_trouble(&self) -> Option<String> {
         let path = self.certificate.as_ref()?;
-        let problem = certificate::out_of_time(&read::given(path, CERTIFICATES).ok()?, record::now())?;
+        let problem = certificate::out_of_time(&read::given(path, CERTIFICATES).ok()?, clock::now())?;
         Some(format!("this node's certificate {} (`etcd.cert`): {problem}", path.display()))
     }
 

@@ -23,15 +23,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_model::config::EtcdConfig;
+use atoll_records::{Answer, Entry, Key, Lease, Query, Revision, Snapshot};
 use etcd_client as wire;
 
 use self::endpoints::{Endpoints, Outcome, Repeat};
 pub use self::status::Member;
 pub use self::watch::EtcdWatch;
-use crate::{
-    Answer, Case, Change, Choice, Chosen, Compare, Entry, Key, Lease, Query, Revision, Snapshot, Store, StoreError,
-    whole_seconds,
-};
+use crate::{Case, Change, Choice, Chosen, Compare, Store, StoreError, whole_seconds};
 
 /// How long to wait for what. The caller has the overall deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +160,7 @@ impl Etcd {
     }
 
     /// Which case of a nested transaction happened, if any; and the answers if none did.
-    fn chosen(&self, response: &wire::TxnResponse, cases: usize) -> Result<Chosen, StoreError> {
+    fn chosen(&self, response: &wire::TxnResponse, cases: usize, otherwise: Vec<Query>) -> Result<Chosen, StoreError> {
         // It may have happened: an answer that cannot be read says as little as none.
         let unclear =
             |reason: &str| StoreError::Unknown { endpoint: self.preferred().to_owned(), reason: reason.to_owned() };
@@ -178,19 +176,28 @@ impl Etcd {
                 response = inner;
             }
         }
-        Ok(Chosen::Lost(self.snapshot(revision, &response)?))
+        Ok(Chosen::Lost(self.snapshot(revision, otherwise, &response)?))
     }
 
-    fn snapshot(&self, revision: Revision, response: &wire::TxnResponse) -> Result<Snapshot, StoreError> {
-        let mut answers = Vec::new();
-        for response in response.op_responses() {
-            let wire::TxnOpResponse::Get(get) = response else {
-                return Err(StoreError::Refused("a query was not answered as one".to_owned()));
-            };
-            let entries = get.kvs().iter().map(|kv| self.entry(kv)).collect::<Result<_, _>>()?;
-            answers.push(Answer { entries, more: get.more() });
+    /// etcd answers queries in their order. From here on an answer is found by its query.
+    fn snapshot(
+        &self,
+        revision: Revision,
+        queries: Vec<Query>,
+        response: &wire::TxnResponse,
+    ) -> Result<Snapshot, StoreError> {
+        let odd = || StoreError::Refused("the answers do not fit the queries".to_owned());
+        let responses = response.op_responses();
+        if responses.len() != queries.len() {
+            return Err(odd());
         }
-        Ok(Snapshot { revision, answers })
+        let mut answers = Vec::with_capacity(queries.len());
+        for (query, response) in queries.into_iter().zip(responses) {
+            let wire::TxnOpResponse::Get(get) = response else { return Err(odd()) };
+            let entries = get.kvs().iter().map(|kv| self.entry(kv)).collect::<Result<_, _>>()?;
+            answers.push(Answer { query, entries, more: get.more() });
+        }
+        Ok(Snapshot::new(revision, answers))
     }
 
     async fn transact(&self, txn: wire::Txn, repeat: Repeat) -> Outcome<wire::TxnResponse> {
@@ -238,7 +245,7 @@ impl Store for Etcd {
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
         let operations: Vec<_> = queries.iter().map(|query| self.operation(query)).collect();
         let response = self.transact(wire::Txn::new().and_then(operations), Repeat::Always).await?;
-        self.snapshot(revision(response.header())?, &response)
+        self.snapshot(revision(response.header())?, queries, &response)
     }
 
     async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
@@ -251,7 +258,7 @@ impl Store for Etcd {
         let request = self.nested(choice.cases, &choice.otherwise);
         match (self.transact(request, Repeat::Unsent).await, lease) {
             (Err(endpoints::Stopped::NoLease), Some(lease)) => Err(StoreError::LeaseGone(lease)),
-            (outcome, _) => self.chosen(&outcome?, cases),
+            (outcome, _) => self.chosen(&outcome?, cases, choice.otherwise),
         }
     }
 

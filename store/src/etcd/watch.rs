@@ -9,7 +9,9 @@ use tokio::time::sleep;
 
 use super::Etcd;
 use super::endpoints::{Repeat, Stopped};
-use crate::{Event, Key, Query, Revision, Store, StoreError, Watch};
+use atoll_records::{Key, Query, Revision};
+
+use crate::{Event, Store, StoreError, Watch};
 
 /// Between a watch that ended and the next: an endpoint that accepts and hangs up, or cancels, must not keep us busy.
 const PAUSE: Duration = Duration::from_millis(200);

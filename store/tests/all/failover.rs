@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use atoll_store::{Change, Committed, Compare, Etcd, Event, Key, Limits, Query, Store, StoreError, Txn, Watch};
+use atoll_records::{Key, Query};
+
+use atoll_store::{Change, Committed, Compare, Etcd, Event, Limits, Store, StoreError, Txn, Watch};
 use atoll_testkit::etcd::{EtcdServer, config, free_ports};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -30,7 +32,8 @@ fn get(n: u8) -> Vec<Query> {
 }
 
 async fn is_there(store: &Etcd, n: u8) -> bool {
-    store.read(get(n)).await.expect("a read").answers[0].one().is_some()
+    let snapshot = store.read(get(n)).await.expect("a read");
+    snapshot.entry(&Key::raw(format!("v1/t/{n}"))).expect("asked").is_some()
 }
 
 /// An endpoint without a listener.
@@ -341,8 +344,9 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
         assert!(store.commit(Txn { then, ..Txn::default() }).await.is_ok());
     }
     let all = Query::all(Key::all());
-    let snapshot = store.read(vec![all]).await.expect("6 MB in one answer");
-    assert_eq!(snapshot.answers[0].entries.iter().map(|entry| entry.value.len()).sum::<usize>(), 6_000_000);
+    let snapshot = store.read(vec![all.clone()]).await.expect("6 MB in one answer");
+    let entries = &snapshot.answer(&all).expect("asked").entries;
+    assert_eq!(entries.iter().map(|entry| entry.value.len()).sum::<usize>(), 6_000_000);
     let mut watch = store.watch(Key::all(), 1).await.expect("a watch");
     for n in 0..6_u8 {
         let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("in time");

@@ -1,12 +1,14 @@
 //! Settings: what is wrong with them is told before anything is sent; TLS with client certificates against a real etcd.
 
+use atoll_records::ClusterRecord;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use atoll_model::config::EtcdConfig;
 use atoll_model::error::Classify as _;
-use atoll_store::{Change, Etcd, Key, Query, Store, StoreError, Txn};
+use atoll_records::{Key, Query};
+use atoll_store::{Change, Etcd, Store, StoreError, Txn};
 use atoll_testkit::etcd::{EtcdServer, config};
 use atoll_testkit::program::command;
 
@@ -82,7 +84,7 @@ fn mode(path: &Path, mode: u32) {
 
 /// What a commit says of a certificate that is out of its time: it is denied, or its outcome is unknown.
 async fn commit_told(config: &EtcdConfig) -> String {
-    let change = Change::Put { key: Key::cluster(), value: vec![], lease: None };
+    let change = Change::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
     let store = Etcd::connect(config).expect("the settings are right");
     match store.commit(Txn { then: vec![change], ..Txn::default() }).await {
         Err(StoreError::Denied(reason) | StoreError::Unknown { reason, .. }) => reason,
@@ -92,7 +94,7 @@ async fn commit_told(config: &EtcdConfig) -> String {
 
 /// A commit that is turned away with an alert has certainly not happened. The alert may get lost.
 async fn commit_is_denied(config: &EtcdConfig) -> bool {
-    let change = Change::Put { key: Key::cluster(), value: vec![], lease: None };
+    let change = Change::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
     for _ in 0..50 {
         let store = Etcd::connect(config).expect("the settings are right");
         match store.commit(Txn { then: vec![change.clone()], ..Txn::default() }).await {
@@ -105,7 +107,7 @@ async fn commit_is_denied(config: &EtcdConfig) -> bool {
 }
 
 async fn read(config: &EtcdConfig) -> Result<(), StoreError> {
-    Etcd::connect(config)?.read(vec![Query::Key(Key::cluster())]).await.map(drop)
+    Etcd::connect(config)?.read(vec![Query::key(ClusterRecord::at())]).await.map(drop)
 }
 
 /// Never let in, and told why: not each time, for the alert may get lost when the server hangs up right behind it.

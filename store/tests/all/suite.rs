@@ -5,10 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use atoll_model::ids::TenantName;
-use atoll_store::{
-    Answer, Case, Change, Choice, Chosen, Committed, Compare, Entry, Etcd, Event, Key, Lease, Query, Revision,
-    Snapshot, Store, StoreError, Txn, Watch,
-};
+use atoll_records::{AddressRecord, Answer, Entry, Key, Lease, Query, Revision};
+use atoll_store::{Case, Change, Choice, Chosen, Committed, Compare, Etcd, Event, Store, StoreError, Txn, Watch};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A store with what the trait does not offer.
@@ -107,14 +105,13 @@ async fn commit(store: &impl Store, then: Vec<Change>) -> Revision {
 }
 
 async fn get(store: &impl Store, name: &str) -> Option<Entry> {
-    let Snapshot { answers, .. } = store.read(vec![Query::Key(key(name))]).await.expect("a read");
-    assert_eq!(answers.len(), 1);
-    answers[0].one().cloned()
+    let snapshot = store.read(vec![Query::Key(key(name))]).await.expect("a read");
+    snapshot.entry(&key(name)).expect("asked").cloned()
 }
 
 async fn names(store: &impl Store, query: Query) -> (Vec<String>, bool) {
-    let Snapshot { answers, .. } = store.read(vec![query]).await.expect("a read");
-    let [Answer { entries, more }] = answers.as_slice() else { panic!("one answer") };
+    let snapshot = store.read(vec![query.clone()]).await.expect("a read");
+    let Answer { entries, more, .. } = snapshot.answer(&query).expect("asked");
     let name = |entry: &Entry| entry.key.as_str().trim_start_matches("v1/t/").to_owned();
     (entries.iter().map(name).collect(), *more)
 }
@@ -170,9 +167,10 @@ async fn conditions_hold_or_nothing_happens(backend: &impl Backend) {
                 Committed::Lost(snapshot) => {
                     assert!(!(*one_holds && *other_holds), "{one:?} {other:?}");
                     assert_eq!(get(&store, "witness").await, before);
-                    let found: Vec<_> = snapshot.answers.iter().map(|answer| answer.entries.len()).collect();
-                    assert_eq!(found, [0, 1, 1 + usize::from(before.is_some())]);
-                    assert_eq!(snapshot.answers[1].one().map(|a| a.mod_revision), Some(changed));
+                    assert_eq!(snapshot.revision_of(&key("b")).expect("asked"), None);
+                    assert_eq!(snapshot.revision_of(&key("a")).expect("asked"), Some(changed));
+                    let found = snapshot.answer(&all()).expect("asked").entries.len();
+                    assert_eq!(found, 1 + usize::from(before.is_some()));
                     assert!(snapshot.revision >= changed);
                 }
             }
@@ -201,8 +199,9 @@ async fn the_first_case_that_holds_happens(backend: &impl Backend) {
                 assert_eq!(names(&store, Query::keys(key("own/"))).await.0, [format!("own/{first}")]);
             }
             (None, Chosen::Lost(snapshot)) => {
-                assert_eq!(snapshot.answers[0].one().map(|a| a.create_revision), Some(made));
-                assert_eq!(snapshot.answers[1].entries, []);
+                let a = snapshot.entry(&key("a")).expect("asked");
+                assert_eq!(a.map(|a| a.create_revision), Some(made));
+                assert_eq!(snapshot.answer(&Query::all(key("own/"))).expect("asked").entries, []);
                 assert!(snapshot.revision >= made);
                 assert_eq!(get(&store, "which").await, None);
             }
@@ -227,7 +226,7 @@ async fn the_first_case_that_holds_happens(backend: &impl Backend) {
     let outcome = store.commit_first(Choice { cases: vec![Case::default(), twice], otherwise: vec![] }).await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
     let outcome = store.commit_first(Choice { cases: vec![], otherwise: vec![Query::Key(key("a"))] }).await;
-    assert!(matches!(&outcome, Ok(Chosen::Lost(snapshot)) if snapshot.answers.len() == 1), "{outcome:?}");
+    assert!(matches!(&outcome, Ok(Chosen::Lost(snapshot)) if snapshot.entry(&key("a")).is_ok()), "{outcome:?}");
 }
 
 async fn a_key_is_changed_at_most_once(backend: &impl Backend) {
@@ -287,9 +286,11 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
         );
     }
     let keys_only = Query::keys(key("m/"));
-    let snapshot = store.read(vec![keys_only, range("m/", None, 1)]).await.expect("a read");
-    assert!(snapshot.answers[0].entries.iter().all(|entry| entry.value.is_empty() && entry.mod_revision > 0));
-    assert_eq!(snapshot.answers[1].entries[0].value, b"value");
+    let with_value = range("m/", None, 1);
+    let snapshot = store.read(vec![keys_only.clone(), with_value.clone()]).await.expect("a read");
+    let keys = &snapshot.answer(&keys_only).expect("asked").entries;
+    assert!(!keys.is_empty() && keys.iter().all(|entry| entry.value.is_empty() && entry.mod_revision > 0));
+    assert_eq!(snapshot.answer(&with_value).expect("asked").entries[0].value, b"value");
 }
 
 async fn values_are_any_bytes(backend: &impl Backend) {
@@ -304,10 +305,10 @@ async fn values_are_any_bytes(backend: &impl Backend) {
 async fn one_of_many_wins(backend: &impl Backend) {
     let store = backend.store();
     let tenant = TenantName::new("red").expect("valid");
+    let key = Key::from(AddressRecord::at(&tenant, 0, [10, 0, 0, 2].into()));
     let claim = |n: u8| {
-        let key = Key::address(&tenant, 0, [10, 0, 0, 2].into());
         let then = vec![Change::Put { key: key.clone(), value: vec![n], lease: None }];
-        store.commit(Txn { compare: vec![Compare::Absent(key.clone())], then, otherwise: vec![Query::Key(key)] })
+        store.commit(Txn { compare: vec![Compare::Absent(key.clone())], then, otherwise: vec![Query::key(&key)] })
     };
     let outcomes = futures_util::future::join_all((0..16).map(claim)).await;
     let mut winners = Vec::new();
@@ -315,7 +316,9 @@ async fn one_of_many_wins(backend: &impl Backend) {
     for (n, outcome) in (0_u8..).zip(outcomes) {
         match outcome.expect("an outcome") {
             Committed::Yes(_) => winners.push(n),
-            Committed::Lost(snapshot) => seen.push(snapshot.answers[0].one().expect("the winner's").value[0]),
+            Committed::Lost(snapshot) => {
+                seen.push(snapshot.entry(&key).expect("asked").expect("the winner's").value[0]);
+            }
         }
     }
     assert_eq!(winners.len(), 1);
@@ -333,8 +336,8 @@ async fn a_read_has_one_revision(backend: &impl Backend) {
     let read = async {
         for _ in 0..100 {
             let snapshot = store.read(vec![Query::Key(key("x")), Query::Key(key("y"))]).await.expect("a read");
-            let value = |n: usize| snapshot.answers[n].one().map(|entry| entry.value.clone());
-            assert_eq!(value(0), value(1));
+            let value = |name| snapshot.entry(&key(name)).expect("asked").map(|entry| entry.value.clone());
+            assert_eq!(value("x"), value("y"));
             tokio::task::yield_now().await;
         }
     };
@@ -447,7 +450,8 @@ async fn a_watch_survives_compaction(backend: &impl Backend) {
     backend.compact(last).await;
     let mut watch = store.watch(key("w/"), first).await.expect("a watch");
     let Event::Resync(snapshot) = next(&mut watch).await else { panic!("a resync is due") };
-    let found: Vec<_> = snapshot.answers[0].entries.iter().map(|entry| entry.key.as_str()).collect();
+    let all = snapshot.answer(&Query::all(key("w/"))).expect("asked");
+    let found: Vec<_> = all.entries.iter().map(|entry| entry.key.as_str()).collect();
     assert_eq!((snapshot.revision, found), (last, vec!["v1/t/w/a", "v1/t/w/b"]));
     let later = commit(&store, vec![delete("w/a")]).await;
     assert_eq!(next(&mut watch).await, Event::Delete(key("w/a"), later));

@@ -9,30 +9,28 @@
 //!
 //! Interrupted anywhere it goes on where it stopped: every step is found done or is done again.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atoll_ipam::{Versioned, lift, reservations};
-use atoll_model::attachment::Attachment;
-use atoll_model::ids::{ClaimId, TenantName};
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, ClusterRecord, NamespaceRecord, Phase, TenantRecord,
+use atoll_ipam::{lift, reservations};
+use atoll_model::ids::TenantName;
+use atoll_records::{
+    AddressRecord, BuildLeaseRecord, ClaimRecord, ClusterRecord, IdleRecord, Key, MacRecord, NamespaceRecord,
+    OwnerRecord, Phase, Query, TenantRecord, Versioned,
 };
-use atoll_store::{Answer, Change, Committed, Compare, Entry, Key, Query, Revision, Store, Txn};
+use atoll_store::{Change, Committed, Compare, Store, Txn};
 
 use super::Admin;
-use super::members::shown;
-use super::subnets::change;
+use super::change::change;
+use super::held::{Orphan, held, list};
+use super::progress::{Deleted, quiet};
+use crate::attempts::{commit, failed, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::{Graph, graph};
-use crate::registry::{Attempts, only, parts};
+use crate::registry::parts;
 
 /// etcd takes 128 operations in one transaction by default; compares and changes are counted apart.
 const BATCH: usize = 100;
-
-/// The quiet period is shown in steps of this.
-const TICK: Duration = Duration::from_millis(250);
 
 /// How to delete.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +39,6 @@ pub struct Deletion {
     pub quiet: Duration,
     /// Pods that are there lose their network and their addresses.
     pub force: bool,
-}
-
-/// How far a deletion is; given to the caller's eyes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
-    /// No claim can commit any more.
-    Closed,
-    /// Its objects are gone.
-    Objects(usize),
-    /// So much of the quiet period has passed.
-    Quiet(Duration),
-    /// Record, transit link and subnets are gone.
-    All,
 }
 
 /// See the module. `progress` is told how far it is.
@@ -68,8 +53,7 @@ pub async fn delete<S: Store, C: Controller>(
     let tenant = change(admin, tenant, |record| record.phase = Phase::Deleting).await?;
     progress(Deleted::Closed);
 
-    let addresses = list(admin, Key::addresses_of(name)).await?;
-    let held = held(admin, &addresses).await?;
+    let held = held(admin, AddressRecord::of_tenant(name)).await?;
     if !held.is_empty() && !how.force {
         // A deletion that was interrupted may have deleted objects: whoever comes next has to look.
         let phase = if before == Phase::Deleting { Phase::Building } else { before };
@@ -88,23 +72,14 @@ pub async fn delete<S: Store, C: Controller>(
         drop_orphan(admin, orphan).await?;
     }
     // Nobody can reserve any more: that compares the tenant's record, too.
-    for reservation in reservations(admin.store, Some(name)).await.map_err(TenantError::record)? {
-        lift(admin.store, &reservation.record, false).await.map_err(TenantError::record)?;
+    for reservation in reservations(admin.store, Some(name)).await? {
+        lift(admin.store, &reservation.record, false).await?;
     }
     quiet(how.quiet, &mut progress).await;
     admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
     free(admin, &cluster.record, &tenant).await?;
     progress(Deleted::All);
     Ok(())
-}
-
-/// Lets the quiet period pass.
-pub(super) async fn quiet(whole: Duration, progress: &mut impl FnMut(Deleted)) {
-    let began = tokio::time::Instant::now();
-    while let Some(rest) = whole.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
-        progress(Deleted::Quiet(began.elapsed()));
-        tokio::time::sleep(rest.min(TICK)).await;
-    }
 }
 
 /// The graph with every subnet, also one that is going already.
@@ -116,83 +91,21 @@ fn everything(cluster: &ClusterRecord, tenant: &TenantRecord) -> Graph {
     graph(cluster, &tenant)
 }
 
-pub(super) async fn list<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
-    prefix: Key,
-) -> Result<Vec<Entry>, TenantError> {
-    let what = format!("list {prefix}");
-    let snapshot = admin.store.read(vec![Query::all(prefix)]).await.map_err(TenantError::store(what))?;
-    Ok(snapshot.answers.into_iter().next().unwrap_or_default().entries)
-}
-
-/// Who has addresses.
-pub(super) struct Held {
-    claims: Vec<Versioned<ClaimRecord>>,
-    orphans: Vec<Orphan>,
-}
-
-/// An address that is taken by a claim that is not there or cannot be read. A pod may run with it all the same.
-struct Orphan {
-    key: Key,
-    mod_revision: Revision,
-    attachment: Attachment,
-}
-
-impl Held {
-    /// No pod has any of the addresses.
-    pub(super) fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.orphans.is_empty()
-    }
-
-    /// The pods, as operators know them.
-    pub(super) fn shown(&self) -> Vec<String> {
-        let orphan = |Orphan { key, attachment, .. }: &Orphan| {
-            let address = key.address_part().map_or_else(|| key.to_string(), |address| address.to_string());
-            format!("{address} of attachment {attachment}, whose claim cannot be read")
-        };
-        let pods = self.claims.iter().map(|claim| shown(&claim.record));
-        pods.chain(self.orphans.iter().map(orphan)).collect()
-    }
-}
-
-/// Who has these addresses. One that only cools down belongs to no pod.
-pub(super) async fn held<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
-    addresses: &[Entry],
-) -> Result<Held, TenantError> {
-    let mut taken: Vec<(ClaimId, Orphan)> = Vec::new();
-    for entry in addresses {
-        let address = Versioned::<AddressRecord>::read(entry).map_err(TenantError::record)?;
-        if let AddressState::Claimed { claim, attachment } = address.record.state {
-            taken.push((claim, Orphan { key: entry.key.clone(), mod_revision: entry.mod_revision, attachment }));
-        }
-    }
-    if taken.is_empty() {
-        return Ok(Held { claims: Vec::new(), orphans: Vec::new() });
-    }
-    let wanted: BTreeSet<ClaimId> = taken.iter().map(|(claim, _)| *claim).collect();
-    let mut claims = admin.claims().await?;
-    claims.retain(|claim| wanted.contains(&claim.record.claim));
-    let found: BTreeSet<ClaimId> = claims.iter().map(|claim| claim.record.claim).collect();
-    taken.retain(|(claim, _)| !found.contains(claim));
-    Ok(Held { claims, orphans: taken.into_iter().map(|(_, orphan)| orphan).collect() })
-}
-
 /// Takes a pod's addresses and claim away, if the claim is still the one that was seen. Its DEL finds nothing to do.
 async fn drop_claim<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     claim: &Versioned<ClaimRecord>,
 ) -> Result<(), TenantError> {
     let record = &claim.record;
-    let key = Key::attachment(&record.attachment);
+    let key = ClaimRecord::at(&record.attachment);
     let addresses = record
         .addresses
         .iter()
-        .map(|address| Change::Delete(Key::address(&record.tenant, address.ordinal, address.address.ip())));
+        .map(|held| Change::delete(AddressRecord::at(&record.tenant, held.ordinal, held.address.ip())));
     let chosen = record.addresses.first().filter(|_| record.mac != record.attachment.mac());
-    let mac = chosen.map(|first| Change::Delete(Key::mac(&record.tenant, first.ordinal, record.mac)));
-    let then = addresses.chain(mac).chain([Change::Delete(key.clone())]).collect();
-    drop_guarded(admin, Compare::Created(key, claim.create_revision), then).await
+    let mac = chosen.map(|first| Change::delete(MacRecord::at(&record.tenant, first.ordinal, record.mac)));
+    let then = addresses.chain(mac).chain([Change::delete(&key)]).collect();
+    drop_guarded(admin, Compare::created(key, claim.create_revision), then).await
 }
 
 /// Frees an address whose claim is not there or cannot be read, if it is still as it was seen.
@@ -208,23 +121,20 @@ async fn drop_guarded<S: Store, C: Controller>(
     then: Vec<Change>,
 ) -> Result<(), TenantError> {
     let (Compare::Created(key, _) | Compare::Modified(key, _) | Compare::Absent(key)) = &guard;
-    let mut attempts = Attempts::at(format!("delete {key}"));
-    loop {
-        let otherwise = vec![Query::Key(key.clone())];
+    let what = format!("delete {key}");
+    retry(&what, async |attempt| {
+        let otherwise = vec![Query::key(key)];
         let txn = Txn { compare: vec![guard.clone()], then: then.clone(), otherwise };
-        let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await? else { return Ok(()) };
-        let there = snapshot.answers.first().and_then(Answer::one);
-        let same = there.is_some_and(|entry| match guard {
+        let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };
+        let same = snapshot.entry(key)?.is_some_and(|entry| match guard {
             Compare::Created(_, revision) => entry.create_revision == revision,
             Compare::Modified(_, revision) => entry.mod_revision == revision,
             Compare::Absent(_) => false,
         });
-        if !same {
-            return Ok(());
-        }
-        // The answer was lost, and whether it happened is not to be seen: deleting twice is deleting once.
-        attempts.again()?;
-    }
+        // The answer was lost, and whether it happened is not to be seen: deleting is idempotent.
+        Ok((!same).then_some(()))
+    })
+    .await
 }
 
 /// The last transaction, after as many as it takes to make it small enough. Each compares the tenant's record, so that
@@ -234,25 +144,28 @@ async fn free<S: Store, C: Controller>(
     cluster: &ClusterRecord,
     tenant: &Versioned<TenantRecord>,
 ) -> Result<(), TenantError> {
-    let (name, life) = (&tenant.record.name, tenant.record.incarnation);
-    let subnets = tenant.record.subnets.iter();
-    let mut doomed: Vec<Key> = subnets.flat_map(|subnet| parts(cluster, subnet.cidr)).map(Key::subnet).collect();
-    for entry in list(admin, Key::namespaces()).await? {
-        let record = Versioned::<NamespaceRecord>::read(&entry).map_err(TenantError::record)?.record;
-        if record.tenant == *name && record.incarnation == life {
+    let (name, incarnation) = (&tenant.record.name, tenant.record.incarnation);
+    let subnets = tenant.record.subnets.iter().flat_map(|subnet| parts(cluster, subnet.cidr));
+    let mut doomed: Vec<Key> = subnets.map(|part| OwnerRecord::subnet(part).into()).collect();
+    for entry in list(admin, NamespaceRecord::all()).await? {
+        let record = Versioned::<NamespaceRecord>::read(&entry)?.record;
+        if record.tenant == *name && record.incarnation == incarnation {
             doomed.push(entry.key);
         }
     }
-    let key = Key::tenant(name);
-    let last = [Key::transit(tenant.record.transit), Key::builder(name), Key::idle(name), key.clone()];
+    let last: [Key; 4] = [
+        OwnerRecord::transit(tenant.record.transit).into(),
+        BuildLeaseRecord::at(name).into(),
+        IdleRecord::at(name).into(),
+        TenantRecord::at(name).into(),
+    ];
     let mut batches: Vec<Vec<Key>> = doomed.chunks(BATCH).map(<[Key]>::to_vec).collect();
     match batches.last_mut() {
         Some(batch) if batch.len() + last.len() <= BATCH => batch.extend(last),
         _ => batches.push(last.into()),
     }
-    let what = format!("free what tenant {name} had");
     for batch in batches {
-        free_batch(admin, tenant, &what, &batch).await?;
+        free_batch(admin, tenant, &batch).await?;
     }
     Ok(())
 }
@@ -260,25 +173,24 @@ async fn free<S: Store, C: Controller>(
 async fn free_batch<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenant: &Versioned<TenantRecord>,
-    what: &str,
     batch: &[Key],
 ) -> Result<(), TenantError> {
-    let key = Key::tenant(&tenant.record.name);
-    let mut attempts = Attempts::at(what);
-    loop {
+    let key = TenantRecord::at(&tenant.record.name);
+    let what = format!("free what tenant {} had", tenant.record.name);
+    retry(&what, async |attempt| {
         let txn = Txn {
-            compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
-            then: batch.iter().cloned().map(Change::Delete).collect(),
-            otherwise: vec![Query::Key(key.clone())],
+            compare: vec![Compare::modified(&key, tenant.mod_revision)],
+            then: batch.iter().map(Change::delete).collect(),
+            otherwise: vec![Query::key(&key)],
         };
-        let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await? else { return Ok(()) };
-        match only::<TenantRecord>(&snapshot)? {
+        let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };
+        match snapshot.get(&key)? {
             // The answer was lost, not the race: the record went with this batch.
-            None if batch.contains(&key) => return Ok(()),
-            // The answer was lost, and whether it happened is not to be seen: deleting twice is deleting once.
-            Some(now) if now.mod_revision == tenant.mod_revision => {}
-            _ => return Err(attempts.failed()),
+            None if batch.contains(&key) => Ok(Some(())),
+            // The answer was lost, and whether it happened is not to be seen: deleting is idempotent.
+            Some(now) if now.mod_revision == tenant.mod_revision => Ok(None),
+            _ => Err(failed(&what, std::mem::take(attempt))),
         }
-        attempts.again()?;
-    }
+    })
+    .await
 }

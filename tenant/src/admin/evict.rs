@@ -23,19 +23,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use atoll_ipam::{LateDeletions, Released, Versioned, exhume, find, records_of, release_beside};
+use atoll_records::{ClaimRecord, ClusterRecord, Key, NodeRecord, Query, Revision, Versioned};
+
+use atoll_model::clock::now;
+
+use atoll_ipam::{LateDeletions, Released, exhume, find, records_of, release_beside};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
-use atoll_model::record::{ClaimRecord, ClusterRecord, NodeRecord, now};
-use atoll_store::{Change, Committed, Compare, Key, Query, Revision, Store, Txn};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
-use super::delete::quiet;
-use super::{Admin, Deleted};
+use super::Admin;
+use super::progress::{Deleted, quiet};
+use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::{ATTEMPTS, Attempts, one, only, put, unfit};
 
 /// Ports that are deleted at once.
 const AT_ONCE: usize = 8;
@@ -115,7 +118,7 @@ pub async fn evict<S: Store, C: Controller>(
     quiet(how.wait, &mut progress).await;
 
     let mut released = Vec::new();
-    for _ in 0..ATTEMPTS {
+    retry(&format!("evict node {node}"), async |_| {
         close_ports(admin, node, &record, &debts).await?;
         for debt in debts.readable.values() {
             released.extend(settle(admin, debt, how).await?);
@@ -127,27 +130,29 @@ pub async fn evict<S: Store, C: Controller>(
             close_ports(admin, node, &record, &debts).await?;
             quiet(how.wait, &mut progress).await;
         }
-        if debts.readable.is_empty() {
-            if !debts.damaged.is_empty() {
-                let (node, keys) = (node.clone(), debts.damaged.into_iter().map(|(key, _)| key.to_string()).collect());
-                return Err(TenantError::Unreadable { node, keys, released: released.len() });
-            }
-            open(admin, node, record, how.forget).await?;
-            progress(Deleted::All);
-            return Ok(released);
+        if !debts.readable.is_empty() {
+            return Ok(None);
         }
-    }
-    Err(TenantError::Contended { what: format!("evict node {node}"), attempts: ATTEMPTS })
+        if !debts.damaged.is_empty() {
+            let keys = debts.damaged.iter().map(|(key, _)| key.to_string()).collect();
+            return Err(TenantError::Unreadable { node: node.clone(), keys, released: released.len() });
+        }
+        open(admin, node, &record, how.forget).await?;
+        progress(Deleted::All);
+        Ok(Some(std::mem::take(&mut released)))
+    })
+    .await
 }
 
 async fn known<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
 ) -> Result<(Versioned<ClusterRecord>, Versioned<NodeRecord>), TenantError> {
-    let queries = vec![Query::Key(Key::cluster()), Query::Key(Key::node(node))];
+    let (cluster, record) = (ClusterRecord::at(), NodeRecord::at(node));
+    let queries = vec![Query::key(&cluster), Query::key(&record)];
     let snapshot = admin.store.read(queries).await.map_err(TenantError::store(format!("read node {node}")))?;
-    let [cluster, record] = snapshot.answers.as_slice() else { return Err(unfit()) };
-    one(cluster)?.zip(one(record)?).ok_or_else(|| TenantError::NoNode { node: node.clone() })
+    let both = snapshot.get(&cluster)?.zip(snapshot.get(&record)?);
+    both.ok_or_else(|| TenantError::NoNode { node: node.clone() })
 }
 
 /// What the controller says of the node's host.
@@ -167,23 +172,20 @@ async fn close<S: Store, C: Controller>(
     seen: Versioned<NodeRecord>,
 ) -> Result<Versioned<NodeRecord>, TenantError> {
     let mut seen = seen;
-    let mut attempts = Attempts::at(format!("close node {node}"));
-    loop {
+    let what = format!("close node {node}");
+    retry(&what, async |attempt| {
         let record = NodeRecord { epoch: seen.record.epoch + 1, evicting: Some(now()), ..seen.record.clone() };
-        match write(admin, node, &seen, Some(&record), &mut attempts).await? {
-            Committed::Yes(revision) => {
-                return Ok(Versioned { record, create_revision: seen.create_revision, mod_revision: revision });
-            }
+        match write(admin, node, &seen, Some(&record), &what, attempt).await? {
+            Committed::Yes(revision) => Ok(Some(seen.updated(record, revision))),
             Committed::Lost(snapshot) => {
-                seen = only(&snapshot)?.ok_or_else(|| TenantError::NoNode { node: node.clone() })?;
+                let there = snapshot.get(&NodeRecord::at(node))?;
+                seen = there.ok_or_else(|| TenantError::NoNode { node: node.clone() })?;
                 // Ours, and the answer was lost; or another eviction: then both do the same work.
-                if seen.record.evicting.is_some() {
-                    return Ok(seen);
-                }
+                Ok(seen.record.evicting.is_some().then(|| seen.clone()))
             }
         }
-        attempts.again()?;
-    }
+    })
+    .await
 }
 
 /// Nobody else has finished this eviction meanwhile: then the node may be back, with claims and ports that are not owed.
@@ -203,23 +205,23 @@ async fn still_ours<S: Store, C: Controller>(
 async fn open<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
-    ours: Versioned<NodeRecord>,
+    ours: &Versioned<NodeRecord>,
     forget: bool,
 ) -> Result<(), TenantError> {
     let record = NodeRecord { evicting: None, ..ours.record.clone() };
-    let mut attempts = Attempts::at(format!("end the eviction of node {node}"));
-    loop {
-        match write(admin, node, &ours, (!forget).then_some(&record), &mut attempts).await? {
-            Committed::Yes(_) => return Ok(()),
-            Committed::Lost(snapshot) => match only::<NodeRecord>(&snapshot)? {
+    let what = format!("end the eviction of node {node}");
+    retry(&what, async |attempt| {
+        match write(admin, node, ours, (!forget).then_some(&record), &what, attempt).await? {
+            Committed::Yes(_) => Ok(Some(())),
+            Committed::Lost(snapshot) => match snapshot.revision_of(&NodeRecord::at(node))? {
                 // The answer was lost, and nothing happened.
-                Some(now) if now.mod_revision == ours.mod_revision => {}
-                // It happened, or somebody else did it.
-                _ => return Ok(()),
+                Some(revision) if revision == ours.mod_revision => Ok(None),
+                // It happened, or another eviction did it.
+                _ => Ok(Some(())),
             },
         }
-        attempts.again()?;
-    }
+    })
+    .await
 }
 
 /// Writes a node's record, or deletes it, if it is still as it was seen.
@@ -228,15 +230,16 @@ async fn write<S: Store, C: Controller>(
     node: &NodeName,
     seen: &Versioned<NodeRecord>,
     record: Option<&NodeRecord>,
-    attempts: &mut Attempts,
+    what: &str,
+    attempt: &mut Attempt,
 ) -> Result<Committed, TenantError> {
-    let key = Key::node(node);
+    let key = NodeRecord::at(node);
     let txn = Txn {
-        compare: vec![Compare::Modified(key.clone(), seen.mod_revision)],
-        then: vec![record.map_or_else(|| Change::Delete(key.clone()), |record| put(key.clone(), record))],
-        otherwise: vec![Query::Key(key)],
+        compare: vec![Compare::modified(&key, seen.mod_revision)],
+        then: vec![record.map_or_else(|| Change::delete(&key), |record| Change::put(&key, record))],
+        otherwise: vec![Query::key(&key)],
     };
-    attempts.commit(admin.store, txn).await
+    commit(admin.store, what, attempt, txn).await
 }
 
 /// What is left of one attachment of the node.
@@ -319,29 +322,23 @@ async fn settle<S: Store, C: Controller>(
     // Another eviction may have sent deletions that it does not wait for.
     let within = how.wait.max(BESIDE);
     let late = Some(LateDeletions { until: now() + within.as_secs(), within });
-    for _ in 0..ATTEMPTS {
+    retry(&format!("settle {}", debt.attachment), async |_| {
         let found = find(admin.store, &debt.attachment).await?;
         let tombstone: Option<Revision> = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         match (found.claim, tombstone) {
-            (None, None) => return Ok(None),
+            (None, None) => Ok(Some(None)),
             // A tombstone that was not listed may be of a node that is back: the next round lists it.
-            (None, seen) if seen != debt.tombstone => return Ok(None),
-            (None, Some(seen)) => {
-                if exhume(admin.store, &debt.attachment, seen).await? {
-                    return Ok(None);
-                }
-            }
+            (None, seen) if seen != debt.tombstone => Ok(Some(None)),
+            (None, Some(seen)) => Ok(exhume(admin.store, &debt.attachment, seen).await?.then_some(None)),
             (Some(claim), seen) => {
                 // A claim that was not listed has a port that was not deleted in time: the next round has both.
                 if listed.is_none_or(|listed| listed.create_revision != claim.create_revision) {
-                    return Ok(None);
+                    return Ok(Some(None));
                 }
                 let released = release_beside(admin.store, &claim, seen, how.cooldown, late).await?;
-                if matches!(released, Released::Done) {
-                    return Ok(Some(claim.record));
-                }
+                Ok(matches!(released, Released::Done).then_some(Some(claim.record)))
             }
         }
-    }
-    Err(TenantError::Contended { what: format!("settle {}", debt.attachment), attempts: ATTEMPTS })
+    })
+    .await
 }

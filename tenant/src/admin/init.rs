@@ -7,18 +7,18 @@
 //! A new epoch makes every node forget what it remembers: needed after etcd was restored from a backup, when the
 //! revisions that caches compare can occur a second time.
 
-use atoll_ipam::Versioned;
 use atoll_model::config::ClusterConfig;
 use atoll_model::derive::Role;
 use atoll_model::ids::Epoch;
-use atoll_model::record::{ClusterRecord, ProviderRecord};
-use atoll_store::{Committed, Compare, Key, Query, Store, Txn};
+use atoll_records::{ClusterRecord, ProviderRecord, Query, Versioned};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
 use uuid::Uuid;
 
+use crate::attempts::{commit, failed};
 use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
 use crate::graph::{provider_graph, provider_id};
-use crate::registry::{Attempts, Registry, agree, cluster_record, only, possible, put};
+use crate::registry::{Registry, agree, cluster_record, possible};
 
 /// What is wanted.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +69,8 @@ pub async fn init<S: Store, C: Controller>(
     wanted: &Wanted,
 ) -> Result<(Initialised, Option<Applied>), TenantError> {
     let registry = Registry { store, controller, config };
-    let read = || store.read(vec![Query::Key(Key::cluster())]);
-    let seen: Option<Versioned<ClusterRecord>> =
-        only(&read().await.map_err(TenantError::store("read the cluster's record"))?)?;
+    let read = store.read(vec![Query::key(ClusterRecord::at())]).await;
+    let seen = read.map_err(TenantError::store("read the cluster's record"))?.get(&ClusterRecord::at())?;
     let new = seen.is_none();
     let adopted = choose(controller, config, &wanted.outside, seen.as_ref().map(|seen| &seen.record)).await?;
     let cluster = match (seen, &wanted.outside) {
@@ -81,12 +80,12 @@ pub async fn init<S: Store, C: Controller>(
             let mut record = cluster_record(config, Uuid::nil());
             record.provider_router = provider_id(record.id, Role::ProviderRouter);
             record.provider = Some(provider.clone());
-            registry.create_once(Key::cluster(), record).await?
+            registry.create_once(&ClusterRecord::at(), record).await?
         }
         (None, _) => {
             possible(config)?;
             match adopted {
-                Some(router) => registry.create_once(Key::cluster(), cluster_record(config, router)).await?,
+                Some(router) => registry.create_once(&ClusterRecord::at(), cluster_record(config, router)).await?,
                 None => registry.ensure_cluster(None).await?,
             }
         }
@@ -161,18 +160,20 @@ async fn renew<S: Store, C: Controller>(
     cluster: Versioned<ClusterRecord>,
 ) -> Result<Initialised, TenantError> {
     let record = ClusterRecord { epoch: Epoch::random(), ..cluster.record };
+    let key = ClusterRecord::at();
     let txn = Txn {
-        compare: vec![Compare::Modified(Key::cluster(), cluster.mod_revision)],
-        then: vec![put(Key::cluster(), &record)],
-        otherwise: vec![Query::Key(Key::cluster())],
+        compare: vec![Compare::modified(&key, cluster.mod_revision)],
+        then: vec![Change::put(&key, &record)],
+        otherwise: vec![Query::key(&key)],
     };
-    let mut attempts = Attempts::at("give the cluster a new epoch");
-    match attempts.commit(registry.store, txn).await? {
+    let what = "give the cluster a new epoch";
+    let mut attempt = Attempt::default();
+    match commit(registry.store, what, &mut attempt, txn).await? {
         Committed::Yes(_) => Ok(Initialised::Renewed(record)),
-        Committed::Lost(snapshot) => match only::<ClusterRecord>(&snapshot)? {
+        Committed::Lost(snapshot) => match snapshot.get(&key)? {
             // The answer was lost, not the race.
             Some(now) if now.record.epoch == record.epoch => Ok(Initialised::Renewed(record)),
-            _ => Err(attempts.failed()),
+            _ => Err(failed(what, attempt)),
         },
     }
 }

@@ -5,15 +5,14 @@
 //! the pods that stay behind are named. The claim of a pod that starts meanwhile compares the namespace's record: it is
 //! either one of those that were found, or it goes where the record says now.
 
-use atoll_ipam::Versioned;
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::record::{ClaimRecord, NamespaceRecord, Phase, SCHEMA, Unknown};
-use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+use atoll_records::{ClaimRecord, NamespaceRecord, Phase, Query, SCHEMA, TenantRecord, Unknown, Versioned};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
 
 use super::Admin;
+use crate::attempts::{commit, failed};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::{Attempts, only, put};
 
 /// What moving a namespace came to.
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ pub async fn join<S: Store, C: Controller>(
         incarnation: target.record.incarnation,
         unknown: Unknown::new(),
     };
-    let guard = Compare::Modified(Key::tenant(tenant), target.mod_revision);
+    let guard = Compare::modified(TenantRecord::at(tenant), target.mod_revision);
     write(admin, namespace, Some(record), vec![guard], new_pods_only).await
 }
 
@@ -67,8 +66,9 @@ async fn current<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     namespace: &Namespace,
 ) -> Result<Option<Versioned<NamespaceRecord>>, TenantError> {
-    let read = admin.store.read(vec![Query::Key(Key::namespace(namespace))]).await;
-    only(&read.map_err(TenantError::store(format!("read namespace {namespace}")))?)
+    let key = NamespaceRecord::at(namespace);
+    let read = admin.store.read(vec![Query::key(&key)]).await;
+    Ok(read.map_err(TenantError::store(format!("read namespace {namespace}")))?.get(&key)?)
 }
 
 async fn write<S: Store, C: Controller>(
@@ -92,21 +92,16 @@ async fn write<S: Store, C: Controller>(
     if !pods.is_empty() && !new_pods_only {
         return Err(TenantError::Occupied { namespace: namespace.clone(), pods: pods.iter().map(shown).collect() });
     }
-    let key = Key::namespace(namespace);
-    compare.push(match &now {
-        Some(now) => Compare::Modified(key.clone(), now.mod_revision),
-        None => Compare::Absent(key.clone()),
-    });
-    let change = match &wanted {
-        Some(record) => put(key.clone(), record),
-        None => Change::Delete(key.clone()),
-    };
-    let txn = Txn { compare, then: vec![change], otherwise: vec![Query::Key(key)] };
-    let mut attempts = Attempts::at(format!("move namespace {namespace}"));
-    if let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await?
-        && !same(&only(&snapshot)?)
+    let key = NamespaceRecord::at(namespace);
+    compare.push(Compare::unchanged(&key, now.map(|now| now.mod_revision)));
+    let change = wanted.as_ref().map_or_else(|| Change::delete(&key), |record| Change::put(&key, record));
+    let txn = Txn { compare, then: vec![change], otherwise: vec![Query::key(&key)] };
+    let what = format!("move namespace {namespace}");
+    let mut attempt = Attempt::default();
+    if let Committed::Lost(snapshot) = commit(admin.store, &what, &mut attempt, txn).await?
+        && !same(&snapshot.get(&key)?)
     {
-        return Err(attempts.failed());
+        return Err(failed(&what, attempt));
     }
     // Pods that claimed between the first look and the change are among these.
     let left_behind = self::pods(admin, namespace).await?;

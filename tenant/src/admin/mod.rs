@@ -1,36 +1,39 @@
 //! What operators do: each verb one file, each a function over the two seams, so that `atollctl` only reads arguments
 //! and prints.
 
+mod change;
 mod create;
 mod delete;
 mod evict;
+mod held;
 mod init;
 mod members;
 mod plan;
+mod progress;
 mod prune;
 mod set;
 mod subnets;
 
-use atoll_ipam::Versioned;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{ClaimRecord, ClusterRecord, TenantRecord};
-use atoll_store::{Key, Query, Store};
+use atoll_records::{ClaimRecord, ClusterRecord, Query, TenantRecord, Versioned};
+use atoll_store::Store;
 
 pub use crate::registry::{agree, possible, same};
 pub use create::create;
-pub use delete::{Deleted, Deletion, delete};
+pub use delete::{Deletion, delete};
 pub use evict::{Candidate, Eviction, candidate, evict};
 pub use init::{Initialised, Outside, Wanted, choose as choose_provider, init};
 pub use members::{Moved, join, leave};
 pub use plan::{Plan, plan, repair};
+pub use progress::Deleted;
 pub use prune::{Idle, idle, prune};
 pub use set::{Edit, Update, edited, refuse_shared, set};
 pub use subnets::{add_subnet, delete_subnet, next_subnet};
 
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::{Registry, one, unfit};
+use crate::registry::Registry;
 
 /// What an operator works with.
 pub struct Admin<'a, S, C> {
@@ -52,20 +55,19 @@ impl<S: Store, C: Controller> Admin<'_, S, C> {
         &self,
         name: &TenantName,
     ) -> Result<(Versioned<ClusterRecord>, Versioned<TenantRecord>), TenantError> {
-        let queries = vec![Query::Key(Key::cluster()), Query::Key(Key::tenant(name))];
+        let (cluster, tenant) = (ClusterRecord::at(), TenantRecord::at(name));
+        let queries = vec![Query::key(&cluster), Query::key(&tenant)];
         let snapshot = self.store.read(queries).await.map_err(TenantError::store(format!("read tenant {name}")))?;
-        let [cluster, tenant] = snapshot.answers.as_slice() else { return Err(unfit()) };
-        one(cluster)?.zip(one(tenant)?).ok_or_else(|| TenantError::Unknown { tenant: name.clone() })
+        let both = snapshot.get(&cluster)?.zip(snapshot.get(&tenant)?);
+        both.ok_or_else(|| TenantError::Unknown { tenant: name.clone() })
     }
 
     /// All claims. Damaged ones are skipped, with a line in the log.
     async fn claims(&self) -> Result<Vec<Versioned<ClaimRecord>>, TenantError> {
-        let snapshot = self
-            .store
-            .read(vec![Query::all(Key::attachments())])
-            .await
-            .map_err(TenantError::store("read the claims"))?;
-        Ok(snapshot.answers.first().map(Versioned::readable).unwrap_or_default())
+        let claims = ClaimRecord::all();
+        let snapshot =
+            self.store.read(vec![Query::all(&claims)]).await.map_err(TenantError::store("read the claims"))?;
+        Ok(snapshot.list(&claims)?.readable())
     }
 }
 

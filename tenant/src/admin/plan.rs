@@ -1,10 +1,9 @@
 //! What applying a tenant's graph would change, and changing it.
 
-use atoll_ipam::Versioned;
 use atoll_model::derive::Role;
 use atoll_model::ids::TenantName;
-use atoll_model::record::TenantRecord;
 use atoll_model::topology::Kind;
+use atoll_records::{TenantRecord, Versioned};
 use atoll_store::Store;
 use serde::Serialize;
 use uuid::Uuid;

@@ -13,17 +13,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
+use atoll_model::clock::now;
 use atoll_model::ids::TenantName;
-use atoll_model::record::{IdleRecord, Origin, SCHEMA, TenantRecord, Unknown, encode, now};
-use atoll_store::{Answer, Change, Committed, Compare, Key, Query, Store, Txn};
+use atoll_records::{IdleRecord, Key, Origin, Query, ReservationRecord, SCHEMA, TenantRecord, Unknown, Versioned};
+use atoll_store::{Change, Committed, Compare, Store, Txn};
 use futures_util::{StreamExt as _, stream};
 
 use super::Admin;
 use super::delete::{Deletion, delete};
+use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::registry::Attempts;
 
 /// How long a provisional mark lives if its maker dies.
 const PROVISIONAL: Duration = Duration::from_mins(1);
@@ -44,17 +44,19 @@ pub struct Idle {
 
 /// The tenants without claims. `mark`: remember when they were seen so.
 pub async fn idle<S: Store, C: Controller>(admin: &Admin<'_, S, C>, mark: bool) -> Result<Vec<Idle>, TenantError> {
-    let all = |prefix, keys_only| Query::Range { prefix, from: None, until: None, limit: 0, keys_only };
-    let queries = vec![all(Key::tenants(), false), all(Key::idles(), false), all(Key::all_reservations(), true)];
+    let (tenants, marks, reserved) = (TenantRecord::all(), IdleRecord::all(), Query::keys(ReservationRecord::all()));
+    let queries = vec![Query::all(&tenants), Query::all(&marks), reserved.clone()];
     let snapshot = admin.store.read(queries).await.map_err(TenantError::store("read the tenants"))?;
-    let [tenants, marks, reserved] = snapshot.answers.as_slice() else { return Err(crate::registry::unfit()) };
+    let reserved = &snapshot.answer(&reserved)?.entries;
     let reserved: BTreeSet<&str> =
-        reserved.entries.iter().filter_map(|entry| entry.key.as_str().split('/').nth(2)).collect();
+        reserved.iter().filter_map(|entry| ReservationRecord::tenant_in(&entry.key)).collect();
+    let marks = &snapshot.answer(&Query::all(&marks))?.entries;
     let used = used(admin).await?;
-    let mut tenants = Versioned::<TenantRecord>::readable(tenants);
+    let mut tenants = snapshot.list(&tenants)?.readable();
     tenants.retain(|tenant| !used.contains(&tenant.record.name));
     let since = |record: &TenantRecord| {
-        let entry = marks.entries.iter().find(|entry| entry.key == Key::idle(&record.name))?;
+        let key = Key::from(IdleRecord::at(&record.name));
+        let entry = marks.iter().find(|entry| entry.key == key)?;
         let mark = Versioned::<IdleRecord>::read(entry).ok()?.record;
         // A mark of the future was written by a clock that was ahead: it is made again, with the time of today.
         (mark.incarnation == record.incarnation && mark.lasting && mark.since <= now()).then_some(mark.since)
@@ -114,10 +116,9 @@ async fn mark<S: Store, C: Controller>(
         lasting,
         unknown: Unknown::new(),
     };
-    let put = |tenant: &TenantRecord, lasting: bool| Change::Put {
-        key: Key::idle(&tenant.name),
-        value: encode(&record(tenant, lasting)),
-        lease: (!lasting).then_some(lease),
+    let put = |tenant: &TenantRecord, lasting: bool| {
+        let (key, record) = (IdleRecord::at(&tenant.name), record(tenant, lasting));
+        if lasting { Change::put(&key, &record) } else { Change::put_leased(&key, &record, lease) }
     };
     let mut provisional = Vec::new();
     for tenant in tenants {
@@ -129,20 +130,18 @@ async fn mark<S: Store, C: Controller>(
     }
     let used = used(admin).await?;
     for (tenant, revision) in provisional.into_iter().filter(|(tenant, _)| !used.contains(&tenant.name)) {
-        let key = Key::idle(&tenant.name);
-        let mut attempts = Attempts::at(what);
-        loop {
-            let compare = vec![Compare::Modified(key.clone(), revision)];
-            let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::Key(key.clone())] };
-            let Committed::Lost(snapshot) = attempts.commit(admin.store, txn).await? else { break };
+        let key = IdleRecord::at(&tenant.name);
+        retry(what, async |attempt| {
+            let compare = vec![Compare::modified(&key, revision)];
+            let txn = Txn { compare, then: vec![put(tenant, true)], otherwise: vec![Query::key(&key)] };
+            let Committed::Lost(snapshot) = commit(admin.store, what, attempt, txn).await? else {
+                return Ok(Some(()));
+            };
             // The provisional mark is there: the request was lost. Otherwise a pod has claimed meanwhile, or only the
             // answer was lost.
-            let there = snapshot.answers.first().and_then(Answer::one);
-            if there.is_none_or(|entry| entry.mod_revision != revision) {
-                break;
-            }
-            attempts.again()?;
-        }
+            Ok((snapshot.revision_of(&key)? != Some(revision)).then_some(()))
+        })
+        .await?;
     }
     // Lasting marks are on no lease any more; what is left on it belongs to tenants in use.
     admin.store.revoke(lease).await.map_err(TenantError::store(what))?;

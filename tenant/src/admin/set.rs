@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use atoll_model::config::{DnsConfig, UnusableDns};
 use atoll_model::ids::TenantName;
-use atoll_model::record::{ClusterRecord, Phase, StaticRoute, TenantRecord, Via};
+use atoll_records::{ClusterRecord, Phase, StaticRoute, TenantRecord, Via};
 use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 
-use super::delete::quiet;
-use super::subnets::{changing, write};
-use super::{Admin, Deleted, OPERATOR};
+use super::change::{changing, write};
+use super::progress::{Deleted, quiet};
+use super::{Admin, OPERATOR};
+use crate::attempts::retry;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::{number, retired_graph};
@@ -70,28 +71,26 @@ pub async fn set<S: Store, C: Controller>(
     mut progress: impl FnMut(Deleted),
 ) -> Result<(TenantRecord, TenantRecord), TenantError> {
     let mut before = None;
-    let mut attempts = changing(name);
-    loop {
+    // The tenant may be changed at the same time: then what is to change is decided again.
+    let (cluster, written) = retry(&changing(name), async |attempt| {
         let (cluster, tenant) = admin.known(name).await?;
-        let was = before.get_or_insert_with(|| tenant.record.clone()).clone();
+        before.get_or_insert_with(|| tenant.record.clone());
         refuse_shared(&cluster.record, &tenant.record, edit)?;
         let wanted = edited(&tenant.record, edit)?;
-        let written = write(admin, tenant, |record| *record = wanted, Vec::new(), &mut attempts).await?;
-        let Some(written) = written else {
-            // The tenant was changed at the same time: what is to change is decided anew.
-            attempts.again()?;
-            continue;
-        };
-        let finished = Box::pin(admin.registry().finish(OPERATOR, &cluster, written, false)).await?;
-        if finished.record.retired.is_empty() {
-            return Ok((was, finished.record));
-        }
-        progress(Deleted::Objects(finished.record.retired.len()));
-        quiet(wait, &mut progress).await;
-        let after = Box::pin(forget_retired(admin, name, &finished.record.retired)).await?;
-        progress(Deleted::All);
-        return Ok((was, after));
+        let written = write(admin, tenant, |record| *record = wanted, Vec::new(), attempt).await?;
+        Ok(written.map(|written| (cluster, written)))
+    })
+    .await?;
+    let was = before.unwrap_or_else(|| written.record.clone());
+    let finished = Box::pin(admin.registry().finish(OPERATOR, &cluster, written, false)).await?;
+    if finished.record.retired.is_empty() {
+        return Ok((was, finished.record));
     }
+    progress(Deleted::Objects(finished.record.retired.len()));
+    quiet(wait, &mut progress).await;
+    let after = Box::pin(forget_retired(admin, name, &finished.record.retired)).await?;
+    progress(Deleted::All);
+    Ok((was, after))
 }
 
 /// Deletes once more the routes that were taken away, and forgets them. Gives the tenant afterwards.
@@ -100,9 +99,8 @@ async fn forget_retired<S: Store, C: Controller>(
     name: &TenantName,
     gone: &[StaticRoute],
 ) -> Result<TenantRecord, TenantError> {
-    let mut attempts = changing(name);
     let mut removed = Vec::new();
-    loop {
+    retry(&changing(name), async |attempt| {
         let (cluster, tenant) = admin.known(name).await?;
         // One of them may be wanted again, and may have been deleted just now.
         if removed.iter().any(|route| tenant.record.routes.contains(route)) {
@@ -116,11 +114,10 @@ async fn forget_retired<S: Store, C: Controller>(
         admin.controller.remove(&graph).await.map_err(TenantError::controller(what))?;
         removed.clone_from(&doomed.retired);
         let forget = |record: &mut TenantRecord| record.retired.retain(|route| !gone.contains(route));
-        match write(admin, tenant, forget, Vec::new(), &mut attempts).await? {
-            Some(written) => return Ok(written.record),
-            None => attempts.again()?,
-        }
-    }
+        let written = write(admin, tenant, forget, Vec::new(), attempt).await?;
+        Ok(written.map(|written| written.record))
+    })
+    .await
 }
 
 /// Refuses routes into what all tenants share: links of other tenants, addresses by which nodes reach their pods. Pure.

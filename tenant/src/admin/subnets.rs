@@ -5,19 +5,21 @@
 
 use std::time::Duration;
 
-use atoll_ipam::{Versioned, reservations};
+use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
-use atoll_model::record::{Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
-use atoll_store::{Change, Committed, Compare, Key, Query, Store, Txn};
+use atoll_records::{AddressRecord, OwnerRecord, Phase, Query, StaticRoute, SubnetEntry, TenantRecord, Via};
+use atoll_store::{Change, Store};
 use ipnetwork::Ipv4Network;
 
-use super::delete::{held, list, quiet};
-use super::{Admin, Deleted, OPERATOR};
+use super::change::{change, change_with};
+use super::held::held;
+use super::progress::{Deleted, quiet};
+use super::{Admin, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::graph::subnet_graph;
-use crate::registry::{Attempts, choose, network, only, parts, put, with_subnet};
+use crate::registry::{choose, networks, parts, with_subnet};
 
 /// Adds a subnet: `cidr`, or a free part of the pool; no pod gets what is in `exclude`. Gives the tenant with the subnet in use.
 pub async fn add_subnet<S: Store, C: Controller>(
@@ -52,8 +54,9 @@ pub async fn next_subnet<S: Store, C: Controller>(
     exclude: &[AddressRange],
 ) -> Result<Ipv4Network, TenantError> {
     let (cluster, tenant) = admin.known(name).await?;
-    let taken = list(admin, Key::subnets()).await?;
-    let taken: Vec<Ipv4Network> = taken.iter().filter_map(|entry| network(&entry.key)).collect();
+    let subnets = Query::all(OwnerRecord::subnets());
+    let read = admin.store.read(vec![subnets.clone()]).await;
+    let taken = networks(read.map_err(TenantError::store("list the subnets"))?.answer(&subnets)?);
     let cidr = choose(&cluster.record, &tenant.record, cidr, &taken)?;
     with_subnet(&cluster.record, &tenant.record, cidr, exclude)?;
     Ok(cidr)
@@ -80,14 +83,13 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     }
     let tenant = change(admin, tenant, |record| set(record, ordinal, Phase::Deleting)).await?;
     progress(Deleted::Closed);
-    let addresses = list(admin, Key::addresses(name, ordinal)).await?;
-    let held = held(admin, &addresses).await?;
+    let held = held(admin, AddressRecord::of_subnet(name, ordinal)).await?;
     if !held.is_empty() {
         // Whoever comes next looks whether an earlier attempt deleted something.
         change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
         return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
     }
-    let kept = reservations(admin.store, Some(name)).await.map_err(TenantError::record)?;
+    let kept = reservations(admin.store, Some(name)).await?;
     let kept = kept.into_iter().map(|kept| kept.record).filter(|kept| kept.ordinal == ordinal);
     let kept: Vec<_> = kept.map(|kept| format!("{} for {}/{}", kept.address, kept.namespace, kept.pod)).collect();
     if !kept.is_empty() {
@@ -100,11 +102,9 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     progress(Deleted::Objects(removed.deleted));
     quiet(wait, &mut progress).await;
     admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
-    let freed = parts(&cluster.record, entry.cidr).into_iter().map(|part| Change::Delete(Key::subnet(part)));
-    let mut attempts = changing(name);
+    let freed = parts(&cluster.record, entry.cidr).into_iter().map(|part| Change::delete(OwnerRecord::subnet(part)));
     let without = |record: &mut TenantRecord| record.subnets.retain(|subnet| subnet.ordinal != ordinal);
-    let written = write(admin, tenant, without, freed.collect(), &mut attempts).await?;
-    written.ok_or_else(|| attempts.failed())?;
+    change_with(admin, tenant, without, freed.collect()).await?;
     progress(Deleted::All);
     Ok(())
 }
@@ -112,52 +112,5 @@ pub async fn delete_subnet<S: Store, C: Controller>(
 fn set(record: &mut TenantRecord, ordinal: u32, phase: Phase) {
     for subnet in record.subnets.iter_mut().filter(|subnet| subnet.ordinal == ordinal) {
         subnet.phase = phase;
-    }
-}
-
-/// Changes a tenant's record, also for a deletion. Nothing is written when nothing changes.
-pub(super) async fn change<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
-    tenant: Versioned<TenantRecord>,
-    edit: impl FnOnce(&mut TenantRecord),
-) -> Result<Versioned<TenantRecord>, TenantError> {
-    let mut attempts = changing(&tenant.record.name);
-    let written = write(admin, tenant, edit, Vec::new(), &mut attempts).await?;
-    written.ok_or_else(|| attempts.failed())
-}
-
-/// Attempts at changing a tenant's record.
-pub(super) fn changing(tenant: &TenantName) -> Attempts {
-    Attempts::at(format!("change the record of tenant {tenant}"))
-}
-
-/// Changes a tenant's record, and what else has to change with it. Nothing is written when nothing changes. None: the
-/// record is another one by now, or the attempt is known not to have happened.
-pub(super) async fn write<S: Store, C: Controller>(
-    admin: &Admin<'_, S, C>,
-    tenant: Versioned<TenantRecord>,
-    edit: impl FnOnce(&mut TenantRecord),
-    with: Vec<Change>,
-    attempts: &mut Attempts,
-) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
-    let mut record = tenant.record.clone();
-    edit(&mut record);
-    if record == tenant.record && with.is_empty() {
-        return Ok(Some(tenant));
-    }
-    let key = Key::tenant(&record.name);
-    let mut then = vec![put(key.clone(), &record)];
-    then.extend(with);
-    let txn = Txn {
-        compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
-        then,
-        otherwise: vec![Query::Key(key)],
-    };
-    match attempts.commit(admin.store, txn).await? {
-        Committed::Yes(revision) => {
-            Ok(Some(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision }))
-        }
-        // The answer was lost, not the race.
-        Committed::Lost(snapshot) => Ok(only::<TenantRecord>(&snapshot)?.filter(|now| now.record == record)),
     }
 }

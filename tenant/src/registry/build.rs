@@ -3,12 +3,12 @@
 //! Promises: `active` is written only after everything was found or made; a record that changed meanwhile is read again
 //! and its graph applied again; a tenant that another left half built is completed here.
 
-use atoll_ipam::Versioned;
-use atoll_model::record::{ClusterRecord, Phase, TenantRecord};
-use atoll_store::{Change, Committed, Compare, Key, Lease, Query, Store, Txn};
+use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
 
-use super::builder::Turn;
-use super::{Attempts, Registry, only, put};
+use super::Registry;
+use super::build_lease::BuildLease;
+use crate::attempts::{commit, retry};
 use crate::controller::{Applied, Controller};
 use crate::error::TenantError;
 use crate::graph::{graph, retired_graph};
@@ -24,66 +24,68 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         again: bool,
     ) -> Result<Versioned<TenantRecord>, TenantError> {
         let name = tenant.record.name.clone();
-        let life = tenant.record.incarnation;
+        let incarnation = tenant.record.incarnation;
         if again && built(&tenant.record).is_none() {
             // Mending what is in use has no phase to wait for, and doing it twice does no harm.
             self.apply(cluster, &tenant.record).await?;
         }
-        let mut attempts = Attempts::at(format!("build tenant {name}"));
-        loop {
-            if tenant.record.phase == Phase::Deleting {
-                return Err(TenantError::Deleting { tenant: name });
-            }
-            let Some(record) = built(&tenant.record) else { return Ok(tenant) };
-            let now = match self.turn(by, &tenant, &mut attempts).await? {
-                Turn::Ours(lease) => match self.build(lease, cluster, &tenant, record, &mut attempts).await? {
-                    Built::Active(tenant) => return Ok(tenant),
+        let needs_building = |tenant: &TenantRecord| match (tenant.phase, built(tenant)) {
+            (Phase::Deleting, _) => Err(TenantError::Deleting { tenant: name.clone() }),
+            (_, built) => Ok(built),
+        };
+        if needs_building(&tenant.record)?.is_none() {
+            return Ok(tenant);
+        }
+        let what = format!("build tenant {name}");
+        retry(&what, async |attempt| {
+            let Some(record) = needs_building(&tenant.record)? else { return Ok(Some(tenant.clone())) };
+            let now = match self.acquire(by, &tenant, attempt).await? {
+                BuildLease::Held(lease) => match self.build(lease, cluster, &tenant, record, attempt).await? {
+                    Built::Active(tenant) => return Ok(Some(tenant)),
                     Built::Overtaken(now) => now,
                 },
-                Turn::Over(now) => now,
+                BuildLease::Ended(now) => now,
             };
-            // Another life of it is another tenant: the caller has to look at its door again.
-            match now.filter(|now| now.record.incarnation == life) {
+            // Another incarnation is another tenant: the caller has to check its access again.
+            match now.filter(|now| now.record.incarnation == incarnation) {
                 Some(now) => tenant = now,
-                None => return Err(TenantError::Deleting { tenant: name }),
+                None => return Err(TenantError::Deleting { tenant: name.clone() }),
             }
-            if tenant.record.phase != Phase::Deleting && built(&tenant.record).is_some() {
-                attempts.again()?;
-            }
-        }
+            Ok(needs_building(&tenant.record)?.is_none().then(|| tenant.clone()))
+        })
+        .await
     }
 
-    /// One turn at building.
+    /// Builds while the build lease is held.
     async fn build(
         &self,
         lease: Lease,
         cluster: &Versioned<ClusterRecord>,
         tenant: &Versioned<TenantRecord>,
         record: TenantRecord,
-        attempts: &mut Attempts,
+        attempt: &mut Attempt,
     ) -> Result<Built, TenantError> {
-        match self.during(lease, self.apply(cluster, &tenant.record)).await {
+        match self.while_held(lease, self.apply(cluster, &tenant.record)).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
-                self.give_back(lease).await;
+                self.release(lease).await;
                 return Err(error);
             }
-            // The lease ended before the work: another may be at it, so ask for a turn again.
+            // The lease expired before the work was done: another process may be at it, so acquire it again.
             None => return Ok(Built::Overtaken(Some(tenant.clone()))),
         }
-        let key = Key::tenant(&record.name);
+        let key = TenantRecord::at(&record.name);
         let txn = Txn {
-            compare: vec![Compare::Modified(key.clone(), tenant.mod_revision)],
-            then: vec![put(key.clone(), &record), Change::Delete(Key::builder(&record.name))],
-            otherwise: vec![Query::Key(key)],
+            compare: vec![Compare::modified(&key, tenant.mod_revision)],
+            then: vec![Change::put(&key, &record), Change::delete(BuildLeaseRecord::at(&record.name))],
+            otherwise: vec![Query::key(&key)],
         };
-        match attempts.commit(self.store, txn).await? {
-            Committed::Yes(revision) => {
-                Ok(Built::Active(Versioned { record, create_revision: tenant.create_revision, mod_revision: revision }))
-            }
+        let what = format!("build tenant {}", record.name);
+        match commit(self.store, &what, attempt, txn).await? {
+            Committed::Yes(revision) => Ok(Built::Active(tenant.updated(record, revision))),
             Committed::Lost(snapshot) => {
-                self.give_back(lease).await;
-                only(&snapshot).map(Built::Overtaken)
+                self.release(lease).await;
+                Ok(Built::Overtaken(snapshot.get(&key)?))
             }
         }
     }
@@ -106,7 +108,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     }
 }
 
-/// How a turn ended.
+/// How building ended.
 enum Built {
     /// Everything is there, and the record says so.
     Active(Versioned<TenantRecord>),

@@ -1,11 +1,12 @@
 //! `cluster`: written once, by the first who needs it; from then on every node's file must agree with it.
 
-use atoll_ipam::Versioned;
+use atoll_records::{ClusterRecord, SCHEMA, Versioned};
+
 use atoll_ipam::pool::{Block, TRANSIT_PREFIX};
+use atoll_model::config::Addressing;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::{ClusterId, Epoch};
-use atoll_model::record::{Addressing, ClusterRecord, SCHEMA};
-use atoll_store::{Key, Store};
+use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         } else {
             possible(self.config)?;
             let provider = self.provider_router().await?;
-            self.create_once(Key::cluster(), record(self.config, provider)).await?
+            self.create_once(&ClusterRecord::at(), record(self.config, provider)).await?
         };
         agree(self.config, &cluster.record)?;
         Ok(cluster)

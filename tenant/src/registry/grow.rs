@@ -4,9 +4,8 @@
 //! that record; the others find it changed, wait until the subnet is built, or build it themselves if its builder dies.
 //! Nothing is added beyond the quota. Pods that run are not touched: what is there already is kept as it is.
 
-use atoll_ipam::Versioned;
 use atoll_ipam::pool::PodRange;
-use atoll_model::record::{ClusterRecord, Phase, TenantRecord};
+use atoll_records::{ClusterRecord, Phase, TenantRecord, Versioned};
 use atoll_store::Store;
 
 use super::Registry;

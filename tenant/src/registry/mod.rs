@@ -4,45 +4,41 @@
 //! |---|---|
 //! | `cluster` | what all nodes agree on, written once |
 //! | `node` | which machine has a node's name |
-//! | `door` | which tenant a caller may enter. Pure |
+//! | `access` | which tenant a caller may enter. Pure |
 //! | `tenant` | entering: joining a namespace to its tenant, creating a tenant |
 //! | `subnet`, `grow` | another subnet for a tenant: when told, and when it is full |
-//! | `attempts` | one change, decided on anew until it is made |
-//! | `build`, `builder` | from `building` to `active`, one builder at a time |
+//! | `build`, `build_lease` | from `building` to `active`, one holder of the build lease at a time |
 //!
 //! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
 //! is read and the decision made again, unless the cause that the store gave would be given again; the next caller
 //! completes what another left half done.
 
-mod attempts;
+mod access;
 mod build;
-mod builder;
+mod build_lease;
 mod cluster;
-mod door;
 mod grow;
 mod node;
 mod subnet;
 mod tenant;
 
-use atoll_ipam::{Current, Versioned};
+use atoll_ipam::Current;
 use atoll_model::config::ClusterConfig;
-use atoll_model::record::{ClusterRecord, NodeRecord};
-use atoll_store::{Answer, Change, Committed, Key, Query, Snapshot, Store, StoreError, Txn};
+use atoll_records::{ClusterRecord, NodeRecord, Query, RecordKey, Versioned};
+use atoll_store::{Change, Committed, Compare, Store, Txn};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::{Node, Place, Who};
-pub(crate) use attempts::Attempts;
+use access::TenantAccess;
 pub(crate) use cluster::record as cluster_record;
 pub use cluster::{agree, possible};
-use door::Door;
 pub use node::same;
 pub(crate) use subnet::{choose, parts, with_subnet};
-pub(crate) use tenant::network;
-
-/// How often a decision is made again when others were faster. Each time somebody else got further.
-pub(crate) const ATTEMPTS: u32 = 16;
+pub(crate) use tenant::networks;
 
 /// The records, and the network they describe.
 pub(crate) struct Registry<'a, S, C> {
@@ -60,70 +56,46 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         seen: Option<Current>,
         again: bool,
     ) -> Result<Place, TenantError> {
-        let name = door::wanted(who)?;
-        let (cluster, node, door) = if let Some(Current { cluster, node, namespace, tenant }) = seen {
+        let name = access::wanted(who)?;
+        let (cluster, node, access) = if let Some(Current { cluster, node, namespace, tenant }) = seen {
             // What a lost claim brought is about the tenant that it had in mind, which need not be `name`.
-            let door = match &tenant {
-                Some(record) => Door { name: record.record.name.clone(), namespace, tenant },
-                None => self.look(who, name).await?,
+            let access = match &tenant {
+                Some(record) => TenantAccess { name: record.record.name.clone(), namespace, tenant },
+                None => self.read_access(who, name).await?,
             };
-            (cluster, node, door)
+            (cluster, node, access)
         } else {
-            let mut queries = vec![Query::Key(Key::cluster()), Query::Key(Key::node(&machine.name))];
-            queries.extend(Door::queries(who, &name));
+            let (cluster, node) = (ClusterRecord::at(), NodeRecord::at(&machine.name));
+            let mut queries = vec![Query::key(&cluster), Query::key(&node)];
+            queries.extend(TenantAccess::queries(who, &name));
             let snapshot = self.store.read(queries).await.map_err(TenantError::store("look up a namespace"))?;
-            let [cluster, node, rest @ ..] = snapshot.answers.as_slice() else { return Err(unfit()) };
-            (one::<ClusterRecord>(cluster)?, one::<NodeRecord>(node)?, Door::read(who, name, rest)?)
+            (snapshot.get(&cluster)?, snapshot.get(&node)?, TenantAccess::read(who, name, &snapshot)?)
         };
         let cluster = self.ensure_cluster(cluster).await?;
         let node = self.ensure_node(machine, node).await?;
-        let (cluster, namespace, tenant) = self.enter(who, cluster, door).await?;
+        let (cluster, namespace, tenant) = self.enter(who, cluster, access).await?;
         let tenant = self.finish(machine.name.as_str(), &cluster, tenant, again).await?;
         Ok(Place { cluster, node, namespace, tenant })
     }
 
     /// Writes a record where there is none; gives what is there in the end.
-    pub(crate) async fn create_once<T: DeserializeOwned + serde::Serialize>(
+    pub(crate) async fn create_once<R: DeserializeOwned + Serialize + Clone>(
         &self,
-        key: Key,
-        record: T,
-    ) -> Result<Versioned<T>, TenantError> {
-        let mut attempts = Attempts::at(format!("write {key}"));
-        loop {
+        key: &RecordKey<R>,
+        record: R,
+    ) -> Result<Versioned<R>, TenantError> {
+        let what = format!("write {key}");
+        retry(&what, async |attempt| {
             let txn = Txn {
-                compare: vec![atoll_store::Compare::Absent(key.clone())],
-                then: vec![put(key.clone(), &record)],
-                otherwise: vec![Query::Key(key.clone())],
+                compare: vec![Compare::absent(key)],
+                then: vec![Change::put(key, &record)],
+                otherwise: vec![Query::key(key)],
             };
-            match attempts.commit(self.store, txn).await? {
-                Committed::Yes(revision) => {
-                    return Ok(Versioned { record, create_revision: revision, mod_revision: revision });
-                }
-                Committed::Lost(snapshot) => {
-                    if let Some(there) = only(&snapshot)? {
-                        return Ok(there);
-                    }
-                }
+            match commit(self.store, &what, attempt, txn).await? {
+                Committed::Yes(revision) => Ok(Some(Versioned::created(record.clone(), revision))),
+                Committed::Lost(snapshot) => Ok(snapshot.get(key)?),
             }
-            attempts.again()?;
-        }
+        })
+        .await
     }
-}
-
-pub(crate) fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
-    Change::Put { key, value: atoll_model::record::encode(record), lease: None }
-}
-
-pub(crate) fn one<T: DeserializeOwned>(answer: &Answer) -> Result<Option<Versioned<T>>, TenantError> {
-    Versioned::of(answer).map_err(TenantError::record)
-}
-
-/// The answer to the only query.
-pub(crate) fn only<T: DeserializeOwned>(snapshot: &Snapshot) -> Result<Option<Versioned<T>>, TenantError> {
-    one(snapshot.answers.first().ok_or_else(unfit)?)
-}
-
-/// Fewer answers than questions: a defect of the store.
-pub(crate) fn unfit() -> TenantError {
-    TenantError::store("read records")(StoreError::Refused("the answer does not fit the question".to_owned()))
 }

@@ -2,11 +2,10 @@
 //! machines that share a name would delete each other's pods. A second name for one machine is refused as well: what was
 //! made under the first would not be found any more. A node that is being evicted has to wait.
 
-use atoll_ipam::Versioned;
-use atoll_model::record::{NodeRecord, SCHEMA};
-use atoll_store::{Key, Query, Store, StoreError};
+use atoll_records::{NodeRecord, Query, SCHEMA, Versioned};
+use atoll_store::{Store, StoreError};
 
-use super::{Registry, unfit};
+use super::Registry;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::identity;
@@ -23,7 +22,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             record
         } else {
             self.refuse_second_name(node).await?;
-            self.create_once(Key::node(&node.name), record(node)).await?
+            self.create_once(&NodeRecord::at(&node.name), record(node)).await?
         };
         same(node, &record.record)?;
         if record.record.evicting.is_some() {
@@ -35,13 +34,13 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// A name that is new must not be the second one of a machine.
     async fn refuse_second_name(&self, node: &Node) -> Result<(), TenantError> {
         let what = "look for other names of this machine";
-        let snapshot = match self.store.read(vec![Query::all(Key::nodes())]).await {
+        let nodes = Query::all(NodeRecord::all());
+        let snapshot = match self.store.read(vec![nodes.clone()]).await {
             // The role of this node's certificate names the node: with it no other name can be registered.
             Err(StoreError::Denied(_)) => return Ok(()),
             read => read.map_err(TenantError::store(what))?,
         };
-        let answer = snapshot.answers.first().ok_or_else(unfit)?;
-        let names = identity::names(answer, &[], Some(node.host_id), "");
+        let names = identity::names(&snapshot.answer(&nodes)?.entries, &[], Some(node.host_id), "");
         match names.into_iter().find(|name| *name != node.name) {
             None => Ok(()),
             Some(registered) => {

@@ -3,16 +3,17 @@
 //! Promise: of any number of callers who find the tenant without room, one adds a subnet; the others see its record
 //! changed and look again. A number, once given, is never given again in this life of the tenant.
 
-use atoll_ipam::Versioned;
 use atoll_ipam::pool::{self, Block, PodRange};
+use atoll_model::config::Addressing;
 use atoll_model::range::AddressRange;
-use atoll_model::record::{Addressing, ClusterRecord, OwnerRecord, Phase, SCHEMA, SubnetEntry, TenantRecord, Unknown};
-use atoll_store::{Committed, Compare, Key, Query, Store, Txn};
+use atoll_records::{ClusterRecord, OwnerRecord, Phase, Query, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned};
+use atoll_store::{Change, Committed, Compare, Store, Txn};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::tenant::{FIRST_SUBNET, network};
-use super::{Attempts, Registry, one, put, unfit};
+use super::Registry;
+use super::tenant::{FIRST_SUBNET, networks};
+use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
 
@@ -39,9 +40,9 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         if let Some(most) = record.quota.subnets.filter(|most| room(record) >= *most) {
             return Err(TenantError::Quota { tenant: record.name.clone(), what: "subnets", most });
         }
-        let mut attempts = Attempts::at(format!("add a subnet to tenant {}", record.name));
+        let what = format!("add a subnet to tenant {}", record.name);
         let mut taken: Vec<Ipv4Network> = Vec::new();
-        loop {
+        retry(&what, async |attempt| {
             let cidr = choose(cluster, record, wanted, &taken)?;
             let next = with_subnet(cluster, record, cidr, exclude)?;
             let ordinal = next.subnets.last().map_or(FIRST_SUBNET, |subnet| subnet.ordinal);
@@ -52,30 +53,28 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                 ordinal,
                 unknown: Unknown::new(),
             };
-            let keys: Vec<Key> = parts(cluster, cidr).into_iter().map(Key::subnet).collect();
-            let key = Key::tenant(&record.name);
-            let mut compare = vec![Compare::Modified(key.clone(), tenant.mod_revision)];
-            compare.extend(keys.iter().cloned().map(Compare::Absent));
-            let mut then = vec![put(key.clone(), &next)];
-            then.extend(keys.into_iter().map(|key| put(key, &owner)));
-            let txn = Txn { compare, then, otherwise: vec![Query::Key(key), Query::keys(Key::subnets())] };
-            match attempts.commit(self.store, txn).await? {
-                Committed::Yes(revision) => {
-                    let create_revision = tenant.create_revision;
-                    return Ok(Versioned { record: next, create_revision, mod_revision: revision });
-                }
+            let keys: Vec<_> = parts(cluster, cidr).into_iter().map(OwnerRecord::subnet).collect();
+            let key = TenantRecord::at(&record.name);
+            let mut compare = vec![Compare::modified(&key, tenant.mod_revision)];
+            compare.extend(keys.iter().map(Compare::absent));
+            let mut then = vec![Change::put(&key, &next)];
+            then.extend(keys.iter().map(|key| Change::put(key, &owner)));
+            let subnets = Query::keys(OwnerRecord::subnets());
+            let txn = Txn { compare, then, otherwise: vec![Query::key(&key), subnets.clone()] };
+            match commit(self.store, &what, attempt, txn).await? {
+                Committed::Yes(revision) => Ok(Some(tenant.updated(next, revision))),
                 Committed::Lost(snapshot) => {
-                    let [now, subnets] = snapshot.answers.as_slice() else { return Err(unfit()) };
-                    let now = one::<TenantRecord>(now)?;
+                    let now = snapshot.get(&key)?;
                     let now = now.ok_or_else(|| TenantError::Unknown { tenant: record.name.clone() })?;
                     if now.mod_revision != tenant.mod_revision {
-                        return Ok(now);
+                        return Ok(Some(now));
                     }
-                    taken = subnets.entries.iter().filter_map(|entry| network(&entry.key)).collect();
+                    taken = networks(snapshot.answer(&subnets)?);
+                    Ok(None)
                 }
             }
-            attempts.again()?;
-        }
+        })
+        .await
     }
 }
 
@@ -201,10 +200,10 @@ pub(crate) fn parts(cluster: &ClusterRecord, cidr: Ipv4Network) -> Vec<Ipv4Netwo
 
 #[cfg(test)]
 mod tests {
-    use atoll_model::record::{StaticRoute, Via};
 
     use super::*;
     use crate::graph::tests::{cluster, tenant};
+    use atoll_records::{StaticRoute, Via};
 
     fn net(text: &str) -> Ipv4Network {
         text.parse().expect("valid")

@@ -3,19 +3,20 @@
 //! Promise: namespace, tenant, transit link and subnet come into being in one transaction that finds all of them
 //! absent. Of any number of callers at once exactly one wins; the others enter what it made.
 
-use atoll_ipam::Versioned;
 use atoll_ipam::pool;
+use atoll_model::config::Addressing;
 use atoll_model::ids::{Incarnation, Namespace, TenantName};
-use atoll_model::record::{
-    Addressing, ClusterRecord, NamespaceRecord, Origin, OwnerRecord, Phase, Quota, SCHEMA, SubnetEntry, TenantRecord,
+use atoll_records::{
+    Answer, ClusterRecord, Entry, NamespaceRecord, Origin, OwnerRecord, Phase, Prefix, Query, Quota, RecordKey,
+    Revision, SCHEMA, Snapshot, SubnetEntry, TenantRecord, Unknown, Versioned,
 };
-use atoll_store::{Answer, Committed, Compare, Key, Query, Revision, Store, Txn};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
 use ipnetwork::Ipv4Network;
-use serde_json::Map;
 use uuid::Uuid;
 
-use super::door::{Door, Step};
-use super::{Attempts, Registry, one, put, unfit};
+use super::Registry;
+use super::access::{Decision, TenantAccess};
+use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::place::Who;
@@ -35,9 +36,9 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         &self,
         who: &Who,
         cluster: Versioned<ClusterRecord>,
-        door: Door,
+        access: TenantAccess,
     ) -> Result<Entered, TenantError> {
-        self.enter_as(who, cluster, door, None).await
+        self.enter_as(who, cluster, access, None).await
     }
 
     /// The same; a tenant that is created is said to be made for `origin`, if given.
@@ -45,51 +46,46 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         &self,
         who: &Who,
         mut cluster: Versioned<ClusterRecord>,
-        mut door: Door,
+        mut access: TenantAccess,
         origin: Option<Origin>,
     ) -> Result<Entered, TenantError> {
+        if let Some(entered) = entered(who, &cluster, &access)? {
+            return Ok(entered);
+        }
         let mut parts = None;
-        let mut attempts = Attempts::at(format!("enter tenant {}", door.name));
-        loop {
-            door = match door.step(who)? {
-                Step::In => {
-                    let Some(tenant) = door.tenant else { return Err(unfit()) };
-                    let revision = door.namespace.map(|record| record.mod_revision);
-                    return Ok((cluster, who.namespace.clone().zip(revision), tenant));
-                }
-                Step::Look(name) => self.look(who, name).await?,
-                Step::Register(namespace) => self.register(who, &namespace, door, &mut attempts).await?,
-                Step::Create(usual) => {
+        let what = format!("enter tenant {}", access.name);
+        retry(&what, async |attempt| {
+            access = match access.decide(who)? {
+                Decision::Allowed => return entered(who, &cluster, &access),
+                Decision::Redirect(name) => self.read_access(who, name).await?,
+                Decision::Register(namespace) => self.register(who, &namespace, &access, &what, attempt).await?,
+                Decision::Create(usual) => {
                     let origin = origin.clone().unwrap_or(usual);
                     let parts = match &mut parts {
                         Some(parts) => parts,
-                        none => none.insert(Parts::first(&cluster.record, &door.name)?),
+                        none => none.insert(Parts::first(&cluster.record, &access.name)?),
                     };
-                    match self.create(who, &cluster, &door.name, origin, parts, &mut attempts).await? {
-                        Created::Yes(door) => *door,
-                        Created::Lost(answers) => {
-                            let [now, transit, subnets, rest @ ..] = answers.as_slice() else { return Err(unfit()) };
-                            cluster = self.ensure_cluster(one(now)?).await?;
-                            parts.lost(&cluster.record, &door.name, transit, subnets)?;
-                            Door::read(who, door.name, rest)?
+                    match self.create(who, &cluster, &access.name, origin, parts, &what, attempt).await? {
+                        Created::Yes(access) => *access,
+                        Created::Lost(snapshot) => {
+                            cluster = self.ensure_cluster(snapshot.get(&ClusterRecord::at())?).await?;
+                            let access = TenantAccess::read(who, access.name.clone(), &snapshot)?;
+                            parts.lost(&cluster.record, &access.name, &snapshot)?;
+                            access
                         }
                     }
                 }
             };
-            if door.step(who).is_ok_and(|step| !matches!(step, Step::In)) {
-                attempts.again()?;
-            }
-        }
+            entered(who, &cluster, &access)
+        })
+        .await
     }
 
-    /// Reads a caller's way into a tenant.
-    pub(crate) async fn look(&self, who: &Who, name: TenantName) -> Result<Door, TenantError> {
-        let snapshot = self
-            .store
-            .read(Door::queries(who, &name))
-            .await
-            .map_err(TenantError::store(format!("look up tenant {name}")))?;
-        Door::read(who, name, &snapshot.answers)
+    /// Reads a caller's access to a tenant.
+    pub(crate) async fn read_access(&self, who: &Who, name: TenantName) -> Result<TenantAccess, TenantError> {
+        let read = self.store.read(TenantAccess::queries(who, &name)).await;
+        let snapshot = read.map_err(TenantError::store(format!("look up tenant {name}")))?;
+        Ok(TenantAccess::read(who, name, &snapshot)?)
     }
 
     /// Writes the record of a namespace whose tenant is there.
@@ -97,28 +93,29 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         &self,
         who: &Who,
         namespace: &Namespace,
-        door: Door,
-        attempts: &mut Attempts,
-    ) -> Result<Door, TenantError> {
-        let Door { name, tenant: Some(tenant), .. } = door else { return Err(unfit()) };
-        let key = Key::namespace(namespace);
+        access: &TenantAccess,
+        what: &str,
+        attempt: &mut Attempt,
+    ) -> Result<TenantAccess, TenantError> {
+        let TenantAccess { name, tenant, .. } = access;
+        let tenant = tenant.as_ref().ok_or_else(|| TenantError::Unknown { tenant: name.clone() })?;
+        let key = NamespaceRecord::at(namespace);
         let record = NamespaceRecord {
             v: SCHEMA,
             tenant: name.clone(),
             incarnation: tenant.record.incarnation,
-            unknown: Map::new(),
+            unknown: Unknown::new(),
         };
         let txn = Txn {
-            compare: vec![Compare::Absent(key.clone()), Compare::Modified(Key::tenant(&name), tenant.mod_revision)],
-            then: vec![put(key, &record)],
-            otherwise: Door::queries(who, &name),
+            compare: vec![Compare::absent(&key), Compare::modified(TenantRecord::at(name), tenant.mod_revision)],
+            then: vec![Change::put(&key, &record)],
+            otherwise: TenantAccess::queries(who, name),
         };
-        match attempts.commit(self.store, txn).await? {
+        match commit(self.store, what, attempt, txn).await? {
             Committed::Yes(revision) => {
-                let namespace = Versioned { record, create_revision: revision, mod_revision: revision };
-                Ok(Door { name, namespace: Some(namespace), tenant: Some(tenant) })
+                Ok(TenantAccess { namespace: Some(Versioned::created(record, revision)), ..access.clone() })
             }
-            Committed::Lost(snapshot) => Door::read(who, name, &snapshot.answers),
+            Committed::Lost(snapshot) => Ok(TenantAccess::read(who, name.clone(), &snapshot)?),
         }
     }
 
@@ -130,54 +127,62 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         name: &TenantName,
         origin: Origin,
         parts: &Parts,
-        attempts: &mut Attempts,
+        what: &str,
+        attempt: &mut Attempt,
     ) -> Result<Created, TenantError> {
         let tenant = parts.tenant(name, origin)?;
         let incarnation = tenant.incarnation;
         let owner =
-            |ordinal| OwnerRecord { v: SCHEMA, tenant: name.clone(), incarnation, ordinal, unknown: Map::new() };
+            |ordinal| OwnerRecord { v: SCHEMA, tenant: name.clone(), incarnation, ordinal, unknown: Unknown::new() };
         let namespace = who.namespace.as_ref().map(|namespace| {
-            let record = NamespaceRecord { v: SCHEMA, tenant: name.clone(), incarnation, unknown: Map::new() };
-            (Key::namespace(namespace), record)
+            let record = NamespaceRecord { v: SCHEMA, tenant: name.clone(), incarnation, unknown: Unknown::new() };
+            (NamespaceRecord::at(namespace), record)
         });
 
-        let mut new = vec![
-            (Key::tenant(name), put(Key::tenant(name), &tenant)),
-            (Key::transit(parts.transit), put(Key::transit(parts.transit), &owner(0))),
+        let mut then = vec![
+            Change::put(&TenantRecord::at(name), &tenant),
+            Change::put(&OwnerRecord::transit(parts.transit), &owner(0)),
         ];
         if cluster.record.addressing == Addressing::Unique {
-            let key = Key::subnet(parts.subnet);
-            new.push((key.clone(), put(key, &owner(FIRST_SUBNET))));
+            then.push(Change::put(&OwnerRecord::subnet(parts.subnet), &owner(FIRST_SUBNET)));
         }
-        new.extend(namespace.iter().map(|(key, record)| (key.clone(), put(key.clone(), record))));
+        then.extend(namespace.iter().map(|(key, record)| Change::put(key, record)));
 
-        let mut compare = vec![Compare::Modified(Key::cluster(), cluster.mod_revision)];
-        let (keys, then): (Vec<_>, Vec<_>) = new.into_iter().unzip();
-        compare.extend(keys.into_iter().map(Compare::Absent));
-        let mut otherwise = vec![Query::Key(Key::cluster())];
+        // All of it is new.
+        let mut compare = vec![Compare::modified(ClusterRecord::at(), cluster.mod_revision)];
+        compare.extend(then.iter().map(|change| Compare::absent(change.key())));
+        let mut otherwise = vec![Query::key(ClusterRecord::at())];
         otherwise.extend(parts.windows());
-        otherwise.extend(Door::queries(who, name));
-        match attempts.commit(self.store, Txn { compare, then, otherwise }).await? {
-            Committed::Yes(revision) => Ok(Created::Yes(Box::new(Door {
+        otherwise.extend(TenantAccess::queries(who, name));
+        match commit(self.store, what, attempt, Txn { compare, then, otherwise }).await? {
+            Committed::Yes(revision) => Ok(Created::Yes(Box::new(TenantAccess {
                 name: name.clone(),
-                namespace: namespace.map(|(_, record)| fresh(record, revision)),
-                tenant: Some(fresh(tenant, revision)),
+                namespace: namespace.map(|(_, record)| Versioned::created(record, revision)),
+                tenant: Some(Versioned::created(tenant, revision)),
             }))),
-            Committed::Lost(snapshot) => Ok(Created::Lost(snapshot.answers)),
+            Committed::Lost(snapshot) => Ok(Created::Lost(snapshot)),
         }
     }
+}
+
+/// The tenant, if the caller may enter it.
+fn entered(
+    who: &Who,
+    cluster: &Versioned<ClusterRecord>,
+    access: &TenantAccess,
+) -> Result<Option<Entered>, TenantError> {
+    let Decision::Allowed = access.decide(who)? else { return Ok(None) };
+    let Some(tenant) = access.tenant.clone() else { return Ok(None) };
+    let revision = access.namespace.as_ref().map(|record| record.mod_revision);
+    Ok(Some((cluster.clone(), who.namespace.clone().zip(revision), tenant)))
 }
 
 /// How an attempt to create a tenant ended.
 enum Created {
     /// The tenant is ours to enter.
-    Yes(Box<Door>),
-    /// Something was there: the cluster, windows of transit links and subnets, and the caller's way in, as they are.
-    Lost(Vec<Answer>),
-}
-
-fn fresh<T>(record: T, revision: Revision) -> Versioned<T> {
-    Versioned { record, create_revision: revision, mod_revision: revision }
+    Yes(Box<TenantAccess>),
+    /// Something was there: the cluster, windows of transit links and subnets, and the caller's access, as they are.
+    Lost(Snapshot),
 }
 
 /// The parts of the cluster's pools that a new tenant tries to get. The first choice derives from the tenant's name, so
@@ -194,18 +199,12 @@ impl Parts {
         Self::choose(cluster, tenant, &[], &[])
     }
 
-    fn lost(
-        &mut self,
-        cluster: &ClusterRecord,
-        tenant: &TenantName,
-        transit: &Answer,
-        subnets: &Answer,
-    ) -> Result<(), TenantError> {
-        let networks = |answer: &Answer| -> Vec<Ipv4Network> {
-            answer.entries.iter().filter_map(|entry| network(&entry.key)).collect()
-        };
+    /// Chooses again. `snapshot`: the answers to [`Parts::windows`].
+    fn lost(&mut self, cluster: &ClusterRecord, tenant: &TenantName, snapshot: &Snapshot) -> Result<(), TenantError> {
+        let [transits, subnets] = self.windows();
+        let (transits, subnets) = (networks(snapshot.answer(&transits)?), networks(snapshot.answer(&subnets)?));
         let attempts = self.attempts + 1;
-        *self = Self { attempts, ..Self::choose(cluster, tenant, &networks(transit), &networks(subnets))? };
+        *self = Self { attempts, ..Self::choose(cluster, tenant, &transits, &subnets)? };
         Ok(())
     }
 
@@ -235,12 +234,15 @@ impl Parts {
 
     /// What the next attempt needs to know if this one loses: the neighbours, and from the second loss on, all.
     fn windows(&self) -> [Query; 2] {
-        let window = |prefix: Key, from: Key| {
+        let window = |prefix: Prefix<OwnerRecord>, from: RecordKey<OwnerRecord>| {
             let all = self.attempts > 0;
-            let (from, limit) = if all { (None, 0) } else { (Some(from), WINDOW) };
-            Query::Range { prefix, from, until: None, limit, keys_only: true }
+            let (from, limit) = if all { (None, 0) } else { (Some(from.into()), WINDOW) };
+            Query::Range { prefix: prefix.into(), from, until: None, limit, keys_only: true }
         };
-        [window(Key::transits(), Key::transit(self.transit)), window(Key::subnets(), Key::subnet(self.subnet))]
+        [
+            window(OwnerRecord::transits(), OwnerRecord::transit(self.transit)),
+            window(OwnerRecord::subnets(), OwnerRecord::subnet(self.subnet)),
+        ]
     }
 
     fn tenant(&self, name: &TenantName, origin: Origin) -> Result<TenantRecord, TenantError> {
@@ -263,24 +265,19 @@ impl Parts {
                 gateway,
                 phase: Phase::Building,
                 exclude: Vec::new(),
-                unknown: Map::new(),
+                unknown: Unknown::new(),
             }],
             quota: Quota::default(),
             routes: Vec::new(),
             retired: Vec::new(),
             dns: None,
-            unknown: Map::new(),
+            unknown: Unknown::new(),
         })
     }
 }
 
-/// The network that a key of `transit/` or `subnets/` stands for.
-pub(crate) fn network(key: &Key) -> Option<Ipv4Network> {
-    let last = key.as_str().rsplit('/').next()?;
-    let (address, prefix) = match last.split_once('_') {
-        Some((address, prefix)) => (address, prefix.parse().ok()?),
-        None => (last, pool::TRANSIT_PREFIX),
-    };
-    let address = u32::from_str_radix(address, 16).ok()?;
-    Ipv4Network::new(address.into(), prefix).ok()
+/// The networks of a list of owners' keys.
+pub(crate) fn networks(owners: &Answer) -> Vec<Ipv4Network> {
+    let network = |entry: &Entry| OwnerRecord::network_in(&entry.key, pool::TRANSIT_PREFIX);
+    owners.entries.iter().filter_map(network).collect()
 }

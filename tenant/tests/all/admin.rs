@@ -12,12 +12,12 @@ use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
 
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::record::{Origin, Phase, TenantRecord};
 use atoll_model::topology::Topology;
 use atoll_sdn_client::Resource;
 
+use atoll_records::{ClaimRecord, Key, Origin, Phase, TenantRecord};
 use atoll_sdn_client::{Client, ClientSettings};
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_store::{Change, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::graph::graph;
@@ -325,7 +325,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     let admin = admin(&world, &engine);
     let place = world.resolve(&namespace("red")).await.expect("resolved");
     let Claimed::New(claim) = pod(&world, &place, "web-0").await.expect("claimed") else { panic!("it is new") };
-    let key = Key::attachment(&claim.record.attachment);
+    let key = Key::from(ClaimRecord::at(&claim.record.attachment));
     let damaged = vec![Change::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
     world.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");
     admin::add_subnet(&admin, &red, None, &[]).await.expect("added");

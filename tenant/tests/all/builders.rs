@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use atoll_mock_controller::Dialect;
 use atoll_model::ids::{Incarnation, TenantName};
-use atoll_model::record::{Phase, encode};
+use atoll_records::{BuildLeaseRecord, Entry, Key, Lease, Phase, TenantRecord, encode};
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings, api};
-use atoll_store::{Change, Entry, Key, Lease, Store, Txn};
+use atoll_store::{Change, Store, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::{Controller, ControllerFailure};
 use atoll_tenant::graph::graph;
@@ -63,7 +63,7 @@ async fn write(store: &MemoryStore, change: Change) {
 }
 
 fn builder(store: &MemoryStore) -> Option<Entry> {
-    store.dump().into_iter().find(|entry| entry.key == Key::builder(&red()))
+    store.dump().into_iter().find(|entry| entry.key == Key::from(BuildLeaseRecord::at(&red())))
 }
 
 fn creates(request: &ApiRequest) -> bool {
@@ -84,7 +84,11 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
             third.gateway = [10, 250, 0, 1].into();
             record.subnets.push(third);
             record.quota.subnets = Some(9);
-            write(&world.store, Change::Put { key: Key::tenant(&red()), value: encode(&record), lease: None }).await;
+            write(
+                &world.store,
+                Change::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
+            )
+            .await;
         };
         let transport = Before {
             inner: world.mock.clone(),
@@ -156,7 +160,11 @@ async fn a_builder_leaves_a_later_life_of_its_tenant_alone() {
     let recreated = async {
         let mut record = world.records("red").1;
         record.incarnation = Incarnation::random();
-        write(&world.store, Change::Put { key: Key::tenant(&red()), value: encode(&record), lease: None }).await;
+        write(
+            &world.store,
+            Change::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
+        )
+        .await;
     };
     let transport = Before {
         inner: world.mock.clone(),

@@ -13,9 +13,11 @@ use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
 
 use atoll_model::port_security::PortSecurity;
-use atoll_model::record::{ClaimRecord, NodeRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode};
+use atoll_records::{
+    ClaimRecord, Key, NodeRecord, ReleasedRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode,
+};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_store::{Change, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Place, Resolver, TenantError};
@@ -45,7 +47,7 @@ async fn two_nodes(dialect: Dialect) -> (World, Place) {
     }
     let other = second(&world);
     // A second name of one host is refused: its record is from before that was so.
-    put(&world, Key::node(&other.name), record(&other)).await;
+    put(&world, Key::from(NodeRecord::at(&other.name)), record(&other)).await;
     let first = std::mem::replace(&mut world.node, other);
     let other = world.resolve(&namespace("red")).await.expect("resolved");
     attach(&world, &other, "c").await;
@@ -364,10 +366,10 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                         evict_here(&world, Eviction { forget, ..other }).await.expect("the other one finishes");
                         if forget {
                             // Registering would refuse a second name of n2's host.
-                            put(&world, Key::node(&node("n1").name), record(&world.node)).await;
+                            put(&world, Key::from(NodeRecord::at(&node("n1").name)), record(&world.node)).await;
                         } else {
                             // It was away for so long that the marks of the releases are gone: the epoch decides alone.
-                            let mark = |name| Change::Delete(Key::released(&World::attachment(&world.node, name)));
+                            let mark = |name| Change::delete(ReleasedRecord::at(&World::attachment(&world.node, name)));
                             let txn = Txn { then: vec![mark("a"), mark("b")], ..Txn::default() };
                             world.store.commit(txn).await.expect("memory does not fail");
                         }
@@ -447,7 +449,7 @@ async fn a_record_that_cannot_be_read_is_told_and_the_eviction_does_not_end_with
         let (world, _) = two_nodes(Dialect::V5).await;
         set_alive(&world, false);
         let b = World::attachment(&world.node, "b");
-        let key = if is_tombstone { Key::tombstone(&b) } else { Key::attachment(&b) };
+        let key = if is_tombstone { Key::from(TombstoneRecord::at(&b)) } else { Key::from(ClaimRecord::at(&b)) };
         put(&world, key.clone(), b"{".to_vec()).await;
 
         let engine = world.engine();

@@ -7,13 +7,15 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::{Claimed, IpamError, Released, Versioned, release};
+use atoll_records::{ClaimRecord, Key, Phase, TenantRecord, Versioned, decode, encode};
+
+use atoll_model::config::Addressing;
+
+use atoll_ipam::{Claimed, IpamError, Released, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
 
-use atoll_model::record::{Addressing, ClaimRecord, Phase, TenantRecord, decode, encode};
-
-use atoll_store::{Change, Event, Key, Store, Txn, Watch as _};
+use atoll_store::{Change, Event, Store, Txn, Watch as _};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
 use futures_util::future::join_all;
@@ -77,7 +79,7 @@ async fn full(dialect: Dialect) -> World {
 
 /// The tenant's record, each time it was written.
 async fn lives(world: &World) -> Vec<TenantRecord> {
-    let mut watch = world.store.watch(Key::tenants(), 0).await.expect("memory does not fail");
+    let mut watch = world.store.watch(Key::from(TenantRecord::all()), 0).await.expect("memory does not fail");
     let mut records = Vec::new();
     while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
         if let Event::Put(entry) = event.expect("memory does not fail") {
@@ -90,7 +92,7 @@ async fn lives(world: &World) -> Vec<TenantRecord> {
 async fn edit(world: &World, edit: impl FnOnce(&mut TenantRecord)) {
     let mut record = world.records("red").1;
     edit(&mut record);
-    let change = Change::Put { key: Key::tenant(&record.name), value: encode(&record), lease: None };
+    let change = Change::Put { key: Key::from(TenantRecord::at(&record.name)), value: encode(&record), lease: None };
     world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
 }
 

@@ -3,6 +3,7 @@
 //! counts as done. Where every commit ends so, the cause that the store gave reaches the caller, and ends the attempts where
 //! it would be given again.
 
+use atoll_records::{StaticRoute, Via};
 use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,7 +14,6 @@ use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::record::{StaticRoute, Via};
 use atoll_model::wish::Wish;
 use atoll_store::{Store, StoreError};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, Wanted};

@@ -7,7 +7,7 @@ use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::FaultyStore;
 use atoll_testkit::transport::FaultyTransport;
 
-use atoll_model::record::{ClusterRecord, ProviderRecord, Uplink};
+use atoll_records::{ClusterRecord, ProviderRecord, Uplink};
 use atoll_sdn_client::Resource;
 
 use atoll_sdn_client::{Client, ClientSettings, api};

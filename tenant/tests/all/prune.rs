@@ -10,10 +10,11 @@ use atoll_ipam::{Claimed, release};
 use atoll_mock_controller::Dialect;
 
 use atoll_model::ids::TenantName;
-use atoll_model::record::{IdleRecord, decode, encode};
 use atoll_model::topology::Topology;
 
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_records::{IdleRecord, Key, decode, encode};
+
+use atoll_store::{Change, Store, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Place, TenantError};
@@ -40,7 +41,7 @@ async fn brief_pod(world: &World, place: &Place) {
 }
 
 fn marks(world: &World) -> Vec<IdleRecord> {
-    let entries = world.store.dump().into_iter().filter(|entry| entry.key.begins_with(&Key::idles()));
+    let entries = world.store.dump().into_iter().filter(|entry| entry.key.begins_with(&Key::from(IdleRecord::all())));
     entries.map(|entry| decode(&entry.value).expect("readable")).collect()
 }
 
@@ -87,7 +88,7 @@ async fn a_mark_is_of_one_life_of_a_tenant_and_goes_with_it() {
     look(&world).await;
     let mut mark = marks(&world).remove(0);
     mark.incarnation = atoll_model::ids::Incarnation::random();
-    let change = Change::Put { key: Key::idle(&red), value: encode(&mark), lease: None };
+    let change = Change::Put { key: Key::from(IdleRecord::at(&red)), value: encode(&mark), lease: None };
     world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
     assert_eq!(look(&world).await, [("red".to_owned(), false)]);
 }

@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use atoll_ipam::Current;
 use atoll_mock_controller::Dialect;
+use atoll_model::config::Addressing;
 use atoll_model::error::{Class, Classify};
 
 use atoll_model::ids::Epoch;
-use atoll_model::record::{Addressing, Origin, Phase, encode};
+use atoll_records::{ClusterRecord, Key, Origin, Phase, TenantRecord, encode};
 
-use atoll_store::{Change, Key, Store, Txn};
+use atoll_store::{Change, Store, Txn};
 use atoll_tenant::{Cache, Resolver, TenantError, Who};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -113,7 +114,7 @@ async fn a_tenant_that_is_being_deleted_lets_nobody_in() {
     let world = World::new(Dialect::V5);
     let mut record = world.resolve(&namespace("red")).await.expect("resolved").tenant.record;
     record.phase = Phase::Deleting;
-    put(&world, Key::tenant(&record.name), encode(&record)).await;
+    put(&world, Key::from(TenantRecord::at(&record.name)), encode(&record)).await;
     let error = world.resolve(&namespace("red")).await.expect_err("going");
     assert_eq!(error.class(), Class::Unavailable);
 }
@@ -222,7 +223,7 @@ async fn a_remembered_place_costs_nothing_and_a_stale_one_is_renewed() {
     // The tenant changes behind our back: the lost claim brings what it is now.
     let mut record = first.tenant.record.clone();
     record.quota.subnets = Some(3);
-    put(&world, Key::tenant(&record.name), encode(&record)).await;
+    put(&world, Key::from(TenantRecord::at(&record.name)), encode(&record)).await;
     let now = World::resolve(&world, &who).await.expect("without a cache");
     let stale = Current {
         cluster: Some(now.cluster.clone()),
@@ -242,7 +243,7 @@ async fn a_remembered_place_costs_nothing_and_a_stale_one_is_renewed() {
     let old = std::fs::read(blue_file).expect("readable");
     let mut cluster = first.cluster.record.clone();
     cluster.epoch = Epoch::random();
-    put(&world, Key::cluster(), encode(&cluster)).await;
+    put(&world, Key::from(ClusterRecord::at()), encode(&cluster)).await;
     world.resolver(&engine, &cache).refresh(&who, Current::default()).await.expect("renewed");
     // A slow process still writes what it knew: it is of the old epoch, so nobody believes it.
     std::fs::write(blue_file, old).expect("writable");

@@ -1,5 +1,6 @@
 //! What operators set of a tenant: it comes into effect, it goes again, and no failure leaves it half done.
 
+use atoll_records::{Phase, StaticRoute, Via};
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::{Fault, FaultPlan};
 use atoll_testkit::store::{FaultyStore, MemoryStore};
@@ -9,7 +10,6 @@ use std::time::Duration;
 use atoll_mock_controller::Dialect;
 
 use atoll_model::ids::TenantName;
-use atoll_model::record::{Phase, StaticRoute, Via};
 use atoll_model::topology::RouteAction;
 
 use atoll_store::Store;

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use atoll_ipam::ClaimRequest;
 use atoll_mock_controller::{Dialect, MockSettings, provider_router};
 use atoll_model::attachment::Attachment;
+use atoll_model::config::Addressing;
 use atoll_model::config::ClusterConfig;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName, TenantName};
-use atoll_model::record::{Addressing, ClusterRecord, TenantRecord, decode};
 use atoll_model::topology::{Route, RouteAction, Topology};
+use atoll_records::{ClusterRecord, Key, TenantRecord, decode};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings};
-use atoll_store::Key;
 use atoll_tenant::graph::graph;
 use atoll_tenant::{Cache, MidoNet, Node, Place, Resolver, TenantError, Who};
 use uuid::Uuid;
@@ -89,8 +89,11 @@ impl World {
     /// The records of a tenant and its cluster.
     pub(crate) fn records(&self, tenant: &str) -> (ClusterRecord, TenantRecord) {
         let entries: BTreeMap<_, _> = self.store.dump().into_iter().map(|entry| (entry.key, entry.value)).collect();
-        let tenant = Key::tenant(&TenantName::new(tenant).expect("valid"));
-        (decode(&entries[&Key::cluster()]).expect("readable"), decode(&entries[&tenant]).expect("readable"))
+        let tenant = Key::from(TenantRecord::at(&TenantName::new(tenant).expect("valid")));
+        (
+            decode(&entries[&Key::from(ClusterRecord::at())]).expect("readable"),
+            decode(&entries[&tenant]).expect("readable"),
+        )
     }
 
     /// The kinds of keys there are, each with how many: what an undisturbed run leaves must be what any run leaves.
@@ -258,7 +261,10 @@ impl<T: Transport> Transport for Slow<T> {
 impl<S: atoll_store::Store> atoll_store::Store for Slow<S> {
     type Watch = S::Watch;
 
-    async fn read(&self, queries: Vec<atoll_store::Query>) -> Result<atoll_store::Snapshot, atoll_store::StoreError> {
+    async fn read(
+        &self,
+        queries: Vec<atoll_records::Query>,
+    ) -> Result<atoll_records::Snapshot, atoll_store::StoreError> {
         self.pause().await;
         let answer = self.inner.read(queries).await;
         self.pause().await;
@@ -272,27 +278,27 @@ impl<S: atoll_store::Store> atoll_store::Store for Slow<S> {
         answer
     }
 
-    async fn watch(&self, prefix: Key, after: atoll_store::Revision) -> Result<Self::Watch, atoll_store::StoreError> {
+    async fn watch(&self, prefix: Key, after: atoll_records::Revision) -> Result<Self::Watch, atoll_store::StoreError> {
         self.inner.watch(prefix, after).await
     }
 
-    async fn lease(&self, ttl: std::time::Duration) -> Result<atoll_store::Lease, atoll_store::StoreError> {
+    async fn lease(&self, ttl: std::time::Duration) -> Result<atoll_records::Lease, atoll_store::StoreError> {
         self.inner.lease(ttl).await
     }
 
     async fn lease_as(
         &self,
-        lease: atoll_store::Lease,
+        lease: atoll_records::Lease,
         ttl: std::time::Duration,
     ) -> Result<(), atoll_store::StoreError> {
         self.inner.lease_as(lease, ttl).await
     }
 
-    async fn keep_alive(&self, lease: atoll_store::Lease) -> Result<bool, atoll_store::StoreError> {
+    async fn keep_alive(&self, lease: atoll_records::Lease) -> Result<bool, atoll_store::StoreError> {
         self.inner.keep_alive(lease).await
     }
 
-    async fn revoke(&self, lease: atoll_store::Lease) -> Result<(), atoll_store::StoreError> {
+    async fn revoke(&self, lease: atoll_records::Lease) -> Result<(), atoll_store::StoreError> {
         self.inner.revoke(lease).await
     }
 }

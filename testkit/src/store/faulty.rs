@@ -5,7 +5,9 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_store::{Change, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use atoll_records::{Key, Lease, Query, Revision, Snapshot};
+
+use atoll_store::{Change, Choice, Chosen, Store, StoreError};
 
 use crate::fault::FaultPlan;
 

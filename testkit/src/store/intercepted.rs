@@ -4,7 +4,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use atoll_records::{Key, Lease, Query, Revision, Snapshot};
+
+use atoll_store::{Choice, Chosen, Store, StoreError};
 
 /// What is about to be called.
 #[derive(Debug)]

@@ -12,10 +12,9 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_store::{
-    Answer, Change, Choice, Chosen, Compare, Entry, Event, Key, Lease, Query, Revision, Snapshot, Store, StoreError,
-    Watch,
-};
+use atoll_records::{Answer, Entry, Key, Lease, Query, Revision, Snapshot};
+
+use atoll_store::{Change, Choice, Chosen, Compare, Event, Store, StoreError, Watch};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -151,12 +150,15 @@ impl Store for MemoryStore {
 impl State {
     fn answer(&self, queries: &[Query]) -> Snapshot {
         let answers = queries.iter().map(|query| self.find(query)).collect();
-        Snapshot { revision: self.revision, answers }
+        Snapshot::new(self.revision, answers)
     }
 
     fn find(&self, query: &Query) -> Answer {
         match query {
-            Query::Key(key) => Answer { entries: self.keys.get(key).cloned().into_iter().collect(), more: false },
+            Query::Key(key) => {
+                let entries = self.keys.get(key).cloned().into_iter().collect();
+                Answer { query: query.clone(), entries, more: false }
+            }
             Query::Range { prefix, from, until, limit, keys_only } => {
                 let from = from.as_ref().unwrap_or(prefix).max(prefix);
                 let behind = self.keys.range::<Key, _>((Bound::Included(from), Bound::Unbounded));
@@ -168,7 +170,7 @@ impl State {
                 let value = |entry: &Entry| if *keys_only { Vec::new() } else { entry.value.clone() };
                 let entry = |entry: &Entry| Entry { key: entry.key.clone(), value: value(entry), ..*entry };
                 let entries = all.by_ref().take(limit).map(entry).collect();
-                Answer { entries, more: all.next().is_some() }
+                Answer { query: query.clone(), entries, more: all.next().is_some() }
             }
         }
     }

@@ -2,7 +2,7 @@
 //! container runtimes.
 
 use atoll_model::cni::version::Version;
-use atoll_model::record::Addressing;
+use atoll_model::config::Addressing;
 
 use super::super::seen::{Conflist, Conflists, Content, Plugin, Seen, Site};
 use super::{Check, Finding, time};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
-use atoll_model::record::{Tombstone, TombstoneRecord};
+use atoll_records::{Tombstone, TombstoneRecord};
 
 use super::super::seen::{Records, Seen, Site};
 use super::{Check, Finding, time};

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
+use atoll_records::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+
 use atoll_model::attachment::Attachment;
+use atoll_model::config::Addressing;
 use atoll_model::config::Config;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName};
-use atoll_model::record::{Addressing, ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown};
 use atoll_store::etcd::Member;
 use atoll_tenant::Node;
 use atoll_tenant::identity::Identity;

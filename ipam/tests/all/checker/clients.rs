@@ -6,11 +6,12 @@ use atoll_ipam::{
 };
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::Incarnation;
-use atoll_model::record::{
-    ClaimRecord, Phase, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode, encode,
-};
 use atoll_model::wish::Wish;
-use atoll_store::{Change, Choice, Committed, Compare, Key, Query, Store, Txn};
+use atoll_records::{
+    AddressRecord, ClaimRecord, Key, Phase, Query, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode,
+    encode,
+};
+use atoll_store::{Change, Choice, Committed, Compare, Store, Txn};
 
 use super::schedule::{Rng, Yielding, step};
 use super::{Process, World};
@@ -154,7 +155,7 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
         };
         bury(store, &fence, None).await?;
         // The quiet period: after it, nothing of the dead ADD is on its way any more.
-        let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::attachment(at));
+        let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::from(ClaimRecord::at(at)));
         while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
             step().await;
         }
@@ -166,7 +167,7 @@ async fn delete_with(
     world: &World,
     store: &Process,
     at: &Attachment,
-    seen: Option<atoll_store::Revision>,
+    seen: Option<atoll_records::Revision>,
 ) -> Result<(), IpamError> {
     let mut found = find(store, at).await?;
     loop {
@@ -231,14 +232,14 @@ pub(crate) async fn network(world: &World, mut rng: Rng) {
 /// Deletes the tenant when it is empty, and makes it anew.
 pub(crate) async fn operator(world: &World, mut rng: Rng) {
     let store = Yielding(world.store());
-    let key = Key::tenant(&tenant_name());
+    let key = Key::from(TenantRecord::at(&tenant_name()));
     while world.busy.get() > 0 {
         step().await;
         if !rng.chance(20) {
             continue;
         }
         let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("memory");
-        let entry = snapshot.answers[0].one().expect("the tenant");
+        let entry = snapshot.entry(&key).expect("asked").expect("the tenant");
         let mut tenant: TenantRecord = decode(&entry.value).expect("readable");
         tenant.phase = Phase::Deleting;
         let write = async |tenant: &TenantRecord, seen| {
@@ -251,10 +252,10 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
             }
         };
         let seen = write(&tenant, entry.mod_revision).await;
-        let all = Query::all(Key::addresses_of(&tenant_name()));
-        let snapshot = store.read(vec![all]).await.expect("memory");
+        let all = Query::all(AddressRecord::of_tenant(&tenant_name()));
+        let snapshot = store.read(vec![all.clone()]).await.expect("memory");
         // An address in cool-down has no owner.
-        let claimed = snapshot.answers[0].entries.iter().any(|entry| entry.lease.is_none());
+        let claimed = snapshot.answer(&all).expect("asked").entries.iter().any(|entry| entry.lease.is_none());
         if !claimed {
             world.emptied.set(true);
             for _ in 0..rng.below(20) {

@@ -6,10 +6,9 @@ use std::rc::Rc;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::ClaimId;
-use atoll_model::record::{
-    AddressRecord, AddressState, ClaimRecord, MacOwner, MacRecord, RecordError, ReservationRecord, decode,
+use atoll_records::{
+    AddressRecord, AddressState, ClaimRecord, Entry, Key, MacOwner, MacRecord, RecordError, ReservationRecord, decode,
 };
-use atoll_store::{Entry, Key};
 
 use super::World;
 
@@ -60,7 +59,7 @@ impl Reader {
         Ok(match kind(key) {
             "attachments" => {
                 let claim: ClaimRecord = decode(value).map_err(damaged)?;
-                if *key != Key::attachment(&claim.attachment) {
+                if *key != Key::from(ClaimRecord::at(&claim.attachment)) {
                     return Err(format!("holds the claim of {}", claim.attachment));
                 }
                 Value::Claim(Rc::new(claim))
@@ -150,7 +149,7 @@ impl State {
     pub(crate) fn check_step(&self, before: &Self, world: &World) -> Result<(), String> {
         for (attachment, claim) in &self.claims {
             let new = before.claims.get(attachment).is_none_or(|old| old.claim != claim.claim);
-            let name = of_attachment(&Key::attachment(attachment));
+            let name = of_attachment(&Key::from(ClaimRecord::at(attachment)));
             if new && before.tombstones.contains(&name) && self.tombstones.contains(&name) {
                 return Err(format!("{attachment} got a claim in spite of its tombstone"));
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::record::{ClaimRecord, MacOwner, ReservationRecord};
+use atoll_records::{ClaimRecord, MacOwner, ReservationRecord};
 
 use super::World;
 use super::invariants::State;

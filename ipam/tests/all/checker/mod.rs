@@ -25,12 +25,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_ipam::Versioned;
 use atoll_model::attachment::Attachment;
 
 use atoll_model::range::AddressRange;
-use atoll_model::record::{ClaimRecord, Phase};
-use atoll_store::{Case, Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use atoll_records::{ClaimRecord, Key, Lease, Phase, Query, Revision, Snapshot, Versioned};
+use atoll_store::{Case, Choice, Chosen, Store, StoreError};
 
 use atoll_testkit::fixture::{Fixture, subnet};
 use schedule::{Rng, Yielding};

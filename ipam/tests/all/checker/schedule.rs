@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use atoll_store::{Choice, Chosen, Key, Lease, Query, Revision, Snapshot, Store, StoreError};
+use atoll_records::{Key, Lease, Query, Revision, Snapshot};
+
+use atoll_store::{Choice, Chosen, Store, StoreError};
 
 /// `SplitMix64`.
 #[derive(Clone, Debug)]

@@ -4,11 +4,9 @@
 use atoll_testkit::store::MemoryStore;
 use std::time::Duration;
 
-use atoll_ipam::{
-    ClaimRequest, Claimed, LateDeletions, Released, Versioned, bury, claim, find, release, release_beside, renew,
-};
-use atoll_model::record::{ClaimRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::Key;
+use atoll_records::{ClaimRecord, Key, NodeRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+
+use atoll_ipam::{ClaimRequest, Claimed, LateDeletions, Released, bury, claim, find, release, release_beside, renew};
 use atoll_testkit::fixture::{Fixture, attachment, put, subnet, write};
 
 /// How long a deletion may be on its way: longer than the cool-down.
@@ -118,7 +116,7 @@ async fn nothing_is_renewed_for_a_node_that_changed_or_under_a_tombstone() {
     assert_eq!(release(&store, &old, Some(seen), COOL).await.expect("an answer"), Released::Done);
 
     let old = fixture.claim(&store, "a").await;
-    write(&store, vec![put(Key::node(&at.node), &fixture.node)]).await;
+    write(&store, vec![put(Key::from(NodeRecord::at(&at.node)), &fixture.node)]).await;
     assert_eq!(renew(&store, &old, fixture.guards.node, port, 9).await.expect("an answer"), None);
     assert_eq!(find(&store, &at).await.expect("found").claim, Some(old), "the node is being evicted, or was");
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use atoll_model::attachment::Attachment;
 use atoll_model::config::EtcdConfig;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName, NodeName, TenantName};
-use atoll_model::record::{AddressRecord, AddressState, SCHEMA, Unknown, encode};
-use atoll_store::{Change, Etcd, Key, Store as _, Txn};
+use atoll_records::{AddressRecord, AddressState, Key, SCHEMA, Unknown, encode};
+use atoll_store::{Change, Etcd, Store as _, Txn};
 use atoll_testkit::lab::node::{Node, PREFIX};
 use atoll_testkit::lab::servers;
 use ipnetwork::Ipv4Network;
@@ -118,5 +118,5 @@ fn put(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> Result<Change> {
     };
     let state = AddressState::Claimed { claim: ClaimId::random(), attachment };
     let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
-    Ok(Change::Put { key: Key::address(tenant, ordinal, address), value: encode(&record), lease: None })
+    Ok(Change::Put { key: Key::from(AddressRecord::at(tenant, ordinal, address)), value: encode(&record), lease: None })
 }

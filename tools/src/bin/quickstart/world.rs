@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use atoll_model::derive::{Role, object};
-use atoll_model::record::{ClusterRecord, TenantRecord, decode};
 use atoll_node::files::{atomic, make};
+use atoll_records::{ClusterRecord, TenantRecord, decode};
 use atoll_testkit::lab::cni::{Attached, Cni};
 use atoll_testkit::lab::daemon::Life;
 use atoll_testkit::lab::netns::Netns;

@@ -1,20 +1,16 @@
 //! Which tenant a caller may enter. Pure.
 //!
-//! Names alone never open a door: a tenant was created for one namespace, for the default of the nodes, or by an
-//! operator; everybody else has to be let in with `atollctl tenant join`.
+//! A namespace is not admitted because of its name: a tenant is created for one namespace, for the default of the nodes, or
+//! by an operator. Every other namespace has to be admitted with `atollctl tenant join`.
 
-use atoll_ipam::Versioned;
-use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::record::{NamespaceRecord, Origin, Phase, TenantRecord};
-use atoll_store::{Answer, Key, Query};
-
-use super::{one, unfit};
 use crate::error::TenantError;
 use crate::place::Who;
+use atoll_model::ids::{Namespace, TenantName};
+use atoll_records::{NamespaceRecord, Origin, Phase, Query, ReadError, Snapshot, TenantRecord, Versioned};
 
-/// What is known of a caller's way in, all at one revision.
-#[derive(Debug)]
-pub(crate) struct Door {
+/// What is known of a caller's access to a tenant, all at one revision.
+#[derive(Clone, Debug)]
+pub(crate) struct TenantAccess {
     /// The tenant that was looked at.
     pub(crate) name: TenantName,
     /// The record of the caller's namespace.
@@ -23,13 +19,13 @@ pub(crate) struct Door {
     pub(crate) tenant: Option<Versioned<TenantRecord>>,
 }
 
-/// What to do next.
+/// Whether a caller may enter, or what has to be done before.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// The caller is in.
-    In,
-    /// Another tenant has to be looked at.
-    Look(TenantName),
+pub(super) enum Decision {
+    /// The caller may enter.
+    Allowed,
+    /// The caller belongs to another tenant.
+    Redirect(TenantName),
     /// The tenant was created for this namespace: write the namespace's record.
     Register(Namespace),
     /// There is no such tenant: create it.
@@ -50,38 +46,35 @@ fn own(namespace: &Namespace) -> TenantName {
     TenantName::new(namespace.as_str()).expect("namespaces and tenants are named by one rule")
 }
 
-impl Door {
+impl TenantAccess {
     /// What to ask the store for.
     pub(super) fn queries(who: &Who, name: &TenantName) -> Vec<Query> {
-        let mut queries = vec![Query::Key(Key::tenant(name))];
-        queries.extend(who.namespace.iter().map(|namespace| Query::Key(Key::namespace(namespace))));
+        let mut queries = vec![Query::key(TenantRecord::at(name))];
+        queries.extend(who.namespace.iter().map(|namespace| Query::key(NamespaceRecord::at(namespace))));
         queries
     }
 
-    /// The answers to [`Door::queries`].
-    pub(super) fn read(who: &Who, name: TenantName, answers: &[Answer]) -> Result<Self, TenantError> {
-        let tenant = one(answers.first().ok_or_else(unfit)?)?;
-        let namespace = match who.namespace {
-            Some(_) => one(answers.get(1).ok_or_else(unfit)?)?,
-            None => None,
-        };
-        Ok(Self { name, namespace, tenant })
+    /// Reads the answers to [`TenantAccess::queries`], whatever else was asked.
+    pub(super) fn read(who: &Who, name: TenantName, snapshot: &Snapshot) -> Result<Self, ReadError> {
+        let tenant = snapshot.get(&TenantRecord::at(&name))?;
+        let namespace = who.namespace.as_ref().map(|namespace| snapshot.get(&NamespaceRecord::at(namespace)));
+        Ok(Self { name, namespace: namespace.transpose()?.flatten(), tenant })
     }
 
     /// What to do next for `who`, or why it may not enter.
-    pub(super) fn step(&self, who: &Who) -> Result<Step, TenantError> {
+    pub(super) fn decide(&self, who: &Who) -> Result<Decision, TenantError> {
         let belongs = match (&who.namespace, &self.namespace) {
             (Some(_), Some(record)) => record.record.tenant.clone(),
             _ => wanted(who)?,
         };
         if belongs != self.name {
-            return Ok(Step::Look(belongs));
+            return Ok(Decision::Redirect(belongs));
         }
         let Some(tenant) = self.tenant.as_ref().map(|tenant| &tenant.record) else {
             return match (&who.namespace, &self.namespace) {
                 (Some(namespace), Some(_)) => Err(self.orphan(namespace)),
-                (Some(namespace), None) => Ok(Step::Create(Origin::Namespace(namespace.clone()))),
-                (None, _) => Ok(Step::Create(Origin::Default)),
+                (Some(namespace), None) => Ok(Decision::Create(Origin::Namespace(namespace.clone()))),
+                (None, _) => Ok(Decision::Create(Origin::Default)),
             };
         };
         if let (Some(namespace), Some(record)) = (&who.namespace, &self.namespace)
@@ -90,9 +83,9 @@ impl Door {
             return Err(self.orphan(namespace));
         }
         let step = match (&who.namespace, &self.namespace, &tenant.origin) {
-            (Some(_), Some(_), _) | (None, _, Origin::Default | Origin::Operator) => Step::In,
+            (Some(_), Some(_), _) | (None, _, Origin::Default | Origin::Operator) => Decision::Allowed,
             (Some(namespace), None, Origin::Namespace(origin)) if namespace == origin => {
-                Step::Register(namespace.clone())
+                Decision::Register(namespace.clone())
             }
             (_, _, origin) => return Err(denied(who, &self.name, origin)),
         };
@@ -131,7 +124,7 @@ mod tests {
     /// The way of a caller from `caller` to tenant `red`, of which nothing else is known.
     fn step(caller: Option<&str>, is_registered: bool, origin: &serde_json::Value, phase: &str) -> String {
         let life = "3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11";
-        let door = Door {
+        let access = TenantAccess {
             name: "red".parse().expect("valid"),
             namespace: is_registered.then(|| seen(serde_json::json!({ "v": 1, "tenant": "red", "incarnation": life }))),
             tenant: Some(seen(serde_json::json!({
@@ -141,25 +134,25 @@ mod tests {
         };
         let namespace = caller.map(|name| name.parse().expect("valid"));
         let who = Who { namespace, default_tenant: Some("red".parse().expect("valid")) };
-        match door.step(&who) {
-            Ok(step) => format!("{step:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+        match access.decide(&who) {
+            Ok(decision) => format!("{decision:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
             Err(error) => format!("{error:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
         }
     }
 
     #[test]
-    fn a_name_opens_no_door_and_a_tenant_that_goes_lets_nobody_in() {
+    fn a_name_alone_admits_no_namespace_and_a_tenant_that_is_deleted_admits_none() {
         let of = |namespace: &str| serde_json::json!({ "namespace": namespace });
         let (default, operator) = (serde_json::json!("default"), serde_json::json!("operator"));
         for (caller, is_registered, origin, expected) in [
-            (Some("red"), true, of("red"), "In"),
-            (Some("blue"), true, of("red"), "In"),
+            (Some("red"), true, of("red"), "Allowed"),
+            (Some("blue"), true, of("red"), "Allowed"),
             (Some("red"), false, of("red"), "Register"),
             (Some("red"), false, of("blue"), "Denied"),
             (Some("red"), false, default.clone(), "Denied"),
             (Some("red"), false, operator.clone(), "Denied"),
-            (None, false, default, "In"),
-            (None, false, operator, "In"),
+            (None, false, default, "Allowed"),
+            (None, false, operator, "Allowed"),
             (None, false, of("red"), "Denied"),
         ] {
             let when = format!("{caller:?}, registered {is_registered}, {origin}");

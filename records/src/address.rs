@@ -1,0 +1,88 @@
+//! One address of a tenant's subnet that is claimed or cools down.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::{ClaimId, Namespace, TenantName};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Unknown;
+use crate::key::{Prefix, RecordKey, hex};
+
+/// `addresses/<tenant>/<ordinal>/<hex>`: one address that nobody else may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRecord {
+    /// Schema.
+    pub v: u32,
+    /// Why it is taken.
+    #[serde(flatten)]
+    pub state: AddressState,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl AddressRecord {
+    /// The key of an address.
+    pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/addresses/{tenant}/{ordinal:08x}/{}", hex(address)))
+    }
+
+    /// All addresses of a subnet that are taken.
+    pub fn of_subnet(tenant: &TenantName, ordinal: u32) -> Prefix<Self> {
+        Prefix::new(format!("v1/addresses/{tenant}/{ordinal:08x}/"))
+    }
+
+    /// All addresses of a tenant that are taken.
+    pub fn of_tenant(tenant: &TenantName) -> Prefix<Self> {
+        Prefix::new(format!("v1/addresses/{tenant}/"))
+    }
+
+    /// All addresses that are taken.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/addresses/".to_owned())
+    }
+}
+
+/// Why an address is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum AddressState {
+    /// An attachment has it.
+    Claimed {
+        /// The claim.
+        claim: ClaimId,
+        /// Whose it is.
+        attachment: Attachment,
+    },
+    /// It was released a short while ago; the key is on a lease.
+    Cooling {
+        /// When it was released, seconds since 1970.
+        since: u64,
+        /// Of which namespace the pod was, where that was known: it may ask for the address by name at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<Namespace>,
+    },
+}
+
+/// `cooling/<tenant>/<ordinal>/<address>`: the marker of an address that cools down, on the same lease. It has no value: a
+/// list of keys finds the addresses of a subnet that cool down without reading those that are claimed.
+#[derive(Clone, Copy, Debug)]
+pub struct CoolDown;
+
+impl CoolDown {
+    /// The key of an address.
+    pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/cooling/{tenant}/{ordinal:08x}/{}", hex(address)))
+    }
+
+    /// All addresses of a subnet that cool down.
+    pub fn of_subnet(tenant: &TenantName, ordinal: u32) -> Prefix<Self> {
+        Prefix::new(format!("v1/cooling/{tenant}/{ordinal:08x}/"))
+    }
+
+    /// All addresses that cool down.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/cooling/".to_owned())
+    }
+}

@@ -1,0 +1,87 @@
+//! The claim of an attachment: it owns its addresses. Written first, deleted last.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::{Attachment, Mac};
+use atoll_model::ids::{ClaimId, IfName, Incarnation, Namespace, NodeName, TenantName};
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::codec::Unknown;
+use crate::key::{Prefix, RecordKey, attachment_path};
+
+/// `attachments/<node>/<network>/<container>/<ifname>`: the claim. Written first, deleted last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// Schema.
+    pub v: u32,
+    /// This claim.
+    pub claim: ClaimId,
+    /// Whose it is.
+    pub attachment: Attachment,
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The life of the tenant.
+    pub incarnation: Incarnation,
+    /// The pod's namespace, where the runtime named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    /// The pod's name, where the runtime named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The pod's uid, where the runtime named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// Its addresses: all or none.
+    pub addresses: Vec<ClaimedAddress>,
+    /// The bridge port in the controller.
+    pub port: Uuid,
+    /// The host end of the veth pair.
+    pub host_interface: IfName,
+    /// The MAC of the pod's end.
+    pub mac: Mac,
+    /// The agent's id of the node.
+    pub host_id: Uuid,
+    /// When it was claimed, seconds since 1970.
+    pub since: u64,
+    /// Until then, seconds since 1970, a deletion of an earlier port of this attachment may still arrive; 0: none can.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deletions_until: u64,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl ClaimRecord {
+    /// The key of an attachment's claim.
+    pub fn at(attachment: &Attachment) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/attachments/{}", attachment_path(attachment)))
+    }
+
+    /// All claims of a node.
+    pub fn of_node(node: &NodeName) -> Prefix<Self> {
+        Prefix::new(format!("v1/attachments/{node}/"))
+    }
+
+    /// All claims.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/attachments/".to_owned())
+    }
+}
+
+/// One address of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedAddress {
+    /// The subnet's ordinal.
+    pub ordinal: u32,
+    /// The address with the subnet's prefix length.
+    pub address: Ipv4Network,
+    /// The gateway.
+    pub gateway: Ipv4Addr,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}

@@ -1,0 +1,240 @@
+//! What keys are made of: how names and addresses are encoded, and keys that know which record stands under them.
+//!
+//! Keys are written without the prefix of the installation (`/atoll/<name>`), which the store adds. Names are safe as they
+//! are (`model::ids` checked them): none may hold `/`. An interface name is the only one that may hold `%`, which is written
+//! `%25`. IPv4 addresses are 8 lower-case hexadecimal digits, ordinals 8, MACs 12: all sort as numbers, so that a window of
+//! keys is a window of addresses.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
+
+/// The key under which a record of type `R` stands.
+pub struct RecordKey<R> {
+    key: Key,
+    record: PhantomData<fn() -> R>,
+}
+
+/// The beginning of the keys of records of type `R`.
+pub struct Prefix<R> {
+    key: Key,
+    record: PhantomData<fn() -> R>,
+}
+
+impl<R> RecordKey<R> {
+    pub(crate) fn new(key: String) -> Self {
+        Self { key: Key(key), record: PhantomData }
+    }
+}
+
+impl<R> Prefix<R> {
+    pub(crate) fn new(key: String) -> Self {
+        Self { key: Key(key), record: PhantomData }
+    }
+}
+
+impl<R> Clone for RecordKey<R> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), record: PhantomData }
+    }
+}
+
+impl<R> Deref for RecordKey<R> {
+    type Target = Key;
+
+    fn deref(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl<R> Deref for Prefix<R> {
+    type Target = Key;
+
+    fn deref(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl<R> fmt::Display for RecordKey<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl<R> fmt::Display for Prefix<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl<R> fmt::Debug for RecordKey<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl<R> fmt::Debug for Prefix<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl<R> From<RecordKey<R>> for Key {
+    fn from(typed: RecordKey<R>) -> Self {
+        typed.key
+    }
+}
+
+impl<R> From<&RecordKey<R>> for Key {
+    fn from(typed: &RecordKey<R>) -> Self {
+        typed.key.clone()
+    }
+}
+
+impl<R> From<Prefix<R>> for Key {
+    fn from(typed: Prefix<R>) -> Self {
+        typed.key
+    }
+}
+
+impl<R> From<&Prefix<R>> for Key {
+    fn from(typed: &Prefix<R>) -> Self {
+        typed.key.clone()
+    }
+}
+
+impl From<&Key> for Key {
+    fn from(key: &Key) -> Self {
+        key.clone()
+    }
+}
+
+/// A key, or the beginning of keys, without the prefix of the installation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// Everything there is.
+    pub fn all() -> Self {
+        Self("v1/".to_owned())
+    }
+
+    /// A key as it came from the store, without the prefix of the installation.
+    pub fn raw(key: impl Into<String>) -> Self {
+        Self(key.into())
+    }
+
+    /// The first key behind this one, whatever keys there are.
+    pub fn next(&self) -> Self {
+        Self(format!("{}\0", self.0))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Does it lie below `prefix`?
+    pub fn begins_with(&self, prefix: &Self) -> bool {
+        self.0.starts_with(&prefix.0)
+    }
+
+    /// The attachment of a claim, a tombstone or a release marker: `v1/<kind>/<node>/<network>/<container>/<ifname>`.
+    pub fn attachment_part(&self) -> Option<Attachment> {
+        let mut parts = self.0.split('/').skip(2);
+        let (node, network, container) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Attachment {
+            node: NodeName::new(node).ok()?,
+            network: NetworkName::new(network).ok()?,
+            container: ContainerId::new(container).ok()?,
+            // The only name that may hold a `%`, which the key writes `%25`.
+            interface: IfName::new(parts.next()?.replace("%25", "%")).ok()?,
+        })
+    }
+
+    /// The address of an address record, a cool-down marker or a reservation.
+    pub fn address_part(&self) -> Option<Ipv4Addr> {
+        let last = self.0.rsplit('/').next()?;
+        (last.len() == 8).then(|| u32::from_str_radix(last, 16).ok()).flatten().map(Ipv4Addr::from)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address in a key.
+pub(crate) fn hex(address: Ipv4Addr) -> String {
+    format!("{:08x}", u32::from(address))
+}
+
+/// The part of a key that names an attachment.
+pub(crate) fn attachment_path(attachment: &Attachment) -> String {
+    let Attachment { node, network, container, interface } = attachment;
+    format!("{node}/{network}/{container}/{}", interface.as_str().replace('%', "%25"))
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::ids::TenantName;
+
+    use super::*;
+    use crate::{AddressRecord, ClaimRecord, ReleasedRecord, TombstoneRecord};
+
+    #[test]
+    fn addresses_sort_as_numbers() {
+        let tenant = TenantName::new("red").expect("valid");
+        let mut keys: Vec<_> = [[10, 0, 0, 9], [9, 255, 0, 1], [10, 0, 0, 10], [192, 168, 0, 1]]
+            .map(|a| Key::from(AddressRecord::at(&tenant, 1, a.into())))
+            .into();
+        keys.sort();
+        let order: Vec<_> = keys.iter().filter_map(Key::address_part).map(|a| a.to_string()).collect();
+        assert_eq!(order, ["9.255.0.1", "10.0.0.9", "10.0.0.10", "192.168.0.1"]);
+    }
+
+    #[test]
+    fn an_attachment_is_found_again_in_its_keys() {
+        for interface in ["eth0", "eth%d", "%25"] {
+            let attachment = Attachment {
+                node: NodeName::new("node-1").expect("valid"),
+                network: NetworkName::new("net").expect("valid"),
+                container: ContainerId::new("c0ffee").expect("valid"),
+                interface: IfName::new(interface).expect("valid"),
+            };
+            for key in [
+                Key::from(ClaimRecord::at(&attachment)),
+                TombstoneRecord::at(&attachment).into(),
+                ReleasedRecord::at(&attachment).into(),
+            ] {
+                assert_eq!(key.attachment_part(), Some(attachment.clone()), "{key}");
+            }
+        }
+        let written = |interface: &str| {
+            let [node, network, container] = ["node-1", "net", "c0ffee"];
+            Key::raw(format!("v1/attachments/{node}/{network}/{container}/{interface}"))
+        };
+        let parts = written("eth%25d").attachment_part().expect("an attachment");
+        assert_eq!((parts.interface.as_str(), Key::from(ClaimRecord::at(&parts))), ("eth%d", written("eth%25d")));
+    }
+
+    #[test]
+    fn only_eight_digits_are_an_address() {
+        let part = |last: &str| Key::raw(format!("v1/addresses/red/00000001/{last}")).address_part();
+        assert_eq!(part("0a000001"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        for other in ["a000001", "00a000001", "", "0a00000g"] {
+            assert_eq!(part(other), None, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The tenant that a namespace belongs to.
+
+use atoll_model::ids::{Incarnation, Namespace, TenantName};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Unknown;
+use crate::key::{Prefix, RecordKey};
+
+/// `namespaces/<namespace>`: the tenant a namespace belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRecord {
+    /// Schema.
+    pub v: u32,
+    /// Its tenant.
+    pub tenant: TenantName,
+    /// The life of the tenant it belongs to.
+    pub incarnation: Incarnation,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl NamespaceRecord {
+    /// The key of a namespace.
+    pub fn at(namespace: &Namespace) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/namespaces/{namespace}"))
+    }
+
+    /// All namespaces.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/namespaces/".to_owned())
+    }
+}

@@ -1,0 +1,44 @@
+//! One machine of the cluster.
+
+use atoll_model::ids::NodeName;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::codec::Unknown;
+use crate::key::{Key, Prefix, RecordKey};
+
+/// `nodes/<node>`: one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Schema.
+    pub v: u32,
+    /// The id of the controller's agent on this machine.
+    pub host_id: Uuid,
+    /// `/etc/machine-id`: tells two machines that were given one name; empty where there is none.
+    pub machine_id: String,
+    /// Raised by `evict-node`: whatever an evicted node still tries compares an old revision and loses.
+    pub epoch: u64,
+    /// It is being evicted, since then (seconds since 1970): nothing is claimed for it until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicting: Option<u64>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl NodeRecord {
+    /// The key of a node.
+    pub fn at(node: &NodeName) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/nodes/{node}"))
+    }
+
+    /// All nodes.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/nodes/".to_owned())
+    }
+
+    /// The node whose key this is.
+    pub fn name_in(key: &Key) -> Option<NodeName> {
+        NodeName::new(key.as_str().strip_prefix("v1/nodes/")?).ok()
+    }
+}

@@ -1,0 +1,58 @@
+//! Who owns a part of one of the cluster's pools: a transit link, a subnet.
+
+use atoll_model::ids::{Incarnation, TenantName};
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Unknown;
+use crate::key::{Key, Prefix, RecordKey, hex};
+
+/// `transit/<pair>` and `subnets/<cidr>`: who has this part of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerRecord {
+    /// Schema.
+    pub v: u32,
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The life of it.
+    pub incarnation: Incarnation,
+    /// The subnet's ordinal; 0 for a transit link.
+    #[serde(default)]
+    pub ordinal: u32,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl OwnerRecord {
+    /// The key of a transit link: a /30, by its network address.
+    pub fn transit(link: Ipv4Network) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/transit/{}", hex(link.network())))
+    }
+
+    /// All transit links.
+    pub fn transits() -> Prefix<Self> {
+        Prefix::new("v1/transit/".to_owned())
+    }
+
+    /// The key of a part of the pod pool (addressing `unique`).
+    pub fn subnet(cidr: Ipv4Network) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/subnets/{}_{}", hex(cidr.network()), cidr.prefix()))
+    }
+
+    /// All parts of the pod pool that are owned.
+    pub fn subnets() -> Prefix<Self> {
+        Prefix::new("v1/subnets/".to_owned())
+    }
+
+    /// The network whose key this is. Transit links are keyed by their address alone and have the length `transit_prefix`.
+    pub fn network_in(key: &Key, transit_prefix: u8) -> Option<Ipv4Network> {
+        let last = key.as_str().rsplit('/').next()?;
+        let (address, prefix) = match last.split_once('_') {
+            Some((address, prefix)) => (address, prefix.parse().ok()?),
+            None => (last, transit_prefix),
+        };
+        let address = u32::from_str_radix(address, 16).ok()?;
+        Ipv4Network::new(address.into(), prefix).ok()
+    }
+}

@@ -1,0 +1,135 @@
+//! A tenant: everything from which its network is computed.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::config::DnsConfig;
+use atoll_model::ids::{Incarnation, Namespace, TenantName};
+use atoll_model::range::AddressRange;
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Unknown;
+use crate::key::{Prefix, RecordKey};
+
+/// `tenants/<tenant>`: everything from which the tenant's network is computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    /// Schema.
+    pub v: u32,
+    /// Its name.
+    pub name: TenantName,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// Who it was created for.
+    pub origin: Origin,
+    /// How far it is.
+    pub phase: Phase,
+    /// Raised when chains and rules change, which cannot be updated in place.
+    pub generation: u32,
+    /// Its transit link: a /30; the first usable address is the provider's side, the second the tenant's.
+    pub transit: Ipv4Network,
+    /// Its subnets, by ordinal.
+    pub subnets: Vec<SubnetEntry>,
+    /// Limits set by an operator.
+    #[serde(default)]
+    pub quota: Quota,
+    /// Static routes of its router.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<StaticRoute>,
+    /// Routes that were taken away, until the controller has deleted them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<StaticRoute>,
+    /// What its pods are told of DNS, where neither the pod nor its node says anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsConfig>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl TenantRecord {
+    /// The key of a tenant.
+    pub fn at(tenant: &TenantName) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/tenants/{tenant}"))
+    }
+
+    /// All tenants.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/tenants/".to_owned())
+    }
+}
+
+/// Who a tenant was created for. Names alone never open a door: a namespace that merely has a tenant's name is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The first pod of this namespace.
+    Namespace(Namespace),
+    /// Runtimes that name no namespace, through `tenant.default` of the node's configuration.
+    Default,
+    /// An operator.
+    Operator,
+}
+
+/// How far a tenant or subnet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its objects may be incomplete: whoever needs it completes them.
+    Building,
+    /// Everything is there.
+    Active,
+    /// It is going: no claim may commit.
+    Deleting,
+}
+
+/// A route that an operator gave to a tenant's router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoute {
+    /// Where to.
+    pub destination: Ipv4Network,
+    /// What to do with it.
+    pub via: Via,
+}
+
+/// What a static route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Send it to this address, which is in one of the tenant's subnets.
+    Gateway(Ipv4Addr),
+    /// Refuse it with an ICMP error.
+    Reject,
+    /// Drop it silently.
+    Blackhole,
+}
+
+/// One subnet of a tenant: one bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetEntry {
+    /// Its number within the tenant; never reused within one incarnation.
+    pub ordinal: u32,
+    /// Its network.
+    pub cidr: Ipv4Network,
+    /// The router's address in it.
+    pub gateway: Ipv4Addr,
+    /// How far it is; claims come from active subnets only.
+    pub phase: Phase,
+    /// Addresses that no pod gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<AddressRange>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Limits of a tenant; none means as far as the pool reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Most subnets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnets: Option<u32>,
+    /// Most addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<u32>,
+}

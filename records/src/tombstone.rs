@@ -1,0 +1,70 @@
+//! Cleanup of an attachment that is still pending.
+
+use atoll_model::attachment::Attachment;
+use atoll_model::ids::NodeName;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::codec::Unknown;
+use crate::key::{Prefix, RecordKey, attachment_path};
+
+/// `tombstones/<node>/<network>/<container>/<ifname>`: what is still owed for an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstoneRecord {
+    /// Schema.
+    pub v: u32,
+    /// Why it is there.
+    pub why: Tombstone,
+    /// Whose it is.
+    pub attachment: Attachment,
+    /// The port to delete; none when the cluster's id was not known when this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Uuid>,
+    /// Not before this time, seconds since 1970, may the port be deleted for the last time and the address released.
+    pub not_before: u64,
+    /// When it was written, seconds since 1970.
+    pub since: u64,
+    /// What failed, for people.
+    #[serde(default)]
+    pub note: String,
+    /// A deletion of the port may be on its way. See [`TombstoneRecord::is_closing`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl TombstoneRecord {
+    /// The key of an attachment's tombstone.
+    pub fn at(attachment: &Attachment) -> RecordKey<Self> {
+        RecordKey::new(format!("v1/tombstones/{}", attachment_path(attachment)))
+    }
+
+    /// All tombstones of a node.
+    pub fn of_node(node: &NodeName) -> Prefix<Self> {
+        Prefix::new(format!("v1/tombstones/{node}/"))
+    }
+
+    /// All tombstones.
+    pub fn all() -> Prefix<Self> {
+        Prefix::new("v1/tombstones/".to_owned())
+    }
+}
+
+impl TombstoneRecord {
+    /// A deletion of the port may be on its way. A tombstone that asks for nothing else may be settled at any time.
+    pub fn is_closing(&self) -> bool {
+        self.closing || self.why == Tombstone::Delete
+    }
+}
+
+/// Why a tombstone was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tombstone {
+    /// A DEL could not finish.
+    Delete,
+    /// An ADD died half way: a late request of it must lose.
+    Fence,
+}

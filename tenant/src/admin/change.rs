@@ -1,0 +1,62 @@
+//! Changes a tenant's record.
+
+use atoll_model::ids::TenantName;
+use atoll_records::{Query, TenantRecord, Versioned};
+use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+
+use super::Admin;
+use crate::attempts::{commit, failed};
+use crate::controller::Controller;
+use crate::error::TenantError;
+
+/// Changes a tenant's record, also for a deletion. Nothing is written when nothing changes.
+pub(super) async fn change<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: Versioned<TenantRecord>,
+    edit: impl FnOnce(&mut TenantRecord),
+) -> Result<Versioned<TenantRecord>, TenantError> {
+    change_with(admin, tenant, edit, Vec::new()).await
+}
+
+/// The same, and in the same transaction what else has to change with it.
+pub(super) async fn change_with<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: Versioned<TenantRecord>,
+    edit: impl FnOnce(&mut TenantRecord),
+    with: Vec<Change>,
+) -> Result<Versioned<TenantRecord>, TenantError> {
+    let what = changing(&tenant.record.name);
+    let mut attempt = Attempt::default();
+    let written = write(admin, tenant, edit, with, &mut attempt).await?;
+    written.ok_or_else(|| failed(&what, attempt))
+}
+
+/// What such a change is called.
+pub(super) fn changing(tenant: &TenantName) -> String {
+    format!("change the record of tenant {tenant}")
+}
+
+/// One attempt. None: the record is another one by now, or the attempt is known not to have happened.
+pub(super) async fn write<S: Store, C: Controller>(
+    admin: &Admin<'_, S, C>,
+    tenant: Versioned<TenantRecord>,
+    edit: impl FnOnce(&mut TenantRecord),
+    with: Vec<Change>,
+    attempt: &mut Attempt,
+) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
+    let mut record = tenant.record.clone();
+    edit(&mut record);
+    if record == tenant.record && with.is_empty() {
+        return Ok(Some(tenant));
+    }
+    let key = TenantRecord::at(&record.name);
+    let mut then = vec![Change::put(&key, &record)];
+    then.extend(with);
+    let compare = vec![Compare::modified(&key, tenant.mod_revision)];
+    let txn = Txn { compare, then, otherwise: vec![Query::key(&key)] };
+    match commit(admin.store, &changing(&record.name), attempt, txn).await? {
+        Committed::Yes(revision) => Ok(Some(tenant.updated(record, revision))),
+        // The answer was lost, not the race.
+        Committed::Lost(snapshot) => Ok(snapshot.get(&key)?.filter(|now| now.record == record)),
+    }
+}

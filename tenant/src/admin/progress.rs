@@ -1,0 +1,28 @@
+//! How far a deletion is, and the wait inside it.
+
+use std::time::Duration;
+
+/// The quiet period is shown in steps of this.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How far a deletion is; given to the caller's eyes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// No claim can commit any more.
+    Closed,
+    /// Its objects are gone.
+    Objects(usize),
+    /// So much of the quiet period has passed.
+    Quiet(Duration),
+    /// Record, transit link and subnets are gone.
+    All,
+}
+
+/// Lets the quiet period pass.
+pub(super) async fn quiet(whole: Duration, progress: &mut impl FnMut(Deleted)) {
+    let began = tokio::time::Instant::now();
+    while let Some(rest) = whole.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
+        progress(Deleted::Quiet(began.elapsed()));
+        tokio::time::sleep(rest.min(TICK)).await;
+    }
+}
