@@ -135,7 +135,7 @@ impl From<IpamError> for Failure {
         let failure = Self::classified(&error);
         match error {
             IpamError::NoTenant { .. } => Self { exit_code: 4, ..failure },
-            // For a pod it may be free later; whoever types a command is in somebody's way.
+            // For a pod the address may become free later; for a command it is a conflict.
             IpamError::Taken { .. } | IpamError::MacTaken { .. } => Self { exit_code: 6, ..failure },
             _ => failure,
         }

@@ -66,7 +66,8 @@ impl Window {
     pub(crate) fn pick(&self, random: u128) -> Vec<u128> {
         let free = (self.end - self.from).saturating_sub(self.taken.len() as u128);
         let many = free.min(CASES.into());
-        // Spread over what is free, so that whoever picks another first does not want the same second.
+        // Spread over the free addresses, so that two callers with different first candidates rarely have the same
+        // second one.
         let rank = |case: u128| (random % free + case * (free / many)) % free;
         (0..many).map(|case| self.free(rank(case))).collect()
     }

@@ -91,7 +91,7 @@ pub enum IpamError {
         /// Why not.
         why: String,
     },
-    /// An address that was asked for belongs to somebody else.
+    /// A requested address has another owner.
     #[error("{address} of tenant {tenant} is taken by {holder}")]
     Taken {
         /// The tenant.

@@ -13,9 +13,13 @@
 //! | [`holder`] | who has an address, as people know it |
 //! | [`error`] | what can go wrong |
 //!
-//! Promises: two live claims never share an address, whatever crashes, gets lost or arrives late; asking again for the
-//! same attachment gives the same answer; nothing is released that is not guarded by the claim as it was read. A warm
-//! claim is one transaction. There is no lock, no counter and no lease per claim. See `docs/design/addresses.md`.
+//! # Guarantees
+//! - Two live claims never share an address, whatever crashes, is lost or arrives late.
+//! - A repeated claim of the same attachment gives the same answer.
+//! - A release compares the claim as it was read.
+//!
+//! A warm claim is one transaction. There is no lock, no counter and no lease per claim. See
+//! `docs/design/addresses.md`.
 //!
 //! This crate must not talk to a controller or to the kernel, and must not wait for anything but the store.
 

@@ -9,12 +9,12 @@
 //! attachment which was made before the release and got lost on its way can never come true after it. Where a deletion of
 //! the port may still arrive, the mark says so, and lives until it has: the next claim has a port of another id then.
 //!
-//! **Cooling** needs a lease, so that the address frees itself, but not one lease per release: etcd would drown in them.
-//! The id of the lease is computed from the node and the current half-minute, so that every process that releases
-//! something on this node in this half-minute uses the same lease without asking anybody. Whoever finds it missing
-//! makes it (idempotent, one more round trip per node and half-minute). It lives for the cool-down and the half-minute,
-//! so that the last address put on it also cools for long enough. If the node's clock jumps back over a half-minute,
-//! addresses of that time cool for a shorter time; who owns an address never depends on it.
+//! **The cool-down** needs a lease, so that the address becomes free by itself, but one lease per release would be too
+//! many for etcd. The id of the lease is computed from the node and the current half-minute, so every process that
+//! releases an address on this node in this half-minute uses the same lease without coordination. A process that finds
+//! it missing creates it (idempotent, one more round trip per node and half-minute). Its time to live is the cool-down
+//! plus the half-minute, so the last address on it has its full cool-down as well. If the node's clock jumps back over
+//! a half-minute, addresses of that time have a shorter cool-down; the ownership of an address never depends on it.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const SLOT: Duration = Duration::from_secs(30);
 /// For how long the mark of a release stays when nothing cools; longer than a request can be on its way.
 const MARKED: Duration = Duration::from_mins(1);
 
-/// A release is contended by nobody but repairs and lost leases: this is plenty.
+/// A release conflicts only with repairs and lost leases, so this is sufficient.
 const ATTEMPTS: u32 = 10;
 
 /// Namespace of the ids of leases; a constant of this project.
@@ -231,14 +231,14 @@ impl<'a> Plan<'a> {
         Ok(None)
     }
 
-    /// When the record of its MAC was last written; none when that is somebody else's, or cannot be read.
+    /// Revision of the record of its MAC; `None` if the record has another owner or is unreadable.
     fn own_mac(&self, entry: &Entry) -> Option<Revision> {
         let owner = Versioned::<MacRecord>::read(entry).ok()?.record.owner;
         let claim = self.claim.record.claim;
         matches!(owner, MacOwner::Claimed { claim: of, .. } if of == claim).then_some(entry.mod_revision)
     }
 
-    /// When an address of this claim was last written; none when it belongs to somebody else by now, or cannot be read.
+    /// Revision of the record of an address of this claim; `None` if the record has another owner or is unreadable.
     fn own(&self, entry: &Entry) -> Option<Revision> {
         match Versioned::<AddressRecord>::read(entry).map(|address| address.record.state) {
             Ok(AddressState::Claimed { claim, .. }) if claim == self.claim.record.claim => Some(entry.mod_revision),

@@ -1,5 +1,5 @@
-//! An address is kept for a pod: it gets that one and no other whenever it starts, on whatever node, and nobody else
-//! gets it meanwhile.
+//! Reserves an address for a pod: the pod gets exactly this address whenever it starts, on whichever node, and no other
+//! pod gets it.
 //!
 //! A reservation is one record under two keys, the address's and the pod's, written and deleted together. A claim
 //! compares both, so that neither can be overlooked. With a MAC it has a third key, which belongs to the reservation and
@@ -115,7 +115,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
     .await
 }
 
-/// Takes a reservation back. With a MAC it stays while its pod runs with that MAC, which would be nobody's otherwise.
+/// Deletes a reservation. With a MAC it remains while its pod runs with that MAC, whose record would be lost otherwise.
 /// With `dry_run` nothing is written.
 pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool) -> Result<Lifted, IpamError> {
     let ReservationRecord { address, namespace, pod, .. } = record;
@@ -272,7 +272,7 @@ impl Seen {
         Compare::unchanged(address_key(record), self.address.as_ref().map(|address| address.mod_revision))
     }
 
-    /// The MAC is nobody's, or that of the pod which has the address already: then it is the reservation's from now on.
+    /// The MAC is unused, or it is that of the pod with the address; the reservation owns it from now on.
     async fn refuse_taken_mac<S: Store>(
         &self,
         store: &S,
@@ -299,7 +299,7 @@ impl Seen {
         }
     }
 
-    /// Nobody runs with the MAC.
+    /// No running pod has the MAC.
     async fn refuse_used_mac<S: Store>(&self, store: &S, record: &ReservationRecord) -> Result<(), IpamError> {
         let Some(attachment) = self.claimed_by() else { return Ok(()) };
         let claim = find(store, attachment).await?.claim;

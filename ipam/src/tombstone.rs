@@ -1,4 +1,4 @@
-//! What is still owed for an attachment, written down so that it survives everybody who knew of it.
+//! The pending cleanup of an attachment, stored so that it survives the process and the node's files.
 //!
 //! A tombstone is never weakened: burying again merges what was owed with what is owed now. It has no lease: it goes
 //! when what it stands for was done, and until then the address stays taken.

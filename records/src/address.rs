@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Unknown;
 use crate::key::{Prefix, RecordKey, hex};
 
-/// `addresses/<tenant>/<ordinal>/<hex>`: one address that nobody else may take.
+/// `addresses/<tenant>/<ordinal>/<hex>`: one taken address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRecord {
     /// Schema.

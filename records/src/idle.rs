@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Unknown;
 use crate::key::{Prefix, RecordKey};
 
-/// `idle/<tenant>`: nobody has claimed anything of the tenant since this was written; every claim deletes it.
+/// `idle/<tenant>`: no address of the tenant was claimed since this was written; every claim deletes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdleRecord {
     /// Schema.

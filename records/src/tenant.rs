@@ -75,7 +75,7 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Its objects may be incomplete: whoever needs it completes them.
+    /// Its objects may be incomplete: the next call that needs them completes them.
     Building,
     /// Everything is there.
     Active,

@@ -5,9 +5,12 @@
 //! | [`etcd`] | the real thing: endpoints, failover, deadlines, TLS |
 //! | [`retry`](retry()) | a change that is decided on again until it is made |
 //!
-//! Promises: a transaction happens once or not at all; when the answer was lost, the error says
-//! [`StoreError::Unknown`] and the caller reads to learn what happened, nobody guesses; every method is idempotent for
-//! a caller that compares. This crate must not know what the values mean.
+//! # Guarantees
+//! - A transaction takes effect once or not at all. If its answer was lost, the error is [`StoreError::Unknown`], and
+//!   the caller reads to find out.
+//! - Every method is idempotent for a caller that compares.
+//!
+//! This crate does not interpret the values.
 
 pub mod etcd;
 mod retry;

@@ -1,7 +1,8 @@
 //! A tenant as a desired graph: one pure function of the cluster's record and the tenant's.
 //!
-//! Promises: the same records give the same graph, down to every id and MAC, so that creating, completing, repairing
-//! and deleting a tenant are one walk over one value. Nothing here asks a controller anything.
+//! # Guarantees
+//! The same records give the same graph, down to every id and MAC, so creating, completing, repairing and deleting a
+//! tenant are one walk over one value. This module sends no requests.
 //!
 //! What the rules mean (MidoNet REST API, section "Rule"; the simulation evaluates them on the tenant's router):
 //!

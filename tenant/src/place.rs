@@ -1,8 +1,11 @@
 //! Where a pod belongs: the plugin asks [`Resolver`] and gets a [`Place`], everything a claim compares and a port needs.
 //!
-//! Promises: a known place costs no round trip; a new one is made here, completely, before it is given away; a place
-//! that turns out to be stale is renewed from what the lost transaction brought along. The place is only a proposal:
-//! the claim's transaction decides.
+//! # Guarantees
+//! - A cached binding costs no round trip.
+//! - A new tenant is created completely before its binding is returned.
+//! - A stale binding is renewed from the records that the failed transaction returned.
+//!
+//! A binding is only a proposal: the claim's transaction decides.
 
 use atoll_records::{ClusterRecord, NodeRecord, Revision, TenantRecord, Versioned};
 

@@ -7,10 +7,13 @@
 //! | `kept` | the same, of reservations and chosen MACs |
 //! | `repair` | mends it, one guarded transaction for each |
 //!
-//! Promises: looking changes nothing. What is mended was found by two observations apart in time, down to the revisions
-//! of the records, and is compared once more by the transaction that mends it: whatever changed since loses nothing. An
-//! address whose claim exists is never freed, nor one of which anything cannot be read. What cannot be mended without a
-//! guess (an address with two owners, a damaged record, a port of which nobody knows the pod) is only reported.
+//! # Guarantees
+//! - The audit itself changes nothing.
+//! - A repair requires that two observations, apart in time, found the same records at the same revisions; the
+//!   transaction of the repair compares them again, so a concurrent change is never lost.
+//! - An address whose claim exists is never freed, nor one with an unreadable record.
+//! - What could be repaired only by a guess (an address with two owners, a damaged record, a port of an unknown pod) is
+//!   only reported.
 
 mod judge;
 mod kept;
@@ -91,7 +94,7 @@ pub struct Observation {
     pub addresses: BTreeMap<Place, Seen>,
     /// The marks of those that cool.
     pub marks: BTreeMap<Place, Revision>,
-    /// The addresses that are kept for somebody.
+    /// The reserved addresses.
     pub reserved: BTreeMap<Place, Versioned<ReservationRecord>>,
     /// The same from the pods' side, by their keys.
     pub reserved_for: BTreeMap<Key, Versioned<ReservationRecord>>,
@@ -117,7 +120,7 @@ pub enum Problem {
     Misplaced,
     /// Two claims have one address.
     Duplicate,
-    /// A claim's address or MAC is free, or says that somebody else has it who does not.
+    /// The record of a claim's address or MAC is missing, or names another attachment that does not own it.
     Unheld,
     /// An address or a MAC belongs to a claim or a reservation that is not there.
     Unowned,

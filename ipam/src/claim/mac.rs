@@ -1,11 +1,11 @@
-//! A MAC that was asked for belongs to nobody else in the subnet.
+//! A requested MAC is not in use in the subnet.
 //!
-//! Derived MACs need no record: they are unique because attachments are. A chosen one gets the key
-//! `macs/<tenant>/<ordinal>/<mac>`, put by the transaction that claims and deleted by the one that releases, so that two
-//! wishes of one MAC never both come true. That leaves a chosen MAC which is a derived one: somebody copied it from a
-//! running pod. A derived MAC is marked as locally administered, and follows from the attachment that the record of each
-//! address names; so for such a wish, and only for such a one, the records of the subnet are looked through before the
-//! claim. An attachment that comes later derives the MAC of a wish with probability 2^-46.
+//! Derived MACs need no record: they are unique because attachments are. A requested one gets the key
+//! `macs/<tenant>/<ordinal>/<mac>`, put by the transaction that claims and deleted by the one that releases, so two
+//! requests for one MAC never both succeed. The remaining case is a requested MAC that is the derived MAC of another
+//! pod. A derived MAC is locally administered, and follows from the attachment in the record of each address; so only
+//! for a locally administered MAC are the records of the subnet searched before the claim. A later attachment derives a
+//! requested MAC with probability 2^-46.
 
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::derive;

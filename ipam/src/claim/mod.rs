@@ -5,7 +5,7 @@
 //! | `want` | what wish and reservation come to: any address of these subnets, or exactly these. Pure |
 //! | `request` | what is asked for, and what can become of it |
 //! | `plan` | the transaction, and what a lost one means. Pure |
-//! | `mac` | a MAC that was asked for is nobody's derived one |
+//! | `mac` | a requested MAC is not the derived one of another pod |
 //!
 //! One transaction does it all. It compares what the caller believes (cluster, node, namespace and tenant as cached),
 //! that the attachment has neither a claim nor a tombstone, that nothing is reserved for its pod, and that the candidate
@@ -16,14 +16,16 @@
 //! Why this is safe:
 //! * Two claims of one address: both compare the address absent, the store lets one through.
 //! * Two claims of one attachment: both compare the claim absent; the loser finds the winner's claim and returns it.
-//! * A lost reply: the claim id is made once per call, so whoever reads it back knows its own. The request may still be
-//!   on its way: it competes with the retry for the same claim key, so that one of the two happens, never both.
-//! * A request that was lost, and arrives when its attachment has been claimed by a later attempt and released again:
-//!   the release has left a mark that it does not know. A claim that finds such a mark compares and removes it.
-//! * A refusal that took several readings (a full tenant, a MAC that is derived) is given only after one more reading,
-//!   which shows claim, tombstone and records at one revision: a request of this call that was believed to be lost may
-//!   have arrived between the readings, and then the address that was missing is this attachment's own.
-//! * A request of a dead process that arrives late loses against the fence or the claim that was put since.
+//! * A lost reply: the claim id is generated once per call, so the caller recognises its own claim when it reads it
+//! back. The request may still be in flight: it competes with the retry for the same claim key, so exactly one of the
+//! two takes effect.
+//! * A lost request that arrives after its attachment was claimed by a later attempt and released again: the release
+//! has left a marker key that the request does not compare, so it fails. A claim that finds such a marker compares and
+//! removes it.
+//! * A refusal that is based on several reads (a full tenant, a derived MAC) is returned only after one more read of
+//! claim, tombstone and records at one revision: a request of this call that was believed lost may have arrived between
+//! the reads, and then the missing address is this attachment's own.
+//! * A late request of a dead process fails because of the fence or the claim that was put since.
 //! * A caller with an old cache: its revisions differ, and it gets the current records instead of an address.
 
 pub(crate) mod mac;

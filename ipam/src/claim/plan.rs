@@ -240,7 +240,7 @@ impl<'a> Plan<'a> {
             let owner = MacOwner::Claimed { claim: self.claim, attachment: attachment.clone() };
             changes.push(Change::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
-        // Whoever watches for tenants that nobody uses must see that this one is used.
+        // The detection of idle tenants must see that this one is used.
         changes.push(Change::delete(IdleRecord::at(&self.request.tenant.name)));
         changes.extend(self.fence.map(|_| Change::delete(TombstoneRecord::at(attachment))));
         changes.extend(self.mark.map(|_| Change::delete(ReleasedRecord::at(attachment))));

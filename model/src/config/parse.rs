@@ -1,7 +1,10 @@
 //! Reading a [`Config`] from JSON: one function for each section, one small reader that knows where it is.
 //!
-//! Promises: no input panics; the first wrong value ends it with an error that names the key, shows what was given (cut
-//! short, and never where it could be a secret) and says what is expected; `null` is the same as absent.
+//! # Guarantees
+//! - No input panics.
+//! - The first wrong value is an error with the key, the value (truncated, and omitted if it could be a secret) and the
+//!   expected value.
+//! - `null` means absent.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -387,7 +390,8 @@ impl<'a> Section<'a> {
         Ok(pool)
     }
 
-    /// `endpoints`: it has no default, because a wrong guess would be somebody else's store or controller.
+    /// `endpoints`: it has no default, because a wrong default could be the store or controller of another
+    /// installation.
     fn endpoints(&self, with_path: bool) -> Result<Vec<String>, ConfigError> {
         let example = if with_path { "http://127.0.0.1:8181/midonet-api" } else { "http://127.0.0.1:2379" };
         let expected = format!("a list of URLs like \"{example}\"");

@@ -4,8 +4,8 @@
 //! a client of its own: we stay with the one that answered last, go on to the next when a request could not be sent,
 //! and ask one that failed a short while ago only after the others.
 //!
-//! A connection is made before the request, not by it: what fails while connecting was certainly not sent. While there
-//! are others to ask, none is waited for longer than [`HASTE`]; only when nobody is there at once do all get their time.
+//! The connection is established before the request, so a request whose connection failed was certainly not sent. While
+//! other endpoints are left, each gets at most [`HASTE`]; if none connects in that time, all get the full timeout.
 //!
 //! An endpoint that a caller stopped waiting for counts as one that failed, also for the next process.
 

@@ -8,9 +8,11 @@
 //! | `status` | what a member says about itself |
 //! | `watch` | watching, across broken connections and compactions |
 //!
-//! Promises: what did not leave this machine, or was refused before it did anything, is tried at the next endpoint; a
-//! read without an answer as well; a commit without an answer is [`StoreError::Unknown`] and never sent again. All
-//! queries of one read are one transaction of etcd, and so have one revision.
+//! # Guarantees
+//! - A request that was not sent, or was refused before any effect, is retried at the next endpoint; so is a read
+//!   without an answer.
+//! - A commit without an answer is [`StoreError::Unknown`] and never sent again.
+//! - All queries of one read are one transaction of etcd, and so have one revision.
 
 mod endpoints;
 mod failure;
@@ -206,7 +208,7 @@ impl Etcd {
             let txn = txn.clone();
             async move { client.kv_client().max_decoding_message_size(limit).txn(txn).await }
         };
-        // In a box: the library's future is large, and everybody who commits would carry it along.
+        // Boxed: the library's future is large, and would be part of every caller's future.
         Box::pin(self.0.endpoints.call(repeat, send)).await
     }
 

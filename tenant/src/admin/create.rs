@@ -1,4 +1,4 @@
-//! Creates a tenant that nobody's pod asked for yet. Namespaces get in with `join`.
+//! Creates a tenant before its first pod. Namespaces are admitted with `join`.
 
 use atoll_model::ids::TenantName;
 use atoll_records::{ClusterRecord, Origin, Query, TenantRecord, Versioned};

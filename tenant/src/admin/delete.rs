@@ -55,7 +55,7 @@ pub async fn delete<S: Store, C: Controller>(
 
     let held = held(admin, AddressRecord::of_tenant(name)).await?;
     if !held.is_empty() && !how.force {
-        // A deletion that was interrupted may have deleted objects: whoever comes next has to look.
+        // An interrupted deletion may have deleted objects: the next call has to check.
         let phase = if before == Phase::Deleting { Phase::Building } else { before };
         change(admin, tenant, |record| record.phase = phase).await?;
         return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
@@ -71,7 +71,7 @@ pub async fn delete<S: Store, C: Controller>(
     for orphan in &held.orphans {
         drop_orphan(admin, orphan).await?;
     }
-    // Nobody can reserve any more: that compares the tenant's record, too.
+    // No new reservations are possible: they compare the tenant's record, too.
     for reservation in reservations(admin.store, Some(name)).await? {
         lift(admin.store, &reservation.record, false).await?;
     }
@@ -137,8 +137,8 @@ async fn drop_guarded<S: Store, C: Controller>(
     .await
 }
 
-/// The last transaction, after as many as it takes to make it small enough. Each compares the tenant's record, so that
-/// none of them touches a tenant that somebody has recreated.
+/// The last transaction; others precede it until it is small enough. Each compares the tenant's record, so none changes
+/// a tenant that was created again.
 async fn free<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     cluster: &ClusterRecord,

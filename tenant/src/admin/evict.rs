@@ -188,7 +188,7 @@ async fn close<S: Store, C: Controller>(
     .await
 }
 
-/// Nobody else has finished this eviction meanwhile: then the node may be back, with claims and ports that are not owed.
+/// No other call has finished this eviction: otherwise the node may have returned, with new claims and ports.
 async fn still_ours<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,

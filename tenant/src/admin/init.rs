@@ -1,8 +1,8 @@
 //! Writes the cluster's record before the first pod does, or gives it a new epoch. Adopts a provider router that is
 //! there, or makes one with its ways outside.
 //!
-//! A router of ours is written down before it is made: whoever says `init` again makes what is missing, and ids derive
-//! from the cluster, so that it is the same router. What was chosen once is not changed by saying something else.
+//! A router that Atoll creates is recorded first: a second `init` creates what is missing, and ids derive from the
+//! cluster, so it is the same router. A later `init` with other options does not change the choice.
 //!
 //! A new epoch makes every node forget what it remembers: needed after etcd was restored from a backup, when the
 //! revisions that caches compare can occur a second time.
@@ -91,7 +91,7 @@ pub async fn init<S: Store, C: Controller>(
         }
     };
     agree(config, &cluster.record)?;
-    // Somebody may have been faster with another choice.
+    // Another call may have recorded another choice.
     choose(controller, config, &wanted.outside, Some(&cluster.record)).await?;
     let applied = match provider_graph(&cluster.record) {
         Some(graph) => {

@@ -1,9 +1,9 @@
 //! Lets a namespace into a tenant, or takes it out.
 //!
-//! What happens to running pods: nothing. A pod keeps the network it was made with until it is made again. So that
-//! nobody is surprised, moving a namespace that has pods is refused unless it is said to be meant for new pods only;
-//! the pods that stay behind are named. The claim of a pod that starts meanwhile compares the namespace's record: it is
-//! either one of those that were found, or it goes where the record says now.
+//! Running pods are not affected: a pod keeps its network until it is created again. To avoid surprise, moving a
+//! namespace that has pods is refused unless the operator asks for new pods only; the output names the pods that stay
+//! behind. The claim of a pod that starts concurrently compares the namespace's record: it is either among the listed
+//! pods, or it is in the new tenant.
 
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_records::{ClaimRecord, NamespaceRecord, Phase, Query, SCHEMA, TenantRecord, Unknown, Versioned};

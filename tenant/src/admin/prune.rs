@@ -1,14 +1,15 @@
-//! Tenants that nobody has used for long: finds them, and deletes them when told.
+//! Finds tenants that have been idle for long, and deletes them on request.
 //!
-//! No ADD writes when a tenant was last used. Instead an observation marks every tenant that has no claim (`idle/<t>`,
-//! with the time), and every claim deletes the mark of its tenant in its own transaction, which costs nothing when there
-//! is none. So a mark that is there says: nobody has claimed anything since it was written. How long a tenant has been
-//! idle is known from its first observation on, not before: to prune what was unused for 30 days, look at least 30 days
-//! before.
+//! No ADD records when a tenant was last used. Instead an observation writes a record for every tenant without a claim
+//! (`idle/<t>`, with the time), and every claim deletes the record of its tenant in its own transaction, at no cost if
+//! there is none. So an existing record means that no address was claimed since it was written. The idle time is known
+//! from the first observation on: to prune tenants that were idle for 30 days, the first observation must be at least
+//! 30 days old.
 //!
-//! A mark is made in two steps, so that a claim that commits while we look is never overlooked: a provisional mark on a
-//! lease, a look at the claims, and then the lasting mark, which compares the provisional one. A claim that commits after
-//! the first step deletes it; one that committed before is seen in the second. Whoever dies in between leaves nothing.
+//! The record is written in two steps, so that a concurrent claim is never missed: a provisional record on a lease, a
+//! read of the claims, and then the permanent record, which compares the provisional one. A claim that commits after
+//! the first step deletes it; one that committed before is found by the read. A process that dies in between leaves
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,7 +37,7 @@ const AT_ONCE: usize = 16;
 pub struct Idle {
     /// Its name.
     pub tenant: TenantName,
-    /// Nobody has claimed anything since then, seconds since 1970; none: it was never observed before.
+    /// No address was claimed since then, seconds since 1970; `None`: first observation.
     pub since: Option<u64>,
     /// Why it is not pruned, however long it is idle.
     pub kept: Option<&'static str>,
@@ -99,7 +100,7 @@ async fn used<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> Result<BTreeS
     Ok(admin.claims().await?.into_iter().map(|claim| claim.record.tenant).collect())
 }
 
-/// Marks tenants as idle from now on. Gives those that somebody uses after all.
+/// Records tenants as idle from now on. Returns those that are in use.
 async fn mark<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenants: &[&TenantRecord],

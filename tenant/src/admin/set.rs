@@ -1,8 +1,11 @@
 //! What an operator sets of a tenant: its quota, the static routes of its router, what its pods are told of DNS.
 //!
-//! Promises: what cannot work is refused before anything changes; the record is changed in one transaction, and the
-//! controller follows as it does for a new tenant, so that what is interrupted is completed by whoever comes next. A quota
-//! takes nothing away from a tenant that has more. Routes go into effect for running pods, DNS for new ones.
+//! # Guarantees
+//! - A setting that cannot work is refused before any change.
+//! - The record is changed in one transaction, and the controller is updated as for a new tenant, so the next call
+//!   completes an interrupted change.
+//! - A quota removes nothing from a tenant that has more.
+//! - Routes apply to running pods, DNS to new ones.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -174,7 +177,7 @@ pub fn edited(tenant: &TenantRecord, edit: &Edit) -> Result<TenantRecord, Tenant
         let gone = tenant.routes.iter().filter(|route| !next.routes.contains(route)).cloned();
         next.retired.extend(gone);
         next.retired.retain(|route| !next.routes.contains(route));
-        // Whoever comes next sees to it that the controller has them.
+        // The next call ensures that the controller has them.
         next.phase = Phase::Building;
     }
     Ok(next)

@@ -85,7 +85,7 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     progress(Deleted::Closed);
     let held = held(admin, AddressRecord::of_subnet(name, ordinal)).await?;
     if !held.is_empty() {
-        // Whoever comes next looks whether an earlier attempt deleted something.
+        // The next call checks whether an earlier attempt deleted something.
         change(admin, tenant, |record| set(record, ordinal, Phase::Building)).await?;
         return Err(TenantError::InUse { tenant: name.clone(), pods: held.shown() });
     }

@@ -1,7 +1,9 @@
 //! From `building` to `active`: applies the tenant's graph, then says so in its record.
 //!
-//! Promises: `active` is written only after everything was found or made; a record that changed meanwhile is read again
-//! and its graph applied again; a tenant that another left half built is completed here.
+//! # Guarantees
+//! - `active` is written only after every object exists.
+//! - A record that changed concurrently is read again, and its graph is applied again.
+//! - A partially created tenant of another call is completed.
 
 use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
 use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};

@@ -1,8 +1,11 @@
 //! Another subnet for a tenant that is full.
 //!
-//! Promises: of any number of pods that find the same record full, one adds a subnet, in one transaction that compares
-//! that record; the others find it changed, wait until the subnet is built, or build it themselves if its builder dies.
-//! Nothing is added beyond the quota. Pods that run are not touched: what is there already is kept as it is.
+//! # Guarantees
+//! - Of any number of pods that find the same record full, one adds a subnet, in one transaction that compares that
+//!   record. The others find it changed and wait until the subnet is created, or create it themselves if the holder of
+//!   the build lease dies.
+//! - Nothing is added beyond the quota.
+//! - Running pods and existing objects are not changed.
 
 use atoll_ipam::pool::PodRange;
 use atoll_records::{ClusterRecord, Phase, TenantRecord, Versioned};

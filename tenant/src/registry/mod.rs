@@ -9,9 +9,11 @@
 //! | `subnet`, `grow` | another subnet for a tenant: when told, and when it is full |
 //! | `build`, `build_lease` | from `building` to `active`, one holder of the build lease at a time |
 //!
-//! Promises: every change is one transaction that compares what it was decided on; when the answer was lost, the store
-//! is read and the decision made again, unless the cause that the store gave would be given again; the next caller
-//! completes what another left half done.
+//! # Guarantees
+//! - Every change is one transaction that compares the records on which it is based.
+//! - If its answer is lost, the store is read and the decision made again, unless the store would return the same cause
+//!   again.
+//! - The next caller completes a partial change.
 
 mod access;
 mod build;

@@ -1,7 +1,9 @@
 //! Another subnet for a tenant.
 //!
-//! Promise: of any number of callers who find the tenant without room, one adds a subnet; the others see its record
-//! changed and look again. A number, once given, is never given again in this life of the tenant.
+//! # Guarantees
+//! - Of any number of callers that find the tenant full, one adds a subnet; the others find its record changed and read
+//!   again.
+//! - An ordinal is never used twice in one incarnation of the tenant.
 
 use atoll_ipam::pool::{self, Block, PodRange};
 use atoll_model::config::Addressing;

@@ -1,7 +1,8 @@
 //! Entering a tenant: writing the namespace's record, or creating the tenant with everything that must be unique.
 //!
-//! Promise: namespace, tenant, transit link and subnet come into being in one transaction that finds all of them
-//! absent. Of any number of callers at once exactly one wins; the others enter what it made.
+//! # Guarantees
+//! Namespace, tenant, transit link and subnet are created in one transaction that requires all of them to be absent. Of
+//! any number of concurrent callers exactly one succeeds; the others use what it created.
 
 use atoll_ipam::pool;
 use atoll_model::config::Addressing;

@@ -345,7 +345,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     let forced = Deletion { quiet: QUIET, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
     assert_eq!(world.made(), Topology::default());
-    // What cannot be read is never overwritten, and its address is nobody's any more.
+    // An unreadable record is never overwritten, and its address is not assigned.
     assert_eq!(format!("{:?}", world.keys()), r#"{"attachments": 1, "cluster": 1, "nodes": 1}"#);
 }
 

@@ -1,5 +1,5 @@
-//! What comes between while a tenant is built: a change of its record, the end of the builder's turn, somebody else's
-//! object in the place of one that is made again.
+//! Events while a tenant is created: a change of its record, the expiry of the build lease, an object of another owner
+//! in the place of one that is created again.
 
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::store::MemoryStore;

@@ -188,7 +188,7 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
 
         let record = admin::candidate(&admin, &name).await.expect("known").record;
         assert_eq!((record.epoch, record.evicting), (1, None));
-        // Nobody is there any more; evicting again is fine, and forgets the node if told.
+        // No pod is left; a second eviction succeeds, and deletes the node's record on request.
         assert_eq!(evict(&admin, Eviction { forget: true, ..gently() }).await.expect("evicted"), []);
         assert!(matches!(admin::candidate(&admin, &name).await, Err(TenantError::NoNode { .. })));
     }
@@ -233,7 +233,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
         assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "{dialect:?}");
         assert_eq!(world.keys().get("tombstones"), None);
 
-        // The node comes back: its DELs find nothing of theirs, whoever has the address by now.
+        // The node returns: its DELs find none of their records, even if the address has a new owner.
         let released = release(&world.store, &claim, None, Duration::ZERO).await.expect("answered");
         assert_eq!(released, Released::Done, "there is nothing to release");
         assert_eq!(world.keys()["cooling"], 2, "and nothing was");
@@ -273,7 +273,7 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
                 Box::pin(disturbed(&world, &plan)).await;
                 plan.reset();
                 points += 1;
-                // Nobody may speak with an address that somebody else could get: who has a port has the claim.
+                // No pod may send from an address that another pod could get: the owner of a port has the claim.
                 assert!(left(&world).0.len() >= left(&world).1, "{context}");
                 // The host comes back to life: an eviction that has begun is finished all the same.
                 let begun = world.store.dump().iter().any(|entry| {

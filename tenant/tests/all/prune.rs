@@ -1,4 +1,4 @@
-//! Tenants that nobody uses are found by two looks, and one that is used between them is not among them.
+//! Idle tenants are found by two observations; a tenant that is used in between is not among them.
 
 use atoll_testkit::controller::InProcess;
 use atoll_testkit::fault::{Fault, FaultPlan};

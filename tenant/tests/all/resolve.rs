@@ -156,7 +156,7 @@ async fn eight_first_pods_at_once_make_one_tenant() {
 async fn a_builder_that_dies_is_followed_by_one_that_waited() {
     let world = World::new(Dialect::V5);
     let plan = FaultPlan::none();
-    // The builder dies at its third request: it holds its turn, and nobody tells.
+    // The holder of the build lease dies at its third request; no other process is notified.
     let dying = engine(FaultyTransport::new(world.mock.clone(), plan.clone()));
     plan.arm(3, Fault::CrashBefore);
     let cache = Cache::none();
@@ -245,7 +245,7 @@ async fn a_remembered_place_costs_nothing_and_a_stale_one_is_renewed() {
     cluster.epoch = Epoch::random();
     put(&world, Key::from(ClusterRecord::at()), encode(&cluster)).await;
     world.resolver(&engine, &cache).refresh(&who, Current::default()).await.expect("renewed");
-    // A slow process still writes what it knew: it is of the old epoch, so nobody believes it.
+    // A slow process still writes its old entry: it has the old epoch, so it is ignored.
     std::fs::write(blue_file, old).expect("writable");
     let before = world.requests.get();
     let place = world.resolver(&engine, &cache).resolve(&blue).await.expect("read again");

@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) requests: Rc<Cell<usize>>,
     pub(crate) config: ClusterConfig,
     pub(crate) node: Node,
-    /// What the controller holds before anybody asks for anything.
+    /// The objects of the controller before the first request.
     before: Topology,
 }
 

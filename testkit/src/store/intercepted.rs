@@ -1,5 +1,5 @@
-//! A store with a closure before every call: it looks at the call, may change what is in the store, and says whether the
-//! call goes on.
+//! A store that runs a closure before every call: the closure gets the call, may change the store, and decides whether
+//! the call continues.
 
 use std::future::Future;
 use std::time::Duration;
@@ -21,14 +21,14 @@ pub enum StoreCall<'a> {
     Lease,
 }
 
-/// What becomes of the call.
+/// The decision about a call.
 #[derive(Debug)]
 pub enum Interception {
     /// It goes on.
     None,
-    /// It never arrives, and this is the answer.
+    /// The call is not made, and returns this.
     Instead(StoreError),
-    /// It is done, and this is the answer all the same.
+    /// The call is made, and returns this nevertheless.
     Behind(StoreError),
 }
 

@@ -1,9 +1,8 @@
 //! An etcd in memory: the same revisions, leases, watches and refusals, without a server.
 //!
 //! # Guarantees
-//! Whatever the trait lets a caller see is as etcd does it; one suite runs against both. Clones share their
-//! state; a test that wants two nodes gives each a clone. Leases run on tokio's clock, so that a test that pauses it
-//! decides when they expire.
+//! The observable behaviour is that of etcd; one test suite runs against both. Clones share their state, so a test with
+//! two nodes gives each a clone. Leases use tokio's clock, so a test that pauses the clock controls their expiry.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,7 +66,7 @@ impl MemoryStore {
         self.now().revision
     }
 
-    /// Forgets the past, as etcd does from time to time: a watch that has not caught up gets a resync.
+    /// Compacts the history, as etcd does: a watch that has not caught up gets a resync.
     pub fn compact(&self) {
         let mut state = self.now();
         state.compacted = state.revision;
@@ -279,7 +278,7 @@ impl MemoryWatch {
 impl Watch for MemoryWatch {
     async fn next(&mut self) -> Result<Event, StoreError> {
         loop {
-            // Listen before looking, so that nothing falls between.
+            // Subscribe before reading, so that no event is lost.
             let shared = Rc::clone(&self.store.0);
             let changed = shared.changed.notified();
             if self.ready.is_empty() {
