@@ -9,9 +9,8 @@ use atoll_model::ids::TenantName;
 use atoll_records::{AddressState, ClaimRecord, Key, ReservationRecord};
 use serde_json::{Value, json};
 
-use crate::args::Output;
 use crate::failure::Failure;
-use crate::output::{self, or_dash};
+use crate::output::{self, Output, or_dash};
 use crate::reservation;
 use crate::settings::Settings;
 

@@ -1,12 +1,43 @@
 //! `atollctl attachment`.
 
+use std::net::Ipv4Addr;
+
+use atoll_model::ids::{Namespace, NodeName, TenantName};
 use atoll_tenant::inventory::{Inventory, Pod};
 
-use crate::args::{List, Output};
 use crate::failure::Failure;
-use crate::output::{self, or_dash};
+use crate::inventory::{ask, state};
+use crate::output::{self, Output, or_dash};
 use crate::settings::Settings;
-use crate::topology::{ask, state};
+
+/// Options of `attachment list`.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "\
+Example: who holds 10.128.3.7?
+  atollctl attachment list --address 10.128.3.7
+
+Example: the pods of one node
+  atollctl attachment list --node n1")]
+pub(crate) struct List {
+    /// Only of this tenant
+    #[arg(long)]
+    pub(crate) tenant: Option<TenantName>,
+    /// Only of this namespace
+    #[arg(long)]
+    pub(crate) namespace: Option<Namespace>,
+    /// Only of this pod
+    #[arg(long)]
+    pub(crate) pod: Option<String>,
+    /// Only on this node
+    #[arg(long)]
+    pub(crate) node: Option<NodeName>,
+    /// Only with this address
+    #[arg(long)]
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Do not ask the controller whether the pods' packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
 
 pub(crate) async fn list(settings: &Settings, output: Output, options: &List) -> Result<String, Failure> {
     let inventory = Inventory::read(&settings.store()?).await?;

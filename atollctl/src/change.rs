@@ -5,10 +5,38 @@ use atoll_tenant::admin::{self, Admin, Plan};
 use atoll_tenant::inventory::Inventory;
 use serde_json::json;
 
-use crate::args::{Create, Output, Repair};
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::output::{self, Output, count};
 use crate::settings::Settings;
+
+/// Options of `tenant create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: a tenant for two namespaces
+  atollctl tenant create shop
+  atollctl tenant join shop shop-frontend
+  atollctl tenant join shop shop-backend")]
+pub(crate) struct Create {
+    /// Its name
+    pub(crate) tenant: TenantName,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `tenant repair`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: after somebody deleted a bridge by hand
+  atollctl tenant repair red --dry-run
+  atollctl tenant repair red")]
+pub(crate) struct Repair {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Say what would happen, and change nothing; the same as `plan`
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) async fn create(settings: &Settings, output: Output, options: &Create) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);

@@ -11,10 +11,33 @@ use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use serde_json::json;
 
-use crate::args::{Check, Output};
 use crate::failure::Failure;
-use crate::output::{self, Said, count};
+use crate::output::{self, Output, Said, count};
 use crate::settings::Settings;
+
+/// Options of `address check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is found is looked at again after the pause, and only what is the same then is told or mended. What --repair mends,
+it mends with transactions that compare everything they rest on. It never frees an address that a claim has; what would
+take a guess is left to you. Ends with 7 when something was found that is not mended, so that it can be run as a job.
+
+Example: is everything as it should be?
+  atollctl address check
+
+Example: mend what can be mended
+  atollctl address check --repair")]
+pub(crate) struct Check {
+    /// Mend what can be mended
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Seconds between the two looks; longer than a pod's start, else a pod that starts may be told as without a port
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) pause: u64,
+    /// Do not ask the controller for the ports
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) -> Result<Said, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);

@@ -1,5 +1,6 @@
 //! `atollctl tenant delete`: asks before it forces, shows how far it is.
 
+use atoll_model::ids::TenantName;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use atoll_ipam::reservations;
@@ -7,12 +8,37 @@ use atoll_tenant::admin::{self, Admin, Deletion};
 use atoll_tenant::inventory::{Inventory, Tenant};
 use serde_json::json;
 
-use crate::args::{Delete, Output};
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::inventory::{absent, name};
+use crate::output::{self, Output, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::topology::{absent, name};
+
+/// Options of `tenant delete`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A tenant that has pods is not deleted; they are listed. With --force they lose network and addresses at once.
+Reservations of its addresses are lifted. Deleting takes the quiet period (45 s by default): only then is it certain that nothing comes back. Interrupted, the same
+command goes on where it stopped.
+
+Example: what would deleting red do?
+  atollctl tenant delete red --dry-run
+
+Example: in a script
+  atollctl tenant delete red --force --yes")]
+pub(crate) struct Delete {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Delete it although it has pods
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask for the tenant's name before forcing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);

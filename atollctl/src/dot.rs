@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use atoll_tenant::inventory::Inventory;
 
-use crate::topology::name;
+use crate::inventory::name;
 
 /// See the module.
 pub(crate) fn draw(inventory: &Inventory) -> String {

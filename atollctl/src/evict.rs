@@ -1,17 +1,47 @@
 //! `atollctl attachment evict-node`: asks before it forces, shows how far it is, tells by pod what it did.
 
+use atoll_model::ids::NodeName;
 use std::time::Duration;
 
 use atoll_records::ClaimRecord;
 use atoll_tenant::admin::{self, Admin, Candidate, Eviction};
 use serde_json::{Value, json};
 
-use crate::args::{EvictNode, Output};
 use crate::delete::confirm;
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::output::{self, Output, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
+
+/// Options of `attachment evict-node`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Nothing is evicted by a timeout: a node is dead when its operator says so. The controller must call its host dead, or
+--force must be said. It takes the deadline of a call and the quiet period (105 s by default): only then is it certain
+that nothing the node has begun comes true. Interrupted, the same command goes on where it stopped. Until it is done the
+node can attach no pod; after that it comes back by itself.
+
+Example: what would be lost?
+  atollctl attachment evict-node n1 --dry-run
+
+Example: the machine is replaced by another one of the same name
+  atollctl attachment evict-node n1 --forget")]
+pub(crate) struct EvictNode {
+    /// The node
+    pub(crate) node: NodeName,
+    /// Evict it although the controller calls its host alive
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask for the node's name before forcing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// The node is gone for good: delete its record, too
+    #[arg(long)]
+    pub(crate) forget: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);

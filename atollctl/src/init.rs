@@ -1,6 +1,8 @@
 //! `atollctl init`.
 
-use atoll_records::{ClusterRecord, ProviderRecord, Query};
+use std::net::Ipv4Addr;
+
+use atoll_records::{ClusterRecord, ProviderRecord, Query, Uplink};
 
 use atoll_ipam::pool::Block;
 use atoll_model::config::Addressing;
@@ -12,12 +14,58 @@ use atoll_tenant::inventory::Cluster;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 
-use crate::args::{Init, Output};
 use crate::failure::Failure;
 use crate::local::{self, HostRoute};
-use crate::output;
+use crate::output::{self, Output};
 use crate::settings::Settings;
 use crate::topology;
+
+/// Options of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: write the record, after a look at what it would be
+  atollctl init --dry-run
+  atollctl init
+
+Example: adopt the router that leads outside, by its name
+  atollctl init --provider-router 'Edge Router'
+
+Example: make one, with its uplink on eth1 of a gateway host
+  atollctl init --uplink 203.0.113.2/24,203.0.113.1,3f5e1b9a-0c5b-4f1e-9d2a-6a1f5e0c7b11,eth1
+
+Example: etcd was restored from a backup; make every node forget what it remembers
+  atollctl init --new-epoch")]
+pub(crate) struct Init {
+    /// Give a cluster that is there a new epoch: needed after etcd was restored from a backup
+    #[arg(long)]
+    pub(crate) new_epoch: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not compare the pools with this host's own routes
+    #[arg(long)]
+    pub(crate) ignore_routes: bool,
+    /// Adopt the provider router of this id or name
+    #[arg(long, value_name = "ID|NAME", conflicts_with = "uplink")]
+    pub(crate) provider_router: Option<String>,
+    /// Make a provider router with this way outside; may be given several times
+    #[arg(long, value_name = "ADDRESS/LENGTH,GATEWAY,HOST,INTERFACE", value_parser = uplink)]
+    pub(crate) uplink: Vec<Uplink>,
+}
+
+fn uplink(text: &str) -> Result<Uplink, String> {
+    let [address, gateway, host, interface] = text.split(',').collect::<Vec<_>>()[..] else {
+        return Err("ADDRESS/LENGTH,GATEWAY,HOST,INTERFACE, four parts".to_owned());
+    };
+    let address: Ipv4Network = address.parse().map_err(|_| format!("{address:?} is no address with a length"))?;
+    let gateway: Ipv4Addr = gateway.parse().map_err(|_| format!("{gateway:?} is no address"))?;
+    let host = host.parse().map_err(|_| format!("{host:?} is no UUID of a host"))?;
+    let interface = interface.parse().map_err(|error| format!("{interface:?} is no interface: {error}"))?;
+    if !address.contains(gateway) || address.ip() == gateway {
+        return Err(format!("the gateway {gateway} must be another address of {address}"));
+    }
+    Ok(Uplink { address, gateway, host, interface })
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> Result<String, Failure> {
     let (store, controller, config) = (settings.store()?, settings.controller()?, &settings.config.cluster);

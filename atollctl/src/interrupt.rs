@@ -11,8 +11,6 @@ use std::sync::Mutex;
 use atoll_node::files::{TEXT, print, read};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Address, Args, Attachment, Command, Subnet, Tenant};
-
 /// What the running command has done, in its own words.
 static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -23,9 +21,9 @@ pub(crate) fn note(done: impl Into<String>) {
     }
 }
 
-/// From now on a signal ends the process and says so.
-pub(crate) fn receive(args: &Args) -> io::Result<()> {
-    let remains = remains(&args.command);
+/// From now on a signal ends the process, which prints what was done. `remains`: how to go on; none if the command changes
+/// nothing.
+pub(crate) fn receive(remains: Option<String>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ignored = ignored();
     let inside = runtime.enter();
@@ -75,64 +73,14 @@ fn words(done: &[String], remains: Option<&str>) -> String {
     format!("interrupted in the middle; a request that was on its way may still take effect\n{done}  try: {remains}\n")
 }
 
-/// How to go on after a command that changes something; none: it changes nothing.
-fn remains(command: &Command) -> Option<String> {
-    let again = "the same command goes on from here";
-    let seen = |tenant: &dyn std::fmt::Display| {
-        format!("`atollctl tenant plan {tenant}` shows what is missing, `atollctl tenant repair {tenant}` makes it")
-    };
-    let (dry_run, words) = match command {
-        Command::Topology(_)
-        | Command::Doctor(_)
-        | Command::Completion { .. }
-        | Command::Tenant(Tenant::List | Tenant::Show(_) | Tenant::Plan { .. })
-        | Command::Subnet(Subnet::List { .. })
-        | Command::Attachment(Attachment::List(_) | Attachment::Show(_))
-        | Command::Address(Address::List { .. }) => return None,
-        Command::Init(options) => (options.dry_run, format!("{again}; `--dry-run` shows what it would do")),
-        Command::Install(options) => (options.dry_run, format!("{again}; every file is the old one or the new one")),
-        Command::Uninstall(options) => (options.dry_run, format!("{again}; every file is there or gone")),
-        Command::Gc(options) => (options.dry_run, format!("{again}; what was taken apart stays so")),
-        Command::Tenant(Tenant::Create(options)) => (options.dry_run, seen(&options.tenant)),
-        Command::Tenant(Tenant::Repair(options)) => (options.dry_run, seen(&options.tenant)),
-        Command::Tenant(Tenant::Delete(options)) => {
-            (options.dry_run, format!("{again}; until then the tenant gets no new pods"))
-        }
-        Command::Tenant(Tenant::Prune(options)) => (options.dry_run || !options.delete, again.to_owned()),
-        Command::Tenant(Tenant::Set(options)) => (options.dry_run, seen(&options.tenant)),
-        Command::Tenant(Tenant::Join(options) | Tenant::Leave(options)) => {
-            (options.dry_run, format!("{again}, or finds it done"))
-        }
-        Command::Subnet(Subnet::Add { tenant, dry_run, .. }) => {
-            (*dry_run, format!("`atollctl subnet list {tenant}` shows whether it is there; {}", seen(tenant)))
-        }
-        Command::Subnet(Subnet::Delete { dry_run, .. }) => (*dry_run, again.to_owned()),
-        Command::Attachment(Attachment::EvictNode(options)) => {
-            (options.dry_run, format!("{again}; until then no pod of that node can be added"))
-        }
-        Command::Address(Address::Reserve(options)) => (options.dry_run, format!("{again}, or finds it done")),
-        Command::Address(Address::Release(options)) => (options.dry_run, format!("{again}, or finds nothing to do")),
-        Command::Address(Address::Check(options)) => (!options.repair, again.to_owned()),
-    };
-    (!dry_run).then_some(words)
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
 
     #[test]
     fn what_was_done_and_how_to_go_on_is_told() {
-        let remains = |line: &str| remains(&Args::parse_from(line.split(' ')).command);
-        for line in ["atollctl tenant list", "atollctl tenant delete red --dry-run", "atollctl address check"] {
-            assert_eq!(remains(line), None, "{line}");
-        }
-        let red = remains("atollctl tenant create red").expect("it changes something");
-        assert!(red.contains("tenant repair red"), "{red}");
-        let said = words(&["no new pods from now on".to_owned()], Some(&red));
-        assert!(said.contains("done: no new pods") && said.contains(&format!("try: {red}")), "{said}");
+        let said = words(&["no new pods from now on".to_owned()], Some("again"));
+        assert!(said.contains("done: no new pods") && said.contains("try: again"), "{said}");
         assert!(words(&[], None).contains("nothing was changed"));
     }
 }

@@ -19,6 +19,7 @@ mod gc;
 mod init;
 mod install;
 mod interrupt;
+mod inventory;
 mod links;
 mod local;
 mod member;
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         Err(help) => return print::help(&help.render().to_string(), &help.render().ansi().to_string()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = interrupt::receive(&args).and(runtime);
+    let runtime = interrupt::receive(args.command.remains()).and(runtime);
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&args)),
         Err(error) => Err(Failure::local("the runtime could not be started", &error)),

@@ -1,14 +1,37 @@
 //! `atollctl tenant join` and `leave`.
 
+use atoll_model::ids::{Namespace, TenantName};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::inventory::Inventory;
 use serde_json::json;
 
-use crate::args::{Member, Output};
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::inventory::absent;
+use crate::output::{self, Output, count};
 use crate::settings::Settings;
-use crate::topology::absent;
+
+/// Options of `tenant join` and `tenant leave`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Running pods keep their network until they are made again. A namespace that has pods moves only with --new-pods-only; the
+pods that stay behind are listed.
+
+Example: two namespaces share the tenant red, until they no longer do
+  atollctl tenant join red blue --dry-run
+  atollctl tenant join red blue
+  atollctl tenant leave red blue")]
+pub(crate) struct Member {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// The namespace
+    pub(crate) namespace: Namespace,
+    /// Move it although it has pods
+    #[arg(long)]
+    pub(crate) new_pods_only: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 /// What would happen, as far as it can be told before.
 fn planned(inventory: &Inventory, options: &Member, joins: bool) -> Result<String, Failure> {

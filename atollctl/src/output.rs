@@ -1,8 +1,18 @@
 //! Tables for people, JSON for programs.
 
+use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A table or a tree
+    Table,
+    /// JSON; fields are added in later versions, never renamed
+    Json,
+}
 
 /// What a command says, and what the process ends with.
 pub(crate) struct Said {

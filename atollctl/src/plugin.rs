@@ -11,8 +11,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use crate::runtime;
+use crate::runtime::PLUGIN;
 use crate::runtime::root::Root;
-use crate::settings::{PLUGIN, distinct};
+use crate::settings::distinct;
 
 /// Where runtimes look for plugins if nothing else is configured, most common first.
 pub(crate) const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];

@@ -4,11 +4,38 @@ use atoll_model::clock::now;
 use atoll_tenant::admin::{self, Admin, Idle};
 use serde_json::json;
 
-use crate::args::{Output, Prune};
 use crate::delete::confirm;
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::output::{self, Output, count};
 use crate::settings::Settings;
+
+/// Options of `tenant prune`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A tenant is idle when it has no pods. How long it has been so is known from the first look on: every look remembers
+which tenants it found idle, and every new pod makes that void. So look today, and delete in 30 days. Tenants that an
+operator made, and those that have reservations, are listed and never pruned. Deleting takes the quiet period, as
+`tenant delete` does; a tenant that is used again meanwhile stays.
+
+Example: look, and remember
+  atollctl tenant prune
+
+Example: delete what nobody has used for 30 days
+  atollctl tenant prune --days 30 --delete --yes")]
+pub(crate) struct Prune {
+    /// How long a tenant must have been idle
+    #[arg(long, default_value_t = 30)]
+    pub(crate) days: u64,
+    /// Delete the tenants that were idle for so long
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Do not ask before deleting
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would happen, and change nothing; this look is not remembered
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 const DAY: u64 = 24 * 60 * 60;
 

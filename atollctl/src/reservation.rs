@@ -1,16 +1,88 @@
 //! `atollctl address reserve` and `address release`.
 
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
 use atoll_records::{NamespaceRecord, Query, ReservationRecord};
 
 use atoll_ipam::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
+use atoll_model::attachment::Mac;
+use atoll_model::ids::PodName;
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_store::Store;
 use serde_json::{Value, json};
 
-use crate::args::{Output, PodRef, Release, Reserve};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, Output};
 use crate::settings::Settings;
+
+/// Options of `address reserve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The pod gets this address and no other whenever it starts, on whatever node; nobody else gets it meanwhile. A pod has one
+reservation. An address that another pod has is refused; a pod that has it already keeps it.
+
+Example: the pod of a StatefulSet
+  atollctl address reserve 10.128.3.7 --for shop/db-0 --dry-run
+  atollctl address reserve 10.128.3.7 --for shop/db-0
+
+Example: with a MAC
+  atollctl address reserve 10.128.3.8 --for shop/db-1 --mac 02:00:0a:80:03:08")]
+pub(crate) struct Reserve {
+    /// The address
+    pub(crate) address: Ipv4Addr,
+    /// The pod that it is kept for
+    #[arg(long = "for", value_name = "NAMESPACE/POD")]
+    pub(crate) pod: PodRef,
+    /// The MAC that the pod gets with it; the derived one if not given
+    #[arg(long)]
+    pub(crate) mac: Option<Mac>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `address release`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["address", "pod"]), after_help = "\
+A pod that runs keeps its address; the next one gets any. With a MAC the reservation stays while its pod runs with that
+MAC.
+
+Example: by address, or by pod
+  atollctl address release 10.128.3.7
+  atollctl address release --for shop/db-0")]
+pub(crate) struct Release {
+    /// The address
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The pod that it is kept for
+    #[arg(long = "for", value_name = "NAMESPACE/POD")]
+    pub(crate) pod: Option<PodRef>,
+    /// The tenant, where several have the address
+    #[arg(long, requires = "address")]
+    pub(crate) tenant: Option<TenantName>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A pod, as `NAMESPACE/POD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodRef {
+    /// Its namespace.
+    pub(crate) namespace: Namespace,
+    /// Its name.
+    pub(crate) pod: PodName,
+}
+
+impl FromStr for PodRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, pod) = text.split_once('/').ok_or("NAMESPACE/POD is expected")?;
+        let namespace = Namespace::new(namespace).map_err(|error| error.to_string())?;
+        Ok(Self { namespace, pod: PodName::new(pod).map_err(|error| error.to_string())? })
+    }
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Reserve) -> Result<String, Failure> {
     let store = settings.store()?;

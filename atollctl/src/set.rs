@@ -1,19 +1,96 @@
 //! `atollctl tenant set`.
 
+use std::net::Ipv4Addr;
+
 use atoll_model::config::DnsConfig;
-use atoll_records::{ClusterRecord, Query, TenantRecord};
+use atoll_model::ids::TenantName;
+use atoll_records::{ClusterRecord, Query, StaticRoute, TenantRecord, Via};
 use atoll_store::Store as _;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Admin, Edit, Update};
 use atoll_tenant::inventory::Inventory;
+use ipnetwork::Ipv4Network;
 use serde_json::{Value, json};
 
-use crate::args::{Output, Set};
 use crate::failure::Failure;
-use crate::output;
+use crate::inventory;
+use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::topology;
+
+/// Options of `tenant set`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Only what is given changes; `tenant show` shows what is set. A quota that is less than what the tenant has takes nothing
+away. Routes are those of the tenant's router: they hold for all its pods, also for those that run. DNS is told to new
+pods where neither the pod nor its node's configuration says anything.
+
+Example: at most 4 subnets; as many addresses as they have
+  atollctl tenant set red --max-subnets 4 --max-addresses none
+
+Example: 10.9.0.0/16 is behind the pod 10.128.3.5, and nobody reaches the metadata service
+  atollctl tenant set red --add-route 10.9.0.0/16=10.128.3.5 --add-route 169.254.169.254/32=reject
+
+Example: name servers
+  atollctl tenant set red --nameserver 10.128.3.9 --search red.example")]
+pub(crate) struct Set {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Most subnets, or `none`
+    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    pub(crate) max_subnets: Option<Update<u32>>,
+    /// Most addresses, or `none`
+    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    pub(crate) max_addresses: Option<Update<u32>>,
+    /// A static route; VIA is an address in one of the tenant's subnets, `reject` or `blackhole`
+    #[arg(long, value_name = "NETWORK=VIA", value_parser = route)]
+    pub(crate) add_route: Vec<StaticRoute>,
+    /// Take the static route to this network away
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) remove_route: Vec<Ipv4Network>,
+    /// A name server; any option of DNS replaces all that was set of it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) nameserver: Vec<Ipv4Addr>,
+    /// The local domain
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+    /// A domain of the search list
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) search: Vec<String>,
+    /// An option of the resolver, such as `ndots:5`
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) dns_option: Vec<String>,
+    /// Forget what was set of DNS
+    #[arg(long, conflicts_with_all = ["nameserver", "domain", "search", "dns_option"])]
+    pub(crate) no_dns: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+fn limit(text: &str) -> Result<Update<u32>, String> {
+    match text {
+        "none" => Ok(Update::Clear),
+        number => match number.parse() {
+            Ok(0) | Err(_) => Err("a number of at least 1, or `none`".to_owned()),
+            Ok(number) => Ok(Update::To(number)),
+        },
+    }
+}
+
+fn route(text: &str) -> Result<StaticRoute, String> {
+    let (destination, via) = text.split_once('=').ok_or("NETWORK=VIA, such as 10.9.0.0/16=10.128.3.5")?;
+    let destination = destination.parse().map_err(|_| format!("{destination:?} is no network"))?;
+    let via = match via {
+        "reject" => Via::Reject,
+        "blackhole" => Via::Blackhole,
+        address => {
+            Via::Gateway(address.parse().map_err(|_| format!("{address:?} is no address, `reject` or `blackhole`"))?)
+        }
+    };
+    Ok(StaticRoute { destination, via })
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
@@ -24,7 +101,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> R
         let (tenant, cluster) = (TenantRecord::at(name), ClusterRecord::at());
         let read = store.read(vec![Query::key(&tenant), Query::key(&cluster)]).await;
         let read = read.map_err(|source| TenantError::Store { what, source })?;
-        let before = read.get(&tenant)?.ok_or_else(|| topology::absent(name))?.record;
+        let before = read.get(&tenant)?.ok_or_else(|| inventory::absent(name))?.record;
         if let Some(cluster) = read.get(&cluster)? {
             admin::refuse_shared(&cluster.record, &before, &edit)?;
         }

@@ -10,14 +10,11 @@ use atoll_tenant::{MidoNet, admin, machine};
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::runtime;
 use crate::runtime::root::Root;
+use crate::runtime::{self, PLUGIN};
 
 /// Where runtimes look for network configurations, if nothing else is configured.
 pub(crate) const DIRECTORY: &str = "/etc/cni/net.d";
-
-/// The name of our plugin in a conflist.
-pub(crate) const PLUGIN: &str = "atoll";
 
 /// The configuration.
 pub(crate) struct Settings {

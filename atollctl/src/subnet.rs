@@ -5,15 +5,60 @@ use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::inventory::{self, Inventory, Tenant};
+use clap::Subcommand;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 
-use crate::args::{Output, Subnet};
 use crate::failure::Failure;
-use crate::output::{self, count};
+use crate::inventory::{absent, phase};
+use crate::output::{self, Output, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::topology::{absent, phase};
+
+/// What to do with subnets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subnet {
+    /// List the subnets of all tenants, or of one
+    #[command(after_help = "Example:\n  atollctl subnet list red")]
+    List {
+        /// The tenant
+        tenant: Option<TenantName>,
+    },
+    /// Give a tenant another subnet
+    #[command(after_help = "\
+Example: a free part of the pool
+  atollctl subnet add red
+
+Example: a certain network, which must be a part of the pool
+  atollctl subnet add red --cidr 10.130.0.0/20
+
+Example: without the addresses that other machines in it have
+  atollctl subnet add red --cidr 10.130.0.0/20 --exclude 10.130.0.2-10.130.0.9 10.130.15.254")]
+    Add {
+        /// The tenant
+        tenant: TenantName,
+        /// The network; a free part of the pool if not given
+        #[arg(long)]
+        cidr: Option<Ipv4Network>,
+        /// Addresses of it that no pod gets: 10.130.0.7, 10.130.0.7-10.130.0.20 or 10.130.0.8/29
+        #[arg(long, num_args = 1.., requires = "cidr", value_name = "RANGE")]
+        exclude: Vec<AddressRange>,
+        /// Say what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take an empty subnet away from a tenant (no pods, no reservations); takes the quiet period, as deleting a tenant does
+    #[command(after_help = "Example:\n  atollctl subnet list red\n  atollctl subnet delete red 2")]
+    Delete {
+        /// The tenant
+        tenant: TenantName,
+        /// The subnet's number
+        ordinal: u32,
+        /// Say what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, command: &Subnet) -> Result<String, Failure> {
     match command {

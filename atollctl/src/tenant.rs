@@ -1,12 +1,24 @@
 //! `atollctl tenant`.
 
+use atoll_model::ids::TenantName;
 use atoll_tenant::inventory::{Inventory, Tenant};
 
-use crate::args::{Output, Show};
 use crate::failure::Failure;
-use crate::output;
+use crate::inventory::{absent, ask, phase};
+use crate::output::{self, Output};
 use crate::settings::Settings;
-use crate::topology::{absent, ask, phase, tenant};
+use crate::topology::tenant;
+
+/// Options of `tenant show`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: which pods has tenant red?\n  atollctl tenant show red")]
+pub(crate) struct Show {
+    /// The tenant
+    pub(crate) tenant: TenantName,
+    /// Do not ask the controller whether the pods' packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
 
 pub(crate) async fn list(settings: &Settings, output: Output) -> Result<String, Failure> {
     let tenants = Inventory::read(&settings.store()?).await?.tenants;

@@ -3,22 +3,35 @@
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
-use atoll_records::{Origin, Phase, Quota, Uplink, Via};
-use atoll_tenant::TenantError;
+use atoll_records::{Origin, Quota, Uplink, Via};
 use atoll_tenant::controller::Controller;
-use atoll_tenant::inventory::{Inventory, Pod, PodState, Subnet, Tenant};
-use futures_util::{StreamExt as _, stream};
+use atoll_tenant::inventory::{Inventory, Pod, Subnet, Tenant};
 
-use crate::args::{Output, Topology};
 use crate::dot;
 use crate::failure::Failure;
-use crate::output::{self, count, or_dash};
+use crate::inventory::{absent, ask, name, phase, shown, state, state_of};
+use crate::output::{self, Output, count};
 use crate::settings::Settings;
 use crate::tree::Tree;
-use uuid::Uuid;
 
-/// Requests on their way at once.
-const AT_ONCE: usize = 8;
+/// Options of `topology`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: everything, as a tree
+  atollctl topology
+
+Example: one tenant as a picture
+  atollctl topology red --dot | dot -Tsvg > red.svg")]
+pub(crate) struct Topology {
+    /// Only these tenants
+    pub(crate) tenants: Vec<TenantName>,
+    /// Graphviz DOT
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) dot: bool,
+    /// Do not ask the controller whether the pods' packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology) -> Result<String, Failure> {
     let mut inventory = Inventory::read(&settings.store()?).await?;
@@ -42,36 +55,11 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
     })
 }
 
-/// There is no such tenant.
-pub(crate) fn absent(name: &TenantName) -> Failure {
-    TenantError::Unknown { tenant: name.clone() }.into()
-}
-
-/// Fills in what the controller says of the pods' ports. One that cannot be asked is `unknown`: the rest of the picture
-/// is as true without it.
-pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut Pod>) {
-    stream::iter(pods)
-        .for_each_concurrent(AT_ONCE, |pod| async move {
-            pod.state = Some(state_of(controller, pod.port).await);
-        })
-        .await;
-}
-
-/// The same for the ways outside.
+/// Fills in what the controller says of the uplinks' ports.
 async fn ask_outside(controller: &impl Controller, inventory: &mut Inventory) {
     let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
     for outside in providers.flat_map(|provider| &mut provider.uplinks) {
         outside.state = Some(state_of(controller, outside.port).await);
-    }
-}
-
-async fn state_of(controller: &impl Controller, port: Uuid) -> PodState {
-    match controller.port(port).await {
-        Ok(Some(port)) if port.active => PodState::Active,
-        Ok(Some(port)) if port.binding.is_some() => PodState::Inactive,
-        Ok(Some(_)) => PodState::Unbound,
-        Ok(None) => PodState::Missing,
-        Err(_) => PodState::Unknown,
     }
 }
 
@@ -162,37 +150,6 @@ fn line(pod: &Pod) -> String {
     format!("{}  {}  on {}  {}  {}", pod.address.ip(), name(pod), pod.node, pod.interface, state(pod))
 }
 
-/// How people call a pod: by namespace and name where the runtime told them, else by its container.
-pub(crate) fn name(pod: &Pod) -> String {
-    match (&pod.namespace, &pod.pod) {
-        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
-        (None, Some(name)) => name.clone(),
-        _ => format!("container {}", pod.container.chars().take(12).collect::<String>()),
-    }
-}
-
-pub(crate) fn state(pod: &Pod) -> String {
-    shown(pod.state)
-}
-
-fn shown(state: Option<PodState>) -> String {
-    or_dash(state.map(|state| match state {
-        PodState::Active => "active",
-        PodState::Inactive => "inactive",
-        PodState::Unbound => "unbound",
-        PodState::Missing => "no port",
-        PodState::Unknown => "unknown",
-    }))
-}
-
-pub(crate) fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Building => "building",
-        Phase::Active => "active",
-        Phase::Deleting => "deleting",
-    }
-}
-
 pub(crate) fn origin(origin: &Origin) -> String {
     match origin {
         Origin::Namespace(namespace) => format!("made for namespace {namespace}"),
@@ -204,8 +161,9 @@ pub(crate) fn origin(origin: &Origin) -> String {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ClaimId, ClusterId};
+    use atoll_records::Phase;
     use atoll_tenant::graph::Transit;
-    use atoll_tenant::inventory::Cluster;
+    use atoll_tenant::inventory::{Cluster, PodState};
     use uuid::Uuid;
 
     use super::*;

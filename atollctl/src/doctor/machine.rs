@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::seen::{Conflist, Conflists, Content, Kernel, Look, Plane, Plugin, Problem};
 use crate::gc::sandboxes::{Sandboxes, Source};
+use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
-use crate::settings::{self, PLUGIN};
+use crate::settings;
 use crate::{links, plugin};
 
 /// A place where plugins and network configurations are looked for.

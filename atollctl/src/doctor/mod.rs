@@ -17,6 +17,7 @@ mod seen;
 mod servers;
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use atoll_model::clock;
 use atoll_node::paths;
@@ -24,11 +25,40 @@ use serde_json::json;
 
 use self::judge::{Finding, Level};
 use self::seen::{Problem, Seen};
-use crate::args::{Doctor, Output};
-use crate::output::{self, Said, count};
+use crate::output::{self, Output, Said, count};
 use crate::runtime;
 use crate::runtime::root::Root;
 use crate::settings::Settings;
+
+/// Options of `doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Works with etcd, the controller or both down; changes nothing; shows no secret. Exit code 0: nothing failed, there may be
+warnings. 7: something failed.
+
+Example: why do pods on this node get no network?
+  atollctl doctor
+
+Example: in a monitoring job
+  atollctl doctor -o json | jq '.checks[] | select(.level == \"fail\")'
+
+Example: with podman, which has no such socket
+  podman ps --all --quiet --no-trunc > /run/containers.list
+  atollctl doctor --sandboxes /run/containers.list")]
+pub(crate) struct Doctor {
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else where the runtimes look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Vec<PathBuf>,
+    /// Directory of the network configurations; else where the runtimes look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
+    #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
+    pub(crate) runtime_endpoint: Vec<PathBuf>,
+    /// The containers that are there, as for `gc`, for runtimes without a CRI socket; no runtime is asked then
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sandboxes: Option<PathBuf>,
+}
 
 pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> Said {
     let findings = judge::judge(&Box::pin(look(file, options)).await);

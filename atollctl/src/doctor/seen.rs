@@ -15,8 +15,8 @@ use super::names::Names;
 use crate::gc::sandboxes::Sandboxes;
 use crate::links::HostEnd;
 use crate::nodefiles::{Grave, ProgressFile};
+use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
-use crate::settings::PLUGIN;
 
 /// Why something could not be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use atoll_tenant::inventory::PodState;
 use serde::Serialize;
 
 use super::evidence::{AddressIs, Asked, Evidence, NamespaceIs, One};
-use crate::topology::name;
+use crate::inventory::name;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

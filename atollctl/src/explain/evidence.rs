@@ -17,11 +17,11 @@ use serde_json::Value;
 
 use super::log::{self, Line};
 use crate::failure::Failure;
+use crate::inventory::{ask, phase};
 use crate::links::{self, HostEnd};
 use crate::nodefiles::{self, Lock, Progress, ProgressFile};
 use crate::settings::Settings;
 use crate::subnet::room;
-use crate::topology::{ask, phase};
 
 /// The shortest beginning of a container's id that is taken for one.
 const SHORTEST: usize = 6;

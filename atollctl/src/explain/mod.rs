@@ -16,11 +16,33 @@ use serde_json::json;
 use self::diagnose::{Finding, Level};
 pub(crate) use self::evidence::Asked;
 use self::evidence::{Evidence, One};
-use crate::args::{Output, ShowAttachment};
 use crate::failure::Failure;
-use crate::output::{self, Said, or_dash};
+use crate::inventory::{name, state};
+use crate::output::{self, Output, Said, or_dash};
 use crate::settings::Settings;
-use crate::topology::{name, state};
+
+/// Options of `attachment show`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Run it on the pod's node: interface, progress and log can only be looked at there. Exit code 0: nothing is wrong with it.
+7: something is. 4: nobody has ever heard of it.
+
+Example: why has this pod no network?
+  atollctl attachment show red/web-0
+
+Example: who holds this address?
+  atollctl attachment show 10.128.3.7
+
+Example: a container of the runtime
+  atollctl attachment show 3f9a5b7c9d1e")]
+pub(crate) struct ShowAttachment {
+    /// NAMESPACE/POD, a pod's name, a container's id (or at least 6 characters of it), or an address
+    #[arg(value_name = "WHAT")]
+    pub(crate) what: Asked,
+    /// Do not ask the controller whether the pod's packets flow
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &ShowAttachment) -> Result<Said, Failure> {
     let evidence = Evidence::collect(settings, &options.what, options.offline).await?;

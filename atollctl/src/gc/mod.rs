@@ -18,6 +18,7 @@ pub(crate) mod decide;
 pub(crate) mod look;
 pub(crate) mod sandboxes;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::ids::NetworkName;
@@ -27,12 +28,49 @@ use self::collect::{Collector, Item, Outcome};
 use self::decide::Unwanted;
 use self::look::Look;
 use self::sandboxes::Source;
-use crate::args::{Gc, Output};
 use crate::failure::Failure;
-use crate::output::{self, Said, count};
+use crate::output::{self, Output, Said, count};
 use crate::runtime::root::Root;
 use crate::settings::{Settings, distinct};
 use crate::{plugin, progress, runtime};
+
+/// Options of `gc`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Looks twice, two deadlines (`timeoutSeconds`) apart, and collects what both looks agree on: this node's claims of this
+network whose container the runtime does not name, host interfaces without a claim, and what earlier calls still owe.
+A claim younger than the deadline, or one that a call works on, is left alone. An answer of the runtime that fails collects
+nothing; an empty one does so only with --empty-is-true. Where several runtimes share the network, name all of them.
+
+Example: what would be collected on this node?
+  atollctl gc --dry-run
+
+Example: with CRI-O
+  atollctl gc --runtime-endpoint /run/crio/crio.sock
+
+Example: with podman, which has no such socket
+  podman ps --all --quiet --no-trunc > /run/containers.list
+  atollctl gc --sandboxes /run/containers.list")]
+pub(crate) struct Gc {
+    /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
+    #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
+    pub(crate) runtime_endpoint: Vec<PathBuf>,
+    /// The containers that are there: ids, one a line, or JSON; `-` is standard input. Read anew for the second look
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sandboxes: Option<PathBuf>,
+    /// It is true that there is no container at all
+    #[arg(long)]
+    pub(crate) empty_is_true: bool,
+    /// Seconds between the two looks, if not two deadlines; a shorter time may collect a pod that just starts
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) pause: Option<u64>,
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else where runtimes look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Vec<PathBuf>,
+    /// Say what would be collected, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<Said, Failure> {
     let stores = settings.stores()?;

@@ -20,6 +20,7 @@ mod steps;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use atoll_model::cni::version::Version;
@@ -30,14 +31,121 @@ use tokio::time::{Instant, sleep};
 
 use self::places::Destination;
 use self::plan::{Action, Change, Wanted};
-use crate::args::{Install, Output, Secret, Target, Uninstall};
 use crate::failure::Failure;
 use crate::nodefiles::{self, Progress};
-use crate::output::{self, count};
+use crate::output::{self, Output, count};
+use crate::runtime::PLUGIN;
 use crate::runtime::root::Root;
 use crate::runtime::{self, Runtime, Sight, Status};
-use crate::settings::{self, PLUGIN, Settings, distinct};
+use crate::settings::{self, Settings, distinct};
 use crate::{interrupt, plugin};
+
+/// Options of `install`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The plugin is written first and the network configuration last, each to a hidden temporary file that is synced and
+renamed: killed at any point, every file is the old one or the new one. Twice is once. Running pods are not disturbed.
+Plugin and configuration go where the node's runtimes look: as they say over their CRI sockets, else as their files say. A
+configuration that is in place and that a runtime has not loaded is written anew, so that the runtime notices it.
+
+Example: a new node
+  atollctl install --conflist 10-atoll.conflist --secret password:/etc/atoll/password
+
+Example: a new version of the plugin alone
+  atollctl install --plugin ./atoll")]
+pub(crate) struct Install {
+    /// The plugin's binary; else `atoll` beside this program
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// The network configuration, a list with Atoll first; may be left out when one is in place
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conflist: Option<PathBuf>,
+    /// A secret and where it goes, with mode 0600; a directory stands for the files in it; may be repeated
+    #[arg(long, value_name = "FILE:TARGET")]
+    pub(crate) secret: Vec<Secret>,
+    /// Also put this program there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cli_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) to: Target,
+    /// Replace a network configuration of somebody else
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Options of `uninstall`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The network configuration goes first, the plugin last. A node that has pods of Atoll is refused: their DEL needs the plugin.
+Records in etcd, secrets, logs and the directories `runDir` and `stateDir` stay.
+
+Example: take a node out
+  kubectl drain n1 --ignore-daemonsets
+  atollctl uninstall")]
+pub(crate) struct Uninstall {
+    /// Also take this program away from there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cli_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) from: Target,
+    /// Although pods use it, or although the network configuration is somebody else's
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Where an installation is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Target {
+    /// Directory of plugins; else where the runtimes of the node look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Option<PathBuf>,
+    /// Directory of network configurations; else where the runtimes of the node look
+    #[arg(long, value_name = "DIR")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) runtime_endpoint: Vec<PathBuf>,
+    /// The node's root directory, seen from a container; every path of the node is below it
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) host_root: PathBuf,
+    /// Name of our network configuration there; runtimes take the first by name
+    #[arg(long, value_name = "NAME", default_value = "10-atoll.conflist", value_parser = file_name)]
+    pub(crate) conf_name: String,
+}
+
+/// A name that runtimes read, and no path.
+fn file_name(text: &str) -> Result<String, String> {
+    if text.contains('/') || text.starts_with('.') || !text.ends_with(".conflist") {
+        return Err("a file name that ends with .conflist is expected".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A secret and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Secret {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+}
+
+impl FromStr for Secret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((source, target)) if !source.is_empty() && target.starts_with('/') => {
+                Ok(Self { source: source.into(), target: target.into() })
+            }
+            _ => Err("FILE:TARGET is expected, TARGET with its whole path".to_owned()),
+        }
+    }
+}
 
 /// Every user may execute programs; only root may read files that contain or name a secret ([`make::PRIVATE`]).
 const EXECUTABLE: u32 = 0o755;

@@ -20,7 +20,9 @@ use self::configured::Configured;
 pub(crate) use self::configured::Places;
 pub(crate) use self::cri::NoAnswer;
 use self::root::Root;
-use crate::settings::PLUGIN;
+
+/// The type of our plugin in a network configuration.
+pub(crate) const PLUGIN: &str = "atoll";
 
 /// A kind of runtime, with what is usual for it.
 struct Kind {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::node::{Node, pinned};
+use crate::lab::netns::Netns;
+use crate::lab::node::Node;
 
 /// Remains of pods in etcd, in the controller, in the kernel and on disk, one line each; empty if there are none.
 pub fn of_pods(node: &Node) -> Result<Vec<String>> {
@@ -55,6 +56,15 @@ pub fn assert_none(node: &Node) -> Result<()> {
     Ok(())
 }
 
+impl Node {
+    /// The end of every scenario: its pods left nothing, and its files are not needed any more.
+    pub fn finish(self) -> Result<()> {
+        assert_none(&self)?;
+        self.scratch().passed();
+        Ok(())
+    }
+}
+
 /// The host end of a pod's veth: `at` and 12 hexadecimal digits.
 fn is_host_end(name: &str) -> bool {
     name.len() == 14 && name.strip_prefix("at").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -66,4 +76,14 @@ fn files(directory: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("read {}", directory.display())),
     }
+}
+
+/// The network namespaces below a directory: those of the data plane.
+fn pinned(directory: &Path) -> Result<Vec<Netns>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
+    };
+    entries.map(|entry| Ok(Netns::at(entry?.path()))).collect()
 }

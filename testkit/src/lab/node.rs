@@ -13,7 +13,7 @@ use crate::lab::daemon::{Daemon, Life};
 use crate::lab::netns::Netns;
 use crate::lab::scratch::{Scratch, unique_name};
 use crate::lab::servers::{self, ControllerOptions};
-use crate::lab::{http, leftovers, netns, programs};
+use crate::lab::{http, programs};
 
 /// Where our keys are in the node's etcd.
 pub const PREFIX: &str = "/atoll/test";
@@ -90,13 +90,6 @@ impl Node {
         fs::write(&file, self.settings.to_string()).with_context(|| format!("write {}", file.display()))?;
         let (program, file) = (programs::path("atollctl")?.display().to_string(), file.display().to_string());
         self.netns.run(&program, &[&["--config", &file], args].concat())
-    }
-
-    /// The end of every scenario: its pods left nothing, and its files are not needed any more.
-    pub fn finish(self) -> Result<()> {
-        leftovers::assert_none(&self)?;
-        self.scratch.passed();
-        Ok(())
     }
 
     /// The plugin's configuration.
@@ -229,14 +222,4 @@ pub fn merge(base: &mut Value, over: &Value) {
         }
         (base, over) => *base = over.clone(),
     }
-}
-
-/// The network namespaces below a directory: those of the data plane.
-pub fn pinned(directory: &std::path::Path) -> Result<Vec<netns::Netns>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
-    };
-    entries.map(|entry| Ok(netns::Netns::at(entry?.path()))).collect()
 }

@@ -1,7 +1,7 @@
 //! One machine has one name, and works under one prefix of etcd.
 
 use super::super::names::Names;
-use super::{Check, Finding};
+use super::finding::{Check, Finding};
 use crate::output::count;
 
 const NAME: Check = Check::new(

@@ -5,9 +5,9 @@ use atoll_model::cni::version::Version;
 use atoll_model::config::Addressing;
 
 use super::super::seen::{Conflist, Conflists, Content, Plugin, Seen, Site};
-use super::{Check, Finding, time};
+use super::finding::{Check, Finding, time};
+use crate::runtime::PLUGIN;
 use crate::runtime::{NoAnswer, Runtime, Sight, Status};
-use crate::settings::PLUGIN;
 
 const CONFIG: Check = Check::new("config", "with a wrong configuration every ADD on this node fails with code 7");
 const MACHINE: Check =

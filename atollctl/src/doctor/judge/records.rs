@@ -7,7 +7,7 @@ use atoll_model::config::Config;
 use atoll_records::{Tombstone, TombstoneRecord};
 
 use super::super::seen::{Records, Seen, Site};
-use super::{Check, Finding, time};
+use super::finding::{Check, Finding, time};
 use crate::gc::decide;
 use crate::gc::look::Look;
 use crate::nodefiles::{Lock, Progress};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use atoll_store::etcd::Member;
 
 use super::super::seen::{ControllerEndpoint, EtcdEndpoint, Seen, Site};
-use super::{Check, Finding};
+use super::finding::{Check, Finding};
 
 const ETCD: Check = Check::new(
     "etcd",

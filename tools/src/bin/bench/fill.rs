@@ -13,10 +13,10 @@ use atoll_testkit::lab::servers;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 
+use crate::progress::step;
 use crate::report::{Finding, Promise, Report};
 use crate::site::{Site, TENANT, etcd_requests, pod};
 use crate::spread::{Spread, mean};
-use crate::step;
 
 /// Addresses in use; the first is what the others are compared with.
 const IN_USE: [u32; 4] = [0, 1_000, 32_000, 60_000];

@@ -9,13 +9,15 @@
 //! | [`site`] | one kind of plugin with a network of its own; one call of it, with what it cost |
 //! | [`warm`] | ADD, DEL and VERSION, memory, requests, forks |
 //! | [`fill`] | ADD while more and more addresses of a /16 are in use |
-//! | [`crowd`] | many ADDs at a time |
+//! | [`concurrency`] | many ADDs at a time |
 //! | [`tcp`] | what the data plane lets through, measured by its own example |
+//! | [`progress`] | what happens now, on standard error |
 //! | [`spread`] | median and tenths of samples |
 //! | [`report`] | findings, as a table and as JSON |
 
-mod crowd;
+mod concurrency;
 mod fill;
+mod progress;
 mod report;
 mod site;
 mod spread;
@@ -29,6 +31,7 @@ use atoll_node::files::{make, print};
 use atoll_tools::signals;
 use clap::Parser;
 
+use progress::step;
 use report::Report;
 
 /// The promises about speed and size, measured in one run beside the standard plugins.
@@ -47,13 +50,13 @@ struct Args {
 struct Amount {
     rounds: usize,
     fill_rounds: usize,
-    crowd: usize,
+    concurrency: usize,
     tenants: usize,
     tcp_rounds: usize,
 }
 
-const FULL: Amount = Amount { rounds: 60, fill_rounds: 40, crowd: 1000, tenants: 50, tcp_rounds: 10 };
-const QUICK: Amount = Amount { rounds: 10, fill_rounds: 8, crowd: 100, tenants: 5, tcp_rounds: 2 };
+const FULL: Amount = Amount { rounds: 60, fill_rounds: 40, concurrency: 1000, tenants: 50, tcp_rounds: 10 };
+const QUICK: Amount = Amount { rounds: 10, fill_rounds: 8, concurrency: 100, tenants: 5, tcp_rounds: 2 };
 
 fn main() -> ExitCode {
     make::umask();
@@ -83,13 +86,8 @@ fn measure(amount: Amount) -> Result<Report> {
     let mut report = Report::begin();
     warm::measure(amount.rounds, &mut report)?;
     fill::measure(amount.fill_rounds, &mut report)?;
-    crowd::measure(amount.crowd, amount.tenants, &mut report)?;
+    concurrency::measure(amount.concurrency, amount.tenants, &mut report)?;
     tcp::measure(amount.tcp_rounds, &mut report)?;
     report.end();
     Ok(report)
-}
-
-/// Says on standard error what happens now. Progress that cannot be shown must not stop the work.
-fn step(what: &str) {
-    print::say(&format!("{what}\n"));
 }

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result};
 use atoll_testkit::lab::{netns, programs};
 
+use crate::progress::step;
 use crate::report::{Finding, Promise, Report};
 use crate::spread::Spread;
-use crate::step;
 
 /// How long each of its measurements lasts.
 const SECONDS: &str = "1";

@@ -5,10 +5,10 @@ use atoll_testkit::lab::node::Node;
 use atoll_testkit::lab::pod::Pod;
 use serde_json::json;
 
+use crate::progress::step;
 use crate::report::{Finding, Promise, Report};
 use crate::site::{Cost, STANDARD, Site, etcd_requests, pod};
 use crate::spread::{Spread, mean};
-use crate::step;
 
 /// How often what does not vary much is looked at.
 const FEW: usize = 8;

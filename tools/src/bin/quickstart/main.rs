@@ -6,17 +6,18 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`world`] | starts etcd, the controller and the pods, through the CNI protocol |
+//! | [`args`] | the command line |
+//! | [`setup`] | starts etcd, the controller and the pods, through the CNI protocol |
 //! | [`matrix`] | who should reach whom, and who does |
 //! | [`report`] | the facts, as text for people and as JSON for programs |
 //! | [`progress`] | what is going on, on standard error |
 
+mod args;
 mod matrix;
 mod progress;
 mod report;
-mod world;
+mod setup;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -24,29 +25,10 @@ use atoll_node::files::{make, print};
 use atoll_tools::signals;
 use clap::Parser;
 
+use args::Args;
 use progress::Progress;
 use report::Facts;
-use world::World;
-
-/// Two tenants with real pods on this machine, and a table of who reaches whom.
-#[derive(Debug, Parser)]
-struct Args {
-    /// What every network namespace is called at the beginning.
-    #[arg(long, default_value = "at-qs")]
-    prefix: String,
-    /// Sockets and namespaces of the data plane.
-    #[arg(long, default_value = "/run/atoll-quickstart")]
-    run_dir: PathBuf,
-    /// Data, configuration and logs.
-    #[arg(long, default_value = "/var/lib/atoll-quickstart")]
-    state_dir: PathBuf,
-    /// Where our programs are.
-    #[arg(long)]
-    bin_dir: PathBuf,
-    /// Print the facts as JSON, and nothing else, on standard output.
-    #[arg(long)]
-    json: bool,
-}
+use setup::Setup;
 
 fn main() -> ExitCode {
     make::umask();
@@ -80,11 +62,11 @@ fn how_to_end(args: &Args) -> String {
 
 fn up(args: &Args) -> Result<Facts> {
     let progress = Progress::start();
-    let world = World::start(args, &progress)?;
+    let setup = Setup::start(args, &progress)?;
     progress.step("asking everyone for everyone");
-    let cells = matrix::measure(&world.endpoints()?)?;
+    let cells = matrix::measure(&setup.endpoints()?)?;
     progress.step("reading the topology");
-    let facts = world.facts(cells)?;
+    let facts = setup.facts(cells)?;
     progress.end();
     Ok(facts)
 }

@@ -16,7 +16,7 @@ use atoll_testkit::lab::servers::{self, ControllerOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::Args;
+use crate::args::Args;
 use crate::matrix::{Cell, Endpoint};
 use crate::progress::Progress;
 use crate::report::{Facts, Look, PodFacts, TenantFacts};
@@ -28,7 +28,7 @@ const PREFIX: &str = "/atoll/quickstart";
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// Everything that runs.
-pub(crate) struct World {
+pub(crate) struct Setup {
     prefix: String,
     run_dir: PathBuf,
     config_file: PathBuf,
@@ -37,7 +37,7 @@ pub(crate) struct World {
     pods: Vec<(Pod, Attached, bool)>,
 }
 
-impl World {
+impl Setup {
     /// Starts etcd, the controller and the pods.
     pub(crate) fn start(args: &Args, progress: &Progress) -> Result<Self> {
         let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());

@@ -10,10 +10,10 @@ use atoll_testkit::lab::leftovers;
 use atoll_testkit::lab::pod::Pod;
 use serde_json::json;
 
+use crate::progress::step;
 use crate::report::{Finding, Promise, Report};
 use crate::site::{Site, milliseconds};
 use crate::spread::Spread;
-use crate::step;
 
 /// Calls at a time.
 const AT_A_TIME: usize = 64;

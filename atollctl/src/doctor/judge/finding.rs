@@ -1,0 +1,98 @@
+//! Findings, and the checks that make them.
+
+use serde::Serialize;
+
+use super::super::seen::Problem;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// As it should be.
+    Ok,
+    /// It works; an operator should act before long.
+    Warn,
+    /// Pods cannot be attached, or are attached wrongly.
+    Fail,
+    /// It could not be looked at, because of something that is told elsewhere.
+    Skip,
+}
+
+impl Level {
+    /// As people read it; the word alone tells, without a colour.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "WARN",
+            Self::Fail => "FAIL",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// One thing that was looked at. The shape of its JSON is stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    /// Which check: one word that does not change.
+    pub(crate) check: &'static str,
+    /// What was looked at: an endpoint, a file, an interface.
+    pub(crate) object: String,
+    /// How bad it is.
+    pub(crate) level: Level,
+    /// What was found.
+    pub(crate) found: String,
+    /// What this is good for, and what happens without it.
+    pub(crate) means: &'static str,
+    /// What to do; none where nothing has to be done.
+    pub(crate) hint: Option<String>,
+}
+
+/// One check, with what it means: the maker of its findings.
+#[derive(Clone, Copy)]
+pub(super) struct Check {
+    name: &'static str,
+    means: &'static str,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have: a text, a path, an id")]
+impl Check {
+    pub(super) const fn new(name: &'static str, means: &'static str) -> Self {
+        Self { name, means }
+    }
+
+    pub(super) fn finding(self, level: Level, object: &dyn ToString, found: impl Into<String>) -> Finding {
+        let Self { name: check, means } = self;
+        Finding { check, object: object.to_string(), level, found: found.into(), means, hint: None }
+    }
+
+    pub(super) fn ok(self, object: impl ToString, found: impl Into<String>) -> Finding {
+        self.finding(Level::Ok, &object, found)
+    }
+
+    pub(super) fn warn(self, object: impl ToString, found: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding { hint: Some(hint.into()), ..self.finding(Level::Warn, &object, found) }
+    }
+
+    pub(super) fn fail(self, object: impl ToString, found: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding { hint: Some(hint.into()), ..self.finding(Level::Fail, &object, found) }
+    }
+
+    pub(super) fn skip(self, object: impl ToString, why: impl Into<String>) -> Finding {
+        self.finding(Level::Skip, &object, why)
+    }
+
+    /// `hint` is for a problem that brings none.
+    pub(super) fn problem(self, object: impl ToString, problem: &Problem, hint: &str) -> Finding {
+        self.fail(object, problem.text.clone(), problem.hint.clone().unwrap_or_else(|| hint.to_owned()))
+    }
+}
+
+/// `12 s`, `5 min`, `3 h`, `2 days`: how long ago, or how long still.
+pub(super) fn time(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,75 @@
+//! What several commands show of tenants and pods: names, phases, and the state of ports.
+
+use atoll_model::ids::TenantName;
+use atoll_records::Phase;
+use atoll_tenant::TenantError;
+use atoll_tenant::controller::Controller;
+use atoll_tenant::inventory::{Pod, PodState};
+use futures_util::{StreamExt as _, stream};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+use crate::output::or_dash;
+
+/// Requests on their way at once.
+const AT_ONCE: usize = 8;
+
+/// There is no such tenant.
+pub(crate) fn absent(name: &TenantName) -> Failure {
+    TenantError::Unknown { tenant: name.clone() }.into()
+}
+
+/// Fills in what the controller says of the pods' ports. One that cannot be asked is `unknown`; the rest
+/// is shown all the same.
+pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut Pod>) {
+    stream::iter(pods)
+        .for_each_concurrent(AT_ONCE, |pod| async move {
+            pod.state = Some(state_of(controller, pod.port).await);
+        })
+        .await;
+}
+
+/// State of a port, as the controller has it.
+pub(crate) async fn state_of(controller: &impl Controller, port: Uuid) -> PodState {
+    match controller.port(port).await {
+        Ok(Some(port)) if port.active => PodState::Active,
+        Ok(Some(port)) if port.binding.is_some() => PodState::Inactive,
+        Ok(Some(_)) => PodState::Unbound,
+        Ok(None) => PodState::Missing,
+        Err(_) => PodState::Unknown,
+    }
+}
+
+/// How people call a pod: by namespace and name where the runtime told them, else by its container.
+pub(crate) fn name(pod: &Pod) -> String {
+    match (&pod.namespace, &pod.pod) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        (None, Some(name)) => name.clone(),
+        _ => format!("container {}", pod.container.chars().take(12).collect::<String>()),
+    }
+}
+
+/// The word for the state of a pod's port.
+pub(crate) fn state(pod: &Pod) -> String {
+    shown(pod.state)
+}
+
+/// The word for a state; a dash if the controller was not asked.
+pub(crate) fn shown(state: Option<PodState>) -> String {
+    or_dash(state.map(|state| match state {
+        PodState::Active => "active",
+        PodState::Inactive => "inactive",
+        PodState::Unbound => "unbound",
+        PodState::Missing => "no port",
+        PodState::Unknown => "unknown",
+    }))
+}
+
+/// The word for a phase.
+pub(crate) fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Building => "building",
+        Phase::Active => "active",
+        Phase::Deleting => "deleting",
+    }
+}

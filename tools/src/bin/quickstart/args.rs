@@ -1,0 +1,25 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Two tenants with real pods on this machine, and a table of who reaches whom.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    /// What every network namespace is called at the beginning.
+    #[arg(long, default_value = "at-qs")]
+    pub(crate) prefix: String,
+    /// Sockets and namespaces of the data plane.
+    #[arg(long, default_value = "/run/atoll-quickstart")]
+    pub(crate) run_dir: PathBuf,
+    /// Data, configuration and logs.
+    #[arg(long, default_value = "/var/lib/atoll-quickstart")]
+    pub(crate) state_dir: PathBuf,
+    /// Where our programs are.
+    #[arg(long)]
+    pub(crate) bin_dir: PathBuf,
+    /// Print the facts as JSON, and nothing else, on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
