@@ -2,10 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use atoll_records::{ClusterRecord, ProviderRecord, Query, Uplink};
-
 use atoll_ipam::pool::Block;
 use atoll_model::config::Addressing;
+use atoll_records::{ClusterRecord, ProviderRecord, Query, Uplink};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
 use atoll_tenant::admin::{self, Initialised, Outside, Wanted};

@@ -3,12 +3,10 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use atoll_records::{NamespaceRecord, Query, ReservationRecord};
-
 use atoll_ipam::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
 use atoll_model::attachment::Mac;
-use atoll_model::ids::PodName;
-use atoll_model::ids::{Namespace, TenantName};
+use atoll_model::ids::{Namespace, PodName, TenantName};
+use atoll_records::{NamespaceRecord, Query, ReservationRecord};
 use atoll_store::Store;
 use serde_json::{Value, json};
 
