@@ -17,12 +17,8 @@ use syn::visit::{self, Visit};
 const KNOWN: &[(&str, usize)] = &[
     ("cni-plugin", 6),
     ("dataplane", 40),
-    ("ipam", 7),
-    ("mock-controller", 2),
-    ("model", 2),
-    ("sdn-client", 12),
     ("store", 5),
-    ("tenant", 16),
+    ("tenant", 7),
 ];
 
 /// A module by the names on its way from the crate's root.
