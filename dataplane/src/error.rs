@@ -7,7 +7,7 @@ use atoll_model::error::{Class, Classify};
 use atoll_node::files::lock::NotTaken;
 use ipnetwork::Ipv4Network;
 
-use crate::probe::Missing;
+use crate::missing::Missing;
 
 /// The data plane could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

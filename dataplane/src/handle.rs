@@ -1,72 +1,31 @@
 //! What others hold: start, submit, settle, report, stop, purge.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use atoll_model::topology::{Change, Topology};
 use atoll_node::files::lock::{NotTaken, ProcessLock};
-use atoll_node::files::{make, read};
+use atoll_node::files::make;
 use atoll_node::paths;
-use ipnetwork::Ipv4Network;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::apply::{self, Node, OUTSIDE};
-use crate::compile::{NodePool, NodeSide, Unsupported};
+use crate::apply::{self, Node};
+use crate::command::Command;
 use crate::counters::Counters;
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
-use crate::kernel::steps::{self, BeforeChange};
+use crate::kernel::steps;
+use crate::mutex::lock;
+use crate::pins::pinned;
 use crate::plane::Plane;
 use crate::probe::probe;
+use crate::report::Report;
+use crate::settings::Settings;
 
 static PROBED: OnceLock<()> = OnceLock::new();
-
-/// Where and for whom.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Namespaces are pinned here, by the id of their router; and `outside`.
-    pub directory: PathBuf,
-    /// Only bindings of this host are realised.
-    pub host: Uuid,
-    /// Where the addresses come from by which this machine reaches its pods; none: it does not reach them.
-    pub node_side: Option<NodePool>,
-    /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing for them is
-    /// forwarded to a pod.
-    pub services: Option<Ipv4Network>,
-    /// Is asked before each change of the kernel; none in production.
-    pub before_change: Option<Arc<dyn BeforeChange>>,
-}
-
-/// What could not be done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Parts of the topology that cannot be expressed.
-    pub unsupported: BTreeSet<Unsupported>,
-    /// The last error of each domain or port that is not as it should be.
-    pub errors: BTreeMap<Uuid, String>,
-    /// Changes made to the kernel since the start, ports of pods aside.
-    pub changes: usize,
-    /// Namespaces that no router of the topology stands for, and that were left alone at the start.
-    pub kept: BTreeSet<Uuid>,
-    /// How this machine reaches the pod of each port.
-    pub node_side: BTreeMap<Uuid, NodeSide>,
-}
-
-/// What the handle asks of the thread.
-pub(crate) enum Command {
-    /// Changes, in order.
-    Submit(Vec<Change>),
-    /// Answer when everything before has been done.
-    Settle(oneshot::Sender<()>),
-    /// Answer what was counted.
-    Count(oneshot::Sender<Counters>),
-    /// End, and leave the kernel as it is.
-    Stop,
-}
 
 /// The data plane. Dropping every handle ends its thread; the kernel stays as it is.
 #[derive(Clone)]
@@ -212,18 +171,4 @@ fn alone(directory: &Path) -> Result<ProcessLock, PlaneError> {
         NotTaken::Held(process) => PlaneError::Running { directory: directory.to_owned(), process },
         NotTaken::Io(source) => fail(source),
     })
-}
-
-/// Files of ours: named by an id, or `outside`.
-pub(crate) fn pinned(directory: &Path) -> Result<Vec<PathBuf>, PlaneError> {
-    let fail = |source| PlaneError::Namespace { what: "list", path: directory.to_owned(), source };
-    let is_ours = |name: &str| name == OUTSIDE || Uuid::try_parse(name).is_ok();
-    let names = read::names(directory, is_ours).map_err(fail)?;
-    Ok(names.into_iter().map(|name| directory.join(name)).collect())
-}
-
-/// Locks, whatever happened to an earlier holder.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside is replaced as a whole, so a panic elsewhere leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

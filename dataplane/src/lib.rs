@@ -14,17 +14,26 @@
 //! machine's own namespace that somebody uses.
 
 mod apply;
+mod command;
 pub mod compile;
 mod counters;
 mod error;
 mod handle;
 mod kernel;
+mod missing;
+mod mutex;
+mod pins;
 mod plane;
 mod probe;
+mod report;
+mod settings;
 
 pub use compile::{NodePool, NodeSide, Unsupported};
 pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
-pub use handle::{Handle, Report, Settings, purge};
+pub use handle::{Handle, purge};
 pub use kernel::steps::BeforeChange;
-pub use probe::{Missing, probe, probe_with};
+pub use missing::Missing;
+pub use probe::{probe, probe_with};
+pub use report::Report;
+pub use settings::Settings;

@@ -4,16 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Realm, Surroundings, by_place, indexed, settings_of, steers_of};
+use super::lookup::{by_place, indexed, neighbours_of, settings_of, steers_of};
+use super::realm::Realm;
+use super::surroundings::Surroundings;
 use crate::compile::{DeviceKind, Domain, Neighbour, NextHop, Route};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
-
-/// True when links came or went, and none that stays is different: the kernel forgets neighbours and routes of a link
-/// whose MAC or address changes, so that everything has to be compared.
-pub(super) fn is_small(have: &Domain, want: &Domain) -> bool {
-    want.devices.iter().all(|(name, device)| have.devices.get(name).is_none_or(|before| before == device))
-}
 
 impl Realm {
     /// Goes from `have` to `want`, in the order of `realise`; answers how many changes that took.
@@ -98,7 +94,7 @@ impl Links<'_> {
         let (before, after) = (by_place(&have.neighbours), by_place(&want.neighbours));
         // Of an address that a pod has, too, the pod knows best.
         let placed = self.realm.pods.iter().filter(|(port, _)| self.realm.settled.contains_key(*port));
-        let pods: Vec<_> = placed.flat_map(|(_, pod)| super::pods::neighbours_of(pod)).collect();
+        let pods: Vec<_> = placed.flat_map(|(_, pod)| neighbours_of(pod)).collect();
         let free = |place: &(&str, _)| !pods.iter().any(|pod| (pod.device.as_str(), pod.address) == *place);
         for place in before.keys().filter(|place| !after.contains_key(*place) && free(place)) {
             if let Some(device) = self.index(place.0)? {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Realm;
+use super::realm::Realm;
 use crate::compile::{DeviceKind, Domain, GROUP};
 use crate::error::PlaneError;
 use crate::kernel::nl::{Link, MTU};

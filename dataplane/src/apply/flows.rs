@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use uuid::Uuid;
 
-use super::Realm;
-use crate::compile::node_side::FLOW;
+use super::realm::Realm;
+use crate::compile::marks::HOST_FLOW;
 use crate::compile::{DeviceKind, Domain, NextHop, Pod, TO_NODE, TO_PODS, Target};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Tuple};
@@ -75,7 +75,7 @@ impl Realm {
             };
             let mut flows = self.flows.all()?;
             flows.retain(|flow| {
-                flow.mark != FLOW
+                flow.mark != HOST_FLOW
                     && (stale(true, flow.translated_destination()) || stale(false, flow.translated_source()))
             });
             self.forget_all(flows)?;

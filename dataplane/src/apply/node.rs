@@ -9,8 +9,9 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 
-use super::by_name;
-use crate::compile::node_side::{self, Guarded, PREFIX, TABLE};
+use super::lookup::by_name;
+use crate::compile::names::HOST_PREFIX;
+use crate::compile::node_side::{self, Guarded, TABLE};
 use crate::compile::{GROUP, MAIN, Neighbour, NextHop, NodeLink, NodePool, NodeSide, Route};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows, Tuple};
@@ -381,7 +382,7 @@ impl Node {
 
 /// The node's end of a link to a router.
 fn is_end(link: &Link) -> bool {
-    link.group == GROUP && link.name.starts_with(PREFIX)
+    link.group == GROUP && link.name.starts_with(HOST_PREFIX)
 }
 
 /// Addresses of pods that are not there are nobody's: not for the machine's default route either.

@@ -6,13 +6,15 @@ use std::path::Path;
 
 use ipnetwork::Ipv4Network;
 
-use super::{Node, OUTSIDE, by_name};
+use super::lookup::by_name;
+use super::node::Node;
 use crate::compile::node_side;
 use crate::compile::{GROUP, MAIN, NextHop, Outside, Route};
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::nl::Netlink;
 use crate::kernel::sysctl;
+use crate::pins::OUTSIDE;
 
 /// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
 pub(crate) fn give_back(netns: &Netns, node: &mut Node) -> Result<(), PlaneError> {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::{Realm, Surroundings};
+use super::lookup::neighbours_of;
+use super::realm::Realm;
+use super::surroundings::Surroundings;
 use crate::compile::{Element, GROUP, Neighbour, Pod, node_side};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
@@ -150,9 +152,4 @@ fn is_same(old: &Pod, new: &Pod) -> bool {
 fn shares(one: &Pod, other: &Pod) -> bool {
     let has = |address| other.speakers.iter().any(|speaker| speaker.address == address);
     one.bridge == other.bridge && one.speakers.iter().any(|speaker| has(speaker.address))
-}
-
-pub(super) fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {
-    let speakers = pod.routed.then_some(&pod.speakers).into_iter().flatten();
-    speakers.map(|speaker| Neighbour { device: pod.bridge.clone(), address: speaker.address, mac: speaker.mac })
 }

@@ -11,7 +11,9 @@ use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Bridge, Device, Port, Router};
 use uuid::Uuid;
 
-use super::{Unsupported, View, names};
+use super::names;
+use super::unsupported::Unsupported;
+use super::view::{View, tagged};
 
 /// Fields that can be left out without letting anything pass: the field, why it is not expressed, what happens.
 const HARMLESS: &[(&str, &str, &str)] = &[
@@ -121,9 +123,4 @@ pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
         }
     }
     unsupported
-}
-
-/// A port of a bridge that belongs to a VLAN.
-pub(super) fn tagged(device: &Device) -> bool {
-    matches!(device, Device::Bridge { vlan: Some(vlan), .. } if *vlan != 0)
 }

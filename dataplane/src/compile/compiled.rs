@@ -9,8 +9,12 @@ use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Change, Device, Object, Port, Topology};
 use uuid::Uuid;
 
+use super::plan::Plan;
+use super::pod::Pod;
+use super::site::Site;
+use super::unsupported::Unsupported;
 use super::view::{Index, Key, View};
-use super::{Plan, Pod, Site, Unsupported, domain, port};
+use super::{domain, location, port};
 
 /// Something that is computed from what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,7 +174,7 @@ impl Compiled {
     /// Finds the domain of a bridge; answers the domains that came to be different by it.
     fn find_home(&mut self, bridge: Uuid) -> BTreeSet<Uuid> {
         let view = View::new(&self.index, self.site);
-        let after = view.bridge(bridge).and_then(|_| domain::of_bridge(&view, bridge));
+        let after = view.bridge(bridge).and_then(|_| location::of_bridge(&view, bridge));
         let (exists, reads) = (self.index.topology.bridges.contains_key(&bridge), view.into_reads());
         self.note(Unit::Home(bridge), if exists { reads } else { BTreeSet::new() });
         let before = match after {

@@ -7,81 +7,11 @@ use atoll_model::topology::{Action, Device as Owner, NatTarget, Port, RouteActio
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::{
-    Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Target, Unsupported, View, audit,
-    jumps, names, node_side, ruleset,
-};
-
-/// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
-pub(super) fn of_bridge(view: &View<'_>, bridge: Uuid) -> Option<Uuid> {
-    let router = view.ports_of(bridge).find_map(|(_, port)| match view.peer(port)?.1.device {
-        Owner::Router { id, .. } => view.router(id).is_some().then_some(id),
-        Owner::Bridge { .. } => None,
-    });
-    let bound =
-        || view.ports_of(bridge).any(|(_, port)| port.binding.as_ref().is_some_and(|b| b.host == view.site.host));
-    // A bridge that is just being built gets no namespace: its router link is about to come.
-    router.or_else(|| bound().then_some(bridge))
-}
-
-/// How a router port appears in its router's namespace.
-pub(super) enum Place {
-    /// The bridge's own interface.
-    Bridge(Uuid),
-    /// A veth to this port at the other end of the link.
-    Link(Uuid),
-    /// An interface of the machine.
-    Uplink(String),
-    /// Not at all: not linked, not bound here, or down.
-    Nowhere,
-}
-
-/// Where a router port's packets go.
-pub(super) fn place(view: &View<'_>, router: Uuid, id: Uuid, port: &Port) -> Place {
-    let closed = |id, port| audit::port(id, port).closed.is_some();
-    if !port.up || closed(id, port) {
-        return Place::Nowhere;
-    }
-    if let Some((peer_id, peer)) = view.peer(port) {
-        if !peer.up || closed(peer_id, peer) {
-            return Place::Nowhere;
-        }
-        return match peer.device {
-            Owner::Bridge { id: bridge, .. } if view.bridge(bridge).is_none() => Place::Nowhere,
-            Owner::Bridge { id: bridge, .. } if first_link(view, bridge, router) == Some(id) => Place::Bridge(bridge),
-            Owner::Router { id: other, .. } if view.router(other).is_none() => Place::Nowhere,
-            _ => Place::Link(peer_id),
-        };
-    }
-    match &port.binding {
-        Some(binding) if binding.host == view.site.host && names::unusable(&binding.interface).is_none() => {
-            Place::Uplink(binding.interface.clone())
-        }
-        _ => Place::Nowhere,
-    }
-}
-
-/// The router port that the bridge's own interface stands for: the first link, if it is to `router`.
-fn first_link(view: &View<'_>, bridge: Uuid, router: Uuid) -> Option<Uuid> {
-    view.ports_of(bridge)
-        .find_map(|(_, port)| match view.peer(port)? {
-            (id, Port { device: Owner::Router { id: owner, .. }, .. }) => Some((id, *owner)),
-            _ => None,
-        })
-        .filter(|(_, owner)| *owner == router)
-        .map(|(id, _)| id)
-}
-
-/// The interface of a router port in its router's namespace.
-pub(super) fn interface(view: &View<'_>, router: Uuid, id: Uuid) -> Option<String> {
-    let port = view.port(id).filter(|port| port.device.id() == router)?;
-    match place(view, router, id, port) {
-        Place::Bridge(bridge) => Some(names::bridge(bridge)),
-        Place::Link(peer) => Some(names::link(id, peer)),
-        Place::Uplink(name) => Some(name),
-        Place::Nowhere => None,
-    }
-}
+use super::location::{self, Location};
+use super::plan::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Target};
+use super::unsupported::Unsupported;
+use super::view::View;
+use super::{audit, call_graph, names, node_side, ruleset};
 
 /// Everything in the namespace `id` with these bridges.
 pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
@@ -120,7 +50,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
 
 /// What the rules of these chains, and of those that they can come to, translate to.
 fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<Target>> {
-    let chains: BTreeSet<_> = chains.iter().flatten().flat_map(|chain| jumps::reached(view, *chain)).collect();
+    let chains: BTreeSet<_> = chains.iter().flatten().flat_map(|chain| call_graph::reached(view, *chain)).collect();
     let rules = chains.into_iter().filter_map(|chain| view.chain(chain)).flat_map(|chain| &chain.rules);
     let translations = rules.filter_map(|rule| match &rule.action {
         Action::Snat { targets, .. } => Some((rule.id, false, targets)),
@@ -136,7 +66,7 @@ fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
     for (id, port) in view.ports_of(bridge) {
         let Some((peer_id, peer)) = view.peer(port) else { continue };
         let Owner::Router { id: router, .. } = peer.device else { continue };
-        if port.up && matches!(place(view, router, peer_id, peer), Place::Link(_)) {
+        if port.up && matches!(location::locate(view, router, peer_id, peer), Location::Link(_)) {
             let link = Device {
                 kind: DeviceKind::Link {
                     domain: router,
@@ -157,8 +87,8 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
         let Owner::Router { address, .. } = port.device else { continue };
         let mac = names::router_mac(id, &port.device);
         let addresses = BTreeSet::from([address.ip()]);
-        match place(view, router_id, id, port) {
-            Place::Bridge(bridge) => {
+        match location::locate(view, router_id, id, port) {
+            Location::Bridge(bridge) => {
                 let (kind, name) = (DeviceKind::Bridge, names::bridge(bridge));
                 // Seeds of the ARP table: the router need not ask.
                 let seeds = view.bridge(bridge).into_iter().flat_map(|bridge| &bridge.arp);
@@ -168,7 +98,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
                 domain.neighbours.extend(known.map(neighbour));
                 domain.devices.insert(name, Device { kind, mac, addresses });
             }
-            Place::Link(peer_id) => {
+            Location::Link(peer_id) => {
                 let Some((_, peer)) = view.peer(port) else { continue };
                 let name = names::link(id, peer_id);
                 let (peer_domain, peer_mac) = match peer.device {
@@ -178,7 +108,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
                         (owner, mac)
                     }
                     Owner::Bridge { id: bridge, .. } => {
-                        (of_bridge(view, bridge).unwrap_or(router_id), names::mac(peer_id))
+                        (location::of_bridge(view, bridge).unwrap_or(router_id), names::mac(peer_id))
                     }
                 };
                 let kind = DeviceKind::Link {
@@ -189,11 +119,11 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
                 };
                 domain.devices.insert(name, Device { kind, mac, addresses });
             }
-            Place::Uplink(interface) => {
+            Location::Uplink(interface) => {
                 let kind = DeviceKind::Uplink { outside: outside(view, router_id, id, address) };
                 domain.devices.insert(interface, Device { kind, mac, addresses });
             }
-            Place::Nowhere => {}
+            Location::Nowhere => {}
         }
     }
 }
@@ -221,7 +151,7 @@ fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
             // The kernel makes these itself for every address of an interface.
             RouteAction::Local { .. } => continue,
             RouteAction::Forward { port, gateway } => {
-                let Some(device) = interface(view, router_id, port) else { continue };
+                let Some(device) = location::interface(view, router_id, port) else { continue };
                 let linked = view.port(port).and_then(|port| view.peer(port));
                 match (linked, gateway) {
                     // Between two routers the next hop is always the other end, whatever the route says.

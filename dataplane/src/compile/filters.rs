@@ -11,96 +11,46 @@
 //! | comes from the router | inbound of that port, bridge's inbound, bridge's outbound, port's outbound |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
-use atoll_model::topology::{Action, Condition, Port, Rule};
-use serde::Serialize;
+use atoll_model::topology::{Action as RuleAction, Condition, Port, Rule};
 use uuid::Uuid;
 
-use super::condition::{End, Groups, Place, Refusal};
-use super::domain::{Place as Location, place};
-use super::rules::{self, REFUSED};
-use super::ruleset::TO_ROUTER;
-use super::{Element, Set, Unsupported, View, jumps, names, places};
-
-/// Where in its way a frame is filtered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// From a port: the port's inbound chain.
-    PortIn,
-    /// From a port: the bridge's inbound chain.
-    BridgeIn,
-    /// To a port: the bridge's outbound chain.
-    BridgeOut,
-    /// To a port: the port's outbound chain.
-    PortOut,
-    /// From a port to the router: the bridge's outbound chain.
-    RouterOut,
-    /// From a port to the router: the outbound chain of the bridge's port to it.
-    RouterPortOut,
-    /// From the router to a port: the inbound chain of the bridge's port to it.
-    RouterPortIn,
-    /// From the router to a port: the bridge's inbound chain.
-    RouterIn,
-    /// From the router to a port: the bridge's outbound chain.
-    RoutedOut,
-    /// From the router to a port: the port's outbound chain.
-    RoutedPortOut,
-}
+use super::context::{AddressSets, ChainContext, End, Refusal};
+use super::element::{Element, Set, Stage};
+use super::location::{self, Location};
+use super::marks::{REJECTED, TO_ROUTER};
+use super::plan::Domain;
+use super::pod::RouterEnd;
+use super::priorities::{self, BaseHook};
+use super::statement::{Field, Match, Statement, Verdict};
+use super::table::{Item, NamedSet, NftChain};
+use super::unsupported::Unsupported;
+use super::view::View;
+use super::{call_graph, names, node_side, passes};
 
 impl Stage {
-    /// All, in the order in which a frame may meet them.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::PortIn,
-        Self::BridgeIn,
-        Self::BridgeOut,
-        Self::PortOut,
-        Self::RouterOut,
-        Self::RouterPortOut,
-        Self::RouterPortIn,
-        Self::RouterIn,
-        Self::RoutedOut,
-        Self::RoutedPortOut,
-    ];
-
-    /// The name of its map.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::PortIn => "m_port_in",
-            Self::BridgeIn => "m_bridge_in",
-            Self::BridgeOut => "m_bridge_out",
-            Self::PortOut => "m_port_out",
-            Self::RouterOut => "m_router_out",
-            Self::RouterPortOut => "m_router_port_out",
-            Self::RouterPortIn => "m_router_port_in",
-            Self::RouterIn => "m_router_in",
-            Self::RoutedOut => "m_routed_out",
-            Self::RoutedPortOut => "m_routed_port_out",
-        }
-    }
-
     /// Hook, priority and the key of its map.
     ///
     /// Where bridged packets are tracked, connection tracking is at 0 of the first hook that a frame meets, and so are
     /// the router's inbound chains; its answer to what was rejected is at -1 of the hook "forward". Stages for what
     /// enters or goes to the router stand before all of that, unless they look at flows.
-    fn hook(self, early: bool) -> (&'static str, i32, &'static str) {
+    fn hook(self, early: bool) -> (BaseHook, Field) {
+        let (input, output) = (Field::InputInterface, Field::OutputInterface);
         match self {
-            Self::PortIn if early => ("prerouting", places::EARLY_PORT_IN, "iifname"),
-            Self::BridgeIn if early => ("prerouting", places::EARLY_BRIDGE_IN, "iifname"),
-            Self::RouterOut if early => ("prerouting", places::EARLY_ROUTER_OUT, "iifname"),
-            Self::RouterPortOut if early => ("prerouting", places::EARLY_ROUTER_PORT_OUT, "iifname"),
-            Self::PortIn => ("prerouting", places::PORT_IN, "iifname"),
-            Self::BridgeIn => ("prerouting", places::BRIDGE_IN, "iifname"),
-            Self::BridgeOut => ("forward", places::BRIDGE_OUT, "oifname"),
-            Self::PortOut => ("forward", places::PORT_OUT, "oifname"),
-            Self::RouterOut => ("input", places::ROUTER_OUT, "iifname"),
-            Self::RouterPortOut => ("input", places::ROUTER_PORT_OUT, "iifname"),
-            Self::RouterPortIn => ("output", places::ROUTER_PORT_IN, "oifname"),
-            Self::RouterIn => ("output", places::ROUTER_IN, "oifname"),
-            Self::RoutedOut => ("output", places::ROUTED_OUT, "oifname"),
-            Self::RoutedPortOut => ("output", places::ROUTED_PORT_OUT, "oifname"),
+            Self::PortIn if early => (priorities::EARLY_PORT_IN, input),
+            Self::BridgeIn if early => (priorities::EARLY_BRIDGE_IN, input),
+            Self::RouterOut if early => (priorities::EARLY_ROUTER_OUT, input),
+            Self::RouterPortOut if early => (priorities::EARLY_ROUTER_PORT_OUT, input),
+            Self::PortIn => (priorities::PORT_IN, input),
+            Self::BridgeIn => (priorities::BRIDGE_IN, input),
+            Self::BridgeOut => (priorities::BRIDGE_OUT, output),
+            Self::PortOut => (priorities::PORT_OUT, output),
+            Self::RouterOut => (priorities::ROUTER_OUT, input),
+            Self::RouterPortOut => (priorities::ROUTER_PORT_OUT, input),
+            Self::RouterPortIn => (priorities::ROUTER_PORT_IN, output),
+            Self::RouterIn => (priorities::ROUTER_IN, output),
+            Self::RoutedOut => (priorities::ROUTED_OUT, output),
+            Self::RoutedPortOut => (priorities::ROUTED_PORT_OUT, output),
         }
     }
 
@@ -120,13 +70,13 @@ impl Stage {
 #[derive(Default)]
 pub(super) struct Filters {
     /// Maps and chains.
-    pub(super) text: String,
+    pub(super) items: Vec<Item>,
     /// Some rule looks at flows, or rejects: bridged packets have to pass the hooks of IP.
     pub(super) tracks: bool,
     /// Some rule rejects: the router answers.
     pub(super) rejects: bool,
-    /// Some rule asks whether a datagram that was put together came in fragments.
-    pub(super) pieces: bool,
+    /// Some rule asks whether a datagram that was reassembled came in fragments.
+    pub(super) asks_fragments: bool,
     /// What could not be expressed.
     pub(super) unsupported: BTreeSet<Unsupported>,
     /// Chains that restrict more than could be expressed.
@@ -146,7 +96,7 @@ impl Filters {
             let Condition { destination, destination_group, destination_port, .. } = &rule.condition;
             destination.is_some() || destination_group.is_some() || destination_port.is_some()
         };
-        let asks = |chain: &&Uuid| jumps::any(view, **chain, destined);
+        let asks = |chain: &&Uuid| call_graph::any(view, **chain, destined);
         let note = |chain: &Uuid| Unsupported {
             object: *chain,
             field: "matchReturnFlow".to_owned(),
@@ -156,17 +106,6 @@ impl Filters {
         };
         chains.filter(asks).map(note).collect()
     }
-}
-
-/// The bridge's port to the router whose own interface the bridge is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RouterEnd {
-    /// The port.
-    pub id: Uuid,
-    /// Its chain for what comes from the router.
-    pub inbound: Option<Uuid>,
-    /// Its chain for what goes to the router.
-    pub outbound: Option<Uuid>,
 }
 
 /// The chains that frames of a port with these chains pass on this bridge: id and name of the chain of each stage.
@@ -203,7 +142,7 @@ pub(super) fn stages(
 pub(super) fn router_end(view: &View<'_>, bridge: Uuid) -> Option<RouterEnd> {
     let mut ends = view.ports_of(bridge).filter(|(_, port)| {
         view.peer(port).is_some_and(
-            |(id, peer)| matches!(place(view, peer.device.id(), id, peer), Location::Bridge(on) if on == bridge),
+            |(id, peer)| matches!(location::locate(view, peer.device.id(), id, peer), Location::Bridge(on) if on == bridge),
         )
     });
     ends.next().map(|(id, port)| RouterEnd { id, inbound: port.inbound, outbound: port.outbound })
@@ -220,20 +159,20 @@ fn interface(view: &View<'_>, id: Uuid, port: &Port) -> Option<String> {
     }
 }
 
-/// Everything that the ports of these bridges can jump to. `answers`: there is a router that can tell senders.
-pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filters {
+/// Everything that the ports of these bridges can jump to. `answers`: there is a router that can answer senders.
+pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], domain: &Domain, answers: bool) -> Filters {
     let mut filters = Filters::default();
     let mut used = BTreeSet::new();
     // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
     let uses = uses(view, bridges);
-    let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| jumps::any(view, *chain, test));
+    let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| call_graph::any(view, *chain, test));
     let flows = |rule: &Rule| rule.condition.forward_flow || rule.condition.return_flow;
-    filters.rejects = answers && any(|rule| rule.action == Action::Reject);
+    filters.rejects = answers && any(|rule| rule.action == RuleAction::Reject);
     filters.tracks = filters.rejects || any(flows);
-    let looking = uses.iter().filter(|(chain, ..)| jumps::any(view, *chain, flows));
+    let looking = uses.iter().filter(|(chain, ..)| call_graph::any(view, *chain, flows));
     filters.late = looking.map(|(chain, _, stage, ..)| (*stage, *chain)).collect();
     let early = |stage: Stage| filters.tracks && !filters.late.contains_key(&stage);
-    let (mut written, groups) = (BTreeSet::new(), Groups::default());
+    let (mut written, mut asks_arp, groups) = (BTreeSet::new(), false, AddressSets::default());
     for (chain, name, stage, router, end) in uses {
         used.insert(stage);
         filters.elements.extend(end.map(|interface| Element {
@@ -247,39 +186,41 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], answers: bool) -> Filte
         let interface = |id| view.port(id).and_then(|port| interface(view, id, port));
         // From the router, packets have passed its hooks already.
         let refusal = if filters.rejects && input == End::Interface { Refusal::Mark } else { Refusal::Silent };
-        let place = Place {
+        let context = ChainContext {
             view,
             groups: &groups,
             interface: &interface,
             input,
             output,
             bridge: true,
-            whole: filters.tracks,
+            reassembled: filters.tracks,
             translates: false,
             refusal,
         };
-        let passes = rules::compile(Some(chain), &place);
-        filters.pieces |= passes.pieces;
-        filters.text.push_str(&passes.chains);
-        let _ = write!(filters.text, "chain {name} {{\n{}}}\n", passes.before);
+        let passes = passes::compile(Some(chain), &context);
+        filters.asks_fragments |= passes.asks_fragments;
+        asks_arp |= passes.asks_arp;
+        filters.items.extend(passes.chains.into_iter().map(Item::from));
+        filters.items.push(NftChain::new(name.clone(), passes.before).into());
         if passes.closed {
             filters.closed.insert(name);
         }
         filters.unsupported.extend(passes.unsupported);
     }
-    filters.text.push_str(&groups.text());
-    // What was rejected at one stage is no affair of the next.
-    let refused = if filters.rejects { format!("meta mark and {REFUSED:#x} != 0 accept\n") } else { String::new() };
+    filters.items.extend(groups.into_items());
     for stage in used {
-        let ((hook, priority, key), name) = (stage.hook(early(stage)), stage.name());
-        let to_router = matches!(stage, Stage::RouterOut | Stage::RouterPortOut) && hook == "prerouting";
-        let others = if to_router { format!("meta mark and {TO_ROUTER:#x} == 0 accept\n") } else { String::new() };
-        let _ = write!(
-            filters.text,
-            "map {name} {{\ntype ifname : verdict\n}}\nchain {hook}_{} {{\n\
-             type filter hook {hook} priority {priority}; policy accept;\n@node_{hook}\n{refused}{others}{key} vmap @{name}\n}}\n",
-            priority.unsigned_abs(),
-        );
+        let ((hook, key), name) = (stage.hook(early(stage)), stage.name());
+        filters.items.push(NamedSet::map(name, "ifname", "verdict").into());
+        let mut statements: Vec<_> = node_side::pass_stage(domain, hook.hook, asks_arp);
+        let pass = |matches| Statement::Plain(vec![matches], Verdict::Accept.into());
+        // What was rejected at one stage does not concern the next.
+        statements.extend(filters.rejects.then(|| pass(Match::mark_has(REJECTED))));
+        if early(stage) && matches!(stage, Stage::RouterOut | Stage::RouterPortOut) {
+            statements.push(pass(Match::mark_lacks(TO_ROUTER)));
+        }
+        statements.push(Statement::Fixed(format!("{key} vmap @{name}")));
+        let chain = format!("{}_{}", hook.hook, hook.priority.unsigned_abs());
+        filters.items.push(NftChain::base(chain, hook, statements).into());
     }
     filters
 }

@@ -1,59 +1,56 @@
 //! Fragment policies.
 //!
-//! MidoNet judges every fragment for itself: the first one has ports, later ones have none. Connection tracking puts a
-//! datagram together before any chain sees it, and sends it on in fragments again. So a datagram that came in fragments
-//! is marked before, and where the mark tells, a list of rules is evaluated twice: for the later fragments first, then
-//! for the first one. The datagram passes when both do. Where nothing is put together, a rule asks the fragment itself.
+//! MidoNet judges every fragment for itself: the first one has ports, later ones have none. Connection tracking
+//! reassembles a datagram before any chain sees it, and sends it on in fragments again. So a datagram that came in
+//! fragments is marked before reassembly, and where the mark is set, a list of rules is evaluated twice: for the later
+//! fragments first, then for the first one. The datagram passes when both do. Where nothing is reassembled, a rule asks
+//! the fragment itself.
 //!
-//! Rules that translate mean whole datagrams, whatever their policy: the kernel has put them together.
+//! Rules that translate apply to whole datagrams, whatever their policy: the kernel has reassembled them.
 
 use atoll_model::topology::{Condition, Fragments, Rule};
 use uuid::Uuid;
 
-use super::condition::{Matches, Place};
-use super::{View, jumps};
+use super::call_graph;
+use super::condition::Alternatives;
+use super::context::{ChainContext, FragmentClass};
+use super::marks::REASSEMBLED;
+use super::statement::{Field, Match};
+use super::view::View;
 
-/// The datagram came in fragments and was put together.
-pub(super) const PIECES: u32 = 0x40_0000;
-/// Its later fragments are accepted: nothing more is asked of them in this list.
-pub(super) const ACCEPTED: u32 = 0x80_0000;
-
-/// What a list of rules is evaluated for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// A whole packet, or the first fragment.
-    First,
-    /// Later fragments.
-    Later,
-}
+/// Bits of the fragment field of IPv4: the offset, and the offset with "more fragments".
+const OFFSET: u32 = 0x1fff;
+/// See [`OFFSET`].
+pub(super) const FRAGMENT: u32 = 0x3fff;
 
 /// The policy as alternatives. `ip`: nothing else can meet the rule.
-pub(super) fn matches(policy: Fragments, place: &Place<'_>, piece: Piece, ip: bool) -> Matches {
-    let raw = |condition: &str| {
-        let other = (place.bridge && !ip).then(|| "ether type != ip".to_owned());
-        other.into_iter().chain([condition.to_owned()]).collect()
+pub(super) fn matches(policy: Fragments, context: &ChainContext<'_>, class: FragmentClass, ip: bool) -> Alternatives {
+    let raw = |matches: Vec<Match>| {
+        let other = (context.bridge && !ip).then(|| vec![Match::compare(Field::EtherType, true, "ip")]);
+        other.into_iter().chain([matches]).collect()
     };
-    let marked = format!("meta mark and {PIECES:#x} == 0");
-    let all = || vec![String::new()];
-    match (policy, piece) {
-        (Fragments::Any, _) | (Fragments::NonHeader, Piece::Later) => all(),
-        (_, Piece::Later) => Matches::new(),
-        // Some stages of a bridge look before anything is put together, others after.
-        (Fragments::NonHeader, _) if place.bridge || !place.whole => vec!["ip frag-off and 0x1fff != 0".to_owned()],
-        (Fragments::NonHeader, _) => Matches::new(),
-        (Fragments::Header, _) if place.bridge || !place.whole => raw("ip frag-off and 0x1fff == 0"),
+    let unmarked = || Match::mark_lacks(REASSEMBLED);
+    let all = || vec![Vec::new()];
+    let asks_the_fragment = context.bridge || !context.reassembled;
+    match (policy, class) {
+        (Fragments::Any, _) | (Fragments::NonHeader, FragmentClass::Later) => all(),
+        (_, FragmentClass::Later) => Alternatives::new(),
+        // Some stages of a bridge come before reassembly, others after.
+        (Fragments::NonHeader, _) if asks_the_fragment => vec![vec![Match::fragment_bits(false, OFFSET)]],
+        (Fragments::NonHeader, _) => Alternatives::new(),
+        (Fragments::Header, _) if asks_the_fragment => raw(vec![Match::fragment_bits(true, OFFSET)]),
         (Fragments::Header, _) => all(),
-        (Fragments::Unfragmented, _) if !place.whole => raw("ip frag-off and 0x3fff == 0"),
-        (Fragments::Unfragmented, _) if place.bridge => raw(&format!("ip frag-off and 0x3fff == 0 {marked}")),
-        (Fragments::Unfragmented, _) => vec![marked],
+        (Fragments::Unfragmented, _) if !context.reassembled => raw(vec![Match::fragment_bits(true, FRAGMENT)]),
+        (Fragments::Unfragmented, _) if context.bridge => raw(vec![Match::fragment_bits(true, FRAGMENT), unmarked()]),
+        (Fragments::Unfragmented, _) => vec![vec![unmarked()]],
     }
 }
 
 /// True when some rule of the chain, or of one that it can come to, tells the first fragment from later ones.
-pub(super) fn tell(view: &View<'_>, chain: Uuid) -> bool {
-    jumps::any(view, chain, |rule| {
+pub(super) fn distinguishes(view: &View<'_>, chain: Uuid) -> bool {
+    call_graph::any(view, chain, |rule| {
         let asks = rule.condition.fragments != Fragments::Any || asks_ports(&rule.condition);
-        asks && !jumps::is_translation(&rule.action)
+        asks && !call_graph::is_translation(&rule.action)
     })
 }
 
@@ -62,7 +59,7 @@ pub(super) fn of_later(rules: &[Rule]) -> Vec<Rule> {
     let meets = |rule: &&Rule| {
         let Condition { fragments, inverted, .. } = rule.condition;
         let policy = matches!(fragments, Fragments::Any | Fragments::NonHeader);
-        jumps::is_translation(&rule.action) || policy && (inverted || !asks_ports(&rule.condition))
+        call_graph::is_translation(&rule.action) || policy && (inverted || !asks_ports(&rule.condition))
     };
     rules.iter().filter(meets).cloned().collect()
 }

@@ -19,222 +19,50 @@
 //! | `ruleset`, `router` | the two tables of a domain |
 
 mod audit;
+mod call_graph;
 mod compiled;
 mod condition;
-pub(crate) mod counting;
+mod context;
 mod domain;
+mod element;
 mod filters;
 mod fragments;
-mod jumps;
-mod names;
+mod groups;
+mod limits;
+mod location;
+pub(crate) mod marks;
+pub(crate) mod names;
 pub(crate) mod node_side;
-pub(crate) mod places;
+mod passes;
+mod plan;
+mod pod;
 mod pool;
 mod port;
+pub(crate) mod priorities;
 mod router;
-mod rules;
+mod rule_list;
 mod ruleset;
-mod runs;
+mod site;
+mod statement;
+pub(crate) mod table;
+mod translation;
+mod unsupported;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-
-use atoll_model::attachment::Mac;
 use atoll_model::topology::Topology;
-use ipnetwork::Ipv4Network;
-use serde::Serialize;
-use uuid::Uuid;
 
 pub use compiled::{Compiled, Touched};
-pub use filters::{RouterEnd, Stage};
-pub use node_side::{NodeLink, NodeSide, Site, TO_NODE, TO_PODS};
+pub use element::{Element, Set, Speaker, Stage};
+pub use node_side::{TO_NODE, TO_PODS};
+pub use plan::{
+    Device, DeviceKind, Domain, GROUP, MAIN, Neighbour, NextHop, NodeLink, Outside, Plan, Route, Source, Target,
+};
+pub use pod::{Attached, NodeSide, Pod, RouterEnd};
 pub use pool::NodePool;
-pub use port::{Attached, Pod, Speaker, taken};
-pub use ruleset::{Element, Ruleset, Set};
-use view::View;
-
-/// Something of the topology that this data plane cannot express.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Unsupported {
-    /// The object.
-    pub object: Uuid,
-    /// Which of its fields, by the controller's name.
-    pub field: String,
-    /// Why not.
-    pub why: String,
-    /// What happens instead.
-    pub effect: String,
-    /// Something is closed because of it that the topology may have meant to be open.
-    pub closes: bool,
-}
-
-/// Everything that one topology becomes on one host, ports of pods aside: those come and go too often.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Plan {
-    /// The namespaces, by the id of their router, or of their bridge where there is none.
-    pub domains: BTreeMap<Uuid, Domain>,
-    /// Where pods can be attached, by the id of the bridge.
-    pub bridges: BTreeMap<Uuid, Attached>,
-}
-
-/// What one namespace holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Domain {
-    /// Interfaces by name.
-    pub devices: BTreeMap<String, Device>,
-    /// Routes of the router.
-    pub routes: BTreeSet<Route<String>>,
-    /// Which sources have a table of their own.
-    pub sources: BTreeSet<Source>,
-    /// Neighbours that are known without asking.
-    pub neighbours: BTreeSet<Neighbour<String>>,
-    /// The packet filter, elements of pods aside.
-    pub ruleset: Ruleset,
-    /// Elements of the filter that belong to the structure.
-    pub elements: BTreeSet<Element>,
-    /// Chains whose ports must stay closed.
-    pub closed: BTreeSet<String>,
-    /// Some port or bridge rule looks at flows: bridged packets must pass connection tracking.
-    pub track_bridged: bool,
-    /// The router forwards nothing: something that may restrict could not be expressed.
-    pub shut: bool,
-    /// What each rule of the router translates to, whether the router is up or not.
-    #[serde(skip)]
-    pub targets: BTreeMap<Uuid, BTreeSet<Target>>,
-    /// The link by which the machine reaches the pods.
-    pub node: Option<NodeLink>,
-    /// What could not be expressed.
-    pub unsupported: BTreeSet<Unsupported>,
-}
-
-/// Addresses that something is translated to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// The destination is translated; else the source.
-    pub destination: bool,
-    /// The first of them.
-    pub from: Ipv4Addr,
-    /// The last.
-    pub to: Ipv4Addr,
-}
-
-/// An interface that the structure of a domain needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Device {
-    /// What it is.
-    pub kind: DeviceKind,
-    /// Its MAC.
-    pub mac: Mac,
-    /// Its addresses. They bring no route of their own: the topology says what is reachable.
-    pub addresses: BTreeSet<Ipv4Addr>,
-}
-
-/// Kinds of [`Device`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceKind {
-    /// A bridge; its own interface is the router's port on it.
-    Bridge,
-    /// One end of a link between two ports.
-    Link {
-        /// The domain of the other end.
-        domain: Uuid,
-        /// The name of the other end.
-        name: String,
-        /// The MAC of the other end.
-        mac: Mac,
-        /// The bridge that this end is a port of.
-        bridge: Option<String>,
-    },
-    /// One end of the link to the node.
-    Node {
-        /// The name of the node's end.
-        end: String,
-        /// The MAC of the node's end.
-        mac: Mac,
-    },
-    /// An interface of this machine that a router port is bound to.
-    Uplink {
-        /// The world behind it, made up where the machine has no such interface.
-        outside: Option<Outside>,
-    },
-}
-
-/// The other end of an uplink that leads nowhere: a namespace that answers as the next hop would.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Outside {
-    /// The name of its interface.
-    pub name: String,
-    /// Its MAC.
-    pub mac: Mac,
-    /// Its address: the next hop of the route through the uplink.
-    pub address: Ipv4Network,
-    /// The way back: the uplink's own address.
-    pub back: Ipv4Addr,
-}
-
-/// The link group (`IFLA_GROUP`) of every link that we make. It is set in the request that creates the link, so there
-/// is no moment at which a link of ours does not carry it.
-pub const GROUP: u32 = 0xa702;
-
-/// The table of routes for every source.
-pub const MAIN: u32 = 254;
-
-/// A route; `D` names a device.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Route<D> {
-    /// The table: [`MAIN`], or one for the sources that a rule leads there.
-    pub table: u32,
-    /// Destination.
-    pub destination: Ipv4Network,
-    /// Lower wins among equal destinations.
-    pub metric: u32,
-    /// What happens to the packet.
-    pub next: NextHop<D>,
-}
-
-/// What a route does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NextHop<D> {
-    /// To a gateway.
-    Via {
-        /// Through this device.
-        device: D,
-        /// To this address.
-        gateway: Ipv4Addr,
-    },
-    /// Straight to the destination.
-    Direct {
-        /// Through this device.
-        device: D,
-    },
-    /// Dropped silently.
-    BlackHole,
-    /// Answered with ICMP "communication administratively prohibited".
-    Prohibit,
-}
-
-/// Sources that have a table of their own. The longest prefix wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Source {
-    /// The sources.
-    pub network: Ipv4Network,
-    /// Their table.
-    pub table: u32,
-}
-
-/// An address whose MAC is known; `D` names a device.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Neighbour<D> {
-    /// Behind this device.
-    pub device: D,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Its MAC.
-    pub mac: Mac,
-}
+pub use port::taken;
+pub use site::Site;
+pub use table::Ruleset;
+pub use unsupported::Unsupported;
 
 /// What `topology` becomes on this machine: a [`Site`], or the id of a host with the default pool.
 pub fn compile(topology: &Topology, site: impl Into<Site>) -> Plan {

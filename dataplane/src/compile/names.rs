@@ -4,10 +4,13 @@ use atoll_model::attachment::Mac;
 use atoll_model::topology::Device;
 use uuid::Uuid;
 
-use super::node_side;
-
 /// Namespace of everything derived here; a constant of this project.
 const PLANE: Uuid = Uuid::from_u128(0x3c58_8a7e_11d0_4f0a_8d6e_a701_da7a_0001);
+
+/// What the router's end of its link to the host begins with.
+pub(super) const ROUTER_PREFIX: &str = "atr";
+/// What the host's end begins with.
+pub(crate) const HOST_PREFIX: &str = "atn";
 
 /// The device of a bridge: `br` and 12 hexadecimal digits.
 pub(super) fn bridge(id: Uuid) -> String {
@@ -32,14 +35,12 @@ pub(super) fn unusable(interface: &str) -> Option<&'static str> {
         digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
     };
     // As the kernel has it (`dev_valid_name`).
-    let nobodys = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if !(1..=15).contains(&interface.len()) || [".", ".."].contains(&interface) || interface.contains(nobodys) {
+    let impossible = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if !(1..=15).contains(&interface.len()) || [".", ".."].contains(&interface) || interface.contains(impossible) {
         Some("no interface can have this name")
     } else if interface.contains(['"', '*', '\\']) {
         Some("the packet filter has no word for this name")
-    } else if interface == "lo"
-        || ["br", "rl", "out", node_side::ROUTER_PREFIX, node_side::PREFIX].into_iter().any(ours)
-    {
+    } else if interface == "lo" || ["br", "rl", "out", ROUTER_PREFIX, HOST_PREFIX].into_iter().any(ours) {
         Some("an interface of this name is the data plane's own")
     } else {
         None

@@ -19,71 +19,29 @@
 //! MAC of its gateway, unless a rule speaks of ARP.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::places::{MARKER, NODE_ARRIVING, NODE_DESTINATIONS, NODE_LEAVING, NODE_PASSING, NODE_SOURCES, SAID};
-use super::rules::{NO_FLOW, REFUSED};
-use super::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodePool, Route, View, names};
+use super::marks::{FROM_HOST, HOST_FLOW, REJECTED};
+use super::names::{self, HOST_PREFIX, ROUTER_PREFIX};
+use super::plan::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodeLink, Route};
+use super::pool::NodePool;
+use super::priorities::{
+    BaseHook, HOST_ARRIVING, HOST_DESTINATIONS, HOST_LEAVING, HOST_PASSING, HOST_SOURCES, Hook, OWN_OUTPUT,
+};
+use super::statement::{Match, Statement};
+use super::table::{Family, Item, NamedSet, NftChain, Ruleset, Table};
+use super::view::View;
 
 /// Table of routes to pods, for what comes from the node.
 pub const TO_PODS: u32 = 901;
 /// Table with the one route to the node, for what answers it.
 pub const TO_NODE: u32 = 902;
-/// The packet belongs to a flow that the node began (packet mark).
-pub(crate) const NODE: u32 = 0x20_0000;
-/// The same in the mark of the connection.
-pub(crate) const FLOW: u32 = 0xa702;
-/// What the node's end of every link begins with.
-pub(crate) const PREFIX: &str = "atn";
-/// What the router's end begins with.
-pub(super) const ROUTER_PREFIX: &str = "atr";
 /// The table in the node's own namespace.
 pub(crate) const TABLE: &str = "atoll_node";
-
-/// Which machine it is, and what it may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// Only bindings of this host are realised.
-    pub host: Uuid,
-    /// Where the addresses come from by which the machine reaches its pods; none: it does not reach them.
-    pub node_side: Option<NodePool>,
-    /// Addresses of services (`cluster.serviceCidr`): nothing for them leaves by an uplink.
-    pub services: Option<Ipv4Network>,
-}
-
-impl From<Uuid> for Site {
-    fn from(host: Uuid) -> Self {
-        Self { host, node_side: Some(NodePool::DEFAULT), services: None }
-    }
-}
-
-/// How the node reaches one pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct NodeSide {
-    /// The address that only this machine can use.
-    pub address: Ipv4Addr,
-    /// The pod's own.
-    pub pod: Ipv4Addr,
-    /// The node routes the pod's own address too: nobody else in the cluster has it.
-    pub direct: bool,
-}
-
-/// The link between a domain and the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NodeLink {
-    /// The router's end.
-    pub name: String,
-    /// The node's end.
-    pub end: String,
-    /// Where its addresses come from.
-    pub pool: NodePool,
-}
 
 /// Gives a domain its link to the node, when its router is the gateway of some bridge.
 pub(super) fn link(view: &View<'_>, id: Uuid, domain: &mut Domain) {
@@ -91,7 +49,7 @@ pub(super) fn link(view: &View<'_>, id: Uuid, domain: &mut Domain) {
     let Some(pool) = view.site.node_side.filter(|_| domain.devices.values().any(gateway)) else { return };
     let digits = names::digits(id.as_bytes());
     // Not one name: the index of a link derives from it, and must differ (`kernel/nl.rs`).
-    let (name, end) = (format!("{ROUTER_PREFIX}{digits}"), format!("{PREFIX}{digits}"));
+    let (name, end) = (format!("{ROUTER_PREFIX}{digits}"), format!("{HOST_PREFIX}{digits}"));
     let mac = |end: &[u8]| names::mac(Uuid::new_v5(&id, end));
     let (here, there) = (mac(b"node side, router"), mac(b"node side, node"));
     let kind = DeviceKind::Node { end: end.clone(), mac: there };
@@ -107,7 +65,7 @@ pub(super) fn link(view: &View<'_>, id: Uuid, domain: &mut Domain) {
 
 /// The node's end of the link whose router's end has this name.
 pub(crate) fn end_of(name: &str) -> Option<String> {
-    name.strip_prefix(ROUTER_PREFIX).map(|digits| format!("{PREFIX}{digits}"))
+    name.strip_prefix(ROUTER_PREFIX).map(|digits| format!("{HOST_PREFIX}{digits}"))
 }
 
 /// The route to one pod, for what comes from the node.
@@ -123,74 +81,71 @@ pub(crate) fn route_from_node(link: u32, pool: NodePool, to: Ipv4Addr) -> Route<
 }
 
 /// What a chain of the router begins with: the node's flows pass none of them.
-pub(super) fn pass_by(domain: &Domain) -> String {
-    if domain.node.is_some() { format!("ct mark {FLOW:#x} accept\n") } else { String::new() }
+pub(super) fn pass_by(domain: &Domain) -> Option<Statement> {
+    domain.node.as_ref().map(|_| Statement::Fixed(format!("ct mark {HOST_FLOW:#x} accept")))
 }
 
-/// What the router's own addresses begin with: they are no business of the node.
-pub(super) fn guard_input(domain: &Domain) -> String {
-    domain.node.as_ref().map_or_else(String::new, |link| format!("iifname \"{}\" drop\n", link.name))
+/// What the router's own addresses begin with: the host does not reach them by this link.
+pub(super) fn guard_input(domain: &Domain) -> Option<Statement> {
+    domain.node.as_ref().map(|link| Statement::Fixed(format!("iifname \"{}\" drop", link.name)))
 }
 
 /// Chains of the router's table.
-pub(super) fn router_chains(domain: &Domain) -> String {
-    let Some(NodeLink { name, pool, .. }) = &domain.node else { return String::new() };
+pub(super) fn router_chains(domain: &Domain) -> Vec<Item> {
+    let Some(NodeLink { name, pool, .. }) = &domain.node else { return Vec::new() };
     let (network, source) = (set(&pool.parts(&[])), pool.source());
-    // What the router says about a packet has that packet's mark.
-    let kept = NODE | REFUSED;
-    format!(
-        "map node_side {{
-type ipv4_addr : ipv4_addr
-}}
-chain node_arriving {{
-type filter hook prerouting priority {NODE_ARRIVING}; policy accept;
-iifname \"{name}\" ct state new ct mark set {FLOW:#x}
-ct mark {FLOW:#x} meta mark set meta mark or {NODE:#x} accept
+    let chain = |name, hook, text: String| NftChain::fixed(name, hook, &text).into();
+    vec![
+        NamedSet::map("node_side", "ipv4_addr", "ipv4_addr").into(),
+        chain(
+            "node_arriving",
+            HOST_ARRIVING,
+            format!(
+                "iifname \"{name}\" ct state new ct mark set {HOST_FLOW:#x}
+ct mark {HOST_FLOW:#x} meta mark set meta mark or {FROM_HOST:#x} accept
 iifname \"{name}\" drop
 ct state established accept
 ip saddr {network} drop
-ip daddr {network} drop
-}}
-chain node_destinations {{
-type nat hook prerouting priority {NODE_DESTINATIONS}; policy accept;
-iifname \"{name}\" dnat to ip daddr map @node_side
-}}
-chain node_passing {{
-type filter hook forward priority {NODE_PASSING}; policy accept;
-oifname != \"{name}\" accept
-ct mark {FLOW:#x} ct direction reply accept
-drop
-}}
-chain node_sources {{
-type nat hook postrouting priority {NODE_SOURCES}; policy accept;
-ct mark {FLOW:#x} oifname != \"{name}\" snat to {source}
-}}
-chain node_own {{
-type filter hook output priority {SAID}; policy accept;
-meta mark set meta mark and {kept:#x}
-oifname \"{name}\" meta mark and {NODE:#x} == 0 drop
-}}
-"
-    )
+ip daddr {network} drop"
+            ),
+        ),
+        chain("node_destinations", HOST_DESTINATIONS, format!("iifname \"{name}\" dnat to ip daddr map @node_side")),
+        chain(
+            "node_passing",
+            HOST_PASSING,
+            format!("oifname != \"{name}\" accept\nct mark {HOST_FLOW:#x} ct direction reply accept\ndrop"),
+        ),
+        chain("node_sources", HOST_SOURCES, format!("ct mark {HOST_FLOW:#x} oifname != \"{name}\" snat to {source}")),
+        chain(
+            "node_own",
+            OWN_OUTPUT,
+            format!(
+                // What the router says about a packet has that packet's mark.
+                "meta mark set meta mark and {:#x}\noifname \"{name}\" meta mark and {FROM_HOST:#x} == 0 drop",
+                FROM_HOST | REJECTED
+            ),
+        ),
+    ]
 }
 
 /// What a stage of bridges and ports in this hook begins with. `asks_arp`: some rule speaks of ARP, and means it.
-pub(super) fn pass_stage(domain: &Domain, hook: &str, asks_arp: bool) -> String {
-    let Some(NodeLink { pool, .. }) = &domain.node else { return String::new() };
+pub(super) fn pass_stage(domain: &Domain, hook: Hook, asks_arp: bool) -> Vec<Statement> {
+    let Some(NodeLink { pool, .. }) = &domain.node else { return Vec::new() };
     let own = || domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
     let macs: Vec<_> = own().map(|device| device.mac.to_string()).collect();
     let addresses: Vec<_> = own().flat_map(|device| &device.addresses).map(ToString::to_string).collect();
     let (source, macs, addresses) = (pool.source(), macs.join(", "), addresses.join(", "));
     // Where bridged packets are tracked, an answer has its real destination back by now, and the mark.
-    let marked = format!("meta mark and {NODE:#x} != 0 accept\n");
-    let request = format!("arp operation request arp daddr ip {{ {addresses} }} accept\n");
-    let (packets, arp) = match hook {
-        "prerouting" => (format!("{marked}ether daddr {{ {macs} }} ip daddr {source} accept\n"), request),
-        "input" => (format!("{marked}ip daddr {source} accept\n"), request),
-        "output" => (marked, "arp operation reply accept\n".to_owned()),
-        _ => return String::new(),
+    let marked = format!("meta mark and {FROM_HOST:#x} != 0 accept");
+    let request = format!("arp operation request arp daddr ip {{ {addresses} }} accept");
+    let (mut lines, arp) = match hook {
+        Hook::Prerouting => (vec![marked, format!("ether daddr {{ {macs} }} ip daddr {source} accept")], request),
+        Hook::Input => (vec![marked, format!("ip daddr {source} accept")], request),
+        Hook::Output => (vec![marked], "arp operation reply accept".to_owned()),
+        Hook::Forward | Hook::Postrouting => return Vec::new(),
     };
-    if asks_arp { packets } else { packets + &arp }
+    lines.extend((!asks_arp).then_some(arp));
+    lines.into_iter().map(Statement::Fixed).collect()
 }
 
 /// As a set in the text of `nft`.
@@ -228,12 +183,12 @@ impl Guarded<'_> {
     }
 }
 
-/// The filter of the node's own namespace, and the name of its text: nobody but this machine uses the pool, only answers
-/// come back, and what is forwarded to a pod was published. A pod's flow to another has the node for its sender: to a
-/// router that gets back what it has sent itself, it would be a stranger's under its own address.
+/// The ruleset of the node's own namespace: only this machine uses the pool, only answers come back, and what is forwarded
+/// to a pod was published. A pod's flow to another has the node for its sender: a router that gets back what it has sent
+/// itself would take it for a forgery of its own address.
 ///
 /// IPVS, a mode of kube-proxy, sends what it has translated past the hook "forward": the last hook sees it.
-pub(crate) fn node_table(guarded: &Guarded<'_>) -> (String, String) {
+pub(crate) fn node_table(guarded: &Guarded<'_>) -> Ruleset {
     let foreign = match guarded.parts {
         [] => String::new(),
         parts => format!("iifname != \"lo\" ip daddr {} drop\n", set(parts)),
@@ -248,35 +203,24 @@ pub(crate) fn node_table(guarded: &Guarded<'_>) -> (String, String) {
     };
     let opened = from_pods("jump opened_by_pods");
     let (leaving, hidden) = (
-        from_pods(&format!("oifname \"{PREFIX}*\" jump opened_by_pods")),
-        from_pods(&format!("oifname \"{PREFIX}*\" snat to {}", guarded.node)),
+        from_pods(&format!("oifname \"{HOST_PREFIX}*\" jump opened_by_pods")),
+        from_pods(&format!("oifname \"{HOST_PREFIX}*\" snat to {}", guarded.node)),
     );
-    let chains = format!(
-        "chain arriving {{
-type filter hook prerouting priority {NODE_ARRIVING}; policy accept;
-iifname \"{PREFIX}*\" ct state established,related accept
-iifname \"{PREFIX}*\" drop
-{foreign}}}
-chain passing {{
-type filter hook forward priority {NODE_PASSING}; policy accept;
-oifname \"{PREFIX}*\" jump entering
-}}
-chain leaving {{
-type filter hook postrouting priority {NODE_LEAVING}; policy accept;
-{leaving}}}
-chain senders {{
-type nat hook postrouting priority {NODE_SOURCES}; policy accept;
-{hidden}}}
-chain entering {{
-{services}{NO_FLOW} drop
-ct status and 0x20 == 0 drop
-{opened}}}
-chain opened_by_pods {{
-{published}}}
-"
+    let base = |name, hook: BaseHook, text: &str| NftChain::fixed(name, hook, text).into();
+    let chain = |name, text: &str| NftChain::new(name, Statement::fixed(text).collect()).into();
+    let arriving = format!(
+        "iifname \"{HOST_PREFIX}*\" ct state established,related accept
+iifname \"{HOST_PREFIX}*\" drop
+{foreign}"
     );
-    let generation = names::digits(chains.as_bytes());
-    let mut text = format!("table ip {TABLE} {{\nchain {MARKER}{generation} {{\n}}\n");
-    let _ = writeln!(text, "{chains}}}");
-    (text, generation)
+    let no_flow = Match::no_flow();
+    let items = vec![
+        base("arriving", HOST_ARRIVING, &arriving),
+        base("passing", HOST_PASSING, &format!("oifname \"{HOST_PREFIX}*\" jump entering")),
+        base("leaving", HOST_LEAVING, &leaving),
+        base("senders", HOST_SOURCES, &hidden),
+        chain("entering", &format!("{services}{no_flow} drop\nct status and 0x20 == 0 drop\n{opened}")),
+        chain("opened_by_pods", &published),
+    ];
+    Ruleset::new(vec![Table { family: Family::Ip, name: TABLE, items }])
 }

@@ -4,67 +4,18 @@
 //! one address, seeds are for the others. A port that has neither may speak as anybody except a router port of its bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
 use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Bridge, Device, Port};
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::domain::{Place, place};
-use super::{NodeSide, RouterEnd, Stage, Unsupported, View, audit, filters, names};
-
-/// A bridge that pods can be attached to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Attached {
-    /// The namespace it is in.
-    pub domain: Uuid,
-    /// Its interface.
-    pub device: String,
-    /// The router ports on it: nobody else may speak with their MAC or address.
-    pub gateways: BTreeSet<(Mac, Ipv4Addr)>,
-    /// The router's own interface on it: the permanent neighbours of pods go there.
-    pub routed: bool,
-    /// Its port to the router.
-    pub router: Option<RouterEnd>,
-    /// Chains that restrict more than could be expressed.
-    pub closed_chains: BTreeSet<String>,
-    /// Why no port of it may carry packets, and whether that is for want of words.
-    pub closed: Option<(String, bool)>,
-}
-
-/// A MAC and an address that may be spoken with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Speaker {
-    /// The MAC.
-    pub mac: Mac,
-    /// The address.
-    pub address: Ipv4Addr,
-}
-
-/// A bridge port as it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Pod {
-    /// The namespace.
-    pub domain: Uuid,
-    /// The bridge's interface.
-    pub bridge: String,
-    /// The interface that is bound to the port.
-    pub interface: String,
-    /// Who may speak; empty: anybody but a gateway.
-    pub speakers: BTreeSet<Speaker>,
-    /// MACs that the bridge knows to be behind this port, those of speakers included.
-    pub stations: BTreeSet<Mac>,
-    /// The chains that its frames pass.
-    pub stages: Vec<(Stage, String)>,
-    /// Speakers become permanent neighbours of the router.
-    pub routed: bool,
-    /// What of the port is left out.
-    pub left: BTreeSet<Unsupported>,
-    /// How the node reaches it; given by whoever knows which addresses are taken.
-    pub node: Option<NodeSide>,
-}
+use super::element::Speaker;
+use super::location::{self, Location};
+use super::pod::{Attached, Pod};
+use super::unsupported::Unsupported;
+use super::view::View;
+use super::{audit, filters, names};
 
 /// What a pod's port needs to know about its bridge.
 pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &BTreeSet<String>) -> Attached {
@@ -74,7 +25,7 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
         let Some((peer_id, peer)) = view.peer(port) else { continue };
         if let Device::Router { id: router, address, .. } = peer.device {
             gateways.insert((names::router_mac(peer_id, &peer.device), address.ip()));
-            routed |= matches!(place(view, router, peer_id, peer), Place::Bridge(_));
+            routed |= matches!(location::locate(view, router, peer_id, peer), Location::Bridge(_));
         }
     }
     let bridge = view.bridge(id);

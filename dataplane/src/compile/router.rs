@@ -19,74 +19,89 @@
 //! | postrouting 120 | outbound chains of ports, where something is: they see the packet as it leaves |
 //! | input 0 | its own addresses answer ICMP echo and nothing else |
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 
 use atoll_model::topology::{Device, Port, Rule};
 use uuid::Uuid;
 
-use super::condition::{End, Groups, Place, REPLY, Refusal};
-use super::domain::Place as Location;
+use super::context::{AddressSets, ChainContext, End, Refusal};
+use super::element::Element;
 use super::filters::Filters;
-use super::fragments::PIECES;
-use super::rules::{self, ANSWER, NO_FLOW, Passes, REFUSED, ROUTED};
-use super::ruleset::{STRANGERS, TO_ROUTER};
-use super::{DeviceKind, Domain, Element, GROUP, Neighbour, View, domain, jumps, names, node_side, places, port};
+use super::limits::{FLOWS, UNKNOWN_HOSTS};
+use super::location::{self, Location};
+use super::marks::{DESTINATION_TRANSLATED, REASSEMBLED, REJECTED, REPLY, ROUTED, SOURCE_TRANSLATED, TO_ROUTER};
+use super::passes::{self, Passes};
+use super::plan::{DeviceKind, Domain, GROUP, Neighbour};
+use super::priorities::{self, BaseHook};
+use super::statement::{Action, Field, IcmpError, MarkChange, Match, Statement, Translated, Verdict};
+use super::table::{Family, Item, NamedSet, NftChain, Table};
+use super::unsupported::Unsupported;
+use super::view::View;
+use super::{call_graph, names, node_side, port, translation};
 
-/// How many flows of one link a router tracks that others share. The kernel's bound is for the whole namespace, and
-/// counting costs the more the higher the bound is (70 microseconds for a new flow at this one).
-const FLOWS: u32 = 8192;
+/// The answer to a packet that is rejected.
+const ANSWER: Verdict = Verdict::Reject(IcmpError::AdminProhibited);
 
-/// Writes the table, and notes what could not be expressed.
-pub(super) fn table(
-    view: &View<'_>,
-    id: Uuid,
-    bridges: &[Uuid],
-    domain: &mut Domain,
-    filters: &Filters,
-    text: &mut String,
-) {
-    text.push_str("table ip atoll {\n@generation\n");
-    text.push_str(&uninvited(domain));
+fn accept(matches: Match) -> Statement {
+    Statement::Plain(vec![matches], Verdict::Accept.into())
+}
+
+/// The table of the router, and notes of what could not be expressed.
+pub(super) fn table(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain, filters: &Filters) -> Table {
+    let mut items = vec![uninvited(domain).into()];
     if filters.rejects {
-        for (hook, place) in [("forward", places::REFUSED_FORWARD), ("input", places::REFUSED_INPUT)] {
-            let head = format!("type filter hook {hook} priority {place}; policy accept;");
-            let _ = write!(text, "chain refused_{hook} {{\n{head}\nmeta mark and {REFUSED:#x} != 0 {ANSWER}\n}}\n");
+        for (name, hook) in
+            [("refused_forward", priorities::REJECTED_FORWARD), ("refused_input", priorities::REJECTED_INPUT)]
+        {
+            let answered = Statement::Plain(vec![Match::mark_has(REJECTED)], ANSWER.into());
+            items.push(NftChain::base(name, hook, vec![answered]).into());
         }
     }
     if domain.track_bridged && domain.node.is_none() {
         // What the router says has the mark of what it speaks of: that matters where it was rejected only.
-        let head = format!("type filter hook output priority {}; policy accept;", places::SAID);
-        let _ = write!(text, "chain said {{\n{head}\nmeta mark set meta mark and {REFUSED:#x}\n}}\n");
+        let kept = format!("meta mark set meta mark and {REJECTED:#x}");
+        items.push(NftChain::fixed("said", priorities::OWN_OUTPUT, &kept).into());
     }
-    let guard = node_side::guard_input(domain);
-    let head = format!("type filter hook input priority {}; policy accept;", places::INPUT);
-    let _ = write!(text, "chain input {{\n{head}\n{guard}icmp type echo-request accept\ndrop\n}}\n");
-    text.push_str(&node_side::router_chains(domain));
-    text.push_str(&services(view, domain));
-    text.push_str(&nobody(view, id, bridges, domain));
+    let input =
+        node_side::guard_input(domain).into_iter().chain(Statement::fixed("icmp type echo-request accept\ndrop"));
+    items.push(NftChain::base("input", priorities::INPUT, input.collect()).into());
+    items.extend(node_side::router_chains(domain));
+    items.extend(services(view, domain).map(Item::from));
+    items.extend(nobody(view, id, bridges, domain));
     let router = view.router(id);
     if router.is_some_and(|router| !router.up) {
-        // Whoever sends something through it or to it is told.
-        let head = format!("type filter hook prerouting priority {}; policy accept;", places::DOWN);
-        let _ = write!(text, "chain down {{\n{head}\n{}{}{ANSWER}\n}}\n", node_side::pass_by(domain), bridged(domain));
+        // The sender of whatever goes through it or to it gets an answer.
+        let answer = [Statement::always(ANSWER)];
+        let statements = node_side::pass_by(domain).into_iter().chain(bridged(domain)).chain(answer).collect();
+        items.push(NftChain::base("down", priorities::DOWN, statements).into());
     }
-    let (mut pieces, groups) = (filters.pieces, Groups::default());
+    let (mut asks_fragments, groups) = (filters.asks_fragments, AddressSets::default());
     if let Some(router) = router.filter(|router| router.up) {
-        let interface = |port| domain::interface(view, id, port);
+        let interface = |port| location::interface(view, id, port);
         let ports = view.ports_of(id).flat_map(|(_, port)| [port.inbound, port.outbound]);
         let chains = ports.chain([router.inbound, router.outbound]).flatten();
         let tracked = |rule: &Rule| {
-            rule.condition.forward_flow || rule.condition.return_flow || jumps::is_translation(&rule.action)
+            rule.condition.forward_flow || rule.condition.return_flow || call_graph::is_translation(&rule.action)
         };
         // Connection tracking is on in the whole namespace or nowhere.
-        let whole = domain.node.is_some()
+        let reassembled = domain.node.is_some()
             || domain.track_bridged
-            || chains.into_iter().any(|chain| jumps::any(view, chain, tracked));
+            || chains.into_iter().any(|chain| call_graph::any(view, chain, tracked));
         let compile = |root, output, translates, refusal| {
             let input = End::Interface;
             let (interface, groups) = (&interface, &groups);
-            let place = Place { view, groups, interface, input, output, bridge: false, whole, translates, refusal };
-            rules::compile(root, &place)
+            let context = ChainContext {
+                view,
+                groups,
+                interface,
+                input,
+                output,
+                bridge: false,
+                reassembled,
+                translates,
+                refusal,
+            };
+            passes::compile(root, &context)
         };
         let inbound = compile(router.inbound, End::Unknown, true, Refusal::Answer);
         let outbound = compile(router.outbound, End::Interface, true, Refusal::Answer);
@@ -95,7 +110,7 @@ pub(super) fn table(
         if !inbound.translate.is_empty() {
             domain.unsupported.extend(filters.late(view));
         }
-        let (mut entering, mut leaving) = (Ports::default(), Ports::default());
+        let (mut entering, mut leaving) = (PortChains::default(), PortChains::default());
         for (port, it) in view.ports_of(id) {
             let Some(name) = interface(port) else { continue };
             let chain = |chain: fn(&Port) -> Option<Uuid>| chain(it).filter(|id| has_rules(view, *id));
@@ -106,55 +121,54 @@ pub(super) fn table(
                 leaving.add(&name, compile(Some(chain), End::Interface, false, refusal), chain, "out");
             }
         }
-        pieces |= inbound.pieces || outbound.pieces || entering.pieces || leaving.pieces;
+        asks_fragments |= [&inbound, &outbound].into_iter().any(|passes| passes.asks_fragments)
+            || [&entering, &leaving].into_iter().any(|ports| ports.asks_fragments);
         let stages = Stages { inbound, outbound, entering, leaving, translated };
-        stages.write(domain, text);
-        for passes in [stages.inbound, stages.outbound] {
-            domain.unsupported.extend(passes.unsupported);
-        }
-        for ports in [stages.entering, stages.leaving] {
-            domain.unsupported.extend(ports.unsupported);
-        }
+        let unsupported = stages.write(domain, &mut items);
+        domain.unsupported.extend(unsupported);
     }
     if domain.track_bridged && router.is_none_or(|router| !router.up) {
-        flows(text);
+        items.extend(flows());
     }
-    text.push_str(&groups.text());
-    if pieces {
-        let head = format!("type filter hook prerouting priority {}; policy accept;", places::PIECES);
-        let mark = format!("ip frag-off and 0x3fff != 0 meta mark set meta mark or {PIECES:#x}");
-        let _ = write!(text, "chain pieces {{\n{head}\n{mark}\n}}\n");
+    items.extend(groups.into_items());
+    if asks_fragments {
+        let mark = format!("ip frag-off and 0x3fff != 0 meta mark set meta mark or {REASSEMBLED:#x}");
+        items.push(NftChain::fixed("pieces", priorities::FRAGMENTS, &mark).into());
     }
-    text.push_str("}\n");
+    Table { family: Family::Ip, name: "atoll", items }
 }
 
 /// An interface that is in the namespace and no port of a bridge, such as that of a pod whose port is closed, is none of
 /// the router's: all of its own carry the mark of our links, uplinks aside.
-fn uninvited(domain: &Domain) -> String {
+fn uninvited(domain: &Domain) -> NftChain {
     let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
     let names: Vec<_> = ["lo"].into_iter().chain(uplinks.map(|(name, _)| name.as_str())).collect();
     let names = names.join("\", \"");
-    let head = format!("type filter hook prerouting priority {}; policy accept;", places::UNINVITED);
-    format!("chain uninvited {{\n{head}\niifgroup != {GROUP:#x} iifname != {{ \"{names}\" }} drop\n}}\n")
+    let drops = format!("iifgroup != {GROUP:#x} iifname != {{ \"{names}\" }} drop");
+    NftChain::fixed("uninvited", priorities::UNKNOWN_INTERFACES, &drops)
 }
 
 /// Addresses of services mean something in the cluster only: outside they are a stranger's, or this machine's, whose rules
 /// know no tenants.
-fn services(view: &View<'_>, domain: &Domain) -> String {
+fn services(view: &View<'_>, domain: &Domain) -> Option<NftChain> {
     let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
     let names: Vec<_> = uplinks.map(|(name, _)| format!("\"{name}\"")).collect();
-    let Some(services) = view.site.services.filter(|_| !names.is_empty()) else { return String::new() };
-    let head = format!("type filter hook forward priority {}; policy accept;", places::SERVICES);
-    format!("chain services {{\n{head}\noifname {{ {} }} ip daddr {services} {ANSWER}\n}}\n", names.join(", "))
+    let services = view.site.services.filter(|_| !names.is_empty())?;
+    let matches = vec![
+        Match::lookup(Field::OutputInterface, false, format_args!("{{ {} }}", names.join(", "))),
+        Match::lookup(Field::IpDestination, false, services),
+    ];
+    Some(NftChain::base("services", priorities::SERVICES, vec![Statement::Plain(matches, ANSWER.into())]))
 }
 
-/// Bridged packets pass the router's hooks too when they are tracked; they are none of its business. Nor is what a
-/// chain of a bridge or its port has rejected.
-fn bridged(domain: &Domain) -> String {
+/// Bridged packets pass the router's hooks too when they are tracked; the router's chains do not apply to them. Nor do
+/// they to what a chain of a bridge or its port has rejected.
+fn bridged(domain: &Domain) -> Vec<Statement> {
     if !domain.track_bridged {
-        return String::new();
+        return Vec::new();
     }
-    format!("iifname \"br*\" meta mark and {TO_ROUTER:#x} == 0 accept\nmeta mark and {REFUSED:#x} != 0 accept\n")
+    let from_bridge = vec![Match::lookup(Field::InputInterface, false, "\"br*\""), Match::mark_lacks(TO_ROUTER)];
+    vec![Statement::Plain(from_bridge, Verdict::Accept.into()), accept(Match::mark_has(REJECTED))]
 }
 
 /// Links to other routers, and to bridges of other routers.
@@ -166,14 +180,14 @@ fn links(domain: &Domain) -> usize {
 ///
 /// For every address that it asks for, the kernel makes an entry in a table that all namespaces share: without this, a
 /// tenant that sends to every address of a wide subnet fills it, and nobody's router finds anybody any more.
-fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> String {
+fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> Vec<Item> {
     let (mut known, mut strange, mut elements) = (Vec::new(), Vec::new(), Vec::new());
     for bridge in bridges {
         let (name, mut own) = (names::bridge(*bridge), false);
         for (_, port) in view.ports_of(*bridge) {
             let Some((peer, it)) = view.peer(port) else { continue };
             let Device::Router { id: router, address, .. } = it.device else { continue };
-            if router == id && matches!(domain::place(view, id, peer, it), Location::Bridge(_)) {
+            if router == id && matches!(location::locate(view, id, peer, it), Location::Bridge(_)) {
                 own = true;
             } else {
                 elements.push((name.clone(), address.ip(), Some(names::router_mac(peer, &it.device))));
@@ -190,26 +204,26 @@ fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> S
         domain.elements.insert(Element::known(&bridge, address));
         domain.neighbours.extend(mac.map(|mac| Neighbour { device: bridge, address, mac }));
     }
-    let mut body = String::new();
-    let answer = "reject with icmp type host-unreachable";
+    let items = [
+        NamedSet::set("known", "ifname . ipv4_addr", Vec::new()).into(),
+        NamedSet::dynamic("asked", "ifname . ipv4_addr", UNKNOWN_HOSTS, Some("5m")).into(),
+    ];
+    let mut statements = Vec::new();
+    let answer = Verdict::Reject(IcmpError::HostUnreachable);
     if !strange.is_empty() {
-        let strange = strange.join(", ");
-        let to = format!("oifname {{ {strange} }} oifname . rt nexthop != @known");
-        let _ = write!(body, "{to} update @asked {{ oifname . rt nexthop }} accept\n{to} {answer}\n");
+        let to = format!("oifname {{ {} }} oifname . rt nexthop != @known", strange.join(", "));
+        let bounded = format!("{to} update @asked {{ oifname . rt nexthop }} accept");
+        statements.extend([bounded, format!("{to} {answer}")]);
     }
     if !known.is_empty() {
-        let known = known.join(", ");
-        let _ = writeln!(body, "oifname {{ {known} }} oifname . rt nexthop != @known {answer}");
+        statements.push(format!("oifname {{ {} }} oifname . rt nexthop != @known {answer}", known.join(", ")));
     }
-    let sets = format!(
-        "set known {{\ntype ifname . ipv4_addr\n}}\nset asked {{\ntype ifname . ipv4_addr\nsize {STRANGERS}\nflags \
-         dynamic,timeout\ntimeout 5m\n}}\n"
-    );
-    if body.is_empty() {
-        return sets;
+    if statements.is_empty() {
+        return items.into();
     }
-    let head = format!("type filter hook forward priority {}; policy accept;", places::KNOWN);
-    format!("{sets}chain nobody {{\n{head}\n{}{body}}}\n", bridged(domain))
+    let statements = bridged(domain).into_iter().chain(statements.into_iter().map(Statement::Fixed)).collect();
+    let chain = NftChain::base("nobody", priorities::KNOWN_HOSTS, statements).into();
+    items.into_iter().chain([chain]).collect()
 }
 
 fn has_rules(view: &View<'_>, chain: Uuid) -> bool {
@@ -218,134 +232,136 @@ fn has_rules(view: &View<'_>, chain: Uuid) -> bool {
 
 /// The chains of a router's ports in one direction.
 #[derive(Default)]
-struct Ports {
-    chains: String,
+struct PortChains {
+    chains: Vec<NftChain>,
+    /// The chains of ports among them, by name.
+    written: BTreeSet<String>,
     /// Elements of the map from interface to chain.
-    jumps: Vec<String>,
+    dispatched: Vec<String>,
     tracks: bool,
-    pieces: bool,
-    unsupported: std::collections::BTreeSet<super::Unsupported>,
+    asks_fragments: bool,
+    unsupported: BTreeSet<Unsupported>,
 }
 
-impl Ports {
+impl PortChains {
     fn add(&mut self, interface: &str, passes: Passes, chain: Uuid, direction: &str) {
         let name = format!("p_{direction}_{}", names::digits(chain.as_bytes()));
-        if !self.chains.contains(&format!("chain {name} {{")) {
-            self.chains.push_str(&passes.chains);
-            let body = if passes.closed { "drop\n" } else { passes.before.as_str() };
-            let _ = write!(self.chains, "chain {name} {{\n{body}}}\n");
+        if self.written.insert(name.clone()) {
+            self.chains.extend(passes.chains);
+            let body = if passes.closed { vec![Statement::always(Verdict::Drop)] } else { passes.before };
+            self.chains.push(NftChain::new(name.clone(), body));
         }
-        self.jumps.push(format!("\"{interface}\" : jump {name}"));
+        self.dispatched.push(format!("\"{interface}\" : {}", Verdict::Jump(name)));
         self.tracks |= passes.tracks;
-        self.pieces |= passes.pieces;
+        self.asks_fragments |= passes.asks_fragments;
         self.unsupported.extend(passes.unsupported);
     }
 
-    fn dispatch(&self, key: &str) -> String {
-        if self.jumps.is_empty() { String::new() } else { format!("{key} vmap {{ {} }}\n", self.jumps.join(", ")) }
+    fn dispatch(&self, key: Field) -> Option<Statement> {
+        let map = self.dispatched.join(", ");
+        (!map.is_empty()).then(|| Statement::Fixed(format!("{key} vmap {{ {map} }}")))
     }
 }
 
 /// Which packets answer an earlier one. ICMP errors about a flow count as part of it; protocols without a flow are always
-/// forward. What the router says itself answers somebody.
-fn flows(text: &mut String) {
-    let reply = format!("meta mark set meta mark or {REPLY:#x}");
-    let tracked = format!("ct direction reply meta l4proto {{ tcp, udp, icmp }} {reply}");
-    let errors = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
-    for (name, hook, place, further) in
-        [("flows", "prerouting", places::FLOWS_ARRIVING, ""), ("own", "output", places::FLOWS_SAID, errors)]
-    {
-        let head = format!("type filter hook {hook} priority {place}; policy accept;");
-        let further = if further.is_empty() { String::new() } else { format!("{further} {reply}\n") };
-        let _ = write!(text, "chain {name} {{\n{head}\n{tracked}\n{further}}}\n");
-    }
+/// forward. What the router says itself is an answer.
+fn flows() -> [Item; 2] {
+    let reply = || Action::from(MarkChange::Set(REPLY));
+    let tracked = || Statement::Plain(vec![Match::direction(true), Match::translatable()], reply());
+    let errors = "{ destination-unreachable, time-exceeded, parameter-problem }";
+    let errors = Statement::Plain(vec![Match::lookup(Field::IcmpType, false, errors)], reply());
+    [
+        NftChain::base("flows", priorities::FLOWS_ARRIVING, vec![tracked()]).into(),
+        NftChain::base("own", priorities::FLOWS_OWN, vec![tracked(), errors]).into(),
+    ]
 }
 
 struct Stages {
     inbound: Passes,
     outbound: Passes,
-    entering: Ports,
-    leaving: Ports,
+    entering: PortChains,
+    leaving: PortChains,
     /// Something is translated in one direction or the other.
     translated: bool,
 }
 
 impl Stages {
-    fn write(&self, domain: &Domain, text: &mut String) {
+    /// Writes the chains of all stages; answers what could not be expressed.
+    fn write(self, domain: &Domain, items: &mut Vec<Item>) -> BTreeSet<Unsupported> {
         let Self { inbound, outbound, entering, leaving, translated } = self;
-        for chains in [&inbound.chains, &outbound.chains, &entering.chains, &leaving.chains] {
-            text.push_str(chains);
-        }
-        let chain = |text: &mut String, name: &str, (head, place): (&str, i32), body: &str| {
-            if !body.is_empty() {
-                let _ = write!(text, "chain {name} {{\ntype {head} priority {place}; policy accept;\n{body}}}\n");
-            }
-        };
         let tracks = inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged;
+        let (dispatch_entering, late) =
+            (entering.dispatch(Field::InputInterface), leaving.dispatch(Field::OutputInterface));
+        for chains in [inbound.chains, outbound.chains, entering.chains, leaving.chains] {
+            items.extend(chains.into_iter().map(Item::from));
+        }
         if tracks {
-            flows(text);
+            items.extend(flows());
         }
         if tracks && links(domain) > 1 {
-            // Nobody may use up the room of all: neither who sends, nor who is sent to.
-            for (name, key) in [("sending", "iifname"), ("receiving", "oifname")] {
-                let _ = write!(text, "set {name} {{\ntype ifname\nsize 65535\nflags dynamic\n}}\n");
+            // No link may use up the room of all: neither that of the sender nor that of the receiver.
+            for (name, key) in [("sending", Field::InputInterface), ("receiving", Field::OutputInterface)] {
+                items.push(NamedSet::dynamic(name, "ifname", 65535, None).into());
                 let linked = format!("{key} \"rl*\" ct state new");
-                let body = format!("{linked} add @{name} {{ {key} ct count over {FLOWS} }} drop\n");
-                chain(text, &format!("flows_{name}"), ("filter hook forward", places::FLOWS_COUNTED), &body);
+                let body = format!("{linked} add @{name} {{ {key} ct count over {FLOWS} }} drop");
+                items.push(NftChain::fixed(&format!("flows_{name}"), priorities::FLOWS_COUNTED, &body).into());
             }
         }
-        let bridged = bridged(domain);
-        let node = node_side::pass_by(domain);
-        let unless_empty =
-            |head: &str, body: &str| if body.is_empty() { String::new() } else { format!("{head}{body}") };
-        let guarded = |body: &str| unless_empty(&format!("{node}{bridged}"), body);
-        chain(
-            text,
-            "ports_inbound",
-            ("filter hook prerouting", places::PORTS_INBOUND),
-            &guarded(&entering.dispatch("iifname")),
-        );
-        chain(text, "inbound", ("filter hook prerouting", places::INBOUND), &guarded(&inbound.before));
-        chain(text, "destinations", ("nat hook prerouting", places::DESTINATIONS), &guarded(&inbound.translate));
+        let node: Vec<_> = node_side::pass_by(domain).into_iter().collect();
+        let guard: Vec<_> = node.iter().cloned().chain(bridged(domain)).collect();
+        guarded(items, "ports_inbound", priorities::PORTS_INBOUND, &guard, dispatch_entering.into_iter().collect());
+        guarded(items, "inbound", priorities::INBOUND, &guard, inbound.before);
+        guarded(items, "destinations", priorities::DESTINATIONS, &guard, inbound.translate);
         // The kernel goes on translating a flow when its rule is gone.
         let remembers = tracks || domain.node.is_some();
-        let outdated = |routed| if remembers { rules::outdated(routed) } else { String::new() };
-        let after = format!("{}{}{}", inbound.untranslated, outdated(false), inbound.after);
-        chain(text, "inbound_after", ("filter hook prerouting", places::INBOUND_AFTER), &guarded(&after));
-        let mut forward =
-            if domain.shut || inbound.closed || outbound.closed { "drop\n".to_owned() } else { String::new() };
+        let outdated = |translated| remembers.then(|| translation::outdated(translated));
+        let after = inbound.untranslated.into_iter().chain(outdated(Translated::Destination)).chain(inbound.after);
+        guarded(items, "inbound_after", priorities::INBOUND_AFTER, &guard, after.collect());
+        let mut forward = Vec::new();
+        if domain.shut || inbound.closed || outbound.closed {
+            forward.push(Statement::always(Verdict::Drop));
+        }
         if !outbound.translated.is_empty() {
             // Everything that leaves here is translated, so whatever belongs to no translation has no business here: a
-            // packet for the addresses behind the router must not be let in only because somebody upstream routes it.
-            let _ = write!(text, "chain entering {{\n{NO_FLOW} drop\nct status and 0x30 == 0 drop\n}}\n");
-            for interface in &outbound.translated {
-                let _ = writeln!(forward, "iifname \"{interface}\" jump entering");
-            }
+            // packet for the addresses behind the router must not be let in only because the next router routes it.
+            let untranslated = Match::flow_status_lacks(SOURCE_TRANSLATED | DESTINATION_TRANSLATED);
+            let drops = |matches| Statement::Plain(vec![matches], Verdict::Drop.into());
+            let entering = NftChain::new("entering", vec![drops(Match::no_flow()), drops(untranslated)]);
+            forward.extend(outbound.translated.iter().map(|interface| {
+                let from = Match::lookup(Field::InputInterface, false, format_args!("\"{interface}\""));
+                Statement::Plain(vec![from], Verdict::Jump(entering.name.clone()).into())
+            }));
+            items.push(entering.into());
         }
-        let late = leaving.dispatch("oifname");
-        if remembers || !outbound.before.is_empty() || (*translated && !late.is_empty()) {
-            // What the inbound chain noted is no affair of the outbound one.
-            let keep = REPLY | TO_ROUTER | PIECES;
-            let _ = writeln!(forward, "meta mark set meta mark and {keep:#x} or {ROUTED:#x}");
-            forward.push_str(&outbound.before);
+        if remembers || !outbound.before.is_empty() || (translated && late.is_some()) {
+            // What the inbound chain noted does not concern the outbound one.
+            let keep = REPLY | TO_ROUTER | REASSEMBLED;
+            forward.push(Statement::always(MarkChange::KeepAndSet(keep, ROUTED)));
+            forward.extend(outbound.before);
         }
-        chain(text, "outbound", ("filter hook forward", places::OUTBOUND), &guarded(&forward));
+        guarded(items, "outbound", priorities::OUTBOUND, &guard, forward);
+        let late: Vec<_> = late.into_iter().collect();
         if !translated {
-            chain(text, "ports_outbound", ("filter hook forward", places::PORTS_OUTBOUND), &guarded(&late));
+            guarded(items, "ports_outbound", priorities::PORTS_OUTBOUND, &guard, late.clone());
         }
-        chain(text, "sources", ("nat hook postrouting", places::SOURCES), &outbound.translate);
-        let routed = format!("meta mark and {ROUTED:#x} == 0 accept\n");
-        let after = format!("{}{}{}", outbound.untranslated, outdated(true), outbound.after);
-        let after = unless_empty(&routed, &after);
-        chain(
-            text,
-            "outbound_after",
-            ("filter hook postrouting", places::OUTBOUND_AFTER),
-            &unless_empty(&node, &after),
-        );
-        if *translated && !late.is_empty() {
-            let late = format!("{node}{routed}{late}");
-            chain(text, "ports_outbound", ("filter hook postrouting", places::PORTS_OUTBOUND_AFTER), &late);
+        guarded(items, "sources", priorities::SOURCES, &[], outbound.translate);
+        let routed: Vec<_> = node.into_iter().chain([accept(Match::mark_lacks(ROUTED))]).collect();
+        let after = outbound.untranslated.into_iter().chain(outdated(Translated::Source)).chain(outbound.after);
+        guarded(items, "outbound_after", priorities::OUTBOUND_AFTER, &routed, after.collect());
+        if translated {
+            guarded(items, "ports_outbound", priorities::PORTS_OUTBOUND_AFTER, &routed, late);
         }
+        [inbound.unsupported, outbound.unsupported, entering.unsupported, leaving.unsupported]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+/// Adds a base chain whose statements stand behind a guard, unless there are none.
+fn guarded(items: &mut Vec<Item>, name: &str, hook: BaseHook, guard: &[Statement], statements: Vec<Statement>) {
+    if !statements.is_empty() {
+        let statements = guard.iter().cloned().chain(statements).collect();
+        items.push(NftChain::base(name, hook, statements).into());
     }
 }

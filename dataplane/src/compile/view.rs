@@ -7,10 +7,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use atoll_model::topology::{AddressGroup, Bridge, Chain, Change, Object, Port, PortGroup, Route, Router, Topology};
+use atoll_model::topology::{
+    AddressGroup, Bridge, Chain, Change, Device, Object, Port, PortGroup, Route, Router, Topology,
+};
 use uuid::Uuid;
 
-use super::{Site, audit};
+use super::site::Site;
 
 /// Something that can be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,8 +161,13 @@ impl<'a> View<'a> {
     /// a VLAN.
     pub(super) fn peer(&self, port: &Port) -> Option<(Uuid, &'a Port)> {
         let id = port.peer?;
-        let peer = self.port(id).filter(|peer| !audit::tagged(&peer.device))?;
+        let peer = self.port(id).filter(|peer| !tagged(&peer.device))?;
         let mutual = peer.peer.and_then(|back| self.port(back)).is_some_and(|back| std::ptr::eq(back, port));
-        (mutual && !audit::tagged(&port.device)).then_some((id, peer))
+        (mutual && !tagged(&port.device)).then_some((id, peer))
     }
+}
+
+/// A port of a bridge that belongs to a VLAN.
+pub(super) fn tagged(device: &Device) -> bool {
+    matches!(device, Device::Bridge { vlan: Some(vlan), .. } if *vlan != 0)
 }

@@ -1,8 +1,12 @@
 //! The filter of the node's own namespace: one table, which others must leave alone and which leaves others alone.
 
+use std::collections::BTreeMap;
+
 use super::netns::Netns;
-use super::nft::{Filter, IPV4, run_nft};
+use super::nft::{Filter, run_nft};
 use super::swap::removal;
+use crate::compile::Ruleset;
+use crate::compile::table::Family;
 use crate::error::PlaneError;
 
 /// A table of the node.
@@ -17,29 +21,24 @@ impl Guard {
         Ok(Self { filter: Filter::open(netns)?, table })
     }
 
-    /// Makes the table be `script`, whose marker is the empty chain `gen_<generation>`; answers how many changes that
-    /// took.
-    pub(crate) fn ensure(
-        &mut self,
-        netns: &Netns,
-        (script, generation): &(String, String),
-    ) -> Result<usize, PlaneError> {
-        let tables = [(IPV4, self.table)];
-        if self.filter.is_sealed(&tables, generation)? {
+    /// Makes the table be `ruleset`; answers how many changes that took.
+    pub(crate) fn ensure(&mut self, netns: &Netns, ruleset: &Ruleset) -> Result<usize, PlaneError> {
+        let tables = [(Family::Ip, self.table)];
+        if self.filter.is_sealed(&tables, &ruleset.id)? {
             return Ok(0);
         }
-        self.filter.swap(netns, &tables, |_| Ok(script.clone()))?;
+        self.filter.swap(netns, &tables, |_, version| Ok(ruleset.loaded(version, &mut BTreeMap::new())))?;
         self.filter.seal(&tables)?;
         Ok(1)
     }
 
     /// True when there is a table of this name.
     pub(crate) fn stands(&mut self) -> Result<bool, PlaneError> {
-        Ok(!self.filter.chains(IPV4, self.table)?.is_empty())
+        Ok(!self.filter.chains(Family::Ip, self.table)?.is_empty())
     }
 
     /// Removes the table; absent is fine.
     pub(crate) fn remove(&mut self, netns: &Netns) -> Result<(), PlaneError> {
-        netns.run(|| run_nft(&removal(&[(IPV4, self.table)])))?.map_err(PlaneError::Filter)
+        netns.run(|| run_nft(&removal(&[(Family::Ip, self.table)])))?.map_err(PlaneError::Filter)
     }
 }

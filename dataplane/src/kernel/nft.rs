@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::netns::Netns;
 use super::steps::step;
-use crate::compile::counting::{COMMENT, RUN};
+use crate::compile::table::{COMMENT, Family, GROUP_SET, Version};
 use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
@@ -33,7 +33,7 @@ const GET_GENERATION: u16 = 16;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-pub(super) const BRIDGE: u8 = 7;
+const BRIDGE: u8 = 7;
 pub(super) const IPV4: u8 = 2;
 
 pub(super) const REQUEST: u16 = 0x1;
@@ -49,7 +49,7 @@ pub(super) const DONE: u16 = 3;
 
 const TABLE: &str = "atoll";
 /// Both tables of a domain.
-const TABLES: [(u8, &str); 2] = [(IPV4, TABLE), (BRIDGE, TABLE)];
+const TABLES: [(Family, &str); 2] = [(Family::Ip, TABLE), (Family::Bridge, TABLE)];
 /// The verdict "jump" (`NFT_JUMP`).
 const JUMP: i32 = -3;
 
@@ -58,8 +58,12 @@ pub(super) fn sets() -> impl Iterator<Item = Set> {
     [Set::Speakers, Set::Announcers, Set::Open, Set::Known, Set::NodeSide].into_iter().chain(Stage::ALL.map(Set::Stage))
 }
 
-fn family(set: Set) -> u8 {
-    if set.family() == "ip" { IPV4 } else { BRIDGE }
+/// The kernel's number of a family.
+fn number(family: Family) -> u8 {
+    match family {
+        Family::Ip => IPV4,
+        Family::Bridge => BRIDGE,
+    }
 }
 
 /// How a list ended.
@@ -112,8 +116,8 @@ impl Filter {
         ruleset: &Ruleset,
         elements: &BTreeSet<Element>,
     ) -> Result<usize, PlaneError> {
-        let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.generation);
-        if self.last.is_none() && self.is_sealed(&TABLES, &ruleset.generation)? {
+        let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.id);
+        if self.last.is_none() && self.is_sealed(&TABLES, &ruleset.id)? {
             // After a restart what is loaded is what was loaded; only elements may have come or gone meanwhile.
             self.listed = self.elements()?;
             known = true;
@@ -123,11 +127,11 @@ impl Filter {
             let remove: Vec<_> = self.listed.difference(elements).cloned().collect();
             self.change(&add, &remove)?;
             self.trust()?;
-            self.loaded = Some(ruleset.generation.clone());
+            self.loaded = Some(ruleset.id.clone());
             return Ok(add.len() + remove.len());
         }
         self.replace(netns, ruleset, elements)?;
-        self.loaded = Some(ruleset.generation.clone());
+        self.loaded = Some(ruleset.id.clone());
         self.listed.clone_from(elements);
         Ok(1)
     }
@@ -152,7 +156,7 @@ impl Filter {
     /// What was counted, also by the filters before this one.
     pub(crate) fn counters(&mut self) -> Result<Counted, PlaneError> {
         let mut counted = Counted { rules: self.idle.clone(), ..Counted::default() };
-        for family in [BRIDGE, IPV4] {
+        for family in [Family::Bridge, Family::Ip] {
             let mut table = Vec::new();
             put(&mut table, 1, &name(TABLE));
             for rule in self.dump(family, GET_RULE, &table).map_err(fail("list rules"))? {
@@ -160,13 +164,13 @@ impl Filter {
                 counted.met(attribute(&rule, 7).and_then(whose), count);
             }
             for set in self.dump(family, GET_SET, &table).map_err(fail("list sets"))? {
-                let Some(run) = text(attribute(&set, 2)).filter(|name| name.starts_with(RUN)) else { continue };
-                self.each_element(family, run, |element| {
+                let Some(group) = text(attribute(&set, 2)).filter(|name| name.starts_with(GROUP_SET)) else { continue };
+                self.each_element(family, group, |element| {
                     counted.met(attribute(element, 6).and_then(whose), attribute(element, 7).and_then(counter));
                 })?;
             }
         }
-        self.each_element(BRIDGE, "refused", |element| {
+        self.each_element(Family::Bridge, "refused", |element| {
             if let Some(Element { interface, .. }) = decode(Set::Open, element)
                 && let Some(count) = attribute(element, 7).and_then(counter)
             {
@@ -180,11 +184,11 @@ impl Filter {
     fn replace(&mut self, netns: &Netns, ruleset: &Ruleset, elements: &BTreeSet<Element>) -> Result<(), PlaneError> {
         // What no line has, once the text with all others is loaded.
         let mut idle = None;
-        self.swap(netns, &TABLES, |filter| {
+        self.swap(netns, &TABLES, |filter, version| {
             filter.idle = idle.take().unwrap_or_else(|| std::mem::take(&mut filter.idle));
             // Counters go with the lines they belong to: the new ones begin with what the old ones end with.
             let mut counted = filter.counters()?;
-            let text = script(ruleset, elements, &mut counted);
+            let text = script(ruleset, version, elements, &mut counted);
             idle = Some(counted.rules);
             Ok(text)
         })?;
@@ -226,13 +230,13 @@ impl Filter {
     pub(crate) fn elements(&mut self) -> Result<BTreeSet<Element>, PlaneError> {
         let mut elements = BTreeSet::new();
         for set in sets() {
-            self.each_element(family(set), set.name(), |element| elements.extend(decode(set, element)))?;
+            self.each_element(set.family(), set.name(), |element| elements.extend(decode(set, element)))?;
         }
         Ok(elements)
     }
 
     /// Hands over each element of a set of our table.
-    fn each_element(&mut self, family: u8, set: &str, mut see: impl FnMut(&[u8])) -> Result<(), PlaneError> {
+    fn each_element(&mut self, family: Family, set: &str, mut see: impl FnMut(&[u8])) -> Result<(), PlaneError> {
         let mut attributes = Vec::new();
         put(&mut attributes, 1, &name(TABLE));
         put(&mut attributes, 2, &name(set));
@@ -258,14 +262,14 @@ impl Filter {
     fn batch(&mut self, add: &[Element], remove: &[Element]) -> io::Result<()> {
         let removed = remove.iter().map(|element| (DELETE_ELEMENT, element));
         let requests = removed.chain(add.iter().map(|element| (NEW_ELEMENT, element)));
-        let requests = requests.map(|(kind, element)| (family(element.set), kind, encode(element)));
+        let requests = requests.map(|(kind, element)| (element.set.family(), kind, encode(element)));
         let texts = |elements: &[Element]| elements.iter().map(Element::text).collect::<Vec<_>>().join(", ");
         let what = format!("elements of the filter: add {}; remove {}", texts(add), texts(remove));
         self.transaction(&what, requests.collect())
     }
 
     /// Makes changes, of a family and a kind each, in one transaction.
-    pub(super) fn transaction(&mut self, what: &str, requests: Vec<(u8, u16, Vec<u8>)>) -> io::Result<()> {
+    pub(super) fn transaction(&mut self, what: &str, requests: Vec<(Family, u16, Vec<u8>)>) -> io::Result<()> {
         step(what)?;
         let begin = self.next();
         let mut request = message(BATCH_BEGIN, REQUEST, begin, 0, SUBSYSTEM, &[]);
@@ -274,7 +278,14 @@ impl Filter {
             let sequence = self.next();
             pending.insert(sequence);
             let create = if kind == DELETE_ELEMENT { 0 } else { CREATE };
-            request.extend(message(SUBSYSTEM << 8 | kind, REQUEST | ACK | create, sequence, family, 0, &attributes));
+            request.extend(message(
+                SUBSYSTEM << 8 | kind,
+                REQUEST | ACK | create,
+                sequence,
+                number(family),
+                0,
+                &attributes,
+            ));
         }
         let end = self.next();
         request.extend(message(BATCH_END, REQUEST, end, 0, SUBSYSTEM, &[]));
@@ -299,10 +310,10 @@ impl Filter {
     }
 
     /// A list; one that changed while the kernel told it is asked for again.
-    pub(super) fn dump(&mut self, family: u8, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    pub(super) fn dump(&mut self, family: Family, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..ATTEMPTS {
             let sequence = self.next();
-            let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, family, 0, attributes);
+            let request = message(SUBSYSTEM << 8 | kind, REQUEST | DUMP, sequence, number(family), 0, attributes);
             self.socket.send(&request, 0)?;
             let (mut answers, mut end) = (Vec::new(), None);
             while end.is_none() {
@@ -345,13 +356,14 @@ impl Filter {
 }
 
 /// The text of both tables with these elements. What lines have counted goes with them, and leaves `counted`.
-fn script(ruleset: &Ruleset, elements: &BTreeSet<Element>, counted: &mut Counted) -> String {
-    let mut script = ruleset.counted(&mut counted.rules);
+fn script(ruleset: &Ruleset, version: Version, elements: &BTreeSet<Element>, counted: &mut Counted) -> String {
+    let mut script = ruleset.loaded(version, &mut counted.rules);
+    let table = version.table(TABLE);
     for set in sets() {
         let of_set: Vec<_> = elements.iter().filter(|e| e.set == set).map(Element::text).collect();
         if !of_set.is_empty() {
-            let (family, name) = (set.family(), set.name());
-            let line = format!("add element {family} {TABLE} {name} {{ {} }}\n", of_set.join(", "));
+            let (family, name) = (set.family().name(), set.name());
+            let line = format!("add element {family} {table} {name} {{ {} }}\n", of_set.join(", "));
             script.push_str(&line);
         }
     }
@@ -359,7 +371,7 @@ fn script(ruleset: &Ruleset, elements: &BTreeSet<Element>, counted: &mut Counted
     for (interface, Count { packets, bytes }) in &counted.refused {
         if interfaces.contains(interface.as_str()) {
             let count = format!("\"{interface}\" counter packets {packets} bytes {bytes}");
-            let line = ["add element bridge ", TABLE, " refused { ", &count, " }\n"].concat();
+            let line = ["add element bridge ", &table, " refused { ", &count, " }\n"].concat();
             script.push_str(&line);
         }
     }

@@ -7,7 +7,8 @@
 use uuid::Uuid;
 
 use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, attribute, fail, name, put, sets, text, walk};
-use crate::compile::places::step_of;
+use crate::compile::priorities::read_id_chain;
+use crate::compile::table::Family;
 use crate::error::PlaneError;
 
 const GET_TABLE: u16 = 1;
@@ -23,11 +24,11 @@ const UNSEEN_SETS: u32 = 0x1 | 0x20;
 
 impl Filter {
     /// True when these tables are what they were when they were sealed, and are this text, at whatever step.
-    pub(super) fn is_sealed(&mut self, tables: &[(u8, &str)], generation: &str) -> Result<bool, PlaneError> {
+    pub(super) fn is_sealed(&mut self, tables: &[(Family, &str)], generation: &str) -> Result<bool, PlaneError> {
         let seal = self.seal_of(tables)?;
         for (place, (family, table)) in tables.iter().enumerate() {
             let chains = self.chains(*family, table)?;
-            if !chains.iter().any(|chain| step_of(chain).is_some_and(|(of, _)| of == generation))
+            if !chains.iter().any(|chain| read_id_chain(chain).is_some_and(|(of, _)| of == generation))
                 || (place == 0 && !chains.contains(&seal))
             {
                 return Ok(false);
@@ -37,7 +38,7 @@ impl Filter {
     }
 
     /// Notes in the first of these tables what they are now.
-    pub(super) fn seal(&mut self, tables: &[(u8, &str)]) -> Result<(), PlaneError> {
+    pub(super) fn seal(&mut self, tables: &[(Family, &str)]) -> Result<(), PlaneError> {
         let Some((family, table)) = tables.first() else { return Ok(()) };
         let seal = self.seal_of(tables)?;
         let mut attributes = Vec::new();
@@ -47,13 +48,13 @@ impl Filter {
     }
 
     /// The names of a table's chains.
-    pub(super) fn chains(&mut self, family: u8, table: &str) -> Result<Vec<String>, PlaneError> {
+    pub(super) fn chains(&mut self, family: Family, table: &str) -> Result<Vec<String>, PlaneError> {
         let chains = self.dump(family, GET_CHAIN, &[]).map_err(fail("list chains"))?;
         let of_table = chains.iter().filter(|chain| text(attribute(chain, 1)) == Some(table));
         Ok(of_table.filter_map(|chain| text(attribute(chain, 3)).map(str::to_owned)).collect())
     }
 
-    fn seal_of(&mut self, tables: &[(u8, &str)]) -> Result<String, PlaneError> {
+    fn seal_of(&mut self, tables: &[(Family, &str)]) -> Result<String, PlaneError> {
         let mut content = Vec::new();
         for (family, table) in tables {
             self.content(*family, table, &mut content).map_err(fail("list what is loaded"))?;
@@ -62,7 +63,7 @@ impl Filter {
         Ok(format!("{SEAL}{}", &hash[..12]))
     }
 
-    fn content(&mut self, family: u8, table: &str, content: &mut Vec<u8>) -> std::io::Result<()> {
+    fn content(&mut self, family: Family, table: &str, content: &mut Vec<u8>) -> std::io::Result<()> {
         let mut of_table = Vec::new();
         put(&mut of_table, 1, &name(table));
         let mine = |message: &Vec<u8>| text(attribute(message, 1)) == Some(table);

@@ -3,64 +3,27 @@
 //! With many tenants it takes a while to read all counters, and whoever watches them reads them often. A pod must not
 //! wait for that.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::Plane;
-use crate::counters::{Count, Counters};
-use crate::error::line;
+use crate::counters::Counters;
 
 /// Those who wait for counters, first come first.
 #[derive(Default)]
-pub(super) struct Counting(VecDeque<Job>);
+pub(super) struct Counting(pub(super) VecDeque<Job>);
 
 /// What was read so far for one of them.
-struct Job {
-    counters: Counters,
-    left: BTreeSet<Uuid>,
-    done: oneshot::Sender<Counters>,
+pub(super) struct Job {
+    pub(super) counters: Counters,
+    pub(super) left: BTreeSet<Uuid>,
+    pub(super) done: oneshot::Sender<Counters>,
 }
 
 impl Counting {
     /// Somebody waits.
     pub(super) fn is_pending(&self) -> bool {
         !self.0.is_empty()
-    }
-}
-
-impl Plane {
-    /// Begins to count for somebody.
-    pub(super) fn count(&mut self, done: oneshot::Sender<Counters>) {
-        self.forget_counts();
-        let rules: BTreeMap<_, _> = self.rules().map(|rule| (rule, Count::default())).collect();
-        let counters = Counters { rules, ..Counters::default() };
-        self.counting.0.push_back(Job { counters, left: self.realms.keys().copied().collect(), done });
-    }
-
-    /// Reads the next namespace, or answers. A namespace that cannot be asked is left out.
-    pub(super) fn count_one(&mut self) {
-        let Some(job) = self.counting.0.front_mut() else { return };
-        // Nobody waits any more when whoever asked has given up.
-        if let Some(id) = job.left.pop_first().filter(|_| !job.done.is_closed()) {
-            if let Some(live) = self.realms.get_mut(&id)
-                && let Err(error) = live.realm.count(&mut job.counters)
-            {
-                tracing::warn!(object = %id, error = line(&error), "counters");
-            }
-        } else if let Some(Job { counters, done, .. }) = self.counting.0.pop_front() {
-            let _ = done.send(counters);
-        }
-    }
-
-    /// Counts do not grow with what was there once.
-    pub(super) fn forget_counts(&mut self) {
-        let rules = self.rules().collect();
-        self.realms.values_mut().for_each(|live| live.realm.forget_counts(&rules));
-    }
-
-    fn rules(&self) -> impl Iterator<Item = Uuid> {
-        self.compiled.topology().chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.id)
     }
 }

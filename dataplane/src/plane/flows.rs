@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::Plane;
+use super::state::Plane;
 use crate::apply::{Way, ways};
 use crate::error::PlaneError;
 use crate::kernel::flows::Flow;

@@ -4,27 +4,16 @@
 //! the topology is clearly there, and nobody else's interface is inside; anything else is kept as it is, with the links
 //! that lead to it, is told (`kept` in the report), and goes by an explicit purge only.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::Plane;
+use super::state::Plane;
 use crate::apply::{self, Insides};
 use crate::error::PlaneError;
-use crate::handle::{lock, pinned};
 use crate::kernel::netns::{self, Netns};
-
-/// Namespaces that are left alone, with the links at the other ends of theirs.
-#[derive(Default)]
-pub(super) struct Kept(BTreeMap<Uuid, BTreeSet<(u32, u32)>>);
-
-impl Kept {
-    /// Links of other namespaces that must stay: their index and that of their other end.
-    pub(super) fn links(&self) -> BTreeSet<(u32, u32)> {
-        self.0.values().flatten().copied().collect()
-    }
-}
+use crate::mutex::lock;
+use crate::pins::pinned;
 
 /// True when so many namespaces may be removed by a look at a topology that stands for so many others.
 fn may_remove(stale: usize, known: usize) -> bool {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::Plane;
-use crate::compile::node_side::PREFIX;
+use super::state::Plane;
+use crate::compile::names::HOST_PREFIX;
 use crate::compile::{Pod, Touched};
-use crate::handle::lock;
 use crate::kernel::watch::Event;
+use crate::mutex::lock;
 
 impl Plane {
     /// Looks at what the kernel told.
@@ -37,7 +37,7 @@ impl Plane {
                     None => drop(links.insert((domain, name))),
                 },
                 Event::Link { scope: None, link } => {
-                    self.suspect_node |= link.name.starts_with(PREFIX);
+                    self.suspect_node |= link.name.starts_with(HOST_PREFIX);
                     ports.extend(self.bound.holders(&link.name));
                 }
                 Event::Suspect { scope } => drop(self.suspects.insert(scope)),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use uuid::Uuid;
 
-use super::Plane;
+use super::state::Plane;
 use crate::apply::Surroundings;
 use crate::compile::{self, Pod};
-use crate::handle::lock;
+use crate::mutex::lock;
 
 impl Plane {
     /// What these ports become, and those that waited for what they give back. What became nothing is taken out.

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 
-use super::{Missing, Need};
-use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Set, Source, TO_PODS};
+use super::need::Need;
+use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Ruleset, Set, Source, TO_PODS};
 use crate::error::{PlaneError, line};
 use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::guard::Guard;
@@ -15,6 +15,7 @@ use crate::kernel::nft::{Filter, run_nft};
 use crate::kernel::nl::{Link, Netlink, Steer};
 use crate::kernel::strays::{Known, Station};
 use crate::kernel::sysctl;
+use crate::missing::Missing;
 
 const PINS: Need = Need {
     what: "mounts of network namespaces",
@@ -250,8 +251,8 @@ fn elements(netns: &Netns) -> Tried<()> {
     }
     filter.change(&[], &[element])?;
     let mut guard = Guard::open(netns, "atoll_probe")?;
-    let text = ("table ip atoll_probe {\nchain gen_0 {\n}\n}\n".to_owned(), "0".to_owned());
-    guard.ensure(netns, &text)?;
+    let ruleset = Ruleset::empty("atoll_probe");
+    guard.ensure(netns, &ruleset)?;
     // What is loaded is recognised.
-    if guard.ensure(netns, &text)? == 0 { Ok(()) } else { Err(ignored("tables".to_owned())) }
+    if guard.ensure(netns, &ruleset)? == 0 { Ok(()) } else { Err(ignored("tables".to_owned())) }
 }

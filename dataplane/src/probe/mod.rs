@@ -5,54 +5,17 @@
 //! plane really asks for. What is missing is told with who needs it and how to get it.
 
 mod kernel;
+mod need;
 mod rules;
 
-use std::fmt;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::kernel::netns::Netns;
 use crate::kernel::steps::{self, BeforeChange};
-
-/// Something that the data plane needs and this machine lacks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// What.
-    pub what: String,
-    /// How that was noticed.
-    pub found: String,
-    /// What cannot be done without.
-    pub needed_for: String,
-    /// How to get it.
-    pub remedy: String,
-    /// Without it the data plane does not start; else the topology's objects that need it stay closed.
-    pub essential: bool,
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, found, needed_for, remedy, .. } = self;
-        write!(f, "{what} ({found}), needed for {needed_for}: {remedy}")
-    }
-}
-
-/// Something that is tried: what, what needs it, and how to get it.
-struct Need {
-    what: &'static str,
-    needed_for: &'static str,
-    remedy: &'static str,
-}
-
-impl Need {
-    fn missing(&self, found: impl fmt::Display) -> Missing {
-        let found = found.to_string().trim().replace('\n', " | ");
-        let [what, needed_for, remedy] = [self.what, self.needed_for, self.remedy].map(str::to_owned);
-        Missing { what, found, needed_for, remedy, essential: true }
-    }
-}
+use crate::missing::Missing;
+use need::Need;
 
 const ROOT: Need = Need { what: "root", needed_for: "everything", remedy: "run it as root" };
 /// Bits of the effective set (`capabilities(7)`), and why.

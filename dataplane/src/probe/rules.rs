@@ -1,9 +1,10 @@
 //! Rules of every kind that the compiler writes.
 
-use super::{Missing, Need};
+use super::need::Need;
 use crate::error::line;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::run_nft;
+use crate::missing::Missing;
 
 const MODULES: &str = "load it, or a kernel with CONFIG_NF_TABLES, CONFIG_NF_TABLES_BRIDGE and CONFIG_NF_TABLES_INET: \
                        modprobe nf_tables nf_tables_bridge";

@@ -1,33 +1,30 @@
-//! Runs of like rules as one rule with a set or a map, so that a thousand of them cost about what one does.
+//! Rule groups: like rules as one rule with a set or a map, so that a thousand of them cost about what one does.
 //!
 //! Rules are alike when they ask the same fields, differing only in addresses, protocol and ports, and in what they do.
 //! The kernel finds the one element that a packet lies in, so the order of elements that do not overlap does not matter.
-//! What lies within an earlier element never gets its turn and is left out, unless the earlier one jumps and comes back;
-//! what overlaps otherwise starts the next run.
+//! An element within an earlier one is never reached and is left out, unless the earlier one jumps and comes back; an
+//! element that overlaps otherwise starts the next group.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
 
 use atoll_model::topology::{Action, Condition, Rule};
 use ipnetwork::Ipv4Network;
 
-use super::condition::IPV4;
+use super::statement::{Field, IPV4};
 
 /// Fewer rules than this are written one by one: they are easier to read.
 const WORTH_IT: usize = 4;
 
 /// The first rules of a list as one.
-pub(super) struct Run {
+pub(super) struct RuleGroup {
     /// How many rules it stands for.
     pub(super) length: usize,
     /// What they all ask beside the fields of the set.
     pub(super) rest: Condition,
     /// The fields of the set.
-    pub(super) fields: String,
-    /// Their types.
-    pub(super) types: String,
-    /// Its elements, each with the place of its rule in the list.
-    pub(super) elements: Vec<(String, usize)>,
+    pub(super) fields: Vec<Field>,
+    /// Its elements, a range for each field, each with the place of its rule in the list.
+    pub(super) elements: Vec<(Ranges, usize)>,
     /// They do different things.
     pub(super) mixed: bool,
 }
@@ -36,19 +33,14 @@ pub(super) struct Run {
 type Shape = [bool; 5];
 
 /// First and last value of each field that is asked.
-type Ranges = Vec<(u32, u32)>;
+pub(super) type Ranges = Vec<(u32, u32)>;
 
-/// The fields, and their types in a set.
-const FIELDS: [(&str, &str); 5] = [
-    ("ip saddr", "ipv4_addr"),
-    ("ip daddr", "ipv4_addr"),
-    ("meta l4proto", "inet_proto"),
-    ("th sport", "inet_service"),
-    ("th dport", "inet_service"),
-];
+/// The fields that a set can have.
+const FIELDS: [Field; 5] =
+    [Field::IpSource, Field::IpDestination, Field::Transport, Field::SourcePort, Field::DestinationPort];
 
-/// The run that `rules` begins with, if there is one that is worth it.
-pub(super) fn first(rules: &[Rule]) -> Option<Run> {
+/// The group that `rules` begins with, if there is one that is worth it.
+pub(super) fn first(rules: &[Rule]) -> Option<RuleGroup> {
     let (head, _) = rules.split_first()?;
     let (shape, rest, _) = split(head)?;
     let mut taken = Taken::default();
@@ -70,17 +62,8 @@ pub(super) fn first(rules: &[Rule]) -> Option<Run> {
         mixed |= rule.action != head.action;
         length += 1;
     }
-    let asked = FIELDS.iter().zip(shape).filter(|(_, asked)| *asked).map(|(field, _)| *field);
-    let (fields, types): (Vec<_>, Vec<_>) = asked.unzip();
-    let elements = elements.iter().map(|(ranges, place)| (value(&fields, ranges), *place)).collect();
-    (length >= WORTH_IT).then(|| Run {
-        length,
-        rest,
-        fields: fields.join(" . "),
-        types: types.join(" . "),
-        elements,
-        mixed,
-    })
+    let fields = FIELDS.into_iter().zip(shape).filter(|(_, asked)| *asked).map(|(field, _)| field).collect();
+    (length >= WORTH_IT).then_some(RuleGroup { length, rest, fields, elements, mixed })
 }
 
 /// How an element lies to those before it.
@@ -187,18 +170,10 @@ fn overlap(a: &Ranges, b: &Ranges) -> bool {
     a.iter().zip(b).all(|(a, b)| a.0 <= b.1 && b.0 <= a.1)
 }
 
-fn value(fields: &[&str], ranges: &Ranges) -> String {
-    let one = |(field, (from, to)): (&&str, &(u32, u32))| {
-        let show = |value: u32| {
-            if field.starts_with("ip ") { Ipv4Addr::from(value).to_string() } else { value.to_string() }
-        };
-        if from == to { show(*from) } else { format!("{}-{}", show(*from), show(*to)) }
-    };
-    fields.iter().zip(ranges).map(one).collect::<Vec<_>>().join(" . ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use atoll_model::topology::Test;
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -219,21 +194,20 @@ mod tests {
     fn a_thousand_like_rules_are_one() {
         let rules: Vec<_> =
             (0..1000_u16).map(|n| rule(&format!("10.0.{}.{}", n / 250, n % 250), (n, n), Action::Drop)).collect();
-        let run = first(&rules).expect("a run");
-        assert_eq!((run.length, &run.rest), (1000, &Condition::default()));
-        assert!(!run.mixed);
-        assert_eq!(run.fields, "ip saddr . meta l4proto . th dport");
-        assert_eq!(run.types, "ipv4_addr . inet_proto . inet_service");
-        assert_eq!(run.elements[1], ("10.0.0.1 . 6 . 1".to_owned(), 1));
+        let group = first(&rules).expect("a group");
+        assert_eq!((group.length, &group.rest), (1000, &Condition::default()));
+        assert!(!group.mixed);
+        assert_eq!(group.fields, [Field::IpSource, Field::Transport, Field::DestinationPort]);
+        assert_eq!(group.elements[1], (vec![(0x0a00_0001, 0x0a00_0001), (6, 6), (1, 1)], 1));
     }
 
     #[test]
-    fn a_run_ends_where_fields_or_overlap_end_it() {
+    fn a_group_ends_where_fields_or_overlap_end_it() {
         let drop = |source: &str, port| rule(source, port, Action::Drop);
         let four = || (0..4).map(|n| drop(&format!("10.0.{n}.0/24"), (80, 90))).collect::<Vec<_>>();
         let length = |extra: Rule| {
             let rules: Vec<_> = four().into_iter().chain([extra]).collect();
-            first(&rules).map(|run| (run.length, run.elements.len()))
+            first(&rules).map(|group| (group.length, group.elements.len()))
         };
         assert_eq!(length(drop("10.0.9.0/24", (80, 90))), Some((5, 5)));
         assert_eq!(length(drop("10.0.3.7/32", (81, 82))), Some((5, 4)), "within an earlier one: nothing to add");
@@ -249,26 +223,13 @@ mod tests {
         let jump = Action::Jump { chain: Uuid::nil() };
         let jumps: Vec<_> = (0..4).map(|n| rule(&format!("10.0.{n}.0/24"), (80, 90), jump.clone())).collect();
         let with: Vec<_> = jumps.into_iter().chain([drop("10.0.3.7", (81, 82))]).collect();
-        assert_eq!(first(&with).map(|run| (run.length, run.mixed)), Some((4, false)));
-    }
-
-    /// Ranges of an element, from its text.
-    fn parse(element: &str) -> Vec<(u32, u32)> {
-        let one = |text: &str| match text.parse::<Ipv4Addr>() {
-            Ok(address) => u32::from(address),
-            Err(_) => text.parse().expect("a number"),
-        };
-        let range = |text: &str| match text.split_once('-') {
-            Some((from, to)) => (one(from), one(to)),
-            None => (one(text), one(text)),
-        };
-        element.split(" . ").map(range).collect()
+        assert_eq!(first(&with).map(|group| (group.length, group.mixed)), Some((4, false)));
     }
 
     proptest! {
-        /// Whatever the list: a packet meets the same rules one by one and in a run.
+        /// Whatever the list: a packet meets the same rules one by one and in a group.
         #[test]
-        fn a_run_does_what_its_rules_do_one_by_one(list in prop::collection::vec((0..8_u32, 29..=32_u8, 0..4_u16, 0..3_u16, 0..4_u8), 4..40)) {
+        fn a_group_does_what_its_rules_do_one_by_one(list in prop::collection::vec((0..8_u32, 29..=32_u8, 0..4_u16, 0..3_u16, 0..4_u8), 4..40)) {
             let rules: Vec<_> = list
                 .iter()
                 .map(|(host, length, port, more, action)| {
@@ -281,12 +242,12 @@ mod tests {
                     rule(&format!("{}/{length}", Ipv4Addr::from(0x0a00_0000 + host)), (*port, port + more), action)
                 })
                 .collect();
-            let Some(run) = first(&rules) else { return Ok(()) };
+            let Some(group) = first(&rules) else { return Ok(()) };
             for (source, port) in (0..8).flat_map(|host| (0..8).map(move |port| (0x0a00_0000 + host, port))) {
                 let packet = [source, 6, port];
                 let meets = |ranges: &[(u32, u32)]| ranges.iter().zip(packet).all(|((from, to), it)| (*from..=*to).contains(&it));
                 let mut one_by_one = Vec::new();
-                for rule in &rules[..run.length] {
+                for rule in &rules[..group.length] {
                     let (_, _, ranges) = split(rule).expect("like the others");
                     if meets(&ranges) {
                         one_by_one.push(&rule.action);
@@ -295,7 +256,7 @@ mod tests {
                         }
                     }
                 }
-                let found: Vec<_> = run.elements.iter().filter(|(text, _)| meets(&parse(text))).map(|(_, place)| &rules[*place].action).collect();
+                let found: Vec<_> = group.elements.iter().filter(|(ranges, _)| meets(ranges)).map(|(_, place)| &rules[*place].action).collect();
                 prop_assert_eq!(found, one_by_one, "{:?}", packet);
             }
         }

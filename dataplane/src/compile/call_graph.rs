@@ -1,15 +1,15 @@
-//! Where jumps lead.
+//! The call graph of chains: which chain can reach which by jumps.
 //!
-//! A chain that is being evaluated is skipped when something jumps to it, so what a chain means depends on how it was
-//! reached, but only on those chains of the way that it can reach itself. Without loops that is none, and a chain is
-//! written once, however many jump to it.
+//! A jump to a chain that is being evaluated is skipped, so what a chain does depends on how it was reached, but only on
+//! those chains of the path that it can reach itself. Without loops there are none, and a chain is written once, however
+//! many jumps lead to it.
 
 use std::collections::BTreeSet;
 
 use atoll_model::topology::{Action, Rule};
 use uuid::Uuid;
 
-use super::View;
+use super::view::View;
 
 /// How many jumps may be nested. The kernel keeps 16 places (`NFT_JUMP_STACK_SIZE`), and refuses the whole filter when
 /// some way is longer; the hook, the chain that is evaluated, its view of later fragments and a verdict of several

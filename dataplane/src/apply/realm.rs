@@ -1,0 +1,410 @@
+//! One domain in the kernel: read, compare, change only what differs.
+//!
+//! Order: settings, interfaces (down), the filter, bridges and up, addresses, neighbours, routes; pods last. A pod's
+//! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
+//! filter. Every step starts from what the kernel shows, so a crash between any two is mended by the next round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use super::lookup::{by_name, indexed, is_small, neighbours_of, settings_of, steers_of};
+use super::surroundings::Surroundings;
+use crate::compile::{
+    Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route, Source, Target, node_side,
+};
+use crate::counters::{Counters, PortCount};
+use crate::error::PlaneError;
+use crate::kernel::flows::{Flow, Flows};
+use crate::kernel::netns::Netns;
+use crate::kernel::nft::Filter;
+use crate::kernel::nl::{Link, Netlink, Steer};
+use crate::kernel::sysctl;
+use crate::pins::OUTSIDE;
+
+/// A namespace of ours with its sockets.
+pub(crate) struct Realm {
+    pub(crate) netns: Netns,
+    pub(super) netlink: Netlink,
+    pub(super) filter: Filter,
+    pub(super) flows: Flows,
+    /// Flows that were forgotten here, and may be known elsewhere.
+    pub(super) forgotten: Vec<Flow>,
+    /// What rules translated to when flows were last compared with that.
+    pub(super) targets: Option<BTreeMap<Uuid, BTreeSet<Target>>>,
+    /// Ports of pods as they should be, by port.
+    pub(super) pods: BTreeMap<Uuid, Pod>,
+    /// Neighbours and elements of the structure: what stays when the last pod that has the same goes.
+    pub(super) seeds: BTreeSet<Neighbour<String>>,
+    pub(super) fixed: BTreeSet<Element>,
+    /// Ports whose station, neighbours and route are there, with the indices of their link and bridge.
+    pub(super) settled: BTreeMap<Uuid, (u32, u32)>,
+}
+
+impl Realm {
+    /// Opens the namespace of `domain`, and makes it first when there is none.
+    pub(crate) fn open(directory: &Path, domain: Uuid) -> Result<Self, PlaneError> {
+        let (netns, _) = Netns::ensure(&directory.join(domain.to_string()))?;
+        let (netlink, filter, flows) = (Netlink::open(&netns)?, Filter::open(&netns)?, Flows::open(&netns)?);
+        Ok(Self {
+            netns,
+            netlink,
+            filter,
+            flows,
+            forgotten: Vec::new(),
+            targets: None,
+            pods: BTreeMap::new(),
+            seeds: BTreeSet::new(),
+            fixed: BTreeSet::new(),
+            settled: BTreeMap::new(),
+        })
+    }
+
+    /// Makes the structure as it should be; answers how many changes that took. `have`: the kernel is known to hold
+    /// that, so that what is the same in both need not be looked at.
+    pub(crate) fn realise(
+        &mut self,
+        have: Option<&Domain>,
+        want: &Domain,
+        around: &mut Surroundings<'_>,
+    ) -> Result<usize, PlaneError> {
+        if self.seeds != want.neighbours {
+            self.seeds.clone_from(&want.neighbours);
+        }
+        if self.fixed != want.elements {
+            self.fixed.clone_from(&want.elements);
+        }
+        let mut changes = match have.filter(|have| is_small(have, want)) {
+            Some(have) => self.change(have, want, around)?,
+            None => self.compare(want, around)?,
+        };
+        if let (Some(link), Some(device)) =
+            (&want.node, want.node.as_ref().and_then(|link| want.devices.get(&link.name)))
+        {
+            // Last: the node sends nothing before the router is as it should be.
+            changes += around.node.connect(link, device.mac)?;
+        }
+        self.forget_translated(want)?;
+        Ok(changes)
+    }
+
+    /// Compares everything with the kernel, and changes what differs.
+    fn compare(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+        let mut changes = self.settings(want)?;
+        changes += self.devices(want, around)?;
+        changes += self.filter(want)?;
+        let links = by_name(self.netlink.links()?);
+        let kept: BTreeSet<u32> = links.values().filter(|link| around.keeps(link)).map(|link| link.index).collect();
+        changes += self.options(want, &links)?;
+        changes += self.connect(want, &links)?;
+        changes += self.addresses(want, &links)?;
+        changes += self.neighbours(want, &links, &kept)?;
+        changes += self.routes(want, &links, &kept)?;
+        let leading = self.netlink.sources()?.into_iter().collect();
+        changes += self.sources(&leading, &want.sources)?;
+        let leading = self.netlink.steers()?.into_iter().collect();
+        changes += self.steers(&leading, &steers_of(want))?;
+        changes += self.stations(want, &links)?;
+        Ok(changes)
+    }
+
+    pub(super) fn settings(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+        let (track_bridged, inner, node) = settings_of(want);
+        sysctl::router(&self.netns, track_bridged, inner, node)
+    }
+
+    pub(super) fn devices(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        let links = by_name(self.netlink.links()?);
+        for (name, link) in &links {
+            if link.group == GROUP && !want.devices.contains_key(name) && !around.keeps(link) {
+                self.netlink.delete(link)?;
+                changes += 1;
+            }
+        }
+        for (name, device) in &want.devices {
+            if let Some(link) = links.get(name)
+                && !is_whole(link, device, around)?
+            {
+                // What is left of it leads nowhere.
+                self.netlink.delete(link)?;
+                self.create(name, device, around)?;
+                changes += 1;
+                continue;
+            }
+            match links.get(name) {
+                Some(link) if link.mac == Some(device.mac) => {}
+                Some(link) => {
+                    self.netlink.set_mac(link, device.mac)?;
+                    changes += 1;
+                }
+                None => {
+                    self.create(name, device, around)?;
+                    changes += 1;
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    pub(super) fn create(
+        &mut self,
+        name: &str,
+        device: &Device,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), PlaneError> {
+        match &device.kind {
+            DeviceKind::Bridge => self.netlink.add_bridge(name, device.mac),
+            DeviceKind::Link { domain, name: other, mac, .. } => {
+                let (peer, _) = Netns::ensure(&around.path(*domain))?;
+                // What is left of an earlier pair has the other end's name and is connected to nothing of ours.
+                let mut there = Netlink::open(&peer)?;
+                if let Some(stale) = there.link(other)? {
+                    there.delete(&stale)?;
+                }
+                self.netlink.add_veth(name, device.mac, &peer, other, *mac)
+            }
+            DeviceKind::Node { end, mac } => around.node.take_place(end).and_then(|own| {
+                // The node's end is created where it stays.
+                self.netlink.add_veth(name, device.mac, own, end, *mac)
+            }),
+            DeviceKind::Uplink { outside } => {
+                if !around.adopt(name, &self.netns)? {
+                    let Some(outside) = outside else { return Ok(()) };
+                    let (peer, _) = Netns::ensure(&around.directory.join(OUTSIDE))?;
+                    let mut there = Netlink::open(&peer)?;
+                    if let Some(stale) = there.link(&outside.name)? {
+                        there.delete(&stale)?;
+                    }
+                    self.netlink.add_veth(name, device.mac, &peer, &outside.name, outside.mac)?;
+                }
+                if let Some(link) = self.netlink.link(name)?.filter(|link| link.mac != Some(device.mac)) {
+                    self.netlink.set_mac(&link, device.mac)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn filter(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+        let pods = self.pods.values().flat_map(Pod::elements);
+        let elements: BTreeSet<Element> = pods.chain(want.elements.iter().cloned()).collect();
+        self.filter.ensure(&self.netns, &want.ruleset, &elements)
+    }
+
+    /// Ends of links into their bridges, everything up, and the world behind an uplink.
+    fn connect(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        for (name, device) in &want.devices {
+            let Some(link) = links.get(name) else { continue };
+            let master = match &device.kind {
+                DeviceKind::Link { bridge: Some(bridge), .. } => links.get(bridge).map(|bridge| bridge.index),
+                _ => None,
+            };
+            changes += self.connect_one(link, master)?;
+        }
+        // A port that went while we were not looking: its elements are gone too, so it could not speak anyway.
+        let bridges: BTreeSet<_> = want.devices.keys().filter_map(|name| Some(links.get(name)?.index)).collect();
+        let pods: BTreeSet<_> = self.pods.values().map(|pod| pod.interface.as_str()).collect();
+        for (name, link) in links {
+            let stray = link.master.is_some_and(|master| bridges.contains(&master)) && link.group != GROUP;
+            if stray && !pods.contains(name.as_str()) {
+                self.netlink.leave_master(link)?;
+                changes += 1;
+            }
+        }
+        Ok(changes)
+    }
+
+    pub(super) fn connect_one(&mut self, link: &Link, master: Option<u32>) -> Result<usize, PlaneError> {
+        let mut changes = 0;
+        if link.master != master {
+            self.netlink.set_master(link, master)?;
+            changes += 1;
+        }
+        if !link.up {
+            self.netlink.set_up(link, true)?;
+            changes += 1;
+        }
+        Ok(changes)
+    }
+
+    fn addresses(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let have: BTreeSet<(u32, Ipv4Network)> = self.netlink.addresses()?.into_iter().collect();
+        let mut wanted = BTreeSet::new();
+        let mut ours = BTreeSet::new();
+        for (name, device) in &want.devices {
+            let Some(link) = links.get(name) else { continue };
+            ours.insert(link.index);
+            wanted.extend(device.addresses.iter().map(|address| (link.index, Ipv4Network::from(*address))));
+        }
+        for (index, address) in have.difference(&wanted).filter(|(index, _)| ours.contains(index)) {
+            self.netlink.delete_address(*index, *address)?;
+        }
+        for (index, address) in wanted.difference(&have) {
+            self.netlink.add_address(*index, *address)?;
+        }
+        // An address whose route of the kernel is gone takes nothing in: it is given anew.
+        let local: BTreeSet<_> = self.netlink.local_addresses()?.into_iter().collect();
+        let up = |index: u32| links.values().any(|link| link.index == index && link.up);
+        let deaf = |(index, address): &&(u32, Ipv4Network)| up(*index) && !local.contains(&(*index, address.ip()));
+        let deaf: Vec<_> = wanted.intersection(&have).filter(deaf).collect();
+        for (index, address) in &deaf {
+            self.netlink.delete_address(*index, *address)?;
+            self.netlink.add_address(*index, *address)?;
+        }
+        Ok(deaf.len()
+            + have.difference(&wanted).filter(|(index, _)| ours.contains(index)).count()
+            + wanted.difference(&have).count())
+    }
+
+    fn neighbours(
+        &mut self,
+        want: &Domain,
+        links: &BTreeMap<String, Link>,
+        kept: &BTreeSet<u32>,
+    ) -> Result<usize, PlaneError> {
+        let structural = want.neighbours.iter().cloned();
+        let pods = self.placed(links).flat_map(|(_, pod)| neighbours_of(pod));
+        // One MAC for each address: the last one counts, and a port that is there knows best.
+        let known: BTreeMap<_, _> =
+            structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
+        let wanted: BTreeSet<_> =
+            known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
+        // Those of links that are not ours are somebody's.
+        let ours = |device: u32| {
+            !kept.contains(&device)
+                && want.devices.keys().any(|name| links.get(name).is_some_and(|it| it.index == device))
+        };
+        let have: BTreeSet<_> = self.netlink.neighbours()?.into_iter().filter(|it| ours(it.device)).collect();
+        for neighbour in have.difference(&wanted) {
+            self.netlink.delete_neighbour(neighbour)?;
+        }
+        for neighbour in wanted.difference(&have) {
+            self.netlink.add_neighbour(neighbour)?;
+        }
+        Ok(have.symmetric_difference(&wanted).count() + self.netlink.remove_proxies(ours)?)
+    }
+
+    fn routes(
+        &mut self,
+        want: &Domain,
+        links: &BTreeMap<String, Link>,
+        kept: &BTreeSet<u32>,
+    ) -> Result<usize, PlaneError> {
+        let pods =
+            self.placed(links).filter_map(|(_, pod)| Some(node_side::route_to(pod.node?.pod, pod.bridge.clone())));
+        let wanted = want.routes.iter().cloned().chain(pods);
+        let index = |device: &str| links.get(device).map(|link| link.index);
+        let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, index)).collect();
+        let through = |route: &Route<u32>| match route.next {
+            NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device),
+            NextHop::BlackHole | NextHop::Prohibit => None,
+        };
+        let odd = self.netlink.remove_odd_routes()? + self.netlink.mend_rules()?;
+        let have = self.netlink.routes()?.into_iter();
+        let have: BTreeSet<_> = have.filter(|route| through(route).is_none_or(|link| !kept.contains(&link))).collect();
+        Ok(odd + self.change_routes(&have, &wanted)?)
+    }
+
+    /// The new ones first: they stand before those that they replace, so that packets find the one or the other.
+    pub(super) fn change_routes(
+        &mut self,
+        have: &BTreeSet<Route<u32>>,
+        wanted: &BTreeSet<Route<u32>>,
+    ) -> Result<usize, PlaneError> {
+        for route in wanted.difference(have) {
+            self.netlink.add_route(route)?;
+        }
+        for route in have.difference(wanted) {
+            self.netlink.delete_route(route)?;
+        }
+        Ok(have.symmetric_difference(wanted).count())
+    }
+
+    /// A table is complete before anything is led to it.
+    pub(super) fn sources(&mut self, have: &BTreeSet<Source>, wanted: &BTreeSet<Source>) -> Result<usize, PlaneError> {
+        for source in wanted.difference(have) {
+            self.netlink.add_source(*source)?;
+        }
+        for source in have.difference(wanted) {
+            self.netlink.delete_source(*source)?;
+        }
+        Ok(have.symmetric_difference(wanted).count())
+    }
+
+    pub(super) fn steers(&mut self, have: &BTreeSet<Steer>, wanted: &BTreeSet<Steer>) -> Result<usize, PlaneError> {
+        for steer in have.difference(wanted) {
+            self.netlink.delete_steer(steer)?;
+        }
+        for steer in wanted.difference(have) {
+            self.netlink.add_steer(steer)?;
+        }
+        Ok(have.symmetric_difference(wanted).count())
+    }
+
+    /// Which address of the node side each address of a pod has, as the kernel still knows it.
+    pub(crate) fn remembered(&mut self) -> Result<Vec<(std::net::Ipv4Addr, std::net::Ipv4Addr)>, PlaneError> {
+        Ok(self.filter.elements()?.into_iter().filter_map(|element| element.node).collect())
+    }
+
+    /// True when an interface of this name is here and up.
+    pub(crate) fn has(&mut self, interface: &str) -> bool {
+        matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
+    }
+
+    /// True when this interface of the structure is as it should be, as far as the interface itself tells.
+    pub(crate) fn stands(&mut self, name: &str, device: &Device) -> bool {
+        let bridged = matches!(device.kind, DeviceKind::Link { bridge: Some(_), .. });
+        let as_it_should = |link: Link| link.up && link.mac == Some(device.mac) && link.master.is_some() == bridged;
+        self.netlink.link(name).is_ok_and(|link| link.is_some_and(as_it_should))
+    }
+
+    /// What the kernel calls the socket that changes are made with.
+    pub(crate) fn port(&self) -> Result<u32, PlaneError> {
+        self.netlink.port()
+    }
+
+    /// Forgets what rules other than these had counted.
+    pub(crate) fn forget_counts(&mut self, rules: &BTreeSet<Uuid>) {
+        self.filter.forget(rules);
+    }
+
+    /// Adds what was counted here to the rules that are named, and the ports.
+    pub(crate) fn count(&mut self, counters: &mut Counters) -> Result<(), PlaneError> {
+        let filter = self.filter.counters()?;
+        for (rule, count) in filter.rules {
+            // A rule that went since has no count any more.
+            if let Some(sum) = counters.rules.get_mut(&rule) {
+                *sum += count;
+            }
+        }
+        let links: BTreeMap<_, _> = self.netlink.counts()?.into_iter().map(|(name, i, o)| (name, (i, o))).collect();
+        for (port, pod) in &self.pods {
+            let Some((sent, received)) = links.get(&pod.interface).copied() else { continue };
+            let refused = filter.refused.get(&pod.interface).copied().unwrap_or_default();
+            counters.ports.insert(*port, PortCount { sent, received, refused });
+        }
+        Ok(())
+    }
+
+    /// True when nobody but us has written to the packet filter.
+    pub(crate) fn filter_is_ours(&mut self) -> bool {
+        self.filter.untouched().unwrap_or_default()
+    }
+}
+
+/// False when the other end of a link, which is nobody else's business, was renamed or moved.
+fn is_whole(link: &Link, device: &Device, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
+    match &device.kind {
+        DeviceKind::Node { end, .. } => around.node.holds(end, link),
+        DeviceKind::Uplink { outside: Some(outside) } if link.group == GROUP => {
+            let Some(netns) = Netns::open(&around.directory.join(OUTSIDE))? else { return Ok(false) };
+            let end = Netlink::open(&netns)?.link(&outside.name)?;
+            Ok(end.is_some_and(|end| end.peer == Some(link.index)))
+        }
+        _ => Ok(true),
+    }
+}

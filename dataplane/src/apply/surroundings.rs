@@ -1,0 +1,52 @@
+//! What a namespace needs of the others: the machine's own, and where they are pinned.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::node::Node;
+use crate::error::PlaneError;
+use crate::kernel::netns::Netns;
+use crate::kernel::nl::Link;
+
+/// What realising needs beside the namespace itself.
+pub(crate) struct Surroundings<'a> {
+    /// Where namespaces are pinned.
+    pub(crate) directory: &'a Path,
+    /// The namespace of this process.
+    pub(crate) node: &'a mut Node,
+    /// Links that lead to namespaces that are left alone: their index and that of their other end.
+    pub(crate) kept: BTreeSet<(u32, u32)>,
+}
+
+impl Surroundings<'_> {
+    /// True for a link to a namespace that is left alone.
+    pub(super) fn keeps(&self, link: &Link) -> bool {
+        link.peer.is_some_and(|peer| self.kept.contains(&(link.index, peer)))
+    }
+
+    pub(super) fn path(&self, domain: Uuid) -> PathBuf {
+        self.directory.join(domain.to_string())
+    }
+
+    /// Takes an interface from the namespace of this process, if it is there and nobody uses it.
+    pub(super) fn adopt(&mut self, name: &str, to: &Netns) -> Result<bool, PlaneError> {
+        let own = &mut self.node.netlink;
+        let Some(link) = own.link(name)? else { return Ok(false) };
+        let addresses = own.addresses()?;
+        let why = if link.master.is_some() {
+            Some("it is a port of a bridge or bond of this machine")
+        } else if addresses.iter().any(|(index, _)| *index == link.index) {
+            Some("it has addresses of this machine")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return Err(PlaneError::InUse { interface: name.to_owned(), why });
+        }
+        own.mark_taken(&link, true)?;
+        own.move_to(&link, to)?;
+        Ok(true)
+    }
+}

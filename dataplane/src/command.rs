@@ -1,0 +1,18 @@
+//! What a handle asks of the data plane's thread.
+
+use atoll_model::topology::Change;
+use tokio::sync::oneshot;
+
+use crate::counters::Counters;
+
+/// A request to the thread.
+pub(crate) enum Command {
+    /// Changes, in order.
+    Submit(Vec<Change>),
+    /// Answer when everything before has been done.
+    Settle(oneshot::Sender<()>),
+    /// Answer what was counted.
+    Count(oneshot::Sender<Counters>),
+    /// End, and leave the kernel as it is.
+    Stop,
+}

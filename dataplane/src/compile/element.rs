@@ -1,0 +1,149 @@
+//! Elements of sets and maps that come and go with pods, while the ruleset stays.
+
+use std::net::Ipv4Addr;
+
+use atoll_model::attachment::Mac;
+use serde::Serialize;
+
+use super::table::Family;
+
+/// Where in its way a frame is filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// From a port: the port's inbound chain.
+    PortIn,
+    /// From a port: the bridge's inbound chain.
+    BridgeIn,
+    /// To a port: the bridge's outbound chain.
+    BridgeOut,
+    /// To a port: the port's outbound chain.
+    PortOut,
+    /// From a port to the router: the bridge's outbound chain.
+    RouterOut,
+    /// From a port to the router: the outbound chain of the bridge's port to it.
+    RouterPortOut,
+    /// From the router to a port: the inbound chain of the bridge's port to it.
+    RouterPortIn,
+    /// From the router to a port: the bridge's inbound chain.
+    RouterIn,
+    /// From the router to a port: the bridge's outbound chain.
+    RoutedOut,
+    /// From the router to a port: the port's outbound chain.
+    RoutedPortOut,
+}
+
+impl Stage {
+    /// All, in the order in which a frame may meet them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::PortIn,
+        Self::BridgeIn,
+        Self::BridgeOut,
+        Self::PortOut,
+        Self::RouterOut,
+        Self::RouterPortOut,
+        Self::RouterPortIn,
+        Self::RouterIn,
+        Self::RoutedOut,
+        Self::RoutedPortOut,
+    ];
+
+    /// The name of its map.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::PortIn => "m_port_in",
+            Self::BridgeIn => "m_bridge_in",
+            Self::BridgeOut => "m_bridge_out",
+            Self::PortOut => "m_port_out",
+            Self::RouterOut => "m_router_out",
+            Self::RouterPortOut => "m_router_port_out",
+            Self::RouterPortIn => "m_router_port_in",
+            Self::RouterIn => "m_router_in",
+            Self::RoutedOut => "m_routed_out",
+            Self::RoutedPortOut => "m_routed_port_out",
+        }
+    }
+}
+
+/// A MAC and an address that may be spoken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Speaker {
+    /// The MAC.
+    pub mac: Mac,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+/// The sets that pods' ports are listed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Set {
+    /// Interface, source MAC, source address.
+    Speakers,
+    /// Interface, source MAC, MAC and address of an ARP packet's sender.
+    Announcers,
+    /// Interface of which nothing is known.
+    Open,
+    /// Interface, and the chain it jumps to at this stage.
+    Stage(Stage),
+    /// Bridge and address of somebody who is there; of the router's table.
+    Known,
+    /// Address on the node's side, and the pod's own; of the router's table.
+    NodeSide,
+}
+
+impl Set {
+    /// The family of the table it is in.
+    pub(crate) fn family(self) -> Family {
+        if matches!(self, Self::Known | Self::NodeSide) { Family::Ip } else { Family::Bridge }
+    }
+
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Speakers => "speakers",
+            Self::Announcers => "announcers",
+            Self::Open => "open",
+            Self::Stage(stage) => stage.name(),
+            Self::Known => "known",
+            Self::NodeSide => "node_side",
+        }
+    }
+}
+
+/// One element of a [`Set`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Element {
+    /// The set.
+    pub set: Set,
+    /// The interface.
+    pub interface: String,
+    /// Who may speak.
+    pub speaker: Option<Speaker>,
+    /// The chain that a stage jumps to.
+    pub chain: Option<String>,
+    /// The two addresses of a pod.
+    pub node: Option<(Ipv4Addr, Ipv4Addr)>,
+}
+
+impl Element {
+    /// As `nft` writes it.
+    pub fn text(&self) -> String {
+        let interface = &self.interface;
+        match (self.set, self.speaker) {
+            (Set::Speakers, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
+            (Set::Known, Some(s)) => format!("\"{interface}\" . {}", s.address),
+            (Set::Announcers, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
+            _ => match (&self.chain, self.node) {
+                (Some(chain), _) => format!("\"{interface}\" : jump {chain}"),
+                (None, Some((address, pod))) => format!("{address} : {pod}"),
+                (None, None) => format!("\"{interface}\""),
+            },
+        }
+    }
+
+    /// Somebody with this address is behind the bridge.
+    pub(super) fn known(bridge: &str, address: Ipv4Addr) -> Self {
+        let speaker = Some(Speaker { mac: Mac([0; 6]), address });
+        Self { set: Set::Known, interface: bridge.to_owned(), speaker, chain: None, node: None }
+    }
+}

@@ -1,0 +1,205 @@
+//! The node side of ports: which address each has, and whose own address the node routes.
+//!
+//! An address derives from the port, and gives way when it is taken. What a port has it keeps: while this process runs
+//! by what is noted here, after a restart by what the filters of the domains still list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use uuid::Uuid;
+
+use crate::apply::Node;
+use crate::compile::{NodePool, NodeSide};
+use crate::error::PlaneError;
+
+/// What is given to whom.
+#[derive(Default)]
+pub(super) struct Addresses {
+    by_port: BTreeMap<Uuid, Given>,
+    /// Addresses of the pool.
+    taken: BTreeMap<Ipv4Addr, Uuid>,
+    /// The port that an address of a domain's pods belongs to.
+    owners: BTreeMap<(Uuid, Ipv4Addr), Uuid>,
+    /// Own addresses that the node routes.
+    direct: BTreeMap<Ipv4Addr, Uuid>,
+    /// Ports that did not get everything.
+    pub(super) waiting: BTreeSet<Uuid>,
+    /// The ports that have an address of their own, and the addresses of each.
+    claimed: BTreeMap<Ipv4Addr, BTreeSet<Uuid>>,
+    claims: BTreeMap<Uuid, BTreeSet<Ipv4Addr>>,
+    /// What of the pool the machine uses otherwise: not given anew.
+    pub(super) others: Vec<Ipv4Network>,
+    /// What the kernel remembers: domain and own address.
+    pub(super) remembered: BTreeMap<(Uuid, Ipv4Addr), Ipv4Addr>,
+}
+
+/// What one port has.
+struct Given {
+    domain: Uuid,
+    own: Ipv4Addr,
+    address: Ipv4Addr,
+}
+
+/// What one port asks for.
+pub(super) struct Asked {
+    pub(super) port: Uuid,
+    pub(super) domain: Uuid,
+    pub(super) own: Ipv4Addr,
+    pub(super) unique: bool,
+}
+
+/// What a port does not get, and who has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// Another port of the same router has the address.
+    Rival(Uuid),
+    /// The pool is used up.
+    Full,
+    /// Another port's address is unique and the same.
+    Direct(Uuid),
+}
+
+impl Addresses {
+    /// What `asked` gets, and what it does not. Asking again gives the same.
+    pub(super) fn give(&mut self, pool: NodePool, asked: &Asked) -> (Option<NodeSide>, Option<Denied>) {
+        let Asked { port, domain, own, unique } = *asked;
+        if self.by_port.get(&port).is_some_and(|given| (given.domain, given.own) != (domain, own)) {
+            self.release(port);
+        }
+        if let Some(rival) = self.owners.get(&(domain, own)).filter(|owner| **owner != port) {
+            self.waiting.insert(port);
+            return (None, Some(Denied::Rival(*rival)));
+        }
+        let free = |address: &Ipv4Addr| self.taken.get(address).is_none_or(|holder| *holder == port);
+        let kept = self.by_port.get(&port).map(|given| given.address);
+        let kept = kept.or_else(|| self.remembered.get(&(domain, own)).copied());
+        let kept = kept.filter(|address| pool.gives(*address) && free(address));
+        let used = |address: Ipv4Addr| self.others.iter().any(|network| network.contains(address));
+        let taken = |address: Ipv4Addr| !free(&address) || used(address);
+        let Some(address) = kept.or_else(|| pool.allocate(port, taken)) else {
+            self.waiting.insert(port);
+            return (None, Some(Denied::Full));
+        };
+        self.remembered.remove(&(domain, own));
+        self.waiting.remove(&port);
+        self.taken.insert(address, port);
+        self.owners.insert((domain, own), port);
+        self.by_port.insert(port, Given { domain, own, address });
+        // Two that claim to be the only one: the first keeps it, and the node is not led astray.
+        let holder = if unique { *self.direct.entry(own).or_insert(port) } else { port };
+        let denied = (holder != port).then_some(Denied::Direct(holder));
+        if denied.is_some() {
+            self.waiting.insert(port);
+        }
+        let direct = unique && holder == port;
+        if !direct && self.direct.get(&own) == Some(&port) {
+            self.direct.remove(&own);
+        }
+        (Some(NodeSide { address, pod: own, direct }), denied)
+    }
+
+    /// Notes which addresses a port has of its own; answers for each that it had or has whether the node must stop what is for
+    /// it: somebody has it, and nobody alone.
+    pub(super) fn claim(&mut self, port: Uuid, addresses: BTreeSet<Ipv4Addr>) -> Vec<(Ipv4Addr, bool)> {
+        let before = self.claims.remove(&port).unwrap_or_default();
+        for address in &before {
+            if let Some(ports) = self.claimed.get_mut(address) {
+                ports.remove(&port);
+                if ports.is_empty() {
+                    self.claimed.remove(address);
+                }
+            }
+        }
+        for address in &addresses {
+            self.claimed.entry(*address).or_default().insert(port);
+        }
+        let affected: BTreeSet<_> = before.union(&addresses).copied().collect();
+        if !addresses.is_empty() {
+            self.claims.insert(port, addresses);
+        }
+        let stopped = |address| self.claimed.contains_key(&address) && !self.direct.contains_key(&address);
+        affected.into_iter().map(|address| (address, stopped(address))).collect()
+    }
+
+    /// Takes back what a port has; true when it had something that others may wait for.
+    pub(super) fn release(&mut self, port: Uuid) -> bool {
+        self.waiting.remove(&port);
+        let Some(Given { domain, own, address }) = self.by_port.remove(&port) else { return false };
+        self.taken.remove(&address);
+        self.owners.remove(&(domain, own));
+        if self.direct.get(&own) == Some(&port) {
+            self.direct.remove(&own);
+        }
+        true
+    }
+}
+
+/// Without the first two addresses of its pool there is no node side.
+pub(super) fn check(pool: NodePool, node: &mut Node) -> Result<(), PlaneError> {
+    let used = |network: &&Ipv4Network| [pool.source(), pool.node()].iter().any(|ip| network.contains(*ip));
+    match node.others(pool)?.iter().find(used) {
+        Some(network) => Err(PlaneError::PoolInUse { pool: pool.network(), network: *network }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(port: u128, domain: u128, own: &str, unique: bool) -> Asked {
+        let id = Uuid::from_u128;
+        Asked { port: id(port), domain: id(domain), own: own.parse().expect("an address"), unique }
+    }
+
+    #[test]
+    fn what_a_port_has_it_keeps_and_nobody_else_gets_it() {
+        let pool = NodePool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
+        let mut addresses = Addresses::default();
+        let all: Vec<_> = (0..7).map(|n| asked(n, n, "10.0.0.2", false)).collect();
+        let sides: Vec<_> = all.iter().map(|asked| addresses.give(pool, asked).0.expect("room").address).collect();
+        assert_eq!(sides.iter().collect::<BTreeSet<_>>().len(), 7, "the same own address, seven of the pool");
+        assert_eq!(addresses.give(pool, &asked(9, 9, "10.0.0.2", false)), (None, Some(Denied::Full)));
+        assert!(addresses.release(Uuid::from_u128(3)));
+        let (side, _) = addresses.give(pool, &asked(9, 9, "10.0.0.2", false));
+        assert_eq!(side.map(|side| side.address), Some(sides[3]));
+        for (asked, address) in all.iter().zip(&sides).filter(|(asked, _)| asked.port != Uuid::from_u128(3)) {
+            assert_eq!(addresses.give(pool, asked).0.map(|side| side.address), Some(*address));
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_remembers_wins_over_what_would_be_derived() {
+        let pool = NodePool::DEFAULT;
+        let (domain, own) = (Uuid::from_u128(1), "10.0.0.2".parse().expect("an address"));
+        let remembered = "169.254.200.200".parse().expect("an address");
+        let mut addresses = Addresses::default();
+        addresses.remembered.insert((domain, own), remembered);
+        let (side, _) = addresses.give(pool, &asked(5, 1, "10.0.0.2", false));
+        assert_eq!(side.map(|side| side.address), Some(remembered));
+        // Of another pool, or taken by now: no.
+        for foreign in ["192.0.2.77", "169.254.200.200"] {
+            addresses.remembered.insert((Uuid::from_u128(2), own), foreign.parse().expect("an address"));
+            let (side, _) = addresses.give(pool, &asked(6, 2, "10.0.0.2", false));
+            assert_ne!(side.map(|side| side.address.to_string()).as_deref(), Some(foreign));
+            addresses.release(Uuid::from_u128(6));
+        }
+    }
+
+    #[test]
+    fn only_the_first_of_two_equal_unique_addresses_is_routed() {
+        let pool = NodePool::DEFAULT;
+        let mut addresses = Addresses::default();
+        let (first, second) = (asked(1, 1, "10.0.0.2", true), asked(2, 2, "10.0.0.2", true));
+        assert!(addresses.give(pool, &first).0.is_some_and(|side| side.direct));
+        let (side, denied) = addresses.give(pool, &second);
+        assert_eq!((side.map(|side| side.direct), denied), (Some(false), Some(Denied::Direct(first.port))));
+        assert!(addresses.waiting.contains(&second.port));
+        addresses.release(first.port);
+        assert!(addresses.give(pool, &second).0.is_some_and(|side| side.direct));
+        assert!(addresses.waiting.is_empty());
+        let rival = asked(3, 2, "10.0.0.2", true);
+        assert_eq!(addresses.give(pool, &rival), (None, Some(Denied::Rival(second.port))));
+    }
+}

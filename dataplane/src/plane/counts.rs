@@ -1,0 +1,46 @@
+//! Counting: one namespace at a time, and whatever somebody waits for in between.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::counting::Job;
+use super::state::Plane;
+use crate::counters::{Count, Counters};
+use crate::error::line;
+
+impl Plane {
+    /// Begins to count for somebody.
+    pub(super) fn count(&mut self, done: oneshot::Sender<Counters>) {
+        self.forget_counts();
+        let rules: BTreeMap<_, _> = self.rules().map(|rule| (rule, Count::default())).collect();
+        let counters = Counters { rules, ..Counters::default() };
+        self.counting.0.push_back(Job { counters, left: self.realms.keys().copied().collect(), done });
+    }
+
+    /// Reads the next namespace, or answers. A namespace that cannot be asked is left out.
+    pub(super) fn count_one(&mut self) {
+        let Some(job) = self.counting.0.front_mut() else { return };
+        // Nobody waits any more when whoever asked has given up.
+        if let Some(id) = job.left.pop_first().filter(|_| !job.done.is_closed()) {
+            if let Some(live) = self.realms.get_mut(&id)
+                && let Err(error) = live.realm.count(&mut job.counters)
+            {
+                tracing::warn!(object = %id, error = line(&error), "counters");
+            }
+        } else if let Some(Job { counters, done, .. }) = self.counting.0.pop_front() {
+            let _ = done.send(counters);
+        }
+    }
+
+    /// Counts do not grow with what was there once.
+    pub(super) fn forget_counts(&mut self) {
+        let rules = self.rules().collect();
+        self.realms.values_mut().for_each(|live| live.realm.forget_counts(&rules));
+    }
+
+    fn rules(&self) -> impl Iterator<Item = Uuid> {
+        self.compiled.topology().chains.values().flat_map(|chain| &chain.rules).map(|rule| rule.id)
+    }
+}

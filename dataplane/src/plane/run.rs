@@ -1,0 +1,113 @@
+//! The loop of the thread: commands, events, and rounds.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::state::Plane;
+use crate::command::Command;
+use crate::compile::Touched;
+use crate::kernel::watch::Event;
+use crate::mutex::lock;
+
+/// How often what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often everything is compared with the kernel, whatever it has told: one domain at a time, in between.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Plane {
+    /// Works until told to stop.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) {
+        self.collect_garbage();
+        self.rebuild(&Touched {
+            domains: self.compiled.plan().domains.keys().copied().collect(),
+            ports: self.compiled.topology().ports.keys().copied().collect(),
+        });
+        self.verify_node();
+        self.retire_node();
+        let mut last_sweep = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(RETRY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // What somebody waits for comes first, the round last.
+                biased;
+                command = commands.recv() => {
+                    let mut batch = vec![command.unwrap_or(Command::Stop)];
+                    while let Ok(command) = commands.try_recv() {
+                        batch.push(command);
+                    }
+                    if !self.commands(batch) {
+                        return;
+                    }
+                }
+                Some(event) = events.recv() => {
+                    let mut batch = vec![event];
+                    while let Ok(event) = events.try_recv() {
+                        batch.push(event);
+                    }
+                    self.notice(batch);
+                }
+                _ = ticks.tick() => {
+                    self.retry();
+                    if last_sweep.elapsed() >= SWEEP {
+                        self.sweep();
+                        last_sweep = tokio::time::Instant::now();
+                    }
+                }
+                () = tokio::task::yield_now(), if self.counting.is_pending() => self.count_one(),
+                () = tokio::task::yield_now(), if !self.due.is_empty() => self.sweep_one(),
+            }
+        }
+    }
+
+    /// Takes a batch of commands; false when told to stop.
+    fn commands(&mut self, batch: Vec<Command>) -> bool {
+        let mut touched = BTreeSet::new();
+        let mut settled = Vec::new();
+        let mut go_on = true;
+        for command in batch {
+            match command {
+                Command::Submit(changes) => {
+                    for change in changes {
+                        touched.extend(self.compiled.apply(change));
+                    }
+                }
+                Command::Settle(done) => settled.push(done),
+                Command::Count(done) => self.count(done),
+                Command::Stop => go_on = false,
+            }
+        }
+        if self.compiled.is_pending() {
+            let mut all = self.compiled.update();
+            all.ports.append(&mut touched);
+            self.rebuild(&all);
+        }
+        for port in touched {
+            self.refresh(port);
+        }
+        self.tell();
+        for done in settled {
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        }
+        go_on
+    }
+
+    /// Tells which ports changed.
+    pub(super) fn tell(&mut self) {
+        if let Some(unsupported) = self.left_out.news() {
+            lock(&self.report).unsupported = unsupported;
+        }
+        // What changed twice may be told again; whoever listens takes the last word.
+        let news: Vec<_> = std::mem::take(&mut self.news).into_iter().map(|p| (p, self.active.contains(&p))).collect();
+        if !news.is_empty() {
+            (self.status)(news);
+        }
+    }
+}
