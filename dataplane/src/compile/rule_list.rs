@@ -150,7 +150,9 @@ impl<'a> Compiler<'a> {
         let lookup = GroupLookup { fields: group.fields, elements };
         // Only IP has the fields of the set.
         let family = self.context.bridge.then(Match::ipv4);
-        self.lines(&group.rest, family, &actions, &|matches, action| Statement::Group(matches, lookup.clone(), action))
+        self.lines(&group.rest, family.as_ref(), &actions, &|matches, action| {
+            Statement::Group(matches, lookup.clone(), action)
+        })
     }
 
     /// What a rule does, as an element of a map: a verdict, or a chain of its own.
@@ -205,7 +207,7 @@ impl<'a> Compiler<'a> {
     fn lines(
         &mut self,
         condition: &Condition,
-        family: Option<Match>,
+        family: Option<&Match>,
         actions: &[Act],
         statement: &dyn Fn(Vec<Match>, Action) -> Statement,
     ) -> Vec<Statement> {
@@ -229,7 +231,7 @@ impl<'a> Compiler<'a> {
         for fragment in &fragments {
             for alternative in alternatives {
                 for Act { asks, action } in actions {
-                    let matches = fragment.iter().chain(alternative).chain(&family).chain(asks).cloned().collect();
+                    let matches = fragment.iter().chain(alternative).chain(family).chain(asks).cloned().collect();
                     statements.push(statement(matches, action.clone()));
                 }
             }

@@ -6,6 +6,7 @@ pub(crate) mod netns;
 pub(crate) mod nft;
 pub(crate) mod nl;
 pub(crate) mod options;
+mod repair;
 mod seal;
 pub(crate) mod steps;
 pub(crate) mod strays;

@@ -3,14 +3,11 @@
 //! Only what differs is kept of a link, with the value it should have: there are many options, and they rarely change.
 
 use rtnetlink::packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgePortState,
-    BridgeStpState, InetDevConf, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-    LinkAttribute, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeBooleanOptionFlags, BridgeBooleanOptions, BridgeStpState, InetDevConf,
+    InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
 };
 
-use super::nl::{Link, Netlink, same_link};
 use super::sysctl::Setting;
-use crate::error::PlaneError;
 
 /// Five minutes, in hundredths of a second: the kernel's own.
 const AGEING: u32 = 30_000;
@@ -18,8 +15,8 @@ const AGEING: u32 = 30_000;
 /// What is not as it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amiss {
-    bridge: Vec<InfoBridge>,
-    port: Vec<InfoBridgePort>,
+    pub(super) bridge: Vec<InfoBridge>,
+    pub(super) port: Vec<InfoBridgePort>,
     /// Settings under `/proc/sys/net`.
     pub(crate) settings: Vec<Setting>,
 }
@@ -148,47 +145,4 @@ fn settings(family: &AfSpecUnspec) -> Vec<Setting> {
         _ => {}
     }
     wrong
-}
-
-impl Netlink {
-    /// Sets the options of a bridge that differ; answers how many.
-    pub(crate) fn mend_bridge(&mut self, link: &Link) -> Result<usize, PlaneError> {
-        let wrong = link.amiss.bridge.clone();
-        if wrong.is_empty() {
-            return Ok(0);
-        }
-        let (what, changes) = (format!("set options {wrong:?} of bridge {}", link.name), wrong.len());
-        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(wrong))];
-        self.change_link(what, link, info).map(|()| changes)
-    }
-
-    /// Sets the flags of a bridge's port that differ; answers how many.
-    pub(crate) fn mend_port(&mut self, link: &Link, learning: bool) -> Result<usize, PlaneError> {
-        let mut wrong = link.amiss.port.clone();
-        if link.learning != Some(learning) {
-            wrong.push(InfoBridgePort::Learning(learning));
-        }
-        if wrong.is_empty() {
-            return Ok(0);
-        }
-        let (what, changes) = (format!("set flags {wrong:?} of port {}", link.name), wrong.len());
-        self.change_port(what, link, wrong).map(|()| changes)
-    }
-
-    /// Lets a port forward that somebody has stopped.
-    pub(crate) fn let_forward(&mut self, link: &Link) -> Result<(), PlaneError> {
-        let state = vec![InfoBridgePort::State(BridgePortState::Forwarding)];
-        self.change_port(format!("let port {} forward", link.name), link, state)
-    }
-
-    fn change_port(&mut self, what: String, link: &Link, flags: Vec<InfoBridgePort>) -> Result<(), PlaneError> {
-        let data = LinkInfo::PortData(InfoPortData::BridgePort(flags));
-        self.change_link(what, link, vec![LinkInfo::PortKind(InfoPortKind::Bridge), data])
-    }
-
-    fn change_link(&mut self, what: String, link: &Link, info: Vec<LinkInfo>) -> Result<(), PlaneError> {
-        let mut message = same_link(link);
-        message.attributes.push(LinkAttribute::LinkInfo(info));
-        self.set_link(what, message)
-    }
 }
