@@ -16,7 +16,7 @@ fn available() -> f64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or_default() / 1024.0
 }
 
-/// Five pairs of interfaces, both ends in the domain: what is measured is the plane, not the making of pods.
+/// Five pairs of interfaces, both ends in the namespace: what is measured is the plane, not the making of pods.
 fn wires(lab: &Lab, tenant: Tenant, pods: std::ops::RangeInclusive<u8>) {
     let wire = |n| {
         let name = interface(tenant, n);
@@ -27,7 +27,7 @@ fn wires(lab: &Lab, tenant: Tenant, pods: std::ops::RangeInclusive<u8>) {
         ]
     };
     let script = pods.flat_map(wire).collect::<Vec<_>>().join("\n");
-    inside(&lab.domain(tenant), "sh", &["-c", &format!("echo '{script}' | ip -batch -")]);
+    inside(&lab.namespace(tenant), "sh", &["-c", &format!("echo '{script}' | ip -batch -")]);
 }
 
 /// From handing over a port to its being active.

@@ -121,7 +121,7 @@ fn behind_router(lab: &Lab, tenant: Tenant) -> PathBuf {
         Object::Port(id(2), end),
         Object::Route(id(4), plane::route(tenant.router(), "10.10.0.0/24", id(1), None)),
     ]));
-    let pod = lab.wire(tenant, 6, Some(&lab.domain(tenant)));
+    let pod = lab.wire(tenant, 6, Some(&lab.namespace(tenant)));
     inside(&pod, "ip", &["addr", "flush", "dev", "eth0"]);
     inside(&pod, "ip", &["addr", "add", "10.10.0.2/24", "dev", "eth0"]);
     inside(&pod, "ip", &["route", "add", "default", "via", "10.10.0.1"]);

@@ -10,7 +10,7 @@ pub(crate) enum Command {
     /// Changes, in order.
     Submit(Vec<Change>),
     /// Answer when everything before has been done.
-    Settle(oneshot::Sender<()>),
+    Flush(oneshot::Sender<()>),
     /// Answer what was counted.
     Count(oneshot::Sender<Counters>),
     /// End, and leave the kernel as it is.

@@ -12,7 +12,7 @@ use atoll_node::paths;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::apply::{self, Node};
+use crate::apply::{self, HostNamespace};
 use crate::command::Command;
 use crate::counters::Counters;
 use crate::error::PlaneError;
@@ -23,7 +23,7 @@ use crate::pins::pinned;
 use crate::plane::Plane;
 use crate::probe::probe;
 use crate::report::Report;
-use crate::settings::Settings;
+use crate::settings::PlaneSettings;
 
 static PROBED: OnceLock<()> = OnceLock::new();
 
@@ -38,7 +38,7 @@ pub struct Handle {
 impl Handle {
     /// Starts to realise `initial`. `status` is told which ports became active (their packets flow) or ceased to be.
     pub fn start(
-        settings: Settings,
+        settings: PlaneSettings,
         initial: Topology,
         status: impl Fn(Vec<(Uuid, bool)>) + Send + 'static,
     ) -> Result<Self, PlaneError> {
@@ -53,7 +53,7 @@ impl Handle {
             }
             PROBED.get_or_init(|| ());
         }
-        let alone = alone(&settings.directory)?;
+        let exclusive = exclusive_lock(&settings.directory)?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let report = Arc::<Mutex<Report>>::default();
         let shared = Arc::clone(&report);
@@ -69,7 +69,7 @@ impl Handle {
                             let _ = opened.send(Ok(()));
                             plane.run(receiver, events).await;
                             // Until nothing is changed any more.
-                            drop(alone);
+                            drop(exclusive);
                         }
                         Err(error) => drop(opened.send(Err(error))),
                     }
@@ -87,9 +87,9 @@ impl Handle {
     }
 
     /// Waits until everything submitted so far was applied, or has failed and is in the report.
-    pub async fn settle(&self) {
+    pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Settle(done)).is_ok() {
+        if self.commands.send(Command::Flush(done)).is_ok() {
             // An error means that the thread ended, which settles it too.
             let _ = wait.await;
         }
@@ -142,14 +142,14 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
     if !directory.parent().is_none_or(Path::exists) {
         return Ok(());
     }
-    let _alone = alone(directory)?;
-    let mut node = Node::open()?;
+    let _lock = exclusive_lock(directory)?;
+    let mut node = HostNamespace::open()?;
     let mut ends = BTreeSet::new();
     for path in pinned(directory)? {
         if let Some(netns) = Netns::open(&path)? {
             apply::close(&netns)?;
             apply::give_back(&netns, &mut node)?;
-            ends.extend(apply::node_ends(&netns)?);
+            ends.extend(apply::host_ends(&netns)?);
         }
         netns::unpin(&path)?;
     }
@@ -163,7 +163,7 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
 
 /// Keeps a second data plane away from `directory`; the lock is beside it, as the directory itself goes with the last
 /// namespace.
-fn alone(directory: &Path) -> Result<ProcessLock, PlaneError> {
+fn exclusive_lock(directory: &Path) -> Result<ProcessLock, PlaneError> {
     let path = paths::data_plane_lock(directory);
     let fail = |source| PlaneError::Lock { path: path.clone(), source };
     path.parent().map_or(Ok(()), |run_dir| make::directory(run_dir, make::PRIVATE_DIRECTORY)).map_err(fail)?;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`compile`] | topology to kernel objects and what cannot be expressed; pure |
 //! | `kernel` | the effects: namespaces, rtnetlink, nftables |
-//! | `apply` | read, compare, change only what differs; one domain or one port at a time |
+//! | `apply` | read, compare, change only what differs; one namespace or one port at a time |
 //! | `plane` | the thread that owns it all |
 //! | `probe` | what the machine must have |
 //! | `handle` | what others hold of it |
@@ -28,7 +28,7 @@ mod probe;
 mod report;
 mod settings;
 
-pub use compile::{NodePool, NodeSide, Unsupported};
+pub use compile::{HostToPod, HostToPodPool, Unsupported};
 pub use counters::{Count, Counters, PortCount};
 pub use error::PlaneError;
 pub use handle::{Handle, purge};
@@ -36,4 +36,4 @@ pub use kernel::steps::BeforeChange;
 pub use missing::Missing;
 pub use probe::{probe, probe_with};
 pub use report::Report;
-pub use settings::Settings;
+pub use settings::PlaneSettings;

@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::compile::{NodeSide, Unsupported};
+use crate::compile::{HostToPod, Unsupported};
 
 /// What could not be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Parts of the topology that cannot be expressed.
     pub unsupported: BTreeSet<Unsupported>,
-    /// The last error of each domain or port that is not as it should be.
+    /// The last error of each namespace or port that is not as it should be.
     pub errors: BTreeMap<Uuid, String>,
     /// Changes made to the kernel since the start, ports of pods aside.
     pub changes: usize,
     /// Namespaces that no router of the topology stands for, and that were left alone at the start.
-    pub kept: BTreeSet<Uuid>,
+    pub preserved: BTreeSet<Uuid>,
     /// How this machine reaches the pod of each port.
-    pub node_side: BTreeMap<Uuid, NodeSide>,
+    pub host_to_pod: BTreeMap<Uuid, HostToPod>,
 }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::compile::NodePool;
+use crate::compile::HostToPodPool;
 use crate::kernel::steps::BeforeChange;
 
 /// Where and for whom.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PlaneSettings {
     /// Namespaces are pinned here, by the id of their router; and `outside`.
     pub directory: PathBuf,
     /// Only bindings of this host are realised.
     pub host: Uuid,
     /// Where the addresses come from by which this machine reaches its pods; none: it does not reach them.
-    pub node_side: Option<NodePool>,
+    pub host_to_pod: Option<HostToPodPool>,
     /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing for them is
     /// forwarded to a pod.
     pub services: Option<Ipv4Network>,

@@ -1,4 +1,4 @@
-//! What a topology would become, without a kernel and without root: domains, filters, and what cannot be expressed.
+//! What a topology would become, without a kernel and without root: namespaces, filters, and what cannot be expressed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use atoll_dataplane::Unsupported;
 use atoll_dataplane::compile::{
-    self, Compiled, Device, DeviceKind, Domain, NextHop, Plan, Pod, Route, TO_NODE, TO_PODS,
+    self, Compiled, Device, DeviceKind, KernelPlan, NextHop, Pod, Route, RouterNamespace, TO_HOST, TO_PODS,
 };
 use atoll_model::topology::{self, Topology};
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub struct Checked {
     /// What cannot be expressed.
     pub unsupported: BTreeSet<Unsupported>,
     /// Domains with their interfaces, routes and filters.
-    pub plan: Plan,
+    pub plan: KernelPlan,
     /// Ports that would carry packets.
     pub ports: BTreeMap<Uuid, Pod>,
     #[serde(skip)]
@@ -71,12 +71,12 @@ impl Checked {
         let compiled = Compiled::new(topology.clone(), host);
         let plan = compiled.plan().clone();
         let mut unsupported: BTreeSet<_> =
-            plan.domains.values().flat_map(|domain| domain.unsupported.iter().cloned()).collect();
+            plan.namespaces.values().flat_map(|namespace| namespace.unsupported.iter().cloned()).collect();
         let (mut ports, mut bound) = (BTreeMap::new(), BTreeMap::new());
         for id in topology.ports.keys() {
             match compiled.pod(*id) {
                 Ok(Some(pod)) => {
-                    let holder = *bound.entry((pod.domain, pod.interface.clone())).or_insert(*id);
+                    let holder = *bound.entry((pod.namespace, pod.interface.clone())).or_insert(*id);
                     if holder == *id {
                         unsupported.extend(pod.left.iter().cloned());
                         ports.insert(*id, pod);
@@ -125,9 +125,9 @@ fn names(topology: &Topology) -> BTreeMap<Uuid, String> {
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "host {}: domains {}, ports {}", self.host, self.plan.domains.len(), self.ports.len())?;
-        for (id, domain) in &self.plan.domains {
-            self.show_domain(f, *id, domain)?;
+        writeln!(f, "host {}: namespaces {}, ports {}", self.host, self.plan.namespaces.len(), self.ports.len())?;
+        for (id, namespace) in &self.plan.namespaces {
+            self.show_namespace(f, *id, namespace)?;
         }
         if self.unsupported.is_empty() {
             return writeln!(f, "\neverything can be expressed");
@@ -146,28 +146,28 @@ impl fmt::Display for Checked {
 }
 
 impl Checked {
-    fn show_domain(&self, f: &mut fmt::Formatter<'_>, id: Uuid, domain: &Domain) -> fmt::Result {
+    fn show_namespace(&self, f: &mut fmt::Formatter<'_>, id: Uuid, namespace: &RouterNamespace) -> fmt::Result {
         writeln!(f, "\ndomain of {}", self.name(id))?;
-        let devices = domain.devices.iter().map(|(name, device)| row_of_device(name, device));
-        let ports = self.ports.iter().filter(|(_, pod)| pod.domain == id).map(|(id, pod)| {
+        let devices = namespace.devices.iter().map(|(name, device)| row_of_device(name, device));
+        let ports = self.ports.iter().filter(|(_, pod)| pod.namespace == id).map(|(id, pod)| {
             let who: Vec<_> =
-                pod.speakers.iter().map(|speaker| format!("{} {}", speaker.mac, speaker.address)).collect();
+                pod.allowed_sources.iter().map(|source| format!("{} {}", source.mac, source.address)).collect();
             let who = if who.is_empty() { "anybody but a router".to_owned() } else { who.join(", ") };
             [pod.interface.clone(), format!("port of {}", pod.bridge), format!("{who}, port {id}")]
         });
         table(f, "interfaces", &devices.chain(ports).collect::<Vec<_>>())?;
-        let routes: Vec<_> = domain.routes.iter().map(|route| row_of_route(domain, route)).collect();
+        let routes: Vec<_> = namespace.routes.iter().map(|route| row_of_route(namespace, route)).collect();
         table(f, "routes", &routes)?;
         writeln!(f, "  filter")?;
         let mut depth = 0;
-        for line in domain.ruleset.text.lines().filter(|line| !line.is_empty()) {
+        for line in namespace.ruleset.text.lines().filter(|line| !line.is_empty()) {
             depth -= usize::from(line == "}");
             writeln!(f, "    {:1$}{line}", "", depth * 2)?;
             depth += usize::from(line.ends_with('{'));
         }
-        if !domain.elements.is_empty() {
+        if !namespace.elements.is_empty() {
             writeln!(f, "  elements of links")?;
-            for element in &domain.elements {
+            for element in &namespace.elements {
                 writeln!(f, "    {} {}", element.set.name(), element.text())?;
             }
         }
@@ -181,18 +181,18 @@ fn row_of_device(name: &str, device: &Device) -> [String; 3] {
         DeviceKind::Bridge => "bridge".to_owned(),
         DeviceKind::Link { name, bridge: Some(bridge), .. } => format!("port of {bridge}, to {name}"),
         DeviceKind::Link { name, .. } => format!("link to {name}"),
-        DeviceKind::Node { end, .. } => format!("link to {end} of this machine"),
+        DeviceKind::Host { end, .. } => format!("link to {end} of this machine"),
         DeviceKind::Uplink { outside: Some(outside) } => format!("uplink, to {} if it is missing", outside.address),
         DeviceKind::Uplink { outside: None } => "uplink".to_owned(),
     };
     [name.to_owned(), what, [vec![device.mac.to_string()], addresses].concat().join(" ")]
 }
 
-fn row_of_route(domain: &Domain, route: &Route<String>) -> [String; 3] {
-    let source = domain.sources.iter().find(|source| source.table == route.table);
+fn row_of_route(namespace: &RouterNamespace, route: &Route<String>) -> [String; 3] {
+    let source = namespace.sources.iter().find(|source| source.table == route.table);
     let from = match route.table {
         TO_PODS => " from this machine".to_owned(),
-        TO_NODE => " to answer this machine".to_owned(),
+        TO_HOST => " to answer this machine".to_owned(),
         _ => source.map(|source| format!(" from {}", source.network)).unwrap_or_default(),
     };
     let next = match &route.next {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use atoll_dataplane::NodePool;
+use atoll_dataplane::HostToPodPool;
 use atoll_mock_controller::access::{Access, read_token};
 use atoll_mock_controller::check::check;
 use atoll_mock_controller::plane;
@@ -104,8 +104,8 @@ struct Options {
     run_dir: PathBuf,
     /// Pool of the addresses by which this machine reaches its pods, the cluster's `nodeSideCidr`; `none`: it does not
     /// reach them.
-    #[arg(long, default_value = "169.254.128.0/17", value_parser = parse_node_side)]
-    node_side_cidr: NodeSide,
+    #[arg(long, default_value = "169.254.128.0/17", value_parser = parse_host_to_pod)]
+    node_side_cidr: HostToPod,
     /// Addresses of services, the cluster's `serviceCidr`: nothing for them leaves by an uplink, and nothing that was sent
     /// to one is forwarded to a pod.
     #[arg(long, requires = "dataplane")]
@@ -155,14 +155,14 @@ enum DataplaneVerb {
 }
 
 /// The pool, or none.
-type NodeSide = Option<NodePool>;
+type HostToPod = Option<HostToPodPool>;
 
-fn parse_node_side(text: &str) -> Result<NodeSide, String> {
+fn parse_host_to_pod(text: &str) -> Result<HostToPod, String> {
     if text == "none" {
         return Ok(None);
     }
     let network = text.parse().map_err(|_| "a network such as 169.254.128.0/17 is expected, or none".to_owned())?;
-    NodePool::new(network).map(Some).ok_or_else(|| "at least a /28 is expected".to_owned())
+    HostToPodPool::new(network).map(Some).ok_or_else(|| "at least a /28 is expected".to_owned())
 }
 
 fn parse_access(text: &str) -> Result<Access, String> {
@@ -217,7 +217,7 @@ fn settings(options: &Options) -> Result<MockSettings, String> {
         activation: options.activation,
         base: options.base_uri.clone(),
         duplicate_type: options.duplicate_type,
-        node_side: options.node_side_cidr,
+        host_to_pod: options.node_side_cidr,
         services: options.service_cidr,
         // Tokens and ids of a served controller must not be predictable.
         seed: Uuid::new_v4(),

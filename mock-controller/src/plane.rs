@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use atoll_dataplane::{Handle, NodePool, PlaneError, Report, Settings};
+use atoll_dataplane::{Handle, HostToPodPool, PlaneError, PlaneSettings, Report};
 use atoll_model::topology::{Change, Topology};
 use ipnetwork::Ipv4Network;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -39,19 +39,19 @@ impl DataPlane {
     pub(crate) async fn start(
         run_dir: &Path,
         host: Uuid,
-        node_side: Option<NodePool>,
+        host_to_pod: Option<HostToPodPool>,
         services: Option<Ipv4Network>,
         topology: Topology,
     ) -> Result<(Self, UnboundedReceiver<PlaneEvent>), PlaneError> {
         let directory = directory(run_dir);
         let (events, receiver) = unbounded_channel();
         let sender = events.clone();
-        let settings = Settings { directory: directory.clone(), host, node_side, services, before_change: None };
+        let settings = PlaneSettings { directory: directory.clone(), host, host_to_pod, services, before_change: None };
         let handle = Handle::start(settings, topology, move |ports| {
             // The receiver is gone when the server ends.
             drop(sender.send(PlaneEvent::Flow(ports)));
         })?;
-        handle.settle().await;
+        handle.flush().await;
         Ok((Self { handle, directory, events }, receiver))
     }
 
@@ -64,7 +64,7 @@ impl DataPlane {
 
     /// Waits until everything submitted so far is programmed, or has failed and is in the report.
     pub(crate) async fn programmed(&self) {
-        self.handle.settle().await;
+        self.handle.flush().await;
     }
 
     /// Sends [`PlaneEvent::Programmed`] for these ports when everything submitted so far is programmed.
@@ -72,7 +72,7 @@ impl DataPlane {
     /// The data plane reports changes only. A port that is unbound and bound again before the next pass has not changed for
     /// it, while the controller has called it inactive in between.
     pub(crate) async fn report_programmed(&self, ports: Vec<Uuid>) {
-        self.handle.settle().await;
+        self.handle.flush().await;
         drop(self.events.send(PlaneEvent::Programmed(ports)));
     }
 

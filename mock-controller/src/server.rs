@@ -116,13 +116,13 @@ impl MockServer {
     /// Realises the controller's topology in this machine's kernel from now on. The data plane reports active ports. Must be
     /// called within a `LocalSet` or a local runtime.
     pub async fn realise(&mut self, run_dir: &std::path::Path) -> Result<DataPlane, atoll_dataplane::PlaneError> {
-        let (host, node_side, services, topology) = {
+        let (host, host_to_pod, services, topology) = {
             let mut controller = self.controller.borrow_mut();
             controller.leave_activation_to_data_plane();
-            let (host, node_side) = (controller.settings.host, controller.settings.node_side);
-            (host, node_side, controller.settings.services, controller.follow())
+            let (host, host_to_pod) = (controller.settings.host, controller.settings.host_to_pod);
+            (host, host_to_pod, controller.settings.services, controller.follow())
         };
-        let (plane, mut events) = DataPlane::start(run_dir, host, node_side, services, topology).await?;
+        let (plane, mut events) = DataPlane::start(run_dir, host, host_to_pod, services, topology).await?;
         let (controller, flowing) = (Rc::downgrade(&self.controller), Rc::clone(&self.flowing));
         // The task ends with the controller, or with the local set.
         tokio::task::spawn_local(async move {
@@ -366,7 +366,7 @@ impl MockServer {
         let found = plane.report();
         let value = match path {
             "/counters" => serde_json::json!(plane.counters().await),
-            "/node-side" => serde_json::json!(found.node_side),
+            "/node-side" => serde_json::json!(found.host_to_pod),
             _ => serde_json::json!(found),
         };
         sent(report(&value))

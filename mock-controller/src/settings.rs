@@ -34,7 +34,7 @@ pub struct MockSettings {
     /// Whether ports and rules show the key `type` twice, as the real server very probably does.
     pub duplicate_type: bool,
     /// The pool of the addresses by which a machine with a data plane reaches its pods; `None`: it does not reach them.
-    pub node_side: Option<atoll_dataplane::NodePool>,
+    pub host_to_pod: Option<atoll_dataplane::HostToPodPool>,
     /// Addresses of services. With a data plane no packet for them leaves by an uplink. `None`: they are not known.
     pub services: Option<ipnetwork::Ipv4Network>,
     /// The seed of the ids that the server generates. Equal seeds and equal requests give equal states.
@@ -78,7 +78,7 @@ impl Default for MockSettings {
             strict_tokens: false,
             activation: Activation::AtOnce,
             duplicate_type: false,
-            node_side: Some(atoll_dataplane::NodePool::DEFAULT),
+            host_to_pod: Some(atoll_dataplane::HostToPodPool::DEFAULT),
             services: None,
             seed: Uuid::nil(),
         }

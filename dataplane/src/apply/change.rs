@@ -1,22 +1,22 @@
-//! From one structure of a domain to the next, where the kernel is known to hold the first: only what differs between the
+//! From one structure of a router namespace to the next, where the kernel is known to hold the first: only what differs between the
 //! two is looked at, so a link more costs the same however many there are. What the kernel really holds is the affair of
 //! `realise`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lookup::{by_place, indexed, neighbours_of, settings_of, steers_of};
-use super::realm::Realm;
+use super::kernel_namespace::KernelNamespace;
+use super::lookup::{by_place, host_rules_of, indexed, neighbours_of, settings_of};
 use super::surroundings::Surroundings;
-use crate::compile::{DeviceKind, Domain, Neighbour, NextHop, Route};
+use crate::compile::{DeviceKind, Neighbour, NextHop, Route, RouterNamespace};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
 
-impl Realm {
+impl KernelNamespace {
     /// Goes from `have` to `want`, in the order of `realise`; answers how many changes that took.
     pub(super) fn change(
         &mut self,
-        have: &Domain,
-        want: &Domain,
+        have: &RouterNamespace,
+        want: &RouterNamespace,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, PlaneError> {
         let mut changes = if settings_of(have) == settings_of(want) { 0 } else { self.settings(want)? };
@@ -36,33 +36,33 @@ impl Realm {
             changes += 1;
         }
         changes += self.filter(want)?;
-        let mut links = Links { realm: self, known: BTreeMap::new() };
+        let mut links = Links { kernel: self, known: BTreeMap::new() };
         for (name, device) in &new {
             changes += links.connect(name, &device.kind)?;
             let Some(index) = links.index(name)? else { continue };
             for address in &device.addresses {
-                links.realm.netlink.add_address(index, (*address).into())?;
+                links.kernel.netlink.add_address(index, (*address).into())?;
                 changes += 1;
             }
         }
         changes += links.neighbours(have, want)?;
         changes += links.routes(have, want)?;
         changes += self.sources(&have.sources, &want.sources)?;
-        changes += self.steers(&steers_of(have), &steers_of(want))?;
+        changes += self.host_rules(&host_rules_of(have), &host_rules_of(want))?;
         Ok(changes)
     }
 }
 
 /// Links by name, each asked for once.
 struct Links<'a> {
-    realm: &'a mut Realm,
+    kernel: &'a mut KernelNamespace,
     known: BTreeMap<String, Option<Link>>,
 }
 
 impl Links<'_> {
     fn get(&mut self, name: &str) -> Result<Option<&Link>, PlaneError> {
         if !self.known.contains_key(name) {
-            let link = self.realm.netlink.link(name)?;
+            let link = self.kernel.netlink.link(name)?;
             self.known.insert(name.to_owned(), link);
         }
         Ok(self.known.get(name).and_then(Option::as_ref))
@@ -86,33 +86,33 @@ impl Links<'_> {
             _ => None,
         };
         let Some(link) = self.get(name)?.cloned() else { return Ok(0) };
-        self.realm.connect_one(&link, master)
+        self.kernel.connect_one(&link, master)
     }
 
-    fn neighbours(&mut self, have: &Domain, want: &Domain) -> Result<usize, PlaneError> {
+    fn neighbours(&mut self, have: &RouterNamespace, want: &RouterNamespace) -> Result<usize, PlaneError> {
         let mut changes = 0;
         let (before, after) = (by_place(&have.neighbours), by_place(&want.neighbours));
         // Of an address that a pod has, too, the pod knows best.
-        let placed = self.realm.pods.iter().filter(|(port, _)| self.realm.settled.contains_key(*port));
+        let placed = self.kernel.pods.iter().filter(|(port, _)| self.kernel.programmed.contains_key(*port));
         let pods: Vec<_> = placed.flat_map(|(_, pod)| neighbours_of(pod)).collect();
         let free = |place: &(&str, _)| !pods.iter().any(|pod| (pod.device.as_str(), pod.address) == *place);
         for place in before.keys().filter(|place| !after.contains_key(*place) && free(place)) {
             if let Some(device) = self.index(place.0)? {
                 let gone = Neighbour { device, address: place.1, mac: before[place] };
-                self.realm.netlink.delete_neighbour(&gone)?;
+                self.kernel.netlink.delete_neighbour(&gone)?;
                 changes += 1;
             }
         }
         for (place, mac) in after.iter().filter(|(place, mac)| before.get(*place) != Some(mac) && free(place)) {
             if let Some(device) = self.index(place.0)? {
-                self.realm.netlink.add_neighbour(&Neighbour { device, address: place.1, mac: *mac })?;
+                self.kernel.netlink.add_neighbour(&Neighbour { device, address: place.1, mac: *mac })?;
                 changes += 1;
             }
         }
         Ok(changes)
     }
 
-    fn routes(&mut self, have: &Domain, want: &Domain) -> Result<usize, PlaneError> {
+    fn routes(&mut self, have: &RouterNamespace, want: &RouterNamespace) -> Result<usize, PlaneError> {
         let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
         for route in have.routes.difference(&want.routes) {
             before.extend(self.route(route)?);
@@ -120,6 +120,6 @@ impl Links<'_> {
         for route in want.routes.difference(&have.routes) {
             after.extend(self.route(route)?);
         }
-        self.realm.change_routes(&before, &after)
+        self.kernel.change_routes(&before, &after)
     }
 }

@@ -2,22 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::realm::Realm;
-use crate::compile::{DeviceKind, Domain, GROUP};
+use super::kernel_namespace::KernelNamespace;
+use crate::compile::{DeviceKind, GROUP, RouterNamespace};
 use crate::error::PlaneError;
+use crate::kernel::drift::{FdbEntry, FdbOrigin};
 use crate::kernel::nl::{Link, MTU};
-use crate::kernel::strays::{Known, Station};
 use crate::kernel::sysctl;
 
-impl Realm {
+impl KernelNamespace {
     /// Options of our links, and what hangs on them. Interfaces of the machine keep their size and their queues.
-    pub(super) fn options(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+    pub(super) fn options(
+        &mut self,
+        want: &RouterNamespace,
+        links: &BTreeMap<String, Link>,
+    ) -> Result<usize, PlaneError> {
         let mut changes = 0;
         let mut settings = Vec::new();
         let mut ours = BTreeSet::new();
         for (name, device) in &want.devices {
             let Some(link) = links.get(name) else { continue };
-            settings.extend(link.amiss.settings.iter().map(|setting| (name.clone(), *setting)));
+            settings.extend(link.drift.settings.iter().map(|setting| (name.clone(), *setting)));
             if matches!(device.kind, DeviceKind::Uplink { .. }) && link.group != GROUP {
                 continue;
             }
@@ -33,7 +37,7 @@ impl Realm {
                 changes += self.resume(link)?;
             }
         }
-        let pods = self.pods.values().map(|pod| (links.get(&pod.interface), pod.speakers.is_empty()));
+        let pods = self.pods.values().map(|pod| (links.get(&pod.interface), pod.allowed_sources.is_empty()));
         let ports = pods.filter_map(|(link, learning)| Some((link.filter(|link| link.master.is_some())?, learning)));
         for (link, learning) in ports.collect::<Vec<_>>() {
             changes += self.netlink.mend_port(link, learning)?;
@@ -51,54 +55,54 @@ impl Realm {
         Ok(usize::from(link.stopped))
     }
 
-    /// What bridges know, and notes which ports of pods are settled; the rest is up to `plug`.
-    pub(super) fn stations(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
-        let (mut wanted, mut settled) = (BTreeSet::new(), BTreeMap::new());
+    /// What bridges know, and notes which ports of pods are programmed; the rest is up to `plug`.
+    pub(super) fn fdb(&mut self, want: &RouterNamespace, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+        let (mut wanted, mut programmed) = (BTreeSet::new(), BTreeMap::new());
         // Ports that learn nothing, and all whose entries by hand are ours to make.
         let (mut mute, mut ports) = (BTreeSet::new(), BTreeMap::new());
         for (port, pod) in self.placed(links) {
             let (Some(link), Some(bridge)) = (links.get(&pod.interface), links.get(&pod.bridge)) else { continue };
             ports.insert(link.index, link.mac);
-            if !pod.speakers.is_empty() {
+            if !pod.allowed_sources.is_empty() {
                 mute.insert(link.index);
             }
-            let fixed = |mac: &_| Station { port: link.index, mac: *mac, kind: Known::Fixed };
-            wanted.extend(pod.stations.iter().map(fixed));
-            settled.insert(*port, (link.index, bridge.index));
+            let fixed = |mac: &_| FdbEntry { port: link.index, mac: *mac, kind: FdbOrigin::Fixed };
+            wanted.extend(pod.fdb.iter().map(fixed));
+            programmed.insert(*port, (link.index, bridge.index));
         }
-        self.settled = settled;
+        self.programmed = programmed;
         let mut bridges = BTreeSet::new();
         for (name, device) in &want.devices {
             let Some(link) = links.get(name) else { continue };
             if device.kind == DeviceKind::Bridge {
                 bridges.insert(link.index);
-                wanted.extend(link.mac.map(|mac| Station { port: link.index, mac, kind: Known::Own }));
+                wanted.extend(link.mac.map(|mac| FdbEntry { port: link.index, mac, kind: FdbOrigin::Own }));
             }
             if device.kind == DeviceKind::Bridge || link.master.is_some() {
                 ports.insert(link.index, link.mac);
             }
         }
-        let is_ours = |station: &Station| match station.kind {
-            Known::Learned => mute.contains(&station.port),
+        let is_ours = |station: &FdbEntry| match station.kind {
+            FdbOrigin::Learned => mute.contains(&station.port),
             // The kernel's own entry for each port is nobody's business.
-            Known::Own => ports.get(&station.port).is_some_and(|own| *own != Some(station.mac)),
-            Known::Fixed | Known::ByHand => ports.contains_key(&station.port),
+            FdbOrigin::Own => ports.get(&station.port).is_some_and(|own| *own != Some(station.mac)),
+            FdbOrigin::Fixed | FdbOrigin::ByHand => ports.contains_key(&station.port),
         };
-        let have: BTreeSet<_> = self.netlink.stations()?.into_iter().collect();
+        let have: BTreeSet<_> = self.netlink.fdb()?.into_iter().collect();
         let wrong: Vec<_> = have.difference(&wanted).filter(|station| is_ours(station)).copied().collect();
         let missing: Vec<_> = wanted.difference(&have).copied().collect();
-        for Station { port, mac, .. } in &wrong {
+        for FdbEntry { port, mac, .. } in &wrong {
             if bridges.contains(port) {
-                self.netlink.delete_own_station(*port, *mac)?;
+                self.netlink.delete_own_fdb_entry(*port, *mac)?;
             } else {
-                self.netlink.delete_station(*port, *mac)?;
+                self.netlink.delete_fdb_entry(*port, *mac)?;
             }
         }
-        for Station { port, mac, kind } in &missing {
-            if *kind == Known::Own {
-                self.netlink.add_own_station(*port, *mac)?;
+        for FdbEntry { port, mac, kind } in &missing {
+            if *kind == FdbOrigin::Own {
+                self.netlink.add_own_fdb_entry(*port, *mac)?;
             } else {
-                self.netlink.add_station(*port, *mac)?;
+                self.netlink.add_fdb_entry(*port, *mac)?;
             }
         }
         Ok(wrong.len() + missing.len())

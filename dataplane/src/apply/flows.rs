@@ -6,26 +6,26 @@ use std::net::Ipv4Addr;
 
 use uuid::Uuid;
 
-use super::realm::Realm;
+use super::kernel_namespace::KernelNamespace;
 use crate::compile::marks::HOST_FLOW;
-use crate::compile::{DeviceKind, Domain, NextHop, Pod, TO_NODE, TO_PODS, Target};
+use crate::compile::{DeviceKind, NextHop, Pod, RouterNamespace, TO_HOST, TO_PODS, Target};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Tuple};
 
-/// Where packets go from a domain.
+/// Where packets go from a router namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
-    /// To another domain.
-    Domain(Uuid),
-    /// Outside, by an uplink whose other end may be in the machine's own namespace.
-    Outside,
+    /// To another namespace.
+    RouterNamespace(Uuid),
+    /// ExternalNetwork, by an uplink whose other end may be in the machine's own namespace.
+    External,
 }
 
-impl Realm {
+impl KernelNamespace {
     /// Forgets every flow of a pod that is not wanted here any more.
     pub(crate) fn forget(&mut self, pod: &Pod) -> Result<(), PlaneError> {
-        for speaker in &pod.speakers {
-            let flows = self.flows.of(speaker.address)?;
+        for source in &pod.allowed_sources {
+            let flows = self.flows.of(source.address)?;
             self.forget_all(flows)?;
         }
         Ok(())
@@ -52,7 +52,7 @@ impl Realm {
     /// Forgets flows that no rule translates any more: the kernel would go on. A rule whose targets changed is still there,
     /// and what it began with goes on. At the first look there is no telling which rules there were: what nothing
     /// translates to goes.
-    pub(super) fn forget_translated(&mut self, want: &Domain) -> Result<(), PlaneError> {
+    pub(super) fn forget_translated(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
         if self.targets.as_ref() == Some(&want.targets) {
             return Ok(());
         }
@@ -86,15 +86,15 @@ impl Realm {
 
     /// Forgets flows of addresses on our bridges that no port has: their ports went while nobody looked. Where some port may
     /// speak as anybody, there is no telling.
-    pub(crate) fn forget_strangers(&mut self, want: &Domain) -> Result<(), PlaneError> {
-        if self.pods.values().any(|pod| pod.speakers.is_empty()) {
+    pub(crate) fn forget_unknown_addresses(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
+        if self.pods.values().any(|pod| pod.allowed_sources.is_empty()) {
             return Ok(());
         }
-        let speakers = self.pods.values().flat_map(|pod| &pod.speakers).map(|speaker| speaker.address);
-        let listed = want.elements.iter().filter_map(|element| element.speaker).map(|speaker| speaker.address);
+        let allowed_sources = self.pods.values().flat_map(|pod| &pod.allowed_sources).map(|source| source.address);
+        let listed = want.elements.iter().filter_map(|element| element.source).map(|source| source.address);
         let own = want.devices.values().flat_map(|device| &device.addresses).copied();
         let neighbours = want.neighbours.iter().map(|neighbour| neighbour.address);
-        let known: BTreeSet<_> = speakers.chain(listed).chain(own).chain(neighbours).collect();
+        let known: BTreeSet<_> = allowed_sources.chain(listed).chain(own).chain(neighbours).collect();
         let strange = |address: Ipv4Addr| !known.contains(&address) && on_bridge(want, address);
         let mut flows = self.flows.all()?;
         flows.retain(|flow| strange(flow.original.source) || strange(flow.reply.source));
@@ -103,10 +103,12 @@ impl Realm {
 }
 
 /// The routes to an address, the longest of each table.
-fn routes_to(domain: &Domain, address: Ipv4Addr) -> impl Iterator<Item = &str> {
+fn routes_to(namespace: &RouterNamespace, address: Ipv4Addr) -> impl Iterator<Item = &str> {
     let mut longest = BTreeMap::new();
-    let fits =
-        domain.routes.iter().filter(|it| ![TO_NODE, TO_PODS].contains(&it.table) && it.destination.contains(address));
+    let fits = namespace
+        .routes
+        .iter()
+        .filter(|it| ![TO_HOST, TO_PODS].contains(&it.table) && it.destination.contains(address));
     for route in fits {
         let best = longest.entry(route.table).or_insert(route);
         if (route.destination.prefix(), best.metric) > (best.destination.prefix(), route.metric) {
@@ -119,20 +121,21 @@ fn routes_to(domain: &Domain, address: Ipv4Addr) -> impl Iterator<Item = &str> {
     })
 }
 
-fn on_bridge(domain: &Domain, address: Ipv4Addr) -> bool {
-    routes_to(domain, address).any(|name| domain.devices.get(name).is_some_and(|it| it.kind == DeviceKind::Bridge))
+fn on_bridge(namespace: &RouterNamespace, address: Ipv4Addr) -> bool {
+    routes_to(namespace, address)
+        .any(|name| namespace.devices.get(name).is_some_and(|it| it.kind == DeviceKind::Bridge))
 }
 
-/// Where packets for `address` go from a domain: by its routes, and to further routers on its bridges.
-pub(crate) fn ways(domain: &Domain, address: Ipv4Addr) -> BTreeSet<Way> {
+/// Where packets for `address` go from a router namespace: by its routes, and to further routers on its bridges.
+pub(crate) fn ways(namespace: &RouterNamespace, address: Ipv4Addr) -> BTreeSet<Way> {
     let routed =
-        routes_to(domain, address).filter_map(|name| domain.devices.get(name)).filter_map(|it| match it.kind {
-            DeviceKind::Link { domain, .. } => Some(Way::Domain(domain)),
-            DeviceKind::Uplink { .. } => Some(Way::Outside),
-            DeviceKind::Bridge | DeviceKind::Node { .. } => None,
+        routes_to(namespace, address).filter_map(|name| namespace.devices.get(name)).filter_map(|it| match it.kind {
+            DeviceKind::Link { namespace, .. } => Some(Way::RouterNamespace(namespace)),
+            DeviceKind::Uplink { .. } => Some(Way::External),
+            DeviceKind::Bridge | DeviceKind::Host { .. } => None,
         });
-    let bridged = domain.devices.values().filter_map(|it| match it.kind {
-        DeviceKind::Link { domain, bridge: Some(_), .. } => Some(Way::Domain(domain)),
+    let bridged = namespace.devices.values().filter_map(|it| match it.kind {
+        DeviceKind::Link { namespace, bridge: Some(_), .. } => Some(Way::RouterNamespace(namespace)),
         _ => None,
     });
     routed.chain(bridged).collect()

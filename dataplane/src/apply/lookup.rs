@@ -5,27 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use atoll_model::attachment::Mac;
 
 use crate::compile::marks::FROM_HOST;
-use crate::compile::{DeviceKind, Domain, Neighbour, NextHop, Pod, Route, TO_NODE, TO_PODS};
-use crate::kernel::nl::{Link, Steer};
+use crate::compile::{DeviceKind, Neighbour, NextHop, Pod, Route, RouterNamespace, TO_HOST, TO_PODS};
+use crate::kernel::nl::{HostRule, Link};
 
 /// True when links came or went, and none that stays is different: the kernel forgets neighbours and routes of a link
 /// whose MAC or address changes, so that everything has to be compared.
-pub(super) fn is_small(have: &Domain, want: &Domain) -> bool {
+pub(super) fn is_small(have: &RouterNamespace, want: &RouterNamespace) -> bool {
     want.devices.iter().all(|(name, device)| have.devices.get(name).is_none_or(|before| before == device))
 }
 
 /// What the settings of a namespace depend on: bridged packets are tracked, nobody from outside sends here, the node does.
-pub(super) fn settings_of(domain: &Domain) -> (bool, bool, bool) {
-    let inner = !domain.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
-    (domain.track_bridged, inner, domain.node.is_some())
+pub(super) fn settings_of(namespace: &RouterNamespace) -> (bool, bool, bool) {
+    let inner = !namespace.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
+    (namespace.track_bridged, inner, namespace.node.is_some())
 }
 
 /// What leads packets of the node, and what answers them, to their tables.
-pub(super) fn steers_of(domain: &Domain) -> BTreeSet<Steer> {
-    let steers = |link: &str| {
-        [Steer::From { link: link.to_owned(), table: TO_PODS }, Steer::Marked { mark: FROM_HOST, table: TO_NODE }]
+pub(super) fn host_rules_of(namespace: &RouterNamespace) -> BTreeSet<HostRule> {
+    let host_rules = |link: &str| {
+        [HostRule::From { link: link.to_owned(), table: TO_PODS }, HostRule::Marked { mark: FROM_HOST, table: TO_HOST }]
     };
-    domain.node.iter().flat_map(|link| steers(&link.name)).collect()
+    namespace.node.iter().flat_map(|link| host_rules(&link.name)).collect()
 }
 
 /// One MAC for each address: the last one counts.
@@ -49,6 +49,6 @@ pub(super) fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
 
 /// The neighbours that the router knows because a pod is there.
 pub(super) fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {
-    let speakers = pod.routed.then_some(&pod.speakers).into_iter().flatten();
-    speakers.map(|speaker| Neighbour { device: pod.bridge.clone(), address: speaker.address, mac: speaker.mac })
+    let allowed_sources = pod.routed.then_some(&pod.allowed_sources).into_iter().flatten();
+    allowed_sources.map(|source| Neighbour { device: pod.bridge.clone(), address: source.address, mac: source.mac })
 }

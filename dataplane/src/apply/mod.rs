@@ -2,27 +2,27 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `realm` | one namespace: read, compare, change only what differs |
+//! | `kernel_namespace` | one namespace: read, compare, change only what differs |
 //! | `change` | from one structure to the next, where the kernel is known to hold the first |
 //! | `pods` | ports of pods |
 //! | `drift` | what others have changed or removed |
 //! | `flows` | tracked flows that outlive what they belong to |
-//! | `node` | the machine's own namespace |
-//! | `outside` | what is behind an uplink |
+//! | `host` | the machine's own namespace |
+//! | `external` | what is behind an uplink |
 //! | `surroundings`, `lookup` | what these share |
 
 mod change;
 mod drift;
+mod external;
 mod flows;
+mod host;
+mod kernel_namespace;
 mod lookup;
-mod node;
-mod outside;
 mod pods;
-mod realm;
 mod surroundings;
 
+pub(crate) use external::{Contents, close, external, give_back, host_ends};
 pub(crate) use flows::{Way, ways};
-pub(crate) use node::Node;
-pub(crate) use outside::{Insides, close, give_back, node_ends, outside};
-pub(crate) use realm::Realm;
+pub(crate) use host::HostNamespace;
+pub(crate) use kernel_namespace::KernelNamespace;
 pub(crate) use surroundings::Surroundings;

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use super::kernel_namespace::KernelNamespace;
 use super::lookup::neighbours_of;
-use super::realm::Realm;
 use super::surroundings::Surroundings;
-use crate::compile::{Element, GROUP, Neighbour, Pod, node_side};
+use crate::compile::{Element, GROUP, Neighbour, Pod, host_to_pod};
 use crate::error::PlaneError;
 use crate::kernel::nl::Link;
-use crate::kernel::options::Amiss;
+use crate::kernel::options::Drift;
 
-impl Realm {
+impl KernelNamespace {
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
     pub(crate) fn expect(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
         if self.pods.get(&port).is_some_and(|old| !is_same(old, pod)) {
@@ -40,38 +40,38 @@ impl Realm {
             link = self.netlink.link(&pod.interface)?;
         }
         let (Some(link), Some(bridge)) = (link, self.netlink.link(&pod.bridge)?) else {
-            if self.settled.remove(&port).is_some() {
-                self.unsettle(pod)?;
+            if self.programmed.remove(&port).is_some() {
+                self.unprogram(pod)?;
                 self.forget(pod)?;
             }
             return Ok(false);
         };
         let place = (link.index, bridge.index);
         // A link that was made anew may have the index of the one before, but no bridge.
-        let settled = link.master == Some(bridge.index) && self.settled.get(&port) == Some(&place);
+        let programmed = link.master == Some(bridge.index) && self.programmed.get(&port) == Some(&place);
         if link.master != Some(bridge.index) {
             self.netlink.set_master(&link, Some(bridge.index))?;
         }
-        let learning = pod.speakers.is_empty();
+        let learning = pod.allowed_sources.is_empty();
         // A port that has just become one is as the kernel makes it.
-        let fresh = Link { learning: None, amiss: Amiss::default(), ..link.clone() };
+        let fresh = Link { learning: None, drift: Drift::default(), ..link.clone() };
         self.netlink.mend_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
-        if !settled {
+        if !programmed {
             // Another interface of that name is another pod's, or the same that begins anew.
-            if self.settled.contains_key(&port) {
+            if self.programmed.contains_key(&port) {
                 self.forget(pod)?;
             }
-            for mac in &pod.stations {
-                self.netlink.add_station(link.index, *mac)?;
+            for mac in &pod.fdb {
+                self.netlink.add_fdb_entry(link.index, *mac)?;
             }
             for neighbour in neighbours_of(pod) {
                 let (address, mac) = (neighbour.address, neighbour.mac);
                 self.netlink.add_neighbour(&Neighbour { device: bridge.index, address, mac })?;
             }
             if let Some(side) = pod.node {
-                self.netlink.add_route(&node_side::route_to(side.pod, bridge.index))?;
+                self.netlink.add_route(&host_to_pod::route_to(side.pod, bridge.index))?;
             }
-            self.settled.insert(port, place);
+            self.programmed.insert(port, place);
         }
         if !link.up {
             self.netlink.set_up(&link, true)?;
@@ -105,11 +105,11 @@ impl Realm {
     /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
     fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
         let Some(pod) = self.pods.remove(&port) else { return Ok(()) };
-        self.settled.remove(&port);
+        self.programmed.remove(&port);
         if let Some(link) = self.netlink.link(&pod.interface)?.filter(|link| link.master.is_some()) {
             self.netlink.leave_master(&link)?;
         }
-        self.unsettle(&pod)?;
+        self.unprogram(&pod)?;
         // Two pods have the same address while one takes the place of the other.
         let others: BTreeSet<_> =
             self.pods.values().filter(|other| shares(other, &pod)).flat_map(Pod::elements).collect();
@@ -119,10 +119,10 @@ impl Realm {
     }
 
     /// The router forgets where a pod is: what is for an interface that is not there would be flooded to all others.
-    fn unsettle(&mut self, pod: &Pod) -> Result<(), PlaneError> {
+    fn unprogram(&mut self, pod: &Pod) -> Result<(), PlaneError> {
         let Some(bridge) = self.netlink.link(&pod.bridge)? else { return Ok(()) };
         let device = bridge.index;
-        let others = self.settled.keys().filter_map(|port| self.pods.get(port)).filter(|other| shares(other, pod));
+        let others = self.programmed.keys().filter_map(|port| self.pods.get(port)).filter(|other| shares(other, pod));
         let others: Vec<_> = self.seeds.iter().cloned().chain(others.flat_map(neighbours_of)).collect();
         for Neighbour { device: name, address, mac } in neighbours_of(pod) {
             let other = others.iter().rfind(|other| (&other.device, other.address) == (&name, address));
@@ -131,7 +131,7 @@ impl Realm {
                 None => self.netlink.delete_neighbour(&Neighbour { device, address, mac })?,
             }
         }
-        pod.node.map_or(Ok(()), |side| self.netlink.delete_route(&node_side::route_to(side.pod, device)))
+        pod.node.map_or(Ok(()), |side| self.netlink.delete_route(&host_to_pod::route_to(side.pod, device)))
     }
 
     /// Pods whose interface is a port of its bridge.
@@ -145,11 +145,11 @@ impl Realm {
 
 /// The same pod at the same place, whatever its rules.
 fn is_same(old: &Pod, new: &Pod) -> bool {
-    (&old.interface, &old.bridge, &old.speakers) == (&new.interface, &new.bridge, &new.speakers)
+    (&old.interface, &old.bridge, &old.allowed_sources) == (&new.interface, &new.bridge, &new.allowed_sources)
 }
 
 /// Both have some address, on one bridge.
 fn shares(one: &Pod, other: &Pod) -> bool {
-    let has = |address| other.speakers.iter().any(|speaker| speaker.address == address);
-    one.bridge == other.bridge && one.speakers.iter().any(|speaker| has(speaker.address))
+    let has = |address| other.allowed_sources.iter().any(|source| source.address == address);
+    one.bridge == other.bridge && one.allowed_sources.iter().any(|source| has(source.address))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::node::Node;
+use super::host::HostNamespace;
 use crate::error::PlaneError;
 use crate::kernel::netns::Netns;
 use crate::kernel::nl::Link;
@@ -15,19 +15,19 @@ pub(crate) struct Surroundings<'a> {
     /// Where namespaces are pinned.
     pub(crate) directory: &'a Path,
     /// The namespace of this process.
-    pub(crate) node: &'a mut Node,
+    pub(crate) node: &'a mut HostNamespace,
     /// Links that lead to namespaces that are left alone: their index and that of their other end.
-    pub(crate) kept: BTreeSet<(u32, u32)>,
+    pub(crate) preserved: BTreeSet<(u32, u32)>,
 }
 
 impl Surroundings<'_> {
     /// True for a link to a namespace that is left alone.
     pub(super) fn keeps(&self, link: &Link) -> bool {
-        link.peer.is_some_and(|peer| self.kept.contains(&(link.index, peer)))
+        link.peer.is_some_and(|peer| self.preserved.contains(&(link.index, peer)))
     }
 
-    pub(super) fn path(&self, domain: Uuid) -> PathBuf {
-        self.directory.join(domain.to_string())
+    pub(super) fn path(&self, namespace: Uuid) -> PathBuf {
+        self.directory.join(namespace.to_string())
     }
 
     /// Takes an interface from the namespace of this process, if it is there and nobody uses it.

@@ -1,7 +1,7 @@
 //! A topology and what it becomes, kept up to date change by change.
 //!
 //! Promises: after any changes in any order the plan is what compiling the topology from scratch would give, and a change
-//! costs the domains that have read what it changes, and no other. Must not: touch the kernel.
+//! costs the namespaces that have read what it changes, and no other. Must not: touch the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,27 +9,27 @@ use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Change, Device, Object, Port, Topology};
 use uuid::Uuid;
 
-use super::plan::Plan;
+use super::plan::KernelPlan;
 use super::pod::Pod;
 use super::site::Site;
 use super::unsupported::Unsupported;
 use super::view::{Index, Key, View};
-use super::{domain, location, port};
+use super::{location, namespace, port};
 
 /// Something that is computed from what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Unit {
-    /// Which domain this bridge is in.
+    /// Which namespace this bridge is in.
     Home(Uuid),
-    /// A domain with its bridges.
-    Domain(Uuid),
+    /// A router namespace with its bridges.
+    RouterNamespace(Uuid),
 }
 
 /// What is to be looked at again after changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     /// Domains that are new, different, or gone.
-    pub domains: BTreeSet<Uuid>,
+    pub namespaces: BTreeSet<Uuid>,
     /// Ports that an interface is bound to, or was, and that may be different or gone.
     pub ports: BTreeSet<Uuid>,
 }
@@ -39,10 +39,10 @@ pub struct Touched {
 pub struct Compiled {
     site: Site,
     index: Index,
-    pub(super) plan: Plan,
-    /// The domain that each bridge is in.
+    pub(super) plan: KernelPlan,
+    /// The namespace that each bridge is in.
     homes: BTreeMap<Uuid, Uuid>,
-    /// The same by domain.
+    /// The same by namespace.
     bridges_of: BTreeMap<Uuid, BTreeSet<Uuid>>,
     reads: BTreeMap<Unit, BTreeSet<Key>>,
     readers: BTreeMap<Key, BTreeSet<Unit>>,
@@ -60,7 +60,7 @@ impl Compiled {
             site: site.into(),
             pending: index.devices(),
             index,
-            plan: Plan::default(),
+            plan: KernelPlan::default(),
             homes: BTreeMap::new(),
             bridges_of: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -77,7 +77,7 @@ impl Compiled {
     }
 
     /// What it becomes, as of the last update.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &KernelPlan {
         &self.plan
     }
 
@@ -94,7 +94,7 @@ impl Compiled {
     /// Makes a change. Answers the port when it concerns one pod's port and nothing of the plan, so that no update is
     /// needed; everything else waits for one.
     pub fn apply(&mut self, change: Change) -> Option<Uuid> {
-        let alone = self.port_alone(&change);
+        let alone = self.isolated_port(&change);
         let id = change.id();
         let keys = self.index.apply(change);
         if alone.is_none() {
@@ -114,7 +114,7 @@ impl Compiled {
 
     /// The port, when neither before nor after the change it is linked or filtered, its MAC and address are known, a
     /// router has its bridge, and no rule names it.
-    fn port_alone(&self, change: &Change) -> Option<Uuid> {
+    fn isolated_port(&self, change: &Change) -> Option<Uuid> {
         let (id, after) = match change {
             Change::Put(Object::Port(id, port)) => (*id, Some(port)),
             Change::Remove(id) => (*id, None),
@@ -130,7 +130,7 @@ impl Compiled {
                     && port.inbound.is_none()
                     && port.outbound.is_none()
                     && port.vif.and_then(PortSecurity::from_vif_id).is_some()
-                    && self.homes.get(&bridge).is_some_and(|domain| *domain != bridge)
+                    && self.homes.get(&bridge).is_some_and(|namespace| *namespace != bridge)
             }
             Device::Router { .. } => false,
         };
@@ -140,79 +140,79 @@ impl Compiled {
     /// Compiles anew what has read something that changed.
     pub fn update(&mut self) -> Touched {
         let mut touched = Touched { ports: std::mem::take(&mut self.ports), ..Touched::default() };
-        let (mut homes, mut domains) = (BTreeSet::new(), BTreeSet::new());
+        let (mut homes, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
         for key in std::mem::take(&mut self.pending) {
             if let Key::Object(id) = key {
                 if self.index.topology.bridges.contains_key(&id) {
                     homes.insert(id);
                 }
                 if self.index.topology.routers.contains_key(&id) {
-                    domains.insert(id);
+                    namespaces.insert(id);
                 }
             }
             for unit in self.readers.get(&key).into_iter().flatten() {
                 match unit {
                     Unit::Home(bridge) => homes.insert(*bridge),
-                    Unit::Domain(domain) => domains.insert(*domain),
+                    Unit::RouterNamespace(namespace) => namespaces.insert(*namespace),
                 };
             }
         }
         let mut bridges = homes.clone();
         for bridge in homes {
-            domains.extend(self.find_home(bridge));
+            namespaces.extend(self.find_home(bridge));
         }
-        for domain in domains {
-            bridges.extend(self.bridges_of.get(&domain).into_iter().flatten());
-            if self.compile(domain) {
-                touched.domains.insert(domain);
+        for namespace in namespaces {
+            bridges.extend(self.bridges_of.get(&namespace).into_iter().flatten());
+            if self.compile(namespace) {
+                touched.namespaces.insert(namespace);
             }
         }
         touched.ports.extend(bridges.iter().flat_map(|bridge| self.index.ports_of(*bridge)).map(|(id, _)| id));
         touched
     }
 
-    /// Finds the domain of a bridge; answers the domains that came to be different by it.
+    /// Finds the namespace of a bridge; answers the namespaces that came to be different by it.
     fn find_home(&mut self, bridge: Uuid) -> BTreeSet<Uuid> {
         let view = View::new(&self.index, self.site);
         let after = view.bridge(bridge).and_then(|_| location::of_bridge(&view, bridge));
         let (exists, reads) = (self.index.topology.bridges.contains_key(&bridge), view.into_reads());
         self.note(Unit::Home(bridge), if exists { reads } else { BTreeSet::new() });
         let before = match after {
-            Some(domain) => self.homes.insert(bridge, domain),
+            Some(namespace) => self.homes.insert(bridge, namespace),
             None => self.homes.remove(&bridge),
         };
         if before == after {
             return BTreeSet::new();
         }
         self.plan.bridges.remove(&bridge);
-        if let Some(bridges) = before.and_then(|domain| self.bridges_of.get_mut(&domain)) {
+        if let Some(bridges) = before.and_then(|namespace| self.bridges_of.get_mut(&namespace)) {
             bridges.remove(&bridge);
         }
-        if let Some(domain) = after {
-            self.bridges_of.entry(domain).or_default().insert(bridge);
+        if let Some(namespace) = after {
+            self.bridges_of.entry(namespace).or_default().insert(bridge);
         }
         before.into_iter().chain(after).collect()
     }
 
-    /// Compiles a domain; true when it is different from what it was.
+    /// Compiles a router namespace; true when it is different from what it was.
     fn compile(&mut self, id: Uuid) -> bool {
         let bridges: Vec<_> = self.bridges_of.get(&id).into_iter().flatten().copied().collect();
         if bridges.is_empty() && !self.index.topology.routers.contains_key(&id) {
             self.bridges_of.remove(&id);
-            self.note(Unit::Domain(id), BTreeSet::new());
-            return self.plan.domains.remove(&id).is_some();
+            self.note(Unit::RouterNamespace(id), BTreeSet::new());
+            return self.plan.namespaces.remove(&id).is_some();
         }
         let view = View::new(&self.index, self.site);
-        let domain = domain::compile(&view, id, &bridges);
+        let namespace = namespace::compile(&view, id, &bridges);
         for bridge in bridges {
-            self.plan.bridges.insert(bridge, port::attached(&view, id, bridge, &domain.closed));
+            self.plan.bridges.insert(bridge, port::attached(&view, id, bridge, &namespace.closed));
         }
         let reads = view.into_reads();
-        self.note(Unit::Domain(id), reads);
-        let before = self.plan.domains.get(&id);
-        let different = before != Some(&domain);
+        self.note(Unit::RouterNamespace(id), reads);
+        let before = self.plan.namespaces.get(&id);
+        let different = before != Some(&namespace);
         if different {
-            self.plan.domains.insert(id, domain);
+            self.plan.namespaces.insert(id, namespace);
         }
         different
     }

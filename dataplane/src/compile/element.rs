@@ -67,7 +67,7 @@ impl Stage {
 
 /// A MAC and an address that may be spoken with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Speaker {
+pub struct AllowedSource {
     /// The MAC.
     pub mac: Mac,
     /// The address.
@@ -78,9 +78,9 @@ pub struct Speaker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Set {
     /// Interface, source MAC, source address.
-    Speakers,
+    AllowedSources,
     /// Interface, source MAC, MAC and address of an ARP packet's sender.
-    Announcers,
+    ArpSenders,
     /// Interface of which nothing is known.
     Open,
     /// Interface, and the chain it jumps to at this stage.
@@ -88,24 +88,24 @@ pub enum Set {
     /// Bridge and address of somebody who is there; of the router's table.
     Known,
     /// Address on the node's side, and the pod's own; of the router's table.
-    NodeSide,
+    HostToPod,
 }
 
 impl Set {
     /// The family of the table it is in.
     pub(crate) fn family(self) -> Family {
-        if matches!(self, Self::Known | Self::NodeSide) { Family::Ip } else { Family::Bridge }
+        if matches!(self, Self::Known | Self::HostToPod) { Family::Ip } else { Family::Bridge }
     }
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Speakers => "speakers",
-            Self::Announcers => "announcers",
+            Self::AllowedSources => "allowed_sources",
+            Self::ArpSenders => "arp_senders",
             Self::Open => "open",
             Self::Stage(stage) => stage.name(),
             Self::Known => "known",
-            Self::NodeSide => "node_side",
+            Self::HostToPod => "host_to_pod",
         }
     }
 }
@@ -118,7 +118,7 @@ pub struct Element {
     /// The interface.
     pub interface: String,
     /// Who may speak.
-    pub speaker: Option<Speaker>,
+    pub source: Option<AllowedSource>,
     /// The chain that a stage jumps to.
     pub chain: Option<String>,
     /// The two addresses of a pod.
@@ -129,10 +129,10 @@ impl Element {
     /// As `nft` writes it.
     pub fn text(&self) -> String {
         let interface = &self.interface;
-        match (self.set, self.speaker) {
-            (Set::Speakers, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
+        match (self.set, self.source) {
+            (Set::AllowedSources, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
             (Set::Known, Some(s)) => format!("\"{interface}\" . {}", s.address),
-            (Set::Announcers, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
+            (Set::ArpSenders, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
             _ => match (&self.chain, self.node) {
                 (Some(chain), _) => format!("\"{interface}\" : jump {chain}"),
                 (None, Some((address, pod))) => format!("{address} : {pod}"),
@@ -143,7 +143,7 @@ impl Element {
 
     /// Somebody with this address is behind the bridge.
     pub(super) fn known(bridge: &str, address: Ipv4Addr) -> Self {
-        let speaker = Some(Speaker { mac: Mac([0; 6]), address });
-        Self { set: Set::Known, interface: bridge.to_owned(), speaker, chain: None, node: None }
+        let source = Some(AllowedSource { mac: Mac([0; 6]), address });
+        Self { set: Set::Known, interface: bridge.to_owned(), source, chain: None, node: None }
     }
 }

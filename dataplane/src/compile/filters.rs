@@ -19,14 +19,14 @@ use super::context::{AddressSets, ChainContext, End, Refusal};
 use super::element::{Element, Set, Stage};
 use super::location::{self, Location};
 use super::marks::{REJECTED, TO_ROUTER};
-use super::plan::Domain;
+use super::plan::RouterNamespace;
 use super::pod::RouterEnd;
 use super::priorities::{self, BaseHook};
 use super::statement::{Field, Match, Statement, Verdict};
 use super::table::{Item, NamedSet, NftChain};
 use super::unsupported::Unsupported;
 use super::view::View;
-use super::{call_graph, names, node_side, passes};
+use super::{call_graph, host_to_pod, names, passes};
 
 impl Stage {
     /// Hook, priority and the key of its map.
@@ -66,7 +66,7 @@ impl Stage {
     }
 }
 
-/// What the stages of a domain are made of.
+/// What the stages of a router namespace are made of.
 #[derive(Default)]
 pub(super) struct Filters {
     /// Maps and chains.
@@ -160,7 +160,7 @@ fn interface(view: &View<'_>, id: Uuid, port: &Port) -> Option<String> {
 }
 
 /// Everything that the ports of these bridges can jump to. `answers`: there is a router that can answer senders.
-pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], domain: &Domain, answers: bool) -> Filters {
+pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], namespace: &RouterNamespace, answers: bool) -> Filters {
     let mut filters = Filters::default();
     let mut used = BTreeSet::new();
     // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
@@ -178,7 +178,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], domain: &Domain, answer
         filters.elements.extend(end.map(|interface| Element {
             set: Set::Stage(stage),
             interface,
-            speaker: None,
+            source: None,
             chain: Some(name.clone()),
             node: None,
         }));
@@ -211,7 +211,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], domain: &Domain, answer
     for stage in used {
         let ((hook, key), name) = (stage.hook(early(stage)), stage.name());
         filters.items.push(NamedSet::map(name, "ifname", "verdict").into());
-        let mut statements: Vec<_> = node_side::pass_stage(domain, hook.hook, asks_arp);
+        let mut statements: Vec<_> = host_to_pod::pass_stage(namespace, hook.hook, asks_arp);
         let pass = |matches| Statement::Plain(vec![matches], Verdict::Accept.into());
         // What was rejected at one stage does not concern the next.
         statements.extend(filters.rejects.then(|| pass(Match::mark_has(REJECTED))));

@@ -1,6 +1,6 @@
 //! Bounds of what the pods of one router can use up of what all namespaces share.
 
-/// How many MACs, and how many addresses in ARP, the open ports of a domain may show within five minutes. Each becomes an
+/// How many MACs, and how many addresses in ARP, the open ports of a router namespace may show within five minutes. Each becomes an
 /// entry of a table that the kernel shares among all namespaces, or keeps without a bound.
 pub(super) const UNKNOWN_HOSTS: u32 = 256;
 

@@ -1,4 +1,4 @@
-//! Where a bridge or a router port is: which domain, which interface.
+//! Where a bridge or a router port is: which namespace, which interface.
 
 use atoll_model::topology::{Device as Owner, Port};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::view::View;
 use super::{audit, names};
 
-/// The domain of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
+/// The namespace of a bridge: the router of its lowest router link, or itself where it has ports of this host only.
 pub(super) fn of_bridge(view: &View<'_>, bridge: Uuid) -> Option<Uuid> {
     let router = view.ports_of(bridge).find_map(|(_, port)| match view.peer(port)?.1.device {
         Owner::Router { id, .. } => view.router(id).is_some().then_some(id),

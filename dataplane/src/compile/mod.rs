@@ -1,8 +1,8 @@
 //! Topology to kernel objects. Pure: no kernel, no clock, the same text for the same topology.
 //!
-//! A *domain* is one network namespace: a router with every bridge whose first router link (lowest port id) is that
-//! router's. A bridge that no router is linked to is a domain of its own. What cannot be expressed is returned as
-//! [`Unsupported`]; where it would have restricted traffic, the domain or the port stays closed.
+//! A *namespace* is one network namespace: a router with every bridge whose first router link (lowest port id) is that
+//! router's. A bridge that no router is linked to is a namespace of its own. What cannot be expressed is returned as
+//! [`Unsupported`]; where it would have restricted traffic, the namespace or the port stays closed.
 //!
 //! | module | what |
 //! |---|---|
@@ -10,29 +10,29 @@
 //! | `compiled` | a topology and what it becomes, kept up to date change by change |
 //! | `audit` | what of routers, bridges and ports is left out |
 //! | `names` | interface names and MACs that derive from ids |
-//! | `domain` | devices, addresses, routes, neighbours |
-//! | `node_side`, `pool` | how the machine itself reaches every pod, and by which address |
+//! | `namespace` | devices, addresses, routes, neighbours |
+//! | `host_to_pod`, `pool` | how the machine itself reaches every pod, and by which address |
 //! | `port` | who may speak through a bridge port that an interface is bound to |
 //! | `rules`, `condition`, `fragments`, `runs`, `jumps` | chains to nftables |
 //! | `counting` | which line is which rule |
 //! | `filters` | the stages of bridges and their ports |
-//! | `ruleset`, `router` | the two tables of a domain |
+//! | `ruleset`, `router` | the two tables of a router namespace |
 
 mod audit;
 mod call_graph;
 mod compiled;
 mod condition;
 mod context;
-mod domain;
 mod element;
 mod filters;
 mod fragments;
 mod groups;
+pub(crate) mod host_to_pod;
 mod limits;
 mod location;
 pub(crate) mod marks;
 pub(crate) mod names;
-pub(crate) mod node_side;
+mod namespace;
 mod passes;
 mod plan;
 mod pod;
@@ -52,19 +52,20 @@ mod view;
 use atoll_model::topology::Topology;
 
 pub use compiled::{Compiled, Touched};
-pub use element::{Element, Set, Speaker, Stage};
-pub use node_side::{TO_NODE, TO_PODS};
+pub use element::{AllowedSource, Element, Set, Stage};
+pub use host_to_pod::{TO_HOST, TO_PODS};
 pub use plan::{
-    Device, DeviceKind, Domain, GROUP, MAIN, Neighbour, NextHop, NodeLink, Outside, Plan, Route, Source, Target,
+    Device, DeviceKind, ExternalNetwork, GROUP, HostLink, KernelPlan, MAIN, Neighbour, NextHop, Route, RouterNamespace,
+    SourceRule, Target,
 };
-pub use pod::{Attached, NodeSide, Pod, RouterEnd};
-pub use pool::NodePool;
+pub use pod::{Attached, HostToPod, Pod, RouterEnd};
+pub use pool::HostToPodPool;
 pub use port::taken;
 pub use site::Site;
 pub use table::Ruleset;
 pub use unsupported::Unsupported;
 
 /// What `topology` becomes on this machine: a [`Site`], or the id of a host with the default pool.
-pub fn compile(topology: &Topology, site: impl Into<Site>) -> Plan {
+pub fn compile(topology: &Topology, site: impl Into<Site>) -> KernelPlan {
     Compiled::new(topology.clone(), site).plan
 }

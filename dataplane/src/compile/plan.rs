@@ -10,28 +10,28 @@ use uuid::Uuid;
 
 use super::element::Element;
 use super::pod::Attached;
-use super::pool::NodePool;
+use super::pool::HostToPodPool;
 use super::table::Ruleset;
 use super::unsupported::Unsupported;
 
 /// Everything that one topology becomes on one host, ports of pods aside: those come and go too often.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct KernelPlan {
     /// The namespaces, by the id of their router, or of their bridge where there is none.
-    pub domains: BTreeMap<Uuid, Domain>,
+    pub namespaces: BTreeMap<Uuid, RouterNamespace>,
     /// Where pods can be attached, by the id of the bridge.
     pub bridges: BTreeMap<Uuid, Attached>,
 }
 
 /// What one namespace holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Domain {
+pub struct RouterNamespace {
     /// Interfaces by name.
     pub devices: BTreeMap<String, Device>,
     /// Routes of the router.
     pub routes: BTreeSet<Route<String>>,
     /// Which sources have a table of their own.
-    pub sources: BTreeSet<Source>,
+    pub sources: BTreeSet<SourceRule>,
     /// Neighbours that are known without asking.
     pub neighbours: BTreeSet<Neighbour<String>>,
     /// The packet filter, elements of pods aside.
@@ -48,7 +48,7 @@ pub struct Domain {
     #[serde(skip)]
     pub targets: BTreeMap<Uuid, BTreeSet<Target>>,
     /// The link by which the machine reaches the pods.
-    pub node: Option<NodeLink>,
+    pub node: Option<HostLink>,
     /// What could not be expressed.
     pub unsupported: BTreeSet<Unsupported>,
 }
@@ -64,7 +64,7 @@ pub struct Target {
     pub to: Ipv4Addr,
 }
 
-/// An interface that the structure of a domain needs.
+/// An interface that the structure of a router namespace needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
     /// What it is.
@@ -83,8 +83,8 @@ pub enum DeviceKind {
     Bridge,
     /// One end of a link between two ports.
     Link {
-        /// The domain of the other end.
-        domain: Uuid,
+        /// The namespace of the other end.
+        namespace: Uuid,
         /// The name of the other end.
         name: String,
         /// The MAC of the other end.
@@ -93,7 +93,7 @@ pub enum DeviceKind {
         bridge: Option<String>,
     },
     /// One end of the link to the node.
-    Node {
+    Host {
         /// The name of the node's end.
         end: String,
         /// The MAC of the node's end.
@@ -102,13 +102,13 @@ pub enum DeviceKind {
     /// An interface of this machine that a router port is bound to.
     Uplink {
         /// The world behind it, made up where the machine has no such interface.
-        outside: Option<Outside>,
+        outside: Option<ExternalNetwork>,
     },
 }
 
 /// The other end of an uplink that leads nowhere: a namespace that answers as the next hop would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Outside {
+pub struct ExternalNetwork {
     /// The name of its interface.
     pub name: String,
     /// Its MAC.
@@ -163,7 +163,7 @@ pub enum NextHop<D> {
 
 /// Sources that have a table of their own. The longest prefix wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Source {
+pub struct SourceRule {
     /// The sources.
     pub network: Ipv4Network,
     /// Their table.
@@ -181,13 +181,13 @@ pub struct Neighbour<D> {
     pub mac: Mac,
 }
 
-/// The link between a domain and the node.
+/// The link between a router namespace and the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NodeLink {
+pub struct HostLink {
     /// The router's end.
     pub name: String,
     /// The node's end.
     pub end: String,
     /// Where its addresses come from.
-    pub pool: NodePool,
+    pub pool: HostToPodPool,
 }

@@ -7,7 +7,7 @@ use atoll_model::attachment::Mac;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::element::{Element, Set, Speaker, Stage};
+use super::element::{AllowedSource, Element, Set, Stage};
 use super::unsupported::Unsupported;
 
 /// The bridge's port to the router whose own interface the bridge is.
@@ -25,7 +25,7 @@ pub struct RouterEnd {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attached {
     /// The namespace it is in.
-    pub domain: Uuid,
+    pub namespace: Uuid,
     /// Its interface.
     pub device: String,
     /// The router ports on it: nobody else may speak with their MAC or address.
@@ -44,28 +44,28 @@ pub struct Attached {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pod {
     /// The namespace.
-    pub domain: Uuid,
+    pub namespace: Uuid,
     /// The bridge's interface.
     pub bridge: String,
     /// The interface that is bound to the port.
     pub interface: String,
     /// Who may speak; empty: anybody but a gateway.
-    pub speakers: BTreeSet<Speaker>,
-    /// MACs that the bridge knows to be behind this port, those of speakers included.
-    pub stations: BTreeSet<Mac>,
+    pub allowed_sources: BTreeSet<AllowedSource>,
+    /// MACs that the bridge knows to be behind this port, those of allowed_sources included.
+    pub fdb: BTreeSet<Mac>,
     /// The chains that its frames pass.
     pub stages: Vec<(Stage, String)>,
-    /// Speakers become permanent neighbours of the router.
+    /// AllowedSources become permanent neighbours of the router.
     pub routed: bool,
     /// What of the port is left out.
     pub left: BTreeSet<Unsupported>,
     /// How the node reaches it; given by whoever knows which addresses are taken.
-    pub node: Option<NodeSide>,
+    pub node: Option<HostToPod>,
 }
 
 /// How the node reaches one pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct NodeSide {
+pub struct HostToPod {
     /// The address that only this machine can use.
     pub address: Ipv4Addr,
     /// The pod's own.
@@ -77,31 +77,31 @@ pub struct NodeSide {
 impl Pod {
     /// What must be listed before the port may be opened.
     pub fn elements(&self) -> Vec<Element> {
-        let element = |set, speaker| {
+        let element = |set, source| {
             let interface = self.interface.clone();
-            Element { set, interface, speaker, chain: None, node: None }
+            Element { set, interface, source, chain: None, node: None }
         };
         let staged = self
             .stages
             .iter()
             .map(|(stage, chain)| Element { chain: Some(chain.clone()), ..element(Set::Stage(*stage), None) });
         let mut elements: Vec<_> = staged.collect();
-        if self.speakers.is_empty() {
+        if self.allowed_sources.is_empty() {
             elements.push(element(Set::Open, None));
         }
-        for speaker in &self.speakers {
-            elements.push(element(Set::Speakers, Some(*speaker)));
-            elements.push(element(Set::Announcers, Some(*speaker)));
+        for source in &self.allowed_sources {
+            elements.push(element(Set::AllowedSources, Some(*source)));
+            elements.push(element(Set::ArpSenders, Some(*source)));
             // Asking whether an address is taken (RFC 5227) has no sender address yet.
-            let probe = Speaker { mac: speaker.mac, address: Ipv4Addr::UNSPECIFIED };
-            elements.push(element(Set::Announcers, Some(probe)));
+            let probe = AllowedSource { mac: source.mac, address: Ipv4Addr::UNSPECIFIED };
+            elements.push(element(Set::ArpSenders, Some(probe)));
         }
-        let routed = self.routed.then_some(&self.speakers).into_iter().flatten();
-        elements.extend(routed.map(|speaker| Element::known(&self.bridge, speaker.address)));
+        let routed = self.routed.then_some(&self.allowed_sources).into_iter().flatten();
+        elements.extend(routed.map(|source| Element::known(&self.bridge, source.address)));
         elements.extend(self.node.map(|side| Element {
             interface: String::new(),
             node: Some((side.address, side.pod)),
-            ..element(Set::NodeSide, None)
+            ..element(Set::HostToPod, None)
         }));
         elements.sort();
         elements.dedup();

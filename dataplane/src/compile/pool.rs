@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// Addresses that only this machine can use, one for each port of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct NodePool(Ipv4Network);
+pub struct HostToPodPool(Ipv4Network);
 
 /// The first addresses are not for pods.
 const RESERVED: u32 = 8;
@@ -20,7 +20,7 @@ const CLOUDS: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(169, 25
     None => panic!("22 is a length"),
 };
 
-impl NodePool {
+impl HostToPodPool {
     /// The pool unless somebody says otherwise.
     pub const DEFAULT: Self = Self(match Ipv4Network::new_checked(Ipv4Addr::new(169, 254, 128, 0), 17) {
         Some(network) => network,
@@ -71,7 +71,7 @@ impl NodePool {
         all.find(|address| !CLOUDS.contains(*address) && !taken(*address))
     }
 
-    /// True for what [`NodePool::allocate`] may give.
+    /// True for what [`HostToPodPool::allocate`] may give.
     pub fn gives(self, address: Ipv4Addr) -> bool {
         let given = self.0.contains(address) && address >= self.nth(RESERVED) && address != self.0.broadcast();
         given && !CLOUDS.contains(address)
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn an_address_derives_from_the_port_and_gives_way_when_it_is_taken() {
-        let pool = NodePool::DEFAULT;
+        let pool = HostToPodPool::DEFAULT;
         let port = Uuid::from_u128(7);
         let first = pool.allocate(port, |_| false).expect("room");
         assert_eq!(pool.allocate(port, |_| false), Some(first));
@@ -118,7 +118,7 @@ mod tests {
     fn clouds_and_others_keep_their_part() {
         let parts = |others: &[&str]| {
             let others: Vec<_> = others.iter().map(|other| other.parse().expect("a network")).collect();
-            NodePool::DEFAULT.parts(&others).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            HostToPodPool::DEFAULT.parts(&others).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         let clouds = "169.254.128.0/19 169.254.160.0/21 169.254.172.0/22 169.254.176.0/20 169.254.192.0/18";
         assert_eq!(parts(&[]), clouds);
@@ -145,7 +145,7 @@ mod tests {
             ]
         );
         assert_eq!(parts(&["169.254.0.0/16"]), "");
-        let pool = NodePool::DEFAULT;
+        let pool = HostToPodPool::DEFAULT;
         assert!(!pool.gives("169.254.169.254".parse().expect("an address")));
         assert!(pool.gives("169.254.172.1".parse().expect("an address")));
         let free = |n: u128| pool.allocate(Uuid::from_u128(n), |_| false).expect("room");
@@ -155,20 +155,20 @@ mod tests {
     #[test]
     fn no_pool_is_made_of_what_is_no_network_of_hosts() {
         for network in ["127.0.0.0/24", "0.0.0.0/0", "224.0.0.0/8", "64.0.0.0/1", "169.254.169.0/24", "192.0.2.0/29"] {
-            assert_eq!(NodePool::new(network.parse().expect("a network")), None, "{network}");
+            assert_eq!(HostToPodPool::new(network.parse().expect("a network")), None, "{network}");
         }
-        assert!(NodePool::new("10.0.0.0/8".parse().expect("a network")).is_some());
+        assert!(HostToPodPool::new("10.0.0.0/8".parse().expect("a network")).is_some());
     }
 
     #[test]
     fn a_pool_is_used_up_to_its_last_address_and_never_beyond() {
-        let pool = NodePool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
+        let pool = HostToPodPool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
         let mut taken = BTreeSet::new();
         for n in 0.. {
             let Some(address) = pool.allocate(Uuid::from_u128(n), |address| taken.contains(&address)) else { break };
             assert!(pool.gives(address) && taken.insert(address), "{address}");
         }
         assert_eq!(taken.len(), 7, "{taken:?}");
-        assert_eq!(NodePool::new("192.0.2.0/29".parse().expect("a network")), None);
+        assert_eq!(HostToPodPool::new("192.0.2.0/29".parse().expect("a network")), None);
     }
 }

@@ -10,7 +10,7 @@ use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{Bridge, Device, Port};
 use uuid::Uuid;
 
-use super::element::Speaker;
+use super::element::AllowedSource;
 use super::location::{self, Location};
 use super::pod::{Attached, Pod};
 use super::unsupported::Unsupported;
@@ -18,7 +18,7 @@ use super::view::View;
 use super::{audit, filters, names};
 
 /// What a pod's port needs to know about its bridge.
-pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &BTreeSet<String>) -> Attached {
+pub(super) fn attached(view: &View<'_>, namespace: Uuid, id: Uuid, closed_chains: &BTreeSet<String>) -> Attached {
     let mut gateways = BTreeSet::new();
     let mut routed = false;
     for (_, port) in view.ports_of(id) {
@@ -36,7 +36,7 @@ pub(super) fn attached(view: &View<'_>, domain: Uuid, id: Uuid, closed_chains: &
     };
     let router = filters::router_end(view, id);
     let closed_chains = closed_chains.clone();
-    Attached { domain, device: names::bridge(id), gateways, routed, router, closed_chains, closed }
+    Attached { namespace, device: names::bridge(id), gateways, routed, router, closed_chains, closed }
 }
 
 /// What `port` becomes: `Ok(None)` when it is no affair of this host.
@@ -74,28 +74,28 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
         );
     }
     let bridge_object = view.bridge(*bridge_id);
-    let speakers = speakers(id, port, bridge_object);
-    for speaker in &speakers {
-        if bridge.gateways.iter().any(|(mac, address)| *mac == speaker.mac || *address == speaker.address) {
-            return refuse("vifId", format!("{} or {} belongs to a router port", speaker.mac, speaker.address));
+    let allowed_sources = allowed_sources(id, port, bridge_object);
+    for source in &allowed_sources {
+        if bridge.gateways.iter().any(|(mac, address)| *mac == source.mac || *address == source.address) {
+            return refuse("vifId", format!("{} or {} belongs to a router port", source.mac, source.address));
         }
-        if site.node_side.is_some_and(|pool| pool.network().contains(speaker.address)) {
-            return refuse("vifId", format!("{} belongs to the node side", speaker.address));
+        if site.host_to_pod.is_some_and(|pool| pool.network().contains(source.address)) {
+            return refuse("vifId", format!("{} belongs to the node side", source.address));
         }
-        if speaker.mac.0[0] & 1 == 1 || speaker.address.is_unspecified() || speaker.address.is_multicast() {
-            return refuse("vifId", format!("{} with {} is nobody's address", speaker.mac, speaker.address));
+        if source.mac.0[0] & 1 == 1 || source.address.is_unspecified() || source.address.is_multicast() {
+            return refuse("vifId", format!("{} with {} is nobody's address", source.mac, source.address));
         }
     }
     let seeds = bridge_object.into_iter().flat_map(|bridge| &bridge.macs);
     let seeds = seeds.filter(|(mac, behind)| **behind == id && mac.0[0] & 1 == 0).map(|(mac, _)| *mac);
     let not_a_gateway = |mac: &Mac| !bridge.gateways.iter().any(|(gateway, _)| gateway == mac);
-    let stations = speakers.iter().map(|speaker| speaker.mac).chain(seeds.filter(not_a_gateway)).collect();
+    let fdb = allowed_sources.iter().map(|source| source.mac).chain(seeds.filter(not_a_gateway)).collect();
     Ok(Some(Pod {
-        domain: bridge.domain,
+        namespace: bridge.namespace,
         bridge: bridge.device.clone(),
         interface: binding.interface.clone(),
-        speakers,
-        stations,
+        allowed_sources,
+        fdb,
         stages: stages.into_iter().map(|(stage, (_, name))| (stage, name)).collect(),
         routed: bridge.routed,
         left: left.unsupported,
@@ -104,12 +104,12 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
 }
 
 /// Some port of the bridge that an interface of this machine is bound to may speak as anybody.
-pub(super) fn has_strangers(view: &View<'_>, id: Uuid) -> bool {
+pub(super) fn has_open_ports(view: &View<'_>, id: Uuid) -> bool {
     let bridge = view.bridge(id);
     view.ports_of(id).any(|(port_id, port)| {
         port.peer.is_none()
             && port.binding.as_ref().is_some_and(|binding| binding.host == view.site.host)
-            && speakers(port_id, port, bridge).is_empty()
+            && allowed_sources(port_id, port, bridge).is_empty()
     })
 }
 
@@ -123,10 +123,10 @@ pub fn taken(port: Uuid, holder: Uuid, interface: &str) -> Unsupported {
     inactive(port, "interfaceName", format!("interface {interface} is bound to port {holder} already"))
 }
 
-fn speakers(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<Speaker> {
-    let vif = port.vif.and_then(PortSecurity::from_vif_id).map(|vif| Speaker { mac: vif.mac, address: vif.address });
+fn allowed_sources(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<AllowedSource> {
+    let vif = port.vif.and_then(PortSecurity::from_vif_id).map(|vif| AllowedSource { mac: vif.mac, address: vif.address });
     let Some(bridge) = bridge else { return vif.into_iter().collect() };
     let behind = |mac: &Mac| bridge.macs.get(mac) == Some(&id);
     let seeds = bridge.arp.iter().filter(|(_, mac)| behind(mac));
-    vif.into_iter().chain(seeds.map(|(address, mac)| Speaker { mac: *mac, address: *address })).collect()
+    vif.into_iter().chain(seeds.map(|(address, mac)| AllowedSource { mac: *mac, address: *address })).collect()
 }

@@ -1,10 +1,10 @@
-//! The table `ip atoll` of a domain: the router's chains, its ports' chains, its translations and its own addresses.
+//! The table `ip atoll` of a router namespace: the router's chains, its ports' chains, its translations and its own addresses.
 //!
 //! | hook, priority | what |
 //! |---|---|
 //! | prerouting -450 | which datagrams came in fragments, before they are put together |
 //! | prerouting -310 | what comes in by none of the router's interfaces is dropped |
-//! | prerouting -149 and others | flows of the node, see `node_side` |
+//! | prerouting -149 and others | flows of the node, see `host_to_pod` |
 //! | prerouting -150 | which packets answer an earlier one |
 //! | prerouting -146 | the answer of a router that is down |
 //! | prerouting -145 | inbound chains of ports: before any translation is undone |
@@ -31,13 +31,13 @@ use super::limits::{FLOWS, UNKNOWN_HOSTS};
 use super::location::{self, Location};
 use super::marks::{DESTINATION_TRANSLATED, REASSEMBLED, REJECTED, REPLY, ROUTED, SOURCE_TRANSLATED, TO_ROUTER};
 use super::passes::{self, Passes};
-use super::plan::{DeviceKind, Domain, GROUP, Neighbour};
+use super::plan::{DeviceKind, GROUP, Neighbour, RouterNamespace};
 use super::priorities::{self, BaseHook};
 use super::statement::{Action, Field, IcmpError, MarkChange, Match, Statement, Translated, Verdict};
 use super::table::{Family, Item, NamedSet, NftChain, Table};
 use super::unsupported::Unsupported;
 use super::view::View;
-use super::{call_graph, names, node_side, port, translation};
+use super::{call_graph, host_to_pod, names, port, translation};
 
 /// The answer to a packet that is rejected.
 const ANSWER: Verdict = Verdict::Reject(IcmpError::AdminProhibited);
@@ -47,8 +47,14 @@ fn accept(matches: Match) -> Statement {
 }
 
 /// The table of the router, and notes of what could not be expressed.
-pub(super) fn table(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain, filters: &Filters) -> Table {
-    let mut items = vec![uninvited(domain).into()];
+pub(super) fn table(
+    view: &View<'_>,
+    id: Uuid,
+    bridges: &[Uuid],
+    namespace: &mut RouterNamespace,
+    filters: &Filters,
+) -> Table {
+    let mut items = vec![unknown_interfaces(namespace).into()];
     if filters.rejects {
         for (name, hook) in
             [("refused_forward", priorities::REJECTED_FORWARD), ("refused_input", priorities::REJECTED_INPUT)]
@@ -57,22 +63,22 @@ pub(super) fn table(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Do
             items.push(NftChain::base(name, hook, vec![answered]).into());
         }
     }
-    if domain.track_bridged && domain.node.is_none() {
+    if namespace.track_bridged && namespace.node.is_none() {
         // What the router says has the mark of what it speaks of: that matters where it was rejected only.
         let kept = format!("meta mark set meta mark and {REJECTED:#x}");
-        items.push(NftChain::fixed("said", priorities::OWN_OUTPUT, &kept).into());
+        items.push(NftChain::fixed("own_output", priorities::OWN_OUTPUT, &kept).into());
     }
     let input =
-        node_side::guard_input(domain).into_iter().chain(Statement::fixed("icmp type echo-request accept\ndrop"));
+        host_to_pod::guard_input(namespace).into_iter().chain(Statement::fixed("icmp type echo-request accept\ndrop"));
     items.push(NftChain::base("input", priorities::INPUT, input.collect()).into());
-    items.extend(node_side::router_chains(domain));
-    items.extend(services(view, domain).map(Item::from));
-    items.extend(nobody(view, id, bridges, domain));
+    items.extend(host_to_pod::router_chains(namespace));
+    items.extend(services(view, namespace).map(Item::from));
+    items.extend(unknown_destinations(view, id, bridges, namespace));
     let router = view.router(id);
     if router.is_some_and(|router| !router.up) {
         // The sender of whatever goes through it or to it gets an answer.
         let answer = [Statement::always(ANSWER)];
-        let statements = node_side::pass_by(domain).into_iter().chain(bridged(domain)).chain(answer).collect();
+        let statements = host_to_pod::pass_by(namespace).into_iter().chain(bridged(namespace)).chain(answer).collect();
         items.push(NftChain::base("down", priorities::DOWN, statements).into());
     }
     let (mut asks_fragments, groups) = (filters.asks_fragments, AddressSets::default());
@@ -84,8 +90,8 @@ pub(super) fn table(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Do
             rule.condition.forward_flow || rule.condition.return_flow || call_graph::is_translation(&rule.action)
         };
         // Connection tracking is on in the whole namespace or nowhere.
-        let reassembled = domain.node.is_some()
-            || domain.track_bridged
+        let reassembled = namespace.node.is_some()
+            || namespace.track_bridged
             || chains.into_iter().any(|chain| call_graph::any(view, chain, tracked));
         let compile = |root, output, translates, refusal| {
             let input = End::Interface;
@@ -108,7 +114,7 @@ pub(super) fn table(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Do
         let translated = !inbound.translate.is_empty() || !outbound.translate.is_empty();
         let refusal = if translated { Refusal::Silent } else { Refusal::Answer };
         if !inbound.translate.is_empty() {
-            domain.unsupported.extend(filters.late(view));
+            namespace.unsupported.extend(filters.late(view));
         }
         let (mut entering, mut leaving) = (PortChains::default(), PortChains::default());
         for (port, it) in view.ports_of(id) {
@@ -124,34 +130,34 @@ pub(super) fn table(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Do
         asks_fragments |= [&inbound, &outbound].into_iter().any(|passes| passes.asks_fragments)
             || [&entering, &leaving].into_iter().any(|ports| ports.asks_fragments);
         let stages = Stages { inbound, outbound, entering, leaving, translated };
-        let unsupported = stages.write(domain, &mut items);
-        domain.unsupported.extend(unsupported);
+        let unsupported = stages.write(namespace, &mut items);
+        namespace.unsupported.extend(unsupported);
     }
-    if domain.track_bridged && router.is_none_or(|router| !router.up) {
+    if namespace.track_bridged && router.is_none_or(|router| !router.up) {
         items.extend(flows());
     }
     items.extend(groups.into_items());
     if asks_fragments {
         let mark = format!("ip frag-off and 0x3fff != 0 meta mark set meta mark or {REASSEMBLED:#x}");
-        items.push(NftChain::fixed("pieces", priorities::FRAGMENTS, &mark).into());
+        items.push(NftChain::fixed("fragments", priorities::FRAGMENTS, &mark).into());
     }
     Table { family: Family::Ip, name: "atoll", items }
 }
 
 /// An interface that is in the namespace and no port of a bridge, such as that of a pod whose port is closed, is none of
 /// the router's: all of its own carry the mark of our links, uplinks aside.
-fn uninvited(domain: &Domain) -> NftChain {
-    let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
+fn unknown_interfaces(namespace: &RouterNamespace) -> NftChain {
+    let uplinks = namespace.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
     let names: Vec<_> = ["lo"].into_iter().chain(uplinks.map(|(name, _)| name.as_str())).collect();
     let names = names.join("\", \"");
     let drops = format!("iifgroup != {GROUP:#x} iifname != {{ \"{names}\" }} drop");
-    NftChain::fixed("uninvited", priorities::UNKNOWN_INTERFACES, &drops)
+    NftChain::fixed("unknown_interfaces", priorities::UNKNOWN_INTERFACES, &drops)
 }
 
 /// Addresses of services mean something in the cluster only: outside they are a stranger's, or this machine's, whose rules
 /// know no tenants.
-fn services(view: &View<'_>, domain: &Domain) -> Option<NftChain> {
-    let uplinks = domain.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
+fn services(view: &View<'_>, namespace: &RouterNamespace) -> Option<NftChain> {
+    let uplinks = namespace.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
     let names: Vec<_> = uplinks.map(|(name, _)| format!("\"{name}\"")).collect();
     let services = view.site.services.filter(|_| !names.is_empty())?;
     let matches = vec![
@@ -163,8 +169,8 @@ fn services(view: &View<'_>, domain: &Domain) -> Option<NftChain> {
 
 /// Bridged packets pass the router's hooks too when they are tracked; the router's chains do not apply to them. Nor do
 /// they to what a chain of a bridge or its port has rejected.
-fn bridged(domain: &Domain) -> Vec<Statement> {
-    if !domain.track_bridged {
+fn bridged(namespace: &RouterNamespace) -> Vec<Statement> {
+    if !namespace.track_bridged {
         return Vec::new();
     }
     let from_bridge = vec![Match::lookup(Field::InputInterface, false, "\"br*\""), Match::mark_lacks(TO_ROUTER)];
@@ -172,15 +178,15 @@ fn bridged(domain: &Domain) -> Vec<Statement> {
 }
 
 /// Links to other routers, and to bridges of other routers.
-fn links(domain: &Domain) -> usize {
-    domain.devices.values().filter(|device| matches!(device.kind, DeviceKind::Link { bridge: None, .. })).count()
+fn links(namespace: &RouterNamespace) -> usize {
+    namespace.devices.values().filter(|device| matches!(device.kind, DeviceKind::Link { bridge: None, .. })).count()
 }
 
 /// Chains and sets because of which the router asks on its bridges for those only who are there.
 ///
 /// For every address that it asks for, the kernel makes an entry in a table that all namespaces share: without this, a
 /// tenant that sends to every address of a wide subnet fills it, and nobody's router finds anybody any more.
-fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> Vec<Item> {
+fn unknown_destinations(view: &View<'_>, id: Uuid, bridges: &[Uuid], namespace: &mut RouterNamespace) -> Vec<Item> {
     let (mut known, mut strange, mut elements) = (Vec::new(), Vec::new(), Vec::new());
     for bridge in bridges {
         let (name, mut own) = (names::bridge(*bridge), false);
@@ -197,12 +203,12 @@ fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> V
         elements.extend(seeds.map(|address| (name.clone(), *address, None)));
         if own {
             let quoted = format!("\"{name}\"");
-            if port::has_strangers(view, *bridge) { strange.push(quoted) } else { known.push(quoted) }
+            if port::has_open_ports(view, *bridge) { strange.push(quoted) } else { known.push(quoted) }
         }
     }
     for (bridge, address, mac) in elements {
-        domain.elements.insert(Element::known(&bridge, address));
-        domain.neighbours.extend(mac.map(|mac| Neighbour { device: bridge, address, mac }));
+        namespace.elements.insert(Element::known(&bridge, address));
+        namespace.neighbours.extend(mac.map(|mac| Neighbour { device: bridge, address, mac }));
     }
     let items = [
         NamedSet::set("known", "ifname . ipv4_addr", Vec::new()).into(),
@@ -221,8 +227,8 @@ fn nobody(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) -> V
     if statements.is_empty() {
         return items.into();
     }
-    let statements = bridged(domain).into_iter().chain(statements.into_iter().map(Statement::Fixed)).collect();
-    let chain = NftChain::base("nobody", priorities::KNOWN_HOSTS, statements).into();
+    let statements = bridged(namespace).into_iter().chain(statements.into_iter().map(Statement::Fixed)).collect();
+    let chain = NftChain::base("unknown_destinations", priorities::KNOWN_HOSTS, statements).into();
     items.into_iter().chain([chain]).collect()
 }
 
@@ -287,9 +293,9 @@ struct Stages {
 
 impl Stages {
     /// Writes the chains of all stages; answers what could not be expressed.
-    fn write(self, domain: &Domain, items: &mut Vec<Item>) -> BTreeSet<Unsupported> {
+    fn write(self, namespace: &RouterNamespace, items: &mut Vec<Item>) -> BTreeSet<Unsupported> {
         let Self { inbound, outbound, entering, leaving, translated } = self;
-        let tracks = inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || domain.track_bridged;
+        let tracks = inbound.tracks || outbound.tracks || entering.tracks || leaving.tracks || namespace.track_bridged;
         let (dispatch_entering, late) =
             (entering.dispatch(Field::InputInterface), leaving.dispatch(Field::OutputInterface));
         for chains in [inbound.chains, outbound.chains, entering.chains, leaving.chains] {
@@ -298,7 +304,7 @@ impl Stages {
         if tracks {
             items.extend(flows());
         }
-        if tracks && links(domain) > 1 {
+        if tracks && links(namespace) > 1 {
             // No link may use up the room of all: neither that of the sender nor that of the receiver.
             for (name, key) in [("sending", Field::InputInterface), ("receiving", Field::OutputInterface)] {
                 items.push(NamedSet::dynamic(name, "ifname", 65535, None).into());
@@ -307,18 +313,18 @@ impl Stages {
                 items.push(NftChain::fixed(&format!("flows_{name}"), priorities::FLOWS_COUNTED, &body).into());
             }
         }
-        let node: Vec<_> = node_side::pass_by(domain).into_iter().collect();
-        let guard: Vec<_> = node.iter().cloned().chain(bridged(domain)).collect();
+        let node: Vec<_> = host_to_pod::pass_by(namespace).into_iter().collect();
+        let guard: Vec<_> = node.iter().cloned().chain(bridged(namespace)).collect();
         guarded(items, "ports_inbound", priorities::PORTS_INBOUND, &guard, dispatch_entering.into_iter().collect());
         guarded(items, "inbound", priorities::INBOUND, &guard, inbound.before);
         guarded(items, "destinations", priorities::DESTINATIONS, &guard, inbound.translate);
         // The kernel goes on translating a flow when its rule is gone.
-        let remembers = tracks || domain.node.is_some();
+        let remembers = tracks || namespace.node.is_some();
         let outdated = |translated| remembers.then(|| translation::outdated(translated));
         let after = inbound.untranslated.into_iter().chain(outdated(Translated::Destination)).chain(inbound.after);
         guarded(items, "inbound_after", priorities::INBOUND_AFTER, &guard, after.collect());
         let mut forward = Vec::new();
-        if domain.shut || inbound.closed || outbound.closed {
+        if namespace.shut || inbound.closed || outbound.closed {
             forward.push(Statement::always(Verdict::Drop));
         }
         if !outbound.translated.is_empty() {
@@ -346,7 +352,7 @@ impl Stages {
         }
         guarded(items, "sources", priorities::SOURCES, &[], outbound.translate);
         let routed: Vec<_> = node.into_iter().chain([accept(Match::mark_lacks(ROUTED))]).collect();
-        let after = outbound.untranslated.into_iter().chain(outdated(Translated::Source)).chain(outbound.after);
+        let after = outbound.untranslated.into_iter().chain(outdated(Translated::SourceRule)).chain(outbound.after);
         guarded(items, "outbound_after", priorities::OUTBOUND_AFTER, &routed, after.collect());
         if translated {
             guarded(items, "ports_outbound", priorities::PORTS_OUTBOUND_AFTER, &routed, late);

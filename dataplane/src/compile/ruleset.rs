@@ -1,4 +1,4 @@
-//! The two nftables tables of a domain.
+//! The two nftables tables of a router namespace.
 //!
 //! `bridge atoll` is port security: who may speak through which port; whatever is not listed is dropped, so a port
 //! without its elements is closed. `ip atoll` is the router: its chains, its translations, and its own addresses,
@@ -13,24 +13,24 @@ use uuid::Uuid;
 
 use super::limits::UNKNOWN_HOSTS;
 use super::marks::TO_ROUTER;
-use super::plan::{DeviceKind, Domain};
+use super::plan::{DeviceKind, RouterNamespace};
 use super::priorities::{OWN_MAC, PORT_SECURITY};
 use super::statement::Statement;
 use super::table::{Family, NamedSet, NftChain, Ruleset, Table};
 use super::view::View;
 use super::{filters, names, router};
 
-/// Fills in `domain.ruleset`, once its devices are known.
-pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], domain: &mut Domain) {
-    let filters = filters::compile(view, bridges, domain, view.router(id).is_some_and(|router| router.up));
-    domain.track_bridged = filters.tracks;
-    domain.unsupported.extend(filters.unsupported.iter().cloned());
-    domain.elements.clone_from(&filters.elements);
-    domain.closed.clone_from(&filters.closed);
-    let mut bridge = bridge_table(view, bridges, domain);
-    let router = router::table(view, id, bridges, domain, &filters);
+/// Fills in `namespace.ruleset`, once its devices are known.
+pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid], namespace: &mut RouterNamespace) {
+    let filters = filters::compile(view, bridges, namespace, view.router(id).is_some_and(|router| router.up));
+    namespace.track_bridged = filters.tracks;
+    namespace.unsupported.extend(filters.unsupported.iter().cloned());
+    namespace.elements.clone_from(&filters.elements);
+    namespace.closed.clone_from(&filters.closed);
+    let mut bridge = bridge_table(view, bridges, namespace);
+    let router = router::table(view, id, bridges, namespace, &filters);
     bridge.items.extend(filters.items);
-    domain.ruleset = Ruleset::new(vec![bridge, router]);
+    namespace.ruleset = Ruleset::new(vec![bridge, router]);
 }
 
 /// Hosts behind open ports that nothing is known of: they may send from any address but a gateway's, and a bounded number
@@ -39,20 +39,20 @@ const UNKNOWN: &str = "ether saddr @gateway_macs return
 ether type ip ip saddr @gateway_addresses return
 ether type arp arp saddr ether @gateway_macs return
 ether type arp arp saddr ip @gateway_addresses return
-ether type { ip, arp } update @stations { iifname . ether saddr } jump station";
+ether type { ip, arp } update @fdb_entries { iifname . ether saddr } jump known_host";
 /// What such a host may send.
-const STATION: &str = "ether type ip accept
-arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @strangers { iifname . arp saddr ip } accept";
+const KNOWN_HOST: &str = "ether type ip accept
+arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @unknown_hosts { iifname . arp saddr ip } accept";
 /// Port security, behind what tells routed from bridged packets.
-const SECURITY: &str = "ether type ip iifname . ether saddr . ip saddr @speakers accept
-ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @announcers accept
+const SECURITY: &str = "ether type ip iifname . ether saddr . ip saddr @allowed_sources accept
+ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @arp_senders accept
 iifname @links accept
 iifname @open jump unknown
 update @refused { iifname counter }
 drop";
 
-fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain) -> Table {
-    let ends = domain.devices.iter().filter(|(_, d)| matches!(&d.kind, DeviceKind::Link { bridge: Some(_), .. }));
+fn bridge_table(view: &View<'_>, bridges: &[Uuid], namespace: &RouterNamespace) -> Table {
+    let ends = namespace.devices.iter().filter(|(_, d)| matches!(&d.kind, DeviceKind::Link { bridge: Some(_), .. }));
     let ends: Vec<_> = ends.map(|(name, _)| format!("\"{name}\"")).collect();
     let (mut macs, mut addresses) = (Vec::new(), Vec::new());
     for (_, port) in bridges.iter().flat_map(|bridge| view.ports_of(*bridge)) {
@@ -62,7 +62,7 @@ fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain) -> Table {
             addresses.push(address.ip().to_string());
         }
     }
-    addresses.extend(domain.node.as_ref().map(|link| link.pool.source().to_string()));
+    addresses.extend(namespace.node.as_ref().map(|link| link.pool.source().to_string()));
     let sorted = |name, key, mut elements: Vec<String>| {
         elements.sort();
         elements.dedup();
@@ -70,35 +70,35 @@ fn bridge_table(view: &View<'_>, bridges: &[Uuid], domain: &Domain) -> Table {
     };
     let empty = |name, key| NamedSet::set(name, key, Vec::new());
     let statements = |text: &str| Statement::fixed(text).collect::<Vec<_>>();
-    let security = to_router(domain).into_iter().chain(statements(SECURITY)).collect();
+    let security = to_router(namespace).into_iter().chain(statements(SECURITY)).collect();
     let items = vec![
         sorted("links", "ifname", ends).into(),
         sorted("gateway_macs", "ether_addr", macs).into(),
         sorted("gateway_addresses", "ipv4_addr", addresses).into(),
-        own(domain).into(),
-        empty("speakers", "ifname . ether_addr . ipv4_addr").into(),
-        empty("announcers", "ifname . ether_addr . ether_addr . ipv4_addr").into(),
+        own(namespace).into(),
+        empty("allowed_sources", "ifname . ether_addr . ipv4_addr").into(),
+        empty("arp_senders", "ifname . ether_addr . ether_addr . ipv4_addr").into(),
         empty("open", "ifname").into(),
         NamedSet::dynamic("refused", "ifname", 65535, None).into(),
-        NamedSet::dynamic("stations", "ifname . ether_addr", UNKNOWN_HOSTS, Some("5m")).into(),
-        NamedSet::dynamic("strangers", "ifname . ipv4_addr", UNKNOWN_HOSTS, Some("5m")).into(),
+        NamedSet::dynamic("fdb_entries", "ifname . ether_addr", UNKNOWN_HOSTS, Some("5m")).into(),
+        NamedSet::dynamic("unknown_hosts", "ifname . ipv4_addr", UNKNOWN_HOSTS, Some("5m")).into(),
         NftChain::new("unknown", statements(UNKNOWN)).into(),
-        NftChain::new("station", statements(STATION)).into(),
+        NftChain::new("known_host", statements(KNOWN_HOST)).into(),
         NftChain::base("prerouting", PORT_SECURITY, security).into(),
     ];
     Table { family: Family::Bridge, name: "atoll", items }
 }
 
 /// The MACs of the router's own interfaces on its bridges.
-fn own_macs(domain: &Domain) -> Vec<String> {
-    let own = domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
+fn own_macs(namespace: &RouterNamespace) -> Vec<String> {
+    let own = namespace.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
     own.map(|device| device.mac.to_string()).collect()
 }
 
 /// A bridge takes in what is for the MAC of any of its ports; the router is asked by its own MACs only. By another one a
 /// packet would look bridged to chains that tell the two apart, and pass them.
-fn own(domain: &Domain) -> NftChain {
-    let macs = own_macs(domain);
+fn own(namespace: &RouterNamespace) -> NftChain {
+    let macs = own_macs(namespace);
     // Nearly every frame is for the router: it is let go first.
     let own = if macs.is_empty() { String::new() } else { format!("ether daddr {{ {} }} accept\n", macs.join(", ")) };
     let one = "ether daddr and 01:00:00:00:00:00 == 00:00:00:00:00:00";
@@ -106,9 +106,9 @@ fn own(domain: &Domain) -> NftChain {
 }
 
 /// Tells routed from bridged packets, where both pass the router's hooks.
-fn to_router(domain: &Domain) -> Vec<Statement> {
-    let macs = own_macs(domain);
-    if !domain.track_bridged || macs.is_empty() {
+fn to_router(namespace: &RouterNamespace) -> Vec<Statement> {
+    let macs = own_macs(namespace);
+    if !namespace.track_bridged || macs.is_empty() {
         return Vec::new();
     }
     // A frame that the router sent through a link within its own namespace still has the marks of that journey.

@@ -3,7 +3,7 @@
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::pool::NodePool;
+use super::pool::HostToPodPool;
 
 /// Which machine it is, and what it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +11,13 @@ pub struct Site {
     /// Only bindings of this host are realised.
     pub host: Uuid,
     /// Where the addresses come from by which the machine reaches its pods; none: it does not reach them.
-    pub node_side: Option<NodePool>,
+    pub host_to_pod: Option<HostToPodPool>,
     /// Addresses of services (`cluster.serviceCidr`): nothing for them leaves by an uplink.
     pub services: Option<Ipv4Network>,
 }
 
 impl From<Uuid> for Site {
     fn from(host: Uuid) -> Self {
-        Self { host, node_side: Some(NodePool::DEFAULT), services: None }
+        Self { host, host_to_pod: Some(HostToPodPool::DEFAULT), services: None }
     }
 }

@@ -12,21 +12,21 @@ impl Translated {
     /// The bit of a flow's status that says so.
     pub(super) fn status(self) -> u32 {
         match self {
-            Self::Source => SOURCE_TRANSLATED,
+            Self::SourceRule => SOURCE_TRANSLATED,
             Self::Destination => DESTINATION_TRANSLATED,
         }
     }
 
     fn verb(self) -> &'static str {
         match self {
-            Self::Source => "snat",
+            Self::SourceRule => "snat",
             Self::Destination => "dnat",
         }
     }
 
     fn field(self) -> Field {
         match self {
-            Self::Source => Field::IpSource,
+            Self::SourceRule => Field::IpSource,
             Self::Destination => Field::IpDestination,
         }
     }

@@ -1,7 +1,7 @@
 //! A topology as the compiler looks at it: with indices, and with a memory of what was looked up.
 //!
-//! What a domain was made from is exactly what was looked up while it was compiled, also what was not there. So the
-//! compiler reads the topology through a [`View`] and in no other way, and [`super::Compiled`] compiles a domain anew when
+//! What a router namespace was made from is exactly what was looked up while it was compiled, also what was not there. So the
+//! compiler reads the topology through a [`View`] and in no other way, and [`super::Compiled`] compiles a router namespace anew when
 //! something that it has read changes, and only then.
 
 use std::cell::RefCell;

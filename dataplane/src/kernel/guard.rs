@@ -24,11 +24,11 @@ impl Guard {
     /// Makes the table be `ruleset`; answers how many changes that took.
     pub(crate) fn ensure(&mut self, netns: &Netns, ruleset: &Ruleset) -> Result<usize, PlaneError> {
         let tables = [(Family::Ip, self.table)];
-        if self.filter.is_sealed(&tables, &ruleset.id)? {
+        if self.filter.matches_checksum(&tables, &ruleset.id)? {
             return Ok(0);
         }
         self.filter.swap(netns, &tables, |_, version| Ok(ruleset.loaded(version, &mut BTreeMap::new())))?;
-        self.filter.seal(&tables)?;
+        self.filter.write_checksum(&tables)?;
         Ok(1)
     }
 

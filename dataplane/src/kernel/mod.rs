@@ -1,5 +1,7 @@
 //! The effects. Everything that knows a syscall, a netlink message or the `nft` program is in here.
 
+mod checksum;
+pub(crate) mod drift;
 pub(crate) mod flows;
 pub(crate) mod guard;
 pub(crate) mod netns;
@@ -7,9 +9,7 @@ pub(crate) mod nft;
 pub(crate) mod nl;
 pub(crate) mod options;
 mod repair;
-mod seal;
 pub(crate) mod steps;
-pub(crate) mod strays;
 mod swap;
 pub(crate) mod sysctl;
 pub(crate) mod watch;

@@ -92,7 +92,7 @@ impl Netns {
     }
 
     /// Pins it again where somebody has unpinned it or has put another one in its place; false: it was there.
-    pub(crate) fn hold(&self) -> Result<bool, PlaneError> {
+    pub(crate) fn repin(&self) -> Result<bool, PlaneError> {
         let fail = |source| PlaneError::Namespace { what: "pin again", path: self.path.clone(), source };
         let own = self.file.metadata().map_err(fail)?;
         let pinned = is_pinned(&self.path);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::netns::Netns;
 use super::steps::step;
 use crate::compile::table::{COMMENT, Family, GROUP_SET, Version};
-use crate::compile::{Element, Ruleset, Set, Speaker, Stage};
+use crate::compile::{AllowedSource, Element, Ruleset, Set, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
 
@@ -48,14 +48,16 @@ pub(super) const ERROR: u16 = 2;
 pub(super) const DONE: u16 = 3;
 
 const TABLE: &str = "atoll";
-/// Both tables of a domain.
+/// Both tables of a router namespace.
 const TABLES: [(Family, &str); 2] = [(Family::Ip, TABLE), (Family::Bridge, TABLE)];
 /// The verdict "jump" (`NFT_JUMP`).
 const JUMP: i32 = -3;
 
 /// All sets that elements come and go in.
 pub(super) fn sets() -> impl Iterator<Item = Set> {
-    [Set::Speakers, Set::Announcers, Set::Open, Set::Known, Set::NodeSide].into_iter().chain(Stage::ALL.map(Set::Stage))
+    [Set::AllowedSources, Set::ArpSenders, Set::Open, Set::Known, Set::HostToPod]
+        .into_iter()
+        .chain(Stage::ALL.map(Set::Stage))
 }
 
 /// The kernel's number of a family.
@@ -117,7 +119,7 @@ impl Filter {
         elements: &BTreeSet<Element>,
     ) -> Result<usize, PlaneError> {
         let mut known = self.untouched()? && self.loaded.as_ref() == Some(&ruleset.id);
-        if self.last.is_none() && self.is_sealed(&TABLES, &ruleset.id)? {
+        if self.last.is_none() && self.matches_checksum(&TABLES, &ruleset.id)? {
             // After a restart what is loaded is what was loaded; only elements may have come or gone meanwhile.
             self.listed = self.elements()?;
             known = true;
@@ -193,7 +195,7 @@ impl Filter {
             Ok(text)
         })?;
         self.idle = idle.unwrap_or_default();
-        self.seal(&TABLES)?;
+        self.write_checksum(&TABLES)?;
         self.trust()
     }
 
@@ -428,9 +430,9 @@ fn key(element: &Element) -> Vec<u8> {
     }
     let mut key = element.interface.clone().into_bytes();
     key.resize(16, 0);
-    if let Some(Speaker { mac, address }) = element.speaker {
+    if let Some(AllowedSource { mac, address }) = element.source {
         let macs = match element.set {
-            Set::Announcers => 2,
+            Set::ArpSenders => 2,
             Set::Known => 0,
             _ => 1,
         };
@@ -446,27 +448,27 @@ fn key(element: &Element) -> Vec<u8> {
 fn decode(set: Set, element: &[u8]) -> Option<Element> {
     let key = attribute(attribute(element, 1)?, 1)?;
     let data = || attribute(element, 2);
-    if set == Set::NodeSide {
+    if set == Set::HostToPod {
         let address = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
         let node = Some((address(key)?, address(data().and_then(|data| attribute(data, 1))?)?));
-        return Some(Element { set, interface: String::new(), speaker: None, chain: None, node });
+        return Some(Element { set, interface: String::new(), source: None, chain: None, node });
     }
     let interface = String::from_utf8(key.get(..16)?.split(|b| *b == 0).next()?.to_vec()).ok()?;
-    let speaker = match set {
-        Set::Speakers | Set::Announcers => {
+    let source = match set {
+        Set::AllowedSources | Set::ArpSenders => {
             let mac = Mac(key.get(16..22)?.try_into().ok()?);
             let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
-            Some(Speaker { mac, address: address.into() })
+            Some(AllowedSource { mac, address: address.into() })
         }
         Set::Known => {
             let address: [u8; 4] = key.get(16..20)?.try_into().ok()?;
-            Some(Speaker { mac: Mac([0; 6]), address: address.into() })
+            Some(AllowedSource { mac: Mac([0; 6]), address: address.into() })
         }
-        Set::Open | Set::Stage(_) | Set::NodeSide => None,
+        Set::Open | Set::Stage(_) | Set::HostToPod => None,
     };
     let verdict = data().and_then(|data| attribute(data, 2));
     let chain = text(verdict.and_then(|verdict| attribute(verdict, 2))).map(str::to_owned);
-    Some(Element { set, interface, speaker, chain, node: None })
+    Some(Element { set, interface, source, chain, node: None })
 }
 
 fn encode(element: &Element) -> Vec<u8> {

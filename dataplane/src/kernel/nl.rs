@@ -30,9 +30,9 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use uuid::Uuid;
 
 use super::netns::Netns;
-use super::options::Amiss;
+use super::options::Drift;
 use super::steps::step;
-use crate::compile::{GROUP, MAIN, Neighbour, NextHop, Route, Source};
+use crate::compile::{GROUP, MAIN, Neighbour, NextHop, Route, SourceRule};
 use crate::counters::Count;
 use crate::error::PlaneError;
 
@@ -66,7 +66,7 @@ pub(crate) struct Link {
     /// It is a port of a bridge, has a carrier, and does not forward.
     pub(crate) stopped: bool,
     /// Options and settings that are not as they should be.
-    pub(crate) amiss: Amiss,
+    pub(crate) drift: Drift,
     /// It was taken from the namespace of the data plane's process, and goes back there in the end.
     pub(crate) taken: bool,
     /// Packets pass: it has a carrier and, where it is a port of a bridge, forwards.
@@ -75,7 +75,7 @@ pub(crate) struct Link {
 
 /// A rule that leads packets to a table of the node side.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Steer {
+pub(crate) enum HostRule {
     /// What comes in through this link.
     From {
         /// Its name.
@@ -299,40 +299,40 @@ impl Netlink {
     }
 
     /// Our rules that lead sources to tables of their own.
-    pub(crate) fn sources(&mut self) -> Result<Vec<Source>> {
+    pub(crate) fn sources(&mut self) -> Result<Vec<SourceRule>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
         let answers = self.list("list rules", Message::GetRule(message))?;
-        Ok(answers.iter().filter_map(source_of).collect())
+        Ok(answers.iter().filter_map(source_rule_of).collect())
     }
 
     /// Leads a source to its table.
-    pub(crate) fn add_source(&mut self, source: Source) -> Result<()> {
+    pub(crate) fn add_source_rule(&mut self, source: SourceRule) -> Result<()> {
         let what = format!("add rule from {}", source.network);
-        self.change(what, Message::NewRule(source_message(source)), NLM_F_CREATE | NLM_F_EXCL)
+        self.change(what, Message::NewRule(source_rule_message(source)), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// Stops leading a source to its table.
-    pub(crate) fn delete_source(&mut self, source: Source) -> Result<()> {
-        self.remove(format!("delete rule from {}", source.network), Message::DelRule(source_message(source)))
+    pub(crate) fn delete_source_rule(&mut self, source: SourceRule) -> Result<()> {
+        self.remove(format!("delete rule from {}", source.network), Message::DelRule(source_rule_message(source)))
     }
 
     /// Our rules that lead to tables of the node side.
-    pub(crate) fn steers(&mut self) -> Result<Vec<Steer>> {
+    pub(crate) fn host_rules(&mut self) -> Result<Vec<HostRule>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
         let answers = self.list("list rules", Message::GetRule(message))?;
-        Ok(answers.iter().filter_map(steer_of).collect())
+        Ok(answers.iter().filter_map(host_rule_of).collect())
     }
 
     /// Leads packets to a table.
-    pub(crate) fn add_steer(&mut self, steer: &Steer) -> Result<()> {
-        self.change(format!("add rule {steer:?}"), Message::NewRule(steer_message(steer)), NLM_F_CREATE | NLM_F_EXCL)
+    pub(crate) fn add_host_rule(&mut self, rule: &HostRule) -> Result<()> {
+        self.change(format!("add rule {rule:?}"), Message::NewRule(host_rule_message(rule)), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// Stops leading packets to a table.
-    pub(crate) fn delete_steer(&mut self, steer: &Steer) -> Result<()> {
-        self.remove(format!("delete rule {steer:?}"), Message::DelRule(steer_message(steer)))
+    pub(crate) fn delete_host_rule(&mut self, rule: &HostRule) -> Result<()> {
+        self.remove(format!("delete rule {rule:?}"), Message::DelRule(host_rule_message(rule)))
     }
 
     /// Our routes with the source that packets are sent from, links by index.
@@ -380,24 +380,24 @@ impl Netlink {
     }
 
     /// Tells the bridge of port `index` that `mac` is behind it, for good.
-    pub(crate) fn add_station(&mut self, index: u32, mac: Mac) -> Result<()> {
+    pub(crate) fn add_fdb_entry(&mut self, index: u32, mac: Mac) -> Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.ifindex = index;
         message.header.state = NeighbourState::Noarp;
         message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-        self.change(format!("add station {mac}"), Message::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+        self.change(format!("add FDB entry {mac}"), Message::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Deletes a bridge's entry.
-    pub(crate) fn delete_station(&mut self, index: u32, mac: Mac) -> Result<()> {
+    pub(crate) fn delete_fdb_entry(&mut self, index: u32, mac: Mac) -> Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.ifindex = index;
         message.header.flags = NeighbourFlags::Controller;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-        self.remove(format!("delete station {mac}"), Message::DelNeighbour(message))
+        self.remove(format!("delete FDB entry {mac}"), Message::DelNeighbour(message))
     }
 
     pub(super) fn change(&mut self, what: String, message: Message, flags: u16) -> Result<()> {
@@ -472,7 +472,7 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         speaks: !message.header.flags.contains(LinkFlags::Noarp),
         mtu: 0,
         stopped: false,
-        amiss: Amiss::of(message),
+        drift: Drift::of(message),
         taken: false,
         flowing: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
     };
@@ -610,7 +610,7 @@ fn foreign_route_of(message: &Message) -> Option<(Ipv4Network, Option<u32>)> {
     (table == MAIN && message.header.protocol != PROTOCOL).then_some((network, device))
 }
 
-pub(super) fn source_message(source: Source) -> RuleMessage {
+pub(super) fn source_rule_message(source: SourceRule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.src_len = source.network.prefix();
@@ -625,7 +625,7 @@ pub(super) fn source_message(source: Source) -> RuleMessage {
     message
 }
 
-pub(super) fn source_of(message: &Message) -> Option<Source> {
+pub(super) fn source_rule_of(message: &Message) -> Option<SourceRule> {
     let Message::NewRule(message) = message else { return None };
     let (mut network, mut table, mut ours) = (None, None, false);
     for attribute in &message.attributes {
@@ -636,20 +636,20 @@ pub(super) fn source_of(message: &Message) -> Option<Source> {
             _ => {}
         }
     }
-    Some(Source { network: network.filter(|_| ours)?, table: table? })
+    Some(SourceRule { network: network.filter(|_| ours)?, table: table? })
 }
 
-pub(super) fn steer_message(steer: &Steer) -> RuleMessage {
+pub(super) fn host_rule_message(rule: &HostRule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.action = RuleAction::ToTable;
     // Before the rules for sources: what comes from the node never reaches the next one.
-    let (priority, table) = match steer {
-        Steer::From { link, table } => {
+    let (priority, table) = match rule {
+        HostRule::From { link, table } => {
             message.attributes.push(RuleAttribute::Iifname(link.clone()));
             (100, *table)
         }
-        Steer::Marked { mark, table } => {
+        HostRule::Marked { mark, table } => {
             message.attributes.extend([RuleAttribute::FwMark(*mark), RuleAttribute::FwMask(*mark)]);
             (101, *table)
         }
@@ -662,7 +662,7 @@ pub(super) fn steer_message(steer: &Steer) -> RuleMessage {
     message
 }
 
-pub(super) fn steer_of(message: &Message) -> Option<Steer> {
+pub(super) fn host_rule_of(message: &Message) -> Option<HostRule> {
     let Message::NewRule(message) = message else { return None };
     let (mut from, mut marked, mut table, mut ours) = (None, None, None, false);
     for attribute in &message.attributes {
@@ -675,7 +675,7 @@ pub(super) fn steer_of(message: &Message) -> Option<Steer> {
         }
     }
     let table = table.filter(|_| ours)?;
-    from.map(|link| Steer::From { link, table }).or(marked.map(|mark| Steer::Marked { mark, table }))
+    from.map(|link| HostRule::From { link, table }).or(marked.map(|mark| HostRule::Marked { mark, table }))
 }
 
 fn source_of_route(message: &Message) -> Option<Ipv4Addr> {

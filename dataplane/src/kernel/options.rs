@@ -14,17 +14,17 @@ const AGEING: u32 = 30_000;
 
 /// What is not as it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Amiss {
+pub(crate) struct Drift {
     pub(super) bridge: Vec<InfoBridge>,
     pub(super) port: Vec<InfoBridgePort>,
-    /// Settings under `/proc/sys/net`.
+    /// PlaneSettings under `/proc/sys/net`.
     pub(crate) settings: Vec<Setting>,
 }
 
-impl Amiss {
+impl Drift {
     /// Reads what a link shows.
     pub(super) fn of(message: &LinkMessage) -> Self {
-        let mut amiss = Self::default();
+        let mut drift = Self::default();
         let infos = message.attributes.iter().filter_map(|attribute| match attribute {
             LinkAttribute::LinkInfo(infos) => Some(infos),
             _ => None,
@@ -32,21 +32,21 @@ impl Amiss {
         for info in infos.flatten() {
             match info {
                 LinkInfo::Data(InfoData::Bridge(options)) => {
-                    amiss.bridge =
+                    drift.bridge =
                         options.iter().filter_map(|option| differing(option, right_option(option))).collect();
                 }
                 LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
-                    amiss.port = flags.iter().filter_map(|flag| differing(flag, right_flag(flag))).collect();
+                    drift.port = flags.iter().filter_map(|flag| differing(flag, right_flag(flag))).collect();
                 }
                 _ => {}
             }
         }
         for attribute in &message.attributes {
             if let LinkAttribute::AfSpecUnspec(families) = attribute {
-                amiss.settings = families.iter().flat_map(settings).collect();
+                drift.settings = families.iter().flat_map(settings).collect();
             }
         }
-        amiss
+        drift
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::PlaneError;
 impl Netlink {
     /// Sets the options of a bridge that differ; answers how many.
     pub(crate) fn mend_bridge(&mut self, link: &Link) -> Result<usize, PlaneError> {
-        let wrong = link.amiss.bridge.clone();
+        let wrong = link.drift.bridge.clone();
         if wrong.is_empty() {
             return Ok(0);
         }
@@ -21,7 +21,7 @@ impl Netlink {
 
     /// Sets the flags of a bridge's port that differ; answers how many.
     pub(crate) fn mend_port(&mut self, link: &Link, learning: bool) -> Result<usize, PlaneError> {
-        let mut wrong = link.amiss.port.clone();
+        let mut wrong = link.drift.port.clone();
         if link.learning != Some(learning) {
             wrong.push(InfoBridgePort::Learning(learning));
         }

@@ -1,4 +1,4 @@
-//! Settings of a namespace under `/proc/sys/net`, which shows the namespace of the thread that looks.
+//! PlaneSettings of a namespace under `/proc/sys/net`, which shows the namespace of the thread that looks.
 
 use std::fs;
 use std::io;
@@ -144,7 +144,7 @@ fn usual() -> io::Result<usize> {
     Ok(wrong.len())
 }
 
-/// Settings of a router that cannot be written here, each with the kernel's reason.
+/// PlaneSettings of a router that cannot be written here, each with the kernel's reason.
 pub(crate) fn refused(netns: &Netns) -> Vec<(String, io::Error)> {
     let further = [("ipv4/fwmark_reflect", "1"), ("ipv4/icmp_ratemask", "0")];
     let tried = netns.run(|| {

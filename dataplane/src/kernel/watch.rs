@@ -23,38 +23,38 @@ const GROUP_NFTABLES: u32 = 1 << 6;
 pub(crate) enum Event {
     /// A link appeared or changed.
     Link {
-        /// The domain.
+        /// The namespace.
         scope: Option<Uuid>,
         /// As it is now.
         link: Link,
     },
     /// A link is gone.
     Gone {
-        /// The domain.
+        /// The namespace.
         scope: Option<Uuid>,
         /// Its name.
         name: String,
     },
     /// An address or a route changed by another's hand.
     Suspect {
-        /// The domain.
+        /// The namespace.
         scope: Uuid,
     },
     /// An address or a route of our own namespace changed.
     Node,
     /// The packet filter changed, by our hand or another's.
     Filter {
-        /// The domain.
+        /// The namespace.
         scope: Uuid,
     },
     /// The kernel could not tell everything: look at all of it.
     Lost {
-        /// The domain.
+        /// The namespace.
         scope: Option<Uuid>,
     },
 }
 
-/// Starts to watch, with `own` for the socket whose changes are no news, a domain's namespace, or without a scope the links of our own. It ends when the namespace's handles
+/// Starts to watch, with `own` for the socket whose changes are no news, a router namespace's namespace, or without a scope the links of our own. It ends when the namespace's handles
 /// are aborted.
 pub(crate) fn watch(
     netns: &Netns,
@@ -63,18 +63,19 @@ pub(crate) fn watch(
     events: &UnboundedSender<Event>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Vec<AbortHandle>, PlaneError> {
-    let Some(domain) = scope else {
+    let Some(namespace) = scope else {
         let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)?;
-        return Ok(vec![
-            tasks
-                .spawn(listen(links, scope, events.clone(), move |datagram, events| tell(datagram, None, own, events))),
-        ]);
+        return Ok(vec![tasks.spawn(listen(links, scope, events.clone(), move |datagram, events| {
+            send_events(datagram, None, own, events)
+        }))]);
     };
     let links = open(netns, NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)?;
     let filter = open(netns, NETLINK_NETFILTER, GROUP_NFTABLES)?;
-    let link = listen(links, scope, events.clone(), move |datagram, events| tell(datagram, Some(domain), own, events));
+    let link = listen(links, scope, events.clone(), move |datagram, events| {
+        send_events(datagram, Some(namespace), own, events)
+    });
     let filter =
-        listen(filter, scope, events.clone(), move |_, events| events.send(Event::Filter { scope: domain }).is_ok());
+        listen(filter, scope, events.clone(), move |_, events| events.send(Event::Filter { scope: namespace }).is_ok());
     Ok(vec![tasks.spawn(link), tasks.spawn(filter)])
 }
 
@@ -109,7 +110,7 @@ async fn listen(
 }
 
 /// Sends what a datagram tells; false when nobody listens any more.
-fn tell(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &UnboundedSender<Event>) -> bool {
+fn send_events(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &UnboundedSender<Event>) -> bool {
     let mut rest = datagram;
     while rest.len() >= 16 {
         let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { break };

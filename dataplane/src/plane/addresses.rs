@@ -1,7 +1,7 @@
 //! The node side of ports: which address each has, and whose own address the node routes.
 //!
 //! An address derives from the port, and gives way when it is taken. What a port has it keeps: while this process runs
-//! by what is noted here, after a restart by what the filters of the domains still list.
+//! by what is noted here, after a restart by what the filters of the namespaces still list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use crate::apply::Node;
-use crate::compile::{NodePool, NodeSide};
+use crate::apply::HostNamespace;
+use crate::compile::{HostToPod, HostToPodPool};
 use crate::error::PlaneError;
 
 /// What is given to whom.
@@ -19,7 +19,7 @@ pub(super) struct Addresses {
     by_port: BTreeMap<Uuid, Given>,
     /// Addresses of the pool.
     taken: BTreeMap<Ipv4Addr, Uuid>,
-    /// The port that an address of a domain's pods belongs to.
+    /// The port that an address of a router namespace's pods belongs to.
     owners: BTreeMap<(Uuid, Ipv4Addr), Uuid>,
     /// Own addresses that the node routes.
     direct: BTreeMap<Ipv4Addr, Uuid>,
@@ -30,13 +30,13 @@ pub(super) struct Addresses {
     claims: BTreeMap<Uuid, BTreeSet<Ipv4Addr>>,
     /// What of the pool the machine uses otherwise: not given anew.
     pub(super) others: Vec<Ipv4Network>,
-    /// What the kernel remembers: domain and own address.
+    /// What the kernel remembers: namespace and own address.
     pub(super) remembered: BTreeMap<(Uuid, Ipv4Addr), Ipv4Addr>,
 }
 
 /// What one port has.
 struct Given {
-    domain: Uuid,
+    namespace: Uuid,
     own: Ipv4Addr,
     address: Ipv4Addr,
 }
@@ -44,7 +44,7 @@ struct Given {
 /// What one port asks for.
 pub(super) struct Asked {
     pub(super) port: Uuid,
-    pub(super) domain: Uuid,
+    pub(super) namespace: Uuid,
     pub(super) own: Ipv4Addr,
     pub(super) unique: bool,
 }
@@ -62,18 +62,18 @@ pub(super) enum Denied {
 
 impl Addresses {
     /// What `asked` gets, and what it does not. Asking again gives the same.
-    pub(super) fn give(&mut self, pool: NodePool, asked: &Asked) -> (Option<NodeSide>, Option<Denied>) {
-        let Asked { port, domain, own, unique } = *asked;
-        if self.by_port.get(&port).is_some_and(|given| (given.domain, given.own) != (domain, own)) {
+    pub(super) fn give(&mut self, pool: HostToPodPool, asked: &Asked) -> (Option<HostToPod>, Option<Denied>) {
+        let Asked { port, namespace, own, unique } = *asked;
+        if self.by_port.get(&port).is_some_and(|given| (given.namespace, given.own) != (namespace, own)) {
             self.release(port);
         }
-        if let Some(rival) = self.owners.get(&(domain, own)).filter(|owner| **owner != port) {
+        if let Some(rival) = self.owners.get(&(namespace, own)).filter(|owner| **owner != port) {
             self.waiting.insert(port);
             return (None, Some(Denied::Rival(*rival)));
         }
         let free = |address: &Ipv4Addr| self.taken.get(address).is_none_or(|holder| *holder == port);
         let kept = self.by_port.get(&port).map(|given| given.address);
-        let kept = kept.or_else(|| self.remembered.get(&(domain, own)).copied());
+        let kept = kept.or_else(|| self.remembered.get(&(namespace, own)).copied());
         let kept = kept.filter(|address| pool.gives(*address) && free(address));
         let used = |address: Ipv4Addr| self.others.iter().any(|network| network.contains(address));
         let taken = |address: Ipv4Addr| !free(&address) || used(address);
@@ -81,11 +81,11 @@ impl Addresses {
             self.waiting.insert(port);
             return (None, Some(Denied::Full));
         };
-        self.remembered.remove(&(domain, own));
+        self.remembered.remove(&(namespace, own));
         self.waiting.remove(&port);
         self.taken.insert(address, port);
-        self.owners.insert((domain, own), port);
-        self.by_port.insert(port, Given { domain, own, address });
+        self.owners.insert((namespace, own), port);
+        self.by_port.insert(port, Given { namespace, own, address });
         // Two that claim to be the only one: the first keeps it, and the node is not led astray.
         let holder = if unique { *self.direct.entry(own).or_insert(port) } else { port };
         let denied = (holder != port).then_some(Denied::Direct(holder));
@@ -96,7 +96,7 @@ impl Addresses {
         if !direct && self.direct.get(&own) == Some(&port) {
             self.direct.remove(&own);
         }
-        (Some(NodeSide { address, pod: own, direct }), denied)
+        (Some(HostToPod { address, pod: own, direct }), denied)
     }
 
     /// Notes which addresses a port has of its own; answers for each that it had or has whether the node must stop what is for
@@ -125,9 +125,9 @@ impl Addresses {
     /// Takes back what a port has; true when it had something that others may wait for.
     pub(super) fn release(&mut self, port: Uuid) -> bool {
         self.waiting.remove(&port);
-        let Some(Given { domain, own, address }) = self.by_port.remove(&port) else { return false };
+        let Some(Given { namespace, own, address }) = self.by_port.remove(&port) else { return false };
         self.taken.remove(&address);
-        self.owners.remove(&(domain, own));
+        self.owners.remove(&(namespace, own));
         if self.direct.get(&own) == Some(&port) {
             self.direct.remove(&own);
         }
@@ -136,7 +136,7 @@ impl Addresses {
 }
 
 /// Without the first two addresses of its pool there is no node side.
-pub(super) fn check(pool: NodePool, node: &mut Node) -> Result<(), PlaneError> {
+pub(super) fn check(pool: HostToPodPool, node: &mut HostNamespace) -> Result<(), PlaneError> {
     let used = |network: &&Ipv4Network| [pool.source(), pool.node()].iter().any(|ip| network.contains(*ip));
     match node.others(pool)?.iter().find(used) {
         Some(network) => Err(PlaneError::PoolInUse { pool: pool.network(), network: *network }),
@@ -148,14 +148,14 @@ pub(super) fn check(pool: NodePool, node: &mut Node) -> Result<(), PlaneError> {
 mod tests {
     use super::*;
 
-    fn asked(port: u128, domain: u128, own: &str, unique: bool) -> Asked {
+    fn asked(port: u128, namespace: u128, own: &str, unique: bool) -> Asked {
         let id = Uuid::from_u128;
-        Asked { port: id(port), domain: id(domain), own: own.parse().expect("an address"), unique }
+        Asked { port: id(port), namespace: id(namespace), own: own.parse().expect("an address"), unique }
     }
 
     #[test]
     fn what_a_port_has_it_keeps_and_nobody_else_gets_it() {
-        let pool = NodePool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
+        let pool = HostToPodPool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
         let mut addresses = Addresses::default();
         let all: Vec<_> = (0..7).map(|n| asked(n, n, "10.0.0.2", false)).collect();
         let sides: Vec<_> = all.iter().map(|asked| addresses.give(pool, asked).0.expect("room").address).collect();
@@ -171,11 +171,11 @@ mod tests {
 
     #[test]
     fn what_the_kernel_remembers_wins_over_what_would_be_derived() {
-        let pool = NodePool::DEFAULT;
-        let (domain, own) = (Uuid::from_u128(1), "10.0.0.2".parse().expect("an address"));
+        let pool = HostToPodPool::DEFAULT;
+        let (namespace, own) = (Uuid::from_u128(1), "10.0.0.2".parse().expect("an address"));
         let remembered = "169.254.200.200".parse().expect("an address");
         let mut addresses = Addresses::default();
-        addresses.remembered.insert((domain, own), remembered);
+        addresses.remembered.insert((namespace, own), remembered);
         let (side, _) = addresses.give(pool, &asked(5, 1, "10.0.0.2", false));
         assert_eq!(side.map(|side| side.address), Some(remembered));
         // Of another pool, or taken by now: no.
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn only_the_first_of_two_equal_unique_addresses_is_routed() {
-        let pool = NodePool::DEFAULT;
+        let pool = HostToPodPool::DEFAULT;
         let mut addresses = Addresses::default();
         let (first, second) = (asked(1, 1, "10.0.0.2", true), asked(2, 2, "10.0.0.2", true));
         assert!(addresses.give(pool, &first).0.is_some_and(|side| side.direct));

@@ -1,10 +1,10 @@
-//! Which port has which interface of a domain. The first that is bound to one keeps it; others wait for it.
+//! Which port has which interface of a router namespace. The first that is bound to one keeps it; others wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-/// Name and domain of an interface.
+/// Name and namespace of an interface.
 type Interface = (String, Uuid);
 
 /// See the module.
@@ -18,11 +18,11 @@ pub(super) struct Bound {
 
 impl Bound {
     /// The port that has this interface.
-    pub(super) fn holder(&self, domain: Uuid, name: &str) -> Option<Uuid> {
-        self.holders.get(&(name.to_owned(), domain)).copied()
+    pub(super) fn holder(&self, namespace: Uuid, name: &str) -> Option<Uuid> {
+        self.holders.get(&(name.to_owned(), namespace)).copied()
     }
 
-    /// Ports that have an interface of this name, in any domain.
+    /// Ports that have an interface of this name, in any namespace.
     pub(super) fn holders(&self, name: &str) -> impl Iterator<Item = Uuid> {
         let first = (name.to_owned(), Uuid::nil());
         let named = self.holders.range(first..).take_while(move |((other, _), _)| other == name);
@@ -30,8 +30,8 @@ impl Bound {
     }
 
     /// `port` asks for this interface; answers who has it.
-    pub(super) fn take(&mut self, port: Uuid, domain: Uuid, name: &str) -> Uuid {
-        let interface = (name.to_owned(), domain);
+    pub(super) fn take(&mut self, port: Uuid, namespace: Uuid, name: &str) -> Uuid {
+        let interface = (name.to_owned(), namespace);
         let holder = *self.holders.entry(interface.clone()).or_insert(port);
         if holder != port {
             self.waiting.entry(interface.clone()).or_default().insert(port);
@@ -44,7 +44,7 @@ impl Bound {
     /// Answers who waited for that and may ask again.
     pub(super) fn release(&mut self, port: Uuid, now: Option<(Uuid, &str)>) -> Option<Uuid> {
         let interface = self.asked.get(&port)?.clone();
-        if now.is_some_and(|(domain, name)| (name, domain) == (interface.0.as_str(), interface.1)) {
+        if now.is_some_and(|(namespace, name)| (name, namespace) == (interface.0.as_str(), interface.1)) {
             return None;
         }
         self.asked.remove(&port);
@@ -73,17 +73,17 @@ mod tests {
 
     #[test]
     fn the_first_keeps_an_interface_and_who_waits_is_next() {
-        let (domain, [a, b, c]) = (Uuid::from_u128(9), [1, 2, 3].map(Uuid::from_u128));
+        let (namespace, [a, b, c]) = (Uuid::from_u128(9), [1, 2, 3].map(Uuid::from_u128));
         let mut bound = Bound::default();
-        assert_eq!([b, a, c].map(|port| bound.take(port, domain, "eth0")), [b, b, b]);
-        assert_eq!(bound.take(a, domain, "eth0"), b, "asking again changes nothing");
-        assert_eq!(bound.release(b, Some((domain, "eth0"))), None, "it still wants it");
+        assert_eq!([b, a, c].map(|port| bound.take(port, namespace, "eth0")), [b, b, b]);
+        assert_eq!(bound.take(a, namespace, "eth0"), b, "asking again changes nothing");
+        assert_eq!(bound.release(b, Some((namespace, "eth0"))), None, "it still wants it");
         assert_eq!(bound.release(c, None), None, "it only waited");
-        assert_eq!(bound.release(b, Some((domain, "eth1"))), Some(a));
-        assert_eq!(bound.take(b, domain, "eth1"), b);
-        assert_eq!(bound.take(a, domain, "eth0"), a);
+        assert_eq!(bound.release(b, Some((namespace, "eth1"))), Some(a));
+        assert_eq!(bound.take(b, namespace, "eth1"), b);
+        assert_eq!(bound.take(a, namespace, "eth0"), a);
         assert_eq!(bound.holders("eth0").collect::<Vec<_>>(), [a]);
-        assert_eq!(bound.holder(domain, "eth1"), Some(b));
+        assert_eq!(bound.holder(namespace, "eth1"), Some(b));
         assert_eq!(bound.release(a, None), None);
         assert_eq!(bound.release(b, None), None);
         assert!(bound.holders.is_empty() && bound.waiting.is_empty() && bound.asked.is_empty());

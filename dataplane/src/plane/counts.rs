@@ -16,7 +16,7 @@ impl Plane {
         self.forget_counts();
         let rules: BTreeMap<_, _> = self.rules().map(|rule| (rule, Count::default())).collect();
         let counters = Counters { rules, ..Counters::default() };
-        self.counting.0.push_back(Job { counters, left: self.realms.keys().copied().collect(), done });
+        self.counting.0.push_back(Job { counters, left: self.namespaces.keys().copied().collect(), done });
     }
 
     /// Reads the next namespace, or answers. A namespace that cannot be asked is left out.
@@ -24,8 +24,8 @@ impl Plane {
         let Some(job) = self.counting.0.front_mut() else { return };
         // Nobody waits any more when whoever asked has given up.
         if let Some(id) = job.left.pop_first().filter(|_| !job.done.is_closed()) {
-            if let Some(live) = self.realms.get_mut(&id)
-                && let Err(error) = live.realm.count(&mut job.counters)
+            if let Some(managed) = self.namespaces.get_mut(&id)
+                && let Err(error) = managed.kernel.count(&mut job.counters)
             {
                 tracing::warn!(object = %id, error = line(&error), "counters");
             }
@@ -37,7 +37,7 @@ impl Plane {
     /// Counts do not grow with what was there once.
     pub(super) fn forget_counts(&mut self) {
         let rules = self.rules().collect();
-        self.realms.values_mut().for_each(|live| live.realm.forget_counts(&rules));
+        self.namespaces.values_mut().for_each(|managed| managed.kernel.forget_counts(&rules));
     }
 
     fn rules(&self) -> impl Iterator<Item = Uuid> {

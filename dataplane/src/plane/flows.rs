@@ -11,46 +11,46 @@ use crate::error::PlaneError;
 use crate::kernel::flows::Flow;
 
 impl Plane {
-    /// Goes after the flows that a domain has forgotten.
-    pub(super) fn forget_elsewhere(&mut self, domain: Uuid) {
-        let Some(live) = self.realms.get_mut(&domain) else { return };
-        let forgotten = live.realm.take_forgotten();
+    /// Goes after the flows that a router namespace has forgotten.
+    pub(super) fn forget_elsewhere(&mut self, namespace: Uuid) {
+        let Some(managed) = self.namespaces.get_mut(&namespace) else { return };
+        let forgotten = managed.kernel.take_forgotten();
         if forgotten.is_empty() {
             return;
         }
-        if let Err(error) = self.follow(domain, forgotten) {
-            self.fail(domain, &error);
+        if let Err(error) = self.follow(namespace, forgotten) {
+            self.fail(namespace, &error);
         }
     }
 
-    /// The domain goes with its flows; the rest of their way stays.
-    pub(super) fn forget_pods(&mut self, domain: Uuid) {
-        let ports = self.by_domain.get(&domain).into_iter().flatten();
+    /// The namespace goes with its flows; the rest of their way stays.
+    pub(super) fn forget_pods(&mut self, namespace: Uuid) {
+        let ports = self.by_namespace.get(&namespace).into_iter().flatten();
         let pods: Vec<_> = ports.filter_map(|port| self.pods.get(port)).cloned().collect();
-        let Some(live) = self.realms.get_mut(&domain) else { return };
-        if let Err(error) = pods.iter().try_for_each(|pod| live.realm.forget(pod)) {
-            self.fail(domain, &error);
+        let Some(managed) = self.namespaces.get_mut(&namespace) else { return };
+        if let Err(error) = pods.iter().try_for_each(|pod| managed.kernel.forget(pod)) {
+            self.fail(namespace, &error);
         }
-        self.forget_elsewhere(domain);
+        self.forget_elsewhere(namespace);
     }
 
-    fn follow(&mut self, domain: Uuid, forgotten: Vec<Flow>) -> Result<(), PlaneError> {
-        let mut queue: Vec<_> = forgotten.into_iter().map(|flow| (domain, flow)).collect();
+    fn follow(&mut self, namespace: Uuid, forgotten: Vec<Flow>) -> Result<(), PlaneError> {
+        let mut queue: Vec<_> = forgotten.into_iter().map(|flow| (namespace, flow)).collect();
         let mut seen = BTreeSet::new();
-        while let Some((domain, flow)) = queue.pop() {
+        while let Some((namespace, flow)) = queue.pop() {
             // Each end of it is the source of one direction.
             for tuple in [flow.original, flow.reply] {
-                let Some(live) = self.realms.get(&domain) else { continue };
-                for way in ways(&live.applied, tuple.source) {
+                let Some(managed) = self.namespaces.get(&namespace) else { continue };
+                for way in ways(&managed.applied, tuple.source) {
                     if !seen.insert((way, tuple)) {
                         continue;
                     }
                     let there = tuple.inverse();
                     match way {
-                        Way::Outside => self.node.forget_tuple(&there)?,
-                        Way::Domain(next) => {
-                            let Some(live) = self.realms.get_mut(&next) else { continue };
-                            queue.extend(live.realm.forget_tuple(&there)?.map(|flow| (next, flow)));
+                        Way::External => self.node.forget_tuple(&there)?,
+                        Way::RouterNamespace(next) => {
+                            let Some(managed) = self.namespaces.get_mut(&next) else { continue };
+                            queue.extend(managed.kernel.forget_tuple(&there)?.map(|flow| (next, flow)));
                         }
                     }
                 }

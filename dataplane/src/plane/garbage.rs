@@ -2,14 +2,14 @@
 //!
 //! A controller that starts without its memory knows no tenant. So what the topology does not have is removed only when
 //! the topology is clearly there, and nobody else's interface is inside; anything else is kept as it is, with the links
-//! that lead to it, is told (`kept` in the report), and goes by an explicit purge only.
+//! that lead to it, is told (`preserved` in the report), and goes by an explicit purge only.
 
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use super::state::Plane;
-use crate::apply::{self, Insides};
+use crate::apply::{self, Contents};
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::mutex::lock;
@@ -26,15 +26,15 @@ impl Plane {
         if let Some(netns) = Netns::open(path)? {
             apply::close(&netns)?;
             apply::give_back(&netns, &mut self.node)?;
-            apply::node_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
+            apply::host_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
         }
         netns::unpin(path)
     }
 
     /// A router of the topology stands for this namespace again, or for the first time.
     pub(super) fn adopt(&mut self, id: Uuid) {
-        if self.kept.0.remove(&id).is_some() {
-            lock(&self.report).kept.remove(&id);
+        if self.preserved.0.remove(&id).is_some() {
+            lock(&self.report).preserved.remove(&id);
         }
     }
 
@@ -50,9 +50,9 @@ impl Plane {
         let found: Vec<_> =
             pinned(&self.settings.directory)?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect();
         let (known, stale): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(id, _)| self.compiled.plan().domains.contains_key(id));
+            found.into_iter().partition(|(id, _)| self.compiled.plan().namespaces.contains_key(id));
         for (id, path) in &stale {
-            let insides = Netns::open(path)?.map(|netns| Insides::of(&netns)).transpose()?.unwrap_or_default();
+            let insides = Netns::open(path)?.map(|netns| Contents::of(&netns)).transpose()?.unwrap_or_default();
             if may_remove(stale.len(), known.len()) && !insides.strangers {
                 self.remove_namespace(path)?;
                 continue;
@@ -61,8 +61,8 @@ impl Plane {
                 namespace = %path.display(),
                 "no router of the topology stands for it; it is left alone, `dataplane purge` removes it"
             );
-            self.kept.0.insert(*id, insides.links);
-            lock(&self.report).kept.insert(*id);
+            self.preserved.0.insert(*id, insides.links);
+            lock(&self.report).preserved.insert(*id);
         }
         Ok(())
     }

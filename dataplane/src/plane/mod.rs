@@ -1,32 +1,32 @@
 //! The thread that owns the kernel side.
 //!
 //! Changes arrive in order and are taken as many at a time as there are. What touches one pod's port only costs that
-//! port; everything else compiles anew and realises the domains that came out different. What failed is tried again.
+//! port; everything else compiles anew and realises the namespaces that came out different. What failed is tried again.
 //!
 //! | module | what |
 //! |---|---|
 //! | `state` | what the thread knows, and how it begins |
 //! | `run` | the loop |
-//! | `structure` | domains |
+//! | `structure` | namespaces |
 //! | `ports`, `bound` | ports of pods, and which interface each has |
-//! | `notice` | events, retries and rounds |
-//! | `garbage`, `kept` | namespaces that nothing stands for |
-//! | `node`, `addresses` | how the machine reaches pods |
-//! | `flows`, `counts`, `counting`, `left_out` | tracked flows, counters, what cannot be expressed |
+//! | `events` | events, retries and rounds |
+//! | `garbage`, `preserved` | namespaces that nothing stands for |
+//! | `host`, `addresses` | how the machine reaches pods |
+//! | `flows`, `counts`, `counting`, `unsupported` | tracked flows, counters, what cannot be expressed |
 
 mod addresses;
 mod bound;
 mod counting;
 mod counts;
+mod events;
 mod flows;
 mod garbage;
-mod kept;
-mod left_out;
-mod node;
-mod notice;
+mod host;
 mod ports;
+mod preserved;
 mod run;
 mod state;
 mod structure;
+mod unsupported;
 
 pub(crate) use state::Plane;

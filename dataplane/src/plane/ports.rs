@@ -30,7 +30,7 @@ impl Plane {
     /// What a port becomes, and the port that waited for the interface that it gives back.
     fn compile_pod(&mut self, port: Uuid) -> (Option<Pod>, Option<Uuid>) {
         let compiled = self.compiled.pod(port);
-        let asked = compiled.as_ref().ok().and_then(Option::as_ref).map(|pod| (pod.domain, pod.interface.as_str()));
+        let asked = compiled.as_ref().ok().and_then(Option::as_ref).map(|pod| (pod.namespace, pod.interface.as_str()));
         let next = self.bound.release(port, asked);
         let mut left = BTreeSet::new();
         let mut pod = match compiled {
@@ -41,7 +41,7 @@ impl Plane {
             }
         };
         if let Some(it) = &pod {
-            let holder = self.bound.take(port, it.domain, &it.interface);
+            let holder = self.bound.take(port, it.namespace, &it.interface);
             if holder == port {
                 left.extend(it.left.iter().cloned());
             } else {
@@ -49,9 +49,9 @@ impl Plane {
                 pod = None;
             }
         }
-        self.left_out.replace(port, left);
+        self.unsupported.replace(port, left);
         if let Some(it) = &mut pod {
-            it.node = self.node_side(port, it);
+            it.node = self.host_to_pod(port, it);
         }
         (pod, next)
     }
@@ -71,23 +71,26 @@ impl Plane {
 
     /// Makes a port carry packets, as far as its interface allows.
     pub(super) fn plug(&mut self, port: Uuid, pod: Pod) {
-        if self.pods.get(&port).is_some_and(|old| old.domain != pod.domain) {
+        if self.pods.get(&port).is_some_and(|old| old.namespace != pod.namespace) {
             self.drop_pod(port);
         }
-        let active = match self.realms.get_mut(&pod.domain) {
-            Some(live) if live.complete => {
-                let mut around =
-                    Surroundings { directory: &self.settings.directory, node: &mut self.node, kept: self.kept.links() };
-                live.realm.plug(port, &pod, &mut around)
+        let active = match self.namespaces.get_mut(&pod.namespace) {
+            Some(managed) if managed.complete => {
+                let mut around = Surroundings {
+                    directory: &self.settings.directory,
+                    node: &mut self.node,
+                    preserved: self.preserved.links(),
+                };
+                managed.kernel.plug(port, &pod, &mut around)
             }
             _ => Ok(false),
         };
         let active = active.and_then(|active| self.lead(port, &pod).map(|()| active));
-        self.by_domain.entry(pod.domain).or_default().insert(port);
-        let domain = pod.domain;
+        self.by_namespace.entry(pod.namespace).or_default().insert(port);
+        let namespace = pod.namespace;
         self.pods.insert(port, pod);
-        self.stop_at_node(port);
-        self.forget_elsewhere(domain);
+        self.stop_at_host(port);
+        self.forget_elsewhere(namespace);
         match active {
             Ok(active) => {
                 self.failed.remove(&port);
@@ -102,32 +105,36 @@ impl Plane {
         }
     }
 
-    /// Takes ports out of the domains in which their bridges were, and their interfaces along: a bridge that is linked to a
-    /// router, or is not any more, has another domain, and its pods hear nothing of it. At the start the kernel tells where
+    /// Takes ports out of the namespaces in which their bridges were, and their interfaces along: a bridge that is linked to a
+    /// router, or is not any more, has another namespace, and its pods hear nothing of it. At the start the kernel tells where
     /// they were.
     pub(super) fn carry(&mut self, wanted: &BTreeMap<Uuid, Pod>) {
         let mut moves = Vec::new();
         if self.pods.is_empty() {
             let by_interface: BTreeMap<_, _> =
                 wanted.iter().map(|(port, pod)| (pod.interface.as_str(), port)).collect();
-            for (domain, live) in &mut self.realms {
-                let mine = live.realm.interfaces().unwrap_or_default();
+            for (namespace, managed) in &mut self.namespaces {
+                let mine = managed.kernel.interfaces().unwrap_or_default();
                 let ports = mine.iter().filter_map(|name| by_interface.get(name.as_str()));
-                moves.extend(ports.filter(|port| wanted[*port].domain != *domain).map(|port| (**port, *domain)));
+                moves.extend(
+                    ports.filter(|port| wanted[*port].namespace != *namespace).map(|port| (**port, *namespace)),
+                );
             }
         } else {
-            let old = |port| self.pods.get(port).map(|old| old.domain);
+            let old = |port| self.pods.get(port).map(|old| old.namespace);
             let moved =
-                wanted.iter().filter_map(|(port, pod)| Some((*port, old(port)?)).filter(|it| it.1 != pod.domain));
+                wanted.iter().filter_map(|(port, pod)| Some((*port, old(port)?)).filter(|it| it.1 != pod.namespace));
             moves.extend(moved);
         }
         for (port, from) in moves {
             self.drop_pod(port);
             let pod = &wanted[&port];
-            let Some(mut live) = self.realms.remove(&from) else { continue };
-            let carried =
-                self.realms.get(&pod.domain).map_or(Ok(()), |to| live.realm.hand_over(&pod.interface, &to.realm));
-            self.realms.insert(from, live);
+            let Some(mut managed) = self.namespaces.remove(&from) else { continue };
+            let carried = self
+                .namespaces
+                .get(&pod.namespace)
+                .map_or(Ok(()), |to| managed.kernel.hand_over(&pod.interface, &to.kernel));
+            self.namespaces.insert(from, managed);
             if let Err(error) = carried {
                 self.fail(port, &error);
             }
@@ -137,26 +144,26 @@ impl Plane {
     /// Takes a port out.
     pub(super) fn drop_pod(&mut self, port: Uuid) {
         let Some(pod) = self.pods.remove(&port) else { return };
-        if let Some(ports) = self.by_domain.get_mut(&pod.domain) {
+        if let Some(ports) = self.by_namespace.get_mut(&pod.namespace) {
             ports.remove(&port);
             if ports.is_empty() {
-                self.by_domain.remove(&pod.domain);
+                self.by_namespace.remove(&pod.namespace);
             }
         }
         self.set_active(port, false);
         self.failed.remove(&port);
-        self.forget_node_side(port, &pod);
+        self.release_host_to_pod(port, &pod);
         lock(&self.report).errors.remove(&port);
-        self.stop_at_node(port);
-        let removed = self.realms.get_mut(&pod.domain).map_or(Ok(()), |live| live.realm.remove(port));
-        self.forget_elsewhere(pod.domain);
+        self.stop_at_host(port);
+        let removed = self.namespaces.get_mut(&pod.namespace).map_or(Ok(()), |managed| managed.kernel.remove(port));
+        self.forget_elsewhere(pod.namespace);
         if let Err(error) = removed {
             // The next comparison takes out what is left.
-            if let Some(live) = self.realms.get_mut(&pod.domain) {
-                live.complete = false;
+            if let Some(managed) = self.namespaces.get_mut(&pod.namespace) {
+                managed.complete = false;
             }
-            // The port is gone: what is not right any more is its domain.
-            self.fail(pod.domain, &error);
+            // The port is gone: what is not right any more is its namespace.
+            self.fail(pod.namespace, &error);
         }
     }
 }

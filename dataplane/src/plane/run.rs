@@ -13,7 +13,7 @@ use crate::mutex::lock;
 
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often everything is compared with the kernel, whatever it has told: one domain at a time, in between.
+/// How often everything is compared with the kernel, whatever it has told: one namespace at a time, in between.
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Plane {
@@ -25,11 +25,11 @@ impl Plane {
     ) {
         self.collect_garbage();
         self.rebuild(&Touched {
-            domains: self.compiled.plan().domains.keys().copied().collect(),
+            namespaces: self.compiled.plan().namespaces.keys().copied().collect(),
             ports: self.compiled.topology().ports.keys().copied().collect(),
         });
-        self.verify_node();
-        self.retire_node();
+        self.verify_host();
+        self.retire_host();
         let mut last_sweep = tokio::time::Instant::now();
         let mut ticks = tokio::time::interval(RETRY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -51,7 +51,7 @@ impl Plane {
                     while let Ok(event) = events.try_recv() {
                         batch.push(event);
                     }
-                    self.notice(batch);
+                    self.handle_events(batch);
                 }
                 _ = ticks.tick() => {
                     self.retry();
@@ -69,7 +69,7 @@ impl Plane {
     /// Takes a batch of commands; false when told to stop.
     fn commands(&mut self, batch: Vec<Command>) -> bool {
         let mut touched = BTreeSet::new();
-        let mut settled = Vec::new();
+        let mut flushed = Vec::new();
         let mut go_on = true;
         for command in batch {
             match command {
@@ -78,7 +78,7 @@ impl Plane {
                         touched.extend(self.compiled.apply(change));
                     }
                 }
-                Command::Settle(done) => settled.push(done),
+                Command::Flush(done) => flushed.push(done),
                 Command::Count(done) => self.count(done),
                 Command::Stop => go_on = false,
             }
@@ -91,8 +91,8 @@ impl Plane {
         for port in touched {
             self.refresh(port);
         }
-        self.tell();
-        for done in settled {
+        self.publish_status();
+        for done in flushed {
             // Whoever waited may have given up.
             let _ = done.send(());
         }
@@ -100,14 +100,15 @@ impl Plane {
     }
 
     /// Tells which ports changed.
-    pub(super) fn tell(&mut self) {
-        if let Some(unsupported) = self.left_out.news() {
+    pub(super) fn publish_status(&mut self) {
+        if let Some(unsupported) = self.unsupported.take_changed() {
             lock(&self.report).unsupported = unsupported;
         }
         // What changed twice may be told again; whoever listens takes the last word.
-        let news: Vec<_> = std::mem::take(&mut self.news).into_iter().map(|p| (p, self.active.contains(&p))).collect();
-        if !news.is_empty() {
-            (self.status)(news);
+        let changed: Vec<_> =
+            std::mem::take(&mut self.changed).into_iter().map(|p| (p, self.active.contains(&p))).collect();
+        if !changed.is_empty() {
+            (self.status)(changed);
         }
     }
 }

@@ -11,23 +11,23 @@ use uuid::Uuid;
 use super::addresses::{Addresses, check};
 use super::bound::Bound;
 use super::counting::Counting;
-use super::kept::Kept;
-use super::left_out::LeftOut;
-use crate::apply::{Node, Realm};
-use crate::compile::{Compiled, Domain, Outside, Pod, Site};
+use super::preserved::Preserved;
+use super::unsupported::UnsupportedParts;
+use crate::apply::{HostNamespace, KernelNamespace};
+use crate::compile::{Compiled, ExternalNetwork, Pod, RouterNamespace, Site};
 use crate::error::{PlaneError, line};
 use crate::kernel::watch::{Event, watch};
 use crate::mutex::lock;
 use crate::report::Report;
-use crate::settings::Settings;
+use crate::settings::PlaneSettings;
 
 /// Who is told which ports became active or ceased to be.
 pub(crate) type Status = Box<dyn Fn(Vec<(Uuid, bool)>) + Send>;
 
-/// A domain that exists, and whether its structure stands.
-pub(super) struct Live {
-    pub(super) realm: Realm,
-    pub(super) applied: Domain,
+/// A router namespace that exists, and whether its structure stands.
+pub(super) struct ManagedNamespace {
+    pub(super) kernel: KernelNamespace,
+    pub(super) applied: RouterNamespace,
     pub(super) complete: bool,
     /// What the kernel remembered of the node side was read.
     pub(super) remembered: bool,
@@ -41,38 +41,38 @@ pub(super) fn mark(active: &mut BTreeSet<Uuid>, port: Uuid, is: bool) -> bool {
 
 /// The state of the thread.
 pub(crate) struct Plane {
-    pub(super) settings: Settings,
+    pub(super) settings: PlaneSettings,
     /// The topology, and what it becomes.
     pub(super) compiled: Compiled,
     /// Our own namespace.
-    pub(super) node: Node,
-    pub(super) realms: BTreeMap<Uuid, Live>,
+    pub(super) node: HostNamespace,
+    pub(super) namespaces: BTreeMap<Uuid, ManagedNamespace>,
     /// Ports as they should be.
     pub(super) pods: BTreeMap<Uuid, Pod>,
-    /// The same ports by domain, so that one domain costs nothing of the others.
-    pub(super) by_domain: BTreeMap<Uuid, BTreeSet<Uuid>>,
+    /// The same ports by namespace, so that one namespace costs nothing of the others.
+    pub(super) by_namespace: BTreeMap<Uuid, BTreeSet<Uuid>>,
     /// Which port has which interface.
     pub(super) bound: Bound,
     pub(super) active: BTreeSet<Uuid>,
     /// Ports that became active or ceased to be, and nobody was told yet.
-    pub(super) news: BTreeSet<Uuid>,
+    pub(super) changed: BTreeSet<Uuid>,
     /// Ports whose last attempt failed.
     pub(super) failed: BTreeSet<Uuid>,
     /// What could not be expressed.
-    pub(super) left_out: LeftOut,
+    pub(super) unsupported: UnsupportedParts,
     /// Domains to compare with the kernel at the next tick.
     pub(super) suspects: BTreeSet<Uuid>,
     /// Namespaces that no router of the topology stands for, and that are left alone.
-    pub(super) kept: Kept,
+    pub(super) preserved: Preserved,
     /// Addresses of the node side.
     pub(super) addresses: Addresses,
     /// Our own namespace is to be compared at the next tick.
-    pub(super) suspect_node: bool,
-    /// What is behind the uplinks of each domain, where the machine has nothing there.
-    pub(super) outsides: BTreeMap<Uuid, Vec<Outside>>,
+    pub(super) suspect_host: bool,
+    /// What is behind the uplinks of each namespace, where the machine has nothing there.
+    pub(super) externals: BTreeMap<Uuid, Vec<ExternalNetwork>>,
     /// The world behind the uplinks is to be compared.
-    pub(super) suspect_outside: bool,
-    /// Namespaces of domains that are gone and could not be removed yet.
+    pub(super) suspect_external: bool,
+    /// Namespaces of namespaces that are gone and could not be removed yet.
     pub(super) leftovers: BTreeSet<Uuid>,
     /// Domains that are still to be compared in this round.
     pub(super) due: BTreeSet<Uuid>,
@@ -87,36 +87,36 @@ pub(crate) struct Plane {
 impl Plane {
     /// Changes nothing yet.
     pub(crate) fn open(
-        mut settings: Settings,
+        mut settings: PlaneSettings,
         topology: Topology,
         status: Status,
         report: Arc<Mutex<Report>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), PlaneError> {
-        let mut node = Node::open()?;
-        let refused = settings.node_side.and_then(|pool| check(pool, &mut node).err());
-        settings.node_side = settings.node_side.filter(|_| refused.is_none());
+        let mut node = HostNamespace::open()?;
+        let refused = settings.host_to_pod.and_then(|pool| check(pool, &mut node).err());
+        settings.host_to_pod = settings.host_to_pod.filter(|_| refused.is_none());
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         watch(&node.netns, None, node.netlink.port()?, &events, &mut tasks)?;
-        let site = Site { host: settings.host, node_side: settings.node_side, services: settings.services };
+        let site = Site { host: settings.host, host_to_pod: settings.host_to_pod, services: settings.services };
         let plane = Self {
             settings,
             compiled: Compiled::new(topology, site),
             node,
-            realms: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             pods: BTreeMap::new(),
-            by_domain: BTreeMap::new(),
+            by_namespace: BTreeMap::new(),
             bound: Bound::default(),
             active: BTreeSet::new(),
-            news: BTreeSet::new(),
+            changed: BTreeSet::new(),
             failed: BTreeSet::new(),
-            left_out: LeftOut::default(),
+            unsupported: UnsupportedParts::default(),
             suspects: BTreeSet::new(),
-            kept: Kept::default(),
+            preserved: Preserved::default(),
             addresses: Addresses::default(),
-            suspect_node: false,
-            outsides: BTreeMap::new(),
-            suspect_outside: false,
+            suspect_host: false,
+            externals: BTreeMap::new(),
+            suspect_external: false,
             leftovers: BTreeSet::new(),
             due: BTreeSet::new(),
             counting: Counting::default(),
@@ -140,7 +140,7 @@ impl Plane {
     /// Notes whether a port's packets flow.
     pub(super) fn set_active(&mut self, port: Uuid, is: bool) {
         if mark(&mut self.active, port, is) {
-            self.news.insert(port);
+            self.changed.insert(port);
         }
     }
 }

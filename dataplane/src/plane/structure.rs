@@ -6,33 +6,33 @@ use atoll_model::topology::{Device, Port};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use super::state::{Live, Plane, mark};
-use crate::apply::{self, Realm, Surroundings};
-use crate::compile::{DeviceKind, Domain, Pod, Touched};
+use super::state::{ManagedNamespace, Plane, mark};
+use crate::apply::{self, KernelNamespace, Surroundings};
+use crate::compile::{DeviceKind, Pod, RouterNamespace, Touched};
 use crate::error::PlaneError;
 use crate::kernel::watch::watch;
 use crate::mutex::lock;
 
 impl Plane {
-    /// Makes domains and ports as they should be now.
+    /// Makes namespaces and ports as they should be now.
     pub(super) fn rebuild(&mut self, touched: &Touched) {
-        self.guard_node();
+        self.guard_host();
         let (ids, gone): (Vec<Uuid>, Vec<Uuid>) =
-            touched.domains.iter().partition(|id| self.compiled.plan().domains.contains_key(id));
+            touched.namespaces.iter().partition(|id| self.compiled.plan().namespaces.contains_key(id));
         // Every namespace first, so that both ends of a link have a place.
         for id in &ids {
-            let left = self.compiled.plan().domains.get(id).map(|domain| domain.unsupported.clone());
-            self.left_out.replace(*id, left.unwrap_or_default());
-            if let Err(error) = self.open_domain(*id) {
+            let left = self.compiled.plan().namespaces.get(id).map(|namespace| namespace.unsupported.clone());
+            self.unsupported.replace(*id, left.unwrap_or_default());
+            if let Err(error) = self.open_namespace(*id) {
                 self.fail(*id, &error);
             }
         }
-        self.remember_node_side();
+        self.recall_host_to_pod();
         let wanted = self.compile_pods(&touched.ports);
-        // What moves to another domain leaves the old one before that is changed, or goes.
+        // What moves to another namespace leaves the old one before that is changed, or goes.
         self.carry(&wanted);
         for id in gone {
-            self.remove_domain(id);
+            self.retire_namespace(id);
         }
         let exists = |port: &&Uuid| self.compiled.topology().ports.contains_key(*port);
         for port in touched.ports.iter().filter(|port| !exists(port)) {
@@ -42,131 +42,145 @@ impl Plane {
         self.outside();
         self.verify_ends();
         for (port, pod) in wanted {
-            if touched.contains(&pod.domain) || self.pods.get(&port) != Some(&pod) {
+            if touched.contains(&pod.namespace) || self.pods.get(&port) != Some(&pod) {
                 self.plug(port, pod);
             }
         }
-        self.tell();
+        self.publish_status();
     }
 
-    pub(super) fn open_domain(&mut self, id: Uuid) -> Result<(), PlaneError> {
-        if self.realms.contains_key(&id) {
+    pub(super) fn open_namespace(&mut self, id: Uuid) -> Result<(), PlaneError> {
+        if self.namespaces.contains_key(&id) {
             return Ok(());
         }
         self.adopt(id);
         // It was to go, and did not in time: now it is wanted again.
         self.leftovers.remove(&id);
-        let realm = Realm::open(&self.settings.directory, id)?;
-        let watches = watch(&realm.netns, Some(id), realm.port()?, &self.events, &mut self.tasks)?;
-        self.realms.insert(id, Live { realm, applied: Domain::default(), complete: false, remembered: false, watches });
+        let kernel = KernelNamespace::open(&self.settings.directory, id)?;
+        let watches = watch(&kernel.netns, Some(id), kernel.port()?, &self.events, &mut self.tasks)?;
+        self.namespaces.insert(
+            id,
+            ManagedNamespace {
+                kernel,
+                applied: RouterNamespace::default(),
+                complete: false,
+                remembered: false,
+                watches,
+            },
+        );
         Ok(())
     }
 
-    /// Makes a domain as it should be, if that is not what it is already or `verify` asks to compare. False: there
+    /// Makes a router namespace as it should be, if that is not what it is already or `verify` asks to compare. False: there
     /// was nothing to do.
     pub(super) fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, Pod>) -> bool {
-        let (Some(live), Some(want)) = (self.realms.get_mut(&id), self.compiled.plan().domains.get(&id)) else {
+        let (Some(managed), Some(want)) = (self.namespaces.get_mut(&id), self.compiled.plan().namespaces.get(&id))
+        else {
             return false;
         };
-        if live.complete && !verify && live.applied == *want {
+        if managed.complete && !verify && managed.applied == *want {
             return false;
         }
-        let mut around =
-            Surroundings { directory: &self.settings.directory, node: &mut self.node, kept: self.kept.links() };
-        let mut mine = pods.iter().filter(|(_, pod)| pod.domain == id);
-        let expected = mine.try_for_each(|(port, pod)| live.realm.expect(*port, pod));
-        let have = (live.complete && !verify).then_some(&live.applied);
-        let realised = expected.and_then(|()| live.realm.realise(have, want, &mut around));
+        let mut around = Surroundings {
+            directory: &self.settings.directory,
+            node: &mut self.node,
+            preserved: self.preserved.links(),
+        };
+        let mut mine = pods.iter().filter(|(_, pod)| pod.namespace == id);
+        let expected = mine.try_for_each(|(port, pod)| managed.kernel.expect(*port, pod));
+        let have = (managed.complete && !verify).then_some(&managed.applied);
+        let realised = expected.and_then(|()| managed.kernel.realise(have, want, &mut around));
         let realised = realised.and_then(|changes| {
             // Ports may have gone while nobody looked, or their flows could not be forgotten.
-            if live.complete { Ok(changes) } else { live.realm.forget_strangers(want).map(|()| changes) }
+            if managed.complete { Ok(changes) } else { managed.kernel.forget_unknown_addresses(want).map(|()| changes) }
         });
         match realised {
             Ok(changes) => {
-                live.applied.clone_from(want);
-                live.complete = true;
+                managed.applied.clone_from(want);
+                managed.complete = true;
                 let mut report = lock(&self.report);
                 report.changes += changes;
                 report.errors.remove(&id);
             }
             Err(error) => {
-                live.complete = false;
+                managed.complete = false;
                 self.fail(id, &error);
             }
         }
         self.forget_elsewhere(id);
         self.uplinks(id);
-        self.note_outside(id);
+        self.note_external(id);
         true
     }
 
     /// Router ports that are bound to an interface are active when it is there.
     pub(super) fn uplinks(&mut self, id: Uuid) {
-        let Some(live) = self.realms.get_mut(&id) else { return };
-        let (complete, domain) = (live.complete, self.compiled.plan().domains.get(&id));
+        let Some(managed) = self.namespaces.get_mut(&id) else { return };
+        let (complete, namespace) = (managed.complete, self.compiled.plan().namespaces.get(&id));
         for (port, spec) in self.compiled.ports_of(id).filter(|(_, port)| matches!(port.device, Device::Router { .. }))
         {
             let interface = spec.binding.as_ref().filter(|b| b.host == self.settings.host).map(|b| &b.interface);
-            let wanted = |name: &&String| domain.is_some_and(|domain| domain.devices.contains_key(*name));
-            let there = complete && interface.filter(wanted).is_some_and(|name| live.realm.has(name));
+            let wanted = |name: &&String| namespace.is_some_and(|namespace| namespace.devices.contains_key(*name));
+            let there = complete && interface.filter(wanted).is_some_and(|name| managed.kernel.has(name));
             if mark(&mut self.active, port, there) {
-                self.news.insert(port);
+                self.changed.insert(port);
             }
         }
     }
 
-    /// Notes what is behind the uplinks of a domain.
-    pub(super) fn note_outside(&mut self, id: Uuid) {
-        let devices = self.compiled.plan().domains.get(&id).into_iter().flat_map(|domain| domain.devices.values());
-        let outsides = devices.filter_map(|device| match &device.kind {
+    /// Notes what is behind the uplinks of a router namespace.
+    pub(super) fn note_external(&mut self, id: Uuid) {
+        let devices =
+            self.compiled.plan().namespaces.get(&id).into_iter().flat_map(|namespace| namespace.devices.values());
+        let externals = devices.filter_map(|device| match &device.kind {
             DeviceKind::Uplink { outside } => outside.clone(),
             _ => None,
         });
-        let outsides: Vec<_> = outsides.collect();
+        let externals: Vec<_> = externals.collect();
         // The far end is made with the uplink, so it is to be looked at also when it should be the same.
-        self.suspect_outside |= !outsides.is_empty() || self.outsides.contains_key(&id);
-        if outsides.is_empty() {
-            self.outsides.remove(&id);
+        self.suspect_external |= !externals.is_empty() || self.externals.contains_key(&id);
+        if externals.is_empty() {
+            self.externals.remove(&id);
         } else {
-            self.outsides.insert(id, outsides);
+            self.externals.insert(id, externals);
         }
     }
 
     /// Makes the world behind the uplinks as it should be, where something happened to it.
     pub(super) fn outside(&mut self) {
-        if !std::mem::take(&mut self.suspect_outside) {
+        if !std::mem::take(&mut self.suspect_external) {
             return;
         }
-        let wanted: Vec<_> = self.outsides.values().flatten().collect();
+        let wanted: Vec<_> = self.externals.values().flatten().collect();
         // An uplink that is down comes back to the same world: what runs there goes on.
         let uplink = |port: &Port| {
             let here = port.binding.as_ref().is_some_and(|binding| binding.host == self.settings.host);
             here && matches!(port.device, Device::Router { .. })
         };
         let waits = wanted.is_empty() && self.compiled.topology().ports.values().any(uplink);
-        match apply::outside(&self.settings.directory, &wanted, waits) {
+        match apply::external(&self.settings.directory, &wanted, waits) {
             Ok(changes) => lock(&self.report).changes += changes,
             Err(error) => {
-                self.suspect_outside = true;
+                self.suspect_external = true;
                 self.fail(Uuid::nil(), &error);
             }
         }
     }
 
-    pub(super) fn remove_domain(&mut self, id: Uuid) {
-        self.left_out.replace(id, BTreeSet::new());
-        self.note_outside(id);
+    pub(super) fn retire_namespace(&mut self, id: Uuid) {
+        self.unsupported.replace(id, BTreeSet::new());
+        self.note_external(id);
         self.forget_pods(id);
-        if let Some(live) = self.realms.remove(&id) {
-            live.watches.iter().for_each(AbortHandle::abort);
+        if let Some(managed) = self.namespaces.remove(&id) {
+            managed.watches.iter().for_each(AbortHandle::abort);
             self.remove_leftover(id);
         }
-        for port in self.by_domain.get(&id).cloned().unwrap_or_default() {
+        for port in self.by_namespace.get(&id).cloned().unwrap_or_default() {
             self.drop_pod(port);
         }
     }
 
-    /// Removes the namespace of a domain that is gone; tried again when it fails.
+    /// Removes the namespace of a router namespace that is gone; tried again when it fails.
     pub(super) fn remove_leftover(&mut self, id: Uuid) {
         match self.remove_namespace(&self.settings.directory.join(id.to_string())) {
             Ok(()) => {

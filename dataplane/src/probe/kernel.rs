@@ -6,14 +6,14 @@ use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 
 use super::need::Need;
-use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Ruleset, Set, Source, TO_PODS};
+use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Ruleset, Set, SourceRule, TO_PODS};
 use crate::error::{PlaneError, line};
+use crate::kernel::drift::{FdbEntry, FdbOrigin};
 use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::guard::Guard;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::{Filter, run_nft};
-use crate::kernel::nl::{Link, Netlink, Steer};
-use crate::kernel::strays::{Known, Station};
+use crate::kernel::nl::{HostRule, Link, Netlink};
 use crate::kernel::sysctl;
 use crate::missing::Missing;
 
@@ -97,7 +97,7 @@ pub(super) fn try_all(here: &Netns, there: &Netns) -> Vec<Missing> {
                 try_one(&ROUTES, routes(&mut netlink, bridge));
                 try_one(&LINKS, changes(&mut netlink, pair, there));
             }
-            try_one(&STEERS, steers(&mut netlink));
+            try_one(&STEERS, host_rules(&mut netlink));
             links = Some((bridge, pair));
         }
     }
@@ -151,12 +151,12 @@ fn port(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
 fn station(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     // It may be a port only by what was tried before.
     netlink.set_master(pair, Some(bridge.index))?;
-    netlink.add_station(pair.index, mac(4))?;
-    let station = Station { port: pair.index, mac: mac(4), kind: Known::Fixed };
-    if !netlink.stations()?.contains(&station) {
-        return Err(ignored("station".to_owned()));
+    netlink.add_fdb_entry(pair.index, mac(4))?;
+    let station = FdbEntry { port: pair.index, mac: mac(4), kind: FdbOrigin::Fixed };
+    if !netlink.fdb()?.contains(&station) {
+        return Err(ignored("known_host".to_owned()));
     }
-    netlink.delete_station(pair.index, mac(4))
+    netlink.delete_fdb_entry(pair.index, mac(4))
 }
 
 fn changes(netlink: &mut Netlink, pair: &Link, there: &Netns) -> Tried<()> {
@@ -211,22 +211,22 @@ fn routes(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
     netlink.delete_address(device, own.into())
 }
 
-fn steers(netlink: &mut Netlink) -> Tried<()> {
-    let source = Source { network: Ipv4Network::new(TEST_NET, 24).expect("24 is a length"), table: TO_PODS };
-    netlink.add_source(source)?;
-    let from = Steer::From { link: "v0".to_owned(), table: TO_PODS };
-    let steers = [from, Steer::Marked { mark: 1, table: TO_PODS }];
-    for steer in &steers {
-        netlink.add_steer(steer)?;
+fn host_rules(netlink: &mut Netlink) -> Tried<()> {
+    let source = SourceRule { network: Ipv4Network::new(TEST_NET, 24).expect("24 is a length"), table: TO_PODS };
+    netlink.add_source_rule(source)?;
+    let from = HostRule::From { link: "v0".to_owned(), table: TO_PODS };
+    let host_rules = [from, HostRule::Marked { mark: 1, table: TO_PODS }];
+    for rule in &host_rules {
+        netlink.add_host_rule(rule)?;
     }
-    let (sources, have) = (netlink.sources()?, netlink.steers()?);
-    if !sources.contains(&source) || !steers.iter().all(|steer| have.contains(steer)) {
+    let (sources, have) = (netlink.sources()?, netlink.host_rules()?);
+    if !sources.contains(&source) || !host_rules.iter().all(|rule| have.contains(rule)) {
         return Err(ignored("rules of routing".to_owned()));
     }
-    for steer in &steers {
-        netlink.delete_steer(steer)?;
+    for rule in &host_rules {
+        netlink.delete_host_rule(rule)?;
     }
-    netlink.delete_source(source)
+    netlink.delete_source_rule(source)
 }
 
 fn flows(netns: &Netns) -> Tried<()> {
@@ -244,7 +244,7 @@ fn elements(netns: &Netns) -> Tried<()> {
     let mut filter = Filter::open(netns)?;
     let tables = "table bridge atoll { set open { type ifname; }\n}\n";
     netns.run(|| run_nft(tables))?.map_err(PlaneError::Filter)?;
-    let element = Element { set: Set::Open, interface: "v0".to_owned(), speaker: None, chain: None, node: None };
+    let element = Element { set: Set::Open, interface: "v0".to_owned(), source: None, chain: None, node: None };
     filter.change(std::slice::from_ref(&element), &[])?;
     if !filter.elements()?.contains(&element) {
         return Err(ignored("elements".to_owned()));

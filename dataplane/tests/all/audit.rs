@@ -73,8 +73,8 @@ fn becomes(topology: &Topology) -> (String, BTreeSet<Unsupported>) {
 fn told(compiled: &Compiled) -> (String, BTreeSet<Unsupported>) {
     let mut plan = compiled.plan().clone();
     let mut unsupported = BTreeSet::new();
-    for domain in plan.domains.values_mut() {
-        unsupported.append(&mut domain.unsupported);
+    for namespace in plan.namespaces.values_mut() {
+        unsupported.append(&mut namespace.unsupported);
     }
     let mut text = format!("{plan:#?}");
     for id in compiled.topology().ports.keys() {
@@ -502,7 +502,7 @@ fn load(worlds: &[Topology]) {
     for worlds in worlds.chunks(100) {
         let mut script = "flush ruleset\n".to_owned();
         for (n, world) in worlds.iter().enumerate() {
-            let text = &compile(world, HOST).domains[&red().router()].ruleset.text;
+            let text = &compile(world, HOST).namespaces[&red().router()].ruleset.text;
             script.push_str(&text.replace(" atoll {", &format!(" atoll_{n} {{")));
         }
         let file = tempfile::NamedTempFile::new().unwrap();

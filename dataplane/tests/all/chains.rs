@@ -108,7 +108,7 @@ fn a_stateful_port_answers_whom_it_asked_and_nobody_else() {
     s.put([rules([(answers, Action::Accept), (ip(), Action::Drop)]), filtered(s.red, 1, None, Some(CHAIN))]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL), "what it asks is answered, bridged and routed");
     assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (NONE, ALL, ALL));
-    assert!(!pings(&s.lab.domain(s.red), address(1)), "the router is nobody special");
+    assert!(!pings(&s.lab.namespace(s.red), address(1)), "the router is nobody special");
     // A bridge needs no router for that.
     let down = atoll_model::topology::Router { up: false, ..Default::default() };
     s.put([Object::Router(s.red.router(), down)]);
@@ -366,7 +366,7 @@ fn a_thousand_rules_mean_what_each_of_them_says() {
     let mine = (from(address(1).into(), 7000), Action::Drop);
     let half: Vec<_> = filler.clone().take(500).chain([mine]).chain(filler.clone().skip(500)).collect();
     s.put([rules(half), filtered(s.red, 1, Some(CHAIN), None), filtered(s.red, 2, Some(CHAIN), None)]);
-    let text = inside(&s.lab.domain(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
+    let text = inside(&s.lab.namespace(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
     assert!(text.lines().count() < 100, "{text}");
     assert_eq!((s.reaches(1, 2), s.reaches(2, 3)), (PING, ALL));
     s.put([rules(filler)]);
@@ -398,7 +398,7 @@ fn rules_that_do_different_things_are_one_map_and_mean_the_same() {
         filler.clone().take(250).chain(mine).chain(filler.skip(250)).chain([(tcp(7000), Action::Drop)]).collect();
     let ports = (1..=3).map(|n| filtered(s.red, n, Some(CHAIN), None));
     s.put([chain(inner, [(icmp(), Action::Drop)]), rules(list)].into_iter().chain(ports));
-    let text = inside(&s.lab.domain(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
+    let text = inside(&s.lab.namespace(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
     assert!(text.lines().count() < 140, "{text}");
     assert_eq!((s.reaches(1, 2), s.reaches(3, 2)), (PING, ALL));
     let to = (address(1), 7000).into();

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use atoll_dataplane::compile::{Compiled, Plan};
+use atoll_dataplane::compile::{Compiled, KernelPlan};
 use atoll_model::attachment::Mac;
 use atoll_model::topology::*;
 use atoll_testkit::plane::*;
@@ -19,13 +19,13 @@ fn compiled(change: impl FnOnce(&mut Topology, Tenant)) -> Compiled {
     Compiled::new(topology, HOST)
 }
 
-fn plan(change: impl FnOnce(&mut Topology, Tenant)) -> Plan {
+fn plan(change: impl FnOnce(&mut Topology, Tenant)) -> KernelPlan {
     compiled(change).plan().clone()
 }
 
 fn ruleset(rules: Vec<Rule>) -> String {
     let plan = plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules = rules);
-    plan.domains[&Tenant(1).router()].ruleset.text.split_once("table ip").unwrap().1.to_owned()
+    plan.namespaces[&Tenant(1).router()].ruleset.text.split_once("table ip").unwrap().1.to_owned()
 }
 
 fn rule(n: u128, condition: Condition, action: Action) -> Rule {
@@ -36,9 +36,9 @@ fn rule(n: u128, condition: Condition, action: Action) -> Rule {
 fn a_tenant_and_its_provider() {
     let plan = plan(|_, _| {});
     let mut text = String::new();
-    for (id, domain) in &plan.domains {
-        let parts = (&domain.devices, &domain.routes);
-        writeln!(text, "== {id}\n{parts:#?}\n{}", domain.ruleset.text).unwrap();
+    for (id, namespace) in &plan.namespaces {
+        let parts = (&namespace.devices, &namespace.routes);
+        writeln!(text, "== {id}\n{parts:#?}\n{}", namespace.ruleset.text).unwrap();
     }
     insta::assert_snapshot!(text);
 }
@@ -48,8 +48,8 @@ fn the_same_topology_gives_the_same_plan_and_what_changes_stays_in_its_domain() 
     let before = plan(|_, _| {});
     assert_eq!(before, plan(|_, _| {}));
     let after = plan(|t, red| t.routes.retain(|_, route| route.router != red.router()));
-    assert_eq!(before.domains[&PROVIDER], after.domains[&PROVIDER]);
-    assert_ne!(before.domains[&Tenant(1).router()], after.domains[&Tenant(1).router()]);
+    assert_eq!(before.namespaces[&PROVIDER], after.namespaces[&PROVIDER]);
+    assert_ne!(before.namespaces[&Tenant(1).router()], after.namespaces[&Tenant(1).router()]);
 }
 
 fn it<T>(value: T) -> Option<Test<T>> {
@@ -127,7 +127,7 @@ fn a_chain_that_jumps_in_circles_ends() {
         t.chains.insert(b, chain(vec![jump(3, a), jump(4, red.outbound()), jump(5, b)]));
         t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(6, a));
     });
-    let text = &plan.domains[&Tenant(1).router()].ruleset.text;
+    let text = &plan.namespaces[&Tenant(1).router()].ruleset.text;
     // From the top to one, from that to the other, and what leads back is skipped.
     assert_eq!(text.matches("jump c_").count(), 2, "{text}");
 }
@@ -168,7 +168,7 @@ fn a_rule_between_translations_is_refused_when_it_asks_for_what_was_translated()
                 rule(3, to(), dnat(Flow::Accept)),
             ];
         });
-        let unsupported = &plan.domains[&Tenant(1).router()].unsupported;
+        let unsupported = &plan.namespaces[&Tenant(1).router()].unsupported;
         let fields: Vec<_> = unsupported.iter().map(|it| (it.object.as_u128(), it.field.as_str())).collect();
         let last = matches!(first, Action::Dnat { then: Flow::Continue, .. }).then_some((3, "position"));
         let wanted: Vec<_> = refused.then_some((2, "position")).into_iter().chain(last).collect();
@@ -186,7 +186,7 @@ fn a_seed_of_the_arp_table_that_nobody_answers_for_is_reported() {
             let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
             t.ports.insert(id, port);
         });
-        let unsupported = plan.domains[&Tenant(1).router()].unsupported.clone();
+        let unsupported = plan.namespaces[&Tenant(1).router()].unsupported.clone();
         unsupported.into_iter().map(|it| it.field).collect::<Vec<_>>()
     };
     assert_eq!(seeds(mac(9), None), ["arp_table"]);
@@ -209,7 +209,7 @@ fn a_group_of_addresses_is_one_set_of_a_table_however_many_rules_ask_for_it() {
         t.chains.get_mut(&red.outbound()).unwrap().rules.splice(0..0, rules);
         t.bridges.get_mut(&red.bridge()).unwrap().inbound = Some(red.outbound());
     });
-    let text = &plan.domains[&Tenant(1).router()].ruleset.text;
+    let text = &plan.namespaces[&Tenant(1).router()].ruleset.text;
     assert_eq!(text.matches("198.18.0.7,").count(), 2, "one for each table: {text}");
     assert!(text.lines().map(str::len).filter(|length| *length > 1000).count() == 2, "{text}");
 }
@@ -229,9 +229,9 @@ fn jumps_that_nest_too_deep_or_lead_back_in_too_many_ways_close_and_are_reported
             }
             t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(99, 0));
         });
-        let domain = plan.domains[&Tenant(1).router()].clone();
-        let fields: std::collections::BTreeSet<_> = domain.unsupported.into_iter().map(|u| u.field).collect();
-        let closed = domain.ruleset.text.split_once("chain outbound {").unwrap().1.lines().nth(3) == Some("drop");
+        let namespace = plan.namespaces[&Tenant(1).router()].clone();
+        let fields: std::collections::BTreeSet<_> = namespace.unsupported.into_iter().map(|u| u.field).collect();
+        let closed = namespace.ruleset.text.split_once("chain outbound {").unwrap().1.lines().nth(3) == Some("drop");
         assert_eq!(closed, !fields.is_empty());
         fields.into_iter().collect::<Vec<_>>()
     };
@@ -248,9 +248,9 @@ fn what_restricts_and_cannot_be_expressed_closes_and_the_rest_is_left_out() {
     for (action, closes) in [(Action::Drop, true), (Action::Reject, true), (Action::Accept, false)] {
         let plan =
             plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, rule(7, unknown(), action)));
-        let domain = &plan.domains[&Tenant(1).router()];
-        assert_eq!(domain.unsupported.iter().map(|u| u.object.as_u128()).collect::<Vec<_>>(), [7]);
-        let forward = domain.ruleset.text.split_once("chain outbound {").unwrap().1;
+        let namespace = &plan.namespaces[&Tenant(1).router()];
+        assert_eq!(namespace.unsupported.iter().map(|u| u.object.as_u128()).collect::<Vec<_>>(), [7]);
+        let forward = namespace.ruleset.text.split_once("chain outbound {").unwrap().1;
         assert_eq!(forward.lines().nth(3) == Some("drop"), closes, "{forward}");
     }
 }

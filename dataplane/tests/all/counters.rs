@@ -305,7 +305,7 @@ fn whoever_counts_is_in_nobodys_way() {
             let (one, other, ()) = tokio::join!(plane.counters(), plane.counters(), async {
                 let rule = Rule { id: id(usize::from(n)), condition: Condition::default(), action: Action::Accept };
                 plane.submit(put([chain(tenant.outbound(), &[rule])]));
-                plane.settle().await;
+                plane.flush().await;
             });
             assert_eq!((rules(&one), rules(&other)), (before.clone(), before), "round {n}");
             before = rules(&plane.counters().await);
@@ -313,7 +313,7 @@ fn whoever_counts_is_in_nobodys_way() {
         }
         let (counted, ()) = tokio::join!(plane.counters(), async {
             plane.submit(vec![Change::Remove(tenants[0].router())]);
-            plane.settle().await;
+            plane.flush().await;
         });
         assert_eq!(rules(&counted), before);
     });

@@ -178,7 +178,7 @@ fn sweep(before: &[Object], there: &[Change], back: &[Change], pods: &[(Tenant, 
         after.apply(change);
     }
     let mut lab = Lab::start(topology.clone());
-    let other = lab.wire(BYSTANDER, 1, Some(&lab.domain(BYSTANDER)));
+    let other = lab.wire(BYSTANDER, 1, Some(&lab.namespace(BYSTANDER)));
     lab.wait_active(BYSTANDER.pod(1), true);
     // Interfaces of pods wait in our own namespace, and come back to it.
     let wired: Vec<_> = pods.iter().map(|(tenant, n)| (lab.wire(*tenant, *n, None), tenant.pod(*n))).collect();

@@ -65,14 +65,14 @@ fn end(lab: &Lab, tenant: Tenant, n: u8) {
 }
 
 fn take_away(lab: &Lab, tenant: Tenant, n: u8) {
-    inside(&lab.domain(tenant), "ip", &["link", "del", &interface(tenant, n)]);
+    inside(&lab.namespace(tenant), "ip", &["link", "del", &interface(tenant, n)]);
     let pod = lab.directory.path().join("pods").join(interface(tenant, n));
     nix::mount::umount2(&pod, nix::mount::MntFlags::MNT_DETACH).unwrap();
 }
 
 /// Another pod with the same address, under another port.
 fn successor(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
-    let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
+    let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
     let Object::Port(_, port) = tenant.pod_port(n) else { unreachable!() };
     let id = Uuid::from_u128(0x50cc_0000 + u128::from(n));
     lab.submit(put([Object::Port(id, port)]));
@@ -94,10 +94,10 @@ fn who_has_an_address_next_hears_nothing_from_outside_that_was_meant_for_the_one
     assert!(pings(&old, OUTSIDE));
     client.send_to(b"nobody there", at(OUTSIDE, 9)).unwrap();
     let provider = lab.planes().join(PROVIDER.to_string());
-    assert!(tracked(&provider, &red.transit()).len() >= 4 && tracked(&lab.domain(red), "10.9.0.101").len() >= 3);
+    assert!(tracked(&provider, &red.transit()).len() >= 4 && tracked(&lab.namespace(red), "10.9.0.101").len() >= 3);
     drop(client);
     end(&lab, red, 1);
-    assert_eq!(tracked(&lab.domain(red), "10.9.0.101"), Vec::<String>::new());
+    assert_eq!(tracked(&lab.namespace(red), "10.9.0.101"), Vec::<String>::new());
     let left = tracked(&provider, &format!("{} ", red.transit()));
     assert!(left.iter().all(|flow| flow.contains("port=6001")) && !left.is_empty(), "{left:#?}");
     let new = successor(&lab, red, 1);
@@ -130,13 +130,13 @@ fn who_has_an_address_next_answers_nobody_in_the_name_of_the_one_before() {
     let (asks, answers) = (socket(&a, 6000), socket(&old, 7000));
     exchange(&asks, &answers, at(address(2), 7000));
     // The node too: what it asked, it takes answers to.
-    let side = lab.plane().report().node_side[&red.pod(2)].address;
+    let side = lab.plane().report().host_to_pod[&red.pod(2)].address;
     let node_asks = socket(node(), 6100);
     let source = exchange(&node_asks, &answers, at(side, 7000));
     assert!(!tracked(node(), &side.to_string()).is_empty());
     drop(answers);
     end(&lab, red, 2);
-    for (place, text) in [(lab.domain(red), "10.9.0.102"), (node().to_owned(), &*side.to_string())] {
+    for (place, text) in [(lab.namespace(red), "10.9.0.102"), (node().to_owned(), &*side.to_string())] {
         assert_eq!(tracked(&place, text), Vec::<String>::new());
     }
     let new = successor(&lab, red, 2);
@@ -158,8 +158,8 @@ fn an_interface_that_takes_the_place_of_another_has_none_of_its_flows() {
     let server = socket(&lab.outside(), 7002);
     let known = exchange(&socket(&old, 6000), &server, at(OUTSIDE, 7002));
     take_away(&lab, red, 1);
-    wait(|| "the flow is forgotten".to_owned(), || tracked(&lab.domain(red), "10.9.0.101").is_empty());
-    let new = lab.wire(red, 1, Some(&lab.domain(red)));
+    wait(|| "the flow is forgotten".to_owned(), || tracked(&lab.namespace(red), "10.9.0.101").is_empty());
+    let new = lab.wire(red, 1, Some(&lab.namespace(red)));
     reaches(&new, OUTSIDE);
     let listener = socket(&new, 6000);
     server.send_to(b"for the old pod", known).unwrap();
@@ -193,7 +193,7 @@ fn other_rules_leave_the_flows_of_a_port_alone_and_so_does_a_restart() {
     // The port went while nobody looked.
     topology.apply(Change::Remove(id));
     lab.restart(topology);
-    assert_eq!(tracked(&lab.domain(red), "10.9.0.101"), Vec::<String>::new());
+    assert_eq!(tracked(&lab.namespace(red), "10.9.0.101"), Vec::<String>::new());
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_translation_that_is_gone_takes_its_flows_along() {
     // Away, and back for another pod: the same flow is another one.
     lab.submit(put(rules(None)));
     let provider = lab.planes().join(PROVIDER.to_string());
-    for place in [lab.domain(red), provider] {
+    for place in [lab.namespace(red), provider] {
         assert_eq!(tracked(&place, "203.0.113.50"), Vec::<String>::new(), "{}", place.display());
     }
     lab.submit(put(rules(Some(2))));

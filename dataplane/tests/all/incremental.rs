@@ -1,9 +1,9 @@
-//! Change by change, the compiler arrives where it would from scratch, and says which domains and ports that concerns.
+//! Change by change, the compiler arrives where it would from scratch, and says which namespaces and ports that concerns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use atoll_dataplane::compile::{Compiled, Domain, Pod, Touched};
+use atoll_dataplane::compile::{Compiled, Pod, RouterNamespace, Touched};
 use atoll_model::topology::*;
 use atoll_testkit::plane::*;
 use atoll_testkit::steps::Steps;
@@ -93,7 +93,7 @@ proptest! {
         for start in [Topology::default(), everything] {
             let mut compiled = Compiled::new(start, HOST);
             for batch in &steps {
-                let before: BTreeMap<Uuid, Domain> = compiled.plan().domains.clone();
+                let before: BTreeMap<Uuid, RouterNamespace> = compiled.plan().namespaces.clone();
                 let ports = pods(&compiled);
                 let mut alone = BTreeSet::new();
                 for (which, kind) in batch {
@@ -104,7 +104,7 @@ proptest! {
                 let touched = if compiled.is_pending() { compiled.update() } else { Touched::default() };
                 let scratch = Compiled::new(compiled.topology().clone(), HOST);
                 prop_assert_eq!(compiled.plan(), scratch.plan());
-                prop_assert_eq!(&touched.domains, &different(&before, &scratch.plan().domains));
+                prop_assert_eq!(&touched.namespaces, &different(&before, &scratch.plan().namespaces));
                 let told: BTreeSet<_> = touched.ports.union(&alone).copied().collect();
                 let different = different(&ports, &pods(&scratch));
                 prop_assert!(different.is_subset(&told), "{:?} of {:?}", different, told);
@@ -119,7 +119,7 @@ fn a_pod_costs_no_domain_and_a_tenant_no_other_tenant() {
     let mut compiled = Compiled::new(provider(), HOST);
     let mut touched = |objects: Vec<Object>| {
         let alone: Vec<_> = put(objects).into_iter().filter_map(|change| compiled.apply(change)).collect();
-        (alone, if compiled.is_pending() { compiled.update().domains } else { BTreeSet::new() })
+        (alone, if compiled.is_pending() { compiled.update().namespaces } else { BTreeSet::new() })
     };
     let both = |tenant: Tenant| (vec![], BTreeSet::from([PROVIDER, tenant.router()]));
     assert_eq!(touched(one.objects("10.9.0.0/24")), both(one));

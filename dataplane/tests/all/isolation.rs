@@ -57,7 +57,7 @@ impl Ears {
 /// A pod of a tenant with another subnet than everybody else's.
 fn stranger(lab: &Lab, tenant: Tenant, subnet: &str, address: Ipv4Addr, gateway: &str) -> PathBuf {
     lab.submit(put(tenant.objects(subnet)));
-    let pod = lab.wire(tenant, 1, Some(&lab.domain(tenant)));
+    let pod = lab.wire(tenant, 1, Some(&lab.namespace(tenant)));
     inside(&pod, "ip", &["addr", "flush", "dev", "eth0"]);
     inside(&pod, "ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
     inside(&pod, "ip", &["route", "replace", "default", "via", gateway]);
@@ -168,19 +168,19 @@ fn an_interface_that_is_no_port_of_a_bridge_reaches_nobody() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let (closed, b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let unbound = lab.wire(red, 3, Some(&lab.domain(red)));
+    let unbound = lab.wire(red, 3, Some(&lab.namespace(red)));
     let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
     lab.submit(put([Object::Port(id, Port { up: false, ..port })]));
     lab.wait_active(id, false);
     let mut ears = Ears::new(&[("pod", &b), ("outside", &lab.outside())]);
-    let node = lab.plane().report().node_side[&red.pod(2)].address.octets();
+    let node = lab.plane().report().host_to_pod[&red.pod(2)].address.octets();
     for (n, pod) in [(1, &closed), (3, &unbound)] {
         let out = tap(pod);
         let next = lab.mac_of(red, &interface(red, n));
         for from in [address(n).octets(), [10, 9, 0, 77], B, OUTSIDE] {
             for to in [B, OUTSIDE, [10, 9, 0, 1], node] {
                 let packet = ip_of(17, from, to, 0, &[], &udp(7000, b"<uninvited>"));
-                shoot(&out, &ethernet(mac(n), next, 0x0800, &packet), "uninvited");
+                shoot(&out, &ethernet(mac(n), next, 0x0800, &packet), "unknown_interfaces");
             }
         }
         let echo = ip_of(1, address(n).octets(), [10, 9, 0, 1], 0, &[], &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
@@ -225,7 +225,7 @@ fn a_router_is_asked_by_its_own_mac_only() {
     ]));
     lab.wait_active(id, true);
     let own = ["net.bridge.bridge-nf-call-iptables"];
-    assert!(inside(&lab.domain(red), "sysctl", &own).contains("= 1"), "bridged packets are tracked");
+    assert!(inside(&lab.namespace(red), "sysctl", &own).contains("= 1"), "bridged packets are tracked");
     let mut ears = Ears::new(&[("outside", &lab.outside())]);
     let out = tap(&a);
     let ports = [1, 2].map(|n| lab.mac_of(red, &interface(red, n)));
@@ -334,7 +334,7 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
     let missing: Vec<_> = whole.iter().filter(|number| !good.lock().unwrap().contains(number)).copied().collect();
     // The whole tenant goes, its router first.
     lab.submit(vec![Change::Remove(red.router()), Change::Remove(red.bridge())]);
-    wait(|| "the namespace is gone".to_owned(), || !lab.domain(red).exists());
+    wait(|| "the namespace is gone".to_owned(), || !lab.namespace(red).exists());
     let gone = || attempt(&a, "ip", &["link", "show", "eth0"]);
     wait(|| "the pod's interface goes along".to_owned(), || !gone().status.success());
     stop.store(true, Ordering::Relaxed);
@@ -355,7 +355,7 @@ fn a_filter_stands_behind_the_one_that_it_replaces() {
     let bridge = Bridge { up: true, inbound: Some(chain), ..Bridge::default() };
     lab.submit(put([rules(chain, [(to_port_9999(), Action::Drop)]), Object::Bridge(red.bridge(), bridge)]));
     let places = || {
-        let shown = inside(&lab.domain(red), "nft", &["-y", "list", "ruleset"]);
+        let shown = inside(&lab.namespace(red), "nft", &["-y", "list", "ruleset"]);
         let places = shown.lines().filter_map(|line| line.split_once(" priority ")?.1.split_once(';')?.0.parse().ok());
         (places.collect::<Vec<i32>>(), shown.matches("table ").count())
     };
@@ -560,13 +560,13 @@ fn a_tenant_that_is_flooded_takes_no_more_of_the_providers_table_of_flows_than_i
 fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
-    let (a, b) = (lab.wire(red, 1, Some(&lab.domain(red))), lab.pod(red, 2));
+    let (a, b) = (lab.wire(red, 1, Some(&lab.namespace(red))), lab.pod(red, 2));
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.vif = None;
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     assert!(pings(&a, "10.9.0.102"));
-    let domain = lab.domain(red);
+    let namespace = lab.namespace(red);
     let out = tap(&a);
     let gateway = lab.mac_of(red, &red.bridge_device());
     for n in 0..2000_u16 {
@@ -577,9 +577,9 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
         shoot(&out, &ethernet(mac(1), gateway, 0x0806, &question), "arp");
     }
     assert!(pings(&a, "10.9.0.102"), "those that were known before go on");
-    let lines = |program: &str, arguments: &[&str]| inside(&domain, program, arguments).lines().count();
-    let (stations, neighbours) = (lines("bridge", &["fdb", "show"]), lines("ip", &["neigh", "show"]));
-    assert!(stations < 300 && neighbours < 300, "{stations} stations, {neighbours} neighbours");
+    let lines = |program: &str, arguments: &[&str]| inside(&namespace, program, arguments).lines().count();
+    let (fdb, neighbours) = (lines("bridge", &["fdb", "show"]), lines("ip", &["neigh", "show"]));
+    assert!(fdb < 300 && neighbours < 300, "{fdb} fdb, {neighbours} neighbours");
     assert!(pings(&b, "10.9.0.1"));
 }
 
@@ -588,7 +588,7 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
 fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
-    let (a, b) = (lab.wire(red, 1, Some(&lab.domain(red))), lab.pod(red, 2));
+    let (a, b) = (lab.wire(red, 1, Some(&lab.namespace(red))), lab.pod(red, 2));
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.vif = None;
     lab.submit(put([Object::Port(id, port)]));
@@ -630,7 +630,7 @@ fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() 
     })
     .join()
     .unwrap();
-    let known = inside(&lab.domain(red), "ip", &["neigh", "show"]);
+    let known = inside(&lab.namespace(red), "ip", &["neigh", "show"]);
     assert!(known.lines().count() < 20, "{known}");
     let said = attempt(&a, "ping", &["-c1", "-W1", "-n", "10.9.1.1"]);
     let said = String::from_utf8_lossy(&said.stdout);

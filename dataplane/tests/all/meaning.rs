@@ -553,7 +553,7 @@ fn seeds_of_mac_and_arp_tables_hold_for_bridge_and_router() {
     let red = lab.tenant(1);
     let a = lab.pod(red, 1);
     // Pod 2 has no vif: the tables say who it is. It never answers ARP.
-    let b = lab.wire(red, 2, Some(&lab.domain(red)));
+    let b = lab.wire(red, 2, Some(&lab.namespace(red)));
     let Object::Port(id, mut port) = red.pod_port(2) else { unreachable!() };
     port.vif = None;
     let tables = |macs: &[(Mac, Uuid)], arp: &[(Ipv4Addr, Mac)]| {
@@ -563,19 +563,18 @@ fn seeds_of_mac_and_arp_tables_hold_for_bridge_and_router() {
     lab.submit(put([tables(&[(mac(2), id)], &[(address(2), mac(2))]), Object::Port(id, port)]));
     lab.wait_active(id, true);
     inside(&b, "sysctl", &["-qw", "net.ipv4.conf.all.arp_ignore=8"]);
-    let domain = lab.domain(red);
-    assert!(inside(&domain, "ip", &["neigh"]).contains(&format!(
+    let namespace = lab.namespace(red);
+    assert!(inside(&namespace, "ip", &["neigh"]).contains(&format!(
         "{} dev {} lladdr {} PERMANENT",
         address(2),
         red.bridge_device(),
         mac(2)
     )));
-    let stations = inside(&domain, "bridge", &["fdb", "show"]);
+    let fdb = inside(&namespace, "bridge", &["fdb", "show"]);
     assert!(
-        stations
-            .lines()
+        fdb.lines()
             .any(|line| line.starts_with(&format!("{} dev {}", mac(2), interface(red, 2))) && line.contains("static")),
-        "{stations}"
+        "{fdb}"
     );
     // It is held to them.
     inside(&b, "ip", &["addr", "add", "10.9.0.77/32", "dev", "eth0"]);
@@ -585,5 +584,5 @@ fn seeds_of_mac_and_arp_tables_hold_for_bridge_and_router() {
     lab.submit(put([tables(&[], &[("10.9.0.55".parse().unwrap(), mac(1))])]));
     inside(&a, "ip", &["addr", "add", "10.9.0.55/32", "dev", "eth0"]);
     inside(&a, "sysctl", &["-qw", "net.ipv4.conf.all.arp_ignore=8"]);
-    assert!(inside(&domain, "ip", &["neigh"]).contains("10.9.0.55 "));
+    assert!(inside(&namespace, "ip", &["neigh"]).contains("10.9.0.55 "));
 }

@@ -31,7 +31,7 @@ fn a_router_answers_echo_and_nothing_else() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let a = lab.pod(red, 1);
-    let _seen = serve(&lab.domain(red), "router");
+    let _seen = serve(&lab.namespace(red), "router");
     for to in ["10.9.0.1", "100.64.0.6"] {
         assert!(pings(&a, to), "{to}");
         assert_eq!(ask(&a, to), None, "{to}");
@@ -155,7 +155,7 @@ fn a_port_follows_its_interface_and_its_binding() {
     // Bound before the interface is there.
     lab.submit(put([red.pod_port(1)]));
     assert!(!lab.is_active(red.pod(1)));
-    let a = lab.wire(red, 1, Some(&lab.domain(red)));
+    let a = lab.wire(red, 1, Some(&lab.namespace(red)));
     lab.wait_active(red.pod(1), true);
     assert!(pings(&a, "10.9.0.102"));
     // Unbound: no packet, and the interface stays with its owner.
@@ -163,12 +163,12 @@ fn a_port_follows_its_interface_and_its_binding() {
     lab.wait_active(red.pod(1), false);
     assert!(!pings(&a, "10.9.0.102"));
     assert!(!pings(&b, "10.9.0.101"));
-    inside(&lab.domain(red), "ip", &["link", "show", &interface(red, 1)]);
+    inside(&lab.namespace(red), "ip", &["link", "show", &interface(red, 1)]);
     // Bound again, and the interface goes.
     lab.submit(put([red.pod_port(1)]));
     lab.wait_active(red.pod(1), true);
     assert!(pings(&a, "10.9.0.102"));
-    inside(&lab.domain(red), "ip", &["link", "del", &interface(red, 1)]);
+    inside(&lab.namespace(red), "ip", &["link", "del", &interface(red, 1)]);
     lab.wait_active(red.pod(1), false);
 }
 
@@ -194,10 +194,9 @@ fn a_port_that_claims_the_gateway_is_refused() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let Object::Port(id, mut greedy) = red.pod_port(1) else { unreachable!() };
-    let vif =
-        atoll_model::port_security::PortSecurity { mac: mac(1), address: "10.9.0.1".parse().unwrap(), unique: false };
-    greedy.vif = Some(vif.to_vif_id());
-    lab.wire(red, 1, Some(&lab.domain(red)));
+    let vif = atoll_model::port_security::PortSecurity { mac: mac(1), address: "10.9.0.1".parse().unwrap(), unique: false };
+    greedy.vif = Some(vif.to_uuid());
+    lab.wire(red, 1, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
     assert_eq!(lab.plane().report().unsupported.iter().map(|u| u.object).collect::<Vec<_>>(), [id]);
@@ -210,7 +209,7 @@ fn the_first_packet_after_active_arrives() {
     let a = lab.pod(red, 1);
     ask_once(&a);
     for n in 2..30 {
-        let pod = lab.wire(red, n, Some(&lab.domain(red)));
+        let pod = lab.wire(red, n, Some(&lab.namespace(red)));
         ask_once(&pod);
         lab.submit(put([red.pod_port(n)]));
         lab.wait_active(red.pod(n), true);
@@ -268,7 +267,7 @@ fn of_two_pods_with_one_address_the_second_is_reached_when_the_first_goes() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     lab.pod(red, 1);
-    let second = lab.wire(red, 7, Some(&lab.domain(red)));
+    let second = lab.wire(red, 7, Some(&lab.namespace(red)));
     inside(&second, "ip", &["addr", "del", "10.9.0.107/24", "dev", "eth0"]);
     inside(&second, "ip", &["addr", "add", "10.9.0.101/24", "dev", "eth0"]);
     inside(&second, "ip", &["route", "replace", "default", "via", "10.9.0.1"]);
@@ -281,7 +280,7 @@ fn of_two_pods_with_one_address_the_second_is_reached_when_the_first_goes() {
     let third = lab.pod(red, 3);
     assert!(pings(&third, "10.9.0.101"));
     assert!(pings(&second, "203.0.113.1"));
-    assert!(lab.plane().report().node_side.contains_key(&id));
+    assert!(lab.plane().report().host_to_pod.contains_key(&id));
 }
 
 #[test]

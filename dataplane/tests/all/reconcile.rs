@@ -37,14 +37,14 @@ fn a_restart_changes_nothing_and_interrupts_nothing() {
     let red = Tenant(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     assert!(lab.plane().report().changes > 0);
-    let before = filter(&lab.domain(red));
+    let before = filter(&lab.namespace(red));
     let mut same = topology(2, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
     lab.active.lock().unwrap().clear();
     lab.restart(same.clone());
     let report = lab.plane().report();
     assert_eq!((report.changes, report.errors.len()), (0, 0), "{report:#?}");
-    assert_eq!(filter(&lab.domain(red)), before);
+    assert_eq!(filter(&lab.namespace(red)), before);
     lab.wait_active(red.pod(1), true);
     assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
 }
@@ -58,8 +58,8 @@ fn what_went_while_nobody_looked_is_taken_out() {
     apply(&mut less, [red.pod_port(2)]);
     lab.restart(less);
     assert!(!pings(&a, "10.9.0.102"));
-    assert!(!inside(&lab.domain(red), "ip", &["-o", "link", "show", &interface(red, 1)]).contains("master"));
-    assert!(!lab.domain(Tenant(2)).exists());
+    assert!(!inside(&lab.namespace(red), "ip", &["-o", "link", "show", &interface(red, 1)]).contains("master"));
+    assert!(!lab.namespace(Tenant(2)).exists());
 }
 
 /// Everything that the kernel shows of a namespace, counters, timers and numbers of links aside.
@@ -87,7 +87,7 @@ fn picture(netns: &Path) -> Vec<String> {
     lines
 }
 
-/// Damage, by a shell, to what is at a place in a domain with two pods; `BR`, `RL`, `ATR` and `POD` stand for interfaces,
+/// Damage, by a shell, to what is at a place in a router namespace with two pods; `BR`, `RL`, `ATR` and `POD` stand for interfaces,
 /// `ELSEWHERE` for another namespace.
 const DAMAGES: &[&str] = &[
     // Links.
@@ -144,7 +144,7 @@ const DAMAGES: &[&str] = &[
     "ip neigh replace 10.9.0.101 lladdr 02:00:00:00:00:01 dev BR nud permanent; \
      ip neigh replace 10.9.0.102 lladdr 02:00:00:00:00:01 dev BR nud reachable; \
      ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:01 dev BR nud permanent; ip neigh add proxy 10.9.0.102 dev BR",
-    // Settings.
+    // PlaneSettings.
     "sysctl -qw net.ipv4.ip_forward=0",
     "sysctl -qw net.ipv4.fwmark_reflect=0 net.ipv4.icmp_echo_ignore_all=1 net.ipv4.icmp_ratemask=6168 \
      net.ipv4.icmp_errors_use_inbound_ifaddr=1 net.ipv4.ip_default_ttl=1 net.ipv6.conf.BR.disable_ipv6=0",
@@ -164,10 +164,10 @@ fn drift_of_every_kind_is_mended() {
     let mut lab = Lab::start(topology(1, 0));
     let red = Tenant(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let domain = lab.domain(red);
+    let namespace = lab.namespace(red);
     let mut same = topology(1, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
-    let links = inside(&domain, "ip", &["-o", "link"]);
+    let links = inside(&namespace, "ip", &["-o", "link"]);
     let name = |prefix: &str| {
         let mut names = links.split_whitespace().filter_map(|word| word.split(['@', ':']).next());
         names.find(|name| name.starts_with(prefix) && name.len() > 12).unwrap().to_owned()
@@ -182,16 +182,16 @@ fn drift_of_every_kind_is_mended() {
     ];
     assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
     lab.restart(same.clone());
-    let right = picture(&domain);
+    let right = picture(&namespace);
     for damage in DAMAGES {
         let script = names.iter().fold((*damage).to_owned(), |script, (word, name)| script.replace(word, name));
         lab.plane.take().unwrap().stop();
-        inside(&domain, "sh", &["-ec", &script]);
-        assert_ne!(picture(&domain), right, "{damage}: it is damage");
+        inside(&namespace, "sh", &["-ec", &script]);
+        assert_ne!(picture(&namespace), right, "{damage}: it is damage");
         lab.restart(same.clone());
         assert!(lab.plane().report().changes > 0 || damage.contains("POD"), "{damage}");
         let state = || {
-            let now = picture(&domain);
+            let now = picture(&namespace);
             let (more, less): (Vec<_>, Vec<_>) = (
                 now.iter().filter(|line| !right.contains(line)).collect(),
                 right.iter().filter(|line| !now.contains(line)).collect(),
@@ -199,7 +199,7 @@ fn drift_of_every_kind_is_mended() {
             format!("{damage}: {more:#?} instead of {less:#?}; {:#?}", lab.plane().report())
         };
         // Some end of a link may be made by the other end's namespace, after a word from the kernel.
-        wait(state, || picture(&domain) == right);
+        wait(state, || picture(&namespace) == right);
         lab.restart(same.clone());
         assert_eq!(lab.plane().report().changes, 0, "{damage}");
     }
@@ -214,7 +214,7 @@ fn what_others_put_into_a_namespace_of_ours_stays() {
     let mut lab = Lab::start(topology(1, 0));
     let red = Tenant(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let domain = lab.domain(red);
+    let namespace = lab.namespace(red);
     let mut same = topology(1, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
     let bridge = red.bridge_device();
@@ -236,22 +236,22 @@ fn what_others_put_into_a_namespace_of_ours_stays() {
         "sysctl -qw net.ipv4.conf.foreign0.rp_filter=1",
     ];
     lab.plane.take().unwrap().stop();
-    inside(&domain, "sh", &["-ec", &script.join("; ")]);
+    inside(&namespace, "sh", &["-ec", &script.join("; ")]);
     let theirs = |lines: Vec<String>| -> Vec<String> {
         let words = ["foreign0", "foreign {", "192.0.2.0", "lookup 300", "clsact"];
         let theirs = |line: &String| !line.starts_with("foreign1") && words.iter().any(|word| line.contains(word));
         lines.into_iter().filter(theirs).collect()
     };
-    let before = theirs(picture(&domain));
+    let before = theirs(picture(&namespace));
     assert!(before.len() > 12, "{before:#?}");
     lab.restart(same.clone());
-    assert_eq!(theirs(picture(&domain)), before);
-    let stray = inside(&domain, "ip", &["-o", "link", "show", "foreign1"]);
+    assert_eq!(theirs(picture(&namespace)), before);
+    let stray = inside(&namespace, "ip", &["-o", "link", "show", "foreign1"]);
     assert!(!stray.contains("master"), "{stray}");
     assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"));
     lab.restart(same);
     assert_eq!(lab.plane().report().changes, 0);
-    assert_eq!(theirs(picture(&domain)), before);
+    assert_eq!(theirs(picture(&namespace)), before);
 }
 
 /// Nobody hears of what was done to a filter while the plane was away: its content tells.
@@ -263,8 +263,8 @@ fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
     let mut same = topology(1, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
     let node = Path::new("/proc/thread-self/ns/net");
-    let domain = lab.domain(red);
-    let (right, right_guard) = (filter(&domain), filter(node));
+    let namespace = lab.namespace(red);
+    let (right, right_guard) = (filter(&namespace), filter(node));
     let of_domain = [
         "flush chain bridge atoll prerouting",
         "insert rule bridge atoll prerouting accept",
@@ -284,7 +284,7 @@ fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
         "add chain ip atoll more { type filter hook forward priority -300; policy drop; }",
         "add table ip atoll { flags dormant; }",
         "flush chain ip atoll sources",
-        "flush map ip atoll node_side",
+        "flush map ip atoll host_to_pod",
         "add element ip atoll known { br000000000000 . 10.9.0.77 }",
     ];
     let guard = "ip atoll_node";
@@ -296,14 +296,14 @@ fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
         format!("add chain {guard} passing {{ policy drop; }}"),
         format!("delete table {guard}"),
     ];
-    let of_domain = of_domain.map(|damage| (domain.as_path(), damage.to_owned()));
+    let of_domain = of_domain.map(|damage| (namespace.as_path(), damage.to_owned()));
     for (place, damage) in of_domain.into_iter().chain(of_node.map(|damage| (node, damage))) {
         lab.plane.take().unwrap().stop();
         inside(place, "nft", &[&damage]);
-        assert!(filter(&domain) != right || filter(node) != right_guard, "{damage}: it is damage");
+        assert!(filter(&namespace) != right || filter(node) != right_guard, "{damage}: it is damage");
         lab.restart(same.clone());
         assert!(lab.plane().report().changes > 0, "{damage}");
-        assert_eq!(filter(&domain), right, "{damage}");
+        assert_eq!(filter(&namespace), right, "{damage}");
         assert_eq!(filter(node), right_guard, "{damage}");
         lab.restart(same.clone());
         assert_eq!(lab.plane().report().changes, 0, "{damage}");
@@ -315,13 +315,15 @@ fn a_running_plane_mends_what_is_broken_under_it() {
     let lab = Lab::start(topology(1, 0));
     let red = Tenant(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let domain = lab.domain(red);
-    for damage in ["nft delete table bridge atoll", "ip route flush proto 201", "nft flush set bridge atoll speakers"] {
-        inside(&domain, "sh", &["-c", damage]);
+    let namespace = lab.namespace(red);
+    for damage in
+        ["nft delete table bridge atoll", "ip route flush proto 201", "nft flush set bridge atoll allowed_sources"]
+    {
+        inside(&namespace, "sh", &["-c", damage]);
         let whole = || {
-            // As a speaker, as an announcer, as one to be routed to, and on the node's side.
-            inside(&domain, "nft", &["list", "ruleset"]).matches("10.9.0.101").count() == 4
-                && inside(&domain, "ip", &["route"]).contains("default")
+            // As a source, as an announcer, as one to be routed to, and on the node's side.
+            inside(&namespace, "nft", &["list", "ruleset"]).matches("10.9.0.101").count() == 4
+                && inside(&namespace, "ip", &["route"]).contains("default")
         };
         wait(|| damage.to_owned(), whole);
         // What is listed last is not what is mended last.
@@ -336,7 +338,7 @@ fn a_half_made_namespace_is_finished() {
     let red = Tenant(1);
     lab.plane.take().unwrap().stop();
     // What a crash between creating the file and mounting the namespace on it leaves.
-    std::fs::File::create(lab.domain(red)).unwrap();
+    std::fs::File::create(lab.namespace(red)).unwrap();
     lab.restart(topology(1, 0));
     let a = lab.pod(red, 1);
     assert!(pings(&a, "203.0.113.1"));
@@ -348,7 +350,7 @@ fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
     let mut lab = Lab::start(topology(1, 0));
     let red = Tenant(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
-    let path = lab.domain(red);
+    let path = lab.namespace(red);
     let shown = path.display().to_string();
     let is_there = || attempt(&path, "ip", &["link", "show", &red.bridge_device()]).status.success();
     let damages = [
@@ -437,14 +439,14 @@ fn a_removed_tenant_takes_its_namespace_along() {
     let mut removals: Vec<_> = vec![red.pod(1), red.bridge(), red.router(), red.uplink(), red.provider_port()];
     removals.extend(ids.routes.keys().filter(|id| id.as_u128() > 0x1000));
     lab.submit(removals.into_iter().map(Change::Remove).collect());
-    assert!(!lab.domain(red).exists());
+    assert!(!lab.namespace(red).exists());
     let provider = inside(&lab.planes().join(PROVIDER.to_string()), "ip", &["-o", "link"]);
     assert!(!provider.contains("rl"), "{provider}");
     assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
 }
 
 /// A DEL deletes link and port at the same time, so that the link may go between two looks at it; the next pod comes
-/// before the dust has settled, sometimes with the address of the one that left.
+/// before the dust has programmed, sometimes with the address of the one that left.
 #[test]
 fn ports_come_and_go_while_their_links_do() {
     let lab = Lab::start(topology(1, 0));
@@ -452,17 +454,17 @@ fn ports_come_and_go_while_their_links_do() {
     for round in 0..40 {
         let (leaves, comes) = (1 + round % 2, 2 - round % 2);
         let pod = lab.pod(red, leaves);
-        let domain = lab.domain(red);
+        let namespace = lab.namespace(red);
         let link = interface(red, leaves);
         // Off by a little more each time: the two meet at every point of each other.
-        let deleted = std::thread::spawn(move || inside(&domain, "ip", &["link", "del", &link]));
+        let deleted = std::thread::spawn(move || inside(&namespace, "ip", &["link", "del", &link]));
         std::thread::sleep(std::time::Duration::from_micros(250 * u64::from(round)));
         lab.submit(vec![Change::Remove(red.pod(leaves))]);
         let next = lab.pod(red, comes);
         deleted.join().unwrap();
         wait(|| format!("round {round}: {:#?}", lab.plane().report()), || pings(&next, "10.9.0.1"));
         lab.submit(vec![Change::Remove(red.pod(comes))]);
-        inside(&lab.domain(red), "ip", &["link", "del", &interface(red, comes)]);
+        inside(&lab.namespace(red), "ip", &["link", "del", &interface(red, comes)]);
         for pod in [pod, next] {
             run("umount", &[&pod.display().to_string()]);
         }
@@ -509,7 +511,7 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
     for tenant in tenants {
         apply(&mut whole, [tenant.pod_port(1), tenant.pod_port(2)]);
     }
-    let sides = lab.plane().report().node_side;
+    let sides = lab.plane().report().host_to_pod;
     let works = |lab: &Lab, (a, _): &(std::path::PathBuf, std::path::PathBuf), tenant: Tenant| {
         assert!(pings(a, "10.9.0.102") && pings(a, "203.0.113.1") && pings(a, "10.9.0.1"), "{tenant:?}");
         let side = sides[&tenant.pod(1)].address;
@@ -524,8 +526,8 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
         lab.restart(view);
         let report = lab.plane().report();
         assert_eq!((report.changes, report.errors.len()), (0, 0), "{known}: {report:#?}");
-        let kept: Vec<_> = tenants[known..].iter().map(|tenant| tenant.router()).collect();
-        assert!(kept.iter().all(|id| report.kept.contains(id)), "{known}: {report:#?}");
+        let preserved: Vec<_> = tenants[known..].iter().map(|tenant| tenant.router()).collect();
+        assert!(preserved.iter().all(|id| report.preserved.contains(id)), "{known}: {report:#?}");
         for (pods, tenant) in pods.iter().zip(tenants) {
             works(&lab, pods, tenant);
         }
@@ -533,20 +535,20 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
     // Its memory is back.
     lab.restart(whole.clone());
     let report = lab.plane().report();
-    assert_eq!((report.changes, report.kept.len()), (0, 0), "{report:#?}");
+    assert_eq!((report.changes, report.preserved.len()), (0, 0), "{report:#?}");
     // Idle and one of many: collected. With somebody's interface inside: not.
     run("umount", &[&pods[2].0.display().to_string()]);
     run("umount", &[&pods[2].1.display().to_string()]);
     wait(
         || "the pods of the third are gone".to_owned(),
-        || !inside(&lab.domain(tenants[2]), "ip", &["-o", "link"]).contains("at3p"),
+        || !inside(&lab.namespace(tenants[2]), "ip", &["-o", "link"]).contains("at3p"),
     );
     let mut less = topology(1, 0);
     apply(&mut less, [Tenant(1).pod_port(1), Tenant(1).pod_port(2)]);
     let second = Tenant(2).objects("10.9.0.0/24").into_iter().chain([1, 2].map(|n| Tenant(2).pod_port(n)));
     apply(&mut less, second);
     lab.restart(less);
-    assert!(!lab.domain(tenants[2]).exists() && lab.domain(tenants[1]).exists());
+    assert!(!lab.namespace(tenants[2]).exists() && lab.namespace(tenants[1]).exists());
 }
 
 #[test]
@@ -573,7 +575,7 @@ fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
     apply(&mut all, blue);
     lab.restart(all);
     assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
-    assert!(pings(&a, "10.9.0.1") && lab.domain(Tenant(2)).exists());
+    assert!(pings(&a, "10.9.0.1") && lab.namespace(Tenant(2)).exists());
     let ended = async { tokio::time::timeout(std::time::Duration::ZERO, lab.plane().ended()).await };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert!(runtime.block_on(ended).is_err(), "this one has not");
@@ -618,7 +620,7 @@ fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_route
     wait(|| "linked".to_owned(), || outcome(&lab));
     let gone = [red.router(), red.gateway(), red.uplink(), red.default_route()];
     lab.submit(gone.map(Change::Remove).to_vec());
-    wait(|| "the namespace of the router is gone".to_owned(), || !lab.domain(red).exists());
+    wait(|| "the namespace of the router is gone".to_owned(), || !lab.namespace(red).exists());
     assert!(!outcome(&lab), "without its router");
 }
 

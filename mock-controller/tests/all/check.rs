@@ -72,7 +72,7 @@ fn what_cannot_be_expressed_is_named_and_the_exit_code_tells_when_something_is_c
     assert_eq!((&value["closed"], fields.len()), (&json!(2), 3), "the rule and the port: {fields:?}");
     let ports: Vec<_> = value["ports"].as_object().expect("a map").keys().collect();
     assert_eq!(ports, [&id(0x1b).to_string()], "the other port is closed");
-    assert!(value["plan"]["domains"].as_object().is_some_and(|domains| domains.len() == 2));
+    assert!(value["plan"]["namespaces"].as_object().is_some_and(|namespaces| namespaces.len() == 2));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::program::{command, located};
 use crate::steps::Steps;
-use atoll_dataplane::{BeforeChange, Handle, NodePool, Settings};
+use atoll_dataplane::{BeforeChange, Handle, HostToPodPool, PlaneSettings};
 use atoll_model::attachment::Mac;
 use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{
@@ -43,7 +43,7 @@ pub fn node() -> &'static Path {
 
 /// A pod whose port says that no other pod in the cluster has its address.
 pub fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
-    let pod = lab.wire(tenant, n, Some(&lab.domain(tenant)));
+    let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
     port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
@@ -245,7 +245,7 @@ pub struct Lab {
     /// The plane, while it runs.
     pub plane: Option<Handle>,
     /// Where the node side's addresses come from at the next start.
-    pub pool: Option<NodePool>,
+    pub pool: Option<HostToPodPool>,
     /// Addresses of services at the next start.
     pub services: Option<Ipv4Network>,
     /// What the next start follows.
@@ -258,7 +258,7 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
         let directory = tempfile::Builder::new().prefix("at-").tempdir().unwrap();
         std::fs::create_dir(directory.path().join("pods")).unwrap();
-        let (active, pool) = (Arc::default(), Some(NodePool::DEFAULT));
+        let (active, pool) = (Arc::default(), Some(HostToPodPool::DEFAULT));
         let mut lab = Self { directory, active, plane: None, pool, services: None, steps: None };
         lab.restart(topology);
         lab
@@ -275,13 +275,13 @@ impl Lab {
             plane.stop();
         }
         let active = Arc::clone(&self.active);
-        let node_side = self.pool;
+        let host_to_pod = self.pool;
         let services = self.services;
         let before_change = self.steps.clone().map(|steps| steps as Arc<dyn BeforeChange>);
-        let settings = Settings { directory: self.planes(), host: HOST, node_side, services, before_change };
+        let settings = PlaneSettings { directory: self.planes(), host: HOST, host_to_pod, services, before_change };
         let plane = Handle::start(settings, topology, move |changes| active.lock().unwrap().extend(changes)).unwrap();
         self.plane = Some(plane);
-        self.settle();
+        self.flush();
     }
 
     /// The plane.
@@ -290,14 +290,14 @@ impl Lab {
     }
 
     /// Waits until everything submitted is done.
-    pub fn settle(&self) {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.plane().settle());
+    pub fn flush(&self) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.plane().flush());
     }
 
     /// Makes changes and waits until they are done.
     pub fn submit(&self, changes: Vec<Change>) {
         self.plane().submit(changes);
-        self.settle();
+        self.flush();
     }
 
     /// Adds a tenant whose subnet is 10.9.0.0/24.
@@ -308,13 +308,13 @@ impl Lab {
     }
 
     /// The namespace of a tenant's router.
-    pub fn domain(&self, tenant: Tenant) -> PathBuf {
+    pub fn namespace(&self, tenant: Tenant) -> PathBuf {
         self.planes().join(tenant.router().to_string())
     }
 
-    /// The MAC of an interface in a tenant's domain.
+    /// The MAC of an interface in a tenant's namespace.
     pub fn mac_of(&self, tenant: Tenant, interface: &str) -> Mac {
-        let shown = inside(&self.domain(tenant), "ip", &["-o", "link", "show", interface]);
+        let shown = inside(&self.namespace(tenant), "ip", &["-o", "link", "show", interface]);
         shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().parse().unwrap()
     }
 
@@ -348,7 +348,7 @@ impl Lab {
 
     /// A pod that is wired and bound, and active.
     pub fn pod(&self, tenant: Tenant, n: u8) -> PathBuf {
-        let pod = self.wire(tenant, n, Some(&self.domain(tenant)));
+        let pod = self.wire(tenant, n, Some(&self.namespace(tenant)));
         self.submit(put([tenant.pod_port(n)]));
         self.wait_active(tenant.pod(n), true);
         pod
@@ -395,8 +395,8 @@ pub fn at_first_step(ruleset: &str) -> String {
             });
             let named =
                 marker.filter(|_| line.contains("chain gen_")).map(|(generation, _)| format!("chain gen_{generation}"));
-            let sealed = line.contains("chain seal_").then(|| "chain seal".to_owned());
-            shown += &placed.or(named).or(sealed).unwrap_or_else(|| line.to_owned());
+            let checksummed = line.contains("chain checksum_").then(|| "chain checksum".to_owned());
+            shown += &placed.or(named).or(checksummed).unwrap_or_else(|| line.to_owned());
             shown.push('\n');
         }
     }

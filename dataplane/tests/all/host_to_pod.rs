@@ -6,14 +6,13 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use atoll_dataplane::NodePool;
-use atoll_model::port_security::PortSecurity;
+use atoll_dataplane::HostToPodPool;
 use atoll_model::topology::*;
 use atoll_testkit::plane::*;
 use uuid::Uuid;
 
 fn side(lab: &Lab, port: Uuid) -> String {
-    lab.plane().report().node_side[&port].address.to_string()
+    lab.plane().report().host_to_pod[&port].address.to_string()
 }
 
 /// Another machine on the node's network, which sends everything to the node; the node forwards, as nodes do.
@@ -46,7 +45,7 @@ fn the_node_reaches_two_pods_with_the_very_same_address_and_each_sees_the_fixed_
         assert_eq!(ask(node(), &to_blue).as_deref(), Some("blue"));
     }
     for seen in [seen_red, seen_blue] {
-        assert!(seen.lock().unwrap().iter().all(|peer| *peer == NodePool::DEFAULT.source()), "{seen:?}");
+        assert!(seen.lock().unwrap().iter().all(|peer| *peer == HostToPodPool::DEFAULT.source()), "{seen:?}");
     }
     // Neither says that nobody else has its address: the node does not route it.
     assert_eq!(ask(node(), "10.9.0.101"), None);
@@ -60,7 +59,7 @@ fn the_node_reaches_two_pods_with_the_very_same_address_and_each_sees_the_fixed_
     // It goes with its port.
     lab.submit(vec![Change::Remove(red.pod(1))]);
     assert!(!pings(node(), &to_red) && pings(node(), &to_blue));
-    assert!(!lab.plane().report().node_side.contains_key(&red.pod(1)));
+    assert!(!lab.plane().report().host_to_pod.contains_key(&red.pod(1)));
     assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
 }
 
@@ -72,7 +71,7 @@ fn an_address_that_is_unique_in_the_cluster_is_routed_by_the_node() {
     let seen = serve(&red1, "red");
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
     assert_eq!(ask(node(), &side(&lab, red.pod(1))).as_deref(), Some("red"));
-    assert!(seen.lock().unwrap().iter().all(|peer| *peer == NodePool::DEFAULT.source()));
+    assert!(seen.lock().unwrap().iter().all(|peer| *peer == HostToPodPool::DEFAULT.source()));
     // Somebody else claims the same: the first keeps it, and it is told.
     let blue1 = unique(&lab, blue, 1);
     let _seen = serve(&blue1, "blue");
@@ -93,7 +92,7 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     let (at_blue, at_red2) = (serve(&blue1, "blue"), serve(&red2, "red"));
     run("ip", &["link", "set", "lo", "up"]);
     run("sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
-    let pool = NodePool::DEFAULT;
+    let pool = HostToPodPool::DEFAULT;
     let (own, other) = (side(&lab, red.pod(1)), side(&lab, blue.pod(1)));
     let targets = [pool.source().to_string(), pool.node().to_string(), own.clone(), other, side(&lab, red.pod(2))];
     let tries = || {
@@ -121,8 +120,8 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     assert!(at_red2.lock().unwrap().is_empty());
     // A port that claims an address of the node side stays closed.
     let Object::Port(id, mut greedy) = red.pod_port(3) else { unreachable!() };
-    greedy.vif = Some(PortSecurity { mac: mac(3), address: pool.source(), unique: false }.to_vif_id());
-    lab.wire(red, 3, Some(&lab.domain(red)));
+    greedy.vif = Some(Vif { mac: mac(3), address: pool.source(), unique: false }.to_uuid());
+    lab.wire(red, 3, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
     assert!(lab.plane().report().unsupported.iter().any(|u| u.object == id && u.why.contains("node side")));
@@ -134,7 +133,7 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     let mut lab = Lab::start(provider());
     let red = lab.tenant(1);
     let pod = unique(&lab, red, 1);
-    let (stranger, domain) = (neighbour(&lab), lab.domain(red));
+    let (stranger, namespace) = (neighbour(&lab), lab.namespace(red));
     let mut topology = provider();
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
@@ -157,10 +156,10 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     lab.plane.take().unwrap().stop();
     run("nft", &["flush", "chain", "ip", "atoll_node", "passing"]);
     assert!(sends("the router alone"));
-    let rules = inside(&domain, "nft", &["-a", "list", "chain", "ip", "atoll", "node_arriving"]);
+    let rules = inside(&namespace, "nft", &["-a", "list", "chain", "ip", "atoll", "host_arriving"]);
     let rule = rules.lines().find(|line| line.contains("iifname") && line.contains(" drop #")).unwrap();
     let handle = rule.rsplit(' ').next().unwrap();
-    let remove = || inside(&domain, "nft", &["delete", "rule", "ip", "atoll", "node_arriving", "handle", handle]);
+    let remove = || inside(&namespace, "nft", &["delete", "rule", "ip", "atoll", "host_arriving", "handle", handle]);
     remove();
     assert!(!sends("neither: this is what they stop"));
     // The node's guard is mended, the router's is not looked at before that.
@@ -175,22 +174,22 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
 fn nothing_but_answers_goes_by_the_link_to_the_node() {
     let mut lab = Lab::start(provider());
     let red = lab.tenant(1);
-    let (pod, domain) = (lab.pod(red, 1), lab.domain(red));
+    let (pod, namespace) = (lab.pod(red, 1), lab.namespace(red));
     let to = side(&lab, red.pod(1));
     lab.plane.take().unwrap().stop();
-    let links = inside(&domain, "ip", &["-o", "link"]);
+    let links = inside(&namespace, "ip", &["-o", "link"]);
     let link = links.split_whitespace().find_map(|word| word.split('@').next().filter(|it| it.starts_with("atr")));
-    let via = NodePool::DEFAULT.source().to_string();
-    inside(&domain, "ip", &["route", "add", "198.51.100.9/32", "via", &via, "dev", link.unwrap(), "onlink"]);
+    let via = HostToPodPool::DEFAULT.source().to_string();
+    inside(&namespace, "ip", &["route", "add", "198.51.100.9/32", "via", &via, "dev", link.unwrap(), "onlink"]);
     let ear = frame::sniff(node());
     assert!(!pings(&pod, "198.51.100.9"));
-    assert!(!pings(&domain, "198.51.100.9"), "the router itself");
+    assert!(!pings(&namespace, "198.51.100.9"), "the router itself");
     assert!(pings(node(), &to));
     let heard: Vec<_> = std::iter::from_fn(|| frame::overhear(&ear)).collect();
-    assert!(frame::contains(&heard, &NodePool::DEFAULT.node().octets()), "its own ping is heard");
+    assert!(frame::contains(&heard, &HostToPodPool::DEFAULT.node().octets()), "its own ping is heard");
     assert!(!frame::contains(&heard, &[198, 51, 100, 9]));
     // Should the router's guard be gone, the node's own stands.
-    inside(&domain, "nft", &["flush", "chain", "ip", "atoll", "node_passing"]);
+    inside(&namespace, "nft", &["flush", "chain", "ip", "atoll", "host_passing"]);
     run("ip", &["link", "set", "lo", "up"]);
     run("ip", &["addr", "add", "198.51.100.9/32", "dev", "lo"]);
     let server = std::net::UdpSocket::bind("198.51.100.9:7000").unwrap();
@@ -222,8 +221,8 @@ fn what_a_pod_sends_to_the_node_side_does_not_leave_its_router() {
 #[test]
 fn nobody_speaks_with_an_address_of_the_node_side() {
     let lab = Lab::start(provider());
-    let (red, pool) = (lab.tenant(1), NodePool::DEFAULT);
-    let open = lab.wire(red, 1, Some(&lab.domain(red)));
+    let (red, pool) = (lab.tenant(1), HostToPodPool::DEFAULT);
+    let open = lab.wire(red, 1, Some(&lab.namespace(red)));
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
     port.vif = None;
     lab.submit(put([Object::Port(id, port)]));
@@ -380,7 +379,7 @@ fn neighbours_of_the_node_come_in_by_its_own_ports_only() {
     };
     portmap("ADD");
     assert_eq!(ask(&neighbour, "192.0.2.1").as_deref(), Some("red"), "the neighbour comes in by the host port");
-    assert!(seen.lock().unwrap().iter().all(|peer| *peer == NodePool::DEFAULT.source()));
+    assert!(seen.lock().unwrap().iter().all(|peer| *peer == HostToPodPool::DEFAULT.source()));
     assert_eq!(ask(&neighbour, "10.9.0.101"), None, "and by no other way");
     portmap("DEL");
     assert_eq!(ask(&neighbour, "192.0.2.1"), None);
@@ -446,8 +445,8 @@ fn another_pool_takes_the_place_of_the_one_before_and_none_takes_all_away() {
     }
     let _served = serve(&pod, "red");
     let shown = || run("ip", &["addr"]) + &run("ip", &["route"]) + &run("nft", &["list", "ruleset"]);
-    let default = (Some(NodePool::DEFAULT), "169.254.");
-    let other = (NodePool::new(net("10.200.0.0/24")), "10.200.");
+    let default = (Some(HostToPodPool::DEFAULT), "169.254.");
+    let other = (HostToPodPool::new(net("10.200.0.0/24")), "10.200.");
     for ((pool, begins), (_, before)) in [(other, default), (default, other), (other, default)] {
         lab.pool = pool;
         lab.restart(topology.clone());
@@ -484,7 +483,7 @@ fn a_pool_that_is_a_network_of_the_machine_is_refused() {
     let report = lab.plane().report();
     let error = report.errors.get(&Uuid::nil()).cloned().unwrap_or_default();
     assert!(error.contains("169.254.128.0/17") && error.contains("169.254.128.0/18"), "{report:#?}");
-    assert!(report.node_side.is_empty() && pings(&pod, "203.0.113.1") && pings(&neighbour, "192.0.2.1"));
+    assert!(report.host_to_pod.is_empty() && pings(&pod, "203.0.113.1") && pings(&neighbour, "192.0.2.1"));
     assert_eq!((run("ip", &["route"]), run("nft", &["list", "ruleset"])), (routes, filter));
 }
 
@@ -498,7 +497,7 @@ fn the_node_side_outlives_restarts_and_is_mended() {
     }
     let mut lab = Lab::start(topology.clone());
     let pods: Vec<_> = (1..=3).map(|n| lab.pod(red, n)).collect();
-    let sides = lab.plane().report().node_side;
+    let sides = lab.plane().report().host_to_pod;
     for change in put(all(3)) {
         topology.apply(change);
     }
@@ -508,19 +507,19 @@ fn the_node_side_outlives_restarts_and_is_mended() {
     let element = |n, of| format!("{} : {}", address(n), atoll_testkit::plane::address(of));
     lab.plane.take().unwrap().stop();
     let script = format!(
-        "delete element ip atoll node_side {{ {}, {} }}; add element ip atoll node_side {{ {}, {} }}",
+        "delete element ip atoll host_to_pod {{ {}, {} }}; add element ip atoll host_to_pod {{ {}, {} }}",
         element(1, 1),
         element(2, 2),
         element(1, 2),
         element(2, 1)
     );
-    inside(&lab.domain(red), "nft", &[&script]);
+    inside(&lab.namespace(red), "nft", &[&script]);
     lab.restart(topology.clone());
-    let swapped = lab.plane().report().node_side;
+    let swapped = lab.plane().report().host_to_pod;
     assert_eq!((swapped[&red.pod(1)].address, swapped[&red.pod(2)].address), (address(2), address(1)));
     lab.restart(topology.clone());
     let report = lab.plane().report();
-    assert_eq!((report.changes, &report.node_side), (0, &swapped), "{report:#?}");
+    assert_eq!((report.changes, &report.host_to_pod), (0, &swapped), "{report:#?}");
     let _servers: Vec<_> = pods.iter().zip(["1", "2", "3"]).map(|(pod, name)| serve(pod, name)).collect();
     let whole = |lab: &Lab| (1..=3).all(|n: u8| ask(node(), &side(lab, red.pod(n))) == Some(n.to_string()));
     assert!(whole(&lab));
@@ -529,14 +528,14 @@ fn the_node_side_outlives_restarts_and_is_mended() {
     let end =
         links.split_whitespace().find_map(|word| word.split('@').next().filter(|w| w.starts_with("atn"))).unwrap();
     let router_end = end.replace("atn", "atr");
-    let domain = lab.domain(red);
+    let namespace = lab.namespace(red);
     let elsewhere = pods[0].display().to_string();
     let damages: &[(&Path, &[&str])] = &[
         (node(), &["ip", "route", "flush", "proto", "201"]),
         (node(), &["ip", "route", "flush", "type", "prohibit"]),
         (node(), &["sh", "-c", &format!("ip link set {end} down; ip link set {end} name foreign0")]),
         (node(), &["ip", "link", "set", end, "netns", &elsewhere]),
-        (&domain, &["ip", "link", "set", &router_end, "netns", &elsewhere]),
+        (&namespace, &["ip", "link", "set", &router_end, "netns", &elsewhere]),
         (node(), &["ip", "addr", "flush", "dev", end]),
         (node(), &["ip", "addr", "add", "198.51.100.1/24", "dev", end]),
         (node(), &["ip", "neigh", "flush", "dev", end, "nud", "permanent"]),
@@ -545,16 +544,16 @@ fn the_node_side_outlives_restarts_and_is_mended() {
         (node(), &["nft", "delete", "table", "ip", "atoll_node"]),
         (node(), &["nft", "flush", "chain", "ip", "atoll_node", "passing"]),
         (node(), &["nft", "add", "rule", "ip", "atoll_node", "arriving", "drop"]),
-        (&domain, &["ip", "link", "del", &router_end]),
-        (&domain, &["ip", "link", "set", &router_end, "down"]),
-        (&domain, &["ip", "rule", "del", "priority", "100"]),
-        (&domain, &["ip", "rule", "del", "priority", "101"]),
-        (&domain, &["ip", "route", "flush", "table", "901"]),
-        (&domain, &["ip", "route", "flush", "table", "902"]),
-        (&domain, &["ip", "neigh", "flush", "dev", &router_end, "nud", "permanent"]),
-        (&domain, &["sysctl", "-qw", "net.ipv4.fwmark_reflect=0"]),
+        (&namespace, &["ip", "link", "del", &router_end]),
+        (&namespace, &["ip", "link", "set", &router_end, "down"]),
+        (&namespace, &["ip", "rule", "del", "priority", "100"]),
+        (&namespace, &["ip", "rule", "del", "priority", "101"]),
+        (&namespace, &["ip", "route", "flush", "table", "901"]),
+        (&namespace, &["ip", "route", "flush", "table", "902"]),
+        (&namespace, &["ip", "neigh", "flush", "dev", &router_end, "nud", "permanent"]),
+        (&namespace, &["sysctl", "-qw", "net.ipv4.fwmark_reflect=0"]),
         // Forgotten: derived again.
-        (&domain, &["nft", "flush", "map", "ip", "atoll", "node_side"]),
+        (&namespace, &["nft", "flush", "map", "ip", "atoll", "host_to_pod"]),
     ];
     for (where_, damage) in damages {
         lab.plane.take().unwrap().stop();
@@ -563,7 +562,7 @@ fn the_node_side_outlives_restarts_and_is_mended() {
         let report = lab.plane().report();
         assert!(report.changes > 0 && report.errors.is_empty(), "{damage:?}: {report:#?}");
         let expected = if damage.contains(&"map") { &sides } else { &swapped };
-        assert_eq!(&report.node_side, expected, "{damage:?}");
+        assert_eq!(&report.host_to_pod, expected, "{damage:?}");
         wait(|| format!("{damage:?}: {:#?}", lab.plane().report()), || whole(&lab));
         lab.restart(topology.clone());
         assert_eq!(lab.plane().report().changes, 0, "{damage:?}");

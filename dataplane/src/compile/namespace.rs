@@ -1,4 +1,4 @@
-//! Devices, addresses, routes and neighbours of one domain.
+//! Devices, addresses, routes and neighbours of one namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -8,44 +8,46 @@ use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
 use super::location::{self, Location};
-use super::plan::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, Outside, Route, Source, Target};
+use super::plan::{
+    Device, DeviceKind, ExternalNetwork, MAIN, Neighbour, NextHop, Route, RouterNamespace, SourceRule, Target,
+};
 use super::unsupported::Unsupported;
 use super::view::View;
-use super::{audit, call_graph, names, node_side, ruleset};
+use super::{audit, call_graph, host_to_pod, names, ruleset};
 
 /// Everything in the namespace `id` with these bridges.
-pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> Domain {
-    let mut domain = Domain::default();
+pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> RouterNamespace {
+    let mut namespace = RouterNamespace::default();
     for bridge in bridges {
-        domain.devices.insert(
+        namespace.devices.insert(
             names::bridge(*bridge),
             Device { kind: DeviceKind::Bridge, mac: names::mac(*bridge), addresses: BTreeSet::new() },
         );
-        links_of_bridge(view, *bridge, &mut domain);
+        links_of_bridge(view, *bridge, &mut namespace);
         let left = view.bridge(*bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
-        domain.unsupported.extend(view.bridge(*bridge).and_then(|it| audit::seeds(view, *bridge, it)));
-        domain.unsupported.extend(left.unsupported);
+        namespace.unsupported.extend(view.bridge(*bridge).and_then(|it| audit::seeds(view, *bridge, it)));
+        namespace.unsupported.extend(left.unsupported);
     }
     for (port, it) in [id].iter().chain(bridges).flat_map(|device| view.ports_of(*device)) {
         // Ports that an interface is bound to come and go without the rest: `port` tells of them.
         if it.peer.is_some() || matches!(it.device, Owner::Router { .. }) {
-            domain.unsupported.extend(audit::port(port, it).unsupported);
+            namespace.unsupported.extend(audit::port(port, it).unsupported);
         }
     }
     for device in [id].iter().chain(bridges) {
-        domain.unsupported.extend(audit::links(view, *device));
+        namespace.unsupported.extend(audit::links(view, *device));
     }
     if let Some(router) = view.router(id) {
         let left = audit::router(id, router);
-        domain.shut = left.closed.is_some();
-        domain.unsupported.extend(left.unsupported);
-        ports_of_router(view, id, &mut domain);
-        routes(view, id, &mut domain);
-        domain.targets = targets(view, &[router.inbound, router.outbound]);
+        namespace.shut = left.closed.is_some();
+        namespace.unsupported.extend(left.unsupported);
+        ports_of_router(view, id, &mut namespace);
+        routes(view, id, &mut namespace);
+        namespace.targets = targets(view, &[router.inbound, router.outbound]);
     }
-    node_side::link(view, id, &mut domain);
-    ruleset::compile(view, id, bridges, &mut domain);
-    domain
+    host_to_pod::link(view, id, &mut namespace);
+    ruleset::compile(view, id, bridges, &mut namespace);
+    namespace
 }
 
 /// What the rules of these chains, and of those that they can come to, translate to.
@@ -62,14 +64,14 @@ fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<
 }
 
 /// The ends of links that are ports of a bridge: to other routers, and to further ports of the same router.
-fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
+fn links_of_bridge(view: &View<'_>, bridge: Uuid, namespace: &mut RouterNamespace) {
     for (id, port) in view.ports_of(bridge) {
         let Some((peer_id, peer)) = view.peer(port) else { continue };
         let Owner::Router { id: router, .. } = peer.device else { continue };
         if port.up && matches!(location::locate(view, router, peer_id, peer), Location::Link(_)) {
             let link = Device {
                 kind: DeviceKind::Link {
-                    domain: router,
+                    namespace: router,
                     name: names::link(peer_id, id),
                     mac: names::router_mac(peer_id, &peer.device),
                     bridge: Some(names::bridge(bridge)),
@@ -77,12 +79,12 @@ fn links_of_bridge(view: &View<'_>, bridge: Uuid, domain: &mut Domain) {
                 mac: names::mac(id),
                 addresses: BTreeSet::new(),
             };
-            domain.devices.insert(names::link(id, peer_id), link);
+            namespace.devices.insert(names::link(id, peer_id), link);
         }
     }
 }
 
-fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
+fn ports_of_router(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
     for (id, port) in view.ports_of(router_id) {
         let Owner::Router { address, .. } = port.device else { continue };
         let mac = names::router_mac(id, &port.device);
@@ -95,16 +97,16 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
                 let known = seeds.filter(|(_, mac)| mac.0[0] & 1 == 0);
                 let neighbour =
                     |(address, mac): (&_, &_)| Neighbour { device: name.clone(), address: *address, mac: *mac };
-                domain.neighbours.extend(known.map(neighbour));
-                domain.devices.insert(name, Device { kind, mac, addresses });
+                namespace.neighbours.extend(known.map(neighbour));
+                namespace.devices.insert(name, Device { kind, mac, addresses });
             }
             Location::Link(peer_id) => {
                 let Some((_, peer)) = view.peer(port) else { continue };
                 let name = names::link(id, peer_id);
-                let (peer_domain, peer_mac) = match peer.device {
+                let (peer_namespace, peer_mac) = match peer.device {
                     Owner::Router { id: owner, address: to, .. } => {
                         let mac = names::router_mac(peer_id, &peer.device);
-                        domain.neighbours.insert(Neighbour { device: name.clone(), address: to.ip(), mac });
+                        namespace.neighbours.insert(Neighbour { device: name.clone(), address: to.ip(), mac });
                         (owner, mac)
                     }
                     Owner::Bridge { id: bridge, .. } => {
@@ -112,16 +114,16 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
                     }
                 };
                 let kind = DeviceKind::Link {
-                    domain: peer_domain,
+                    namespace: peer_namespace,
                     name: names::link(peer_id, id),
                     mac: peer_mac,
                     bridge: None,
                 };
-                domain.devices.insert(name, Device { kind, mac, addresses });
+                namespace.devices.insert(name, Device { kind, mac, addresses });
             }
             Location::Uplink(interface) => {
                 let kind = DeviceKind::Uplink { outside: outside(view, router_id, id, address) };
-                domain.devices.insert(interface, Device { kind, mac, addresses });
+                namespace.devices.insert(interface, Device { kind, mac, addresses });
             }
             Location::Nowhere => {}
         }
@@ -129,7 +131,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
 }
 
 /// What an uplink finds at its far end when the machine has no such interface: the gateway of a route through it.
-fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<Outside> {
+fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Option<ExternalNetwork> {
     let gateway = view.routes_of(router).find_map(|(_, route)| match route.action {
         RouteAction::Forward { port: through, gateway: Some(gateway) } if through == port => Some(gateway),
         _ => None,
@@ -139,10 +141,10 @@ fn outside(view: &View<'_>, router: Uuid, port: Uuid, own: Ipv4Network) -> Optio
     }
     let address = Ipv4Network::new(gateway, own.prefix()).ok()?;
     let name = names::outside(port);
-    Some(Outside { mac: names::mac(Uuid::new_v5(&port, b"outside")), name, address, back: own.ip() })
+    Some(ExternalNetwork { mac: names::mac(Uuid::new_v5(&port, b"outside")), name, address, back: own.ip() })
 }
 
-fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
+fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
     let mut usable: Vec<Usable> = Vec::new();
     for (id, route) in view.routes_of(router_id) {
         let next = match route.action {
@@ -168,7 +170,7 @@ fn routes(view: &View<'_>, router_id: Uuid, domain: &mut Domain) {
     }
     // The narrowest source first: it wins where destination and weight are equal.
     usable.sort_by_key(|usable| (std::cmp::Reverse(usable.source.prefix()), usable.id));
-    tables(&usable, domain);
+    tables(&usable, namespace);
 }
 
 /// A route whose port is there.
@@ -180,23 +182,23 @@ struct Usable {
 
 /// The longest destination wins among all routes whose source fits, whatever the length of the source. So each source
 /// has a table with everything that fits it: its own routes and those of every wider source.
-fn tables(usable: &[Usable], domain: &mut Domain) {
+fn tables(usable: &[Usable], namespace: &mut RouterNamespace) {
     let everywhere = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
     let sources: BTreeSet<_> =
         usable.iter().map(|usable| usable.source).filter(|source| *source != everywhere).collect();
-    domain.sources = (1000..).zip(sources).map(|(table, network)| Source { network, table }).collect();
-    let mut tables: Vec<_> = domain.sources.iter().copied().collect();
-    tables.push(Source { network: everywhere, table: MAIN });
-    for Source { network, table } in tables {
+    namespace.sources = (1000..).zip(sources).map(|(table, network)| SourceRule { network, table }).collect();
+    let mut tables: Vec<_> = namespace.sources.iter().copied().collect();
+    tables.push(SourceRule { network: everywhere, table: MAIN });
+    for SourceRule { network, table } in tables {
         let mut taken = BTreeSet::new();
         for Usable { id, source, route } in usable {
             if source.prefix() > network.prefix() || !source.contains(network.ip()) {
                 continue;
             }
             if taken.insert((route.destination, route.metric)) {
-                domain.routes.insert(Route { table, ..route.clone() });
+                namespace.routes.insert(Route { table, ..route.clone() });
             } else {
-                domain.unsupported.insert(Unsupported {
+                namespace.unsupported.insert(Unsupported {
                     object: *id,
                     field: "weight".to_owned(),
                     why: "another route has the same destination and weight, and flows are not spread".to_owned(),

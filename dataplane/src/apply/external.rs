@@ -6,10 +6,10 @@ use std::path::Path;
 
 use ipnetwork::Ipv4Network;
 
+use super::host::HostNamespace;
 use super::lookup::by_name;
-use super::node::Node;
-use crate::compile::node_side;
-use crate::compile::{GROUP, MAIN, NextHop, Outside, Route};
+use crate::compile::host_to_pod;
+use crate::compile::{ExternalNetwork, GROUP, MAIN, NextHop, Route};
 use crate::error::PlaneError;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::nl::Netlink;
@@ -17,7 +17,7 @@ use crate::kernel::sysctl;
 use crate::pins::OUTSIDE;
 
 /// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
-pub(crate) fn give_back(netns: &Netns, node: &mut Node) -> Result<(), PlaneError> {
+pub(crate) fn give_back(netns: &Netns, node: &mut HostNamespace) -> Result<(), PlaneError> {
     let mut netlink = Netlink::open(netns)?;
     for link in netlink.links()?.iter().filter(|link| link.taken) {
         // Marked until it is there, or a crash in between would leave it here for good.
@@ -41,14 +41,14 @@ pub(crate) fn close(netns: &Netns) -> Result<(), PlaneError> {
 
 /// What is inside a namespace that nobody asks for.
 #[derive(Default)]
-pub(crate) struct Insides {
+pub(crate) struct Contents {
     /// Interfaces that are neither ours nor taken from this machine: pods.
     pub(crate) strangers: bool,
     /// Our links, seen from their other ends: the index there, and here.
     pub(crate) links: BTreeSet<(u32, u32)>,
 }
 
-impl Insides {
+impl Contents {
     /// Looks.
     pub(crate) fn of(netns: &Netns) -> Result<Self, PlaneError> {
         let links = Netlink::open(netns)?.links()?;
@@ -60,13 +60,13 @@ impl Insides {
 }
 
 /// The node's ends of the links of a namespace, by their names.
-pub(crate) fn node_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
+pub(crate) fn host_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
     let links = Netlink::open(netns)?.links()?;
-    Ok(links.iter().filter(|link| link.group == GROUP).filter_map(|link| node_side::end_of(&link.name)).collect())
+    Ok(links.iter().filter(|link| link.group == GROUP).filter_map(|link| host_to_pod::end_of(&link.name)).collect())
 }
 
 /// Makes the namespace behind an uplink answer as the next hop would. `waits`: an uplink that is down now leads there.
-pub(crate) fn outside(directory: &Path, wanted: &[&Outside], waits: bool) -> Result<usize, PlaneError> {
+pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: bool) -> Result<usize, PlaneError> {
     let path = directory.join(OUTSIDE);
     let Some(netns) = Netns::open(&path)? else { return Ok(0) };
     if wanted.is_empty() && !waits {

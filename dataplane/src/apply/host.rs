@@ -10,9 +10,9 @@ use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 
 use super::lookup::by_name;
+use crate::compile::host_to_pod::{self, Guarded, TABLE};
 use crate::compile::names::HOST_PREFIX;
-use crate::compile::node_side::{self, Guarded, TABLE};
-use crate::compile::{GROUP, MAIN, Neighbour, NextHop, NodeLink, NodePool, NodeSide, Route};
+use crate::compile::{GROUP, HostLink, HostToPod, HostToPodPool, MAIN, Neighbour, NextHop, Route};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;
@@ -35,7 +35,7 @@ struct Machine {
 }
 
 /// The namespace of this process.
-pub(crate) struct Node {
+pub(crate) struct HostNamespace {
     pub(crate) netns: Netns,
     pub(crate) netlink: Netlink,
     flows: Flows,
@@ -58,7 +58,7 @@ pub(crate) struct Node {
     known: Option<BTreeSet<Sourced>>,
 }
 
-impl Node {
+impl HostNamespace {
     /// Opens sockets in the calling thread's namespace; changes nothing.
     pub(crate) fn open() -> Result<Self, PlaneError> {
         let netns = Netns::own()?;
@@ -87,11 +87,11 @@ impl Node {
     }
 
     /// What of the pool the machine uses otherwise: its own addresses and networks come first.
-    pub(crate) fn others(&mut self, pool: NodePool) -> Result<&[Ipv4Network], PlaneError> {
+    pub(crate) fn others(&mut self, pool: HostToPodPool) -> Result<&[Ipv4Network], PlaneError> {
         Ok(&self.machine(pool)?.others)
     }
 
-    fn machine(&mut self, pool: NodePool) -> Result<&Machine, PlaneError> {
+    fn machine(&mut self, pool: HostToPodPool) -> Result<&Machine, PlaneError> {
         if self.machine.is_none() {
             let links = self.netlink.links()?;
             let ours = |index: u32| links.iter().any(|link| link.index == index && link.group == GROUP);
@@ -117,12 +117,12 @@ impl Node {
     }
 
     /// Makes the guard stand; answers how many changes that took.
-    pub(crate) fn guard(&mut self, pool: NodePool) -> Result<usize, PlaneError> {
+    pub(crate) fn guard(&mut self, pool: HostToPodPool) -> Result<usize, PlaneError> {
         let own = self.machine(pool)?.own.clone();
         let parts = pool.parts(self.others(pool)?);
         let guarded =
             Guarded { node: pool.node(), parts: &parts, uplinks: &self.uplinks, services: self.services, own: &own };
-        let changes = self.guard.ensure(&self.netns, &node_side::node_table(&guarded))?;
+        let changes = self.guard.ensure(&self.netns, &host_to_pod::host_ruleset(&guarded))?;
         if !std::mem::replace(&mut self.guarded, true) && changes > 0 {
             self.forget_unpublished(&own)?;
         }
@@ -150,7 +150,7 @@ impl Node {
     }
 
     /// Forgets flows of a pod that is gone.
-    pub(crate) fn forget_flows(&mut self, side: NodeSide) -> Result<(), PlaneError> {
+    pub(crate) fn forget_flows(&mut self, side: HostToPod) -> Result<(), PlaneError> {
         for address in [side.address, side.pod].into_iter().take(if side.direct { 2 } else { 1 }) {
             for flow in self.flows.of(address)? {
                 self.flows.forget(&flow)?;
@@ -210,7 +210,7 @@ impl Node {
 
     /// Makes the node's end of a link as it should be, when it is down; answers how many changes that took. One that is
     /// up and new to us was so before this process began, and is compared together with all others.
-    pub(super) fn connect(&mut self, link: &NodeLink, router: Mac) -> Result<usize, PlaneError> {
+    pub(super) fn connect(&mut self, link: &HostLink, router: Mac) -> Result<usize, PlaneError> {
         let Some(end) = self.netlink.link(&link.end)? else { return Ok(0) };
         let known = self.ends.insert(link.end.clone(), end.index) == Some(end.index);
         if end.up {
@@ -233,7 +233,7 @@ impl Node {
     fn fit(
         &mut self,
         end: &Link,
-        pool: NodePool,
+        pool: HostToPodPool,
         router: Mac,
         addresses: &[(u32, Ipv4Network)],
         neighbours: &[Neighbour<u32>],
@@ -275,7 +275,7 @@ impl Node {
     }
 
     /// Leads the node to a pod.
-    pub(crate) fn lead(&mut self, link: &NodeLink, side: NodeSide) -> Result<(), PlaneError> {
+    pub(crate) fn lead(&mut self, link: &HostLink, side: HostToPod) -> Result<(), PlaneError> {
         let Some(end) = self.ends.get(&link.end).copied() else { return Ok(()) };
         for sourced in routes(end, link.pool, side) {
             if !self.known()?.contains(&sourced) {
@@ -287,7 +287,7 @@ impl Node {
     }
 
     /// Stops leading the node to a pod.
-    pub(crate) fn leave(&mut self, link: &NodeLink, side: NodeSide) -> Result<(), PlaneError> {
+    pub(crate) fn leave(&mut self, link: &HostLink, side: HostToPod) -> Result<(), PlaneError> {
         let Some(end) = self.ends.get(&link.end).copied() else { return Ok(()) };
         for (route, source) in routes(end, link.pool, side) {
             self.netlink.delete_route(&route)?;
@@ -307,7 +307,7 @@ impl Node {
     /// and links that are not there.
     pub(crate) fn verify_ends(
         &mut self,
-        pool: NodePool,
+        pool: HostToPodPool,
         wanted: &BTreeMap<String, Mac>,
     ) -> Result<(usize, BTreeSet<String>), PlaneError> {
         self.machine = None;
@@ -329,8 +329,8 @@ impl Node {
     /// Compares routes to pods with the kernel, once the links are as they should be.
     pub(crate) fn verify_routes(
         &mut self,
-        pool: NodePool,
-        pods: &[(&NodeLink, NodeSide)],
+        pool: HostToPodPool,
+        pods: &[(&HostLink, HostToPod)],
     ) -> Result<usize, PlaneError> {
         let ends: BTreeSet<u32> = self.ends.values().copied().collect();
         let nobody: Vec<_> = pool.parts(self.others(pool)?).into_iter().map(nobody).collect();
@@ -391,8 +391,8 @@ fn nobody(destination: Ipv4Network) -> Sourced {
 }
 
 /// The node's routes to one pod.
-fn routes(end: u32, pool: NodePool, side: NodeSide) -> Vec<Sourced> {
+fn routes(end: u32, pool: HostToPodPool, side: HostToPod) -> Vec<Sourced> {
     let addresses = [Some(side.address), side.direct.then_some(side.pod)];
-    let route = |to| (node_side::route_from_node(end, pool, to), Some(pool.node()));
+    let route = |to| (host_to_pod::route_from_node(end, pool, to), Some(pool.node()));
     addresses.into_iter().flatten().map(route).collect()
 }

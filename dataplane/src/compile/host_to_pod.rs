@@ -27,8 +27,8 @@ use uuid::Uuid;
 
 use super::marks::{FROM_HOST, HOST_FLOW, REJECTED};
 use super::names::{self, HOST_PREFIX, ROUTER_PREFIX};
-use super::plan::{Device, DeviceKind, Domain, MAIN, Neighbour, NextHop, NodeLink, Route};
-use super::pool::NodePool;
+use super::plan::{Device, DeviceKind, HostLink, MAIN, Neighbour, NextHop, Route, RouterNamespace};
+use super::pool::HostToPodPool;
 use super::priorities::{
     BaseHook, HOST_ARRIVING, HOST_DESTINATIONS, HOST_LEAVING, HOST_PASSING, HOST_SOURCES, Hook, OWN_OUTPUT,
 };
@@ -39,28 +39,28 @@ use super::view::View;
 /// Table of routes to pods, for what comes from the node.
 pub const TO_PODS: u32 = 901;
 /// Table with the one route to the node, for what answers it.
-pub const TO_NODE: u32 = 902;
+pub const TO_HOST: u32 = 902;
 /// The table in the node's own namespace.
 pub(crate) const TABLE: &str = "atoll_node";
 
-/// Gives a domain its link to the node, when its router is the gateway of some bridge.
-pub(super) fn link(view: &View<'_>, id: Uuid, domain: &mut Domain) {
+/// Gives a router namespace its link to the node, when its router is the gateway of some bridge.
+pub(super) fn link(view: &View<'_>, id: Uuid, namespace: &mut RouterNamespace) {
     let gateway = |device: &Device| device.kind == DeviceKind::Bridge && !device.addresses.is_empty();
-    let Some(pool) = view.site.node_side.filter(|_| domain.devices.values().any(gateway)) else { return };
+    let Some(pool) = view.site.host_to_pod.filter(|_| namespace.devices.values().any(gateway)) else { return };
     let digits = names::digits(id.as_bytes());
     // Not one name: the index of a link derives from it, and must differ (`kernel/nl.rs`).
     let (name, end) = (format!("{ROUTER_PREFIX}{digits}"), format!("{HOST_PREFIX}{digits}"));
     let mac = |end: &[u8]| names::mac(Uuid::new_v5(&id, end));
     let (here, there) = (mac(b"node side, router"), mac(b"node side, node"));
-    let kind = DeviceKind::Node { end: end.clone(), mac: there };
-    domain.devices.insert(name.clone(), Device { kind, mac: here, addresses: std::collections::BTreeSet::new() });
+    let kind = DeviceKind::Host { end: end.clone(), mac: there };
+    namespace.devices.insert(name.clone(), Device { kind, mac: here, addresses: std::collections::BTreeSet::new() });
     // No address on this end: the router must not be reachable there, and the next hop is known by hand.
-    domain.neighbours.insert(Neighbour { device: name.clone(), address: pool.source(), mac: there });
+    namespace.neighbours.insert(Neighbour { device: name.clone(), address: pool.source(), mac: there });
     let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
     let back = NextHop::Via { device: name.clone(), gateway: pool.source() };
-    domain.routes.insert(Route { table: TO_NODE, destination: any, metric: 0, next: back });
-    domain.routes.insert(Route { table: TO_PODS, destination: any, metric: 0, next: NextHop::BlackHole });
-    domain.node = Some(NodeLink { name, end, pool });
+    namespace.routes.insert(Route { table: TO_HOST, destination: any, metric: 0, next: back });
+    namespace.routes.insert(Route { table: TO_PODS, destination: any, metric: 0, next: NextHop::BlackHole });
+    namespace.node = Some(HostLink { name, end, pool });
 }
 
 /// The node's end of the link whose router's end has this name.
@@ -75,30 +75,30 @@ pub(crate) fn route_to<D>(pod: Ipv4Addr, bridge: D) -> Route<D> {
 }
 
 /// The route of the node to an address of a pod.
-pub(crate) fn route_from_node(link: u32, pool: NodePool, to: Ipv4Addr) -> Route<u32> {
+pub(crate) fn route_from_node(link: u32, pool: HostToPodPool, to: Ipv4Addr) -> Route<u32> {
     let next = NextHop::Via { device: link, gateway: pool.source() };
     Route { table: MAIN, destination: to.into(), metric: 0, next }
 }
 
 /// What a chain of the router begins with: the node's flows pass none of them.
-pub(super) fn pass_by(domain: &Domain) -> Option<Statement> {
-    domain.node.as_ref().map(|_| Statement::Fixed(format!("ct mark {HOST_FLOW:#x} accept")))
+pub(super) fn pass_by(namespace: &RouterNamespace) -> Option<Statement> {
+    namespace.node.as_ref().map(|_| Statement::Fixed(format!("ct mark {HOST_FLOW:#x} accept")))
 }
 
 /// What the router's own addresses begin with: the host does not reach them by this link.
-pub(super) fn guard_input(domain: &Domain) -> Option<Statement> {
-    domain.node.as_ref().map(|link| Statement::Fixed(format!("iifname \"{}\" drop", link.name)))
+pub(super) fn guard_input(namespace: &RouterNamespace) -> Option<Statement> {
+    namespace.node.as_ref().map(|link| Statement::Fixed(format!("iifname \"{}\" drop", link.name)))
 }
 
 /// Chains of the router's table.
-pub(super) fn router_chains(domain: &Domain) -> Vec<Item> {
-    let Some(NodeLink { name, pool, .. }) = &domain.node else { return Vec::new() };
+pub(super) fn router_chains(namespace: &RouterNamespace) -> Vec<Item> {
+    let Some(HostLink { name, pool, .. }) = &namespace.node else { return Vec::new() };
     let (network, source) = (set(&pool.parts(&[])), pool.source());
     let chain = |name, hook, text: String| NftChain::fixed(name, hook, &text).into();
     vec![
-        NamedSet::map("node_side", "ipv4_addr", "ipv4_addr").into(),
+        NamedSet::map("host_to_pod", "ipv4_addr", "ipv4_addr").into(),
         chain(
-            "node_arriving",
+            "host_arriving",
             HOST_ARRIVING,
             format!(
                 "iifname \"{name}\" ct state new ct mark set {HOST_FLOW:#x}
@@ -109,15 +109,15 @@ ip saddr {network} drop
 ip daddr {network} drop"
             ),
         ),
-        chain("node_destinations", HOST_DESTINATIONS, format!("iifname \"{name}\" dnat to ip daddr map @node_side")),
+        chain("host_destinations", HOST_DESTINATIONS, format!("iifname \"{name}\" dnat to ip daddr map @host_to_pod")),
         chain(
-            "node_passing",
+            "host_passing",
             HOST_PASSING,
             format!("oifname != \"{name}\" accept\nct mark {HOST_FLOW:#x} ct direction reply accept\ndrop"),
         ),
-        chain("node_sources", HOST_SOURCES, format!("ct mark {HOST_FLOW:#x} oifname != \"{name}\" snat to {source}")),
+        chain("host_sources", HOST_SOURCES, format!("ct mark {HOST_FLOW:#x} oifname != \"{name}\" snat to {source}")),
         chain(
-            "node_own",
+            "host_own",
             OWN_OUTPUT,
             format!(
                 // What the router says about a packet has that packet's mark.
@@ -129,9 +129,9 @@ ip daddr {network} drop"
 }
 
 /// What a stage of bridges and ports in this hook begins with. `asks_arp`: some rule speaks of ARP, and means it.
-pub(super) fn pass_stage(domain: &Domain, hook: Hook, asks_arp: bool) -> Vec<Statement> {
-    let Some(NodeLink { pool, .. }) = &domain.node else { return Vec::new() };
-    let own = || domain.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
+pub(super) fn pass_stage(namespace: &RouterNamespace, hook: Hook, asks_arp: bool) -> Vec<Statement> {
+    let Some(HostLink { pool, .. }) = &namespace.node else { return Vec::new() };
+    let own = || namespace.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
     let macs: Vec<_> = own().map(|device| device.mac.to_string()).collect();
     let addresses: Vec<_> = own().flat_map(|device| &device.addresses).map(ToString::to_string).collect();
     let (source, macs, addresses) = (pool.source(), macs.join(", "), addresses.join(", "));
@@ -188,7 +188,7 @@ impl Guarded<'_> {
 /// itself would take it for a forgery of its own address.
 ///
 /// IPVS, a mode of kube-proxy, sends what it has translated past the hook "forward": the last hook sees it.
-pub(crate) fn node_table(guarded: &Guarded<'_>) -> Ruleset {
+pub(crate) fn host_ruleset(guarded: &Guarded<'_>) -> Ruleset {
     let foreign = match guarded.parts {
         [] => String::new(),
         parts => format!("iifname != \"lo\" ip daddr {} drop\n", set(parts)),

@@ -1,4 +1,4 @@
-//! One domain in the kernel: read, compare, change only what differs.
+//! One namespace in the kernel: read, compare, change only what differs.
 //!
 //! Order: settings, interfaces (down), the filter, bridges and up, addresses, neighbours, routes; pods last. A pod's
 //! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
@@ -10,22 +10,23 @@ use std::path::Path;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
-use super::lookup::{by_name, indexed, is_small, neighbours_of, settings_of, steers_of};
+use super::lookup::{by_name, host_rules_of, indexed, is_small, neighbours_of, settings_of};
 use super::surroundings::Surroundings;
 use crate::compile::{
-    Device, DeviceKind, Domain, Element, GROUP, Neighbour, NextHop, Pod, Route, Source, Target, node_side,
+    Device, DeviceKind, Element, GROUP, Neighbour, NextHop, Pod, Route, RouterNamespace, SourceRule, Target,
+    host_to_pod,
 };
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::Filter;
-use crate::kernel::nl::{Link, Netlink, Steer};
+use crate::kernel::nl::{HostRule, Link, Netlink};
 use crate::kernel::sysctl;
 use crate::pins::OUTSIDE;
 
 /// A namespace of ours with its sockets.
-pub(crate) struct Realm {
+pub(crate) struct KernelNamespace {
     pub(crate) netns: Netns,
     pub(super) netlink: Netlink,
     pub(super) filter: Filter,
@@ -40,13 +41,13 @@ pub(crate) struct Realm {
     pub(super) seeds: BTreeSet<Neighbour<String>>,
     pub(super) fixed: BTreeSet<Element>,
     /// Ports whose station, neighbours and route are there, with the indices of their link and bridge.
-    pub(super) settled: BTreeMap<Uuid, (u32, u32)>,
+    pub(super) programmed: BTreeMap<Uuid, (u32, u32)>,
 }
 
-impl Realm {
-    /// Opens the namespace of `domain`, and makes it first when there is none.
-    pub(crate) fn open(directory: &Path, domain: Uuid) -> Result<Self, PlaneError> {
-        let (netns, _) = Netns::ensure(&directory.join(domain.to_string()))?;
+impl KernelNamespace {
+    /// Opens the namespace of `namespace`, and makes it first when there is none.
+    pub(crate) fn open(directory: &Path, namespace: Uuid) -> Result<Self, PlaneError> {
+        let (netns, _) = Netns::ensure(&directory.join(namespace.to_string()))?;
         let (netlink, filter, flows) = (Netlink::open(&netns)?, Filter::open(&netns)?, Flows::open(&netns)?);
         Ok(Self {
             netns,
@@ -58,7 +59,7 @@ impl Realm {
             pods: BTreeMap::new(),
             seeds: BTreeSet::new(),
             fixed: BTreeSet::new(),
-            settled: BTreeMap::new(),
+            programmed: BTreeMap::new(),
         })
     }
 
@@ -66,8 +67,8 @@ impl Realm {
     /// that, so that what is the same in both need not be looked at.
     pub(crate) fn realise(
         &mut self,
-        have: Option<&Domain>,
-        want: &Domain,
+        have: Option<&RouterNamespace>,
+        want: &RouterNamespace,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, PlaneError> {
         if self.seeds != want.neighbours {
@@ -91,31 +92,36 @@ impl Realm {
     }
 
     /// Compares everything with the kernel, and changes what differs.
-    fn compare(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+    fn compare(&mut self, want: &RouterNamespace, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
         let mut changes = self.settings(want)?;
         changes += self.devices(want, around)?;
         changes += self.filter(want)?;
         let links = by_name(self.netlink.links()?);
-        let kept: BTreeSet<u32> = links.values().filter(|link| around.keeps(link)).map(|link| link.index).collect();
+        let preserved: BTreeSet<u32> =
+            links.values().filter(|link| around.keeps(link)).map(|link| link.index).collect();
         changes += self.options(want, &links)?;
         changes += self.connect(want, &links)?;
         changes += self.addresses(want, &links)?;
-        changes += self.neighbours(want, &links, &kept)?;
-        changes += self.routes(want, &links, &kept)?;
+        changes += self.neighbours(want, &links, &preserved)?;
+        changes += self.routes(want, &links, &preserved)?;
         let leading = self.netlink.sources()?.into_iter().collect();
         changes += self.sources(&leading, &want.sources)?;
-        let leading = self.netlink.steers()?.into_iter().collect();
-        changes += self.steers(&leading, &steers_of(want))?;
-        changes += self.stations(want, &links)?;
+        let leading = self.netlink.host_rules()?.into_iter().collect();
+        changes += self.host_rules(&leading, &host_rules_of(want))?;
+        changes += self.fdb(want, &links)?;
         Ok(changes)
     }
 
-    pub(super) fn settings(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+    pub(super) fn settings(&mut self, want: &RouterNamespace) -> Result<usize, PlaneError> {
         let (track_bridged, inner, node) = settings_of(want);
         sysctl::router(&self.netns, track_bridged, inner, node)
     }
 
-    pub(super) fn devices(&mut self, want: &Domain, around: &mut Surroundings<'_>) -> Result<usize, PlaneError> {
+    pub(super) fn devices(
+        &mut self,
+        want: &RouterNamespace,
+        around: &mut Surroundings<'_>,
+    ) -> Result<usize, PlaneError> {
         let mut changes = 0;
         let links = by_name(self.netlink.links()?);
         for (name, link) in &links {
@@ -157,8 +163,8 @@ impl Realm {
     ) -> Result<(), PlaneError> {
         match &device.kind {
             DeviceKind::Bridge => self.netlink.add_bridge(name, device.mac),
-            DeviceKind::Link { domain, name: other, mac, .. } => {
-                let (peer, _) = Netns::ensure(&around.path(*domain))?;
+            DeviceKind::Link { namespace, name: other, mac, .. } => {
+                let (peer, _) = Netns::ensure(&around.path(*namespace))?;
                 // What is left of an earlier pair has the other end's name and is connected to nothing of ours.
                 let mut there = Netlink::open(&peer)?;
                 if let Some(stale) = there.link(other)? {
@@ -166,7 +172,7 @@ impl Realm {
                 }
                 self.netlink.add_veth(name, device.mac, &peer, other, *mac)
             }
-            DeviceKind::Node { end, mac } => around.node.take_place(end).and_then(|own| {
+            DeviceKind::Host { end, mac } => around.node.take_place(end).and_then(|own| {
                 // The node's end is created where it stays.
                 self.netlink.add_veth(name, device.mac, own, end, *mac)
             }),
@@ -188,14 +194,14 @@ impl Realm {
         }
     }
 
-    pub(super) fn filter(&mut self, want: &Domain) -> Result<usize, PlaneError> {
+    pub(super) fn filter(&mut self, want: &RouterNamespace) -> Result<usize, PlaneError> {
         let pods = self.pods.values().flat_map(Pod::elements);
         let elements: BTreeSet<Element> = pods.chain(want.elements.iter().cloned()).collect();
         self.filter.ensure(&self.netns, &want.ruleset, &elements)
     }
 
     /// Ends of links into their bridges, everything up, and the world behind an uplink.
-    fn connect(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+    fn connect(&mut self, want: &RouterNamespace, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
         let mut changes = 0;
         for (name, device) in &want.devices {
             let Some(link) = links.get(name) else { continue };
@@ -231,7 +237,7 @@ impl Realm {
         Ok(changes)
     }
 
-    fn addresses(&mut self, want: &Domain, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
+    fn addresses(&mut self, want: &RouterNamespace, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
         let have: BTreeSet<(u32, Ipv4Network)> = self.netlink.addresses()?.into_iter().collect();
         let mut wanted = BTreeSet::new();
         let mut ours = BTreeSet::new();
@@ -262,9 +268,9 @@ impl Realm {
 
     fn neighbours(
         &mut self,
-        want: &Domain,
+        want: &RouterNamespace,
         links: &BTreeMap<String, Link>,
-        kept: &BTreeSet<u32>,
+        preserved: &BTreeSet<u32>,
     ) -> Result<usize, PlaneError> {
         let structural = want.neighbours.iter().cloned();
         let pods = self.placed(links).flat_map(|(_, pod)| neighbours_of(pod));
@@ -275,7 +281,7 @@ impl Realm {
             known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
         // Those of links that are not ours are somebody's.
         let ours = |device: u32| {
-            !kept.contains(&device)
+            !preserved.contains(&device)
                 && want.devices.keys().any(|name| links.get(name).is_some_and(|it| it.index == device))
         };
         let have: BTreeSet<_> = self.netlink.neighbours()?.into_iter().filter(|it| ours(it.device)).collect();
@@ -290,12 +296,12 @@ impl Realm {
 
     fn routes(
         &mut self,
-        want: &Domain,
+        want: &RouterNamespace,
         links: &BTreeMap<String, Link>,
-        kept: &BTreeSet<u32>,
+        preserved: &BTreeSet<u32>,
     ) -> Result<usize, PlaneError> {
         let pods =
-            self.placed(links).filter_map(|(_, pod)| Some(node_side::route_to(pod.node?.pod, pod.bridge.clone())));
+            self.placed(links).filter_map(|(_, pod)| Some(host_to_pod::route_to(pod.node?.pod, pod.bridge.clone())));
         let wanted = want.routes.iter().cloned().chain(pods);
         let index = |device: &str| links.get(device).map(|link| link.index);
         let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, index)).collect();
@@ -305,7 +311,8 @@ impl Realm {
         };
         let odd = self.netlink.remove_odd_routes()? + self.netlink.mend_rules()?;
         let have = self.netlink.routes()?.into_iter();
-        let have: BTreeSet<_> = have.filter(|route| through(route).is_none_or(|link| !kept.contains(&link))).collect();
+        let have: BTreeSet<_> =
+            have.filter(|route| through(route).is_none_or(|link| !preserved.contains(&link))).collect();
         Ok(odd + self.change_routes(&have, &wanted)?)
     }
 
@@ -325,22 +332,30 @@ impl Realm {
     }
 
     /// A table is complete before anything is led to it.
-    pub(super) fn sources(&mut self, have: &BTreeSet<Source>, wanted: &BTreeSet<Source>) -> Result<usize, PlaneError> {
+    pub(super) fn sources(
+        &mut self,
+        have: &BTreeSet<SourceRule>,
+        wanted: &BTreeSet<SourceRule>,
+    ) -> Result<usize, PlaneError> {
         for source in wanted.difference(have) {
-            self.netlink.add_source(*source)?;
+            self.netlink.add_source_rule(*source)?;
         }
         for source in have.difference(wanted) {
-            self.netlink.delete_source(*source)?;
+            self.netlink.delete_source_rule(*source)?;
         }
         Ok(have.symmetric_difference(wanted).count())
     }
 
-    pub(super) fn steers(&mut self, have: &BTreeSet<Steer>, wanted: &BTreeSet<Steer>) -> Result<usize, PlaneError> {
-        for steer in have.difference(wanted) {
-            self.netlink.delete_steer(steer)?;
+    pub(super) fn host_rules(
+        &mut self,
+        have: &BTreeSet<HostRule>,
+        wanted: &BTreeSet<HostRule>,
+    ) -> Result<usize, PlaneError> {
+        for rule in have.difference(wanted) {
+            self.netlink.delete_host_rule(rule)?;
         }
-        for steer in wanted.difference(have) {
-            self.netlink.add_steer(steer)?;
+        for rule in wanted.difference(have) {
+            self.netlink.add_host_rule(rule)?;
         }
         Ok(have.symmetric_difference(wanted).count())
     }
@@ -399,7 +414,7 @@ impl Realm {
 /// False when the other end of a link, which is nobody else's business, was renamed or moved.
 fn is_whole(link: &Link, device: &Device, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
     match &device.kind {
-        DeviceKind::Node { end, .. } => around.node.holds(end, link),
+        DeviceKind::Host { end, .. } => around.node.holds(end, link),
         DeviceKind::Uplink { outside: Some(outside) } if link.group == GROUP => {
             let Some(netns) = Netns::open(&around.directory.join(OUTSIDE))? else { return Ok(false) };
             let end = Netlink::open(&netns)?.link(&outside.name)?;

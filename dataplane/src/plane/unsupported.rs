@@ -1,4 +1,4 @@
-//! What cannot be expressed, by the domain or port that it was found in: each is looked at again by itself.
+//! What cannot be expressed, by the namespace or port that it was found in: each is looked at again by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use crate::compile::Unsupported;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct LeftOut {
+pub(super) struct UnsupportedParts {
     by_finder: BTreeMap<Uuid, BTreeSet<Unsupported>>,
     changed: bool,
     logged: BTreeSet<Unsupported>,
 }
 
-impl LeftOut {
+impl UnsupportedParts {
     /// A look at `finder` found this, and nothing else.
     pub(super) fn replace(&mut self, finder: Uuid, found: BTreeSet<Unsupported>) {
         let before =
@@ -28,7 +28,7 @@ impl LeftOut {
     }
 
     /// Everything, if it is not what it was at the last call. What is new is logged.
-    pub(super) fn news(&mut self) -> Option<BTreeSet<Unsupported>> {
+    pub(super) fn take_changed(&mut self) -> Option<BTreeSet<Unsupported>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }

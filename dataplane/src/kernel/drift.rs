@@ -17,7 +17,9 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMe
 use rtnetlink::packet_route::tc::TcMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
-use super::nl::{Netlink, PROTOCOL, is, mac_of, route_of, source_message, source_of, steer_message, steer_of};
+use super::nl::{
+    Netlink, PROTOCOL, host_rule_message, host_rule_of, is, mac_of, route_of, source_rule_message, source_rule_of,
+};
 use crate::compile::MAIN;
 use crate::error::PlaneError;
 
@@ -31,16 +33,16 @@ const RULES: [(u32, u32); 3] = [(0, LOCAL), (32_766, MAIN), (32_767, 253)];
 
 /// An entry of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Station {
+pub(crate) struct FdbEntry {
     /// The index of the port, or of the bridge itself.
     pub(crate) port: u32,
     pub(crate) mac: Mac,
-    pub(crate) kind: Known,
+    pub(crate) kind: FdbOrigin,
 }
 
 /// How a bridge came to know a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Known {
+pub(crate) enum FdbOrigin {
     /// By hand, for good, and learning leaves it alone.
     Fixed,
     /// By hand.
@@ -100,7 +102,9 @@ impl Netlink {
             missing.retain(|rule| !leads_all(&answer, *rule));
             let Message::NewRule(rule) = &answer else { continue };
             let ours = rule.attributes.iter().any(|it| matches!(it, RuleAttribute::Protocol(p) if *p == PROTOCOL));
-            let right = source_of(&answer).map(source_message).or(steer_of(&answer).as_ref().map(steer_message));
+            let right = source_rule_of(&answer)
+                .map(source_rule_message)
+                .or(host_rule_of(&answer).as_ref().map(host_rule_message));
             let placed = right.is_some_and(|right| priority(&right) == priority(rule));
             if ours && (has_more(rule) || !placed) {
                 self.remove("delete a rule that is none of ours".to_owned(), Message::DelRule(rule.clone()))?;
@@ -176,44 +180,44 @@ impl Netlink {
     }
 
     /// All that bridges know.
-    pub(crate) fn stations(&mut self) -> Result<Vec<Station>> {
+    pub(crate) fn fdb(&mut self) -> Result<Vec<FdbEntry>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
-        let answers = self.list("list stations", Message::GetNeighbour(message))?;
+        let answers = self.list("list FDB entries", Message::GetNeighbour(message))?;
         let station = |answer: &Message| {
             let Message::NewNeighbour(entry) = answer else { return None };
             let of_bridge = entry.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
             let kind = match entry.header.state {
-                NeighbourState::Noarp if entry.header.flags.contains(NeighbourFlags::Sticky) => Known::Fixed,
-                NeighbourState::Noarp => Known::ByHand,
-                NeighbourState::Permanent => Known::Own,
-                _ => Known::Learned,
+                NeighbourState::Noarp if entry.header.flags.contains(NeighbourFlags::Sticky) => FdbOrigin::Fixed,
+                NeighbourState::Noarp => FdbOrigin::ByHand,
+                NeighbourState::Permanent => FdbOrigin::Own,
+                _ => FdbOrigin::Learned,
             };
             let mac = mac_of(&entry.attributes).filter(|_| of_bridge)?;
-            Some(Station { port: entry.header.ifindex, mac, kind })
+            Some(FdbEntry { port: entry.header.ifindex, mac, kind })
         };
         Ok(answers.iter().filter_map(station).collect())
     }
 
     /// Tells a bridge that `mac` is its own.
-    pub(crate) fn add_own_station(&mut self, bridge: u32, mac: Mac) -> Result<()> {
+    pub(crate) fn add_own_fdb_entry(&mut self, bridge: u32, mac: Mac) -> Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.ifindex = bridge;
         message.header.state = NeighbourState::Permanent;
         message.header.flags = NeighbourFlags::Own;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-        self.change(format!("add the bridge's own station {mac}"), Message::NewNeighbour(message), NLM_F_CREATE)
+        self.change(format!("add the bridge's own FDB entry {mac}"), Message::NewNeighbour(message), NLM_F_CREATE)
     }
 
     /// Makes a bridge forget what is behind itself.
-    pub(crate) fn delete_own_station(&mut self, bridge: u32, mac: Mac) -> Result<()> {
+    pub(crate) fn delete_own_fdb_entry(&mut self, bridge: u32, mac: Mac) -> Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.ifindex = bridge;
         message.header.flags = NeighbourFlags::Own;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-        self.remove(format!("delete the bridge's station {mac}"), Message::DelNeighbour(message))
+        self.remove(format!("delete the bridge's FDB entry {mac}"), Message::DelNeighbour(message))
     }
 }
 

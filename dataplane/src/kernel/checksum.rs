@@ -16,20 +16,20 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 
 /// What the chain's name begins with.
-const SEAL: &str = "seal_";
+const CHECKSUM_CHAIN: &str = "checksum_";
 
 /// Sets without a name of their own cannot be changed; those that packets write to are no part of the text
 /// (`NFT_SET_ANONYMOUS`, `NFT_SET_EVAL`).
 const UNSEEN_SETS: u32 = 0x1 | 0x20;
 
 impl Filter {
-    /// True when these tables are what they were when they were sealed, and are this text, at whatever step.
-    pub(super) fn is_sealed(&mut self, tables: &[(Family, &str)], generation: &str) -> Result<bool, PlaneError> {
-        let seal = self.seal_of(tables)?;
+    /// True when these tables are what they were when they were checksummed, and are this text, at whatever step.
+    pub(super) fn matches_checksum(&mut self, tables: &[(Family, &str)], generation: &str) -> Result<bool, PlaneError> {
+        let checksum = self.checksum_of(tables)?;
         for (place, (family, table)) in tables.iter().enumerate() {
             let chains = self.chains(*family, table)?;
             if !chains.iter().any(|chain| read_id_chain(chain).is_some_and(|(of, _)| of == generation))
-                || (place == 0 && !chains.contains(&seal))
+                || (place == 0 && !chains.contains(&checksum))
             {
                 return Ok(false);
             }
@@ -38,13 +38,14 @@ impl Filter {
     }
 
     /// Notes in the first of these tables what they are now.
-    pub(super) fn seal(&mut self, tables: &[(Family, &str)]) -> Result<(), PlaneError> {
+    pub(super) fn write_checksum(&mut self, tables: &[(Family, &str)]) -> Result<(), PlaneError> {
         let Some((family, table)) = tables.first() else { return Ok(()) };
-        let seal = self.seal_of(tables)?;
+        let checksum = self.checksum_of(tables)?;
         let mut attributes = Vec::new();
         put(&mut attributes, 1, &name(table));
-        put(&mut attributes, 3, &name(&seal));
-        self.transaction("seal the filter", vec![(*family, NEW_CHAIN, attributes)]).map_err(fail("seal the tables"))
+        put(&mut attributes, 3, &name(&checksum));
+        self.transaction("checksum the filter", vec![(*family, NEW_CHAIN, attributes)])
+            .map_err(fail("checksum the tables"))
     }
 
     /// The names of a table's chains.
@@ -54,13 +55,13 @@ impl Filter {
         Ok(of_table.filter_map(|chain| text(attribute(chain, 3)).map(str::to_owned)).collect())
     }
 
-    fn seal_of(&mut self, tables: &[(Family, &str)]) -> Result<String, PlaneError> {
+    fn checksum_of(&mut self, tables: &[(Family, &str)]) -> Result<String, PlaneError> {
         let mut content = Vec::new();
         for (family, table) in tables {
             self.content(*family, table, &mut content).map_err(fail("list what is loaded"))?;
         }
         let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, &content).simple().to_string();
-        Ok(format!("{SEAL}{}", &hash[..12]))
+        Ok(format!("{CHECKSUM_CHAIN}{}", &hash[..12]))
     }
 
     fn content(&mut self, family: Family, table: &str, content: &mut Vec<u8>) -> std::io::Result<()> {
@@ -73,7 +74,7 @@ impl Filter {
         }
         // Table, name, hook, policy, type, flags.
         for message in self.dump(family, GET_CHAIN, &[])?.iter().filter(|it| mine(it)) {
-            if !text(attribute(message, 3)).unwrap_or_default().starts_with(SEAL) {
+            if !text(attribute(message, 3)).unwrap_or_default().starts_with(CHECKSUM_CHAIN) {
                 keep(message, &[1, 3, 4, 5, 7, 10], content);
             }
         }
