@@ -9,7 +9,7 @@ use super::lookup::{by_place, host_rules_of, indexed, neighbours_of, settings_of
 use super::surroundings::Surroundings;
 use crate::compile::{DeviceKind, Neighbour, NextHop, Route, RouterNamespace};
 use crate::error::PlaneError;
-use crate::kernel::nl::Link;
+use crate::kernel::link::Link;
 
 impl KernelNamespace {
     /// Goes from `have` to `want`, in the order of `realise`; answers how many changes that took.

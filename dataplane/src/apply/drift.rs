@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::kernel_namespace::KernelNamespace;
 use crate::compile::{DeviceKind, GROUP, RouterNamespace};
 use crate::error::PlaneError;
-use crate::kernel::drift::{FdbEntry, FdbOrigin};
-use crate::kernel::nl::{Link, MTU};
+use crate::kernel::fdb::{FdbEntry, FdbOrigin};
+use crate::kernel::link::{Link, MTU};
 use crate::kernel::sysctl;
 
 impl KernelNamespace {
@@ -27,20 +27,20 @@ impl KernelNamespace {
             }
             ours.insert(link.index);
             if link.group != GROUP || !link.speaks || (link.mtu != MTU && !link.is_bridge) {
-                self.netlink.mend_link(link)?;
+                self.netlink.repair_link(link)?;
                 changes += 1;
             }
-            changes += self.netlink.mend_bridge(link)?;
+            changes += self.netlink.repair_bridge(link)?;
             if link.master.is_some() {
                 // Ends of links: whoever is behind the other router is learned.
-                changes += self.netlink.mend_port(link, true)?;
+                changes += self.netlink.repair_port(link, true)?;
                 changes += self.resume(link)?;
             }
         }
         let pods = self.pods.values().map(|pod| (links.get(&pod.interface), pod.allowed_sources.is_empty()));
         let ports = pods.filter_map(|(link, learning)| Some((link.filter(|link| link.master.is_some())?, learning)));
         for (link, learning) in ports.collect::<Vec<_>>() {
-            changes += self.netlink.mend_port(link, learning)?;
+            changes += self.netlink.repair_port(link, learning)?;
             changes += self.resume(link)?;
         }
         changes += sysctl::interfaces(&self.netns, &settings)?;

@@ -11,8 +11,8 @@ use super::lookup::by_name;
 use crate::compile::host_to_pod;
 use crate::compile::{ExternalNetwork, GROUP, MAIN, NextHop, Route};
 use crate::error::PlaneError;
+use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{self, Netns};
-use crate::kernel::nl::Netlink;
 use crate::kernel::sysctl;
 use crate::pins::OUTSIDE;
 

@@ -16,8 +16,9 @@ use crate::compile::{GROUP, HostLink, HostToPod, HostToPodPool, MAIN, Neighbour,
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;
+use crate::kernel::link::Link;
+use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::Netns;
-use crate::kernel::nl::{Link, Netlink};
 
 /// A route, and what is sent from when it is taken.
 type Sourced = (Route<u32>, Option<Ipv4Addr>);

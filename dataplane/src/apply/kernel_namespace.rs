@@ -2,7 +2,7 @@
 //!
 //! Order: settings, interfaces (down), the filter, bridges and up, addresses, neighbours, routes; pods last. A pod's
 //! port: filter elements first, up last; the other way round when it goes. So nothing is ever forwarded without its
-//! filter. Every step starts from what the kernel shows, so a crash between any two is mended by the next round.
+//! filter. Every step starts from what the kernel shows, so a crash between any two is repaired by the next round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,9 +19,11 @@ use crate::compile::{
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows};
+use crate::kernel::link::Link;
+use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::Filter;
-use crate::kernel::nl::{HostRule, Link, Netlink};
+use crate::kernel::policy_rule::HostRule;
 use crate::kernel::sysctl;
 use crate::pins::OUTSIDE;
 
@@ -38,7 +40,7 @@ pub(crate) struct KernelNamespace {
     /// Ports of pods as they should be, by port.
     pub(super) pods: BTreeMap<Uuid, Pod>,
     /// Neighbours and elements of the structure: what stays when the last pod that has the same goes.
-    pub(super) seeds: BTreeSet<Neighbour<String>>,
+    pub(super) structural: BTreeSet<Neighbour<String>>,
     pub(super) fixed: BTreeSet<Element>,
     /// Ports whose station, neighbours and route are there, with the indices of their link and bridge.
     pub(super) programmed: BTreeMap<Uuid, (u32, u32)>,
@@ -57,7 +59,7 @@ impl KernelNamespace {
             forgotten: Vec::new(),
             targets: None,
             pods: BTreeMap::new(),
-            seeds: BTreeSet::new(),
+            structural: BTreeSet::new(),
             fixed: BTreeSet::new(),
             programmed: BTreeMap::new(),
         })
@@ -71,8 +73,8 @@ impl KernelNamespace {
         want: &RouterNamespace,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, PlaneError> {
-        if self.seeds != want.neighbours {
-            self.seeds.clone_from(&want.neighbours);
+        if self.structural != want.neighbours {
+            self.structural.clone_from(&want.neighbours);
         }
         if self.fixed != want.elements {
             self.fixed.clone_from(&want.elements);
@@ -309,7 +311,7 @@ impl KernelNamespace {
             NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device),
             NextHop::BlackHole | NextHop::Prohibit => None,
         };
-        let odd = self.netlink.remove_odd_routes()? + self.netlink.mend_rules()?;
+        let odd = self.netlink.remove_odd_routes()? + self.netlink.repair_rules()?;
         let have = self.netlink.routes()?.into_iter();
         let have: BTreeSet<_> =
             have.filter(|route| through(route).is_none_or(|link| !preserved.contains(&link))).collect();

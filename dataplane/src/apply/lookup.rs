@@ -6,7 +6,8 @@ use atoll_model::attachment::Mac;
 
 use crate::compile::marks::FROM_HOST;
 use crate::compile::{DeviceKind, Neighbour, NextHop, Pod, Route, RouterNamespace, TO_HOST, TO_PODS};
-use crate::kernel::nl::{HostRule, Link};
+use crate::kernel::link::Link;
+use crate::kernel::policy_rule::HostRule;
 
 /// True when links came or went, and none that stays is different: the kernel forgets neighbours and routes of a link
 /// whose MAC or address changes, so that everything has to be compared.

@@ -9,7 +9,7 @@ use super::lookup::neighbours_of;
 use super::surroundings::Surroundings;
 use crate::compile::{Element, GROUP, Neighbour, Pod, host_to_pod};
 use crate::error::PlaneError;
-use crate::kernel::nl::Link;
+use crate::kernel::link::Link;
 use crate::kernel::options::Drift;
 
 impl KernelNamespace {
@@ -55,7 +55,7 @@ impl KernelNamespace {
         let learning = pod.allowed_sources.is_empty();
         // A port that has just become one is as the kernel makes it.
         let fresh = Link { learning: None, drift: Drift::default(), ..link.clone() };
-        self.netlink.mend_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
+        self.netlink.repair_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
         if !programmed {
             // Another interface of that name is another pod's, or the same that begins anew.
             if self.programmed.contains_key(&port) {
@@ -123,7 +123,7 @@ impl KernelNamespace {
         let Some(bridge) = self.netlink.link(&pod.bridge)? else { return Ok(()) };
         let device = bridge.index;
         let others = self.programmed.keys().filter_map(|port| self.pods.get(port)).filter(|other| shares(other, pod));
-        let others: Vec<_> = self.seeds.iter().cloned().chain(others.flat_map(neighbours_of)).collect();
+        let others: Vec<_> = self.structural.iter().cloned().chain(others.flat_map(neighbours_of)).collect();
         for Neighbour { device: name, address, mac } in neighbours_of(pod) {
             let other = others.iter().rfind(|other| (&other.device, other.address) == (&name, address));
             match other.map(|other| other.mac) {

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::host::HostNamespace;
 use crate::error::PlaneError;
+use crate::kernel::link::Link;
 use crate::kernel::netns::Netns;
-use crate::kernel::nl::Link;
 
 /// What realising needs beside the namespace itself.
 pub(crate) struct Surroundings<'a> {

@@ -48,8 +48,8 @@ pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Left {
     look(id, &bridge.other, "its ports stay inactive")
 }
 
-/// A bridge answers no ARP itself: a seed of its ARP table helps its router, and a pod only when somebody is behind a port.
-pub(super) fn seeds(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Option<Unsupported> {
+/// A bridge answers no ARP itself: a static entry of its ARP table helps its router, and a pod only when somebody is behind a port.
+pub(super) fn static_entries(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Option<Unsupported> {
     let vif = |port: &Port| port.vif.and_then(PortSecurity::from_vif_id).map(|vif| vif.mac);
     let behind =
         |mac: &Mac| bridge.macs.contains_key(mac) || view.ports_of(id).any(|(_, port)| vif(port) == Some(*mac));

@@ -48,7 +48,7 @@ pub(super) fn link(view: &View<'_>, id: Uuid, namespace: &mut RouterNamespace) {
     let gateway = |device: &Device| device.kind == DeviceKind::Bridge && !device.addresses.is_empty();
     let Some(pool) = view.site.host_to_pod.filter(|_| namespace.devices.values().any(gateway)) else { return };
     let digits = names::digits(id.as_bytes());
-    // Not one name: the index of a link derives from it, and must differ (`kernel/nl.rs`).
+    // Not one name: the index of a link derives from it, and must differ (`kernel/link.rs`).
     let (name, end) = (format!("{ROUTER_PREFIX}{digits}"), format!("{HOST_PREFIX}{digits}"));
     let mac = |end: &[u8]| names::mac(Uuid::new_v5(&id, end));
     let (here, there) = (mac(b"node side, router"), mac(b"node side, node"));

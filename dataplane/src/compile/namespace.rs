@@ -25,7 +25,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> RouterName
         );
         links_of_bridge(view, *bridge, &mut namespace);
         let left = view.bridge(*bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
-        namespace.unsupported.extend(view.bridge(*bridge).and_then(|it| audit::seeds(view, *bridge, it)));
+        namespace.unsupported.extend(view.bridge(*bridge).and_then(|it| audit::static_entries(view, *bridge, it)));
         namespace.unsupported.extend(left.unsupported);
     }
     for (port, it) in [id].iter().chain(bridges).flat_map(|device| view.ports_of(*device)) {
@@ -92,9 +92,9 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNames
         match location::locate(view, router_id, id, port) {
             Location::Bridge(bridge) => {
                 let (kind, name) = (DeviceKind::Bridge, names::bridge(bridge));
-                // Seeds of the ARP table: the router need not ask.
-                let seeds = view.bridge(bridge).into_iter().flat_map(|bridge| &bridge.arp);
-                let known = seeds.filter(|(_, mac)| mac.0[0] & 1 == 0);
+                // Static entries of the ARP table: the router need not ask.
+                let entries = view.bridge(bridge).into_iter().flat_map(|bridge| &bridge.arp);
+                let known = entries.filter(|(_, mac)| mac.0[0] & 1 == 0);
                 let neighbour =
                     |(address, mac): (&_, &_)| Neighbour { device: name.clone(), address: *address, mac: *mac };
                 namespace.neighbours.extend(known.map(neighbour));

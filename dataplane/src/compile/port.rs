@@ -1,7 +1,7 @@
 //! Who may speak through a bridge port that an interface of this machine is bound to.
 //!
-//! The `vif` of a port and seeds of the bridge's MAC and ARP tables name the only MACs and addresses: a `vif` has room for
-//! one address, seeds are for the others. A port that has neither may speak as anybody except a router port of its bridge.
+//! The `vif` of a port and static entries of the bridge's MAC and ARP tables name the only MACs and addresses: a `vif` has room for
+//! one address, static entries are for the others. A port that has neither may speak as anybody except a router port of its bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,10 +86,10 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
             return refuse("vifId", format!("{} with {} is nobody's address", source.mac, source.address));
         }
     }
-    let seeds = bridge_object.into_iter().flat_map(|bridge| &bridge.macs);
-    let seeds = seeds.filter(|(mac, behind)| **behind == id && mac.0[0] & 1 == 0).map(|(mac, _)| *mac);
+    let entries = bridge_object.into_iter().flat_map(|bridge| &bridge.macs);
+    let entries = entries.filter(|(mac, behind)| **behind == id && mac.0[0] & 1 == 0).map(|(mac, _)| *mac);
     let not_a_gateway = |mac: &Mac| !bridge.gateways.iter().any(|(gateway, _)| gateway == mac);
-    let fdb = allowed_sources.iter().map(|source| source.mac).chain(seeds.filter(not_a_gateway)).collect();
+    let fdb = allowed_sources.iter().map(|source| source.mac).chain(entries.filter(not_a_gateway)).collect();
     Ok(Some(Pod {
         namespace: bridge.namespace,
         bridge: bridge.device.clone(),
@@ -127,6 +127,6 @@ fn allowed_sources(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<A
     let vif = port.vif.and_then(PortSecurity::from_vif_id).map(|vif| AllowedSource { mac: vif.mac, address: vif.address });
     let Some(bridge) = bridge else { return vif.into_iter().collect() };
     let behind = |mac: &Mac| bridge.macs.get(mac) == Some(&id);
-    let seeds = bridge.arp.iter().filter(|(_, mac)| behind(mac));
-    vif.into_iter().chain(seeds.map(|(address, mac)| AllowedSource { mac: *mac, address: *address })).collect()
+    let entries = bridge.arp.iter().filter(|(_, mac)| behind(mac));
+    vif.into_iter().chain(entries.map(|(address, mac)| AllowedSource { mac: *mac, address: *address })).collect()
 }

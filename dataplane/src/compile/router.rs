@@ -199,8 +199,8 @@ fn unknown_destinations(view: &View<'_>, id: Uuid, bridges: &[Uuid], namespace: 
                 elements.push((name.clone(), address.ip(), Some(names::router_mac(peer, &it.device))));
             }
         }
-        let seeds = view.bridge(*bridge).into_iter().flat_map(|bridge| bridge.arp.keys());
-        elements.extend(seeds.map(|address| (name.clone(), *address, None)));
+        let entries = view.bridge(*bridge).into_iter().flat_map(|bridge| bridge.arp.keys());
+        elements.extend(entries.map(|address| (name.clone(), *address, None)));
         if own {
             let quoted = format!("\"{name}\"");
             if port::has_open_ports(view, *bridge) { strange.push(quoted) } else { known.push(quoted) }

@@ -6,7 +6,8 @@
 
 use uuid::Uuid;
 
-use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, attribute, fail, name, put, sets, text, walk};
+use super::nfnetlink::{attribute, name, put, text, walk};
+use super::nft::{Filter, GET_ELEMENT, GET_RULE, GET_SET, fail, sets};
 use crate::compile::priorities::read_id_chain;
 use crate::compile::table::Family;
 use crate::error::PlaneError;

@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netns::Netns;
-use super::nft::{ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST};
-use super::nft::{attribute, errno, message, messages, put};
+use super::nfnetlink::{
+    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, put,
+};
 use super::steps::step;
 use crate::error::PlaneError;
 

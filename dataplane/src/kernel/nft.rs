@@ -6,22 +6,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use atoll_model::attachment::Mac;
 use atoll_node::netlink::socket::ATTEMPTS;
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;
 
+use super::element::{TABLE, decode, encode};
 use super::netns::Netns;
+use super::nfnetlink::{
+    ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, REQUEST, attribute, errno, message, messages, name, put, text,
+    walk,
+};
 use super::steps::step;
 use crate::compile::table::{COMMENT, Family, GROUP_SET, Version};
-use crate::compile::{AllowedSource, Element, Ruleset, Set, Stage};
+use crate::compile::{Element, Ruleset, Set, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
+
+/// The number of the family `bridge` (`NFPROTO_BRIDGE`).
+const BRIDGE: u8 = 7;
 
 const SUBSYSTEM: u16 = 10;
 pub(super) const GET_RULE: u16 = 7;
@@ -33,25 +39,8 @@ const GET_GENERATION: u16 = 16;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-const BRIDGE: u8 = 7;
-pub(super) const IPV4: u8 = 2;
-
-pub(super) const REQUEST: u16 = 0x1;
-pub(super) const ACK: u16 = 0x4;
-pub(super) const DUMP: u16 = 0x300;
-pub(super) const CREATE: u16 = 0x400;
-/// The list has changed while it was told (`NLM_F_DUMP_INTR`).
-pub(super) const INTERRUPTED: u16 = 0x10;
-pub(super) const NESTED: u16 = 0x8000;
-
-pub(super) const ERROR: u16 = 2;
-pub(super) const DONE: u16 = 3;
-
-const TABLE: &str = "atoll";
 /// Both tables of a router namespace.
 const TABLES: [(Family, &str); 2] = [(Family::Ip, TABLE), (Family::Bridge, TABLE)];
-/// The verdict "jump" (`NFT_JUMP`).
-const JUMP: i32 = -3;
 
 /// All sets that elements come and go in.
 pub(super) fn sets() -> impl Iterator<Item = Set> {
@@ -421,143 +410,4 @@ pub(crate) fn run_nft(script: &str) -> io::Result<Result<(), String>> {
 
 pub(super) fn fail(what: &'static str) -> impl Fn(io::Error) -> PlaneError {
     move |source| PlaneError::Netlink { what: format!("packet filter: {what}"), source }
-}
-
-/// A concatenation is its parts, each padded to four bytes.
-fn key(element: &Element) -> Vec<u8> {
-    if let Some((address, _)) = element.node {
-        return address.octets().to_vec();
-    }
-    let mut key = element.interface.clone().into_bytes();
-    key.resize(16, 0);
-    if let Some(AllowedSource { mac, address }) = element.source {
-        let macs = match element.set {
-            Set::ArpSenders => 2,
-            Set::Known => 0,
-            _ => 1,
-        };
-        for _ in 0..macs {
-            key.extend(mac.0);
-            key.extend([0; 2]);
-        }
-        key.extend(address.octets());
-    }
-    key
-}
-
-fn decode(set: Set, element: &[u8]) -> Option<Element> {
-    let key = attribute(attribute(element, 1)?, 1)?;
-    let data = || attribute(element, 2);
-    if set == Set::HostToPod {
-        let address = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
-        let node = Some((address(key)?, address(data().and_then(|data| attribute(data, 1))?)?));
-        return Some(Element { set, interface: String::new(), source: None, chain: None, node });
-    }
-    let interface = String::from_utf8(key.get(..16)?.split(|b| *b == 0).next()?.to_vec()).ok()?;
-    let source = match set {
-        Set::AllowedSources | Set::ArpSenders => {
-            let mac = Mac(key.get(16..22)?.try_into().ok()?);
-            let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
-            Some(AllowedSource { mac, address: address.into() })
-        }
-        Set::Known => {
-            let address: [u8; 4] = key.get(16..20)?.try_into().ok()?;
-            Some(AllowedSource { mac: Mac([0; 6]), address: address.into() })
-        }
-        Set::Open | Set::Stage(_) | Set::HostToPod => None,
-    };
-    let verdict = data().and_then(|data| attribute(data, 2));
-    let chain = text(verdict.and_then(|verdict| attribute(verdict, 2))).map(str::to_owned);
-    Some(Element { set, interface, source, chain, node: None })
-}
-
-fn encode(element: &Element) -> Vec<u8> {
-    let (mut value, mut wrapped, mut list, mut elements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    put(&mut value, 1, &key(element));
-    put(&mut wrapped, 1 | NESTED, &value);
-    if let Some(chain) = &element.chain {
-        let (mut verdict, mut data) = (Vec::new(), Vec::new());
-        put(&mut verdict, 1, &JUMP.to_be_bytes());
-        put(&mut verdict, 2, &name(chain));
-        put(&mut data, 2 | NESTED, &verdict);
-        put(&mut wrapped, 2 | NESTED, &data);
-    }
-    if let Some((_, pod)) = element.node {
-        let mut data = Vec::new();
-        put(&mut data, 1, &pod.octets());
-        put(&mut wrapped, 2 | NESTED, &data);
-    }
-    put(&mut list, 1 | NESTED, &wrapped);
-    put(&mut elements, 1, &name(TABLE));
-    put(&mut elements, 2, &name(element.set.name()));
-    put(&mut elements, 3 | NESTED, &list);
-    elements
-}
-
-pub(super) fn name(text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    bytes.push(0);
-    bytes
-}
-
-/// Appends an attribute: length, type, value, padded to four bytes.
-pub(super) fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).expect("attributes here are at most a few elements long");
-    buffer.extend(length.to_ne_bytes());
-    buffer.extend(kind.to_ne_bytes());
-    buffer.extend(value);
-    buffer.resize(buffer.len().next_multiple_of(4), 0);
-}
-
-/// The attributes in a buffer, types without their flags.
-pub(super) fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & 0x3fff;
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-pub(super) fn attribute(buffer: &[u8], wanted: u16) -> Option<&[u8]> {
-    walk(buffer).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
-pub(super) fn text(value: Option<&[u8]>) -> Option<&str> {
-    std::str::from_utf8(value?).ok().map(|text| text.trim_end_matches('\0'))
-}
-
-/// A netlink message with the header of nfnetlink.
-pub(super) fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(20 + attributes.len()).expect("one element is far below 4 GiB");
-    let mut buffer = Vec::with_capacity(20 + attributes.len());
-    buffer.extend(length.to_ne_bytes());
-    buffer.extend(kind.to_ne_bytes());
-    buffer.extend(flags.to_ne_bytes());
-    buffer.extend(sequence.to_ne_bytes());
-    buffer.extend([0; 4]);
-    buffer.extend([family, 0]);
-    buffer.extend(resource.to_be_bytes());
-    buffer.extend(attributes);
-    buffer
-}
-
-/// The messages in a datagram: type, flags, sequence number, body.
-pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
-        let flags = u16::from_ne_bytes(rest.get(6..8)?.try_into().ok()?);
-        let sequence = u32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?);
-        let body = rest.get(16..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, flags, sequence, body))
-    })
-}
-
-/// The error in an acknowledgement; none when it is one of success.
-pub(super) fn errno(body: &[u8]) -> Option<io::Error> {
-    let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
-    (code != 0).then(|| io::Error::from_raw_os_error(-code))
 }

@@ -4,12 +4,13 @@ use rtnetlink::packet_route::link::{
     BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo,
 };
 
-use super::nl::{Link, Netlink, same_link};
+use super::link::{Link, same_link};
+use super::netlink::Netlink;
 use crate::error::PlaneError;
 
 impl Netlink {
     /// Sets the options of a bridge that differ; answers how many.
-    pub(crate) fn mend_bridge(&mut self, link: &Link) -> Result<usize, PlaneError> {
+    pub(crate) fn repair_bridge(&mut self, link: &Link) -> Result<usize, PlaneError> {
         let wrong = link.drift.bridge.clone();
         if wrong.is_empty() {
             return Ok(0);
@@ -20,7 +21,7 @@ impl Netlink {
     }
 
     /// Sets the flags of a bridge's port that differ; answers how many.
-    pub(crate) fn mend_port(&mut self, link: &Link, learning: bool) -> Result<usize, PlaneError> {
+    pub(crate) fn repair_port(&mut self, link: &Link, learning: bool) -> Result<usize, PlaneError> {
         let mut wrong = link.drift.port.clone();
         if link.learning != Some(learning) {
             wrong.push(InfoBridgePort::Learning(learning));

@@ -11,8 +11,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
+use super::link::{Link, link_of};
 use super::netns::Netns;
-use super::nl::Link;
 use crate::error::PlaneError;
 
 /// The multicast group of nftables (`NFNLGRP_NFTABLES`), as a bit.
@@ -126,7 +126,7 @@ fn send_events(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &Unbounde
             }
             continue;
         }
-        let Some(link) = super::nl::link_of(&inner) else { continue };
+        let Some(link) = link_of(&inner) else { continue };
         let event = match inner {
             RouteNetlinkMessage::DelLink(message) if message.header.interface_family == 0.into() => {
                 Event::Gone { scope, name: link.name }

@@ -8,12 +8,14 @@ use ipnetwork::Ipv4Network;
 use super::need::Need;
 use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Ruleset, Set, SourceRule, TO_PODS};
 use crate::error::{PlaneError, line};
-use crate::kernel::drift::{FdbEntry, FdbOrigin};
+use crate::kernel::fdb::{FdbEntry, FdbOrigin};
 use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::guard::Guard;
+use crate::kernel::link::Link;
+use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::{Filter, run_nft};
-use crate::kernel::nl::{HostRule, Link, Netlink};
+use crate::kernel::policy_rule::HostRule;
 use crate::kernel::sysctl;
 use crate::missing::Missing;
 
@@ -144,7 +146,7 @@ fn pair(netlink: &mut Netlink, there: &Netns) -> Tried<Link> {
 
 fn port(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     netlink.set_master(pair, Some(bridge.index))?;
-    netlink.mend_port(pair, false)?;
+    netlink.repair_port(pair, false)?;
     shown(netlink, "v0", |link| link.master == Some(bridge.index) && link.learning == Some(false)).map(drop)
 }
 
