@@ -26,7 +26,7 @@ pub(crate) mod netlink;
 pub(crate) mod netns;
 mod nfnetlink;
 pub(crate) mod nft;
-mod options;
+pub(crate) mod options;
 pub(crate) mod policy_rule;
 mod queue;
 mod repair;
