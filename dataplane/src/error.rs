@@ -49,9 +49,9 @@ pub enum PlaneError {
     /// The plane's thread could not be started.
     #[error("start the data plane's thread")]
     Thread(#[source] io::Error),
-    /// The machine itself uses what the node side needs.
+    /// The machine itself uses what host-to-pod addressing needs.
     #[error(
-        "the node side needs the first addresses of {pool}, and this machine uses {network}: choose another nodeSideCidr"
+        "host-to-pod addressing needs the first addresses of {pool}, and this machine uses {network}: choose another nodeSideCidr"
     )]
     PoolInUse {
         /// The pool.

@@ -36,7 +36,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Starts to realise `initial`. `status` is told which ports became active (their packets flow) or ceased to be.
+    /// Starts to realise `initial`. `status` receives which ports became active (their packets flow) or
+    /// inactive.
     pub fn start(
         settings: PlaneSettings,
         initial: Topology,
@@ -109,13 +110,13 @@ impl Handle {
         let mut report = lock(&self.report).clone();
         if lock(&self.thread).as_ref().is_some_and(JoinHandle::is_finished) {
             let line =
-                "the data plane's thread has ended, and nothing is followed any more: restart the program".to_owned();
+                "the data plane's thread has ended, and no change is applied any more: restart the program".to_owned();
             report.errors.insert(Uuid::nil(), line);
         }
         report
     }
 
-    /// Waits until the thread has ended: somebody has stopped it, or it has panicked, and nothing is followed any more.
+    /// Waits until the thread has ended: it was stopped, or it has panicked, and no change is applied any more.
     pub async fn ended(&self) {
         self.commands.closed().await;
     }
@@ -156,7 +157,7 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
     if !ends.is_empty() {
         node.purge(&ends)?;
     }
-    // It stays when somebody else keeps something there.
+    // It stays if others keep something there.
     let _ = std::fs::remove_dir(directory);
     Ok(())
 }

@@ -9,9 +9,12 @@
 //! | `probe` | what the machine must have |
 //! | `handle` | what others hold of it |
 //!
-//! Promises: nothing is forwarded before its filters stand; a port is reported active only when its packets flow;
-//! a second run changes nothing; only what carries our mark is ever deleted. Must not: touch an interface of the
-//! machine's own namespace that somebody uses.
+//! # Guarantees
+//! * Nothing is forwarded before its ruleset is loaded.
+//! * A port is reported active only while its packets flow.
+//! * A second run changes nothing.
+//! * Only objects that carry our mark are deleted.
+//! * An interface of the machine's own namespace that is in use is left alone.
 
 mod apply;
 mod command;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::PlaneError;
 
-/// The name of the namespace that stands for the world behind an uplink.
+/// The name of the namespace that stands for the external network behind an uplink.
 pub(crate) const OUTSIDE: &str = "outside";
 
 /// Files of ours: named by an id, or `outside`.

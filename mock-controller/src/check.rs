@@ -40,7 +40,7 @@ pub struct Checked {
     pub closed: usize,
     /// What cannot be expressed.
     pub unsupported: BTreeSet<Unsupported>,
-    /// Domains with their interfaces, routes and filters.
+    /// Router namespaces with their interfaces, routes and filters.
     pub plan: KernelPlan,
     /// Ports that would carry packets.
     pub ports: BTreeMap<Uuid, Pod>,

@@ -1,5 +1,5 @@
 //! From one structure of a router namespace to the next, where the kernel is known to hold the first: only what differs between the
-//! two is looked at, so a link more costs the same however many there are. What the kernel really holds is the affair of
+//! two is read, so a link more costs the same however many there are. What the kernel really holds is compared in
 //! `realise`.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,13 +26,13 @@ impl KernelNamespace {
                 continue;
             }
             ours.insert(link.index);
-            if link.group != GROUP || !link.speaks || (link.mtu != MTU && !link.is_bridge) {
+            if link.group != GROUP || !link.uses_arp || (link.mtu != MTU && !link.is_bridge) {
                 self.netlink.repair_link(link)?;
                 changes += 1;
             }
             changes += self.netlink.repair_bridge(link)?;
             if link.master.is_some() {
-                // Ends of links: whoever is behind the other router is learned.
+                // Ends of links: hosts behind the other router are learned.
                 changes += self.netlink.repair_port(link, true)?;
                 changes += self.resume(link)?;
             }
@@ -47,7 +47,7 @@ impl KernelNamespace {
         Ok(changes + self.netlink.remove_queues(|index| ours.contains(&index))?)
     }
 
-    /// A port that has a carrier forwards, unless somebody has stopped it.
+    /// A port that has a carrier forwards, unless another process has stopped it.
     fn resume(&mut self, link: &Link) -> Result<usize, PlaneError> {
         if link.stopped {
             self.netlink.let_forward(link)?;
@@ -58,7 +58,7 @@ impl KernelNamespace {
     /// What bridges know, and notes which ports of pods are programmed; the rest is up to `plug`.
     pub(super) fn fdb(&mut self, want: &RouterNamespace, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
         let (mut wanted, mut programmed) = (BTreeSet::new(), BTreeMap::new());
-        // Ports that learn nothing, and all whose entries by hand are ours to make.
+        // Ports that learn nothing, and all whose static entries are ours.
         let (mut mute, mut ports) = (BTreeSet::new(), BTreeMap::new());
         for (port, pod) in self.placed(links) {
             let (Some(link), Some(bridge)) = (links.get(&pod.interface), links.get(&pod.bridge)) else { continue };
@@ -84,7 +84,7 @@ impl KernelNamespace {
         }
         let is_ours = |station: &FdbEntry| match station.kind {
             FdbOrigin::Learned => mute.contains(&station.port),
-            // The kernel's own entry for each port is nobody's business.
+            // The kernel's own entry for each port stays.
             FdbOrigin::Own => ports.get(&station.port).is_some_and(|own| *own != Some(station.mac)),
             FdbOrigin::Fixed | FdbOrigin::ByHand => ports.contains_key(&station.port),
         };

@@ -1,4 +1,4 @@
-//! The world behind an uplink: interfaces taken from this machine go back to it, and where it has none, a namespace
+//! The external network behind an uplink: interfaces taken from this machine go back to it, and where it has none, a namespace
 //! answers as the next hop would.
 
 use std::collections::BTreeSet;
@@ -39,11 +39,11 @@ pub(crate) fn close(netns: &Netns) -> Result<(), PlaneError> {
         .try_for_each(|link| netlink.set_up(link, false))
 }
 
-/// What is inside a namespace that nobody asks for.
+/// What is inside a namespace that the topology does not have.
 #[derive(Default)]
 pub(crate) struct Contents {
     /// Interfaces that are neither ours nor taken from this machine: pods.
-    pub(crate) strangers: bool,
+    pub(crate) has_foreign_interfaces: bool,
     /// Our links, seen from their other ends: the index there, and here.
     pub(crate) links: BTreeSet<(u32, u32)>,
 }
@@ -53,9 +53,9 @@ impl Contents {
     pub(crate) fn of(netns: &Netns) -> Result<Self, PlaneError> {
         let links = Netlink::open(netns)?.links()?;
         let (ours, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.group == GROUP);
-        let strangers = others.iter().any(|link| link.name != "lo" && !link.taken);
+        let has_foreign_interfaces = others.iter().any(|link| link.name != "lo" && !link.taken);
         let links = ours.iter().filter_map(|link| Some((link.peer?, link.index))).collect();
-        Ok(Self { strangers, links })
+        Ok(Self { has_foreign_interfaces, links })
     }
 }
 

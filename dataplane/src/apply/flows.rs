@@ -1,5 +1,5 @@
-//! Tracked flows go with what they belong to: the port of a pod, a rule that translates. Else whoever gets the address next
-//! would hear what was meant for the one before, and could answer in its name.
+//! Tracked flows go with what they belong to: the port of a pod, a rule that translates. Otherwise the next pod with the
+//! address would receive packets for the one before, and could answer as it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -17,7 +17,7 @@ use crate::kernel::flows::{Flow, Tuple};
 pub(crate) enum Way {
     /// To another namespace.
     RouterNamespace(Uuid),
-    /// ExternalNetwork, by an uplink whose other end may be in the machine's own namespace.
+    /// To the external network, by an uplink whose other end may be in the machine's own namespace.
     External,
 }
 
@@ -50,7 +50,7 @@ impl KernelNamespace {
     }
 
     /// Forgets flows that no rule translates any more: the kernel would go on. A rule whose targets changed is still there,
-    /// and what it began with goes on. At the first look there is no telling which rules there were: what nothing
+    /// and what it began with goes on. At the first comparison the earlier rules are unknown: what nothing
     /// translates to goes.
     pub(super) fn forget_translated(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
         if self.targets.as_ref() == Some(&want.targets) {
@@ -84,8 +84,8 @@ impl KernelNamespace {
         Ok(())
     }
 
-    /// Forgets flows of addresses on our bridges that no port has: their ports went while nobody looked. Where some port may
-    /// speak as anybody, there is no telling.
+    /// Forgets flows of addresses on our bridges that no port has: their ports went while the plane did not run. Where some
+    /// port may send from any address, this is unknown.
     pub(crate) fn forget_unknown_addresses(&mut self, want: &RouterNamespace) -> Result<(), PlaneError> {
         if self.pods.values().any(|pod| pod.allowed_sources.is_empty()) {
             return Ok(());

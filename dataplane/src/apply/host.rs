@@ -47,7 +47,7 @@ pub(crate) struct HostNamespace {
     stopped: BTreeSet<Ipv4Addr>,
     /// The index of each link to a router.
     ends: BTreeMap<String, u32>,
-    /// None before the first look.
+    /// None before it is first read.
     machine: Option<Machine>,
     /// MACs of the uplinks.
     uplinks: BTreeSet<Mac>,
@@ -55,7 +55,7 @@ pub(crate) struct HostNamespace {
     services: Option<Ipv4Network>,
     /// Some end was up already when we first saw it.
     unchecked: bool,
-    /// Our routes, as far as we know; none before the first look.
+    /// Our routes, as last read or written; none before that.
     known: Option<BTreeSet<Sourced>>,
 }
 
@@ -127,9 +127,9 @@ impl HostNamespace {
         if !std::mem::replace(&mut self.guarded, true) && changes > 0 {
             self.forget_unpublished(&own)?;
         }
-        let nobody: Vec<_> = parts.into_iter().map(nobody).collect();
+        let routes: Vec<_> = parts.into_iter().map(prohibited).collect();
         let missing: Vec<_> =
-            nobody.into_iter().filter(|route| !self.known().is_ok_and(|it| it.contains(route))).collect();
+            routes.into_iter().filter(|route| !self.known().is_ok_and(|it| it.contains(route))).collect();
         for (route, source) in &missing {
             self.netlink.add_sourced_route(route, *source)?;
         }
@@ -169,7 +169,7 @@ impl HostNamespace {
     /// From now on packets for this address of pods do not leave the node, or do again: it has no pod's port any more, or one
     /// that alone has it.
     pub(crate) fn stop(&mut self, address: Ipv4Addr, is: bool) -> Result<(), PlaneError> {
-        let (route, source) = nobody(address.into());
+        let (route, source) = prohibited(address.into());
         if is {
             self.stopped.insert(address);
             if !self.known()?.contains(&(route.clone(), source)) {
@@ -334,10 +334,10 @@ impl HostNamespace {
         pods: &[(&HostLink, HostToPod)],
     ) -> Result<usize, PlaneError> {
         let ends: BTreeSet<u32> = self.ends.values().copied().collect();
-        let nobody: Vec<_> = pool.parts(self.others(pool)?).into_iter().map(nobody).collect();
+        let unassigned: Vec<_> = pool.parts(self.others(pool)?).into_iter().map(prohibited).collect();
         let to_pods = pods.iter().filter_map(|(link, side)| Some(routes(*self.ends.get(&link.end)?, link.pool, *side)));
-        let stopped = self.stopped.iter().map(|address| self::nobody((*address).into()));
-        let wanted: BTreeSet<Sourced> = to_pods.flatten().chain(nobody).chain(stopped).collect();
+        let stopped = self.stopped.iter().map(|address| prohibited((*address).into()));
+        let wanted: BTreeSet<Sourced> = to_pods.flatten().chain(unassigned).chain(stopped).collect();
         let have: BTreeSet<Sourced> = self.netlink.sourced_routes()?.into_iter().collect();
         let is_ours = |route: &Route<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => ends.contains(&device),
@@ -358,7 +358,7 @@ impl HostNamespace {
         Ok(changes)
     }
 
-    /// Takes away what an earlier process had here, where there is no node side any more.
+    /// Takes away what an earlier process had here, where there is no host-to-pod addressing any more.
     pub(crate) fn retire(&mut self) -> Result<(), PlaneError> {
         if self.guard.stands()? { self.purge(&BTreeSet::new()) } else { Ok(()) }
     }
@@ -386,8 +386,8 @@ fn is_end(link: &Link) -> bool {
     link.group == GROUP && link.name.starts_with(HOST_PREFIX)
 }
 
-/// Addresses of pods that are not there are nobody's: not for the machine's default route either.
-fn nobody(destination: Ipv4Network) -> Sourced {
+/// Stops an address of pods that no pod has: the machine's default route must not lead it elsewhere.
+fn prohibited(destination: Ipv4Network) -> Sourced {
     (Route { table: MAIN, destination, metric: 0, next: NextHop::Prohibit }, None)
 }
 

@@ -66,7 +66,7 @@ impl KernelNamespace {
     }
 
     /// Makes the structure as it should be; answers how many changes that took. `have`: the kernel is known to hold
-    /// that, so that what is the same in both need not be looked at.
+    /// that, so that what is the same in both need not be read.
     pub(crate) fn realise(
         &mut self,
         have: Option<&RouterNamespace>,
@@ -202,7 +202,7 @@ impl KernelNamespace {
         self.filter.ensure(&self.netns, &want.ruleset, &elements)
     }
 
-    /// Ends of links into their bridges, everything up, and the world behind an uplink.
+    /// Ends of links into their bridges, and everything up.
     fn connect(&mut self, want: &RouterNamespace, links: &BTreeMap<String, Link>) -> Result<usize, PlaneError> {
         let mut changes = 0;
         for (name, device) in &want.devices {
@@ -213,12 +213,12 @@ impl KernelNamespace {
             };
             changes += self.connect_one(link, master)?;
         }
-        // A port that went while we were not looking: its elements are gone too, so it could not speak anyway.
+        // A port that went while the plane did not run: its elements are gone too, so it could not send anyway.
         let bridges: BTreeSet<_> = want.devices.keys().filter_map(|name| Some(links.get(name)?.index)).collect();
         let pods: BTreeSet<_> = self.pods.values().map(|pod| pod.interface.as_str()).collect();
         for (name, link) in links {
-            let stray = link.master.is_some_and(|master| bridges.contains(&master)) && link.group != GROUP;
-            if stray && !pods.contains(name.as_str()) {
+            let foreign = link.master.is_some_and(|master| bridges.contains(&master)) && link.group != GROUP;
+            if foreign && !pods.contains(name.as_str()) {
                 self.netlink.leave_master(link)?;
                 changes += 1;
             }
@@ -281,7 +281,7 @@ impl KernelNamespace {
             structural.chain(pods).filter_map(|n| Some(((links.get(&n.device)?.index, n.address), n.mac))).collect();
         let wanted: BTreeSet<_> =
             known.into_iter().map(|((device, address), mac)| Neighbour { device, address, mac }).collect();
-        // Those of links that are not ours are somebody's.
+        // Those of other links belong to others.
         let ours = |device: u32| {
             !preserved.contains(&device)
                 && want.devices.keys().any(|name| links.get(name).is_some_and(|it| it.index == device))
@@ -362,7 +362,7 @@ impl KernelNamespace {
         Ok(have.symmetric_difference(wanted).count())
     }
 
-    /// Which address of the node side each address of a pod has, as the kernel still knows it.
+    /// Which address of host-to-pod addressing each address of a pod has, as the kernel still knows it.
     pub(crate) fn remembered(&mut self) -> Result<Vec<(std::net::Ipv4Addr, std::net::Ipv4Addr)>, PlaneError> {
         Ok(self.filter.elements()?.into_iter().filter_map(|element| element.node).collect())
     }
@@ -372,7 +372,7 @@ impl KernelNamespace {
         matches!(self.netlink.link(interface), Ok(Some(link)) if link.up)
     }
 
-    /// True when this interface of the structure is as it should be, as far as the interface itself tells.
+    /// True when this interface of the structure is as it should be, as far as the interface itself shows.
     pub(crate) fn stands(&mut self, name: &str, device: &Device) -> bool {
         let bridged = matches!(device.kind, DeviceKind::Link { bridge: Some(_), .. });
         let as_it_should = |link: Link| link.up && link.mac == Some(device.mac) && link.master.is_some() == bridged;
@@ -407,13 +407,13 @@ impl KernelNamespace {
         Ok(())
     }
 
-    /// True when nobody but us has written to the packet filter.
+    /// True when only this process has written to the packet filter.
     pub(crate) fn filter_is_ours(&mut self) -> bool {
         self.filter.untouched().unwrap_or_default()
     }
 }
 
-/// False when the other end of a link, which is nobody else's business, was renamed or moved.
+/// False when the other end of a link was renamed or moved.
 fn is_whole(link: &Link, device: &Device, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
     match &device.kind {
         DeviceKind::Host { end, .. } => around.node.holds(end, link),

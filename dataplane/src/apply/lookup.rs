@@ -15,7 +15,8 @@ pub(super) fn is_small(have: &RouterNamespace, want: &RouterNamespace) -> bool {
     want.devices.iter().all(|(name, device)| have.devices.get(name).is_none_or(|before| before == device))
 }
 
-/// What the settings of a namespace depend on: bridged packets are tracked, nobody from outside sends here, the node does.
+/// What the settings of a namespace depend on: whether bridged packets are tracked, whether there is no uplink, whether the
+/// host has a link to it.
 pub(super) fn settings_of(namespace: &RouterNamespace) -> (bool, bool, bool) {
     let inner = !namespace.devices.values().any(|device| matches!(device.kind, DeviceKind::Uplink { .. }));
     (namespace.track_bridged, inner, namespace.node.is_some())

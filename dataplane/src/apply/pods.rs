@@ -76,7 +76,7 @@ impl KernelNamespace {
         if !link.up {
             self.netlink.set_up(&link, true)?;
         }
-        // The kernel enables ports and carriers in its own time, and tells when it has.
+        // The kernel enables ports and carriers asynchronously, and sends an event when it has.
         let port = self.netlink.link(&pod.interface)?;
         let bridge = self.netlink.link(&pod.bridge)?;
         Ok(port.is_some_and(|link| link.flowing) && bridge.is_some_and(|link| link.flowing))
@@ -101,7 +101,7 @@ impl KernelNamespace {
         self.forget(&pod).and(removed)
     }
 
-    /// Takes a pod's port out. Its interface stays: whoever made it deletes it, often at this very moment. From here on
+    /// Takes a pod's port out. Its interface stays: the process that created it deletes it, often at this very moment. From here on
     /// the port is not wanted, also when this fails half way: the next `realise` takes out what is left.
     fn unplug(&mut self, port: Uuid) -> Result<(), PlaneError> {
         let Some(pod) = self.pods.remove(&port) else { return Ok(()) };

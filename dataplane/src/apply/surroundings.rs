@@ -30,7 +30,7 @@ impl Surroundings<'_> {
         self.directory.join(namespace.to_string())
     }
 
-    /// Takes an interface from the namespace of this process, if it is there and nobody uses it.
+    /// Takes an interface from the namespace of this process, if it is there and unused.
     pub(super) fn adopt(&mut self, name: &str, to: &Netns) -> Result<bool, PlaneError> {
         let own = &mut self.node.netlink;
         let Some(link) = own.link(name)? else { return Ok(false) };

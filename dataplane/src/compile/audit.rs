@@ -24,31 +24,32 @@ const HARMLESS: &[(&str, &str, &str)] = &[
     ("postInFilterMirrorIds", "mirrors are not there", "nothing is copied"),
     ("preOutFilterMirrorIds", "mirrors are not there", "nothing is copied"),
     ("qosPolicyId", "speed is not limited and packets are not marked", "traffic is as fast as it can be"),
-    ("vxLanPortIds", "hardware VTEPs are not there", "nobody behind one is reached"),
-    ("vxLanPortId", "hardware VTEPs are not there", "nobody behind one is reached"),
+    ("vxLanPortIds", "hardware VTEPs are not there", "hosts behind one are not reached"),
+    ("vxLanPortId", "hardware VTEPs are not there", "hosts behind one are not reached"),
     ("disableAntiSpoof", "a port is held to the MAC and address that it is known by", "spoofing stays refused"),
     ("vlans/mac_table", "tagged frames pass no port", "entries with a VLAN are left out"),
 ];
 
 /// What is left out of an object.
 #[derive(Default)]
-pub(super) struct Left {
+pub(super) struct Audited {
     pub(super) unsupported: BTreeSet<Unsupported>,
     /// The first field because of which nothing may pass.
     pub(super) closed: Option<Unsupported>,
 }
 
 /// What is left out of a router.
-pub(super) fn router(id: Uuid, router: &Router) -> Left {
-    look(id, &router.other, "nothing passes the router")
+pub(super) fn router(id: Uuid, router: &Router) -> Audited {
+    unexpressed(id, &router.other, "nothing passes the router")
 }
 
 /// What is left out of a bridge.
-pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Left {
-    look(id, &bridge.other, "its ports stay inactive")
+pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Audited {
+    unexpressed(id, &bridge.other, "its ports stay inactive")
 }
 
-/// A bridge answers no ARP itself: a static entry of its ARP table helps its router, and a pod only when somebody is behind a port.
+/// A bridge answers no ARP itself: a static entry of its ARP table helps its router, and a pod only if a known port
+/// has the MAC.
 pub(super) fn static_entries(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Option<Unsupported> {
     let vif = |port: &Port| port.vif.and_then(PortSecurity::from_vif_id).map(|vif| vif.mac);
     let behind =
@@ -63,12 +64,12 @@ pub(super) fn static_entries(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Opti
 }
 
 /// What is left out of a port.
-pub(super) fn port(id: Uuid, port: &Port) -> Left {
-    look(id, &port.other, "the port carries nothing")
+pub(super) fn port(id: Uuid, port: &Port) -> Audited {
+    unexpressed(id, &port.other, "the port carries nothing")
 }
 
-fn look(object: Uuid, fields: &[String], closes: &str) -> Left {
-    let mut left = Left::default();
+fn unexpressed(object: Uuid, fields: &[String], closes: &str) -> Audited {
+    let mut left = Audited::default();
     for field in fields {
         let known = HARMLESS.iter().find(|(name, ..)| name == field);
         let (why, effect) = known.map_or(("this field is not known", closes), |(_, why, effect)| (*why, *effect));
@@ -98,7 +99,7 @@ pub(super) fn links(view: &View<'_>, device: Uuid) -> BTreeSet<Unsupported> {
         let Some(peer) = port.peer.and_then(|peer| view.port(peer)) else {
             let mine = port.binding.as_ref().filter(|binding| binding.host == view.site.host);
             let unusable = mine.and_then(|binding| names::unusable(&binding.interface));
-            // `port` tells of bridges' ports.
+            // `port` reports those of bridges.
             if let (Device::Router { .. }, Some(why)) = (&port.device, unusable) {
                 note("interfaceName", why, "the port carries nothing");
             }

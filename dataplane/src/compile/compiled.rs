@@ -1,7 +1,8 @@
 //! A topology and what it becomes, kept up to date change by change.
 //!
-//! Promises: after any changes in any order the plan is what compiling the topology from scratch would give, and a change
-//! costs the namespaces that have read what it changes, and no other. Must not: touch the kernel.
+//! # Guarantees
+//! After any changes in any order the plan is what compiling the topology from scratch would give, and a change
+//! costs the namespaces that have read what it changes, and no other. The kernel is never touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +26,10 @@ enum Unit {
     RouterNamespace(Uuid),
 }
 
-/// What is to be looked at again after changes.
+/// What is to be realised again after changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Domains that are new, different, or gone.
+    /// Router namespaces that are new, different, or gone.
     pub namespaces: BTreeSet<Uuid>,
     /// Ports that an interface is bound to, or was, and that may be different or gone.
     pub ports: BTreeSet<Uuid>,
@@ -81,7 +82,7 @@ impl Compiled {
         &self.plan
     }
 
-    /// What a port becomes, as of now: `Ok(None)` when it is no affair of this host.
+    /// What a port becomes, as of now: `Ok(None)` when it is not on this host.
     pub fn pod(&self, id: Uuid) -> Result<Option<Pod>, Unsupported> {
         port::pod(&View::new(&self.index, self.site), &self.plan.bridges, id)
     }

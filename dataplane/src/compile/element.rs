@@ -65,7 +65,7 @@ impl Stage {
     }
 }
 
-/// A MAC and an address that may be spoken with.
+/// A MAC and an address that a port may send from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct AllowedSource {
     /// The MAC.
@@ -85,7 +85,7 @@ pub enum Set {
     Open,
     /// Interface, and the chain it jumps to at this stage.
     Stage(Stage),
-    /// Bridge and address of somebody who is there; of the router's table.
+    /// Bridge and an address that exists on it; of the router's table.
     Known,
     /// Address on the node's side, and the pod's own; of the router's table.
     HostToPod,
@@ -117,7 +117,7 @@ pub struct Element {
     pub set: Set,
     /// The interface.
     pub interface: String,
-    /// Who may speak.
+    /// From what may be sent.
     pub source: Option<AllowedSource>,
     /// The chain that a stage jumps to.
     pub chain: Option<String>,
@@ -141,7 +141,7 @@ impl Element {
         }
     }
 
-    /// Somebody with this address is behind the bridge.
+    /// A host with this address is behind the bridge.
     pub(super) fn known(bridge: &str, address: Ipv4Addr) -> Self {
         let source = Some(AllowedSource { mac: Mac([0; 6]), address });
         Self { set: Set::Known, interface: bridge.to_owned(), source, chain: None, node: None }

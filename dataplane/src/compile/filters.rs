@@ -33,7 +33,7 @@ impl Stage {
     ///
     /// Where bridged packets are tracked, connection tracking is at 0 of the first hook that a frame meets, and so are
     /// the router's inbound chains; its answer to what was rejected is at -1 of the hook "forward". Stages for what
-    /// enters or goes to the router stand before all of that, unless they look at flows.
+    /// enters or goes to the router stand before all of that, unless they match on flows.
     fn hook(self, early: bool) -> (BaseHook, Field) {
         let (input, output) = (Field::InputInterface, Field::OutputInterface);
         match self {
@@ -71,7 +71,7 @@ impl Stage {
 pub(super) struct Filters {
     /// Maps and chains.
     pub(super) items: Vec<Item>,
-    /// Some rule looks at flows, or rejects: bridged packets have to pass the hooks of IP.
+    /// Some rule matches on flows, or rejects: bridged packets have to pass the hooks of IP.
     pub(super) tracks: bool,
     /// Some rule rejects: the router answers.
     pub(super) rejects: bool,
@@ -163,7 +163,7 @@ fn interface(view: &View<'_>, id: Uuid, port: &Port) -> Option<String> {
 pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], namespace: &RouterNamespace, answers: bool) -> Filters {
     let mut filters = Filters::default();
     let mut used = BTreeSet::new();
-    // Connection tracking is on for all stages or for none, and whether it is decides how fragments look.
+    // Connection tracking is on for all stages or for none, and that decides how fragments are matched.
     let uses = uses(view, bridges);
     let any = |test: fn(&Rule) -> bool| uses.iter().any(|(chain, ..)| call_graph::any(view, *chain, test));
     let flows = |rule: &Rule| rule.condition.forward_flow || rule.condition.return_flow;

@@ -46,7 +46,7 @@ pub(super) fn matches(policy: Fragments, context: &ChainContext<'_>, class: Frag
     }
 }
 
-/// True when some rule of the chain, or of one that it can come to, tells the first fragment from later ones.
+/// True when some rule of the chain, or of one that it can come to, distinguishes the first fragment from later ones.
 pub(super) fn distinguishes(view: &View<'_>, chain: Uuid) -> bool {
     call_graph::any(view, chain, |rule| {
         let asks = rule.condition.fragments != Fragments::Any || asks_ports(&rule.condition);

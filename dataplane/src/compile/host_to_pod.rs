@@ -1,4 +1,4 @@
-//! The node side: how the machine itself reaches every pod, whatever addresses tenants have.
+//! Host-to-pod addressing: how the machine itself reaches every pod, whatever addresses tenants have.
 //!
 //! Each port of a pod has an address of the pool that only this machine can use. A veth connects the node to the
 //! tenant's router, which translates that address to the pod's own and the sender to the *source*, the first address
@@ -12,11 +12,11 @@
 //! | anything else from or to the pool | dropped, by the tenant's router and once more by the node |
 //!
 //! What the node forwards to a pod was published: it was sent to an address that is meant for others than the node, and
-//! translated here. Whether a pod has sent it is told by the MAC of the uplink that it left by, which no translation
-//! hides.
+//! translated here. The MAC of the uplink that it left by says whether a pod has sent it; no translation
+//! hides that.
 //!
 //! Frames to and from the source pass the chains of bridges and ports unseen, and so does the pod's question for the
-//! MAC of its gateway, unless a rule speaks of ARP.
+//! MAC of its gateway, unless a rule matches on ARP.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -54,7 +54,7 @@ pub(super) fn link(view: &View<'_>, id: Uuid, namespace: &mut RouterNamespace) {
     let (here, there) = (mac(b"node side, router"), mac(b"node side, node"));
     let kind = DeviceKind::Host { end: end.clone(), mac: there };
     namespace.devices.insert(name.clone(), Device { kind, mac: here, addresses: std::collections::BTreeSet::new() });
-    // No address on this end: the router must not be reachable there, and the next hop is known by hand.
+    // No address on this end: the router must not be reachable there, and the next hop is a permanent neighbour.
     namespace.neighbours.insert(Neighbour { device: name.clone(), address: pool.source(), mac: there });
     let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
     let back = NextHop::Via { device: name.clone(), gateway: pool.source() };
@@ -128,7 +128,7 @@ ip daddr {network} drop"
     ]
 }
 
-/// What a stage of bridges and ports in this hook begins with. `asks_arp`: some rule speaks of ARP, and means it.
+/// What a stage of bridges and ports in this hook begins with. `asks_arp`: some rule matches on ARP, and applies to this traffic too.
 pub(super) fn pass_stage(namespace: &RouterNamespace, hook: Hook, asks_arp: bool) -> Vec<Statement> {
     let Some(HostLink { pool, .. }) = &namespace.node else { return Vec::new() };
     let own = || namespace.devices.values().filter(|d| d.kind == DeviceKind::Bridge && !d.addresses.is_empty());
@@ -158,7 +158,7 @@ fn set(networks: &[Ipv4Network]) -> String {
 pub(crate) struct Guarded<'a> {
     /// The address that the node sends from.
     pub(crate) node: Ipv4Addr,
-    /// The pool, as far as it is the node side's.
+    /// The pool, as far as it is for host-to-pod addressing.
     pub(crate) parts: &'a [Ipv4Network],
     /// MACs of the uplinks: a frame from one of them carries what a pod has sent.
     pub(crate) uplinks: &'a BTreeSet<Mac>,

@@ -6,13 +6,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `view` | how the topology is looked at, and what was looked at |
+//! | `view` | how the topology is read, and what was read |
 //! | `compiled` | a topology and what it becomes, kept up to date change by change |
 //! | `audit` | what of routers, bridges and ports is left out |
 //! | `names` | interface names and MACs that derive from ids |
 //! | `namespace` | devices, addresses, routes, neighbours |
 //! | `host_to_pod`, `pool` | how the machine itself reaches every pod, and by which address |
-//! | `port` | who may speak through a bridge port that an interface is bound to |
+//! | `port` | port security of a bridge port that an interface is bound to |
 //! | `rules`, `condition`, `fragments`, `runs`, `jumps` | chains to nftables |
 //! | `counting` | which line is which rule |
 //! | `filters` | the stages of bridges and their ports |

@@ -29,7 +29,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> RouterName
         namespace.unsupported.extend(left.unsupported);
     }
     for (port, it) in [id].iter().chain(bridges).flat_map(|device| view.ports_of(*device)) {
-        // Ports that an interface is bound to come and go without the rest: `port` tells of them.
+        // Ports that an interface is bound to come and go without the rest: `port` reports them.
         if it.peer.is_some() || matches!(it.device, Owner::Router { .. }) {
             namespace.unsupported.extend(audit::port(port, it).unsupported);
         }

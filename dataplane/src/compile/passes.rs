@@ -35,7 +35,7 @@ pub(super) struct Passes {
     pub(super) after: Vec<Statement>,
     /// What a translation should have changed and did not: behind the translation, before the last pass.
     pub(super) untranslated: Vec<Statement>,
-    /// Some rule looks at flows or translates.
+    /// Some rule matches on flows or translates.
     pub(super) tracks: bool,
     /// Some rule asks whether a datagram that was reassembled came in fragments.
     pub(super) asks_fragments: bool,

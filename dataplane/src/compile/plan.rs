@@ -40,7 +40,7 @@ pub struct RouterNamespace {
     pub elements: BTreeSet<Element>,
     /// Chains whose ports must stay closed.
     pub closed: BTreeSet<String>,
-    /// Some port or bridge rule looks at flows: bridged packets must pass connection tracking.
+    /// Some port or bridge rule matches on flows: bridged packets must pass connection tracking.
     pub track_bridged: bool,
     /// The router forwards nothing: something that may restrict could not be expressed.
     pub shut: bool,
@@ -101,7 +101,7 @@ pub enum DeviceKind {
     },
     /// An interface of this machine that a router port is bound to.
     Uplink {
-        /// The world behind it, made up where the machine has no such interface.
+        /// The external network behind it, simulated if the machine has no such interface.
         outside: Option<ExternalNetwork>,
     },
 }

@@ -28,7 +28,7 @@ pub struct Attached {
     pub namespace: Uuid,
     /// Its interface.
     pub device: String,
-    /// The router ports on it: nobody else may speak with their MAC or address.
+    /// The router ports on it: no port may send from their MAC or address.
     pub gateways: BTreeSet<(Mac, Ipv4Addr)>,
     /// The router's own interface on it: the permanent neighbours of pods go there.
     pub routed: bool,
@@ -49,7 +49,7 @@ pub struct Pod {
     pub bridge: String,
     /// The interface that is bound to the port.
     pub interface: String,
-    /// Who may speak; empty: anybody but a gateway.
+    /// From what it may send; empty: from any address but that of a gateway.
     pub allowed_sources: BTreeSet<AllowedSource>,
     /// MACs that the bridge knows to be behind this port, those of allowed_sources included.
     pub fdb: BTreeSet<Mac>,
@@ -59,7 +59,7 @@ pub struct Pod {
     pub routed: bool,
     /// What of the port is left out.
     pub left: BTreeSet<Unsupported>,
-    /// How the node reaches it; given by whoever knows which addresses are taken.
+    /// How the node reaches it; added by the caller, which knows the assigned addresses.
     pub node: Option<HostToPod>,
 }
 
@@ -70,7 +70,7 @@ pub struct HostToPod {
     pub address: Ipv4Addr,
     /// The pod's own.
     pub pod: Ipv4Addr,
-    /// The node routes the pod's own address too: nobody else in the cluster has it.
+    /// The node routes the pod's own address too: it is unique in the cluster.
     pub direct: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The addresses of the node side: one for each port of a pod, and two for the node itself.
+//! The addresses of host-to-pod addressing: one for each port of a pod, and two for the node itself.
 
 use std::net::Ipv4Addr;
 
@@ -21,7 +21,7 @@ const CLOUDS: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(169, 25
 };
 
 impl HostToPodPool {
-    /// The pool unless somebody says otherwise.
+    /// The pool if none is configured.
     pub const DEFAULT: Self = Self(match Ipv4Network::new_checked(Ipv4Addr::new(169, 254, 128, 0), 17) {
         Some(network) => network,
         None => panic!("17 is a length"),
@@ -42,7 +42,7 @@ impl HostToPodPool {
         self.0
     }
 
-    /// What of it is the node side's: neither a service of a cloud nor one of `others`.
+    /// What of it is for host-to-pod addressing: neither a service of a cloud nor one of `others`.
     pub fn parts(self, others: &[Ipv4Network]) -> Vec<Ipv4Network> {
         let mut parts = vec![self.0];
         for other in others.iter().chain([&CLOUDS]) {

@@ -1,7 +1,8 @@
-//! Who may speak through a bridge port that an interface of this machine is bound to.
+//! Port security: from which addresses a bridge port may send that an interface of this machine is bound to.
 //!
 //! The `vif` of a port and static entries of the bridge's MAC and ARP tables name the only MACs and addresses: a `vif` has room for
-//! one address, static entries are for the others. A port that has neither may speak as anybody except a router port of its bridge.
+//! one address, static entries are for the others. A port that has neither may send from any address except that of a router
+//! port of its bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +40,7 @@ pub(super) fn attached(view: &View<'_>, namespace: Uuid, id: Uuid, closed_chains
     Attached { namespace, device: names::bridge(id), gateways, routed, router, closed_chains, closed }
 }
 
-/// What `port` becomes: `Ok(None)` when it is no affair of this host.
+/// What `port` becomes: `Ok(None)` when it is not on this host.
 pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid) -> Result<Option<Pod>, Unsupported> {
     let site = view.site;
     let Some(port) = view.port(id) else { return Ok(None) };
@@ -80,10 +81,10 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
             return refuse("vifId", format!("{} or {} belongs to a router port", source.mac, source.address));
         }
         if site.host_to_pod.is_some_and(|pool| pool.network().contains(source.address)) {
-            return refuse("vifId", format!("{} belongs to the node side", source.address));
+            return refuse("vifId", format!("{} belongs to host-to-pod addressing", source.address));
         }
         if source.mac.0[0] & 1 == 1 || source.address.is_unspecified() || source.address.is_multicast() {
-            return refuse("vifId", format!("{} with {} is nobody's address", source.mac, source.address));
+            return refuse("vifId", format!("{} with {} is no address of a host", source.mac, source.address));
         }
     }
     let entries = bridge_object.into_iter().flat_map(|bridge| &bridge.macs);
@@ -103,7 +104,7 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
     }))
 }
 
-/// Some port of the bridge that an interface of this machine is bound to may speak as anybody.
+/// Some port of the bridge that an interface of this machine is bound to may send from any address.
 pub(super) fn has_open_ports(view: &View<'_>, id: Uuid) -> bool {
     let bridge = view.bridge(id);
     view.ports_of(id).any(|(port_id, port)| {

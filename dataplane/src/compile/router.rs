@@ -3,7 +3,7 @@
 //! | hook, priority | what |
 //! |---|---|
 //! | prerouting -450 | which datagrams came in fragments, before they are put together |
-//! | prerouting -310 | what comes in by none of the router's interfaces is dropped |
+//! | prerouting -310 | what enters by an interface that is not the router's is dropped |
 //! | prerouting -149 and others | flows of the node, see `host_to_pod` |
 //! | prerouting -150 | which packets answer an earlier one |
 //! | prerouting -146 | the answer of a router that is down |
@@ -13,7 +13,7 @@
 //! | forward -20 | how many flows each link may have, where several share the router |
 //! | forward -10, input -10 | the answer to what a chain of a bridge or its port rejected |
 //! | forward 0 | outbound chain of the router |
-//! | forward 20 | what is for nobody on a bridge is answered, before the kernel asks for them |
+//! | forward 20 | what is for an unknown address on a bridge is answered, before the kernel sends ARP requests |
 //! | forward 10 | outbound chains of ports, where nothing is translated |
 //! | postrouting 100, 110 | translations of the outbound chain, what follows them |
 //! | postrouting 120 | outbound chains of ports, where something is: they see the packet as it leaves |
@@ -64,7 +64,7 @@ pub(super) fn table(
         }
     }
     if namespace.track_bridged && namespace.node.is_none() {
-        // What the router says has the mark of what it speaks of: that matters where it was rejected only.
+        // What the router sends about a packet has that packet's mark: only the bit for rejected ones matters.
         let kept = format!("meta mark set meta mark and {REJECTED:#x}");
         items.push(NftChain::fixed("own_output", priorities::OWN_OUTPUT, &kept).into());
     }
@@ -154,7 +154,7 @@ fn unknown_interfaces(namespace: &RouterNamespace) -> NftChain {
     NftChain::fixed("unknown_interfaces", priorities::UNKNOWN_INTERFACES, &drops)
 }
 
-/// Addresses of services mean something in the cluster only: outside they are a stranger's, or this machine's, whose rules
+/// Addresses of services mean something in the cluster only: outside they belong to others, or to this machine, whose rules
 /// know no tenants.
 fn services(view: &View<'_>, namespace: &RouterNamespace) -> Option<NftChain> {
     let uplinks = namespace.devices.iter().filter(|(_, device)| matches!(device.kind, DeviceKind::Uplink { .. }));
@@ -185,7 +185,7 @@ fn links(namespace: &RouterNamespace) -> usize {
 /// Chains and sets because of which the router asks on its bridges for those only who are there.
 ///
 /// For every address that it asks for, the kernel makes an entry in a table that all namespaces share: without this, a
-/// tenant that sends to every address of a wide subnet fills it, and nobody's router finds anybody any more.
+/// tenant that sends to every address of a wide subnet fills it, and no router of the machine finds its next hops any more.
 fn unknown_destinations(view: &View<'_>, id: Uuid, bridges: &[Uuid], namespace: &mut RouterNamespace) -> Vec<Item> {
     let (mut known, mut strange, mut elements) = (Vec::new(), Vec::new(), Vec::new());
     for bridge in bridges {

@@ -24,7 +24,7 @@ pub(super) struct Output {
     pub(super) translate: Vec<Statement>,
     /// What a translation should have changed and did not.
     pub(super) untranslated: Vec<Statement>,
-    /// Some rule looks at flows or translates.
+    /// Some rule matches on flows or translates.
     pub(super) tracks: bool,
     /// Some rule asks whether a frame is ARP.
     pub(super) asks_arp: bool,
@@ -374,7 +374,7 @@ impl<'a> Compiler<'a> {
         Some(Act { asks: vec![Match::translatable()], action })
     }
 
-    /// The kernel has undone the translation, or will, without being told; the rule only decides what follows.
+    /// The kernel has undone the translation, or will, by itself; the rule only decides what follows.
     fn reverse(&mut self, translated: Translated, then: Flow, top: bool) -> Act {
         self.output.tracks = true;
         let action = match then {

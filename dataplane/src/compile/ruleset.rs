@@ -1,6 +1,6 @@
 //! The two nftables tables of a router namespace.
 //!
-//! `bridge atoll` is port security: who may speak through which port; whatever is not listed is dropped, so a port
+//! `bridge atoll` is port security: from which addresses each port may send; whatever is not listed is dropped, so a port
 //! without its elements is closed. `ip atoll` is the router: its chains, its translations, and its own addresses,
 //! which answer ICMP echo and nothing else. Both are replaced in one transaction, elements of pods included. The
 //! name of an empty chain says which ruleset is loaded.
@@ -43,7 +43,7 @@ ether type { ip, arp } update @fdb_entries { iifname . ether saddr } jump known_
 /// What such a host may send.
 const KNOWN_HOST: &str = "ether type ip accept
 arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 update @unknown_hosts { iifname . arp saddr ip } accept";
-/// Port security, behind what tells routed from bridged packets.
+/// Port security, behind what distinguishes routed from bridged packets.
 const SECURITY: &str = "ether type ip iifname . ether saddr . ip saddr @allowed_sources accept
 ether type arp arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 iifname . ether saddr . arp saddr ether . arp saddr ip @arp_senders accept
 iifname @links accept
@@ -96,7 +96,7 @@ fn own_macs(namespace: &RouterNamespace) -> Vec<String> {
 }
 
 /// A bridge takes in what is for the MAC of any of its ports; the router is asked by its own MACs only. By another one a
-/// packet would look bridged to chains that tell the two apart, and pass them.
+/// packet would look bridged to chains that distinguish the two, and pass them.
 fn own(namespace: &RouterNamespace) -> NftChain {
     let macs = own_macs(namespace);
     // Nearly every frame is for the router: it is let go first.

@@ -1,4 +1,4 @@
-//! A topology as the compiler looks at it: with indices, and with a memory of what was looked up.
+//! A topology as the compiler reads it: with indices, and with a record of each lookup.
 //!
 //! What a router namespace was made from is exactly what was looked up while it was compiled, also what was not there. So the
 //! compiler reads the topology through a [`View`] and in no other way, and [`super::Compiled`] compiles a router namespace anew when
@@ -50,7 +50,7 @@ impl Index {
         self.topology.routers.keys().chain(self.topology.bridges.keys()).map(|id| Key::Object(*id)).collect()
     }
 
-    /// Makes a change; answers what is different to whoever looks it up.
+    /// Makes a change; returns which lookups give another result.
     pub(super) fn apply(&mut self, change: Change) -> BTreeSet<Key> {
         let id = change.id();
         let mut keys = BTreeSet::from([Key::Object(id)]);

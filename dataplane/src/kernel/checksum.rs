@@ -1,7 +1,7 @@
 //! Which filter is loaded, by its own content: what a text became in the kernel is read back and its hash is kept there,
 //! as the name of an empty chain.
 //!
-//! Whoever starts anew cannot know what somebody did while nobody looked. Rules, chains, flags of tables and chains,
+//! A process that starts cannot know what others have changed meanwhile. Rules, chains, flags of tables and chains,
 //! and elements that belong to the text count; handles, counters and elements that come and go do not.
 
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! Tracked flows of one namespace, by ctnetlink: which there are, and forgetting them.
 //!
-//! Layouts: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`. Only IPv4 is looked at, and flows of the zone that every
+//! Layouts: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`. Only IPv4 is covered, and flows of the zone that every
 //! namespace has without asking.
 
 use std::io;
@@ -174,7 +174,8 @@ impl Flows {
         self.dump(&[]).map_err(fail("list tracked flows"))
     }
 
-    /// Those that end at `address`. The kernel chooses; one that cannot (before 5.8) tells all, and we do.
+    /// Those that have `address` as an end. The kernel filters; one that cannot (before 5.8) lists all, and they are
+    /// filtered here.
     pub(crate) fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Flow>, PlaneError> {
         let mut flows = Vec::new();
         for (kind, flags) in [(ORIGINAL, 1), (REPLY, 2)] {
@@ -199,7 +200,7 @@ impl Flows {
         match self.request(GET, REQUEST, &attributes) {
             Ok(answers) => Ok(answers.first().copied()),
             Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(None),
-            Err(error) => Err(fail("look for a tracked flow")(error)),
+            Err(error) => Err(fail("read a tracked flow")(error)),
         }
     }
 
@@ -229,7 +230,7 @@ impl Flows {
         self.request(GET, REQUEST | DUMP, attributes)
     }
 
-    /// Asks, and reads what is answered; a list that changed while the kernel told it is asked for again.
+    /// Sends a request and reads the answer. A list that changed while the kernel sent it is requested again.
     fn request(&mut self, kind: u16, flags: u16, attributes: &[u8]) -> io::Result<Vec<Flow>> {
         for _ in 0..ATTEMPTS {
             self.sequence = self.sequence.wrapping_add(1);
@@ -237,11 +238,11 @@ impl Flows {
             let (mut flows, mut ended, mut interrupted) = (Vec::new(), false, false);
             while !ended {
                 let (datagram, _) = self.socket.recv_from_full()?;
-                for (kind, told, sequence, body) in messages(&datagram) {
+                for (kind, flags_of, sequence, body) in messages(&datagram) {
                     if sequence != self.sequence {
                         continue;
                     }
-                    interrupted |= told & INTERRUPTED != 0;
+                    interrupted |= flags_of & INTERRUPTED != 0;
                     match kind {
                         DONE | ERROR => match errno(body) {
                             Some(error) => return Err(error),

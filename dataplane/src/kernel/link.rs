@@ -41,7 +41,7 @@ pub(crate) struct Link {
     pub(crate) learning: Option<bool>,
     pub(crate) is_bridge: bool,
     /// It asks and answers by ARP.
-    pub(crate) speaks: bool,
+    pub(crate) uses_arp: bool,
     pub(crate) mtu: u32,
     /// It is a port of a bridge, has a carrier, and does not forward.
     pub(crate) stopped: bool,
@@ -73,7 +73,7 @@ impl Netlink {
         match self.socket.get(Message::GetLink(message)) {
             Ok(answers) => Ok(answers.iter().find_map(link_of)),
             Err(refused) if refused.errno == Errno::ENODEV => Ok(None),
-            Err(refused) => Err(fail(format!("look at link {name}"), refused.into())),
+            Err(refused) => Err(fail(format!("read link {name}"), refused.into())),
         }
     }
 
@@ -152,7 +152,7 @@ impl Netlink {
         self.change(what, Message::NewLink(message), 0)
     }
 
-    /// Gives a link of ours back its mark, its usual size of packets and its speech (ARP).
+    /// Gives a link of ours back its mark, its usual size of packets and ARP.
     pub(crate) fn repair_link(&mut self, link: &Link) -> Result<()> {
         let mut message = same_link(link);
         message.header.change_mask = LinkFlags::Noarp;
@@ -224,7 +224,7 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         peer: None,
         learning: None,
         is_bridge: false,
-        speaks: !message.header.flags.contains(LinkFlags::Noarp),
+        uses_arp: !message.header.flags.contains(LinkFlags::Noarp),
         mtu: 0,
         stopped: false,
         drift: Drift::of(message),

@@ -35,7 +35,7 @@ impl Netlink {
         Socket::here().map(|socket| Self { socket })
     }
 
-    /// What the kernel calls this socket in its namespace: it says so in what it tells of our changes.
+    /// The port id of this socket in its namespace: events that this socket causes carry it.
     pub(crate) fn port(&self) -> Result<u32> {
         self.socket.port_id().map_err(|source| fail("read the socket's address".to_owned(), source))
     }

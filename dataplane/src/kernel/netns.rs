@@ -1,6 +1,7 @@
 //! Network namespaces pinned by bind mounts.
 //!
-//! Promise: the calling thread never changes its own namespace; what has to run inside another one runs on a thread
+//! # Guarantees
+//! The calling thread never changes its own namespace; what has to run inside another one runs on a thread
 //! that was started for it and ends there. A crash may leave an empty file where a namespace was to be pinned: the
 //! next `ensure` pins over it.
 
@@ -91,7 +92,7 @@ impl Netns {
         .map_err(|source| PlaneError::Namespace { what: "pin", path: path.to_owned(), source })
     }
 
-    /// Pins it again where somebody has unpinned it or has put another one in its place; false: it was there.
+    /// Pins it again if it was unpinned or covered by another mount; false: it was there.
     pub(crate) fn repin(&self) -> Result<bool, PlaneError> {
         let fail = |source| PlaneError::Namespace { what: "pin again", path: self.path.clone(), source };
         let own = self.file.metadata().map_err(fail)?;
@@ -136,7 +137,7 @@ impl Netns {
     }
 }
 
-/// Unpins the namespace at `path`. The kernel destroys it when nobody holds it any more. Absent is fine.
+/// Unpins the namespace at `path`. The kernel destroys it with its last handle. Absent is fine.
 pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
     let fail = |source| PlaneError::Namespace { what: "remove", path: path.to_owned(), source };
     while is_pinned(path) {
@@ -159,7 +160,7 @@ pub(crate) fn is_pinned(path: &Path) -> bool {
     !is_link && statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
 }
 
-/// True for the empty file that a namespace is mounted on. Anything else is somebody's.
+/// True for the empty file that a namespace is mounted on. Anything else belongs to others.
 fn is_place(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0)
 }

@@ -10,7 +10,7 @@ pub(super) const REQUEST: u16 = 0x1;
 pub(super) const ACK: u16 = 0x4;
 pub(super) const DUMP: u16 = 0x300;
 pub(super) const CREATE: u16 = 0x400;
-/// The list has changed while it was told (`NLM_F_DUMP_INTR`).
+/// The list changed while the kernel sent it (`NLM_F_DUMP_INTR`).
 pub(super) const INTERRUPTED: u16 = 0x10;
 pub(super) const NESTED: u16 = 0x8000;
 pub(super) const ERROR: u16 = 2;

@@ -69,9 +69,9 @@ enum End {
 pub(crate) struct Filter {
     socket: Socket,
     sequence: u32,
-    /// The list that is being told has changed.
+    /// The list changed while the kernel sent it.
     interrupted: bool,
-    /// The kernel's count of transactions after our last one: another value means that somebody else wrote.
+    /// The kernel's count of transactions after our last one: another value means that another process wrote.
     last: Option<u32>,
     /// The text that was loaded last.
     loaded: Option<String>,
@@ -127,7 +127,7 @@ impl Filter {
         Ok(1)
     }
 
-    /// True when nobody wrote since our last transaction.
+    /// True when no other process wrote since our last transaction.
     pub(crate) fn untouched(&mut self) -> Result<bool, PlaneError> {
         let now = self.generation()?;
         Ok(self.last == Some(now))
@@ -300,7 +300,7 @@ impl Filter {
         result
     }
 
-    /// A list; one that changed while the kernel told it is asked for again.
+    /// A list. One that changed while the kernel sent it is requested again.
     pub(super) fn dump(&mut self, family: Family, kind: u16, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..ATTEMPTS {
             let sequence = self.next();
@@ -317,7 +317,7 @@ impl Filter {
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// Reads one datagram; tells when it ends the answer. What is collected are attributes.
+    /// Reads one datagram into `answers`, the attributes of each message; returns how the list ended, if it did.
     fn receive(&mut self, wanted: u32, answers: &mut Vec<Vec<u8>>) -> io::Result<Option<End>> {
         let (datagram, _) = self.socket.recv_from_full()?;
         let mut end = None;

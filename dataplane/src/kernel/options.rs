@@ -17,7 +17,7 @@ const AGEING: u32 = 30_000;
 pub(crate) struct Drift {
     pub(super) bridge: Vec<InfoBridge>,
     pub(super) port: Vec<InfoBridgePort>,
-    /// PlaneSettings under `/proc/sys/net`.
+    /// Settings under `/proc/sys/net`.
     pub(crate) settings: Vec<Setting>,
 }
 

@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, PlaneError>;
 /// The kernel's rules: priority and table.
 const RULES: [(u32, u32); 3] = [(0, LOCAL), (32_766, MAIN), (32_767, 253)];
 
-/// A rule that leads packets to a table of the node side.
+/// A rule that leads packets to a table of host-to-pod addressing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostRule {
     /// What comes in through this link.
@@ -57,7 +57,7 @@ impl Netlink {
         self.remove(format!("delete rule from {}", source.network), Message::DelRule(source_rule_message(source)))
     }
 
-    /// Our rules that lead to tables of the node side.
+    /// Our rules that lead to tables of host-to-pod addressing.
     pub(crate) fn host_rules(&mut self) -> Result<Vec<HostRule>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
@@ -91,7 +91,7 @@ impl Netlink {
                 .or(host_rule_of(&answer).as_ref().map(host_rule_message));
             let placed = right.is_some_and(|right| priority(&right) == priority(rule));
             if ours && (has_more(rule) || !placed) {
-                self.remove("delete a rule that is none of ours".to_owned(), Message::DelRule(rule.clone()))?;
+                self.remove("delete a policy rule of a foreign shape".to_owned(), Message::DelRule(rule.clone()))?;
                 changes += 1;
             }
         }
@@ -184,7 +184,7 @@ fn priority(rule: &RuleMessage) -> u32 {
     rule.attributes.iter().find_map(priority).unwrap_or_default()
 }
 
-/// True for a rule that asks for something which none of ours asks for.
+/// True for a rule that selects by something that no rule of ours selects by.
 fn has_more(rule: &RuleMessage) -> bool {
     use RuleAttribute as A;
     let known = |attribute: &A| {

@@ -10,7 +10,7 @@ use crate::error::PlaneError;
 type Result<T> = std::result::Result<T, PlaneError>;
 
 impl Netlink {
-    /// Removes queues, and the filters in them, that somebody has hung on these links; answers how many.
+    /// Removes queues, and the filters in them, that others have attached to these links; returns how many.
     pub(crate) fn remove_queues(&mut self, links: impl Fn(u32) -> bool) -> Result<usize> {
         let request = Message::GetQueueDiscipline(TcMessage::default());
         let queues = match self.list("list queues", request) {

@@ -33,7 +33,7 @@ impl Netlink {
         self.change_port(what, link, wrong).map(|()| changes)
     }
 
-    /// Lets a port forward that somebody has stopped.
+    /// Makes a port forward again that another process has stopped.
     pub(crate) fn let_forward(&mut self, link: &Link) -> Result<(), PlaneError> {
         let state = vec![InfoBridgePort::State(BridgePortState::Forwarding)];
         self.change_port(format!("let port {} forward", link.name), link, state)

@@ -77,7 +77,7 @@ impl Netlink {
         let odd: Vec<_> =
             routes.into_iter().filter(|route| route.header.protocol == PROTOCOL && is_odd(route)).collect();
         for route in &odd {
-            self.remove("delete a route that is none of ours".to_owned(), Message::DelRoute(route.clone()))?;
+            self.remove("delete a route of a foreign shape".to_owned(), Message::DelRoute(route.clone()))?;
         }
         Ok(odd.len())
     }
@@ -195,7 +195,7 @@ fn source_of_route(message: &Message) -> Option<Ipv4Addr> {
     })
 }
 
-/// True for a route that has something which none of ours has.
+/// True for a route that has an attribute that no route of ours has.
 fn is_odd(route: &RouteMessage) -> bool {
     use RouteAttribute as A;
     let known = |attribute: &A| {

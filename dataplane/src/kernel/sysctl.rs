@@ -1,4 +1,4 @@
-//! PlaneSettings of a namespace under `/proc/sys/net`, which shows the namespace of the thread that looks.
+//! Settings of a namespace under `/proc/sys/net`, which shows the namespace of the thread that reads it.
 
 use std::fs;
 use std::io;
@@ -30,7 +30,7 @@ const ROUTER: &[(&str, &str)] = &[
     ("ipv4/conf/default/accept_source_route", "0"),
 ];
 
-/// What is right already, unless somebody has changed it: here, or for the machine itself, whose settings new namespaces
+/// What is right already, unless it was changed: here, or for the machine itself, whose settings new namespaces
 /// begin with (`net.core.devconf_inherit_init_net`). Kube-proxy, for one, lets packets for 127.0.0.0/8 in.
 const USUAL: &[(&str, &str)] = &[
     ("ipv4/conf/default/forwarding", "1"),
@@ -97,7 +97,7 @@ pub(crate) fn interfaces(netns: &Netns, wrong: &[(String, Setting)]) -> Result<u
 const BRIDGED: [&str; 3] =
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"];
 
-/// What the world behind an uplink needs: it answers, and forwards nothing.
+/// What the namespace behind an uplink needs: it answers, and forwards nothing.
 const HOST: &[(&str, &str)] =
     &[("ipv4/ip_forward", "0"), ("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 
@@ -107,8 +107,8 @@ pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
         changes += usual()?;
-        // Whoever speaks as itself only may be told about each of its packets; strangers get the usual few ICMP errors,
-        // because they may name somebody else as their sender.
+        // A sender that can use its own address only may get an error for each packet; senders behind an uplink get the
+        // kernel's usual few ICMP errors, because they may forge their address.
         // What the router says about a packet of the node goes back to the node, and what it says about one that a
         // bridge rejected passes that bridge.
         changes += set("ipv4/fwmark_reflect", if node || track_bridged { "1" } else { "0" })?;
@@ -125,7 +125,7 @@ pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool
     })
 }
 
-/// One step for all: none depends on another, and the next look compares each.
+/// One step for all: none depends on another, and the next comparison covers each.
 fn usual() -> io::Result<usize> {
     let mut wrong = Vec::new();
     for (key, value) in USUAL {
@@ -144,7 +144,7 @@ fn usual() -> io::Result<usize> {
     Ok(wrong.len())
 }
 
-/// PlaneSettings of a router that cannot be written here, each with the kernel's reason.
+/// Settings of a router that cannot be written here, each with the kernel's reason.
 pub(crate) fn refused(netns: &Netns) -> Vec<(String, io::Error)> {
     let further = [("ipv4/fwmark_reflect", "1"), ("ipv4/icmp_ratemask", "0")];
     let tried = netns.run(|| {

@@ -47,15 +47,15 @@ pub(crate) enum Event {
         /// The namespace.
         scope: Uuid,
     },
-    /// The kernel could not tell everything: look at all of it.
+    /// The kernel dropped events: everything has to be compared.
     Lost {
         /// The namespace.
         scope: Option<Uuid>,
     },
 }
 
-/// Starts to watch, with `own` for the socket whose changes are no news, a router namespace's namespace, or without a scope the links of our own. It ends when the namespace's handles
-/// are aborted.
+/// Watches a router namespace, or the host namespace if `scope` is `None`. Events caused by the socket with the port id
+/// `own` are ignored. Watching ends when the handles are aborted.
 pub(crate) fn watch(
     netns: &Netns,
     scope: Option<Uuid>,
@@ -79,7 +79,7 @@ pub(crate) fn watch(
     Ok(vec![tasks.spawn(link), tasks.spawn(filter)])
 }
 
-/// A socket that hears of changes in `netns`.
+/// A socket that receives events of `netns`.
 fn open(netns: &Netns, protocol: isize, groups: u32) -> Result<TokioSocket, PlaneError> {
     let runtime = tokio::runtime::Handle::current();
     netns.run(|| {
@@ -90,7 +90,7 @@ fn open(netns: &Netns, protocol: isize, groups: u32) -> Result<TokioSocket, Plan
     })
 }
 
-/// Passes datagrams to `take` until nobody listens any more.
+/// Passes datagrams to `take` until the receiver is gone.
 async fn listen(
     socket: TokioSocket,
     scope: Option<Uuid>,
@@ -109,7 +109,7 @@ async fn listen(
     }
 }
 
-/// Sends what a datagram tells; false when nobody listens any more.
+/// Sends the events of a datagram; false when the receiver is gone.
 fn send_events(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &UnboundedSender<Event>) -> bool {
     let mut rest = datagram;
     while rest.len() >= 16 {
@@ -131,7 +131,7 @@ fn send_events(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &Unbounde
             RouteNetlinkMessage::DelLink(message) if message.header.interface_family == 0.into() => {
                 Event::Gone { scope, name: link.name }
             }
-            // Also what bridges tell in their own family: a port forwards, a port has left.
+            // Also events that bridges send in their own family: a port forwards, a port has left.
             RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Event::Link { scope, link },
             _ => continue,
         };

@@ -1,4 +1,4 @@
-//! The node side of ports: which address each has, and whose own address the node routes.
+//! Host-to-pod addressing of ports: which address each has, and whose own address the node routes.
 //!
 //! An address derives from the port, and gives way when it is taken. What a port has it keeps: while this process runs
 //! by what is noted here, after a restart by what the filters of the namespaces still list.
@@ -100,7 +100,7 @@ impl Addresses {
     }
 
     /// Notes which addresses a port has of its own; answers for each that it had or has whether the node must stop what is for
-    /// it: somebody has it, and nobody alone.
+    /// it: some port has it, and none has it alone.
     pub(super) fn claim(&mut self, port: Uuid, addresses: BTreeSet<Ipv4Addr>) -> Vec<(Ipv4Addr, bool)> {
         let before = self.claims.remove(&port).unwrap_or_default();
         for address in &before {
@@ -135,7 +135,7 @@ impl Addresses {
     }
 }
 
-/// Without the first two addresses of its pool there is no node side.
+/// Without the first two addresses of its pool there is no host-to-pod addressing.
 pub(super) fn check(pool: HostToPodPool, node: &mut HostNamespace) -> Result<(), PlaneError> {
     let used = |network: &&Ipv4Network| [pool.source(), pool.node()].iter().any(|ip| network.contains(*ip));
     match node.others(pool)?.iter().find(used) {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_port_has_it_keeps_and_nobody_else_gets_it() {
+    fn a_port_keeps_its_address_and_no_other_port_gets_it() {
         let pool = HostToPodPool::new("192.0.2.0/28".parse().expect("a network")).expect("room");
         let mut addresses = Addresses::default();
         let all: Vec<_> = (0..7).map(|n| asked(n, n, "10.0.0.2", false)).collect();

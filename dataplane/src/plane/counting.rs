@@ -1,7 +1,7 @@
-//! Counting: one namespace at a time, and whatever somebody waits for in between.
+//! Counting: one namespace at a time, and other work in between.
 //!
-//! With many tenants it takes a while to read all counters, and whoever watches them reads them often. A pod must not
-//! wait for that.
+//! With many tenants reading all counters takes a while, and monitoring reads them often. A pod must not wait for
+//! that.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::counters::Counters;
 
-/// Those who wait for counters, first come first.
+/// Requests for counters, oldest first.
 #[derive(Default)]
 pub(super) struct Counting(pub(super) VecDeque<Job>);
 
@@ -22,7 +22,7 @@ pub(super) struct Job {
 }
 
 impl Counting {
-    /// Somebody waits.
+    /// True when a request is pending.
     pub(super) fn is_pending(&self) -> bool {
         !self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Counting: one namespace at a time, and whatever somebody waits for in between.
+//! Counting: one namespace at a time, and other work in between.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::counters::{Count, Counters};
 use crate::error::line;
 
 impl Plane {
-    /// Begins to count for somebody.
+    /// Queues a request for counters.
     pub(super) fn count(&mut self, done: oneshot::Sender<Counters>) {
         self.forget_counts();
         let rules: BTreeMap<_, _> = self.rules().map(|rule| (rule, Count::default())).collect();
@@ -22,7 +22,7 @@ impl Plane {
     /// Reads the next namespace, or answers. A namespace that cannot be asked is left out.
     pub(super) fn count_one(&mut self) {
         let Some(job) = self.counting.0.front_mut() else { return };
-        // Nobody waits any more when whoever asked has given up.
+        // The caller may have given up.
         if let Some(id) = job.left.pop_first().filter(|_| !job.done.is_closed()) {
             if let Some(managed) = self.namespaces.get_mut(&id)
                 && let Err(error) = managed.kernel.count(&mut job.counters)

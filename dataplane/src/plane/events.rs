@@ -1,4 +1,4 @@
-//! Keeping things as they should be: what the kernel tells, what failed before, and a look at everything now and then.
+//! Events of the kernel, retries of what failed, and rounds that compare everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::kernel::watch::Event;
 use crate::mutex::lock;
 
 impl Plane {
-    /// Looks at what the kernel told.
+    /// Handles events of the kernel.
     pub(super) fn handle_events(&mut self, batch: Vec<Event>) {
         let mut ports = BTreeSet::new();
         let mut namespaces = BTreeSet::new();
@@ -55,7 +55,7 @@ impl Plane {
                 Event::Lost { scope: Some(namespace) } => drop(namespaces.insert(namespace)),
             }
         }
-        // What was told may be over: a link of ours is down while it is made.
+        // An event may be outdated: a link of ours is down while it is created.
         for (namespace, name) in links {
             let device =
                 self.compiled.plan().namespaces.get(&namespace).and_then(|namespace| namespace.devices.get(&name));
@@ -103,7 +103,7 @@ impl Plane {
         self.publish_status();
     }
 
-    /// Keeps namespaces where others look for them: the kernel tells nobody of mounts.
+    /// Pins namespaces again that were unpinned: the kernel sends no events of mounts.
     fn repin(&mut self) {
         for (id, managed) in &self.namespaces {
             match managed.kernel.netns.repin() {

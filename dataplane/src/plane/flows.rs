@@ -1,5 +1,5 @@
-//! A flow that was forgotten in one namespace is forgotten in every other that it passed: its packets look there as they
-//! look here after translation, so each step of its way tells the next.
+//! A flow that was removed in one namespace is removed in every other that it passed. Its packets have there the addresses
+//! that they have here after translation, so each namespace gives the flow to look for in the next.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! What is removed with a namespace, and which namespaces are removed at the start.
 //!
 //! A controller that starts without its memory knows no tenant. So what the topology does not have is removed only when
-//! the topology is clearly there, and nobody else's interface is inside; anything else is kept as it is, with the links
-//! that lead to it, is told (`preserved` in the report), and goes by an explicit purge only.
+//! the topology has more than is to be removed, and no foreign interface is inside. Anything else is preserved, with the
+//! links that lead to it, is reported (`preserved`), and is removed by an explicit purge only.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::kernel::netns::{self, Netns};
 use crate::mutex::lock;
 use crate::pins::pinned;
 
-/// True when so many namespaces may be removed by a look at a topology that stands for so many others.
+/// True when so many namespaces may be removed for a topology that has so many others.
 fn may_remove(stale: usize, known: usize) -> bool {
     stale < known
 }
@@ -53,7 +53,7 @@ impl Plane {
             found.into_iter().partition(|(id, _)| self.compiled.plan().namespaces.contains_key(id));
         for (id, path) in &stale {
             let insides = Netns::open(path)?.map(|netns| Contents::of(&netns)).transpose()?.unwrap_or_default();
-            if may_remove(stale.len(), known.len()) && !insides.strangers {
+            if may_remove(stale.len(), known.len()) && !insides.has_foreign_interfaces {
                 self.remove_namespace(path)?;
                 continue;
             }

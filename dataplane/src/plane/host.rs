@@ -17,7 +17,7 @@ impl Plane {
     pub(super) fn recall_host_to_pod(&mut self) {
         for (id, managed) in &mut self.namespaces {
             if !std::mem::replace(&mut managed.remembered, true) {
-                // What cannot be read is as good as forgotten: the addresses are given anew.
+                // If it cannot be read, the addresses are assigned anew.
                 for (address, pod) in managed.kernel.remembered().unwrap_or_default() {
                     self.addresses.remembered.insert((*id, pod), address);
                 }
@@ -54,7 +54,7 @@ impl Plane {
             Denied::Rival(rival) => (format!("port {rival} of the same router has the address {own} too"), unreached),
             Denied::Full => (format!("all addresses of {} are taken", pool.network()), unreached),
             Denied::Direct(holder) => (
-                format!("port {holder} has the address {own} too, and both say that nobody else has"),
+                format!("port {holder} has the address {own} too, and both are marked as unique"),
                 format!("the node reaches port {holder} by it, and this one by its node-side address only"),
             ),
         };
@@ -105,7 +105,7 @@ impl Plane {
         }
     }
 
-    /// Packets of the node for an address that several may have must not leave it: a stranger would answer probes.
+    /// Packets of the node for an address that several may have must not leave it: a host outside could answer probes.
     pub(super) fn stop_at_host(&mut self, port: Uuid) {
         let allowed_sources = self.pods.get(&port).into_iter().flat_map(|pod| &pod.allowed_sources);
         let own =
@@ -131,7 +131,7 @@ impl Plane {
         self.addresses.others = self.node.others(pool).map(<[_]>::to_vec).unwrap_or_default();
     }
 
-    /// At the start, when the last link is gone: without a node side nothing of it stays here.
+    /// At the start, when the last link is gone: without host-to-pod addressing nothing of it stays here.
     pub(super) fn retire_host(&mut self) {
         if self.settings.host_to_pod.is_none()
             && let Err(error) = self.node.retire()
@@ -163,7 +163,7 @@ impl Plane {
         }
     }
 
-    /// Compares links to routers before the first pod behind one is led to, where somebody may have changed them.
+    /// Compares links to routers before the first pod behind one is led to, where they may have changed.
     pub(super) fn verify_ends(&mut self) {
         let Some(pool) = self.settings.host_to_pod.filter(|_| self.node.is_unchecked()) else { return };
         if let Err(error) = self.try_verify_ends(pool) {

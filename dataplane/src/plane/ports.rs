@@ -106,7 +106,7 @@ impl Plane {
     }
 
     /// Takes ports out of the namespaces in which their bridges were, and their interfaces along: a bridge that is linked to a
-    /// router, or is not any more, has another namespace, and its pods hear nothing of it. At the start the kernel tells where
+    /// router, or is not any more, has another namespace, and its pods get no event. At the start the kernel shows where
     /// they were.
     pub(super) fn carry(&mut self, wanted: &BTreeMap<Uuid, Pod>) {
         let mut moves = Vec::new();

@@ -13,11 +13,11 @@ use crate::mutex::lock;
 
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often everything is compared with the kernel, whatever it has told: one namespace at a time, in between.
+/// How often everything is compared with the kernel, whatever events came: one namespace at a time, between other work.
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Plane {
-    /// Works until told to stop.
+    /// Runs until the command to stop.
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
@@ -35,7 +35,7 @@ impl Plane {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // What somebody waits for comes first, the round last.
+                // Commands come first, the round last.
                 biased;
                 command = commands.recv() => {
                     let mut batch = vec![command.unwrap_or(Command::Stop)];
@@ -66,7 +66,7 @@ impl Plane {
         }
     }
 
-    /// Takes a batch of commands; false when told to stop.
+    /// Handles a batch of commands; false: one was the command to stop.
     fn commands(&mut self, batch: Vec<Command>) -> bool {
         let mut touched = BTreeSet::new();
         let mut flushed = Vec::new();
@@ -93,18 +93,18 @@ impl Plane {
         }
         self.publish_status();
         for done in flushed {
-            // Whoever waited may have given up.
+            // The caller may have given up.
             let _ = done.send(());
         }
         go_on
     }
 
-    /// Tells which ports changed.
+    /// Reports which ports changed.
     pub(super) fn publish_status(&mut self) {
         if let Some(unsupported) = self.unsupported.take_changed() {
             lock(&self.report).unsupported = unsupported;
         }
-        // What changed twice may be told again; whoever listens takes the last word.
+        // What changed twice may be reported twice; the receiver uses the last.
         let changed: Vec<_> =
             std::mem::take(&mut self.changed).into_iter().map(|p| (p, self.active.contains(&p))).collect();
         if !changed.is_empty() {

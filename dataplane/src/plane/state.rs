@@ -21,7 +21,7 @@ use crate::mutex::lock;
 use crate::report::Report;
 use crate::settings::PlaneSettings;
 
-/// Who is told which ports became active or ceased to be.
+/// Receives which ports became active or inactive.
 pub(crate) type Status = Box<dyn Fn(Vec<(Uuid, bool)>) + Send>;
 
 /// A router namespace that exists, and whether its structure stands.
@@ -29,7 +29,7 @@ pub(super) struct ManagedNamespace {
     pub(super) kernel: KernelNamespace,
     pub(super) applied: RouterNamespace,
     pub(super) complete: bool,
-    /// What the kernel remembered of the node side was read.
+    /// What the kernel remembered of host-to-pod addressing was read.
     pub(super) remembered: bool,
     pub(super) watches: Vec<AbortHandle>,
 }
@@ -54,27 +54,27 @@ pub(crate) struct Plane {
     /// Which port has which interface.
     pub(super) bound: Bound,
     pub(super) active: BTreeSet<Uuid>,
-    /// Ports that became active or ceased to be, and nobody was told yet.
+    /// Ports that became active or inactive since the last report.
     pub(super) changed: BTreeSet<Uuid>,
     /// Ports whose last attempt failed.
     pub(super) failed: BTreeSet<Uuid>,
     /// What could not be expressed.
     pub(super) unsupported: UnsupportedParts,
-    /// Domains to compare with the kernel at the next tick.
+    /// Router namespaces to compare with the kernel at the next tick.
     pub(super) suspects: BTreeSet<Uuid>,
     /// Namespaces that no router of the topology stands for, and that are left alone.
     pub(super) preserved: Preserved,
-    /// Addresses of the node side.
+    /// Addresses of host-to-pod addressing.
     pub(super) addresses: Addresses,
     /// Our own namespace is to be compared at the next tick.
     pub(super) suspect_host: bool,
     /// What is behind the uplinks of each namespace, where the machine has nothing there.
     pub(super) externals: BTreeMap<Uuid, Vec<ExternalNetwork>>,
-    /// The world behind the uplinks is to be compared.
+    /// The namespace behind the uplinks is to be compared.
     pub(super) suspect_external: bool,
     /// Namespaces of namespaces that are gone and could not be removed yet.
     pub(super) leftovers: BTreeSet<Uuid>,
-    /// Domains that are still to be compared in this round.
+    /// Router namespaces that are still to be compared in this round.
     pub(super) due: BTreeSet<Uuid>,
     /// Those who wait for counters.
     pub(super) counting: Counting,

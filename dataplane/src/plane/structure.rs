@@ -1,4 +1,4 @@
-//! Domains as they should be now: opened, realised, and removed.
+//! Router namespaces as they should be now: opened, realised, and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,7 +91,7 @@ impl Plane {
         let have = (managed.complete && !verify).then_some(&managed.applied);
         let realised = expected.and_then(|()| managed.kernel.realise(have, want, &mut around));
         let realised = realised.and_then(|changes| {
-            // Ports may have gone while nobody looked, or their flows could not be forgotten.
+            // Ports may have gone while the plane did not run, or their flows could not be removed.
             if managed.complete { Ok(changes) } else { managed.kernel.forget_unknown_addresses(want).map(|()| changes) }
         });
         match realised {
@@ -137,7 +137,7 @@ impl Plane {
             _ => None,
         });
         let externals: Vec<_> = externals.collect();
-        // The far end is made with the uplink, so it is to be looked at also when it should be the same.
+        // The far end is made with the uplink, so it is compared also when it should be the same.
         self.suspect_external |= !externals.is_empty() || self.externals.contains_key(&id);
         if externals.is_empty() {
             self.externals.remove(&id);
@@ -146,13 +146,13 @@ impl Plane {
         }
     }
 
-    /// Makes the world behind the uplinks as it should be, where something happened to it.
+    /// Makes the namespace behind the uplinks as it should be, where it may have changed.
     pub(super) fn outside(&mut self) {
         if !std::mem::take(&mut self.suspect_external) {
             return;
         }
         let wanted: Vec<_> = self.externals.values().flatten().collect();
-        // An uplink that is down comes back to the same world: what runs there goes on.
+        // An uplink that is down comes back to the same namespace: what runs there goes on.
         let uplink = |port: &Port| {
             let here = port.binding.as_ref().is_some_and(|binding| binding.host == self.settings.host);
             here && matches!(port.device, Device::Router { .. })
@@ -180,7 +180,7 @@ impl Plane {
         }
     }
 
-    /// Removes the namespace of a router namespace that is gone; tried again when it fails.
+    /// Removes a router namespace that the topology no longer has; tried again when it fails.
     pub(super) fn remove_leftover(&mut self, id: Uuid) {
         match self.remove_namespace(&self.settings.directory.join(id.to_string())) {
             Ok(()) => {

@@ -1,4 +1,4 @@
-//! What cannot be expressed, by the namespace or port that it was found in: each is looked at again by itself.
+//! What cannot be expressed, by the namespace or port that it was found in: each is compiled again by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ pub(super) struct UnsupportedParts {
 }
 
 impl UnsupportedParts {
-    /// A look at `finder` found this, and nothing else.
+    /// Compiling `finder` found this, and nothing else.
     pub(super) fn replace(&mut self, finder: Uuid, found: BTreeSet<Unsupported>) {
         let before =
             if found.is_empty() { self.by_finder.remove(&finder) } else { self.by_finder.insert(finder, found) };
         self.changed |= before.as_ref() != self.by_finder.get(&finder);
     }
 
-    /// A look at `finder` found this, too.
+    /// Compiling `finder` found this, too.
     pub(super) fn add(&mut self, finder: Uuid, found: Unsupported) {
         self.changed |= self.by_finder.entry(finder).or_default().insert(found);
     }

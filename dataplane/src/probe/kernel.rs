@@ -61,7 +61,7 @@ const ROUTES: Need = Need {
     needed_for: "every router",
     remedy: "a kernel with CONFIG_IP_MULTIPLE_TABLES",
 };
-const STEERS: Need = Need {
+const POLICY_RULES: Need = Need {
     what: "rules of routing",
     needed_for: "routes by source, and reaching pods from this machine",
     remedy: "a kernel with CONFIG_IP_MULTIPLE_TABLES",
@@ -80,7 +80,7 @@ const FLOWS: Need = Need {
 
 type Tried<T> = Result<T, PlaneError>;
 
-/// Everything that is not a rule of nftables. `here` and `there` are namespaces that nobody else uses.
+/// Everything that is not a rule of nftables. `here` and `there` are temporary namespaces.
 pub(super) fn try_all(here: &Netns, there: &Netns) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut try_one =
@@ -99,7 +99,7 @@ pub(super) fn try_all(here: &Netns, there: &Netns) -> Vec<Missing> {
                 try_one(&ROUTES, routes(&mut netlink, bridge));
                 try_one(&LINKS, changes(&mut netlink, pair, there));
             }
-            try_one(&STEERS, host_rules(&mut netlink));
+            try_one(&POLICY_RULES, host_rules(&mut netlink));
             links = Some((bridge, pair));
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each kind of request that the data plane makes of the kernel is made here once, by the code that makes it later; the
 //! list of rules (`rules.rs`) has each word that the compiler may write. `tests/probe.rs` holds both against what a data
-//! plane really asks for. What is missing is told with who needs it and how to get it.
+//! plane really asks for. A missing feature is reported with what needs it and how to get it.
 
 mod kernel;
 mod need;

@@ -106,7 +106,7 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     let _served = serve(&red1, "red");
     assert_eq!(ask(node(), &own).as_deref(), Some("red"));
     tries();
-    // Nor with addresses of the node side of its own, nor by sending to its neighbour's MAC what looks like an answer.
+    // Nor with addresses of host-to-pod addressing of its own, nor by sending to its neighbour's MAC what looks like an answer.
     inside(&red1, "ip", &["addr", "add", &format!("{}/32", pool.node()), "dev", "eth0"]);
     inside(&red2, "ip", &["addr", "add", &format!("{}/32", pool.source()), "dev", "eth0"]);
     inside(&red1, "ip", &["neigh", "replace", "10.9.0.102", "lladdr", &mac(2).to_string(), "dev", "eth0"]);
@@ -118,13 +118,13 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     // Nobody knocked.
     assert!(at_node.lock().unwrap().is_empty() && at_blue.lock().unwrap().is_empty());
     assert!(at_red2.lock().unwrap().is_empty());
-    // A port that claims an address of the node side stays closed.
+    // A port that claims an address of host-to-pod addressing stays closed.
     let Object::Port(id, mut greedy) = red.pod_port(3) else { unreachable!() };
     greedy.vif = Some(Vif { mac: mac(3), address: pool.source(), unique: false }.to_uuid());
     lab.wire(red, 3, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
-    assert!(lab.plane().report().unsupported.iter().any(|u| u.object == id && u.why.contains("node side")));
+    assert!(lab.plane().report().unsupported.iter().any(|u| u.object == id && u.why.contains("host-to-pod")));
 }
 
 /// What belongs to no flow has no status of one, so a rule that asks for that lets it pass. Node and router each stop it.
@@ -469,7 +469,7 @@ fn another_pool_takes_the_place_of_the_one_before_and_none_takes_all_away() {
     assert_eq!(lab.plane().report().changes, 0);
 }
 
-/// Without the two addresses that every pod and the node know each other by there is no node side.
+/// Without the two addresses that every pod and the node know each other by there is no host-to-pod addressing.
 #[test]
 fn a_pool_that_is_a_network_of_the_machine_is_refused() {
     let mut lab = Lab::start(Topology::default());

@@ -1,4 +1,4 @@
-//! Beside kube-proxy: its rules on the node translate what pods send to services, and the node side lets in to pods what
+//! Beside kube-proxy: its rules on the node translate what pods send to services, and host-to-pod addressing lets in to pods what
 //! was published, and nothing that a pod has sent to an address that was not.
 
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]

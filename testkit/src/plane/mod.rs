@@ -244,7 +244,7 @@ pub struct Lab {
     pub active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
     /// The plane, while it runs.
     pub plane: Option<Handle>,
-    /// Where the node side's addresses come from at the next start.
+    /// Where the host-to-pod addresses come from at the next start.
     pub pool: Option<HostToPodPool>,
     /// Addresses of services at the next start.
     pub services: Option<Ipv4Network>,
