@@ -12,7 +12,7 @@ use rtnetlink::packet_route::link::{
 };
 use uuid::Uuid;
 
-use super::netlink::{Netlink, fail, is};
+use super::netlink::{Netlink, fail};
 use super::netns::Netns;
 use super::options::Drift;
 use crate::compile::GROUP;

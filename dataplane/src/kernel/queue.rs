@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::tc::TcMessage;
 
-use super::netlink::{Netlink, fail, is};
+use super::netlink::{Netlink, is};
 use crate::error::PlaneError;
 
 type Result<T> = std::result::Result<T, PlaneError>;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use atoll_dataplane::HostToPodPool;
+use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::*;
 use atoll_testkit::plane::*;
 use uuid::Uuid;
@@ -120,7 +121,7 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     assert!(at_red2.lock().unwrap().is_empty());
     // A port that claims an address of host-to-pod addressing stays closed.
     let Object::Port(id, mut greedy) = red.pod_port(3) else { unreachable!() };
-    greedy.vif = Some(Vif { mac: mac(3), address: pool.source(), unique: false }.to_uuid());
+    greedy.vif = Some(PortSecurity { mac: mac(3), address: pool.source(), unique: false }.to_vif_id());
     lab.wire(red, 3, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));

@@ -194,8 +194,9 @@ fn a_port_that_claims_the_gateway_is_refused() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let Object::Port(id, mut greedy) = red.pod_port(1) else { unreachable!() };
-    let vif = atoll_model::port_security::PortSecurity { mac: mac(1), address: "10.9.0.1".parse().unwrap(), unique: false };
-    greedy.vif = Some(vif.to_uuid());
+    let vif =
+        atoll_model::port_security::PortSecurity { mac: mac(1), address: "10.9.0.1".parse().unwrap(), unique: false };
+    greedy.vif = Some(vif.to_vif_id());
     lab.wire(red, 1, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
