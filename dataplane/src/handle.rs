@@ -22,7 +22,7 @@ use crate::mutex::lock;
 use crate::pins::pinned;
 use crate::plane::Plane;
 use crate::probe::probe;
-use crate::report::Report;
+use crate::report::PlaneReport;
 use crate::settings::PlaneSettings;
 
 static PROBED: OnceLock<()> = OnceLock::new();
@@ -31,7 +31,7 @@ static PROBED: OnceLock<()> = OnceLock::new();
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
-    report: Arc<Mutex<Report>>,
+    report: Arc<Mutex<PlaneReport>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -56,7 +56,7 @@ impl Handle {
         }
         let exclusive = exclusive_lock(&settings.directory)?;
         let (commands, receiver) = mpsc::unbounded_channel();
-        let report = Arc::<Mutex<Report>>::default();
+        let report = Arc::<Mutex<PlaneReport>>::default();
         let shared = Arc::clone(&report);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PlaneError::Thread)?;
         let (opened, wait) = std::sync::mpsc::channel();
@@ -106,7 +106,7 @@ impl Handle {
     }
 
     /// What is not as it should be.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> PlaneReport {
         let mut report = lock(&self.report).clone();
         if lock(&self.thread).as_ref().is_some_and(JoinHandle::is_finished) {
             let line =

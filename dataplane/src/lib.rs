@@ -38,5 +38,5 @@ pub use handle::{Handle, purge};
 pub use kernel::steps::BeforeChange;
 pub use missing::Missing;
 pub use probe::{probe, probe_with};
-pub use report::Report;
+pub use report::PlaneReport;
 pub use settings::PlaneSettings;

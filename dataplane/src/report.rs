@@ -9,7 +9,7 @@ use crate::compile::{HostToPod, Unsupported};
 
 /// What could not be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct PlaneReport {
     /// Parts of the topology that cannot be expressed.
     pub unsupported: BTreeSet<Unsupported>,
     /// The last error of each namespace or port that is not as it should be.

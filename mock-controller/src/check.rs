@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use atoll_dataplane::Unsupported;
 use atoll_dataplane::compile::{
-    self, Compiled, Device, DeviceKind, KernelPlan, NextHop, Pod, Route, RouterNamespace, TO_HOST, TO_PODS,
+    self, BridgePort, Compiled, DeviceKind, KernelDevice, KernelPlan, KernelRoute, NextHop, RouterNamespace, TO_HOST,
+    TO_PODS,
 };
 use atoll_model::topology::{self, Topology};
 use serde::Serialize;
@@ -43,7 +44,7 @@ pub struct Checked {
     /// Router namespaces with their interfaces, routes and filters.
     pub plan: KernelPlan,
     /// Ports that would carry packets.
-    pub ports: BTreeMap<Uuid, Pod>,
+    pub ports: BTreeMap<Uuid, BridgePort>,
     #[serde(skip)]
     names: BTreeMap<Uuid, String>,
 }
@@ -175,7 +176,7 @@ impl Checked {
     }
 }
 
-fn row_of_device(name: &str, device: &Device) -> [String; 3] {
+fn row_of_device(name: &str, device: &KernelDevice) -> [String; 3] {
     let addresses: Vec<_> = device.addresses.iter().map(ToString::to_string).collect();
     let what = match &device.kind {
         DeviceKind::Bridge => "bridge".to_owned(),
@@ -188,7 +189,7 @@ fn row_of_device(name: &str, device: &Device) -> [String; 3] {
     [name.to_owned(), what, [vec![device.mac.to_string()], addresses].concat().join(" ")]
 }
 
-fn row_of_route(namespace: &RouterNamespace, route: &Route<String>) -> [String; 3] {
+fn row_of_route(namespace: &RouterNamespace, route: &KernelRoute<String>) -> [String; 3] {
     let source = namespace.sources.iter().find(|source| source.table == route.table);
     let from = match route.table {
         TO_PODS => " from this machine".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use atoll_dataplane::{Handle, HostToPodPool, PlaneError, PlaneSettings, Report};
+use atoll_dataplane::{Handle, HostToPodPool, PlaneError, PlaneReport, PlaneSettings};
 use atoll_model::topology::{Change, Topology};
 use ipnetwork::Ipv4Network;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -82,7 +82,7 @@ impl DataPlane {
     }
 
     /// What could not be programmed.
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> PlaneReport {
         self.handle.report()
     }
 

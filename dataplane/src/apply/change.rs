@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::kernel_namespace::KernelNamespace;
 use super::lookup::{by_place, host_rules_of, indexed, neighbours_of, settings_of};
 use super::surroundings::Surroundings;
-use crate::compile::{DeviceKind, Neighbour, NextHop, Route, RouterNamespace};
+use crate::compile::{DeviceKind, KernelRoute, Neighbour, NextHop, RouterNamespace};
 use crate::error::PlaneError;
 use crate::kernel::link::Link;
 
@@ -73,7 +73,7 @@ impl Links<'_> {
     }
 
     /// The route with indices; none where its link is gone, and with it the route.
-    fn route(&mut self, route: &Route<String>) -> Result<Option<Route<u32>>, PlaneError> {
+    fn route(&mut self, route: &KernelRoute<String>) -> Result<Option<KernelRoute<u32>>, PlaneError> {
         if let NextHop::Via { device, .. } | NextHop::Direct { device } = &route.next {
             self.get(device)?;
         }

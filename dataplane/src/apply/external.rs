@@ -9,7 +9,7 @@ use ipnetwork::Ipv4Network;
 use super::host::HostNamespace;
 use super::lookup::by_name;
 use crate::compile::host_to_pod;
-use crate::compile::{ExternalNetwork, GROUP, MAIN, NextHop, Route};
+use crate::compile::{ExternalNetwork, GROUP, KernelRoute, MAIN, NextHop};
 use crate::error::PlaneError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{self, Netns};
@@ -77,7 +77,7 @@ pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: boo
     let mut netlink = Netlink::open(&netns)?;
     let links = by_name(netlink.links()?);
     let have = netlink.addresses()?;
-    let mut routes: BTreeSet<Route<u32>> = netlink.routes()?.into_iter().collect();
+    let mut routes: BTreeSet<KernelRoute<u32>> = netlink.routes()?.into_iter().collect();
     for (metric, outside) in (0..).zip(wanted) {
         let Some(link) = links.get(&outside.name) else { continue };
         if !link.up {
@@ -90,7 +90,7 @@ pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: boo
         }
         let destination = Ipv4Network::new(std::net::Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
         let next = NextHop::Via { device: link.index, gateway: outside.back };
-        let route = Route { table: MAIN, destination, metric, next };
+        let route = KernelRoute { table: MAIN, destination, metric, next };
         if !routes.remove(&route) {
             netlink.add_route(&route)?;
             changes += 1;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::kernel_namespace::KernelNamespace;
 use crate::compile::marks::HOST_FLOW;
-use crate::compile::{DeviceKind, NextHop, Pod, RouterNamespace, TO_HOST, TO_PODS, Target};
+use crate::compile::{BridgePort, DeviceKind, NextHop, RouterNamespace, TO_HOST, TO_PODS, TranslationTarget};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Tuple};
 
@@ -23,7 +23,7 @@ pub(crate) enum Way {
 
 impl KernelNamespace {
     /// Forgets every flow of a pod that is not wanted here any more.
-    pub(crate) fn forget(&mut self, pod: &Pod) -> Result<(), PlaneError> {
+    pub(crate) fn forget(&mut self, pod: &BridgePort) -> Result<(), PlaneError> {
         for source in &pod.allowed_sources {
             let flows = self.flows.of(source.address)?;
             self.forget_all(flows)?;
@@ -56,7 +56,7 @@ impl KernelNamespace {
         if self.targets.as_ref() == Some(&want.targets) {
             return Ok(());
         }
-        let covers = |targets: &BTreeSet<Target>, destination: bool, address: Ipv4Addr| {
+        let covers = |targets: &BTreeSet<TranslationTarget>, destination: bool, address: Ipv4Addr| {
             targets.iter().any(|it| it.destination == destination && (it.from..=it.to).contains(&address))
         };
         let there: BTreeSet<_> = want.targets.values().flatten().copied().collect();

@@ -12,7 +12,7 @@ use ipnetwork::Ipv4Network;
 use super::lookup::by_name;
 use crate::compile::host_to_pod::{self, Guarded, TABLE};
 use crate::compile::names::HOST_PREFIX;
-use crate::compile::{GROUP, HostLink, HostToPod, HostToPodPool, MAIN, Neighbour, NextHop, Route};
+use crate::compile::{GROUP, HostLink, HostToPod, HostToPodPool, KernelRoute, MAIN, Neighbour, NextHop};
 use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;
@@ -21,7 +21,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::Netns;
 
 /// A route, and what is sent from when it is taken.
-type Sourced = (Route<u32>, Option<Ipv4Addr>);
+type Sourced = (KernelRoute<u32>, Option<Ipv4Addr>);
 
 /// An interface of kube-proxy that has the addresses of all services, where it works by IPVS: they are not the machine's.
 const IPVS: &str = "kube-ipvs0";
@@ -339,7 +339,7 @@ impl HostNamespace {
         let stopped = self.stopped.iter().map(|address| prohibited((*address).into()));
         let wanted: BTreeSet<Sourced> = to_pods.flatten().chain(unassigned).chain(stopped).collect();
         let have: BTreeSet<Sourced> = self.netlink.sourced_routes()?.into_iter().collect();
-        let is_ours = |route: &Route<u32>| match route.next {
+        let is_ours = |route: &KernelRoute<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => ends.contains(&device),
             // Also those of a pool that is not it any more.
             NextHop::Prohibit => true,
@@ -373,7 +373,7 @@ impl HostNamespace {
         if !others.is_empty() {
             return Ok(());
         }
-        let nowhere = |route: &Route<u32>| route.next == NextHop::Prohibit;
+        let nowhere = |route: &KernelRoute<u32>| route.next == NextHop::Prohibit;
         for route in self.netlink.routes()?.iter().filter(|route| nowhere(route)) {
             self.netlink.delete_route(route)?;
         }
@@ -388,7 +388,7 @@ fn is_end(link: &Link) -> bool {
 
 /// Stops an address of pods that no pod has: the machine's default route must not lead it elsewhere.
 fn prohibited(destination: Ipv4Network) -> Sourced {
-    (Route { table: MAIN, destination, metric: 0, next: NextHop::Prohibit }, None)
+    (KernelRoute { table: MAIN, destination, metric: 0, next: NextHop::Prohibit }, None)
 }
 
 /// The node's routes to one pod.

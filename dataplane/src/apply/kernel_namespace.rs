@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::lookup::{by_name, host_rules_of, indexed, is_small, neighbours_of, settings_of};
 use super::surroundings::Surroundings;
 use crate::compile::{
-    Device, DeviceKind, Element, GROUP, Neighbour, NextHop, Pod, Route, RouterNamespace, SourceRule, Target,
-    host_to_pod,
+    BridgePort, DeviceKind, Element, GROUP, KernelDevice, KernelRoute, Neighbour, NextHop, RouterNamespace, SourceRule,
+    TranslationTarget, host_to_pod,
 };
 use crate::counters::{Counters, PortCount};
 use crate::error::PlaneError;
@@ -36,9 +36,9 @@ pub(crate) struct KernelNamespace {
     /// Flows that were forgotten here, and may be known elsewhere.
     pub(super) forgotten: Vec<Flow>,
     /// What rules translated to when flows were last compared with that.
-    pub(super) targets: Option<BTreeMap<Uuid, BTreeSet<Target>>>,
+    pub(super) targets: Option<BTreeMap<Uuid, BTreeSet<TranslationTarget>>>,
     /// Ports of pods as they should be, by port.
-    pub(super) pods: BTreeMap<Uuid, Pod>,
+    pub(super) pods: BTreeMap<Uuid, BridgePort>,
     /// Neighbours and elements of the structure: what stays when the last pod that has the same goes.
     pub(super) structural: BTreeSet<Neighbour<String>>,
     pub(super) fixed: BTreeSet<Element>,
@@ -160,7 +160,7 @@ impl KernelNamespace {
     pub(super) fn create(
         &mut self,
         name: &str,
-        device: &Device,
+        device: &KernelDevice,
         around: &mut Surroundings<'_>,
     ) -> Result<(), PlaneError> {
         match &device.kind {
@@ -197,7 +197,7 @@ impl KernelNamespace {
     }
 
     pub(super) fn filter(&mut self, want: &RouterNamespace) -> Result<usize, PlaneError> {
-        let pods = self.pods.values().flat_map(Pod::elements);
+        let pods = self.pods.values().flat_map(BridgePort::elements);
         let elements: BTreeSet<Element> = pods.chain(want.elements.iter().cloned()).collect();
         self.filter.ensure(&self.netns, &want.ruleset, &elements)
     }
@@ -306,8 +306,8 @@ impl KernelNamespace {
             self.placed(links).filter_map(|(_, pod)| Some(host_to_pod::route_to(pod.node?.pod, pod.bridge.clone())));
         let wanted = want.routes.iter().cloned().chain(pods);
         let index = |device: &str| links.get(device).map(|link| link.index);
-        let wanted: BTreeSet<Route<u32>> = wanted.filter_map(|route| indexed(&route, index)).collect();
-        let through = |route: &Route<u32>| match route.next {
+        let wanted: BTreeSet<KernelRoute<u32>> = wanted.filter_map(|route| indexed(&route, index)).collect();
+        let through = |route: &KernelRoute<u32>| match route.next {
             NextHop::Via { device, .. } | NextHop::Direct { device } => Some(device),
             NextHop::BlackHole | NextHop::Prohibit => None,
         };
@@ -321,8 +321,8 @@ impl KernelNamespace {
     /// The new ones first: they stand before those that they replace, so that packets find the one or the other.
     pub(super) fn change_routes(
         &mut self,
-        have: &BTreeSet<Route<u32>>,
-        wanted: &BTreeSet<Route<u32>>,
+        have: &BTreeSet<KernelRoute<u32>>,
+        wanted: &BTreeSet<KernelRoute<u32>>,
     ) -> Result<usize, PlaneError> {
         for route in wanted.difference(have) {
             self.netlink.add_route(route)?;
@@ -373,7 +373,7 @@ impl KernelNamespace {
     }
 
     /// True when this interface of the structure is as it should be, as far as the interface itself shows.
-    pub(crate) fn stands(&mut self, name: &str, device: &Device) -> bool {
+    pub(crate) fn stands(&mut self, name: &str, device: &KernelDevice) -> bool {
         let bridged = matches!(device.kind, DeviceKind::Link { bridge: Some(_), .. });
         let as_it_should = |link: Link| link.up && link.mac == Some(device.mac) && link.master.is_some() == bridged;
         self.netlink.link(name).is_ok_and(|link| link.is_some_and(as_it_should))
@@ -414,7 +414,7 @@ impl KernelNamespace {
 }
 
 /// False when the other end of a link was renamed or moved.
-fn is_whole(link: &Link, device: &Device, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
+fn is_whole(link: &Link, device: &KernelDevice, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
     match &device.kind {
         DeviceKind::Host { end, .. } => around.node.holds(end, link),
         DeviceKind::Uplink { outside: Some(outside) } if link.group == GROUP => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use atoll_model::attachment::Mac;
 
 use crate::compile::marks::FROM_HOST;
-use crate::compile::{DeviceKind, Neighbour, NextHop, Pod, Route, RouterNamespace, TO_HOST, TO_PODS};
+use crate::compile::{BridgePort, DeviceKind, KernelRoute, Neighbour, NextHop, RouterNamespace, TO_HOST, TO_PODS};
 use crate::kernel::link::Link;
 use crate::kernel::policy_rule::HostRule;
 
@@ -35,14 +35,14 @@ pub(super) fn by_place(neighbours: &BTreeSet<Neighbour<String>>) -> BTreeMap<(&s
     neighbours.iter().map(|it| ((it.device.as_str(), it.address), it.mac)).collect()
 }
 
-pub(super) fn indexed(route: &Route<String>, index: impl Fn(&str) -> Option<u32>) -> Option<Route<u32>> {
+pub(super) fn indexed(route: &KernelRoute<String>, index: impl Fn(&str) -> Option<u32>) -> Option<KernelRoute<u32>> {
     let next = match &route.next {
         NextHop::Via { device, gateway } => NextHop::Via { device: index(device)?, gateway: *gateway },
         NextHop::Direct { device } => NextHop::Direct { device: index(device)? },
         NextHop::BlackHole => NextHop::BlackHole,
         NextHop::Prohibit => NextHop::Prohibit,
     };
-    Some(Route { table: route.table, destination: route.destination, metric: route.metric, next })
+    Some(KernelRoute { table: route.table, destination: route.destination, metric: route.metric, next })
 }
 
 pub(super) fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
@@ -50,7 +50,7 @@ pub(super) fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
 }
 
 /// The neighbours that the router knows because a pod is there.
-pub(super) fn neighbours_of(pod: &Pod) -> impl Iterator<Item = Neighbour<String>> + '_ {
+pub(super) fn neighbours_of(pod: &BridgePort) -> impl Iterator<Item = Neighbour<String>> + '_ {
     let allowed_sources = pod.routed.then_some(&pod.allowed_sources).into_iter().flatten();
     allowed_sources.map(|source| Neighbour { device: pod.bridge.clone(), address: source.address, mac: source.mac })
 }

@@ -7,14 +7,14 @@ use uuid::Uuid;
 use super::kernel_namespace::KernelNamespace;
 use super::lookup::neighbours_of;
 use super::surroundings::Surroundings;
-use crate::compile::{Element, GROUP, Neighbour, Pod, host_to_pod};
+use crate::compile::{BridgePort, Element, GROUP, Neighbour, host_to_pod};
 use crate::error::PlaneError;
 use crate::kernel::link::Link;
 use crate::kernel::options::Drift;
 
 impl KernelNamespace {
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
-    pub(crate) fn expect(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
+    pub(crate) fn expect(&mut self, port: Uuid, pod: &BridgePort) -> Result<(), PlaneError> {
         if self.pods.get(&port).is_some_and(|old| !is_same(old, pod)) {
             self.remove(port)?;
         }
@@ -23,7 +23,12 @@ impl KernelNamespace {
     }
 
     /// Makes a pod's port carry packets; false while its interface is not there or does not forward yet.
-    pub(crate) fn plug(&mut self, port: Uuid, pod: &Pod, around: &mut Surroundings<'_>) -> Result<bool, PlaneError> {
+    pub(crate) fn plug(
+        &mut self,
+        port: Uuid,
+        pod: &BridgePort,
+        around: &mut Surroundings<'_>,
+    ) -> Result<bool, PlaneError> {
         if self.pods.get(&port) != Some(pod) {
             // Other rules leave its flows alone, another place or name does not.
             let same = self.pods.get(&port).is_some_and(|old| is_same(old, pod));
@@ -112,14 +117,14 @@ impl KernelNamespace {
         self.unprogram(&pod)?;
         // Two pods have the same address while one takes the place of the other.
         let others: BTreeSet<_> =
-            self.pods.values().filter(|other| shares(other, &pod)).flat_map(Pod::elements).collect();
+            self.pods.values().filter(|other| shares(other, &pod)).flat_map(BridgePort::elements).collect();
         let gone = |element: &Element| !others.contains(element) && !self.fixed.contains(element);
         let gone: Vec<_> = pod.elements().into_iter().filter(gone).collect();
         self.filter.change(&[], &gone)
     }
 
     /// The router forgets where a pod is: what is for an interface that is not there would be flooded to all others.
-    fn unprogram(&mut self, pod: &Pod) -> Result<(), PlaneError> {
+    fn unprogram(&mut self, pod: &BridgePort) -> Result<(), PlaneError> {
         let Some(bridge) = self.netlink.link(&pod.bridge)? else { return Ok(()) };
         let device = bridge.index;
         let others = self.programmed.keys().filter_map(|port| self.pods.get(port)).filter(|other| shares(other, pod));
@@ -135,7 +140,10 @@ impl KernelNamespace {
     }
 
     /// Pods whose interface is a port of its bridge.
-    pub(super) fn placed<'a>(&'a self, links: &'a BTreeMap<String, Link>) -> impl Iterator<Item = (&'a Uuid, &'a Pod)> {
+    pub(super) fn placed<'a>(
+        &'a self,
+        links: &'a BTreeMap<String, Link>,
+    ) -> impl Iterator<Item = (&'a Uuid, &'a BridgePort)> {
         self.pods.iter().filter(|(_, pod)| {
             let (link, bridge) = (links.get(&pod.interface), links.get(&pod.bridge));
             link.zip(bridge).is_some_and(|(link, bridge)| link.master == Some(bridge.index))
@@ -144,12 +152,12 @@ impl KernelNamespace {
 }
 
 /// The same pod at the same place, whatever its rules.
-fn is_same(old: &Pod, new: &Pod) -> bool {
+fn is_same(old: &BridgePort, new: &BridgePort) -> bool {
     (&old.interface, &old.bridge, &old.allowed_sources) == (&new.interface, &new.bridge, &new.allowed_sources)
 }
 
 /// Both have some address, on one bridge.
-fn shares(one: &Pod, other: &Pod) -> bool {
+fn shares(one: &BridgePort, other: &BridgePort) -> bool {
     let has = |address| other.allowed_sources.iter().any(|source| source.address == address);
     one.bridge == other.bridge && one.allowed_sources.iter().any(|source| has(source.address))
 }

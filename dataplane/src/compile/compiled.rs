@@ -11,8 +11,8 @@ use atoll_model::topology::{Change, Device, Object, Port, Topology};
 use uuid::Uuid;
 
 use super::plan::KernelPlan;
-use super::pod::Pod;
-use super::site::Site;
+use super::pod::BridgePort;
+use super::site::HostSite;
 use super::unsupported::Unsupported;
 use super::view::{Index, Key, View};
 use super::{location, namespace, port};
@@ -38,7 +38,7 @@ pub struct Touched {
 /// A topology, and the plan that it is.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    site: Site,
+    site: HostSite,
     index: Index,
     pub(super) plan: KernelPlan,
     /// The namespace that each bridge is in.
@@ -55,7 +55,7 @@ pub struct Compiled {
 
 impl Compiled {
     /// Compiles everything.
-    pub fn new(topology: Topology, site: impl Into<Site>) -> Self {
+    pub fn new(topology: Topology, site: impl Into<HostSite>) -> Self {
         let index = Index::new(topology);
         let mut compiled = Self {
             site: site.into(),
@@ -83,7 +83,7 @@ impl Compiled {
     }
 
     /// What a port becomes, as of now: `Ok(None)` when it is not on this host.
-    pub fn pod(&self, id: Uuid) -> Result<Option<Pod>, Unsupported> {
+    pub fn pod(&self, id: Uuid) -> Result<Option<BridgePort>, Unsupported> {
         port::pod(&View::new(&self.index, self.site), &self.plan.bridges, id)
     }
 

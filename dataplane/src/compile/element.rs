@@ -76,7 +76,7 @@ pub struct AllowedSource {
 
 /// The sets that pods' ports are listed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Set {
+pub enum NftSet {
     /// Interface, source MAC, source address.
     AllowedSources,
     /// Interface, source MAC, MAC and address of an ARP packet's sender.
@@ -91,7 +91,7 @@ pub enum Set {
     HostToPod,
 }
 
-impl Set {
+impl NftSet {
     /// The family of the table it is in.
     pub(crate) fn family(self) -> Family {
         if matches!(self, Self::Known | Self::HostToPod) { Family::Ip } else { Family::Bridge }
@@ -114,7 +114,7 @@ impl Set {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Element {
     /// The set.
-    pub set: Set,
+    pub set: NftSet,
     /// The interface.
     pub interface: String,
     /// From what may be sent.
@@ -130,9 +130,9 @@ impl Element {
     pub fn text(&self) -> String {
         let interface = &self.interface;
         match (self.set, self.source) {
-            (Set::AllowedSources, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
-            (Set::Known, Some(s)) => format!("\"{interface}\" . {}", s.address),
-            (Set::ArpSenders, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
+            (NftSet::AllowedSources, Some(s)) => format!("\"{interface}\" . {} . {}", s.mac, s.address),
+            (NftSet::Known, Some(s)) => format!("\"{interface}\" . {}", s.address),
+            (NftSet::ArpSenders, Some(s)) => format!("\"{interface}\" . {} . {} . {}", s.mac, s.mac, s.address),
             _ => match (&self.chain, self.node) {
                 (Some(chain), _) => format!("\"{interface}\" : jump {chain}"),
                 (None, Some((address, pod))) => format!("{address} : {pod}"),
@@ -144,6 +144,6 @@ impl Element {
     /// A host with this address is behind the bridge.
     pub(super) fn known(bridge: &str, address: Ipv4Addr) -> Self {
         let source = Some(AllowedSource { mac: Mac([0; 6]), address });
-        Self { set: Set::Known, interface: bridge.to_owned(), source, chain: None, node: None }
+        Self { set: NftSet::Known, interface: bridge.to_owned(), source, chain: None, node: None }
     }
 }

@@ -16,7 +16,7 @@ use atoll_model::topology::{Action as RuleAction, Condition, Port, Rule};
 use uuid::Uuid;
 
 use super::context::{AddressSets, ChainContext, End, Refusal};
-use super::element::{Element, Set, Stage};
+use super::element::{Element, NftSet, Stage};
 use super::location::{self, Location};
 use super::marks::{REJECTED, TO_ROUTER};
 use super::plan::RouterNamespace;
@@ -176,7 +176,7 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], namespace: &RouterNames
     for (chain, name, stage, router, end) in uses {
         used.insert(stage);
         filters.elements.extend(end.map(|interface| Element {
-            set: Set::Stage(stage),
+            set: NftSet::Stage(stage),
             interface,
             source: None,
             chain: Some(name.clone()),

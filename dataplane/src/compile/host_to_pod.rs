@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use super::marks::{FROM_HOST, HOST_FLOW, REJECTED};
 use super::names::{self, HOST_PREFIX, ROUTER_PREFIX};
-use super::plan::{Device, DeviceKind, HostLink, MAIN, Neighbour, NextHop, Route, RouterNamespace};
+use super::plan::{DeviceKind, HostLink, KernelDevice, KernelRoute, MAIN, Neighbour, NextHop, RouterNamespace};
 use super::pool::HostToPodPool;
 use super::priorities::{
     BaseHook, HOST_ARRIVING, HOST_DESTINATIONS, HOST_LEAVING, HOST_PASSING, HOST_SOURCES, Hook, OWN_OUTPUT,
@@ -45,7 +45,7 @@ pub(crate) const TABLE: &str = "atoll_node";
 
 /// Gives a router namespace its link to the node, when its router is the gateway of some bridge.
 pub(super) fn link(view: &View<'_>, id: Uuid, namespace: &mut RouterNamespace) {
-    let gateway = |device: &Device| device.kind == DeviceKind::Bridge && !device.addresses.is_empty();
+    let gateway = |device: &KernelDevice| device.kind == DeviceKind::Bridge && !device.addresses.is_empty();
     let Some(pool) = view.site.host_to_pod.filter(|_| namespace.devices.values().any(gateway)) else { return };
     let digits = names::digits(id.as_bytes());
     // Not one name: the index of a link derives from it, and must differ (`kernel/link.rs`).
@@ -53,13 +53,15 @@ pub(super) fn link(view: &View<'_>, id: Uuid, namespace: &mut RouterNamespace) {
     let mac = |end: &[u8]| names::mac(Uuid::new_v5(&id, end));
     let (here, there) = (mac(b"node side, router"), mac(b"node side, node"));
     let kind = DeviceKind::Host { end: end.clone(), mac: there };
-    namespace.devices.insert(name.clone(), Device { kind, mac: here, addresses: std::collections::BTreeSet::new() });
+    namespace
+        .devices
+        .insert(name.clone(), KernelDevice { kind, mac: here, addresses: std::collections::BTreeSet::new() });
     // No address on this end: the router must not be reachable there, and the next hop is a permanent neighbour.
     namespace.neighbours.insert(Neighbour { device: name.clone(), address: pool.source(), mac: there });
     let any = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length");
     let back = NextHop::Via { device: name.clone(), gateway: pool.source() };
-    namespace.routes.insert(Route { table: TO_HOST, destination: any, metric: 0, next: back });
-    namespace.routes.insert(Route { table: TO_PODS, destination: any, metric: 0, next: NextHop::BlackHole });
+    namespace.routes.insert(KernelRoute { table: TO_HOST, destination: any, metric: 0, next: back });
+    namespace.routes.insert(KernelRoute { table: TO_PODS, destination: any, metric: 0, next: NextHop::BlackHole });
     namespace.node = Some(HostLink { name, end, pool });
 }
 
@@ -69,15 +71,15 @@ pub(crate) fn end_of(name: &str) -> Option<String> {
 }
 
 /// The route to one pod, for what comes from the node.
-pub(crate) fn route_to<D>(pod: Ipv4Addr, bridge: D) -> Route<D> {
+pub(crate) fn route_to<D>(pod: Ipv4Addr, bridge: D) -> KernelRoute<D> {
     let next = NextHop::Direct { device: bridge };
-    Route { table: TO_PODS, destination: pod.into(), metric: 0, next }
+    KernelRoute { table: TO_PODS, destination: pod.into(), metric: 0, next }
 }
 
 /// The route of the node to an address of a pod.
-pub(crate) fn route_from_node(link: u32, pool: HostToPodPool, to: Ipv4Addr) -> Route<u32> {
+pub(crate) fn route_from_node(link: u32, pool: HostToPodPool, to: Ipv4Addr) -> KernelRoute<u32> {
     let next = NextHop::Via { device: link, gateway: pool.source() };
-    Route { table: MAIN, destination: to.into(), metric: 0, next }
+    KernelRoute { table: MAIN, destination: to.into(), metric: 0, next }
 }
 
 /// What a chain of the router begins with: the node's flows pass none of them.

@@ -52,20 +52,20 @@ mod view;
 use atoll_model::topology::Topology;
 
 pub use compiled::{Compiled, Touched};
-pub use element::{AllowedSource, Element, Set, Stage};
+pub use element::{AllowedSource, Element, NftSet, Stage};
 pub use host_to_pod::{TO_HOST, TO_PODS};
 pub use plan::{
-    Device, DeviceKind, ExternalNetwork, GROUP, HostLink, KernelPlan, MAIN, Neighbour, NextHop, Route, RouterNamespace,
-    SourceRule, Target,
+    DeviceKind, ExternalNetwork, GROUP, HostLink, KernelDevice, KernelPlan, KernelRoute, MAIN, Neighbour, NextHop,
+    RouterNamespace, SourceRule, TranslationTarget,
 };
-pub use pod::{Attached, HostToPod, Pod, RouterEnd};
+pub use pod::{BridgePort, HostToPod, PodBridge, RouterEnd};
 pub use pool::HostToPodPool;
 pub use port::taken;
-pub use site::Site;
+pub use site::HostSite;
 pub use table::Ruleset;
 pub use unsupported::Unsupported;
 
 /// What `topology` becomes on this machine: a [`Site`], or the id of a host with the default pool.
-pub fn compile(topology: &Topology, site: impl Into<Site>) -> KernelPlan {
+pub fn compile(topology: &Topology, site: impl Into<HostSite>) -> KernelPlan {
     Compiled::new(topology.clone(), site).plan
 }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::location::{self, Location};
 use super::plan::{
-    Device, DeviceKind, ExternalNetwork, MAIN, Neighbour, NextHop, Route, RouterNamespace, SourceRule, Target,
+    DeviceKind, ExternalNetwork, KernelDevice, KernelRoute, MAIN, Neighbour, NextHop, RouterNamespace, SourceRule,
+    TranslationTarget,
 };
 use super::unsupported::Unsupported;
 use super::view::View;
@@ -21,7 +22,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> RouterName
     for bridge in bridges {
         namespace.devices.insert(
             names::bridge(*bridge),
-            Device { kind: DeviceKind::Bridge, mac: names::mac(*bridge), addresses: BTreeSet::new() },
+            KernelDevice { kind: DeviceKind::Bridge, mac: names::mac(*bridge), addresses: BTreeSet::new() },
         );
         links_of_bridge(view, *bridge, &mut namespace);
         let left = view.bridge(*bridge).map(|it| audit::bridge(*bridge, it)).unwrap_or_default();
@@ -51,7 +52,7 @@ pub(super) fn compile(view: &View<'_>, id: Uuid, bridges: &[Uuid]) -> RouterName
 }
 
 /// What the rules of these chains, and of those that they can come to, translate to.
-fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<Target>> {
+fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<TranslationTarget>> {
     let chains: BTreeSet<_> = chains.iter().flatten().flat_map(|chain| call_graph::reached(view, *chain)).collect();
     let rules = chains.into_iter().filter_map(|chain| view.chain(chain)).flat_map(|chain| &chain.rules);
     let translations = rules.filter_map(|rule| match &rule.action {
@@ -59,7 +60,7 @@ fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<
         Action::Dnat { targets, .. } => Some((rule.id, true, targets)),
         _ => None,
     });
-    let target = |destination, it: &NatTarget| Target { destination, from: it.from, to: it.to };
+    let target = |destination, it: &NatTarget| TranslationTarget { destination, from: it.from, to: it.to };
     translations.map(|(id, kind, targets)| (id, targets.iter().map(|it| target(kind, it)).collect())).collect()
 }
 
@@ -69,7 +70,7 @@ fn links_of_bridge(view: &View<'_>, bridge: Uuid, namespace: &mut RouterNamespac
         let Some((peer_id, peer)) = view.peer(port) else { continue };
         let Owner::Router { id: router, .. } = peer.device else { continue };
         if port.up && matches!(location::locate(view, router, peer_id, peer), Location::Link(_)) {
-            let link = Device {
+            let link = KernelDevice {
                 kind: DeviceKind::Link {
                     namespace: router,
                     name: names::link(peer_id, id),
@@ -98,7 +99,7 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNames
                 let neighbour =
                     |(address, mac): (&_, &_)| Neighbour { device: name.clone(), address: *address, mac: *mac };
                 namespace.neighbours.extend(known.map(neighbour));
-                namespace.devices.insert(name, Device { kind, mac, addresses });
+                namespace.devices.insert(name, KernelDevice { kind, mac, addresses });
             }
             Location::Link(peer_id) => {
                 let Some((_, peer)) = view.peer(port) else { continue };
@@ -119,11 +120,11 @@ fn ports_of_router(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNames
                     mac: peer_mac,
                     bridge: None,
                 };
-                namespace.devices.insert(name, Device { kind, mac, addresses });
+                namespace.devices.insert(name, KernelDevice { kind, mac, addresses });
             }
             Location::Uplink(interface) => {
                 let kind = DeviceKind::Uplink { outside: outside(view, router_id, id, address) };
-                namespace.devices.insert(interface, Device { kind, mac, addresses });
+                namespace.devices.insert(interface, KernelDevice { kind, mac, addresses });
             }
             Location::Nowhere => {}
         }
@@ -166,7 +167,7 @@ fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
             }
         };
         let (source, destination) = (whole(route.source), whole(route.destination));
-        usable.push(Usable { id, source, route: Route { table: MAIN, destination, metric: route.weight, next } });
+        usable.push(Usable { id, source, route: KernelRoute { table: MAIN, destination, metric: route.weight, next } });
     }
     // The narrowest source first: it wins where destination and weight are equal.
     usable.sort_by_key(|usable| (std::cmp::Reverse(usable.source.prefix()), usable.id));
@@ -177,7 +178,7 @@ fn routes(view: &View<'_>, router_id: Uuid, namespace: &mut RouterNamespace) {
 struct Usable {
     id: Uuid,
     source: Ipv4Network,
-    route: Route<String>,
+    route: KernelRoute<String>,
 }
 
 /// The longest destination wins among all routes whose source fits, whatever the length of the source. So each source
@@ -196,7 +197,7 @@ fn tables(usable: &[Usable], namespace: &mut RouterNamespace) {
                 continue;
             }
             if taken.insert((route.destination, route.metric)) {
-                namespace.routes.insert(Route { table, ..route.clone() });
+                namespace.routes.insert(KernelRoute { table, ..route.clone() });
             } else {
                 namespace.unsupported.insert(Unsupported {
                     object: *id,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::element::Element;
-use super::pod::Attached;
+use super::pod::PodBridge;
 use super::pool::HostToPodPool;
 use super::table::Ruleset;
 use super::unsupported::Unsupported;
@@ -20,16 +20,16 @@ pub struct KernelPlan {
     /// The namespaces, by the id of their router, or of their bridge where there is none.
     pub namespaces: BTreeMap<Uuid, RouterNamespace>,
     /// Where pods can be attached, by the id of the bridge.
-    pub bridges: BTreeMap<Uuid, Attached>,
+    pub bridges: BTreeMap<Uuid, PodBridge>,
 }
 
 /// What one namespace holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RouterNamespace {
     /// Interfaces by name.
-    pub devices: BTreeMap<String, Device>,
+    pub devices: BTreeMap<String, KernelDevice>,
     /// Routes of the router.
-    pub routes: BTreeSet<Route<String>>,
+    pub routes: BTreeSet<KernelRoute<String>>,
     /// Which sources have a table of their own.
     pub sources: BTreeSet<SourceRule>,
     /// Neighbours that are known without asking.
@@ -46,7 +46,7 @@ pub struct RouterNamespace {
     pub shut: bool,
     /// What each rule of the router translates to, whether the router is up or not.
     #[serde(skip)]
-    pub targets: BTreeMap<Uuid, BTreeSet<Target>>,
+    pub targets: BTreeMap<Uuid, BTreeSet<TranslationTarget>>,
     /// The link by which the machine reaches the pods.
     pub node: Option<HostLink>,
     /// What could not be expressed.
@@ -55,7 +55,7 @@ pub struct RouterNamespace {
 
 /// Addresses that something is translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
+pub struct TranslationTarget {
     /// The destination is translated; else the source.
     pub destination: bool,
     /// The first of them.
@@ -66,7 +66,7 @@ pub struct Target {
 
 /// An interface that the structure of a router namespace needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Device {
+pub struct KernelDevice {
     /// What it is.
     pub kind: DeviceKind,
     /// Its MAC.
@@ -128,7 +128,7 @@ pub const MAIN: u32 = 254;
 
 /// A route; `D` names a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Route<D> {
+pub struct KernelRoute<D> {
     /// The table: [`MAIN`], or one for the sources that a rule leads there.
     pub table: u32,
     /// Destination.

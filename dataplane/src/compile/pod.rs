@@ -7,7 +7,7 @@ use atoll_model::attachment::Mac;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::element::{AllowedSource, Element, Set, Stage};
+use super::element::{AllowedSource, Element, NftSet, Stage};
 use super::unsupported::Unsupported;
 
 /// The bridge's port to the router whose own interface the bridge is.
@@ -23,7 +23,7 @@ pub struct RouterEnd {
 
 /// A bridge that pods can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Attached {
+pub struct PodBridge {
     /// The namespace it is in.
     pub namespace: Uuid,
     /// Its interface.
@@ -42,7 +42,7 @@ pub struct Attached {
 
 /// A bridge port as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Pod {
+pub struct BridgePort {
     /// The namespace.
     pub namespace: Uuid,
     /// The bridge's interface.
@@ -74,7 +74,7 @@ pub struct HostToPod {
     pub direct: bool,
 }
 
-impl Pod {
+impl BridgePort {
     /// What must be listed before the port may be opened.
     pub fn elements(&self) -> Vec<Element> {
         let element = |set, source| {
@@ -84,24 +84,24 @@ impl Pod {
         let staged = self
             .stages
             .iter()
-            .map(|(stage, chain)| Element { chain: Some(chain.clone()), ..element(Set::Stage(*stage), None) });
+            .map(|(stage, chain)| Element { chain: Some(chain.clone()), ..element(NftSet::Stage(*stage), None) });
         let mut elements: Vec<_> = staged.collect();
         if self.allowed_sources.is_empty() {
-            elements.push(element(Set::Open, None));
+            elements.push(element(NftSet::Open, None));
         }
         for source in &self.allowed_sources {
-            elements.push(element(Set::AllowedSources, Some(*source)));
-            elements.push(element(Set::ArpSenders, Some(*source)));
+            elements.push(element(NftSet::AllowedSources, Some(*source)));
+            elements.push(element(NftSet::ArpSenders, Some(*source)));
             // Asking whether an address is taken (RFC 5227) has no sender address yet.
             let probe = AllowedSource { mac: source.mac, address: Ipv4Addr::UNSPECIFIED };
-            elements.push(element(Set::ArpSenders, Some(probe)));
+            elements.push(element(NftSet::ArpSenders, Some(probe)));
         }
         let routed = self.routed.then_some(&self.allowed_sources).into_iter().flatten();
         elements.extend(routed.map(|source| Element::known(&self.bridge, source.address)));
         elements.extend(self.node.map(|side| Element {
             interface: String::new(),
             node: Some((side.address, side.pod)),
-            ..element(Set::HostToPod, None)
+            ..element(NftSet::HostToPod, None)
         }));
         elements.sort();
         elements.dedup();

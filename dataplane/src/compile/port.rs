@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use super::element::AllowedSource;
 use super::location::{self, Location};
-use super::pod::{Attached, Pod};
+use super::pod::{BridgePort, PodBridge};
 use super::unsupported::Unsupported;
 use super::view::View;
 use super::{audit, filters, names};
 
 /// What a pod's port needs to know about its bridge.
-pub(super) fn attached(view: &View<'_>, namespace: Uuid, id: Uuid, closed_chains: &BTreeSet<String>) -> Attached {
+pub(super) fn attached(view: &View<'_>, namespace: Uuid, id: Uuid, closed_chains: &BTreeSet<String>) -> PodBridge {
     let mut gateways = BTreeSet::new();
     let mut routed = false;
     for (_, port) in view.ports_of(id) {
@@ -37,11 +37,15 @@ pub(super) fn attached(view: &View<'_>, namespace: Uuid, id: Uuid, closed_chains
     };
     let router = filters::router_end(view, id);
     let closed_chains = closed_chains.clone();
-    Attached { namespace, device: names::bridge(id), gateways, routed, router, closed_chains, closed }
+    PodBridge { namespace, device: names::bridge(id), gateways, routed, router, closed_chains, closed }
 }
 
 /// What `port` becomes: `Ok(None)` when it is not on this host.
-pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid) -> Result<Option<Pod>, Unsupported> {
+pub(super) fn pod(
+    view: &View<'_>,
+    bridges: &BTreeMap<Uuid, PodBridge>,
+    id: Uuid,
+) -> Result<Option<BridgePort>, Unsupported> {
     let site = view.site;
     let Some(port) = view.port(id) else { return Ok(None) };
     let (Some(binding), None, Device::Bridge { id: bridge_id, vlan }) = (&port.binding, port.peer, &port.device) else {
@@ -91,7 +95,7 @@ pub(super) fn pod(view: &View<'_>, bridges: &BTreeMap<Uuid, Attached>, id: Uuid)
     let entries = entries.filter(|(mac, behind)| **behind == id && mac.0[0] & 1 == 0).map(|(mac, _)| *mac);
     let not_a_gateway = |mac: &Mac| !bridge.gateways.iter().any(|(gateway, _)| gateway == mac);
     let fdb = allowed_sources.iter().map(|source| source.mac).chain(entries.filter(not_a_gateway)).collect();
-    Ok(Some(Pod {
+    Ok(Some(BridgePort {
         namespace: bridge.namespace,
         bridge: bridge.device.clone(),
         interface: binding.interface.clone(),

@@ -7,7 +7,7 @@ use super::pool::HostToPodPool;
 
 /// Which machine it is, and what it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct HostSite {
     /// Only bindings of this host are realised.
     pub host: Uuid,
     /// Where the addresses come from by which the machine reaches its pods; none: it does not reach them.
@@ -16,7 +16,7 @@ pub struct Site {
     pub services: Option<Ipv4Network>,
 }
 
-impl From<Uuid> for Site {
+impl From<Uuid> for HostSite {
     fn from(host: Uuid) -> Self {
         Self { host, host_to_pod: Some(HostToPodPool::DEFAULT), services: None }
     }

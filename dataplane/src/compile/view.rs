@@ -12,7 +12,7 @@ use atoll_model::topology::{
 };
 use uuid::Uuid;
 
-use super::site::Site;
+use super::site::HostSite;
 
 /// Something that can be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,12 +102,12 @@ fn remove(index: &mut BTreeMap<Uuid, BTreeSet<Uuid>>, owner: Uuid, id: Uuid) {
 pub(super) struct View<'a> {
     index: &'a Index,
     /// Which machine this is.
-    pub(super) site: Site,
+    pub(super) site: HostSite,
     reads: RefCell<BTreeSet<Key>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(index: &'a Index, site: Site) -> Self {
+    pub(super) fn new(index: &'a Index, site: HostSite) -> Self {
         Self { index, site, reads: RefCell::default() }
     }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use atoll_model::attachment::Mac;
 
 use super::nfnetlink::{NESTED, attribute, name, put, text};
-use crate::compile::{AllowedSource, Element, Set};
+use crate::compile::{AllowedSource, Element, NftSet};
 
 /// The table of a router namespace, in both families.
 pub(super) const TABLE: &str = "atoll";
@@ -21,8 +21,8 @@ fn key(element: &Element) -> Vec<u8> {
     key.resize(16, 0);
     if let Some(AllowedSource { mac, address }) = element.source {
         let macs = match element.set {
-            Set::ArpSenders => 2,
-            Set::Known => 0,
+            NftSet::ArpSenders => 2,
+            NftSet::Known => 0,
             _ => 1,
         };
         for _ in 0..macs {
@@ -34,26 +34,26 @@ fn key(element: &Element) -> Vec<u8> {
     key
 }
 
-pub(super) fn decode(set: Set, element: &[u8]) -> Option<Element> {
+pub(super) fn decode(set: NftSet, element: &[u8]) -> Option<Element> {
     let key = attribute(attribute(element, 1)?, 1)?;
     let data = || attribute(element, 2);
-    if set == Set::HostToPod {
+    if set == NftSet::HostToPod {
         let address = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
         let node = Some((address(key)?, address(data().and_then(|data| attribute(data, 1))?)?));
         return Some(Element { set, interface: String::new(), source: None, chain: None, node });
     }
     let interface = String::from_utf8(key.get(..16)?.split(|b| *b == 0).next()?.to_vec()).ok()?;
     let source = match set {
-        Set::AllowedSources | Set::ArpSenders => {
+        NftSet::AllowedSources | NftSet::ArpSenders => {
             let mac = Mac(key.get(16..22)?.try_into().ok()?);
             let address: [u8; 4] = key.get(key.len() - 4..)?.try_into().ok()?;
             Some(AllowedSource { mac, address: address.into() })
         }
-        Set::Known => {
+        NftSet::Known => {
             let address: [u8; 4] = key.get(16..20)?.try_into().ok()?;
             Some(AllowedSource { mac: Mac([0; 6]), address: address.into() })
         }
-        Set::Open | Set::Stage(_) | Set::HostToPod => None,
+        NftSet::Open | NftSet::Stage(_) | NftSet::HostToPod => None,
     };
     let verdict = data().and_then(|data| attribute(data, 2));
     let chain = text(verdict.and_then(|verdict| attribute(verdict, 2))).map(str::to_owned);

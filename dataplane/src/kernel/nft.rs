@@ -22,7 +22,7 @@ use super::nfnetlink::{
 };
 use super::steps::step;
 use crate::compile::table::{COMMENT, Family, GROUP_SET, Version};
-use crate::compile::{Element, Ruleset, Set, Stage};
+use crate::compile::{Element, NftSet, Ruleset, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
 
@@ -43,10 +43,10 @@ const BATCH_END: u16 = 17;
 const TABLES: [(Family, &str); 2] = [(Family::Ip, TABLE), (Family::Bridge, TABLE)];
 
 /// All sets that elements come and go in.
-pub(super) fn sets() -> impl Iterator<Item = Set> {
-    [Set::AllowedSources, Set::ArpSenders, Set::Open, Set::Known, Set::HostToPod]
+pub(super) fn sets() -> impl Iterator<Item = NftSet> {
+    [NftSet::AllowedSources, NftSet::ArpSenders, NftSet::Open, NftSet::Known, NftSet::HostToPod]
         .into_iter()
-        .chain(Stage::ALL.map(Set::Stage))
+        .chain(Stage::ALL.map(NftSet::Stage))
 }
 
 /// The kernel's number of a family.
@@ -162,7 +162,7 @@ impl Filter {
             }
         }
         self.each_element(Family::Bridge, "refused", |element| {
-            if let Some(Element { interface, .. }) = decode(Set::Open, element)
+            if let Some(Element { interface, .. }) = decode(NftSet::Open, element)
                 && let Some(count) = attribute(element, 7).and_then(counter)
             {
                 *counted.refused.entry(interface).or_default() += count;

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::netlink::{Netlink, PROTOCOL, fail, is};
 use super::steps::step;
-use crate::compile::{MAIN, NextHop, Route};
+use crate::compile::{KernelRoute, MAIN, NextHop};
 use crate::error::PlaneError;
 
 type Result<T> = std::result::Result<T, PlaneError>;
@@ -22,7 +22,7 @@ pub(super) const LOCAL: u32 = 255;
 
 impl Netlink {
     /// Our routes, links by index.
-    pub(crate) fn routes(&mut self) -> Result<Vec<Route<u32>>> {
+    pub(crate) fn routes(&mut self) -> Result<Vec<KernelRoute<u32>>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let answers = self.list("list routes", Message::GetRoute(message))?;
@@ -30,7 +30,7 @@ impl Netlink {
     }
 
     /// Adds a route, before others with the same destination and metric: in a namespace of ours, ours count.
-    pub(crate) fn add_route(&mut self, route: &Route<u32>) -> Result<()> {
+    pub(crate) fn add_route(&mut self, route: &KernelRoute<u32>) -> Result<()> {
         self.insert_route(route.destination, route_message(route), NLM_F_CREATE)
     }
 
@@ -43,12 +43,12 @@ impl Netlink {
     }
 
     /// Deletes a route.
-    pub(crate) fn delete_route(&mut self, route: &Route<u32>) -> Result<()> {
+    pub(crate) fn delete_route(&mut self, route: &KernelRoute<u32>) -> Result<()> {
         self.remove(format!("delete route to {}", route.destination), Message::DelRoute(route_message(route)))
     }
 
     /// Our routes with the source that packets are sent from, links by index.
-    pub(crate) fn sourced_routes(&mut self) -> Result<Vec<(Route<u32>, Option<Ipv4Addr>)>> {
+    pub(crate) fn sourced_routes(&mut self) -> Result<Vec<(KernelRoute<u32>, Option<Ipv4Addr>)>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let answers = self.list("list routes", Message::GetRoute(message))?;
@@ -65,7 +65,7 @@ impl Netlink {
 
     /// Adds a route by which packets are sent from `source`, behind others with the same destination and metric: in a
     /// namespace that is not ours, those of others count.
-    pub(crate) fn add_sourced_route(&mut self, route: &Route<u32>, source: Option<Ipv4Addr>) -> Result<()> {
+    pub(crate) fn add_sourced_route(&mut self, route: &KernelRoute<u32>, source: Option<Ipv4Addr>) -> Result<()> {
         let mut message = route_message(route);
         message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(RouteAddress::Inet(ip))));
         self.insert_route(route.destination, message, NLM_F_CREATE | NLM_F_APPEND)
@@ -109,7 +109,7 @@ impl Netlink {
     }
 }
 
-fn route_message(route: &Route<u32>) -> RouteMessage {
+fn route_message(route: &KernelRoute<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: AddressFamily::Inet,
@@ -143,7 +143,7 @@ fn route_message(route: &Route<u32>) -> RouteMessage {
     message
 }
 
-pub(super) fn route_of(message: &Message) -> Option<Route<u32>> {
+pub(super) fn route_of(message: &Message) -> Option<KernelRoute<u32>> {
     let Message::NewRoute(message) = message else { return None };
     if message.header.protocol != PROTOCOL {
         return None;
@@ -168,7 +168,7 @@ pub(super) fn route_of(message: &Message) -> Option<Route<u32>> {
         _ => return None,
     };
     let destination = Ipv4Network::new(network, message.header.destination_prefix_length).ok()?;
-    Some(Route { table, destination, metric, next })
+    Some(KernelRoute { table, destination, metric, next })
 }
 
 /// A route of the main table that is not ours.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::state::Plane;
 use crate::compile::names::HOST_PREFIX;
-use crate::compile::{Pod, Touched};
+use crate::compile::{BridgePort, Touched};
 use crate::kernel::watch::Event;
 use crate::mutex::lock;
 
@@ -29,7 +29,7 @@ impl Plane {
                     }
                     links.insert((namespace, link.name.clone()));
                     // Ports wait for their bridge.
-                    let waits = |port: &Uuid, pod: &Pod| pod.bridge == link.name && !self.active.contains(port);
+                    let waits = |port: &Uuid, pod: &BridgePort| pod.bridge == link.name && !self.active.contains(port);
                     ports.extend(self.pods_of(namespace).filter(|(port, pod)| waits(port, pod)).map(|(port, _)| *port));
                 }
                 Event::Gone { scope: Some(namespace), name } => match self.bound.holder(namespace, &name) {
@@ -133,7 +133,7 @@ impl Plane {
 
     /// All that should be there, not only what was there once: a port that came while its namespace was incomplete has
     /// never been plugged.
-    fn pods_of(&self, namespace: Uuid) -> impl Iterator<Item = (&Uuid, &Pod)> {
+    fn pods_of(&self, namespace: Uuid) -> impl Iterator<Item = (&Uuid, &BridgePort)> {
         self.by_namespace.get(&namespace).into_iter().flatten().filter_map(|port| self.pods.get_key_value(port))
     }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::addresses::{Asked, Denied};
 use super::state::Plane;
-use crate::compile::{DeviceKind, HostToPod, HostToPodPool, Pod, Unsupported};
+use crate::compile::{BridgePort, DeviceKind, HostToPod, HostToPodPool, Unsupported};
 use crate::error::PlaneError;
 use crate::mutex::lock;
 
@@ -26,7 +26,7 @@ impl Plane {
     }
 
     /// How the node reaches this pod; none where there is no way.
-    pub(super) fn host_to_pod(&mut self, port: Uuid, pod: &Pod) -> Option<HostToPod> {
+    pub(super) fn host_to_pod(&mut self, port: Uuid, pod: &BridgePort) -> Option<HostToPod> {
         let pool = self
             .compiled
             .plan()
@@ -63,7 +63,7 @@ impl Plane {
     }
 
     /// The node's routes to a pod's port.
-    pub(super) fn lead(&mut self, port: Uuid, pod: &Pod) -> Result<(), PlaneError> {
+    pub(super) fn lead(&mut self, port: Uuid, pod: &BridgePort) -> Result<(), PlaneError> {
         let Some(link) =
             self.compiled.plan().namespaces.get(&pod.namespace).and_then(|namespace| namespace.node.as_ref())
         else {
@@ -84,7 +84,7 @@ impl Plane {
     }
 
     /// A port is gone: what it had is free, and others may have waited for it.
-    pub(super) fn release_host_to_pod(&mut self, port: Uuid, pod: &Pod) {
+    pub(super) fn release_host_to_pod(&mut self, port: Uuid, pod: &BridgePort) {
         lock(&self.report).host_to_pod.remove(&port);
         let link = self.compiled.plan().namespaces.get(&pod.namespace).and_then(|namespace| namespace.node.as_ref());
         if let (Some(side), Some(link)) = (pod.node, link)
@@ -150,7 +150,7 @@ impl Plane {
         let routes = |plane: &mut Self| {
             plane.try_verify_ends(pool)?;
             let namespaces = &plane.compiled.plan().namespaces;
-            let led = |pod: &Pod| Some((namespaces.get(&pod.namespace)?.node.as_ref()?, pod.node?));
+            let led = |pod: &BridgePort| Some((namespaces.get(&pod.namespace)?.node.as_ref()?, pod.node?));
             let pods: Vec<_> = plane.pods.values().filter_map(led).collect();
             plane.node.verify_routes(pool, &pods)
         };

@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::state::Plane;
 use crate::apply::Surroundings;
-use crate::compile::{self, Pod};
+use crate::compile::{self, BridgePort};
 use crate::mutex::lock;
 
 impl Plane {
     /// What these ports become, and those that waited for what they give back. What became nothing is taken out.
-    pub(super) fn compile_pods(&mut self, ports: &BTreeSet<Uuid>) -> BTreeMap<Uuid, Pod> {
+    pub(super) fn compile_pods(&mut self, ports: &BTreeSet<Uuid>) -> BTreeMap<Uuid, BridgePort> {
         let mut queue: VecDeque<_> = ports.iter().copied().collect();
         let mut wanted = BTreeMap::new();
         while let Some(port) = queue.pop_front() {
@@ -28,7 +28,7 @@ impl Plane {
     }
 
     /// What a port becomes, and the port that waited for the interface that it gives back.
-    fn compile_pod(&mut self, port: Uuid) -> (Option<Pod>, Option<Uuid>) {
+    fn compile_pod(&mut self, port: Uuid) -> (Option<BridgePort>, Option<Uuid>) {
         let compiled = self.compiled.pod(port);
         let asked = compiled.as_ref().ok().and_then(Option::as_ref).map(|pod| (pod.namespace, pod.interface.as_str()));
         let next = self.bound.release(port, asked);
@@ -70,7 +70,7 @@ impl Plane {
     }
 
     /// Makes a port carry packets, as far as its interface allows.
-    pub(super) fn plug(&mut self, port: Uuid, pod: Pod) {
+    pub(super) fn plug(&mut self, port: Uuid, pod: BridgePort) {
         if self.pods.get(&port).is_some_and(|old| old.namespace != pod.namespace) {
             self.drop_pod(port);
         }
@@ -108,7 +108,7 @@ impl Plane {
     /// Takes ports out of the namespaces in which their bridges were, and their interfaces along: a bridge that is linked to a
     /// router, or is not any more, has another namespace, and its pods get no event. At the start the kernel shows where
     /// they were.
-    pub(super) fn carry(&mut self, wanted: &BTreeMap<Uuid, Pod>) {
+    pub(super) fn carry(&mut self, wanted: &BTreeMap<Uuid, BridgePort>) {
         let mut moves = Vec::new();
         if self.pods.is_empty() {
             let by_interface: BTreeMap<_, _> =

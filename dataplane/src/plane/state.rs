@@ -14,11 +14,11 @@ use super::counting::Counting;
 use super::preserved::Preserved;
 use super::unsupported::UnsupportedParts;
 use crate::apply::{HostNamespace, KernelNamespace};
-use crate::compile::{Compiled, ExternalNetwork, Pod, RouterNamespace, Site};
+use crate::compile::{BridgePort, Compiled, ExternalNetwork, HostSite, RouterNamespace};
 use crate::error::{PlaneError, line};
 use crate::kernel::watch::{Event, watch};
 use crate::mutex::lock;
-use crate::report::Report;
+use crate::report::PlaneReport;
 use crate::settings::PlaneSettings;
 
 /// Receives which ports became active or inactive.
@@ -48,7 +48,7 @@ pub(crate) struct Plane {
     pub(super) node: HostNamespace,
     pub(super) namespaces: BTreeMap<Uuid, ManagedNamespace>,
     /// Ports as they should be.
-    pub(super) pods: BTreeMap<Uuid, Pod>,
+    pub(super) pods: BTreeMap<Uuid, BridgePort>,
     /// The same ports by namespace, so that one namespace costs nothing of the others.
     pub(super) by_namespace: BTreeMap<Uuid, BTreeSet<Uuid>>,
     /// Which port has which interface.
@@ -79,7 +79,7 @@ pub(crate) struct Plane {
     /// Those who wait for counters.
     pub(super) counting: Counting,
     pub(super) status: Status,
-    pub(super) report: Arc<Mutex<Report>>,
+    pub(super) report: Arc<Mutex<PlaneReport>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) tasks: JoinSet<()>,
 }
@@ -90,7 +90,7 @@ impl Plane {
         mut settings: PlaneSettings,
         topology: Topology,
         status: Status,
-        report: Arc<Mutex<Report>>,
+        report: Arc<Mutex<PlaneReport>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), PlaneError> {
         let mut node = HostNamespace::open()?;
         let refused = settings.host_to_pod.and_then(|pool| check(pool, &mut node).err());
@@ -98,7 +98,7 @@ impl Plane {
         let (events, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         watch(&node.netns, None, node.netlink.port()?, &events, &mut tasks)?;
-        let site = Site { host: settings.host, host_to_pod: settings.host_to_pod, services: settings.services };
+        let site = HostSite { host: settings.host, host_to_pod: settings.host_to_pod, services: settings.services };
         let plane = Self {
             settings,
             compiled: Compiled::new(topology, site),

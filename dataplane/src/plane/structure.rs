@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::state::{ManagedNamespace, Plane, mark};
 use crate::apply::{self, KernelNamespace, Surroundings};
-use crate::compile::{DeviceKind, Pod, RouterNamespace, Touched};
+use crate::compile::{BridgePort, DeviceKind, RouterNamespace, Touched};
 use crate::error::PlaneError;
 use crate::kernel::watch::watch;
 use crate::mutex::lock;
@@ -73,7 +73,7 @@ impl Plane {
 
     /// Makes a router namespace as it should be, if that is not what it is already or `verify` asks to compare. False: there
     /// was nothing to do.
-    pub(super) fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, Pod>) -> bool {
+    pub(super) fn realise(&mut self, id: Uuid, verify: bool, pods: &BTreeMap<Uuid, BridgePort>) -> bool {
         let (Some(managed), Some(want)) = (self.namespaces.get_mut(&id), self.compiled.plan().namespaces.get(&id))
         else {
             return false;

@@ -6,7 +6,7 @@ use atoll_model::attachment::Mac;
 use ipnetwork::Ipv4Network;
 
 use super::need::Need;
-use crate::compile::{Element, GROUP, MAIN, Neighbour, NextHop, Route, Ruleset, Set, SourceRule, TO_PODS};
+use crate::compile::{Element, GROUP, KernelRoute, MAIN, Neighbour, NextHop, NftSet, Ruleset, SourceRule, TO_PODS};
 use crate::error::{PlaneError, line};
 use crate::kernel::fdb::{FdbEntry, FdbOrigin};
 use crate::kernel::flows::{Flow, Flows};
@@ -197,7 +197,7 @@ fn routes(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
     {
         let metric = u32::try_from(place).unwrap_or_default();
         for table in [MAIN, TO_PODS] {
-            let route = Route { table, destination, metric, next: next.clone() };
+            let route = KernelRoute { table, destination, metric, next: next.clone() };
             netlink.add_route(&route)?;
             if !netlink.routes()?.contains(&route) {
                 return Err(ignored(format!("route {next:?}")));
@@ -207,7 +207,7 @@ fn routes(netlink: &mut Netlink, bridge: &Link) -> Tried<()> {
     }
     let own = Ipv4Addr::new(192, 0, 2, 3);
     netlink.add_address(device, own.into())?;
-    let route = Route { table: MAIN, destination, metric: 0, next: NextHop::Direct { device } };
+    let route = KernelRoute { table: MAIN, destination, metric: 0, next: NextHop::Direct { device } };
     netlink.add_sourced_route(&route, Some(own))?;
     netlink.delete_route(&route)?;
     netlink.delete_address(device, own.into())
@@ -246,7 +246,7 @@ fn elements(netns: &Netns) -> Tried<()> {
     let mut filter = Filter::open(netns)?;
     let tables = "table bridge atoll { set open { type ifname; }\n}\n";
     netns.run(|| run_nft(tables))?.map_err(PlaneError::Filter)?;
-    let element = Element { set: Set::Open, interface: "v0".to_owned(), source: None, chain: None, node: None };
+    let element = Element { set: NftSet::Open, interface: "v0".to_owned(), source: None, chain: None, node: None };
     filter.change(std::slice::from_ref(&element), &[])?;
     if !filter.elements()?.contains(&element) {
         return Err(ignored("elements".to_owned()));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use atoll_dataplane::compile::{Compiled, Pod, RouterNamespace, Touched};
+use atoll_dataplane::compile::{BridgePort, Compiled, RouterNamespace, Touched};
 use atoll_model::topology::*;
 use atoll_testkit::plane::*;
 use atoll_testkit::steps::Steps;
@@ -68,7 +68,7 @@ fn states() -> Vec<Object> {
     all
 }
 
-fn pods(compiled: &Compiled) -> BTreeMap<Uuid, Pod> {
+fn pods(compiled: &Compiled) -> BTreeMap<Uuid, BridgePort> {
     let ports = compiled.topology().ports.keys();
     ports.filter_map(|id| Some((*id, compiled.pod(*id).ok()??))).collect()
 }
