@@ -148,12 +148,12 @@ impl fmt::Display for Checked {
 
 impl Checked {
     fn show_namespace(&self, f: &mut fmt::Formatter<'_>, id: Uuid, namespace: &RouterNamespace) -> fmt::Result {
-        writeln!(f, "\ndomain of {}", self.name(id))?;
+        writeln!(f, "\nnamespace of {}", self.name(id))?;
         let devices = namespace.devices.iter().map(|(name, device)| row_of_device(name, device));
         let ports = self.ports.iter().filter(|(_, pod)| pod.namespace == id).map(|(id, pod)| {
             let who: Vec<_> =
                 pod.allowed_sources.iter().map(|source| format!("{} {}", source.mac, source.address)).collect();
-            let who = if who.is_empty() { "anybody but a router".to_owned() } else { who.join(", ") };
+            let who = if who.is_empty() { "any address but a router's".to_owned() } else { who.join(", ") };
             [pod.interface.clone(), format!("port of {}", pod.bridge), format!("{who}, port {id}")]
         });
         table(f, "interfaces", &devices.chain(ports).collect::<Vec<_>>())?;

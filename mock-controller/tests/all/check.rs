@@ -37,7 +37,7 @@ fn dump(world: &Fixture, directory: &tempfile::TempDir) -> std::path::PathBuf {
 }
 
 #[test]
-fn people_are_shown_domains_filters_and_that_everything_can_be_expressed() {
+fn people_are_shown_namespaces_filters_and_that_everything_can_be_expressed() {
     let (world, directory) = world();
     let shown = check(&dump(&world, &directory), &[]);
     assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
