@@ -277,7 +277,7 @@ fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
         "add element bridge atoll open { at1p1 }",
         "delete table bridge atoll",
         "insert rule ip atoll input accept",
-        "flush chain ip atoll uninvited",
+        "flush chain ip atoll unknown_interfaces",
         "flush chain ip atoll outbound",
         "delete chain ip atoll outbound",
         "add chain ip atoll input { policy drop; }",
