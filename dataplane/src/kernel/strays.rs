@@ -1,4 +1,4 @@
-//! What carries our mark and is nothing that we would make, and what the kernel itself makes and somebody took away.
+//! Finds drift: objects tagged as ours that the plan does not contain, and kernel defaults that were removed.
 //!
 //! Only what a namespace of ours holds is looked at here. Whatever was found is handed back as it was shown.
 
@@ -150,7 +150,7 @@ impl Netlink {
         Ok(changes)
     }
 
-    /// Removes queues, and the filters in them, that somebody has hung on these links; answers how many.
+    /// Removes foreign queueing disciplines, with their filters, from these links; returns their number.
     pub(crate) fn remove_queues(&mut self, links: impl Fn(u32) -> bool) -> Result<usize> {
         let request = Message::GetQueueDiscipline(TcMessage::default());
         let queues = match self.list("list queues", request) {

@@ -89,7 +89,7 @@ fn open(netns: &Netns, protocol: isize, groups: u32) -> Result<TokioSocket, Plan
     })
 }
 
-/// Passes datagrams to `take` until nobody listens any more.
+/// Passes datagrams to `take` until the receiver is dropped.
 async fn listen(
     socket: TokioSocket,
     scope: Option<Uuid>,
@@ -108,7 +108,7 @@ async fn listen(
     }
 }
 
-/// Sends what a datagram tells; false when nobody listens any more.
+/// Sends the event of a datagram; `false` if the receiver was dropped.
 fn tell(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &UnboundedSender<Event>) -> bool {
     let mut rest = datagram;
     while rest.len() >= 16 {
