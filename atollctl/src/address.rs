@@ -18,7 +18,7 @@ pub(crate) async fn list(settings: &Settings, output: Output, tenant: Option<&Te
     Ok(shown(&observe(&settings.store()?).await?, output, tenant))
 }
 
-/// One address that is taken, cools or is kept for somebody.
+/// One address that is taken, in cool-down or reserved.
 #[derive(Default)]
 struct Row<'a> {
     attachment: Option<&'a Attachment>,

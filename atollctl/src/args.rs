@@ -48,14 +48,14 @@ Exit codes:
 Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
 ATOLL_CONFIG, else the first file with such an entry where the node's runtimes look (/etc/cni/net.d).";
 
-/// Looks at and manages the tenants of Atoll.
+/// Shows and manages the tenants of Atoll.
 #[derive(Debug, Parser)]
 #[command(name = "atollctl", version, after_help = ABOUT, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// Conflist, or the plugin's entry in it
     #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// For people, or for programs
+    /// Output for people, or for programs
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     pub(crate) output: Output,
     #[command(subcommand)]
@@ -65,9 +65,9 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write the cluster's record, once, before the first pod does
+    /// Write the cluster's record, before the first pod does
     Init(Init),
-    /// Draw tenants with their subnets and pods
+    /// Show tenants with their subnets and pods as a tree
     Topology(Topology),
     /// Tenants
     #[command(subcommand)]
@@ -81,13 +81,13 @@ pub(crate) enum Command {
     /// Pods' addresses
     #[command(subcommand)]
     Address(Address),
-    /// Look at everything that a pod's network needs, from this node, and say how to mend what is wrong
+    /// Check everything that a pod's network needs, from this node, and report how to repair faults
     Doctor(Doctor),
-    /// Put plugin, secrets and network configuration in place, whole or not at all
+    /// Install plugin, secrets and network configuration, each file completely or not at all
     Install(Install),
-    /// Take network configuration and plugin away again
+    /// Remove network configuration and plugin
     Uninstall(Uninstall),
-    /// Collect what belongs to containers that are no more: for runtimes that never call the plugin's GC
+    /// Remove attachments of containers that no longer exist, for runtimes that never call the plugin's GC
     Gc(Gc),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  atollctl completion bash > /etc/bash_completion.d/atollctl")]
@@ -97,7 +97,7 @@ pub(crate) enum Command {
     },
 }
 
-/// What to do with tenants.
+/// Commands for tenants.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tenant {
     /// List the tenants
@@ -105,7 +105,7 @@ pub(crate) enum Tenant {
     List,
     /// Show one tenant with its subnets and pods
     Show(Show),
-    /// Create a tenant before any pod asks for it
+    /// Create a tenant before its first pod
     Create(Create),
     /// Show what `repair` would change in the controller, and change nothing
     #[command(after_help = "Example:\n  atollctl tenant plan red")]
@@ -113,44 +113,44 @@ pub(crate) enum Tenant {
         /// The tenant
         tenant: TenantName,
     },
-    /// Make everything of a tenant in the controller what it should be
+    /// Create and update the objects of a tenant in the controller until they match its record
     Repair(Repair),
-    /// Delete a tenant and everything it has
+    /// Delete a tenant with all of its objects
     Delete(Delete),
-    /// List tenants that nobody uses, and delete them when told
+    /// List idle tenants, and delete them on request
     Prune(Prune),
     /// Set a tenant's quota, static routes and DNS
     Set(Set),
-    /// Let a namespace into a tenant
+    /// Admit a namespace to a tenant
     Join(Member),
-    /// Take a namespace out of a tenant; its next pod gets a tenant of its own
+    /// Remove a namespace from a tenant; its next pod gets a tenant of its own
     Leave(Member),
 }
 
-/// What to do with attachments.
+/// Commands for attachments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Attachment {
     /// List pods' interfaces with their addresses
     List(List),
-    /// Take the pods of a dead node out of the network, so that their addresses are free
+    /// Remove the pods of a dead node from the network and release their addresses
     EvictNode(EvictNode),
-    /// Show everything that is known of one pod's network, and why it has none
+    /// Show all records of one pod's network, and why it has none
     Show(ShowAttachment),
 }
 
-/// What to do with addresses.
+/// Commands for addresses.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Address {
-    /// List addresses that are taken, cool down or are reserved
+    /// List addresses that are taken, in cool-down or reserved
     #[command(after_help = "Example:\n  atollctl address list --tenant red")]
     List {
         /// Only of this tenant
         #[arg(long)]
         tenant: Option<TenantName>,
     },
-    /// Keep an address for a pod
+    /// Reserve an address for a pod
     Reserve(Reserve),
-    /// Take a reservation back
+    /// Delete a reservation
     Release(Release),
     /// Compare addresses, claims, reservations, tombstones and ports with each other
     Check(Check),

@@ -19,7 +19,7 @@ Example: a tenant for two namespaces
 pub(crate) struct Create {
     /// Its name
     pub(crate) tenant: TenantName,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -33,7 +33,7 @@ Example: after somebody deleted a bridge by hand
 pub(crate) struct Repair {
     /// The tenant
     pub(crate) tenant: TenantName,
-    /// Say what would happen, and change nothing; the same as `plan`
+    /// Print what would happen, and change nothing; the same as `plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -86,7 +86,7 @@ fn shown(name: &TenantName, plan: &[Plan]) -> String {
     match plan.iter().filter(|step| step.action == "leave").count() {
         0 => table,
         foreign => format!(
-            "{table}\n{} of somebody else in the way: `repair` stops there; look at it in the controller.\n",
+            "{table}\n{} with another owner in conflict: `repair` stops there; check it in the controller.\n",
             count(foreign, "object")
         ),
     }
@@ -104,7 +104,7 @@ pub(crate) async fn repair(settings: &Settings, output: Output, options: &Repair
     let after = admin::plan(&admin, name).await?;
     if !after.is_empty() {
         return Err(Failure::other(format!(
-            "tenant {name} still differs after the repair; somebody may be changing it:\n{}",
+            "tenant {name} still differs after the repair; another process may be changing it:\n{}",
             shown(name, &after)
         )));
     }

@@ -28,10 +28,11 @@ Example: is everything as it should be?
 Example: mend what can be mended
   atollctl address check --repair")]
 pub(crate) struct Check {
-    /// Mend what can be mended
+    /// Repair what can be repaired without a guess
     #[arg(long)]
     pub(crate) repair: bool,
-    /// Seconds between the two looks; longer than a pod's start, else a pod that starts may be told as without a port
+    /// Seconds between the two comparisons; longer than a pod's start, otherwise a starting pod may be reported as
+    /// without a port
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) pause: u64,
     /// Do not ask the controller for the ports

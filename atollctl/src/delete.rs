@@ -29,13 +29,13 @@ Example: in a script
 pub(crate) struct Delete {
     /// The tenant
     pub(crate) tenant: TenantName,
-    /// Delete it although it has pods
+    /// Delete it even if it has pods
     #[arg(long)]
     pub(crate) force: bool,
-    /// Do not ask for the tenant's name before forcing
+    /// Do not ask for the tenant's name
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -102,7 +102,7 @@ fn pods(tenant: &Tenant) -> Vec<String> {
 pub(crate) fn confirm(question: &str, name: &str, otherwise: &str) -> Result<(), Failure> {
     let refused = |why: &str| Failure::refused(format!("{otherwise}: {why}"), "say --yes in a script");
     if !std::io::stdin().is_terminal() {
-        return Err(refused("nobody is there to confirm"));
+        return Err(refused("there is no terminal to confirm"));
     }
     let mut prompt = std::io::stderr().lock();
     drop(write!(prompt, "{question} Type its name: ").and_then(|()| prompt.flush()));

@@ -38,7 +38,7 @@ pub(crate) struct EvictNode {
     /// The node is gone for good: delete its record, too
     #[arg(long)]
     pub(crate) forget: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -22,11 +22,11 @@ use crate::topology;
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: write the record, after a look at what it would be
+Example: show the record, then write it
   atollctl init --dry-run
   atollctl init
 
-Example: adopt the router that leads outside, by its name
+Example: adopt the router with the uplink, by its name
   atollctl init --provider-router 'Edge Router'
 
 Example: make one, with its uplink on eth1 of a gateway host
@@ -35,10 +35,10 @@ Example: make one, with its uplink on eth1 of a gateway host
 Example: etcd was restored from a backup; make every node forget what it remembers
   atollctl init --new-epoch")]
 pub(crate) struct Init {
-    /// Give a cluster that is there a new epoch: needed after etcd was restored from a backup
+    /// Give an existing cluster a new epoch: needed after etcd was restored from a backup
     #[arg(long)]
     pub(crate) new_epoch: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Do not compare the pools with this host's own routes
@@ -47,7 +47,7 @@ pub(crate) struct Init {
     /// Adopt the provider router of this id or name
     #[arg(long, value_name = "ID|NAME", conflicts_with = "uplink")]
     pub(crate) provider_router: Option<String>,
-    /// Make a provider router with this way outside; may be given several times
+    /// Create a provider router with this uplink; may be repeated
     #[arg(long, value_name = "ADDRESS/LENGTH,GATEWAY,HOST,INTERFACE", value_parser = uplink)]
     pub(crate) uplink: Vec<Uplink>,
 }

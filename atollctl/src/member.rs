@@ -25,10 +25,10 @@ pub(crate) struct Member {
     pub(crate) tenant: TenantName,
     /// The namespace
     pub(crate) namespace: Namespace,
-    /// Move it although it has pods
+    /// Move it even if it has pods
     #[arg(long)]
     pub(crate) new_pods_only: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -23,16 +23,16 @@ Example: look, and remember
 Example: delete what nobody has used for 30 days
   atollctl tenant prune --days 30 --delete --yes")]
 pub(crate) struct Prune {
-    /// How long a tenant must have been idle
+    /// The idle time in days
     #[arg(long, default_value_t = 30)]
     pub(crate) days: u64,
-    /// Delete the tenants that were idle for so long
+    /// Delete the tenants that have been idle for this time
     #[arg(long)]
     pub(crate) delete: bool,
-    /// Do not ask before deleting
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Say what would happen, and change nothing; this look is not remembered
+    /// Print what would happen, and change and record nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

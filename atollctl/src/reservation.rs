@@ -29,13 +29,13 @@ Example: with a MAC
 pub(crate) struct Reserve {
     /// The address
     pub(crate) address: Ipv4Addr,
-    /// The pod that it is kept for
+    /// The pod of the reservation
     #[arg(long = "for", value_name = "NAMESPACE/POD")]
     pub(crate) pod: PodRef,
-    /// The MAC that the pod gets with it; the derived one if not given
+    /// The MAC that the pod gets with it; the derived one if omitted
     #[arg(long)]
     pub(crate) mac: Option<Mac>,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -52,13 +52,13 @@ Example: by address, or by pod
 pub(crate) struct Release {
     /// The address
     pub(crate) address: Option<Ipv4Addr>,
-    /// The pod that it is kept for
+    /// The pod of the reservation
     #[arg(long = "for", value_name = "NAMESPACE/POD")]
     pub(crate) pod: Option<PodRef>,
-    /// The tenant, where several have the address
+    /// The tenant, if several have the address
     #[arg(long, requires = "address")]
     pub(crate) tenant: Option<TenantName>,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -37,19 +37,19 @@ Example: name servers
 pub(crate) struct Set {
     /// The tenant
     pub(crate) tenant: TenantName,
-    /// Most subnets, or `none`
+    /// Maximum number of subnets, or `none`
     #[arg(long, value_name = "NUMBER", value_parser = limit)]
     pub(crate) max_subnets: Option<Update<u32>>,
-    /// Most addresses, or `none`
+    /// Maximum number of addresses, or `none`
     #[arg(long, value_name = "NUMBER", value_parser = limit)]
     pub(crate) max_addresses: Option<Update<u32>>,
     /// A static route; VIA is an address in one of the tenant's subnets, `reject` or `blackhole`
     #[arg(long, value_name = "NETWORK=VIA", value_parser = route)]
     pub(crate) add_route: Vec<StaticRoute>,
-    /// Take the static route to this network away
+    /// Remove the static route to this network
     #[arg(long, value_name = "NETWORK")]
     pub(crate) remove_route: Vec<Ipv4Network>,
-    /// A name server; any option of DNS replaces all that was set of it
+    /// A name server; any option for DNS replaces all earlier settings of DNS
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) nameserver: Vec<Ipv4Addr>,
     /// The local domain
@@ -61,10 +61,10 @@ pub(crate) struct Set {
     /// An option of the resolver, such as `ndots:5`
     #[arg(long, value_name = "OPTION")]
     pub(crate) dns_option: Vec<String>,
-    /// Forget what was set of DNS
+    /// Remove all settings of DNS
     #[arg(long, conflicts_with_all = ["nameserver", "domain", "search", "dns_option"])]
     pub(crate) no_dns: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

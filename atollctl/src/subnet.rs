@@ -15,7 +15,7 @@ use crate::output::{self, Output, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
 
-/// What to do with subnets.
+/// Commands for subnets.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Subnet {
     /// List the subnets of all tenants, or of one
@@ -24,7 +24,7 @@ pub(crate) enum Subnet {
         /// The tenant
         tenant: Option<TenantName>,
     },
-    /// Give a tenant another subnet
+    /// Add a subnet to a tenant
     #[command(after_help = "\
 Example: a free part of the pool
   atollctl subnet add red
@@ -37,24 +37,25 @@ Example: without the addresses that other machines in it have
     Add {
         /// The tenant
         tenant: TenantName,
-        /// The network; a free part of the pool if not given
+        /// The network; a free part of the pool if omitted
         #[arg(long)]
         cidr: Option<Ipv4Network>,
-        /// Addresses of it that no pod gets: 10.130.0.7, 10.130.0.7-10.130.0.20 or 10.130.0.8/29
+        /// Addresses that are not assigned to pods: 10.130.0.7, 10.130.0.7-10.130.0.20 or 10.130.0.8/29
         #[arg(long, num_args = 1.., requires = "cidr", value_name = "RANGE")]
         exclude: Vec<AddressRange>,
-        /// Say what would happen, and change nothing
+        /// Print what would happen, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Take an empty subnet away from a tenant (no pods, no reservations); takes the quiet period, as deleting a tenant does
+    /// Delete an empty subnet (no pods, no reservations); waits for the maximum request lifetime, as deleting a tenant
+    /// does
     #[command(after_help = "Example:\n  atollctl subnet list red\n  atollctl subnet delete red 2")]
     Delete {
         /// The tenant
         tenant: TenantName,
         /// The subnet's number
         ordinal: u32,
-        /// Say what would happen, and change nothing
+        /// Print what would happen, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -124,7 +125,7 @@ async fn add(
         let cidr = admin::next_subnet(&admin, name, cidr, exclude).await?;
         return Ok(match output {
             Output::Json => output::json(&json!({"would": "add", "tenant": name, "cidr": cidr})),
-            Output::Table => format!("would add {cidr} to tenant {name}, unless somebody takes it first\n"),
+            Output::Table => format!("would add {cidr} to tenant {name}, unless another call takes it first\n"),
         });
     }
     let subnet = admin::add_subnet(&admin, name, cidr, exclude).await?;

@@ -11,12 +11,11 @@ use std::fmt;
 use atoll_sdn_client::transport::ApiResponse;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use imbl::OrdMap;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::state::Tables;
+use crate::state::{ObjectMap, Tables};
 
 /// The most objects in one piece. An answer with no more is whole.
 pub(crate) const PIECE: usize = 256;
@@ -127,7 +126,7 @@ pub(crate) fn dump(tables: Tables) -> Content {
 
 fn table<V: Serialize + Clone + 'static>(
     begin: &'static str,
-    rows: OrdMap<Uuid, V>,
+    rows: ObjectMap<V>,
 ) -> impl Iterator<Item = Bytes> + 'static {
     // Plain data with text keys always serialises.
     let row = |(id, row): (Uuid, V)| format!("\"{id}\":{}", serde_json::to_string(&row).unwrap_or_default());

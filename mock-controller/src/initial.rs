@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use imbl::OrdMap;
 
 use crate::resources::port::local_route;
 use crate::settings::{MockSettings, fixed, provider_router, tunnel_zone, uplink_port};
@@ -73,7 +72,9 @@ pub(crate) fn tables(settings: &MockSettings) -> Tables {
     Tables {
         routers: one(router, Router { device, ..Router::default() }),
         ports: one(port, uplink),
-        routes: one(fixed("default-route"), default).update(fixed("uplink-local"), local_route(router, port, UPLINK)),
+        routes: [(fixed("default-route"), default), (fixed("uplink-local"), local_route(router, port, UPLINK))]
+            .into_iter()
+            .collect(),
         hosts: one(settings.host, host),
         tunnel_zones: one(tunnel_zone(), zone),
         ..Tables::default()
@@ -81,8 +82,8 @@ pub(crate) fn tables(settings: &MockSettings) -> Tables {
 }
 
 /// A map of one entry.
-fn one<K: Ord + Clone, V: Clone>(key: K, value: V) -> OrdMap<K, V> {
-    OrdMap::unit(key, value)
+fn one<K, V, M: FromIterator<(K, V)>>(key: K, value: V) -> M {
+    std::iter::once((key, value)).collect()
 }
 
 /// Adds the configured host to tables from a file, unless they hold it.

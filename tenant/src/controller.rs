@@ -100,7 +100,7 @@ pub struct Drift {
     /// What it is.
     pub kind: Kind,
     /// How it differs.
-    pub drift: DriftKind,
+    pub difference: DriftKind,
 }
 
 /// How an object differs from the graph.

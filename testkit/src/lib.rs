@@ -7,6 +7,7 @@
 //! | [`controller`], [`transport`] | the mock controller without a network; a transport that fails |
 //! | [`steps`] | the changes that a data plane makes: counted, refused, cut off |
 //! | [`fault`] | the plan by which these fail |
+//! | [`mutate`] | seeded mutations of a corpus |
 //! | [`plane`] | a data plane in a network namespace of the test: topologies, pods, frames |
 //! | [`etcd`] | a real etcd of one test |
 //! | [`fixture`] | the records of a cluster with one node and one tenant |
@@ -19,6 +20,7 @@ pub mod fault;
 pub mod fixture;
 pub mod kernel;
 pub mod lab;
+pub mod mutate;
 pub mod plane;
 pub mod program;
 pub mod steps;

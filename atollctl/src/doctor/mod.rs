@@ -7,8 +7,10 @@
 //! | [`servers`], [`machine`], [`names`] | looking: at etcd and the controller, at this machine and its container runtimes. Every look has a limit of time |
 //! | [`judge`] | from what was seen to findings. Pure |
 //!
-//! Promises: changes nothing (what the kernel can do is tried in a network namespace of its own, which is gone
-//! afterwards); says what it can, whatever is down; shows no secret.
+//! # Guarantees
+//! - It changes nothing: features of the kernel are tried in a temporary network namespace.
+//! - It reports what it can while other parts are down.
+//! - It shows no secret.
 
 mod judge;
 mod machine;
@@ -33,8 +35,8 @@ use crate::settings::Settings;
 /// Options of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Works with etcd, the controller or both down; changes nothing; shows no secret. Exit code 0: nothing failed, there may be
-warnings. 7: something failed.
+Works with etcd, the controller or both down; changes nothing; shows no secret. Exit code 0: no check failed, there may be
+warnings. 7: a check failed.
 
 Example: why do pods on this node get no network?
   atollctl doctor
@@ -46,16 +48,16 @@ Example: with podman, which has no such socket
   podman ps --all --quiet --no-trunc > /run/containers.list
   atollctl doctor --sandboxes /run/containers.list")]
 pub(crate) struct Doctor {
-    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else where the runtimes look
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else those of the runtimes
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Vec<PathBuf>,
-    /// Directory of the network configurations; else where the runtimes look
+    /// Directory of the network configurations; else those of the runtimes
     #[arg(long, value_name = "DIR")]
     pub(crate) conf_dir: Option<PathBuf>,
     /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
     #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
     pub(crate) runtime_endpoint: Vec<PathBuf>,
-    /// The containers that are there, as for `gc`, for runtimes without a CRI socket; no runtime is asked then
+    /// A list of the containers, as for `gc`, for runtimes without a CRI socket; no runtime is asked then
     #[arg(long, value_name = "FILE")]
     pub(crate) sandboxes: Option<PathBuf>,
 }

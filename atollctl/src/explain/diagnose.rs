@@ -136,8 +136,8 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
 
 fn address(address: AddressIs) -> Finding {
     match address {
-        AddressIs::Cooling => ok("it belongs to nobody: it was freed a moment ago, and cools down"),
-        AddressIs::Reserved => ok("it belongs to nobody now: it is reserved (`atollctl address list`)"),
+        AddressIs::Cooling => ok("it has no owner: it was just released and is in cool-down"),
+        AddressIs::Reserved => ok("it has no owner now: it is reserved (`atollctl address list`)"),
         AddressIs::Gateway => ok("it is the gateway of a subnet: a tenant's router has it"),
         AddressIs::Free => ok("it is free"),
         AddressIs::Nowhere => note(
@@ -164,7 +164,7 @@ fn missing(evidence: &Evidence) -> Vec<Finding> {
             None => "nor is it in this node's log".to_owned(),
         };
         findings.push(fail(
-            format!("no ADD of it is known: nobody has a claim for it, {not_here}"),
+            format!("no ADD of it is known: there is no claim for it, {not_here}"),
             "look where the pod is (`kubectl get pod -o wide`), run this on that node, and `atollctl doctor`: does the runtime call Atoll?",
         ));
     }
@@ -177,14 +177,14 @@ fn namespace(namespace: &NamespaceIs) -> Option<Finding> {
     if *taken as u128 >= *room {
         return Some(fail(
             format!("tenant {tenant} of namespace {name} is full: {taken} of {room} addresses are taken"),
-            format!("atollctl subnet add {tenant}; `atollctl address check` finds addresses that nobody needs"),
+            format!("atollctl subnet add {tenant}; `atollctl address check` finds addresses without an owner"),
         ));
     }
     match phase {
         Some("active") | None => None,
         Some(phase) => Some(fail(
             format!("tenant {tenant} of namespace {name} is {phase}"),
-            format!("atollctl tenant show {tenant}; if nobody works on it: atollctl tenant repair {tenant}"),
+            format!("atollctl tenant show {tenant}; if no call is working on it: atollctl tenant repair {tenant}"),
         )),
     }
 }

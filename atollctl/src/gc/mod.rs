@@ -37,10 +37,10 @@ use crate::{plugin, progress, runtime};
 /// Options of `gc`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Looks twice, two deadlines (`timeoutSeconds`) apart, and collects what both looks agree on: this node's claims of this
-network whose container the runtime does not name, host interfaces without a claim, and what earlier calls still owe.
-A claim younger than the deadline, or one that a call works on, is left alone. An answer of the runtime that fails collects
-nothing; an empty one does so only with --empty-is-true. Where several runtimes share the network, name all of them.
+Compares twice, two deadlines (`timeoutSeconds`) apart, and collects what is unwanted both times: this node's claims of this
+network whose container the runtime does not list, host interfaces without a claim, and pending cleanup of earlier calls.
+A claim that is younger than the deadline, or whose lock is held, is kept. If the runtime's answer fails, nothing is
+collected; an empty list counts only with --empty-is-true. If several runtimes share the network, name all of them.
 
 Example: what would be collected on this node?
   atollctl gc --dry-run
@@ -55,19 +55,19 @@ pub(crate) struct Gc {
     /// CRI socket of the container runtime, may be repeated; else the usual ones of containerd, CRI-O and k3s
     #[arg(long, value_name = "SOCKET", conflicts_with = "sandboxes")]
     pub(crate) runtime_endpoint: Vec<PathBuf>,
-    /// The containers that are there: ids, one a line, or JSON; `-` is standard input. Read anew for the second look
+    /// A list of the containers: ids, one a line, or JSON; `-` is standard input. Read again for the second comparison
     #[arg(long, value_name = "FILE")]
     pub(crate) sandboxes: Option<PathBuf>,
-    /// It is true that there is no container at all
+    /// Accept an empty list: this node has no container
     #[arg(long)]
     pub(crate) empty_is_true: bool,
-    /// Seconds between the two looks, if not two deadlines; a shorter time may collect a pod that just starts
+    /// Seconds between the two comparisons, if not two deadlines; a shorter time may collect a pod that is starting
     #[arg(long, value_name = "SECONDS")]
     pub(crate) pause: Option<u64>,
-    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else where runtimes look
+    /// Directory of the plugin's binary, may be repeated; else CNI_PATH, else those of the runtimes
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Vec<PathBuf>,
-    /// Say what would be collected, and change nothing
+    /// Print what would be collected, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -44,9 +44,10 @@ use crate::{interrupt, plugin};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The plugin is written first and the network configuration last, each to a hidden temporary file that is synced and
-renamed: killed at any point, every file is the old one or the new one. Twice is once. Running pods are not disturbed.
-Plugin and configuration go where the node's runtimes look: as they say over their CRI sockets, else as their files say. A
-configuration that is in place and that a runtime has not loaded is written anew, so that the runtime notices it.
+renamed: after a kill at any point, every file is the old one or the new one. The command is idempotent and does not disturb
+running pods. Plugin and configuration are installed in the directories that the node's runtimes report over their CRI
+sockets, or else have in their files. A configuration that is in place and that a runtime has not loaded is written again, so
+that the runtime detects it.
 
 Example: a new node
   atollctl install --conflist 10-atoll.conflist --secret password:/etc/atoll/password
@@ -79,8 +80,8 @@ pub(crate) struct Install {
 /// Options of `uninstall`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The network configuration goes first, the plugin last. A node that has pods of Atoll is refused: their DEL needs the plugin.
-Records in etcd, secrets, logs and the directories `runDir` and `stateDir` stay.
+The network configuration is removed first, the plugin last. A node that has pods of Atoll is refused: their DEL needs the
+plugin. Records in etcd, secrets, logs and the directories `runDir` and `stateDir` remain.
 
 Example: take a node out
   kubectl drain n1 --ignore-daemonsets
@@ -392,8 +393,8 @@ fn refuse_foreign(path: &Path, force: bool) -> Result<(), Failure> {
     }
     let why = match settings::document(path) {
         Ok(document) if settings::entry(&document).is_some() => return Ok(()),
-        Ok(_) => format!("has no plugin of type \"{PLUGIN}\": it is somebody else's"),
-        Err(problem) => format!("may be somebody else's, as it cannot be read: {problem}"),
+        Ok(_) => format!("has no plugin of type \"{PLUGIN}\": it belongs to another product"),
+        Err(problem) => format!("may belong to another product, because it cannot be read: {problem}"),
     };
     Err(Failure::refused(
         format!("{} is there and {why}", path.display()),

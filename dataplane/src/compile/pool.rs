@@ -21,7 +21,7 @@ const CLOUDS: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(169, 25
 };
 
 impl HostToPodPool {
-    /// The pool if none is configured.
+    /// The default pool.
     pub const DEFAULT: Self = Self(match Ipv4Network::new_checked(Ipv4Addr::new(169, 254, 128, 0), 17) {
         Some(network) => network,
         None => panic!("17 is a length"),

@@ -10,7 +10,7 @@ use crate::error::PlaneError;
 type Result<T> = std::result::Result<T, PlaneError>;
 
 impl Netlink {
-    /// Removes queues, and the filters in them, that others have attached to these links; returns how many.
+    /// Removes foreign queueing disciplines, with their filters, from these links; returns their number.
     pub(crate) fn remove_queues(&mut self, links: impl Fn(u32) -> bool) -> Result<usize> {
         let request = Message::GetQueueDiscipline(TcMessage::default());
         let queues = match self.list("list queues", request) {

@@ -30,8 +30,8 @@ const ROUTER: &[(&str, &str)] = &[
     ("ipv4/conf/default/accept_source_route", "0"),
 ];
 
-/// What is right already, unless it was changed: here, or for the machine itself, whose settings new namespaces
-/// begin with (`net.core.devconf_inherit_init_net`). Kube-proxy, for one, lets packets for 127.0.0.0/8 in.
+/// Settings that have the right default, unless they were changed here or for the machine itself, whose settings new
+/// namespaces inherit (`net.core.devconf_inherit_init_net`). Kube-proxy, for example, accepts packets for 127.0.0.0/8.
 const USUAL: &[(&str, &str)] = &[
     ("ipv4/conf/default/forwarding", "1"),
     ("ipv4/conf/all/proxy_arp", "0"),

@@ -90,7 +90,7 @@ fn open(netns: &Netns, protocol: isize, groups: u32) -> Result<TokioSocket, Plan
     })
 }
 
-/// Passes datagrams to `take` until the receiver is gone.
+/// Passes datagrams to `take` until the receiver is dropped.
 async fn listen(
     socket: TokioSocket,
     scope: Option<Uuid>,
@@ -109,7 +109,7 @@ async fn listen(
     }
 }
 
-/// Sends the events of a datagram; false when the receiver is gone.
+/// Sends the event of a datagram; `false` if the receiver was dropped.
 fn send_events(datagram: &[u8], scope: Option<Uuid>, own: u32, events: &UnboundedSender<Event>) -> bool {
     let mut rest = datagram;
     while rest.len() >= 16 {

@@ -1,5 +1,5 @@
-//! Every field of every object, and what becomes of it: it changes what the kernel gets, it is reported, or it has no
-//! meaning for packets. A field that is new does not compile here until somebody says which.
+//! Every field of every object, and its effect: it changes the kernel objects, it is reported as unsupported, or it has
+//! no meaning for packets. A new field does not compile here until its effect is declared.
 
 #![allow(clippy::unwrap_used, clippy::unnecessary_wraps, reason = "a fixture that does not fit is a failed test")]
 

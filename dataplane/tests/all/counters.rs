@@ -283,8 +283,8 @@ fn ports_count_and_refused_frames_keep_their_counts() {
     assert_eq!(refused(&lab), after);
 }
 
-/// Namespaces are read one by one while others change things: everybody gets all rules there were when they asked, also
-/// behind somebody who gave up, and while a namespace goes.
+/// Namespaces are read one by one during changes: every caller gets all rules that existed at its request, also after a
+/// caller that gave up, and while a namespace is removed.
 #[test]
 fn whoever_counts_is_in_nobodys_way() {
     let lab = Lab::start(provider());
@@ -298,7 +298,7 @@ fn whoever_counts_is_in_nobodys_way() {
         for n in 0..10_u8 {
             let tenant = tenants[usize::from(n) % tenants.len()];
             {
-                // Somebody asks and gives up.
+                // A caller asks and gives up.
                 let mut asked = std::pin::pin!(plane.counters());
                 let _ = std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await;
             }

@@ -1,5 +1,5 @@
-//! The process dies before every single change that it makes to the kernel. Whoever comes next finishes: the kernel is as
-//! if nothing had happened, a second run changes nothing, and packets of others never noticed.
+//! The process dies before each single change that it makes to the kernel. The next run completes the work: the
+//! kernel's state is that of an undisturbed run, a second run changes nothing, and other traffic is not affected.
 
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 
@@ -22,7 +22,7 @@ use uuid::Uuid;
 const BYSTANDER: Tenant = Tenant(9);
 const SUBNET: &str = "10.9.0.0/24";
 
-/// Somebody else's packets: a ping every 5 ms and a TCP stream, both translated on their way outside.
+/// Other traffic: a ping every 5 ms and a TCP stream, both translated on their way to the external network.
 struct Traffic {
     ping: Option<Child>,
     stop: Arc<AtomicBool>,

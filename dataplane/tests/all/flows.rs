@@ -1,5 +1,5 @@
-//! Tracked flows go with the port of a pod, everywhere and in both directions: whoever has its address next hears nothing that
-//! was meant for it, and answers nobody in its name.
+//! Tracked flows are deleted with the port of a pod, in every namespace and in both directions: the next owner of its
+//! address receives no packets for it and cannot answer in its name.
 
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 
@@ -90,7 +90,7 @@ fn who_has_an_address_next_hears_nothing_from_outside_that_was_meant_for_the_one
     let (client, others, neighbours) = (socket(&old, 6000), socket(&other, 6001), socket(&neighbour, 6000));
     let known = exchange(&client, &server, at(OUTSIDE, 7002));
     let [others_known, neighbours_known] = [&others, &neighbours].map(|it| exchange(it, &server, at(OUTSIDE, 7002)));
-    // A ping is a flow too, and so is one that nobody has answered.
+    // A ping is a flow too, also without an answer.
     assert!(pings(&old, OUTSIDE));
     client.send_to(b"nobody there", at(OUTSIDE, 9)).unwrap();
     let provider = lab.planes().join(PROVIDER.to_string());
@@ -190,7 +190,7 @@ fn other_rules_leave_the_flows_of_a_port_alone_and_so_does_a_restart() {
     }
     lab.restart(topology.clone());
     goes_on("a restart");
-    // The port went while nobody looked.
+    // The port was removed while the data plane was not running.
     topology.apply(Change::Remove(id));
     lab.restart(topology);
     assert_eq!(tracked(&lab.namespace(red), "10.9.0.101"), Vec::<String>::new());

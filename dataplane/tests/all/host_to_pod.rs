@@ -48,7 +48,7 @@ fn the_node_reaches_two_pods_with_the_very_same_address_and_each_sees_the_fixed_
     for seen in [seen_red, seen_blue] {
         assert!(seen.lock().unwrap().iter().all(|peer| *peer == HostToPodPool::DEFAULT.source()), "{seen:?}");
     }
-    // Neither says that nobody else has its address: the node does not route it.
+    // Neither address is declared unique: the node does not route it.
     assert_eq!(ask(node(), "10.9.0.101"), None);
     // A closed port is told at once, a big packet comes back whole.
     let refused = on_thread(node(), {
@@ -73,7 +73,7 @@ fn an_address_that_is_unique_in_the_cluster_is_routed_by_the_node() {
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
     assert_eq!(ask(node(), &side(&lab, red.pod(1))).as_deref(), Some("red"));
     assert!(seen.lock().unwrap().iter().all(|peer| *peer == HostToPodPool::DEFAULT.source()));
-    // Somebody else claims the same: the first keeps it, and it is told.
+    // Another one claims the same: the first keeps it, and the conflict is reported.
     let blue1 = unique(&lab, blue, 1);
     let _seen = serve(&blue1, "blue");
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
@@ -116,7 +116,7 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
         let spoofed = attempt(&red1, "ping", &["-c1", "-W1", "-I", &from.to_string(), "10.9.0.102"]);
         assert!(!spoofed.status.success(), "from {from}");
     }
-    // Nobody knocked.
+    // No packet arrived.
     assert!(at_node.lock().unwrap().is_empty() && at_blue.lock().unwrap().is_empty());
     assert!(at_red2.lock().unwrap().is_empty());
     // A port that claims an address of host-to-pod addressing stays closed.
@@ -170,7 +170,7 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     assert!(sends("mended"));
 }
 
-/// Whatever somebody routes there: the link to the node carries answers only, of pods and of the router.
+/// Whatever is routed there, the link to the node carries only answers of pods and of the router.
 #[test]
 fn nothing_but_answers_goes_by_the_link_to_the_node() {
     let mut lab = Lab::start(provider());
@@ -218,7 +218,7 @@ fn what_a_pod_sends_to_the_node_side_does_not_leave_its_router() {
     assert!(!frame::contains(&frame::hear(&ear, b"outside"), b"to the node"));
 }
 
-/// A port of which nothing is known may speak as anybody, but not as the node.
+/// A port without port security may use any source except the node's.
 #[test]
 fn nobody_speaks_with_an_address_of_the_node_side() {
     let lab = Lab::start(provider());
@@ -274,7 +274,7 @@ fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_i
     assert_eq!(ask(node(), &side(&lab, red.pod(1))).as_deref(), Some("red"));
     lab.submit(vec![Change::Remove(red.pod(1))]);
     stopped("one of them still has it");
-    // Somebody flushed it, and the plane began anew.
+    // The rules were flushed, and the data plane was restarted.
     let mut topology = provider();
     for change in put(blue.objects("10.9.0.0/24").into_iter().chain([blue.pod_port(1)])) {
         topology.apply(change);
@@ -422,7 +422,7 @@ fn what_the_machine_uses_of_the_pool_stays_the_machines() {
     assert!(pings(&neighbour, "192.0.2.1") && pings(node(), "169.254.210.9"));
     whole();
     assert!(pings(node(), &to) && pings(&pod, "203.0.113.1"));
-    // Nobody's addresses are not asked of the default route.
+    // Packets to unassigned addresses do not use the default route.
     let unreached = attempt(node(), "ip", &["route", "get", "169.254.199.1"]);
     assert!(String::from_utf8_lossy(&unreached.stderr).contains("Permission denied"), "{unreached:?}");
     lab.plane.take().unwrap().stop();

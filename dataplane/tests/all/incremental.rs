@@ -15,8 +15,8 @@ const PORTS: Uuid = Uuid::from_u128(0xc1);
 const ADDRESSES: Uuid = Uuid::from_u128(0xc2);
 const LONE: Uuid = Uuid::from_u128(0xc3);
 
-/// Every state that every object may be in: three tenants with three pods each, a bridge of nobody, chains and groups
-/// that name them, links across tenants.
+/// Every state of every object: three tenants with three pods each, a bridge without a tenant, chains and groups that
+/// refer to them, links across tenants.
 fn states() -> Vec<Object> {
     let mut all = Vec::new();
     let uplink = &provider();

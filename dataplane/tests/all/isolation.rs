@@ -1,4 +1,4 @@
-//! What a tenant cannot do: reach others by any way, send what belongs to nobody, use up what others need.
+//! What a tenant cannot do: reach other tenants, send packets without an owner, exhaust shared resources.
 
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 
@@ -54,7 +54,7 @@ impl Ears {
     }
 }
 
-/// A pod of a tenant with another subnet than everybody else's.
+/// A pod of a tenant with a subnet of its own.
 fn stranger(lab: &Lab, tenant: Tenant, subnet: &str, address: Ipv4Addr, gateway: &str) -> PathBuf {
     lab.submit(put(tenant.objects(subnet)));
     let pod = lab.wire(tenant, 1, Some(&lab.namespace(tenant)));
@@ -85,7 +85,7 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     let provider = lab.planes().join(PROVIDER.to_string());
     let _ = serve(&provider, "provider");
     let own = PathBuf::from("/proc/thread-self/ns/net");
-    // Nobody listens on the other tenant's router, on the provider's, or here.
+    // There is no listener on the other tenant's router, on the provider's, or here.
     for to in ["10.6.0.5", "10.6.0.1", &green.transit(), "100.64.0.9", "100.64.0.5", "203.0.113.2"] {
         assert_eq!(ask(&red1, to), None, "{to}");
     }
@@ -93,7 +93,7 @@ fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     assert!(pings(&red1, "203.0.113.2") && pings(&red1, "10.6.0.1"), "routers answer pings to their own addresses");
     assert!(seen.lock().unwrap().is_empty());
 
-    // By hand: addresses that belong to everybody, to nobody or to the machine, and ways that the sender chooses.
+    // Crafted packets: broadcast, unassigned and machine addresses, and source routes.
     let gateway = lab.mac_of(red, &red.bridge_device());
     let out = tap(&red1);
     let mut ears =
@@ -204,8 +204,8 @@ fn to_port_9999() -> Condition {
     }
 }
 
-/// A bridge takes in frames for the MAC of any of its ports. Where bridged packets pass the router's hooks too, such a frame
-/// is for nobody there: it must not be routed past the router's chains.
+/// A bridge accepts frames for the MAC of any of its ports. If bridged packets also pass the router's hooks, such a
+/// frame has no destination there: it must not be routed around the router's chains.
 #[test]
 fn a_router_is_asked_by_its_own_mac_only() {
     let (chain, flows) = (Uuid::from_u128(0xc0), Uuid::from_u128(0xc1));
@@ -238,7 +238,7 @@ fn a_router_is_asked_by_its_own_mac_only() {
     assert!(pings(&b, "203.0.113.1"));
     ears.listen();
     assert!(ears.places(b"<forbidden>").is_empty());
-    // Nobody listens there: the outside says so, with the packet in its words.
+    // There is no listener: the external host returns an ICMP error that contains the packet.
     let heard = ears.0[0].2.iter().filter(|frame| frame[23] == 17).cloned();
     let allowed = heard.filter(|frame| contains(std::slice::from_ref(frame), b"<allowed>")).count();
     assert_eq!(allowed, 1, "by the router's MAC, and no other");
@@ -303,7 +303,7 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
             std::thread::sleep(Duration::from_micros(200));
         }
     });
-    // Somebody listens all the time, or ears would overflow.
+    // A reader drains the sockets all the time, otherwise they would overflow.
     let mut ears = Ears::new(&[("pod", &b), ("outside", &lab.outside())]);
     let (good, done) = (Arc::<Mutex<BTreeSet<u32>>>::default(), Arc::new(AtomicBool::new(false)));
     let (heard, over) = (Arc::clone(&good), Arc::clone(&done));
@@ -528,7 +528,7 @@ fn a_tenant_that_fills_the_providers_table_of_flows_fills_its_own_part_only() {
     assert!(pings(&red1, "10.9.0.1"), "and its own network is as it was");
 }
 
-/// Whoever floods a tenant from outside uses up that tenant's part of the provider's table, and no other's.
+/// A flood from the external network to one tenant uses only that tenant's part of the provider's table.
 #[test]
 fn a_tenant_that_is_flooded_takes_no_more_of_the_providers_table_of_flows_than_its_part() {
     let chain = Uuid::from_u128(0xc0);
@@ -583,7 +583,8 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
     assert!(pings(&b, "10.9.0.1"));
 }
 
-/// It may speak as anybody, but not as a router port of its bridge: neither by MAC nor by address, in packets and in ARP.
+/// It may use any source except that of a router port of its bridge: neither its MAC nor its address, in packets and in
+/// ARP.
 #[test]
 fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
     let lab = Lab::start(provider());
@@ -635,6 +636,6 @@ fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() 
     let said = attempt(&a, "ping", &["-c1", "-W1", "-n", "10.9.1.1"]);
     let said = String::from_utf8_lossy(&said.stdout);
     assert!(said.contains("From 10.9.0.1 ") && said.contains("Destination Host Unreachable"), "{said}");
-    // Whoever has one is found: a pod that is there, and one whose port nothing is known of.
+    // Existing hosts are found: a pod, and a host behind a port without port security.
     assert!(pings(&lab.outside(), "203.0.113.2") && pings(&a, "10.9.0.102"));
 }

@@ -179,7 +179,7 @@ impl Site {
             }
             assert!(!echoed(from, &format!("{OF_BLUE}:7000")), "{what}: UDP");
         }
-        // Nor without anybody's translation.
+        // Nor without a translation.
         assert_eq!(asked(&self.red, &format!("{}:7000", address(2))), None, "{what}");
     }
 }
@@ -193,7 +193,7 @@ fn a_pod_reaches_through_kube_proxy_what_was_published_and_no_service_of_any_ten
             let what = format!("bridged {bridged}, masquerade {masquerade}");
             site.works(&what);
             site.published_only(&what);
-            // Where nobody says which addresses are those of services, an external one may be one.
+            // Without a service CIDR, an external address may be a service.
             assert_eq!(asked(&site.red, &format!("{EXTERNAL}:7000")), None, "{what}");
         }
         // Addresses of the node come and go.

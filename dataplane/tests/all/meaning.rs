@@ -253,7 +253,7 @@ fn every_field_of_a_condition_and_its_inverse_means_what_it_says_bridged_and_rou
     check(0, "bridged", "10.9.0.200");
     lab.submit(put(ports(true)));
     check(1, "bridged and tracked", "10.9.0.200");
-    // Routed: the router looks at everybody's source and jumps.
+    // Routed: the router checks every source and jumps.
     let jump = |n: &u8| (Condition { source: is(address(*n).into()), ..any() }, Action::Jump { chain: own_chain(*n) });
     let free = numbers.iter().map(|n| filtered(*n, None));
     lab.submit(put(free.chain([chain(red.inbound(), numbers.iter().map(jump))])));
@@ -311,7 +311,7 @@ fn chains_are_met_in_order_and_whoever_rejects_first_is_heard() {
     for change in put(objects.chain(more)) {
         world.apply(change);
     }
-    // Nothing is translated, so that everybody on the way can tell the pod.
+    // Nothing is translated, so every hop sees the pod's address.
     let router = world.routers.get_mut(&red.router()).unwrap();
     (router.inbound, router.outbound) = (None, None);
     let become_ = |t: &Topology| {

@@ -218,7 +218,7 @@ fn the_first_packet_after_active_arrives() {
     }
 }
 
-/// Whoever has lost the first question for a neighbour does not ask again while the test waits.
+/// A host that has lost its first ARP request does not repeat it during the test.
 fn ask_once(netns: &Path) {
     let all = "for file in /proc/sys/net/ipv4/neigh/*/retrans_time_ms; do echo 60000 >$file; done";
     inside(netns, "sh", &["-c", all]);

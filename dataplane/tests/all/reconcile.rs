@@ -208,7 +208,8 @@ fn drift_of_every_kind_is_mended() {
     }
 }
 
-/// What has no mark of ours is somebody's, also inside our namespaces: it is taken out of our bridges, and no more.
+/// Objects without Atoll's tag are foreign, also inside Atoll's namespaces: they are removed from bridges and not
+/// changed otherwise.
 #[test]
 fn what_others_put_into_a_namespace_of_ours_stays() {
     let mut lab = Lab::start(topology(1, 0));
@@ -254,7 +255,7 @@ fn what_others_put_into_a_namespace_of_ours_stays() {
     assert_eq!(theirs(picture(&namespace)), before);
 }
 
-/// Nobody hears of what was done to a filter while the plane was away: its content tells.
+/// Changes of a filter while the data plane was not running cause no event: its contents are compared.
 #[test]
 fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
     let mut lab = Lab::start(topology(1, 0));
@@ -344,7 +345,7 @@ fn a_half_made_namespace_is_finished() {
     assert!(pings(&a, "203.0.113.1"));
 }
 
-/// Whoever looks for a namespace by its name finds it again, and its packets have not noticed.
+/// The namespace is found by its name again, and its packets were not affected.
 #[test]
 fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
     let mut lab = Lab::start(topology(1, 0));
@@ -374,7 +375,8 @@ fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
     lab.restart(same.clone());
     assert_eq!(lab.plane().report().changes, 0);
-    // With the plane away nobody holds it: it is made anew, and its pods are told that they are not connected.
+    // Without the data plane no process holds the namespace: it is created again, and its pods are reported as not
+    // connected.
     lab.plane.take().unwrap().stop();
     run("sh", &["-c", &format!("while umount -l {shown} 2>/dev/null; do :; done")]);
     lab.active.lock().unwrap().clear();
@@ -536,7 +538,7 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
     lab.restart(whole.clone());
     let report = lab.plane().report();
     assert_eq!((report.changes, report.preserved.len()), (0, 0), "{report:#?}");
-    // Idle and one of many: collected. With somebody's interface inside: not.
+    // An unused namespace is collected. With a foreign interface inside it is not.
     run("umount", &[&pods[2].0.display().to_string()]);
     run("umount", &[&pods[2].1.display().to_string()]);
     wait(
@@ -609,7 +611,7 @@ fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_route
     assert!(!outcome(&lab), "unlinked");
     lab.submit(ends(true));
     wait(|| "linked".to_owned(), || outcome(&lab));
-    // It was unlinked while nobody looked.
+    // It was unlinked while the data plane was not running.
     let mut world = provider();
     for change in put(objects.clone()).into_iter().chain(ends(false)) {
         world.apply(change);

@@ -1,17 +1,13 @@
-//! Requests of any bytes, answered one after the other by a controller of either family. The same function runs over
-//! seeded mutations of the corpus in the ordinary tests; give that corpus to the fuzzer:
+//! Requests of any bytes, answered one after the other by a controller of either dialect. The ordinary tests call the same
+//! function with the corpus and with seeded mutations of it (`hostile::mutated_requests_do_no_harm`), so that a clone with
+//! stable cargo runs it. With the fuzzer, give it that corpus:
 //! `cargo +nightly fuzz run request fuzz/corpus/request tests/corpus`.
 
 #![no_main]
 
-use atoll_mock_controller::Dialect;
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../tests/all/everything.rs"]
 mod everything;
 
-fuzz_target!(|input: &[u8]| {
-    for dialect in [Dialect::V5, Dialect::V1] {
-        everything::answer(dialect, input);
-    }
-});
+fuzz_target!(|input: &[u8]| everything::fuzz(input));

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use uuid::Uuid;
 
+use super::object_map::visit;
 use super::objects::{Binding, Bridge, DeviceFields, Port, Route, Router};
 
 /// Ids by key, sorted.
@@ -45,7 +46,7 @@ impl<K: Ord + Clone> Index<K> {
     where
         K: Borrow<Q>,
     {
-        self.0.get(key).into_iter().flatten().copied()
+        self.0.get(key).into_iter().flatten().copied().inspect(|_| visit())
     }
 
     /// As [`Index::of`], as a list of its own: for those who change what they walk over.
@@ -58,12 +59,12 @@ impl<K: Ord + Clone> Index<K> {
 
     /// Every key that has ids.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.0.keys()
+        self.0.keys().inspect(|_| visit())
     }
 
     /// Every id, under whatever key.
     pub(crate) fn ids(&self) -> impl Iterator<Item = Uuid> {
-        self.0.values().flatten().copied()
+        self.0.values().flatten().copied().inspect(|_| visit())
     }
 
     #[cfg(test)]

@@ -9,17 +9,19 @@
 
 mod cascade;
 mod index;
+mod object_map;
 pub mod objects;
 mod patch;
 mod topology;
 
 use std::collections::BTreeSet;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use index::{Index, Indexes, add_owned};
+pub use object_map::{ObjectMap, visited};
 use objects::{AddressGroup, Binding, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
 pub use patch::Patch;
 
@@ -29,25 +31,25 @@ pub use patch::Patch;
 #[serde(deny_unknown_fields)]
 pub struct Tables {
     /// Routers.
-    pub routers: OrdMap<Uuid, Router>,
+    pub routers: ObjectMap<Router>,
     /// Bridges.
-    pub bridges: OrdMap<Uuid, Bridge>,
+    pub bridges: ObjectMap<Bridge>,
     /// Ports.
-    pub ports: OrdMap<Uuid, Port>,
+    pub ports: ObjectMap<Port>,
     /// Routes, with those that the server made.
-    pub routes: OrdMap<Uuid, Route>,
+    pub routes: ObjectMap<Route>,
     /// Chains.
-    pub chains: OrdMap<Uuid, Chain>,
+    pub chains: ObjectMap<Chain>,
     /// Rules.
-    pub rules: OrdMap<Uuid, Rule>,
+    pub rules: ObjectMap<Rule>,
     /// Port groups.
-    pub port_groups: OrdMap<Uuid, PortGroup>,
+    pub port_groups: ObjectMap<PortGroup>,
     /// IP address groups.
-    pub address_groups: OrdMap<Uuid, AddressGroup>,
+    pub address_groups: ObjectMap<AddressGroup>,
     /// Hosts.
-    pub hosts: OrdMap<Uuid, Host>,
+    pub hosts: ObjectMap<Host>,
     /// Tunnel zones.
-    pub tunnel_zones: OrdMap<Uuid, TunnelZone>,
+    pub tunnel_zones: ObjectMap<TunnelZone>,
     /// Writes are refused (1.9).
     pub read_only: bool,
 }
@@ -394,6 +396,6 @@ pub(crate) fn jump_target(rule: &Rule) -> Option<Uuid> {
     rule.fields.get("jumpChainId").and_then(serde_json::Value::as_str).and_then(crate::body::parse_uuid)
 }
 
-fn listed<V>(table: &OrdMap<Uuid, V>, index: &Index<String>, tenant: Option<&str>) -> Vec<Uuid> {
+fn listed<V>(table: &ObjectMap<V>, index: &Index<String>, tenant: Option<&str>) -> Vec<Uuid> {
     tenant.map_or_else(|| table.keys().copied().collect(), |tenant| index.list(tenant))
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::objects::{AddressGroup, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
-use super::{Table, Tables};
+use super::{ObjectMap, Table, Tables};
 
 /// Rows that changed, by table: their new value, or none when they are gone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ type Rows<V> = BTreeMap<Uuid, Option<V>>;
 impl Patch {
     /// The rows that were touched, as they are now.
     pub(crate) fn of(tables: &Tables, touched: &[(Table, Uuid)]) -> Self {
-        fn take<V: Clone>(rows: &mut Rows<V>, table: &OrdMap<Uuid, V>, id: Uuid) {
+        fn take<V: Clone>(rows: &mut Rows<V>, table: &ObjectMap<V>, id: Uuid) {
             rows.insert(id, table.get(&id).cloned());
         }
         let mut patch = Self::default();
@@ -71,7 +70,7 @@ impl Patch {
 
     /// Brings tables up to date.
     pub(crate) fn apply(self, tables: &mut Tables) {
-        fn put<V: Clone>(rows: Rows<V>, table: &mut OrdMap<Uuid, V>) {
+        fn put<V: Clone>(rows: Rows<V>, table: &mut ObjectMap<V>) {
             for (id, row) in rows {
                 match row {
                     Some(row) => drop(table.insert(id, row)),

@@ -7,13 +7,12 @@ use atoll_model::attachment::Mac;
 use atoll_model::topology::{
     self as model, Action, Change, Condition, Flow, Fragments, NatTarget, Object, RouteAction, Test, Topology,
 };
-use imbl::OrdMap;
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::objects::{Bridge, DeviceFields, Port, PortKind, Route, RouteKind, Router, Rule};
-use super::{ControllerState, Table};
+use super::{ControllerState, ObjectMap, Table};
 use crate::body::parse_uuid;
 
 /// The tables that a topology is made of. Rules travel with their chain; hosts and zones are none of its business.
@@ -46,7 +45,7 @@ impl ControllerState {
     }
 
     fn all(&self) -> Vec<(Table, Uuid)> {
-        fn of<V>(table: Table, rows: &OrdMap<Uuid, V>) -> impl Iterator<Item = (Table, Uuid)> + '_ {
+        fn of<V>(table: Table, rows: &ObjectMap<V>) -> impl Iterator<Item = (Table, Uuid)> + '_ {
             rows.keys().map(move |id| (table, *id))
         }
         let t = &self.tables;

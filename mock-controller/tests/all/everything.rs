@@ -1,4 +1,4 @@
-//! A text of requests, each answered. Shared by the tests and the fuzz target.
+//! A text of requests, each answered: the function of the fuzz target, which the ordinary tests call as well.
 //!
 //! A request is a line `METHOD PATH`, lines of headers, an empty line and a body; a line `---` begins the next one. What
 //! is no header or no method is left out: any bytes are some requests.
@@ -12,6 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// What a controller may say. 500 is the old family's word for a duplicate, and 5.x's for a link with a `portId`.
 const KNOWN: [u16; 14] = [200, 201, 204, 400, 401, 403, 404, 405, 406, 409, 415, 500, 501, 503];
+
+/// The fuzz target: gives the requests of any bytes to a controller of either dialect.
+pub(crate) fn fuzz(input: &[u8]) {
+    for dialect in [Dialect::V5, Dialect::V1] {
+        answer(dialect, input);
+    }
+}
 
 /// Gives every request to one controller. Only a panic, a hang, an unknown status or a broken answer fails.
 pub(crate) fn answer(dialect: Dialect, input: &[u8]) -> Vec<(ApiRequest, ApiResponse)> {

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use atoll_mock_controller::Dialect;
+use atoll_testkit::mutate::Mutator;
 use atoll_testkit::program::command;
 
 use crate::everything;
@@ -321,58 +322,13 @@ fn every_request_of_the_corpus_is_well() {
 
 #[test]
 fn mutated_requests_do_no_harm() {
-    let seed = std::env::var("AT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed_0003_u64);
-    println!("AT_SEED={seed}");
-    let mut state = seed;
-    // splitmix64: enough to spread mutations, and the same everywhere.
-    let mut dice = move |below: usize| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % (below.max(1) as u64)).expect("small")
-    };
     let corpus = texts();
-    let pieces: [&[u8]; 14] = [
-        b"null",
-        b"-1",
-        b"1e999",
-        b"-9223372036854775808",
-        b"\"\"",
-        b"[]",
-        b"{}",
-        b"true",
-        b"\"\\ud800\"",
-        b"\xff",
-        b"/",
-        b"%2f",
-        b"\n---\n",
-        b"aaaa0000-0000-4000-8000-000000000003",
-    ];
+    let all: Vec<&[u8]> = corpus.iter().map(|(_, _, text)| text.as_slice()).collect();
+    // The end of a request, and the id of an object.
+    let pieces: [&[u8]; 2] = [b"\n---\n", b"aaaa0000-0000-4000-8000-000000000003"];
+    let mut mutator = Mutator::seeded(0x5eed_0003);
     for _ in 0..3_000 {
-        let (dialect, _, text) = &corpus[dice(corpus.len())];
-        let mut text = text.clone();
-        for _ in 0..=dice(8) {
-            let at = dice(text.len());
-            match dice(6) {
-                0 if dice(4) == 0 => text.truncate(at),
-                0 | 1 if !text.is_empty() => text[at] = u8::try_from(dice(256)).expect("byte"),
-                2 => drop(text.splice(at..at, pieces[dice(pieces.len())].iter().copied())),
-                3 if !text.is_empty() => drop(text.drain(at..(at + dice(8)).min(text.len()))),
-                // One request again, or one of another life in between.
-                4 => {
-                    let other = &corpus[dice(corpus.len())].2;
-                    let from = dice(other.len());
-                    let piece = other[from..(from + dice(400)).min(other.len())].to_vec();
-                    drop(text.splice(at..at, piece));
-                }
-                _ => {
-                    let piece = text[at..(at + dice(300)).min(text.len())].to_vec();
-                    text.extend_from_slice(&piece);
-                }
-            }
-        }
-        everything::answer(*dialect, &text);
+        everything::fuzz(&mutator.mutation(&all, &pieces, 8));
     }
 }
 

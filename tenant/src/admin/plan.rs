@@ -31,7 +31,7 @@ pub struct Plan {
 
 impl Plan {
     fn of(graph: &Graph, drift: Drift) -> Self {
-        let (action, differences) = match drift.drift {
+        let (action, differences) = match drift.difference {
             DriftKind::Missing => ("create", Vec::new()),
             DriftKind::Differs(differences) => ("update", differences),
             DriftKind::Foreign(differences) => ("leave", differences),

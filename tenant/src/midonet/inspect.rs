@@ -73,8 +73,8 @@ pub(super) async fn refuse_foreign<T: Transport>(
         .try_collect()
         .await?;
     let mut foreign: Vec<String> = Vec::new();
-    for Drift { id, kind, drift } in found.into_iter().flatten() {
-        if let DriftKind::Foreign(differences) = drift {
+    for Drift { id, kind, difference } in found.into_iter().flatten() {
+        if let DriftKind::Foreign(differences) = difference {
             foreign.push(format!("{kind} {id} is not ours: {}", differences.join("; ")));
         }
     }
@@ -128,11 +128,11 @@ async fn same<T: Transport, O: ApiObject>(
 ) -> Result<Vec<Drift>, ControllerError> {
     let id = wanted.id().unwrap_or_default();
     let found = client.get::<O>(id).await?;
-    let drift = match found {
+    let difference = match found {
         None => Some(DriftKind::Missing),
         Some(found) => drift_of(kind, &differences(dialect, wanted, &found)),
     };
-    Ok(drift.map(|drift| Drift { id, kind, drift }).into_iter().collect())
+    Ok(difference.map(|difference| Drift { id, kind, difference }).into_iter().collect())
 }
 
 /// A missing link can be created; a link to another port is not ours.
@@ -143,15 +143,16 @@ async fn port<T: Transport>(
 ) -> Result<Vec<Drift>, ControllerError> {
     let (id, kind) = (wanted.id.unwrap_or_default(), Kind::Port);
     let Some(found) = client.get::<Port>(id).await? else {
-        return Ok(vec![Drift { id, kind, drift: DriftKind::Missing }]);
+        return Ok(vec![Drift { id, kind, difference: DriftKind::Missing }]);
     };
     let (link, rest): (Vec<_>, Vec<_>) =
         differences(dialect, wanted, &found).into_iter().partition(|difference| difference.field == "peerId");
-    let mut findings: Vec<_> = drift_of(kind, &rest).map(|drift| Drift { id, kind, drift }).into_iter().collect();
+    let mut findings: Vec<_> =
+        drift_of(kind, &rest).map(|difference| Drift { id, kind, difference }).into_iter().collect();
     if !link.is_empty() {
         let sentences = sentences(&link);
-        let drift = if found.peer_id.is_none() { DriftKind::Missing } else { DriftKind::Foreign(sentences) };
-        findings.push(Drift { id, kind: Kind::Link, drift });
+        let difference = if found.peer_id.is_none() { DriftKind::Missing } else { DriftKind::Foreign(sentences) };
+        findings.push(Drift { id, kind: Kind::Link, difference });
     }
     Ok(findings)
 }
@@ -167,7 +168,7 @@ async fn route<T: Transport>(
     let router = wanted.router_id.unwrap_or_default();
     let there = absent_is_empty(client.list::<Route>(&Scope::Of(Resource::Router, router)).await)?;
     let found = there.iter().any(|found| differences(dialect, wanted, found).is_empty());
-    let missing = Drift { id: wanted.id.unwrap_or_default(), kind: Kind::Route, drift: DriftKind::Missing };
+    let missing = Drift { id: wanted.id.unwrap_or_default(), kind: Kind::Route, difference: DriftKind::Missing };
     Ok(if found { vec![] } else { vec![missing] })
 }
 
@@ -183,7 +184,7 @@ async fn chain<T: Transport>(
     let mut from = 0;
     for rule in &chain.rules {
         let wanted = Rule::from_topology(id, from + 1, rule);
-        let drift = match there.iter().position(|found| found.id == Some(rule.id)) {
+        let difference = match there.iter().position(|found| found.id == Some(rule.id)) {
             // A rule of this id in another chain is not ours, and creating ours would be refused.
             None => match client.get::<Rule>(rule.id).await? {
                 None => Some(DriftKind::Missing),
@@ -196,7 +197,7 @@ async fn chain<T: Transport>(
                 differs.or(late)
             }
         };
-        findings.extend(drift.map(|drift| Drift { id: rule.id, kind: Kind::Rule, drift }));
+        findings.extend(difference.map(|difference| Drift { id: rule.id, kind: Kind::Rule, difference }));
     }
     Ok(findings)
 }

@@ -121,7 +121,7 @@ async fn every_object_that_is_deleted_behind_our_back_comes_back() {
                 assert_ne!(world.made(), built_topology(&graph), "{dialect:?}: {resource} {n} is gone");
                 let findings = world.engine().inspect(&graph).await.expect("looked");
                 assert!(
-                    findings.iter().any(|finding| finding.drift == DriftKind::Missing),
+                    findings.iter().any(|finding| finding.difference == DriftKind::Missing),
                     "{dialect:?}: {resource} {n}"
                 );
                 let applied = world.engine().apply(&graph).await.expect("applied");
@@ -160,7 +160,7 @@ async fn what_was_changed_behind_our_back_is_mended_in_place() {
         let findings = world.engine().inspect(&graph).await.expect("looked");
         assert_eq!(findings.len(), 2 + ports, "{dialect:?}: {findings:?}");
         assert!(
-            findings.iter().all(|finding| matches!(finding.drift, DriftKind::Differs(_))),
+            findings.iter().all(|finding| matches!(finding.difference, DriftKind::Differs(_))),
             "{dialect:?}: {findings:?}"
         );
         let applied = world.engine().apply(&graph).await.expect("applied");
@@ -242,7 +242,9 @@ async fn an_object_of_our_id_that_is_somebody_elses_is_reported_and_untouched() 
         client.create(&foreign).await.expect("created");
         let before: api::Bridge = client.get(bridge).await.expect("answered").expect("there");
         let findings = world.engine().inspect(&graph).await.expect("looked");
-        assert!(findings.iter().any(|finding| finding.id == bridge && matches!(finding.drift, DriftKind::Foreign(_))));
+        assert!(
+            findings.iter().any(|finding| finding.id == bridge && matches!(finding.difference, DriftKind::Foreign(_)))
+        );
         let error = world.engine().apply(&graph).await.expect_err("it is not ours");
         assert_eq!(error.failure, ControllerFailure::Conflict, "{error}");
         assert!(error.to_string().contains(&bridge.to_string()), "names the object: {error}");

@@ -219,7 +219,7 @@ async fn what_has_our_id_and_is_somebody_elses_is_told_and_left_alone() {
 
             let findings = engine.inspect(&graph).await.expect("looked");
             let said = findings.iter().find(|finding| (finding.kind, finding.id) == (kind, id));
-            let verdict = said.map(|finding| &finding.drift);
+            let verdict = said.map(|finding| &finding.difference);
             assert!(matches!(verdict, Some(DriftKind::Foreign(_))), "{context}: a plan says {verdict:?}");
             assert_eq!(there(&world), before, "{context}: a plan changes nothing");
 

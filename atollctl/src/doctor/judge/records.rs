@@ -20,7 +20,7 @@ const NODE: Check =
 const RECORD: Check = Check::new("record", "what cannot be read is left alone, and with it the addresses it has");
 const INTERFACE: Check = Check::new(
     "interface",
-    "a host end without a claim is what a dead call left; no port leads to it, and nobody will ask for its removal",
+    "a host interface without a claim was left by a dead call; it has no port, and no call will remove it",
 );
 const CLAIM: Check = Check::new(
     "claim",

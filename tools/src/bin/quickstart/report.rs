@@ -191,7 +191,7 @@ fn answer(cell: &Cell) -> String {
 fn legend(facts: &Facts) -> String {
     let shared: Vec<String> = facts.addresses_in_common.iter().map(ToString::to_string).collect();
     format!(
-        "yes: that pod answers.  -: nobody does, as it should be between tenants.  A pod's name: both tenants use that\n\
+        "yes: that pod answers.  -: no answer, as expected between tenants.  A pod's name: both tenants use that\n\
          address ({}), and the pod of one's own tenant answered.  !: not as expected.",
         shared.join(", ")
     )

@@ -1,4 +1,4 @@
-//! Starts what the tour needs, in namespaces and directories of its own, and leaves it running.
+//! Starts the servers and pods of the quickstart, in namespaces and directories of its own, and leaves them running.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
@@ -77,7 +77,7 @@ impl Setup {
         Ok(Self { prefix, run_dir, config_file, atollctl: args.bin_dir.join("atollctl"), node, pods })
     }
 
-    /// Everyone who asks or answers.
+    /// All endpoints.
     pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>> {
         let mut all: Vec<Endpoint> = self
             .pods
@@ -97,7 +97,7 @@ impl Setup {
         Ok(all)
     }
 
-    /// The facts, given who reaches whom.
+    /// The report, from the measured reachability.
     pub(crate) fn facts(&self, cells: Vec<Cell>) -> Result<Facts> {
         let cluster: ClusterRecord = self.record("cluster")?;
         let mut tenants = Vec::new();
@@ -187,7 +187,8 @@ fn configuration(args: &Args, host_id: Uuid) -> Value {
         "nodeName": "quickstart", "hostId": host_id, "runDir": args.run_dir, "stateDir": args.state_dir,
         "etcd": { "endpoints": [format!("http://{}", servers::ETCD)], "prefix": PREFIX },
         "controller": { "endpoints": [format!("http://{}{}", servers::CONTROLLER, servers::API)] },
-        // So small that two tenants with three pods each must have addresses in common: five are free in each subnet.
+        // So small that two tenants with three pods each have addresses in common: each subnet has five addresses for
+        // pods.
         "cluster": { "addressing": "overlapping", "podCidr": "10.128.0.0/16", "subnetPrefix": 29 },
         "log": { "file": args.state_dir.join("cni.log"), "level": "info" },
     })
