@@ -230,7 +230,7 @@ mod tests {
             nodes: vec![],
             tenants: vec![tenant],
             tombstones: vec![],
-            damaged: vec!["v1/tenants/broken".to_owned()],
+            damaged: vec!["v2/tenants/broken".to_owned()],
             stray: vec![],
         }
     }

@@ -128,7 +128,7 @@ impl<'a> Judge<'a> {
                 AddressState::Claimed { attachment, .. } => {
                     (format!("says that {attachment} has it"), Some((there.mod_revision, Some(attachment))))
                 }
-                AddressState::Cooling { .. } => ("is cooling".to_owned(), Some((there.mod_revision, None))),
+                AddressState::CoolDown { .. } => ("is cooling".to_owned(), Some((there.mod_revision, None))),
             },
         };
         let mut compare = vec![
@@ -193,12 +193,12 @@ impl<'a> Judge<'a> {
                         self.report(Problem::Unowned, &key, text, fix);
                     }
                 }
-                AddressState::Cooling { .. } if !leased => {
+                AddressState::CoolDown { .. } if !leased => {
                     let text = format!("{place} cools, and no lease will ever free it");
                     let fix = self.forget(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
                     self.report(Problem::Stuck, &key, text, Some(fix));
                 }
-                AddressState::Cooling { .. } => {}
+                AddressState::CoolDown { .. } => {}
             }
         }
     }
@@ -267,7 +267,7 @@ impl<'a> Judge<'a> {
             let found: Option<Revision> = match self.seen.addresses.get(place) {
                 None if self.seen.damaged.contains_key(&address) => continue,
                 None => None,
-                Some(Seen { record, .. }) if matches!(record.record.state, AddressState::Cooling { .. }) => continue,
+                Some(Seen { record, .. }) if matches!(record.record.state, AddressState::CoolDown { .. }) => continue,
                 // Giving the address back to its claim takes the mark along.
                 Some(Seen { record, .. }) => Some(record.mod_revision),
             };

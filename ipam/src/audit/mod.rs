@@ -47,7 +47,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a key below `addresses/`, `cooling/` or `reservations/` points.
+    /// Where a key below `addresses/`, `cool-down/` or `reservations/` points.
     fn of(key: &Key) -> Option<Self> {
         let mut parts = key.as_str().split('/').skip(2);
         let tenant = TenantName::new(parts.next()?).ok()?;

@@ -121,7 +121,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "a key that names no address",
-            |_, _, _| vec![raw(Key::raw("v1/addresses/red/0/0a800007"), br#"{"v":1,"state":"cooling","since":1}"#)],
+            |_, _, _| vec![raw(Key::raw("v2/addresses/red/0/0a800007"), br#"{"v":1,"state":"cool-down","since":1}"#)],
             vec![(Problem::Damaged, false)],
         ),
         (
@@ -198,7 +198,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "an address that cools for ever",
             |_, _, free| {
-                let state = AddressState::Cooling { since: 1, namespace: None };
+                let state = AddressState::CoolDown { since: 1, namespace: None };
                 let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
                 vec![put(place(free), &record), raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")]
             },

@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_prefix_is_the_first_key_behind_it() {
-        assert_eq!(behind(b"/a/v1/".to_vec()), b"/a/v10");
+        assert_eq!(behind(b"/a/v2/".to_vec()), b"/a/v10");
         assert_eq!(behind(b"a\xff\xff".to_vec()), b"b");
         assert_eq!(behind(b"\xff".to_vec()), b"\0");
     }
