@@ -11,7 +11,7 @@ use atoll_node::files::{TEXT, read};
 use uuid::Uuid;
 
 use crate::identity;
-use crate::place::Node;
+use crate::binding::Node;
 
 /// Where MidoNet's agent writes its id.
 const HOST_ID: &str = "/etc/midonet_host_id.properties";

@@ -7,7 +7,7 @@ use atoll_store::Store;
 use super::{Admin, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::place::Who;
+use crate::binding::Who;
 
 /// See the module. One that is there already is an error.
 pub async fn create<S: Store, C: Controller>(

@@ -4,7 +4,7 @@
 //! by an operator. Every other namespace has to be admitted with `atollctl tenant join`.
 
 use crate::error::TenantError;
-use crate::place::Who;
+use crate::binding::Who;
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_records::{NamespaceRecord, Origin, Phase, Query, ReadError, Snapshot, TenantRecord, Versioned};
 

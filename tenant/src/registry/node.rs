@@ -9,7 +9,7 @@ use super::Registry;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::identity;
-use crate::place::Node;
+use crate::binding::Node;
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// This machine's record.
