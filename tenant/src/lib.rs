@@ -31,8 +31,8 @@ pub mod midonet;
 mod registry;
 mod resolve;
 
+pub use binding::{Node, Place, Who};
 pub use cache::Cache;
 pub use error::TenantError;
 pub use midonet::MidoNet;
-pub use binding::{Node, Place, Who};
 pub use resolve::Resolver;

@@ -125,7 +125,12 @@ impl Etcd {
     }
 
     /// Which case of a nested transaction happened, if any; and the answers if none did.
-    pub(super) fn chosen(&self, response: &wire::TxnResponse, cases: usize, otherwise: Vec<Query>) -> Result<Chosen, StoreError> {
+    pub(super) fn chosen(
+        &self,
+        response: &wire::TxnResponse,
+        cases: usize,
+        otherwise: Vec<Query>,
+    ) -> Result<Chosen, StoreError> {
         // It may have happened: an answer that cannot be read says as little as none.
         let unclear =
             |reason: &str| StoreError::Unknown { endpoint: self.preferred().to_owned(), reason: reason.to_owned() };

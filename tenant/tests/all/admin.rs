@@ -89,7 +89,7 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
     let pods: Vec<_> = inventory.pods().map(|pod| (pod.pod.as_deref(), pod.address, pod.port)).collect();
     assert_eq!(pods, [(Some("web-0"), claim.record.addresses[0].address, claim.record.port)]);
     assert_eq!((inventory.nodes.len(), inventory.nodes[0].pods), (1, 1));
-    assert!(inventory.stray.is_empty());
+    assert!(inventory.orphaned.is_empty());
 }
 
 #[tokio::test]

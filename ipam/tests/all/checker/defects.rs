@@ -18,9 +18,7 @@ fn releases(case: &Case) -> bool {
 }
 
 fn claims(case: &Case) -> bool {
-    case.then
-        .iter()
-        .any(|change| matches!(change, Change::Put { key, .. } if key.as_str().starts_with("v2/claims/")))
+    case.then.iter().any(|change| matches!(change, Change::Put { key, .. } if key.as_str().starts_with("v2/claims/")))
 }
 
 /// None.
