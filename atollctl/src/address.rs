@@ -31,7 +31,7 @@ impl Row<'_> {
     fn state(&self) -> &'static str {
         match self {
             Self { attachment: Some(_), .. } => "claimed",
-            Self { cools: true, .. } => "cooling",
+            Self { cools: true, .. } => "cool-down",
             _ => "reserved",
         }
     }
@@ -47,7 +47,7 @@ fn shown(seen: &Observation, output: Output, tenant: Option<&TenantName>) -> Str
                 row.attachment = Some(attachment);
                 row.pod = pod(seen, attachment);
             }
-            AddressState::Cooling { .. } => row.cools = true,
+            AddressState::CoolDown { .. } => row.cools = true,
         }
     }
     for (place, reservation) in seen.reserved.iter().filter(|(place, _)| meant(place)) {

@@ -42,7 +42,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
     }
     if !options.tenants.is_empty() {
         inventory.tenants.retain(|tenant| options.tenants.contains(&tenant.name));
-        inventory.stray.clear();
+        inventory.orphaned.clear();
     }
     if !options.offline {
         ask_outside(&settings.controller()?, &mut inventory).await;
@@ -81,11 +81,11 @@ fn tree(inventory: &Inventory) -> Tree {
         "cluster {}  pods {} ({addressing})  transit {}  provider router {}",
         cluster.id, cluster.pod_cidr, cluster.transit_cidr, cluster.provider_router
     ));
-    let stray = inventory.stray.iter().map(|pod| Tree::new(format!("in no subnet that is there: {}", line(pod))));
+    let orphaned = inventory.orphaned.iter().map(|pod| Tree::new(format!("in no subnet that is there: {}", line(pod))));
     let damaged = inventory.damaged.iter().map(|key| Tree::new(format!("damaged record: {key}")));
     let outside = cluster.provider.iter().flat_map(|provider| &provider.uplinks);
     let outside = outside.map(|way| Tree::new(format!("uplink  {}  {}", uplink(&way.uplink), shown(way.state))));
-    root.with(outside).with(inventory.tenants.iter().map(tenant)).with(stray).with(damaged)
+    root.with(outside).with(inventory.tenants.iter().map(tenant)).with(orphaned).with(damaged)
 }
 
 /// One tenant with everything below it.
@@ -230,8 +230,8 @@ mod tests {
             nodes: vec![],
             tenants: vec![tenant],
             tombstones: vec![],
-            damaged: vec!["v1/tenants/broken".to_owned()],
-            stray: vec![],
+            damaged: vec!["v2/tenants/broken".to_owned()],
+            orphaned: vec![],
         }
     }
 

@@ -190,7 +190,7 @@ impl<'a> Plan<'a> {
                 then.push(Change::delete(address));
                 continue;
             }
-            let state = AddressState::Cooling { since: now(), namespace: self.claim.record.namespace.clone() };
+            let state = AddressState::CoolDown { since: now(), namespace: self.claim.record.namespace.clone() };
             let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
             then.push(Change::put_leased(&address, &record, lease));
             then.push(Change::mark(&self.key(index, CoolDown::at), lease));

@@ -25,28 +25,28 @@ pub struct AddressRecord {
 impl AddressRecord {
     /// The key of an address.
     pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/addresses/{tenant}/{ordinal:08x}/{}", hex(address)))
+        RecordKey::new(format!("v2/addresses/{tenant}/{ordinal:08x}/{}", hex(address)))
     }
 
     /// All addresses of a subnet that are taken.
     pub fn of_subnet(tenant: &TenantName, ordinal: u32) -> Prefix<Self> {
-        Prefix::new(format!("v1/addresses/{tenant}/{ordinal:08x}/"))
+        Prefix::new(format!("v2/addresses/{tenant}/{ordinal:08x}/"))
     }
 
     /// All addresses of a tenant that are taken.
     pub fn of_tenant(tenant: &TenantName) -> Prefix<Self> {
-        Prefix::new(format!("v1/addresses/{tenant}/"))
+        Prefix::new(format!("v2/addresses/{tenant}/"))
     }
 
     /// All addresses that are taken.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/addresses/".to_owned())
+        Prefix::new("v2/addresses/".to_owned())
     }
 }
 
 /// Why an address is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "state")]
+#[serde(rename_all = "kebab-case", tag = "state")]
 pub enum AddressState {
     /// An attachment has it.
     Claimed {
@@ -56,7 +56,7 @@ pub enum AddressState {
         attachment: Attachment,
     },
     /// It was released a short while ago; the key is on a lease.
-    Cooling {
+    CoolDown {
         /// When it was released, seconds since 1970.
         since: u64,
         /// Of which namespace the pod was, where that was known: it may ask for the address by name at once.
@@ -65,7 +65,7 @@ pub enum AddressState {
     },
 }
 
-/// `cooling/<tenant>/<ordinal>/<address>`: the marker of an address that cools down, on the same lease. It has no value: a
+/// `cool-down/<tenant>/<ordinal>/<address>`: the marker of an address that cools down, on the same lease. It has no value: a
 /// list of keys finds the addresses of a subnet that cool down without reading those that are claimed.
 #[derive(Clone, Copy, Debug)]
 pub struct CoolDown;
@@ -73,16 +73,16 @@ pub struct CoolDown;
 impl CoolDown {
     /// The key of an address.
     pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/cooling/{tenant}/{ordinal:08x}/{}", hex(address)))
+        RecordKey::new(format!("v2/cool-down/{tenant}/{ordinal:08x}/{}", hex(address)))
     }
 
     /// All addresses of a subnet that cool down.
     pub fn of_subnet(tenant: &TenantName, ordinal: u32) -> Prefix<Self> {
-        Prefix::new(format!("v1/cooling/{tenant}/{ordinal:08x}/"))
+        Prefix::new(format!("v2/cool-down/{tenant}/{ordinal:08x}/"))
     }
 
     /// All addresses that cool down.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/cooling/".to_owned())
+        Prefix::new("v2/cool-down/".to_owned())
     }
 }

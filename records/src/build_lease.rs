@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::codec::Unknown;
 use crate::key::RecordKey;
 
-/// `builders/<tenant>`: the lease to build a tenant. One process at a time holds it.
+/// `build-leases/<tenant>`: the lease to build a tenant. One process at a time holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildLeaseRecord {
     /// Schema.
@@ -24,6 +24,6 @@ pub struct BuildLeaseRecord {
 impl BuildLeaseRecord {
     /// The key of a tenant.
     pub fn at(tenant: &TenantName) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/builders/{tenant}"))
+        RecordKey::new(format!("v2/build-leases/{tenant}"))
     }
 }

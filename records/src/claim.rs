@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::codec::Unknown;
 use crate::key::{Prefix, RecordKey, attachment_path};
 
-/// `attachments/<node>/<network>/<container>/<ifname>`: the claim. Written first, deleted last.
+/// `claims/<node>/<network>/<container>/<ifname>`: the claim. Written first, deleted last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRecord {
     /// Schema.
@@ -56,17 +56,17 @@ pub struct ClaimRecord {
 impl ClaimRecord {
     /// The key of an attachment's claim.
     pub fn at(attachment: &Attachment) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/attachments/{}", attachment_path(attachment)))
+        RecordKey::new(format!("v2/claims/{}", attachment_path(attachment)))
     }
 
     /// All claims of a node.
     pub fn of_node(node: &NodeName) -> Prefix<Self> {
-        Prefix::new(format!("v1/attachments/{node}/"))
+        Prefix::new(format!("v2/claims/{node}/"))
     }
 
     /// All claims.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/attachments/".to_owned())
+        Prefix::new("v2/claims/".to_owned())
     }
 }
 

@@ -46,7 +46,7 @@ pub struct ClusterRecord {
 impl ClusterRecord {
     /// Its key.
     pub fn at() -> RecordKey<Self> {
-        RecordKey::new("v1/cluster".to_owned())
+        RecordKey::new("v2/cluster".to_owned())
     }
 }
 

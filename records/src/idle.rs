@@ -25,11 +25,11 @@ pub struct IdleRecord {
 impl IdleRecord {
     /// The key of a tenant.
     pub fn at(tenant: &TenantName) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/idle/{tenant}"))
+        RecordKey::new(format!("v2/idle/{tenant}"))
     }
 
     /// All idle tenants.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/idle/".to_owned())
+        Prefix::new("v2/idle/".to_owned())
     }
 }

@@ -120,7 +120,7 @@ pub struct Key(String);
 impl Key {
     /// Everything there is.
     pub fn all() -> Self {
-        Self("v1/".to_owned())
+        Self("v2/".to_owned())
     }
 
     /// A key as it came from the store, without the prefix of the installation.
@@ -143,7 +143,7 @@ impl Key {
         self.0.starts_with(&prefix.0)
     }
 
-    /// The attachment of a claim, a tombstone or a release marker: `v1/<kind>/<node>/<network>/<container>/<ifname>`.
+    /// The attachment of a claim, a tombstone or a release marker: `v2/<kind>/<node>/<network>/<container>/<ifname>`.
     pub fn attachment_part(&self) -> Option<Attachment> {
         let mut parts = self.0.split('/').skip(2);
         let (node, network, container) = (parts.next()?, parts.next()?, parts.next()?);
@@ -223,7 +223,7 @@ mod tests {
         }
         let written = |interface: &str| {
             let [node, network, container] = ["node-1", "net", "c0ffee"];
-            Key::raw(format!("v1/attachments/{node}/{network}/{container}/{interface}"))
+            Key::raw(format!("v2/claims/{node}/{network}/{container}/{interface}"))
         };
         let parts = written("eth%25d").attachment_part().expect("an attachment");
         assert_eq!((parts.interface.as_str(), Key::from(ClaimRecord::at(&parts))), ("eth%d", written("eth%25d")));
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn only_eight_digits_are_an_address() {
-        let part = |last: &str| Key::raw(format!("v1/addresses/red/00000001/{last}")).address_part();
+        let part = |last: &str| Key::raw(format!("v2/addresses/red/00000001/{last}")).address_part();
         assert_eq!(part("0a000001"), Some(Ipv4Addr::new(10, 0, 0, 1)));
         for other in ["a000001", "00a000001", "", "0a00000g"] {
             assert_eq!(part(other), None, "{other:?}");

@@ -10,10 +10,10 @@
 //! | [`address`] | `addresses/<tenant>/<ordinal>/<address>` | an address that is claimed or cools down |
 //! | [`reservation`] | `reservations/…`, `reserved-for/…` | an address that is reserved for a pod |
 //! | [`mac`] | `macs/<tenant>/<ordinal>/<mac>` | a MAC that was chosen |
-//! | [`claim`] | `attachments/<node>/…` | the claim of an attachment |
+//! | [`claim`] | `claims/<node>/…` | the claim of an attachment |
 //! | [`released`] | `released/<node>/…` | a claim that was released a short while ago |
 //! | [`tombstone`] | `tombstones/<node>/…` | pending cleanup of an attachment |
-//! | [`build_lease`] | `builders/<tenant>` | who builds a tenant's network |
+//! | [`build_lease`] | `build-leases/<tenant>` | who builds a tenant's network |
 //! | [`idle`] | `idle/<tenant>` | since when a tenant has no claims |
 //!
 //! [`key`] has what keys are made of, [`codec`] how values are written, [`read`] queries and their answers, [`entry`]

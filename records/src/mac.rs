@@ -23,17 +23,17 @@ pub struct MacRecord {
 impl MacRecord {
     /// The key of a MAC in a subnet.
     pub fn at(tenant: &TenantName, ordinal: u32, mac: Mac) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/macs/{tenant}/{ordinal:08x}/{}", mac.to_string().replace(':', "")))
+        RecordKey::new(format!("v2/macs/{tenant}/{ordinal:08x}/{}", mac.to_string().replace(':', "")))
     }
 
     /// All chosen MACs of a tenant.
     pub fn of_tenant(tenant: &TenantName) -> Prefix<Self> {
-        Prefix::new(format!("v1/macs/{tenant}/"))
+        Prefix::new(format!("v2/macs/{tenant}/"))
     }
 
     /// All chosen MACs.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/macs/".to_owned())
+        Prefix::new("v2/macs/".to_owned())
     }
 }
 

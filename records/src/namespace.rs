@@ -23,11 +23,11 @@ pub struct NamespaceRecord {
 impl NamespaceRecord {
     /// The key of a namespace.
     pub fn at(namespace: &Namespace) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/namespaces/{namespace}"))
+        RecordKey::new(format!("v2/namespaces/{namespace}"))
     }
 
     /// All namespaces.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/namespaces/".to_owned())
+        Prefix::new("v2/namespaces/".to_owned())
     }
 }

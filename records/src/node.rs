@@ -29,16 +29,16 @@ pub struct NodeRecord {
 impl NodeRecord {
     /// The key of a node.
     pub fn at(node: &NodeName) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/nodes/{node}"))
+        RecordKey::new(format!("v2/nodes/{node}"))
     }
 
     /// All nodes.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/nodes/".to_owned())
+        Prefix::new("v2/nodes/".to_owned())
     }
 
     /// The node whose key this is.
     pub fn name_in(key: &Key) -> Option<NodeName> {
-        NodeName::new(key.as_str().strip_prefix("v1/nodes/")?).ok()
+        NodeName::new(key.as_str().strip_prefix("v2/nodes/")?).ok()
     }
 }

@@ -27,22 +27,22 @@ pub struct OwnerRecord {
 impl OwnerRecord {
     /// The key of a transit link: a /30, by its network address.
     pub fn transit(link: Ipv4Network) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/transit/{}", hex(link.network())))
+        RecordKey::new(format!("v2/transit/{}", hex(link.network())))
     }
 
     /// All transit links.
     pub fn transits() -> Prefix<Self> {
-        Prefix::new("v1/transit/".to_owned())
+        Prefix::new("v2/transit/".to_owned())
     }
 
     /// The key of a part of the pod pool (addressing `unique`).
     pub fn subnet(cidr: Ipv4Network) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/subnets/{}_{}", hex(cidr.network()), cidr.prefix()))
+        RecordKey::new(format!("v2/subnets/{}_{}", hex(cidr.network()), cidr.prefix()))
     }
 
     /// All parts of the pod pool that are owned.
     pub fn subnets() -> Prefix<Self> {
-        Prefix::new("v1/subnets/".to_owned())
+        Prefix::new("v2/subnets/".to_owned())
     }
 
     /// The network whose key this is. Transit links are keyed by their address alone and have the length `transit_prefix`.

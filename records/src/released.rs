@@ -24,7 +24,7 @@ pub struct ReleasedRecord {
 impl ReleasedRecord {
     /// The key of an attachment whose claim was released a short while ago.
     pub fn at(attachment: &Attachment) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/released/{}", attachment_path(attachment)))
+        RecordKey::new(format!("v2/released/{}", attachment_path(attachment)))
     }
 
     /// Until when a deletion of an earlier port may still arrive, as the marker says; 0: none can.

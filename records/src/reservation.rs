@@ -40,12 +40,12 @@ pub struct ReservationRecord {
 impl ReservationRecord {
     /// The key of a reserved address.
     pub fn at(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/reservations/{tenant}/{ordinal:08x}/{}", hex(address)))
+        RecordKey::new(format!("v2/reservations/{tenant}/{ordinal:08x}/{}", hex(address)))
     }
 
     /// The key of a pod that has a reservation.
     pub fn for_pod(namespace: &Namespace, pod: &PodName) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/reserved-for/{namespace}/{pod}"))
+        RecordKey::new(format!("v2/reserved-for/{namespace}/{pod}"))
     }
 
     /// Both keys of this record: by address, and by pod.
@@ -55,26 +55,26 @@ impl ReservationRecord {
 
     /// All reservations of a subnet.
     pub fn of_subnet(tenant: &TenantName, ordinal: u32) -> Prefix<Self> {
-        Prefix::new(format!("v1/reservations/{tenant}/{ordinal:08x}/"))
+        Prefix::new(format!("v2/reservations/{tenant}/{ordinal:08x}/"))
     }
 
     /// All reservations of a tenant.
     pub fn of_tenant(tenant: &TenantName) -> Prefix<Self> {
-        Prefix::new(format!("v1/reservations/{tenant}/"))
+        Prefix::new(format!("v2/reservations/{tenant}/"))
     }
 
     /// All reservations, by address.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/reservations/".to_owned())
+        Prefix::new("v2/reservations/".to_owned())
     }
 
     /// All reservations, by pod.
     pub fn all_for_pods() -> Prefix<Self> {
-        Prefix::new("v1/reserved-for/".to_owned())
+        Prefix::new("v2/reserved-for/".to_owned())
     }
 
     /// The tenant of a reservation by address, without reading it.
     pub fn tenant_in(key: &Key) -> Option<&str> {
-        key.as_str().strip_prefix("v1/reservations/")?.split('/').next()
+        key.as_str().strip_prefix("v2/reservations/")?.split('/').next()
     }
 }

@@ -50,12 +50,12 @@ pub struct TenantRecord {
 impl TenantRecord {
     /// The key of a tenant.
     pub fn at(tenant: &TenantName) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/tenants/{tenant}"))
+        RecordKey::new(format!("v2/tenants/{tenant}"))
     }
 
     /// All tenants.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/tenants/".to_owned())
+        Prefix::new("v2/tenants/".to_owned())
     }
 }
 

@@ -38,17 +38,17 @@ pub struct TombstoneRecord {
 impl TombstoneRecord {
     /// The key of an attachment's tombstone.
     pub fn at(attachment: &Attachment) -> RecordKey<Self> {
-        RecordKey::new(format!("v1/tombstones/{}", attachment_path(attachment)))
+        RecordKey::new(format!("v2/tombstones/{}", attachment_path(attachment)))
     }
 
     /// All tombstones of a node.
     pub fn of_node(node: &NodeName) -> Prefix<Self> {
-        Prefix::new(format!("v1/tombstones/{node}/"))
+        Prefix::new(format!("v2/tombstones/{node}/"))
     }
 
     /// All tombstones.
     pub fn all() -> Prefix<Self> {
-        Prefix::new("v1/tombstones/".to_owned())
+        Prefix::new("v2/tombstones/".to_owned())
     }
 }
 

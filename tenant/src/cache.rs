@@ -17,7 +17,7 @@ use atoll_node::paths;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::place::{Place, Who};
+use crate::binding::{Place, Who};
 
 /// The file that says which cluster the others are of.
 const CLUSTER: &str = "cluster";

@@ -42,7 +42,7 @@ pub struct Inventory {
     /// Keys whose records cannot be read.
     pub damaged: Vec<String>,
     /// Pods whose tenant or subnet has no record.
-    pub stray: Vec<Pod>,
+    pub orphaned: Vec<Pod>,
 }
 
 /// The cluster.
@@ -336,21 +336,21 @@ impl Inventory {
                 })
                 .collect(),
             damaged,
-            stray: per_subnet.into_values().flatten().collect(),
+            orphaned: per_subnet.into_values().flatten().collect(),
         }
     }
 
     /// Every pod there is.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         let placed = self.tenants.iter().flat_map(|tenant| tenant.subnets.iter().flat_map(|subnet| &subnet.pods));
-        placed.chain(&self.stray)
+        placed.chain(&self.orphaned)
     }
 
     /// The same, to fill in what the controller says.
     pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
         let placed =
             self.tenants.iter_mut().flat_map(|tenant| tenant.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods));
-        placed.chain(&mut self.stray)
+        placed.chain(&mut self.orphaned)
     }
 }
 

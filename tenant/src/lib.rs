@@ -2,7 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`place`] | where a pod belongs: what the plugin asks for |
+//! | `resolve` | where a pod belongs: what the plugin asks for |
+//! | `binding` | the records of a pod's tenant binding |
 //! | [`cache`] | what a node remembers between two calls |
 //! | `attempts` | one change of records, decided on again until it is made |
 //! | `registry` | the records of cluster, nodes, namespaces and tenants |
@@ -17,6 +18,7 @@
 
 pub mod admin;
 mod attempts;
+mod binding;
 pub mod cache;
 pub mod controller;
 pub mod error;
@@ -26,10 +28,11 @@ pub mod inventory;
 pub mod levels;
 pub mod machine;
 pub mod midonet;
-pub mod place;
 mod registry;
+mod resolve;
 
+pub use binding::{Node, Place, Who};
 pub use cache::Cache;
 pub use error::TenantError;
 pub use midonet::MidoNet;
-pub use place::{Node, Place, Resolver, Who};
+pub use resolve::Resolver;

@@ -10,8 +10,8 @@ use atoll_model::ids::{InvalidName, NodeName};
 use atoll_node::files::{TEXT, read};
 use uuid::Uuid;
 
+use crate::binding::Node;
 use crate::identity;
-use crate::place::Node;
 
 /// Where MidoNet's agent writes its id.
 const HOST_ID: &str = "/etc/midonet_host_id.properties";

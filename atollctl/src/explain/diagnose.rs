@@ -136,7 +136,7 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
 
 fn address(address: AddressIs) -> Finding {
     match address {
-        AddressIs::Cooling => ok("it has no owner: it was just released and is in cool-down"),
+        AddressIs::CoolDown => ok("it has no owner: it was just released and is in cool-down"),
         AddressIs::Reserved => ok("it has no owner now: it is reserved (`atollctl address list`)"),
         AddressIs::Gateway => ok("it is the gateway of a subnet: a tenant's router has it"),
         AddressIs::Free => ok("it is free"),

@@ -165,9 +165,9 @@ impl Owed {
 
 /// What an address is that no attachment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum AddressIs {
-    Cooling,
+    CoolDown,
     Reserved,
     Gateway,
     Free,
@@ -321,8 +321,8 @@ async fn tombstones(store: &impl Store) -> Result<Vec<TombstoneRecord>, Failure>
 async fn address_is(store: &impl Store, inventory: &Inventory, address: Ipv4Addr) -> Result<AddressIs, Failure> {
     let seen = observe(store).await?;
     let mut here = seen.addresses.iter().filter(|(place, _)| place.address == address);
-    if here.any(|(_, found)| matches!(found.record.record.state, AddressState::Cooling { .. })) {
-        return Ok(AddressIs::Cooling);
+    if here.any(|(_, found)| matches!(found.record.record.state, AddressState::CoolDown { .. })) {
+        return Ok(AddressIs::CoolDown);
     }
     if seen.reserved.keys().any(|place| place.address == address) {
         return Ok(AddressIs::Reserved);

@@ -47,7 +47,7 @@ pub(super) fn claim(call: &CheckCall, claim: &ClaimRecord, records: &Records) ->
                 differences
                     .push(format!("address {address} is claimed by {attachment}, expected {}", claim.attachment));
             }
-            Some(AddressState::Cooling { .. }) | None => {
+            Some(AddressState::CoolDown { .. }) | None => {
                 differences.push(format!("address {address} is claimed by nobody, expected {}", claim.attachment));
             }
         }

@@ -364,7 +364,7 @@ impl Lab {
     /// The same, and the tenant's only subnet is full: every address of it is kept for somebody.
     pub(crate) async fn full() -> Self {
         let lab = Self::small().await;
-        let [tenant] = lab.records::<TenantRecord>("v1/tenants/").try_into().expect("one tenant");
+        let [tenant] = lab.records::<TenantRecord>("v2/tenants/").try_into().expect("one tenant");
         let subnet = &tenant.subnets[0];
         let reserve = |address| {
             let key = Key::from(ReservationRecord::at(&tenant.name, subnet.ordinal, address));
@@ -474,11 +474,11 @@ impl Lab {
     }
 
     pub(crate) fn claims(&self) -> Vec<ClaimRecord> {
-        self.records("v1/attachments/")
+        self.records("v2/claims/")
     }
 
     pub(crate) fn tombstones(&self) -> Vec<TombstoneRecord> {
-        self.records("v1/tombstones/")
+        self.records("v2/tombstones/")
     }
 
     pub(crate) fn graves(&self) -> Vec<TombstoneRecord> {
@@ -492,7 +492,7 @@ impl Lab {
 
     /// The first subnet of the pod's tenant.
     pub(crate) fn first_subnet(&self) -> ipnetwork::Ipv4Network {
-        let tenants: Vec<atoll_records::TenantRecord> = self.records("v1/tenants/");
+        let tenants: Vec<atoll_records::TenantRecord> = self.records("v2/tenants/");
         tenants[0].subnets[0].cidr
     }
 
@@ -532,9 +532,9 @@ impl Lab {
                 let record: AddressRecord = decode(&entry.value).expect("a record");
                 matches!(record.state, AddressState::Claimed { .. })
             };
-            if key.starts_with("v1/attachments/")
-                || key.starts_with("v1/tombstones/")
-                || (key.starts_with("v1/addresses/") && is_claimed())
+            if key.starts_with("v2/claims/")
+                || key.starts_with("v2/tombstones/")
+                || (key.starts_with("v2/addresses/") && is_claimed())
             {
                 left.push(format!("etcd: {key}"));
             }
@@ -627,7 +627,7 @@ impl Lab {
     pub(crate) async fn lose_claim(&self) {
         let [claim] = self.claims().try_into().expect("one pod");
         let address = &claim.addresses[0];
-        let state = AddressState::Cooling { since: 0, namespace: None };
+        let state = AddressState::CoolDown { since: 0, namespace: None };
         let record = AddressRecord { v: atoll_records::SCHEMA, state, unknown: atoll_records::Unknown::new() };
         let key = Key::from(AddressRecord::at(&claim.tenant, address.ordinal, address.address.ip()));
         let put = atoll_store::Change::Put { key, value: atoll_records::encode(&record), lease: None };

@@ -383,7 +383,7 @@ async fn a_role_that_covers_the_present_name_alone_is_enough() {
     lab.add().await.expect("works");
     lab.pass(120).await;
     rename(&lab);
-    lab.deny(&["v1/attachments/n1/*", "v1/tombstones/n1/*", "v1/nodes/n1", "v1/nodes/"]);
+    lab.deny(&["v2/claims/n1/*", "v2/tombstones/n1/*", "v2/nodes/n1", "v2/nodes/"]);
     lab.del().await.expect("a file tells of it");
     assert_eq!(lab.links(), vec![]);
     gc(&lab, network("atoll")).await.expect("what it cannot see it leaves");
@@ -391,7 +391,7 @@ async fn a_role_that_covers_the_present_name_alone_is_enough() {
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
     lab.pass(120).await;
-    lab.deny(&["v1/attachments/n1/*"]);
+    lab.deny(&["v2/claims/n1/*"]);
     let error = gc(&lab, network("atoll")).await.expect_err("its own claims cannot be read");
     assert!(error.to_string().contains("permission denied"), "{error}");
 }

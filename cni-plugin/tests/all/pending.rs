@@ -96,18 +96,18 @@ async fn a_refusal_names_what_is_pending_and_where() {
     let lab = deleted(controller, seventh).await;
     for record in lab.etcd.dump() {
         let key = record.key.as_str();
-        if let Some(rest) = key.strip_prefix("v1/tombstones/n1/").or_else(|| key.strip_prefix("v1/attachments/n1/")) {
+        if let Some(rest) = key.strip_prefix("v2/tombstones/n1/").or_else(|| key.strip_prefix("v2/claims/n1/")) {
             let kind = key.split('/').nth(1).expect("has one");
             let value = String::from_utf8(record.value.clone()).expect("text").replace(r#""n1""#, r#""n9""#);
             let put =
-                Change::Put { key: Key::raw(format!("v1/{kind}/n9/{rest}")), value: value.into_bytes(), lease: None };
+                Change::Put { key: Key::raw(format!("v2/{kind}/n9/{rest}")), value: value.into_bytes(), lease: None };
             let then = vec![put, Change::Delete(record.key.clone())];
             lab.etcd.commit(Txn { then, ..Txn::default() }).await.expect("works");
         }
     }
     let refused = add(&lab, "next").await.expect_err("only that node may settle it");
     let text = refused.to_string();
-    for part in ["n9/atoll/pod/eth0", "node n9", "/atoll/default/v1/tombstones/n9/atoll/pod/eth0", "connection refused"]
+    for part in ["n9/atoll/pod/eth0", "node n9", "/atoll/default/v2/tombstones/n9/atoll/pod/eth0", "connection refused"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -173,11 +173,11 @@ async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
     drop(lock);
     let lab = deleted(controller, seventh).await;
     lab.controller_mood.set(Mood::Refusing);
-    lab.deny(&["v1/tombstones/"]);
+    lab.deny(&["v2/tombstones/"]);
     let text = add(&lab, "next").await.expect_err("it is held").to_string();
     assert!(text.contains("cleanup is pending") && text.contains("n1/atoll/pod/eth0"), "{text}");
     // Nothing of it can be seen: the refusal is what it was.
-    lab.deny(&["v1/tombstones/*"]);
+    lab.deny(&["v2/tombstones/*"]);
     let error = add(&lab, "next").await.expect_err("it is held");
     let text = error.to_string();
     assert!(matches!(error, Error::Ipam(_)) && !text.contains("denied") && !text.contains("pending"), "{text}");

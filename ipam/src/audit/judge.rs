@@ -70,10 +70,10 @@ impl<'a> Judge<'a> {
         let Place { tenant: name, subnet, address } = place;
         let Some(tenant) = self.seen.tenants.get(name) else {
             let unreadable = self.seen.damaged.contains_key(&Key::from(TenantRecord::at(name)));
-            return (!unreadable).then(|| (Problem::Stray, format!("there is no tenant {name}")));
+            return (!unreadable).then(|| (Problem::Orphaned, format!("there is no tenant {name}")));
         };
         let Some(entry) = tenant.subnets.iter().find(|entry| entry.ordinal == *subnet) else {
-            return Some((Problem::Stray, format!("tenant {name} has no subnet {subnet}")));
+            return Some((Problem::Orphaned, format!("tenant {name} has no subnet {subnet}")));
         };
         (!may_be_a_pod(entry, *address))
             .then(|| (Problem::OutOfRange, format!("no pod of subnet {} may have {address}", entry.cidr)))
@@ -92,7 +92,7 @@ impl<'a> Judge<'a> {
                 && tenant.incarnation != record.incarnation
             {
                 let text = format!("{} has a claim in an earlier life of tenant {}", record.attachment, record.tenant);
-                self.report(Problem::Stray, key, text, None);
+                self.report(Problem::Orphaned, key, text, None);
                 continue;
             }
             for place in places(record) {
@@ -128,7 +128,7 @@ impl<'a> Judge<'a> {
                 AddressState::Claimed { attachment, .. } => {
                     (format!("says that {attachment} has it"), Some((there.mod_revision, Some(attachment))))
                 }
-                AddressState::Cooling { .. } => ("is cooling".to_owned(), Some((there.mod_revision, None))),
+                AddressState::CoolDown { .. } => ("is cooling".to_owned(), Some((there.mod_revision, None))),
             },
         };
         let mut compare = vec![
@@ -153,7 +153,7 @@ impl<'a> Judge<'a> {
         }
         let doing = format!("gives {place} back to {}", record.attachment);
         let text = format!("{} has {place}, but the address {instead}", record.attachment);
-        self.report(Problem::Unheld, key, text, Some(Fix { doing, compare, then, cool: None }));
+        self.report(Problem::MissingAddressRecord, key, text, Some(Fix { doing, compare, then, cool: None }));
     }
 
     /// No address has two owners: within a subnet, nor in the cluster where subnets are unique.
@@ -189,21 +189,21 @@ impl<'a> Judge<'a> {
                     let owner = Key::from(ClaimRecord::at(attachment));
                     // A claim that lists it was judged with the claims; one that cannot be read may list it.
                     if !self.holders.contains_key(place) && !self.seen.damaged.contains_key(&owner) {
-                        let (text, fix) = self.unowned(place, address, attachment, *claim);
-                        self.report(Problem::Unowned, &key, text, fix);
+                        let (text, fix) = self.orphaned(place, address, attachment, *claim);
+                        self.report(Problem::OrphanedAddress, &key, text, fix);
                     }
                 }
-                AddressState::Cooling { .. } if !leased => {
+                AddressState::CoolDown { .. } if !leased => {
                     let text = format!("{place} cools, and no lease will ever free it");
                     let fix = self.forget(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
-                    self.report(Problem::Stuck, &key, text, Some(fix));
+                    self.report(Problem::Expired, &key, text, Some(fix));
                 }
-                AddressState::Cooling { .. } => {}
+                AddressState::CoolDown { .. } => {}
             }
         }
     }
 
-    fn unowned(
+    fn orphaned(
         &self,
         place: &Place,
         address: &Versioned<AddressRecord>,
@@ -267,7 +267,7 @@ impl<'a> Judge<'a> {
             let found: Option<Revision> = match self.seen.addresses.get(place) {
                 None if self.seen.damaged.contains_key(&address) => continue,
                 None => None,
-                Some(Seen { record, .. }) if matches!(record.record.state, AddressState::Cooling { .. }) => continue,
+                Some(Seen { record, .. }) if matches!(record.record.state, AddressState::CoolDown { .. }) => continue,
                 // Giving the address back to its claim takes the mark along.
                 Some(Seen { record, .. }) => Some(record.mod_revision),
             };
@@ -277,7 +277,7 @@ impl<'a> Judge<'a> {
             );
             let fix = self.forget(place, vec![condition], false);
             let text = format!("{place} is marked as cooling, but does not cool");
-            self.report(Problem::Mark, &place.key(CoolDown::at), text, Some(fix));
+            self.report(Problem::StaleCoolDown, &place.key(CoolDown::at), text, Some(fix));
         }
     }
 
@@ -290,7 +290,7 @@ impl<'a> Judge<'a> {
             } else if !self.seen.nodes.contains(&attachment.node) {
                 let node = &attachment.node;
                 let text = format!("{attachment} is still owed something, and no node {node} is registered to pay it");
-                self.report(Problem::Forsaken, key, text, None);
+                self.report(Problem::OrphanedNodeRecord, key, text, None);
             }
         }
     }
@@ -315,7 +315,7 @@ impl<'a> Judge<'a> {
             key.begins_with(&Key::from(ClaimRecord::all())) || key.begins_with(&Key::from(TombstoneRecord::all()))
         });
         for (port, what) in ports.iter().filter(|(port, _)| !known.contains(port) && !blind) {
-            self.report(Problem::StrayPort, port, format!("port {port} ({what}) belongs to no claim"), None);
+            self.report(Problem::OrphanedPort, port, format!("port {port} ({what}) belongs to no claim"), None);
         }
     }
 }

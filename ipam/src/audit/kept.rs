@@ -26,7 +26,7 @@ impl Judge<'_> {
                 self.report(problem, &key, format!("{place} is reserved, but {why}"), None);
             } else if seen.tenants.get(&record.tenant).is_some_and(|tenant| tenant.incarnation != record.incarnation) {
                 let text = format!("{place} is reserved in an earlier life of tenant {}", record.tenant);
-                self.report(Problem::Stray, &key, text, None);
+                self.report(Problem::Orphaned, &key, text, None);
             } else if seen.reserved_for.get(&back).map(|there| &there.record) != Some(record)
                 && !seen.damaged.contains_key(&back)
             {
@@ -78,7 +78,7 @@ impl Judge<'_> {
             };
             // A reservation's MAC is not the claim's.
             let kept = self.keeps(&record.tenant, first.ordinal, record.mac);
-            self.report(Problem::Unheld, key, text, (!kept).then_some(fix));
+            self.report(Problem::MissingAddressRecord, key, text, (!kept).then_some(fix));
         }
         for ((tenant, subnet, mac), keys) in users.into_iter().filter(|(_, keys)| keys.len() > 1) {
             let names: Vec<_> = keys.iter().map(|key| seen.claims[*key].record.attachment.to_string()).collect();
@@ -120,7 +120,7 @@ impl Judge<'_> {
                     let text = format!("{key} belongs to {attachment}, which has no claim of it");
                     let fix = (!self.is_owed(attachment))
                         .then(|| forget(vec![self.as_seen(owner), Compare::absent(TombstoneRecord::at(attachment))]));
-                    self.report(Problem::Unowned, key, text, fix);
+                    self.report(Problem::OrphanedAddress, key, text, fix);
                 }
             }
             MacOwner::Reserved { namespace, pod } => {
@@ -144,7 +144,7 @@ impl Judge<'_> {
                             Key::from(MacRecord::at(&record.tenant, first.ordinal, record.mac)) == *key
                         })
                     });
-                    self.report(Problem::Unowned, key, text, (!used).then(|| forget(vec![condition])));
+                    self.report(Problem::OrphanedAddress, key, text, (!used).then(|| forget(vec![condition])));
                 }
             }
         }

@@ -47,7 +47,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a key below `addresses/`, `cooling/` or `reservations/` points.
+    /// Where a key below `addresses/`, `cool-down/` or `reservations/` points.
     fn of(key: &Key) -> Option<Self> {
         let mut parts = key.as_str().split('/').skip(2);
         let tenant = TenantName::new(parts.next()?).ok()?;
@@ -121,25 +121,25 @@ pub enum Problem {
     /// Two claims have one address.
     Duplicate,
     /// The record of a claim's address or MAC is missing, or names another attachment that does not own it.
-    Unheld,
+    MissingAddressRecord,
     /// An address or a MAC belongs to a claim or a reservation that is not there.
-    Unowned,
+    OrphanedAddress,
     /// One of the two keys of a reservation does not lead to the other.
     HalfReserved,
-    /// A tenant or subnet that is not there, or an earlier life of it.
-    Stray,
+    /// A record of a tenant or subnet that is not there, or of an earlier incarnation of it.
+    Orphaned,
     /// Pods may not have this address.
     OutOfRange,
-    /// An address cools, and nothing will ever free it.
-    Stuck,
-    /// The mark of an address that does not cool.
-    Mark,
-    /// Something is owed by a node that is not registered.
-    Forsaken,
+    /// An address in cool-down has no lease: it never becomes free.
+    Expired,
+    /// The cool-down marker of an address that is not in cool-down.
+    StaleCoolDown,
+    /// A tombstone of a node that is not registered.
+    OrphanedNodeRecord,
     /// A claim has no port.
     NoPort,
     /// A port has no claim.
-    StrayPort,
+    OrphanedPort,
 }
 
 /// Something that does not agree. Two are equal only if they rest on the same revisions of the same records.

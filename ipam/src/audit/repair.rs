@@ -70,7 +70,7 @@ fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
     if let Some(place) = &fix.cool {
         let (address, mark) = (place.key(AddressRecord::at), place.key(CoolDown::at));
         if lease.is_some() {
-            let state = AddressState::Cooling { since: now(), namespace: None };
+            let state = AddressState::CoolDown { since: now(), namespace: None };
             let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
             then.push(Change::Put { key: address, value, lease });
             then.push(Change::Put { key: mark, value: Vec::new(), lease });

@@ -17,14 +17,14 @@
 //! * Two claims of one address: both compare the address absent, the store lets one through.
 //! * Two claims of one attachment: both compare the claim absent; the loser finds the winner's claim and returns it.
 //! * A lost reply: the claim id is generated once per call, so the caller recognises its own claim when it reads it
-//! back. The request may still be in flight: it competes with the retry for the same claim key, so exactly one of the
-//! two takes effect.
+//!   back. The request may still be in flight: it competes with the retry for the same claim key, so exactly one of the
+//!   two takes effect.
 //! * A lost request that arrives after its attachment was claimed by a later attempt and released again: the release
-//! has left a marker key that the request does not compare, so it fails. A claim that finds such a marker compares and
-//! removes it.
+//!   has left a marker key that the request does not compare, so it fails. A claim that finds such a marker compares and
+//!   removes it.
 //! * A refusal that is based on several reads (a full tenant, a derived MAC) is returned only after one more read of
-//! claim, tombstone and records at one revision: a request of this call that was believed lost may have arrived between
-//! the reads, and then the missing address is this attachment's own.
+//!   claim, tombstone and records at one revision: a request of this call that was believed lost may have arrived between
+//!   the reads, and then the missing address is this attachment's own.
 //! * A late request of a dead process fails because of the fence or the claim that was put since.
 //! * A caller with an old cache: its revisions differ, and it gets the current records instead of an address.
 

@@ -404,7 +404,7 @@ impl<'a> Plan<'a> {
                     return Err(IpamError::Taken { tenant, address, holder });
                 }
                 // Its last owner's peers may still send to it: that is the business of its own namespace alone.
-                AddressState::Cooling { since, namespace } => {
+                AddressState::CoolDown { since, namespace } => {
                     if self.reservation.is_none() && namespace.as_ref() != self.request.namespace {
                         return Err(IpamError::Cools { tenant, address, ago: now().saturating_sub(since) });
                     }

@@ -121,7 +121,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         ),
         (
             "a key that names no address",
-            |_, _, _| vec![raw(Key::raw("v1/addresses/red/0/0a800007"), br#"{"v":1,"state":"cooling","since":1}"#)],
+            |_, _, _| vec![raw(Key::raw("v2/addresses/red/0/0a800007"), br#"{"v":1,"state":"cool-down","since":1}"#)],
             vec![(Problem::Damaged, false)],
         ),
         (
@@ -136,12 +136,12 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 second.addresses.clone_from(&claims[0].record.addresses);
                 vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second)]
             },
-            vec![(Problem::Duplicate, false), (Problem::Unowned, true)],
+            vec![(Problem::Duplicate, false), (Problem::OrphanedAddress, true)],
         ),
         (
             "a claim whose address is free",
             |_, claims, _| vec![Change::Delete(place(address(&claims[0])))],
-            vec![(Problem::Unheld, true)],
+            vec![(Problem::MissingAddressRecord, true)],
         ),
         (
             "a claim whose address names another claim",
@@ -149,27 +149,27 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 let other = owned(ClaimId::random(), &attachment("nobody"));
                 vec![put(place(address(&claims[0])), &other)]
             },
-            vec![(Problem::Unheld, true)],
+            vec![(Problem::MissingAddressRecord, true)],
         ),
         (
             "an address without a claim",
             |_, claims, _| vec![Change::delete(ClaimRecord::at(&claims[0].record.attachment))],
-            vec![(Problem::Unowned, true)],
+            vec![(Problem::OrphanedAddress, true)],
         ),
         (
             "an address that the claim of its attachment does not list",
             |_, claims, free| vec![put(place(free), &owned(claims[0].record.claim, &claims[0].record.attachment))],
-            vec![(Problem::Unowned, true)],
+            vec![(Problem::OrphanedAddress, true)],
         ),
         (
             "an address without a claim, of which a tombstone still owes the port",
             |_, _, free| vec![put(place(free), &owned(ClaimId::random(), &attachment("fenced")))],
-            vec![(Problem::Unowned, false)],
+            vec![(Problem::OrphanedAddress, false)],
         ),
         (
             "a tenant that was deleted without its pods and its reservation",
             |_, _, _| vec![Change::delete(TenantRecord::at(&tenant_name()))],
-            vec![(Problem::Stray, false); 6],
+            vec![(Problem::Orphaned, false); 6],
         ),
         (
             "a pod of an earlier life of its tenant",
@@ -178,7 +178,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 old.incarnation = atoll_model::ids::Incarnation::random();
                 vec![put(Key::from(ClaimRecord::at(&old.attachment)), &old)]
             },
-            vec![(Problem::Stray, false)],
+            vec![(Problem::Orphaned, false)],
         ),
         (
             "pods with the address of the gateway, the network and another network",
@@ -198,21 +198,21 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         (
             "an address that cools for ever",
             |_, _, free| {
-                let state = AddressState::Cooling { since: 1, namespace: None };
+                let state = AddressState::CoolDown { since: 1, namespace: None };
                 let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
                 vec![put(place(free), &record), raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")]
             },
-            vec![(Problem::Stuck, true)],
+            vec![(Problem::Expired, true)],
         ),
         (
             "a mark of a free address",
             |_, _, free| vec![raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")],
-            vec![(Problem::Mark, true)],
+            vec![(Problem::StaleCoolDown, true)],
         ),
         (
             "a mark of an address in use",
             |_, claims, _| vec![raw(Key::from(CoolDown::at(&tenant_name(), 0, address(&claims[2]))), b"")],
-            vec![(Problem::Mark, true)],
+            vec![(Problem::StaleCoolDown, true)],
         ),
         (
             "reservations: of the gateway, in no subnet, of no tenant, and a good one",
@@ -228,7 +228,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                     })
                     .collect()
             },
-            vec![(Problem::Stray, false), (Problem::OutOfRange, false), (Problem::Stray, false)],
+            vec![(Problem::Orphaned, false), (Problem::OutOfRange, false), (Problem::Orphaned, false)],
         ),
         (
             "halves of reservations, one that names another place, one of an earlier life, and one that cannot be read",
@@ -253,7 +253,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 (Problem::Damaged, false),
                 (Problem::HalfReserved, false),
                 (Problem::Misplaced, false),
-                (Problem::Stray, false),
+                (Problem::Orphaned, false),
                 (Problem::HalfReserved, false),
             ],
         ),
@@ -279,10 +279,10 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             },
             vec![
                 (Problem::Damaged, false),
-                (Problem::Unheld, true),
-                (Problem::Unowned, true),
-                (Problem::Unowned, true),
-                (Problem::Unowned, true),
+                (Problem::MissingAddressRecord, true),
+                (Problem::OrphanedAddress, true),
+                (Problem::OrphanedAddress, true),
+                (Problem::OrphanedAddress, true),
             ],
         ),
         (
@@ -292,7 +292,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 let key = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5])));
                 vec![put(key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })]
             },
-            vec![(Problem::Unowned, false)],
+            vec![(Problem::OrphanedAddress, false)],
         ),
         (
             "a reservation that was lost while its pod runs with its MAC",
@@ -301,7 +301,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 let kept = Key::from(ReservationRecord::at(&tenant_name(), 0, address(&claims[4])));
                 vec![Change::Delete(kept), Change::delete(ReservationRecord::for_pod(&fixture.namespace, &web))]
             },
-            vec![(Problem::Unowned, false)],
+            vec![(Problem::OrphanedAddress, false)],
         ),
         (
             "two claims with one MAC",
@@ -310,7 +310,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 second.mac = claims[0].record.mac;
                 vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second)]
             },
-            vec![(Problem::Unheld, true), (Problem::Duplicate, false)],
+            vec![(Problem::MissingAddressRecord, true), (Problem::Duplicate, false)],
         ),
         (
             "a tombstone of a node that nobody knows",
@@ -319,7 +319,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 far.node = atoll_model::ids::NodeName::new("n9").expect("valid");
                 vec![put(Key::from(TombstoneRecord::at(&far)), &tombstone(far.clone()))]
             },
-            vec![(Problem::Forsaken, false)],
+            vec![(Problem::OrphanedNodeRecord, false)],
         ),
         (
             "a tombstone under a foreign key",
@@ -415,7 +415,7 @@ async fn ports_are_compared_when_they_are_known() {
     assert_eq!(with(&mut seen, [ports.clone(), vec![owed]].concat()), []);
     assert_eq!(with(&mut seen, ports[1..].to_vec()), [(Problem::NoPort, false)]);
     let foreign = [ports.clone(), vec![Uuid::from_u128(8)]].concat();
-    assert_eq!(with(&mut seen, foreign.clone()), [(Problem::StrayPort, false)]);
+    assert_eq!(with(&mut seen, foreign.clone()), [(Problem::OrphanedPort, false)]);
     // If a claim is unreadable, the owner of the port is unknown.
     write(&store, vec![raw(Key::from(ClaimRecord::at(&attachment("a"))), b"?")]).await;
     let mut blind = observe(&store).await.expect("an observation");
@@ -423,10 +423,10 @@ async fn ports_are_compared_when_they_are_known() {
     // An address without a claim is not freed while its port may speak.
     write(&store, vec![Change::delete(ClaimRecord::at(&attachment("a")))]).await;
     let mut orphan = observe(&store).await.expect("an observation");
-    assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(Problem::Unowned, true)]);
+    assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(Problem::OrphanedAddress, true)]);
     let port = attachment("a").port(fixture.cluster.id);
     let both = [ports[1..].to_vec(), vec![port]].concat();
-    assert_eq!(with(&mut orphan, both), [(Problem::Unowned, false), (Problem::StrayPort, false)]);
+    assert_eq!(with(&mut orphan, both), [(Problem::OrphanedAddress, false), (Problem::OrphanedPort, false)]);
 }
 
 /// Whatever happens between two looks, or after the second, is left alone.
@@ -437,7 +437,7 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     let key = Key::from(ClaimRecord::at(&claims[0].record.attachment));
     write(&store, vec![Change::Delete(key.clone())]).await;
     let first = look(&store).await;
-    assert_eq!(problems(&first), [(Problem::Unowned, true)]);
+    assert_eq!(problems(&first), [(Problem::OrphanedAddress, true)]);
 
     // Not seen before: not mended.
     assert!(repair(&store, &[], look(&store).await, COOL).await.expect("repaired").is_empty());
@@ -455,7 +455,7 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     assert!(keys(&store, held.clone()).await.len() == 1);
     // Now the claim does not hold it, and gets it back.
     let fourth = look(&store).await;
-    assert_eq!(problems(&fourth), [(Problem::Unheld, true)]);
+    assert_eq!(problems(&fourth), [(Problem::MissingAddressRecord, true)]);
     repair(&store, &fourth, look(&store).await, COOL).await.expect("repaired");
     assert_eq!(look(&store).await, []);
     // What it was given back is released like any other.

@@ -444,7 +444,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
     let other_mac = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 2])));
     let cooling = AddressRecord {
         v: SCHEMA,
-        state: AddressState::Cooling { since: 1, namespace: None },
+        state: AddressState::CoolDown { since: 1, namespace: None },
         unknown: Unknown::new(),
     };
     let held = address(&claimed);

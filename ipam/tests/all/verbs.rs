@@ -384,7 +384,7 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
     // Asked for by name, it is an error that names the key, and nothing is written over it.
     let error = find(&store, &attachment("b")).await.expect_err("damaged");
     assert_eq!(error.class(), Class::Bug);
-    assert!(error.to_string().contains("v1/attachments/n1/atoll/b/eth0"), "{error}");
+    assert!(error.to_string().contains("v2/claims/n1/atoll/b/eth0"), "{error}");
     assert!(claim(&store, &fixture.request(&attachment("b"), None)).await.is_err());
     // So is a record of a newer version.
     write(&store, vec![put(Key::from(ClaimRecord::at(&attachment("b"))), &serde_json::json!({"v": SCHEMA + 1}))]).await;

@@ -172,7 +172,7 @@ async fn a_taken_address_names_its_holder(store: impl Store) {
     assert!(error.to_string().ends_with("is taken by attachment n1/atoll/first/eth0 on node n1"), "{error}");
     write(&store, vec![damage(Key::from(AddressRecord::at(&tenant_name(), 0, ip(9))))]).await;
     let error = refused(&store, &fixture, "second", &wish(&[ip(9)])).await;
-    assert!(error.to_string().contains("v1/addresses/red/00000000/0a800009"), "{error}");
+    assert!(error.to_string().contains("v2/addresses/red/00000000/0a800009"), "{error}");
 }
 
 async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {

@@ -1,4 +1,4 @@
-//! The ARP table of a bridge: seeds that say which MAC an address has.
+//! The ARP table of a bridge: static entries with the MAC of an address.
 
 use std::net::Ipv4Addr;
 

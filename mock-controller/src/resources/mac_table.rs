@@ -1,4 +1,4 @@
-//! The MAC table of a bridge: seeds that say behind which port a MAC is. VLAN 0 is the untagged table.
+//! The MAC table of a bridge: static entries with the port of a MAC. VLAN 0 is the untagged table.
 
 use crate::wording::Wording as _;
 use atoll_model::attachment::Mac;

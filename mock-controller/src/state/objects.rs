@@ -47,9 +47,9 @@ pub struct Bridge {
     pub device: DeviceFields,
     /// No anti-spoofing (1.9.14).
     pub disable_anti_spoof: bool,
-    /// Seeds of the forwarding table: VLAN (0 is none), MAC, port.
+    /// Static entries of the forwarding table: VLAN (0 is none), MAC, port.
     pub macs: OrdSet<(u16, Mac, Uuid)>,
-    /// Seeds of the ARP table.
+    /// Static entries of the ARP table.
     pub arp: OrdMap<Ipv4Addr, Mac>,
 }
 

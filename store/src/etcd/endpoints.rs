@@ -20,8 +20,8 @@ use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
 
-use super::Limits;
-use super::failure::{Failure, chain};
+use super::failure::{Failure, Outcome, Stopped, chain};
+use super::limits::Limits;
 use crate::StoreError;
 
 /// How long a connection may take while there are other endpoints: many times what it takes, a fraction of what a DEL
@@ -36,29 +36,6 @@ pub(super) enum Repeat {
     /// Only what was never sent.
     Unsent,
 }
-
-/// Why there is no answer that a caller could use.
-#[derive(Debug)]
-pub(super) enum Stopped {
-    /// The lease is not there.
-    NoLease,
-    /// A lease of that id is there.
-    LeaseExists,
-    /// Anything else.
-    Error(StoreError),
-}
-
-impl From<Stopped> for StoreError {
-    fn from(stopped: Stopped) -> Self {
-        match stopped {
-            Stopped::NoLease => Self::Refused("the lease is not there".to_owned()),
-            Stopped::LeaseExists => Self::Refused("a lease of that id is there".to_owned()),
-            Stopped::Error(error) => error,
-        }
-    }
-}
-
-pub(super) type Outcome<T> = Result<T, Stopped>;
 
 pub(super) struct Endpoints {
     /// Never empty.

@@ -6,8 +6,30 @@ use atoll_model::certificate;
 use etcd_client as wire;
 use tonic::{Code, Status};
 
-use super::endpoints::Stopped;
 use crate::StoreError;
+
+/// Why there is no answer that a caller could use.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The lease is not there.
+    NoLease,
+    /// A lease of that id is there.
+    LeaseExists,
+    /// Anything else.
+    Error(StoreError),
+}
+
+impl From<Stopped> for StoreError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::NoLease => Self::Refused("the lease is not there".to_owned()),
+            Stopped::LeaseExists => Self::Refused("a lease of that id is there".to_owned()),
+            Stopped::Error(error) => error,
+        }
+    }
+}
+
+pub(super) type Outcome<T> = Result<T, Stopped>;
 
 /// Why a request brought nothing.
 #[derive(Debug)]

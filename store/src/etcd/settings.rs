@@ -10,8 +10,8 @@ use atoll_node::files::{CERTIFICATES, SECRET, read as files};
 use etcd_client::{Certificate, Identity, TlsOptions};
 use tonic::transport::Endpoint;
 
-use super::Limits;
 use super::failure::chain;
+use super::limits::Limits;
 use crate::StoreError;
 
 /// How often an idle connection with an open watch is asked whether it still lives; etcd allows every 5 s.

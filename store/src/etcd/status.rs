@@ -1,6 +1,6 @@
 //! What a member of etcd says about itself: for people who look at a cluster, never for the path of a pod.
 
-use super::Etcd;
+use super::client::Etcd;
 use super::endpoints::Repeat;
 use crate::StoreError;
 

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use atoll_records::{Key, Query, Revision};
 use etcd_client as wire;
 use tokio::time::sleep;
 
-use super::Etcd;
-use super::endpoints::{Repeat, Stopped};
-use atoll_records::{Key, Query, Revision};
-
-use crate::{Event, Store, StoreError, Watch};
+use super::client::Etcd;
+use super::endpoints::Repeat;
+use super::failure::Stopped;
+use crate::{Event, StoreError, Watch};
 
 /// Between a watch that ended and the next: an endpoint that accepts and hangs up, or cancels, must not keep us busy.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -46,7 +46,7 @@ impl EtcdWatch {
 
     /// etcd has forgotten events: what is there now takes their place.
     async fn resync(&mut self) -> Result<(), StoreError> {
-        let snapshot = self.etcd.read(vec![Query::all(self.prefix.clone())]).await?;
+        let snapshot = self.etcd.answer(vec![Query::all(self.prefix.clone())]).await?;
         self.after = snapshot.revision;
         self.ready.push_back(Event::Resync(snapshot));
         Ok(())

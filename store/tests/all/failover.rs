@@ -22,18 +22,18 @@ fn store(urls: &[&str]) -> Etcd {
 }
 
 fn put(n: u8) -> Txn {
-    let key = Key::raw(format!("v1/t/{n}"));
+    let key = Key::raw(format!("v2/t/{n}"));
     let then = vec![Change::Put { key: key.clone(), value: vec![n], lease: None }];
     Txn { compare: vec![Compare::Absent(key)], then, otherwise: vec![] }
 }
 
 fn get(n: u8) -> Vec<Query> {
-    vec![Query::Key(Key::raw(format!("v1/t/{n}")))]
+    vec![Query::Key(Key::raw(format!("v2/t/{n}")))]
 }
 
 async fn is_there(store: &Etcd, n: u8) -> bool {
     let snapshot = store.read(get(n)).await.expect("a read");
-    snapshot.entry(&Key::raw(format!("v1/t/{n}"))).expect("asked").is_some()
+    snapshot.entry(&Key::raw(format!("v2/t/{n}"))).expect("asked").is_some()
 }
 
 /// An endpoint without a listener.
@@ -253,7 +253,7 @@ async fn a_watch_of_a_frozen_etcd_ends_by_itself() {
     let server = EtcdServer::start().await;
     let store = server.store();
     let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
-    let mut watch = store.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+    let mut watch = store.watch(Key::raw("v2/t/"), first).await.expect("a watch");
     server.signal("STOP");
     // The kernel of a frozen process keeps its connections: only a question that is not answered shows it.
     let ended = tokio::time::timeout(Duration::from_mins(1), watch.next()).await;
@@ -272,7 +272,7 @@ async fn a_watch_that_broke_goes_on_elsewhere_for_a_while() {
         let urls = config(&[&one.url, &other.url]);
         let both = Etcd::with_limits(&urls, Limits { penalty, ..Limits::default() }).expect("the settings are right");
         let Ok(Committed::Yes(first)) = both.commit(put(1)).await else { panic!("the first commit") };
-        let mut watch = both.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+        let mut watch = both.watch(Key::raw("v2/t/"), first).await.expect("a watch");
         one.restart().await;
         for (server, n) in [(&one, 2), (&other, 3), (&other, 4)] {
             assert!(matches!(server.store().commit(put(n)).await, Ok(Committed::Yes(_))));
@@ -294,7 +294,7 @@ async fn a_watch_that_is_not_allowed_says_so() {
     let read = store.read(get(1)).await;
     assert!(matches!(read, Err(StoreError::Denied(_))), "{read:?}");
     let outcome =
-        tokio::time::timeout(Duration::from_secs(20), async { store.watch(Key::raw("v1/t/"), 0).await?.next().await });
+        tokio::time::timeout(Duration::from_secs(20), async { store.watch(Key::raw("v2/t/"), 0).await?.next().await });
     let outcome = outcome.await.expect("in time");
     assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
 }
@@ -321,7 +321,7 @@ async fn connections_and_watches_survive_a_restart() {
     let mut server = EtcdServer::start().await;
     let store = store(&[&dead(), &server.url]);
     let Ok(Committed::Yes(first)) = store.commit(put(1)).await else { panic!("the first commit") };
-    let mut watch = store.watch(Key::raw("v1/t/"), first).await.expect("a watch");
+    let mut watch = store.watch(Key::raw("v2/t/"), first).await.expect("a watch");
     assert!(matches!(store.commit(put(3)).await, Ok(Committed::Yes(_))));
     let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");
     assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [3]), "{event:?}");
@@ -340,7 +340,7 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
     // With the usual limits of time: megabytes take theirs.
     let store = server.store();
     for n in 0..6_u8 {
-        let then = vec![Change::Put { key: Key::raw(format!("v1/t/{n}")), value: vec![n; 1_000_000], lease: None }];
+        let then = vec![Change::Put { key: Key::raw(format!("v2/t/{n}")), value: vec![n; 1_000_000], lease: None }];
         assert!(store.commit(Txn { then, ..Txn::default() }).await.is_ok());
     }
     let all = Query::all(Key::all());

@@ -78,7 +78,7 @@ suite![
 ];
 
 fn key(name: &str) -> Key {
-    Key::raw(format!("v1/t/{name}"))
+    Key::raw(format!("v2/t/{name}"))
 }
 
 fn put(name: &str, value: &str) -> Change {
@@ -94,7 +94,7 @@ fn delete(name: &str) -> Change {
 }
 
 fn all() -> Query {
-    Query::all(Key::raw("v1/t/"))
+    Query::all(Key::raw("v2/t/"))
 }
 
 async fn commit(store: &impl Store, then: Vec<Change>) -> Revision {
@@ -112,7 +112,7 @@ async fn get(store: &impl Store, name: &str) -> Option<Entry> {
 async fn names(store: &impl Store, query: Query) -> (Vec<String>, bool) {
     let snapshot = store.read(vec![query.clone()]).await.expect("a read");
     let Answer { entries, more, .. } = snapshot.answer(&query).expect("asked");
-    let name = |entry: &Entry| entry.key.as_str().trim_start_matches("v1/t/").to_owned();
+    let name = |entry: &Entry| entry.key.as_str().trim_start_matches("v2/t/").to_owned();
     (entries.iter().map(name).collect(), *more)
 }
 
@@ -240,12 +240,12 @@ async fn a_key_is_changed_at_most_once(backend: &impl Backend) {
 
 async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
     let store = backend.store();
-    let outside = ["v1/s/z", "v1/t", "v1/t0", "v1/t0/x", "v1/u/a"];
+    let outside = ["v2/s/z", "v2/t", "v2/t0", "v2/t0/x", "v2/u/a"];
     let put_raw = |name: &str| Change::Put { key: Key::raw(name), value: b"x".to_vec(), lease: None };
     commit(&store, outside.map(put_raw).into()).await;
     commit(&store, ["m/3", "m/1", "m/2", "n/1", "a"].map(|name| put(name, "value")).into()).await;
     let range = |prefix: &str, from: Option<&str>, limit| Query::Range {
-        prefix: Key::raw(format!("v1/t/{prefix}")),
+        prefix: Key::raw(format!("v2/t/{prefix}")),
         from: from.map(Key::raw),
         until: None,
         limit,
@@ -253,7 +253,7 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
     };
     let until = |query, end: &str| match query {
         Query::Range { prefix, from, limit, keys_only, .. } => {
-            Query::Range { prefix, from, until: Some(Key::raw(format!("v1/{end}"))), limit, keys_only }
+            Query::Range { prefix, from, until: Some(Key::raw(format!("v2/{end}"))), limit, keys_only }
         }
         query @ Query::Key(_) => query,
     };
@@ -262,17 +262,17 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
         (range("m/", None, 0), &["m/1", "m/2", "m/3"], false),
         (range("m/", None, 2), &["m/1", "m/2"], true),
         (range("m/", None, 3), &["m/1", "m/2", "m/3"], false),
-        (range("m/", Some("v1/t/m/2"), 0), &["m/2", "m/3"], false),
-        (range("m/", Some("v1/t/m/11"), 1), &["m/2"], true),
-        (range("m/", Some("v1/a"), 0), &["m/1", "m/2", "m/3"], false),
-        (range("m/", Some("v1/t/n"), 0), &[], false),
+        (range("m/", Some("v2/t/m/2"), 0), &["m/2", "m/3"], false),
+        (range("m/", Some("v2/t/m/11"), 1), &["m/2"], true),
+        (range("m/", Some("v2/a"), 0), &["m/1", "m/2", "m/3"], false),
+        (range("m/", Some("v2/t/n"), 0), &[], false),
         (range("none/", None, 5), &[], false),
         (until(range("m/", None, 0), "t/m/3"), &["m/1", "m/2"], false),
-        (until(range("m/", Some("v1/t/m/2"), 0), "t/m/3"), &["m/2"], false),
+        (until(range("m/", Some("v2/t/m/2"), 0), "t/m/3"), &["m/2"], false),
         (until(range("m/", None, 1), "t/m/3"), &["m/1"], true),
         (until(range("m/", None, 2), "t/m/3"), &["m/1", "m/2"], false),
         (until(range("m/", None, 0), "t/m/1"), &[], false),
-        (until(range("m/", Some("v1/t/m/3"), 0), "t/m/2"), &[], false),
+        (until(range("m/", Some("v2/t/m/3"), 0), "t/m/2"), &[], false),
         // Never beyond the prefix, nor before it.
         (until(range("m/", None, 0), "t/z"), &["m/1", "m/2", "m/3"], false),
         (until(range("m/", None, 0), "s/z"), &[], false),
@@ -452,7 +452,7 @@ async fn a_watch_survives_compaction(backend: &impl Backend) {
     let Event::Resync(snapshot) = next(&mut watch).await else { panic!("a resync is due") };
     let all = snapshot.answer(&Query::all(key("w/"))).expect("asked");
     let found: Vec<_> = all.entries.iter().map(|entry| entry.key.as_str()).collect();
-    assert_eq!((snapshot.revision, found), (last, vec!["v1/t/w/a", "v1/t/w/b"]));
+    assert_eq!((snapshot.revision, found), (last, vec!["v2/t/w/a", "v2/t/w/b"]));
     let later = commit(&store, vec![delete("w/a")]).await;
     assert_eq!(next(&mut watch).await, Event::Delete(key("w/a"), later));
     // Compaction of what a watch has seen does not concern it.

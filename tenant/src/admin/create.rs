@@ -5,9 +5,9 @@ use atoll_records::{ClusterRecord, Origin, Query, TenantRecord, Versioned};
 use atoll_store::Store;
 
 use super::{Admin, OPERATOR};
+use crate::binding::Who;
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::place::Who;
 
 /// See the module. One that is there already is an error.
 pub async fn create<S: Store, C: Controller>(

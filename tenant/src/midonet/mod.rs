@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `apply` | walks a graph wave by wave, and removes one |
+//! | `apply` | walks a graph level by level, and removes one |
 //! | `inspect` | looks at a graph and changes nothing |
 //! | `mend` | one object: create it, or look at it and mend what differs |
 //! | `rules` | the rules of a chain, which have an order |

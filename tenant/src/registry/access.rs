@@ -3,8 +3,8 @@
 //! A namespace is not admitted because of its name: a tenant is created for one namespace, for the default of the nodes, or
 //! by an operator. Every other namespace has to be admitted with `atollctl tenant join`.
 
+use crate::binding::Who;
 use crate::error::TenantError;
-use crate::place::Who;
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_records::{NamespaceRecord, Origin, Phase, Query, ReadError, Snapshot, TenantRecord, Versioned};
 

@@ -6,10 +6,10 @@ use atoll_records::{NodeRecord, Query, SCHEMA, Versioned};
 use atoll_store::{Store, StoreError};
 
 use super::Registry;
+use crate::binding::Node;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::identity;
-use crate::place::Node;
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// This machine's record.

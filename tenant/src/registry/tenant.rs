@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::Registry;
 use super::access::{Decision, TenantAccess};
 use crate::attempts::{commit, retry};
+use crate::binding::Who;
 use crate::controller::Controller;
 use crate::error::TenantError;
-use crate::place::Who;
 
 /// The ordinal of a tenant's first subnet; 0 stands for the transit link in records that own a part of a pool.
 pub(crate) const FIRST_SUBNET: u32 = 1;

@@ -75,21 +75,21 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
     let place = world.resolve(&namespace("red")).await.expect("resolved");
     let Claimed::New(claim) = pod(&world, &place, "web-0").await.expect("claimed") else { panic!("it is new") };
     world.resolve(&namespace("blue")).await.expect("resolved");
-    for (key, value) in [("v1/tenants/broken", "{\"v\": 1}"), ("v1/attachments/n1/x/y/eth0", "not JSON")] {
+    for (key, value) in [("v2/tenants/broken", "{\"v\": 1}"), ("v2/claims/n1/x/y/eth0", "not JSON")] {
         let change = Change::Put { key: Key::raw(key), value: value.into(), lease: None };
         world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
     }
     let inventory = Inventory::read(&world.store).await.expect("read");
     let names: Vec<_> = inventory.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
     assert_eq!(names, ["blue", "red"]);
-    assert_eq!(inventory.damaged, ["v1/tenants/broken", "v1/attachments/n1/x/y/eth0"]);
+    assert_eq!(inventory.damaged, ["v2/tenants/broken", "v2/claims/n1/x/y/eth0"]);
     let red = &inventory.tenants[1];
     assert_eq!((red.router, red.subnets[0].bridge), (place.router(), place.bridge(1)));
     assert_eq!(red.namespaces, [ns("red")]);
     let pods: Vec<_> = inventory.pods().map(|pod| (pod.pod.as_deref(), pod.address, pod.port)).collect();
     assert_eq!(pods, [(Some("web-0"), claim.record.addresses[0].address, claim.record.port)]);
     assert_eq!((inventory.nodes.len(), inventory.nodes[0].pods), (1, 1));
-    assert!(inventory.stray.is_empty());
+    assert!(inventory.orphaned.is_empty());
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
     assert_eq!(world.made(), Topology::default());
     // An unreadable record is never overwritten, and its address is not assigned.
-    assert_eq!(format!("{:?}", world.keys()), r#"{"attachments": 1, "cluster": 1, "nodes": 1}"#);
+    assert_eq!(format!("{:?}", world.keys()), r#"{"claims": 1, "cluster": 1, "nodes": 1}"#);
 }
 
 #[tokio::test(start_paused = true)]

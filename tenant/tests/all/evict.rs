@@ -106,7 +106,7 @@ fn port(place: &Place, claim: &ClaimRecord) -> PortSpec {
 /// The containers that have claims, and how many pods' ports there are.
 fn left(world: &World) -> (Vec<String>, usize) {
     let entries = world.store.dump();
-    let claims = entries.iter().filter(|entry| entry.key.as_str().starts_with("v1/attachments/"));
+    let claims = entries.iter().filter(|entry| entry.key.as_str().starts_with("v2/claims/"));
     let names = claims.filter_map(|entry| entry.key.as_str().split('/').nth(4).map(str::to_owned));
     (names.collect(), world.made().ports.values().filter(|port| port.vif.is_some()).count())
 }
@@ -184,7 +184,7 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
         assert!(began.elapsed() >= WAIT, "late requests had their time");
         assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
         assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "the pod of the other node is there");
-        assert_eq!(world.keys()["cooling"], 2, "the addresses cool");
+        assert_eq!(world.keys()["cool-down"], 2, "the addresses cool");
 
         let record = admin::candidate(&admin, &name).await.expect("known").record;
         assert_eq!((record.epoch, record.evicting), (1, None));
@@ -236,7 +236,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
         // The node returns: its DELs find none of their records, even if the address has a new owner.
         let released = release(&world.store, &claim, None, Duration::ZERO).await.expect("answered");
         assert_eq!(released, Released::Done, "there is nothing to release");
-        assert_eq!(world.keys()["cooling"], 2, "and nothing was");
+        assert_eq!(world.keys()["cool-down"], 2, "and nothing was");
         let place = world.resolve(&namespace("red")).await.expect("it is welcome");
         attach(&world, &place, "a").await;
         assert_eq!(left(&world).0.len(), 2);
@@ -277,7 +277,7 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
                 assert!(left(&world).0.len() >= left(&world).1, "{context}");
                 // The host comes back to life: an eviction that has begun is finished all the same.
                 let begun = world.store.dump().iter().any(|entry| {
-                    entry.key.as_str() == "v1/nodes/n1" && String::from_utf8_lossy(&entry.value).contains("evicting")
+                    entry.key.as_str() == "v2/nodes/n1" && String::from_utf8_lossy(&entry.value).contains("evicting")
                 });
                 set_alive(&world, begun);
                 evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("{context}: {error}"));

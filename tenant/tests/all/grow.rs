@@ -125,7 +125,7 @@ async fn forty_pods_at_once_grow_their_tenant_by_what_they_need_and_no_more() {
             assert!(record.subnets.iter().all(|subnet| subnet.phase == Phase::Active));
             let keys = world.keys();
             assert_eq!(keys.get("subnets"), unique.then_some(&(PODS / ROOM)), "{keys:?}");
-            assert_eq!(keys.get("builders"), None, "{keys:?}");
+            assert_eq!(keys.get("build-leases"), None, "{keys:?}");
             if dialect == Dialect::V5 {
                 // On 1.9 two builders may make a route twice, which is harmless.
                 world.assert_exactly(&["red"], "forty pods at once");
@@ -178,7 +178,7 @@ async fn wherever_growing_fails_the_next_pod_completes_it() {
                 plan.deliver_late().await;
                 attach_here(&world, "last").await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
                 assert_eq!(world.records("red").1, grown, "late: {context}");
-                assert_eq!((world.keys()["subnets"], world.keys().get("builders")), (2, None), "late: {context}");
+                assert_eq!((world.keys()["subnets"], world.keys().get("build-leases")), (2, None), "late: {context}");
                 if dialect == Dialect::V5 {
                     world.assert_exactly(&["red"], &format!("late: {context}"));
                 }

@@ -98,13 +98,13 @@ async fn a_namespace_goes_where_its_record_says() {
     let world = World::new(Dialect::V5);
     let red = world.resolve(&namespace("red")).await.expect("resolved");
     let record = serde_json::json!({"v": 1, "tenant": "red", "incarnation": red.tenant.record.incarnation});
-    put(&world, Key::raw("v1/namespaces/green"), record.to_string().into_bytes()).await;
+    put(&world, Key::raw("v2/namespaces/green"), record.to_string().into_bytes()).await;
     let green = world.resolve(&namespace("green")).await.expect("joined");
     assert_eq!(green.tenant, red.tenant);
     assert_eq!(world.keys()["tenants"], 1);
 
     let other = serde_json::json!({"v": 1, "tenant": "red", "incarnation": Uuid::from_u128(9)});
-    put(&world, Key::raw("v1/namespaces/green"), other.to_string().into_bytes()).await;
+    put(&world, Key::raw("v2/namespaces/green"), other.to_string().into_bytes()).await;
     let error = world.resolve(&namespace("green")).await.expect_err("of an earlier life");
     assert!(matches!(error, TenantError::Orphan { .. }), "{error}");
 }
@@ -161,7 +161,7 @@ async fn a_builder_that_dies_is_followed_by_one_that_waited() {
     plan.arm(3, Fault::CrashBefore);
     let cache = Cache::none();
     assert!(plan.run(world.resolver(&dying, &cache).resolve(&namespace("red"))).await.is_none(), "it died");
-    assert_eq!(world.keys()["builders"], 1);
+    assert_eq!(world.keys()["build-leases"], 1);
 
     let began = tokio::time::Instant::now();
     let who = namespace("red");

@@ -11,10 +11,10 @@ use crate::lab::node::Node;
 /// Remains of pods in etcd, in the controller, in the kernel and on disk, one line each; empty if there are none.
 pub fn of_pods(node: &Node) -> Result<Vec<String>> {
     let mut left = Vec::new();
-    for below in ["attachments/", "tombstones/", "addresses/"] {
+    for below in ["claims/", "tombstones/", "addresses/"] {
         for (key, value) in node.keys(below)? {
             // An address in cool-down has a lease and no owner.
-            if value["state"] != "cooling" {
+            if value["state"] != "cool-down" {
                 left.push(format!("etcd: {key}: {value}"));
             }
         }

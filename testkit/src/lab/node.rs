@@ -170,7 +170,7 @@ impl Node {
 
     /// The keys of the installation that begin with `below`, with their values.
     pub fn keys(&self, below: &str) -> Result<Vec<(String, Value)>> {
-        let prefix = format!("{PREFIX}/v1/{below}");
+        let prefix = format!("{PREFIX}/v2/{below}");
         let out = self.netns.run(
             "etcdctl",
             &[&format!("--endpoints={}", servers::ETCD), "get", "--prefix", &prefix, "--print-value-only=false"],
@@ -182,15 +182,15 @@ impl Node {
                 let value = pair.get(1).filter(|text| !text.is_empty()).map_or(Ok(Value::Null), |text| {
                     serde_json::from_str(text).with_context(|| format!("the value of {}", pair[0]))
                 })?;
-                Ok((pair[0].trim_start_matches(PREFIX).trim_start_matches("/v1/").to_owned(), value))
+                Ok((pair[0].trim_start_matches(PREFIX).trim_start_matches("/v2/").to_owned(), value))
             })
             .collect()
     }
 
-    /// A record is lost: deletes one key below `v1/` in etcd.
+    /// A record is lost: deletes one key below `v2/` in etcd.
     pub fn lose(&self, key: &str) -> Result<()> {
         let endpoints = format!("--endpoints={}", servers::ETCD);
-        self.netns.run("etcdctl", &[&endpoints, "del", &format!("{PREFIX}/v1/{key}")]).map(drop)
+        self.netns.run("etcdctl", &[&endpoints, "del", &format!("{PREFIX}/v2/{key}")]).map(drop)
     }
 
     /// One GET of the controller, as JSON.

@@ -79,7 +79,7 @@ fn mistakes_change_nothing() -> Result<()> {
     for version in ["", "0.3.1", "1.1.0"] {
         let cni = node.cni(version)?;
         let at = cni.add(&neighbour)?;
-        let before = node.keys("attachments/")?;
+        let before = node.keys("claims/")?;
         let mut wrong = Vec::new();
         for (what, call, code) in cases(&node, &cni, &pod)? {
             let answer = call.run()?;
@@ -92,7 +92,7 @@ fn mistakes_change_nothing() -> Result<()> {
                 wrong.push(format!("{what}: an interface was left in the pod"));
                 cni.del(&pod)?;
             }
-            if node.keys("attachments/")? != before {
+            if node.keys("claims/")? != before {
                 wrong.push(format!("{what}: a claim was left"));
             }
         }

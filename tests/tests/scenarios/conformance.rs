@@ -231,7 +231,7 @@ fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
             failed(&answer, 8, told, &format!("{verb} {version:?}"))?;
         }
     }
-    ensure!(node.keys("attachments/")?.is_empty());
+    ensure!(node.keys("claims/")?.is_empty());
     leftovers::assert_none(&node)?;
     node.finish()
 }
@@ -277,7 +277,7 @@ fn adds_of_one_attachment_at_once_join() -> Result<()> {
         calls.into_iter().map(|call| call.join().expect("it ends")).collect::<Result<Vec<_>>>()
     })?;
     ensure!(results.iter().all(|result| *result == results[0]), "{results:#?}");
-    ensure!(node.keys("attachments/")?.len() == 1 && node.keys("addresses/")?.len() == 1);
+    ensure!(node.keys("claims/")?.len() == 1 && node.keys("addresses/")?.len() == 1);
     cni.del(&pod)?;
     leftovers::assert_none(&node)?;
     node.finish()
@@ -361,7 +361,7 @@ fn the_next_sandbox_of_a_pod_comes_before_the_last_one_went() -> Result<()> {
     let (first, second) = (cni.add(&old)?, cni.add(&new)?);
     ensure!(first.address != second.address);
     cni.del(&old)?;
-    ensure!(Node::links(&new.netns)? == ["eth0"] && node.keys("attachments/")?.len() == 1);
+    ensure!(Node::links(&new.netns)? == ["eth0"] && node.keys("claims/")?.len() == 1);
     let mut config = cni.config.clone();
     config["prevResult"] = cni.call("ADD", &new).run()?.result()?;
     cni.call("CHECK", &new).reading(config.to_string()).run()?.done()?;

@@ -27,7 +27,7 @@ fn sixty_four_first_pods_at_once_make_one_tenant_and_are_all_connected() -> Resu
         assert!(ping(&pod.netns, attached[0].address.ip())?, "{} does not reach the first", pod.name);
     }
     assert_eq!((node.keys("tenants/")?.len(), node.keys("transit/")?.len()), (1, 1));
-    assert_eq!(node.keys("builders/")?, []);
+    assert_eq!(node.keys("build-leases/")?, []);
     let orphans = node.controller_get("/mock/orphans")?;
     for (kind, found) in orphans.as_object().context("a report")? {
         let is_empty =

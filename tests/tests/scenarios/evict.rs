@@ -19,7 +19,7 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     let record = json!({ "v": 1, "host_id": node.host_id(), "machine_id": "", "epoch": 0 }).to_string();
     let endpoints = format!("--endpoints={}", servers::ETCD);
     for name in ["node-1", "node-2"] {
-        node.netns().run("etcdctl", &[&endpoints, "put", &format!("{PREFIX}/v1/nodes/{name}"), &record])?;
+        node.netns().run("etcdctl", &[&endpoints, "put", &format!("{PREFIX}/v2/nodes/{name}"), &record])?;
     }
 
     let (lost, kept) = (Pod::new("red", "lost")?, Pod::new("red", "kept")?);
@@ -40,7 +40,7 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     assert!(said.contains("1 pod lost network and addresses") && said.contains("red/lost"), "{said}");
     assert!(!ping(&lost.netns, there.gateway)?, "its port is gone");
     assert!(ping(&kept.netns, there.gateway)?, "the pod of the other node is not touched");
-    assert_eq!(node.keys("attachments/node-1/")?, []);
+    assert_eq!(node.keys("claims/node-1/")?, []);
 
     // The node has returned: it removes only its own attachments, and new ones work.
     let before = node.keys("addresses/")?;

@@ -39,7 +39,7 @@ fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_nobody() -> Result<()> {
     let subnets = tenant["subnets"].as_array().context("subnets")?;
     assert_eq!(subnets.len(), PODS / ROOM, "each was added when the others were full: {subnets:?}");
     assert!(subnets.iter().all(|subnet| subnet["phase"] == "active"), "{subnets:?}");
-    assert_eq!(node.keys("builders/")?, []);
+    assert_eq!(node.keys("build-leases/")?, []);
     for (pod, at) in pods.iter().zip(&attached) {
         assert!(ping(&pod.netns, at.gateway)?, "{} does not reach its gateway", pod.name);
         assert!(ping(&pod.netns, here.address.ip())?, "{} does not reach the first pod", pod.name);

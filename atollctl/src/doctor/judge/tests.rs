@@ -250,7 +250,7 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
             site(s).records.as_mut().expect("ok").node = Some(serde_json::from_value(record).expect("a record"));
         }),
         ("record", Level::Warn, |s| {
-            site(s).records.as_mut().expect("ok").damaged.push("v1/attachments/n1/a/b/c".to_owned());
+            site(s).records.as_mut().expect("ok").damaged.push("v2/claims/n1/a/b/c".to_owned());
         }),
         ("cluster", Level::Skip, |s| site(s).records = Err(gone())),
         ("prefix", Level::Warn, |s| {

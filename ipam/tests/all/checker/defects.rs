@@ -14,13 +14,11 @@ fn forget(case: &mut Case, prefix: &str) {
 }
 
 fn releases(case: &Case) -> bool {
-    case.then.iter().any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/attachments/")))
+    case.then.iter().any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v2/claims/")))
 }
 
 fn claims(case: &Case) -> bool {
-    case.then
-        .iter()
-        .any(|change| matches!(change, Change::Put { key, .. } if key.as_str().starts_with("v1/attachments/")))
+    case.then.iter().any(|change| matches!(change, Change::Put { key, .. } if key.as_str().starts_with("v2/claims/")))
 }
 
 /// None.
@@ -29,14 +27,14 @@ pub(crate) fn none(_: usize, _: &mut Case) {}
 /// A claim does not look whether the address is taken.
 pub(crate) fn owner_not_checked(_: usize, case: &mut Case) {
     if !releases(case) {
-        forget(case, "v1/addresses/");
+        forget(case, "v2/addresses/");
     }
 }
 
 /// Only the first of several candidates is looked at.
 pub(crate) fn later_cases_not_checked(index: usize, case: &mut Case) {
     if claims(case) && index > 0 {
-        forget(case, "v1/addresses/");
+        forget(case, "v2/addresses/");
     }
 }
 
@@ -45,7 +43,7 @@ pub(crate) fn later_addresses_not_checked(_: usize, case: &mut Case) {
     if claims(case) {
         let mut first = true;
         case.compare
-            .retain(|condition| !key(condition).starts_with("v1/addresses/") || std::mem::replace(&mut first, false));
+            .retain(|condition| !key(condition).starts_with("v2/addresses/") || std::mem::replace(&mut first, false));
     }
 }
 
@@ -54,7 +52,7 @@ pub(crate) fn later_addresses_not_released(_: usize, case: &mut Case) {
     if releases(case) {
         let mut first = true;
         case.then.retain(|change| {
-            !change.key().as_str().starts_with("v1/addresses/") || std::mem::replace(&mut first, false)
+            !change.key().as_str().starts_with("v2/addresses/") || std::mem::replace(&mut first, false)
         });
     }
 }
@@ -62,23 +60,23 @@ pub(crate) fn later_addresses_not_released(_: usize, case: &mut Case) {
 /// A claim does not look whether the attachment has one.
 pub(crate) fn attachment_not_checked(_: usize, case: &mut Case) {
     case.compare
-        .retain(|condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v1/attachments/")));
+        .retain(|condition| !matches!(condition, Compare::Absent(key) if key.as_str().starts_with("v2/claims/")));
 }
 
 /// A release is guarded by the owner's name alone: whatever claim the attachment has will do, and its address goes.
 pub(crate) fn guarded_by_owner_only(_: usize, case: &mut Case) {
     if releases(case) {
-        forget(case, "v1/attachments/");
-        forget(case, "v1/addresses/");
+        forget(case, "v2/claims/");
+        forget(case, "v2/addresses/");
     }
 }
 
 /// A release frees the address and leaves the claim to whom it may concern.
 pub(crate) fn released_by_address_only(_: usize, case: &mut Case) {
     if releases(case) {
-        forget(case, "v1/attachments/");
-        forget(case, "v1/addresses/");
-        case.then.retain(|change| !change.key().as_str().starts_with("v1/attachments/"));
+        forget(case, "v2/claims/");
+        forget(case, "v2/addresses/");
+        case.then.retain(|change| !change.key().as_str().starts_with("v2/claims/"));
     }
 }
 
@@ -93,55 +91,55 @@ pub(crate) fn cooldown_skipped(_: usize, case: &mut Case) {
 
 /// A claim trusts the cached tenant.
 pub(crate) fn cache_not_compared(_: usize, case: &mut Case) {
-    forget(case, "v1/tenants/");
+    forget(case, "v2/tenants/");
 }
 
 /// A claim does not look whether its attachment was released since it was made.
 pub(crate) fn release_mark_ignored(_: usize, case: &mut Case) {
-    forget(case, "v1/released/");
+    forget(case, "v2/released/");
 }
 
 /// A claim walks past the fence of its own dead predecessor.
 pub(crate) fn fence_ignored(_: usize, case: &mut Case) {
-    forget(case, "v1/tombstones/");
+    forget(case, "v2/tombstones/");
 }
 
 /// A claim does not check whether its address is reserved for another pod.
 pub(crate) fn reservation_not_checked(_: usize, case: &mut Case) {
     if claims(case) {
-        forget(case, "v1/reservations/");
+        forget(case, "v2/reservations/");
     }
 }
 
 /// A claim does not look whether an address is kept for its pod.
 pub(crate) fn reserved_for_not_checked(_: usize, case: &mut Case) {
     if claims(case) {
-        forget(case, "v1/reserved-for/");
+        forget(case, "v2/reserved-for/");
     }
 }
 
 /// A reservation does not check whether the address is taken.
 pub(crate) fn reserved_over_a_claim(_: usize, case: &mut Case) {
-    if case.then.iter().any(|change| change.key().as_str().starts_with("v1/reservations/")) {
-        forget(case, "v1/addresses/");
+    if case.then.iter().any(|change| change.key().as_str().starts_with("v2/reservations/")) {
+        forget(case, "v2/addresses/");
     }
 }
 
 /// Lifting a reservation leaves what points back to it.
 pub(crate) fn half_lifted(_: usize, case: &mut Case) {
-    case.then.retain(|change| !matches!(change, Change::Delete(key) if key.as_str().starts_with("v1/reserved-for/")));
+    case.then.retain(|change| !matches!(change, Change::Delete(key) if key.as_str().starts_with("v2/reserved-for/")));
 }
 
 /// A claim does not check whether its MAC is taken.
 pub(crate) fn mac_not_checked(_: usize, case: &mut Case) {
     if !releases(case) {
-        forget(case, "v1/macs/");
+        forget(case, "v2/macs/");
     }
 }
 
 /// A release leaves the MAC behind.
 pub(crate) fn mac_not_released(_: usize, case: &mut Case) {
     if releases(case) {
-        case.then.retain(|change| !change.key().as_str().starts_with("v1/macs/"));
+        case.then.retain(|change| !change.key().as_str().starts_with("v2/macs/"));
     }
 }

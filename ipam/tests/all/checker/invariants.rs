@@ -57,7 +57,7 @@ impl Reader {
     fn decode(Entry { key, value, .. }: &Entry) -> Result<Value, String> {
         let damaged = |error: RecordError| error.to_string();
         Ok(match kind(key) {
-            "attachments" => {
+            "claims" => {
                 let claim: ClaimRecord = decode(value).map_err(damaged)?;
                 if *key != Key::from(ClaimRecord::at(&claim.attachment)) {
                     return Err(format!("holds the claim of {}", claim.attachment));
@@ -66,7 +66,7 @@ impl Reader {
             }
             "addresses" => match decode::<AddressRecord>(value).map_err(damaged)?.state {
                 AddressState::Claimed { claim, attachment } => Value::Owned(claim, attachment),
-                AddressState::Cooling { .. } => Value::Cooling,
+                AddressState::CoolDown { .. } => Value::Cooling,
             },
             "reservations" | "reserved-for" => Value::Reserved(Rc::new(decode(value).map_err(damaged)?)),
             "macs" => Value::Mac(decode::<MacRecord>(value).map_err(damaged)?.owner),
@@ -85,7 +85,7 @@ impl Reader {
                 (Value::Reserved(kept), "reservations") => drop(state.reserved.insert(address()?, kept)),
                 (Value::Reserved(kept), _) => drop(state.reserved_for.insert(of_attachment(&entry.key), kept)),
                 (Value::Mac(owner), _) => drop(state.macs.insert(of_attachment(&entry.key), owner)),
-                (Value::Other, "cooling") => drop(state.marks.insert(address()?, entry.mod_revision)),
+                (Value::Other, "cool-down") => drop(state.marks.insert(address()?, entry.mod_revision)),
                 (Value::Other, "tombstones") => drop(state.tombstones.insert(of_attachment(&entry.key))),
                 (Value::Other, _) => {}
             }

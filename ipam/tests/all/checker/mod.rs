@@ -178,7 +178,7 @@ impl Store for Broken {
 
     async fn commit_first(&self, mut choice: Choice) -> Result<Chosen, StoreError> {
         choice.cases.iter_mut().enumerate().for_each(|(index, case)| (self.defect)(index, case));
-        if choice.changes().any(|change| change.key().as_str().starts_with("v1/attachments/")) {
+        if choice.changes().any(|change| change.key().as_str().starts_with("v2/claims/")) {
             match self.postpone.get() {
                 Some(0) => {
                     self.postpone.set(None);

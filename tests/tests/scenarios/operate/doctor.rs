@@ -112,7 +112,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     private_file(&password, "admin")?;
 
     // The remains of a claim that was deleted.
-    node.netns().run("etcdctl", &["--endpoints=127.0.0.1:2379", "del", "--prefix", "/atoll/test/v1/attachments/"])?;
+    node.netns().run("etcdctl", &["--endpoints=127.0.0.1:2379", "del", "--prefix", "/atoll/test/v2/claims/"])?;
     fs::remove_dir_all(node.run_dir().join("attachments"))?;
     let (code, report) = look(&ctl, &[])?;
     ensure!(

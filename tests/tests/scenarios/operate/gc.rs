@@ -33,7 +33,7 @@ fn grow_old() {
 
 /// The containers that have claims.
 fn claimed(node: &Node) -> Result<Vec<String>> {
-    let claims = node.keys("attachments/")?;
+    let claims = node.keys("claims/")?;
     let mut containers: Vec<_> =
         claims.iter().filter_map(|(_, claim)| Some(claim["attachment"]["container"].as_str()?.to_owned())).collect();
     containers.sort();

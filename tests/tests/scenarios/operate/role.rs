@@ -166,15 +166,15 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
     ensure!(collected["items"][0]["outcome"] == "done", "the pod of blue: {collected:#}");
 
     // What a stolen certificate of this node must not permit.
-    let claim = format!("{PREFIX}/v1/attachments/node-2/atoll/c/eth0");
+    let claim = format!("{PREFIX}/v2/claims/node-2/atoll/c/eth0");
     for arguments in [
-        ["put", &format!("{PREFIX}/v1/cluster"), "{}"].as_slice(),
-        &["put", &format!("{PREFIX}/v1/nodes/node-2"), "{}"],
+        ["put", &format!("{PREFIX}/v2/cluster"), "{}"].as_slice(),
+        &["put", &format!("{PREFIX}/v2/nodes/node-2"), "{}"],
         &["put", &claim, "{}"],
         &["get", &claim],
-        &["del", "--prefix", &format!("{PREFIX}/v1/attachments/")],
-        &["put", &format!("{PREFIX}/v1/tombstones/node-2/atoll/c/eth0"), "{}"],
-        &["put", &format!("{PREFIX}/v1/reservations/red/00000001/0a800005"), "{}"],
+        &["del", "--prefix", &format!("{PREFIX}/v2/claims/")],
+        &["put", &format!("{PREFIX}/v2/tombstones/node-2/atoll/c/eth0"), "{}"],
+        &["put", &format!("{PREFIX}/v2/reservations/red/00000001/0a800005"), "{}"],
         &["get", "--prefix", &format!("{PREFIX}/")],
         &["put", "/other", "x"],
         &["get", "/other"],
@@ -190,8 +190,8 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
         }
     }
     // What the page says that it permits.
-    secured.etcdctl("node-1", &["get", "--prefix", &format!("{PREFIX}/v1/tenants/")])?;
-    secured.etcdctl("node-1", &["get", "--prefix", &format!("{PREFIX}/v1/addresses/")])?;
+    secured.etcdctl("node-1", &["get", "--prefix", &format!("{PREFIX}/v2/tenants/")])?;
+    secured.etcdctl("node-1", &["get", "--prefix", &format!("{PREFIX}/v2/addresses/")])?;
 
     for pod in &pods {
         cni.del(pod)?;

@@ -45,7 +45,7 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     ensure!(items.len() == 1 && items[0]["outcome"] == "done", "only the dead one: {report:#}");
     ensure!(items[0]["object"].as_str().is_some_and(|object| object.contains(&dead.container)), "{report:#}");
     ensure!(ping(&live.netns(), new.ip.parse()?)?, "the runtime's pods keep their network");
-    let claims = node.keys("attachments/")?;
+    let claims = node.keys("claims/")?;
     ensure!(claims.iter().any(|(key, _)| key.contains(&foreign.container)), "another network's pod: {claims:?}");
 
     // One of two runtimes does not answer: nothing is collected.
@@ -53,7 +53,7 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     std::thread::sleep(Duration::from_secs(2));
     let refused = ctl.run(&["gc", "--runtime-endpoint", "/nowhere/sock", "--runtime-endpoint", &socket])?;
     assert_eq!(refused.code, 5, "{}{}", refused.stdout, refused.stderr);
-    ensure!(node.keys("attachments/")?.iter().any(|(key, _)| key.contains(&dead.container)), "it was collected");
+    ensure!(node.keys("claims/")?.iter().any(|(key, _)| key.contains(&dead.container)), "it was collected");
 
     cni.del(&dead)?;
     elsewhere.del(&foreign)?;

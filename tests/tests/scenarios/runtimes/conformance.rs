@@ -39,7 +39,7 @@ fn a_container_sees_the_network_of_its_pod() -> Result<()> {
     let status = client.status(&pod.id)?.network.context("no network in the status")?;
     ensure!(status.more.is_empty(), "one address: {status:?}");
     let address: Ipv4Addr = status.ip.parse()?;
-    let (_, claim) = node.keys("attachments/")?.pop().context("no claim")?;
+    let (_, claim) = node.keys("claims/")?.pop().context("no claim")?;
     ensure!(claim.to_string().contains(&format!("\"{address}/")), "{address} is claimed: {claim}");
     let inside: Value = serde_json::from_str(&pod.netns().run("ip", &["-json", "address", "show", "eth0"])?)?;
     assert_eq!(inside[0]["addr_info"][0]["local"], json!(status.ip));
@@ -91,7 +91,7 @@ fn a_pod_on_the_network_of_the_node_is_none_of_ours() -> Result<()> {
     assert_eq!(inside, node_itself, "the node's own namespace");
     ensure!(pod.more.is_empty(), "no address: {pod:?}");
     assert_eq!(pod.ip, "", "the kubelet knows the node's address itself");
-    ensure!(node.keys("attachments/")?.is_empty() && node.keys("tenants/")?.is_empty(), "the plugin was not called");
+    ensure!(node.keys("claims/")?.is_empty() && node.keys("tenants/")?.is_empty(), "the plugin was not called");
     client.end(&pod.id)?;
     assert_eq!(Node::links(node.netns())?, before);
     containerd.finish()?;

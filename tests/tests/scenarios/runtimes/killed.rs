@@ -113,10 +113,10 @@ fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
         } else {
             gate.open(point)?;
             gate.wait_for_nobody()?;
-            assert_eq!(node.keys("attachments/")?.len(), 2, "{point}: attached for nobody");
+            assert_eq!(node.keys("claims/")?.len(), 2, "{point}: attached for nobody");
             end().with_context(|| format!("{point}, afterwards"))?;
         }
-        let left = node.keys("attachments/")?;
+        let left = node.keys("claims/")?;
         ensure!(left.len() == 1, "{point}, cleaned {cleaned}: {left:?}");
     }
     let client = containerd.client()?;

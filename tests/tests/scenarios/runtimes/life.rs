@@ -55,7 +55,7 @@ fn stopping_and_removing_twice_is_as_once() -> Result<()> {
     client.stop(&one.id)?;
     client.stop(&one.id).context("stop again")?;
     ensure!(client.status(&one.id)?.state == 1, "not ready any more");
-    assert_eq!(node.keys("attachments/")?.len(), 1, "the other pod's");
+    assert_eq!(node.keys("claims/")?.len(), 1, "the other pod's");
     client.remove(&one.id)?;
     client.remove(&one.id).context("remove again")?;
     ensure!(ping(&two.netns(), gateway_of(&two)?)?, "the other pod was not touched");
@@ -83,7 +83,7 @@ fn pods_end_while_controller_or_etcd_are_down() -> Result<()> {
 
     node.kill_controller()?;
     end(&one, "without a controller")?;
-    ensure!(!node.keys("attachments/")?.iter().all(|(_, claim)| claim["pod"] != "one"), "its address stays taken");
+    ensure!(!node.keys("claims/")?.iter().all(|(_, claim)| claim["pod"] != "one"), "its address stays taken");
     node.kill_etcd()?;
     end(&two, "without a controller and etcd")?;
     node.start_controller()?;

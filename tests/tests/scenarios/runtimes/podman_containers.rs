@@ -47,7 +47,7 @@ fn a_container_is_removed_while_the_controller_is_down() -> Result<()> {
     node.kill_controller()?;
     podman.remove(&["one"])?;
     assert_eq!(podman.run(&["ps", "--all", "--quiet"])?, "", "podman is done with it");
-    assert_eq!(node.keys("attachments/")?.len(), 1, "its address stays taken");
+    assert_eq!(node.keys("claims/")?.len(), 1, "its address stays taken");
     node.start_controller()?;
     // Two unrelated calls complete the pending cleanup.
     podman.start("later", &[])?;

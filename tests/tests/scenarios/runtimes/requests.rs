@@ -54,7 +54,7 @@ fn a_pod_of_two_networks() -> Result<()> {
         assert_eq!(pod.ip.parse::<Ipv4Addr>()?, address(&pod.netns(), "eth0")?, "the address that the kubelet knows");
         both_answer(&pod.netns(), &peer.netns())?;
         client.end(&pod.id)?;
-        assert_eq!(node.keys("attachments/")?.len(), 2, "the peer's");
+        assert_eq!(node.keys("claims/")?.len(), 2, "the peer's");
     }
     client.end(&peer.id)?;
     containerd.finish()?;

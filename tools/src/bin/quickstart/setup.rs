@@ -153,7 +153,7 @@ impl Setup {
 
     fn record<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
         let endpoint = format!("--endpoints=http://{}", servers::ETCD);
-        let key = format!("{PREFIX}/v1/{key}");
+        let key = format!("{PREFIX}/v2/{key}");
         let value = self.node.run("etcdctl", &[&endpoint, "get", "--print-value-only", &key])?;
         decode(value.trim().as_bytes()).with_context(|| format!("the record {key}"))
     }

@@ -1,4 +1,5 @@
-//! Where a pod belongs: the plugin asks [`Resolver`] and gets a [`Place`], everything a claim compares and a port needs.
+//! Resolves the tenant of a pod: the plugin asks [`Resolver`] and gets a [`Place`], everything a claim compares and a port
+//! needs.
 //!
 //! # Guarantees
 //! - A cached binding costs no round trip.
@@ -7,84 +8,15 @@
 //!
 //! A binding is only a proposal: the claim's transaction decides.
 
-use atoll_records::{ClusterRecord, NodeRecord, Revision, TenantRecord, Versioned};
-
-use atoll_ipam::{Current, Guards};
+use atoll_ipam::Current;
 use atoll_model::config::ClusterConfig;
-use atoll_model::derive::{self, Role};
-use atoll_model::ids::{Namespace, NodeName, TenantName};
 use atoll_store::Store;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+use crate::binding::{Node, Place, Who};
 use crate::cache::Cache;
 use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::registry::{Registry, agree};
-
-/// The records that say where a pod belongs, each with the revision at which it was read.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Place {
-    /// What the cluster agreed on.
-    pub cluster: Versioned<ClusterRecord>,
-    /// This machine.
-    pub node: Versioned<NodeRecord>,
-    /// The pod's namespace and the revision of its record; none for the default tenant.
-    pub namespace: Option<(Namespace, Revision)>,
-    /// The tenant.
-    pub tenant: Versioned<TenantRecord>,
-}
-
-impl Place {
-    /// What a claim compares.
-    pub fn guards(&self) -> Guards {
-        Guards {
-            cluster: self.cluster.mod_revision,
-            node: self.node.mod_revision,
-            namespace: self.namespace.as_ref().map(|(_, revision)| *revision),
-            tenant: self.tenant.mod_revision,
-        }
-    }
-
-    /// This machine was evicted once: a deletion of a port that it had then may arrive at any time, however late.
-    pub fn was_evicted(&self) -> bool {
-        self.node.record.epoch > 0
-    }
-
-    /// The tenant's router.
-    pub fn router(&self) -> Uuid {
-        self.id(Role::Router)
-    }
-
-    /// The bridge of a subnet.
-    pub fn bridge(&self, ordinal: u32) -> Uuid {
-        self.id(Role::Bridge(ordinal))
-    }
-
-    fn id(&self, role: Role) -> Uuid {
-        derive::object(self.cluster.record.id, self.tenant.record.incarnation, role)
-    }
-}
-
-/// This machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// Its name.
-    pub name: NodeName,
-    /// The id of the controller's agent.
-    pub host_id: Uuid,
-    /// `/etc/machine-id`; empty where there is none.
-    pub machine_id: String,
-}
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Who {
-    /// The pod's namespace, where the runtime names one.
-    pub namespace: Option<Namespace>,
-    /// `tenant.default` of this node's configuration: for calls that name no namespace.
-    pub default_tenant: Option<TenantName>,
-}
 
 /// Finds and makes places.
 pub struct Resolver<'a, S, C> {

@@ -1,0 +1,43 @@
+//! Binds a caller to its tenant: cluster, node, access and building, in this order.
+
+use atoll_ipam::Current;
+use atoll_records::{ClusterRecord, NodeRecord, Query};
+use atoll_store::Store;
+
+use super::Registry;
+use super::access::{self, TenantAccess};
+use crate::binding::{Node, Place, Who};
+use crate::controller::Controller;
+use crate::error::TenantError;
+
+impl<S: Store, C: Controller> Registry<'_, S, C> {
+    /// Where `who` belongs, going on from `seen`. `again`: apply the tenant's graph even if the tenant is active.
+    pub(crate) async fn place(
+        &self,
+        machine: &Node,
+        who: &Who,
+        seen: Option<Current>,
+        again: bool,
+    ) -> Result<Place, TenantError> {
+        let name = access::wanted(who)?;
+        let (cluster, node, access) = if let Some(Current { cluster, node, namespace, tenant }) = seen {
+            // What a lost claim brought is about the tenant that it had in mind, which need not be `name`.
+            let access = match &tenant {
+                Some(record) => TenantAccess { name: record.record.name.clone(), namespace, tenant },
+                None => self.read_access(who, name).await?,
+            };
+            (cluster, node, access)
+        } else {
+            let (cluster, node) = (ClusterRecord::at(), NodeRecord::at(&machine.name));
+            let mut queries = vec![Query::key(&cluster), Query::key(&node)];
+            queries.extend(TenantAccess::queries(who, &name));
+            let snapshot = self.store.read(queries).await.map_err(TenantError::store("look up a namespace"))?;
+            (snapshot.get(&cluster)?, snapshot.get(&node)?, TenantAccess::read(who, name, &snapshot)?)
+        };
+        let cluster = self.ensure_cluster(cluster).await?;
+        let node = self.ensure_node(machine, node).await?;
+        let (cluster, namespace, tenant) = self.enter(who, cluster, access).await?;
+        let tenant = self.finish(machine.name.as_str(), &cluster, tenant, again).await?;
+        Ok(Place { cluster, node, namespace, tenant })
+    }
+}
