@@ -1,37 +1,20 @@
 //! An unknown outcome is no lost race: the cause that etcd gives reaches the caller, and ends the attempts where it would
 //! be given again. What did happen is found all the same.
 
-use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_ipam::{Claimed, IpamError, Lifted, Released, ReserveRequest, bury, claim, exhume, lift, release, reserve};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
 use atoll_records::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
-use atoll_store::{Store, StoreError};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
+use atoll_testkit::store::{MemoryStore, unknown_commits};
 
 const COOL: Duration = Duration::from_mins(1);
 const FULL: &str = "etcdserver: mvcc: database space exceeded";
 const PASSING: &str = "etcdserver: leader changed";
-
-/// Answers every commit with an unknown outcome; reads work. `happens`: the commit happens all the same.
-fn troubled(inner: &MemoryStore, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<u32>>) {
-    let commits = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&commits);
-    let disturb = async move |call: StoreCall<'_>| {
-        if !matches!(call, StoreCall::Commit(_)) {
-            return Interception::None;
-        }
-        counted.set(counted.get() + 1);
-        let unknown = StoreError::Unknown { endpoint: "e".to_owned(), reason: cause.to_owned() };
-        if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
-    };
-    (InterceptedStore::new(inner.clone(), disturb), commits)
-}
 
 async fn fixture(store: &MemoryStore) -> Fixture {
     Fixture::new(store, vec![subnet(0, "10.128.0.0/28", Phase::Active)]).await
@@ -62,7 +45,7 @@ fn tombstone() -> TombstoneRecord {
 }
 
 #[track_caller]
-fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: &Cell<u32>, expected: Option<u32>) {
+fn says<T: std::fmt::Debug>(result: Result<T, IpamError>, cause: &str, commits: &Cell<usize>, expected: Option<usize>) {
     let error = result.expect_err("nothing can be written");
     let IpamError::Store { source, .. } = &error else { panic!("{error:?}") };
     assert!(source.to_string().contains(cause), "{error}: {source}");
@@ -85,7 +68,7 @@ async fn the_cause_is_told_and_ends_what_cannot_succeed() {
             Ok(atoll_ipam::Reserved::New(record)) => record,
             other => panic!("{other:?}"),
         };
-        let (store, commits) = troubled(&memory, cause, false);
+        let (store, commits) = unknown_commits(&memory, cause, false);
         let a = attachment("a");
         says(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
         says(release(&store, &running, None, COOL).await, cause, &commits, attempts);
@@ -108,7 +91,7 @@ async fn what_happened_all_the_same_is_found() {
     let memory = MemoryStore::new();
     let fixture = fixture(&memory).await;
     let running = fixture.claim(&memory, "running").await;
-    let (store, _) = troubled(&memory, FULL, true);
+    let (store, _) = unknown_commits(&memory, FULL, true);
     let a = attachment("a");
     let claimed = claim(&store, &fixture.request(&a, None)).await;
     assert!(matches!(claimed, Ok(Claimed::New(_) | Claimed::Already(_))), "{claimed:?}");

@@ -4,7 +4,7 @@
 //! it would be given again.
 
 use atoll_records::{StaticRoute, Via};
-use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall};
+use atoll_testkit::store::{InterceptedStore, Interception, MemoryStore, StoreCall, unknown_commits};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -171,21 +171,6 @@ async fn a_request_that_never_arrived_counts_as_done_nowhere() {
     println!("lost requests: {points} points covered");
 }
 
-/// Answers every commit with an unknown outcome. `happens`: the commit happens all the same.
-fn troubled(inner: &MemoryStore, cause: &'static str, happens: bool) -> (impl Store, Rc<Cell<usize>>) {
-    let commits = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&commits);
-    let disturb = async move |call: StoreCall<'_>| {
-        if !matches!(call, StoreCall::Commit(_)) {
-            return Interception::None;
-        }
-        counted.set(counted.get() + 1);
-        let unknown = StoreError::Unknown { endpoint: "test".to_owned(), reason: cause.to_owned() };
-        if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
-    };
-    (InterceptedStore::new(inner.clone(), disturb), commits)
-}
-
 const FULL: &str = "etcdserver: mvcc: database space exceeded";
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +179,7 @@ async fn a_cause_of_the_store_is_told_and_ends_what_cannot_succeed() {
         for (cause, most) in [(FULL, 1), ("etcdserver: leader changed", 16)] {
             let world = prepared().await;
             let engine = world.engine();
-            let (store, commits) = troubled(&world.store, cause, false);
+            let (store, commits) = unknown_commits(&world.store, cause, false);
             let admin = Admin { store: &store, controller: &engine, config: &world.config };
             let error = run(&world, &admin, verb).await.expect_err("nothing can be written");
             let context = format!("{verb:?}, {cause}, {} commits: {error:?}", commits.get());
@@ -218,7 +203,7 @@ async fn what_happened_is_found_whatever_the_cause() {
     for verb in [Verb::Create, Verb::Join, Verb::Leave, Verb::Set, Verb::NewEpoch] {
         let world = prepared().await;
         let engine = world.engine();
-        let (store, _) = troubled(&world.store, FULL, true);
+        let (store, _) = unknown_commits(&world.store, FULL, true);
         let admin = Admin { store: &store, controller: &engine, config: &world.config };
         run(&world, &admin, verb).await.unwrap_or_else(|error| panic!("{verb:?}: {error:?}"));
     }

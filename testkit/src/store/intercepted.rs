@@ -1,11 +1,12 @@
 //! A store that runs a closure before every call: the closure gets the call, may change the store, and decides whether
 //! the call continues.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
-
 use atoll_store::{Choice, Chosen, Store, StoreError};
 
 /// What is about to be called.
@@ -93,4 +94,24 @@ impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> Store for InterceptedS
     async fn revoke(&self, lease: Lease) -> Result<(), StoreError> {
         self.around(StoreCall::Lease, async { self.inner.revoke(lease).await }).await
     }
+}
+
+/// A store that answers every commit with an unknown outcome for this cause, and how many commits there were. Reads work.
+/// `happens`: the commit happens all the same.
+pub fn unknown_commits<S: Store + Clone>(
+    inner: &S,
+    cause: &'static str,
+    happens: bool,
+) -> (impl Store + use<S>, Rc<Cell<usize>>) {
+    let commits = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&commits);
+    let intercept = async move |call: StoreCall<'_>| {
+        if !matches!(call, StoreCall::Commit(_)) {
+            return Interception::None;
+        }
+        counted.set(counted.get() + 1);
+        let unknown = StoreError::Unknown { endpoint: "test".to_owned(), reason: cause.to_owned() };
+        if happens { Interception::Behind(unknown) } else { Interception::Instead(unknown) }
+    };
+    (InterceptedStore::new(inner.clone(), intercept), commits)
 }

@@ -11,5 +11,5 @@ pub mod intercepted;
 pub mod memory;
 
 pub use faulty::FaultyStore;
-pub use intercepted::{InterceptedStore, Interception, StoreCall};
+pub use intercepted::{InterceptedStore, Interception, StoreCall, unknown_commits};
 pub use memory::{MemoryStore, MemoryWatch};
