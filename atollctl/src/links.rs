@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 
 use atoll_node::files::read;
 use atoll_node::netlink::{Socket, errno_of};
-use atoll_node::paths;
+use atoll_node::veth::GROUP;
+use atoll_node::{netns, paths};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-
-/// The link group of every host end: the plugin's `wire::GROUP`.
-const GROUP: u32 = 0xa701;
 
 /// Where a link is. In JSON: `node`, or the path where the namespace is pinned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -92,7 +90,7 @@ pub(crate) fn delete(end: &HostEnd) -> io::Result<()> {
 /// Can this kernel make network namespaces and veth pairs, and are we allowed to? Tried in a namespace of its own, which
 /// is gone at the end. The other work is done in the same namespace.
 pub(crate) fn try_kernel<T: Send>(more: impl FnOnce() -> T + Send) -> (io::Result<()>, io::Result<()>, Option<T>) {
-    on_thread(|| {
+    netns::on_thread(|| {
         if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
             return Ok((Err(errno.into()), Err(io::Error::other("not tried")), None));
         }
@@ -122,13 +120,6 @@ fn inside<T>(place: &Place, work: impl FnOnce(&Socket) -> io::Result<T>) -> io::
         Place::Own => work(&Socket::here()?),
         Place::At(path) => work(&Socket::inside(&read::open_given(path)?)?),
     }
-}
-
-fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, work)?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
-    })
 }
 
 fn is_no_netns(error: &io::Error) -> bool {

@@ -17,12 +17,12 @@ use atoll_tenant::TenantError;
 use atoll_tenant::controller::ControllerError;
 use uuid::Uuid;
 
-use crate::wire::WireError;
+use crate::kernel::KernelError;
 use atoll_tenant::machine::NodeError;
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum CallError {
     /// The request is malformed.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -52,7 +52,7 @@ pub enum Error {
     Password(PasswordError),
     /// The kernel failed.
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Kernel(#[from] KernelError),
     /// Requests of earlier calls for the same attachment may still arrive, and there is no time left to wait for them.
     #[error(
         "attachment {attachment}: requests of earlier calls may still arrive for {seconds} s, which is more than is left"
@@ -80,7 +80,7 @@ pub enum Error {
         /// The interface.
         interface: IfName,
     },
-    /// The attachment has a claim that was made for somebody else.
+    /// The attachment has a claim of another pod or tenant.
     #[error("attachment {attachment} has a claim in tenant {tenant} from another request")]
     OtherRequest {
         /// Whose.
@@ -88,11 +88,11 @@ pub enum Error {
         /// Where.
         tenant: TenantName,
     },
-    /// Two interfaces of a pod cannot be told apart by their routes.
+    /// Two interfaces of a pod would get the same routing table or metric.
     #[error(
         "interface {interface} would share its routing table or the metric of its routes with {other} of the same pod"
     )]
-    SharedWays {
+    PolicyRoutingConflict {
         /// The interface that was to be made.
         interface: IfName,
         /// The one that is there.
@@ -202,7 +202,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl CallError {
     /// Says what was to be done with which file.
     pub(crate) fn file(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { what, source }
@@ -216,7 +216,12 @@ fn used(stage: Option<&(&'static str, Duration)>) -> String {
     }
 }
 
-impl Classify for Error {
+/// An error with its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::once(error.to_string()).chain(atoll_model::error::causes(error)).collect::<Vec<_>>().join(": ")
+}
+
+impl Classify for CallError {
     fn class(&self) -> Class {
         match self {
             Self::Request(error) => error.class(),
@@ -228,9 +233,9 @@ impl Classify for Error {
             Self::Store(error) => error.class(),
             Self::Transport(error) => error.class(),
             Self::Password(_) | Self::Mtu(_) | Self::Route { .. } | Self::OtherPrefix { .. } => Class::Config,
-            Self::Wire(error) => error.class(),
+            Self::Kernel(error) => error.class(),
             Self::NetnsGone(_) | Self::NotANetns(_) | Self::OwnNetns(_) => Class::Netns,
-            Self::SharedWays { .. }
+            Self::PolicyRoutingConflict { .. }
             | Self::Foreign { .. }
             | Self::OtherRequest { .. }
             | Self::Differs { .. }
@@ -262,11 +267,11 @@ impl Classify for Error {
             Self::Controller(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Transport(error) => error.hint(),
-            Self::Wire(error) => error.hint(),
+            Self::Kernel(error) => error.hint(),
             Self::OwnNetns(_) => Some("set CNI_NETNS_OVERRIDE=1 if that is really meant".to_owned()),
             Self::Inactive { .. } => Some("check that the controller's agent runs on this host".to_owned()),
             Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
-            Self::SharedWays { .. } => Some("give one of them a name with another number".to_owned()),
+            Self::PolicyRoutingConflict { .. } => Some("give one of them a name with another number".to_owned()),
             Self::OtherPrefix { made, .. } => {
                 Some(format!("let the runtime DEL the attachment first, or set `etcd.prefix` to {made} again"))
             }

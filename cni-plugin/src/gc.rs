@@ -9,7 +9,7 @@
 //! | tombstones | as every call does, but all of them | not before their time |
 //!
 //! What is there is read before it is compared with the list, and links before claims: a claim comes before its link and
-//! goes after it, so that a link without a claim is nobody's. Claims are those of every name under which this machine is
+//! goes after it, so that a link without a claim is orphaned. Claims are those of every name under which this machine is
 //! registered. One failure does not keep the rest from being collected; all are reported together. Where etcd does not
 //! answer, what the files of this node name loses its interface, the rest is written down, and GC says what it could not do.
 
@@ -19,21 +19,21 @@ use std::time::Duration;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify, causes};
 use atoll_model::ids::{ContainerId, IfName, NetworkName};
+use atoll_node::attachments::{AttachmentLock, RecordedAttachment};
 use atoll_records::{ClaimRecord, Query, Versioned};
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{Announce, Known, Limits};
-use crate::error::Error;
-use crate::journal::{Journal, Noted};
-use crate::wire::{Netns, Wire};
-use crate::world::World;
+use crate::detach::{DeletionNote, KnownAttachment, Limits};
+use crate::error::CallError;
+use crate::kernel::{Kernel, Netns};
+use crate::plugin::Plugin;
 
 /// How many attachments are taken apart beside each other: each holds a lock, which is an open file.
 const BATCH: usize = 64;
-/// How long etcd may take to tell the claims of this node.
+/// How long etcd may take to list the claims of this node.
 const READ: Duration = Duration::from_secs(5);
 /// How long controller and etcd may take to answer for a batch before the rest is left for later.
 const REQUESTS: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub struct GcCall {
 struct Inventory {
     /// Host ends of ours, with their places.
     links: Vec<(Netns, IfName)>,
-    /// Claims of every network; none: the record is damaged, and only its key tells whose it is.
+    /// Claims of every network; none: the record is damaged, and only its key names the attachment.
     claims: BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>,
     /// etcd did not answer, or the files cannot be listed: nothing may be concluded from the absence of a claim or a file.
     is_blind: bool,
@@ -63,61 +63,61 @@ struct Inventory {
     /// Attachments of every network that have a file here, with the time at which it was written.
     files: BTreeMap<Attachment, u64>,
     /// Files of attachments that were made under another prefix of etcd.
-    others: Vec<Noted>,
+    others: Vec<RecordedAttachment>,
     /// What has a claim under an earlier prefix.
     elsewhere: Vec<Attachment>,
 }
 
 /// An attachment that is being taken apart.
-struct Doomed {
+struct StaleAttachment {
     attachment: Attachment,
-    journal: Journal,
-    known: Known,
+    lock: AttachmentLock,
+    known: KnownAttachment,
 }
 
 /// What failed, in words, and of which class.
 type Problem = (String, Class);
 
-impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// Collects.
-    pub async fn gc(&self, call: &GcCall) -> Result<(), Error> {
+    pub async fn gc(&self, call: &GcCall) -> Result<(), CallError> {
         let until = Instant::now() + self.config.timeout;
         timeout_at(until, self.collect(call, until))
             .await
             .unwrap_or_else(|_| Err(self.late(format!("GC of network {}", call.network))))
     }
 
-    async fn collect(&self, call: &GcCall, until: Instant) -> Result<(), Error> {
+    async fn collect(&self, call: &GcCall, until: Instant) -> Result<(), CallError> {
         let mut problems = Vec::new();
-        let mut inventory = self.course.stage("inventory", self.inventory(until, &mut problems)).await;
+        let mut inventory = self.trace.stage("inventory", self.inventory(until, &mut problems)).await;
         let mut count = self.collect_here(call, &inventory, until, &mut problems).await;
-        for world in self.earlier_with(&inventory.others)? {
-            let mut there = world.course.stage("inventory", world.inventory(until, &mut problems)).await;
+        for plugin in self.earlier_with(&inventory.others)? {
+            let mut there = plugin.trace.stage("inventory", plugin.inventory(until, &mut problems)).await;
             // A file that names no prefix counts as ours.
             there.files.retain(|attachment, _| !inventory.files.contains_key(attachment));
-            count += world.collect_here(call, &there, until, &mut problems).await;
+            count += plugin.collect_here(call, &there, until, &mut problems).await;
             inventory.is_blind |= there.is_blind;
             inventory.elsewhere.extend(there.claims.into_keys());
         }
         if !inventory.is_blind {
-            self.course.stage("leftovers", self.remove_leftovers(&inventory, &mut problems)).await;
-            self.drain_all(until).await;
+            self.trace.stage("leftovers", self.remove_leftovers(&inventory, &mut problems)).await;
+            self.retry_all_pending_cleanup(until).await;
         }
         tracing::info!(stale = count, problems = problems.len(), "collected");
         match problems.first() {
             None => Ok(()),
             Some((_, class)) => {
                 let (class, of) = (*class, count.max(problems.len()));
-                Err(Error::Some { problems: problems.into_iter().map(|(problem, _)| problem).collect(), of, class })
+                Err(CallError::Some { problems: problems.into_iter().map(|(problem, _)| problem).collect(), of, class })
             }
         }
     }
 
     /// The worlds under every earlier prefix that this machine remembers or a file names.
-    fn earlier_with(&self, files: &[Noted]) -> Result<Vec<Self>, Error> {
+    fn earlier_with(&self, files: &[RecordedAttachment]) -> Result<Vec<Self>, CallError> {
         let named = files.iter().filter_map(|noted| noted.prefix.as_ref());
         let prefixes: BTreeSet<_> = self.earlier_prefixes.iter().chain(named).collect();
-        prefixes.into_iter().map(|prefix| (self.under)(prefix)).collect()
+        prefixes.into_iter().map(|prefix| (self.with_prefix)(prefix)).collect()
     }
 
     /// Takes apart what was made under this prefix of etcd. How much was stale.
@@ -141,7 +141,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                     Err(error) => problems.push(problem(&error)),
                 }
             }
-            self.course.stage("interfaces", self.unplug_together(&doomed, inventory)).await;
+            self.trace.stage("interfaces", self.unplug_together(&doomed, inventory)).await;
             let now = Instant::now();
             let limits = Limits { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
             let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
@@ -154,20 +154,20 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     async fn inventory(&self, until: Instant, problems: &mut Vec<Problem>) -> Inventory {
         let mut links = Vec::new();
         for place in self.host_places() {
-            match self.wire.list(&place).await {
+            match self.kernel.list(&place).await {
                 Ok(found) => {
-                    let names = found.into_iter().filter(crate::wire::Link::is_ours);
+                    let names = found.into_iter().filter(crate::kernel::Link::is_ours);
                     links.extend(names.filter_map(|link| Some((place.clone(), IfName::new(link.name).ok()?))));
                 }
                 Err(error) => problems.push(problem(&error)),
             }
         }
         let is_partial = !problems.is_empty();
-        let files = self.journals.known().map_err(Error::file("list the progress files"));
+        let files = self.attachment_states.known().map_err(CallError::file("list the attachment states"));
         let is_unlisted = files.is_err();
         let files = files.map_err(|error| problems.push(problem(&error))).unwrap_or_default();
         let ours = &self.config.etcd.prefix;
-        let is_other = |noted: &Noted| noted.prefix.as_ref().is_some_and(|prefix| prefix != ours);
+        let is_other = |noted: &RecordedAttachment| noted.prefix.as_ref().is_some_and(|prefix| prefix != ours);
         let (others, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_other);
         let files = files.into_iter().map(|noted| (noted.attachment, noted.written)).collect();
         let claims = timeout_at(until.min(Instant::now() + READ), self.claims()).await;
@@ -178,7 +178,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// The claims of every name of this machine, those included that only the cluster remembers.
-    async fn claims(&self) -> Result<BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>, Error> {
+    async fn claims(&self) -> Result<BTreeMap<Attachment, Option<Versioned<ClaimRecord>>>, CallError> {
         let mut claims = BTreeMap::new();
         for name in self.names_in_cluster().await? {
             let all = Query::all(ClaimRecord::of_node(&name));
@@ -217,7 +217,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         let file = inventory.files.get(attachment).copied().map(|written| {
             if written > now {
                 tracing::warn!(%attachment, by = written - now, "its file was written by a clock that was ahead");
-                if let Err(error) = self.journals.touch(attachment, now) {
+                if let Err(error) = self.attachment_states.touch(attachment, now) {
                     tracing::warn!(%attachment, %error, "its file keeps the time");
                 }
             }
@@ -242,33 +242,33 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     async fn has_host_end(&self, attachment: &Attachment) -> bool {
         let name = attachment.host_interface();
         for place in self.host_places() {
-            if !matches!(self.wire.inspect(&place, &name).await, Ok(None)) {
+            if !matches!(self.kernel.inspect(&place, &name).await, Ok(None)) {
                 return true;
             }
         }
         false
     }
 
-    /// Takes the lock of a stale attachment; none: somebody works on it, or it was added again since.
-    fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Result<Option<Doomed>, Error> {
-        let locked = self.journals.try_lock(attachment).map_err(Error::file("lock the attachment"))?;
-        let Some(journal) = locked else { return Ok(None) };
-        if self.made_under(journal.before()).is_some() {
+    /// Takes the lock of a stale attachment. None: a call works on it, or it was added again since.
+    fn doom(&self, attachment: &Attachment, inventory: &Inventory) -> Result<Option<StaleAttachment>, CallError> {
+        let locked = self.attachment_states.try_lock(attachment).map_err(CallError::file("lock the attachment"))?;
+        let Some(lock) = locked else { return Ok(None) };
+        if self.made_under(lock.before()).is_some() {
             return Ok(None);
         }
         let claim_id = |claim: &Versioned<ClaimRecord>| claim.record.claim;
         let listed = inventory.claims.get(attachment).and_then(Option::as_ref).map(claim_id);
-        let noted = journal.before().and_then(|before| before.claim.as_ref()).map(claim_id);
+        let noted = lock.before().and_then(|before| before.claim.as_ref()).map(claim_id);
         if listed.is_some() && noted.is_some() && listed != noted {
             return Ok(None);
         }
-        let known = self.known(attachment, journal.before());
-        Ok(Some(Doomed { attachment: attachment.clone(), journal, known }))
+        let known = self.known(attachment, lock.before());
+        Ok(Some(StaleAttachment { attachment: attachment.clone(), lock, known }))
     }
 
-    /// Deletes the interfaces of a batch, those of one place in one request. What is left for [`World::detach`] is to
-    /// find that they are gone, or to tell why one of them is not.
-    async fn unplug_together(&self, doomed: &[Doomed], inventory: &Inventory) {
+    /// Deletes the interfaces of a batch, those of one place in one request. What is left for [`Plugin::detach`] is to
+    /// find that they are gone, or to report why one is not.
+    async fn unplug_together(&self, doomed: &[StaleAttachment], inventory: &Inventory) {
         let names: BTreeSet<_> = doomed.iter().map(|doomed| doomed.attachment.host_interface()).collect();
         let mut problems = Vec::new();
         self.delete_by_place(inventory, |name| names.contains(name), &mut problems).await;
@@ -299,24 +299,24 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             by_place.entry(place).or_default().push(name.clone());
         }
         for (place, names) in by_place {
-            if let Err(error) = self.wire.delete_all(place, &names).await {
+            if let Err(error) = self.kernel.delete_all(place, &names).await {
                 problems.push(problem(&error));
             }
         }
     }
 
     /// Port and claim, as a DEL does it.
-    async fn finish(&self, doomed: Doomed, limits: Limits) -> Option<Problem> {
-        let Doomed { attachment, journal, known } = doomed;
+    async fn finish(&self, doomed: StaleAttachment, limits: Limits) -> Option<Problem> {
+        let StaleAttachment { attachment, lock, known } = doomed;
         let of = |(text, class): Problem| (format!("{attachment}: {text}"), class);
-        let outcome = self.detach(&attachment, Announce::Here(&journal), &known, limits).await;
+        let outcome = self.detach(&attachment, DeletionNote::InState(&lock), &known, limits).await;
         if let Err(error) = outcome.link {
             return Some(of(problem(&error)));
         }
         if let Err(error) = outcome.rest {
             return Some(of(problem(&error)));
         }
-        journal.remove().map_err(Error::file("remove the progress file")).err().map(|error| of(problem(&error)))
+        lock.remove().map_err(CallError::file("remove the attachment state")).err().map(|error| of(problem(&error)))
     }
 }
 

@@ -3,45 +3,46 @@
 //! | module | what |
 //! |---|---|
 //! | [`add`], [`del`], [`check`], [`gc`], [`status`] | the verbs |
-//! | [`detach`] | taking an attachment apart, for every verb |
-//! | [`drain`] | settling what earlier calls left for later |
-//! | `pending` | the same before a request is refused, and what the refusal says of it |
-//! | `namesakes` | what this machine made under another name of the node or the network |
-//! | `due` | times that a clock wrote which may have been ahead. Pure |
-//! | [`world`], [`real`] | everything a verb touches: the seams, this node's files, the clock |
-//! | [`reach`] | a server whose settings name a file that cannot be used |
-//! | [`wire`] | the seam to the kernel |
-//! | `ways` | how what a further interface of a pod sends finds its way |
-//! | [`journal`], [`graves`] | this node's files: lock and progress, local tombstones |
-//! | [`course`] | the stages of a call and how long they took |
-//! | [`mtu`], [`health`] | what a pod's interface may carry; whether an outage has lasted |
-//! | [`tally`] | which requests may still be on their way |
-//! | [`log`] | what is written down about this machine |
-//! | [`error`], [`defect`] | why a verb failed; what a panic says |
+//! | [`plugin`] | what a verb works with: etcd, controller, kernel, this node's files, the clock |
+//! | [`production`] | the plugin with the real servers and the real kernel |
+//! | [`kernel`] | the seam to the kernel |
+//! | [`server`] | a server whose settings may name a file that cannot be used |
+//! | [`detach`] | deleting interface, port and claim, for every verb |
+//! | [`retry`] | retrying pending cleanup of earlier calls |
+//! | `refusal` | the same before a request is refused, and what the refusal reports of it |
+//! | `other_names` | attachments of this machine under another name of the node or the network |
+//! | `tombstone_times` | times that a clock wrote which may have been ahead. Pure |
+//! | `policy_routing` | policy rules and routing tables of a pod's further interfaces. Pure |
+//! | `static_entries` | static entries of the controller for further addresses. Pure |
+//! | [`call_trace`] | the stages of a call and how long they took |
+//! | [`in_flight`] | which requests may still be on their way |
+//! | [`mtu`] | the MTU of a pod's interface |
+//! | [`status_debounce`] | whether an outage has lasted long enough to be reported. Pure but for its file |
+//! | [`log`] | the log of this machine's calls |
+//! | [`error`], [`panic_hook`] | why a verb failed; what a panic prints |
 //!
 //! The order of effects, and why a crash between any two of them leaks nothing, is in `docs/design/attachment.md`.
 
 pub mod add;
+pub mod call_trace;
 pub mod check;
-pub mod course;
-pub mod defect;
 pub mod del;
 pub mod detach;
-pub mod drain;
-mod due;
 pub mod error;
 pub mod gc;
-pub mod graves;
-pub mod health;
-pub mod journal;
+pub mod in_flight;
+pub mod kernel;
 pub mod log;
 pub mod mtu;
-mod namesakes;
-mod pending;
-pub mod reach;
-pub mod real;
+mod other_names;
+pub mod panic_hook;
+pub mod plugin;
+mod policy_routing;
+pub mod production;
+mod refusal;
+pub mod retry;
+pub mod server;
+mod static_entries;
 pub mod status;
-pub mod tally;
-mod ways;
-pub mod wire;
-pub mod world;
+pub mod status_debounce;
+mod tombstone_times;

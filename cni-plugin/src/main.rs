@@ -2,7 +2,7 @@
 //!
 //! The only place that prints and ends. A result that did not arrive is a failure: the exit code says so, the attachment
 //! stays as an ADD leaves it, and the runtime, which has seen the ADD fail, calls DEL. VERSION and malformed requests are
-//! answered before a runtime, a client or a logger exists. A defect that panics is told as an error object, too.
+//! answered before a runtime, a client or a logger exists. A panic prints an error object, too.
 
 use std::io::{self, IsTerminal, Read};
 use std::mem::ManuallyDrop;
@@ -10,15 +10,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
+use atoll_cni_plugin::call_trace::CallTrace;
 use atoll_cni_plugin::check::CheckCall;
-use atoll_cni_plugin::course::Course;
 use atoll_cni_plugin::del::DelCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_cni_plugin::gc::GcCall;
+use atoll_cni_plugin::kernel::linux::Linux;
 use atoll_cni_plugin::log::Context;
-use atoll_cni_plugin::real::Servers;
-use atoll_cni_plugin::wire::linux::Linux;
-use atoll_cni_plugin::{defect, log, real, status};
+use atoll_cni_plugin::production::Servers;
+use atoll_cni_plugin::{log, panic_hook, production, status};
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::fail::Failure;
 use atoll_model::cni::request::{Command, Environment, Request, RequestError};
@@ -48,12 +48,12 @@ type Answer = Result<String, Failure>;
 
 fn main() -> ExitCode {
     make::umask();
-    defect::tell();
+    panic_hook::install();
     let (text, is_success) = match answer() {
         Ok(text) => (text, true),
         Err(failure) => (failure.to_json(), false),
     };
-    match defect::print(&text) {
+    match panic_hook::print(&text) {
         Ok(()) if is_success => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
         Err(error) => {
@@ -79,15 +79,15 @@ fn answer() -> Answer {
     let mut input = Vec::new();
     let read = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut input);
     let version = Request::version_of(&input);
-    defect::speak(version);
-    read.map_err(|source| told(&Error::File { what: "read standard input", source }, version))?;
+    panic_hook::set_version(version);
+    read.map_err(|source| told(&CallError::File { what: "read standard input", source }, version))?;
     ask_for_memory().map_err(|error| told(&error, version))?;
     let request = Request::read(environment, &input).map_err(|error| told(&error, version))?;
     serve(&request).map_err(|error| told(&error, request.version))
 }
 
-/// The version of a caller whose variables are wrong: it is told in its standard input. By hand there may be none, so that
-/// it is not waited for.
+/// The version of a caller whose variables are wrong, from its standard input. An invocation by hand may have none, so the wait
+/// for it is short.
 fn version_of_caller() -> Version {
     if io::stdin().is_terminal() {
         return Version::NEWEST;
@@ -103,35 +103,35 @@ fn version_of_caller() -> Version {
 }
 
 /// Asks for what a call needs at most, and gives it back. An allocation that fails later ends the process without a
-/// word; here it can be told.
-fn ask_for_memory() -> Result<(), Error> {
+/// word; here the error can be reported.
+fn ask_for_memory() -> Result<(), CallError> {
     let mut memory: Vec<u8> = Vec::new();
     let had = memory.try_reserve_exact(MEMORY);
     std::hint::black_box(&memory);
-    had.map_err(|_| Error::File { what: "reserve memory for the call", source: io::ErrorKind::OutOfMemory.into() })
+    had.map_err(|_| CallError::File { what: "reserve memory for the call", source: io::ErrorKind::OutOfMemory.into() })
 }
 
-/// Somebody started us by hand.
+/// Invoked without `CNI_COMMAND`: prints the version and the supported CNI versions.
 fn introduce() {
     let versions = Version::ALL.map(Version::as_str).join(", ");
     let about = concat!("Atoll CNI plugin ", env!("CARGO_PKG_VERSION"));
     print::say(&format!("{about}\nCNI protocol versions supported: {versions}\n"));
 }
 
-fn serve(request: &Request) -> Result<String, Error> {
+fn serve(request: &Request) -> Result<String, CallError> {
     let config = request.config()?;
-    let course = Course::new();
-    log::begin(&config.log, context(request), &course);
+    let trace = CallTrace::new();
+    log::begin(&config.log, context(request), &trace);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     // The answer does not wait until all is taken apart: the kernel does that when the process ends.
-    let runtime = ManuallyDrop::new(runtime.map_err(|source| Error::File { what: "start the runtime", source })?);
+    let runtime = ManuallyDrop::new(runtime.map_err(|source| CallError::File { what: "start the runtime", source })?);
     let begun = std::time::Instant::now();
     let answer = match request.environment.command {
-        Command::Add => add(request, config, course, &runtime),
-        Command::Del => del(request, config, course, &runtime).map(|()| String::new()),
-        Command::Check => check(request, config, course, &runtime).map(|()| String::new()),
-        Command::Gc => gc(request, config, course, &runtime).map(|()| String::new()),
-        Command::Status => ready(config, course, &runtime).map(|()| String::new()),
+        Command::Add => add(request, config, trace, &runtime),
+        Command::Del => del(request, config, trace, &runtime).map(|()| String::new()),
+        Command::Check => check(request, config, trace, &runtime).map(|()| String::new()),
+        Command::Gc => gc(request, config, trace, &runtime).map(|()| String::new()),
+        Command::Status => ready(config, trace, &runtime).map(|()| String::new()),
         // It is answered before anything is read.
         Command::Version => Ok(Version::supported()),
     };
@@ -163,7 +163,7 @@ fn context(request: &Request) -> Context {
 
 type Runtime = tokio::runtime::Runtime;
 
-fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<String, Error> {
+fn add(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -> Result<String, CallError> {
     request.refuse_previous()?;
     request.refuse_unserved()?;
     let environment = &request.environment;
@@ -177,22 +177,22 @@ fn add(request: &Request, config: Config, course: Course, runtime: &Runtime) -> 
         own_netns: environment.netns_override,
         node,
     };
-    let world = world(config, course, Servers::Needed)?;
-    Ok(runtime.block_on(world.add(&call))?.to_json(request.version))
+    let plugin = plugin(config, trace, Servers::Needed)?;
+    Ok(runtime.block_on(plugin.add(&call))?.to_json(request.version))
 }
 
-fn del(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+fn del(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -> Result<(), CallError> {
     let environment = &request.environment;
-    let world = world(config, course, Servers::MayBeAway)?;
+    let plugin = plugin(config, trace, Servers::MayBeAway)?;
     let call = DelCall {
-        attachment: attachment(request, world.node.clone())?,
+        attachment: attachment(request, plugin.node.clone())?,
         sandbox: environment.netns.clone(),
         own_netns: environment.netns_override,
     };
-    runtime.block_on(world.del(&call))
+    runtime.block_on(plugin.del(&call))
 }
 
-fn check(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+fn check(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -> Result<(), CallError> {
     let environment = &request.environment;
     let node = machine::identify(&config)?;
     let call = CheckCall {
@@ -203,32 +203,36 @@ fn check(request: &Request, config: Config, course: Course, runtime: &Runtime) -
         own_netns: environment.netns_override,
         host_id: node.host_id,
     };
-    let world = world(config, course, Servers::MayBeAway)?;
-    runtime.block_on(world.check(&call))
+    let plugin = plugin(config, trace, Servers::MayBeAway)?;
+    runtime.block_on(plugin.check(&call))
 }
 
-fn gc(request: &Request, config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+fn gc(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -> Result<(), CallError> {
     let Some(valid) = request.valid_attachments()? else {
         tracing::info!("without a list nothing is collected");
         return Ok(());
     };
-    let world = world(config, course, Servers::MayBeAway)?;
-    runtime.block_on(world.gc(&GcCall { network: request.network.clone(), valid }))
+    let plugin = plugin(config, trace, Servers::MayBeAway)?;
+    runtime.block_on(plugin.gc(&GcCall { network: request.network.clone(), valid }))
 }
 
-fn ready(config: Config, course: Course, runtime: &Runtime) -> Result<(), Error> {
+fn ready(config: Config, trace: CallTrace, runtime: &Runtime) -> Result<(), CallError> {
     // First what needs no client: a client cannot be made without its files, either.
     runtime.block_on(status::local(&config, &Linux::new()))?;
-    let world = world(config, course, Servers::Needed).map_err(|error| status::not_ready(&error))?;
-    runtime.block_on(world.status())
+    let plugin = plugin(config, trace, Servers::Needed).map_err(|error| status::not_ready(&error))?;
+    runtime.block_on(plugin.status())
 }
 
-/// The real world. It is left to the kernel with its connections, as the runtime is.
-fn world(config: Config, course: Course, servers: Servers) -> Result<ManuallyDrop<real::Real>, Error> {
-    real::world(config, course, servers).map(ManuallyDrop::new)
+/// The plugin in production. The kernel closes its connections when the process ends, as it does with the runtime.
+fn plugin(
+    config: Config,
+    trace: CallTrace,
+    servers: Servers,
+) -> Result<ManuallyDrop<production::ProductionPlugin>, CallError> {
+    production::plugin(config, trace, servers).map(ManuallyDrop::new)
 }
 
-fn attachment(request: &Request, node: NodeName) -> Result<Attachment, Error> {
+fn attachment(request: &Request, node: NodeName) -> Result<Attachment, CallError> {
     let missing = || RequestError::Missing(vec!["CNI_CONTAINERID", "CNI_IFNAME"]);
     let environment = &request.environment;
     Ok(Attachment {

@@ -1,15 +1,16 @@
 //! The MTU of a pod's interface: as configured, or what the node's own interface leaves inside the tunnel.
 //!
-//! Promise: it is never guessed. A pod with an MTU that is too large works until its first large packet.
+//! # Guarantees
+//! The MTU is never guessed. A pod with an MTU that is too large works until its first large packet.
 
 use std::collections::BTreeSet;
 
 use atoll_model::config::{Mtu, Tunnel};
 use atoll_model::route::MAIN_TABLE;
 
-use crate::error::Error;
-use crate::wire::{FoundRoute, Netns, Wire};
-use crate::world::World;
+use crate::error::CallError;
+use crate::kernel::{FoundRoute, Kernel, Netns};
+use crate::plugin::Plugin;
 
 /// The table `default`, which is asked after `main`: rtnetlink(7), `RT_TABLE_DEFAULT`.
 const DEFAULT_TABLE: u32 = 253;
@@ -22,9 +23,9 @@ struct Underlay {
     mtu: u32,
 }
 
-impl<S, C, W: Wire> World<S, C, W> {
+impl<S, C, K: Kernel> Plugin<S, C, K> {
     /// Bytes.
-    pub(crate) async fn mtu(&self) -> Result<u32, Error> {
+    pub(crate) async fn mtu(&self) -> Result<u32, CallError> {
         let tunnel = match &self.config.mtu {
             Mtu::Fixed(mtu) => return Ok(*mtu),
             Mtu::Auto(tunnel) => tunnel,
@@ -32,30 +33,31 @@ impl<S, C, W: Wire> World<S, C, W> {
         let Underlay { name, mtu } = self.underlay(tunnel).await?;
         match mtu.checked_sub(tunnel.overhead).filter(|mtu| *mtu >= LEAST) {
             Some(mtu) => Ok(mtu),
-            None => {
-                Err(Error::Mtu(format!("interface {name} has {mtu} bytes, and the tunnel takes {}", tunnel.overhead)))
-            }
+            None => Err(CallError::Mtu(format!(
+                "interface {name} has {mtu} bytes, and the tunnel takes {}",
+                tunnel.overhead
+            ))),
         }
     }
 
     /// The interface that tunnels go through; of several next hops, or several default routes of one priority, the one
     /// that carries least, because a packet may take any of them.
-    async fn underlay(&self, tunnel: &Tunnel) -> Result<Underlay, Error> {
+    async fn underlay(&self, tunnel: &Tunnel) -> Result<Underlay, CallError> {
         if let Some(name) = &tunnel.interface {
-            let link = self.wire.inspect(&Netns::Own, name).await?;
-            let link = link.ok_or_else(|| Error::Mtu(format!("this node has no interface {name}")))?;
+            let link = self.kernel.inspect(&Netns::Own, name).await?;
+            let link = link.ok_or_else(|| CallError::Mtu(format!("this node has no interface {name}")))?;
             return Ok(Underlay { name: link.name, mtu: link.mtu });
         }
-        let routes = self.wire.routes(&Netns::Own).await?;
+        let routes = self.kernel.routes(&Netns::Own).await?;
         let mut least: Option<Underlay> = None;
         for FoundRoute { route, interfaces } in best(&routes)? {
             if interfaces.is_empty() {
                 let why = "a default route goes by a next hop object, whose interface the kernel does not tell";
-                return Err(Error::Mtu(why.to_owned()));
+                return Err(CallError::Mtu(why.to_owned()));
             }
             for index in interfaces {
-                let link = self.wire.inspect_index(&Netns::Own, *index).await?;
-                let gone = || Error::Mtu("the interface of the default route is gone".to_owned());
+                let link = self.kernel.inspect_index(&Netns::Own, *index).await?;
+                let gone = || CallError::Mtu("the interface of the default route is gone".to_owned());
                 let link = link.ok_or_else(gone)?;
                 let mtu = route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
                 if least.as_ref().is_none_or(|least| mtu < least.mtu) {
@@ -63,12 +65,12 @@ impl<S, C, W: Wire> World<S, C, W> {
                 }
             }
         }
-        least.ok_or_else(|| Error::Mtu("this node has no default route".to_owned()))
+        least.ok_or_else(|| CallError::Mtu("this node has no default route".to_owned()))
     }
 }
 
 /// The default routes that count: those of the smallest priority in `main`, else in `default`. Never empty.
-fn best(routes: &[FoundRoute]) -> Result<Vec<&FoundRoute>, Error> {
+fn best(routes: &[FoundRoute]) -> Result<Vec<&FoundRoute>, CallError> {
     let table = |found: &FoundRoute| found.route.table.unwrap_or(MAIN_TABLE);
     let defaults: Vec<_> = routes.iter().filter(|found| found.route.destination.prefix() == 0).collect();
     for asked in [MAIN_TABLE, DEFAULT_TABLE] {
@@ -80,7 +82,7 @@ fn best(routes: &[FoundRoute]) -> Result<Vec<&FoundRoute>, Error> {
     }
     let elsewhere: BTreeSet<_> = defaults.iter().map(|found| table(found).to_string()).collect();
     let elsewhere: Vec<_> = elsewhere.into_iter().collect();
-    Err(Error::Mtu(if elsewhere.is_empty() {
+    Err(CallError::Mtu(if elsewhere.is_empty() {
         "this node has no default route for IPv4".to_owned()
     } else {
         format!("this node has no default route in the table main, only in {}", elsewhere.join(", "))

@@ -3,8 +3,9 @@
 //! It fails for what is local and would make every ADD fail: credentials file, host id, kernel, a `runDir` in which no file
 //! can be made. An outage of etcd or the
 //! controller is not among these: it would turn every node of the cluster NotReady at once, and with that move pods
-//! which run well. `"status": "strict"` reports it all the same, but not before it has lasted: see [`crate::health`].
+//! which run well. `"status": "strict"` reports it all the same, but not before it has lasted: see [`crate::status_debounce`].
 
+use atoll_node::attachments::AttachmentStates;
 use atoll_records::{ClusterRecord, Query};
 use std::path::Path;
 use std::time::Duration;
@@ -20,48 +21,47 @@ use futures_util::future::join;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::error::Error;
-use crate::health::{Health, Trouble};
-use crate::journal::Journals;
-use crate::wire::{Netns, Wire};
-use crate::world::World;
+use crate::error::CallError;
+use crate::kernel::{Kernel, Netns};
+use crate::plugin::Plugin;
+use crate::status_debounce::{Outage, StatusDebounce};
 
 /// A runtime asks every few seconds and waits for the answer.
 const PROBE: Duration = Duration::from_millis(900);
 
-/// Checks this node without asking anybody else. Its host id.
-pub async fn local(config: &Config, wire: &impl Wire) -> Result<Uuid, Error> {
+/// Checks this node without a request to a server, and returns its host id.
+pub async fn local(config: &Config, kernel: &impl Kernel) -> Result<Uuid, CallError> {
     let node = machine::identify(config).map_err(|error| not_ready(&error))?;
-    if let Err(error) = configured::check_secret(&config.controller).map_err(Error::Password) {
+    if let Err(error) = configured::check_secret(&config.controller).map_err(CallError::Password) {
         return Err(not_ready(&error));
     }
-    if let Err(source) = Journals::new(&config.run_dir).probe() {
-        return Err(not_ready(&Error::File { what: "make a file in runDir, as every ADD does", source }));
+    if let Err(source) = AttachmentStates::new(&config.run_dir).probe() {
+        return Err(not_ready(&CallError::File { what: "make a file in runDir, as every ADD does", source }));
     }
     // Reading our own links needs netlink and the permission to use it.
-    wire.kind(Path::new("/proc/thread-self/ns/net")).await.map_err(|error| not_ready(&error))?;
-    wire.list(&Netns::Own).await.map_err(|error| not_ready(&error))?;
+    kernel.kind(Path::new("/proc/thread-self/ns/net")).await.map_err(|error| not_ready(&error))?;
+    kernel.list(&Netns::Own).await.map_err(|error| not_ready(&error))?;
     Ok(node.host_id)
 }
 
 /// Whatever is wrong with this node, in the code that STATUS has for it.
-pub fn not_ready(error: &impl Classify) -> Error {
+pub fn not_ready(error: &impl Classify) -> CallError {
     let words: Vec<_> = std::iter::once(error.to_string()).chain(causes(error)).collect();
-    Error::NotReady { problem: words.join(": "), advice: error.hint(), limited: false }
+    CallError::NotReady { problem: words.join(": "), advice: error.hint(), limited: false }
 }
 
-impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// Checks this node, and, if that is asked for, the servers it needs.
-    pub async fn status(&self) -> Result<(), Error> {
-        let host = local(&self.config, &self.wire).await?;
+    pub async fn status(&self) -> Result<(), CallError> {
+        let host = local(&self.config, &self.kernel).await?;
         if self.config.status == StatusMode::Local {
             return Ok(());
         }
         let path = paths::status(&self.config.run_dir);
         let now = (self.clock)();
-        let mut health = Health::load(&path);
+        let mut health = StatusDebounce::load(&path);
         if health.is_due(now) {
-            let probe = self.course.stage("probe", self.probe(host)).await;
+            let probe = self.trace.stage("probe", self.probe(host)).await;
             if let Err(trouble) = &probe {
                 tracing::warn!(problem = trouble.problem, "etcd or the controller does not serve");
             }
@@ -72,9 +72,9 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         }
         match health.trouble() {
             None => Ok(()),
-            Some(Trouble { problem, limited }) => {
+            Some(Outage { problem, limited }) => {
                 let advice = Some("see `atollctl doctor`; pods that run go on running".to_owned());
-                Err(Error::NotReady {
+                Err(CallError::NotReady {
                     problem: problem.clone(),
                     advice: advice.filter(|_| !limited),
                     limited: *limited,
@@ -84,11 +84,11 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// One read of etcd beside one of the controller.
-    async fn probe(&self, host: Uuid) -> Result<(), Trouble> {
+    async fn probe(&self, host: Uuid) -> Result<(), Outage> {
         let etcd = timeout(PROBE, self.store.read(vec![Query::key(ClusterRecord::at())]));
         let controller = timeout(PROBE, self.controller.host(host));
         let (etcd, controller) = join(etcd, controller).await;
-        let outage = |problem: String| Err(Trouble { problem, limited: false });
+        let outage = |problem: String| Err(Outage { problem, limited: false });
         match etcd {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return outage(error.to_string()),
@@ -99,7 +99,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             Ok(Ok(Some(HostState { alive: true, .. }) | None)) => Ok(()),
             // The agent is what makes packets flow.
             Ok(Ok(Some(HostState { alive: false, .. }))) => {
-                Err(Trouble { problem: format!("the controller's agent on host {host} is not there"), limited: true })
+                Err(Outage { problem: format!("the controller's agent on host {host} is not there"), limited: true })
             }
             Ok(Err(error)) => outage(error.to_string()),
             Err(_) => outage("the controller does not answer in time".to_owned()),

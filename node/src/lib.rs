@@ -2,10 +2,18 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`netlink`] | requests to the kernel about links, addresses, routes, rules and neighbours |
-//! | [`files`] | reading, replacing, locking and printing |
 //! | [`paths`] | every path below `runDir` and `stateDir` |
+//! | [`files`] | reading, replacing, locking and printing |
+//! | [`attachments`] | locks and states of attachments |
+//! | [`tombstones`] | cleanup that could not be recorded in etcd |
+//! | [`netns`] | network namespaces |
+//! | [`netlink`] | requests to the kernel about links, addresses, routes, rules and neighbours |
+//! | [`veth`] | what marks the interfaces of attachments |
 
+pub mod attachments;
 pub mod files;
 pub mod netlink;
+pub mod netns;
 pub mod paths;
+pub mod tombstones;
+pub mod veth;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::names::Names;
 use crate::gc::sandboxes::Sandboxes;
 use crate::links::HostEnd;
-use crate::nodefiles::{Grave, ProgressFile};
+use crate::nodefiles::{AttachmentFile, LocalTombstone};
 use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
 
@@ -73,8 +73,8 @@ pub(crate) struct Site {
     pub(crate) host: Look<Host>,
     pub(crate) records: Look<Records>,
     pub(crate) links: Look<Vec<HostEnd>>,
-    pub(crate) progress: Look<Vec<ProgressFile>>,
-    pub(crate) graves: Look<Vec<Grave>>,
+    pub(crate) progress: Look<Vec<AttachmentFile>>,
+    pub(crate) local_tombstones: Look<Vec<LocalTombstone>>,
 }
 
 /// A file that nobody else may read.

@@ -45,8 +45,9 @@ pub(super) async fn look(settings: &Settings) -> Site {
         host,
         records,
         links: links::host_ends(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
-        progress: nodefiles::all_progress(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
-        graves: nodefiles::graves(&config.state_dir).map_err(|error| Problem::new(error.to_string())),
+        progress: nodefiles::attachments(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
+        local_tombstones: nodefiles::local_tombstones(&config.state_dir)
+            .map_err(|error| Problem::new(error.to_string())),
     }
 }
 

@@ -286,8 +286,8 @@ mod tests {
             harm(&mut one);
             all = format!("{all}# {what}\n{}", told(&evidence(vec![one])));
         }
-        let buried = One { tombstone: Some(owed()), ..one() };
-        all = format!("{all}# buried\n{}", told(&evidence(vec![buried])));
+        let in_tombstones = One { tombstone: Some(owed()), ..one() };
+        all = format!("{all}# tombstone\n{}", told(&evidence(vec![in_tombstones])));
         let mut seen = evidence(vec![]);
         all = format!("{all}# never heard of\n{}", told(&seen));
         seen.log = vec![Line {

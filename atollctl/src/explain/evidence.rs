@@ -19,7 +19,7 @@ use super::log::{self, Line};
 use crate::failure::Failure;
 use crate::inventory::{ask, phase};
 use crate::links::{self, HostEnd};
-use crate::nodefiles::{self, Lock, Progress, ProgressFile};
+use crate::nodefiles::{self, AddPhase, AttachmentFile, Lock};
 use crate::settings::Settings;
 use crate::subnet::room;
 
@@ -96,7 +96,7 @@ impl Asked {
     }
 }
 
-/// How far an ADD is, as its progress file says.
+/// How far an ADD is, as its attachment state says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Step {
@@ -109,11 +109,11 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn of(file: &ProgressFile, now: u64) -> Self {
-        let state = match file.progress {
-            Progress::Adding(_) => "adding",
-            Progress::Done(_) => "done",
-            Progress::Unreadable => "unreadable",
+    fn of(file: &AttachmentFile, now: u64) -> Self {
+        let state = match file.phase {
+            AddPhase::Adding(_) => "adding",
+            AddPhase::Done(_) => "done",
+            AddPhase::Unreadable => "unreadable",
         };
         Self { state, locked: file.lock == Lock::Held, age: now.saturating_sub(file.written) }
     }
@@ -282,14 +282,14 @@ impl Evidence {
 /// This node's interfaces and files; what cannot be read is not there, as far as anybody can tell.
 struct Here {
     links: Vec<HostEnd>,
-    progress: Vec<ProgressFile>,
+    progress: Vec<AttachmentFile>,
 }
 
 impl Here {
     fn look(config: &Config) -> Self {
         Self {
             links: links::host_ends(&config.run_dir).unwrap_or_default(),
-            progress: nodefiles::all_progress(&config.run_dir).unwrap_or_default(),
+            progress: nodefiles::attachments(&config.run_dir).unwrap_or_default(),
         }
     }
 
@@ -297,7 +297,7 @@ impl Here {
         self.links.iter().find(|link| link.name == name).cloned()
     }
 
-    fn progress(&self, attachment: &Attachment) -> Option<&ProgressFile> {
+    fn progress(&self, attachment: &Attachment) -> Option<&AttachmentFile> {
         let hash = attachment.hash();
         self.progress.iter().find(|file| file.hash == hash)
     }

@@ -119,7 +119,7 @@ impl<S: Store> Collector<'_, S> {
         if now.claim.map(|claim| claim.record.claim) != claim {
             return item(Outcome::Kept, "its claim changed meanwhile");
         }
-        let progress = nodefiles::progress_of(&self.config.run_dir, attachment);
+        let progress = nodefiles::attachment(&self.config.run_dir, attachment);
         if progress.is_ok_and(|file| file.is_some_and(|file| file.lock == nodefiles::Lock::Held)) {
             return item(Outcome::Kept, "a call works on it");
         }
@@ -186,8 +186,9 @@ impl<S: Store> Collector<'_, S> {
 
     /// The tombstones of this node.
     pub(super) async fn owed(&self) -> Result<Owed, Failure> {
-        let graves = nodefiles::graves(&self.config.state_dir);
-        let graves = graves.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?;
+        let local_tombstones = nodefiles::local_tombstones(&self.config.state_dir);
+        let local_tombstones =
+            local_tombstones.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?;
         let mut recorded = BTreeSet::new();
         for (prefix, store) in self.stores {
             for name in names(store, self.config, self.node).await? {
@@ -199,8 +200,8 @@ impl<S: Store> Collector<'_, S> {
         // One attachment may have a record and, until the next call, a file as well.
         let is_recorded =
             |path: &Path| path.file_name().is_some_and(|name| recorded.contains(&*name.to_string_lossy()));
-        let both = graves.iter().filter(|(path, _)| is_recorded(path)).count();
-        Ok(Owed { in_etcd: recorded.len(), in_files: graves.len(), both })
+        let both = local_tombstones.iter().filter(|(path, _)| is_recorded(path)).count();
+        Ok(Owed { in_etcd: recorded.len(), in_files: local_tombstones.len(), both })
     }
 }
 

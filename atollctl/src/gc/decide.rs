@@ -14,17 +14,17 @@ use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName};
 
 use super::look::Look;
 use crate::links::HostEnd;
-use crate::nodefiles::{Lock, Progress, ProgressFile};
+use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
 
 /// What may be collected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Unwanted {
-    /// Attachments, with the claim that was seen; none where only the progress file knows of it.
+    /// Attachments, with the claim that was seen; none where only the attachment state knows of it.
     pub(super) attachments: Vec<(Attachment, Option<ClaimId>)>,
     /// Host ends that nobody knows of.
     pub(super) links: Vec<HostEnd>,
     /// Progress files of ADDs that died before they had a claim.
-    pub(super) files: Vec<ProgressFile>,
+    pub(super) files: Vec<AttachmentFile>,
 }
 
 impl Unwanted {
@@ -65,7 +65,7 @@ pub(crate) fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> 
         .collect();
     // etcd was restored from a backup, perhaps: the claim is no more, and the rest may be there.
     let claimed: BTreeSet<_> = look.claims.iter().map(|claim| &claim.record.attachment).collect();
-    let remembered = look.progress.iter().filter_map(|file| Some(&file.progress.claim()?.attachment));
+    let remembered = look.progress.iter().filter_map(|file| Some(&file.phase.claim()?.attachment));
     found.extend(
         remembered
             .filter(|attachment| !claimed.contains(attachment) && is_gone(attachment) && is_idle(attachment))
@@ -78,7 +78,7 @@ pub(crate) fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> 
 fn links(look: &Look, network: &NetworkName) -> Vec<HostEnd> {
     let claims = look.claims.iter().map(|claim| claim.record.host_interface.to_string());
     let owed = look.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
-    let files = look.progress.iter().filter_map(|file| Some(file.progress.claim()?.host_interface.to_string()));
+    let files = look.progress.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
     let known: BTreeSet<String> = claims.chain(owed).chain(files).chain(live(look, network)).collect();
     look.links.iter().filter(|link| !known.contains(&link.name)).cloned().collect()
 }
@@ -101,11 +101,11 @@ fn live(look: &Look, network: &NetworkName) -> Vec<String> {
 
 /// An ADD that died before it had a claim: its file names nobody. A request of it that is still on its way is carried out
 /// or lost after the quiet period.
-fn files(look: &Look, age: u64) -> Vec<ProgressFile> {
+fn files(look: &Look, age: u64) -> Vec<AttachmentFile> {
     let claims = look.claims.iter().map(|claim| claim.record.attachment.hash());
     let known: BTreeSet<_> = claims.chain(look.tombstones.iter().map(|owed| owed.attachment.hash())).collect();
-    let is_nobodys = |file: &&ProgressFile| {
-        matches!(file.progress, Progress::Adding(None) | Progress::Unreadable)
+    let is_nobodys = |file: &&AttachmentFile| {
+        matches!(file.phase, AddPhase::Adding(None) | AddPhase::Unreadable)
             && file.lock == Lock::Free
             && (file.written > look.now || look.now - file.written > age)
             && !known.contains(&file.hash)
@@ -178,9 +178,9 @@ mod tests {
         Versioned { record, create_revision: 5, mod_revision: 6 }
     }
 
-    fn file(attachment: &Attachment, lock: Lock, progress: Progress, written: u64) -> ProgressFile {
+    fn file(attachment: &Attachment, lock: Lock, phase: AddPhase, written: u64) -> AttachmentFile {
         let hash = attachment.hash();
-        ProgressFile { path: format!("/run/atoll/attachments/{hash}").into(), hash, lock, progress, written }
+        AttachmentFile { path: format!("/run/atoll/attachments/{hash}").into(), hash, lock, phase, written }
     }
 
     fn link(attachment: &Attachment) -> HostEnd {
@@ -218,10 +218,10 @@ mod tests {
         seen.links = vec![link(&attachment("other", "elsewhere"))];
         assert_eq!(judge(&seen).attachments, [(dead.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
         for (lock, written) in [(Lock::Held, 0), (Lock::Free, NOW - DEADLINE)] {
-            seen.progress = vec![file(&dead, lock, Progress::Done(None), written)];
+            seen.progress = vec![file(&dead, lock, AddPhase::Done(None), written)];
             assert!(judge(&seen).is_empty(), "{lock:?} {written}");
         }
-        seen.progress = vec![file(&dead, Lock::Free, Progress::Done(None), 0)];
+        seen.progress = vec![file(&dead, Lock::Free, AddPhase::Done(None), 0)];
         assert_eq!(judge(&seen).attachments.len(), 1, "finished long ago");
     }
 
@@ -240,7 +240,7 @@ mod tests {
         let mut seen = look(&["live"]);
         let dead = attachment("atoll", "dead");
         seen.claims = vec![claim(dead.clone(), NOW + 86_400)];
-        seen.progress = vec![file(&dead, Lock::Free, Progress::Done(None), NOW + 86_400)];
+        seen.progress = vec![file(&dead, Lock::Free, AddPhase::Done(None), NOW + 86_400)];
         assert_eq!(judge(&seen).attachments.len(), 1);
     }
 
@@ -248,7 +248,7 @@ mod tests {
     fn what_only_a_file_remembers_goes_too_unless_its_container_lives() {
         let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
         let mut seen = look(&["live"]);
-        let remembered = |at: &Attachment| Progress::Done(Some(Box::new(claim(at.clone(), 0).record)));
+        let remembered = |at: &Attachment| AddPhase::Done(Some(Box::new(claim(at.clone(), 0).record)));
         seen.progress =
             vec![file(&dead, Lock::Free, remembered(&dead), 0), file(&live, Lock::Free, remembered(&live), 0)];
         seen.links = vec![link(&dead), link(&live)];
@@ -261,7 +261,7 @@ mod tests {
         let at = |container: &str| attachment("atoll", container);
         let mut seen = look(&["live"]);
         seen.claims = vec![claim(at("claimed"), 0), claim(attachment("other", "elsewhere"), 0)];
-        let adding = Progress::Adding(Some(Box::new(claim(at("adding"), 0).record)));
+        let adding = AddPhase::Adding(Some(Box::new(claim(at("adding"), 0).record)));
         seen.progress = vec![file(&at("adding"), Lock::Held, adding, NOW)];
         seen.tombstones = vec![TombstoneRecord {
             v: SCHEMA,
@@ -288,11 +288,11 @@ mod tests {
         let mut seen = look(&[]);
         let long_ago = NOW - DEADLINE - QUIET - 1;
         for (progress, lock, written, goes) in [
-            (Progress::Adding(None), Lock::Free, long_ago, true),
-            (Progress::Unreadable, Lock::Free, long_ago, true),
-            (Progress::Adding(None), Lock::Held, long_ago, false),
-            (Progress::Adding(None), Lock::Free, long_ago + 1, false),
-            (Progress::Done(None), Lock::Free, long_ago, false),
+            (AddPhase::Adding(None), Lock::Free, long_ago, true),
+            (AddPhase::Unreadable, Lock::Free, long_ago, true),
+            (AddPhase::Adding(None), Lock::Held, long_ago, false),
+            (AddPhase::Adding(None), Lock::Free, long_ago + 1, false),
+            (AddPhase::Done(None), Lock::Free, long_ago, false),
         ] {
             seen.progress = vec![file(&dead, lock, progress, written)];
             assert_eq!(!judge(&seen).files.is_empty(), goes, "{:?}", seen.progress);
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn only_what_both_observations_say_is_collected() {
         let (dead, other) = (attachment("atoll", "dead"), attachment("atoll", "other"));
-        let file = file(&dead, Lock::Free, Progress::Adding(None), 1);
+        let file = file(&dead, Lock::Free, AddPhase::Adding(None), 1);
         let first = Unwanted {
             attachments: vec![(dead.clone(), Some(ClaimId(Uuid::from_u128(1)))), (other.clone(), None)],
             links: vec![link(&dead), link(&other)],
@@ -312,7 +312,7 @@ mod tests {
         let second = Unwanted {
             attachments: vec![(dead.clone(), Some(ClaimId(Uuid::from_u128(2)))), (other.clone(), None)],
             links: vec![HostEnd { index: 10, ..link(&dead) }, HostEnd { carrier: false, ..link(&other) }],
-            files: vec![ProgressFile { written: 2, ..file }],
+            files: vec![AttachmentFile { written: 2, ..file }],
         };
         let both = agreed(&first, second);
         assert_eq!(both.attachments, [(other.clone(), None)], "claimed anew in between");

@@ -14,7 +14,7 @@ use atoll_tenant::{identity, machine};
 use super::sandboxes::{Sandboxes, Source};
 use crate::failure::Failure;
 use crate::links::{self, HostEnd};
-use crate::nodefiles::{self, ProgressFile};
+use crate::nodefiles::{self, AttachmentFile};
 
 /// Every name under which records can be this machine's: its host may have been called otherwise.
 pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) -> Result<BTreeSet<NodeName>, Failure> {
@@ -55,7 +55,7 @@ pub(crate) struct Look {
     pub(crate) tombstones: Vec<TombstoneRecord>,
     /// A record or a file of this node cannot be read: nothing may be concluded from something's absence.
     pub(crate) is_damaged: bool,
-    pub(crate) progress: Vec<ProgressFile>,
+    pub(crate) progress: Vec<AttachmentFile>,
     pub(crate) links: Vec<HostEnd>,
     /// Asked last.
     pub(crate) sandboxes: Sandboxes,
@@ -83,16 +83,17 @@ impl Look {
             found.into_iter().map(|records| (records.claims, records.tombstones)).unzip();
         let claims = claims.into_iter().flatten().collect();
         let mut tombstones: Vec<_> = tombstones.into_iter().flatten().map(|tombstone| tombstone.record).collect();
-        let graves = nodefiles::graves(&config.state_dir).map_err(failed("read the local tombstones"))?;
-        let is_damaged = is_partial || graves.iter().any(|(_, grave)| grave.is_none());
-        tombstones.extend(graves.into_iter().filter_map(|(_, grave)| grave));
+        let local_tombstones =
+            nodefiles::local_tombstones(&config.state_dir).map_err(failed("read the local tombstones"))?;
+        let is_damaged = is_partial || local_tombstones.iter().any(|(_, tombstone)| tombstone.is_none());
+        tombstones.extend(local_tombstones.into_iter().filter_map(|(_, tombstone)| tombstone));
         Ok(Self {
             node: node.clone(),
             now: now(),
             claims,
             tombstones,
             is_damaged,
-            progress: nodefiles::all_progress(&config.run_dir).map_err(failed("read the progress files"))?,
+            progress: nodefiles::attachments(&config.run_dir).map_err(failed("read the attachment states"))?,
             links: links::host_ends(&config.run_dir).map_err(failed("list the interfaces"))?,
             sandboxes: source.ask().await?,
         })

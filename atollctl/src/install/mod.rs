@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep};
 use self::places::Destination;
 use self::plan::{Action, Change, Wanted};
 use crate::failure::Failure;
-use crate::nodefiles::{self, Progress};
+use crate::nodefiles::{self, AddPhase};
 use crate::output::{self, Output, count};
 use crate::runtime::PLUGIN;
 use crate::runtime::root::Root;
@@ -409,15 +409,18 @@ fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
         Failure::refused(problem, "run as root and look at that directory, or say --force")
     };
     let (run_dir, state_dir) = (root.below(&config.run_dir), root.below(&config.state_dir));
-    let files = nodefiles::all_progress(&run_dir).map_err(|error| unknown(&run_dir, error))?;
-    let pods = files.iter().filter(|file| !matches!(file.progress, Progress::Unreadable)).count();
-    let graves = nodefiles::graves(&state_dir).map_err(|error| unknown(&state_dir, error))?.len();
+    let files = nodefiles::attachments(&run_dir).map_err(|error| unknown(&run_dir, error))?;
+    let pods = files.iter().filter(|file| !matches!(file.phase, AddPhase::Unreadable)).count();
+    let local_tombstones = nodefiles::local_tombstones(&state_dir).map_err(|error| unknown(&state_dir, error))?.len();
     let hint =
         "drain the node first (`kubectl drain`), or say --force: their DEL will fail, and they stay in Terminating";
-    match (pods, graves) {
+    match (pods, local_tombstones) {
         (0, 0) => Ok(()),
-        (0, graves) => Err(Failure::refused(
-            format!("{} in files of this node: what it stands for would never be done", count(graves, "tombstone")),
+        (0, local_tombstones) => Err(Failure::refused(
+            format!(
+                "{} in files of this node: what it stands for would never be done",
+                count(local_tombstones, "tombstone")
+            ),
             "`atollctl gc` settles them while etcd is there; or say --force",
         )),
         (pods, _) => Err(Failure::refused(format!("{} of this node use it", count(pods, "attachment")), hint)),

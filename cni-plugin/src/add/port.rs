@@ -8,23 +8,27 @@ use atoll_model::topology::Binding;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
 use atoll_tenant::Place;
-use atoll_tenant::controller::{Controller, ControllerFailure, PortSpec, PortState, StaticEntries};
+use atoll_tenant::controller::{Controller, ControllerFailure, PortSpec, PortState};
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
-use super::Adding;
-use crate::error::Error;
-use crate::wire::Wire;
+use super::adding::Adding;
+use crate::error::CallError;
+use crate::kernel::Kernel;
+use crate::static_entries::static_entries;
 
 /// The first pause between two looks; each is twice as long as the one before.
 const FIRST: Duration = Duration::from_micros(500);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(50);
 
-impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
+impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     /// Ensures the port. What was wanted, and how the port is.
-    pub(super) async fn open_port(&self, place: &Place, claim: &ClaimRecord) -> Result<(PortSpec, PortState), Error> {
-        let controller = &self.world.controller;
+    pub(super) async fn open_port(
+        &self,
+        place: &Place,
+        claim: &ClaimRecord,
+    ) -> Result<(PortSpec, PortState), CallError> {
+        let controller = &self.plugin.controller;
         let mut wanted = wanted(place, claim);
         let error = match controller.ensure_port(&wanted).await {
             Ok(state) => {
@@ -54,20 +58,20 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
         &mut self,
         place: &Place,
         claim: &ClaimRecord,
-    ) -> Result<(PortSpec, PortState), Error> {
-        self.progress.closing = true;
+    ) -> Result<(PortSpec, PortState), CallError> {
+        self.state.closing = true;
         self.note()?;
-        self.world.controller.delete_port(claim.port).await?;
+        self.plugin.controller.delete_port(claim.port).await?;
         // It was answered.
-        self.progress.closing = false;
+        self.state.closing = false;
         self.note()?;
         self.open_port(place, claim).await
     }
 
     /// Lets the pod speak with its further addresses, if it has any.
-    async fn open_port_for_others(&self, port: &PortSpec, claim: &ClaimRecord) -> Result<(), Error> {
-        match seeds(port.bridge, claim) {
-            Some(seeds) => Ok(self.world.controller.ensure_static_entries(&seeds).await?),
+    async fn open_port_for_others(&self, port: &PortSpec, claim: &ClaimRecord) -> Result<(), CallError> {
+        match static_entries(port.bridge, claim) {
+            Some(seeds) => Ok(self.plugin.controller.ensure_static_entries(&seeds).await?),
             None => Ok(()),
         }
     }
@@ -78,35 +82,29 @@ impl<S: Store, C: Controller, W: Wire> Adding<'_, S, C, W> {
         wanted: &PortSpec,
         mut state: PortState,
         until: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<(), CallError> {
         let port = wanted.id;
         let begun = Instant::now();
         let mut pause = Duration::ZERO;
         loop {
             if let Some(problem) = difference(wanted, &state) {
-                return Err(Error::Differs { port, problem });
+                return Err(CallError::Differs { port, problem });
             }
             if state.active {
                 return Ok(());
             }
             if Instant::now() + pause >= until {
-                return Err(Error::Inactive { port, waited: begun.elapsed() });
+                return Err(CallError::Inactive { port, waited: begun.elapsed() });
             }
             // The first look is at once: the interface was made meanwhile.
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             pause = (pause * 2).clamp(FIRST, LONGEST);
-            let gone = || Error::Differs { port, problem: "it is gone".to_owned() };
-            state = self.world.controller.port(port).await?.ok_or_else(gone)?;
+            let gone = || CallError::Differs { port, problem: "it is gone".to_owned() };
+            state = self.plugin.controller.port(port).await?.ok_or_else(gone)?;
         }
     }
-}
-
-/// What the port of a claim needs besides its `vif`: all addresses but the first.
-pub(crate) fn seeds(bridge: Uuid, claim: &ClaimRecord) -> Option<StaticEntries> {
-    let addresses: Vec<_> = claim.addresses.iter().skip(1).map(|address| address.address.ip()).collect();
-    (!addresses.is_empty()).then_some(StaticEntries { bridge, port: claim.port, mac: claim.mac, addresses })
 }
 
 fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {

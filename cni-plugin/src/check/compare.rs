@@ -9,8 +9,8 @@ use atoll_tenant::controller::PortState;
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
-use super::{CheckCall, Records, Seen};
-use crate::wire::{FoundRoute, Netns};
+use super::evidence::{CheckCall, KernelView, Records};
+use crate::kernel::{FoundRoute, Netns};
 
 /// The pod's interface as `prevResult` has it.
 pub(super) fn interface_in(call: &CheckCall) -> Option<&PreviousInterface> {
@@ -52,14 +52,14 @@ pub(super) fn claim(call: &CheckCall, claim: &ClaimRecord, records: &Records) ->
             }
         }
     }
-    if records.is_buried {
+    if records.has_tombstone {
         differences.push("a DEL of it is unfinished: it has a tombstone".to_owned());
     }
     differences
 }
 
-/// The pod's end: there, ours, up, with the MAC and MTU that `prevResult` tells.
-pub(super) fn interface(call: &CheckCall, mac: Mac, mtu: u32, seen: &Seen) -> Vec<String> {
+/// The pod's end: there, ours, up, with the MAC and MTU of `prevResult`.
+pub(super) fn interface(call: &CheckCall, mac: Mac, mtu: u32, seen: &KernelView) -> Vec<String> {
     let name = &call.attachment.interface;
     let Some(expected) = interface_in(call) else {
         return vec![format!("prevResult names no interface {name} in a sandbox")];
@@ -97,7 +97,7 @@ pub(super) fn interface(call: &CheckCall, mac: Mac, mtu: u32, seen: &Seen) -> Ve
 }
 
 /// The claim's addresses are in `prevResult` and on the interface.
-pub(super) fn addresses(call: &CheckCall, claim: &ClaimRecord, seen: &Seen) -> Vec<String> {
+pub(super) fn addresses(call: &CheckCall, claim: &ClaimRecord, seen: &KernelView) -> Vec<String> {
     let name = &call.attachment.interface;
     let mut differences = Vec::new();
     let is_ours = |place: Option<usize>| {
@@ -119,7 +119,7 @@ pub(super) fn addresses(call: &CheckCall, claim: &ClaimRecord, seen: &Seen) -> V
 
 /// The routes that we made, as far as `prevResult` still has them, are in the namespace. One to the same destination
 /// through another interface is as good: of several networks the first one wins.
-pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &Seen) -> Vec<String> {
+pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &KernelView) -> Vec<String> {
     let Some(link) = &seen.pod_end else { return Vec::new() };
     let is_expected = |route: &&Route| call.previous.routes.contains(&IpNetwork::V4(route.destination));
     let missing = |route: &Route| {
@@ -146,9 +146,9 @@ pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &Seen) -> Vec<Strin
 }
 
 /// The rules by source of a further interface, and the table that they lead to.
-pub(super) fn ways(claim: &ClaimRecord, own: &[Route], seen: &Seen) -> Vec<String> {
+pub(super) fn policy_routing(claim: &ClaimRecord, own: &[Route], seen: &KernelView) -> Vec<String> {
     let Some(link) = &seen.pod_end else { return Vec::new() };
-    let rules = crate::ways::rules(claim).into_iter().filter(|rule| !seen.rules.contains(rule));
+    let rules = crate::policy_routing::rules(claim).into_iter().filter(|rule| !seen.rules.contains(rule));
     let rules = rules.map(|rule| format!("the rule that looks {} up in table {} is missing", rule.source, rule.table));
     let is_there = |route: &Route| {
         seen.routes.iter().any(|found| found.interfaces.contains(&link.index) && found.route.is_instead_of(route))
@@ -158,7 +158,7 @@ pub(super) fn ways(claim: &ClaimRecord, own: &[Route], seen: &Seen) -> Vec<Strin
 }
 
 /// The host end: there, ours, up, the other end of the pod's, and attached where there is something to attach it to.
-pub(super) fn host_end(claim: &ClaimRecord, seen: &Seen) -> Vec<String> {
+pub(super) fn host_end(claim: &ClaimRecord, seen: &KernelView) -> Vec<String> {
     let name = &claim.host_interface;
     let Some((netns, link)) = &seen.host_end else { return vec![format!("host end {name} is missing")] };
     let mut differences = Vec::new();

@@ -1,12 +1,11 @@
 //! The file of the log: shared by every call on this node, now and earlier.
 //!
 //! # Guarantees
-//! - The file is readable only by root.
-//! - It is never the file behind standard output, under whatever name (`/dev/stdout`, a link, the terminal), nor the
-//!   one behind standard input.
-//! - Writing never waits for a reader or a device.
-//! - If it has reached its limit, the next call rotates it (`.1`, `.2`, …); of concurrent calls one does so.
-//! - A line that another call is writing during the rotation goes into the rotated file and is not lost.
+//! * Only root can read it.
+//! * It is never the file of standard output, under any name (`/dev/stdout`, a link, the terminal), nor that of standard input.
+//! * Nothing here waits for a reader or a device.
+//! * When the file exceeds its limit, the next call that begins rotates it (`.1`, `.2`, …). Of calls that begin at once, one does.
+//!   A line that another call is just writing goes into the rotated file and is not lost.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, IsTerminal};
@@ -26,7 +25,7 @@ pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<File> {
     if !ours.is_file() || ours.len() < config.max_bytes || is_stream(&file, &io::stderr()) {
         return Ok(file);
     }
-    // A call that does not get the lock writes into the old file once more.
+    // Whoever does not get the lock writes into the old one once more.
     if file.try_lock().is_err() {
         return Ok(file);
     }

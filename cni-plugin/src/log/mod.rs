@@ -1,8 +1,10 @@
-//! The log: JSON lines in a file, each with the call it is of, its trace, and the course of the call so far.
+//! The log: JSON lines in a file, each with its call, the call's trace id, and the stages of the call so far.
 //!
-//! Promises: a line is one write at the end of the file, so that calls which run at once do not mix theirs; a log that
-//! cannot be opened or written never fails a call and never keeps it waiting; it is never standard output, which belongs
-//! to the one document, nor standard input; what came on standard input is not logged.
+//! # Guarantees
+//! * A line is one write at the end of the file, so that lines of concurrent calls do not mix.
+//! * A log that cannot be opened or written never fails a call and never blocks it.
+//! * The log is never standard output, which belongs to the one document, nor standard input. What came on standard input is not
+//!   logged.
 //!
 //! A subscriber of our own: a call is one process with one context, which needs neither spans nor filters, and the
 //! library that has them is a tenth of a megabyte in every start of the plugin.
@@ -23,7 +25,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::course::Course;
+use crate::call_trace::CallTrace;
 
 /// Which call the lines are of: what is known before it begins.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +43,9 @@ impl Context {
 }
 
 /// Begins to log as configured. Why there is no log is said on standard error: a call without a log is better than none.
-pub fn begin(config: &LogConfig, context: Context, course: &Course) {
+pub fn begin(config: &LogConfig, context: Context, trace: &CallTrace) {
     let Some(path) = &config.file else { return };
-    match Log::open(path, config, context, course) {
+    match Log::open(path, config, context, trace) {
         // A subscriber is set already in tests only.
         Ok(log) => drop(tracing::subscriber::set_global_default(log)),
         Err(_) if file::is_error_the_output() => {}
@@ -55,14 +57,14 @@ struct Log {
     file: File,
     level: LevelFilter,
     context: Context,
-    course: Course,
+    trace: CallTrace,
 }
 
 impl Log {
-    fn open(path: &Path, config: &LogConfig, context: Context, course: &Course) -> io::Result<Self> {
+    fn open(path: &Path, config: &LogConfig, context: Context, trace: &CallTrace) -> io::Result<Self> {
         let file = file::open(path, config)?;
         let level = config.level.parse().unwrap_or(LevelFilter::INFO);
-        Ok(Self { file, level, context, course: course.clone() })
+        Ok(Self { file, level, context, trace: trace.clone() })
     }
 
     fn line(&self, event: &Event<'_>) -> Map<String, Value> {
@@ -70,12 +72,12 @@ impl Log {
         line.insert("time".to_owned(), time::now().into());
         line.insert("level".to_owned(), event.metadata().level().as_str().into());
         line.extend(self.context.0.clone());
-        if let Some(tenant) = self.course.tenant() {
+        if let Some(tenant) = self.trace.tenant() {
             line.insert("tenant".to_owned(), tenant.into());
         }
         event.record(&mut Fields(&mut line));
         let mut stages = Map::new();
-        for (name, took) in self.course.stages() {
+        for (name, took) in self.trace.stages() {
             let before = stages.get(name).and_then(Value::as_f64).unwrap_or(0.0);
             // Milliseconds with three digits after the point; stages of one name are added up.
             let all = before + took.as_secs_f64() * 1000.0;
@@ -171,17 +173,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("cni.log");
         let context = Context::default().with("command", Some("ADD")).with("trace", None::<&str>);
-        let course = Course::new();
-        let log = Log::open(&path, &config(), context, &course).expect("it can be written");
+        let trace = CallTrace::new();
+        let log = Log::open(&path, &config(), context, &trace).expect("it can be written");
         tracing::subscriber::with_default(log, || {
             tracing::info!(attachment = "x", count = 7, "first\nline");
             tracing::debug!("not this one");
         });
-        course.is_in(&atoll_model::ids::TenantName::new("red").expect("valid"));
+        trace.set_tenant(&atoll_model::ids::TenantName::new("red").expect("valid"));
         for _ in 0..2 {
-            course.stage("claim", tokio::time::sleep(Duration::from_millis(2))).await;
+            trace.stage("claim", tokio::time::sleep(Duration::from_millis(2))).await;
         }
-        let log = Log::open(&path, &config(), Context::default(), &course).expect("it can be written");
+        let log = Log::open(&path, &config(), Context::default(), &trace).expect("it can be written");
         let error = std::io::Error::other("broken");
         tracing::subscriber::with_default(log, || {
             tracing::warn!(error = &error as &dyn std::error::Error, yes = true, "second");
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_opened_is_no_log() {
-        assert!(Log::open(Path::new("/proc/no/such"), &config(), Context::default(), &Course::new()).is_err());
-        begin(&config(), Context::default(), &Course::new());
+        assert!(Log::open(Path::new("/proc/no/such"), &config(), Context::default(), &CallTrace::new()).is_err());
+        begin(&config(), Context::default(), &CallTrace::new());
     }
 }

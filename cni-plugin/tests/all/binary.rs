@@ -336,9 +336,10 @@ fn del_needs_no_secret() {
         let output = run(&variables("DEL", ""), &input);
         assert!(output.status.success() && output.stdout.is_empty(), "{when}: {output:?}");
         assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{when}: it took {:?}", begun.elapsed());
-        let graves: Vec<_> = ground.files().into_iter().filter(|file| file.contains("/tombstones/")).collect();
-        assert_eq!(graves.len(), 1, "{when}: {graves:?}");
-        std::fs::remove_file(&graves[0]).expect("works");
+        let local_tombstones: Vec<_> =
+            ground.files().into_iter().filter(|file| file.contains("/tombstones/")).collect();
+        assert_eq!(local_tombstones.len(), 1, "{when}: {local_tombstones:?}");
+        std::fs::remove_file(&local_tombstones[0]).expect("works");
     }
 }
 

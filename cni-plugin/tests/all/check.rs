@@ -1,10 +1,10 @@
 //! CHECK passes after every ADD, finds every kind of damage and names it, and leaves alone what others added.
 
 use atoll_cni_plugin::check::CheckCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_testkit::kernel::FakeLink;
 
-use atoll_cni_plugin::wire::{Change as WireChange, Netns, Wire};
+use atoll_cni_plugin::kernel::{Kernel, Netns, PodChange};
 use atoll_mock_controller::MockSettings;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::Previous;
@@ -39,8 +39,8 @@ pub(crate) fn call(lab: &Lab, attached: &Attached, version: Version) -> CheckCal
     }
 }
 
-pub(crate) async fn check(lab: &Lab, call: &CheckCall) -> Result<(), Error> {
-    Box::pin(lab.world().check(call)).await
+pub(crate) async fn check(lab: &Lab, call: &CheckCall) -> Result<(), CallError> {
+    Box::pin(lab.plugin().check(call)).await
 }
 
 fn pod() -> Netns {
@@ -162,7 +162,7 @@ async fn it_finds_every_kind_of_damage_and_names_it() {
 }
 
 #[track_caller]
-fn assert_says(error: &Error, what: &str, said: &[&str]) {
+fn assert_says(error: &CallError, what: &str, said: &[&str]) {
     assert_eq!(error.class().cni_code(), 104, "{what}: {error:?}");
     let text = error.to_string();
     for words in said {
@@ -353,10 +353,10 @@ async fn it_minds_the_ways_of_a_further_interface() {
     check(&lab, &call).await.expect("right after ADD");
     let rules = lab.kernel.all_rules();
     let rule = rules[0].1;
-    lab.kernel.configure(NETNS.as_ref(), &WireChange::NotFrom(rule)).await.expect("works");
+    lab.kernel.configure(NETNS.as_ref(), &PodChange::DeleteRule(rule)).await.expect("works");
     let error = check(&lab, &call).await.expect_err("the rule is gone");
     assert!(error.to_string().contains(&format!("the rule that looks {} up", rule.source)), "{error}");
-    lab.kernel.configure(NETNS.as_ref(), &WireChange::From(rule)).await.expect("works");
+    lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(rule)).await.expect("works");
     damage(&lab, "eth1", &pod(), |link| link.routes.retain(|route| route.table != Some(rule.table)));
     let error = check(&lab, &call).await.expect_err("its table is empty");
     assert!(

@@ -32,12 +32,12 @@ async fn a_fence_of_the_future_waits_for_the_quiet_period_at_most() {
         let fence = lab.tombstones().remove(0);
         let fence = TombstoneRecord { since: fence.since + since, not_before: fence.not_before + before, ..fence };
         put(&lab, Key::from(TombstoneRecord::at(&fence.attachment)), encode(&fence)).await;
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         let quiet = fence.not_before.saturating_sub(fence.since) > 0;
         assert_eq!(lab.claims().len(), usize::from(quiet), "{since} {before}: it waits for late requests still");
         lab.pass_quiet_period().await;
-        lab.drain().await;
-        lab.assert_empty(&format!("{since} {before}: after the quiet period"));
+        lab.retry_pending_cleanup().await;
+        lab.assert_empty(&format!("{since} {before}: after the maximum request lifetime"));
     }
 }
 
@@ -48,20 +48,20 @@ async fn a_local_fence_and_a_progress_file_of_the_future_as_well() {
     lab.etcd_mood.set(Mood::Fine);
     Lab::set_clock(YEAR);
     lab.add().await.expect_err("no answer");
-    // An ADD over the fence takes its time into the progress file.
+    // An ADD over the fence takes its time into the attachment state.
     lab.controller_mood.set(Mood::Fine);
     lab.add().await.expect("works");
     Lab::set_clock(-YEAR);
     lab.etcd_mood.set(Mood::Refusing);
     lab.del().await.expect("it is written down");
     lab.etcd_mood.set(Mood::Fine);
-    assert_eq!(lab.graves().len(), 1);
+    assert_eq!(lab.local_tombstones().len(), 1);
     lab.catch_up().await;
     for _ in 0..2 {
         lab.pass_quiet_period().await;
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
     }
-    lab.assert_empty("after the quiet period");
+    lab.assert_empty("after the maximum request lifetime");
 }
 
 /// A fence in a file holds the address as one in etcd does, also for a DEL that finds etcd again.
@@ -70,20 +70,20 @@ async fn a_local_fence_holds_the_address_for_a_del_that_reaches_etcd() {
     let lab = Lab::warm().await;
     lab.controller_mood.set(Mood::Slow);
     lab.add().await.expect_err("no answer");
-    // An ADD over the fence takes its time into the progress file; the DEL after it cannot tell etcd.
+    // An ADD over the fence takes its time into the attachment state; the DEL after it cannot tell etcd.
     lab.controller_mood.set(Mood::Fine);
     lab.add().await.expect("works");
     lab.etcd_mood.set(Mood::Refusing);
     lab.del().await.expect("it is written down");
-    assert_eq!(lab.graves().iter().map(|fence| fence.why).collect::<Vec<_>>(), [Tombstone::Fence]);
+    assert_eq!(lab.local_tombstones().iter().map(|fence| fence.why).collect::<Vec<_>>(), [Tombstone::Fence]);
     lab.etcd_mood.set(Mood::Fine);
     lab.del().await.expect("works");
-    assert_eq!((lab.claims().len(), lab.graves().len()), (1, 0), "its request may still come");
+    assert_eq!((lab.claims().len(), lab.local_tombstones().len()), (1, 0), "its request may still come");
     lab.catch_up().await;
     lab.assert_ports_have_claims("after the late request");
     lab.pass_quiet_period().await;
-    lab.drain().await;
-    lab.assert_empty("after the quiet period");
+    lab.retry_pending_cleanup().await;
+    lab.assert_empty("after the maximum request lifetime");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use atoll_cni_plugin::wire::{Veth, Wire};
+use atoll_cni_plugin::kernel::{Kernel, Veth};
 use atoll_model::attachment::Mac;
 use atoll_model::error::Classify as _;
 
@@ -89,7 +89,7 @@ async fn what_is_no_tombstone_keeps_no_other_from_being_settled() {
     lab.add().await.expect("works");
     lab.etcd_mood.set(Mood::Refusing);
     lab.del().await.expect("it is written down here");
-    assert_eq!(lab.graves().len(), 1);
+    assert_eq!(lab.local_tombstones().len(), 1);
     let directory = lab.config().state_dir.join("tombstones");
     // Before and behind it by name.
     for first in ["0", "f"] {
@@ -101,10 +101,10 @@ async fn what_is_no_tombstone_keeps_no_other_from_being_settled() {
         fs::File::create(at("large")).and_then(|file| file.set_len(1 << 40)).expect("made");
     }
     lab.etcd_mood.set(Mood::Fine);
-    assert_eq!(lab.graves().len(), 1, "the others are none");
+    assert_eq!(lab.local_tombstones().len(), 1, "the others are none");
     lab.pass_quiet_period().await;
-    lab.drain().await;
-    assert_eq!((lab.graves(), lab.claims()), (vec![], vec![]));
+    lab.retry_pending_cleanup().await;
+    assert_eq!((lab.local_tombstones(), lab.claims()), (vec![], vec![]));
     assert!(directory.join("0pipe").exists(), "what is not ours stays");
 }
 

@@ -90,10 +90,10 @@ fn a_del_does_what_there_is_to_do_and_succeeds() {
                 lab.etcd_mood.set(Mood::Fine);
                 lab.controller_mood.set(Mood::Fine);
                 if is_down {
-                    assert_eq!(lab.graves().len(), 1, "{when}: it is written down");
+                    assert_eq!(lab.local_tombstones().len(), 1, "{when}: it is written down");
                 } else {
                     assert_eq!((lab.claims().len(), lab.pod_ports().len()), (0, 0), "{when}");
-                    assert_eq!((lab.tombstones().len(), lab.graves().len()), (0, 0), "{when}");
+                    assert_eq!((lab.tombstones().len(), lab.local_tombstones().len()), (0, 0), "{when}");
                 }
             });
         }
@@ -104,12 +104,12 @@ fn a_del_does_what_there_is_to_do_and_succeeds() {
 fn status_says_that_no_add_can_work_and_none_does_anything() {
     for wrong in ALL {
         on_a_small_file_system(async |lab, path| {
-            let mut world = lab.world();
-            world.config.host_id = Some(lab.call().node.host_id);
-            world.status().await.expect("all is well");
+            let mut plugin = lab.plugin();
+            plugin.config.host_id = Some(lab.call().node.host_id);
+            plugin.status().await.expect("all is well");
             assert_eq!(lab.lock_files(), 0, "nothing is left of the look");
             spoil(path, wrong);
-            let error = world.status().await.expect_err("no ADD can work");
+            let error = plugin.status().await.expect_err("no ADD can work");
             assert_eq!(error.class().cni_code(), 50, "{error}");
             assert!(error.to_string().contains(&*path.to_string_lossy()), "{wrong:?}: it names the directory: {error}");
             let before = lab.etcd.dump();
@@ -139,12 +139,18 @@ fn there_is_a_lock_where_no_file_can_be_made() {
     for wrong in ALL {
         on_a_small_file_system(async |lab, path| {
             spoil(path, wrong);
-            let (journals, attachment) = (lab.world().journals, lab.call().attachment);
+            let (attachment_states, attachment) = (lab.plugin().attachment_states, lab.call().attachment);
             let now = tokio::time::Instant::now();
-            let held = journals.lock_anyhow(&attachment, now).await.expect("works").expect("free");
-            assert!(journals.lock_anyhow(&attachment, now).await.expect("works").is_none(), "{wrong:?}: held");
+            let held = attachment_states.lock_even_read_only(&attachment, now).await.expect("works").expect("free");
+            assert!(
+                attachment_states.lock_even_read_only(&attachment, now).await.expect("works").is_none(),
+                "{wrong:?}: held"
+            );
             drop(held);
-            assert!(journals.lock_anyhow(&attachment, now).await.expect("works").is_some(), "{wrong:?}: free");
+            assert!(
+                attachment_states.lock_even_read_only(&attachment, now).await.expect("works").is_some(),
+                "{wrong:?}: free"
+            );
         });
     }
 }
@@ -155,8 +161,9 @@ fn what_a_read_only_run_dir_kept_is_harmless() {
     on_a_small_file_system(async |lab, path| {
         let first = lab.add().await.expect("works");
         spoil(path, Wrong::ReadOnly);
-        let (journals, now) = (lab.world().journals, tokio::time::Instant::now());
-        let held = journals.lock_anyhow(&lab.call().attachment, now).await.expect("works").expect("free");
+        let (attachment_states, now) = (lab.plugin().attachment_states, tokio::time::Instant::now());
+        let held =
+            attachment_states.lock_even_read_only(&lab.call().attachment, now).await.expect("works").expect("free");
         assert!(held.before().is_some(), "the file is locked as it is, and read");
         drop(held);
         lab.del().await.expect("works");

@@ -5,9 +5,9 @@ use atoll_testkit::fault::Fault;
 use std::collections::BTreeSet;
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_cni_plugin::gc::GcCall;
-use atoll_cni_plugin::wire::{Netns, Veth, Wire};
+use atoll_cni_plugin::kernel::{Kernel, Netns, Veth};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::Classify;
 
@@ -25,8 +25,8 @@ fn gc(valid: &[&Attachment]) -> GcCall {
     GcCall { network: NetworkName::new("atoll").expect("valid"), valid: valid.iter().map(pair).collect() }
 }
 
-async fn collect(lab: &Lab, call: &GcCall) -> Result<(), Error> {
-    Box::pin(lab.world().gc(call)).await
+async fn collect(lab: &Lab, call: &GcCall) -> Result<(), CallError> {
+    Box::pin(lab.plugin().gc(call)).await
 }
 
 /// An ADD of a container of its own, in a namespace of its own.
@@ -34,7 +34,7 @@ async fn add(lab: &Lab, attachment: Attachment) -> Attachment {
     let sandbox = format!("/netns/{}-{}-{}", attachment.network, attachment.container, attachment.interface);
     lab.kernel.add_netns(&sandbox);
     let call = AddCall { attachment: attachment.clone(), sandbox, ..lab.call() };
-    Box::pin(lab.world().add(&call)).await.expect("works");
+    Box::pin(lab.plugin().add(&call)).await.expect("works");
     attachment
 }
 
@@ -73,8 +73,9 @@ async fn many_links_go_at_once() {
     lab.pass(OLD).await;
     lab.plan.reset();
     collect(&lab, &gc(&[])).await.expect("works");
-    let deletions: Vec<_> = lab.plan.passed().into_iter().filter(|effect| effect.starts_with("wire: delete")).collect();
-    assert_eq!(deletions, ["wire: delete 20 links in our own network namespace"]);
+    let deletions: Vec<_> =
+        lab.plan.passed().into_iter().filter(|effect| effect.starts_with("kernel: delete")).collect();
+    assert_eq!(deletions, ["kernel: delete 20 links in our own network namespace"]);
     lab.assert_empty("after all");
 }
 
@@ -85,8 +86,8 @@ async fn what_is_young_or_locked_is_left_alone() {
     collect(&lab, &gc(&[])).await.expect("works");
     assert_eq!(lab.claims().len(), 1, "it may be younger than the list");
     lab.pass(OLD).await;
-    let world = lab.world();
-    let lock = world.journals.try_lock(&pod).expect("works").expect("free");
+    let plugin = lab.plugin();
+    let lock = plugin.attachment_states.try_lock(&pod).expect("works").expect("free");
     collect(&lab, &gc(&[])).await.expect("works");
     assert_eq!(lab.claims().len(), 1, "somebody works on it");
     drop(lock);
@@ -160,7 +161,7 @@ async fn every_tombstone_is_settled() {
     }
     lab.controller_mood.set(Mood::Refusing);
     for pod in &pods {
-        lab.world().del(&crate::lab::del(&AddCall { attachment: pod.clone(), ..lab.call() })).await.expect("works");
+        lab.plugin().del(&crate::lab::del(&AddCall { attachment: pod.clone(), ..lab.call() })).await.expect("works");
     }
     assert_eq!(lab.tombstones().len(), 10);
     lab.controller_mood.set(Mood::Fine);
@@ -207,14 +208,18 @@ async fn without_etcd_only_what_files_tell_is_collected() {
         assert_eq!((lab.links().len(), lab.pod_ports().len()), (4, 2), "nothing was concluded from what is not known");
         let error = collect(&lab, &gc(&[])).await.expect_err("etcd is down");
         assert_eq!(error.class().cni_code(), 11, "{error}");
-        assert_eq!((lab.links().len(), lab.graves().len()), (2, 1), "a file tells that the pod was of this network");
+        assert_eq!(
+            (lab.links().len(), lab.local_tombstones().len()),
+            (2, 1),
+            "a file tells that the pod was of this network"
+        );
         lab.etcd_mood.set(Mood::Fine);
         // The controller is down: interfaces go, the rest is written down.
         lab.controller_mood.set(mood);
         collect(&lab, &gc(&[])).await.expect("it is written down");
         assert_eq!((lab.links().len(), lab.tombstones().len()), (0, 2));
         lab.controller_mood.set(Mood::Fine);
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         lab.assert_empty("after all");
     }
 }
@@ -251,8 +256,8 @@ async fn a_place_that_cannot_be_listed_or_looked_at_keeps_what_may_be_in_it() {
     lab.assert_empty("it has no host end any more");
     let passed = lab.plan.passed();
     let look = |what: &str| passed.iter().position(|effect| effect.starts_with(what)).expect("it looks");
-    let inspected = format!("wire: inspect {}", pod.host_interface());
-    for (at, is_told) in [(look("wire: list"), true), (look(&inspected), false)] {
+    let inspected = format!("kernel: inspect {}", pod.host_interface());
+    for (at, is_told) in [(look("kernel: list"), true), (look(&inspected), false)] {
         let (lab, _) = orphan().await;
         lab.plan.arm(at, Fault::Refused);
         let collected = collect(&lab, &renamed).await;

@@ -13,16 +13,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_cni_plugin::course::Course;
+use atoll_cni_plugin::call_trace::CallTrace;
 use atoll_cni_plugin::del::DelCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_cni_plugin::gc::GcCall;
-use atoll_cni_plugin::graves::Graves;
-use atoll_cni_plugin::journal::Journals;
-use atoll_cni_plugin::tally::{Counted, Tally};
+use atoll_cni_plugin::in_flight::{InFlightRequests, Tracked};
+use atoll_node::attachments::AttachmentStates;
+use atoll_node::tombstones::LocalTombstones;
 
-use atoll_cni_plugin::wire::Netns;
-use atoll_cni_plugin::world::{Machine, World};
+use atoll_cni_plugin::kernel::Netns;
+use atoll_cni_plugin::plugin::{Machine, Plugin};
 use atoll_mock_controller::MockSettings;
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
@@ -201,11 +201,11 @@ impl<T: Transport + Clone + 'static> Transport for Moody<T> {
     }
 }
 
-type LabStore = Counted<Moody<FaultyStore<MemoryStore>>>;
-pub(crate) type LabController = MidoNet<Counted<Moody<FaultyTransport<InProcess>>>>;
+type LabStore = Tracked<Moody<FaultyStore<MemoryStore>>>;
+pub(crate) type LabController = MidoNet<Tracked<Moody<FaultyTransport<InProcess>>>>;
 
 /// What one process sees.
-pub(crate) type LabWorld = World<LabStore, LabController, FaultyKernel<FakeKernel>>;
+pub(crate) type LabWorld = Plugin<LabStore, LabController, FaultyKernel<FakeKernel>>;
 
 thread_local! {
     /// The node's clock.
@@ -255,35 +255,35 @@ struct Parts {
 }
 
 impl Parts {
-    fn world(&self, config: Config) -> LabWorld {
-        let tally = Tally::new();
+    fn plugin(&self, config: Config) -> LabWorld {
+        let in_flight = InFlightRequests::new();
         let (etcd_mood, controller_mood) = self.moods.clone();
         let transport = FaultyTransport::new(self.controller.clone(), self.plan.clone());
-        let transport = Counted::new(Moody(transport, controller_mood), tally.clone());
+        let transport = Tracked::new(Moody(transport, controller_mood), in_flight.clone());
         let settings = atoll_sdn_client::ClientSettings { dialect: Some(self.dialect), ..Default::default() };
         let etcd = self.etcds.borrow_mut().entry(config.etcd.prefix.clone()).or_default().clone();
         let store = FaultyStore::new(etcd, self.plan.clone());
         let (parts, template) = (self.clone(), config.clone());
-        let under = move |prefix: &str| {
+        let with_prefix = move |prefix: &str| {
             let mut config = template.clone();
             prefix.clone_into(&mut config.etcd.prefix);
-            Ok(World { earlier_prefixes: Vec::new(), ..parts.world(config) })
+            Ok(Plugin { earlier_prefixes: Vec::new(), ..parts.plugin(config) })
         };
-        World {
-            store: Counted::new(Moody(store, etcd_mood), tally.clone()),
+        Plugin {
+            store: Tracked::new(Moody(store, etcd_mood), in_flight.clone()),
             controller: MidoNet::new(Client::new(transport, settings)),
-            wire: FaultyKernel::new(Rc::clone(&self.kernel), self.plan.clone()),
-            tally,
+            kernel: FaultyKernel::new(Rc::clone(&self.kernel), self.plan.clone()),
+            in_flight,
             node: self.node.clone(),
             other_names: atoll_tenant::machine::other_names(&config, &self.node),
             earlier_prefixes: atoll_tenant::machine::earlier_prefixes(&config),
-            under: Box::new(under),
+            with_prefix: Box::new(with_prefix),
             machine: Machine { host_id: Some(self.host), machine_id: "m".to_owned() },
             cache: Cache::new(&config.state_dir, &config.etcd.prefix),
-            journals: Journals::new(&config.run_dir),
-            graves: Graves::new(&config.state_dir, &config.etcd.prefix),
+            attachment_states: AttachmentStates::new(&config.run_dir),
+            local_tombstones: LocalTombstones::new(&config.state_dir, &config.etcd.prefix),
             clock: || NOW.get(),
-            course: Course::new(),
+            trace: CallTrace::new(),
             config,
         }
     }
@@ -350,8 +350,8 @@ impl Lab {
     async fn warmed(self) -> Self {
         let lab = self;
         let call = AddCall { attachment: attachment("first", "eth0"), ..lab.call() };
-        Box::pin(lab.world().add(&call)).await.expect("the first pod");
-        Box::pin(lab.world().del(&del(&call))).await.expect("the first pod goes");
+        Box::pin(lab.plugin().add(&call)).await.expect("the first pod");
+        Box::pin(lab.plugin().del(&del(&call))).await.expect("the first pod goes");
         lab.assert_empty("warm");
         lab
     }
@@ -393,7 +393,7 @@ impl Lab {
     }
 
     /// A new process.
-    pub(crate) fn world(&self) -> LabWorld {
+    pub(crate) fn plugin(&self) -> LabWorld {
         self.kernel.refuse_routes(self.bad_route.get());
         let parts = Parts {
             plan: self.plan.clone(),
@@ -405,7 +405,7 @@ impl Lab {
             node: self.node.borrow().clone(),
             host: self.host,
         };
-        parts.world(self.config())
+        parts.plugin(self.config())
     }
 
     /// The pod that the tests are about.
@@ -421,30 +421,30 @@ impl Lab {
         }
     }
 
-    pub(crate) async fn add(&self) -> Result<Attached, Error> {
-        Box::pin(self.world().add(&self.call())).await
+    pub(crate) async fn add(&self) -> Result<Attached, CallError> {
+        Box::pin(self.plugin().add(&self.call())).await
     }
 
-    pub(crate) async fn del(&self) -> Result<(), Error> {
-        Box::pin(self.world().del(&del(&self.call()))).await
+    pub(crate) async fn del(&self) -> Result<(), CallError> {
+        Box::pin(self.plugin().del(&del(&self.call()))).await
     }
 
     /// GC of a runtime that knows no container.
-    pub(crate) async fn collect(&self) -> Result<(), Error> {
+    pub(crate) async fn collect(&self) -> Result<(), CallError> {
         let call = GcCall { network: self.call().attachment.network, valid: std::collections::BTreeSet::new() };
-        Box::pin(self.world().gc(&call)).await
+        Box::pin(self.plugin().gc(&call)).await
     }
 
     /// GC of a runtime that knows the pod of [`Lab::call`] and no other.
     pub(crate) async fn collect_nothing(&self) {
         let Attachment { network, container, interface, .. } = self.call().attachment;
         let call = GcCall { network, valid: std::collections::BTreeSet::from([(container, interface)]) };
-        Box::pin(self.world().gc(&call)).await.expect("works");
+        Box::pin(self.plugin().gc(&call)).await.expect("works");
     }
 
-    /// A later call's settling of tombstones, with plenty of time.
-    pub(crate) async fn drain(&self) {
-        Box::pin(self.world().drain(Instant::now() + Duration::from_mins(1))).await;
+    /// A later call's resolving of tombstones, with plenty of time.
+    pub(crate) async fn retry_pending_cleanup(&self) {
+        Box::pin(self.plugin().retry_pending_cleanup(Instant::now() + Duration::from_mins(1))).await;
     }
 
     /// Time goes by, for the node's clock and for everybody else's.
@@ -468,7 +468,7 @@ impl Lab {
         NOW.set(NOW.get().saturating_add_signed(ahead));
     }
 
-    /// The quiet period goes by, and a bit.
+    /// The maximum request lifetime goes by, and a bit.
     pub(crate) async fn pass_quiet_period(&self) {
         self.pass(self.config().quiet_period.as_secs() + 2).await;
     }
@@ -481,8 +481,8 @@ impl Lab {
         self.records("v2/tombstones/")
     }
 
-    pub(crate) fn graves(&self) -> Vec<TombstoneRecord> {
-        Graves::new(&self.config().state_dir, &self.config().etcd.prefix).list(100).expect("readable")
+    pub(crate) fn local_tombstones(&self) -> Vec<TombstoneRecord> {
+        LocalTombstones::new(&self.config().state_dir, &self.config().etcd.prefix).list(100).expect("readable")
     }
 
     fn records<T: serde::de::DeserializeOwned>(&self, prefix: &str) -> Vec<T> {

@@ -14,12 +14,15 @@ use crate::lab::{Lab, Mood};
 
 /// Runs a call and looks at the lock of `attachment` whenever it waits for an answer. How often that was.
 async fn looks_while(lab: &Lab, attachment: &Attachment, call: impl Future<Output = ()>) -> usize {
-    let journals = lab.world().journals;
+    let attachment_states = lab.plugin().attachment_states;
     let mut looks = 0;
     let look = async {
         loop {
             tokio::time::sleep(Duration::from_millis(33)).await;
-            assert!(journals.try_lock(attachment).expect("works").is_none(), "after look {looks} another call gets in");
+            assert!(
+                attachment_states.try_lock(attachment).expect("works").is_none(),
+                "after look {looks} another call gets in"
+            );
             looks += 1;
         }
     };
@@ -91,7 +94,7 @@ async fn a_gc_is_alone_with_what_it_takes_apart() {
 async fn settling_is_alone_with_what_it_settles() {
     let (lab, attachment) = silent().await;
     lab.del().await.expect("it is written down");
-    let looks = looks_while(&lab, &attachment, lab.drain()).await;
+    let looks = looks_while(&lab, &attachment, lab.retry_pending_cleanup()).await;
     assert!(looks > 10, "{looks}");
     assert_eq!(lab.tombstones().len(), 1, "it stays");
 }

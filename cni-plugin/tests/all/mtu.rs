@@ -1,7 +1,7 @@
 //! `"mtu": "auto"`: what the node's interface leaves inside the tunnel, or nothing at all.
 
-use atoll_cni_plugin::error::Error;
-use atoll_cni_plugin::wire::{Netns, Wire};
+use atoll_cni_plugin::error::CallError;
+use atoll_cni_plugin::kernel::{Kernel, Netns};
 use atoll_model::cni::result::Attached;
 use atoll_model::config::{Mtu, Tunnel};
 use atoll_model::error::Classify;
@@ -9,10 +9,10 @@ use atoll_model::route::Route;
 
 use crate::lab::{Lab, NETNS};
 
-async fn add(lab: &Lab, tunnel: Tunnel) -> Result<Attached, Error> {
-    let mut world = lab.world();
-    world.config.mtu = Mtu::Auto(tunnel);
-    Box::pin(world.add(&lab.call())).await
+async fn add(lab: &Lab, tunnel: Tunnel) -> Result<Attached, CallError> {
+    let mut plugin = lab.plugin();
+    plugin.config.mtu = Mtu::Auto(tunnel);
+    Box::pin(plugin.add(&lab.call())).await
 }
 
 /// An interface of the node, with a default route of this priority if there is one.

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_cni_plugin::gc::GcCall;
-use atoll_cni_plugin::wire::Netns;
+use atoll_cni_plugin::kernel::Netns;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::Classify;
 use atoll_model::ids::{NetworkName, NodeName};
@@ -29,8 +29,8 @@ fn rename(lab: &Lab) {
     lab.node.replace(name("n1.example.com"));
 }
 
-async fn gc(lab: &Lab, network: NetworkName) -> Result<(), Error> {
-    Box::pin(lab.world().gc(&GcCall { network, valid: BTreeSet::new() })).await
+async fn gc(lab: &Lab, network: NetworkName) -> Result<(), CallError> {
+    Box::pin(lab.plugin().gc(&GcCall { network, valid: BTreeSet::new() })).await
 }
 
 /// `<stateDir>` or `<runDir>` is empty again.
@@ -60,7 +60,7 @@ async fn a_del_under_another_name_finds_what_was_made() {
             } else {
                 call.attachment.network = network("renamed");
             }
-            lab.world().del(&del(&call)).await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+            lab.plugin().del(&del(&call)).await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
             lab.assert_empty(&when);
         }
     }
@@ -78,7 +78,7 @@ async fn a_del_under_another_name_needs_no_server() {
     assert_eq!(lab.links(), vec![]);
     lab.etcd_mood.set(Mood::Fine);
     lab.controller_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_empty("what was written down under the earlier name is settled");
 }
 
@@ -134,7 +134,7 @@ async fn a_del_under_another_name_fails_when_that_fails() {
     std::fs::remove_file(&tombstones).expect("there");
     lab.del().await.expect("it is written down");
     lab.etcd_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }
 
@@ -219,11 +219,11 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
             lab.node.replace(name("n2"));
         }
         lab.pass(120).await;
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         gc(&lab, lab.call().attachment.network).await.expect("works");
         // Under a name of its own this machine deletes the very container and interface.
         let of_pod = if remembered { lab.call().attachment } else { second.attachment };
-        lab.world().del(&del(&AddCall { attachment: of_pod, ..lab.call() })).await.expect("nothing to do");
+        lab.plugin().del(&del(&AddCall { attachment: of_pod, ..lab.call() })).await.expect("nothing to do");
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.tombstones().len()), (1, 1, 1), "{remembered}");
     }
 }
@@ -235,8 +235,8 @@ async fn moved() -> Lab {
     lab.move_to("/atoll/other");
     let call = AddCall { attachment: crate::lab::attachment("first", "eth0"), ..lab.call() };
     let call = AddCall { sandbox: "/netns/other".to_owned(), ..call };
-    Box::pin(lab.world().add(&call)).await.expect("another pod");
-    Box::pin(lab.world().del(&del(&call))).await.expect("goes again");
+    Box::pin(lab.plugin().add(&call)).await.expect("another pod");
+    Box::pin(lab.plugin().del(&del(&call))).await.expect("goes again");
     lab
 }
 
@@ -275,7 +275,7 @@ async fn a_del_under_another_prefix_needs_no_server() {
         lab.etcd_mood.set(Mood::Fine);
         lab.controller_mood.set(Mood::Fine);
         lab.pass_quiet_period().await;
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         lab.assert_empty(&format!("runDir lost {lost}"));
     }
 }
@@ -340,7 +340,7 @@ async fn a_del_under_another_name_touches_no_other_pod() {
     for (container, interface) in [("other", "eth0"), ("pod", "eth1")] {
         let other = Attachment { node: lab.node.borrow().clone(), ..crate::lab::attachment(container, interface) };
         let call = AddCall { attachment: other, sandbox: "/netns/other".to_owned(), ..lab.call() };
-        lab.world().del(&del(&call)).await.expect("nothing to do");
+        lab.plugin().del(&del(&call)).await.expect("nothing to do");
         assert_eq!((lab.claims(), lab.pod_ports(), lab.links()), before, "{container} {interface}");
     }
 }
@@ -354,7 +354,7 @@ async fn a_tombstone_tells_of_another_name_too() {
     lab.kernel.refuse(&Netns::Own, host.as_str());
     lab.etcd_mood.set(Mood::Refusing);
     lab.del().await.expect_err("the interface stays");
-    assert_eq!((lab.graves().len(), lab.links().len()), (1, 2));
+    assert_eq!((lab.local_tombstones().len(), lab.links().len()), (1, 2));
     lab.forget();
     lab.kernel.allow_all();
     rename(&lab);

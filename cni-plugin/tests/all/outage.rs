@@ -25,16 +25,16 @@ async fn del_succeeds_in_time_whatever_is_down() {
                     assert!(begun.elapsed() < Duration::from_secs(2), "{when}: it took {:?}", begun.elapsed());
                 }
                 assert_eq!(lab.links(), vec![], "{when}");
-                let (graves, tombstones) = (lab.graves().len(), lab.tombstones().len());
+                let (local_tombstones, tombstones) = (lab.local_tombstones().len(), lab.tombstones().len());
                 match (etcd, controller) {
                     (Mood::Fine, Mood::Fine) => lab.assert_empty(&when),
-                    (Mood::Fine, _) => assert_eq!((graves, tombstones), (0, 1), "{when}"),
-                    _ => assert_eq!((graves, tombstones), (1, 0), "{when}"),
+                    (Mood::Fine, _) => assert_eq!((local_tombstones, tombstones), (0, 1), "{when}"),
+                    _ => assert_eq!((local_tombstones, tombstones), (1, 0), "{when}"),
                 }
                 lab.etcd_mood.set(Mood::Fine);
                 lab.controller_mood.set(Mood::Fine);
-                lab.drain().await;
-                // The repeated DEL asked a silent etcd to bury: nothing of it is on its way, moods swallow requests.
+                lab.retry_pending_cleanup().await;
+                // The repeated DEL asked a silent etcd to put: nothing of it is on its way, moods swallow requests.
                 lab.assert_empty(&format!("{when}, and after"));
             }
         }
@@ -66,9 +66,9 @@ async fn add_fails_cleanly_when_something_is_down() {
             }
             lab.etcd_mood.set(Mood::Fine);
             lab.controller_mood.set(Mood::Fine);
-            lab.drain().await;
+            lab.retry_pending_cleanup().await;
             lab.pass_quiet_period().await;
-            lab.drain().await;
+            lab.retry_pending_cleanup().await;
             lab.assert_empty(&when);
         }
     }
@@ -84,7 +84,7 @@ async fn a_later_add_settles_what_an_outage_left() {
     lab.controller_mood.set(Mood::Fine);
     let mut call = lab.call();
     call.attachment = crate::lab::attachment("next", "eth0");
-    lab.world().add(&call).await.expect("works");
+    lab.plugin().add(&call).await.expect("works");
     assert_eq!((lab.tombstones().len(), lab.claims().len()), (0, 1), "the old claim went with its tombstone");
 }
 
@@ -99,9 +99,9 @@ async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
         lab.controller_mood.set(Mood::Fine);
         lab.etcd_mood.set(Mood::Fine);
         assert_eq!(lab.add().await.expect("works"), first, "the address was never free");
-        assert_eq!((lab.tombstones().len(), lab.graves().len()), (0, 0), "nothing is owed for a running pod");
+        assert_eq!((lab.tombstones().len(), lab.local_tombstones().len()), (0, 0), "nothing is owed for a running pod");
         lab.pass_quiet_period().await;
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
         lab.del().await.expect("works");
         lab.assert_empty("after all");
@@ -120,14 +120,14 @@ async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
         if again {
             lab.del().await.expect("works");
         }
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         assert_eq!((lab.pod_ports().len(), lab.claims().len(), lab.links()), (0, 1, vec![]));
         assert!(lab.catch_up().await > 0, "something was on its way");
         assert_eq!(lab.pod_ports().len(), 1, "and arrived");
         lab.assert_ports_have_claims("after the late request");
         lab.pass_quiet_period().await;
-        lab.drain().await;
-        lab.assert_empty("after the quiet period");
+        lab.retry_pending_cleanup().await;
+        lab.assert_empty("after the maximum request lifetime");
     }
 }
 
@@ -146,6 +146,6 @@ async fn a_del_that_can_write_nothing_down_fails() {
     std::fs::remove_file(&tombstones).expect("there");
     lab.del().await.expect("it is written down");
     lab.controller_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::del::DelCall;
-use atoll_cni_plugin::error::Error;
-use atoll_cni_plugin::wire::{Netns, Wire};
+use atoll_cni_plugin::error::CallError;
+use atoll_cni_plugin::kernel::{Kernel, Netns};
 use atoll_model::error::Classify;
 use atoll_model::ids::Namespace;
 use atoll_records::{ClaimRecord, Key, encode};
@@ -21,7 +21,7 @@ async fn bad_namespaces_change_nothing() {
     let before = lab.etcd.dump();
     for path in ["/netns/none", "/netns/file", "/netns/own"] {
         let call = AddCall { sandbox: path.to_owned(), ..lab.call() };
-        let error = lab.world().add(&call).await.expect_err(path);
+        let error = lab.plugin().add(&call).await.expect_err(path);
         assert_eq!(error.class().cni_code(), 8, "{error}");
         lab.assert_empty(path);
         assert_eq!(lab.etcd.dump(), before, "{path}");
@@ -29,14 +29,14 @@ async fn bad_namespaces_change_nothing() {
     // DEL: what is gone is done; one's own namespace is refused.
     for path in [None, Some("/netns/none"), Some("/netns/file")] {
         let call = DelCall { sandbox: path.map(str::to_owned), ..del(&lab.call()) };
-        lab.world().del(&call).await.expect("nothing to do");
+        lab.plugin().del(&call).await.expect("nothing to do");
     }
     let own = DelCall { sandbox: Some("/netns/own".to_owned()), ..del(&lab.call()) };
-    assert_eq!(lab.world().del(&own).await.expect_err("refused").class().cni_code(), 8);
+    assert_eq!(lab.plugin().del(&own).await.expect_err("refused").class().cni_code(), 8);
     // Who insists may.
     let call = AddCall { sandbox: "/netns/own".to_owned(), own_netns: true, ..lab.call() };
-    lab.world().add(&call).await.expect("insists");
-    lab.world().del(&DelCall { own_netns: true, ..del(&call) }).await.expect("insists");
+    lab.plugin().add(&call).await.expect("insists");
+    lab.plugin().del(&DelCall { own_netns: true, ..del(&call) }).await.expect("insists");
     lab.assert_empty("after all");
 }
 
@@ -47,7 +47,7 @@ async fn a_foreign_interface_is_left_alone() {
     lab.kernel.add_foreign(&netns, "eth0", true);
     let before = (lab.etcd.dump(), lab.links());
     let error = lab.add().await.expect_err("the name is taken");
-    assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
+    assert!(matches!(error, CallError::Foreign { .. }), "{error:?}");
     lab.del().await.expect("there is nothing of ours");
     assert_eq!((lab.etcd.dump(), lab.links()), before);
 }
@@ -58,7 +58,7 @@ async fn another_containers_del_does_not_touch_the_interface() {
     lab.add().await.expect("works");
     let before = (lab.claims(), lab.pod_ports(), lab.links());
     let other = DelCall { attachment: attachment("other", "eth0"), ..del(&lab.call()) };
-    lab.world().del(&other).await.expect("it was never added");
+    lab.plugin().del(&other).await.expect("it was never added");
     assert_eq!((lab.claims(), lab.pod_ports(), lab.links()), before);
 }
 
@@ -72,8 +72,8 @@ async fn adding_again_gives_the_same_result_and_disturbs_nothing() {
     // A different request for the same attachment is refused.
     let mut call = lab.call();
     call.pod.namespace = Some(Namespace::new("blue").expect("valid"));
-    let error = lab.world().add(&call).await.expect_err("another tenant");
-    assert!(matches!(error, Error::OtherRequest { .. }), "{error:?}");
+    let error = lab.plugin().add(&call).await.expect_err("another tenant");
+    assert!(matches!(error, CallError::OtherRequest { .. }), "{error:?}");
     assert_eq!((lab.claims().len(), lab.links()), (1, before.2));
     lab.del().await.expect("works");
     lab.assert_empty("after all");
@@ -84,14 +84,14 @@ async fn the_same_attachment_in_another_namespace_keeps_its_address() {
     let lab = Lab::warm().await;
     let first = lab.add().await.expect("works");
     let call = AddCall { sandbox: "/netns/other".to_owned(), ..lab.call() };
-    let second = lab.world().add(&call).await.expect("works");
+    let second = lab.plugin().add(&call).await.expect("works");
     assert_eq!(second.addresses, first.addresses);
     let eth0 = &call.attachment.interface;
     let (old, new) = (Netns::At(NETNS.into()), Netns::At("/netns/other".into()));
     assert_eq!(lab.kernel.inspect(&old, eth0).await, Ok(None), "the old end went");
     let link = lab.kernel.inspect(&new, eth0).await.expect("works").expect("there");
     assert_eq!(link.addresses, [first.addresses[0].0]);
-    lab.world().del(&del(&call)).await.expect("works");
+    lab.plugin().del(&del(&call)).await.expect("works");
     lab.assert_empty("after all");
 }
 
@@ -124,7 +124,7 @@ async fn a_namespace_that_is_gone_takes_nothing_along_that_is_not_released() {
     lab.add().await.expect("works");
     lab.kernel.remove_netns(Path::new(NETNS));
     for sandbox in [Some(NETNS.to_owned()), None] {
-        lab.world().del(&DelCall { sandbox, ..del(&lab.call()) }).await.expect("works");
+        lab.plugin().del(&DelCall { sandbox, ..del(&lab.call()) }).await.expect("works");
     }
     lab.assert_empty("after all");
 }
@@ -147,7 +147,7 @@ async fn the_host_end_is_found_with_the_router() {
         if forget {
             std::fs::remove_dir_all(lab.config().run_dir.join("attachments")).expect("works");
         }
-        lab.world().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("works");
+        lab.plugin().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("works");
         lab.assert_empty(&format!("adopted {adopted}, forgotten {forget}"));
     }
 }
@@ -184,10 +184,10 @@ async fn without_etcd_and_files_interface_and_port_go_all_the_same() {
     lab.add().await.expect("works");
     lab.forget();
     lab.etcd_mood.set(Mood::Refusing);
-    lab.world().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("it is written down");
+    lab.plugin().del(&DelCall { sandbox: None, ..del(&lab.call()) }).await.expect("it is written down");
     assert_eq!((lab.links(), lab.pod_ports()), (vec![], vec![]));
     lab.etcd_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }
 
@@ -208,7 +208,7 @@ async fn a_tombstone_without_a_claim_still_tells_of_its_port() {
         lab.etcd.commit(lost).await.expect("works");
         lab.del().await.expect("works");
         assert_eq!(lab.pod_ports(), Vec::<uuid::Uuid>::new(), "local {local}");
-        assert_eq!((lab.tombstones(), lab.graves()), (vec![], vec![]), "local {local}");
+        assert_eq!((lab.tombstones(), lab.local_tombstones()), (vec![], vec![]), "local {local}");
     }
 }
 
@@ -224,10 +224,10 @@ async fn rules_of_other_interfaces_stay() {
     for (container, interface) in [("other", "eth1"), ("pod", "eth2")] {
         let other = AddCall { attachment: attachment(container, interface), ..lab.call() };
         if container == "pod" {
-            lab.world().add(&other).await.expect("works");
+            lab.plugin().add(&other).await.expect("works");
             assert!(lab.kernel.all_rules().len() > rules.len());
         }
-        lab.world().del(&del(&other)).await.expect("works");
+        lab.plugin().del(&del(&other)).await.expect("works");
         assert_eq!(lab.kernel.all_rules(), rules, "{container} {interface}");
     }
     lab.del().await.expect("works");
@@ -251,6 +251,6 @@ async fn a_claim_of_another_namespace_tenant_or_life_is_not_this_pods() {
             Change::Put { key: Key::from(ClaimRecord::at(&claim.attachment)), value: encode(&claim), lease: None };
         lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
         let error = lab.add().await.expect_err("it is another's");
-        assert!(matches!(error, Error::OtherRequest { .. }), "{n}: {error:?}");
+        assert!(matches!(error, CallError::OtherRequest { .. }), "{n}: {error:?}");
     }
 }

@@ -126,7 +126,7 @@ async fn life(dialect: Dialect) -> String {
     lab.kernel.add_netns("/netns/second");
     let second =
         AddCall { attachment: attachment("second", "eth0"), sandbox: "/netns/second".to_owned(), ..lab.call() };
-    lab.world().add(&second).await.expect("works");
+    lab.plugin().add(&second).await.expect("works");
     part("a second pod");
 
     lab.kernel.add_netns("/netns/third");
@@ -138,16 +138,16 @@ async fn life(dialect: Dialect) -> String {
         wish: Wish { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None },
         ..lab.call()
     };
-    lab.world().add(&third).await.expect("works");
+    lab.plugin().add(&third).await.expect("works");
     part("a pod with three addresses");
 
-    let world = lab.world();
-    let admin = Admin { store: &lab.etcd, controller: &world.controller, config: &world.config.cluster };
+    let plugin = lab.plugin();
+    let admin = Admin { store: &lab.etcd, controller: &plugin.controller, config: &plugin.config.cluster };
     operate(&admin, &mut part, subnet).await;
 
-    lab.world().del(&del(&third)).await.expect("works");
+    lab.plugin().del(&del(&third)).await.expect("works");
     part("DEL of the pod with three addresses");
-    lab.world().del(&del(&second)).await.expect("works");
+    lab.plugin().del(&del(&second)).await.expect("works");
     part("DEL of the second pod");
     lab.add().await.expect("works");
     lab.forget();

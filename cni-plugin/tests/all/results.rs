@@ -1,7 +1,7 @@
 //! What the configuration says, what the pod's kernel has and what the result tells are one thing: every configured route,
 //! for every version of the specification; and a neighbour learns of it.
 
-use atoll_cni_plugin::wire::{Change, FoundRoute, Netns, SourceRule, Wire};
+use atoll_cni_plugin::kernel::{FoundRoute, Kernel, Netns, PodChange, PolicyRule};
 use atoll_model::cni::result::Attached;
 use atoll_model::cni::version::Version;
 use atoll_model::config::{Config, DnsConfig};
@@ -28,8 +28,11 @@ fn configured() -> Vec<(&'static str, Value)> {
 }
 
 /// ADD with these routes and name servers.
-async fn attach(lab: &Lab, routes: &[Value]) -> Result<(Attached, Vec<FoundRoute>), atoll_cni_plugin::error::Error> {
-    let mut world = lab.world();
+async fn attach(
+    lab: &Lab,
+    routes: &[Value],
+) -> Result<(Attached, Vec<FoundRoute>), atoll_cni_plugin::error::CallError> {
+    let mut plugin = lab.plugin();
     let next_hop = lab.first_subnet().nth(7).expect("large enough").to_string();
     let routes: Vec<Value> =
         serde_json::from_str(&json!(routes).to_string().replace("10.0.0.7", &next_hop)).expect("JSON");
@@ -37,10 +40,10 @@ async fn attach(lab: &Lab, routes: &[Value]) -> Result<(Attached, Vec<FoundRoute
         "controller": { "endpoints": ["http://127.0.0.1:1/midonet-api"] }, "routes": routes });
     let config = Config::parse(&text).expect("valid");
     config.refuse_impossible().expect("a pod can have it");
-    world.config.routes = config.routes;
+    plugin.config.routes = config.routes;
     let mut call = lab.call();
     call.dns = DnsConfig { nameservers: vec!["192.0.2.53".to_owned()], search: vec!["a.b".to_owned()], ..call.dns };
-    let attached = Box::pin(world.add(&call)).await?;
+    let attached = Box::pin(plugin.add(&call)).await?;
     let found = lab.kernel.routes(&Netns::At(NETNS.into())).await.expect("works");
     Ok((attached, found))
 }
@@ -132,7 +135,7 @@ async fn a_route_that_does_not_fit_the_subnet_is_refused_before_anything_is_done
         assert_eq!(error.class().cni_code(), 7, "{error}");
         assert!(error.to_string().contains("\"routes\"") && error.to_string().contains(says), "{error}");
         assert_eq!((lab.etcd.dump(), lab.pod_ports()), before, "{says}");
-        let wrote = |effect: &&String| effect.starts_with("store: commit") || effect.starts_with("wire: create");
+        let wrote = |effect: &&String| effect.starts_with("store: commit") || effect.starts_with("kernel: create");
         assert_eq!(lab.plan.passed().iter().find(wrote), None, "{says}");
         lab.assert_empty(says);
     }
@@ -150,7 +153,7 @@ async fn the_addresses_are_announced_when_packets_flow() {
         let effects = lab.plan.passed();
         let last = effects.last().expect("there are some");
         assert!(
-            last.starts_with("wire: announce eth0"),
+            last.starts_with("kernel: announce eth0"),
             "before its port is active nothing of it arrives: {effects:#?}"
         );
     }
@@ -176,8 +179,8 @@ async fn a_further_interface_has_a_way_of_its_own() {
     assert_eq!(destinations, [lab.first_subnet().to_string(), "0.0.0.0/0".to_owned()]);
     assert_eq!(attached.routes.len(), 1, "the result tells what the pod sees in `main`");
     // Of an earlier life with another address.
-    let stale = SourceRule { source: [192, 0, 2, 7].into(), ..*rule };
-    lab.kernel.configure(NETNS.as_ref(), &Change::From(stale)).await.expect("works");
+    let stale = PolicyRule { source: [192, 0, 2, 7].into(), ..*rule };
+    lab.kernel.configure(NETNS.as_ref(), &PodChange::AddRule(stale)).await.expect("works");
     lab.add().await.expect("again");
     assert_eq!(lab.kernel.all_rules(), rules, "and no other");
     lab.del().await.expect("works");

@@ -10,12 +10,12 @@ use crate::lab::{Lab, Mood};
 
 /// The code, and how long it took.
 async fn status(lab: &Lab, mode: StatusMode) -> (Option<u32>, Duration) {
-    let mut world = lab.world();
-    world.config.status = mode;
+    let mut plugin = lab.plugin();
+    plugin.config.status = mode;
     // The lab's controller knows this host.
-    world.config.host_id = Some(lab.call().node.host_id);
+    plugin.config.host_id = Some(lab.call().node.host_id);
     let begun = Instant::now();
-    let answer = Box::pin(world.status()).await;
+    let answer = Box::pin(plugin.status()).await;
     (answer.err().map(|error| error.class().cni_code()), begun.elapsed())
 }
 
@@ -29,7 +29,7 @@ async fn an_outage_is_no_affair_of_a_node_unless_it_is_asked_for() {
         assert_eq!(status(&lab, StatusMode::Local).await.0, None);
         lab.pass(5).await;
     }
-    assert!(lab.plan.passed().iter().all(|effect| effect.starts_with("wire")), "nobody was asked");
+    assert!(lab.plan.passed().iter().all(|effect| effect.starts_with("kernel")), "no server was asked");
 }
 
 #[tokio::test(start_paused = true)]

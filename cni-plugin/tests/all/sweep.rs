@@ -1,6 +1,6 @@
 //! Everything that can go wrong at every effect of ADD and DEL: the process dies before it, after it, or with the request
 //! on its way; the answer is lost; it is refused. Then the runtime does what runtimes do, or nothing at all; the late
-//! request arrives early or late; the quiet period passes; and nothing may be left.
+//! request arrives early or late; the maximum request lifetime passes; and nothing may be left.
 //!
 //! A kernel operation cannot arrive late: it happens inside the call. That fault is left out for the wire.
 
@@ -8,7 +8,7 @@ use atoll_testkit::fault::Fault;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::result::Attached;
 
@@ -46,7 +46,7 @@ enum Late {
     Before,
     /// When the next ADD has begun, or has succeeded: a second later.
     Beside,
-    /// After everything, just before the quiet period ends.
+    /// After everything, just before the maximum request lifetime ends.
     After,
 }
 
@@ -69,9 +69,9 @@ enum Verb {
     /// That fails at its last step and undoes everything.
     UndoneAdd,
     Del,
-    /// Settling what a DEL left while the controller was down.
+    /// Resolving what a DEL left while the controller was down.
     Drain,
-    /// Settling a fence whose time has come: the port of its dead ADD came after its DEL.
+    /// Resolving a fence whose time has come: the port of its dead ADD came after its DEL.
     Fence,
     /// Of an attachment that the runtime has forgotten, and of one whose DEL left a tombstone.
     Gc,
@@ -113,9 +113,9 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
             let lab = Lab::warm_with(dialect).await;
             let buried =
                 AddCall { attachment: attachment("buried", "eth0"), sandbox: "/netns/other".to_owned(), ..lab.call() };
-            lab.world().add(&buried).await.expect("it works without faults");
+            lab.plugin().add(&buried).await.expect("it works without faults");
             lab.controller_mood.set(Mood::Refusing);
-            lab.world().del(&del(&buried)).await.expect("it leaves a tombstone");
+            lab.plugin().del(&del(&buried)).await.expect("it leaves a tombstone");
             lab.controller_mood.set(Mood::Fine);
             lab.add().await.expect("it works without faults");
             lab.pass(120).await;
@@ -163,7 +163,7 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> 
             | Verb::UndoneAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
             Verb::Del | Verb::WishedDel => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
             Verb::Drain | Verb::Fence => {
-                lab.drain().await;
+                lab.retry_pending_cleanup().await;
                 Ok(None)
             }
             Verb::Gc => lab.collect().await.map(|()| None).map_err(|error| error.to_string()),
@@ -197,7 +197,7 @@ async fn die(lab: &Lab, dialect: Dialect, verb: Verb, effect: &str, fault: Fault
 }
 
 /// What is late arrives a second after the ADD has begun, which is over then or waits for just that.
-async fn add_beside_late(lab: &Lab) -> Result<Attached, Error> {
+async fn add_beside_late(lab: &Lab) -> Result<Attached, CallError> {
     let late = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         lab.plan.deliver_late().await;
@@ -280,7 +280,7 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
         }
         assert_runs(&lab, &when);
         // A later call on this node must not mistake it for something owed.
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "{when}: it was drained");
     }
     if then == Then::Collect {
@@ -298,13 +298,13 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
         no_interface(&lab, &when);
         lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL again: {error:?}"));
     }
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_ports_have_claims(&when);
     lab.plan.deliver_late().await;
     lab.assert_ports_have_claims(&when);
     lab.pass_quiet_period().await;
     for _ in 0..2 {
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
     }
     lab.assert_empty(&when);
     true
@@ -320,12 +320,12 @@ async fn sweep(verb: Verb, thens: &[Then]) {
 }
 
 async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
-    let effects = effects(verb, dialect).await;
+    let effects = Box::pin(effects(verb, dialect)).await;
     assert!(effects.len() > 2, "{effects:?}");
     let mut points = 0;
     for (at, name) in effects.iter().enumerate() {
         for fault in Fault::ALL {
-            if fault == Fault::CrashLate && name.starts_with("wire:") {
+            if fault == Fault::CrashLate && name.starts_with("kernel:") {
                 continue;
             }
             let lates: &[Late] = match fault {
@@ -346,7 +346,7 @@ async fn sweep_with(verb: Verb, dialect: Dialect, thens: &[Then]) {
 /// A gateway answers a request in the controller's place, or that one and all that follow: with nothing, and in the form
 /// of the API's own errors. It says nothing about a port.
 async fn detours(verb: Verb) {
-    let effects = effects(verb, Dialect::V5).await;
+    let effects = Box::pin(effects(verb, Dialect::V5)).await;
     let requests: Vec<_> = effects.iter().filter(|name| name.starts_with("controller:")).collect();
     assert!(!requests.is_empty(), "{effects:?}");
     let mut points = 0;
@@ -416,11 +416,11 @@ async fn an_add_that_fails_over_a_finished_one_does_not_forget_what_it_has_on_it
     lab.add().await.expect_err("its port is not answered for");
     lab.controller_mood.set(Mood::Fine);
     lab.del().await.expect("works");
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     assert!(lab.catch_up().await > 0, "now the port comes");
     lab.assert_ports_have_claims("it came late");
     lab.pass_quiet_period().await;
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_empty("at the end");
 }
 
@@ -519,19 +519,19 @@ async fn in_a_row(dialect: Dialect, begun: Verb, steps: [Step; 2]) -> [bool; 2] 
         let at = lab.plan.passed().into_iter().nth(step.effect).unwrap_or_default();
         lab.plan.reset();
         // No operation of the kernel arrives late.
-        if died[place] && step.fault == Fault::CrashLate && at.starts_with("wire:") {
+        if died[place] && step.fault == Fault::CrashLate && at.starts_with("kernel:") {
             return died;
         }
     }
     add_beside_late(&lab).await.unwrap_or_else(|error| panic!("{when}: {error:?}"));
     assert_runs(&lab, &when);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     assert_runs(&lab, &when);
     lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
     lab.assert_ports_have_claims(&when);
     lab.pass_quiet_period().await;
     for _ in 0..2 {
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
     }
     lab.assert_empty(&when);
     died

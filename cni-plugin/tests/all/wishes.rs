@@ -1,7 +1,7 @@
 //! What a pod asks for it gets, or an error, and never something else.
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_cni_plugin::wire::{Netns, Wire};
+use atoll_cni_plugin::kernel::{Kernel, Netns};
 use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
 use atoll_model::port_security::PortSecurity;
@@ -65,7 +65,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
         ..lab.call()
     };
     let before = (lab.etcd.dump(), lab.pod_ports(), lab.links(), lab.seeds());
-    let error = lab.world().add(&second).await.expect_err("it is taken");
+    let error = lab.plugin().add(&second).await.expect_err("it is taken");
     assert!(error.to_string().contains(&first.addresses[1].0.ip().to_string()), "{error}");
     assert_eq!((lab.etcd.dump(), lab.pod_ports(), lab.links(), lab.seeds()), before, "all or nothing");
     for wish in [
@@ -74,7 +74,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
         Wish { subnet: Some(SubnetChoice::Ordinal(77)), ..Wish::default() },
         Wish { subnet: "192.0.2.0/24".parse().ok(), ..Wish::default() },
     ] {
-        let error = lab.world().add(&AddCall { wish: wish.clone(), ..second.clone() }).await.expect_err("impossible");
+        let error = lab.plugin().add(&AddCall { wish: wish.clone(), ..second.clone() }).await.expect_err("impossible");
         assert_ne!(error.class().cni_code(), 199, "{wish}: {error}");
         assert_eq!((lab.pod_ports(), lab.links()), (before.1.clone(), before.2.clone()), "{wish}");
     }
@@ -82,7 +82,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
     lab.wish.replace(Wish { addresses: vec![subnet.nth(50).expect("fits")], ..Wish::default() });
     lab.add().await.expect_err("it has other addresses");
     assert_eq!(lab.links().len(), 2, "and keeps them");
-    lab.world().del(&del(&second)).await.expect("works");
+    lab.plugin().del(&del(&second)).await.expect("works");
     lab.del().await.expect("works");
     lab.assert_empty("after all");
 }

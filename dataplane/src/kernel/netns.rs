@@ -12,15 +12,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use atoll_node::files::make;
+use atoll_node::netns;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::steps::{self, step};
 use crate::error::PlaneError;
-
-const THREAD_NETNS: &str = "/proc/thread-self/ns/net";
 
 /// An open namespace; it lives at least as long as this handle.
 #[derive(Debug)]
@@ -32,12 +30,12 @@ pub(crate) struct Netns {
 impl Netns {
     /// The namespace of the calling thread.
     pub(crate) fn own() -> Result<Self, PlaneError> {
-        Self::open_file(Path::new(THREAD_NETNS))
+        Self::open_file(Path::new(netns::OF_THREAD))
     }
 
     /// Opens the namespace pinned at `path`; none when there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, PlaneError> {
-        if is_pinned(path) { Self::open_file(path).map(Some) } else { Ok(None) }
+        if netns::is_pinned(path) { Self::open_file(path).map(Some) } else { Ok(None) }
     }
 
     /// Opens the namespace pinned at `path`, and makes it first when there is none. True: it is new.
@@ -53,7 +51,7 @@ impl Netns {
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
             step("pin the namespace")?;
-            mount(Some(THREAD_NETNS), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            mount(Some(netns::OF_THREAD), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
             Ok(())
         })
         .map_err(fail)?;
@@ -62,7 +60,7 @@ impl Netns {
 
     /// A namespace that is pinned nowhere and goes with this handle.
     pub(crate) fn fresh() -> Result<Self, PlaneError> {
-        let path = PathBuf::from(THREAD_NETNS);
+        let path = PathBuf::from(netns::OF_THREAD);
         let file = on_thread(|| {
             step("make a namespace")?;
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -86,8 +84,8 @@ impl Netns {
                 Err(error) => return Err(error.into()),
             }
             step("pin the namespace")?;
-            mount(Some(THREAD_NETNS), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-            if is_pinned(path) { Ok(()) } else { Err(io::Error::other("it is mounted and not there")) }
+            mount(Some(netns::OF_THREAD), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            if netns::is_pinned(path) { Ok(()) } else { Err(io::Error::other("it is mounted and not there")) }
         })
         .map_err(|source| PlaneError::Namespace { what: "pin", path: path.to_owned(), source })
     }
@@ -96,7 +94,7 @@ impl Netns {
     pub(crate) fn repin(&self) -> Result<bool, PlaneError> {
         let fail = |source| PlaneError::Namespace { what: "pin again", path: self.path.clone(), source };
         let own = self.file.metadata().map_err(fail)?;
-        let pinned = is_pinned(&self.path);
+        let pinned = netns::is_pinned(&self.path);
         if pinned && fs::metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
             return Ok(false);
         }
@@ -140,7 +138,7 @@ impl Netns {
 /// Unpins the namespace at `path`. The kernel destroys it with its last handle. Absent is fine.
 pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
     let fail = |source| PlaneError::Namespace { what: "remove", path: path.to_owned(), source };
-    while is_pinned(path) {
+    while netns::is_pinned(path) {
         step("unpin the namespace").map_err(&fail)?;
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         umount2(path, flags).map_err(|e| fail(e.into()))?;
@@ -152,12 +150,6 @@ pub(crate) fn unpin(path: &Path) -> Result<(), PlaneError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
         _ => Ok(()),
     }
-}
-
-/// True where a namespace is mounted, false for an ordinary file, a link to somewhere else or nothing.
-pub(crate) fn is_pinned(path: &Path) -> bool {
-    let is_link = fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink());
-    !is_link && statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
 }
 
 /// True for the empty file that a namespace is mounted on. Anything else belongs to others.
@@ -181,14 +173,8 @@ fn create(path: &Path) -> io::Result<()> {
 /// A thread of its own for `work`: whatever namespace it enters ends with it.
 pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let steps = steps::current();
-    std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("atoll-netns".to_owned())
-            .spawn_scoped(scope, || {
-                steps::follow(steps);
-                work()
-            })?
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+    netns::on_thread(|| {
+        steps::follow(steps);
+        work()
     })
 }

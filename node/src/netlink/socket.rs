@@ -13,13 +13,13 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::Refused;
 use super::answer::Answer;
+use crate::netns;
 
 /// How often a list is requested that changes each time.
 pub const ATTEMPTS: usize = 20;
@@ -63,15 +63,7 @@ impl Socket {
     /// # Errors
     /// `EINVAL`: `netns` is no network namespace. Otherwise what starting a thread, `setns`, `socket` or `bind` says.
     pub fn inside(netns: &File) -> io::Result<Self> {
-        let enter = || {
-            setns(netns, CloneFlags::CLONE_NEWNET)?;
-            Self::here()
-        };
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, enter);
-            let thread = thread.map_err(|error| no_thread(&error))?;
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that enters a namespace died")))
-        })
+        netns::run_inside(netns, Self::here)
     }
 
     /// The number by which the kernel names this socket in its namespace. Events that this socket caused carry it.
@@ -142,9 +134,4 @@ impl Socket {
             }
         }
     }
-}
-
-/// Names what could not be started: the kernel's own error is "try again", whatever it refuses.
-pub fn no_thread(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("start a thread: {error}"))
 }

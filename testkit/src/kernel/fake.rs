@@ -1,13 +1,13 @@
 //! A kernel in memory: namespaces, veth pairs, addresses and routes, with the behaviour that the verbs rely on. It
-//! passes the same test suite as the real kernel, `cni-plugin/tests/wire.rs`.
+//! passes the same test suite as the real kernel, `cni-plugin/tests/kernel.rs`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use atoll_cni_plugin::wire::{
-    Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index,
+use atoll_cni_plugin::kernel::{
+    FoundRoute, GROUP, Kernel, KernelError, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index,
 };
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
@@ -36,21 +36,21 @@ enum Place {
 }
 
 /// A kernel in memory.
-pub struct FakeKernel(RefCell<Kernel>);
+pub struct FakeKernel(RefCell<FakeState>);
 
-struct Kernel {
+struct FakeState {
     own: Links,
     places: BTreeMap<PathBuf, Place>,
     /// Interfaces that cannot be deleted.
     stuck: BTreeSet<(Netns, String)>,
     /// Only default routes are added.
     refuses_routes: bool,
-    rules: BTreeSet<(PathBuf, SourceRule)>,
+    rules: BTreeSet<(PathBuf, PolicyRule)>,
 }
 
 impl Default for FakeKernel {
     fn default() -> Self {
-        Self(RefCell::new(Kernel {
+        Self(RefCell::new(FakeState {
             own: fresh(),
             places: BTreeMap::new(),
             stuck: BTreeSet::new(),
@@ -165,7 +165,7 @@ impl FakeKernel {
     }
 
     /// Every rule by source, with its namespace.
-    pub fn all_rules(&self) -> Vec<(PathBuf, SourceRule)> {
+    pub fn all_rules(&self) -> Vec<(PathBuf, PolicyRule)> {
         self.0.borrow().rules.iter().cloned().collect()
     }
 
@@ -184,7 +184,7 @@ impl FakeKernel {
     }
 }
 
-impl Kernel {
+impl FakeState {
     fn links(&mut self, netns: &Netns) -> Option<&mut Links> {
         match netns {
             Netns::Own => Some(&mut self.own),
@@ -230,26 +230,29 @@ impl Kernel {
         Ok(())
     }
 
-    fn configure(&mut self, pod_netns: &Path, change: &Change) -> Result<(), &'static str> {
+    fn configure(&mut self, pod_netns: &Path, change: &PodChange) -> Result<(), &'static str> {
         let refuses_routes = self.refuses_routes;
         let links = self.links(&Netns::At(pod_netns.to_owned())).ok_or("the network namespace is gone")?;
         let name = match change {
-            Change::LoopbackUp | Change::From(_) | Change::NotFrom(_) => "lo",
-            Change::Address(name, ..) | Change::Up(name) | Change::Route(name, _) | Change::Announce(name) => {
-                name.as_str()
-            }
+            PodChange::LoopbackUp | PodChange::AddRule(_) | PodChange::DeleteRule(_) => "lo",
+            PodChange::Address(name, ..)
+            | PodChange::Up(name)
+            | PodChange::Route(name, _)
+            | PodChange::Announce(name) => name.as_str(),
         };
         let link = links.get_mut(name).ok_or("No such device")?;
         match change {
-            Change::LoopbackUp | Change::Up(_) => link.link.up = true,
-            Change::Address(_, address, _) if link.link.addresses.contains(address) => {}
-            Change::Address(_, address, _) => link.link.addresses.push(*address),
-            Change::From(rule) => drop(self.rules.insert((pod_netns.to_owned(), *rule))),
-            Change::NotFrom(rule) => drop(self.rules.remove(&(pod_netns.to_owned(), *rule))),
-            Change::Route(..) if !link.link.up => return Err("Network is down"),
-            Change::Announce(_) => link.announced += u32::from(link.link.up),
-            Change::Route(_, route) if refuses_routes && route.destination.prefix() > 0 => return Err("out of routes"),
-            Change::Route(_, route) => {
+            PodChange::LoopbackUp | PodChange::Up(_) => link.link.up = true,
+            PodChange::Address(_, address, _) if link.link.addresses.contains(address) => {}
+            PodChange::Address(_, address, _) => link.link.addresses.push(*address),
+            PodChange::AddRule(rule) => drop(self.rules.insert((pod_netns.to_owned(), *rule))),
+            PodChange::DeleteRule(rule) => drop(self.rules.remove(&(pod_netns.to_owned(), *rule))),
+            PodChange::Route(..) if !link.link.up => return Err("Network is down"),
+            PodChange::Announce(_) => link.announced += u32::from(link.link.up),
+            PodChange::Route(_, route) if refuses_routes && route.destination.prefix() > 0 => {
+                return Err("out of routes");
+            }
+            PodChange::Route(_, route) => {
                 let reachable = |g: &Ipv4Addr| {
                     link.link.addresses.iter().any(|a| a.contains(*g))
                         || link.routes.iter().any(|there| there.gateway.is_none() && there.destination.contains(*g))
@@ -288,8 +291,8 @@ impl Kernel {
     }
 }
 
-impl Wire for FakeKernel {
-    async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
+impl Kernel for FakeKernel {
+    async fn kind(&self, path: &Path) -> Result<NetnsKind, KernelError> {
         Ok(match self.0.borrow().places.get(path) {
             None => NetnsKind::Gone,
             Some(Place::File) => NetnsKind::NotANetns,
@@ -298,43 +301,43 @@ impl Wire for FakeKernel {
         })
     }
 
-    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
+    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, KernelError> {
         let mut kernel = self.0.borrow_mut();
         Ok(kernel.links(netns).and_then(|links| links.get(interface.as_str())).map(|link| link.link.clone()))
     }
 
-    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, WireError> {
+    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, KernelError> {
         let mut kernel = self.0.borrow_mut();
         let found =
             |links: &mut Links| links.values().find(|link| link.link.index == index).map(|link| link.link.clone());
         Ok(kernel.links(netns).and_then(found))
     }
 
-    async fn create(&self, veth: &Veth) -> Result<(), WireError> {
+    async fn create(&self, veth: &Veth) -> Result<(), KernelError> {
         let what = || format!("create veth {} in {}", veth.host_interface, veth.host_netns);
-        self.0.borrow_mut().create(veth).map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+        self.0.borrow_mut().create(veth).map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
     }
 
-    async fn configure(&self, pod_netns: &Path, change: &Change) -> Result<(), WireError> {
+    async fn configure(&self, pod_netns: &Path, change: &PodChange) -> Result<(), KernelError> {
         let what = || format!("{change} in network namespace {}", pod_netns.display());
         let changed = self.0.borrow_mut().configure(pod_netns, change);
-        changed.map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+        changed.map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
     }
 
-    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
+    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), KernelError> {
         let what = || format!("delete interface {interface} in {netns}");
         let deleted = self.0.borrow_mut().delete(netns, interface);
-        deleted.map_err(|reason| WireError { what: what(), reason: reason.to_owned() })
+        deleted.map_err(|reason| KernelError { what: what(), reason: reason.to_owned() })
     }
 
-    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), WireError> {
+    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), KernelError> {
         for interface in interfaces {
             self.delete(netns, interface).await?;
         }
         Ok(())
     }
 
-    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
+    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, KernelError> {
         let mut kernel = self.0.borrow_mut();
         let all = |links: &mut Links| {
             let of = |link: &FakeLink| {
@@ -346,17 +349,17 @@ impl Wire for FakeKernel {
         Ok(kernel.links(netns).map(all).unwrap_or_default())
     }
 
-    async fn rules(&self, netns: &Netns) -> Result<Vec<SourceRule>, WireError> {
+    async fn rules(&self, netns: &Netns) -> Result<Vec<PolicyRule>, KernelError> {
         let kernel = self.0.borrow();
         let here = kernel.rules.iter().filter(|(path, _)| Netns::At(path.clone()) == *netns);
         Ok(here.map(|(_, rule)| *rule).collect())
     }
 
-    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
+    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, KernelError> {
         Ok(one == other)
     }
 
-    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
+    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {
         let mut kernel = self.0.borrow_mut();
         let links = kernel.links(netns).map(|links| links.values().map(|link| link.link.clone()).collect::<Vec<_>>());
         Ok(links.unwrap_or_default().into_iter().filter(|link| link.group == GROUP).collect())

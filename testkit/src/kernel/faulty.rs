@@ -3,91 +3,91 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use atoll_cni_plugin::wire::{Change, FoundRoute, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError};
+use atoll_cni_plugin::kernel::{FoundRoute, Kernel, KernelError, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth};
 use atoll_model::ids::IfName;
 
 use crate::fault::FaultPlan;
 
 /// Every operation of `W` is an effect of a [`FaultPlan`].
 #[derive(Clone)]
-pub struct FaultyKernel<W> {
-    inner: Rc<W>,
+pub struct FaultyKernel<K> {
+    inner: Rc<K>,
     plan: FaultPlan,
 }
 
-impl<W: Wire + 'static> FaultyKernel<W> {
+impl<K: Kernel + 'static> FaultyKernel<K> {
     /// Wraps `inner`; `plan` decides what fails.
-    pub fn new(inner: Rc<W>, plan: FaultPlan) -> Self {
+    pub fn new(inner: Rc<K>, plan: FaultPlan) -> Self {
         Self { inner, plan }
     }
 
     async fn effect<T: 'static>(
         &self,
         what: String,
-        effect: impl Future<Output = Result<T, WireError>> + 'static,
-    ) -> Result<T, WireError> {
-        let error = |reason: &str| WireError { what: what.clone(), reason: reason.to_owned() };
+        effect: impl Future<Output = Result<T, KernelError>> + 'static,
+    ) -> Result<T, KernelError> {
+        let error = |reason: &str| KernelError { what: what.clone(), reason: reason.to_owned() };
         let (lost, refused) = (error("the answer was lost"), error("refused"));
-        self.plan.effect(|| format!("wire: {what}"), effect, || lost, || refused).await
+        self.plan.effect(|| format!("kernel: {what}"), effect, || lost, || refused).await
     }
 }
 
-impl<W: Wire + 'static> Wire for FaultyKernel<W> {
-    async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
+impl<K: Kernel + 'static> Kernel for FaultyKernel<K> {
+    async fn kind(&self, path: &Path) -> Result<NetnsKind, KernelError> {
         let (inner, at) = (Rc::clone(&self.inner), path.to_owned());
         self.effect(format!("kind of {}", path.display()), async move { inner.kind(&at).await }).await
     }
 
-    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
+    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, KernelError> {
         let (inner, at, name) = (Rc::clone(&self.inner), netns.clone(), interface.clone());
         self.effect(format!("inspect {interface} in {netns}"), async move { inner.inspect(&at, &name).await }).await
     }
 
-    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, WireError> {
+    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, KernelError> {
         let (inner, at) = (Rc::clone(&self.inner), netns.clone());
         let what = format!("inspect link {index} in {netns}");
         self.effect(what, async move { inner.inspect_index(&at, index).await }).await
     }
 
-    async fn create(&self, veth: &Veth) -> Result<(), WireError> {
+    async fn create(&self, veth: &Veth) -> Result<(), KernelError> {
         let (inner, veth) = (Rc::clone(&self.inner), veth.clone());
         let what = format!("create {} in {}", veth.host_interface, veth.host_netns);
         self.effect(what, async move { inner.create(&veth).await }).await
     }
 
-    async fn configure(&self, pod_netns: &Path, change: &Change) -> Result<(), WireError> {
+    async fn configure(&self, pod_netns: &Path, change: &PodChange) -> Result<(), KernelError> {
         let (inner, at, change) = (Rc::clone(&self.inner), pod_netns.to_owned(), change.clone());
         self.effect(format!("{change} in {}", at.display()), async move { inner.configure(&at, &change).await }).await
     }
 
-    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
+    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), KernelError> {
         let (inner, at, name) = (Rc::clone(&self.inner), netns.clone(), interface.clone());
         self.effect(format!("delete {interface} in {netns}"), async move { inner.delete(&at, &name).await }).await
     }
 
-    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), WireError> {
+    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), KernelError> {
         let (inner, at, names) = (Rc::clone(&self.inner), netns.clone(), interfaces.to_vec());
         let what = format!("delete {} links in {netns}", interfaces.len());
         self.effect(what, async move { inner.delete_all(&at, &names).await }).await
     }
 
-    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
+    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, KernelError> {
         let (inner, at) = (Rc::clone(&self.inner), netns.clone());
         self.effect(format!("routes of {netns}"), async move { inner.routes(&at).await }).await
     }
 
-    async fn rules(&self, netns: &Netns) -> Result<Vec<SourceRule>, WireError> {
+    async fn rules(&self, netns: &Netns) -> Result<Vec<PolicyRule>, KernelError> {
         let (inner, at) = (Rc::clone(&self.inner), netns.clone());
         self.effect(format!("rules of {netns}"), async move { inner.rules(&at).await }).await
     }
 
-    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
+    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, KernelError> {
         let (inner, one, other) = (Rc::clone(&self.inner), one.to_owned(), other.to_owned());
         let what = format!("compare {} and {}", one.display(), other.display());
         self.effect(what, async move { inner.is_same(&one, &other).await }).await
     }
 
-    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
+    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {
         let (inner, at) = (Rc::clone(&self.inner), netns.clone());
         self.effect(format!("list {netns}"), async move { inner.list(&at).await }).await
     }

@@ -10,7 +10,7 @@ use super::super::seen::{Records, Seen, Site};
 use super::finding::{Check, Finding, time};
 use crate::gc::decide;
 use crate::gc::look::Look;
-use crate::nodefiles::{Lock, Progress};
+use crate::nodefiles::{AddPhase, Lock};
 use crate::output::count;
 
 const CLUSTER: Check =
@@ -79,15 +79,17 @@ pub(super) fn cluster(site: &Site) -> Vec<Finding> {
     findings
 }
 
-/// Interfaces that somebody knows of: a claim, a tombstone or a progress file.
+/// Interfaces that somebody knows of: a claim, a tombstone or an attachment state.
 fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
     let claims = records.claims.iter().map(|claim| claim.record.host_interface.to_string());
     let owed = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
     let files = site.progress.as_ref().map(Vec::as_slice).unwrap_or_default();
-    let adding = files.iter().filter_map(|file| Some(file.progress.claim()?.host_interface.to_string()));
-    let graves = site.graves.as_ref().map(Vec::as_slice).unwrap_or_default();
-    let buried = graves.iter().filter_map(|(_, grave)| Some(grave.as_ref()?.attachment.host_interface().to_string()));
-    claims.chain(owed).chain(adding).chain(buried).collect()
+    let adding = files.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
+    let local_tombstones = site.local_tombstones.as_ref().map(Vec::as_slice).unwrap_or_default();
+    let in_tombstones = local_tombstones
+        .iter()
+        .filter_map(|(_, tombstone)| Some(tombstone.as_ref()?.attachment.host_interface().to_string()));
+    claims.chain(owed).chain(adding).chain(in_tombstones).collect()
 }
 
 pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
@@ -96,7 +98,7 @@ pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
         (Err(problem), _) => return vec![INTERFACE.problem("host ends", problem, "run as root")],
         (_, Err(_)) => return vec![INTERFACE.skip("host ends", "etcd did not say whose they are")],
     };
-    if site.progress.is_err() || site.graves.is_err() {
+    if site.progress.is_err() || site.local_tombstones.is_err() {
         return vec![
             INTERFACE.skip("host ends", "this node's files cannot be read: one of them may tell whose they are"),
         ];
@@ -127,15 +129,15 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
     let (Ok(machine), Ok(records)) = (&site.machine, &site.records) else {
         return vec![CLAIM.skip(object, "etcd did not say what this node claims")];
     };
-    let (Ok(files), Ok(graves), Ok(links)) = (&site.progress, &site.graves, &site.links) else {
+    let (Ok(files), Ok(local_tombstones), Ok(links)) = (&site.progress, &site.local_tombstones, &site.links) else {
         return vec![CLAIM.skip(object, "what calls work on cannot be told")];
     };
-    let buried = graves.iter().filter_map(|(_, grave)| grave.clone());
+    let in_tombstones = local_tombstones.iter().filter_map(|(_, tombstone)| tombstone.clone());
     let look = Look {
         node: machine.name.clone(),
         now: seen.now,
         claims: records.claims.clone(),
-        tombstones: records.tombstones.iter().cloned().chain(buried).collect(),
+        tombstones: records.tombstones.iter().cloned().chain(in_tombstones).collect(),
         is_damaged: !records.damaged.is_empty(),
         progress: files.clone(),
         links: links.clone(),
@@ -193,14 +195,14 @@ pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
     };
     let deadline = config.timeout.as_secs();
     let died = files.iter().filter(|file| {
-        let begun = matches!(file.progress, Progress::Adding(_) | Progress::Unreadable);
+        let begun = matches!(file.phase, AddPhase::Adding(_) | AddPhase::Unreadable);
         begun && file.lock == Lock::Free && now.saturating_sub(file.written) > deadline
     });
     let held = files.iter().filter(|file| file.lock == Lock::Held).count();
     let mut findings: Vec<_> = died
         .map(|file| {
             let since = time(now.saturating_sub(file.written));
-            let whose = file.progress.claim().map_or_else(String::new, |claim| format!(" of {}", claim.attachment));
+            let whose = file.phase.claim().map_or_else(String::new, |claim| format!(" of {}", claim.attachment));
             let hint = "the runtime's DEL settles it; `atollctl gc` does where the runtime never calls";
             PROGRESS.warn(file.path.display(), format!("an ADD{whose} died {since} ago"), hint)
         })
@@ -235,11 +237,11 @@ pub(super) fn tombstones(site: &Site, now: u64) -> Vec<Finding> {
             }
         }
     }
-    findings.push(match &site.graves {
+    findings.push(match &site.local_tombstones {
         Err(problem) => TOMBSTONE.problem("in files", problem, "run as root; look at `stateDir`"),
-        Ok(graves) => {
-            let readable: Vec<_> = graves.iter().filter_map(|(_, grave)| grave.as_ref()).collect();
-            if let Some((path, _)) = graves.iter().find(|(_, grave)| grave.is_none()) {
+        Ok(local_tombstones) => {
+            let readable: Vec<_> = local_tombstones.iter().filter_map(|(_, tombstone)| tombstone.as_ref()).collect();
+            if let Some((path, _)) = local_tombstones.iter().find(|(_, tombstone)| tombstone.is_none()) {
                 let hint = "look at it; what it said is lost, so `atollctl address check` must find what is left";
                 TOMBSTONE.warn(path.display(), "it cannot be read", hint)
             } else if readable.is_empty() {

@@ -21,7 +21,7 @@ use super::super::seen::{
 };
 use super::{Level, judge};
 use crate::links::{HostEnd, Place};
-use crate::nodefiles::{Lock, Progress, ProgressFile};
+use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
 use crate::runtime::{Loaded, NoAnswer, Places, Runtime, Status};
 
 const NOW: u64 = 1_800_000_000;
@@ -146,7 +146,7 @@ fn well() -> Seen {
         }),
         links: Ok(vec![]),
         progress: Ok(vec![]),
-        graves: Ok(vec![]),
+        local_tombstones: Ok(vec![]),
     };
     Seen {
         now: NOW,
@@ -334,18 +334,20 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         }),
         ("interface", Level::Skip, |s| site(s).records = Err(gone())),
         ("progress", Level::Warn, |s| {
-            site(s).progress = Ok(vec![ProgressFile {
+            site(s).progress = Ok(vec![AttachmentFile {
                 path: "/run/atoll/attachments/a".into(),
                 hash: "a".to_owned(),
                 lock: Lock::Free,
-                progress: Progress::Adding(None),
+                phase: AddPhase::Adding(None),
                 written: NOW - 600,
             }]);
         }),
         ("tombstone", Level::Warn, |s| site(s).records.as_mut().expect("ok").tombstones = vec![tombstone("n1", 700)]),
         ("tombstone", Level::Warn, |s| site(s).records.as_mut().expect("ok").tombstones = vec![tombstone("n2", 9000)]),
-        ("tombstone", Level::Warn, |s| site(s).graves = Ok(vec![("/t/a".into(), Some(tombstone("n1", 900_000)))])),
-        ("tombstone", Level::Warn, |s| site(s).graves = Ok(vec![("/t/b".into(), None)])),
+        ("tombstone", Level::Warn, |s| {
+            site(s).local_tombstones = Ok(vec![("/t/a".into(), Some(tombstone("n1", 900_000)))])
+        }),
+        ("tombstone", Level::Warn, |s| site(s).local_tombstones = Ok(vec![("/t/b".into(), None)])),
         ("tombstone", Level::Skip, |s| site(s).records = Err(gone())),
     ];
     let mut told = String::new();
@@ -419,7 +421,7 @@ fn a_claim_is_told_only_when_gc_would_take_it() {
     let dead = claim("dead");
     let hash = dead.record.attachment.hash();
     let path = "/run/atoll/attachments/a".into();
-    let file = ProgressFile { path, hash, lock: Lock::Held, progress: Progress::Done(None), written: 0 };
+    let file = AttachmentFile { path, hash, lock: Lock::Held, phase: AddPhase::Done(None), written: 0 };
     site(&mut seen).records.as_mut().expect("ok").claims.push(dead);
     assert_eq!(told(&seen)[0].0, Level::Warn);
     site(&mut seen).progress = Ok(vec![file]);
@@ -434,17 +436,17 @@ fn a_claim_is_told_only_when_gc_would_take_it() {
 #[test]
 fn an_add_on_its_way_and_a_debt_of_a_moment_ago_are_as_they_should_be() {
     let mut seen = well();
-    let file = |lock, progress, written| ProgressFile {
+    let file = |lock, phase, written| AttachmentFile {
         path: "/run/atoll/attachments/a".into(),
         hash: "a".to_owned(),
         lock,
-        progress,
+        phase,
         written,
     };
     site(&mut seen).progress = Ok(vec![
-        file(Lock::Held, Progress::Adding(None), NOW - 600),
-        file(Lock::Free, Progress::Adding(None), NOW - 5),
-        file(Lock::Free, Progress::Done(None), 0),
+        file(Lock::Held, AddPhase::Adding(None), NOW - 600),
+        file(Lock::Free, AddPhase::Adding(None), NOW - 5),
+        file(Lock::Free, AddPhase::Done(None), 0),
     ]);
     site(&mut seen).records.as_mut().expect("ok").tombstones = vec![tombstone("n1", 3)];
     let link = attachment("n1").host_interface().to_string();

@@ -74,7 +74,7 @@ fn the_dead_go_and_whoever_lives_or_is_not_ours_stays() -> Result<()> {
     )?;
     // An ADD that died earlier, before its claim, and an unknown host interface.
     let file = node.run_dir().join("attachments/0123456789abcdef0123456789abcdef");
-    fs::write(&file, r#"{"state":"adding","unsettledUntil":0}"#)?;
+    fs::write(&file, r#"{"phase":"adding","lateRequestsUntil":0}"#)?;
     fs::File::open(&file)?.set_modified(std::time::UNIX_EPOCH)?;
     node.netns()
         .run("ip", &["link", "add", "at0123456789ab", "group", "42753", "type", "veth", "peer", "name", "peer"])?;

@@ -1,8 +1,10 @@
-//! Cleanup that is still pending, when a new request is about to be refused because of it.
+//! Refusing a request because of what other attachments have, while their cleanup may be pending.
 //!
-//! Guarantees: what this node can clean up is cleaned up before the request is judged; if something is left, wherever it
-//! is, the refusal says which attachment, on which node, why, and where that is written down. A request that is granted
-//! pays nothing for this.
+//! # Guarantees
+//! * This node cleans up what it can before the request is decided.
+//! * If cleanup is still pending, on whichever node, the refusal names the attachment, its node, the reason, and the etcd key or
+//!   file.
+//! * A request that is granted does none of this.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -18,12 +20,11 @@ use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::told;
-use crate::error::Error;
-use crate::wire::Wire;
-use crate::world::World;
+use crate::error::{CallError, with_causes};
+use crate::kernel::Kernel;
+use crate::plugin::Plugin;
 
-/// How long cleaning up, or looking for what is pending, may take before a request is refused.
+/// How long cleaning up, or reading what is pending, may take before a request is refused.
 const WITHIN: Duration = Duration::from_secs(3);
 /// At most so many tombstones are compared with the request.
 const MOST: usize = 512;
@@ -41,14 +42,13 @@ struct Sought<'a> {
 }
 
 impl<'a> Sought<'a> {
-    /// None: the refusal has nothing to do with what others have.
-    fn of(refused: &'a Error) -> Option<Self> {
+    /// None: the refusal does not depend on other attachments.
+    fn of(refused: &'a CallError) -> Option<Self> {
         let (tenant, address, mac) = match refused {
-            Error::Ipam(IpamError::Taken { tenant, address, .. }) => (tenant, Some(*address), None),
-            Error::Ipam(IpamError::MacTaken { tenant, mac, .. }) => (tenant, None, Some(*mac)),
-            Error::Ipam(IpamError::SubnetFull { tenant, .. }) | Error::Tenant(TenantError::Full { tenant, .. }) => {
-                (tenant, None, None)
-            }
+            CallError::Ipam(IpamError::Taken { tenant, address, .. }) => (tenant, Some(*address), None),
+            CallError::Ipam(IpamError::MacTaken { tenant, mac, .. }) => (tenant, None, Some(*mac)),
+            CallError::Ipam(IpamError::SubnetFull { tenant, .. })
+            | CallError::Tenant(TenantError::Full { tenant, .. }) => (tenant, None, None),
             _ => return None,
         };
         Some(Self { tenant, address, mac })
@@ -64,25 +64,25 @@ impl<'a> Sought<'a> {
 /// One pending cleanup.
 struct Pending {
     tombstone: TombstoneRecord,
-    /// Where it is written down.
+    /// The etcd key or file.
     place: String,
 }
 
-/// Something may be refused only because a cleanup is pending.
-pub(crate) fn may_be_in_the_way(refused: &IpamError) -> bool {
+/// True if a request may be refused only because cleanup is pending.
+pub(crate) fn may_be_caused_by_pending_cleanup(refused: &IpamError) -> bool {
     matches!(refused, IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::SubnetFull { .. })
 }
 
-impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
-    /// Settles all that this node can settle.
-    pub(crate) async fn settle_pending(&self, until: Instant) {
+impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
+    /// Resolves all tombstones that this node can resolve.
+    pub(crate) async fn clean_up_before_refusal(&self, until: Instant) {
         let until = until.min(Instant::now() + WITHIN);
-        self.course.stage("tombstones", self.drain_all(until)).await;
+        self.trace.stage("tombstones", self.retry_all_pending_cleanup(until)).await;
     }
 
     /// A refusal, with the pending cleanups that may be its reason. `own`: the request is about this attachment, which may
     /// have one itself.
-    pub(crate) async fn with_pending(&self, refused: Error, own: Option<&Attachment>) -> Error {
+    pub(crate) async fn explain_refusal(&self, refused: CallError, own: Option<&Attachment>) -> CallError {
         let sought = Sought::of(&refused);
         if sought.is_none() && own.is_none() {
             return refused;
@@ -101,12 +101,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
         }
         let now = (self.clock)();
         let more = pending.len().saturating_sub(NAMED);
-        let mut all: Vec<_> = pending.iter().take(NAMED).map(|pending| pending.told(now)).collect();
+        let mut all: Vec<_> = pending.iter().take(NAMED).map(|pending| pending.describe(now)).collect();
         if more > 0 {
             all.push(format!("and {more} more"));
         }
         let (class, hint) = (refused.class(), refused.hint());
-        Error::Pending { refused: told(&refused), pending: all, class, hint }
+        CallError::Pending { refused: with_causes(&refused), pending: all, class, hint }
     }
 
     async fn pending(&self, sought: Option<&Sought<'_>>, own: Option<&Attachment>) -> Result<Vec<Pending>, IpamError> {
@@ -129,12 +129,12 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
             let place = format!("etcd key {}/{key}", self.config.etcd.prefix);
             Pending { tombstone: tombstone.record, place }
         });
-        let here = self.graves.list(MOST).unwrap_or_else(|error| {
+        let here = self.local_tombstones.list(MOST).unwrap_or_else(|error| {
             tracing::warn!(%error, "local tombstones are not known");
             Vec::new()
         });
         let here = here.into_iter().map(|tombstone| {
-            let place = format!("file {}", self.graves.path(&tombstone.attachment).display());
+            let place = format!("file {}", self.local_tombstones.path(&tombstone.attachment).display());
             Pending { tombstone, place }
         });
         let all: Vec<_> = in_etcd.chain(here).collect();
@@ -155,7 +155,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
 }
 
 impl Pending {
-    fn told(&self, now: u64) -> String {
+    fn describe(&self, now: u64) -> String {
         let TombstoneRecord { attachment, not_before, note, .. } = &self.tombstone;
         let wait = match not_before.saturating_sub(now) {
             0 => String::new(),

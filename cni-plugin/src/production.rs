@@ -1,28 +1,29 @@
-//! The world as it is: etcd, MidoNet's REST API, the Linux kernel. Nothing is connected here; the first request does it.
+//! The plugin in production: etcd, MidoNet's REST API and the Linux kernel. Nothing is connected here; the first request does it.
 
 use std::path::PathBuf;
 
 use atoll_model::clock;
 use atoll_model::config::Config;
+use atoll_node::attachments::AttachmentStates;
 use atoll_node::files::make;
 use atoll_node::paths;
+use atoll_node::tombstones::LocalTombstones;
 use atoll_sdn_client::transport::TransportError;
 use atoll_sdn_client::{Client, ClientSettings, Http, configured};
 use atoll_store::{Etcd, StoreError};
 use atoll_tenant::{Cache, MidoNet};
 
-use crate::course::Course;
-use crate::error::Error;
-use crate::graves::Graves;
-use crate::journal::Journals;
-use crate::reach::Reach;
-use crate::tally::{Counted, Tally};
-use crate::wire::linux::Linux;
-use crate::world::{Machine, World};
+use crate::call_trace::CallTrace;
+use crate::error::CallError;
+use crate::in_flight::{InFlightRequests, Tracked};
+use crate::kernel::linux::Linux;
+use crate::plugin::{Machine, Plugin};
+use crate::server::Server;
 use atoll_tenant::machine;
 
-/// The world of the plugin.
-pub type Real = World<Counted<Reach<Etcd, StoreError>>, MidoNet<Counted<Reach<Http, TransportError>>>, Linux>;
+/// The plugin with real servers and the real kernel.
+pub type ProductionPlugin =
+    Plugin<Tracked<Server<Etcd, StoreError>>, MidoNet<Tracked<Server<Http, TransportError>>>, Linux>;
 
 /// What a verb needs of the servers' settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,58 +34,61 @@ pub enum Servers {
     MayBeAway,
 }
 
-/// Makes a world as the configuration says. An error is one of the settings: a URL, a certificate file.
-pub fn world(config: Config, course: Course, servers: Servers) -> Result<Real, Error> {
-    let tally = Tally::new();
+/// Makes the plugin as the configuration says.
+///
+/// # Errors
+/// A setting is wrong: a URL, a certificate file.
+pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<ProductionPlugin, CallError> {
+    let in_flight = InFlightRequests::new();
     let cache = cache(&config);
-    let counted = |reach| Counted::new(reach, tally.clone());
-    let client = configured::client(&config.controller, Some(&cache), |http| counted(Reach::Possible(http)));
+    let tracked = |server| Tracked::new(server, in_flight.clone());
+    let client = configured::client(&config.controller, Some(&cache), |http| tracked(Server::Usable(http)));
     let client = match client {
         Err(error) if servers == Servers::MayBeAway => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as away");
+            tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as unreachable");
             let endpoint = config.controller.endpoints.join(", ");
             let away = TransportError::NotSent { endpoint, reason: error.to_string() };
-            Client::new(counted(Reach::Impossible(away)), ClientSettings::default())
+            Client::new(tracked(Server::Unusable(away)), ClientSettings::default())
         }
         client => client?,
     };
     let etcd = match Etcd::connect(&config.etcd) {
         Ok(etcd) => {
             etcd.remember(paths::etcd_endpoint(&cache));
-            Reach::Possible(etcd)
+            Server::Usable(etcd)
         }
         Err(error) if servers == Servers::MayBeAway => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "etcd counts as away");
+            tracing::warn!(error = &error as &dyn std::error::Error, "etcd counts as unreachable");
             let endpoints = config.etcd.endpoints.join(", ");
-            Reach::Impossible(StoreError::Unavailable { endpoints, reason: error.to_string() })
+            Server::Unusable(StoreError::Unavailable { endpoints, reason: error.to_string() })
         }
         Err(error) => return Err(error.into()),
     };
     let node = machine::name(&config)?;
-    let under = {
-        let (config, course) = (config.clone(), course.clone());
+    let with_prefix = {
+        let (config, trace) = (config.clone(), trace.clone());
         Box::new(move |prefix: &str| {
             let mut config = config.clone();
             prefix.clone_into(&mut config.etcd.prefix);
-            world(config, course.clone(), Servers::MayBeAway)
-                .map(|world| World { earlier_prefixes: Vec::new(), ..world })
+            plugin(config, trace.clone(), Servers::MayBeAway)
+                .map(|plugin| Plugin { earlier_prefixes: Vec::new(), ..plugin })
         })
     };
-    Ok(World {
-        store: Counted::new(etcd, tally.clone()),
+    Ok(Plugin {
+        store: Tracked::new(etcd, in_flight.clone()),
         controller: MidoNet::new(client),
-        wire: Linux::new(),
-        tally,
+        kernel: Linux::new(),
+        in_flight,
         other_names: machine::other_names(&config, &node),
         earlier_prefixes: machine::earlier_prefixes(&config),
-        under,
+        with_prefix,
         machine: Machine { host_id: machine::agent(&config).ok(), machine_id: machine::machine_id() },
         node,
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
-        journals: Journals::new(&config.run_dir),
-        graves: Graves::new(&config.state_dir, &config.etcd.prefix),
+        attachment_states: AttachmentStates::new(&config.run_dir),
+        local_tombstones: LocalTombstones::new(&config.state_dir, &config.etcd.prefix),
         clock: clock::now,
-        course,
+        trace,
         config,
     })
 }

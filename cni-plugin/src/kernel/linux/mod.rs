@@ -10,33 +10,32 @@ mod rules;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
 use atoll_node::netlink::{Refused, Socket};
+use atoll_node::netns;
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
-use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Change, FoundRoute, GROUP, Link, Netns, NetnsKind, SourceRule, Veth, Wire, WireError, host_index};
+use super::{FoundRoute, GROUP, Kernel, KernelError, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index};
 
 /// The real kernel. Keeps one socket for each namespace it has touched.
 #[derive(Default)]
 pub struct Linux {
     /// By device and inode of the namespace, so that another namespace at the same path is another one. An open socket
     /// keeps its namespace alive, so that the numbers cannot be given away meanwhile.
-    sockets: RefCell<BTreeMap<(u64, u64), Rc<Socket>>>,
+    sockets: RefCell<BTreeMap<netns::Identity, Rc<Socket>>>,
     own: RefCell<Option<Rc<Socket>>>,
 }
 
@@ -57,10 +56,10 @@ impl Linux {
                 *self.own.borrow_mut() = Some(Rc::clone(&socket));
                 Ok(Some(socket))
             }
-            Netns::At(path) => match open(path)? {
+            Netns::At(path) => match netns::open(path)? {
                 None => Ok(None),
                 Some(file) => match self.socket_in(&file) {
-                    Err(error) if is_no_netns(&error) => Ok(None),
+                    Err(error) if netns::is_no_netns(&error) => Ok(None),
                     other => other.map(Some),
                 },
             },
@@ -68,7 +67,7 @@ impl Linux {
     }
 
     fn socket_in(&self, file: &File) -> io::Result<Rc<Socket>> {
-        let identity = identity(&file.metadata()?);
+        let identity = netns::identity(file)?;
         if let Some(socket) = self.sockets.borrow().get(&identity) {
             return Ok(Rc::clone(socket));
         }
@@ -84,25 +83,25 @@ impl Linux {
         Ok(Some(describe(&link, &addresses)))
     }
 
-    fn change(&self, pod_netns: &Path, change: &Change) -> Result<(), Refused> {
+    fn change(&self, pod_netns: &Path, change: &PodChange) -> Result<(), Refused> {
         let socket = self.socket(&Netns::At(pod_netns.to_owned()))?.ok_or_else(gone)?;
         let index = |name: &IfName| match find(&socket, name)? {
             Some(link) => Ok(link.header.index),
             None => Err(Refused { errno: Errno::ENODEV, words: String::new() }),
         };
         match change {
-            Change::LoopbackUp => up(&socket, "lo", vec![]),
-            Change::Up(name) => up(&socket, name.as_str(), vec![neighbourly()]),
-            Change::From(rule) => {
+            PodChange::LoopbackUp => up(&socket, "lo", vec![]),
+            PodChange::Up(name) => up(&socket, name.as_str(), vec![neighbourly()]),
+            PodChange::AddRule(rule) => {
                 let message = RouteNetlinkMessage::NewRule(rules::message(*rule));
                 there_already_is_fine(socket.change(message, NLM_F_CREATE | NLM_F_EXCL))
             }
-            Change::NotFrom(rule) => {
+            PodChange::DeleteRule(rule) => {
                 let answer = socket.change(RouteNetlinkMessage::DelRule(rules::message(*rule)), 0);
                 answer.or_else(|refused| if refused.errno == Errno::ENOENT { Ok(()) } else { Err(refused) })
             }
-            Change::Announce(name) => announce(&socket, name),
-            Change::Address(name, address, metric) => {
+            PodChange::Announce(name) => announce(&socket, name),
+            PodChange::Address(name, address, metric) => {
                 let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index(name)?);
                 let mut message = builder.address(address.ip(), address.prefix()).build();
                 message.attributes.extend(metric.map(AddressAttribute::RoutePriority));
@@ -110,7 +109,7 @@ impl Linux {
                     socket.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL),
                 )
             }
-            Change::Route(interface, route) => {
+            PodChange::Route(interface, route) => {
                 // Of several networks that bring the same route, the first one wins, as with other plugins.
                 let message = RouteNetlinkMessage::NewRoute(routes::message(route, index(interface)?));
                 there_already_is_fine(socket.change(message, NLM_F_CREATE | NLM_F_EXCL))
@@ -119,7 +118,7 @@ impl Linux {
     }
 
     fn make(&self, veth: &Veth) -> Result<(), Refused> {
-        let pod = open(&veth.pod_netns)?.ok_or_else(gone)?;
+        let pod = netns::open(&veth.pod_netns)?.ok_or_else(gone)?;
         let host = self.socket(&veth.host_netns)?.ok_or_else(gone)?;
         match host.change(RouteNetlinkMessage::NewLink(pair(veth, &pod)), NLM_F_CREATE | NLM_F_EXCL) {
             Err(refused) if refused.errno == Errno::EEXIST => {
@@ -136,39 +135,39 @@ impl Linux {
     }
 }
 
-impl Wire for Linux {
-    async fn kind(&self, path: &Path) -> Result<NetnsKind, WireError> {
+impl Kernel for Linux {
+    async fn kind(&self, path: &Path) -> Result<NetnsKind, KernelError> {
         let look = || {
-            let Some(file) = open(path)? else { return Ok(NetnsKind::Gone) };
-            if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
+            let Some(file) = netns::open(path)? else { return Ok(NetnsKind::Gone) };
+            if !netns::is_namespace(&file)? {
                 return Ok(NetnsKind::NotANetns);
             }
-            if identity(&file.metadata()?) == identity(&fs::metadata("/proc/thread-self/ns/net")?) {
+            if netns::is_own(&file)? {
                 return Ok(NetnsKind::OurOwn);
             }
             match self.socket_in(&file) {
                 Ok(_) => Ok(NetnsKind::Netns),
-                Err(error) if is_no_netns(&error) => Ok(NetnsKind::NotANetns),
+                Err(error) if netns::is_no_netns(&error) => Ok(NetnsKind::NotANetns),
                 Err(error) => Err(error),
             }
         };
         look().map_err(|error| failed(format!("look at network namespace {}", path.display()), &error))
     }
 
-    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, WireError> {
+    async fn inspect(&self, netns: &Netns, interface: &IfName) -> Result<Option<Link>, KernelError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(interface.to_string()));
         self.look_at(netns, message)
             .map_err(|refused| failed(format!("look at interface {interface} in {netns}"), &refused))
     }
 
-    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, WireError> {
+    async fn inspect_index(&self, netns: &Netns, index: u32) -> Result<Option<Link>, KernelError> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.look_at(netns, message).map_err(|refused| failed(format!("look at link {index} in {netns}"), &refused))
     }
 
-    async fn create(&self, veth: &Veth) -> Result<(), WireError> {
+    async fn create(&self, veth: &Veth) -> Result<(), KernelError> {
         self.make(veth).map_err(|refused| {
             let (pod, netns) = (&veth.pod_interface, veth.pod_netns.display());
             failed(
@@ -178,12 +177,12 @@ impl Wire for Linux {
         })
     }
 
-    async fn configure(&self, pod_netns: &Path, change: &Change) -> Result<(), WireError> {
+    async fn configure(&self, pod_netns: &Path, change: &PodChange) -> Result<(), KernelError> {
         self.change(pod_netns, change)
             .map_err(|refused| failed(format!("{change} in network namespace {}", pod_netns.display()), &refused))
     }
 
-    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), WireError> {
+    async fn delete(&self, netns: &Netns, interface: &IfName) -> Result<(), KernelError> {
         let name = interface.clone();
         let work = move |socket: &Socket| {
             let Some(link) = find(socket, &name)? else { return Ok(()) };
@@ -197,7 +196,7 @@ impl Wire for Linux {
             .map_err(|refused| failed(format!("delete interface {interface} in {netns}"), &refused))
     }
 
-    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), WireError> {
+    async fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> Result<(), KernelError> {
         match interfaces {
             [] => return Ok(()),
             [one] => return self.delete(netns, one).await,
@@ -223,7 +222,7 @@ impl Wire for Linux {
             .map_err(|refused| failed(format!("delete {count} interfaces in {netns}"), &refused))
     }
 
-    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, WireError> {
+    async fn routes(&self, netns: &Netns) -> Result<Vec<FoundRoute>, KernelError> {
         let look = || match self.socket(netns)? {
             Some(socket) => routes::all(&socket),
             None => Ok(vec![]),
@@ -231,7 +230,7 @@ impl Wire for Linux {
         look().map_err(|refused| failed(format!("list routes in {netns}"), &refused))
     }
 
-    async fn rules(&self, netns: &Netns) -> Result<Vec<SourceRule>, WireError> {
+    async fn rules(&self, netns: &Netns) -> Result<Vec<PolicyRule>, KernelError> {
         let look = || match self.socket(netns)? {
             Some(socket) => rules::all(&socket),
             None => Ok(vec![]),
@@ -239,15 +238,15 @@ impl Wire for Linux {
         look().map_err(|refused| failed(format!("list rules in {netns}"), &refused))
     }
 
-    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, WireError> {
+    async fn is_same(&self, one: &Path, other: &Path) -> Result<bool, KernelError> {
         let look = |path: &Path| {
-            let identity = open(path).and_then(|file| file.map(|file| Ok(identity(&file.metadata()?))).transpose());
+            let identity = netns::open(path).and_then(|file| file.map(|file| netns::identity(&file)).transpose());
             identity.map_err(|error| failed(format!("look at network namespace {}", path.display()), &error))
         };
         Ok(look(one)?.is_some_and(|identity| look(other) == Ok(Some(identity))))
     }
 
-    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, WireError> {
+    async fn list(&self, netns: &Netns) -> Result<Vec<Link>, KernelError> {
         let look = || {
             let Some(socket) = self.socket(netns)? else { return Ok(vec![]) };
             let all = socket.list(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
@@ -283,10 +282,10 @@ async fn elsewhere(
     let begin = move || {
         let socket = match &at {
             Netns::Own => Socket::here()?,
-            Netns::At(path) => match open(path)? {
+            Netns::At(path) => match netns::open(path)? {
                 None => return Ok(()),
                 Some(file) => match Socket::inside(&file) {
-                    Err(error) if is_no_netns(&error) => return Ok(()),
+                    Err(error) if netns::is_no_netns(&error) => return Ok(()),
                     other => other?,
                 },
             },
@@ -296,36 +295,12 @@ async fn elsewhere(
     let (tell, told) = tokio::sync::oneshot::channel();
     // tokio's own threads panic where none can be started.
     let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || drop(tell.send(begin())));
-    thread.map_err(|error| atoll_node::netlink::socket::no_thread(&error))?;
+    thread.map_err(|error| netns::cannot_start(&error))?;
     told.await.unwrap_or_else(|_| Err(Refused { errno: Errno::ECANCELED, words: "the thread died".to_owned() }))
 }
 
 fn gone_already_is_fine(answer: Result<(), Refused>) -> Result<(), Refused> {
     answer.or_else(|refused| if refused.errno == Errno::ENODEV { Ok(()) } else { Err(refused) })
-}
-
-/// Opens what may be a namespace; none: nothing is there. A namespace is a regular file; anything else is not opened,
-/// because opening a pipe waits and opening a device acts, and is answered as a file that is no namespace.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let nothing = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    match fs::metadata(path) {
-        Err(error) if nothing(&error) => Ok(None),
-        Err(error) => Err(error),
-        Ok(metadata) if !metadata.is_file() => File::open("/dev/null").map(Some),
-        Ok(_) => match File::open(path) {
-            Err(error) if nothing(&error) => Ok(None),
-            other => other.map(Some),
-        },
-    }
-}
-
-fn identity(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-/// `setns` answers `EINVAL` for a file that is no network namespace.
-fn is_no_netns(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::EINVAL as i32)
 }
 
 fn gone() -> Refused {
@@ -487,6 +462,6 @@ fn describe(message: &LinkMessage, addresses: &[(u32, Ipv4Network)]) -> Link {
     link
 }
 
-fn failed(what: String, reason: &impl ToString) -> WireError {
-    WireError { what, reason: reason.to_string() }
+fn failed(what: String, reason: &impl ToString) -> KernelError {
+    KernelError { what, reason: reason.to_string() }
 }

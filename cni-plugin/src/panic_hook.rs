@@ -1,4 +1,4 @@
-//! A defect that panics is told as an error object, too: CNI SPEC 1.1.0, section "Error", with our code 199.
+//! The panic hook: a panic prints an error object, too (CNI SPEC 1.1.0, section "Error"), with code 199.
 
 use std::sync::OnceLock;
 
@@ -9,19 +9,19 @@ use atoll_node::files::print;
 /// The caller's version, as soon as it is known.
 static VERSION: OnceLock<Version> = OnceLock::new();
 
-/// From now on a panic is told in the caller's version.
-pub fn speak(version: Version) {
+/// From now on a panic prints its error object in the caller's version.
+pub fn set_version(version: Version) {
     let _ = VERSION.set(version);
 }
 
-/// From now on a panic anywhere prints the one document and ends the process with code 1.
-pub fn tell() {
+/// Installs the hook: from now on a panic anywhere prints the one document and ends the process with code 1.
+pub fn install() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let message = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-        tracing::error!(message, place, "a defect");
+        tracing::error!(message, place, "panic");
         let version = VERSION.get().copied().unwrap_or(Version::NEWEST);
         // The exit code says the same when this does not arrive.
         let _ = print(&Failure::of_panic(message, &place, version).to_json());

@@ -1,28 +1,30 @@
-//! Everything a verb touches: the seams, this node's files, the clock. A test makes a world of fakes, the plugin one of
-//! real parts, and the verbs cannot tell.
+//! What a verb works with: etcd, the controller, the kernel, this node's files and the clock. Production and tests fill it with
+//! different parts, and the verbs are the same.
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
+use atoll_node::attachments::{AttachmentLock, AttachmentState, AttachmentStates};
 use atoll_node::files::{make, read};
 use atoll_node::paths;
+use atoll_node::tombstones::LocalTombstones;
 use atoll_records::TombstoneRecord;
 use atoll_tenant::{Cache, Node, identity};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::course::Course;
-use crate::due;
-use crate::error::Error;
-use crate::graves::Graves;
-use crate::journal::{Journals, Progress};
-use crate::tally::Tally;
-use crate::wire::{Netns, NetnsKind, Wire};
+use crate::call_trace::CallTrace;
+use crate::error::CallError;
+use crate::in_flight::InFlightRequests;
+use crate::kernel::{Kernel, Netns, NetnsKind};
+use crate::tombstone_times;
 
-/// What tells this machine from others, as far as it is known.
+/// What identifies this machine, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     /// The id of the controller's agent.
@@ -31,19 +33,19 @@ pub struct Machine {
     pub machine_id: String,
 }
 
-/// Makes the same world under another prefix of etcd.
-pub type Under<S, C, W> = Box<dyn Fn(&str) -> Result<World<S, C, W>, Error>>;
+/// Makes the same plugin under another prefix of etcd.
+pub type WithPrefix<S, C, K> = Box<dyn Fn(&str) -> Result<Plugin<S, C, K>, CallError>>;
 
 /// See the module.
-pub struct World<S, C, W> {
+pub struct Plugin<S, C, K> {
     /// etcd.
     pub store: S,
     /// The SDN controller.
     pub controller: C,
     /// The kernel.
-    pub wire: W,
-    /// Which requests of `store` and `controller` may still be on their way.
-    pub tally: Tally,
+    pub kernel: K,
+    /// Which requests of `store` and `controller` are in flight.
+    pub in_flight: InFlightRequests,
     /// The configuration.
     pub config: Config,
     /// This machine.
@@ -52,38 +54,38 @@ pub struct World<S, C, W> {
     pub other_names: Vec<NodeName>,
     /// Other prefixes of etcd under which this machine has worked: what it made is below them still.
     pub earlier_prefixes: Vec<String>,
-    /// How to get there. A world that was reached so leads no further.
-    pub under: Under<S, C, W>,
-    /// What tells it from other machines.
+    /// Makes the plugin of such a prefix, which has no earlier prefixes itself.
+    pub with_prefix: WithPrefix<S, C, K>,
+    /// What identifies this machine.
     pub machine: Machine,
     /// What it remembers.
     pub cache: Cache,
     /// Locks and progress.
-    pub journals: Journals,
+    pub attachment_states: AttachmentStates,
     /// Local tombstones.
-    pub graves: Graves,
+    pub local_tombstones: LocalTombstones,
     /// Seconds since 1970.
     pub clock: fn() -> u64,
-    /// The course of this call.
-    pub course: Course,
+    /// The call trace of this call.
+    pub trace: CallTrace,
 }
 
-impl<S, C, W: Wire> World<S, C, W> {
-    /// When a request that is on its way now is certain to have been executed or lost.
-    pub(crate) fn quiet(&self) -> u64 {
+impl<S, C, K: Kernel> Plugin<S, C, K> {
+    /// When a request that is in flight now is certain to have been executed or lost.
+    pub(crate) fn request_lifetime_end(&self) -> u64 {
         let period = self.config.quiet_period.as_secs();
         // The clock has whole seconds: one more, so that none of them is cut.
         (self.clock)() + period + u64::from(period > 0)
     }
 
     /// The longest time for which anything waits for late requests, seconds.
-    pub(crate) fn longest_wait(&self) -> u64 {
-        self.quiet() - (self.clock)()
+    pub(crate) fn max_request_lifetime(&self) -> u64 {
+        self.request_lifetime_end() - (self.clock)()
     }
 
     /// Until when a tombstone says that late requests may arrive; 0: none can.
-    pub(crate) fn unsettled_until(&self, tombstone: &TombstoneRecord) -> u64 {
-        let until = due::unsettled_until(tombstone, (self.clock)(), self.longest_wait());
+    pub(crate) fn late_requests_until(&self, tombstone: &TombstoneRecord) -> u64 {
+        let until = tombstone_times::late_requests_until(tombstone, (self.clock)(), self.max_request_lifetime());
         if until != 0 && until < tombstone.not_before {
             let (attachment, by) = (&tombstone.attachment, tombstone.not_before - until);
             tracing::warn!(%attachment, by, "a tombstone was written by a clock that was ahead: it waits less, by so many s");
@@ -105,8 +107,22 @@ impl<S, C, W: Wire> World<S, C, W> {
         }
     }
 
-    /// The prefix of etcd under which an attachment was made, if its progress file says that it is another than ours.
-    pub(crate) fn made_under<'a>(&self, before: Option<&'a Progress>) -> Option<&'a str> {
+    /// Waits for the attachment lock until a deadline.
+    pub(crate) async fn lock(&self, attachment: &Attachment, until: Instant) -> Result<AttachmentLock, CallError> {
+        got(attachment, self.attachment_states.lock(attachment, until).await)
+    }
+
+    /// The same for a call that needs not write.
+    pub(crate) async fn lock_even_read_only(
+        &self,
+        attachment: &Attachment,
+        until: Instant,
+    ) -> Result<AttachmentLock, CallError> {
+        got(attachment, self.attachment_states.lock_even_read_only(attachment, until).await)
+    }
+
+    /// The prefix of etcd under which an attachment was made, if its attachment state says that it is another than ours.
+    pub(crate) fn made_under<'a>(&self, before: Option<&'a AttachmentState>) -> Option<&'a str> {
         let prefix = before.and_then(|before| before.prefix.as_deref());
         prefix.filter(|prefix| *prefix != self.config.etcd.prefix)
     }
@@ -115,21 +131,21 @@ impl<S, C, W: Wire> World<S, C, W> {
     pub(crate) fn refuse_made_elsewhere(
         &self,
         attachment: &Attachment,
-        before: Option<&Progress>,
-    ) -> Result<(), Error> {
+        before: Option<&AttachmentState>,
+    ) -> Result<(), CallError> {
         let Some(made) = self.made_under(before) else { return Ok(()) };
         let (attachment, ours) = (Box::new(attachment.clone()), self.config.etcd.prefix.clone());
-        Err(Error::OtherPrefix { attachment, made: made.to_owned(), ours })
+        Err(CallError::OtherPrefix { attachment, made: made.to_owned(), ours })
     }
 
     /// The worlds under this machine's earlier prefixes.
-    pub(crate) fn earlier(&self) -> Result<Vec<Self>, Error> {
-        self.earlier_prefixes.iter().map(|prefix| (self.under)(prefix)).collect()
+    pub(crate) fn earlier(&self) -> Result<Vec<Self>, CallError> {
+        self.earlier_prefixes.iter().map(|prefix| (self.with_prefix)(prefix)).collect()
     }
 
-    /// The deadline passed: the error that tells where the time went.
-    pub(crate) fn late(&self, what: impl Into<String>) -> Error {
-        Error::Deadline { what: what.into(), limit: self.config.timeout, stage: self.course.longest() }
+    /// The error of a missed deadline: it names the stage that took longest.
+    pub(crate) fn late(&self, what: impl Into<String>) -> CallError {
+        CallError::Deadline { what: what.into(), limit: self.config.timeout, stage: self.trace.longest() }
     }
 
     /// Where the local data plane keeps its routers.
@@ -151,42 +167,47 @@ impl<S, C, W: Wire> World<S, C, W> {
     /// Where host ends of a router's pods belong: in the router's own namespace if the local data plane has made one.
     pub(crate) async fn host_netns(&self, router: Uuid) -> Netns {
         let path = paths::router_namespace(&self.config.run_dir, router);
-        match self.wire.kind(&path).await {
+        match self.kernel.kind(&path).await {
             Ok(NetnsKind::Netns) => Netns::At(path),
             _ => Netns::Own,
         }
     }
 
     /// Exists while this node may have cleanup to do. It may be lost: DEL looks without it.
-    fn owed_file(&self) -> PathBuf {
+    fn pending_cleanup_file(&self) -> PathBuf {
         paths::pending_cleanup(&self.config.run_dir)
     }
 
-    /// This node may owe something.
-    pub(crate) fn may_owe(&self) -> bool {
-        self.owed_file().exists()
+    /// This node may have pending cleanup.
+    pub(crate) fn may_have_pending_cleanup(&self) -> bool {
+        self.pending_cleanup_file().exists()
     }
 
-    /// Remembers that this node owes something for an attachment.
-    pub(crate) fn owes(&self, attachment: &Attachment, note: &str) {
-        tracing::warn!(%attachment, note, "left for later");
-        if let Err(error) = self.remember_owing() {
-            tracing::debug!(%error, "the next ADD will not know that something is owed");
+    /// Notes that this node has pending cleanup for an attachment.
+    pub(crate) fn note_pending_cleanup(&self, attachment: &Attachment, note: &str) {
+        tracing::warn!(%attachment, note, "cleanup is pending");
+        if let Err(error) = self.create_pending_cleanup_file() {
+            tracing::debug!(%error, "the next ADD will not know of the pending cleanup");
         }
     }
 
-    fn remember_owing(&self) -> std::io::Result<()> {
+    fn create_pending_cleanup_file(&self) -> std::io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(make::PRIVATE);
-        read::open_own(&self.owed_file(), &mut options).map(drop)
+        read::open_own(&self.pending_cleanup_file(), &mut options).map(drop)
     }
 
-    /// This node owes nothing.
-    pub(crate) fn owes_nothing(&self) {
-        if self.may_owe()
-            && let Err(error) = std::fs::remove_file(self.owed_file())
+    /// Notes that this node has no pending cleanup.
+    pub(crate) fn clear_pending_cleanup(&self) {
+        if self.may_have_pending_cleanup()
+            && let Err(error) = std::fs::remove_file(self.pending_cleanup_file())
         {
-            tracing::debug!(%error, "the next ADD will look once more whether something is owed");
+            tracing::debug!(%error, "the next ADD will ask once more for pending cleanup");
         }
     }
+}
+
+fn got(attachment: &Attachment, locked: io::Result<Option<AttachmentLock>>) -> Result<AttachmentLock, CallError> {
+    let lock = locked.map_err(CallError::file("lock the attachment"))?;
+    lock.ok_or_else(|| CallError::Locked(Box::new(attachment.clone())))
 }

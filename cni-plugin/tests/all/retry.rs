@@ -1,4 +1,4 @@
-//! What one call settles of what earlier ones left: a few, due ones first, each only once it is told; and the mark of
+//! What one call resolves of what earlier ones left: a few, due ones first, each only once it is told; and the mark of
 //! `runDir`, which is there as long as anything is left.
 
 use atoll_cni_plugin::add::AddCall;
@@ -15,12 +15,12 @@ fn of(lab: &Lab, container: &str) -> AddCall {
 }
 
 async fn add(lab: &Lab, container: &str) {
-    Box::pin(lab.world().add(&of(lab, container))).await.expect("works");
+    Box::pin(lab.plugin().add(&of(lab, container))).await.expect("works");
 }
 
-/// A DEL of a container, which settles a few tombstones of others.
+/// A DEL of a container, which resolves a few tombstones of others.
 async fn delete(lab: &Lab, container: &str) {
-    Box::pin(lab.world().del(&del(&of(lab, container)))).await.expect("done or written down");
+    Box::pin(lab.plugin().del(&del(&of(lab, container)))).await.expect("done or written down");
 }
 
 fn is_marked(lab: &Lab) -> bool {
@@ -46,11 +46,11 @@ async fn deleted(containers: &[&str], etcd: bool) -> Lab {
 async fn a_call_settles_four_and_the_mark_stays_until_nothing_is_left() {
     for etcd in [false, true] {
         let lab = deleted(&["a", "b", "c", "d", "e", "f"], etcd).await;
-        let left = || lab.tombstones().len() + lab.graves().len();
+        let left = || lab.tombstones().len() + lab.local_tombstones().len();
         assert_eq!((left(), is_marked(&lab)), (6, true), "etcd {etcd}");
         delete(&lab, "next").await;
         assert_eq!((left(), is_marked(&lab)), (2, true), "etcd {etcd}");
-        assert_eq!(lab.graves().len(), if etcd { 2 } else { 0 }, "no more are told to etcd than are settled");
+        assert_eq!(lab.local_tombstones().len(), if etcd { 2 } else { 0 }, "no more are told to etcd than are settled");
         delete(&lab, "next").await;
         assert_eq!((left(), is_marked(&lab)), (0, false), "etcd {etcd}");
         lab.assert_empty("after all");
@@ -62,25 +62,25 @@ async fn a_call_settles_four_and_the_mark_stays_until_nothing_is_left() {
 async fn the_mark_stays_while_something_is_locked_or_waits_or_fails() {
     // Another call works on it.
     let lab = deleted(&["a"], false).await;
-    let world = lab.world();
-    let lock = world.journals.try_lock(&attachment("a", "eth0")).expect("works").expect("free");
-    lab.drain().await;
+    let plugin = lab.plugin();
+    let lock = plugin.attachment_states.try_lock(&attachment("a", "eth0")).expect("works").expect("free");
+    lab.retry_pending_cleanup().await;
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "locked");
     drop(lock);
     // It fails.
     lab.controller_mood.set(Mood::Refusing);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "failed");
     // It waits.
     let lab = Lab::warm().await;
     lab.controller_mood.set(Mood::Slow);
     lab.add().await.expect_err("no answer");
     lab.controller_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "waiting");
     lab.catch_up().await;
     lab.pass_quiet_period().await;
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     assert!(!is_marked(&lab) && lab.tombstones().is_empty(), "settled");
 }
 
@@ -88,12 +88,12 @@ async fn the_mark_stays_while_something_is_locked_or_waits_or_fails() {
 #[tokio::test(start_paused = true)]
 async fn a_local_tombstone_stays_until_etcd_has_it() {
     let lab = deleted(&["a"], true).await;
-    let before = lab.graves();
+    let before = lab.local_tombstones();
     lab.etcd_mood.set(Mood::Refusing);
-    lab.drain().await;
-    assert_eq!((lab.graves(), is_marked(&lab)), (before, true));
+    lab.retry_pending_cleanup().await;
+    assert_eq!((lab.local_tombstones(), is_marked(&lab)), (before, true));
     lab.etcd_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     lab.assert_empty("after all");
 }
 
@@ -104,7 +104,7 @@ async fn three_failures_in_a_row_end_the_attempt() {
     let earlier = lab.tombstones().into_iter().map(|tombstone| tombstone.since).max().expect("four");
     lab.pass(10).await;
     lab.controller_mood.set(Mood::Refusing);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     let tried = lab.tombstones().iter().filter(|tombstone| tombstone.since > earlier).count();
     assert_eq!(tried, 3);
 }
@@ -122,7 +122,7 @@ async fn what_waits_keeps_nothing_waiting_that_is_due() {
             let put = Change::Put { key, value, lease: None };
             lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
         }
-        lab.drain().await;
+        lab.retry_pending_cleanup().await;
         let left: Vec<_> = lab.tombstones().into_iter().map(|tombstone| tombstone.attachment).collect();
         assert_eq!(left, ["a", "b", "c"].map(|container| attachment(container, "eth0")), "{ahead} s ahead");
     }

@@ -1,34 +1,38 @@
-//! Tombstones in local files, `<stateDir>/tombstones/<hash>-<installation>`: what a DEL owes and could not even tell etcd.
-//! They are of one installation (`etcd.prefix`), which each of them names: a tombstone is never moved below another prefix.
+//! Local tombstones, `<stateDir>/tombstones/<hash>-<installation>`: cleanup that a DEL could not finish and could not record
+//! in etcd. Each is of one installation (`etcd.prefix`), which it names: a tombstone is never moved below another prefix.
 //!
-//! Promises: a file that is there is whole and survives a power failure (written aside, synced, renamed, directory
-//! synced, and those above it that are new); where there is no room the old file stays; burying again merges, so that
-//! nothing owed is forgotten. The files are few and short-lived: the next call that reaches etcd moves them there.
+//! # Guarantees
+//! * An existing file is whole and survives a power failure: it is replaced atomically, and its directory and new directories
+//!   above it are synced. If there is no space, the old file stays.
+//! * Putting a tombstone over another one merges them: no pending cleanup is lost.
+//!
+//! The files are few and short-lived: the next call that reaches etcd moves them there.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
-use atoll_node::files::trouble::named;
-use atoll_node::files::{RECORD, atomic, make, read};
-use atoll_node::paths;
 use atoll_records::{Tombstone, TombstoneRecord, decode, encode};
+
+use crate::files::trouble::named;
+use crate::files::{RECORD, atomic, make, read};
+use crate::paths;
 
 /// What a local tombstone says besides the record: the prefix of etcd that it belongs below.
 const PREFIX: &str = "etcdPrefix";
 
 /// The local tombstones of this node, of one installation.
 #[derive(Clone, Debug)]
-pub struct Graves {
+pub struct LocalTombstones {
     state_dir: PathBuf,
     directory: PathBuf,
     prefix: String,
-    /// What the names of its files end in.
+    /// The end of the names of its files.
     ending: String,
 }
 
-impl Graves {
+impl LocalTombstones {
     /// Touches nothing yet.
     pub fn new(state_dir: &Path, etcd_prefix: &str) -> Self {
         Self {
@@ -44,7 +48,7 @@ impl Graves {
         self.directory.join(format!("{}{}", attachment.hash(), self.ending))
     }
 
-    /// What is owed for an attachment.
+    /// The local tombstone of an attachment. One that cannot be read is logged and counts as none.
     pub fn get(&self, attachment: &Attachment) -> Option<TombstoneRecord> {
         let path = self.path(attachment);
         look(&path).unwrap_or_else(|error| {
@@ -53,14 +57,17 @@ impl Graves {
         })
     }
 
-    /// Makes a tombstone durable.
+    /// Writes a tombstone durably, merged with the one that is there.
+    ///
+    /// # Errors
+    /// What the file system says; the old tombstone stays.
     pub fn put(&self, tombstone: &TombstoneRecord) -> io::Result<()> {
         self.make_directory().map_err(named(&self.directory))?;
         let path = self.path(&tombstone.attachment);
         let mut record = tombstone.clone();
         record.unknown.insert(PREFIX.to_owned(), self.prefix.clone().into());
         if let Some(there) = look(&path).map_err(named(&path))? {
-            // What was written by a clock that was ahead waits from now on, for as long as it was to wait from then on.
+            // One that was written by a clock that was ahead waits from now on, for as long as it was to wait from then on.
             let ahead = there.since.saturating_sub(record.since);
             record.not_before = record.not_before.max(there.not_before.saturating_sub(ahead));
             record.port = record.port.or(there.port);
@@ -79,19 +86,24 @@ impl Graves {
         self.directory.ancestors().skip(1).take(new).try_for_each(|above| File::open(above)?.sync_all())
     }
 
-    /// Nothing is owed any more, or it is written down elsewhere.
+    /// Removes the tombstone of an attachment, if there is one: the cleanup is done, or recorded in etcd.
+    ///
+    /// # Errors
+    /// The file exists and cannot be removed.
     pub fn remove(&self, attachment: &Attachment) -> io::Result<()> {
         let path = self.path(attachment);
         match fs::remove_file(&path) {
-            // What is not there need not be removed, also where nothing can be: a file system that went read-only
-            // refuses before it looks.
+            // A read-only file system refuses also if there is no file.
             Err(error) if fs::symlink_metadata(&path).is_ok() => Err(named(&path)(error)),
             // Not synced: if the file comes back after a power failure, it is only done again.
             _ => Ok(()),
         }
     }
 
-    /// At most `limit` tombstones of this installation. An error: there may be some that cannot be seen.
+    /// At most `limit` tombstones of this installation.
+    ///
+    /// # Errors
+    /// The directory cannot be listed, or a file cannot be read: there may be more.
     pub fn list(&self, limit: usize) -> io::Result<Vec<TombstoneRecord>> {
         // A name with a dot is one that is being written.
         let names = read::names(&self.directory, |name| !name.starts_with('.') && name.ends_with(&self.ending));
@@ -107,7 +119,20 @@ impl Graves {
     }
 }
 
-/// What a file says; none: it is not there, or nothing can be done with it, which is reported, and it stays.
+/// All local tombstones of this node, of every installation, with their files. None: the file cannot be read.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn all(state_dir: &Path) -> io::Result<Vec<(PathBuf, Option<TombstoneRecord>)>> {
+    let directory = paths::tombstones(state_dir);
+    // A name with a dot is a temporary file.
+    let names = read::names(&directory, |name| !name.starts_with('.')).map_err(named(&directory))?;
+    let paths = names.into_iter().map(|name| directory.join(name));
+    let read = |path: &PathBuf| read::own(path, RECORD).ok().and_then(|text| decode(&text).ok());
+    Ok(paths.map(|path| (path.clone(), read(&path))).collect())
+}
+
+/// The tombstone in a file. None: there is no file, or it is damaged, which is logged, and it stays.
 fn look(path: &Path) -> io::Result<Option<TombstoneRecord>> {
     let damaged = |error: &(dyn std::error::Error + 'static)| {
         tracing::error!(error, path = %path.display(), "a local tombstone is damaged");
@@ -131,16 +156,15 @@ fn look(path: &Path) -> io::Result<Option<TombstoneRecord>> {
 
 #[cfg(test)]
 mod tests {
-
     use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
-    use atoll_records::{SCHEMA, Tombstone, TombstoneRecord, Unknown};
+    use atoll_records::{SCHEMA, Unknown};
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     use uuid::Uuid;
 
     use super::*;
 
-    fn owed(why: Tombstone, port: Option<Uuid>, not_before: u64) -> TombstoneRecord {
+    fn tombstone(why: Tombstone, port: Option<Uuid>, not_before: u64) -> TombstoneRecord {
         let attachment = Attachment {
             node: NodeName::new("n").expect("valid"),
             network: NetworkName::new("net").expect("valid"),
@@ -162,55 +186,62 @@ mod tests {
     }
 
     #[test]
-    fn burying_again_forgets_nothing() {
+    fn putting_again_forgets_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
-        let graves = Graves::new(directory.path(), "/atoll/a");
+        let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
         let port = Some(Uuid::from_u128(7));
-        let first = owed(Tombstone::Fence, port, 9);
-        assert_eq!((graves.get(&first.attachment), graves.list(5).expect("readable")), (None, vec![]));
-        graves.put(&first).expect("works");
-        graves.put(&owed(Tombstone::Delete, None, 5)).expect("works");
-        assert_eq!(graves.get(&first.attachment), Some(first.clone()));
-        assert_eq!(graves.list(5).expect("readable").first(), Some(&first));
-        assert_eq!(graves.list(0).expect("readable"), []);
-        let other = Graves::new(directory.path(), "/atoll/b");
+        let first = tombstone(Tombstone::Fence, port, 9);
+        assert_eq!(
+            (local_tombstones.get(&first.attachment), local_tombstones.list(5).expect("readable")),
+            (None, vec![])
+        );
+        local_tombstones.put(&first).expect("works");
+        local_tombstones.put(&tombstone(Tombstone::Delete, None, 5)).expect("works");
+        assert_eq!(local_tombstones.get(&first.attachment), Some(first.clone()));
+        assert_eq!(local_tombstones.list(5).expect("readable").first(), Some(&first));
+        assert_eq!(local_tombstones.list(0).expect("readable"), []);
+        let other = LocalTombstones::new(directory.path(), "/atoll/b");
         assert_eq!((other.get(&first.attachment), other.list(5).expect("readable")), (None, vec![]));
-        other.put(&owed(Tombstone::Delete, None, 5)).expect("works");
-        assert_eq!(graves.list(5).expect("readable"), std::slice::from_ref(&first), "of another installation");
+        other.put(&tombstone(Tombstone::Delete, None, 5)).expect("works");
+        assert_eq!(
+            local_tombstones.list(5).expect("readable"),
+            std::slice::from_ref(&first),
+            "of another installation"
+        );
         other.remove(&first.attachment).expect("works");
         for _ in 0..2 {
-            graves.remove(&first.attachment).expect("works");
+            local_tombstones.remove(&first.attachment).expect("works");
         }
-        assert_eq!(graves.list(5).expect("readable"), []);
+        assert_eq!(local_tombstones.list(5).expect("readable"), []);
     }
 
     /// The first was written by a clock that was ahead: it waits from the second on as long as it was to wait.
     #[test]
-    fn burying_again_waits_for_no_clock_that_was_ahead() {
+    fn putting_again_waits_for_no_clock_that_was_ahead() {
         let directory = tempfile::tempdir().expect("a directory");
-        let graves = Graves::new(directory.path(), "/atoll/a");
-        let ahead = TombstoneRecord { since: 1000, ..owed(Tombstone::Fence, None, 1060) };
-        graves.put(&ahead).expect("works");
-        let now = TombstoneRecord { since: 100, ..owed(Tombstone::Delete, None, 100) };
-        graves.put(&now).expect("works");
-        let merged = graves.get(&now.attachment).expect("there");
+        let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
+        let ahead = TombstoneRecord { since: 1000, ..tombstone(Tombstone::Fence, None, 1060) };
+        local_tombstones.put(&ahead).expect("works");
+        let now = TombstoneRecord { since: 100, ..tombstone(Tombstone::Delete, None, 100) };
+        local_tombstones.put(&now).expect("works");
+        let merged = local_tombstones.get(&now.attachment).expect("there");
         assert_eq!((merged.not_before, merged.why), (160, Tombstone::Fence));
     }
 
     #[test]
     fn a_file_that_is_being_written_is_none_and_a_directory_that_cannot_be_listed_is_an_error() {
         let directory = tempfile::tempdir().expect("a directory");
-        let graves = Graves::new(directory.path(), "/atoll/a");
-        let tombstone = owed(Tombstone::Delete, None, 1);
-        graves.put(&tombstone).expect("works");
-        let whole = graves.path(&tombstone.attachment);
+        let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
+        let tombstone = tombstone(Tombstone::Delete, None, 1);
+        local_tombstones.put(&tombstone).expect("works");
+        let whole = local_tombstones.path(&tombstone.attachment);
         let name = whole.file_name().expect("it has one").to_string_lossy().into_owned();
         fs::copy(&whole, whole.with_file_name(format!(".{name}"))).expect("works");
-        assert_eq!(graves.list(5).expect("readable"), [tombstone]);
+        assert_eq!(local_tombstones.list(5).expect("readable"), [tombstone]);
         let tombstones = directory.path().join("tombstones");
         fs::rename(&tombstones, directory.path().join("away")).expect("works");
         fs::write(&tombstones, "").expect("works");
-        graves.list(5).expect_err("there may be some");
+        local_tombstones.list(5).expect_err("there may be some");
     }
 
     /// Runs `test` with a small file system of its own, in a mount namespace that goes with the thread.
@@ -230,33 +261,36 @@ mod tests {
     #[test]
     fn on_a_full_disk_the_old_file_stays() {
         on_a_small_file_system(|path| {
-            let graves = Graves::new(path, "/atoll/a");
-            let first = owed(Tombstone::Delete, Some(Uuid::from_u128(7)), 1);
-            graves.put(&first).expect("there is room");
+            let local_tombstones = LocalTombstones::new(path, "/atoll/a");
+            let first = tombstone(Tombstone::Delete, Some(Uuid::from_u128(7)), 1);
+            local_tombstones.put(&first).expect("there is room");
             let filler = path.join("filler");
             fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is full");
-            let error = graves.put(&owed(Tombstone::Fence, None, 9)).expect_err("no room");
+            let error = local_tombstones.put(&tombstone(Tombstone::Fence, None, 9)).expect_err("no room");
             assert!(error.to_string().contains(&first.attachment.hash()), "{error}");
-            assert_eq!(graves.list(5).expect("readable"), [first]);
+            assert_eq!(local_tombstones.list(5).expect("readable"), [first]);
             assert_eq!(fs::read_dir(path.join("tombstones")).expect("there").count(), 1, "nothing is left aside");
             fs::remove_file(filler).expect("works");
-            graves.put(&owed(Tombstone::Fence, None, 9)).expect("there is room again");
-            assert_eq!(graves.list(5).expect("readable").first().map(|grave| grave.not_before), Some(9));
+            local_tombstones.put(&tombstone(Tombstone::Fence, None, 9)).expect("there is room again");
+            assert_eq!(
+                local_tombstones.list(5).expect("readable").first().map(|tombstone| tombstone.not_before),
+                Some(9)
+            );
         });
     }
 
     #[test]
     fn on_a_read_only_file_system_only_what_is_there_cannot_be_removed() {
         on_a_small_file_system(|path| {
-            let graves = Graves::new(path, "/atoll/a");
-            let there = owed(Tombstone::Delete, None, 1);
-            graves.put(&there).expect("works");
+            let local_tombstones = LocalTombstones::new(path, "/atoll/a");
+            let there = tombstone(Tombstone::Delete, None, 1);
+            local_tombstones.put(&there).expect("works");
             let other = Attachment { container: ContainerId::new("other").expect("valid"), ..there.attachment.clone() };
             let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
             mount(None::<&str>, path, None::<&str>, read_only, None::<&str>).expect("root may");
-            graves.remove(&other).expect("nothing is owed for it");
-            graves.remove(&there.attachment).expect_err("it stays");
-            graves.put(&there).expect_err("read-only");
+            local_tombstones.remove(&other).expect("there is none for it");
+            local_tombstones.remove(&there.attachment).expect_err("it stays");
+            local_tombstones.put(&there).expect_err("read-only");
         });
     }
 }

@@ -1,10 +1,10 @@
-//! The ways of a further interface of a pod (`eth1`, `net2`): whatever is sent from its addresses leaves through it, also
-//! where another interface of the pod is in the same subnet or has the default route. Pure.
+//! Policy routing of a further interface of a pod (`eth1`, `net2`): what is sent from its addresses leaves through it, also if
+//! another interface of the pod is in the same subnet or has the default route. Pure.
 //!
-//! Its name gives everything: the metric of its routes in `main`, behind those of the interfaces before it, and the table
-//! that its addresses' packets are looked up in. So it does not matter in which order a runtime attaches interfaces, and an
-//! interface says nothing about another one. Two names get different metrics and tables, also `eth1` and `net1`. There are
-//! more names than numbers: for two that have the same one, which is rare, [`meet`] tells, and the second is refused.
+//! The name of the interface gives everything: the metric of its routes in `main`, behind those of the interfaces before it, and
+//! the table in which its addresses' packets are looked up. So it does not matter in which order a runtime attaches interfaces.
+//! Two names get different metrics and tables, also `eth1` and `net1`. There are more names than numbers: two names that get the
+//! same number are rare, [`conflicting_interface`] finds them, and the second interface is refused.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use atoll_model::route::{MAIN_TABLE, Route};
 use atoll_records::ClaimRecord;
 use uuid::Uuid;
 
-use crate::wire::SourceRule;
+use crate::kernel::PolicyRule;
 
 /// The table of `eth<n>` is the n-th after this one.
 const TABLES: u32 = 0xa701_0000;
@@ -57,16 +57,19 @@ pub(crate) fn table(interface: &IfName) -> Option<u32> {
 }
 
 /// The first of other interfaces of a pod with which this one would share its table, or the metric of its routes.
-pub(crate) fn meet<'a>(interface: &IfName, others: impl Iterator<Item = &'a IfName>) -> Option<&'a IfName> {
+pub(crate) fn conflicting_interface<'a>(
+    interface: &IfName,
+    others: impl Iterator<Item = &'a IfName>,
+) -> Option<&'a IfName> {
     let (table, metric) = (table(interface)?, metric(interface));
     let mut others = others.filter(|other| *other != interface);
     others.find(|other| self::table(other) == Some(table) || self::metric(other) == metric)
 }
 
 /// Which packets are looked up there.
-pub(crate) fn rules(claim: &ClaimRecord) -> Vec<SourceRule> {
+pub(crate) fn rules(claim: &ClaimRecord) -> Vec<PolicyRule> {
     let table = table(&claim.attachment.interface);
-    let rule = |table| claim.addresses.iter().map(move |a| SourceRule { source: a.address.ip(), table });
+    let rule = |table| claim.addresses.iter().map(move |a| PolicyRule { source: a.address.ip(), table });
     table.into_iter().flat_map(rule).collect()
 }
 
@@ -108,14 +111,17 @@ mod tests {
         assert_eq!((all(table).len(), all(metric).len()), (names.len(), names.len()));
         assert!(all(table).iter().all(|table| (0xa701_0001..=0xa7ff_ffff).contains(table)));
         assert!(metric(&name("net1")) < metric(&name("net2")) && metric(&name("eth9")) < metric(&name("net1")));
-        assert_eq!(meet(&name("eth1"), names.iter()), None);
+        assert_eq!(conflicting_interface(&name("eth1"), names.iter()), None);
     }
 
     #[test]
     fn two_names_that_would_share_a_table_or_a_metric_are_told() {
         // Numbers are counted up to 65535.
         let (one, same) = (name("eth1"), name("eth65537"));
-        assert_eq!(meet(&one, [name("eth0"), one.clone(), name("net1"), same.clone()].iter()), Some(&same));
-        assert_eq!(meet(&name("eth0"), [same].iter()), None, "the first one has neither");
+        assert_eq!(
+            conflicting_interface(&one, [name("eth0"), one.clone(), name("net1"), same.clone()].iter()),
+            Some(&same)
+        );
+        assert_eq!(conflicting_interface(&name("eth0"), [same].iter()), None, "the first one has neither");
     }
 }

@@ -14,8 +14,8 @@ const ALONE: &str = "ATOLL_TEST_PANICS";
 #[test]
 fn a_panic_is_one_error_object() {
     if std::env::var_os(ALONE).is_some() {
-        atoll_cni_plugin::defect::tell();
-        atoll_cni_plugin::defect::speak(atoll_model::cni::version::Version::V0_4_0);
+        atoll_cni_plugin::panic_hook::install();
+        atoll_cni_plugin::panic_hook::set_version(atoll_model::cni::version::Version::V0_4_0);
         panic!("the key was not found");
     }
     let this = std::env::current_exe().expect("it runs");
@@ -32,6 +32,6 @@ fn a_panic_is_one_error_object() {
     let [document] = documents.as_slice() else { panic!("{text}") };
     assert_eq!((&document["code"], &document["cniVersion"]), (&199.into(), &"0.4.0".into()));
     assert!(document["msg"].as_str().is_some_and(|msg| msg.contains("defect") && !msg.contains("not found")), "{text}");
-    assert!(document["details"].as_str().is_some_and(|details| details.contains("defect.rs")), "{text}");
+    assert!(document["details"].as_str().is_some_and(|details| details.contains("panic_hook.rs")), "{text}");
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

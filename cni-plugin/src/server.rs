@@ -1,8 +1,8 @@
-//! A server to which there may be no way at all: its settings name a file (CA, certificate, key) that is missing, cannot be
-//! read, or can be read by others.
+//! A server whose settings may be unusable: they name a file (CA, certificate, key) that is missing, unreadable, or readable by
+//! others.
 //!
-//! For what a node does to its own machine that is no other than a server that is away: every request fails at once,
-//! with the problem of the settings as the reason.
+//! For a verb that works on this machine, such a server is like one that is unreachable: every request fails at once, with the
+//! problem of the settings as the reason.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use atoll_store::{Choice, Chosen, Etcd, Store, StoreError};
 
 /// See the module.
 #[derive(Clone)]
-pub enum Reach<X, E> {
-    /// The settings are right. The server itself may be away.
-    Possible(X),
-    /// No request can be sent: this is what each of them gets.
-    Impossible(E),
+pub enum Server<X, E> {
+    /// The settings are right. The server itself may be unreachable.
+    Usable(X),
+    /// No request can be sent: each gets this error.
+    Unusable(E),
 }
 
-impl<X, E: Clone> Reach<X, E> {
+impl<X, E: Clone> Server<X, E> {
     fn get(&self) -> Result<&X, E> {
         match self {
-            Self::Possible(server) => Ok(server),
-            Self::Impossible(error) => Err(error.clone()),
+            Self::Usable(server) => Ok(server),
+            Self::Unusable(error) => Err(error.clone()),
         }
     }
 }
 
-impl Store for Reach<Etcd, StoreError> {
+impl Store for Server<Etcd, StoreError> {
     type Watch = EtcdWatch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
@@ -62,7 +62,7 @@ impl Store for Reach<Etcd, StoreError> {
     }
 }
 
-impl Transport for Reach<Http, TransportError> {
+impl Transport for Server<Http, TransportError> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.get()?.send(request).await
     }

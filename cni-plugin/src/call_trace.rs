@@ -1,5 +1,5 @@
-//! The course of a call: which stages it went through, how long each took, and what it learned about the pod on the way.
-//! An error names the stage that used the time up, and every line of the log carries the course so far.
+//! The call trace of a call: which stages it went through, how long each took, and what it learned about the pod on the way.
+//! An error names the stage that used the time up, and every line of the log carries the call trace so far.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// See the module. Clones are of one call.
 #[derive(Clone, Debug, Default)]
-pub struct Course(Arc<Mutex<Inner>>);
+pub struct CallTrace(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -25,7 +25,7 @@ struct Stage {
     took: Option<Duration>,
 }
 
-impl Course {
+impl CallTrace {
     /// A call that has done nothing yet.
     pub fn new() -> Self {
         Self::default()
@@ -55,7 +55,7 @@ impl Course {
     }
 
     /// The pod's tenant is known now.
-    pub fn is_in(&self, tenant: &atoll_model::ids::TenantName) {
+    pub fn set_tenant(&self, tenant: &atoll_model::ids::TenantName) {
         self.inner().tenant = Some(tenant.to_string());
     }
 
@@ -87,13 +87,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_runs_or_was_given_up_counts_until_now() {
-        let course = Course::new();
-        assert_eq!(course.longest(), None);
-        course.stage("short", tokio::time::sleep(Duration::from_secs(1))).await;
-        let long = course.stage("long", std::future::pending::<()>());
+        let trace = CallTrace::new();
+        assert_eq!(trace.longest(), None);
+        trace.stage("short", tokio::time::sleep(Duration::from_secs(1))).await;
+        let long = trace.stage("long", std::future::pending::<()>());
         tokio::time::timeout(Duration::from_secs(3), long).await.expect_err("it never ends");
-        assert_eq!(course.stages(), [("short", Duration::from_secs(1)), ("long", Duration::from_secs(3))]);
-        assert_eq!(course.longest(), Some(("long", Duration::from_secs(3))));
-        assert_eq!(course.tenant(), None);
+        assert_eq!(trace.stages(), [("short", Duration::from_secs(1)), ("long", Duration::from_secs(3))]);
+        assert_eq!(trace.longest(), Some(("long", Duration::from_secs(3))));
+        assert_eq!(trace.tenant(), None);
     }
 }

@@ -1,9 +1,10 @@
-//! The seam to the kernel: veth pairs, addresses and routes in network namespaces. One method, one netlink operation,
-//! so that a test can stop between any two of them.
+//! The seam to the kernel: veth pairs, addresses and routes in network namespaces. One method is one netlink operation, so that a
+//! test can stop between any two of them.
 //!
-//! Promises: creating what is there and deleting what is absent are fine; nothing that is not ours is ever touched.
-//! Ours is a veth of our link group: the host end has the derived name; the pod's end has the derived MAC, or, when its
-//! MAC was wished for or changed since, the derived index at its other end.
+//! # Guarantees
+//! * Creating what exists and deleting what does not are fine.
+//! * Only objects of ours are changed. Ours is a veth of our link group: its host end has the derived name; the pod's end has the
+//!   derived MAC or, if another MAC was requested or set since, the derived index at its other end.
 
 pub mod linux;
 
@@ -16,39 +17,9 @@ use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
 use atoll_model::route::Route;
+pub use atoll_node::netns::Netns;
+pub use atoll_node::veth::{GROUP, host_index};
 use ipnetwork::Ipv4Network;
-
-/// The link group (`IFLA_GROUP`) of every host end: finding and deleting all of ours is one request each.
-pub const GROUP: u32 = 0xa701;
-
-/// The index that a host end gets. Where both ends of a pair happen to have the same index, which is likely in young
-/// namespaces, the kernel mistakes them for plain devices and lets their carrier wait for up to a second
-/// (`net/core/link_watch.c`, `linkwatch_urgent_event`). So the host end gets a large one, from the digits of its name;
-/// the kernel counts from one. It also tells the pod's end whose it is. 0 leaves the choice to the kernel.
-pub fn host_index(host_interface: &IfName) -> u32 {
-    let digits = host_interface.as_str().trim_start_matches("at");
-    let bits = u64::from_str_radix(digits, 16).map(|bits| bits & 0x0fff_ffff);
-    bits.ok().and_then(|bits| u32::try_from(bits).ok()).map_or(0, |bits| bits | 0x1000_0000)
-}
-
-/// A network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Netns {
-    /// The one this process runs in.
-    Own,
-    /// The one pinned at, or named by, this path.
-    At(PathBuf),
-}
-
-impl fmt::Display for Netns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Own => f.write_str("our own network namespace"),
-            Self::At(path) => write!(f, "network namespace {}", path.display()),
-        }
-    }
-}
 
 /// What is at the path that a runtime calls a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,32 +53,32 @@ pub struct Veth {
 
 /// A change inside the pod's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Bring `lo` up; up already is fine.
+pub enum PodChange {
+    /// Bring `lo` up.
     LoopbackUp,
     /// Give the interface an address; there already is fine. With a metric the route to its subnet stands back behind
     /// that of another interface in the same one.
     Address(IfName, Ipv4Network, Option<u32>),
     /// Bring the interface up.
     Up(IfName),
-    /// Add a route through the interface; one to that destination there already is fine.
+    /// Add a route through the interface; an existing one to that destination is fine.
     Route(IfName, Route),
-    /// What is sent from an address finds its way in a table of its own; there already is fine.
-    From(SourceRule),
-    /// The opposite; absent already is fine.
-    NotFrom(SourceRule),
-    /// Tell the neighbours of the interface whose its addresses are: an ARP announcement of each (RFC 5227, section 2.3).
-    /// Who remembers another MAC for one of them learns the new one.
+    /// Add a policy rule; an existing one is fine.
+    AddRule(PolicyRule),
+    /// Delete a policy rule; a missing one is fine.
+    DeleteRule(PolicyRule),
+    /// Announce the addresses of the interface by ARP (RFC 5227, section 2.3): a neighbour that remembers another MAC learns
+    /// the new one.
     Announce(IfName),
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for PodChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LoopbackUp => f.write_str("bring lo up"),
             Self::Address(interface, address, _) => write!(f, "add address {address} to {interface}"),
-            Self::From(rule) => write!(f, "look up what {} sends in table {}", rule.source, rule.table),
-            Self::NotFrom(rule) => write!(f, "look up what {} sends no more in table {}", rule.source, rule.table),
+            Self::AddRule(rule) => write!(f, "add policy rule from {} to table {}", rule.source, rule.table),
+            Self::DeleteRule(rule) => write!(f, "delete policy rule from {} to table {}", rule.source, rule.table),
             Self::Up(interface) => write!(f, "bring {interface} up"),
             Self::Route(interface, route) => write!(f, "add route to {route} on {interface}"),
             Self::Announce(interface) => write!(f, "announce {interface}"),
@@ -115,9 +86,9 @@ impl fmt::Display for Change {
     }
 }
 
-/// What is sent from an address is looked up in a table before the others (rtnetlink(7), `RTM_NEWRULE`).
+/// A policy rule (`ip rule`): packets from an address are looked up in a table before the others (rtnetlink(7), `RTM_NEWRULE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SourceRule {
+pub struct PolicyRule {
     /// The address.
     pub source: Ipv4Addr,
     /// The table.
@@ -165,7 +136,7 @@ impl Link {
 /// A route as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRoute {
-    /// The route. One with several next hops tells none as its own.
+    /// The route. A route with several next hops has none as its own.
     pub route: Route,
     /// The indexes of the interfaces it goes through: several where it has several next hops. None: the kernel names a
     /// next hop object instead of its interface.
@@ -173,54 +144,54 @@ pub struct FoundRoute {
 }
 
 /// See the module.
-pub trait Wire {
+pub trait Kernel {
     /// What is at `path`.
-    fn kind(&self, path: &Path) -> impl Future<Output = Result<NetnsKind, WireError>>;
+    fn kind(&self, path: &Path) -> impl Future<Output = Result<NetnsKind, KernelError>>;
 
     /// Looks at one link; none means that it, or its namespace, is not there.
-    fn inspect(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<Option<Link>, WireError>>;
+    fn inspect(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<Option<Link>, KernelError>>;
 
     /// The same by its index.
-    fn inspect_index(&self, netns: &Netns, index: u32) -> impl Future<Output = Result<Option<Link>, WireError>>;
+    fn inspect_index(&self, netns: &Netns, index: u32) -> impl Future<Output = Result<Option<Link>, KernelError>>;
 
     /// Creates a veth pair in place, host end up, pod's end down. A pair of ours that is there already is fine.
-    fn create(&self, veth: &Veth) -> impl Future<Output = Result<(), WireError>>;
+    fn create(&self, veth: &Veth) -> impl Future<Output = Result<(), KernelError>>;
 
     /// Changes something inside the pod's namespace.
-    fn configure(&self, pod_netns: &Path, change: &Change) -> impl Future<Output = Result<(), WireError>>;
+    fn configure(&self, pod_netns: &Path, change: &PodChange) -> impl Future<Output = Result<(), KernelError>>;
 
     /// Deletes a link of our group, and with it its other end; absent (or its namespace gone) is fine. A link that is
     /// not of our group is left alone, which is an error.
-    fn delete(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<(), WireError>>;
+    fn delete(&self, netns: &Netns, interface: &IfName) -> impl Future<Output = Result<(), KernelError>>;
 
     /// Deletes several links of our group, in one request to the kernel where that is possible: each by itself waits for
     /// the kernel's grace period. Absent ones are fine, and so are none; others of the namespace are left alone.
-    fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> impl Future<Output = Result<(), WireError>>;
+    fn delete_all(&self, netns: &Netns, interfaces: &[IfName]) -> impl Future<Output = Result<(), KernelError>>;
 
     /// All IPv4 routes of a namespace but those to its own addresses; none if it is not there.
-    fn routes(&self, netns: &Netns) -> impl Future<Output = Result<Vec<FoundRoute>, WireError>>;
+    fn routes(&self, netns: &Netns) -> impl Future<Output = Result<Vec<FoundRoute>, KernelError>>;
 
     /// The rules of a namespace by which one address's packets have a table of their own; none if it is not there.
-    fn rules(&self, netns: &Netns) -> impl Future<Output = Result<Vec<SourceRule>, WireError>>;
+    fn rules(&self, netns: &Netns) -> impl Future<Output = Result<Vec<PolicyRule>, KernelError>>;
 
     /// Both paths lead to one namespace.
-    fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, WireError>>;
+    fn is_same(&self, one: &Path, other: &Path) -> impl Future<Output = Result<bool, KernelError>>;
 
     /// All links of our group in a namespace.
-    fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, WireError>>;
+    fn list(&self, netns: &Netns) -> impl Future<Output = Result<Vec<Link>, KernelError>>;
 }
 
 /// The kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {reason}")]
-pub struct WireError {
+pub struct KernelError {
     /// What was to be done with which object: `create veth at3f… in …`.
     pub what: String,
     /// The kernel's words and errno.
     pub reason: String,
 }
 
-impl Classify for WireError {
+impl Classify for KernelError {
     fn class(&self) -> Class {
         Class::Kernel
     }

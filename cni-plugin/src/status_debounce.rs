@@ -1,8 +1,10 @@
-//! Whether an outage of etcd or the controller has lasted long enough to be reported: pure but for its file.
+//! Debouncing STATUS: whether an outage of etcd or the controller has lasted long enough to be reported. Pure but for its file.
 //!
-//! Promises: down after three failed probes in a row over at least 15 s, up again after two that succeed; one call in a
-//! few seconds probes, the others reuse what it saw; nobody having asked for two minutes is as good as never. The file,
-//! `<runDir>/status.json`, may be lost.
+//! # Guarantees
+//! * An outage is reported after three failed probes in a row over at least 15 s, and no longer after two successful ones.
+//! * One call in a few seconds probes; the others reuse its result. A result older than two minutes is discarded.
+//!
+//! The file, `<runDir>/status.json`, may be lost.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +25,7 @@ const FORGOTTEN: u64 = 120;
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct Outage {
     /// In words.
     pub problem: String,
     /// Pods that run may be cut off.
@@ -33,7 +35,7 @@ pub struct Trouble {
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Health {
+pub struct StatusDebounce {
     /// When the last probe was, seconds since 1970; 0: never.
     probed: u64,
     /// When the first of the failed probes in a row was.
@@ -41,10 +43,10 @@ pub struct Health {
     failures: u32,
     successes: u32,
     /// What is reported.
-    reported: Option<Trouble>,
+    reported: Option<Outage>,
 }
 
-impl Health {
+impl StatusDebounce {
     /// What is remembered; nothing, if it cannot be read.
     pub fn load(path: &Path) -> Self {
         read::own(path, TEXT).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
@@ -65,7 +67,7 @@ impl Health {
 
     /// After one more probe.
     #[must_use]
-    pub fn after(self, probe: Result<(), Trouble>, now: u64) -> Self {
+    pub fn after(self, probe: Result<(), Outage>, now: u64) -> Self {
         let is_recent = now.checked_sub(self.probed).is_some_and(|age| age <= FORGOTTEN);
         let before = if is_recent { self } else { Self::default() };
         match probe {
@@ -85,7 +87,7 @@ impl Health {
     }
 
     /// What is to be reported.
-    pub fn trouble(&self) -> Option<&Trouble> {
+    pub fn trouble(&self) -> Option<&Outage> {
         self.reported.as_ref()
     }
 }
@@ -96,13 +98,13 @@ mod tests {
 
     use super::*;
 
-    fn down() -> Result<(), Trouble> {
-        Err(Trouble { problem: "etcd".to_owned(), limited: false })
+    fn down() -> Result<(), Outage> {
+        Err(Outage { problem: "etcd".to_owned(), limited: false })
     }
 
     /// Probes at these times; whether each is reported as an outage afterwards.
     fn reports(probes: &[(u64, bool)]) -> Vec<bool> {
-        let mut health = Health::default();
+        let mut health = StatusDebounce::default();
         let mut reported = Vec::new();
         for (at, works) in probes {
             health = health.after(if *works { Ok(()) } else { down() }, *at);
@@ -128,21 +130,21 @@ mod tests {
     fn what_is_old_or_of_the_future_says_nothing() {
         assert_eq!(reports(&[(100, false), (108, false), (300, false), (301, false)]), [false; 4]);
         assert_eq!(reports(&[(100, false), (108, false), (116, false), (50, false)]), [false, false, true, false]);
-        let health = Health::default().after(down(), 100);
+        let health = StatusDebounce::default().after(down(), 100);
         assert!(!health.is_due(100) && !health.is_due(103) && health.is_due(104) && health.is_due(99));
-        assert!(Health::default().is_due(1_000_000));
+        assert!(StatusDebounce::default().is_due(1_000_000));
     }
 
     #[test]
     fn the_file_is_read_back_and_may_be_anything() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("run/status.json");
-        assert_eq!(Health::load(&path), Health::default());
-        let health = Health::default().after(down(), 100).after(down(), 108).after(down(), 116);
+        assert_eq!(StatusDebounce::load(&path), StatusDebounce::default());
+        let health = StatusDebounce::default().after(down(), 100).after(down(), 108).after(down(), 116);
         health.save(&path).expect("works");
-        assert_eq!(Health::load(&path), health);
+        assert_eq!(StatusDebounce::load(&path), health);
         assert_eq!(fs::read_dir(directory.path().join("run")).expect("there").count(), 1, "nothing is left beside it");
         fs::write(&path, "{").expect("works");
-        assert_eq!(Health::load(&path), Health::default());
+        assert_eq!(StatusDebounce::load(&path), StatusDebounce::default());
     }
 }

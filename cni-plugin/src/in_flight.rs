@@ -1,9 +1,9 @@
-//! Which of our requests may still be on their way.
+//! In-flight requests: which of our requests may still take effect.
 //!
-//! A request that changes something and was not answered may take effect later: after we cleaned up, after we exited. An
-//! ADD that fails must know whether there is one, because only then must its address wait for the quiet period. So both
-//! seams to the network are wrapped: a request counts from when it is begun until a definite answer comes. Giving up
-//! waiting is not an answer, and neither is that of a gateway; that the request could not be sent is one.
+//! A request that changes something and was not answered may take effect later: after the cleanup, after this process ended. An
+//! ADD that fails must know whether there is one, because only then must its address wait for the maximum request lifetime. So
+//! both seams to the network are wrapped. A request counts from its start until a definite answer. A timeout is not an answer, and
+//! neither is that of a gateway; an error that the request could not be sent is one.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -17,7 +17,7 @@ use atoll_store::{Choice, Chosen, Store, StoreError};
 
 /// Counts what our requests may have done. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Rc<Counters>);
+pub struct InFlightRequests(Rc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -26,37 +26,37 @@ struct Counters {
     changes: Cell<u64>,
 }
 
-/// The state of a [`Tally`] at some moment.
+/// The state of a [`InFlightRequests`] at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct Checkpoint {
     unanswered: u64,
     changes: u64,
 }
 
-impl Tally {
-    /// Nothing is on its way.
+impl InFlightRequests {
+    /// No request is in flight.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Now.
-    pub fn mark(&self) -> Mark {
-        Mark { unanswered: self.0.unanswered.get(), changes: self.0.changes.get() }
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { unanswered: self.0.unanswered.get(), changes: self.0.changes.get() }
     }
 
-    /// A deletion that the controller was asked for may still be on its way.
-    pub fn may_delete(&self) -> bool {
+    /// A deletion in the controller may be in flight.
+    pub fn may_have_deletion(&self) -> bool {
         self.0.deletions.get() > 0
     }
 
     /// Every request since `mark` was answered.
-    pub fn is_settled_since(&self, mark: Mark) -> bool {
+    pub fn is_answered_since(&self, mark: Checkpoint) -> bool {
         self.0.unanswered.get() == mark.unanswered
     }
 
     /// No request since `mark` changed anything in the controller, or still may.
-    pub fn is_unchanged_since(&self, mark: Mark) -> bool {
-        self.mark() == mark
+    pub fn is_unchanged_since(&self, mark: Checkpoint) -> bool {
+        self.checkpoint() == mark
     }
 
     async fn count<T, E>(
@@ -76,19 +76,19 @@ impl Tally {
 
 /// A seam whose requests are counted.
 #[derive(Clone, Debug)]
-pub struct Counted<X> {
+pub struct Tracked<X> {
     inner: X,
-    tally: Tally,
+    in_flight: InFlightRequests,
 }
 
-impl<X> Counted<X> {
+impl<X> Tracked<X> {
     /// Wraps `inner`.
-    pub fn new(inner: X, tally: Tally) -> Self {
-        Self { inner, tally }
+    pub fn new(inner: X, in_flight: InFlightRequests) -> Self {
+        Self { inner, in_flight }
     }
 }
 
-impl<T: Transport> Transport for Counted<T> {
+impl<T: Transport> Transport for Tracked<T> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         if request.method.is_safe() {
             return self.inner.send(request).await;
@@ -98,16 +98,16 @@ impl<T: Transport> Transport for Counted<T> {
             Err(TransportError::NoAnswer { .. } | TransportError::Unusable { .. }) => false,
             Err(TransportError::NotSent { .. } | TransportError::Denied { .. } | TransportError::Settings(_)) => true,
         };
-        let Counters { deletions, .. } = &*self.tally.0;
+        let Counters { deletions, .. } = &*self.in_flight.0;
         let is_deletion = u64::from(request.method.as_str() == "DELETE");
         deletions.set(deletions.get() + is_deletion);
-        let answer = self.tally.count(self.inner.send(request), is_definite).await;
+        let answer = self.in_flight.count(self.inner.send(request), is_definite).await;
         if is_definite(&answer) {
             deletions.set(deletions.get() - is_deletion);
         }
         // A server that failed may have come half way; one that refused has done nothing.
         if answer.as_ref().is_ok_and(|response| !(400..500).contains(&response.status)) {
-            let Counters { changes, .. } = &*self.tally.0;
+            let Counters { changes, .. } = &*self.in_flight.0;
             changes.set(changes.get() + 1);
         }
         answer
@@ -118,7 +118,7 @@ impl<T: Transport> Transport for Counted<T> {
     }
 }
 
-impl<S: Store> Store for Counted<S> {
+impl<S: Store> Store for Tracked<S> {
     type Watch = S::Watch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
@@ -127,7 +127,7 @@ impl<S: Store> Store for Counted<S> {
 
     async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
         let is_definite = |answer: &Result<_, StoreError>| !matches!(answer, Err(StoreError::Unknown { .. }));
-        self.tally.count(self.inner.commit_first(choice), is_definite).await
+        self.in_flight.count(self.inner.commit_first(choice), is_definite).await
     }
 
     async fn watch(&self, prefix: Key, after: Revision) -> Result<Self::Watch, StoreError> {
@@ -158,18 +158,18 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_definite_answer_settles_a_request() {
-        let tally = Tally::new();
-        let ask = |answer: Result<(), bool>| tally.count(async move { answer }, |answer| *answer != Err(false));
-        let start = tally.mark();
+        let in_flight = InFlightRequests::new();
+        let ask = |answer: Result<(), bool>| in_flight.count(async move { answer }, |answer| *answer != Err(false));
+        let start = in_flight.checkpoint();
         ask(Ok(())).await.expect("fine");
         ask(Err(true)).await.expect_err("refused");
-        assert!(tally.is_settled_since(start));
+        assert!(in_flight.is_answered_since(start));
         ask(Err(false)).await.expect_err("lost");
-        assert!(!tally.is_settled_since(start));
-        let later = tally.mark();
-        let never = tally.count(std::future::pending::<Result<(), bool>>(), |_| true);
+        assert!(!in_flight.is_answered_since(start));
+        let later = in_flight.checkpoint();
+        let never = in_flight.count(std::future::pending::<Result<(), bool>>(), |_| true);
         tokio::time::timeout(Duration::from_millis(1), never).await.expect_err("given up");
-        assert!(!tally.is_settled_since(later) && !tally.is_unchanged_since(later));
+        assert!(!in_flight.is_answered_since(later) && !in_flight.is_unchanged_since(later));
     }
 
     /// Gives one answer.
@@ -202,21 +202,21 @@ mod tests {
             (Err(unusable), false, false),
             (Err(not_sent), true, true),
         ] {
-            let tally = Tally::new();
-            let (begun, said, again) = (tally.mark(), format!("{answer:?}"), answer.clone());
+            let in_flight = InFlightRequests::new();
+            let (begun, said, again) = (in_flight.checkpoint(), format!("{answer:?}"), answer.clone());
             let (method, path) = (http::Method::POST, "/bridges/1/ports".to_owned());
             let request = ApiRequest { method, path, headers: http::HeaderMap::new(), body: "".into() };
-            drop(Counted::new(Says(answer), tally.clone()).send(request).await);
+            drop(Tracked::new(Says(answer), in_flight.clone()).send(request).await);
             assert_eq!(
-                (tally.is_settled_since(begun), tally.is_unchanged_since(begun)),
+                (in_flight.is_answered_since(begun), in_flight.is_unchanged_since(begun)),
                 (settled, unchanged),
                 "{said}"
             );
-            assert!(!tally.may_delete(), "{said}: it was no deletion");
+            assert!(!in_flight.may_have_deletion(), "{said}: it was no deletion");
             let (method, path) = (http::Method::DELETE, "/ports/1".to_owned());
             let request = ApiRequest { method, path, headers: http::HeaderMap::new(), body: "".into() };
-            drop(Counted::new(Says(again), tally.clone()).send(request).await);
-            assert_eq!(tally.may_delete(), !settled, "{said}: a deletion");
+            drop(Tracked::new(Says(again), in_flight.clone()).send(request).await);
+            assert_eq!(in_flight.may_have_deletion(), !settled, "{said}: a deletion");
         }
     }
 }

@@ -16,14 +16,14 @@ use atoll_store::{Store, StoreError};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::identity;
 
-use crate::wire::Wire;
-use crate::world::{Machine, World};
+use crate::kernel::Kernel;
+use crate::plugin::{Machine, Plugin};
 
-impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
+impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// Every other attachment of the same container and interface that this machine has: in its files, and in etcd as far
     /// as that answers.
-    pub(crate) async fn namesakes(&self, attachment: &Attachment) -> BTreeSet<Attachment> {
-        let mut found = self.namesakes_here(attachment);
+    pub(crate) async fn attachments_under_other_names(&self, attachment: &Attachment) -> BTreeSet<Attachment> {
+        let mut found = self.local_attachments_under_other_names(attachment);
         match self.recorded_under(attachment).await {
             Ok(recorded) => found.extend(recorded),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "only files tell of other names"),
@@ -32,16 +32,16 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 
     /// The same from this node's files alone.
-    pub(crate) fn namesakes_here(&self, attachment: &Attachment) -> BTreeSet<Attachment> {
+    pub(crate) fn local_attachments_under_other_names(&self, attachment: &Attachment) -> BTreeSet<Attachment> {
         let failed = |error: std::io::Error| tracing::warn!(%error, "files do not tell of other names");
-        let progress = self.journals.known().map_err(failed).unwrap_or_default();
-        let graves = self.graves.list(usize::MAX).map_err(failed).unwrap_or_default();
-        let graves = graves.into_iter().map(|grave| grave.attachment);
-        progress
+        let state = self.attachment_states.known().map_err(failed).unwrap_or_default();
+        let local_tombstones = self.local_tombstones.list(usize::MAX).map_err(failed).unwrap_or_default();
+        let local_tombstones = local_tombstones.into_iter().map(|tombstone| tombstone.attachment);
+        state
             .into_iter()
             .map(|noted| noted.attachment)
-            .chain(graves)
-            .filter(|other| is_namesake(other, attachment))
+            .chain(local_tombstones)
+            .filter(|other| is_same_interface(other, attachment))
             .collect()
     }
 
@@ -65,7 +65,7 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
                     found.extend(
                         entries
                             .filter_map(|entry| entry.key.attachment_part())
-                            .filter(|other| is_namesake(other, attachment)),
+                            .filter(|other| is_same_interface(other, attachment)),
                     );
                 }
             }
@@ -116,6 +116,6 @@ impl<S: Store, C: Controller, W: Wire> World<S, C, W> {
     }
 }
 
-fn is_namesake(other: &Attachment, attachment: &Attachment) -> bool {
+fn is_same_interface(other: &Attachment, attachment: &Attachment) -> bool {
     other != attachment && other.container == attachment.container && other.interface == attachment.interface
 }

@@ -5,19 +5,19 @@
 
 use atoll_records::{Tombstone, TombstoneRecord};
 
-/// When a tombstone may be settled, seconds since 1970. `longest`: the quiet period, seconds.
+/// When a tombstone may be resolved, seconds since 1970. `longest`: the maximum request lifetime, seconds.
 ///
 /// A tombstone that claims to be written in the future was written before now all the same: it waits from now on for as
 /// long as it was to wait from then on.
-pub(crate) fn due(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
+pub(crate) fn retry_at(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
     let TombstoneRecord { not_before, since, .. } = *tombstone;
     if since > now { now + not_before.saturating_sub(since).min(longest) } else { not_before.min(now + longest) }
 }
 
 /// Until when a tombstone says that late requests may arrive, seconds since 1970; 0: none can.
-pub(crate) fn unsettled_until(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
+pub(crate) fn late_requests_until(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
     match tombstone.why {
-        Tombstone::Fence => due(tombstone, now, longest),
+        Tombstone::Fence => retry_at(tombstone, now, longest),
         Tombstone::Delete => 0,
     }
 }
@@ -59,11 +59,11 @@ mod tests {
             (990, 9000, 1060),
             (9000, 10, 1000),
         ] {
-            assert_eq!(due(&fence(since, not_before), NOW, LONGEST), expected, "{since} {not_before}");
+            assert_eq!(retry_at(&fence(since, not_before), NOW, LONGEST), expected, "{since} {not_before}");
         }
         let delete = TombstoneRecord { why: Tombstone::Delete, ..fence(990, 1050) };
         assert_eq!(
-            (unsettled_until(&delete, NOW, LONGEST), unsettled_until(&fence(990, 1050), NOW, LONGEST)),
+            (late_requests_until(&delete, NOW, LONGEST), late_requests_until(&fence(990, 1050), NOW, LONGEST)),
             (0, 1050)
         );
     }

@@ -2,7 +2,7 @@
 //! refusal names it.
 
 use atoll_cni_plugin::add::AddCall;
-use atoll_cni_plugin::error::Error;
+use atoll_cni_plugin::error::CallError;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::cni::result::Attached;
 use atoll_model::error::Classify;
@@ -12,11 +12,11 @@ use atoll_store::{Change, Store, Txn};
 
 use crate::lab::{Lab, Mood, attachment};
 
-async fn add(lab: &Lab, container: &str) -> Result<Attached, Error> {
+async fn add(lab: &Lab, container: &str) -> Result<Attached, CallError> {
     let sandbox = format!("/netns/{container}");
     lab.kernel.add_netns(&sandbox);
     let call = AddCall { attachment: attachment(container, "eth0"), sandbox, ..lab.call() };
-    Box::pin(lab.world().add(&call)).await
+    Box::pin(lab.plugin().add(&call)).await
 }
 
 /// A pod that was deleted while something was down: its address is not free.
@@ -54,7 +54,11 @@ async fn what_a_request_wants_is_cleaned_up_before_it_is_refused() {
             let attached =
                 add(&lab, "next").await.unwrap_or_else(|error| panic!("{whose} was down, {wish}: {error:?}"));
             assert!(wish.addresses.iter().all(|wished| *wished == attached.addresses[0].0.ip()), "{whose}");
-            assert_eq!((lab.claims().len(), lab.tombstones().len(), lab.graves().len()), (1, 0, 0), "{whose}, {wish}");
+            assert_eq!(
+                (lab.claims().len(), lab.tombstones().len(), lab.local_tombstones().len()),
+                (1, 0, 0),
+                "{whose}, {wish}"
+            );
         }
     }
 }
@@ -78,7 +82,7 @@ async fn a_full_subnet_has_room_when_what_is_pending_is_cleaned_up() {
     lab.controller_mood.set(Mood::Refusing);
     for container in &pods {
         let call = AddCall { attachment: attachment(container, "eth0"), ..lab.call() };
-        lab.world().del(&crate::lab::del(&call)).await.expect("it is written down");
+        lab.plugin().del(&crate::lab::del(&call)).await.expect("it is written down");
     }
     let refused = add(&lab, "next").await.expect_err("nothing can be cleaned up");
     assert_eq!(refused.class(), class, "what is pending does not change whose affair it is");
@@ -141,23 +145,27 @@ async fn a_refusal_names_only_what_holds_what_was_asked_for() {
         ask("plain", "red", Wish::default()),
         ask("blue", "blue", Wish { mac: Some(mac), ..Wish::default() }),
     ];
+    let mut attached = Vec::new();
     for call in &calls {
-        Box::pin(lab.world().add(call)).await.expect("works");
+        attached.push(Box::pin(lab.plugin().add(call)).await.expect("works"));
     }
     lab.controller_mood.set(Mood::Refusing);
     for call in &calls {
-        lab.world().del(&crate::lab::del(call)).await.expect("it is written down");
+        lab.plugin().del(&crate::lab::del(call)).await.expect("it is recorded");
     }
     for wish in [seven, Wish { mac: Some(mac), ..Wish::default() }] {
-        let error = Box::pin(lab.world().add(&ask("next", "red", wish.clone()))).await.expect_err("it is held");
+        let error = Box::pin(lab.plugin().add(&ask("next", "red", wish.clone()))).await.expect_err("it is held");
         let text = error.to_string();
         assert!(text.contains("n1/atoll/holder/eth0"), "{wish}: {text}");
         assert!(!text.contains("atoll/plain/") && !text.contains("atoll/blue/"), "{wish}: {text}");
     }
     // The request of an attachment that has one itself.
     let mut again = calls[1].clone();
-    again.wish = Wish { addresses: vec![subnet.nth(9).expect("it is large enough")], ..Wish::default() };
-    let text = Box::pin(lab.world().add(&again)).await.expect_err("its own is pending").to_string();
+    // Another address than the one that it got by chance.
+    let has = attached[1].addresses[0].0.ip();
+    let other = [9, 10].into_iter().filter_map(|n| subnet.nth(n)).find(|address| *address != has);
+    again.wish = Wish { addresses: vec![other.expect("the subnet is large enough")], ..Wish::default() };
+    let text = Box::pin(lab.plugin().add(&again)).await.expect_err("its own is pending").to_string();
     assert!(text.contains("n1/atoll/plain/eth0") && text.contains("cleanup is pending"), "{text}");
 }
 
@@ -165,10 +173,10 @@ async fn a_refusal_names_only_what_holds_what_was_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
     let lab = deleted(etcd, seventh).await;
-    let (world, own) = (lab.world(), lab.call().attachment);
-    let lock = world.journals.try_lock(&own).expect("works").expect("free");
+    let (plugin, own) = (lab.plugin(), lab.call().attachment);
+    let lock = plugin.attachment_states.try_lock(&own).expect("works").expect("free");
     let text = add(&lab, "next").await.expect_err("somebody works on it").to_string();
-    let path = world.graves.path(&own);
+    let path = plugin.local_tombstones.path(&own);
     assert!(text.contains(&format!("file {}", path.display())), "{text}");
     drop(lock);
     let lab = deleted(controller, seventh).await;
@@ -180,7 +188,7 @@ async fn a_refusal_names_the_file_and_what_the_nodes_role_lets_it_see() {
     lab.deny(&["v2/tombstones/*"]);
     let error = add(&lab, "next").await.expect_err("it is held");
     let text = error.to_string();
-    assert!(matches!(error, Error::Ipam(_)) && !text.contains("denied") && !text.contains("pending"), "{text}");
+    assert!(matches!(error, CallError::Ipam(_)) && !text.contains("denied") && !text.contains("pending"), "{text}");
 }
 
 /// Cleaning up before a refusal takes three seconds at most, however much time the call has.
@@ -206,10 +214,10 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
             } else {
                 call.wish.addresses = vec![lab.first_subnet().nth(9).expect("it is large enough")];
             }
-            let attached = Box::pin(lab.world().add(&call)).await.expect("nothing is in the way");
+            let attached = Box::pin(lab.plugin().add(&call)).await.expect("nothing is in the way");
             assert!(call.wish.addresses.iter().all(|wished| *wished == attached.addresses[0].0.ip()));
             assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
-            assert_eq!((lab.tombstones().len(), lab.graves().len()), (0, 0));
+            assert_eq!((lab.tombstones().len(), lab.local_tombstones().len()), (0, 0));
             lab.del().await.expect("works");
             lab.assert_empty("after all");
         }
@@ -220,34 +228,34 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
     lab.bury().await;
     let mut call = lab.call();
     call.wish = seventh(&lab);
-    Box::pin(lab.world().add(&call)).await.expect_err("it has another address");
+    Box::pin(lab.plugin().add(&call)).await.expect_err("it has another address");
     assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
 }
 
-/// A local tombstone leaves a mark: the next ADD, of whatever pod, moves it to etcd and settles it.
+/// A local tombstone leaves a mark: the next ADD, of whatever pod, moves it to etcd and resolves it.
 #[tokio::test(start_paused = true)]
 async fn a_local_tombstone_is_settled_by_the_next_add() {
     let lab = deleted(etcd, |_| Wish::default()).await;
-    assert_eq!((lab.graves().len(), lab.tombstones().len()), (1, 0));
+    assert_eq!((lab.local_tombstones().len(), lab.tombstones().len()), (1, 0));
     add(&lab, "next").await.expect("works");
-    assert_eq!((lab.graves().len(), lab.tombstones().len(), lab.claims().len()), (0, 0, 1));
+    assert_eq!((lab.local_tombstones().len(), lab.tombstones().len(), lab.claims().len()), (0, 0, 1));
 }
 
-/// An attachment on which a call works, or whose pod runs, is left alone by whoever settles tombstones.
+/// An attachment on which a call works, or whose pod runs, is left alone by whoever resolves tombstones.
 #[tokio::test(start_paused = true)]
 async fn settling_leaves_alone_what_is_being_worked_on() {
     for is_held in [false, true] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
         lab.bury().await;
-        let world = lab.world();
+        let plugin = lab.plugin();
         let lock = is_held.then(|| {
             lab.forget();
-            world.journals.try_lock(&lab.call().attachment).expect("works").expect("free")
+            plugin.attachment_states.try_lock(&lab.call().attachment).expect("works").expect("free")
         });
         let call = AddCall { attachment: attachment("next", "eth0"), ..lab.call() };
-        lab.drain().await;
-        lab.world().del(&crate::lab::del(&call)).await.expect("nothing to do");
+        lab.retry_pending_cleanup().await;
+        lab.plugin().del(&crate::lab::del(&call)).await.expect("nothing to do");
         lab.collect_nothing().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2), "held {is_held}");
         assert_eq!(lab.tombstones().len(), 1, "held {is_held}");
@@ -264,17 +272,17 @@ async fn what_cannot_be_settled_hides_nothing() {
     }
     lab.controller_mood.set(Mood::Refusing);
     let host = attachment("a", "eth0").host_interface();
-    lab.kernel.refuse(&atoll_cni_plugin::wire::Netns::Own, host.as_str());
+    lab.kernel.refuse(&atoll_cni_plugin::kernel::Netns::Own, host.as_str());
     for container in ["a", "b", "c"] {
         let sandbox = format!("/netns/{container}");
         let call = AddCall { attachment: attachment(container, "eth0"), sandbox, ..lab.call() };
-        let deleted = lab.world().del(&crate::lab::del(&call)).await;
+        let deleted = lab.plugin().del(&crate::lab::del(&call)).await;
         assert_eq!(deleted.is_err(), container == "a", "{deleted:?}");
     }
     // The runtime never calls again, and the file of the first one is lost.
     lab.forget();
     lab.controller_mood.set(Mood::Fine);
-    lab.drain().await;
+    lab.retry_pending_cleanup().await;
     let left: Vec<Attachment> = lab.tombstones().into_iter().map(|tombstone| tombstone.attachment).collect();
     assert_eq!(left, [attachment("a", "eth0")]);
 }

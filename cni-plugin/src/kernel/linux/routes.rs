@@ -11,7 +11,7 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::wire::FoundRoute;
+use crate::kernel::FoundRoute;
 
 /// The request that adds a route through the interface `index`.
 pub(super) fn message(route: &Route, index: u32) -> RouteMessage {

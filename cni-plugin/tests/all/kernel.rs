@@ -5,18 +5,18 @@ use atoll_testkit::kernel::FakeKernel;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use atoll_cni_plugin::wire::linux::Linux;
-use atoll_cni_plugin::wire::{Change, Link, Netns, NetnsKind, SourceRule, Veth, Wire, host_index};
+use atoll_cni_plugin::kernel::linux::Linux;
+use atoll_cni_plugin::kernel::{Kernel, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
 use atoll_model::route::Route;
 use atoll_testkit::program::command;
 use ipnetwork::Ipv4Network;
 
-/// Where a wire is tested: what the wire itself cannot make.
+/// Where a kernel is tested: what the kernel itself cannot make.
 trait Ground {
-    type Wire: Wire;
-    fn wire(&self) -> &Self::Wire;
+    type Kernel: Kernel;
+    fn kernel(&self) -> &Self::Kernel;
     /// A new namespace.
     fn netns(&self) -> PathBuf;
     fn remove_netns(&self, path: &Path);
@@ -49,72 +49,72 @@ fn veth(host_netns: Netns, pod_netns: &Path) -> Veth {
     }
 }
 
-fn gateway(text: &str, gateway: Option<[u8; 4]>) -> Change {
-    Change::Route(name("eth0"), Route::plain(network(text), gateway.map(Ipv4Addr::from)))
+fn gateway(text: &str, gateway: Option<[u8; 4]>) -> PodChange {
+    PodChange::Route(name("eth0"), Route::plain(network(text), gateway.map(Ipv4Addr::from)))
 }
 
 /// What is at a path is told apart.
 async fn kinds(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let netns = ground.netns();
-    assert_eq!(wire.kind(&netns).await, Ok(NetnsKind::Netns));
-    assert_eq!(wire.kind(&ground.file()).await, Ok(NetnsKind::NotANetns));
-    assert_eq!(wire.kind(&ground.own()).await, Ok(NetnsKind::OurOwn));
+    assert_eq!(kernel.kind(&netns).await, Ok(NetnsKind::Netns));
+    assert_eq!(kernel.kind(&ground.file()).await, Ok(NetnsKind::NotANetns));
+    assert_eq!(kernel.kind(&ground.own()).await, Ok(NetnsKind::OurOwn));
     ground.remove_netns(&netns);
-    assert_eq!(wire.kind(&netns).await, Ok(NetnsKind::Gone));
+    assert_eq!(kernel.kind(&netns).await, Ok(NetnsKind::Gone));
 }
 
 /// The life of an attachment, every step twice; the host end in our own namespace or in another.
 async fn life(ground: &impl Ground, host_netns: Netns) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let pod = ground.netns();
     let at_pod = Netns::At(pod.clone());
     let veth = veth(host_netns.clone(), &pod);
     for round in ["first", "again"] {
-        wire.create(&veth).await.expect(round);
+        kernel.create(&veth).await.expect(round);
     }
-    let host_end = wire.inspect(&host_netns, &veth.host_interface).await.expect("works").expect("there");
+    let host_end = kernel.inspect(&host_netns, &veth.host_interface).await.expect("works").expect("there");
     assert!(host_end.up && host_end.is_ours() && host_end.mtu == 1450 && host_end.master.is_none(), "{host_end:?}");
-    let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
+    let pod_end = kernel.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
     assert!(!pod_end.up && pod_end.veth && pod_end.mac == Some(MAC) && pod_end.mtu == 1450, "{pod_end:?}");
     // Each end tells the index of the other; that of the host end is derived.
     assert_eq!((host_end.index, pod_end.peer), (host_index(&veth.host_interface), Some(host_end.index)));
     assert_eq!(host_end.peer, Some(pod_end.index));
-    assert_eq!(wire.inspect_index(&host_netns, host_end.index).await, Ok(Some(host_end.clone())));
-    assert_eq!(wire.inspect_index(&host_netns, 0x0fff_ffff).await, Ok(None));
-    assert_eq!(wire.list(&host_netns).await.expect("works"), [host_end]);
+    assert_eq!(kernel.inspect_index(&host_netns, host_end.index).await, Ok(Some(host_end.clone())));
+    assert_eq!(kernel.inspect_index(&host_netns, 0x0fff_ffff).await, Ok(None));
+    assert_eq!(kernel.list(&host_netns).await.expect("works"), [host_end]);
 
     let changes = [
-        Change::LoopbackUp,
-        Change::Address(veth.pod_interface.clone(), network("10.128.0.5/24"), None),
-        Change::Up(veth.pod_interface.clone()),
+        PodChange::LoopbackUp,
+        PodChange::Address(veth.pod_interface.clone(), network("10.128.0.5/24"), None),
+        PodChange::Up(veth.pod_interface.clone()),
         gateway("0.0.0.0/0", Some([10, 128, 0, 1])),
         gateway("10.96.0.0/12", Some([10, 128, 0, 1])),
         gateway("10.200.0.0/16", None),
     ];
     for change in changes.iter().chain(&changes) {
-        wire.configure(&pod, change).await.expect("works");
+        kernel.configure(&pod, change).await.expect("works");
     }
-    wire.configure(&pod, &Change::Announce(veth.pod_interface.clone())).await.expect("works");
-    wire.configure(&pod, &Change::Announce(name("eth7"))).await.expect_err("there is no such interface");
-    let pod_end = wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
+    kernel.configure(&pod, &PodChange::Announce(veth.pod_interface.clone())).await.expect("works");
+    kernel.configure(&pod, &PodChange::Announce(name("eth7"))).await.expect_err("there is no such interface");
+    let pod_end = kernel.inspect(&at_pod, &veth.pod_interface).await.expect("works").expect("there");
     assert!(pod_end.up && pod_end.addresses == [network("10.128.0.5/24")], "{pod_end:?}");
-    routes(wire, &pod, &pod_end).await;
-    let error = wire.configure(&pod, &gateway("10.97.0.0/16", Some([192, 0, 2, 1]))).await.expect_err("no way there");
+    routes(kernel, &pod, &pod_end).await;
+    let error = kernel.configure(&pod, &gateway("10.97.0.0/16", Some([192, 0, 2, 1]))).await.expect_err("no way there");
     assert!(error.to_string().contains("Nexthop has invalid gateway"), "{error}");
 
     for round in ["first", "again"] {
-        wire.delete(&host_netns, &veth.host_interface).await.expect(round);
+        kernel.delete(&host_netns, &veth.host_interface).await.expect(round);
     }
-    assert_eq!(wire.inspect(&host_netns, &veth.host_interface).await, Ok(None));
-    assert_eq!(wire.inspect(&at_pod, &veth.pod_interface).await, Ok(None));
-    wire.create(&veth).await.expect("the names are free");
-    wire.delete(&at_pod, &veth.pod_interface).await.expect("from the pod's end too");
-    assert_eq!(wire.list(&host_netns).await, Ok(vec![]));
+    assert_eq!(kernel.inspect(&host_netns, &veth.host_interface).await, Ok(None));
+    assert_eq!(kernel.inspect(&at_pod, &veth.pod_interface).await, Ok(None));
+    kernel.create(&veth).await.expect("the names are free");
+    kernel.delete(&at_pod, &veth.pod_interface).await.expect("from the pod's end too");
+    assert_eq!(kernel.list(&host_netns).await, Ok(vec![]));
 }
 
 /// Routes are read as they were made, with all that they have.
-async fn routes(wire: &impl Wire, pod: &Path, pod_end: &Link) {
+async fn routes(kernel: &impl Kernel, pod: &Path, pod_end: &Link) {
     let whole = Route {
         mtu: Some(1400),
         advmss: Some(1360),
@@ -124,9 +124,12 @@ async fn routes(wire: &impl Wire, pod: &Path, pod_end: &Link) {
     };
     let local = Route { scope: Some(253), ..Route::plain(network("10.202.0.0/16"), None) };
     for route in [&whole, &whole, &local] {
-        wire.configure(pod, &Change::Route(pod_end.name.parse().expect("valid"), route.clone())).await.expect("works");
+        kernel
+            .configure(pod, &PodChange::Route(pod_end.name.parse().expect("valid"), route.clone()))
+            .await
+            .expect("works");
     }
-    let found = wire.routes(&Netns::At(pod.to_owned())).await.expect("works");
+    let found = kernel.routes(&Netns::At(pod.to_owned())).await.expect("works");
     assert!(found.iter().all(|found| found.interfaces == [pod_end.index]), "{found:?}");
     let by = |text: &str| found.iter().find(|found| found.route.destination == network(text)).map(|found| &found.route);
     let default = by("0.0.0.0/0").expect("there");
@@ -135,43 +138,43 @@ async fn routes(wire: &impl Wire, pod: &Path, pod_end: &Link) {
     let found = by("10.201.0.0/16").expect("there");
     assert_eq!(Route { scope: None, ..found.clone() }, whole);
     assert_eq!(by("10.202.0.0/16").expect("there").scope, Some(253));
-    assert_eq!(wire.routes(&Netns::At("/nowhere".into())).await, Ok(vec![]));
+    assert_eq!(kernel.routes(&Netns::At("/nowhere".into())).await, Ok(vec![]));
 }
 
 /// A second interface in the subnet of the first: its subnet's route stands back, and what its address sends has a table.
 async fn sources(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (host, pod) = (Netns::At(ground.netns()), ground.netns());
     let at_pod = Netns::At(pod.clone());
-    assert_eq!(wire.rules(&at_pod).await, Ok(vec![]));
+    assert_eq!(kernel.rules(&at_pod).await, Ok(vec![]));
     let veth = Veth { pod_interface: name("eth1"), ..veth(host, &pod) };
-    wire.create(&veth).await.expect("works");
+    kernel.create(&veth).await.expect("works");
     let table = 0xa701_0001;
-    let by = |route: Route| Change::Route(name("eth1"), Route { table: Some(table), ..route });
-    let rule = SourceRule { source: [10, 128, 0, 6].into(), table };
+    let by = |route: Route| PodChange::Route(name("eth1"), Route { table: Some(table), ..route });
+    let rule = PolicyRule { source: [10, 128, 0, 6].into(), table };
     let changes = [
-        Change::Address(name("eth1"), network("10.128.0.6/24"), Some(1)),
-        Change::Up(name("eth1")),
+        PodChange::Address(name("eth1"), network("10.128.0.6/24"), Some(1)),
+        PodChange::Up(name("eth1")),
         by(Route::plain(network("10.128.0.0/24"), None)),
         by(Route { priority: Some(1), ..Route::plain(network("0.0.0.0/0"), Some([10, 128, 0, 1].into())) }),
-        Change::From(rule),
+        PodChange::AddRule(rule),
     ];
     for change in changes.iter().chain(&changes) {
-        wire.configure(&pod, change).await.expect("works, once and again");
+        kernel.configure(&pod, change).await.expect("works, once and again");
     }
-    assert_eq!(wire.rules(&at_pod).await, Ok(vec![rule]));
-    let routes = wire.routes(&at_pod).await.expect("works");
+    assert_eq!(kernel.rules(&at_pod).await, Ok(vec![rule]));
+    let routes = kernel.routes(&at_pod).await.expect("works");
     assert_eq!(routes.iter().filter(|found| found.route.table == Some(table)).count(), 2, "{routes:?}");
     for round in ["first", "again"] {
-        wire.configure(&pod, &Change::NotFrom(rule)).await.expect(round);
-        assert_eq!(wire.rules(&at_pod).await, Ok(vec![]), "{round}");
+        kernel.configure(&pod, &PodChange::DeleteRule(rule)).await.expect(round);
+        assert_eq!(kernel.rules(&at_pod).await, Ok(vec![]), "{round}");
     }
-    assert_eq!(wire.rules(&Netns::At("/nowhere".into())).await, Ok(vec![]));
+    assert_eq!(kernel.rules(&Netns::At("/nowhere".into())).await, Ok(vec![]));
 }
 
 /// Several at once, whether they are there or not; the others of the namespace stay.
 async fn many(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (host, pod) = (Netns::At(ground.netns()), ground.netns());
     let pairs: Vec<_> = (0..4_u8)
         .map(|n| Veth {
@@ -182,27 +185,27 @@ async fn many(ground: &impl Ground) {
         })
         .collect();
     for pair in &pairs {
-        wire.create(pair).await.expect("works");
+        kernel.create(pair).await.expect("works");
     }
     let mut names: Vec<_> = pairs[..3].iter().map(|pair| pair.host_interface.clone()).collect();
     names.push(name("at00000000ffff"));
     for round in ["first", "again"] {
-        wire.delete_all(&host, &names).await.expect(round);
-        let left: Vec<_> = wire.list(&host).await.expect("works").into_iter().map(|link| link.name).collect();
+        kernel.delete_all(&host, &names).await.expect(round);
+        let left: Vec<_> = kernel.list(&host).await.expect("works").into_iter().map(|link| link.name).collect();
         assert_eq!(left, [pairs[3].host_interface.to_string()], "{round}");
     }
-    assert_eq!(wire.list(&Netns::At(pod)).await.expect("works").len(), 1, "the other ends went along");
-    wire.delete_all(&host, &[]).await.expect("nothing to do");
-    wire.delete_all(&Netns::At("/nowhere".into()), &names).await.expect("nothing is there");
+    assert_eq!(kernel.list(&Netns::At(pod)).await.expect("works").len(), 1, "the other ends went along");
+    kernel.delete_all(&host, &[]).await.expect("nothing to do");
+    kernel.delete_all(&Netns::At("/nowhere".into()), &names).await.expect("nothing is there");
     let foreign = name("foreign");
     ground.foreign(&host, &foreign);
-    wire.delete_all(&host, &[foreign.clone(), pairs[3].host_interface.clone()]).await.expect_err("not ours");
-    assert!(wire.inspect(&host, &foreign).await.expect("works").is_some(), "it is still there");
+    kernel.delete_all(&host, &[foreign.clone(), pairs[3].host_interface.clone()]).await.expect_err("not ours");
+    assert!(kernel.inspect(&host, &foreign).await.expect("works").is_some(), "it is still there");
 }
 
 /// The pod's end is known by its MAC, and by its other end when it has another MAC.
 async fn whose(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (host, pod) = (Netns::At(ground.netns()), ground.netns());
     let of = |container: &str| Attachment {
         node: "n1".parse().expect("valid"),
@@ -213,70 +216,70 @@ async fn whose(ground: &impl Ground) {
     let (ours, other) = (of("ours"), of("other"));
     for mac in [ours.mac(), Mac([2, 0, 0, 0, 0, 7])] {
         let veth = Veth { host_interface: ours.host_interface(), mac, ..veth(host.clone(), &pod) };
-        wire.create(&veth).await.expect("works");
-        let link = wire.inspect(&Netns::At(pod.clone()), &veth.pod_interface).await.expect("works").expect("there");
+        kernel.create(&veth).await.expect("works");
+        let link = kernel.inspect(&Netns::At(pod.clone()), &veth.pod_interface).await.expect("works").expect("there");
         assert!(link.is_pod_end(&ours) && !link.is_pod_end(&other), "{link:?}");
-        wire.delete(&host, &veth.host_interface).await.expect("works");
+        kernel.delete(&host, &veth.host_interface).await.expect("works");
     }
 }
 
 /// Two paths to one namespace.
 async fn same(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (one, other) = (ground.netns(), ground.netns());
     for (left, right, is_same) in [(&one, &one, true), (&one, &other, false), (&one, &PathBuf::from("/nowhere"), false)]
     {
-        assert_eq!(wire.is_same(left, right).await, Ok(is_same));
+        assert_eq!(kernel.is_same(left, right).await, Ok(is_same));
     }
 }
 
 /// Nothing that is not ours is touched.
 async fn foreign(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (host, pod) = (Netns::At(ground.netns()), ground.netns());
     let at_pod = Netns::At(pod.clone());
     let veth = veth(host.clone(), &pod);
     ground.foreign(&at_pod, &veth.pod_interface);
-    wire.create(&veth).await.expect_err("the pod has an interface of that name");
-    assert_eq!(wire.inspect(&host, &veth.host_interface).await, Ok(None), "nothing was made");
-    wire.delete(&at_pod, &veth.pod_interface).await.expect_err("not ours");
-    assert!(wire.inspect(&at_pod, &veth.pod_interface).await.expect("works").is_some(), "it is still there");
+    kernel.create(&veth).await.expect_err("the pod has an interface of that name");
+    assert_eq!(kernel.inspect(&host, &veth.host_interface).await, Ok(None), "nothing was made");
+    kernel.delete(&at_pod, &veth.pod_interface).await.expect_err("not ours");
+    assert!(kernel.inspect(&at_pod, &veth.pod_interface).await.expect("works").is_some(), "it is still there");
 
     let other = ground.netns();
     ground.foreign(&host, &veth.host_interface);
-    wire.create(&Veth { pod_netns: other.clone(), ..veth.clone() }).await.expect_err("the host end's name is taken");
-    assert_eq!(wire.inspect(&Netns::At(other), &veth.pod_interface).await, Ok(None), "nothing was made");
-    assert_eq!(wire.list(&host).await, Ok(vec![]), "it is not of our group");
+    kernel.create(&Veth { pod_netns: other.clone(), ..veth.clone() }).await.expect_err("the host end's name is taken");
+    assert_eq!(kernel.inspect(&Netns::At(other), &veth.pod_interface).await, Ok(None), "nothing was made");
+    assert_eq!(kernel.list(&host).await, Ok(vec![]), "it is not of our group");
 }
 
 /// The same attachment in another namespace is not the pair that is there.
 async fn elsewhere(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (host, first, second) = (Netns::At(ground.netns()), ground.netns(), ground.netns());
-    wire.create(&veth(host.clone(), &first)).await.expect("works");
-    wire.create(&veth(host.clone(), &second)).await.expect_err("it has its other end elsewhere");
-    wire.create(&Veth { mac: Mac([2, 0, 0, 0, 0, 9]), ..veth(host, &first) }).await.expect_err("it has another MAC");
+    kernel.create(&veth(host.clone(), &first)).await.expect("works");
+    kernel.create(&veth(host.clone(), &second)).await.expect_err("it has its other end elsewhere");
+    kernel.create(&Veth { mac: Mac([2, 0, 0, 0, 0, 9]), ..veth(host, &first) }).await.expect_err("it has another MAC");
 }
 
 /// A namespace that is gone takes its end along, and everything about it is done already.
 async fn gone(ground: &impl Ground) {
-    let wire = ground.wire();
+    let kernel = ground.kernel();
     let (host, pod) = (Netns::At(ground.netns()), ground.netns());
     let veth = veth(host.clone(), &pod);
-    wire.create(&veth).await.expect("works");
+    kernel.create(&veth).await.expect("works");
     ground.remove_netns(&pod);
     let at_pod = Netns::At(pod.clone());
-    assert_eq!(wire.inspect(&at_pod, &veth.pod_interface).await, Ok(None));
-    assert_eq!(wire.list(&at_pod).await, Ok(vec![]));
-    wire.delete(&at_pod, &veth.pod_interface).await.expect("done already");
-    wire.configure(&pod, &Change::LoopbackUp).await.expect_err("there is nothing to change");
-    wire.create(&Veth { host_interface: name("at2"), ..veth.clone() }).await.expect_err("there is no place for it");
+    assert_eq!(kernel.inspect(&at_pod, &veth.pod_interface).await, Ok(None));
+    assert_eq!(kernel.list(&at_pod).await, Ok(vec![]));
+    kernel.delete(&at_pod, &veth.pod_interface).await.expect("done already");
+    kernel.configure(&pod, &PodChange::LoopbackUp).await.expect_err("there is nothing to change");
+    kernel.create(&Veth { host_interface: name("at2"), ..veth.clone() }).await.expect_err("there is no place for it");
     let file = ground.file();
-    assert_eq!(wire.inspect(&Netns::At(file.clone()), &veth.pod_interface).await, Ok(None), "as good as gone");
-    wire.delete(&Netns::At(file), &veth.pod_interface).await.expect("as good as gone");
+    assert_eq!(kernel.inspect(&Netns::At(file.clone()), &veth.pod_interface).await, Ok(None), "as good as gone");
+    kernel.delete(&Netns::At(file), &veth.pod_interface).await.expect("as good as gone");
     // The kernel takes a dead namespace down in its own time.
     for _ in 0..500 {
-        if wire.inspect(&host, &veth.host_interface).await == Ok(None) {
+        if kernel.inspect(&host, &veth.host_interface).await == Ok(None) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -316,9 +319,9 @@ impl Memory {
 }
 
 impl Ground for Memory {
-    type Wire = FakeKernel;
+    type Kernel = FakeKernel;
 
-    fn wire(&self) -> &FakeKernel {
+    fn kernel(&self) -> &FakeKernel {
         &self.fake
     }
 
@@ -351,7 +354,7 @@ impl Ground for Memory {
 
 /// The real kernel; what was made goes when this goes.
 struct Real {
-    wire: Linux,
+    kernel: Linux,
     scratch: tempfile::TempDir,
     made: std::cell::RefCell<Vec<String>>,
 }
@@ -361,7 +364,7 @@ impl Real {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .expect("a namespace of our own; this test needs root");
         let scratch = tempfile::tempdir().expect("a directory");
-        Self { wire: Linux::new(), scratch, made: std::cell::RefCell::default() }
+        Self { kernel: Linux::new(), scratch, made: std::cell::RefCell::default() }
     }
 
     fn ip(arguments: &[&str]) {
@@ -379,10 +382,10 @@ impl Drop for Real {
 }
 
 impl Ground for Real {
-    type Wire = Linux;
+    type Kernel = Linux;
 
-    fn wire(&self) -> &Linux {
-        &self.wire
+    fn kernel(&self) -> &Linux {
+        &self.kernel
     }
 
     fn netns(&self) -> PathBuf {
@@ -434,20 +437,20 @@ fn an_announcement_changes_what_a_neighbour_remembers() {
     let at = host.file_name().and_then(|name| name.to_str()).expect("one of ours").to_owned();
     let end = veth.host_interface.to_string();
     run(async {
-        ground.wire.create(&veth).await.expect("works");
+        ground.kernel.create(&veth).await.expect("works");
         for address in ["10.128.0.5/24", "10.128.0.6/24"] {
-            let change = Change::Address(veth.pod_interface.clone(), network(address), None);
-            ground.wire.configure(&pod, &change).await.expect("works");
+            let change = PodChange::Address(veth.pod_interface.clone(), network(address), None);
+            ground.kernel.configure(&pod, &change).await.expect("works");
         }
         Real::ip(&["-n", &at, "address", "add", "10.128.0.1/24", "dev", &end]);
         for address in ["10.128.0.5", "10.128.0.6"] {
             let entry = ["neigh", "replace", address, "lladdr", "02:00:00:00:00:99", "dev", &end, "nud", "stale"];
             Real::ip(&[&["-n", at.as_str()][..], &entry].concat());
         }
-        for change in [Change::Up(veth.pod_interface.clone()), Change::Announce(veth.pod_interface.clone())] {
-            ground.wire.configure(&pod, &change).await.expect("works");
+        for change in [PodChange::Up(veth.pod_interface.clone()), PodChange::Announce(veth.pod_interface.clone())] {
+            ground.kernel.configure(&pod, &change).await.expect("works");
         }
-        let link = ground.wire.inspect(&Netns::At(pod.clone()), &veth.pod_interface).await.expect("works");
+        let link = ground.kernel.inspect(&Netns::At(pod.clone()), &veth.pod_interface).await.expect("works");
         assert_eq!(link.and_then(|link| link.mac), Some(MAC));
     });
     let known = || {
@@ -485,9 +488,9 @@ fn a_route_with_several_next_hops_names_their_interfaces() {
         let netns = Netns::At(netns);
         let mut indexes = Vec::new();
         for link in ["x0", "y0"] {
-            indexes.push(ground.wire.inspect(&netns, &name(link)).await.expect("works").expect("there").index);
+            indexes.push(ground.kernel.inspect(&netns, &name(link)).await.expect("works").expect("there").index);
         }
-        let routes = ground.wire.routes(&netns).await.expect("works");
+        let routes = ground.kernel.routes(&netns).await.expect("works");
         let default = routes.iter().find(|found| found.route.destination.prefix() == 0).expect("there");
         assert_eq!((&default.interfaces, default.route.gateway), (&indexes, None));
     });
@@ -534,10 +537,10 @@ fn nothing_but_a_network_namespace_is_taken_for_one() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     run(async {
         for path in [ground.scratch.path(), &pipe, Path::new("/dev/zero"), Path::new("/proc/self/ns/mnt")] {
-            assert_eq!(ground.wire.kind(path).await, Ok(NetnsKind::NotANetns), "{}", path.display());
+            assert_eq!(ground.kernel.kind(path).await, Ok(NetnsKind::NotANetns), "{}", path.display());
         }
         for path in ["", "/nowhere", "/dev/null/x"] {
-            assert_eq!(ground.wire.kind(Path::new(path)).await, Ok(NetnsKind::Gone), "{path}");
+            assert_eq!(ground.kernel.kind(Path::new(path)).await, Ok(NetnsKind::Gone), "{path}");
         }
     });
 }

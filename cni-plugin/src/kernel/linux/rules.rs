@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::wire::SourceRule;
+use crate::kernel::PolicyRule;
 
 /// Before `main` (32766) and what is counted down from it, behind what has a number of its own.
 const PRIORITY: u32 = 30_000;
 
 /// The request that adds or deletes a rule.
-pub(super) fn message(rule: SourceRule) -> RuleMessage {
+pub(super) fn message(rule: PolicyRule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.src_len = 32;
@@ -26,7 +26,7 @@ pub(super) fn message(rule: SourceRule) -> RuleMessage {
 }
 
 /// All rules for what one address sends.
-pub(super) fn all(socket: &Socket) -> Result<Vec<SourceRule>, Refused> {
+pub(super) fn all(socket: &Socket) -> Result<Vec<PolicyRule>, Refused> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     let answers = socket.list(RouteNetlinkMessage::GetRule(message))?;
@@ -37,7 +37,7 @@ pub(super) fn all(socket: &Socket) -> Result<Vec<SourceRule>, Refused> {
     Ok(rules.collect())
 }
 
-fn read(message: &RuleMessage) -> Option<SourceRule> {
+fn read(message: &RuleMessage) -> Option<PolicyRule> {
     let mut table = u32::from(message.header.table);
     let mut source = None;
     for attribute in &message.attributes {
@@ -47,5 +47,5 @@ fn read(message: &RuleMessage) -> Option<SourceRule> {
             _ => {}
         }
     }
-    Some(SourceRule { source: source?, table })
+    Some(PolicyRule { source: source?, table })
 }

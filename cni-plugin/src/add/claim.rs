@@ -1,0 +1,218 @@
+//! The claim of an ADD: an address is claimed, or the claim that exists is taken over.
+//!
+//! Before a request is refused because of what other attachments have, or because of what an unfinished DEL of its own left,
+//! this node cleans up what it can.
+
+use std::path::PathBuf;
+
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, claim, renew};
+use atoll_model::error::Class;
+use atoll_model::error::Classify as _;
+use atoll_node::attachments::AddPhase;
+use atoll_records::ClaimRecord;
+use atoll_records::Revision;
+use atoll_records::Versioned;
+use atoll_store::Store;
+use atoll_tenant::controller::Controller;
+use atoll_tenant::{Place, TenantError};
+use tokio::time::Instant;
+
+use super::adding::Adding;
+use super::call::AddCall;
+use crate::detach::{DeletionNote, Detached, KnownAttachment, Limits};
+use crate::error::CallError;
+use crate::kernel::Kernel;
+use crate::plugin::Plugin;
+use crate::refusal::may_be_caused_by_pending_cleanup;
+use crate::static_entries::static_entries;
+
+/// How often the records that a claim rests on may change before the ADD gives up.
+const ATTEMPTS: u32 = 8;
+
+impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+    /// Claims an address, or finds the claim that is there. Before a request is refused because of what others have, or
+    /// because of what an unfinished DEL of its own left, this node cleans up what it can.
+    pub(super) async fn claim(
+        &mut self,
+        mut place: Place,
+        until: Instant,
+    ) -> Result<(Place, Versioned<ClaimRecord>), CallError> {
+        let AddCall { attachment, pod, node, .. } = self.call;
+        let mut fence = None;
+        let mut cannot_grow = None;
+        let mut is_cleaned = false;
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            attempts += 1;
+            let request = ClaimRequest {
+                attachment,
+                cluster: &place.cluster.record,
+                tenant: &place.tenant.record,
+                guards: place.guards(),
+                namespace: pod.namespace.as_ref(),
+                pod: pod.name.as_deref(),
+                pod_uid: pod.uid.as_deref(),
+                host_id: node.host_id,
+                fence,
+                deletions_until: if self.state.closing { self.plugin.request_lifetime_end() } else { 0 },
+                was_evicted: place.was_evicted(),
+                can_grow: cannot_grow.is_none(),
+                wish: &self.call.wish,
+            };
+            let claimed = match claim(&self.plugin.store, &request).await {
+                Err(IpamError::Exhausted { tenant, subnets }) => {
+                    let quota = place.tenant.record.quota.clone();
+                    if let Some(because) = cannot_grow.take() {
+                        if !is_cleaned {
+                            (is_cleaned, cannot_grow) = (true, Some(because));
+                            self.clean_up(until).await;
+                            continue;
+                        }
+                        let full = TenantError::Full { tenant, subnets, quota, because };
+                        return Err(self.plugin.explain_refusal(full.into(), None).await);
+                    }
+                    match self.resolver().grow(&self.who, place.clone()).await {
+                        // There is more room than before, which others may have taken: what came before does not count.
+                        Ok(grown) => (place, attempts) = (grown, 0),
+                        Err(error) if error.class() == Class::Exhausted => cannot_grow = Some(Box::new(error)),
+                        Err(error) => return Err(error.into()),
+                    }
+                    continue;
+                }
+                Err(refused) if may_be_caused_by_pending_cleanup(&refused) => {
+                    if !is_cleaned {
+                        is_cleaned = true;
+                        self.clean_up(until).await;
+                        continue;
+                    }
+                    return Err(self.plugin.explain_refusal(refused.into(), None).await);
+                }
+                Err(refused @ IpamError::OtherWish { .. }) => {
+                    self.clean_up_own(&mut fence, until, refused.into()).await?;
+                    continue;
+                }
+                claimed => claimed?,
+            };
+            match claimed {
+                Claimed::New(claim) => {
+                    self.is_new = true;
+                    return Ok((place, claim));
+                }
+                Claimed::Already(claim) => match self.refuse_another(&place, &claim.record) {
+                    Ok(()) if !self.state.closing => return Ok((place, claim)),
+                    // None: it has changed since it was read.
+                    Ok(()) => {
+                        if let Some(claim) = self.renew(&place, claim, until).await? {
+                            return Ok((place, claim));
+                        }
+                    }
+                    Err(refused) => self.clean_up_own(&mut fence, until, refused).await?,
+                },
+                Claimed::Stale(current) => {
+                    place = self.resolver().refresh(&self.who, current).await?;
+                    cannot_grow = None;
+                }
+                Claimed::Buried(tombstone) => {
+                    // Before it is superseded: afterwards only our file knows of it.
+                    let until = self.plugin.late_requests_until(&tombstone.record);
+                    self.state.late_requests_until = self.state.late_requests_until.max(until);
+                    self.state.closing |= tombstone.record.is_closing();
+                    self.note()?;
+                    fence = Some(tombstone.mod_revision);
+                }
+            }
+        }
+        Err(CallError::Unsteady(Box::new(attachment.clone())))
+    }
+
+    /// The claim stays, and a deletion of its port may be in flight: it gets a port of another id. The port before goes
+    /// first: no port is there that no claim names, and one interface has one port. None: the claim has changed.
+    async fn renew(
+        &mut self,
+        place: &Place,
+        claim: Versioned<ClaimRecord>,
+        until: Instant,
+    ) -> Result<Option<Versioned<ClaimRecord>>, CallError> {
+        let Plugin { store, controller, .. } = self.plugin;
+        let (node, request_lifetime_end) = (place.guards().node, self.plugin.request_lifetime_end());
+        // Whatever happens from here on, there is a claim to undo. The file does not say which: it is about to change. If
+        // it changes otherwise, undoing finds that out.
+        self.state.claim = Some(claim.clone());
+        // A deletion of what further addresses need names no port.
+        let is_waited_out = claim.record.addresses.len() > 1;
+        let late =
+            if is_waited_out { request_lifetime_end } else { self.state.late_requests_until.min(request_lifetime_end) };
+        let mut claim = claim;
+        if late > (self.plugin.clock)() {
+            // At once: a late release of the claim would come true while we wait.
+            let Some(ours) = renew(store, &claim, node, claim.record.port, request_lifetime_end).await? else {
+                return Ok(None);
+            };
+            claim = ours;
+            self.state.claim = Some(claim.clone());
+            self.plugin.trace.stage("late requests", self.wait_for(late, until)).await?;
+        }
+        if let Some(seeds) = static_entries(place.bridge(claim.record.addresses[0].ordinal), &claim.record) {
+            controller.delete_static_entries(&seeds).await?;
+        }
+        controller.delete_port(claim.record.port).await?;
+        let next = claim.record.attachment.port_after(place.cluster.record.id, claim.record.port);
+        Ok(renew(store, &claim, node, next, if is_waited_out { 0 } else { request_lifetime_end }).await?)
+    }
+
+    /// Cleans up what this node can. Requests of it that are not answered are not this ADD's.
+    async fn clean_up(&mut self, until: Instant) {
+        let in_flight = &self.plugin.in_flight;
+        let is_answered = self.began.is_none_or(|began| in_flight.is_answered_since(began));
+        self.plugin.clean_up_before_refusal(until).await;
+        if is_answered {
+            self.began = Some(in_flight.checkpoint());
+        }
+    }
+
+    /// The attachment has a claim of another request: `refused`. If that is only there because a DEL could not finish, the
+    /// DEL is finished now. Ok: nothing is left of it.
+    async fn clean_up_own(
+        &mut self,
+        fence: &mut Option<Revision>,
+        until: Instant,
+        refused: CallError,
+    ) -> Result<(), CallError> {
+        let attachment = &self.call.attachment;
+        let was_done = self.lock.before().is_some_and(|before| before.phase == AddPhase::Done);
+        let is_deleted = fence.is_some() || self.plugin.local_tombstones.get(attachment).is_some();
+        if was_done || !is_deleted {
+            return Err(refused);
+        }
+        // The tombstone may be superseded by now: the file records that a deletion is in flight.
+        self.state.closing = true;
+        self.note()?;
+        let known = KnownAttachment {
+            pod_netns: Some(PathBuf::from(&self.call.sandbox)),
+            late_requests_until: self.state.late_requests_until,
+            closing: true,
+            state: None,
+            ..self.plugin.known(attachment, None)
+        };
+        let limits = Limits { requests: until, records: until };
+        let outcome = self.plugin.detach(attachment, DeletionNote::InState(&self.lock), &known, limits).await;
+        outcome.link?;
+        *fence = None;
+        match outcome.rest? {
+            Detached::Completely => Ok(()),
+            Detached::Pending => Err(self.plugin.explain_refusal(refused, Some(attachment)).await),
+        }
+    }
+
+    /// The existing claim must be for the same pod in the same incarnation of the same tenant.
+    pub(super) fn refuse_another(&self, place: &Place, claim: &ClaimRecord) -> Result<(), CallError> {
+        let tenant = &place.tenant.record;
+        if claim.tenant == tenant.name
+            && claim.incarnation == tenant.incarnation
+            && claim.namespace == self.who.namespace
+        {
+            return Ok(());
+        }
+        Err(CallError::OtherRequest { attachment: Box::new(claim.attachment.clone()), tenant: claim.tenant.clone() })
+    }
+}

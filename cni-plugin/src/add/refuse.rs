@@ -1,0 +1,42 @@
+//! What an ADD refuses before it has an effect, and after the claim before it makes port and interface.
+
+use atoll_model::wish::{SubnetChoice, Wish};
+use atoll_records::{ClaimRecord, Phase, SubnetEntry};
+use atoll_store::Store;
+use atoll_tenant::Place;
+use atoll_tenant::controller::Controller;
+
+use super::adding::Adding;
+use super::routes::{impossible, routes_by};
+use crate::error::CallError;
+use crate::kernel::Kernel;
+
+impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
+    /// The configured routes fit the pod's subnet: the kernel would refuse them when all else is made.
+    pub(super) fn refuse_routes(&self, claim: &ClaimRecord) -> Result<(), CallError> {
+        let own: Vec<_> = claim.addresses.iter().map(|address| address.address).collect();
+        impossible(&self.routes(claim), &own, self.mtu).map_or(Ok(()), Err)
+    }
+
+    /// The same before anything is claimed: refused when they fit no subnet that the pod could get.
+    pub(super) fn refuse_routes_anywhere(&self, place: &Place) -> Result<(), CallError> {
+        let Wish { addresses, subnet, .. } = &self.call.wish;
+        let is_meant = |entry: &&SubnetEntry| {
+            let chosen = subnet.is_none_or(|choice| match choice {
+                SubnetChoice::Ordinal(ordinal) => ordinal == entry.ordinal,
+                SubnetChoice::Cidr(cidr) => cidr == entry.cidr,
+            });
+            chosen && addresses.first().is_none_or(|address| entry.cidr.contains(*address))
+        };
+        let active = place.tenant.record.subnets.iter().filter(|entry| entry.phase == Phase::Active);
+        let mut refused = None;
+        for entry in active.filter(is_meant) {
+            let routes = routes_by(entry.gateway, &self.call.attachment.interface, &self.plugin.config.routes);
+            match impossible(&routes, &[entry.cidr], self.mtu) {
+                None => return Ok(()),
+                Some(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+}

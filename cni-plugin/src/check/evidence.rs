@@ -1,0 +1,52 @@
+//! What a CHECK compares: the call, the records in etcd, and what the kernel has.
+
+use atoll_model::attachment::Attachment;
+use atoll_model::cni::previous::Previous;
+use atoll_model::cni::request::Pod;
+use atoll_records::{AddressRecord, ClaimRecord, ClusterRecord, TenantRecord};
+use uuid::Uuid;
+
+use crate::kernel::{FoundRoute, Link, Netns, PolicyRule};
+
+/// What a CHECK is asked.
+#[derive(Clone, Debug)]
+pub struct CheckCall {
+    /// The attachment.
+    pub attachment: Attachment,
+    /// The pod, as far as the runtime names it.
+    pub pod: Pod,
+    /// `CNI_NETNS`, verbatim.
+    pub sandbox: String,
+    /// What the chain made.
+    pub previous: Previous,
+    /// The caller insists on its own namespace.
+    pub own_netns: bool,
+    /// The agent's id of this node.
+    pub host_id: Uuid,
+}
+
+/// The records in etcd.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) claim: Option<ClaimRecord>,
+    /// The attachment has a tombstone.
+    pub(super) has_tombstone: bool,
+    /// Who has the claim's addresses, in their order.
+    pub(super) owners: Vec<Option<AddressRecord>>,
+    pub(super) tenant: Option<TenantRecord>,
+    pub(super) cluster: Option<ClusterRecord>,
+}
+
+/// What the kernel has.
+#[derive(Debug, Default)]
+pub(super) struct KernelView {
+    pub(super) pod_end: Option<Link>,
+    /// What the pod's end is called, when it is not called as it should be.
+    pub(super) renamed: Option<String>,
+    pub(super) routes: Vec<FoundRoute>,
+    /// Rules by source; looked for only where the interface has some.
+    pub(super) rules: Vec<PolicyRule>,
+    pub(super) host_end: Option<(Netns, Link)>,
+    /// `prevResult` names the same namespace as the call, in whatever words.
+    pub(super) is_sandbox: bool,
+}

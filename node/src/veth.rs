@@ -1,0 +1,16 @@
+//! The veth pair of an attachment: what marks it as ours.
+
+use atoll_model::ids::IfName;
+
+/// The link group (`IFLA_GROUP`) of both ends of every pair: listing and deleting all of them is one request each.
+pub const GROUP: u32 = 0xa701;
+
+/// The index of a host end. If both ends of a pair have the same index, which is likely in young namespaces, the kernel mistakes
+/// them for plain devices and delays their carrier for up to a second (`net/core/link_watch.c`, `linkwatch_urgent_event`). So
+/// the host end gets a large index, from the digits of its name; the kernel counts from one. The index also identifies the
+/// attachment of the pod's end. 0 leaves the choice to the kernel.
+pub fn host_index(host_interface: &IfName) -> u32 {
+    let digits = host_interface.as_str().trim_start_matches("at");
+    let bits = u64::from_str_radix(digits, 16).map(|bits| bits & 0x0fff_ffff);
+    bits.ok().and_then(|bits| u32::try_from(bits).ok()).map_or(0, |bits| bits | 0x1000_0000)
+}
