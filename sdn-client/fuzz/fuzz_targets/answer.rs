@@ -8,5 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 #[path = "../../tests/all/everything.rs"]
 mod everything;
+#[path = "../../tests/all/reading/mod.rs"]
+mod reading;
 
 fuzz_target!(|input: (u16, &[u8])| everything::fuzz(input));

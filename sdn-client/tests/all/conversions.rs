@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::fixtures::text;
+use crate::reading::{ToTopology as _, chain_to_topology, default_fragments, rule_to_topology};
 
 const DIALECTS: [Dialect; 2] = [Dialect::V1, Dialect::V5];
 
@@ -145,12 +146,12 @@ fn every_rule_survives_the_way_to_the_server_and_back() {
                 let rule = topology::Rule { id: id(1), condition, action: action.clone() };
                 let arrived = travel(&Rule::from_topology(id(2), 3, &rule));
                 assert_eq!((arrived.chain_id, arrived.position), (Some(id(2)), Some(3)));
-                assert_eq!(arrived.to_topology(dialect).expect("own rule"), rule);
+                assert_eq!(rule_to_topology(&arrived, dialect).expect("own rule"), rule);
                 // And as the server shows it, sentinels and all.
                 let mut shown = arrived;
                 show_rule(dialect, &mut shown);
                 let shown: Rule = api::read(Value::Object(api::full(&shown)).to_string().as_bytes()).expect("shown");
-                assert_eq!(shown.to_topology(dialect).expect("own rule"), rule);
+                assert_eq!(rule_to_topology(&shown, dialect).expect("own rule"), rule);
                 count += 1;
             }
         }
@@ -212,7 +213,7 @@ fn ports_routes_and_devices_survive_it_too() {
     let bridge = topology::Bridge { up: true, outbound: Some(id(3)), ..topology::Bridge::default() };
     assert_eq!(travel(&Bridge::from_topology(id(2), &bridge)).to_topology().expect("own"), (id(2), bridge));
     let chain = topology::Chain { tenant: "t".to_owned(), name: "n".to_owned(), rules: vec![] };
-    let arrived = travel(&Chain::from_topology(id(2), &chain)).to_topology(&[], Dialect::V5);
+    let arrived = chain_to_topology(&travel(&Chain::from_topology(id(2), &chain)), &[], Dialect::V5);
     assert_eq!(arrived.expect("own"), (id(2), chain));
 }
 
@@ -238,13 +239,13 @@ fn what_servers_show_is_understood() {
     );
 
     let rule: Rule = api::read(&text("rule.snat.1.9.json")).expect("rule");
-    let condition = rule.to_topology(Dialect::V1).expect("meaning").condition;
+    let condition = rule_to_topology(&rule, Dialect::V1).expect("meaning").condition;
     assert_eq!((condition.protocol, condition.tos, condition.in_ports), (None, None, None), "0 and null are unset");
     // The same bytes from a 5.x server would mean protocol 0.
-    assert_eq!(rule.to_topology(Dialect::V5).expect("meaning").condition.protocol, Some(Test::is(0)));
+    assert_eq!(rule_to_topology(&rule, Dialect::V5).expect("meaning").condition.protocol, Some(Test::is(0)));
 
     let rule: Rule = api::read(&text("rule.drop.5.json")).expect("rule");
-    let condition = rule.to_topology(Dialect::V5).expect("meaning").condition;
+    let condition = rule_to_topology(&rule, Dialect::V5).expect("meaning").condition;
     assert_eq!(condition.destination_port, Some(Test::is((80, 65535))), "an open end");
     assert_eq!(condition.source, Some(Test { value: net("10.1.0.0/16"), inverted: true }));
     assert_eq!(
@@ -259,7 +260,7 @@ fn what_servers_show_is_understood() {
 fn the_newer_name_of_the_port_group_is_understood() {
     let text = format!(r#"{{"id":"{}","type":"drop","inPortGroup":"{}","invInPortGroup":true}}"#, id(1), id(2));
     let rule: Rule = api::read(text.as_bytes()).expect("rule");
-    let condition = rule.to_topology(Dialect::V5).expect("meaning").condition;
+    let condition = rule_to_topology(&rule, Dialect::V5).expect("meaning").condition;
     assert_eq!(condition.in_port_group, Some(Test { value: id(2), inverted: true }));
     assert!(condition.other.is_empty());
 }
@@ -276,13 +277,13 @@ fn what_restricts_and_cannot_be_said_is_kept_by_name() {
         in_port_group: Some(id(3)),
         ..Rule::default()
     };
-    let other = rule.to_topology(Dialect::V5).expect("meaning").condition.other;
+    let other = rule_to_topology(&rule, Dialect::V5).expect("meaning").condition.other;
     assert_eq!(other, ["portGroup", "matchNwDstRewritten", "icmpDataSrcIpAddress", "icmpDataDstIpAddress"]);
 }
 
 #[test]
 fn the_default_fragment_policy_depends_on_the_rule() {
-    let rule = |text: &str| api::read::<Rule>(text.as_bytes()).expect("rule").default_fragments();
+    let rule = |text: &str| default_fragments(&api::read::<Rule>(text.as_bytes()).expect("rule"));
     assert_eq!(rule(r#"{"type":"drop"}"#), Fragments::Any);
     assert_eq!(rule(r#"{"type":"drop","tpDst":{"start":80,"end":80}}"#), Fragments::Header);
     let target = r#""natTargets":[{"addressFrom":"1.1.1.1","addressTo":"1.1.1.1","portFrom":0,"portTo":0}]"#;
@@ -308,7 +309,7 @@ fn a_field_that_makes_no_sense_is_named() {
 
     let rule = |text: &str| {
         let text = format!(r#"{{"id":"{own}",{text}}}"#);
-        api::read::<Rule>(text.as_bytes()).expect("shape").to_topology(Dialect::V5).expect_err(&text).field
+        rule_to_topology(&api::read::<Rule>(text.as_bytes()).expect("shape"), Dialect::V5).expect_err(&text).field
     };
     assert_eq!(rule(r#""position":1"#), "type");
     assert_eq!(rule(r#""type":"jump""#), "jumpChainId");

@@ -8,6 +8,8 @@ use atoll_sdn_client::{answer, keystone};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::reading::{ToTopology as _, rule_to_topology};
+
 /// The fuzz target: reads the bytes as an answer of any status.
 pub(crate) fn fuzz((status, body): (u16, &[u8])) {
     read(200 + status % 400, body);
@@ -31,7 +33,7 @@ pub(crate) fn read(status: u16, body: &[u8]) {
     drop(answer::token(&attempt, &response));
     drop(answer::dialect(&attempt, &response));
     for dialect in [Dialect::V1, Dialect::V5] {
-        drop(answer::object::<Rule>(&attempt, &response).map(|o| o.to_topology(dialect)));
+        drop(answer::object::<Rule>(&attempt, &response).map(|o| rule_to_topology(&o, dialect)));
         let refusal = answer::refusal(&attempt, Some(dialect), Resource::Port, &request, &response);
         assert!(refusal.to_string().len() < 100_000, "an error text of bounded length");
     }

@@ -11,6 +11,7 @@ mod fake;
 mod fixtures;
 mod http;
 mod keystone;
+mod reading;
 mod requests;
 mod session;
 mod tls;
