@@ -18,7 +18,7 @@ pub async fn retry<T, E>(
 ) -> Result<T, E> {
     let mut attempt = Attempt::default();
     for number in 1..=attempts {
-        attempt.number = number;
+        (attempt.number, attempt.is_repeated) = (number, number > 1);
         if let Some(done) = decide(&mut attempt).await? {
             return Ok(done);
         }
@@ -30,6 +30,8 @@ pub async fn retry<T, E>(
 #[derive(Debug, Default)]
 pub struct Attempt {
     number: u32,
+    /// Nothing was sent in this attempt so far, and it repeats another.
+    is_repeated: bool,
     unknown: Option<StoreError>,
 }
 
@@ -42,9 +44,13 @@ impl Attempt {
     /// Commits. None: whether it happened is unknown, and the caller has to read.
     ///
     /// # Errors
-    /// Every failure that is definite, and the cause of [`Attempt::may_repeat`]: then nothing was sent.
+    /// Every failure that is definite. In a repeated attempt also the cause of [`Attempt::may_repeat`]: then nothing was
+    /// sent.
     pub async fn commit<S: Store>(&mut self, store: &S, choice: Choice) -> Result<Option<Chosen>, StoreError> {
-        self.may_repeat()?;
+        // What was sent before in this attempt was found to have happened.
+        if std::mem::take(&mut self.is_repeated) {
+            self.may_repeat()?;
+        }
         let outcome = store.commit_first(choice).await;
         self.outcome(outcome)
     }
