@@ -66,7 +66,8 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
                         Some(parts) => parts,
                         none => none.insert(Parts::first(&cluster.record, &access.name)?),
                     };
-                    match self.create(who, &cluster, &access.name, origin, parts, &what, attempt).await? {
+                    let tenant = parts.tenant(&access.name, origin)?;
+                    match self.create(who, &cluster, tenant, parts, &what, attempt).await? {
                         Created::Yes(access) => *access,
                         Created::Lost(snapshot) => {
                             cluster = self.ensure_cluster(snapshot.get(&ClusterRecord::at())?).await?;
@@ -125,14 +126,12 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         &self,
         who: &Who,
         cluster: &Versioned<ClusterRecord>,
-        name: &TenantName,
-        origin: Origin,
+        tenant: TenantRecord,
         parts: &Parts,
         what: &str,
         attempt: &mut Attempt,
     ) -> Result<Created, TenantError> {
-        let tenant = parts.tenant(name, origin)?;
-        let incarnation = tenant.incarnation;
+        let (name, incarnation) = (&tenant.name, tenant.incarnation);
         let owner =
             |ordinal| OwnerRecord { v: SCHEMA, tenant: name.clone(), incarnation, ordinal, unknown: Unknown::new() };
         let namespace = who.namespace.as_ref().map(|namespace| {

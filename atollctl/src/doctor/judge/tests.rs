@@ -345,7 +345,7 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         ("tombstone", Level::Warn, |s| site(s).records.as_mut().expect("ok").tombstones = vec![tombstone("n1", 700)]),
         ("tombstone", Level::Warn, |s| site(s).records.as_mut().expect("ok").tombstones = vec![tombstone("n2", 9000)]),
         ("tombstone", Level::Warn, |s| {
-            site(s).local_tombstones = Ok(vec![("/t/a".into(), Some(tombstone("n1", 900_000)))])
+            site(s).local_tombstones = Ok(vec![("/t/a".into(), Some(tombstone("n1", 900_000)))]);
         }),
         ("tombstone", Level::Warn, |s| site(s).local_tombstones = Ok(vec![("/t/b".into(), None)])),
         ("tombstone", Level::Skip, |s| site(s).records = Err(gone())),
