@@ -249,7 +249,7 @@ fn every_test_and_source_file_that_a_page_names_exists() -> Result<()> {
         .collect();
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The check itself.
-    let sample = "`gone/pages.rs`, `x::a_test_that_is_gone`, `a_test_that_goes...`, `one_of_two`, `tests/declared.rs`";
+    let sample = "`gone/pages.rs`, `x::a_test_that_is_gone`, `a_test_that_goes...`, `one_of_two`, `tree/declared.rs`";
     let found = unknown(sample, &files, &identifiers);
     ensure!(found == ["gone/pages.rs", "x::a_test_that_is_gone", "a_test_that_goes..."], "{found:?}");
     Ok(())
