@@ -171,7 +171,7 @@ fn add(request: &Request, config: Config, trace: CallTrace, runtime: &Runtime) -
     let call = AddCall {
         attachment: attachment(request, node.name.clone())?,
         pod: request.pod()?,
-        wish: request.wish(&config)?,
+        requested: request.address_request(&config)?,
         sandbox: environment.netns.clone().unwrap_or_default(),
         dns: request.dns(&config.dns)?,
         own_netns: environment.netns_override,

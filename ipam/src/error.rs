@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName, TenantName};
-use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_records::{Phase, ReadError};
 use atoll_store::StoreError;
 use ipnetwork::Ipv4Network;
@@ -156,14 +156,14 @@ pub enum IpamError {
         by: String,
     },
     /// The attachment has a claim that is not what is asked for now. Nothing was changed.
-    #[error("{attachment} has {has} already, and asks for {wish} now")]
-    OtherWish {
+    #[error("{attachment} has {has} already, and asks for {requested} now")]
+    OtherRequest {
         /// The attachment.
         attachment: Box<Attachment>,
         /// What it has.
         has: String,
         /// What it asks for.
-        wish: Box<Wish>,
+        requested: Box<AddressRequest>,
     },
     /// The tenant has no subnet that is ready.
     #[error("tenant {tenant} has no active subnet")]
@@ -232,7 +232,7 @@ impl Classify for IpamError {
                 Class::Rejected
             }
             Self::Reserved { .. } | Self::Reservation { .. } => Class::Denied,
-            Self::OtherWish { .. } => Class::Drift,
+            Self::OtherRequest { .. } => Class::Drift,
             // It may be free later: the pod that has it ends, the subnet gets ready.
             Self::Taken { .. } | Self::MacTaken { .. } | Self::Cools { .. } | Self::NotReady { .. } => {
                 Class::Unavailable
@@ -258,7 +258,7 @@ impl Classify for IpamError {
                 "look at the reservation (`atollctl address list`) or lift it (`atollctl address release`)".to_owned(),
             ),
             Self::BadMac { .. } | Self::MacTaken { .. } => Some("ask for another MAC, or for none".to_owned()),
-            Self::OtherWish { .. } => Some("let the runtime DEL the attachment first".to_owned()),
+            Self::OtherRequest { .. } => Some("let the runtime DEL the attachment first".to_owned()),
             Self::NoSubnet { .. } | Self::Deleting { .. } | Self::Contended { .. } => Some("try again".to_owned()),
             Self::Cools { .. } | Self::NotReady { .. } => Some("try again in a while".to_owned()),
             Self::NoTenant { .. } => Some("see `atollctl tenant list`".to_owned()),

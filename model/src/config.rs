@@ -13,9 +13,9 @@ use std::time::Duration;
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
+use crate::address_request::SubnetChoice;
 use crate::ids::{IfName, NodeName, TenantName};
 use crate::route::Route;
-use crate::wish::SubnetChoice;
 
 /// Everything that can be configured, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]

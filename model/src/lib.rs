@@ -6,7 +6,7 @@
 //! | [`config`] | the plugin's configuration |
 //! | [`cni`] | requests, results and errors of the Container Network Interface, every version |
 //! | [`route`] | a route of a pod |
-//! | [`wish`] | what a pod may ask of its interface |
+//! | [`address request`] | what a pod may ask of its interface |
 //! | [`topology`], [`port_security`] | a virtual network with MidoNet's meaning |
 //! | [`range`] | a range of addresses, as an operator writes it |
 //! | [`certificate`] | what a server has against a certificate of ours |
@@ -15,6 +15,7 @@
 //!
 //! Pure: no I/O, no async runtime, no clock but [`clock`].
 
+pub mod address_request;
 pub mod attachment;
 pub mod certificate;
 pub mod clock;
@@ -28,4 +29,3 @@ pub mod range;
 pub mod route;
 pub mod secret;
 pub mod topology;
-pub mod wish;

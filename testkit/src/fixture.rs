@@ -10,11 +10,11 @@ use atoll_records::{
 use atoll_model::config::Addressing;
 
 use atoll_ipam::{ClaimRequest, Claimed, Guards};
+use atoll_model::address_request;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::{
     ClusterId, ContainerId, Epoch, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
 };
-use atoll_model::wish;
 use atoll_store::{Change, Committed, Store, Txn};
 use uuid::Uuid;
 
@@ -162,7 +162,7 @@ impl Fixture {
             deletions_until: 0,
             was_evicted: false,
             can_grow: false,
-            wish: &wish::NOTHING,
+            requested: &address_request::NOTHING,
         }
     }
 

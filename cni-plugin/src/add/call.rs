@@ -1,9 +1,9 @@
 //! What an ADD is asked.
 
+use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
 use atoll_model::config::DnsConfig;
-use atoll_model::wish::Wish;
 use atoll_tenant::Node;
 
 /// What an ADD is asked.
@@ -14,7 +14,7 @@ pub struct AddCall {
     /// The pod, as far as the runtime names it.
     pub pod: Pod,
     /// What the request asks of the interface.
-    pub wish: Wish,
+    pub requested: AddressRequest,
     /// `CNI_NETNS`, verbatim.
     pub sandbox: String,
     /// Name servers for the result.

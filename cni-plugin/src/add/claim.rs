@@ -57,7 +57,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                 deletions_until: if self.state.closing { self.plugin.request_lifetime_end() } else { 0 },
                 was_evicted: place.was_evicted(),
                 can_grow: cannot_grow.is_none(),
-                wish: &self.call.wish,
+                requested: &self.call.requested,
             };
             let claimed = match claim(&self.plugin.store, &request).await {
                 Err(IpamError::Exhausted { tenant, subnets }) => {
@@ -87,7 +87,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                     }
                     return Err(self.plugin.explain_refusal(refused.into(), None).await);
                 }
-                Err(refused @ IpamError::OtherWish { .. }) => {
+                Err(refused @ IpamError::OtherRequest { .. }) => {
                     self.clean_up_own(&mut fence, until, refused.into()).await?;
                     continue;
                 }

@@ -1,6 +1,6 @@
 //! What an ADD refuses before it has an effect, and after the claim before it makes port and interface.
 
-use atoll_model::wish::{SubnetChoice, Wish};
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_records::{ClaimRecord, Phase, SubnetEntry};
 use atoll_store::Store;
 use atoll_tenant::Place;
@@ -20,7 +20,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
 
     /// The same before anything is claimed: refused when they fit no subnet that the pod could get.
     pub(super) fn refuse_routes_anywhere(&self, place: &Place) -> Result<(), CallError> {
-        let Wish { addresses, subnet, .. } = &self.call.wish;
+        let AddressRequest { addresses, subnet, .. } = &self.call.requested;
         let is_meant = |entry: &&SubnetEntry| {
             let chosen = subnet.is_none_or(|choice| match choice {
                 SubnetChoice::Ordinal(ordinal) => ordinal == entry.ordinal,

@@ -29,9 +29,9 @@ use atoll_model::cni::request::Pod;
 use atoll_model::cni::result::Attached;
 use atoll_model::config::{Config, DnsConfig};
 
+use atoll_model::address_request::AddressRequest;
 use atoll_model::ids::{ContainerId, IfName, Namespace, NetworkName, NodeName};
 use atoll_model::port_security::PortSecurity;
-use atoll_model::wish::Wish;
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, Key, Lease, Query, ReservationRecord, Revision, Snapshot, TenantRecord,
     TombstoneRecord, decode,
@@ -228,7 +228,7 @@ pub(crate) struct Lab {
     /// Which API the controller has.
     dialect: Dialect,
     /// What the pod asks for.
-    pub(crate) wish: RefCell<Wish>,
+    pub(crate) requested: RefCell<AddressRequest>,
     directory: tempfile::TempDir,
     host: Uuid,
     /// What this machine is called.
@@ -322,7 +322,7 @@ impl Lab {
             controller_mood: Rc::new(Cell::new(Mood::Fine)),
             bad_route: Cell::new(false),
             interface: Cell::new("eth0"),
-            wish: RefCell::default(),
+            requested: RefCell::default(),
             subnet_prefix: 24,
             dialect,
             directory: tempfile::tempdir().expect("a directory"),
@@ -413,7 +413,7 @@ impl Lab {
         AddCall {
             attachment: Attachment { node: self.node.borrow().clone(), ..attachment("pod", self.interface.get()) },
             pod: Pod { namespace: Some(Namespace::new("red").expect("valid")), name: Some("web".into()), uid: None },
-            wish: self.wish.borrow().clone(),
+            requested: self.requested.borrow().clone(),
             sandbox: NETNS.to_owned(),
             dns: DnsConfig::default(),
             own_netns: false,

@@ -4,6 +4,7 @@
 //!
 //! `binary` and `streams` start the real program; `wire` holds the kernel in memory against the real one.
 
+mod address_requests;
 mod binary;
 mod budget;
 mod check;
@@ -26,4 +27,3 @@ mod retry;
 mod status;
 mod streams;
 mod sweep;
-mod wishes;

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use atoll_cni_plugin::add::AddCall;
+use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Mac;
 use atoll_model::ids::TenantName;
-use atoll_model::wish::Wish;
 use atoll_records::{ClusterRecord, Entry, Key, OwnerRecord, StaticRoute, TenantRecord, Via, decode};
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::ApiRequest;
@@ -135,7 +135,7 @@ async fn life(dialect: Dialect) -> String {
     let third = AddCall {
         attachment: attachment("third", "eth0"),
         sandbox: "/netns/third".to_owned(),
-        wish: Wish { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None },
+        requested: AddressRequest { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None },
         ..lab.call()
     };
     lab.plugin().add(&third).await.expect("works");

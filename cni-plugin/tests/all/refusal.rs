@@ -3,10 +3,10 @@
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::CallError;
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::cni::result::Attached;
 use atoll_model::error::Classify;
-use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_records::Key;
 use atoll_store::{Change, Store, Txn};
 
@@ -20,9 +20,9 @@ async fn add(lab: &Lab, container: &str) -> Result<Attached, CallError> {
 }
 
 /// A pod that was deleted while something was down: its address is not free.
-async fn deleted(down: fn(&Lab, Mood), wish: fn(&Lab) -> Wish) -> Lab {
+async fn deleted(down: fn(&Lab, Mood), requested: fn(&Lab) -> AddressRequest) -> Lab {
     let lab = Lab::warm().await;
-    lab.wish.replace(wish(&lab));
+    lab.requested.replace(requested(&lab));
     lab.add().await.expect("works");
     down(&lab, Mood::Refusing);
     lab.del().await.expect("it is written down");
@@ -38,26 +38,29 @@ fn etcd(lab: &Lab, mood: Mood) {
     lab.etcd_mood.set(mood);
 }
 
-fn seventh(lab: &Lab) -> Wish {
-    Wish { addresses: vec![lab.first_subnet().nth(7).expect("it is large enough")], ..Wish::default() }
+fn seventh(lab: &Lab) -> AddressRequest {
+    AddressRequest {
+        addresses: vec![lab.first_subnet().nth(7).expect("it is large enough")],
+        ..AddressRequest::default()
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_request_wants_is_cleaned_up_before_it_is_refused() {
-    let mac = |_: &Lab| Wish { mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), ..Wish::default() };
+    let mac = |_: &Lab| AddressRequest { mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), ..AddressRequest::default() };
     for (down, whose) in [(controller as fn(&Lab, Mood), "the controller"), (etcd, "etcd")] {
-        for wish in [seventh as fn(&Lab) -> Wish, mac] {
-            let lab = deleted(down, wish).await;
-            let wish = lab.wish.borrow().clone();
+        for requested in [seventh as fn(&Lab) -> AddressRequest, mac] {
+            let lab = deleted(down, requested).await;
+            let requested = lab.requested.borrow().clone();
             // The mark in `runDir` may be lost: a refusal looks without it.
             let _ = std::fs::remove_file(lab.config().run_dir.join("pending-cleanup"));
             let attached =
-                add(&lab, "next").await.unwrap_or_else(|error| panic!("{whose} was down, {wish}: {error:?}"));
-            assert!(wish.addresses.iter().all(|wished| *wished == attached.addresses[0].0.ip()), "{whose}");
+                add(&lab, "next").await.unwrap_or_else(|error| panic!("{whose} was down, {requested}: {error:?}"));
+            assert!(requested.addresses.iter().all(|requested| *requested == attached.addresses[0].0.ip()), "{whose}");
             assert_eq!(
                 (lab.claims().len(), lab.tombstones().len(), lab.local_tombstones().len()),
                 (1, 0, 0),
-                "{whose}, {wish}"
+                "{whose}, {requested}"
             );
         }
     }
@@ -67,7 +70,8 @@ async fn what_a_request_wants_is_cleaned_up_before_it_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_full_subnet_has_room_when_what_is_pending_is_cleaned_up() {
     let lab = Lab::small().await;
-    lab.wish.replace(Wish { subnet: Some(SubnetChoice::Cidr(lab.first_subnet())), ..Wish::default() });
+    lab.requested
+        .replace(AddressRequest { subnet: Some(SubnetChoice::Cidr(lab.first_subnet())), ..AddressRequest::default() });
     let mut pods = Vec::new();
     let refused = loop {
         let container = format!("pod{}", pods.len());
@@ -117,7 +121,7 @@ async fn a_refusal_names_what_is_pending_and_where() {
     }
     // A fence, which must wait.
     let lab = Lab::warm().await;
-    lab.wish.replace(seventh(&lab));
+    lab.requested.replace(seventh(&lab));
     lab.controller_mood.set(Mood::Slow);
     lab.add().await.expect_err("no answer");
     lab.controller_mood.set(Mood::Fine);
@@ -131,19 +135,19 @@ async fn a_refusal_names_what_is_pending_and_where() {
 async fn a_refusal_names_only_what_holds_what_was_asked_for() {
     let lab = Lab::warm().await;
     let mac = Mac([2, 0, 0x5e, 0x10, 0, 9]);
-    let ask = |container: &str, namespace: &str, wish: Wish| {
+    let ask = |container: &str, namespace: &str, requested: AddressRequest| {
         let sandbox = format!("/netns/{container}");
         lab.kernel.add_netns(&sandbox);
-        let mut call = AddCall { attachment: attachment(container, "eth0"), sandbox, wish, ..lab.call() };
+        let mut call = AddCall { attachment: attachment(container, "eth0"), sandbox, requested, ..lab.call() };
         call.pod.namespace = Some(namespace.parse().expect("valid"));
         call
     };
     let (seven, subnet) = (seventh(&lab), lab.first_subnet());
-    let mine = Wish { mac: Some(mac), ..seven.clone() };
+    let mine = AddressRequest { mac: Some(mac), ..seven.clone() };
     let calls = [
         ask("holder", "red", mine.clone()),
-        ask("plain", "red", Wish::default()),
-        ask("blue", "blue", Wish { mac: Some(mac), ..Wish::default() }),
+        ask("plain", "red", AddressRequest::default()),
+        ask("blue", "blue", AddressRequest { mac: Some(mac), ..AddressRequest::default() }),
     ];
     let mut attached = Vec::new();
     for call in &calls {
@@ -153,18 +157,19 @@ async fn a_refusal_names_only_what_holds_what_was_asked_for() {
     for call in &calls {
         lab.plugin().del(&crate::lab::del(call)).await.expect("it is recorded");
     }
-    for wish in [seven, Wish { mac: Some(mac), ..Wish::default() }] {
-        let error = Box::pin(lab.plugin().add(&ask("next", "red", wish.clone()))).await.expect_err("it is held");
+    for requested in [seven, AddressRequest { mac: Some(mac), ..AddressRequest::default() }] {
+        let error = Box::pin(lab.plugin().add(&ask("next", "red", requested.clone()))).await.expect_err("it is held");
         let text = error.to_string();
-        assert!(text.contains("n1/atoll/holder/eth0"), "{wish}: {text}");
-        assert!(!text.contains("atoll/plain/") && !text.contains("atoll/blue/"), "{wish}: {text}");
+        assert!(text.contains("n1/atoll/holder/eth0"), "{requested}: {text}");
+        assert!(!text.contains("atoll/plain/") && !text.contains("atoll/blue/"), "{requested}: {text}");
     }
     // The request of an attachment that has one itself.
     let mut again = calls[1].clone();
     // Another address than the one that it got by chance.
     let has = attached[1].addresses[0].0.ip();
     let other = [9, 10].into_iter().filter_map(|n| subnet.nth(n)).find(|address| *address != has);
-    again.wish = Wish { addresses: vec![other.expect("the subnet is large enough")], ..Wish::default() };
+    again.requested =
+        AddressRequest { addresses: vec![other.expect("the subnet is large enough")], ..AddressRequest::default() };
     let text = Box::pin(lab.plugin().add(&again)).await.expect_err("its own is pending").to_string();
     assert!(text.contains("n1/atoll/plain/eth0") && text.contains("cleanup is pending"), "{text}");
 }
@@ -210,12 +215,12 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
             let mut call = lab.call();
             if another_tenant {
                 call.pod.namespace = Some("blue".parse().expect("valid"));
-                call.wish = Wish::default();
+                call.requested = AddressRequest::default();
             } else {
-                call.wish.addresses = vec![lab.first_subnet().nth(9).expect("it is large enough")];
+                call.requested.addresses = vec![lab.first_subnet().nth(9).expect("it is large enough")];
             }
             let attached = Box::pin(lab.plugin().add(&call)).await.expect("nothing is in the way");
-            assert!(call.wish.addresses.iter().all(|wished| *wished == attached.addresses[0].0.ip()));
+            assert!(call.requested.addresses.iter().all(|requested| *requested == attached.addresses[0].0.ip()));
             assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
             assert_eq!((lab.tombstones().len(), lab.local_tombstones().len()), (0, 0));
             lab.del().await.expect("works");
@@ -227,7 +232,7 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
     lab.add().await.expect("works");
     lab.bury().await;
     let mut call = lab.call();
-    call.wish = seventh(&lab);
+    call.requested = seventh(&lab);
     Box::pin(lab.plugin().add(&call)).await.expect_err("it has another address");
     assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
 }
@@ -235,7 +240,7 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
 /// A local tombstone leaves a mark: the next ADD, of whatever pod, moves it to etcd and resolves it.
 #[tokio::test(start_paused = true)]
 async fn a_local_tombstone_is_settled_by_the_next_add() {
-    let lab = deleted(etcd, |_| Wish::default()).await;
+    let lab = deleted(etcd, |_| AddressRequest::default()).await;
     assert_eq!((lab.local_tombstones().len(), lab.tombstones().len()), (1, 0));
     add(&lab, "next").await.expect("works");
     assert_eq!((lab.local_tombstones().len(), lab.tombstones().len(), lab.claims().len()), (0, 0, 1));

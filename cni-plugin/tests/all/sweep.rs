@@ -12,7 +12,7 @@ use atoll_cni_plugin::error::CallError;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::result::Attached;
 
-use atoll_model::wish::Wish;
+use atoll_model::address_request::AddressRequest;
 use atoll_sdn_client::dialect::Dialect;
 
 use crate::lab::{Detour, Lab, Mood, NETNS, attachment, del};
@@ -55,9 +55,9 @@ enum Late {
 enum Verb {
     Add,
     /// Of a pod that asks for two addresses and a MAC.
-    WishingAdd,
+    AddWithRequest,
     /// Its DEL.
-    WishedDel,
+    DelWithRequest,
     /// Of a further interface.
     FurtherAdd,
     /// Of a tenant that nobody has heard of.
@@ -81,14 +81,14 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
     match verb {
         Verb::ColdAdd => Lab::cold_with(dialect),
         Verb::Add => Lab::warm_with(dialect).await,
-        Verb::WishingAdd => wishing(dialect).await,
+        Verb::AddWithRequest => requesting(dialect).await,
         Verb::FurtherAdd => {
             let lab = Lab::warm_with(dialect).await;
             lab.interface.set("eth1");
             lab
         }
-        Verb::WishedDel => {
-            let lab = wishing(dialect).await;
+        Verb::DelWithRequest => {
+            let lab = requesting(dialect).await;
             lab.add().await.expect("it works without faults");
             lab
         }
@@ -142,11 +142,11 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
 }
 
 /// The pod asks for the addresses 7 and 9 of the first subnet, and for a MAC.
-async fn wishing(dialect: Dialect) -> Lab {
+async fn requesting(dialect: Dialect) -> Lab {
     let lab = Lab::warm_with(dialect).await;
     let subnet = lab.first_subnet();
     let addresses = [7, 9].map(|n| subnet.nth(n).expect("it is large enough")).to_vec();
-    lab.wish.replace(Wish { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None });
+    lab.requested.replace(AddressRequest { addresses, mac: Some(Mac([2, 0, 0x5e, 0x10, 0, 9])), subnet: None });
     lab
 }
 
@@ -156,12 +156,12 @@ async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> 
         match verb {
             Verb::Add
             | Verb::FurtherAdd
-            | Verb::WishingAdd
+            | Verb::AddWithRequest
             | Verb::ColdAdd
             | Verb::LostAdd
             | Verb::GrowingAdd
             | Verb::UndoneAdd => lab.add().await.map(Some).map_err(|error| error.to_string()),
-            Verb::Del | Verb::WishedDel => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
+            Verb::Del | Verb::DelWithRequest => lab.del().await.map(|()| None).map_err(|error| error.to_string()),
             Verb::Drain | Verb::Fence => {
                 lab.retry_pending_cleanup().await;
                 Ok(None)
@@ -225,8 +225,8 @@ fn assert_runs(lab: &Lab, when: &str) {
     assert_eq!(claims.len(), 1, "{when}: a running pod has a claim");
     assert_eq!(lab.pod_ports(), [claims[0].port], "{when}: a running pod has the port of its claim and no other");
     assert_eq!(lab.links().len(), 2, "{when}: a running pod has an interface");
-    let wished = lab.wish.borrow().clone();
-    let seeds: Vec<_> = wished.addresses.iter().skip(1).zip(wished.mac).map(|(a, mac)| (*a, mac)).collect();
+    let requested = lab.requested.borrow().clone();
+    let seeds: Vec<_> = requested.addresses.iter().skip(1).zip(requested.mac).map(|(a, mac)| (*a, mac)).collect();
     assert_eq!(lab.seeds(), seeds, "{when}: it may speak with all its addresses");
     assert_eq!(lab.seeded_macs(), seeds.len(), "{when}: and its MAC is behind that port alone");
     lab.assert_ports_have_claims(when);
@@ -253,19 +253,19 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
         // After a successful ADD there is a pod; after a DEL that failed or died the runtime calls again.
         Verb::Add
         | Verb::FurtherAdd
-        | Verb::WishingAdd
+        | Verb::AddWithRequest
         | Verb::ColdAdd
         | Verb::LostAdd
         | Verb::GrowingAdd
         | Verb::UndoneAdd => succeeded || answer.is_none(),
         // After a GC that failed the attachment may still be there: whoever collects calls again.
-        Verb::Del | Verb::WishedDel | Verb::Gc => !succeeded,
+        Verb::Del | Verb::DelWithRequest | Verb::Gc => !succeeded,
         Verb::Drain | Verb::Fence => false,
     };
     if then == Then::Nothing && must_call {
         return false;
     }
-    if matches!(verb, Verb::Del | Verb::WishedDel | Verb::Gc) && succeeded {
+    if matches!(verb, Verb::Del | Verb::DelWithRequest | Verb::Gc) && succeeded {
         no_interface(&lab, &when);
     }
     if then == Then::AddDel {
@@ -425,8 +425,8 @@ async fn an_add_that_fails_over_a_finished_one_does_not_forget_what_it_has_on_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_add_with_wishes_leaks_nothing_wherever_it_fails() {
-    sweep(Verb::WishingAdd, &ALL).await;
+async fn an_add_with_requests_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::AddWithRequest, &ALL).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,8 +435,8 @@ async fn an_add_of_a_further_interface_leaks_nothing_wherever_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_del_of_an_add_with_wishes_leaks_nothing_wherever_it_fails() {
-    sweep(Verb::WishedDel, &ALL).await;
+async fn the_del_of_an_add_with_requests_leaks_nothing_wherever_it_fails() {
+    sweep(Verb::DelWithRequest, &ALL).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -447,7 +447,7 @@ async fn gc_leaks_nothing_wherever_it_fails() {
 /// The other API: a port is made in two requests.
 #[tokio::test(start_paused = true)]
 async fn with_the_older_api_nothing_leaks_wherever_it_fails() {
-    for verb in [Verb::Add, Verb::UndoneAdd, Verb::Del, Verb::WishedDel, Verb::Drain] {
+    for verb in [Verb::Add, Verb::UndoneAdd, Verb::Del, Verb::DelWithRequest, Verb::Drain] {
         sweep_with(verb, Dialect::V1, &[Then::AddDel, Then::Del]).await;
     }
 }
@@ -576,7 +576,9 @@ async fn del_leaks_nothing_wherever_it_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sweep_of_gateways_that_answer_for_the_controller_leaks_nothing() {
-    for verb in [Verb::Add, Verb::WishingAdd, Verb::UndoneAdd, Verb::Del, Verb::WishedDel, Verb::Drain, Verb::Gc] {
+    for verb in
+        [Verb::Add, Verb::AddWithRequest, Verb::UndoneAdd, Verb::Del, Verb::DelWithRequest, Verb::Drain, Verb::Gc]
+    {
         detours(verb).await;
     }
 }

@@ -285,15 +285,15 @@ impl<'a> Plan<'a> {
     }
 
     /// A claim that is there must be what is asked for now.
-    fn refuse_other_wish(&self, claim: &ClaimRecord) -> Result<(), IpamError> {
-        let ClaimRequest { attachment, wish, .. } = self.request;
-        if is_met(wish, claim) {
+    fn refuse_other_request(&self, claim: &ClaimRecord) -> Result<(), IpamError> {
+        let ClaimRequest { attachment, requested, .. } = self.request;
+        if is_met(requested, claim) {
             return Ok(());
         }
         let addresses: Vec<_> = claim.addresses.iter().map(|address| address.address.ip().to_string()).collect();
         let has = format!("{} with MAC {}", addresses.join(", "), claim.mac);
-        let (attachment, wish) = (Box::new((*attachment).clone()), Box::new((*wish).clone()));
-        Err(IpamError::OtherWish { attachment, has, wish })
+        let (attachment, requested) = (Box::new((*attachment).clone()), Box::new((*requested).clone()));
+        Err(IpamError::OtherRequest { attachment, has, requested })
     }
 
     /// Reads the answers to [`Plan::queries`].
@@ -320,7 +320,7 @@ impl<'a> Plan<'a> {
             return Ok(Verdict::Answer(Claimed::Buried(unseen)));
         }
         if let Some(claim) = found.claim {
-            self.refuse_other_wish(&claim.record)?;
+            self.refuse_other_request(&claim.record)?;
             return Ok(match tombstone {
                 None => Verdict::Answer(self.present(claim)),
                 Some(seen) => Verdict::TakeOver(claim, seen),
@@ -370,14 +370,14 @@ impl<'a> Plan<'a> {
         subnets: &[Subnet],
         attempt: u32,
     ) -> Result<Vec<Target>, IpamError> {
-        let can_grow = self.request.can_grow && self.request.wish.subnet.is_none();
+        let can_grow = self.request.can_grow && self.request.requested.subnet.is_none();
         search::any(store, subnets, self.seed, attempt, can_grow, |fills| self.full(fills)).await
     }
 
-    /// No address of the subnets that the wish leaves is free.
+    /// No address of the subnets that the address request leaves is free.
     fn full(&self, mut fills: Vec<Fill>) -> IpamError {
-        let ClaimRequest { tenant, wish, .. } = self.request;
-        match (wish.subnet, fills.pop()) {
+        let ClaimRequest { tenant, requested, .. } = self.request;
+        match (requested.subnet, fills.pop()) {
             (Some(_), Some(fill)) => IpamError::SubnetFull { tenant: tenant.name.clone(), fill: Box::new(fill) },
             (_, fill) => {
                 fills.extend(fill);

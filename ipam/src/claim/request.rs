@@ -1,8 +1,8 @@
 //! What a claim is asked for, and what can become of it.
 
+use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::Namespace;
-use atoll_model::wish::Wish;
 use atoll_records::{
     ClaimRecord, ClusterRecord, NamespaceRecord, NodeRecord, Revision, TenantRecord, TombstoneRecord, Versioned,
 };
@@ -53,7 +53,7 @@ pub struct ClaimRequest<'a> {
     /// addresses that cool could be reused early. Else they are, and exhausted means that every address is in use.
     pub can_grow: bool,
     /// What the pod asks for. It is met as it stands or refused, also against a claim that is there already.
-    pub wish: &'a Wish,
+    pub requested: &'a AddressRequest,
 }
 
 /// What became of a request.

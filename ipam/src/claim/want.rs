@@ -1,12 +1,12 @@
-//! What wish and reservation come to: any address of these subnets, or exactly these addresses. Pure.
+//! What address request and reservation come to: any address of these subnets, or exactly these addresses. Pure.
 //!
-//! A reservation comes before everything: its pod gets that address and no other, and a wish that does not agree with it
+//! A reservation comes before everything: its pod gets that address and no other, and an address request that does not agree with it
 //! is refused. What no pod can have is refused with the reason.
 
 use std::net::Ipv4Addr;
 
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::Mac;
-use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_records::{ClaimRecord, Phase, ReservationRecord, SubnetEntry, TenantRecord};
 use ipnetwork::Ipv4Network;
 
@@ -38,17 +38,17 @@ pub(super) enum Addresses {
 
 /// What a request comes to when this is reserved for its pod.
 pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationRecord>) -> Result<Want, IpamError> {
-    let ClaimRequest { tenant, wish, attachment, .. } = request;
-    let subnets = chosen(tenant, search::subnets(tenant)?, wish.subnet)?;
+    let ClaimRequest { tenant, requested, attachment, .. } = request;
+    let subnets = chosen(tenant, search::subnets(tenant)?, requested.subnet)?;
     let addresses = match reserved {
         Some(reserved) => {
-            agree(tenant, wish, reserved)?;
+            agree(tenant, requested, reserved)?;
             vec![reserved.address]
         }
-        None => wish.addresses.clone(),
+        None => requested.addresses.clone(),
     };
     let kept = reserved.and_then(|reserved| reserved.mac);
-    let mac = kept.or(wish.mac).unwrap_or_else(|| attachment.mac());
+    let mac = kept.or(requested.mac).unwrap_or_else(|| attachment.mac());
     unicast(mac)?;
     of_no_router(request.cluster.id, tenant, mac)?;
     let own_mac = kept.is_none() && mac != attachment.mac();
@@ -58,7 +58,7 @@ pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationReco
     Ok(Want { addresses: Addresses::Exactly(together(tenant, &subnets, &addresses)?), mac, own_mac })
 }
 
-/// The subnets that a wish leaves.
+/// The subnets that an address request leaves.
 fn chosen(
     tenant: &TenantRecord,
     mut subnets: Vec<Subnet>,
@@ -140,7 +140,7 @@ pub(crate) fn place(tenant: &TenantRecord, subnets: &[Subnet], address: Ipv4Addr
 }
 
 /// The pod is where its reservation is, and asks for nothing else.
-fn agree(tenant: &TenantRecord, wish: &Wish, reserved: &ReservationRecord) -> Result<(), IpamError> {
+fn agree(tenant: &TenantRecord, requested: &AddressRequest, reserved: &ReservationRecord) -> Result<(), IpamError> {
     let ReservationRecord { address, namespace, pod, .. } = reserved;
     let but = |why: String| {
         let (namespace, pod) = (namespace.clone(), pod.clone());
@@ -152,21 +152,24 @@ fn agree(tenant: &TenantRecord, wish: &Wish, reserved: &ReservationRecord) -> Re
     if reserved.incarnation != tenant.incarnation {
         return but(format!("in an earlier life of tenant {}", tenant.name));
     }
-    if !wish.addresses.is_empty() && wish.addresses != [*address] {
-        return but(format!("the pod asks for {wish}"));
+    if !requested.addresses.is_empty() && requested.addresses != [*address] {
+        return but(format!("the pod asks for {requested}"));
     }
-    match (wish.mac, reserved.mac) {
-        (Some(wished), Some(kept)) if wished != kept => but(format!("with MAC {kept}, and the pod asks for {wished}")),
+    match (requested.mac, reserved.mac) {
+        (Some(requested), Some(kept)) if requested != kept => {
+            but(format!("with MAC {kept}, and the pod asks for {requested}"))
+        }
         _ => Ok(()),
     }
 }
 
-/// Is a claim what is wished?
-pub(super) fn is_met(wish: &Wish, claim: &ClaimRecord) -> bool {
+/// Is a claim what is requested?
+pub(super) fn is_met(requested: &AddressRequest, claim: &ClaimRecord) -> bool {
     let ClaimRecord { addresses, mac, .. } = claim;
-    let has = |wished: &Ipv4Addr| addresses.iter().any(|address| address.address.ip() == *wished);
-    let all = wish.addresses.is_empty() || (wish.addresses.len() == addresses.len() && wish.addresses.iter().all(has));
-    let subnet = wish.subnet.is_none_or(|choice| {
+    let has = |requested: &Ipv4Addr| addresses.iter().any(|address| address.address.ip() == *requested);
+    let all = requested.addresses.is_empty()
+        || (requested.addresses.len() == addresses.len() && requested.addresses.iter().all(has));
+    let subnet = requested.subnet.is_none_or(|choice| {
         addresses.iter().all(|claimed| match choice {
             SubnetChoice::Ordinal(ordinal) => claimed.ordinal == ordinal,
             SubnetChoice::Cidr(cidr) => {
@@ -174,5 +177,5 @@ pub(super) fn is_met(wish: &Wish, claim: &ClaimRecord) -> bool {
             }
         })
     });
-    all && subnet && wish.mac.is_none_or(|wished| wished == *mac)
+    all && subnet && requested.mac.is_none_or(|requested| requested == *mac)
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use atoll_ipam::audit::{Finding, Observation, Outcome, Problem, agreed};
 use atoll_ipam::{ClaimRequest, Claimed, ReserveRequest, audit, bury, claim, observe, release, repair, reserve};
+use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, Incarnation, PodName};
-use atoll_model::wish::Wish;
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, Key, MacOwner, MacRecord, Phase, Query,
     ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
@@ -31,9 +31,10 @@ async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
     release(store, &gone, None, COOL).await.expect("released");
     bury(store, &tombstone(attachment("fenced")), None).await.expect("buried");
     // A pod with a MAC of its choice, and one with a reservation, which runs.
-    let chosen = Wish { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..Wish::default() };
+    let chosen = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
     let at = attachment("d");
-    let Ok(Claimed::New(claim_d)) = claim(store, &ClaimRequest { wish: &chosen, ..fixture.request(&at, None) }).await
+    let Ok(Claimed::New(claim_d)) =
+        claim(store, &ClaimRequest { requested: &chosen, ..fixture.request(&at, None) }).await
     else {
         panic!("not claimed")
     };

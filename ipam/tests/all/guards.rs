@@ -14,9 +14,9 @@ use atoll_ipam::{
     ClaimRequest, Claimed, Found, IpamError, Lifted, Released, ReserveRequest, Reserved, bury, claim, find, lift,
     release, reserve,
 };
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, ContainerId, IfName};
-use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, CoolDown, IdleRecord, Key, Lease, MacOwner, MacRecord, NodeRecord, Phase,
     Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
@@ -96,19 +96,29 @@ async fn there(store: &MemoryStore, key: Key) -> bool {
     snapshot.entry(&key).expect("asked").is_some()
 }
 
-async fn ask(store: &impl Store, fixture: &Fixture, at: &Attachment, wish: &Wish) -> Result<Claimed, IpamError> {
-    claim(store, &ClaimRequest { wish, ..fixture.request(at, None) }).await
+async fn ask(
+    store: &impl Store,
+    fixture: &Fixture,
+    at: &Attachment,
+    requested: &AddressRequest,
+) -> Result<Claimed, IpamError> {
+    claim(store, &ClaimRequest { requested, ..fixture.request(at, None) }).await
 }
 
-async fn get(store: &MemoryStore, fixture: &Fixture, at: &Attachment, wish: &Wish) -> Versioned<ClaimRecord> {
-    match ask(store, fixture, at, wish).await {
+async fn get(
+    store: &MemoryStore,
+    fixture: &Fixture,
+    at: &Attachment,
+    requested: &AddressRequest,
+) -> Versioned<ClaimRecord> {
+    match ask(store, fixture, at, requested).await {
         Ok(Claimed::New(claim)) => claim,
         other => panic!("{at}: {other:?}"),
     }
 }
 
-fn with_mac() -> Wish {
-    Wish { mac: Some(MAC), ..Wish::default() }
+fn with_mac() -> AddressRequest {
+    AddressRequest { mac: Some(MAC), ..AddressRequest::default() }
 }
 
 /// A claim under a fence that the caller has seen: the fence goes, if node, claim and fence are still the ones seen.
@@ -183,7 +193,7 @@ async fn only_another_interface_of_the_same_container_gets_another_address_than_
         mac: None,
     };
     reserve(&store, &request, false).await.expect("reserved");
-    let (at, nothing) = (attachment("a"), Wish::default());
+    let (at, nothing) = (attachment("a"), AddressRequest::default());
     let first = get(&store, &fixture, &at, &nothing).await;
     assert_eq!(address(&first), ip(9));
     let eth1 = IfName::new("eth1").expect("valid");
@@ -203,8 +213,8 @@ async fn only_another_interface_of_the_same_container_gets_another_address_than_
 async fn a_taken_mac_is_told_also_with_an_address_that_is_free() {
     let (store, fixture) = scene().await;
     get(&store, &fixture, &attachment("a"), &with_mac()).await;
-    let wish = Wish { addresses: vec![ip(9)], ..with_mac() };
-    let error = ask(&store, &fixture, &attachment("b"), &wish).await.expect_err("taken");
+    let requested = AddressRequest { addresses: vec![ip(9)], ..with_mac() };
+    let error = ask(&store, &fixture, &attachment("b"), &requested).await.expect_err("taken");
     assert!(matches!(error, IpamError::MacTaken { .. }), "{error}");
 }
 
@@ -224,8 +234,8 @@ async fn a_tenant_grows_when_pods_have_exactly_half_and_never_for_a_chosen_subne
     let growing = ClaimRequest { can_grow: true, ..fixture.request(&at, None) };
     let answer = claim(&store, &growing).await;
     assert!(matches!(answer, Err(IpamError::Exhausted { .. })), "two of four are in use: {answer:?}");
-    let wish = Wish { subnet: Some(SubnetChoice::Ordinal(0)), ..Wish::default() };
-    let chosen = claim(&store, &ClaimRequest { wish: &wish, ..growing }).await;
+    let requested = AddressRequest { subnet: Some(SubnetChoice::Ordinal(0)), ..AddressRequest::default() };
+    let chosen = claim(&store, &ClaimRequest { requested: &requested, ..growing }).await;
     assert!(matches!(chosen, Ok(Claimed::New(_))), "another subnet would not help: {chosen:?}");
 }
 

@@ -23,7 +23,7 @@ const ROOMY: Setup = Setup {
     lives: 3,
     faults: 25,
     operator: false,
-    wishes: 0,
+    requests: 0,
     keeper: false,
     exclude: None,
     blind: false,
@@ -39,9 +39,9 @@ const HOT: Setup = Setup { cidr: "10.128.0.0/29", clients: 4, cooldown: Duration
 
 const OPERATED: Setup = Setup { clients: 3, operator: true, ..ROOMY };
 
-const WISHING: Setup = Setup { wishes: 40, exclude: Some("10.128.0.8-10.128.0.11"), ..ROOMY };
+const REQUESTING: Setup = Setup { requests: 40, exclude: Some("10.128.0.8-10.128.0.11"), ..ROOMY };
 
-const KEPT: Setup = Setup { keeper: true, wishes: 10, operator: true, clients: 4, cidr: "10.128.0.0/29", ..ROOMY };
+const KEPT: Setup = Setup { keeper: true, requests: 10, operator: true, clients: 4, cidr: "10.128.0.0/29", ..ROOMY };
 
 /// Runs one schedule; the number of its steps.
 fn schedule(setup: Setup, seed: u64) -> Result<usize, String> {
@@ -147,8 +147,8 @@ fn sweep_with_an_operator_who_deletes_the_tenant() {
 }
 
 #[test]
-fn sweep_with_wishes_and_exclusions() {
-    holds("with wishes and exclusions", WISHING);
+fn sweep_with_requests_and_exclusions() {
+    holds("with requests and exclusions", REQUESTING);
 }
 
 #[test]
@@ -177,15 +177,15 @@ fn the_checker_finds_every_defect() {
         ("release mark ignored", defects::release_mark_ignored, ROOMY),
         ("fence ignored", defects::fence_ignored, ROOMY),
         ("later cases not checked", defects::later_cases_not_checked, TIGHT),
-        ("later addresses not checked", defects::later_addresses_not_checked, WISHING),
-        ("later addresses not released", defects::later_addresses_not_released, WISHING),
-        ("exclusions forgotten", defects::none, Setup { blind: true, ..WISHING }),
+        ("later addresses not checked", defects::later_addresses_not_checked, REQUESTING),
+        ("later addresses not released", defects::later_addresses_not_released, REQUESTING),
+        ("exclusions forgotten", defects::none, Setup { blind: true, ..REQUESTING }),
         ("reservation not checked", defects::reservation_not_checked, KEPT),
         ("reserved-for not checked", defects::reserved_for_not_checked, KEPT),
         ("reserved over a claim", defects::reserved_over_a_claim, KEPT),
         ("half lifted", defects::half_lifted, KEPT),
-        ("MAC not checked", defects::mac_not_checked, WISHING),
-        ("MAC not released", defects::mac_not_released, WISHING),
+        ("MAC not checked", defects::mac_not_checked, REQUESTING),
+        ("MAC not released", defects::mac_not_released, REQUESTING),
     ];
     for (name, defect, setup) in cases {
         let found =

@@ -10,7 +10,7 @@ use std::time::Duration;
 use atoll_records::{ClaimRecord, Phase, Versioned};
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, claim, find, release};
-use atoll_model::wish::{SubnetChoice, Wish};
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_store::Store;
 use atoll_testkit::fixture::{Fixture, attachment, subnet};
 
@@ -34,7 +34,7 @@ fn delivering(store: &MemoryStore, plan: &FaultPlan, at: usize) -> (impl Store, 
 struct Scene {
     store: MemoryStore,
     fixture: Fixture,
-    wish: Wish,
+    requested: AddressRequest,
     /// These go before the second call begins, and their addresses are free at once.
     going: Vec<Versioned<ClaimRecord>>,
 }
@@ -42,7 +42,7 @@ struct Scene {
 impl Scene {
     async fn claim(&self, store: &impl Store) -> Result<Claimed, IpamError> {
         let at = attachment("x");
-        claim(store, &ClaimRequest { wish: &self.wish, ..self.fixture.request(&at, None) }).await
+        claim(store, &ClaimRequest { requested: &self.requested, ..self.fixture.request(&at, None) }).await
     }
 }
 
@@ -89,7 +89,12 @@ async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
             }
             // One address cools: what `x` asks for in the end.
             release(&store, &claims[0], None, COOL).await.expect("released");
-            Scene { store, fixture, wish: Wish { subnet: chosen, ..Wish::default() }, going: Vec::new() }
+            Scene {
+                store,
+                fixture,
+                requested: AddressRequest { subnet: chosen, ..AddressRequest::default() },
+                going: Vec::new(),
+            }
         })
         .await;
         assert!(places >= 4, "a try, the addresses, what cools, and another try: {places}");
@@ -110,8 +115,8 @@ async fn a_mac_is_not_refused_to_the_attachment_that_has_it_already() {
         // The only address of the newer subnet cools, so the first call asks for that one. Then one of the older becomes
         // free, where the MAC is a pod's derived one.
         release(&store, &newest, None, COOL).await.expect("released");
-        let wish = Wish { mac: Some(claims[4].record.mac), ..Wish::default() };
-        Scene { store, fixture, wish, going: vec![claims[0].clone()] }
+        let requested = AddressRequest { mac: Some(claims[4].record.mac), ..AddressRequest::default() };
+        Scene { store, fixture, requested, going: vec![claims[0].clone()] }
     })
     .await;
     assert!(places >= 4, "a try, the addresses of two subnets, and the MACs of one: {places}");

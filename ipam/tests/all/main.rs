@@ -3,6 +3,7 @@
 #[macro_use]
 mod suite;
 
+mod address_requests;
 mod audit;
 mod causes;
 mod checker;
@@ -13,4 +14,3 @@ mod interleave;
 mod late;
 mod reservations;
 mod verbs;
-mod wishes;

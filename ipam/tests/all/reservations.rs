@@ -16,8 +16,8 @@ use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
 
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::ids::{Incarnation, Namespace, NodeName, PodName};
-use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, attachment, keys, put, subnet, tenant_name, write};
 
@@ -29,7 +29,7 @@ suite![
     reserving_is_refused_where_it_cannot_be_kept,
     reserving_and_lifting_twice_is_doing_it_once,
     a_mac_is_kept_with_the_address,
-    a_wish_must_agree_with_the_reservation,
+    an_address_request_must_agree_with_the_reservation,
     another_interface_of_the_pod_gets_another_address,
     a_reservation_elsewhere_is_no_address_here,
     half_a_reservation_is_told_and_can_be_lifted,
@@ -65,13 +65,13 @@ async fn ask(
     fixture: &Fixture,
     at: &Attachment,
     pod: &str,
-    wish: &Wish,
+    requested: &AddressRequest,
 ) -> Result<Claimed, IpamError> {
-    claim(store, &ClaimRequest { pod: Some(pod), wish, ..fixture.request(at, None) }).await
+    claim(store, &ClaimRequest { pod: Some(pod), requested, ..fixture.request(at, None) }).await
 }
 
 async fn start(store: &impl Store, fixture: &Fixture, container: &str, pod: &str) -> Versioned<ClaimRecord> {
-    match ask(store, fixture, &attachment(container), pod, &Wish::default()).await {
+    match ask(store, fixture, &attachment(container), pod, &AddressRequest::default()).await {
         Ok(Claimed::New(claim)) => claim,
         other => panic!("{container}: {other:?}"),
     }
@@ -94,19 +94,19 @@ async fn a_pod_gets_its_address_and_nobody_else_does(store: impl Store) {
         others.insert(address(&start(&store, &fixture, &format!("c{n}"), &format!("other-{n}")).await));
     }
     assert_eq!(others, [2, 3, 5, 6].map(ip).into());
-    let full = ask(&store, &fixture, &attachment("c4"), "other-4", &Wish::default()).await;
+    let full = ask(&store, &fixture, &attachment("c4"), "other-4", &AddressRequest::default()).await;
     assert!(matches!(full, Err(IpamError::Exhausted { .. })), "{full:?}");
     for container in ["w0", "w1", "w2"] {
         let claimed = start(&store, &fixture, container, "web-0").await;
         assert_eq!(address(&claimed), ip(4));
-        let again = ask(&store, &fixture, &attachment(container), "web-0", &Wish::default()).await;
+        let again = ask(&store, &fixture, &attachment(container), "web-0", &AddressRequest::default()).await;
         assert_eq!(again.expect("an answer"), Claimed::Already(claimed.clone()));
         stop(&store, &claimed).await;
         // Not even while it cools and everything else is taken.
-        let full = ask(&store, &fixture, &attachment("c4"), "other-4", &Wish::default()).await;
+        let full = ask(&store, &fixture, &attachment("c4"), "other-4", &AddressRequest::default()).await;
         assert!(matches!(full, Err(IpamError::Exhausted { .. })), "{full:?}");
-        let wish = Wish { addresses: vec![ip(4)], ..Wish::default() };
-        let error = ask(&store, &fixture, &attachment("c4"), "other-4", &wish).await.expect_err("reserved");
+        let requested = AddressRequest { addresses: vec![ip(4)], ..AddressRequest::default() };
+        let error = ask(&store, &fixture, &attachment("c4"), "other-4", &requested).await.expect_err("reserved");
         assert_eq!(error.to_string(), "10.128.0.4 of tenant red is reserved for pod red/web-0");
         assert_eq!(error.class(), Class::Denied);
     }
@@ -126,11 +126,11 @@ async fn a_pod_that_still_runs_elsewhere_is_named(store: impl Store) {
     let revision = write(&store, vec![put(Key::from(NodeRecord::at(&n2.node)), &fixture.node)]).await;
     let mut there = fixture.clone();
     there.guards.node = revision;
-    let error = ask(&store, &there, &n2, "web-0", &Wish::default()).await.expect_err("taken");
+    let error = ask(&store, &there, &n2, "web-0", &AddressRequest::default()).await.expect_err("taken");
     let text = "10.128.0.9 of tenant red is taken by pod red/web-0, attachment n1/atoll/old/eth0 on node n1";
     assert_eq!(error.to_string(), text);
     stop(&store, &old).await;
-    let moved = ask(&store, &there, &n2, "web-0", &Wish::default()).await.expect("claimed");
+    let moved = ask(&store, &there, &n2, "web-0", &AddressRequest::default()).await.expect("claimed");
     assert!(matches!(moved, Claimed::New(claim) if address(&claim) == ip(9)));
 }
 
@@ -198,8 +198,8 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let record = kept(&store, &ReserveRequest { mac: Some(mac), ..keep(9, "web-0") }).await;
-    let wish = Wish { mac: Some(mac), ..Wish::default() };
-    let error = ask(&store, &fixture, &attachment("thief"), "other", &wish).await.expect_err("used");
+    let requested = AddressRequest { mac: Some(mac), ..AddressRequest::default() };
+    let error = ask(&store, &fixture, &attachment("thief"), "other", &requested).await.expect_err("used");
     assert!(error.to_string().ends_with("by the reservation for pod red/web-0"), "{error}");
     let second = reserve(&store, &ReserveRequest { mac: Some(mac), ..keep(10, "web-1") }, false).await;
     assert!(matches!(second, Err(IpamError::MacTaken { .. })), "{second:?}");
@@ -224,8 +224,8 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     let error = reserve(&store, &gateway, true).await.expect_err("it is the gateway's");
     assert!(error.to_string().contains("the gateway of subnet 0"), "{error}");
     // A pod that runs with a MAC, chosen or derived, may keep it.
-    for (pod, wish) in [("chosen", wish), ("derived", Wish::default())] {
-        let answer = ask(&store, &fixture, &attachment(pod), pod, &wish).await;
+    for (pod, requested) in [("chosen", requested), ("derived", AddressRequest::default())] {
+        let answer = ask(&store, &fixture, &attachment(pod), pod, &requested).await;
         let Ok(Claimed::New(claimed)) = answer else { panic!("{answer:?}") };
         let last = address(&claimed).octets()[3];
         let own = ReserveRequest { mac: Some(claimed.record.mac), ..keep(last, pod) };
@@ -242,23 +242,32 @@ async fn a_mac_is_kept_with_the_address(store: impl Store) {
     }
 }
 
-async fn a_wish_must_agree_with_the_reservation(store: impl Store) {
+async fn an_address_request_must_agree_with_the_reservation(store: impl Store) {
     let entries = vec![subnet(0, "10.128.0.0/24", Phase::Active), subnet(1, "10.128.1.0/24", Phase::Active)];
     let fixture = Fixture::new(&store, entries).await;
     let (mac, at) = (Mac([2, 0, 0, 0, 0, 1]), attachment("w"));
     kept(&store, &ReserveRequest { mac: Some(mac), ..keep(9, "web-0") }).await;
-    let wishes = [
-        (Wish { addresses: vec![ip(10)], ..Wish::default() }, "but the pod asks for 10.128.0.10"),
-        (Wish { addresses: vec![ip(9), ip(10)], ..Wish::default() }, "but the pod asks for 10.128.0.9, 10.128.0.10"),
-        (Wish { mac: Some(Mac([2; 6])), ..Wish::default() }, "and the pod asks for 02:02:02:02:02:02"),
-        (Wish { subnet: Some(SubnetChoice::Ordinal(1)), ..Wish::default() }, "another subnet is asked for"),
+    let requests = [
+        (AddressRequest { addresses: vec![ip(10)], ..AddressRequest::default() }, "but the pod asks for 10.128.0.10"),
+        (
+            AddressRequest { addresses: vec![ip(9), ip(10)], ..AddressRequest::default() },
+            "but the pod asks for 10.128.0.9, 10.128.0.10",
+        ),
+        (
+            AddressRequest { mac: Some(Mac([2; 6])), ..AddressRequest::default() },
+            "and the pod asks for 02:02:02:02:02:02",
+        ),
+        (
+            AddressRequest { subnet: Some(SubnetChoice::Ordinal(1)), ..AddressRequest::default() },
+            "another subnet is asked for",
+        ),
     ];
-    for (wish, why) in wishes {
-        let error = ask(&store, &fixture, &at, "web-0", &wish).await.expect_err("refused");
+    for (requested, why) in requests {
+        let error = ask(&store, &fixture, &at, "web-0", &requested).await.expect_err("refused");
         assert!(error.to_string().contains(why), "{error}");
     }
     assert_eq!(find(&store, &at).await.expect("found").claim, None);
-    let same = Wish { addresses: vec![ip(9)], mac: Some(mac), subnet: Some(SubnetChoice::Ordinal(0)) };
+    let same = AddressRequest { addresses: vec![ip(9)], mac: Some(mac), subnet: Some(SubnetChoice::Ordinal(0)) };
     let claimed = ask(&store, &fixture, &at, "web-0", &same).await;
     assert!(matches!(&claimed, Ok(Claimed::New(claim)) if address(claim) == ip(9)), "{claimed:?}");
 }
@@ -268,7 +277,7 @@ async fn another_interface_of_the_pod_gets_another_address(store: impl Store) {
     kept(&store, &ReserveRequest { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..keep(4, "web-0") }).await;
     let (first, mut second) = (attachment("w"), attachment("w"));
     second.interface = "net1".parse().expect("valid");
-    let nothing = Wish::default();
+    let nothing = AddressRequest::default();
     let one = ask(&store, &fixture, &first, "web-0", &nothing).await.expect("claimed");
     let Claimed::New(one) = one else { panic!("{one:?}") };
     let two = ask(&store, &fixture, &second, "web-0", &nothing).await.expect("claimed");
@@ -287,7 +296,7 @@ async fn a_reservation_elsewhere_is_no_address_here(store: impl Store) {
     let back = Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod));
     let elsewhere = ReservationRecord { tenant: "blue".parse().expect("valid"), ..record.clone() };
     write(&store, vec![put(back.clone(), &elsewhere)]).await;
-    let nothing = Wish::default();
+    let nothing = AddressRequest::default();
     let error = ask(&store, &fixture, &attachment("w"), "web-0", &nothing).await.expect_err("elsewhere");
     let text = "10.128.0.9 is reserved for pod red/web-0, but in tenant blue, and the pod is of tenant red";
     assert_eq!((error.to_string().as_str(), error.class()), (text, Class::Denied));
@@ -306,7 +315,7 @@ async fn a_reservation_elsewhere_is_no_address_here(store: impl Store) {
 
 async fn half_a_reservation_is_told_and_can_be_lifted(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
-    let nothing = Wish::default();
+    let nothing = AddressRequest::default();
     for half in 0..2 {
         let record = kept(&store, &keep(9, "web-0")).await;
         let two = [

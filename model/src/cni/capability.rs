@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::request::{Request, RequestError, any_case};
 
-/// What we serve; `wish` and `request` say how.
-const SERVED: [&str; 4] = ["ips", "mac", "dns", super::wish::ANNOTATIONS];
+/// What we serve; `address request` and `request` say how.
+const SERVED: [&str; 4] = ["ips", "mac", "dns", super::address_request::ANNOTATIONS];
 
 /// What tells a plugin something and asks nothing of the interface.
 const TELLING: [&str; 2] = ["cgroupPath", "aliases"];
@@ -149,7 +149,7 @@ mod tests {
             json!({ "bandwidth": { "IngressRate": 0, "IngressBurst": 4_294_967_295_u32, "EgressRate": 0 } }),
             json!({ "ipRanges": [], "infinibandGUID": "", "deviceID": null }),
             json!({ "ips": ["10.0.0.7"], "Mac": "02:00:00:00:00:01", "DNS": { "Servers": ["10.0.0.1"] } }),
-            json!({ "aliases": { "net": ["a"] }, "cgroupPath": "/pods/x", crate::cni::wish::ANNOTATIONS: { "a": "b" } }),
+            json!({ "aliases": { "net": ["a"] }, "cgroupPath": "/pods/x", crate::cni::address_request::ANNOTATIONS: { "a": "b" } }),
         ] {
             request(&runtime).refuse_unserved().unwrap_or_else(|error| panic!("{runtime}: {error}"));
         }

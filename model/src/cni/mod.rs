@@ -5,13 +5,14 @@
 //! | [`version`] | the versions of the specification that we speak |
 //! | [`request`] | the environment and standard input, checked in the order that runtimes expect |
 //! | [`capability`] | what an entry declares and a runtime asks by it, and whether we serve it |
-//! | [`wish`] | what a caller asks of its interface, from the four places where it may say so |
+//! | [`address request`] | what a caller asks of its interface, from the four places where it may say so |
 //! | [`result`] | a result in our own shape, and its JSON in each version's shape |
 //! | [`previous`] | a previous result, from each version's shape |
 //! | [`valid`] | which attachments a GC must leave |
 //! | [`trace`] | the trace that a call belongs to |
 //! | [`fail`] | the error object |
 
+pub mod address_request;
 pub mod capability;
 pub mod fail;
 pub mod previous;
@@ -20,4 +21,3 @@ pub mod result;
 pub mod trace;
 pub mod valid;
 pub mod version;
-pub mod wish;

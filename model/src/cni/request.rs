@@ -2,7 +2,7 @@
 //!
 //! Checked in the order of the reference implementation, so that a test suite written for that one sees the same codes:
 //! the command, then its variables (all that are missing in one error), then JSON, name and version. VERSION needs
-//! neither variables nor standard input. The configuration proper, the pod's names and its wishes are read on demand:
+//! neither variables nor standard input. The configuration proper, the pod's names and its address requests are read on demand:
 //! a DEL must not fail because of an argument that it does not need.
 
 use std::ffi::OsString;
@@ -255,7 +255,7 @@ impl Request {
             search: texts(dns, "searches").ok_or(RequestError::Shape("runtimeConfig.dns.searches", LIST))?,
             options: texts(dns, "options").ok_or(RequestError::Shape("runtimeConfig.dns.options", LIST))?,
         };
-        told.refuse_unusable().map_err(|wrong| RequestError::Wish {
+        told.refuse_unusable().map_err(|wrong| RequestError::AddressRequest {
             key: format!("runtimeConfig.dns {}", wrong.what),
             value: wrong.given,
             expected: wrong.expected,
@@ -372,9 +372,9 @@ pub enum RequestError {
         /// The version of the configuration.
         version: Version,
     },
-    /// A wish on standard input is malformed.
+    /// An address request on standard input is malformed.
     #[error("{key} = {value:?} is wrong: {expected} is expected")]
-    Wish {
+    AddressRequest {
         /// Where it was said.
         key: String,
         /// What was said.
@@ -382,9 +382,9 @@ pub enum RequestError {
         /// What can be said there.
         expected: &'static str,
     },
-    /// A wish in `CNI_ARGS` is malformed.
+    /// An address request in `CNI_ARGS` is malformed.
     #[error("env variable CNI_ARGS is malformed: {key} = {value:?}: {expected} is expected")]
-    WishedArgument {
+    InvalidArgument {
         /// Where it was said.
         key: String,
         /// What was said.
@@ -413,9 +413,9 @@ impl Classify for RequestError {
             | Self::Variable { .. }
             | Self::Arguments(_)
             | Self::Argument { .. }
-            | Self::WishedArgument { .. } => Class::Environment,
+            | Self::InvalidArgument { .. } => Class::Environment,
             Self::Json(_) | Self::Shape(..) => Class::Decode,
-            Self::Wish { .. } | Self::NoPrevious | Self::NoName | Self::Name(_) => Class::Config,
+            Self::AddressRequest { .. } | Self::NoPrevious | Self::NoName | Self::Name(_) => Class::Config,
             Self::Version(_) | Self::CommandTooNew { .. } => Class::Version,
             Self::Unsupported { .. } => Class::Unsupported,
         }

@@ -262,7 +262,7 @@ proptest! {
             drop(Request::read(environment.clone(), &stdin));
             let request = Request::read(environment, plain().to_string().as_bytes()).expect("the input is fine");
             drop(request.pod());
-            drop(request.config().map(|config| request.wish(&config)));
+            drop(request.config().map(|config| request.address_request(&config)));
         }
     }
 }

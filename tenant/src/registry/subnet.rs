@@ -252,9 +252,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_that_cannot_be_met_says_why() {
+    fn an_address_request_that_cannot_be_met_says_why() {
         let (cluster, tenant) = (cluster(), tenant(1));
-        for (wish, why) in [
+        for (requested, why) in [
             ("10.128.1.0/24", "overlaps 10.128.1.0/24"),
             ("10.128.0.0/16", "larger than 64 usual subnets"),
             ("192.168.0.0/24", "a part of `cluster.podCidr`"),
@@ -262,8 +262,8 @@ mod tests {
             ("10.128.9.7/24", "10.128.9.0/24 is meant"),
             ("10.129.0.0/24", "overlaps 10.129.0.0/23"),
         ] {
-            let error = choose(&cluster, &tenant, Some(net(wish)), &[net("10.129.0.0/23")]).expect_err(wish);
-            assert!(error.to_string().contains(why), "{wish}: {error}");
+            let error = choose(&cluster, &tenant, Some(net(requested)), &[net("10.129.0.0/23")]).expect_err(requested);
+            assert!(error.to_string().contains(why), "{requested}: {error}");
         }
         let mut routed = tenant.clone();
         let reject = |to: &str| StaticRoute { destination: net(to), via: Via::Reject };

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use atoll_ipam::{ClaimRequest, Claimed, claim};
 use atoll_mock_controller::Dialect;
+use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, TenantName};
-use atoll_model::wish::Wish;
 use atoll_store::{Store, StoreError};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit, Wanted};
 use atoll_tenant::controller::Controller;
@@ -82,8 +82,8 @@ async fn prepared() -> World {
     let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
     let place = world.resolve(&namespace("red")).await.expect("resolved");
     let attachment = World::attachment(&world.node, "web-0");
-    let wish = Wish { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..Wish::default() };
-    let asked = ClaimRequest { wish: &wish, ..request(&place, &world.node, &attachment, false) };
+    let requested = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
+    let asked = ClaimRequest { requested: &requested, ..request(&place, &world.node, &attachment, false) };
     assert!(matches!(claim(&world.store, &asked).await, Ok(Claimed::New(_))));
     admin::add_subnet(&admin, &tenant("red"), None, &[]).await.expect("added");
     admin::join(&admin, &tenant("red"), &ns("green"), false).await.expect("joined");

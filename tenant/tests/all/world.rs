@@ -158,7 +158,7 @@ pub(crate) fn request<'a>(
         deletions_until: 0,
         was_evicted: place.was_evicted(),
         can_grow,
-        wish: &atoll_model::wish::NOTHING,
+        requested: &atoll_model::address_request::NOTHING,
     }
 }
 

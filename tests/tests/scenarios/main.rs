@@ -1,6 +1,7 @@
 //! Scenarios: real programs, a real etcd, real namespaces and packets, and in `runtimes` real container runtimes. All need
 //! root. Each has machines of its own (`testkit/src/lab/`), so that all of them run at once.
 
+mod address_requests;
 mod bad_input;
 mod chain;
 mod conformance;
@@ -20,4 +21,3 @@ mod reservations;
 mod runtimes;
 mod single_node;
 mod tenants;
-mod wishes;

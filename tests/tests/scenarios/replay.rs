@@ -135,12 +135,12 @@ fn every_call_of_every_runtime_is_served() -> Result<()> {
                 }
                 seen.insert(command);
             }
-            let wished = replay.results.values().any(|result| {
+            let requested = replay.results.values().any(|result| {
                 let ips = result["ips"].as_array().into_iter().flatten();
                 ips.filter_map(|ip| ip["address"].as_str()).any(|address| address.starts_with("10.128.0.9/"))
             });
             ensure!(
-                wished == ["requests", "addresses"].contains(&what.as_str()),
+                requested == ["requests", "addresses"].contains(&what.as_str()),
                 "{runtime}: {what}: {:?}",
                 replay.results
             );

@@ -4,9 +4,9 @@ use atoll_ipam::{
     ClaimRequest, Claimed, IpamError, Released, ReserveRequest, bury, claim, exhume, find, lift, release, reservations,
     reserve,
 };
+use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::Incarnation;
-use atoll_model::wish::Wish;
 use atoll_records::{
     AddressRecord, ClaimRecord, Key, Phase, Query, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode,
     encode,
@@ -25,12 +25,14 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
     for _ in 0..world.setup.lives {
         // An ADD died: it may have done anything, and may still. One that succeeds settles what was before it: its
         // release will leave the mark that makes everything late lose.
-        let wish = wish(world, &mut rng);
+        let requested = requested(world, &mut rng);
         let dirty = loop {
-            match world.process(&mut rng, &at, async |store: &Process| add(world, store, &at, &pod, &wish).await).await
+            match world
+                .process(&mut rng, &at, async |store: &Process| add(world, store, &at, &pod, &requested).await)
+                .await
             {
                 Some(Ok(claim)) => {
-                    if let Some(problem) = unmet(&wish, &claim) {
+                    if let Some(problem) = unmet(&requested, &claim) {
                         world.complain(problem);
                     }
                     world.alive.borrow_mut().insert(at.clone(), claim);
@@ -58,33 +60,33 @@ pub(crate) async fn runtime(world: &World, number: usize, mut rng: Rng) {
 
 /// What a life asks for: mostly nothing, else one to three addresses (some of them no pod can have), or one of two MACs,
 /// of which one looks like a derived one.
-fn wish(world: &World, rng: &mut Rng) -> Wish {
-    let mut wish = Wish::default();
-    if rng.chance(world.setup.wishes) {
+fn requested(world: &World, rng: &mut Rng) -> AddressRequest {
+    let mut requested = AddressRequest::default();
+    if rng.chance(world.setup.requests) {
         let cidr = world.cache.borrow().tenant.subnets[0].cidr;
         let size = 1_u64 << (32 - cidr.prefix());
         for _ in 0..=rng.below(3) {
             let address = cidr.nth(u32::try_from(rng.below(size)).expect("small")).expect("inside");
-            if !wish.addresses.contains(&address) {
-                wish.addresses.push(address);
+            if !requested.addresses.contains(&address) {
+                requested.addresses.push(address);
             }
         }
     }
-    if rng.chance(world.setup.wishes) {
-        wish.mac = Some(MACS[rng.index(MACS.len())]);
+    if rng.chance(world.setup.requests) {
+        requested.mac = Some(MACS[rng.index(MACS.len())]);
     }
-    wish
+    requested
 }
 
 /// The MACs that clients and the keeper like.
 const MACS: [Mac; 2] = [Mac([0, 0x1c, 0x42, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 1])];
 
 /// A claim that is not what was asked for.
-fn unmet(wish: &Wish, claim: &ClaimRecord) -> Option<String> {
+fn unmet(requested: &AddressRequest, claim: &ClaimRecord) -> Option<String> {
     let has: Vec<_> = claim.addresses.iter().map(|address| address.address.ip()).collect();
-    let met = (wish.addresses.is_empty() && has.len() == 1 || wish.addresses == has)
-        && wish.mac.is_none_or(|mac| mac == claim.mac);
-    (!met).then(|| format!("{} asked for {wish} and got {has:?} with {}", claim.attachment, claim.mac))
+    let met = (requested.addresses.is_empty() && has.len() == 1 || requested.addresses == has)
+        && requested.mac.is_none_or(|mac| mac == claim.mac);
+    (!met).then(|| format!("{} asked for {requested} and got {has:?} with {}", claim.attachment, claim.mac))
 }
 
 /// What an ADD may fail with.
@@ -92,19 +94,19 @@ fn judge(world: &World, error: &IpamError) {
     match error {
         // Every client gets an address because another one's early release makes room.
         IpamError::Exhausted { .. } | IpamError::Contended { .. }
-            if world.setup.clients <= capacity(world) && world.setup.wishes == 0 && !world.setup.keeper =>
+            if world.setup.clients <= capacity(world) && world.setup.requests == 0 && !world.setup.keeper =>
         {
             world.complain(format!("a claim failed although there is room: {error}"));
         }
         // The requested address or MAC has another owner, or can never be assigned.
         IpamError::Taken { .. } | IpamError::MacTaken { .. } | IpamError::Impossible { .. }
-            if world.setup.wishes > 0 => {}
+            if world.setup.requests > 0 => {}
         IpamError::Reserved { .. }
         | IpamError::Reservation { .. }
         | IpamError::Taken { .. }
         | IpamError::MacTaken { .. }
             if world.setup.keeper => {}
-        IpamError::Contended { .. } if world.setup.wishes > 0 || world.setup.keeper => {}
+        IpamError::Contended { .. } if world.setup.requests > 0 || world.setup.keeper => {}
         IpamError::Store { .. } | IpamError::Deleting { .. } | IpamError::Exhausted { .. } => {}
         other => world.complain(format!("a claim failed: {other}")),
     }
@@ -120,11 +122,11 @@ async fn add(
     store: &Process,
     at: &Attachment,
     pod: &str,
-    wish: &Wish,
+    requested: &AddressRequest,
 ) -> Result<ClaimRecord, IpamError> {
     loop {
         let believed = world.cache.borrow().clone();
-        match claim(store, &ClaimRequest { pod: Some(pod), wish, ..believed.request(at, None) }).await? {
+        match claim(store, &ClaimRequest { pod: Some(pod), requested, ..believed.request(at, None) }).await? {
             Claimed::New(claim) | Claimed::Already(claim) => return Ok(claim.record),
             Claimed::Stale(current) => {
                 let mut cache = world.cache.borrow_mut();

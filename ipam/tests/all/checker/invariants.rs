@@ -169,7 +169,7 @@ impl State {
         }
         for address in before.cooling.keys() {
             // Who asks for it, and whose it is, may have it at once.
-            let asked_for = world.setup.wishes > 0 || before.reserved.contains_key(address);
+            let asked_for = world.setup.requests > 0 || before.reserved.contains_key(address);
             if self.owned.contains_key(address) && free > 0 && !asked_for {
                 return Err(format!("{address} was reused while it cooled, with {free} addresses free"));
             }

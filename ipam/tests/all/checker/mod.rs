@@ -48,7 +48,7 @@ pub(crate) struct Setup {
     /// An operator deletes and recreates the tenant meanwhile.
     pub(crate) operator: bool,
     /// How many of a hundred lives ask for certain addresses, and how many for a MAC.
-    pub(crate) wishes: u64,
+    pub(crate) requests: u64,
     /// An operator reserves addresses for pods meanwhile, and lifts reservations.
     pub(crate) keeper: bool,
     /// What no pod may have, if anything.

@@ -100,19 +100,19 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
         pod
     };
     let peer = client.run(&containerd.pod("red", "peer"))?;
-    let [wished, ..] = &free(&peer.ip)?;
-    let wishes = [("atoll.dev/ips", wished.as_str()), ("atoll.dev/mac", MAC), ("atoll.dev/subnet", "1")];
-    let mut config = asking("one", &wishes);
+    let [requested, ..] = &free(&peer.ip)?;
+    let requests = [("atoll.dev/ips", requested.as_str()), ("atoll.dev/mac", MAC), ("atoll.dev/subnet", "1")];
+    let mut config = asking("one", &requests);
     let one = client.run(&config)?;
-    assert_eq!(one.ip, *wished);
+    assert_eq!(one.ip, *requested);
     ensure!(one.netns().run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
     let server = Server::start(&one.netns(), "one")?;
-    let answer = |from: &Netns| Ok::<_, Error>(ask(from, wished.parse()?)?.map(|banner| banner.name));
+    let answer = |from: &Netns| Ok::<_, Error>(ask(from, requested.parse()?)?.map(|banner| banner.name));
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"));
 
     // A taken, an unknown and an invalid address: no pod, and no substitute.
     for (annotations, told) in [
-        ([("atoll.dev/ips", wished.as_str())], wished.as_str()),
+        ([("atoll.dev/ips", requested.as_str())], requested.as_str()),
         ([("atoll.dev/mac", MAC)], MAC),
         ([("atoll.dev/subnet", "7")], "7"),
         ([("atoll.dev/ips", "everything")], "everything"),
@@ -127,7 +127,7 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     client.end(&one.id)?;
     config.metadata.as_mut().context("metadata")?.attempt = 1;
     let again = client.run(&config)?;
-    assert_eq!(again.ip, *wished);
+    assert_eq!(again.ip, *requested);
     let _server = Server::start(&again.netns(), "again")?;
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("again"));
     client.end(&again.id)?;
@@ -142,15 +142,15 @@ fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
     let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     let peer = podman.start("peer", &[])?;
-    let [wished, first, second] = &free(&peer.address("atoll")?.to_string())?;
-    let one = podman.start("one", &["--network", "atoll", "--ip", wished, "--mac-address", MAC])?;
-    assert_eq!(one.address("atoll")?.to_string(), *wished);
+    let [requested, first, second] = &free(&peer.address("atoll")?.to_string())?;
+    let one = podman.start("one", &["--network", "atoll", "--ip", requested, "--mac-address", MAC])?;
+    assert_eq!(one.address("atoll")?.to_string(), *requested);
     ensure!(one.netns.run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
     let _server = Server::start(&one.netns, "one")?;
     let answer = |to: Ipv4Addr| Ok::<_, Error>(ask(&peer.netns, to)?.map(|banner| banner.name));
-    assert_eq!(answer(wished.parse()?)?.as_deref(), Some("one"));
-    let refused = podman.start("two", &["--network", "atoll", "--ip", wished]).err().context("it is taken")?;
-    ensure!(format!("{refused:#}").contains(wished.as_str()), "{refused:#}");
+    assert_eq!(answer(requested.parse()?)?.as_deref(), Some("one"));
+    let refused = podman.start("two", &["--network", "atoll", "--ip", requested]).err().context("it is taken")?;
+    ensure!(format!("{refused:#}").contains(requested.as_str()), "{refused:#}");
     podman.remove(&["two"])?;
 
     let several = podman.start("several", &["--network", &format!("atoll:ip={first},ip={second}")])?;
@@ -165,7 +165,7 @@ fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
         podman.run(&["network", "reload", name])?;
         assert_eq!(podman.inspect(name)?.address("atoll")?, address, "{name} keeps its address");
     }
-    assert_eq!(answer(wished.parse()?)?.as_deref(), Some("one"), "after the reload");
+    assert_eq!(answer(requested.parse()?)?.as_deref(), Some("one"), "after the reload");
     podman.remove(&["one", "several", "peer"])?;
     drop(podman);
     node.finish()

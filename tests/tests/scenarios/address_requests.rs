@@ -26,9 +26,9 @@ fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
     let at = cni.add(&neighbour)?;
     let subnet = Ipv4Network::new(at.address.network(), at.address.prefix())?;
     let address = |n: u32| subnet.nth(n).context("the subnet is large enough");
-    let wished = [address(30)?, address(31)?, address(32)?];
-    let pod = Pod::new("red", "wishing")?;
-    let [first, second, third] = wished.map(|address| address.to_string());
+    let requested = [address(30)?, address(31)?, address(32)?];
+    let pod = Pod::new("red", "requesting")?;
+    let [first, second, third] = requested.map(|address| address.to_string());
     let args = format!("{};IP={first};MAC={MAC}", pod.args());
     let mut config = cni.config.clone();
     config["runtimeConfig"] = json!({ "ips": [format!("{second}/{}", subnet.prefix()), third, first] });
@@ -36,7 +36,7 @@ fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
     ensure!(addresses(&result) == [first.clone(), second.clone(), third], "{result}");
     let eth0 = result["interfaces"].as_array().context("a list")?.iter().find(|i| i["name"] == "eth0");
     ensure!(eth0.context("eth0")?["mac"] == MAC.to_lowercase(), "in lower case: {result}");
-    for address in wished {
+    for address in requested {
         ensure!(ping(&neighbour.netns, address)?, "{address} does not answer");
         let source = address.to_string();
         let target = at.address.ip().to_string();
@@ -182,16 +182,16 @@ fn every_place_is_heard() -> Result<()> {
     let cni = node.cni("1.0.0")?;
     let first = Pod::new("red", "first")?;
     let subnet = cni.add(&first)?.address;
-    let wished = Ipv4Network::new(subnet.network(), subnet.prefix())?.nth(50).context("large enough")?.to_string();
+    let requested = Ipv4Network::new(subnet.network(), subnet.prefix())?.nth(50).context("large enough")?.to_string();
     let annotated =
         |key: &str, value: &str| json!({ "runtimeConfig": { "io.kubernetes.cri.pod-annotations": { key: value } } });
     let whole = format!("{}/{}", subnet.network(), subnet.prefix());
     for (place, over, expected) in [
-        ("args.cni.ips", json!({ "args": { "cni": { "ips": [wished] } } }), Ok(true)),
-        ("runtimeConfig.ips", json!({ "runtimeConfig": { "IPs": [wished] } }), Ok(true)),
-        ("annotation", annotated("atoll.dev/ips", &wished), Ok(true)),
-        ("annotation of eth0", annotated("atoll.dev/ips.eth0", &wished), Ok(true)),
-        ("annotation of eth1", annotated("atoll.dev/ips.eth1", &wished), Ok(false)),
+        ("args.cni.ips", json!({ "args": { "cni": { "ips": [requested] } } }), Ok(true)),
+        ("runtimeConfig.ips", json!({ "runtimeConfig": { "IPs": [requested] } }), Ok(true)),
+        ("annotation", annotated("atoll.dev/ips", &requested), Ok(true)),
+        ("annotation of eth0", annotated("atoll.dev/ips.eth0", &requested), Ok(true)),
+        ("annotation of eth1", annotated("atoll.dev/ips.eth1", &requested), Ok(false)),
         ("subnet by number", annotated("atoll.dev/subnet", "1"), Ok(false)),
         ("subnet by network", annotated("atoll.dev/subnet", &whole), Ok(false)),
         ("subnet of the network", json!({ "subnet": whole }), Ok(false)),
@@ -207,7 +207,7 @@ fn every_place_is_heard() -> Result<()> {
         match expected {
             Ok(is_met) => {
                 let given = addresses(&answer.result().with_context(|| place)?);
-                ensure!((given == [wished.clone()]) == is_met, "{place}: {given:?}");
+                ensure!((given == [requested.clone()]) == is_met, "{place}: {given:?}");
             }
             Err(says) => {
                 answer.error_code().with_context(|| place)?;

@@ -14,8 +14,8 @@ use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
 
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::ids::Namespace;
-use atoll_model::wish::{SubnetChoice, Wish};
 use atoll_store::{Change, Store};
 use atoll_testkit::fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
@@ -37,29 +37,39 @@ fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 128, 0, last)
 }
 
-fn wish(addresses: &[Ipv4Addr]) -> Wish {
-    Wish { addresses: addresses.to_vec(), ..Wish::default() }
+fn requested(addresses: &[Ipv4Addr]) -> AddressRequest {
+    AddressRequest { addresses: addresses.to_vec(), ..AddressRequest::default() }
 }
 
-fn mac(mac: [u8; 6]) -> Wish {
-    Wish { mac: Some(Mac(mac)), ..Wish::default() }
+fn mac(mac: [u8; 6]) -> AddressRequest {
+    AddressRequest { mac: Some(Mac(mac)), ..AddressRequest::default() }
 }
 
-async fn ask(store: &impl Store, fixture: &Fixture, container: &str, wish: &Wish) -> Result<Claimed, IpamError> {
+async fn ask(
+    store: &impl Store,
+    fixture: &Fixture,
+    container: &str,
+    requested: &AddressRequest,
+) -> Result<Claimed, IpamError> {
     let at = attachment(container);
-    claim(store, &ClaimRequest { wish, ..fixture.request(&at, None) }).await
+    claim(store, &ClaimRequest { requested, ..fixture.request(&at, None) }).await
 }
 
-async fn get(store: &impl Store, fixture: &Fixture, container: &str, wish: &Wish) -> Versioned<ClaimRecord> {
-    match ask(store, fixture, container, wish).await {
+async fn get(
+    store: &impl Store,
+    fixture: &Fixture,
+    container: &str,
+    requested: &AddressRequest,
+) -> Versioned<ClaimRecord> {
+    match ask(store, fixture, container, requested).await {
         Ok(Claimed::New(claim)) => claim,
-        other => panic!("{container}, {wish}: {other:?}"),
+        other => panic!("{container}, {requested}: {other:?}"),
     }
 }
 
-async fn refused(store: &impl Store, fixture: &Fixture, container: &str, wish: &Wish) -> IpamError {
+async fn refused(store: &impl Store, fixture: &Fixture, container: &str, requested: &AddressRequest) -> IpamError {
     let before = keys(store, Key::all()).await;
-    let error = ask(store, fixture, container, wish).await.expect_err("refused");
+    let error = ask(store, fixture, container, requested).await.expect_err("refused");
     assert_eq!(keys(store, Key::all()).await, before, "a refusal changes nothing");
     error
 }
@@ -71,7 +81,7 @@ fn addresses(claim: &Versioned<ClaimRecord>) -> Vec<Ipv4Addr> {
 async fn what_is_asked_for_is_given(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     for last in [2, 77, 254] {
-        let claimed = get(&store, &fixture, &format!("c{last}"), &wish(&[ip(last)])).await;
+        let claimed = get(&store, &fixture, &format!("c{last}"), &requested(&[ip(last)])).await;
         assert_eq!(addresses(&claimed), [ip(last)]);
         assert_eq!(find(&store, &attachment(&format!("c{last}"))).await.expect("found").claim, Some(claimed));
     }
@@ -80,32 +90,32 @@ async fn what_is_asked_for_is_given(store: impl Store) {
     assert!(![2, 77, 254].map(ip).contains(&addresses(&other)[0]));
     let claimed = find(&store, &attachment("c77")).await.expect("found").claim.expect("claimed");
     assert_eq!(release(&store, &claimed, None, Duration::ZERO).await.expect("released"), Released::Done);
-    assert_eq!(addresses(&get(&store, &fixture, "again", &wish(&[ip(77)])).await), [ip(77)]);
+    assert_eq!(addresses(&get(&store, &fixture, "again", &requested(&[ip(77)])).await), [ip(77)]);
 }
 
 async fn several_addresses_are_all_or_nothing(store: impl Store) {
     let entries = vec![subnet(0, "10.128.0.0/24", Phase::Active), subnet(1, "10.128.1.0/24", Phase::Active)];
     let fixture = Fixture::new(&store, entries).await;
-    let three = wish(&[ip(9), ip(3), ip(200)]);
+    let three = requested(&[ip(9), ip(3), ip(200)]);
     let claimed = get(&store, &fixture, "a", &three).await;
     assert_eq!(addresses(&claimed), three.addresses, "in the order in which they were asked for");
     for overlapping in [[ip(4), ip(9)], [ip(200), ip(201)]] {
-        let error = refused(&store, &fixture, "b", &wish(&overlapping)).await;
+        let error = refused(&store, &fixture, "b", &requested(&overlapping)).await;
         assert!(matches!(&error, IpamError::Taken { .. }), "{error}");
     }
-    let across = wish(&[ip(4), Ipv4Addr::new(10, 128, 1, 4)]);
+    let across = requested(&[ip(4), Ipv4Addr::new(10, 128, 1, 4)]);
     let error = refused(&store, &fixture, "b", &across).await;
     assert!(error.to_string().contains("one interface has one subnet"), "{error}");
-    let error = refused(&store, &fixture, "b", &wish(&[ip(4), ip(4)])).await;
+    let error = refused(&store, &fixture, "b", &requested(&[ip(4), ip(4)])).await;
     assert!(error.to_string().contains("asked for twice"), "{error}");
     let many: Vec<_> = (10..27).map(ip).collect();
-    let error = refused(&store, &fixture, "b", &wish(&many)).await;
+    let error = refused(&store, &fixture, "b", &requested(&many)).await;
     assert!(error.to_string().contains("more than 16 addresses"), "{error}");
-    let most = get(&store, &fixture, "b", &wish(&many[..16])).await;
+    let most = get(&store, &fixture, "b", &requested(&many[..16])).await;
     // All of them cool together, and come back together.
     assert_eq!(release(&store, &most, None, COOL).await.expect("released"), Released::Done);
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 16);
-    assert_eq!(addresses(&get(&store, &fixture, "c", &wish(&many[..16])).await), many[..16]);
+    assert_eq!(addresses(&get(&store, &fixture, "c", &requested(&many[..16])).await), many[..16]);
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 0);
 }
 
@@ -128,16 +138,16 @@ async fn what_no_pod_can_have_is_refused(store: impl Store) {
         ("255.255.255.255", Class::Rejected, "none of the tenant's subnets"),
         ("10.128.1.5", Class::Unavailable, "subnet 10.128.1.0/24 of tenant red is being built"),
     ] {
-        let error = refused(&store, &fixture, "a", &wish(&[address.parse().expect("an address")])).await;
+        let error = refused(&store, &fixture, "a", &requested(&[address.parse().expect("an address")])).await;
         assert!(error.to_string().contains(why), "{address}: {error}");
         assert_eq!(error.class(), class, "{error}");
     }
-    let beside = get(&store, &fixture, "beside", &wish(&[ip(7), ip(16), ip(254)])).await;
+    let beside = get(&store, &fixture, "beside", &requested(&[ip(7), ip(16), ip(254)])).await;
     assert_eq!(addresses(&beside).len(), 3);
-    assert_eq!(addresses(&get(&store, &fixture, "b", &wish(&[Ipv4Addr::new(10, 128, 2, 0)])).await).len(), 1);
+    assert_eq!(addresses(&get(&store, &fixture, "b", &requested(&[Ipv4Addr::new(10, 128, 2, 0)])).await).len(), 1);
     fixture.tenant.quota.addresses = Some(10);
     fixture.rewrite_tenant(&store).await;
-    let error = refused(&store, &fixture, "a", &wish(&[ip(200)])).await;
+    let error = refused(&store, &fixture, "a", &requested(&[ip(200)])).await;
     assert!(error.to_string().contains("quota of 10 addresses ends before it"), "{error}");
     for (bytes, why) in [([1, 0, 0, 0, 0, 1], "a group"), ([255; 6], "a group"), ([0; 6], "all zeros")] {
         let error = refused(&store, &fixture, "a", &mac(bytes)).await;
@@ -160,25 +170,25 @@ async fn what_no_pod_can_have_is_refused(store: impl Store) {
 
 async fn a_taken_address_names_its_holder(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
-    get(&store, &fixture, "first", &wish(&[ip(9)])).await;
-    let error = refused(&store, &fixture, "second", &wish(&[ip(9)])).await;
+    get(&store, &fixture, "first", &requested(&[ip(9)])).await;
+    let error = refused(&store, &fixture, "second", &requested(&[ip(9)])).await;
     let text = "10.128.0.9 of tenant red is taken by pod red/pod, attachment n1/atoll/first/eth0 on node n1";
     assert_eq!(error.to_string(), text);
     assert_eq!(error.class(), Class::Unavailable);
     // A claim that cannot be read does not hide who has it; a record of an address that cannot is named.
     let damage = |key| Change::Put { key, value: b"damaged".to_vec(), lease: None };
     write(&store, vec![damage(Key::from(ClaimRecord::at(&attachment("first"))))]).await;
-    let error = refused(&store, &fixture, "second", &wish(&[ip(9)])).await;
+    let error = refused(&store, &fixture, "second", &requested(&[ip(9)])).await;
     assert!(error.to_string().ends_with("is taken by attachment n1/atoll/first/eth0 on node n1"), "{error}");
     write(&store, vec![damage(Key::from(AddressRecord::at(&tenant_name(), 0, ip(9))))]).await;
-    let error = refused(&store, &fixture, "second", &wish(&[ip(9)])).await;
+    let error = refused(&store, &fixture, "second", &requested(&[ip(9)])).await;
     assert!(error.to_string().contains("v2/addresses/red/00000000/0a800009"), "{error}");
 }
 
 async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
     let entries = vec![subnet(0, "10.128.0.0/24", Phase::Active), subnet(1, "10.128.1.0/24", Phase::Active)];
     let fixture = Fixture::new(&store, entries).await;
-    let all = Wish {
+    let all = AddressRequest {
         addresses: vec![ip(9), ip(3)],
         mac: Some(Mac([2, 0, 0, 0, 0, 9])),
         subnet: Some(SubnetChoice::Ordinal(0)),
@@ -186,29 +196,29 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
     let claimed = get(&store, &fixture, "a", &all).await;
     let same = [
         all.clone(),
-        Wish::default(),
-        wish(&[ip(3), ip(9)]),
+        AddressRequest::default(),
+        requested(&[ip(3), ip(9)]),
         mac([2, 0, 0, 0, 0, 9]),
-        Wish { subnet: "10.128.0.0/24".parse().ok(), ..Wish::default() },
+        AddressRequest { subnet: "10.128.0.0/24".parse().ok(), ..AddressRequest::default() },
     ];
-    for wish in &same {
-        assert_eq!(ask(&store, &fixture, "a", wish).await.expect("an answer"), Claimed::Already(claimed.clone()));
+    for requested in &same {
+        assert_eq!(ask(&store, &fixture, "a", requested).await.expect("an answer"), Claimed::Already(claimed.clone()));
     }
     let others = [
-        wish(&[ip(9)]),
-        wish(&[ip(9), ip(4)]),
-        wish(&[ip(3), ip(9), ip(4)]),
+        requested(&[ip(9)]),
+        requested(&[ip(9), ip(4)]),
+        requested(&[ip(3), ip(9), ip(4)]),
         mac([2, 0, 0, 0, 0, 8]),
-        Wish { subnet: Some(SubnetChoice::Ordinal(1)), ..Wish::default() },
-        Wish { subnet: "10.128.1.0/24".parse().ok(), ..Wish::default() },
+        AddressRequest { subnet: Some(SubnetChoice::Ordinal(1)), ..AddressRequest::default() },
+        AddressRequest { subnet: "10.128.1.0/24".parse().ok(), ..AddressRequest::default() },
     ];
-    for wish in &others {
-        let error = refused(&store, &fixture, "a", wish).await;
+    for requested in &others {
+        let error = refused(&store, &fixture, "a", requested).await;
         assert_eq!(error.class(), Class::Drift);
         let text = "n1/atoll/a/eth0 has 10.128.0.9, 10.128.0.3 with MAC 02:00:00:00:00:09 already, and asks for ";
         assert!(error.to_string().starts_with(text), "{error}");
     }
-    // Not even a tombstone is superseded by another wish.
+    // Not even a tombstone is superseded by another address request.
     let tombstone = TombstoneRecord {
         v: SCHEMA,
         why: Tombstone::Fence,
@@ -223,24 +233,24 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
     bury(&store, &tombstone, None).await.expect("buried");
     let at = attachment("a");
     let seen = find(&store, &at).await.expect("found").tombstone.expect("buried").mod_revision;
-    let request = ClaimRequest { wish: &others[0], ..fixture.request(&at, Some(seen)) };
-    assert!(matches!(claim(&store, &request).await, Err(IpamError::OtherWish { .. })));
-    let request = ClaimRequest { wish: &same[2], ..fixture.request(&at, Some(seen)) };
+    let request = ClaimRequest { requested: &others[0], ..fixture.request(&at, Some(seen)) };
+    assert!(matches!(claim(&store, &request).await, Err(IpamError::OtherRequest { .. })));
+    let request = ClaimRequest { requested: &same[2], ..fixture.request(&at, Some(seen)) };
     assert!(matches!(claim(&store, &request).await, Ok(Claimed::Already(there)) if there == claimed));
 }
 
 async fn a_cooling_address_is_for_its_own_namespace(store: impl Store) {
     let mut fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
-    let claimed = get(&store, &fixture, "a", &wish(&[ip(9)])).await;
+    let claimed = get(&store, &fixture, "a", &requested(&[ip(9)])).await;
     release(&store, &claimed, None, COOL).await.expect("released");
     let (red, guard) = (fixture.namespace.clone(), fixture.guards.namespace);
     fixture.namespace = Namespace::new("blue").expect("valid");
     fixture.guards.namespace = None;
-    let error = refused(&store, &fixture, "b", &wish(&[ip(9)])).await;
+    let error = refused(&store, &fixture, "b", &requested(&[ip(9)])).await;
     assert!(matches!(error, IpamError::Cools { .. }), "{error}");
     assert_eq!(error.class(), Class::Unavailable);
     (fixture.namespace, fixture.guards.namespace) = (red, guard);
-    let claimed = get(&store, &fixture, "c", &wish(&[ip(9)])).await;
+    let claimed = get(&store, &fixture, "c", &requested(&[ip(9)])).await;
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await, Vec::<String>::new());
     release(&store, &claimed, None, Duration::ZERO).await.expect("released");
 }
@@ -253,7 +263,7 @@ async fn a_chosen_subnet_and_no_other(store: impl Store) {
         subnet(3, "10.128.3.0/32", Phase::Active),
     ];
     let fixture = Fixture::new(&store, entries).await;
-    let choose = |text: &str| Wish { subnet: text.parse().ok(), ..Wish::default() };
+    let choose = |text: &str| AddressRequest { subnet: text.parse().ok(), ..AddressRequest::default() };
     let claimed = get(&store, &fixture, "a", &choose("0")).await;
     assert_eq!((addresses(&claimed), claimed.record.addresses[0].ordinal), (vec![ip(2)], 0));
     // Full is full, though the tenant has room elsewhere; told apart from a tenant that is full.
@@ -272,14 +282,14 @@ async fn a_chosen_subnet_and_no_other(store: impl Store) {
         let error = refused(&store, &fixture, "c", &choose(choice)).await;
         assert!(error.to_string().contains(why), "{choice}: {error}");
     }
-    let error = refused(&store, &fixture, "c", &Wish { addresses: vec![ip(2)], ..choose("1") }).await;
+    let error = refused(&store, &fixture, "c", &AddressRequest { addresses: vec![ip(2)], ..choose("1") }).await;
     assert!(error.to_string().contains("it is of 10.128.0.0/30, and another subnet is asked for"), "{error}");
 }
 
 async fn a_chosen_mac_is_its_owners_alone(store: impl Store) {
     let entries = vec![subnet(0, "10.128.0.0/24", Phase::Active), subnet(1, "10.128.1.0/24", Phase::Active)];
     let fixture = Fixture::new(&store, entries).await;
-    let here = |bytes| Wish { subnet: Some(SubnetChoice::Ordinal(0)), ..mac(bytes) };
+    let here = |bytes| AddressRequest { subnet: Some(SubnetChoice::Ordinal(0)), ..mac(bytes) };
     let (global, local) = ([0, 0x1c, 0x42, 0, 0, 1], [2, 0, 0, 0, 0, 1]);
     for (container, bytes) in [("global", global), ("local", local)] {
         let claimed = get(&store, &fixture, container, &here(bytes)).await;
@@ -291,15 +301,15 @@ async fn a_chosen_mac_is_its_owners_alone(store: impl Store) {
         );
         assert_eq!((error.to_string(), error.class()), (text, Class::Unavailable));
         // With a requested address as well; in another subnet it is permitted.
-        refused(&store, &fixture, "second", &Wish { addresses: vec![ip(33)], ..here(bytes) }).await;
-        let there = Wish { subnet: Some(SubnetChoice::Ordinal(1)), ..mac(bytes) };
+        refused(&store, &fixture, "second", &AddressRequest { addresses: vec![ip(33)], ..here(bytes) }).await;
+        let there = AddressRequest { subnet: Some(SubnetChoice::Ordinal(1)), ..mac(bytes) };
         get(&store, &fixture, &format!("there-{container}"), &there).await;
     }
     // A request copies the derived MAC of a running pod.
-    let victim = get(&store, &fixture, "victim", &Wish { mac: None, ..here(global) }).await;
+    let victim = get(&store, &fixture, "victim", &AddressRequest { mac: None, ..here(global) }).await;
     let error = refused(&store, &fixture, "thief", &here(victim.record.mac.0)).await;
     assert!(error.to_string().contains("by pod red/pod, attachment n1/atoll/victim/eth0"), "{error}");
-    // One's own derived MAC is no wish at all.
+    // One's own derived MAC is no address request at all.
     let own = attachment("own").mac();
     assert_eq!(get(&store, &fixture, "own", &here(own.0)).await.record.mac, own);
     assert_eq!(keys(&store, Key::from(MacRecord::of_tenant(&tenant_name()))).await.len(), 4);
@@ -322,7 +332,7 @@ async fn a_refusal_rests_on_what_is_true_now(store: impl Store) {
     let old = fixture.clone();
     fixture.tenant.subnets.push(subnet(1, "10.128.1.0/24", Phase::Active));
     fixture.rewrite_tenant(&store).await;
-    let there = wish(&[Ipv4Addr::new(10, 128, 1, 7)]);
+    let there = requested(&[Ipv4Addr::new(10, 128, 1, 7)]);
     let answer = ask(&store, &old, "a", &there).await;
     let Ok(Claimed::Stale(current)) = answer else { panic!("{answer:?}") };
     assert_eq!(current.tenant.map(|tenant| tenant.record), Some(fixture.tenant.clone()));
@@ -331,16 +341,16 @@ async fn a_refusal_rests_on_what_is_true_now(store: impl Store) {
     assert_eq!(ask(&store, &old, "a", &there).await.expect("an answer"), Claimed::Already(claimed));
 }
 
-/// What a wish costs.
+/// What an address request costs.
 #[tokio::test]
-async fn a_wish_is_one_transaction() {
+async fn an_address_request_is_one_transaction() {
     let (memory, plan) = (MemoryStore::new(), FaultPlan::none());
     let store = FaultyStore::new(memory.clone(), plan.clone());
     let fixture = Fixture::new(&memory, vec![subnet(0, "10.128.0.0/16", Phase::Active)]).await;
-    for (number, (wish, expected)) in [
-        (wish(&[ip(9)]), 1),
-        (wish(&[ip(10), ip(11), ip(12)]), 1),
-        (Wish { subnet: Some(SubnetChoice::Ordinal(0)), ..Wish::default() }, 1),
+    for (number, (requested, expected)) in [
+        (requested(&[ip(9)]), 1),
+        (requested(&[ip(10), ip(11), ip(12)]), 1),
+        (AddressRequest { subnet: Some(SubnetChoice::Ordinal(0)), ..AddressRequest::default() }, 1),
         (mac([0, 0x1c, 0x42, 0, 0, 1]), 1),
         // It might be a derived one: the subnet is looked through, 4096 addresses at a time.
         (mac([2, 0, 0, 0, 0, 1]), 1 + 16),
@@ -349,7 +359,7 @@ async fn a_wish_is_one_transaction() {
     .enumerate()
     {
         plan.reset();
-        get(&store, &fixture, &format!("c{number}"), &wish).await;
-        assert_eq!(plan.passed().len(), expected, "{wish}");
+        get(&store, &fixture, &format!("c{number}"), &requested).await;
+        assert_eq!(plan.passed().len(), expected, "{requested}");
     }
 }

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::Mac;
 
-/// What is wished; the default is nothing.
+/// What is requested; the default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wish {
+pub struct AddressRequest {
     /// All of these, and no others; empty: any one address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Ipv4Addr>,
@@ -28,16 +28,16 @@ pub struct Wish {
 }
 
 /// No request, for callers that need a reference.
-pub static NOTHING: Wish = Wish { addresses: Vec::new(), mac: None, subnet: None };
+pub static NOTHING: AddressRequest = AddressRequest { addresses: Vec::new(), mac: None, subnet: None };
 
-impl Wish {
-    /// Nothing is wished.
+impl AddressRequest {
+    /// Nothing is requested.
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty() && self.mac.is_none() && self.subnet.is_none()
     }
 }
 
-impl fmt::Display for Wish {
+impl fmt::Display for AddressRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         parts.extend(self.mac.map(|mac| format!("MAC {mac}")));
@@ -120,18 +120,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_says_what_it_is() {
-        assert_eq!(Wish::default().to_string(), "anything");
-        assert!(Wish::default().is_empty());
-        let wish = Wish {
+    fn an_address_request_says_what_it_is() {
+        assert_eq!(AddressRequest::default().to_string(), "anything");
+        assert!(AddressRequest::default().is_empty());
+        let requested = AddressRequest {
             addresses: vec![[10, 0, 0, 2].into(), [10, 0, 0, 3].into()],
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             subnet: Some(SubnetChoice::Ordinal(2)),
         };
-        assert!(!wish.is_empty());
-        assert_eq!(wish.to_string(), "10.0.0.2, 10.0.0.3, MAC 02:00:00:00:00:01, subnet 2");
-        let text = serde_json::to_string(&wish).expect("plain data");
-        assert_eq!(serde_json::from_str::<Wish>(&text).ok(), Some(wish));
-        assert_eq!(serde_json::from_str::<Wish>("{}").ok(), Some(Wish::default()));
+        assert!(!requested.is_empty());
+        assert_eq!(requested.to_string(), "10.0.0.2, 10.0.0.3, MAC 02:00:00:00:00:01, subnet 2");
+        let text = serde_json::to_string(&requested).expect("plain data");
+        assert_eq!(serde_json::from_str::<AddressRequest>(&text).ok(), Some(requested));
+        assert_eq!(serde_json::from_str::<AddressRequest>("{}").ok(), Some(AddressRequest::default()));
     }
 }

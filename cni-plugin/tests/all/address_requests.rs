@@ -2,31 +2,31 @@
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::kernel::{Kernel, Netns};
+use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::Mac;
 use atoll_model::error::Classify;
 use atoll_model::port_security::PortSecurity;
-use atoll_model::wish::{SubnetChoice, Wish};
 
 use crate::lab::{Lab, NETNS, attachment, del};
 
 const MAC: Mac = Mac([2, 0, 0x5e, 0x10, 0, 9]);
 
-async fn wishing(count: u32) -> Lab {
+async fn requesting(count: u32) -> Lab {
     let lab = Lab::warm().await;
     let subnet = lab.first_subnet();
     let addresses = (0..count).map(|n| subnet.nth(20 + n).expect("it is large enough")).collect();
-    lab.wish.replace(Wish { addresses, mac: Some(MAC), subnet: None });
+    lab.requested.replace(AddressRequest { addresses, mac: Some(MAC), subnet: None });
     lab
 }
 
 #[tokio::test(start_paused = true)]
 async fn addresses_and_mac_are_given_as_asked() {
     for count in [1, 2, 5] {
-        let lab = wishing(count).await;
+        let lab = requesting(count).await;
         lab.plan.reset();
         let attached = lab.add().await.expect("it can be met");
         let given: Vec<_> = attached.addresses.iter().map(|(address, _)| address.ip()).collect();
-        assert_eq!((&given, attached.mac), (&lab.wish.borrow().addresses, MAC));
+        assert_eq!((&given, attached.mac), (&lab.requested.borrow().addresses, MAC));
         let eth0 = lab.call().attachment.interface;
         let link = lab.kernel.inspect(&Netns::At(NETNS.into()), &eth0).await.expect("works").expect("there");
         let on_link: Vec<_> = link.addresses.iter().map(|address| address.ip()).collect();
@@ -49,7 +49,7 @@ async fn addresses_and_mac_are_given_as_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
-    let lab = wishing(2).await;
+    let lab = requesting(2).await;
     let first = lab.add().await.expect("works");
     // Somebody else asks for one of the two, and for a free one.
     lab.kernel.add_netns("/netns/second");
@@ -57,7 +57,7 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
     let second = AddCall {
         attachment: attachment("second", "eth0"),
         sandbox: "/netns/second".to_owned(),
-        wish: Wish {
+        requested: AddressRequest {
             addresses: vec![subnet.nth(40).expect("fits"), first.addresses[1].0.ip()],
             mac: None,
             subnet: None,
@@ -68,18 +68,23 @@ async fn what_cannot_be_met_is_refused_and_leaves_nothing() {
     let error = lab.plugin().add(&second).await.expect_err("it is taken");
     assert!(error.to_string().contains(&first.addresses[1].0.ip().to_string()), "{error}");
     assert_eq!((lab.etcd.dump(), lab.pod_ports(), lab.links(), lab.seeds()), before, "all or nothing");
-    for wish in [
-        Wish { addresses: vec![[192, 0, 2, 1].into()], ..Wish::default() },
-        Wish { addresses: vec![subnet.network()], ..Wish::default() },
-        Wish { subnet: Some(SubnetChoice::Ordinal(77)), ..Wish::default() },
-        Wish { subnet: "192.0.2.0/24".parse().ok(), ..Wish::default() },
+    for requested in [
+        AddressRequest { addresses: vec![[192, 0, 2, 1].into()], ..AddressRequest::default() },
+        AddressRequest { addresses: vec![subnet.network()], ..AddressRequest::default() },
+        AddressRequest { subnet: Some(SubnetChoice::Ordinal(77)), ..AddressRequest::default() },
+        AddressRequest { subnet: "192.0.2.0/24".parse().ok(), ..AddressRequest::default() },
     ] {
-        let error = lab.plugin().add(&AddCall { wish: wish.clone(), ..second.clone() }).await.expect_err("impossible");
-        assert_ne!(error.class().cni_code(), 199, "{wish}: {error}");
-        assert_eq!((lab.pod_ports(), lab.links()), (before.1.clone(), before.2.clone()), "{wish}");
+        let error = lab
+            .plugin()
+            .add(&AddCall { requested: requested.clone(), ..second.clone() })
+            .await
+            .expect_err("impossible");
+        assert_ne!(error.class().cni_code(), 199, "{requested}: {error}");
+        assert_eq!((lab.pod_ports(), lab.links()), (before.1.clone(), before.2.clone()), "{requested}");
     }
-    // The same attachment with another wish is another request.
-    lab.wish.replace(Wish { addresses: vec![subnet.nth(50).expect("fits")], ..Wish::default() });
+    // The same attachment with another address request is another request.
+    lab.requested
+        .replace(AddressRequest { addresses: vec![subnet.nth(50).expect("fits")], ..AddressRequest::default() });
     lab.add().await.expect_err("it has other addresses");
     assert_eq!(lab.links().len(), 2, "and keeps them");
     lab.plugin().del(&del(&second)).await.expect("works");

@@ -19,16 +19,16 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::request::{Request, RequestError, any_case};
+use crate::address_request::{AddressRequest, SubnetChoice};
 use crate::attachment::Mac;
 use crate::config::Config;
-use crate::wish::{SubnetChoice, Wish};
 
 /// The capability by which containerd and CRI-O pass on a pod's annotations.
 pub(super) const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 impl Request {
     /// What is asked of the interface.
-    pub fn wish(&self, config: &Config) -> Result<Wish, RequestError> {
+    pub fn address_request(&self, config: &Config) -> Result<AddressRequest, RequestError> {
         let cni = self.input("args").and_then(|args| any_case(args, "cni"));
         let argument = |key| self.argument(key);
         let addresses = [
@@ -49,14 +49,14 @@ impl Request {
             }
         }
         self.refuse_unknown_annotations()?;
-        Ok(Wish {
+        Ok(AddressRequest {
             addresses,
-            mac: self.wished_mac(cni)?,
+            mac: self.requested_mac(cni)?,
             subnet: self.annotation("subnet", parsed::<SubnetChoice>)?.or(config.subnet),
         })
     }
 
-    fn wished_mac(&self, cni: Option<&Value>) -> Result<Option<Mac>, RequestError> {
+    fn requested_mac(&self, cni: Option<&Value>) -> Result<Option<Mac>, RequestError> {
         let in_args = text("args.cni.mac", cni.and_then(|cni| any_case(cni, "mac")))?;
         let in_arguments = self.argument("MAC")?;
         let in_runtime = text("runtimeConfig.mac", self.runtime("mac"))?;
@@ -70,7 +70,7 @@ impl Request {
         Ok(told.into_iter().flatten().next())
     }
 
-    /// An annotation under our name that means nothing is a wish that was mistyped.
+    /// An annotation under our name that means nothing is an address request that was mistyped.
     fn refuse_unknown_annotations(&self) -> Result<(), RequestError> {
         let annotations = self.runtime(ANNOTATIONS).and_then(Value::as_object);
         for (key, value) in annotations.into_iter().flatten() {
@@ -117,9 +117,9 @@ fn wrong(key: &str, value: &(impl ToString + ?Sized), expected: &'static str) ->
     let value: String = value.to_string().chars().take(80).collect();
     // What stands in the environment has another code than what stands on standard input.
     if key.starts_with("CNI_ARGS") {
-        RequestError::WishedArgument { key: key.to_owned(), value, expected }
+        RequestError::InvalidArgument { key: key.to_owned(), value, expected }
     } else {
-        RequestError::Wish { key: key.to_owned(), value, expected }
+        RequestError::AddressRequest { key: key.to_owned(), value, expected }
     }
 }
 
@@ -155,7 +155,7 @@ fn all_addresses(key: &str, texts: &[&str]) -> Result<Vec<Ipv4Addr>, RequestErro
 }
 
 /// An address, with or without a prefix length. The prefix length is that of the subnet in which the address is, so that
-/// nothing can be wished by it; it must be one all the same.
+/// nothing can be requested by it; it must be one all the same.
 fn address(key: &str, text: &str) -> Result<Ipv4Addr, RequestError> {
     const EXPECTED: &str = "an IPv4 address";
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
     use crate::error::Classify;
 
-    /// What the caller wishes that says this.
-    fn wish(args: &str, input: &Value) -> Result<Wish, RequestError> {
+    /// What the caller address requests that says this.
+    fn requested(args: &str, input: &Value) -> Result<AddressRequest, RequestError> {
         let environment = Environment::read(|name| {
             let value = match name {
                 "CNI_COMMAND" => "ADD",
@@ -214,7 +214,7 @@ mod tests {
         }
         let request = Request::read(environment.expect("valid").expect("a command"), stdin.to_string().as_bytes())?;
         let config = request.config().expect("valid");
-        request.wish(&config)
+        request.address_request(&config)
     }
 
     fn annotated(annotations: &Value) -> Value {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn addresses(args: &str, input: &Value) -> Vec<String> {
-        wish(args, input).expect("valid").addresses.iter().map(ToString::to_string).collect()
+        requested(args, input).expect("valid").addresses.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -230,10 +230,10 @@ mod tests {
         let nothing = json!({ "args": null, "runtimeConfig": { "ips": [], "mac": "", "IPs": null, ANNOTATIONS: null,
             "portMappings": [{ "HostPort": 1 }], "cgroupPath": "/x", "aliases": { "a": ["b"] }, "ipRanges": [] } });
         for input in [json!({}), nothing, json!({ "args": { "cni": { "ips": null, "labels": [] } } })] {
-            assert_eq!(wish("IP=;MAC=;IgnoreUnknown=1", &input).expect("valid"), Wish::default());
+            assert_eq!(requested("IP=;MAC=;IgnoreUnknown=1", &input).expect("valid"), AddressRequest::default());
         }
         let others = annotated(&json!({ "atoll.dev/ips": " ", "atoll.dev/ips.eth0": "10.0.0.9", "colour": "blue" }));
-        assert_eq!(wish("", &others).expect("valid"), Wish::default());
+        assert_eq!(requested("", &others).expect("valid"), AddressRequest::default());
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_mac_is_taken_in_any_case_from_the_first_place_that_has_one() {
-        let mac = |args: &str, input: &Value| wish(args, input).expect("valid").mac.map(|mac| mac.to_string());
+        let mac = |args: &str, input: &Value| requested(args, input).expect("valid").mac.map(|mac| mac.to_string());
         let mut input = annotated(&json!({ "atoll.dev/mac": "02:00:00:00:00:04" }));
         assert_eq!(mac("", &input).as_deref(), Some("02:00:00:00:00:04"));
         input["runtimeConfig"]["Mac"] = json!("02:00:00:00:00:03");
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_subnet_comes_from_the_pod_before_the_network() {
-        let subnet = |input: &Value| wish("", input).expect("valid").subnet.map(|choice| choice.to_string());
+        let subnet = |input: &Value| requested("", input).expect("valid").subnet.map(|choice| choice.to_string());
         assert_eq!(subnet(&json!({ "subnet": "2" })).as_deref(), Some("subnet 2"));
         let mut both = annotated(&json!({ "atoll.dev/subnet": "10.128.3.0/24" }));
         both["subnet"] = json!("2");
@@ -299,11 +299,11 @@ mod tests {
             ("IP=fd00::1", json!({}), 2, "CNI_ARGS IP", "fd00::1"),
             ("", runtime("ips", json!(["fd00::1/64"])), 2, "runtimeConfig.ips", "fd00::1/64"),
         ] {
-            let error = wish(args, &input).expect_err(place);
+            let error = requested(args, &input).expect_err(place);
             assert_eq!(error.class().cni_code(), code, "{error}");
             assert!(error.to_string().contains(place) && error.to_string().contains(value), "{error}");
         }
-        let error = wish("", &runtime(ANNOTATIONS, json!(["a"]))).expect_err("no object");
+        let error = requested("", &runtime(ANNOTATIONS, json!(["a"]))).expect_err("no object");
         assert!(error.to_string().contains("pod-annotations"), "{error}");
     }
 }
