@@ -62,7 +62,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode
                 "hostAlive": found.alive,
                 "begun": found.record.evicting.is_some(),
                 "waitSeconds": how.wait.as_secs(),
-                "tombstones": found.owed,
+                "tombstones": found.tombstones,
                 "damaged": found.damaged.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "pods": pods(&found.claims),
             })),
@@ -119,8 +119,8 @@ fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> Strin
         }
     });
     lines.extend(found.claims.iter().map(|claim| format!("  {}", line(claim))));
-    if found.owed > 0 {
-        lines.push(format!("would settle {} that the node owes", count(found.owed, "tombstone")));
+    if found.tombstones > 0 {
+        lines.push(format!("would settle {} that the node owes", count(found.tombstones, "tombstone")));
     }
     if !found.damaged.is_empty() {
         let keys: Vec<_> = found.damaged.iter().map(ToString::to_string).collect();

@@ -16,7 +16,7 @@ use std::time::Duration;
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
 use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
 
-use atoll_ipam::{Found, IpamError, LateDeletions, Released, bury, exhume, find, release_beside};
+use atoll_ipam::{Found, IpamError, LateDeletions, Released, find, put_tombstone, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, IfName};
@@ -412,7 +412,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             let seen = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
             let now = (self.clock)();
             if pending.problem.is_some() || pending.late_requests_until > now {
-                bury(&self.store, &pending.tombstone(now), seen).await?;
+                put_tombstone(&self.store, &pending.tombstone(now), seen).await?;
                 self.note_pending_cleanup(&pending.attachment, pending.note());
                 return Ok(Detached::Pending);
             }
@@ -426,7 +426,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             found = match (&found.claim, seen) {
                 (None, None) => return Ok(Detached::Completely),
                 (None, Some(seen)) => {
-                    if exhume(&self.store, &pending.attachment, seen).await? {
+                    if remove_tombstone(&self.store, &pending.attachment, seen).await? {
                         return Ok(Detached::Completely);
                     }
                     find(&self.store, &pending.attachment).await?
@@ -441,7 +441,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             };
         }
         pending.problem = Some("the records changed at every attempt".to_owned());
-        bury(&self.store, &pending.tombstone((self.clock)()), None).await?;
+        put_tombstone(&self.store, &pending.tombstone((self.clock)()), None).await?;
         self.note_pending_cleanup(&pending.attachment, pending.note());
         Ok(Detached::Pending)
     }

@@ -3,7 +3,7 @@
 //! An attachment that has a state is skipped: it was added again, or is being added; its own DEL will find the tombstone. No error
 //! here fails the caller: what cannot be done now stays recorded.
 
-use atoll_ipam::bury;
+use atoll_ipam::put_tombstone;
 use atoll_model::attachment::Attachment;
 use atoll_node::attachments::AttachmentLock;
 use atoll_records::{Listed, NodeRecord, Query, TombstoneRecord, Versioned};
@@ -63,7 +63,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             }
             if let Some(lock) = self.idle(&tombstone.attachment) {
                 moved += 1;
-                let recorded = bury(&self.store, &tombstone, None).await;
+                let recorded = put_tombstone(&self.store, &tombstone, None).await;
                 let removed =
                     if recorded.is_ok() { self.local_tombstones.remove(&tombstone.attachment) } else { Ok(()) };
                 lock.remove()?;
@@ -106,7 +106,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
                     // Before a deletion is sent, the tombstone records it.
                     let closing = retry_at <= now || tombstone.closing;
                     let record = TombstoneRecord { not_before: retry_at, since: now, closing, ..tombstone.clone() };
-                    let recorded = bury(&self.store, &record, Some(*mod_revision)).await;
+                    let recorded = put_tombstone(&self.store, &record, Some(*mod_revision)).await;
                     if recorded.is_err() || retry_at > now {
                         is_all = false;
                         lock.remove()?;

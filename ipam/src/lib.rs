@@ -7,7 +7,7 @@
 //! | [`release`](release()) | and gives it back; it cools down |
 //! | [`renew`](renew()) | a claim that stays gets a port of another id |
 //! | [`reserve`](reserve()) | an address is kept for a pod |
-//! | [`tombstone`] | what is still owed for an attachment |
+//! | [`tombstone`] | pending cleanup of an attachment |
 //! | [`audit`](audit()) | what does not agree, and mending it |
 //! | [`find`](find()) | what is known of an attachment, and lists for a node |
 //! | [`holder`] | who has an address, as people know it |
@@ -44,4 +44,4 @@ pub use holder::Holder;
 pub use release::{LateDeletions, Released, release, release_beside};
 pub use renew::renew;
 pub use reserve::{Lifted, ReserveRequest, Reserved, lift, reservations, reserve, reserved_for};
-pub use tombstone::{bury, exhume};
+pub use tombstone::{put_tombstone, remove_tombstone};

@@ -1,7 +1,8 @@
 //! The pending cleanup of an attachment, stored so that it survives the process and the node's files.
 //!
-//! A tombstone is never weakened: burying again merges what was owed with what is owed now. It has no lease: it goes
-//! when what it stands for was done, and until then the address stays taken.
+//! # Guarantees
+//! * A tombstone is never weakened: writing it again merges the cleanup that was pending with the new one.
+//! * It has no lease. It is removed when its cleanup is done; until then the address stays taken.
 
 use atoll_model::attachment::Attachment;
 use atoll_records::{ClaimRecord, Revision, Tombstone, TombstoneRecord};
@@ -13,9 +14,13 @@ use crate::find::Found;
 /// Others write the tombstone of an attachment only while they hold its lock, or evict its node: this is plenty.
 const ATTEMPTS: u32 = 10;
 
-/// Makes a tombstone durable. `seen` is the revision of the one that the caller has read and means to replace; whatever
-/// else is found there is merged with. Burying the same twice is burying once.
-pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option<Revision>) -> Result<(), IpamError> {
+/// Makes a tombstone durable. `seen` is the revision of the one that the caller has read and means to replace; another
+/// one is merged with the new one. The call is idempotent.
+pub async fn put_tombstone<S: Store>(
+    store: &S,
+    tombstone: &TombstoneRecord,
+    seen: Option<Revision>,
+) -> Result<(), IpamError> {
     let attachment = &tombstone.attachment;
     let object = format!("tombstone of {attachment}");
     let failed = || IpamError::store(&object);
@@ -45,7 +50,7 @@ pub async fn bury<S: Store>(store: &S, tombstone: &TombstoneRecord, seen: Option
     .await
 }
 
-/// What is owed when both are: a fence stays a fence, the later time counts, a known port stays known.
+/// The cleanup that both stand for: a fence stays a fence, the later time counts, a known port stays known.
 fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
     let fence = [there.why, new.why].contains(&Tombstone::Fence);
     TombstoneRecord {
@@ -58,9 +63,9 @@ fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
     }
 }
 
-/// Removes a tombstone that was read at revision `seen`, owes nothing any more and has no claim. True: it is gone, now
-/// or already. False: there is a claim, or the tombstone was written again.
-pub async fn exhume<S: Store>(store: &S, attachment: &Attachment, seen: Revision) -> Result<bool, IpamError> {
+/// Removes a tombstone that was read at revision `seen`, if its attachment has no claim. The caller has finished its
+/// cleanup. True: it is removed, now or earlier. False: there is a claim, or the tombstone was written again.
+pub async fn remove_tombstone<S: Store>(store: &S, attachment: &Attachment, seen: Revision) -> Result<bool, IpamError> {
     let tombstone = TombstoneRecord::at(attachment);
     let txn = Txn {
         compare: vec![Compare::modified(&tombstone, seen), Compare::absent(ClaimRecord::at(attachment))],

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::codec::Unknown;
 use crate::key::{Prefix, RecordKey, attachment_path};
 
-/// `tombstones/<node>/<network>/<container>/<ifname>`: what is still owed for an attachment.
+/// `tombstones/<node>/<network>/<container>/<ifname>`: the pending cleanup of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TombstoneRecord {
     /// Schema.

@@ -37,7 +37,7 @@ pub struct Inventory {
     pub nodes: Vec<Machine>,
     /// The tenants, by name.
     pub tenants: Vec<Tenant>,
-    /// What is still owed for attachments.
+    /// Pending cleanup of attachments.
     pub tombstones: Vec<Owed>,
     /// Keys whose records cannot be read.
     pub damaged: Vec<String>,
@@ -204,7 +204,7 @@ pub enum PodState {
     Unknown,
 }
 
-/// What is still owed for an attachment.
+/// The pending cleanup of an attachment.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owed {

@@ -112,7 +112,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                     place = self.resolver().refresh(&self.who, current).await?;
                     cannot_grow = None;
                 }
-                Claimed::Buried(tombstone) => {
+                Claimed::Blocked(tombstone) => {
                     // Before it is superseded: afterwards only our file knows of it.
                     let until = self.plugin.late_requests_until(&tombstone.record);
                     self.state.late_requests_until = self.state.late_requests_until.max(until);

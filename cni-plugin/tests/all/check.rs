@@ -208,7 +208,7 @@ async fn it_finds_what_is_wrong_with_the_claim() {
             }
             _ => {
                 lab.controller_mood.set(Mood::Refusing);
-                lab.bury().await;
+                lab.put_tombstone().await;
                 lab.controller_mood.set(Mood::Fine);
                 "it has a tombstone"
             }

@@ -637,7 +637,7 @@ impl Lab {
     }
 
     /// Somebody leaves a tombstone for the pod.
-    pub(crate) async fn bury(&self) {
+    pub(crate) async fn put_tombstone(&self) {
         let tombstone = TombstoneRecord {
             v: atoll_records::SCHEMA,
             why: atoll_records::Tombstone::Delete,
@@ -649,7 +649,7 @@ impl Lab {
             closing: false,
             unknown: atoll_records::Unknown::new(),
         };
-        atoll_ipam::bury(&self.etcd, &tombstone, None).await.expect("works");
+        atoll_ipam::put_tombstone(&self.etcd, &tombstone, None).await.expect("works");
     }
 
     /// The local data plane makes a namespace for every router.

@@ -202,7 +202,7 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
         lab.controller_mood.set(Mood::Refusing);
         let second = AddCall { attachment: crate::lab::attachment("second", "eth0"), ..lab.call() };
         lab.controller_mood.set(Mood::Fine);
-        lab.bury().await;
+        lab.put_tombstone().await;
         // What this machine knows is gone; it was another that made the records.
         wipe(&lab, false);
         let record = NodeRecord {

@@ -230,7 +230,7 @@ async fn another_request_of_the_same_attachment_waits_for_no_other_call() {
     // A pod that runs is not deleted for another request.
     let lab = Lab::warm().await;
     lab.add().await.expect("works");
-    lab.bury().await;
+    lab.put_tombstone().await;
     let mut call = lab.call();
     call.requested = seventh(&lab);
     Box::pin(lab.plugin().add(&call)).await.expect_err("it has another address");
@@ -252,7 +252,7 @@ async fn settling_leaves_alone_what_is_being_worked_on() {
     for is_held in [false, true] {
         let lab = Lab::warm().await;
         lab.add().await.expect("works");
-        lab.bury().await;
+        lab.put_tombstone().await;
         let plugin = lab.plugin();
         let lock = is_held.then(|| {
             lab.forget();

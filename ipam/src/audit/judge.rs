@@ -289,7 +289,8 @@ impl<'a> Judge<'a> {
                 self.report(Problem::Misplaced, key, text, None);
             } else if !self.seen.nodes.contains(&attachment.node) {
                 let node = &attachment.node;
-                let text = format!("{attachment} is still owed something, and no node {node} is registered to pay it");
+                let text =
+                    format!("{attachment} has pending cleanup, and no node {node} is registered that could finish it");
                 self.report(Problem::OrphanedNodeRecord, key, text, None);
             }
         }
@@ -308,8 +309,8 @@ impl<'a> Judge<'a> {
             }
         }
         let claimed = self.seen.claims.values().map(|claim| claim.record.port);
-        let owed = self.seen.tombstones.values().filter_map(|tombstone| tombstone.record.port);
-        let known: BTreeSet<_> = claimed.chain(owed).collect();
+        let pending = self.seen.tombstones.values().filter_map(|tombstone| tombstone.record.port);
+        let known: BTreeSet<_> = claimed.chain(pending).collect();
         // One that cannot be read may be the claim of any of them.
         let blind = self.seen.damaged.keys().any(|key| {
             key.begins_with(&Key::from(ClaimRecord::all())) || key.begins_with(&Key::from(TombstoneRecord::all()))

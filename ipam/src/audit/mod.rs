@@ -102,7 +102,7 @@ pub struct Observation {
     pub macs: BTreeMap<Key, Versioned<MacRecord>>,
     /// The claims, by their keys.
     pub claims: BTreeMap<Key, Versioned<ClaimRecord>>,
-    /// What is still owed, by its keys.
+    /// Pending cleanup, by its keys.
     pub tombstones: BTreeMap<Key, Versioned<TombstoneRecord>>,
     /// Keys that cannot be read, and why.
     pub damaged: BTreeMap<Key, String>,

@@ -317,7 +317,7 @@ impl<'a> Plan<'a> {
         // Then a tombstone: what it stands for is about to take away even a claim that is there.
         let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         if let Some(unseen) = found.tombstone.filter(|tombstone| Some(tombstone.mod_revision) != self.fence) {
-            return Ok(Verdict::Answer(Claimed::Buried(unseen)));
+            return Ok(Verdict::Answer(Claimed::Blocked(unseen)));
         }
         if let Some(claim) = found.claim {
             self.refuse_other_request(&claim.record)?;

@@ -67,7 +67,7 @@ pub enum Claimed {
     /// What the caller believes is out of date. Nothing was claimed.
     Stale(Current),
     /// A tombstone that the caller had not seen stands in the way. Nothing was claimed.
-    Buried(Versioned<TombstoneRecord>),
+    Blocked(Versioned<TombstoneRecord>),
 }
 
 /// The records that a claim rests on, as they are now.

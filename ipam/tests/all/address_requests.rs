@@ -9,7 +9,7 @@ use atoll_records::{
     AddressRecord, ClaimRecord, CoolDown, Key, MacRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned,
 };
 
-use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, bury, claim, find, release};
+use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, claim, find, put_tombstone, release};
 use atoll_model::attachment::Mac;
 use atoll_model::derive::{self, Role};
 use atoll_model::error::{Class, Classify};
@@ -230,9 +230,9 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
         closing: false,
         unknown: Unknown::new(),
     };
-    bury(&store, &tombstone, None).await.expect("buried");
+    put_tombstone(&store, &tombstone, None).await.expect("the tombstone is written");
     let at = attachment("a");
-    let seen = find(&store, &at).await.expect("found").tombstone.expect("buried").mod_revision;
+    let seen = find(&store, &at).await.expect("found").tombstone.expect("the tombstone is written").mod_revision;
     let request = ClaimRequest { requested: &others[0], ..fixture.request(&at, Some(seen)) };
     assert!(matches!(claim(&store, &request).await, Err(IpamError::OtherRequest { .. })));
     let request = ClaimRequest { requested: &same[2], ..fixture.request(&at, Some(seen)) };

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_ipam::audit::{Finding, Observation, Outcome, Problem, agreed};
-use atoll_ipam::{ClaimRequest, Claimed, ReserveRequest, audit, bury, claim, observe, release, repair, reserve};
+use atoll_ipam::{
+    ClaimRequest, Claimed, ReserveRequest, audit, claim, observe, put_tombstone, release, repair, reserve,
+};
 use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, Incarnation, PodName};
@@ -29,7 +31,7 @@ async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
     }
     let gone = fixture.claim(store, "gone").await;
     release(store, &gone, None, COOL).await.expect("released");
-    bury(store, &tombstone(attachment("fenced")), None).await.expect("buried");
+    put_tombstone(store, &tombstone(attachment("fenced")), None).await.expect("the tombstone is written");
     // A pod with a MAC of its choice, and one with a reservation, which runs.
     let chosen = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
     let at = attachment("d");

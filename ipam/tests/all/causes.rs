@@ -5,7 +5,10 @@ use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::{Claimed, IpamError, Lifted, Released, ReserveRequest, bury, claim, exhume, lift, release, reserve};
+use atoll_ipam::{
+    Claimed, IpamError, Lifted, Released, ReserveRequest, claim, lift, put_tombstone, release, remove_tombstone,
+    reserve,
+};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
 use atoll_records::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
@@ -72,13 +75,13 @@ async fn the_cause_is_told_and_ends_what_cannot_succeed() {
         let a = attachment("a");
         says(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
         says(release(&store, &running, None, COOL).await, cause, &commits, attempts);
-        says(bury(&store, &tombstone(), None).await, cause, &commits, attempts);
+        says(put_tombstone(&store, &tombstone(), None).await, cause, &commits, attempts);
         let other = ReserveRequest { address: Ipv4Addr::new(10, 128, 0, 10), ..keep("other") };
         says(reserve(&store, &other, false).await, cause, &commits, attempts);
         says(lift(&store, &kept, false).await, cause, &commits, attempts);
-        bury(&memory, &tombstone(), None).await.expect("works");
+        put_tombstone(&memory, &tombstone(), None).await.expect("works");
         let seen = atoll_ipam::find(&memory, &a).await.expect("works").tombstone.expect("there").mod_revision;
-        match exhume(&store, &a, seen).await {
+        match remove_tombstone(&store, &a, seen).await {
             // It is tried once; the caller reads again.
             Ok(gone) => assert!(cause == PASSING && !gone),
             error => says(error, cause, &commits, attempts),
@@ -96,7 +99,7 @@ async fn what_happened_all_the_same_is_found() {
     let claimed = claim(&store, &fixture.request(&a, None)).await;
     assert!(matches!(claimed, Ok(Claimed::New(_) | Claimed::Already(_))), "{claimed:?}");
     assert_eq!(release(&store, &running, None, COOL).await.expect("it is released"), Released::Done);
-    bury(&store, &tombstone(), None).await.expect("it is there");
+    put_tombstone(&store, &tombstone(), None).await.expect("it is there");
     let reserved = reserve(&store, &keep("kept"), false).await.expect("it is there");
     let (atoll_ipam::Reserved::New(record) | atoll_ipam::Reserved::Already(record)) = reserved;
     assert!(matches!(lift(&store, &record, false).await, Ok(Lifted::Done | Lifted::Already)));

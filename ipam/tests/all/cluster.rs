@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use atoll_records::{AddressRecord, ClaimRecord, Key, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
 
-use atoll_ipam::{Claimed, IpamError, Released, bury, claim, claims_of, exhume, find, release, tombstones_of};
+use atoll_ipam::{
+    Claimed, IpamError, Released, claim, claims_of, find, put_tombstone, release, remove_tombstone, tombstones_of,
+};
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
 use atoll_store::{Etcd, Limits};
@@ -90,7 +92,7 @@ async fn worker(world: &World, store: &Etcd, fixture: &Fixture, number: usize) {
                 assert_eq!(error.class(), Class::Unavailable, "{error}");
                 world.failures.set(world.failures.get() + 1);
                 // It may have taken effect, or may still do so: a fence is put, and this attachment is not used again.
-                insist(world, async || bury(store, &fence(&at), None).await).await;
+                insist(world, async || put_tombstone(store, &fence(&at), None).await).await;
             }
         }
     }
@@ -214,7 +216,7 @@ async fn survive(servers: &mut [EtcdServer], trouble: impl AsyncFnOnce(&World, &
                 let released = insist(&world, async || release(store, claim, Some(seen), Duration::ZERO).await).await;
                 assert_eq!(released, Released::Done);
             }
-            None => assert!(insist(&world, async || exhume(store, at, seen).await).await),
+            None => assert!(insist(&world, async || remove_tombstone(store, at, seen).await).await),
         }
     }
     println!("{} lives, {} failures, {} fences", world.lives.get(), world.failures.get(), fences.len());

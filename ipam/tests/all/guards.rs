@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use atoll_ipam::audit::{Outcome, audit, observe, repair};
 use atoll_ipam::{
-    ClaimRequest, Claimed, Found, IpamError, Lifted, Released, ReserveRequest, Reserved, bury, claim, find, lift,
-    release, reserve,
+    ClaimRequest, Claimed, Found, IpamError, Lifted, Released, ReserveRequest, Reserved, claim, find, lift,
+    put_tombstone, release, reserve,
 };
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
@@ -128,8 +128,8 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     let fenced = async || {
         let (store, fixture) = scene().await;
         fixture.claim(&store, "a").await;
-        bury(&store, &tombstone(&at, 7), None).await.expect("buried");
-        let seen = found(&store, &at).await.tombstone.expect("buried").mod_revision;
+        put_tombstone(&store, &tombstone(&at, 7), None).await.expect("the tombstone is written");
+        let seen = found(&store, &at).await.tombstone.expect("the tombstone is written").mod_revision;
         (store, fixture, seen)
     };
     let (store, fixture, seen) = fenced().await;
@@ -143,7 +143,7 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(TombstoneRecord::at(&at)), &tombstone(&at, 99))]);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     assert!(happened(), "it came to the transaction");
-    assert!(matches!(&answer, Ok(Claimed::Buried(now)) if now.record.not_before == 99), "another fence: {answer:?}");
+    assert!(matches!(&answer, Ok(Claimed::Blocked(now)) if now.record.not_before == 99), "another fence: {answer:?}");
 
     let (store, fixture, seen) = fenced().await;
     let record = found(&store, &at).await.claim.expect("claimed").record;
@@ -266,9 +266,9 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     // The tombstone was written again since it was seen.
     let (store, fixture) = scene().await;
     let old = fixture.claim(&store, "a").await;
-    bury(&store, &tombstone(&at, 1), None).await.expect("buried");
-    let seen = found(&store, &at).await.tombstone.expect("buried").mod_revision;
-    bury(&store, &tombstone(&at, 2), Some(seen)).await.expect("buried");
+    put_tombstone(&store, &tombstone(&at, 1), None).await.expect("the tombstone is written");
+    let seen = found(&store, &at).await.tombstone.expect("the tombstone is written").mod_revision;
+    put_tombstone(&store, &tombstone(&at, 2), Some(seen)).await.expect("the tombstone is written");
     let answer = release(&store, &old, Some(seen), COOL).await.expect("an answer");
     assert!(matches!(&answer, Released::Changed(now) if now.tombstone.is_some()), "{answer:?}");
     assert!(found(&store, &at).await.claim.is_some(), "nothing was released");
@@ -276,8 +276,8 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     // Only the tombstone was left, and then there is a claim again.
     let (store, fixture) = scene().await;
     let old = fixture.claim(&store, "a").await;
-    bury(&store, &tombstone(&at, 1), None).await.expect("buried");
-    let seen = found(&store, &at).await.tombstone.expect("buried").mod_revision;
+    put_tombstone(&store, &tombstone(&at, 1), None).await.expect("the tombstone is written");
+    let seen = found(&store, &at).await.tombstone.expect("the tombstone is written").mod_revision;
     write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
     let new = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
     let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(ClaimRecord::at(&at)), &new)]);
@@ -319,13 +319,21 @@ async fn the_mark_of_a_release_outlives_requests_and_each_cool_down_its_own_leas
 async fn a_tombstone_keeps_the_port_that_it_knows() {
     let (store, _) = scene().await;
     let (at, port) = (attachment("a"), Some(uuid::Uuid::from_u128(9)));
-    bury(&store, &TombstoneRecord { port, ..tombstone(&at, 1) }, None).await.expect("buried");
-    bury(&store, &tombstone(&at, 2), None).await.expect("buried");
-    let now = found(&store, &at).await.tombstone.expect("buried").record;
+    put_tombstone(&store, &TombstoneRecord { port, ..tombstone(&at, 1) }, None)
+        .await
+        .expect("the tombstone is written");
+    put_tombstone(&store, &tombstone(&at, 2), None).await.expect("the tombstone is written");
+    let now = found(&store, &at).await.tombstone.expect("the tombstone is written").record;
     assert_eq!((now.port, now.not_before), (port, 2));
     let other = Some(uuid::Uuid::from_u128(10));
-    bury(&store, &TombstoneRecord { port: other, ..tombstone(&at, 3) }, None).await.expect("buried");
-    assert_eq!(found(&store, &at).await.tombstone.expect("buried").record.port, port, "the first that was owed");
+    put_tombstone(&store, &TombstoneRecord { port: other, ..tombstone(&at, 3) }, None)
+        .await
+        .expect("the tombstone is written");
+    assert_eq!(
+        found(&store, &at).await.tombstone.expect("the tombstone is written").record.port,
+        port,
+        "the first that was owed"
+    );
 }
 
 fn keep(fixture: &Fixture, last: u8, pod: &str, mac: Option<Mac>) -> ReserveRequest {

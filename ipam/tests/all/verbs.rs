@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_ipam::{
-    ClaimRequest, Claimed, Found, IpamError, Released, bury, claim, claims_of, exhume, find, release, tombstones_of,
+    ClaimRequest, Claimed, Found, IpamError, Released, claim, claims_of, find, put_tombstone, release,
+    remove_tombstone, tombstones_of,
 };
 use atoll_model::error::{Class, Classify};
 
@@ -218,7 +219,7 @@ async fn a_node_whose_record_changed_learns_that_before_its_claims(store: impl S
     let answer = claim(&store, &old.request(&at, None)).await;
     assert!(matches!(answer, Ok(Claimed::Stale(_))), "{answer:?}");
     // Nor may it take a claim over from a fence.
-    bury(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("buried");
+    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("the tombstone is written");
     let fence = find(&store, &at).await.expect("found").tombstone.expect("there").mod_revision;
     let answer = claim(&store, &old.request(&at, Some(fence))).await;
     assert!(matches!(answer, Ok(Claimed::Stale(_))), "{answer:?}");
@@ -263,7 +264,7 @@ async fn a_release_frees_what_it_read_and_nothing_else(store: impl Store) {
     assert_eq!(late, Released::Changed(Found { claim: Some(second.clone()), tombstone: None }));
     assert_eq!(find(&store, &attachment("a")).await.expect("found").claim, Some(second.clone()));
     // A tombstone that the caller has not seen stops it; one that it has seen goes with the claim.
-    bury(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("buried");
+    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("the tombstone is written");
     let Released::Changed(found) = release(&store, &second, None, COOL).await.expect("an answer") else {
         panic!("done")
     };
@@ -272,9 +273,10 @@ async fn a_release_frees_what_it_read_and_nothing_else(store: impl Store) {
     assert_eq!(find(&store, &attachment("a")).await.expect("found"), Found::default());
     // The claim is gone already, its tombstone is not.
     let third = fixture.claim(&store, "a").await;
-    bury(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("buried");
+    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("the tombstone is written");
     write(&store, vec![Change::delete(ClaimRecord::at(&attachment("a")))]).await;
-    let seen = find(&store, &attachment("a")).await.expect("found").tombstone.expect("buried").mod_revision;
+    let seen =
+        find(&store, &attachment("a")).await.expect("found").tombstone.expect("the tombstone is written").mod_revision;
     assert_eq!(release(&store, &third, Some(seen), COOL).await.expect("released"), Released::Done);
     assert_eq!(find(&store, &attachment("a")).await.expect("found"), Found::default());
 }
@@ -312,19 +314,19 @@ async fn a_release_leaves_what_is_not_its_own(store: impl Store) {
 async fn tombstones_stand_in_the_way(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let at = attachment("a");
-    bury(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("buried");
-    let Ok(Claimed::Buried(fence)) = claim(&store, &fixture.request(&at, None)).await else { panic!("not buried") };
+    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("the tombstone is written");
+    let Ok(Claimed::Blocked(fence)) = claim(&store, &fixture.request(&at, None)).await else { panic!("not blocked") };
     assert_eq!((fence.record.why, fence.record.not_before), (Tombstone::Fence, 7));
     // A caller that has seen another tombstone has not seen this one.
     let other = claim(&store, &fixture.request(&at, Some(fence.mod_revision - 1))).await;
-    assert_eq!(other.expect("an answer"), Claimed::Buried(fence.clone()));
+    assert_eq!(other.expect("an answer"), Claimed::Blocked(fence.clone()));
     let superseding = fixture.request(&at, Some(fence.mod_revision));
     assert!(matches!(claim(&store, &superseding).await, Ok(Claimed::New(_))));
     let found = find(&store, &at).await.expect("found");
     assert_eq!(found.tombstone, None, "superseded");
     // With a claim and a tombstone, the tombstone decides; superseded, the claim stays.
-    bury(&store, &tombstone("a", Tombstone::Fence, 8), None).await.expect("buried");
-    let Ok(Claimed::Buried(fence)) = claim(&store, &fixture.request(&at, None)).await else { panic!("not buried") };
+    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 8), None).await.expect("the tombstone is written");
+    let Ok(Claimed::Blocked(fence)) = claim(&store, &fixture.request(&at, None)).await else { panic!("not blocked") };
     let answer = claim(&store, &fixture.request(&at, Some(fence.mod_revision))).await.expect("an answer");
     assert_eq!(Some(answer), found.claim.clone().map(Claimed::Already));
     assert_eq!(find(&store, &at).await.expect("found"), found);
@@ -336,35 +338,37 @@ async fn tombstones_stand_in_the_way(store: impl Store) {
 async fn tombstones_are_never_weakened(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let at = attachment("a");
-    let there = async || find(&store, &at).await.expect("found").tombstone.expect("buried");
-    bury(&store, &tombstone("a", Tombstone::Fence, 100), None).await.expect("buried");
+    let there = async || find(&store, &at).await.expect("found").tombstone.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 100), None).await.expect("the tombstone is written");
     let first = there().await;
-    bury(&store, &tombstone("a", Tombstone::Delete, 50), None).await.expect("buried");
+    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 50), None).await.expect("the tombstone is written");
     assert_eq!(there().await, first, "it owed more already");
     let port = Some(uuid::Uuid::from_u128(9));
     let more = TombstoneRecord { port, ..tombstone("a", Tombstone::Delete, 200) };
-    bury(&store, &more, Some(1)).await.expect("buried, though it was not the one that was seen");
+    put_tombstone(&store, &more, Some(1)).await.expect("written, though it was not the one that was seen");
     let second = there().await;
     assert_eq!((second.record.why, second.record.port, second.record.not_before), (Tombstone::Fence, port, 200));
     // A caller that has read it may replace it.
-    bury(&store, &tombstone("a", Tombstone::Delete, 1), Some(second.mod_revision)).await.expect("replaced");
+    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 1), Some(second.mod_revision)).await.expect("replaced");
     let third = there().await;
     assert_eq!((third.record.why, third.record.not_before), (Tombstone::Delete, 1));
     // It goes when it is the one that was seen, and there is no claim.
-    assert!(!exhume(&store, &at, second.mod_revision).await.expect("an answer"));
-    assert!(matches!(claim(&store, &fixture.request(&at, None)).await, Ok(Claimed::Buried(_))));
-    assert!(exhume(&store, &at, third.mod_revision).await.expect("an answer"));
-    assert!(exhume(&store, &at, third.mod_revision).await.expect("gone already"));
+    assert!(!remove_tombstone(&store, &at, second.mod_revision).await.expect("an answer"));
+    assert!(matches!(claim(&store, &fixture.request(&at, None)).await, Ok(Claimed::Blocked(_))));
+    assert!(remove_tombstone(&store, &at, third.mod_revision).await.expect("an answer"));
+    assert!(remove_tombstone(&store, &at, third.mod_revision).await.expect("gone already"));
     fixture.claim(&store, "a").await;
-    bury(&store, &tombstone("a", Tombstone::Delete, 1), None).await.expect("buried");
-    assert!(!exhume(&store, &at, there().await.mod_revision).await.expect("an answer"), "there is a claim");
+    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 1), None).await.expect("the tombstone is written");
+    assert!(!remove_tombstone(&store, &at, there().await.mod_revision).await.expect("an answer"), "there is a claim");
 }
 
 async fn lists_skip_what_is_damaged(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     for container in ["a", "b", "c"] {
         fixture.claim(&store, container).await;
-        bury(&store, &tombstone(container, Tombstone::Delete, 0), None).await.expect("buried");
+        put_tombstone(&store, &tombstone(container, Tombstone::Delete, 0), None)
+            .await
+            .expect("the tombstone is written");
     }
     let damaged = |key| Change::Put { key, value: b"{\"v\":1}".to_vec(), lease: None };
     write(
@@ -492,8 +496,9 @@ async fn lost_replies_are_resolved_by_reading() {
     let claimed = fixture.claim(&store, "a").await;
     assert_eq!(find(&memory, &attachment("a")).await.expect("found").claim, Some(claimed.clone()));
     plan.arm(0, Fault::LostReply);
-    bury(&store, &tombstone("a", Tombstone::Delete, 1), None).await.expect("buried");
-    let seen = find(&memory, &attachment("a")).await.expect("found").tombstone.expect("buried").mod_revision;
+    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 1), None).await.expect("the tombstone is written");
+    let seen =
+        find(&memory, &attachment("a")).await.expect("found").tombstone.expect("the tombstone is written").mod_revision;
     for at in 0..3 {
         // The try without a lease, the lease, and the release itself.
         plan.arm(at, Fault::LostReply);

@@ -5,7 +5,7 @@
 //! 2. its pods' ports are deleted: nobody speaks with their addresses any more;
 //! 3. the longest time passes in which a call that began before could still make a port: the deadline of a call and the
 //!    quiet period;
-//! 4. ports that came back are deleted, claims released, and what the node owed is settled, each guarded as it was read;
+//! 4. ports that came back are deleted, claims released, and the pending cleanup of the node is finished, each guarded by the revision that was read;
 //! 5. the mark goes. The node may come back: its next call reads its new record and goes on as a new node does.
 //!
 //! Two evictions of one node do the same work. Whichever is behind finds the node's record changed once the other has
@@ -13,7 +13,7 @@
 //! evicted once makes no port of an id that it had before (`ClaimRequest::was_evicted`; where it was forgotten, the marks
 //! of the releases say so for as long as a call and a late request can take).
 //!
-//! A record of the node that cannot be read says neither whose address is whose nor what is owed. Its port is deleted like
+//! A record of the node that cannot be read names neither the owner of an address nor the pending cleanup. Its port is deleted like
 //! the others where it has the derived id, which its key tells; its address stays taken, and the eviction ends with an error that names the record: the
 //! mark stays until it is gone.
 //!
@@ -27,7 +27,7 @@ use atoll_records::{ClaimRecord, ClusterRecord, Key, NodeRecord, Query, Revision
 
 use atoll_model::clock::now;
 
-use atoll_ipam::{LateDeletions, Released, exhume, find, records_of, release_beside};
+use atoll_ipam::{LateDeletions, Released, find, records_of, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
 use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
@@ -69,7 +69,7 @@ pub struct Candidate {
     /// Its claims.
     pub claims: Vec<ClaimRecord>,
     /// How many tombstones it has.
-    pub owed: usize,
+    pub tombstones: usize,
     /// Keys of its claims and tombstones that cannot be read.
     pub damaged: Vec<Key>,
 }
@@ -92,7 +92,7 @@ pub async fn candidate<S: Store, C: Controller>(
         alive: alive(admin, node, &record.record).await?,
         record: record.record,
         claims: records.claims.into_iter().map(|claim| claim.record).collect(),
-        owed: records.tombstones.len(),
+        tombstones: records.tombstones.len(),
         damaged: records.damaged,
     })
 }
@@ -112,29 +112,29 @@ pub async fn evict<S: Store, C: Controller>(
     let record = if begun { record } else { close(admin, node, record).await? };
     progress(Deleted::Closed);
 
-    let mut debts = debts(admin, node, &cluster.record).await?;
-    close_ports(admin, node, &record, &debts).await?;
-    progress(Deleted::Objects(debts.ports().count()));
+    let mut pending = pending_cleanup(admin, node, &cluster.record).await?;
+    close_ports(admin, node, &record, &pending).await?;
+    progress(Deleted::Objects(pending.ports().count()));
     quiet(how.wait, &mut progress).await;
 
     let mut released = Vec::new();
     retry(&format!("evict node {node}"), async |_| {
-        close_ports(admin, node, &record, &debts).await?;
-        for debt in debts.readable.values() {
-            released.extend(settle(admin, debt, how).await?);
+        close_ports(admin, node, &record, &pending).await?;
+        for cleanup in pending.readable.values() {
+            released.extend(finish(admin, cleanup, how).await?);
         }
-        // A call of the node that began before may have written down one more thing that it owes.
-        debts = self::debts(admin, node, &cluster.record).await?;
-        if debts.readable.values().any(|debt| debt.claim.is_some()) {
+        // A call of the node that began before may have written one more tombstone.
+        pending = pending_cleanup(admin, node, &cluster.record).await?;
+        if pending.readable.values().any(|cleanup| cleanup.claim.is_some()) {
             // Nothing claims for a node that is closed, so this cannot be; if it is, its port needs the same time.
-            close_ports(admin, node, &record, &debts).await?;
+            close_ports(admin, node, &record, &pending).await?;
             quiet(how.wait, &mut progress).await;
         }
-        if !debts.readable.is_empty() {
+        if !pending.readable.is_empty() {
             return Ok(None);
         }
-        if !debts.damaged.is_empty() {
-            let keys = debts.damaged.iter().map(|(key, _)| key.to_string()).collect();
+        if !pending.damaged.is_empty() {
+            let keys = pending.damaged.iter().map(|(key, _)| key.to_string()).collect();
             return Err(TenantError::Unreadable { node: node.clone(), keys, released: released.len() });
         }
         open(admin, node, &record, how.forget).await?;
@@ -243,7 +243,7 @@ async fn write<S: Store, C: Controller>(
 }
 
 /// What is left of one attachment of the node.
-struct Debt {
+struct Cleanup {
     attachment: Attachment,
     port: Uuid,
     /// Its claim when it was listed.
@@ -253,47 +253,48 @@ struct Debt {
 }
 
 /// What is left of a node.
-struct Debts {
-    readable: BTreeMap<String, Debt>,
+struct PendingCleanup {
+    readable: BTreeMap<String, Cleanup>,
     /// Records that cannot be read, with the port of their attachment.
     damaged: Vec<(Key, Option<Uuid>)>,
 }
 
-impl Debts {
+impl PendingCleanup {
     fn ports(&self) -> impl Iterator<Item = Uuid> {
-        self.readable.values().map(|debt| debt.port).chain(self.damaged.iter().filter_map(|(_, port)| *port))
+        self.readable.values().map(|cleanup| cleanup.port).chain(self.damaged.iter().filter_map(|(_, port)| *port))
     }
 }
 
-async fn debts<S: Store, C: Controller>(
+/// Lists what is left of a node.
+async fn pending_cleanup<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
     cluster: &ClusterRecord,
-) -> Result<Debts, TenantError> {
+) -> Result<PendingCleanup, TenantError> {
     let records = records_of(admin.store, node).await?;
-    let mut debts = BTreeMap::new();
+    let mut readable = BTreeMap::new();
     for tombstone in records.tombstones {
         let seen = Some(tombstone.mod_revision);
         let attachment = tombstone.record.attachment;
         let port = tombstone.record.port.unwrap_or_else(|| attachment.port(cluster.id));
-        debts.insert(attachment.to_string(), Debt { attachment, port, claim: None, tombstone: seen });
+        readable.insert(attachment.to_string(), Cleanup { attachment, port, claim: None, tombstone: seen });
     }
     for claim in records.claims {
         let attachment = claim.record.attachment.clone();
         let name = attachment.to_string();
-        let tombstone = debts.get(&name).and_then(|debt: &Debt| debt.tombstone);
-        debts.insert(name, Debt { attachment, port: claim.record.port, claim: Some(claim), tombstone });
+        let tombstone = readable.get(&name).and_then(|cleanup: &Cleanup| cleanup.tombstone);
+        readable.insert(name, Cleanup { attachment, port: claim.record.port, claim: Some(claim), tombstone });
     }
     let mut damaged = Vec::new();
     for key in records.damaged {
         let attachment = key.attachment_part();
         if let Some(attachment) = &attachment {
             // Half of what is known of it: nothing is released by that.
-            debts.remove(&attachment.to_string());
+            readable.remove(&attachment.to_string());
         }
         damaged.push((key, attachment.map(|attachment| attachment.port(cluster.id))));
     }
-    Ok(Debts { readable: debts, damaged })
+    Ok(PendingCleanup { readable, damaged })
 }
 
 /// Deletes the ports that were listed. Whether the node is still closed is asked after the list was made, and right before:
@@ -302,10 +303,10 @@ async fn close_ports<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,
     record: &Versioned<NodeRecord>,
-    debts: &Debts,
+    pending: &PendingCleanup,
 ) -> Result<(), TenantError> {
     still_ours(admin, node, record).await?;
-    stream::iter(debts.ports().map(|port| admin.controller.delete_port(port)))
+    stream::iter(pending.ports().map(|port| admin.controller.delete_port(port)))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await
@@ -313,23 +314,23 @@ async fn close_ports<S: Store, C: Controller>(
 }
 
 /// Releases the claim as it was listed, with whatever tombstone stands for it now. Gives it, if it was there.
-async fn settle<S: Store, C: Controller>(
+async fn finish<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
-    debt: &Debt,
+    cleanup: &Cleanup,
     how: Eviction,
 ) -> Result<Option<ClaimRecord>, TenantError> {
-    let listed = debt.claim.as_ref();
+    let listed = cleanup.claim.as_ref();
     // Another eviction may have sent deletions that it does not wait for.
     let within = how.wait.max(BESIDE);
     let late = Some(LateDeletions { until: now() + within.as_secs(), within });
-    retry(&format!("settle {}", debt.attachment), async |_| {
-        let found = find(admin.store, &debt.attachment).await?;
+    retry(&format!("clean up {}", cleanup.attachment), async |_| {
+        let found = find(admin.store, &cleanup.attachment).await?;
         let tombstone: Option<Revision> = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         match (found.claim, tombstone) {
             (None, None) => Ok(Some(None)),
             // A tombstone that was not listed may be of a node that is back: the next round lists it.
-            (None, seen) if seen != debt.tombstone => Ok(Some(None)),
-            (None, Some(seen)) => Ok(exhume(admin.store, &debt.attachment, seen).await?.then_some(None)),
+            (None, seen) if seen != cleanup.tombstone => Ok(Some(None)),
+            (None, Some(seen)) => Ok(remove_tombstone(admin.store, &cleanup.attachment, seen).await?.then_some(None)),
             (Some(claim), seen) => {
                 // A claim that was not listed has a port that was not deleted in time: the next round has both.
                 if listed.is_none_or(|listed| listed.create_revision != claim.create_revision) {

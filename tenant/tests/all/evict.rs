@@ -7,7 +7,7 @@ use atoll_testkit::transport::FaultyTransport;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use atoll_ipam::{Claimed, Released, bury, find, release};
+use atoll_ipam::{Claimed, Released, find, put_tombstone, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::attachment::Attachment;
 use atoll_model::error::{Class, Classify};
@@ -168,7 +168,7 @@ async fn a_dead_nodes_pods_are_evicted_and_no_others() {
 
         set_alive(&world, false);
         let seen = admin::candidate(&admin, &name).await.expect("known");
-        assert_eq!((seen.is_dead(), seen.claims.len(), seen.owed), (true, 2, 0));
+        assert_eq!((seen.is_dead(), seen.claims.len(), seen.tombstones), (true, 2, 0));
         let (began, mut steps) = (tokio::time::Instant::now(), Vec::new());
         let released = admin::evict(&admin, &name, gently(), |step| {
             if step == Deleted::Objects(2) {
@@ -226,7 +226,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
             // An ADD that had its claim before goes on to make its port, and one that died leaves a tombstone.
             world.engine().ensure_port(&port(&place, &claim.record)).await.expect("the controller knows no fencing");
             let tombstone = fence(&World::attachment(&world.node, "b"));
-            bury(&world.store, &tombstone, None).await.expect("buried");
+            put_tombstone(&world.store, &tombstone, None).await.expect("the tombstone is written");
         };
         let (evicted, ()) = join(evict_here(&world, gently()), meanwhile).await;
         assert_eq!(evicted.expect("evicted").len(), 2, "{dialect:?}");
@@ -377,7 +377,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                         attach(&world, &place, "a").await;
                         if is_fenced {
                             let tombstone = fence(&World::attachment(&world.node, "b"));
-                            bury(&world.store, &tombstone, None).await.expect("buried");
+                            put_tombstone(&world.store, &tombstone, None).await.expect("the tombstone is written");
                         } else {
                             attach(&world, &place, "b").await;
                         }

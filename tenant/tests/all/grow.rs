@@ -56,7 +56,7 @@ async fn attach<S: Store, C: Controller>(
                     Err(error) => return Err(error),
                 }
             }
-            Ok(Claimed::Buried(tombstone)) => panic!("nobody died: {tombstone:?}"),
+            Ok(Claimed::Blocked(tombstone)) => panic!("nobody died: {tombstone:?}"),
             Err(error) => return Err(TenantError::Contended { what: error.to_string(), attempts: 1 }),
         }
     }

@@ -1,8 +1,8 @@
 //! Who takes part in a schedule.
 
 use atoll_ipam::{
-    ClaimRequest, Claimed, IpamError, Released, ReserveRequest, bury, claim, exhume, find, lift, release, reservations,
-    reserve,
+    ClaimRequest, Claimed, IpamError, Released, ReserveRequest, claim, find, lift, put_tombstone, release,
+    remove_tombstone, reservations, reserve,
 };
 use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
@@ -134,7 +134,7 @@ async fn add(
                     (cache.tenant, cache.guards.tenant) = (tenant.record, tenant.mod_revision);
                 }
             }
-            Claimed::Buried(tombstone) => {
+            Claimed::Blocked(tombstone) => {
                 // What a DEL has left behind is for a DEL to finish.
                 delete_with(world, store, at, Some(tombstone.mod_revision)).await?;
             }
@@ -155,7 +155,7 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
             closing: false,
             unknown: Unknown::new(),
         };
-        bury(store, &fence, None).await?;
+        put_tombstone(store, &fence, None).await?;
         // The quiet period: after it, nothing of the dead ADD is on its way any more.
         let own = |choice: &Choice| choice.changes().any(|change| *change.key() == Key::from(ClaimRecord::at(at)));
         while world.late.borrow().iter().any(|(late, _)| late == at) || world.postponed.borrow().iter().any(own) {
@@ -183,7 +183,7 @@ async fn delete_with(
                 }
             }
             (None, Some(tombstone)) => {
-                if exhume(store, at, tombstone).await? {
+                if remove_tombstone(store, at, tombstone).await? {
                     return Ok(());
                 }
                 found = find(store, at).await?;

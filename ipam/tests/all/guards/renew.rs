@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use atoll_records::{ClaimRecord, Key, NodeRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
 
-use atoll_ipam::{ClaimRequest, Claimed, LateDeletions, Released, bury, claim, find, release, release_beside, renew};
+use atoll_ipam::{
+    ClaimRequest, Claimed, LateDeletions, Released, claim, find, put_tombstone, release, release_beside, renew,
+};
 use atoll_testkit::fixture::{Fixture, attachment, put, subnet, write};
 
 /// How long a deletion may be on its way: longer than the cool-down.
@@ -108,7 +110,7 @@ async fn nothing_is_renewed_for_a_node_that_changed_or_under_a_tombstone() {
         closing: false,
         unknown: Unknown::new(),
     };
-    bury(&store, &tombstone, None).await.expect("buried");
+    put_tombstone(&store, &tombstone, None).await.expect("the tombstone is written");
     assert_eq!(renew(&store, &old, fixture.guards.node, port, 9).await.expect("an answer"), None);
     let found = find(&store, &at).await.expect("found");
     assert_eq!(found.claim, Some(old.clone()), "under a tombstone");
@@ -136,17 +138,17 @@ async fn a_tombstone_never_forgets_that_a_deletion_is_on_its_way() {
         closing,
         unknown: Unknown::new(),
     };
-    bury(&store, &record(Tombstone::Fence, false), None).await.expect("buried");
+    put_tombstone(&store, &record(Tombstone::Fence, false), None).await.expect("the tombstone is written");
     let is_closing = async || find(&store, &at).await.expect("found").tombstone.expect("there").record.is_closing();
     assert!(!is_closing().await, "a fence whose deletion was answered");
-    bury(&store, &record(Tombstone::Fence, true), None).await.expect("buried");
+    put_tombstone(&store, &record(Tombstone::Fence, true), None).await.expect("the tombstone is written");
     assert!(is_closing().await);
-    bury(&store, &record(Tombstone::Fence, false), None).await.expect("buried");
+    put_tombstone(&store, &record(Tombstone::Fence, false), None).await.expect("the tombstone is written");
     assert!(is_closing().await, "merged");
 
     let (store, _) = scene().await;
-    bury(&store, &record(Tombstone::Delete, false), None).await.expect("buried");
-    bury(&store, &record(Tombstone::Fence, false), None).await.expect("buried");
+    put_tombstone(&store, &record(Tombstone::Delete, false), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &record(Tombstone::Fence, false), None).await.expect("the tombstone is written");
     let there = find(&store, &at).await.expect("found").tombstone.expect("there").record;
     assert_eq!((there.why, there.is_closing()), (Tombstone::Fence, true), "it was perhaps being settled");
 }
