@@ -36,7 +36,7 @@ fn read(paths: Vec<PathBuf>) -> Vec<Page> {
 /// README, the documentation, and what is shipped for deployment.
 pub(super) fn pages() -> Vec<Page> {
     let root = workspace();
-    let mut paths = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    let mut paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root.join(name)).to_vec();
     below(&root.join("docs"), &["md"], &mut paths);
     below(&root.join("deploy"), &["md", "yaml", "service", "timer", "conflist"], &mut paths);
     assert!(paths.len() > 20, "pages are missing: {paths:?}");
@@ -47,7 +47,7 @@ pub(super) fn pages() -> Vec<Page> {
 pub(super) fn sources() -> Vec<Page> {
     let root = workspace();
     let mut paths = Vec::new();
-    for package in ["model", "store", "ipam", "sdn-client", "tenant", "cni-plugin"] {
+    for package in ["atollctl", "model", "records", "store", "node", "ipam", "sdn-client", "tenant", "cni-plugin"] {
         below(&root.join(package).join("src"), &["rs"], &mut paths);
     }
     read(paths)

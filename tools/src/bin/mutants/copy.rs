@@ -9,7 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
+use atoll_testkit::program::find;
 
 /// The record of the files that the last run copied.
 const COPIED: &str = ".copied";
@@ -45,7 +46,8 @@ pub(crate) fn bring_up_to_date(root: &Path, tree: &Path, changed: &BTreeMap<Stri
 
 fn tracked(root: &Path) -> Result<BTreeSet<String>> {
     let arguments = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-    let output = Command::new("git").current_dir(root).args(arguments).output().context("start git")?;
+    let git = find("git").map_err(Error::msg)?;
+    let output = Command::new(git).current_dir(root).args(arguments).output().context("start git")?;
     ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
     let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
     Ok(names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())

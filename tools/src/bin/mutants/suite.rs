@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use atoll_testkit::program::command;
 
 use super::list::{Mutant, VARIABLE};
 
@@ -75,7 +76,7 @@ impl Suite {
     }
 
     fn nextest(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("cargo");
+        let mut command = command("cargo");
         command.current_dir(&self.tree).args(["nextest", "run", "--workspace", "--locked"]).args(arguments);
         command.env("CARGO_TARGET_DIR", &self.target).env_remove(VARIABLE).stdin(Stdio::null());
         command
