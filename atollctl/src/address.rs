@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_ipam::audit::{Observation, Place};
+use atoll_ipam::audit::{AddressId, Observation};
 use atoll_ipam::observe;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::TenantName;
@@ -38,8 +38,8 @@ impl Row<'_> {
 }
 
 fn shown(seen: &Observation, output: Output, tenant: Option<&TenantName>) -> String {
-    let meant = |place: &Place| tenant.is_none_or(|tenant| *tenant == place.tenant);
-    let mut rows: BTreeMap<&Place, Row<'_>> = BTreeMap::new();
+    let meant = |place: &AddressId| tenant.is_none_or(|tenant| *tenant == place.tenant);
+    let mut rows: BTreeMap<&AddressId, Row<'_>> = BTreeMap::new();
     for (place, address) in seen.addresses.iter().filter(|(place, _)| meant(place)) {
         let row = rows.entry(place).or_default();
         match &address.record.record.state {
@@ -70,7 +70,7 @@ fn pod(seen: &Observation, attachment: &Attachment) -> Option<String> {
     Some(claim.namespace.as_ref().map_or_else(|| pod.clone(), |namespace| format!("{namespace}/{pod}")))
 }
 
-fn cells(place: &Place, row: &Row<'_>) -> [String; 7] {
+fn cells(place: &AddressId, row: &Row<'_>) -> [String; 7] {
     let reserved = row.reserved.map(|kept| {
         let mac = kept.mac.map(|mac| format!(", MAC {mac}")).unwrap_or_default();
         format!("{}/{}{mac}", kept.namespace, kept.pod)
@@ -86,7 +86,7 @@ fn cells(place: &Place, row: &Row<'_>) -> [String; 7] {
     ]
 }
 
-fn json_of(place: &Place, row: &Row<'_>) -> Value {
+fn json_of(place: &AddressId, row: &Row<'_>) -> Value {
     json!({"address": place.address, "tenant": place.tenant, "subnet": place.subnet, "state": row.state(),
            "attachment": row.attachment.map(ToString::to_string), "pod": row.pod,
            "reservedFor": row.reserved.map(reservation::shown)})

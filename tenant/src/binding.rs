@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// The records that say where a pod belongs, each with the revision at which it was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Place {
+pub struct TenantBinding {
     /// What the cluster agreed on.
     pub cluster: Versioned<ClusterRecord>,
     /// This machine.
@@ -20,7 +20,7 @@ pub struct Place {
     pub tenant: Versioned<TenantRecord>,
 }
 
-impl Place {
+impl TenantBinding {
     /// What a claim compares.
     pub fn guards(&self) -> Guards {
         Guards {

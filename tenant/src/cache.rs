@@ -1,4 +1,4 @@
-//! What a node remembers between two calls: the [`Place`] of each namespace, in `<stateDir>/cache/`.
+//! What a node remembers between two calls: the [`TenantBinding`] of each namespace, in `<stateDir>/cache/`.
 //!
 //! # Guarantees
 //! - Everything here may be lost or damaged at any time; this costs only a read.
@@ -17,7 +17,7 @@ use atoll_node::paths;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::binding::{Place, Who};
+use crate::binding::{TenantBinding, Who};
 
 /// The file that says which cluster the others are of.
 const CLUSTER: &str = "cluster";
@@ -54,16 +54,16 @@ impl Cache {
     }
 
     /// Where `who` belongs, as far as is remembered.
-    pub(crate) fn get(&self, who: &Who) -> Option<Place> {
-        let place: Place = load(&self.directory.as_ref()?.join(file(who)?))?;
+    pub(crate) fn get(&self, who: &Who) -> Option<TenantBinding> {
+        let binding: TenantBinding = load(&self.directory.as_ref()?.join(file(who)?))?;
         let epoch = self.known()?.epoch;
-        (place.cluster.record.epoch == epoch).then_some(place)
+        (binding.cluster.record.epoch == epoch).then_some(binding)
     }
 
     /// Remembers where `who` belongs. A failure is logged: the next call reads again.
-    pub(crate) fn put(&self, who: &Who, place: &Place) {
+    pub(crate) fn put(&self, who: &Who, binding: &TenantBinding) {
         let (Some(directory), Some(file)) = (&self.directory, file(who)) else { return };
-        let cluster = &place.cluster.record;
+        let cluster = &binding.cluster.record;
         let done = (|| {
             if self.known().is_none_or(|known| known.epoch != cluster.epoch || known.id != cluster.id) {
                 match fs::remove_dir_all(directory) {
@@ -73,7 +73,7 @@ impl Cache {
                 make::private(&self.base.0, &self.base.1)?;
                 save(directory, CLUSTER, &Known { id: cluster.id, epoch: cluster.epoch })?;
             }
-            save(directory, &file, place)
+            save(directory, &file, binding)
         })();
         if let Err(error) = done {
             tracing::warn!(%error, directory = %directory.display(), "could not remember where a namespace belongs");

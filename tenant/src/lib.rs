@@ -31,7 +31,7 @@ pub mod midonet;
 mod registry;
 mod resolve;
 
-pub use binding::{Node, Place, Who};
+pub use binding::{Node, TenantBinding, Who};
 pub use cache::Cache;
 pub use error::TenantError;
 pub use midonet::MidoNet;

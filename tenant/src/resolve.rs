@@ -1,4 +1,4 @@
-//! Resolves the tenant of a pod: the plugin asks [`Resolver`] and gets a [`Place`], everything a claim compares and a port
+//! Resolves the tenant of a pod: the plugin asks [`Resolver`] and gets a [`TenantBinding`], everything a claim compares and a port
 //! needs.
 //!
 //! # Guarantees
@@ -12,7 +12,7 @@ use atoll_ipam::Current;
 use atoll_model::config::ClusterConfig;
 use atoll_store::Store;
 
-use crate::binding::{Node, Place, Who};
+use crate::binding::{Node, TenantBinding, Who};
 use crate::cache::Cache;
 use crate::controller::Controller;
 use crate::error::TenantError;
@@ -34,9 +34,9 @@ pub struct Resolver<'a, S, C> {
 
 impl<S: Store, C: Controller> Resolver<'_, S, C> {
     /// Where `who` belongs: from the cache without a round trip, else from the store. What is new is created and built.
-    pub async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
+    pub async fn resolve(&self, who: &Who) -> Result<TenantBinding, TenantError> {
         match self.cache.get(who) {
-            Some(place) if self.fits(&place) => Ok(place),
+            Some(binding) if self.fits(&binding) => Ok(binding),
             // On the heap: the way of every other call stays small.
             _ => Box::pin(self.settle(who, None, false)).await,
         }
@@ -44,34 +44,34 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
 
     /// A cached place was checked against the file of its day; the file may say something else since. Then the store is
     /// asked, and the error says what disagrees.
-    fn fits(&self, place: &Place) -> bool {
-        agree(self.config, &place.cluster.record).is_ok() && place.node.record.host_id == self.node.host_id
+    fn fits(&self, binding: &TenantBinding) -> bool {
+        agree(self.config, &binding.cluster.record).is_ok() && binding.node.record.host_id == self.node.host_id
     }
 
     /// A guard no longer holds: goes on from what the lost transaction brought.
-    pub async fn refresh(&self, who: &Who, stale: Current) -> Result<Place, TenantError> {
+    pub async fn refresh(&self, who: &Who, stale: Current) -> Result<TenantBinding, TenantError> {
         Box::pin(self.settle(who, Some(stale), false)).await
     }
 
     /// The parent of a port was gone: forgets the place, reads it anew and applies the tenant's graph again.
-    pub async fn rebuild(&self, who: &Who) -> Result<Place, TenantError> {
+    pub async fn rebuild(&self, who: &Who) -> Result<TenantBinding, TenantError> {
         Box::pin(self.settle(who, None, true)).await
     }
 
     /// Every active subnet of the place's tenant is full: the place with more room, or why the tenant cannot grow, which
     /// is of [`Class::Exhausted`](atoll_model::error::Class).
-    pub async fn grow(&self, who: &Who, place: Place) -> Result<Place, TenantError> {
+    pub async fn grow(&self, who: &Who, binding: TenantBinding) -> Result<TenantBinding, TenantError> {
         Box::pin(async {
             let by = self.node.name.as_str();
-            let life = place.tenant.record.incarnation;
-            let tenant = self.registry().grow(by, &place.cluster, place.tenant).await?;
+            let life = binding.tenant.record.incarnation;
+            let tenant = self.registry().grow(by, &binding.cluster, binding.tenant).await?;
             if tenant.record.incarnation != life {
                 // Another tenant of that name: look at its door.
                 return self.settle(who, None, false).await;
             }
-            let place = Place { tenant, ..place };
-            self.cache.put(who, &place);
-            Ok(place)
+            let binding = TenantBinding { tenant, ..binding };
+            self.cache.put(who, &binding);
+            Ok(binding)
         })
         .await
     }
@@ -80,10 +80,10 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
         Registry { store: self.store, controller: self.controller, config: self.config }
     }
 
-    async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<Place, TenantError> {
+    async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<TenantBinding, TenantError> {
         self.cache.drop(who);
-        let place = self.registry().place(self.node, who, seen, again).await?;
-        self.cache.put(who, &place);
-        Ok(place)
+        let binding = self.registry().binding(self.node, who, seen, again).await?;
+        self.cache.put(who, &binding);
+        Ok(binding)
     }
 }

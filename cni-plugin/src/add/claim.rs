@@ -14,7 +14,7 @@ use atoll_records::Revision;
 use atoll_records::Versioned;
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
-use atoll_tenant::{Place, TenantError};
+use atoll_tenant::{TenantBinding, TenantError};
 use tokio::time::Instant;
 
 use super::adding::Adding;
@@ -34,9 +34,9 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     /// because of what an unfinished DEL of its own left, this node cleans up what it can.
     pub(super) async fn claim(
         &mut self,
-        mut place: Place,
+        mut binding: TenantBinding,
         until: Instant,
-    ) -> Result<(Place, Versioned<ClaimRecord>), CallError> {
+    ) -> Result<(TenantBinding, Versioned<ClaimRecord>), CallError> {
         let AddCall { attachment, pod, node, .. } = self.call;
         let mut fence = None;
         let mut cannot_grow = None;
@@ -46,22 +46,22 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             attempts += 1;
             let request = ClaimRequest {
                 attachment,
-                cluster: &place.cluster.record,
-                tenant: &place.tenant.record,
-                guards: place.guards(),
+                cluster: &binding.cluster.record,
+                tenant: &binding.tenant.record,
+                guards: binding.guards(),
                 namespace: pod.namespace.as_ref(),
                 pod: pod.name.as_deref(),
                 pod_uid: pod.uid.as_deref(),
                 host_id: node.host_id,
                 fence,
                 deletions_until: if self.state.closing { self.plugin.request_lifetime_end() } else { 0 },
-                was_evicted: place.was_evicted(),
+                was_evicted: binding.was_evicted(),
                 can_grow: cannot_grow.is_none(),
                 requested: &self.call.requested,
             };
             let claimed = match claim(&self.plugin.store, &request).await {
                 Err(IpamError::Exhausted { tenant, subnets }) => {
-                    let quota = place.tenant.record.quota.clone();
+                    let quota = binding.tenant.record.quota.clone();
                     if let Some(because) = cannot_grow.take() {
                         if !is_cleaned {
                             (is_cleaned, cannot_grow) = (true, Some(because));
@@ -71,9 +71,9 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                         let full = TenantError::Full { tenant, subnets, quota, because };
                         return Err(self.plugin.explain_refusal(full.into(), None).await);
                     }
-                    match self.resolver().grow(&self.who, place.clone()).await {
+                    match self.resolver().grow(&self.who, binding.clone()).await {
                         // There is more room than before, which others may have taken: what came before does not count.
-                        Ok(grown) => (place, attempts) = (grown, 0),
+                        Ok(grown) => (binding, attempts) = (grown, 0),
                         Err(error) if error.class() == Class::Exhausted => cannot_grow = Some(Box::new(error)),
                         Err(error) => return Err(error.into()),
                     }
@@ -96,20 +96,20 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             match claimed {
                 Claimed::New(claim) => {
                     self.is_new = true;
-                    return Ok((place, claim));
+                    return Ok((binding, claim));
                 }
-                Claimed::Already(claim) => match self.refuse_another(&place, &claim.record) {
-                    Ok(()) if !self.state.closing => return Ok((place, claim)),
+                Claimed::Already(claim) => match self.refuse_another(&binding, &claim.record) {
+                    Ok(()) if !self.state.closing => return Ok((binding, claim)),
                     // None: it has changed since it was read.
                     Ok(()) => {
-                        if let Some(claim) = self.renew(&place, claim, until).await? {
-                            return Ok((place, claim));
+                        if let Some(claim) = self.renew(&binding, claim, until).await? {
+                            return Ok((binding, claim));
                         }
                     }
                     Err(refused) => self.clean_up_own(&mut fence, until, refused).await?,
                 },
                 Claimed::Stale(current) => {
-                    place = self.resolver().refresh(&self.who, current).await?;
+                    binding = self.resolver().refresh(&self.who, current).await?;
                     cannot_grow = None;
                 }
                 Claimed::Blocked(tombstone) => {
@@ -129,12 +129,12 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     /// first: no port is there that no claim names, and one interface has one port. None: the claim has changed.
     async fn renew(
         &mut self,
-        place: &Place,
+        binding: &TenantBinding,
         claim: Versioned<ClaimRecord>,
         until: Instant,
     ) -> Result<Option<Versioned<ClaimRecord>>, CallError> {
         let Plugin { store, controller, .. } = self.plugin;
-        let (node, request_lifetime_end) = (place.guards().node, self.plugin.request_lifetime_end());
+        let (node, request_lifetime_end) = (binding.guards().node, self.plugin.request_lifetime_end());
         // Whatever happens from here on, there is a claim to undo. The file does not say which: it is about to change. If
         // it changes otherwise, undoing finds that out.
         self.state.claim = Some(claim.clone());
@@ -152,11 +152,11 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             self.state.claim = Some(claim.clone());
             self.plugin.trace.stage("late requests", self.wait_for(late, until)).await?;
         }
-        if let Some(seeds) = static_entries(place.bridge(claim.record.addresses[0].ordinal), &claim.record) {
+        if let Some(seeds) = static_entries(binding.bridge(claim.record.addresses[0].ordinal), &claim.record) {
             controller.delete_static_entries(&seeds).await?;
         }
         controller.delete_port(claim.record.port).await?;
-        let next = claim.record.attachment.port_after(place.cluster.record.id, claim.record.port);
+        let next = claim.record.attachment.port_after(binding.cluster.record.id, claim.record.port);
         Ok(renew(store, &claim, node, next, if is_waited_out { 0 } else { request_lifetime_end }).await?)
     }
 
@@ -205,8 +205,8 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     }
 
     /// The existing claim must be for the same pod in the same incarnation of the same tenant.
-    pub(super) fn refuse_another(&self, place: &Place, claim: &ClaimRecord) -> Result<(), CallError> {
-        let tenant = &place.tenant.record;
+    pub(super) fn refuse_another(&self, binding: &TenantBinding, claim: &ClaimRecord) -> Result<(), CallError> {
+        let tenant = &binding.tenant.record;
         if claim.tenant == tenant.name
             && claim.incarnation == tenant.incarnation
             && claim.namespace == self.who.namespace

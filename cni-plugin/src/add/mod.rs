@@ -109,19 +109,19 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     async fn work(&mut self, until: Instant) -> Result<Attached, CallError> {
         self.note()?;
         let trace = &self.plugin.trace;
-        let place = trace.stage("tenant", self.resolver().resolve(&self.who)).await?;
-        trace.set_tenant(&place.tenant.record.name);
-        self.refuse_routes_anywhere(&place)?;
+        let binding = trace.stage("tenant", self.resolver().resolve(&self.who)).await?;
+        trace.set_tenant(&binding.tenant.record.name);
+        self.refuse_routes_anywhere(&binding)?;
         // The cluster has accepted the name: what is made under it must be found, whatever the host is called later.
         self.plugin.remember_name(&self.call.node);
         self.began = Some(self.plugin.in_flight.checkpoint());
-        let (place, claim) = trace.stage("claim", self.claim(place, until)).await?;
+        let (binding, claim) = trace.stage("claim", self.claim(binding, until)).await?;
         // At once: from here on there is a claim to undo.
         self.state.claim = Some(claim.clone());
         // The port of this claim is another one than those that may be deleted late.
         self.state.closing = false;
-        let tenants_dns = place.tenant.record.dns.clone();
-        let host_netns = self.plugin.host_netns(place.router()).await;
+        let tenants_dns = binding.tenant.record.dns.clone();
+        let host_netns = self.plugin.host_netns(binding.router()).await;
         self.state.host_netns = Some(host_netns.clone());
         self.note()?;
         self.refuse_routes(&claim.record)?;
@@ -133,12 +133,12 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         let stale_interface = self.is_new && self.had_interface;
         let interface = self.plug_in(&claim.record, host_netns, stale_interface);
         // Await both even if one fails: if the other future were dropped, its outcome would be unknown.
-        let port = trace.stage("port", self.open_port(&place, &claim.record));
+        let port = trace.stage("port", self.open_port(&binding, &claim.record));
         let (port, interface) = join(port, trace.stage("interface", interface)).await;
         interface?;
         let port = match port {
             Err(error) if self.is_first() && is_conflict(&error) => {
-                trace.stage("port", self.replace_port(&place, &claim.record)).await
+                trace.stage("port", self.replace_port(&binding, &claim.record)).await
             }
             port => port,
         };

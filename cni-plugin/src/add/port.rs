@@ -7,7 +7,7 @@ use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::Binding;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
-use atoll_tenant::Place;
+use atoll_tenant::TenantBinding;
 use atoll_tenant::controller::{Controller, ControllerFailure, PortSpec, PortState};
 use tokio::time::{Instant, sleep};
 
@@ -25,11 +25,11 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     /// Ensures the port. What was wanted, and how the port is.
     pub(super) async fn open_port(
         &self,
-        place: &Place,
+        binding: &TenantBinding,
         claim: &ClaimRecord,
     ) -> Result<(PortSpec, PortState), CallError> {
         let controller = &self.plugin.controller;
-        let mut wanted = wanted(place, claim);
+        let mut wanted = wanted(binding, claim);
         let error = match controller.ensure_port(&wanted).await {
             Ok(state) => {
                 self.open_port_for_others(&wanted, claim).await?;
@@ -41,9 +41,9 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         match error.failure {
             // Its bridge is gone: what we remember of the tenant is out of date. Build it again.
             ControllerFailure::Absent => {
-                let place = self.resolver().rebuild(&self.who).await?;
-                self.refuse_another(&place, claim)?;
-                wanted = self::wanted(&place, claim);
+                let binding = self.resolver().rebuild(&self.who).await?;
+                self.refuse_another(&binding, claim)?;
+                wanted = self::wanted(&binding, claim);
             }
             _ => return Err(error.into()),
         }
@@ -56,7 +56,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     /// pod's; then it stays, and the second attempt says whose it is.
     pub(super) async fn replace_port(
         &mut self,
-        place: &Place,
+        binding: &TenantBinding,
         claim: &ClaimRecord,
     ) -> Result<(PortSpec, PortState), CallError> {
         self.state.closing = true;
@@ -65,7 +65,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         // It was answered.
         self.state.closing = false;
         self.note()?;
-        self.open_port(place, claim).await
+        self.open_port(binding, claim).await
     }
 
     /// Lets the pod speak with its further addresses, if it has any.
@@ -107,14 +107,14 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     }
 }
 
-fn wanted(place: &Place, claim: &ClaimRecord) -> PortSpec {
+fn wanted(binding: &TenantBinding, claim: &ClaimRecord) -> PortSpec {
     // A claim has all its addresses in one subnet: its port is on one bridge.
     let first = claim.addresses.first();
     let address = first.map_or(std::net::Ipv4Addr::UNSPECIFIED, |first| first.address.ip());
-    let unique = place.cluster.record.addressing == Addressing::Unique;
+    let unique = binding.cluster.record.addressing == Addressing::Unique;
     PortSpec {
         id: claim.port,
-        bridge: place.bridge(first.map_or(0, |address| address.ordinal)),
+        bridge: binding.bridge(first.map_or(0, |address| address.ordinal)),
         host: claim.host_id,
         interface: claim.host_interface.clone(),
         security: PortSecurity { mac: claim.mac, address, unique },

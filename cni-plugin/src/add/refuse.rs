@@ -3,7 +3,7 @@
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_records::{ClaimRecord, Phase, SubnetEntry};
 use atoll_store::Store;
-use atoll_tenant::Place;
+use atoll_tenant::TenantBinding;
 use atoll_tenant::controller::Controller;
 
 use super::adding::Adding;
@@ -19,7 +19,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     }
 
     /// The same before anything is claimed: refused when they fit no subnet that the pod could get.
-    pub(super) fn refuse_routes_anywhere(&self, place: &Place) -> Result<(), CallError> {
+    pub(super) fn refuse_routes_anywhere(&self, binding: &TenantBinding) -> Result<(), CallError> {
         let AddressRequest { addresses, subnet, .. } = &self.call.requested;
         let is_meant = |entry: &&SubnetEntry| {
             let chosen = subnet.is_none_or(|choice| match choice {
@@ -28,7 +28,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             });
             chosen && addresses.first().is_none_or(|address| entry.cidr.contains(*address))
         };
-        let active = place.tenant.record.subnets.iter().filter(|entry| entry.phase == Phase::Active);
+        let active = binding.tenant.record.subnets.iter().filter(|entry| entry.phase == Phase::Active);
         let mut refused = None;
         for entry in active.filter(is_meant) {
             let routes = routes_by(entry.gateway, &self.call.attachment.interface, &self.plugin.config.routes);

@@ -13,7 +13,7 @@ use atoll_records::{
 use atoll_store::{Change, Compare};
 use uuid::Uuid;
 
-use super::{Finding, Fix, Observation, Place, Problem, Seen};
+use super::{AddressId, Finding, Fix, Observation, Problem, Seen};
 use crate::pool::PodRange;
 
 /// How many ports of one claim are looked for.
@@ -39,8 +39,8 @@ pub fn audit(seen: &Observation) -> Vec<Finding> {
     judge.findings
 }
 
-fn places(claim: &ClaimRecord) -> impl Iterator<Item = Place> {
-    claim.addresses.iter().map(|held| Place {
+fn places(claim: &ClaimRecord) -> impl Iterator<Item = AddressId> {
+    claim.addresses.iter().map(|held| AddressId {
         tenant: claim.tenant.clone(),
         subnet: held.ordinal,
         address: held.address.ip(),
@@ -50,7 +50,7 @@ fn places(claim: &ClaimRecord) -> impl Iterator<Item = Place> {
 pub(super) struct Judge<'a> {
     pub(super) seen: &'a Observation,
     /// Which claims list an address.
-    holders: BTreeMap<Place, Vec<&'a Key>>,
+    holders: BTreeMap<AddressId, Vec<&'a Key>>,
     findings: Vec<Finding>,
 }
 
@@ -66,8 +66,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Why an address of a tenant cannot be in use, if so. A tenant that cannot be read says nothing.
-    pub(super) fn misfit(&self, place: &Place) -> Option<(Problem, String)> {
-        let Place { tenant: name, subnet, address } = place;
+    pub(super) fn misfit(&self, place: &AddressId) -> Option<(Problem, String)> {
+        let AddressId { tenant: name, subnet, address } = place;
         let Some(tenant) = self.seen.tenants.get(name) else {
             let unreadable = self.seen.damaged.contains_key(&Key::from(TenantRecord::at(name)));
             return (!unreadable).then(|| (Problem::Orphaned, format!("there is no tenant {name}")));
@@ -108,7 +108,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The address of a claim says that it is the claim's.
-    fn held(&mut self, key: &Key, claim: &'a Versioned<ClaimRecord>, place: &Place) {
+    fn held(&mut self, key: &Key, claim: &'a Versioned<ClaimRecord>, place: &AddressId) {
         let address = place.key(AddressRecord::at);
         if self.seen.damaged.contains_key(&address) || self.holders.get(place).is_some_and(|all| all.len() > 1) {
             return;
@@ -160,7 +160,7 @@ impl<'a> Judge<'a> {
     fn duplicates(&mut self) {
         let name = |key: &Key| self.seen.claims[key].record.attachment.to_string();
         let mut found = Vec::new();
-        let mut elsewhere: BTreeMap<Ipv4Addr, BTreeSet<(&Place, String)>> = BTreeMap::new();
+        let mut elsewhere: BTreeMap<Ipv4Addr, BTreeSet<(&AddressId, String)>> = BTreeMap::new();
         for (place, keys) in &self.holders {
             let names: Vec<_> = keys.iter().map(|key| name(key)).collect();
             if names.len() > 1 {
@@ -205,7 +205,7 @@ impl<'a> Judge<'a> {
 
     fn orphaned(
         &self,
-        place: &Place,
+        place: &AddressId,
         address: &Versioned<AddressRecord>,
         attachment: &Attachment,
         claim: ClaimId,
@@ -246,7 +246,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Deletes the mark of a place as it was seen, and perhaps its address.
-    fn forget(&self, place: &Place, mut compare: Vec<Compare>, address: bool) -> Fix {
+    fn forget(&self, place: &AddressId, mut compare: Vec<Compare>, address: bool) -> Fix {
         let mark = place.key(CoolDown::at);
         compare.push(match self.seen.marks.get(place) {
             Some(revision) => Compare::Modified(mark.clone(), *revision),

@@ -10,7 +10,7 @@ use atoll_records::{
 use atoll_store::{Change, Compare};
 
 use super::judge::Judge;
-use super::{Fix, Place, Problem};
+use super::{AddressId, Fix, Problem};
 
 impl Judge<'_> {
     /// Every reservation is of an address that its pod can get, and either of its two keys leads to the other.
@@ -39,7 +39,7 @@ impl Judge<'_> {
         }
         for (key, back) in &seen.reserved_for {
             let record = &back.record;
-            let place = Place { tenant: record.tenant.clone(), subnet: record.ordinal, address: record.address };
+            let place = AddressId { tenant: record.tenant.clone(), subnet: record.ordinal, address: record.address };
             if *key != Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)) {
                 let text = format!("{key} holds the reservation for pod {}/{}", record.namespace, record.pod);
                 self.report(Problem::Misplaced, key, text, None);
@@ -93,7 +93,7 @@ impl Judge<'_> {
 
     /// Does a reservation keep this MAC?
     fn keeps(&self, tenant: &TenantName, subnet: u32, mac: Mac) -> bool {
-        let is_it = |(place, there): (&Place, &Versioned<ReservationRecord>)| {
+        let is_it = |(place, there): (&AddressId, &Versioned<ReservationRecord>)| {
             place.tenant == *tenant && place.subnet == subnet && there.record.mac == Some(mac)
         };
         self.seen.reserved.iter().any(is_it)

@@ -37,7 +37,7 @@ pub use repair::{Outcome, Repaired, agreed, repair};
 
 /// One address of one subnet of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Place {
+pub struct AddressId {
     /// The tenant.
     pub tenant: TenantName,
     /// The subnet's ordinal.
@@ -46,7 +46,7 @@ pub struct Place {
     pub address: Ipv4Addr,
 }
 
-impl Place {
+impl AddressId {
     /// Where a key below `addresses/`, `cool-down/` or `reservations/` points.
     fn of(key: &Key) -> Option<Self> {
         let mut parts = key.as_str().split('/').skip(2);
@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for AddressId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (tenant {}, subnet {})", self.address, self.tenant, self.subnet)
     }
@@ -91,11 +91,11 @@ pub struct Observation {
     /// The tenants.
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// The addresses that are taken or cool.
-    pub addresses: BTreeMap<Place, Seen>,
+    pub addresses: BTreeMap<AddressId, Seen>,
     /// The marks of those that cool.
-    pub marks: BTreeMap<Place, Revision>,
+    pub marks: BTreeMap<AddressId, Revision>,
     /// The reserved addresses.
-    pub reserved: BTreeMap<Place, Versioned<ReservationRecord>>,
+    pub reserved: BTreeMap<AddressId, Versioned<ReservationRecord>>,
     /// The same from the pods' side, by their keys.
     pub reserved_for: BTreeMap<Key, Versioned<ReservationRecord>>,
     /// The MACs that were chosen, by their keys.
@@ -164,7 +164,7 @@ pub struct Fix {
     pub(crate) compare: Vec<Compare>,
     pub(crate) then: Vec<Change>,
     /// This address begins to cool.
-    pub(crate) cool: Option<Place>,
+    pub(crate) cool: Option<AddressId>,
 }
 
 #[expect(clippy::ref_option, reason = "serde gives the field as it is")]

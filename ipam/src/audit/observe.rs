@@ -9,7 +9,7 @@ use atoll_records::{
 use atoll_store::Store;
 use serde::de::DeserializeOwned;
 
-use super::{Observation, Place, Seen};
+use super::{AddressId, Observation, Seen};
 use crate::error::IpamError;
 
 /// How many keys of each list one request brings: a few hundred bytes each, far below etcd's limit of an answer.
@@ -132,8 +132,8 @@ fn records<T: DeserializeOwned>(entries: &[Entry], damaged: &mut BTreeMap<Key, S
     records
 }
 
-fn placed(entry: &Entry, damaged: &mut BTreeMap<Key, String>) -> Option<Place> {
-    let place = Place::of(&entry.key);
+fn placed(entry: &Entry, damaged: &mut BTreeMap<Key, String>) -> Option<AddressId> {
+    let place = AddressId::of(&entry.key);
     if place.is_none() {
         damaged.insert(entry.key.clone(), "the key names no address of a tenant".to_owned());
     }

@@ -6,19 +6,19 @@ use atoll_store::Store;
 
 use super::Registry;
 use super::access::{self, TenantAccess};
-use crate::binding::{Node, Place, Who};
+use crate::binding::{Node, TenantBinding, Who};
 use crate::controller::Controller;
 use crate::error::TenantError;
 
 impl<S: Store, C: Controller> Registry<'_, S, C> {
     /// Where `who` belongs, going on from `seen`. `again`: apply the tenant's graph even if the tenant is active.
-    pub(crate) async fn place(
+    pub(crate) async fn binding(
         &self,
         machine: &Node,
         who: &Who,
         seen: Option<Current>,
         again: bool,
-    ) -> Result<Place, TenantError> {
+    ) -> Result<TenantBinding, TenantError> {
         let name = access::wanted(who)?;
         let (cluster, node, access) = if let Some(Current { cluster, node, namespace, tenant }) = seen {
             // What a lost claim brought is about the tenant that it had in mind, which need not be `name`.
@@ -38,6 +38,6 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let node = self.ensure_node(machine, node).await?;
         let (cluster, namespace, tenant) = self.enter(who, cluster, access).await?;
         let tenant = self.finish(machine.name.as_str(), &cluster, tenant, again).await?;
-        Ok(Place { cluster, node, namespace, tenant })
+        Ok(TenantBinding { cluster, node, namespace, tenant })
     }
 }

@@ -22,7 +22,7 @@ use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::graph::graph;
 use atoll_tenant::inventory::Inventory;
-use atoll_tenant::{Place, TenantError};
+use atoll_tenant::{TenantBinding, TenantError};
 use futures_util::future::join;
 
 use crate::world::{DIALECTS, World, engine, namespace, request};
@@ -46,19 +46,19 @@ fn gently() -> Deletion {
 }
 
 /// A pod with an address in `place`.
-async fn pod(world: &World, place: &Place, name: &str) -> Result<Claimed, atoll_ipam::IpamError> {
+async fn pod(world: &World, binding: &TenantBinding, name: &str) -> Result<Claimed, atoll_ipam::IpamError> {
     let attachment = World::attachment(&world.node, name);
     atoll_ipam::claim(
         &world.store,
-        &ClaimRequest { pod: Some(name), ..request(place, &world.node, &attachment, false) },
+        &ClaimRequest { pod: Some(name), ..request(binding, &world.node, &attachment, false) },
     )
     .await
 }
 
 /// Keeps an address of red's first subnet, with a MAC, for a pod of that name.
 async fn keep(world: &World, last: u8) {
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    let [a, b, c, _] = place.tenant.record.subnets[0].cidr.network().octets();
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    let [a, b, c, _] = binding.tenant.record.subnets[0].cidr.network().octets();
     let request = ReserveRequest {
         tenant: tenant("red"),
         address: [a, b, c, last].into(),
@@ -72,8 +72,8 @@ async fn keep(world: &World, last: u8) {
 #[tokio::test]
 async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
     let world = World::new(Dialect::V5);
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    let Claimed::New(claim) = pod(&world, &place, "web-0").await.expect("claimed") else { panic!("it is new") };
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    let Claimed::New(claim) = pod(&world, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
     world.resolve(&namespace("blue")).await.expect("resolved");
     for (key, value) in [("v2/tenants/broken", "{\"v\": 1}"), ("v2/claims/n1/x/y/eth0", "not JSON")] {
         let change = Change::Put { key: Key::raw(key), value: value.into(), lease: None };
@@ -84,7 +84,7 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
     assert_eq!(names, ["blue", "red"]);
     assert_eq!(inventory.damaged, ["v2/tenants/broken", "v2/claims/n1/x/y/eth0"]);
     let red = &inventory.tenants[1];
-    assert_eq!((red.router, red.subnets[0].bridge), (place.router(), place.bridge(1)));
+    assert_eq!((red.router, red.subnets[0].bridge), (binding.router(), binding.bridge(1)));
     assert_eq!(red.namespaces, [ns("red")]);
     let pods: Vec<_> = inventory.pods().map(|pod| (pod.pod.as_deref(), pod.address, pod.port)).collect();
     assert_eq!(pods, [(Some("web-0"), claim.record.addresses[0].address, claim.record.port)]);
@@ -132,13 +132,13 @@ async fn an_operators_tenant_lets_in_whom_he_names() {
     for name in ["lab", "east", "west"] {
         assert!(admin::join(&admin, &lab, &ns(name), false).await.expect("joined").changed);
         assert!(!admin::join(&admin, &lab, &ns(name), false).await.expect("again").changed);
-        let place = world.resolve(&namespace(name)).await.expect("in");
-        assert_eq!(place.tenant.record.incarnation, record.incarnation);
+        let binding = world.resolve(&namespace(name)).await.expect("in");
+        assert_eq!(binding.tenant.record.incarnation, record.incarnation);
     }
     let moved = admin::leave(&admin, &lab, &ns("east"), false).await.expect("out");
     assert_eq!((moved.changed, moved.before), (true, Some(lab.clone())));
-    let place = world.resolve(&namespace("east")).await.expect("on its own");
-    assert_eq!(place.tenant.record.name, tenant("east"));
+    let binding = world.resolve(&namespace("east")).await.expect("on its own");
+    assert_eq!(binding.tenant.record.name, tenant("east"));
     let error = admin::leave(&admin, &lab, &ns("east"), false).await.expect_err("elsewhere now");
     assert!(matches!(error, TenantError::Elsewhere { .. }), "{error}");
 }
@@ -148,8 +148,8 @@ async fn a_namespace_with_pods_moves_only_when_told_and_the_pods_are_named() {
     let world = World::new(Dialect::V5);
     let engine = world.engine();
     let admin = admin(&world, &engine);
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    pod(&world, &place, "web-0").await.expect("claimed");
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    pod(&world, &binding, "web-0").await.expect("claimed");
     admin::create(&admin, &tenant("lab")).await.expect("created");
 
     let error = admin::join(&admin, &tenant("lab"), &ns("red"), false).await.expect_err("it has a pod");
@@ -157,9 +157,9 @@ async fn a_namespace_with_pods_moves_only_when_told_and_the_pods_are_named() {
     let moved = admin::join(&admin, &tenant("lab"), &ns("red"), true).await.expect("told");
     assert_eq!(moved.left_behind.len(), 1);
     // What a pod believed before the move is out of date.
-    assert!(matches!(pod(&world, &place, "web-1").await.expect("answered"), Claimed::Stale(_)));
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    assert_eq!(place.tenant.record.name, tenant("lab"));
+    assert!(matches!(pod(&world, &binding, "web-1").await.expect("answered"), Claimed::Stale(_)));
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    assert_eq!(binding.tenant.record.name, tenant("lab"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,14 +167,14 @@ async fn a_tenant_with_pods_is_not_deleted_and_goes_on_living() {
     let world = World::new(Dialect::V5);
     let (engine, red) = (world.engine(), tenant("red"));
     let admin = admin(&world, &engine);
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    pod(&world, &place, "web-0").await.expect("claimed");
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    pod(&world, &binding, "web-0").await.expect("claimed");
     let error = admin::delete(&admin, &red, gently(), |_| {}).await.expect_err("it has a pod");
     assert_eq!(error.to_string(), "tenant red has 1 pod: red/web-0 on n1");
     world.assert_exactly(&["red"], "untouched");
-    let place = world.resolve(&namespace("red")).await.expect("as before");
-    assert_eq!(place.tenant.record.phase, Phase::Active);
-    pod(&world, &place, "web-1").await.expect("claimed");
+    let binding = world.resolve(&namespace("red")).await.expect("as before");
+    assert_eq!(binding.tenant.record.phase, Phase::Active);
+    pod(&world, &binding, "web-1").await.expect("claimed");
 
     let forced = Deletion { quiet: QUIET, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
@@ -211,8 +211,8 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         let world = World::new(dialect);
         let (engine, red) = (world.engine(), tenant("red"));
         let admin = admin(&world, &engine);
-        let place = world.resolve(&namespace("red")).await.expect("resolved");
-        pod(&world, &place, "web-0").await.expect("claimed");
+        let binding = world.resolve(&namespace("red")).await.expect("resolved");
+        pod(&world, &binding, "web-0").await.expect("claimed");
 
         let second = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
         assert_eq!((second.ordinal, second.phase), (2, Phase::Active));
@@ -253,16 +253,16 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
     let second = admin::add_subnet(&admin, &red, cidr, &exclude).await.expect("added");
     assert_eq!(second.exclude, exclude);
     let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("it has a reservation");
-    let place = world.resolve(&namespace("red")).await.expect("whoever comes next looks");
-    let first = place.tenant.record.subnets[0].cidr.network().octets();
+    let binding = world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+    let first = binding.tenant.record.subnets[0].cidr.network().octets();
     let text = format!(
         "subnet 1 of tenant red has reserved addresses: {}.{}.{}.77 for red/pod-77",
         first[0], first[1], first[2]
     );
     assert_eq!(error.to_string(), text);
-    assert_eq!(place.tenant.record.subnets[0].phase, Phase::Active);
+    assert_eq!(binding.tenant.record.subnets[0].phase, Phase::Active);
     keep(&world, 78).await;
-    let pod_78 = pod(&world, &place, "pod-78").await.expect("claimed");
+    let pod_78 = pod(&world, &binding, "pod-78").await.expect("claimed");
     assert!(matches!(pod_78, Claimed::New(claim) if claim.record.mac == Mac([0, 0x1c, 0x42, 0, 0, 78])));
     let forced = Deletion { quiet: QUIET, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("deleted");
@@ -323,8 +323,8 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     let world = World::new(Dialect::V5);
     let (engine, red) = (world.engine(), tenant("red"));
     let admin = admin(&world, &engine);
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
-    let Claimed::New(claim) = pod(&world, &place, "web-0").await.expect("claimed") else { panic!("it is new") };
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
+    let Claimed::New(claim) = pod(&world, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
     let key = Key::from(ClaimRecord::at(&claim.record.attachment));
     let damaged = vec![Change::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
     world.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");

@@ -20,7 +20,7 @@ use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportE
 use atoll_store::{Change, Store, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
-use atoll_tenant::{Cache, Place, Resolver, TenantError};
+use atoll_tenant::{Cache, Resolver, TenantBinding, TenantError};
 use futures_util::FutureExt as _;
 use futures_util::future::join;
 
@@ -38,12 +38,12 @@ fn set_alive(world: &World, alive: bool) {
 }
 
 /// A world with two nodes on one host; node n1 has pods `a` and `b`, node n2 has `c`, all with their ports.
-async fn two_nodes(dialect: Dialect) -> (World, Place) {
+async fn two_nodes(dialect: Dialect) -> (World, TenantBinding) {
     let mut world = World::new(dialect);
     world.node.host_id = world.mock.controller().settings().host;
-    let place = world.resolve(&namespace("red")).await.expect("resolved");
+    let binding = world.resolve(&namespace("red")).await.expect("resolved");
     for name in ["a", "b"] {
-        attach(&world, &place, name).await;
+        attach(&world, &binding, name).await;
     }
     let other = second(&world);
     // A second name of one host is refused: its record is from before that was so.
@@ -52,7 +52,7 @@ async fn two_nodes(dialect: Dialect) -> (World, Place) {
     let other = world.resolve(&namespace("red")).await.expect("resolved");
     attach(&world, &other, "c").await;
     world.node = first;
-    (world, place)
+    (world, binding)
 }
 
 fn second(world: &World) -> atoll_tenant::Node {
@@ -85,18 +85,18 @@ fn fence(attachment: &Attachment) -> TombstoneRecord {
     }
 }
 
-async fn attach(world: &World, place: &Place, name: &str) -> ClaimRecord {
+async fn attach(world: &World, binding: &TenantBinding, name: &str) -> ClaimRecord {
     let attachment = World::attachment(&world.node, name);
-    let claimed = atoll_ipam::claim(&world.store, &request(place, &world.node, &attachment, false)).await;
+    let claimed = atoll_ipam::claim(&world.store, &request(binding, &world.node, &attachment, false)).await;
     let Ok(Claimed::New(claim)) = claimed else { panic!("{name}: {claimed:?}") };
-    world.engine().ensure_port(&port(place, &claim.record)).await.expect("made");
+    world.engine().ensure_port(&port(binding, &claim.record)).await.expect("made");
     claim.record
 }
 
-fn port(place: &Place, claim: &ClaimRecord) -> PortSpec {
+fn port(binding: &TenantBinding, claim: &ClaimRecord) -> PortSpec {
     PortSpec {
         id: claim.port,
-        bridge: place.bridge(claim.addresses[0].ordinal),
+        bridge: binding.bridge(claim.addresses[0].ordinal),
         host: claim.host_id,
         interface: claim.host_interface.clone(),
         security: PortSecurity { mac: claim.mac, address: claim.addresses[0].address.ip(), unique: false },
@@ -204,7 +204,7 @@ async fn a_live_node_is_evicted_only_by_force() {
 #[tokio::test(start_paused = true)]
 async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
     for dialect in DIALECTS {
-        let (world, place) = two_nodes(dialect).await;
+        let (world, binding) = two_nodes(dialect).await;
         set_alive(&world, false);
         let claim =
             find(&world.store, &World::attachment(&world.node, "a")).await.expect("found").claim.expect("there");
@@ -213,7 +213,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
             // A new pod, and a pod that is there: neither is told anything but that the node changed.
             for name in ["new", "a"] {
                 let attachment = World::attachment(&world.node, name);
-                let request = request(&place, &world.node, &attachment, false);
+                let request = request(&binding, &world.node, &attachment, false);
                 let answer = atoll_ipam::claim(&world.store, &request).await.expect("answered");
                 let Claimed::Stale(current) = answer else { panic!("{dialect:?}: {name}: {answer:?}") };
                 let (engine, cache) = (world.engine(), Cache::none());
@@ -224,7 +224,7 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
                 assert!(error.hint().expect("a hint").contains("comes back by itself"));
             }
             // An ADD that had its claim before goes on to make its port, and one that died leaves a tombstone.
-            world.engine().ensure_port(&port(&place, &claim.record)).await.expect("the controller knows no fencing");
+            world.engine().ensure_port(&port(&binding, &claim.record)).await.expect("the controller knows no fencing");
             let tombstone = fence(&World::attachment(&world.node, "b"));
             put_tombstone(&world.store, &tombstone, None).await.expect("the tombstone is written");
         };
@@ -237,8 +237,8 @@ async fn whatever_the_node_still_tries_loses_and_afterwards_it_is_welcome() {
         let released = release(&world.store, &claim, None, Duration::ZERO).await.expect("answered");
         assert_eq!(released, Released::Done, "there is nothing to release");
         assert_eq!(world.keys()["cool-down"], 2, "and nothing was");
-        let place = world.resolve(&namespace("red")).await.expect("it is welcome");
-        attach(&world, &place, "a").await;
+        let binding = world.resolve(&namespace("red")).await.expect("it is welcome");
+        attach(&world, &binding, "a").await;
         assert_eq!(left(&world).0.len(), 2);
     }
 }
@@ -267,7 +267,7 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
         for (at, effect) in effects.iter().enumerate() {
             for fault in Fault::ALL {
                 let context = format!("{dialect:?}: {fault:?} at effect {at} ({effect})");
-                let ((world, place), plan) = (two_nodes(dialect).await, FaultPlan::none());
+                let ((world, binding), plan) = (two_nodes(dialect).await, FaultPlan::none());
                 set_alive(&world, false);
                 plan.arm(at, fault);
                 Box::pin(disturbed(&world, &plan)).await;
@@ -289,8 +289,9 @@ async fn wherever_an_eviction_fails_the_next_completes_it() {
                     evict_here(&world, gently()).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
                 }
                 assert_eq!(left(&world), (vec!["c-c".to_owned()], 1), "late: {context}");
-                let place = Place { node: world.resolve(&namespace("red")).await.expect("welcome").node, ..place };
-                attach(&world, &place, "a").await;
+                let binding =
+                    TenantBinding { node: world.resolve(&namespace("red")).await.expect("welcome").node, ..binding };
+                attach(&world, &binding, "a").await;
             }
         }
         println!("{dialect:?}: {} effects", effects.len());
@@ -313,8 +314,8 @@ async fn an_eviction_that_is_behind_takes_nothing_from_a_node_that_is_back() {
                 if is_here && !std::mem::replace(&mut is_back, true) {
                     let meanwhile = async {
                         evict_here(&world, at_once).await.expect("the other one finishes");
-                        let place = world.resolve(&namespace("red")).await.expect("welcome");
-                        attach(&world, &place, "a").await;
+                        let binding = world.resolve(&namespace("red")).await.expect("welcome");
+                        attach(&world, &binding, "a").await;
                     };
                     meanwhile.now_or_never().expect("nothing waits in memory");
                 }
@@ -356,7 +357,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
         for (forget, is_fenced) in [(false, false), (true, false), (false, true)] {
             for after in 0..4 {
                 let context = format!("{dialect:?}, deletion {after}, forgotten: {forget}, fenced: {is_fenced}");
-                let (world, place) = two_nodes(dialect).await;
+                let (world, binding) = two_nodes(dialect).await;
                 let forced = Eviction { force: true, wait: Duration::from_secs(1), ..gently() };
                 let before = atoll_ipam::claims_of(&world.store, &world.node.name).await.expect("listed");
                 let is_back = Cell::new(false);
@@ -373,13 +374,13 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                             let txn = Txn { then: vec![mark("a"), mark("b")], ..Txn::default() };
                             world.store.commit(txn).await.expect("memory does not fail");
                         }
-                        let place = world.resolve(&namespace("red")).await.expect("welcome");
-                        attach(&world, &place, "a").await;
+                        let binding = world.resolve(&namespace("red")).await.expect("welcome");
+                        attach(&world, &binding, "a").await;
                         if is_fenced {
                             let tombstone = fence(&World::attachment(&world.node, "b"));
                             put_tombstone(&world.store, &tombstone, None).await.expect("the tombstone is written");
                         } else {
-                            attach(&world, &place, "b").await;
+                            attach(&world, &binding, "b").await;
                         }
                     };
                     meanwhile.now_or_never().expect("nothing waits in memory");
@@ -393,7 +394,7 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                     // Calls that began before the eviction make their ports late: there is something to delete again.
                     if matches!(step, Deleted::Objects(_)) && !is_back.get() {
                         for claim in &before {
-                            let made = async { world.engine().ensure_port(&port(&place, &claim.record)).await };
+                            let made = async { world.engine().ensure_port(&port(&binding, &claim.record)).await };
                             made.now_or_never().expect("nothing waits in memory").expect("made");
                         }
                     }
@@ -430,10 +431,10 @@ async fn a_remembered_place_of_an_evicted_node_is_renewed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (cache, engine) = (Cache::new(directory.path(), "/atoll/test"), world.engine());
     let resolver: Resolver<'_, _, _> = world.resolver(&engine, &cache);
-    let place = resolver.resolve(&namespace("red")).await.expect("resolved");
+    let binding = resolver.resolve(&namespace("red")).await.expect("resolved");
     evict_here(&world, Eviction { force: true, ..gently() }).await.expect("told");
     let remembered = resolver.resolve(&namespace("red")).await.expect("remembered");
-    assert_eq!(remembered.guards(), place.guards());
+    assert_eq!(remembered.guards(), binding.guards());
     let attachment = World::attachment(&world.node, "x");
     let answer = atoll_ipam::claim(&world.store, &request(&remembered, &world.node, &attachment, false)).await;
     let Ok(Claimed::Stale(current)) = answer else { panic!("{answer:?}") };

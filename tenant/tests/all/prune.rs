@@ -17,7 +17,7 @@ use atoll_records::{IdleRecord, Key, decode, encode};
 use atoll_store::{Change, Store, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::Controller;
-use atoll_tenant::{Place, TenantError};
+use atoll_tenant::{TenantBinding, TenantError};
 
 use crate::world::{World, engine, namespace, request};
 
@@ -33,9 +33,9 @@ async fn look(world: &World) -> Vec<(String, bool)> {
 }
 
 /// A pod comes and goes.
-async fn brief_pod(world: &World, place: &Place) {
+async fn brief_pod(world: &World, binding: &TenantBinding) {
     let attachment = World::attachment(&world.node, "brief");
-    let answer = atoll_ipam::claim(&world.store, &request(place, &world.node, &attachment, false)).await;
+    let answer = atoll_ipam::claim(&world.store, &request(binding, &world.node, &attachment, false)).await;
     let Ok(Claimed::New(claim)) = answer else { panic!("{answer:?}") };
     release(&world.store, &claim, None, Duration::ZERO).await.expect("released");
 }
@@ -123,12 +123,12 @@ async fn no_failure_of_a_look_makes_a_tenant_that_is_used_look_idle() {
         for fault in Fault::ALL {
             let context = format!("{fault:?} at effect {at} ({effect})");
             let (world, plan) = (World::new(Dialect::V5), FaultPlan::none());
-            let place = world.resolve(&namespace("red")).await.expect("resolved");
+            let binding = world.resolve(&namespace("red")).await.expect("resolved");
             plan.arm(at, fault);
             plan.run(disturbed(&world, &plan)).await;
             plan.reset();
             // A pod lives and goes; then what was still on its way arrives, or the lease of the dead look ends.
-            brief_pod(&world, &place).await;
+            brief_pod(&world, &binding).await;
             plan.deliver_late().await;
             tokio::time::advance(Duration::from_secs(61)).await;
             let marks = marks(&world);

@@ -17,7 +17,7 @@ use atoll_records::{ClusterRecord, Key, TenantRecord, decode};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings};
 use atoll_tenant::graph::graph;
-use atoll_tenant::{Cache, MidoNet, Node, Place, Resolver, TenantError, Who};
+use atoll_tenant::{Cache, MidoNet, Node, Resolver, TenantBinding, TenantError, Who};
 use uuid::Uuid;
 
 pub(crate) const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V1];
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// One resolution through these seams, as a process without a cache does it.
-    pub(crate) async fn resolve(&self, who: &Who) -> Result<Place, TenantError> {
+    pub(crate) async fn resolve(&self, who: &Who) -> Result<TenantBinding, TenantError> {
         let (engine, cache) = (self.engine(), Cache::none());
         self.resolver(&engine, &cache).resolve(who).await
     }
@@ -140,23 +140,23 @@ impl World {
 
 /// What the plugin asks for a pod in `place`.
 pub(crate) fn request<'a>(
-    place: &'a Place,
+    binding: &'a TenantBinding,
     node: &'a Node,
     attachment: &'a Attachment,
     can_grow: bool,
 ) -> ClaimRequest<'a> {
     ClaimRequest {
         attachment,
-        cluster: &place.cluster.record,
-        tenant: &place.tenant.record,
-        guards: place.guards(),
-        namespace: place.namespace.as_ref().map(|(namespace, _)| namespace),
+        cluster: &binding.cluster.record,
+        tenant: &binding.tenant.record,
+        guards: binding.guards(),
+        namespace: binding.namespace.as_ref().map(|(namespace, _)| namespace),
         pod: None,
         pod_uid: None,
         host_id: node.host_id,
         fence: None,
         deletions_until: 0,
-        was_evicted: place.was_evicted(),
+        was_evicted: binding.was_evicted(),
         can_grow,
         requested: &atoll_model::address_request::NOTHING,
     }
