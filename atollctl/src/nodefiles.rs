@@ -34,7 +34,7 @@ pub(crate) struct AttachmentFile {
     pub(crate) written: u64,
 }
 
-/// How far an ADD is.
+/// The phase of an ADD.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum AddPhase {
     /// An ADD has begun. With a free lock: it died.

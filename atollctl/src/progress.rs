@@ -1,4 +1,4 @@
-//! How far long work is. Nothing is drawn where standard error is no terminal.
+//! Progress of long operations. Nothing is drawn if standard error is not a terminal.
 
 use std::time::Duration;
 

@@ -58,7 +58,7 @@ pub struct Plugin<S, C, K> {
     pub with_prefix: WithPrefix<S, C, K>,
     /// What identifies this machine.
     pub machine: Machine,
-    /// What it remembers.
+    /// Bindings of earlier calls.
     pub cache: Cache,
     /// Locks and progress.
     pub attachment_states: AttachmentStates,

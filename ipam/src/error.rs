@@ -78,7 +78,7 @@ pub enum IpamError {
         tenant: TenantName,
         /// The subnet.
         cidr: Ipv4Network,
-        /// How far it is.
+        /// Its lifecycle phase.
         phase: Phase,
     },
     /// No pod of this tenant can have this address.

@@ -185,7 +185,7 @@ fn mac_key(record: &ReservationRecord) -> Option<RecordKey<MacRecord>> {
     record.mac.map(|mac| MacRecord::at(&record.tenant, record.ordinal, mac))
 }
 
-/// The same address of the same life of the same tenant for the same pod.
+/// The same address of the same incarnation of the same tenant for the same pod.
 fn is_same(one: &ReservationRecord, other: &ReservationRecord) -> bool {
     let place = |record: &ReservationRecord| (record.incarnation, record.ordinal, record.address);
     let pod = |record: &ReservationRecord| (record.namespace.clone(), record.pod.clone());

@@ -184,7 +184,7 @@ id!(
     ClusterId
 );
 id!(
-    /// One life of a tenant: fixed when its record is created, so that a recreated tenant shares no object id with
+    /// One incarnation of a tenant: fixed when its record is created, so that a recreated tenant shares no object id with
     /// its predecessor.
     Incarnation
 );

@@ -22,7 +22,7 @@ pub struct ClaimRecord {
     pub attachment: Attachment,
     /// The tenant.
     pub tenant: TenantName,
-    /// The life of the tenant.
+    /// The tenant's incarnation.
     pub incarnation: Incarnation,
     /// The pod's namespace, where the runtime named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use crate::key::{Prefix, RecordKey};
 pub struct IdleRecord {
     /// Schema.
     pub v: u32,
-    /// The life of the tenant that was seen without claims.
+    /// The tenant's incarnation that was observed without claims.
     pub incarnation: Incarnation,
     /// When, seconds since 1970.
     pub since: u64,

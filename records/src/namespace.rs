@@ -13,7 +13,7 @@ pub struct NamespaceRecord {
     pub v: u32,
     /// Its tenant.
     pub tenant: TenantName,
-    /// The life of the tenant it belongs to.
+    /// The tenant's incarnation.
     pub incarnation: Incarnation,
     /// Fields of a newer version.
     #[serde(flatten)]

@@ -14,7 +14,7 @@ pub struct OwnerRecord {
     pub v: u32,
     /// The tenant.
     pub tenant: TenantName,
-    /// The life of it.
+    /// Its incarnation.
     pub incarnation: Incarnation,
     /// The subnet's ordinal; 0 for a transit link.
     #[serde(default)]

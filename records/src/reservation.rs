@@ -17,7 +17,7 @@ pub struct ReservationRecord {
     pub v: u32,
     /// The tenant.
     pub tenant: TenantName,
-    /// The life of the tenant.
+    /// The tenant's incarnation.
     pub incarnation: Incarnation,
     /// The subnet's ordinal.
     pub ordinal: u32,

@@ -18,11 +18,11 @@ pub struct TenantRecord {
     pub v: u32,
     /// Its name.
     pub name: TenantName,
-    /// This life of it.
+    /// Its incarnation.
     pub incarnation: Incarnation,
     /// Who it was created for.
     pub origin: Origin,
-    /// How far it is.
+    /// Its lifecycle phase.
     pub phase: Phase,
     /// Raised when chains and rules change, which cannot be updated in place.
     pub generation: u32,
@@ -71,7 +71,7 @@ pub enum Origin {
     Operator,
 }
 
-/// How far a tenant or subnet is.
+/// Lifecycle phase of a tenant or subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -113,7 +113,7 @@ pub struct SubnetEntry {
     pub cidr: Ipv4Network,
     /// The router's address in it.
     pub gateway: Ipv4Addr,
-    /// How far it is; claims come from active subnets only.
+    /// Its lifecycle phase; only active subnets give addresses.
     pub phase: Phase,
     /// Addresses that no pod gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

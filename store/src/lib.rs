@@ -197,7 +197,7 @@ pub enum Event {
     Resync(Snapshot),
 }
 
-/// The life of a lease as etcd counts it: whole seconds, at least one, never less than asked for.
+/// The time to live of a lease as etcd counts it: whole seconds, at least one, never less than asked for.
 pub fn whole_seconds(ttl: Duration) -> u64 {
     (ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(1)
 }

@@ -151,7 +151,7 @@ pub enum TenantError {
         /// Who it was created for.
         origin: String,
     },
-    /// A namespace belongs to a tenant that is not there, or to an earlier life of it.
+    /// A namespace belongs to a tenant that is not there, or to an earlier incarnation of it.
     #[error("namespace {namespace} belongs to a tenant {tenant} that no longer exists")]
     Orphan {
         /// The namespace.

@@ -40,7 +40,7 @@ const PROVIDER: &str = "admin";
 pub struct Graph {
     /// The tenant.
     pub tenant: TenantName,
-    /// This life of it.
+    /// Its incarnation.
     pub incarnation: Incarnation,
     /// Its objects. Ports and routes of the provider router are in it; the provider router itself is not.
     pub objects: Topology,

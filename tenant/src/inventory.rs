@@ -109,11 +109,11 @@ pub struct Machine {
 pub struct Tenant {
     /// Its name.
     pub name: TenantName,
-    /// This life of it.
+    /// Its incarnation.
     pub incarnation: Uuid,
     /// Who it was created for.
     pub origin: Origin,
-    /// How far it is.
+    /// Its lifecycle phase.
     pub phase: Phase,
     /// The namespaces that belong to it.
     pub namespaces: Vec<Namespace>,
@@ -141,7 +141,7 @@ pub struct Subnet {
     pub cidr: Ipv4Network,
     /// The router's address in it.
     pub gateway: Ipv4Addr,
-    /// How far it is.
+    /// Its lifecycle phase.
     pub phase: Phase,
     /// Addresses that no pod gets.
     pub exclude: Vec<AddressRange>,

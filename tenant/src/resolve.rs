@@ -18,17 +18,17 @@ use crate::controller::Controller;
 use crate::error::TenantError;
 use crate::registry::{Registry, agree};
 
-/// Finds and makes places.
+/// Finds and creates tenant bindings.
 pub struct Resolver<'a, S, C> {
     /// The records.
     pub store: &'a S,
     /// The network.
     pub controller: &'a C,
-    /// What this node's file says about the cluster.
+    /// The cluster section of this node's configuration.
     pub config: &'a ClusterConfig,
     /// This machine.
     pub node: &'a Node,
-    /// What it remembers.
+    /// Bindings of earlier calls.
     pub cache: &'a Cache,
 }
 
@@ -38,36 +38,36 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
         match self.cache.get(who) {
             Some(binding) if self.fits(&binding) => Ok(binding),
             // On the heap: the way of every other call stays small.
-            _ => Box::pin(self.settle(who, None, false)).await,
+            _ => Box::pin(self.bind(who, None, false)).await,
         }
     }
 
-    /// A cached place was checked against the file of its day; the file may say something else since. Then the store is
-    /// asked, and the error says what disagrees.
+    /// A cached binding was checked against the configuration at that time. If the configuration has changed since, the store
+    /// is read, and the error names the difference.
     fn fits(&self, binding: &TenantBinding) -> bool {
         agree(self.config, &binding.cluster.record).is_ok() && binding.node.record.host_id == self.node.host_id
     }
 
-    /// A guard no longer holds: goes on from what the lost transaction brought.
+    /// A guard no longer holds: continues from the records that the failed transaction returned.
     pub async fn refresh(&self, who: &Who, stale: Current) -> Result<TenantBinding, TenantError> {
-        Box::pin(self.settle(who, Some(stale), false)).await
+        Box::pin(self.bind(who, Some(stale), false)).await
     }
 
-    /// The parent of a port was gone: forgets the place, reads it anew and applies the tenant's graph again.
+    /// The parent of a port was gone: drops the cached binding, reads it anew and applies the tenant's graph again.
     pub async fn rebuild(&self, who: &Who) -> Result<TenantBinding, TenantError> {
-        Box::pin(self.settle(who, None, true)).await
+        Box::pin(self.bind(who, None, true)).await
     }
 
-    /// Every active subnet of the place's tenant is full: the place with more room, or why the tenant cannot grow, which
+    /// Every active subnet of the tenant is full: returns a binding with another subnet, or why the tenant cannot grow, which
     /// is of [`Class::Exhausted`](atoll_model::error::Class).
     pub async fn grow(&self, who: &Who, binding: TenantBinding) -> Result<TenantBinding, TenantError> {
         Box::pin(async {
             let by = self.node.name.as_str();
-            let life = binding.tenant.record.incarnation;
+            let before = binding.tenant.record.incarnation;
             let tenant = self.registry().grow(by, &binding.cluster, binding.tenant).await?;
-            if tenant.record.incarnation != life {
-                // Another tenant of that name: look at its door.
-                return self.settle(who, None, false).await;
+            if tenant.record.incarnation != before {
+                // Another incarnation of the name: access is decided anew.
+                return self.bind(who, None, false).await;
             }
             let binding = TenantBinding { tenant, ..binding };
             self.cache.put(who, &binding);
@@ -80,7 +80,7 @@ impl<S: Store, C: Controller> Resolver<'_, S, C> {
         Registry { store: self.store, controller: self.controller, config: self.config }
     }
 
-    async fn settle(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<TenantBinding, TenantError> {
+    async fn bind(&self, who: &Who, seen: Option<Current>, again: bool) -> Result<TenantBinding, TenantError> {
         self.cache.drop(who);
         let binding = self.registry().binding(self.node, who, seen, again).await?;
         self.cache.put(who, &binding);

@@ -91,7 +91,8 @@ impl<'a> Judge<'a> {
             if let Some(tenant) = self.seen.tenants.get(&record.tenant)
                 && tenant.incarnation != record.incarnation
             {
-                let text = format!("{} has a claim in an earlier life of tenant {}", record.attachment, record.tenant);
+                let text =
+                    format!("{} has a claim in an earlier incarnation of tenant {}", record.attachment, record.tenant);
                 self.report(Problem::Orphaned, key, text, None);
                 continue;
             }

@@ -25,7 +25,7 @@ impl Judge<'_> {
             } else if let Some((problem, why)) = self.misfit(place) {
                 self.report(problem, &key, format!("{place} is reserved, but {why}"), None);
             } else if seen.tenants.get(&record.tenant).is_some_and(|tenant| tenant.incarnation != record.incarnation) {
-                let text = format!("{place} is reserved in an earlier life of tenant {}", record.tenant);
+                let text = format!("{place} is reserved in an earlier incarnation of tenant {}", record.tenant);
                 self.report(Problem::Orphaned, &key, text, None);
             } else if seen.reserved_for.get(&back).map(|there| &there.record) != Some(record)
                 && !seen.damaged.contains_key(&back)

@@ -150,7 +150,7 @@ fn agree(tenant: &TenantRecord, requested: &AddressRequest, reserved: &Reservati
         return but(format!("in tenant {}, and the pod is of tenant {}", reserved.tenant, tenant.name));
     }
     if reserved.incarnation != tenant.incarnation {
-        return but(format!("in an earlier life of tenant {}", tenant.name));
+        return but(format!("in an earlier incarnation of tenant {}", tenant.name));
     }
     if !requested.addresses.is_empty() && requested.addresses != [*address] {
         return but(format!("the pod asks for {requested}"));

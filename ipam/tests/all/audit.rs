@@ -175,7 +175,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
             vec![(Problem::Orphaned, false); 6],
         ),
         (
-            "a pod of an earlier life of its tenant",
+            "a pod of an earlier incarnation of its tenant",
             |_, claims, _| {
                 let mut old = claims[0].record.clone();
                 old.incarnation = atoll_model::ids::Incarnation::random();

@@ -310,7 +310,7 @@ async fn a_reservation_elsewhere_is_no_address_here(store: impl Store) {
     fixture.tenant.incarnation = Incarnation::random();
     fixture.rewrite_tenant(&store).await;
     let error = ask(&store, &fixture, &attachment("w"), "web-0", &nothing).await.expect_err("an earlier life");
-    assert!(error.to_string().ends_with("but in an earlier life of tenant red"), "{error}");
+    assert!(error.to_string().ends_with("but in an earlier incarnation of tenant red"), "{error}");
 }
 
 async fn half_a_reservation_is_told_and_can_be_lifted(store: impl Store) {

@@ -1,4 +1,4 @@
-//! The attachment state: how far the ADD of an attachment is and what it knows, as JSON in
+//! The attachment state: the phase of an attachment's ADD and what it knows, as JSON in
 //! `<runDir>/attachments/<hash>`.
 //!
 //! The file may be lost: a reboot empties `/run`. What it says saves requests. What only the file knows, that an ADD died, does
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::netns::Netns;
 
-/// How far an ADD is, and what it knows.
+/// The phase of an ADD, and what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttachmentState {
-    /// How far the ADD is.
+    /// The phase of the ADD.
     pub phase: AddPhase,
     /// The attachment: the name of the file is only its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub struct AttachmentState {
     pub host_netns: Option<Netns>,
 }
 
-/// How far an ADD is.
+/// The phase of an ADD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AddPhase {

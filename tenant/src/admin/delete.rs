@@ -41,7 +41,7 @@ pub struct Deletion {
     pub force: bool,
 }
 
-/// See the module. `progress` is told how far it is.
+/// See the module. `progress` receives each step.
 pub async fn delete<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,

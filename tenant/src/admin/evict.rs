@@ -97,7 +97,7 @@ pub async fn candidate<S: Store, C: Controller>(
     })
 }
 
-/// See the module. Gives the claims that were released; `progress` is told how far it is.
+/// See the module. Gives the claims that were released; `progress` receives each step.
 pub async fn evict<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     node: &NodeName,

@@ -1,11 +1,11 @@
-//! How far a deletion is, and the wait inside it.
+//! Progress of a deletion, and the wait inside it.
 
 use std::time::Duration;
 
 /// The quiet period is shown in steps of this.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How far a deletion is; given to the caller's eyes.
+/// Progress of a deletion, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
     /// No claim can commit any more.

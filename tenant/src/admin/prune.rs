@@ -26,7 +26,7 @@ use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
 
-/// How long a provisional mark lives if its maker dies.
+/// Time to live of a provisional mark whose writer died.
 const PROVISIONAL: Duration = Duration::from_mins(1);
 
 /// Tenants that are deleted at once: each waits the quiet period.

@@ -65,7 +65,7 @@ pub struct Edit {
 ///
 /// A builder that died may still make a route that was taken away. So routes are deleted at once, and once more after
 /// `wait`, the longest time that such a request may take; until then the record keeps them as `retired`, so that a call that
-/// was interrupted is completed by the next one. `progress` is told how far it is.
+/// was interrupted is completed by the next one. `progress` receives each step.
 pub async fn set<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,

@@ -65,7 +65,7 @@ pub(crate) fn record(config: &ClusterConfig, provider_router: Uuid) -> ClusterRe
     }
 }
 
-/// Can a cluster live with these settings at all?
+/// Whether these settings are valid for a cluster.
 pub fn possible(config: &ClusterConfig) -> Result<(), TenantError> {
     let pools =
         [("podCidr", config.pod_cidr), ("transitCidr", config.transit_cidr), ("nodeSideCidr", config.node_side_cidr)];
