@@ -42,10 +42,10 @@ Exit codes:
   4  there is no such object
   5  etcd, the controller or the container runtime is not available: the same command may work later
   6  refused: not allowed, in the way of something, or no room
-  7  looked, and found something that needs you
+  7  checked, and found something that needs you
   129, 130, 143  ended by a signal; the message says what was done and how to go on
 
-Configuration: the file that the plugin uses, a conflist or its `atoll` entry alone. From --config, else from
+Configuration: the file that the plugin uses, a conflist or only its `atoll` entry. From --config, else from
 ATOLL_CONFIG, else the first file with such an entry where the node's runtimes look (/etc/cni/net.d).";
 
 /// Shows and manages the tenants of Atoll.

@@ -27,7 +27,7 @@ pub(crate) struct Create {
 /// Options of `tenant repair`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: after somebody deleted a bridge by hand
+Example: after a bridge was deleted by hand
   atollctl tenant repair red --dry-run
   atollctl tenant repair red")]
 pub(crate) struct Repair {
@@ -54,7 +54,7 @@ pub(crate) async fn create(settings: &Settings, output: Output, options: &Create
     Ok(match output {
         Output::Json => output::json(&json!({"done": "created", "tenant": tenant})),
         Output::Table => format!(
-            "Tenant {name} is there. Nobody is in it yet: let a namespace in with `atollctl tenant join {name} NAMESPACE`.\n"
+            "Tenant {name} exists. It has no namespace yet: add one with `atollctl tenant join {name} NAMESPACE`.\n"
         ),
     })
 }
@@ -109,8 +109,8 @@ pub(crate) async fn repair(settings: &Settings, output: Output, options: &Repair
         )));
     }
     Ok(match output {
-        Output::Json => output::json(&json!({"done": "repaired", "tenant": name, "mended": before})),
+        Output::Json => output::json(&json!({"done": "repaired", "tenant": name, "repaired": before})),
         Output::Table if before.is_empty() => format!("Tenant {name} was as it should be.\n"),
-        Output::Table => format!("Tenant {name} is as it should be again; mended:\n\n{}", shown(name, &before)),
+        Output::Table => format!("Tenant {name} matches its record again; repaired:\n\n{}", shown(name, &before)),
     })
 }

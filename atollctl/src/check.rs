@@ -18,14 +18,14 @@ use crate::settings::Settings;
 /// Options of `address check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What is found is looked at again after the pause, and only what is the same then is told or mended. What --repair mends,
-it mends with transactions that compare everything they rest on. It never frees an address that a claim has; what would
-take a guess is left to you. Ends with 7 when something was found that is not mended, so that it can be run as a job.
+Compares twice; only what both comparisons find is reported or repaired. A repair is a transaction that compares everything
+it rests on. It never frees an address that a claim has; what would take a guess is left to you. Exit code 7: something was
+found and not repaired, so the command can run as a job.
 
 Example: is everything as it should be?
   atollctl address check
 
-Example: mend what can be mended
+Example: repair what can be repaired
   atollctl address check --repair")]
 pub(crate) struct Check {
     /// Repair what can be repaired without a guess
@@ -43,20 +43,20 @@ pub(crate) struct Check {
 pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) -> Result<Said, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let controller = (!options.offline).then_some(&controller);
-    let first = look(&store, controller).await?;
+    let first = findings(&store, controller).await?;
     if first.is_empty() {
         return Ok(said(output, &[], &[]).into());
     }
     tokio::time::sleep(Duration::from_secs(options.pause)).await;
-    let second = look(&store, controller).await?;
+    let second = findings(&store, controller).await?;
     if !options.repair {
         let found = agreed(&first, second);
         return Ok(Said { text: said(output, &found, &[]), exit_code: code(found.is_empty()) });
     }
     let left: Vec<_> = agreed(&first, second.clone()).into_iter().filter(|finding| finding.fix.is_none()).collect();
     let repaired = repair(&store, &first, second, settings.config.cooldown).await?;
-    let mended = repaired.iter().all(|repaired| repaired.outcome == Outcome::Done);
-    Ok(Said { text: said(output, &left, &repaired), exit_code: code(mended && left.is_empty()) })
+    let is_repaired = repaired.iter().all(|repaired| repaired.outcome == Outcome::Done);
+    Ok(Said { text: said(output, &left, &repaired), exit_code: code(is_repaired && left.is_empty()) })
 }
 
 /// What the process ends with.
@@ -64,7 +64,7 @@ fn code(agrees: bool) -> u8 {
     if agrees { 0 } else { 7 }
 }
 
-async fn look(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<Finding>, Failure> {
+async fn findings(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<Finding>, Failure> {
     let mut seen = observe(store).await?;
     if let Some(controller) = controller {
         seen.ports = ports(&seen, controller).await?;
@@ -98,27 +98,27 @@ fn said(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
         return output::json(&json!({"findings": found, "repaired": repaired}));
     }
     if found.is_empty() && repaired.is_empty() {
-        return "Everything agrees: addresses, claims, reservations and what is still owed.\n".to_owned();
+        return "Everything agrees: addresses, claims, reservations and tombstones.\n".to_owned();
     }
     let mut lines = Vec::new();
     for Repaired { finding, outcome } in repaired {
         let doing = finding.fix.as_ref().map(|fix| fix.doing.as_str()).unwrap_or_default();
         lines.push(match outcome {
-            Outcome::Done => format!("mended: {} ({doing})", finding.text),
-            Outcome::Changed => format!("left alone: {}; it changed meanwhile", finding.text),
-            Outcome::Unknown => format!("perhaps mended, the answer was lost; check again: {}", finding.text),
+            Outcome::Done => format!("repaired: {} ({doing})", finding.text),
+            Outcome::Changed => format!("not repaired: {}; it changed meanwhile", finding.text),
+            Outcome::Unknown => format!("perhaps repaired, the answer was lost; check again: {}", finding.text),
         });
     }
     for finding in found {
         let advice = match &finding.fix {
             Some(fix) => format!("--repair {}", fix.doing),
-            None => format!("look at {}; nothing mends it by itself", finding.object),
+            None => format!("check {}; no command repairs it", finding.object),
         };
         lines.push(format!("{}\n  try: {advice}", finding.text));
     }
     let fixable = found.iter().filter(|finding| finding.fix.is_some()).count();
     if !found.is_empty() {
-        lines.push(format!("{}, of which --repair can mend {fixable}.", count(found.len(), "finding")));
+        lines.push(format!("{}, of which --repair can repair {fixable}.", count(found.len(), "finding")));
     }
     output::lines(&lines)
 }

@@ -18,8 +18,8 @@ use crate::settings::Settings;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A tenant that has pods is not deleted; they are listed. With --force they lose network and addresses at once.
-Reservations of its addresses are lifted. Deleting takes the quiet period (45 s by default): only then is it certain that nothing comes back. Interrupted, the same
-command goes on where it stopped.
+Reservations of its addresses are lifted. Deleting waits for the maximum request lifetime (45 s by default): after that, late
+requests create nothing. Interrupted, the same command goes on where it stopped.
 
 Example: what would deleting red do?
   atollctl tenant delete red --dry-run
@@ -100,7 +100,7 @@ fn pods(tenant: &Tenant) -> Vec<String> {
 
 /// Forcing takes the name of what is forced, typed by a person. `otherwise`: what is said when it is not.
 pub(crate) fn confirm(question: &str, name: &str, otherwise: &str) -> Result<(), Failure> {
-    let refused = |why: &str| Failure::refused(format!("{otherwise}: {why}"), "say --yes in a script");
+    let refused = |why: &str| Failure::refused(format!("{otherwise}: {why}"), "use --yes in a script");
     if !std::io::stdin().is_terminal() {
         return Err(refused("there is no terminal to confirm"));
     }

@@ -1,4 +1,4 @@
-//! `atollctl attachment evict-node`: asks before it forces, shows how far it is, tells by pod what it did.
+//! `atollctl attachment evict-node`: asks before it forces, shows its progress, reports the result by pod.
 
 use atoll_model::ids::NodeName;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::settings::Settings;
 /// Options of `attachment evict-node`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Nothing is evicted by a timeout: a node is dead when its operator says so. The controller must call its host dead, or
---force must be said. It takes the deadline of a call and the quiet period (105 s by default): only then is it certain
-that nothing the node has begun comes true. Interrupted, the same command goes on where it stopped. Until it is done the
+Nothing is evicted by a timeout: a node is dead when its operator says so. The controller must report its host
+as dead, or --force is needed. It takes the deadline of a call and the maximum request lifetime (105 s by default): after that
+no request of the node can be carried out. Interrupted, the same command goes on where it stopped. Until it is done the
 node can attach no pod; after that it comes back by itself.
 
 Example: what would be lost?
@@ -109,7 +109,7 @@ fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> Strin
         lines.push("an eviction has begun and would be finished".to_owned());
     }
     if !found.is_dead() && !options.force {
-        lines.push("would refuse: shut the machine or its agent down first, or say --force".to_owned());
+        lines.push("would refuse: shut the machine or its agent down first, or use --force".to_owned());
     }
     let seconds = wait.as_secs();
     lines.push(match found.claims.len() {
@@ -120,7 +120,7 @@ fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> Strin
     });
     lines.extend(found.claims.iter().map(|claim| format!("  {}", line(claim))));
     if found.tombstones > 0 {
-        lines.push(format!("would settle {} that the node owes", count(found.tombstones, "tombstone")));
+        lines.push(format!("would finish the cleanup of {}", count(found.tombstones, "tombstone")));
     }
     if !found.damaged.is_empty() {
         let keys: Vec<_> = found.damaged.iter().map(ToString::to_string).collect();

@@ -82,7 +82,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
                     "`cluster.{setting}` ({pool}) overlaps this host's route to {} through {}",
                     route.destination, route.interface
                 ),
-                format!("choose another network for `cluster.{setting}`, or say --ignore-routes if the route is meant"),
+                format!("choose another network for `cluster.{setting}`, or use --ignore-routes if the route is meant"),
             ));
         }
     }
@@ -187,7 +187,7 @@ fn describe(cluster: &Cluster) -> String {
         ("addressing", addressing.to_owned()),
         ("pod subnets", format!("/{} of {}", cluster.subnet_prefix, cluster.pod_cidr)),
         ("transit links", format!("/30 of {}", cluster.transit_cidr)),
-        ("node side", cluster.node_side_cidr.to_string()),
+        ("host-to-pod range", cluster.node_side_cidr.to_string()),
     ];
     let lines: Vec<_> = lines.into_iter().chain(services).map(|(what, value)| format!("{what:<16} {value}")).collect();
     lines.join("\n") + "\n"

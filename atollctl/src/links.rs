@@ -19,23 +19,23 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute,
 /// Where a link is. In JSON: `node`, or the path where the namespace is pinned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(into = "String")]
-pub(crate) enum Place {
+pub(crate) enum NetnsLocation {
     /// The namespace of this process.
     Own,
     /// The one pinned here: that of a router of the local data plane.
     At(PathBuf),
 }
 
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
+impl From<NetnsLocation> for String {
+    fn from(place: NetnsLocation) -> Self {
         match place {
-            Place::Own => "node".to_owned(),
-            Place::At(path) => path.display().to_string(),
+            NetnsLocation::Own => "node".to_owned(),
+            NetnsLocation::At(path) => path.display().to_string(),
         }
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for NetnsLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Own => f.write_str("the node's own network namespace"),
@@ -47,7 +47,7 @@ impl std::fmt::Display for Place {
 /// A host end of ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub(crate) struct HostEnd {
-    pub(crate) place: Place,
+    pub(crate) place: NetnsLocation,
     pub(crate) name: String,
     /// The kernel's number of it: another link of this name has another.
     pub(crate) index: u32,
@@ -57,9 +57,9 @@ pub(crate) struct HostEnd {
 
 /// Every host end of ours on this node: in our own namespace and in those of the local data plane.
 pub(crate) fn host_ends(run_dir: &Path) -> io::Result<Vec<HostEnd>> {
-    let routers = crate::nodefiles::entries(&paths::router_namespaces(run_dir))?.into_iter().map(Place::At);
+    let routers = crate::nodefiles::entries(&paths::router_namespaces(run_dir))?.into_iter().map(NetnsLocation::At);
     let mut all = Vec::new();
-    for place in std::iter::once(Place::Own).chain(routers) {
+    for place in std::iter::once(NetnsLocation::Own).chain(routers) {
         match inside(&place, list) {
             Ok(links) => all.extend(links.into_iter().map(|link| HostEnd { place: place.clone(), ..link })),
             // A router that went between two looks, or a file that is no namespace (yet).
@@ -71,7 +71,7 @@ pub(crate) fn host_ends(run_dir: &Path) -> io::Result<Vec<HostEnd>> {
     Ok(all)
 }
 
-/// Deletes a host end, and with it the pod's. Gone already is fine; another link of this name is left alone.
+/// Deletes a host end, and with it the pod's. Gone already is fine; another link of this name is not deleted.
 pub(crate) fn delete(end: &HostEnd) -> io::Result<()> {
     let done = inside(&end.place, |socket| {
         if !list(socket)?.iter().any(|link| link.name == end.name && link.index == end.index) {
@@ -115,10 +115,10 @@ fn make_veth(socket: &Socket) -> io::Result<()> {
 }
 
 /// Works with a socket in `place`.
-fn inside<T>(place: &Place, work: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
+fn inside<T>(place: &NetnsLocation, work: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
     match place {
-        Place::Own => work(&Socket::here()?),
-        Place::At(path) => work(&Socket::inside(&read::open_given(path)?)?),
+        NetnsLocation::Own => work(&Socket::here()?),
+        NetnsLocation::At(path) => work(&Socket::inside(&read::open_given(path)?)?),
     }
 }
 
@@ -145,5 +145,5 @@ fn host_end(answer: &RouteNetlinkMessage) -> Option<HostEnd> {
         _ => None,
     })?;
     let carrier = link.header.flags.contains(LinkFlags::LowerUp);
-    (ours && veth).then_some(HostEnd { place: Place::Own, name, index: link.header.index, carrier })
+    (ours && veth).then_some(HostEnd { place: NetnsLocation::Own, name, index: link.header.index, carrier })
 }

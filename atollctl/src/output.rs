@@ -30,7 +30,7 @@ impl From<String> for Said {
 
 impl Said {
     /// The result of a check. `alarming`: it found a problem that needs an operator.
-    pub(crate) fn looked(text: String, alarming: bool) -> Self {
+    pub(crate) fn check(text: String, alarming: bool) -> Self {
         Self { text, exit_code: if alarming { 7 } else { 0 } }
     }
 }

@@ -8,15 +8,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::interrupt;
 use crate::output::count;
 
-/// A bar over the quiet period.
+/// A bar over the maximum request lifetime.
 pub(crate) struct Progress {
     bar: ProgressBar,
     length: u64,
 }
 
 impl Progress {
-    pub(crate) fn new(quiet: Duration) -> Self {
-        let length = milliseconds(quiet);
+    pub(crate) fn new(max_request_lifetime: Duration) -> Self {
+        let length = milliseconds(max_request_lifetime);
         let style = ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(length).with_style(style);
         bar.set_message("closing");

@@ -12,15 +12,15 @@ use crate::settings::Settings;
 /// Options of `tenant prune`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A tenant is idle when it has no pods. How long it has been so is known from the first look on: every look remembers
-which tenants it found idle, and every new pod makes that void. So look today, and delete in 30 days. Tenants that an
-operator made, and those that have reservations, are listed and never pruned. Deleting takes the quiet period, as
-`tenant delete` does; a tenant that is used again meanwhile stays.
+A tenant is idle when it has no pods. Every run records which tenants it found idle, and every new pod removes that
+record. So run it today, and delete in 30 days. Tenants that an operator made, and those that have reservations, are listed
+and never pruned. Deleting waits for the maximum request lifetime, as `tenant delete` does; a tenant that is used again
+meanwhile stays.
 
-Example: look, and remember
+Example: list and record
   atollctl tenant prune
 
-Example: delete what nobody has used for 30 days
+Example: delete what was unused for 30 days
   atollctl tenant prune --days 30 --delete --yes")]
 pub(crate) struct Prune {
     /// The idle time in days

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// Options of `address reserve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The pod gets this address and no other whenever it starts, on whatever node; nobody else gets it meanwhile. A pod has one
+The pod gets this address and no other whenever it starts, on whatever node; no other pod gets it. A pod has one
 reservation. An address that another pod has is refused; a pod that has it already keeps it.
 
 Example: the pod of a StatefulSet

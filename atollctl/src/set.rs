@@ -29,7 +29,7 @@ pods where neither the pod nor its node's configuration says anything.
 Example: at most 4 subnets; as many addresses as they have
   atollctl tenant set red --max-subnets 4 --max-addresses none
 
-Example: 10.9.0.0/16 is behind the pod 10.128.3.5, and nobody reaches the metadata service
+Example: 10.9.0.0/16 is behind the pod 10.128.3.5, and no pod reaches the metadata service
   atollctl tenant set red --add-route 10.9.0.0/16=10.128.3.5 --add-route 169.254.169.254/32=reject
 
 Example: name servers

@@ -163,9 +163,9 @@ async fn delete(
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
-    let quiet = settings.config.quiet_period;
-    let progress = Progress::new(quiet);
-    let done = admin::delete_subnet(&admin, name, ordinal, quiet, |step| progress.show(step)).await;
+    let max_request_lifetime = settings.config.quiet_period;
+    let progress = Progress::new(max_request_lifetime);
+    let done = admin::delete_subnet(&admin, name, ordinal, max_request_lifetime, |step| progress.show(step)).await;
     progress.end();
     done?;
     Ok(match output {

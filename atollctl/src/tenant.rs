@@ -25,9 +25,10 @@ pub(crate) async fn list(settings: &Settings, output: Output) -> Result<String, 
     Ok(match output {
         Output::Json => output::json(&tenants),
         Output::Table if tenants.is_empty() => "no tenants\n".to_owned(),
-        Output::Table => {
-            output::table(["name", "phase", "namespaces", "subnets", "pods", "outside as"], tenants.iter().map(row))
-        }
+        Output::Table => output::table(
+            ["name", "phase", "namespaces", "subnets", "pods", "external address"],
+            tenants.iter().map(row),
+        ),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::tree::Tree;
 Example: everything, as a tree
   atollctl topology
 
-Example: one tenant as a picture
+Example: one tenant as a diagram
   atollctl topology red --dot | dot -Tsvg > red.svg")]
 pub(crate) struct Topology {
     /// Only these tenants
@@ -45,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
         inventory.orphaned.clear();
     }
     if !options.offline {
-        ask_outside(&settings.controller()?, &mut inventory).await;
+        ask_uplinks(&settings.controller()?, &mut inventory).await;
         ask(&settings.controller()?, inventory.pods_mut()).await;
     }
     Ok(match (options.dot, output) {
@@ -56,14 +56,14 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
 }
 
 /// Fills in what the controller says of the uplinks' ports.
-async fn ask_outside(controller: &impl Controller, inventory: &mut Inventory) {
+async fn ask_uplinks(controller: &impl Controller, inventory: &mut Inventory) {
     let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
-    for outside in providers.flat_map(|provider| &mut provider.uplinks) {
-        outside.state = Some(state_of(controller, outside.port).await);
+    for uplink in providers.flat_map(|provider| &mut provider.uplinks) {
+        uplink.state = Some(state_of(controller, uplink.port).await);
     }
 }
 
-/// A way outside, for people.
+/// An uplink, for people.
 pub(crate) fn uplink(uplink: &Uplink) -> String {
     let Uplink { address, gateway, host, interface } = uplink;
     format!("{address}  by {gateway}  on {interface} of host {host}")
@@ -83,9 +83,9 @@ fn tree(inventory: &Inventory) -> Tree {
     ));
     let orphaned = inventory.orphaned.iter().map(|pod| Tree::new(format!("in no subnet that is there: {}", line(pod))));
     let damaged = inventory.damaged.iter().map(|key| Tree::new(format!("damaged record: {key}")));
-    let outside = cluster.provider.iter().flat_map(|provider| &provider.uplinks);
-    let outside = outside.map(|way| Tree::new(format!("uplink  {}  {}", uplink(&way.uplink), shown(way.state))));
-    root.with(outside).with(inventory.tenants.iter().map(tenant)).with(orphaned).with(damaged)
+    let uplinks = cluster.provider.iter().flat_map(|provider| &provider.uplinks);
+    let uplinks = uplinks.map(|found| Tree::new(format!("uplink  {}  {}", uplink(&found.uplink), shown(found.state))));
+    root.with(uplinks).with(inventory.tenants.iter().map(tenant)).with(orphaned).with(damaged)
 }
 
 /// One tenant with everything below it.
@@ -99,7 +99,7 @@ pub(crate) fn tenant(tenant: &Tenant) -> Tree {
             Tree::new(format!("namespaces  {namespaces}")),
             Tree::new(format!("router  {}", tenant.router)),
             Tree::new(format!(
-                "transit  provider {}  tenant {}  (what the outside sees)",
+                "transit  provider {}  tenant {}  (seen from the external network)",
                 tenant.transit.provider.ip(),
                 tenant.transit.tenant.ip()
             )),

@@ -71,7 +71,7 @@ impl InProcess {
         controller.handle(request)
     }
 
-    /// Every object there is: to compare, to print, to look into.
+    /// Every object there is: to compare, to print, to inspect.
     pub fn dump(&self) -> Tables {
         self.controller.borrow().tables().clone()
     }

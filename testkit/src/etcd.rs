@@ -11,25 +11,25 @@ use atoll_model::config::EtcdConfig;
 use atoll_records::{ClusterRecord, Query};
 use atoll_store::{Etcd, Store};
 
-/// One member, alone. Killed when dropped; its directory stays when the test failed.
+/// A cluster of one member. Killed when dropped; its directory stays when the test failed.
 pub struct EtcdServer {
     child: Child,
     directory: PathBuf,
     /// Where it serves clients.
     pub url: String,
     arguments: Vec<String>,
-    alone: bool,
+    own_netns: bool,
 }
 
-/// Where a member lives.
+/// Where a member listens.
 #[derive(Clone, Copy)]
-struct Place {
+struct MemberAddress {
     address: Ipv4Addr,
     /// In a network namespace of its own, which goes with it.
-    alone: bool,
+    own_netns: bool,
 }
 
-const HERE: Place = Place { address: Ipv4Addr::LOCALHOST, alone: false };
+const LOOPBACK: MemberAddress = MemberAddress { address: Ipv4Addr::LOCALHOST, own_netns: false };
 
 /// Quick elections.
 fn quick() -> Vec<String> {
@@ -61,7 +61,7 @@ impl EtcdServer {
         let ports: Vec<_> = (0..members).map(|_| free_ports()).collect();
         let name = |index| format!("m{index}");
         let all: Vec<_> = (0..members).map(|m| format!("{}=http://127.0.0.1:{}", name(m), ports[m][1])).collect();
-        let start = |index: usize| Self::member(&name(index), HERE, ports[index], &all.join(","), |_, _| quick());
+        let start = |index: usize| Self::member(&name(index), LOOPBACK, ports[index], &all.join(","), |_, _| quick());
         let mut servers: Vec<_> = (0..members).map(start).collect();
         for server in &mut servers {
             assert!(server.is_up().await, "a member does not start; see {}/log", server.directory.display());
@@ -75,7 +75,7 @@ impl EtcdServer {
         let cable = Cable::new();
         let all: Vec<_> = (0..members).map(|m| format!("m{m}=http://{}:2380", cable.address(m))).collect();
         let start = |m| {
-            let place = Place { address: cable.address(m), alone: true };
+            let place = MemberAddress { address: cable.address(m), own_netns: true };
             let server = Self::member(&format!("m{m}"), place, [2379, 2380], &all.join(","), |_, _| quick());
             cable.plug(m, &server);
             server
@@ -89,12 +89,12 @@ impl EtcdServer {
 
     fn attempt(more: impl Fn(&Path, u16) -> Vec<String>) -> Self {
         let ports = free_ports();
-        Self::member("one", HERE, ports, &format!("one=http://127.0.0.1:{}", ports[1]), more)
+        Self::member("one", LOOPBACK, ports, &format!("one=http://127.0.0.1:{}", ports[1]), more)
     }
 
     fn member(
         name: &str,
-        place: Place,
+        place: MemberAddress,
         ports: [u16; 2],
         cluster: &str,
         more: impl Fn(&Path, u16) -> Vec<String>,
@@ -117,8 +117,8 @@ impl EtcdServer {
         if !arguments.iter().any(|argument| argument == "--listen-client-urls") {
             arguments.extend(["--listen-client-urls", &url, "--advertise-client-urls", &url].map(str::to_owned));
         }
-        let child = run(&directory, place.alone, &arguments);
-        Self { child, directory, url, arguments, alone: place.alone }
+        let child = run(&directory, place.own_netns, &arguments);
+        Self { child, directory, url, arguments, own_netns: place.own_netns }
     }
 
     /// Is it the leader of its cluster? It must be up.
@@ -164,7 +164,7 @@ impl EtcdServer {
         &self.directory
     }
 
-    /// Sends a signal by name, to this process alone. After `STOP` none of its threads runs: one on another processor stops
+    /// Sends a signal by name, to this process only. After `STOP` none of its threads runs: one on another processor stops
     /// only some time after `kill` has returned, and may answer a request until then.
     pub fn signal(&self, name: &str) {
         let done = command("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
@@ -193,7 +193,7 @@ impl EtcdServer {
     /// Starts it again on the same data and ports.
     pub async fn restart(&mut self) {
         self.stop();
-        self.child = run(&self.directory, self.alone, &self.arguments);
+        self.child = run(&self.directory, self.own_netns, &self.arguments);
         assert!(self.is_up().await, "etcd does not start again");
     }
 
@@ -217,7 +217,7 @@ impl Drop for EtcdServer {
             #[expect(clippy::print_stdout, reason = "for the person who reads the failure")]
             {
                 let (directory, arguments) = (self.directory.display(), self.arguments.join(" "));
-                println!("kept: {directory}/log and {directory}/data; to look, start it again: etcd {arguments}");
+                println!("kept: {directory}/log and {directory}/data; to inspect it, start it again: etcd {arguments}");
             }
         } else {
             // Nothing depends on it.
@@ -243,16 +243,16 @@ pub fn free_ports() -> [u16; 2] {
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
-/// A member that is alone waits for its interface.
-const ALONE: &str =
+/// A member in its own namespace waits for its interface.
+const WAIT_FOR_INTERFACE: &str =
     "until ip -o address show dev eth0 2>/dev/null | grep -q ' inet '; do sleep 0.02; done; exec etcd \"$@\"";
 
-fn run(directory: &Path, alone: bool, arguments: &[String]) -> Child {
+fn run(directory: &Path, own_netns: bool, arguments: &[String]) -> Child {
     let log = fs::File::options().create(true).append(true).open(directory.join("log")).expect("a log");
     // The child goes when the test's process does, however that ends.
     command("setpriv")
         .args(["--pdeathsig", "KILL"])
-        .args(if alone { &["unshare", "--net", "sh", "-c", ALONE, "etcd"][..] } else { &["etcd"] })
+        .args(if own_netns { &["unshare", "--net", "sh", "-c", WAIT_FOR_INTERFACE, "etcd"][..] } else { &["etcd"] })
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle"))

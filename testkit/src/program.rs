@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_not_there_is_told_with_the_declaration() {
+    fn the_error_for_a_missing_program_names_the_declaration() {
         let missing = find("at-no-such-program").expect_err("no machine has it");
         assert!(missing.contains("at-no-such-program") && missing.contains(DECLARATION), "{missing}");
         assert_eq!(find("/at/no/such"), Ok(PathBuf::from("/at/no/such")), "a path is taken as it is");

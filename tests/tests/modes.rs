@@ -167,7 +167,7 @@ fn modes(bits: u32) -> Result<()> {
     node.start_etcd()?;
     node.cni("1.1.0")?.del(&pod)?;
     atoll_testkit::lab::wait::until("later calls finish what is left", std::time::Duration::from_secs(30), || {
-        node.cni("1.1.0")?.del(&Pod::new("red", "nobody")?)?;
+        node.cni("1.1.0")?.del(&Pod::new("red", "missing")?)?;
         atoll_testkit::lab::leftovers::assert_none(&node)
     })?;
     node.finish()

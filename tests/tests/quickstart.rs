@@ -84,7 +84,7 @@ fn up_and_again_and_down() -> Result<()> {
         let tenant = |name: &Value| name.as_str().and_then(|name| name.split('-').next()).map(str::to_owned);
         let crossed = cells.iter().filter(|cell| !cell["tcp"].is_null() && cell["tcp"] != "outside");
         for cell in crossed {
-            assert_eq!(tenant(&cell["tcp"]), tenant(&cell["from"]), "somebody of the other tenant answered: {cell}");
+            assert_eq!(tenant(&cell["tcp"]), tenant(&cell["from"]), "a pod of the other tenant answered: {cell}");
         }
         assert!(facts["addresses_in_common"].as_array().is_some_and(|list| !list.is_empty()), "nothing was proven");
     }

@@ -1,4 +1,4 @@
-//! Looking at this machine: the plugin's binary and the network configurations where runtimes look for them, what
+//! Reads this machine: the plugin's binary and the network configurations where runtimes look for them, what
 //! containers there are, what the kernel can do.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use atoll_model::cni::capability;
 use atoll_model::config::Config;
 use serde_json::Value;
 
-use super::seen::{Conflist, Conflists, Content, Kernel, Look, Plane, Plugin, Problem};
+use super::seen::{Conflist, Conflists, Content, Kernel, Plane, Plugin, Probed, Problem};
 use crate::gc::sandboxes::{Sandboxes, Source};
 use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
@@ -17,7 +17,7 @@ use crate::{links, plugin};
 
 /// A place where plugins and network configurations are looked for.
 pub(super) struct Reader {
-    /// The runtimes that look there.
+    /// The runtimes that search it.
     names: String,
     bin: Vec<PathBuf>,
     conf: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Reader {
     loaded: Vec<String>,
 }
 
-/// The places to look at: where each runtime looks, or what was told instead.
+/// The directories that each runtime searches, or those that the command line names.
 pub(super) fn readers(runtimes: &[Runtime], bin_dirs: &[PathBuf], conf_dir: Option<&Path>) -> Vec<Reader> {
     let told = plugin::told(bin_dirs);
     let bin = |usual: &[PathBuf]| if told.is_empty() { usual.to_vec() } else { told.clone() };
@@ -74,7 +74,7 @@ pub(super) fn conflists(reader: &Reader) -> Conflists {
     Conflists { readers: reader.names.clone(), directory: reader.conf.clone(), files }
 }
 
-fn content(path: &Path) -> Look<Content> {
+fn content(path: &Path) -> Probed<Content> {
     let value = settings::document(path).map_err(Problem::new)?;
     let plugins = value.get("plugins").and_then(Value::as_array);
     let text_of = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -94,7 +94,7 @@ fn content(path: &Path) -> Look<Content> {
 }
 
 /// The containers, by a list or by the runtimes themselves; from half an answer nothing follows.
-pub(super) async fn sandboxes(list: Option<&Path>, runtimes: &[Runtime]) -> Look<Option<Sandboxes>> {
+pub(super) async fn sandboxes(list: Option<&Path>, runtimes: &[Runtime]) -> Probed<Option<Sandboxes>> {
     let asked: Vec<_> = runtimes.iter().filter(|runtime| runtime.starts_pods()).collect();
     let mut source = match list {
         Some(file) => Source::list(file),
@@ -130,7 +130,7 @@ fn try_plane() -> Plane {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Look<()> {
+fn run(program: &str, arguments: &[&str]) -> Probed<()> {
     let out = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let out = out.map_err(|error| Problem::new(format!("{program}: {error}")))?;
     if out.status.success() {

@@ -1,10 +1,10 @@
-//! `atollctl doctor`: looks at everything that a pod's network needs, from this node, and says what each finding means
-//! and how to mend it.
+//! `atollctl doctor`: checks everything that a pod's network needs, from this node, and explains what each finding means
+//! and how to repair it.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`seen`] | what a node looks like, as plain data |
-//! | [`servers`], [`machine`], [`names`] | looking: at etcd and the controller, at this machine and its container runtimes. Every look has a limit of time |
+//! | [`seen`] | the state of a node, as plain data |
+//! | [`servers`], [`machine`], [`names`] | probing etcd and the controller, this machine and its container runtimes. Every probe has a time limit |
 //! | [`judge`] | from what was seen to findings. Pure |
 //!
 //! # Guarantees
@@ -63,26 +63,26 @@ pub(crate) struct Doctor {
 }
 
 pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> Said {
-    let findings = judge::judge(&Box::pin(look(file, options)).await);
+    let findings = judge::judge(&Box::pin(probe(file, options)).await);
     let alarming = findings.iter().any(|finding| finding.level == Level::Fail);
     let text = match output {
         Output::Json => output::json(&json!({ "checks": findings, "summary": summary(&findings) })),
         Output::Table => shown(&findings),
     };
-    Said::looked(text, alarming)
+    Said::check(text, alarming)
 }
 
-async fn look(file: Option<&Path>, options: &Doctor) -> Seen {
+async fn probe(file: Option<&Path>, options: &Doctor) -> Seen {
     let settings = Settings::load(file);
     let (site, config) = match settings {
         Ok(settings) => {
-            let site = servers::look(&settings).await;
+            let site = servers::probe(&settings).await;
             (Some(site), Ok((settings.file, settings.config)))
         }
         Err(failure) => (None, Err(Problem { text: failure.message(), hint: failure.hint() })),
     };
     let names = match &config {
-        Ok((_, config)) => names::look(config).await,
+        Ok((_, config)) => names::probe(config).await,
         Err(_) => None,
     };
     // Claims first, containers last: a pod that comes in between is missing among the claims.
@@ -135,7 +135,7 @@ fn shown(findings: &[Finding]) -> String {
     }
     let number = |level| findings.iter().filter(|finding| finding.level == level).count();
     format!(
-        "{text}\n{}: {} ok, {}, {} failed, {} could not be looked at.\n",
+        "{text}\n{}: {} ok, {}, {} failed, {} could not be checked.\n",
         count(findings.len(), "check"),
         number(Level::Ok),
         count(number(Level::Warn), "warning"),

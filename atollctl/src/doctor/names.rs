@@ -29,16 +29,16 @@ pub(crate) struct Names {
     /// The file that remembers the name, and what is in it.
     pub(crate) file: PathBuf,
     pub(crate) remembered: Option<Identity>,
-    /// Every name under which the cluster has this machine, with its claims; none: etcd did not say.
+    /// Every name under which the cluster has this machine, with its claims; none: etcd did not answer.
     pub(crate) registered: Option<Vec<(NodeName, usize)>>,
     /// `etcd.prefix` of the configuration.
     pub(crate) prefix: String,
-    /// Other prefixes under which this machine has worked, with its claims below them; none: etcd did not say.
+    /// Other prefixes under which this machine has worked, with its claims below them; none: etcd did not answer.
     pub(crate) earlier_prefixes: Vec<(String, Option<usize>)>,
 }
 
 /// None: this machine has no name, which is told elsewhere.
-pub(super) async fn look(config: &Config) -> Option<Names> {
+pub(super) async fn probe(config: &Config) -> Option<Names> {
     let present = machine::name(config).ok()?;
     let mut earlier_prefixes = Vec::new();
     for prefix in machine::earlier_prefixes(config) {

@@ -1,4 +1,4 @@
-//! What a node looks like: everything that is judged, and nothing that was judged. Plain data.
+//! The state of a node: the input of the judgement, without any result. Plain data.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,14 +36,14 @@ impl Problem {
     }
 }
 
-pub(crate) type Look<T> = Result<T, Problem>;
+pub(crate) type Probed<T> = Result<T, Problem>;
 
 /// See the module.
 pub(crate) struct Seen {
     /// Seconds since 1970.
     pub(crate) now: u64,
     /// The file of the configuration, and what is in it.
-    pub(crate) config: Look<(PathBuf, Config)>,
+    pub(crate) config: Probed<(PathBuf, Config)>,
     /// What this machine is called; none without a configuration or without a name.
     pub(crate) names: Option<Names>,
     /// What follows from the configuration; none without one.
@@ -55,7 +55,7 @@ pub(crate) struct Seen {
     /// One for each place where network configurations are looked for.
     pub(crate) conflists: Vec<Conflists>,
     /// The containers of this machine, asked for after the claims; none: there is nothing that could be asked.
-    pub(crate) sandboxes: Look<Option<Sandboxes>>,
+    pub(crate) sandboxes: Probed<Option<Sandboxes>>,
     /// A kubelet has worked on this machine.
     pub(crate) has_kubelet: bool,
     pub(crate) kernel: Kernel,
@@ -63,27 +63,27 @@ pub(crate) struct Seen {
 
 /// What a configuration leads to.
 pub(crate) struct Site {
-    pub(crate) machine: Look<Node>,
+    pub(crate) machine: Probed<Node>,
     /// The network's name, which the list gives.
     pub(crate) network: Option<NetworkName>,
     pub(crate) secrets: Vec<SecretFile>,
     pub(crate) certificates: Vec<CertificateFile>,
     pub(crate) etcd: Vec<EtcdEndpoint>,
     pub(crate) controllers: Vec<ControllerEndpoint>,
-    pub(crate) host: Look<Host>,
-    pub(crate) records: Look<Records>,
-    pub(crate) links: Look<Vec<HostEnd>>,
-    pub(crate) progress: Look<Vec<AttachmentFile>>,
-    pub(crate) local_tombstones: Look<Vec<LocalTombstone>>,
+    pub(crate) host: Probed<Host>,
+    pub(crate) records: Probed<Records>,
+    pub(crate) links: Probed<Vec<HostEnd>>,
+    pub(crate) progress: Probed<Vec<AttachmentFile>>,
+    pub(crate) local_tombstones: Probed<Vec<LocalTombstone>>,
 }
 
-/// A file that nobody else may read.
+/// A file that only its owner may read.
 pub(crate) struct SecretFile {
     /// The key of the configuration that names it.
     pub(crate) setting: &'static str,
     pub(crate) path: PathBuf,
     /// Its mode.
-    pub(crate) mode: Look<u32>,
+    pub(crate) mode: Probed<u32>,
 }
 
 /// A PEM file.
@@ -91,33 +91,33 @@ pub(crate) struct CertificateFile {
     pub(crate) setting: &'static str,
     pub(crate) path: PathBuf,
     /// From when until when, seconds since 1970.
-    pub(crate) validity: Look<(u64, u64)>,
+    pub(crate) validity: Probed<(u64, u64)>,
 }
 
-/// One endpoint of etcd, asked alone.
+/// One endpoint of etcd, asked by itself.
 pub(crate) struct EtcdEndpoint {
     pub(crate) url: String,
-    pub(crate) member: Look<Member>,
+    pub(crate) member: Probed<Member>,
     /// How long a linearizable read took, which a majority of the members had to agree to.
-    pub(crate) read: Look<Duration>,
+    pub(crate) read: Probed<Duration>,
     /// Its clock less ours, seconds.
     pub(crate) clock: Option<i64>,
 }
 
-/// One endpoint of the controller, asked alone.
+/// One endpoint of the controller, asked by itself.
 pub(crate) struct ControllerEndpoint {
     pub(crate) url: String,
     /// How long the root document took, and the dialect that it names.
-    pub(crate) root: Look<(Duration, String)>,
+    pub(crate) root: Probed<(Duration, String)>,
     /// A request that needs a login.
-    pub(crate) login: Look<()>,
+    pub(crate) login: Probed<()>,
     /// It takes changes.
-    pub(crate) writable: Look<bool>,
+    pub(crate) writable: Probed<bool>,
     /// Its clock less ours, seconds.
     pub(crate) clock: Option<i64>,
 }
 
-/// What the controller says of this machine.
+/// The controller's records of this machine.
 pub(crate) struct Host {
     /// Its name and whether its agent lives; none: it is not known.
     pub(crate) found: Option<(String, bool)>,
@@ -125,7 +125,7 @@ pub(crate) struct Host {
     pub(crate) zones: Vec<String>,
 }
 
-/// What etcd says.
+/// The records in etcd.
 pub(crate) struct Records {
     pub(crate) cluster: Option<ClusterRecord>,
     /// What the cluster's record and this node's file disagree about.
@@ -148,7 +148,7 @@ pub(crate) struct Plugin {
     /// Where it was looked for.
     pub(crate) directories: Vec<PathBuf>,
     /// Where it is, with the version it says it has.
-    pub(crate) found: Option<(PathBuf, Look<String>)>,
+    pub(crate) found: Option<(PathBuf, Probed<String>)>,
     /// Where else it is, if it is not where it is looked for.
     pub(crate) elsewhere: Option<PathBuf>,
     /// Other plugins that a network names, and that are not there.
@@ -161,15 +161,15 @@ pub(crate) struct Conflists {
     pub(crate) readers: String,
     pub(crate) directory: PathBuf,
     /// Its files in the order in which runtimes take them.
-    pub(crate) files: Look<Vec<Conflist>>,
+    pub(crate) files: Probed<Vec<Conflist>>,
 }
 
 /// A network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflist {
     pub(crate) path: PathBuf,
-    /// What is wrong with it; it may be somebody else's.
-    pub(crate) content: Look<Content>,
+    /// What is wrong with it; it may belong to another plugin.
+    pub(crate) content: Probed<Content>,
 }
 
 /// What is in a network configuration.
@@ -201,14 +201,14 @@ impl Conflists {
 
 /// What the kernel can do.
 pub(crate) struct Kernel {
-    pub(crate) netns: Look<()>,
-    pub(crate) veth: Look<()>,
+    pub(crate) netns: Probed<()>,
+    pub(crate) veth: Probed<()>,
     /// The local data plane is in use: can it make tables and bridges?
     pub(crate) plane: Option<Plane>,
 }
 
 /// What the local data plane needs.
 pub(crate) struct Plane {
-    pub(crate) nftables: Look<()>,
-    pub(crate) bridge: Look<()>,
+    pub(crate) nftables: Probed<()>,
+    pub(crate) bridge: Probed<()>,
 }

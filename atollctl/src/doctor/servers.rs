@@ -1,4 +1,4 @@
-//! Looking at etcd and the controller, each endpoint alone and all of them side by side, and at this node's files.
+//! Probes etcd and the controller, each endpoint by itself and all at once, and reads this node's files.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,9 @@ use futures_util::future::{join, join_all};
 use http::header::{DATE, HeaderMap};
 use tokio::time::{Instant, timeout};
 
-use super::seen::{CertificateFile, ControllerEndpoint, EtcdEndpoint, Host, Look, Problem, Records, SecretFile, Site};
+use super::seen::{
+    CertificateFile, ControllerEndpoint, EtcdEndpoint, Host, Probed, Problem, Records, SecretFile, Site,
+};
 use crate::settings::{self, Settings};
 use crate::{certificate, gc, links, nodefiles};
 
@@ -27,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Tunnel zones that are asked for their members; there is hardly ever more than one.
 const ZONES: usize = 16;
 
-pub(super) async fn look(settings: &Settings) -> Site {
+pub(super) async fn probe(settings: &Settings) -> Site {
     let config = &settings.config;
     let machine = machine::identify(config).map_err(|error| Problem::of(&error));
     let etcd = join_all(config.etcd.endpoints.iter().map(|url| etcd_endpoint(&config.etcd, url)));
@@ -51,14 +53,14 @@ pub(super) async fn look(settings: &Settings) -> Site {
     }
 }
 
-async fn in_time<T>(look: impl Future<Output = Look<T>>) -> Look<T> {
+async fn in_time<T>(work: impl Future<Output = Probed<T>>) -> Probed<T> {
     let late = |_| Err(Problem::new(format!("no answer within {} s", LIMIT.as_secs())));
     // On the heap: these futures are large, and there are many of them.
-    timeout(LIMIT, Box::pin(look)).await.unwrap_or_else(late)
+    timeout(LIMIT, Box::pin(work)).await.unwrap_or_else(late)
 }
 
 fn secrets(config: &Config) -> Vec<SecretFile> {
-    let look = |path: &Path| {
+    let mode = |path: &Path| {
         let file = files::open_given(path).map_err(|error| Problem::new(error.to_string()))?;
         let metadata = file.metadata().map_err(|error| Problem::new(error.to_string()))?;
         if metadata.len() == 0 {
@@ -67,7 +69,7 @@ fn secrets(config: &Config) -> Vec<SecretFile> {
         Ok(metadata.permissions().mode() & 0o7777)
     };
     let named = settings::files(config).into_iter().filter(|file| file.is_secret);
-    named.map(|file| SecretFile { setting: file.setting, path: file.path.to_owned(), mode: look(file.path) }).collect()
+    named.map(|file| SecretFile { setting: file.setting, path: file.path.to_owned(), mode: mode(file.path) }).collect()
 }
 
 fn certificates(config: &Config) -> Vec<CertificateFile> {
@@ -81,10 +83,10 @@ fn certificates(config: &Config) -> Vec<CertificateFile> {
 }
 
 async fn etcd_endpoint(config: &EtcdConfig, url: &str) -> EtcdEndpoint {
-    let alone = EtcdConfig { endpoints: vec![url.to_owned()], ..config.clone() };
+    let single = EtcdConfig { endpoints: vec![url.to_owned()], ..config.clone() };
     let limits = Limits { request: Duration::from_secs(3), ..Limits::default() };
     let asked = async {
-        let store = Etcd::with_limits(&alone, limits).map_err(|error| Problem::of(&error))?;
+        let store = Etcd::with_limits(&single, limits).map_err(|error| Problem::of(&error))?;
         // The first request connects; the second one is measured.
         let member = store.status().await.map_err(|error| Problem::of(&error));
         let begun = Instant::now();
@@ -131,8 +133,8 @@ fn skew(headers: &HeaderMap) -> Option<i64> {
 }
 
 async fn controller(config: &ControllerConfig, url: &str) -> ControllerEndpoint {
-    let alone = ControllerConfig { endpoints: vec![url.to_owned()], ..config.clone() };
-    let (root, login) = join(root(&alone, url), login(&alone)).await;
+    let single = ControllerConfig { endpoints: vec![url.to_owned()], ..config.clone() };
+    let (root, login) = join(root(&single, url), login(&single)).await;
     let (root, clock) = match root {
         Ok((took, dialect, clock)) => (Ok((took, dialect)), clock),
         Err(problem) => (Err(problem), None),
@@ -145,7 +147,7 @@ async fn controller(config: &ControllerConfig, url: &str) -> ControllerEndpoint 
 }
 
 /// The root document needs no login. Asked twice: the first request connects, the second one is measured.
-async fn root(config: &ControllerConfig, url: &str) -> Look<(Duration, String, Option<i64>)> {
+async fn root(config: &ControllerConfig, url: &str) -> Probed<(Duration, String, Option<i64>)> {
     in_time(async {
         let identity = config.cert.clone().zip(config.key.clone());
         let http = http(url, config.ca.clone(), identity).map_err(|error| Problem::of(&error))?;
@@ -162,13 +164,13 @@ async fn root(config: &ControllerConfig, url: &str) -> Look<(Duration, String, O
     .await
 }
 
-fn client(config: &ControllerConfig) -> Look<Client<Http>> {
+fn client(config: &ControllerConfig) -> Probed<Client<Http>> {
     let client = configured::client(config, None, |http| http).map_err(|error| Problem::of(&error))?;
     Ok(client.until(Instant::now() + LIMIT))
 }
 
 /// Reads the system's state, which takes a login. True: the controller takes changes.
-async fn login(config: &ControllerConfig) -> Look<bool> {
+async fn login(config: &ControllerConfig) -> Probed<bool> {
     in_time(async {
         let client = client(config)?;
         let state = client.system_state().await.map_err(|error| Problem::of(&error))?;
@@ -178,7 +180,7 @@ async fn login(config: &ControllerConfig) -> Look<bool> {
     .await
 }
 
-async fn host(config: &ControllerConfig, machine: &Look<Node>) -> Look<Host> {
+async fn host(config: &ControllerConfig, machine: &Probed<Node>) -> Probed<Host> {
     let id = machine.as_ref().map_err(Clone::clone)?.host_id;
     let client = client(config)?;
     let failed = |error| Problem::of(&error);
@@ -197,7 +199,7 @@ async fn host(config: &ControllerConfig, machine: &Look<Node>) -> Look<Host> {
     Ok(Host { found: Some((host.name.unwrap_or_else(|| id.to_string()), host.alive)), zones })
 }
 
-async fn records(config: &Config, machine: Option<&Node>) -> Look<Records> {
+async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
     let store = Etcd::connect(&config.etcd).map_err(|error| Problem::of(&error))?;
     let own = machine.map(|node| &node.name);
     let mut queries = vec![Query::key(ClusterRecord::at())];

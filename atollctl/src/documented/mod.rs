@@ -20,7 +20,7 @@ use crate::args::Args;
 const PAGE: &str = include_str!("../../../docs/atollctl.md");
 
 /// The commands that change nothing.
-const LOOK: [&str; 11] = [
+const READ_ONLY: [&str; 11] = [
     "topology",
     "doctor",
     "completion",
@@ -31,7 +31,7 @@ const LOOK: [&str; 11] = [
     "attachment list",
     "attachment show",
     "address list",
-    // It mends only with --repair; without, it is its own plan.
+    // It repairs only with --repair; without, it is its own plan.
     "address check",
 ];
 
@@ -73,7 +73,7 @@ fn every_command_and_every_option_is_documented() {
             wrong.push(format!("the help of `atollctl {name}` has no example of it"));
         }
         let plans = command.get_arguments().any(|option| option.get_long() == Some("dry-run"));
-        if !plans && !LOOK.contains(&name.as_str()) {
+        if !plans && !READ_ONLY.contains(&name.as_str()) {
             wrong.push(format!("`atollctl {name}` changes something and has no --dry-run"));
         }
     }

@@ -1,4 +1,4 @@
-//! The pages that users read, and the texts in our sources that tell them what to type.
+//! The pages that users read, and the texts in our sources that name commands.
 
 use std::fs;
 use std::path::{Path, PathBuf};

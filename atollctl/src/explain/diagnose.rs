@@ -55,8 +55,9 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Finding> {
             "compare the containers with the runtime's (`crictl pods`)",
         ));
     }
-    findings.extend(evidence.owed.iter().map(|owed| {
-        fail(format!("{} is gone, but not settled: {}", owed.attachment, owed.note), settle(&owed.node, evidence))
+    findings.extend(evidence.tombstones.iter().map(|tombstone| {
+        let text = format!("{} is gone, but its cleanup is pending: {}", tombstone.attachment, tombstone.note);
+        fail(text, cleanup_hint(&tombstone.node, evidence))
     }));
     findings.extend(evidence.address.map(address));
     if evidence.attachments.is_empty() && evidence.address.is_none() {
@@ -65,11 +66,11 @@ pub(super) fn diagnose(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
-fn settle(node: &str, evidence: &Evidence) -> String {
+fn cleanup_hint(node: &str, evidence: &Evidence) -> String {
     let here = evidence.node.as_ref().is_some_and(|here| here.as_str() == node);
     let place = if here { String::new() } else { format!(" on node {node}") };
     format!(
-        "`atollctl gc`{place} settles it when etcd and the controller are there; `atollctl doctor` says whether they are"
+        "`atollctl gc`{place} finishes it when etcd and the controller answer; `atollctl doctor` checks whether they do"
     )
 }
 
@@ -78,7 +79,7 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(tombstone) = &one.tombstone {
         let text = format!("its DEL could not finish, and its address stays taken: {}", tombstone.note);
-        return vec![fail(text, settle(&tombstone.node, evidence))];
+        return vec![fail(text, cleanup_hint(&tombstone.node, evidence))];
     }
     match one.tenant_phase {
         Some("active") => {}
@@ -99,19 +100,19 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
         )),
         Some(step) if step.state != "done" => findings.push(fail(
             format!("its ADD died {} s ago", step.age),
-            "the runtime's next DEL or ADD settles it; `atollctl gc` does where it never calls",
+            "the runtime's next DEL or ADD cleans up; `atollctl gc` does if no call comes",
         )),
         _ => {}
     }
     match &one.link {
         _ if !one.is_here => findings.push(note(
-            format!("its interface and its files can only be looked at on node {}", pod.node),
+            format!("its interface and its files can only be read on node {}", pod.node),
             format!("run this there: atollctl attachment show {}", pod.container),
         )),
         None => findings.push(fail(format!("its host interface {} is not there", pod.host_interface), AGAIN)),
         Some(link) if !link.carrier => findings.push(fail(
             format!("host interface {} has no carrier: the pod's {} is down", link.name, pod.interface),
-            format!("look inside: crictl inspectp {}, then `nsenter --net=... ip link`", pod.container),
+            format!("check inside: crictl inspectp {}, then `nsenter --net=... ip link`", pod.container),
         )),
         Some(_) => {}
     }
@@ -124,7 +125,7 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
         )),
         Some(PodState::Unbound) => findings.push(fail("its port is not bound to any interface", AGAIN)),
         Some(PodState::Missing) => findings.push(fail("the controller has no port for it", AGAIN)),
-        Some(PodState::Unknown) => findings.push(note("the controller did not say how its port is", doctor)),
+        Some(PodState::Unknown) => findings.push(note("the controller did not return the state of its port", doctor)),
         None => findings.push(note("the controller was not asked", "leave --offline out")),
     }
     if !findings.iter().any(|finding| finding.level == Level::Fail) {
@@ -154,18 +155,18 @@ fn missing(evidence: &Evidence) -> Vec<Finding> {
     if let Some(line) = last {
         findings.push(fail(
             format!("its last call failed at {}, and took back what it had done: {}", line.time, line.text),
-            "docs/troubleshooting.md lists what the messages mean; `atollctl doctor` looks at this node",
+            "docs/troubleshooting.md lists what the messages mean; `atollctl doctor` checks this node",
         ));
     }
     findings.extend(evidence.namespace.as_ref().and_then(namespace));
-    if findings.is_empty() && evidence.owed.is_empty() {
+    if findings.is_empty() && evidence.tombstones.is_empty() {
         let not_here = match &evidence.no_log {
-            Some(why) => format!("the log cannot tell: {why}"),
+            Some(why) => format!("the log could not be read: {why}"),
             None => "nor is it in this node's log".to_owned(),
         };
         findings.push(fail(
             format!("no ADD of it is known: there is no claim for it, {not_here}"),
-            "look where the pod is (`kubectl get pod -o wide`), run this on that node, and `atollctl doctor`: does the runtime call Atoll?",
+            "find the pod's node (`kubectl get pod -o wide`), run this on that node, and `atollctl doctor`: does the runtime call Atoll?",
         ));
     }
     findings
@@ -195,13 +196,13 @@ mod tests {
     use atoll_tenant::inventory::Pod;
     use uuid::Uuid;
 
-    use super::super::evidence::{Owed, Step};
+    use super::super::evidence::{Step, TombstoneInfo};
     use super::super::log::Line;
     use super::*;
-    use crate::links::{HostEnd, Place};
+    use crate::links::{HostEnd, NetnsLocation};
 
     fn one() -> One {
-        let link = HostEnd { place: Place::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
+        let link = HostEnd { place: NetnsLocation::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
         One {
             pod: Pod {
                 address: "10.128.3.7/24".parse().expect("valid"),
@@ -234,7 +235,7 @@ mod tests {
             node: Some("n1".parse().expect("valid")),
             deadline: 60,
             attachments,
-            owed: vec![],
+            tombstones: vec![],
             address: None,
             namespace: None,
             log: vec![],
@@ -242,26 +243,26 @@ mod tests {
         }
     }
 
-    fn told(evidence: &Evidence) -> String {
-        let told = |finding: &Finding| {
+    fn text(evidence: &Evidence) -> String {
+        let line = |finding: &Finding| {
             let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!("\n  try: {hint}"));
             format!("{}  {}{hint}\n", finding.level.word(), finding.text)
         };
-        diagnose(evidence).iter().map(told).collect()
+        diagnose(evidence).iter().map(line).collect()
     }
 
-    type Harm = fn(&mut One);
+    type Change = fn(&mut One);
 
     #[test]
     fn each_reason_has_a_sentence_and_something_to_try() {
-        let owed = || Owed {
+        let tombstone = || TombstoneInfo {
             attachment: "n1/atoll/3f9a5b7c9d1e2f3a/eth0".to_owned(),
             node: "n1".to_owned(),
             note: "the controller did not answer in time".to_owned(),
             since: 10,
             not_before: 10,
         };
-        let harms: &[(&str, Harm)] = &[
+        let changes: &[(&str, Change)] = &[
             ("well", |_| {}),
             ("controller down", |o| o.pod.state = Some(PodState::Unknown)),
             ("inactive", |o| o.pod.state = Some(PodState::Inactive)),
@@ -281,21 +282,21 @@ mod tests {
             ("no tenant", |o| o.tenant_phase = None),
         ];
         let mut all = String::new();
-        for (what, harm) in harms {
+        for (what, change) in changes {
             let mut one = one();
-            harm(&mut one);
-            all = format!("{all}# {what}\n{}", told(&evidence(vec![one])));
+            change(&mut one);
+            all = format!("{all}# {what}\n{}", text(&evidence(vec![one])));
         }
-        let in_tombstones = One { tombstone: Some(owed()), ..one() };
-        all = format!("{all}# tombstone\n{}", told(&evidence(vec![in_tombstones])));
+        let in_tombstones = One { tombstone: Some(tombstone()), ..one() };
+        all = format!("{all}# tombstone\n{}", text(&evidence(vec![in_tombstones])));
         let mut seen = evidence(vec![]);
-        all = format!("{all}# never heard of\n{}", told(&seen));
+        all = format!("{all}# never heard of\n{}", text(&seen));
         seen.log = vec![Line {
             time: "2026-01-01T00:00:00Z".to_owned(),
             level: "ERROR".to_owned(),
             text: "ADD: failed: subnet is full".to_owned(),
         }];
-        all = format!("{all}# failed\n{}", told(&seen));
+        all = format!("{all}# failed\n{}", text(&seen));
         seen.log.clear();
         let space = |taken, room, phase| NamespaceIs {
             name: "red".to_owned(),
@@ -306,11 +307,11 @@ mod tests {
         };
         for (what, namespace) in [("full", space(253, 253, "active")), ("going", space(1, 253, "deleting"))] {
             seen.namespace = Some(namespace);
-            all = format!("{all}# {what}\n{}", told(&seen));
+            all = format!("{all}# {what}\n{}", text(&seen));
         }
         seen.namespace = None;
-        seen.owed = vec![owed()];
-        all = format!("{all}# owed\n{}", told(&seen));
+        seen.tombstones = vec![tombstone()];
+        all = format!("{all}# pending\n{}", text(&seen));
         insta::assert_snapshot!("sentences", all);
     }
 }

@@ -26,7 +26,7 @@ use crate::subnet::room;
 /// The shortest beginning of a container's id that is taken for one.
 const SHORTEST: usize = 6;
 
-/// What somebody asks about.
+/// The subject of the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// `10.128.3.7`
@@ -80,7 +80,7 @@ impl Asked {
         matches!(self, Self::Name(name) if container == name || (name.len() >= SHORTEST && container.starts_with(name)))
     }
 
-    /// Does this line of the log speak of it, or of one of these containers?
+    /// Whether a line of the log concerns it or one of these containers.
     fn concerns(&self, line: &Value, containers: &[String]) -> bool {
         let text = |key: &str| line[key].as_str().unwrap_or_default();
         let attachment = text("attachment").split('/').nth(2).unwrap_or_default();
@@ -96,7 +96,7 @@ impl Asked {
     }
 }
 
-/// How far an ADD is, as its attachment state says.
+/// The progress of an ADD, from its attachment state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Step {
@@ -118,7 +118,7 @@ impl Step {
         Self { state, locked: file.lock == Lock::Held, age: now.saturating_sub(file.written) }
     }
 
-    pub(super) fn told(&self) -> String {
+    pub(super) fn text(&self) -> String {
         format!("{}{}, {} s ago", self.state, if self.locked { ", a call works on it" } else { "" }, self.age)
     }
 }
@@ -130,20 +130,20 @@ pub(super) struct One {
     /// What the claim says, and the state of the port.
     #[serde(flatten)]
     pub(super) pod: Pod,
-    /// It is on this node, so that its interface and files could be looked at.
+    /// It is on this node, so that its interface and files could be read.
     pub(super) is_here: bool,
     /// Its host end, where it is on this node.
     pub(super) link: Option<HostEnd>,
     pub(super) progress: Option<Step>,
-    pub(super) tombstone: Option<Owed>,
-    /// How far its tenant is.
+    pub(super) tombstone: Option<TombstoneInfo>,
+    /// Lifecycle phase of its tenant.
     pub(super) tenant_phase: Option<&'static str>,
 }
 
 /// A tombstone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Owed {
+pub(super) struct TombstoneInfo {
     pub(super) attachment: String,
     pub(super) node: String,
     pub(super) note: String,
@@ -151,7 +151,7 @@ pub(super) struct Owed {
     pub(super) not_before: u64,
 }
 
-impl Owed {
+impl TombstoneInfo {
     fn of(record: &TombstoneRecord) -> Self {
         Self {
             attachment: record.attachment.to_string(),
@@ -163,7 +163,7 @@ impl Owed {
     }
 }
 
-/// What an address is that no attachment has.
+/// The state of an address that no attachment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum AddressIs {
@@ -175,7 +175,7 @@ pub(super) enum AddressIs {
     Nowhere,
 }
 
-/// How a namespace stands.
+/// The tenant of a namespace and its room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NamespaceIs {
@@ -197,19 +197,19 @@ pub(super) struct Evidence {
     pub(super) deadline: u64,
     pub(super) attachments: Vec<One>,
     /// Tombstones without a claim.
-    pub(super) owed: Vec<Owed>,
+    pub(super) tombstones: Vec<TombstoneInfo>,
     pub(super) address: Option<AddressIs>,
     pub(super) namespace: Option<NamespaceIs>,
     pub(super) log: Vec<Line>,
-    /// Why the log cannot tell anything.
+    /// Why the log could not be read.
     pub(super) no_log: Option<String>,
 }
 
 impl Evidence {
-    /// Nobody has ever heard of it.
+    /// No record, file or log line names it.
     pub(super) fn is_nothing(&self) -> bool {
         self.attachments.is_empty()
-            && self.owed.is_empty()
+            && self.tombstones.is_empty()
             && self.log.is_empty()
             && self.address.is_none_or(|address| address == AddressIs::Nowhere)
             && self.namespace.as_ref().is_none_or(|namespace| namespace.tenant.is_none())
@@ -225,13 +225,13 @@ impl Evidence {
         if !offline {
             ask(&settings.controller()?, pods.iter_mut()).await;
         }
-        let here = Here::look(&settings.config);
+        let here = Here::read(&settings.config);
         let attachments: Vec<One> = pods
             .into_iter()
             .map(|pod| {
                 let attachment = attachment(&pod);
                 let is_here = node.as_ref() == Some(&pod.node);
-                let owed = tombstones.iter().find(|owed| Some(&owed.attachment) == attachment.as_ref());
+                let tombstone = tombstones.iter().find(|tombstone| Some(&tombstone.attachment) == attachment.as_ref());
                 let tenant = inventory.tenants.iter().find(|tenant| tenant.name == pod.tenant);
                 One {
                     link: here.link(&pod.host_interface).filter(|_| is_here),
@@ -239,7 +239,7 @@ impl Evidence {
                         .filter(|_| is_here)
                         .and_then(|at| here.progress(&at))
                         .map(|f| Step::of(f, now)),
-                    tombstone: owed.map(Owed::of),
+                    tombstone: tombstone.map(TombstoneInfo::of),
                     tenant_phase: tenant.map(|tenant| phase(tenant.phase)),
                     is_here,
                     pod,
@@ -247,8 +247,8 @@ impl Evidence {
             })
             .collect();
         let claimed: Vec<String> = attachments.iter().map(|one| one.pod.container.clone()).collect();
-        let owed = tombstones.iter().filter(|owed| {
-            let container = owed.attachment.container.as_str();
+        let unclaimed = tombstones.iter().filter(|tombstone| {
+            let container = tombstone.attachment.container.as_str();
             asked.is_container(container) && !claimed.iter().any(|claimed| claimed == container)
         });
         let log = settings.config.log.file.as_deref().map_or_else(
@@ -258,7 +258,7 @@ impl Evidence {
             },
         );
         Ok(Self {
-            owed: owed.map(Owed::of).collect(),
+            tombstones: unclaimed.map(TombstoneInfo::of).collect(),
             address: match asked {
                 Asked::Address(address) if attachments.is_empty() => {
                     Some(address_is(&store, &inventory, *address).await?)
@@ -279,14 +279,14 @@ impl Evidence {
     }
 }
 
-/// This node's interfaces and files; what cannot be read is not there, as far as anybody can tell.
+/// This node's interfaces and files; what cannot be read counts as missing.
 struct Here {
     links: Vec<HostEnd>,
     progress: Vec<AttachmentFile>,
 }
 
 impl Here {
-    fn look(config: &Config) -> Self {
+    fn read(config: &Config) -> Self {
         Self {
             links: links::host_ends(&config.run_dir).unwrap_or_default(),
             progress: nodefiles::attachments(&config.run_dir).unwrap_or_default(),
@@ -315,7 +315,7 @@ fn attachment(pod: &Pod) -> Option<Attachment> {
 async fn tombstones(store: &impl Store) -> Result<Vec<TombstoneRecord>, Failure> {
     let tombstones = TombstoneRecord::all();
     let all = store.read(vec![Query::all(&tombstones)]).await?.list(&tombstones)?.readable();
-    Ok(all.into_iter().map(|owed| owed.record).collect())
+    Ok(all.into_iter().map(|tombstone| tombstone.record).collect())
 }
 
 async fn address_is(store: &impl Store, inventory: &Inventory, address: Ipv4Addr) -> Result<AddressIs, Failure> {
@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_is_told_apart() {
+    fn what_is_asked_is_distinguished() {
         let asked = |text: &str| text.parse::<Asked>();
         assert_eq!(asked("10.128.3.7"), Ok(Asked::Address([10, 128, 3, 7].into())));
         assert_eq!(asked("red/web-0"), Ok(Asked::Pod("red".to_owned(), "web-0".to_owned())));

@@ -5,7 +5,7 @@
 //! | [`evidence`] | what etcd, the controller, this node and the plugin's log say; plain data and how it is read |
 //! | [`diagnose`] | from that to sentences. Pure |
 //!
-//! Changes nothing. Works without the controller; on another node than the pod's it says what only that node can tell.
+//! Changes nothing. Works without the controller; on another node than the pod's it names what only that node can read.
 
 mod diagnose;
 mod evidence;
@@ -24,8 +24,8 @@ use crate::settings::Settings;
 /// Options of `attachment show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Run it on the pod's node: interface, progress and log can only be looked at there. Exit code 0: nothing is wrong with it.
-7: something is. 4: nobody has ever heard of it.
+Run it on the pod's node: interface, attachment state and log can only be read there. Exit code 0: nothing is wrong with it.
+7: something is. 4: nothing is known of it.
 
 Example: why has this pod no network?
   atollctl attachment show red/web-0
@@ -58,7 +58,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &ShowAttac
         Output::Json => output::json(&json!({
             "asked": evidence.asked.to_string(),
             "attachments": evidence.attachments,
-            "tombstones": evidence.owed,
+            "tombstones": evidence.tombstones,
             "address": evidence.address,
             "namespace": evidence.namespace,
             "log": evidence.log,
@@ -66,7 +66,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &ShowAttac
         })),
         Output::Table => shown(&evidence, &findings),
     };
-    Ok(Said::looked(text, alarming))
+    Ok(Said::check(text, alarming))
 }
 
 fn shown(evidence: &Evidence, findings: &[Finding]) -> String {
@@ -108,7 +108,7 @@ fn facts(one: &One) -> Vec<(&'static str, String)> {
         (None, false) => format!("{}, on another node than this", pod.host_interface),
     };
     facts.push(("host interface", host_end));
-    facts.push(("progress", or_dash(one.progress.as_ref().map(evidence::Step::told))));
+    facts.push(("progress", or_dash(one.progress.as_ref().map(evidence::Step::text))));
     if let Some(tombstone) = &one.tombstone {
         facts.push(("tombstone", tombstone.note.clone()));
     }

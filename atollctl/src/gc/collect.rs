@@ -1,4 +1,4 @@
-//! Doing it. An attachment is taken apart by the plugin's own DEL, under the attachment's lock, and in no other way; what
+//! Collects. An attachment is taken apart by the plugin's own DEL, under the attachment's lock, and in no other way; what
 //! no DEL can name (a host end without a claim, a file without one) is removed here.
 
 use std::collections::BTreeSet;
@@ -16,14 +16,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decide::Unwanted;
-use super::look::names;
+use super::observe::names;
 use crate::failure::Failure;
 use crate::{interrupt, links, nodefiles, plugin};
 
-/// A container that never was: its DEL has nothing to do but settle what others owe.
-const NOBODY: &str = "atoll-gc";
-/// Each call settles a few. More than this in one run would keep the runtime's calls waiting.
-const DRAINS: usize = 64;
+/// A container that does not exist: its DEL only retries pending cleanup.
+const PLACEHOLDER: &str = "atoll-gc";
+/// Each call retries a few tombstones. More calls than this in one run would keep the runtime's calls waiting.
+const MAX_RETRIES: usize = 64;
 
 /// What became of one thing. The shape of its JSON is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,9 +42,9 @@ pub(super) enum Outcome {
     Would,
     /// Nothing of it is left.
     Done,
-    /// The interface is gone; the rest is written down and will be settled later.
-    Owed,
-    /// It changed since it was looked at.
+    /// The interface is gone; a tombstone holds the rest of the cleanup.
+    Pending,
+    /// It changed since it was read.
     Kept,
     /// It is still there.
     Failed,
@@ -55,7 +55,7 @@ impl Outcome {
         match self {
             Self::Would => "would",
             Self::Done => "done",
-            Self::Owed => "owed",
+            Self::Pending => "pending",
             Self::Kept => "kept",
             Self::Failed => "FAILED",
         }
@@ -102,11 +102,11 @@ impl<S: Store> Collector<'_, S> {
             items.push(item);
         }
         for link in &unwanted.links {
-            let (outcome, why) = told(links::delete(link).map(|()| true), NO_CLAIM);
+            let (outcome, why) = outcome(links::delete(link).map(|()| true), NO_CLAIM);
             items.push(Item { kind: "interface", object: format!("{} in {}", link.name, link.place), outcome, why });
         }
         for file in &unwanted.files {
-            let (outcome, why) = told(file.remove(), DIED);
+            let (outcome, why) = outcome(file.remove(), DIED);
             items.push(Item { kind: "file", object: file.path.display().to_string(), outcome, why });
         }
         Ok(items)
@@ -114,13 +114,13 @@ impl<S: Store> Collector<'_, S> {
 
     async fn attachment(&self, attachment: &Attachment, claim: Option<ClaimId>) -> Result<Item, Failure> {
         let item = |outcome, why: &str| Ok(Item::attachment(attachment, outcome, why));
-        // Once more, at the last moment: others may take long before it is this one's turn.
+        // Read again immediately before: collecting the attachments before this one may take long.
         let now = self.find(attachment).await?;
         if now.claim.map(|claim| claim.record.claim) != claim {
             return item(Outcome::Kept, "its claim changed meanwhile");
         }
-        let progress = nodefiles::attachment(&self.config.run_dir, attachment);
-        if progress.is_ok_and(|file| file.is_some_and(|file| file.lock == nodefiles::Lock::Held)) {
+        let state = nodefiles::attachment(&self.config.run_dir, attachment);
+        if state.is_ok_and(|file| file.is_some_and(|file| file.lock == nodefiles::Lock::Held)) {
             return item(Outcome::Kept, "a call works on it");
         }
         if let Err(why) = self.del(attachment).await {
@@ -128,13 +128,13 @@ impl<S: Store> Collector<'_, S> {
         }
         let left = self.find(attachment).await?;
         match (left.tombstone, left.claim) {
-            (Some(tombstone), _) => item(Outcome::Owed, &tombstone.record.note),
-            (None, Some(_)) => item(Outcome::Owed, "it is written down in a file of this node"),
+            (Some(tombstone), _) => item(Outcome::Pending, &tombstone.record.note),
+            (None, Some(_)) => item(Outcome::Pending, "a local tombstone of this node has the rest"),
             (None, None) => item(Outcome::Done, GONE),
         }
     }
 
-    /// What etcd says of an attachment, below whichever prefix says anything.
+    /// The records of an attachment, below the first prefix that has any.
     async fn find(&self, attachment: &Attachment) -> Result<Found, Failure> {
         for (_, store) in self.stores {
             let found = find(store, attachment).await?;
@@ -151,41 +151,41 @@ impl<S: Store> Collector<'_, S> {
         plugin::delete(self.program, self.stdin, attachment, limit).await
     }
 
-    /// Settles what earlier calls owe, as far as it can be settled now.
-    pub(super) async fn drain(&self, network: &NetworkName) -> Result<Vec<Item>, Failure> {
-        let before = self.owed().await?;
+    /// Retries the pending cleanup of earlier calls until no call makes progress.
+    pub(super) async fn retry_pending_cleanup(&self, network: &NetworkName) -> Result<Vec<Item>, Failure> {
+        let before = self.tombstones().await?;
         let mut left = before;
-        for _ in 0..DRAINS {
-            if left == Owed::default() {
+        for _ in 0..MAX_RETRIES {
+            if left == TombstoneCount::default() {
                 break;
             }
-            let nobody = Attachment {
+            let placeholder = Attachment {
                 node: self.node.clone(),
                 network: network.clone(),
-                container: ContainerId::new(NOBODY).map_err(|error| Failure::other(error.to_string()))?,
+                container: ContainerId::new(PLACEHOLDER).map_err(|error| Failure::other(error.to_string()))?,
                 interface: IfName::new("eth0").map_err(|error| Failure::other(error.to_string()))?,
             };
-            if let Err(why) = self.del(&nobody).await {
+            if let Err(why) = self.del(&placeholder).await {
                 let object = format!("of node {}", self.node);
                 return Ok(vec![Item { kind: "tombstone", object, outcome: Outcome::Failed, why }]);
             }
-            let now = self.owed().await?;
-            let is_further = now.work() < left.work();
+            let now = self.tombstones().await?;
+            let has_progress = now.work() < left.work();
             left = now;
-            if !is_further {
+            if !has_progress {
                 break;
             }
         }
-        let settled = before.number().saturating_sub(left.number());
-        if settled == 0 {
+        let removed = before.number().saturating_sub(left.number());
+        if removed == 0 {
             return Ok(Vec::new());
         }
-        let (object, why) = (format!("{settled} of node {}", self.node), "what it stands for was done".to_owned());
+        let (object, why) = (format!("{removed} of node {}", self.node), "its cleanup is finished".to_owned());
         Ok(vec![Item { kind: "tombstone", object, outcome: Outcome::Done, why }])
     }
 
     /// The tombstones of this node.
-    pub(super) async fn owed(&self) -> Result<Owed, Failure> {
+    pub(super) async fn tombstones(&self) -> Result<TombstoneCount, Failure> {
         let local_tombstones = nodefiles::local_tombstones(&self.config.state_dir);
         let local_tombstones =
             local_tombstones.map_err(|error| Failure::other(format!("read the local tombstones: {error}")))?;
@@ -201,20 +201,20 @@ impl<S: Store> Collector<'_, S> {
         let is_recorded =
             |path: &Path| path.file_name().is_some_and(|name| recorded.contains(&*name.to_string_lossy()));
         let both = local_tombstones.iter().filter(|(path, _)| is_recorded(path)).count();
-        Ok(Owed { in_etcd: recorded.len(), in_files: local_tombstones.len(), both })
+        Ok(TombstoneCount { in_etcd: recorded.len(), in_files: local_tombstones.len(), both })
     }
 }
 
-/// What this node owes.
+/// The number of tombstones of this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Owed {
+pub(super) struct TombstoneCount {
     in_etcd: usize,
     in_files: usize,
     /// How many of those are in etcd and in a file.
     both: usize,
 }
 
-impl Owed {
+impl TombstoneCount {
     pub(super) fn number(self) -> usize {
         self.in_etcd + self.in_files - self.both
     }
@@ -225,7 +225,7 @@ impl Owed {
     }
 }
 
-fn told(done: std::io::Result<bool>, why: &str) -> (Outcome, String) {
+fn outcome(done: std::io::Result<bool>, why: &str) -> (Outcome, String) {
     match done {
         Ok(true) => (Outcome::Done, why.to_owned()),
         Ok(false) => (Outcome::Kept, "a call works on it".to_owned()),

@@ -1,8 +1,8 @@
-//! What nobody wants any more. Pure.
+//! Decides what is unwanted. Pure.
 //!
 //! An attachment is unwanted when its container is not among the runtime's, its claim is older than the deadline of a
 //! call, and no call works on it. One of another network, which another runtime may serve, must also have no host end any
-//! more: its network was renamed, or is gone. Whatever cannot be told from something live is kept.
+//! more: its network was renamed, or is gone. What may belong to a live container is kept.
 //!
 //! A time in the future was written by a clock that was ahead. It counts as long ago: two observations lie further apart
 //! than any call lasts, and both must find the same claim.
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName};
 
-use super::look::Look;
+use super::observe::NodeObservation;
 use crate::links::HostEnd;
 use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
 
@@ -21,9 +21,9 @@ use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
 pub(super) struct Unwanted {
     /// Attachments, with the claim that was seen; none where only the attachment state knows of it.
     pub(super) attachments: Vec<(Attachment, Option<ClaimId>)>,
-    /// Host ends that nobody knows of.
+    /// Orphaned host ends: no record and no file names them.
     pub(super) links: Vec<HostEnd>,
-    /// Progress files of ADDs that died before they had a claim.
+    /// Attachment states of ADDs that died before they had a claim.
     pub(super) files: Vec<AttachmentFile>,
 }
 
@@ -33,39 +33,48 @@ impl Unwanted {
     }
 }
 
-/// What is unwanted in one observation. `deadline`: of one call; `quiet`: how long a request of a dead call may still be
-/// carried out; both in seconds.
-pub(super) fn unwanted(look: &Look, network: &NetworkName, deadline: u64, quiet: u64) -> Unwanted {
+/// What is unwanted in one observation. `deadline`: of one call; `max_request_lifetime`: how long a request of a dead call may
+/// still be carried out; both in seconds.
+pub(super) fn unwanted(
+    observed: &NodeObservation,
+    network: &NetworkName,
+    deadline: u64,
+    max_request_lifetime: u64,
+) -> Unwanted {
     Unwanted {
-        attachments: attachments(look, network, deadline),
-        links: if look.is_damaged { Vec::new() } else { links(look, network) },
-        files: if look.is_damaged { Vec::new() } else { files(look, deadline + quiet) },
+        attachments: attachments(observed, network, deadline),
+        links: if observed.is_damaged { Vec::new() } else { links(observed, network) },
+        files: if observed.is_damaged { Vec::new() } else { files(observed, deadline + max_request_lifetime) },
     }
 }
 
 /// The attachments of a network, and of networks that are no more, whose containers are no more. `deadline`: of one call,
 /// seconds.
-pub(crate) fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> Vec<(Attachment, Option<ClaimId>)> {
-    let old = |since: u64| since > look.now || look.now - since > deadline;
-    let ends: BTreeSet<&str> = look.links.iter().map(|link| link.name.as_str()).collect();
+pub(crate) fn attachments(
+    observed: &NodeObservation,
+    network: &NetworkName,
+    deadline: u64,
+) -> Vec<(Attachment, Option<ClaimId>)> {
+    let old = |since: u64| since > observed.now || observed.now - since > deadline;
+    let ends: BTreeSet<&str> = observed.links.iter().map(|link| link.name.as_str()).collect();
     let is_gone = |attachment: &Attachment| {
         let is_served = attachment.network == *network || !ends.contains(attachment.host_interface().as_str());
-        is_served && !look.sandboxes.has(attachment.container.as_str())
+        is_served && !observed.sandboxes.has(attachment.container.as_str())
     };
-    // A call that began a moment ago may have let go of its lock.
+    // A call that began a moment ago may have released its lock.
     let is_idle = |attachment: &Attachment| {
         let hash = attachment.hash();
-        let file = look.progress.iter().find(|file| file.hash == hash);
+        let file = observed.progress.iter().find(|file| file.hash == hash);
         file.is_none_or(|file| file.lock == Lock::Free && old(file.written))
     };
-    let claims = look.claims.iter().map(|claim| &claim.record);
+    let claims = observed.claims.iter().map(|claim| &claim.record);
     let mut found: Vec<_> = claims
         .filter(|claim| is_gone(&claim.attachment) && is_idle(&claim.attachment) && old(claim.since))
         .map(|claim| (claim.attachment.clone(), Some(claim.claim)))
         .collect();
     // etcd was restored from a backup, perhaps: the claim is no more, and the rest may be there.
-    let claimed: BTreeSet<_> = look.claims.iter().map(|claim| &claim.record.attachment).collect();
-    let remembered = look.progress.iter().filter_map(|file| Some(&file.phase.claim()?.attachment));
+    let claimed: BTreeSet<_> = observed.claims.iter().map(|claim| &claim.record.attachment).collect();
+    let remembered = observed.progress.iter().filter_map(|file| Some(&file.phase.claim()?.attachment));
     found.extend(
         remembered
             .filter(|attachment| !claimed.contains(attachment) && is_gone(attachment) && is_idle(attachment))
@@ -75,23 +84,24 @@ pub(crate) fn attachments(look: &Look, network: &NetworkName, deadline: u64) -> 
     found
 }
 
-fn links(look: &Look, network: &NetworkName) -> Vec<HostEnd> {
-    let claims = look.claims.iter().map(|claim| claim.record.host_interface.to_string());
-    let owed = look.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
-    let files = look.progress.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
-    let known: BTreeSet<String> = claims.chain(owed).chain(files).chain(live(look, network)).collect();
-    look.links.iter().filter(|link| !known.contains(&link.name)).cloned().collect()
+fn links(observed: &NodeObservation, network: &NetworkName) -> Vec<HostEnd> {
+    let claims = observed.claims.iter().map(|claim| claim.record.host_interface.to_string());
+    let pending = observed.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
+    let files = observed.progress.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
+    let known: BTreeSet<String> =
+        claims.chain(pending).chain(files).chain(possible_host_ends(observed, network)).collect();
+    observed.links.iter().filter(|link| !known.contains(&link.name)).cloned().collect()
 }
 
 /// The host ends that containers of the runtime may have, whatever etcd says: their names derive from the containers'
 /// ids. Interfaces are called as runtimes and multiplexers call them.
-fn live(look: &Look, network: &NetworkName) -> Vec<String> {
+fn possible_host_ends(observed: &NodeObservation, network: &NetworkName) -> Vec<String> {
     let stems = ["eth", "net"].into_iter().flat_map(|stem| (0..16).map(move |number| format!("{stem}{number}")));
     let interfaces: Vec<IfName> = stems.filter_map(|name| IfName::new(name).ok()).collect();
     let mut names = Vec::new();
-    for container in look.sandboxes.iter().filter_map(|id| ContainerId::new(id).ok()) {
+    for container in observed.sandboxes.iter().filter_map(|id| ContainerId::new(id).ok()) {
         names.extend(interfaces.iter().map(|interface| {
-            let (node, network) = (look.node.clone(), network.clone());
+            let (node, network) = (observed.node.clone(), network.clone());
             let attachment = Attachment { node, network, container: container.clone(), interface: interface.clone() };
             attachment.host_interface().to_string()
         }));
@@ -99,18 +109,19 @@ fn live(look: &Look, network: &NetworkName) -> Vec<String> {
     names
 }
 
-/// An ADD that died before it had a claim: its file names nobody. A request of it that is still on its way is carried out
-/// or lost after the quiet period.
-fn files(look: &Look, age: u64) -> Vec<AttachmentFile> {
-    let claims = look.claims.iter().map(|claim| claim.record.attachment.hash());
-    let known: BTreeSet<_> = claims.chain(look.tombstones.iter().map(|owed| owed.attachment.hash())).collect();
-    let is_nobodys = |file: &&AttachmentFile| {
+/// An ADD that died before it had a claim: its file names no attachment. Its requests in flight are carried out or lost
+/// after the maximum request lifetime.
+fn files(observed: &NodeObservation, age: u64) -> Vec<AttachmentFile> {
+    let claims = observed.claims.iter().map(|claim| claim.record.attachment.hash());
+    let known: BTreeSet<_> =
+        claims.chain(observed.tombstones.iter().map(|tombstone| tombstone.attachment.hash())).collect();
+    let is_orphaned = |file: &&AttachmentFile| {
         matches!(file.phase, AddPhase::Adding(None) | AddPhase::Unreadable)
             && file.lock == Lock::Free
-            && (file.written > look.now || look.now - file.written > age)
+            && (file.written > observed.now || observed.now - file.written > age)
             && !known.contains(&file.hash)
     };
-    look.progress.iter().filter(is_nobodys).cloned().collect()
+    observed.progress.iter().filter(is_orphaned).cloned().collect()
 }
 
 /// What both observations say. The same attachment with another claim is another; so is a link with another number, and
@@ -137,11 +148,11 @@ mod tests {
 
     use super::*;
     use crate::gc::sandboxes::Sandboxes;
-    use crate::links::Place;
+    use crate::links::NetnsLocation;
 
     const NOW: u64 = 1_000_000;
     const DEADLINE: u64 = 60;
-    const QUIET: u64 = 45;
+    const MAX_REQUEST_LIFETIME: u64 = 45;
 
     fn network() -> NetworkName {
         NetworkName::new("atoll").expect("valid")
@@ -184,11 +195,11 @@ mod tests {
     }
 
     fn link(attachment: &Attachment) -> HostEnd {
-        HostEnd { place: Place::Own, name: attachment.host_interface().to_string(), index: 9, carrier: true }
+        HostEnd { place: NetnsLocation::Own, name: attachment.host_interface().to_string(), index: 9, carrier: true }
     }
 
-    fn look(sandboxes: &[&str]) -> Look {
-        Look {
+    fn observation(sandboxes: &[&str]) -> NodeObservation {
+        NodeObservation {
             node: NodeName::new("n1").expect("valid"),
             now: NOW,
             claims: vec![],
@@ -200,14 +211,14 @@ mod tests {
         }
     }
 
-    fn judge(look: &Look) -> Unwanted {
-        unwanted(look, &network(), DEADLINE, QUIET)
+    fn judge(observed: &NodeObservation) -> Unwanted {
+        unwanted(observed, &network(), DEADLINE, MAX_REQUEST_LIFETIME)
     }
 
     #[test]
     fn a_claim_goes_only_when_it_is_old_idle_of_this_network_and_its_container_is_no_more() {
         let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
-        let mut seen = look(&["live"]);
+        let mut seen = observation(&["live"]);
         seen.claims = vec![
             claim(dead.clone(), 0),
             claim(live.clone(), 0),
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_claim_of_another_network_goes_when_it_has_no_interface_any_more() {
-        let mut seen = look(&["live"]);
+        let mut seen = observation(&["live"]);
         let gone = attachment("renamed", "dead");
         seen.claims = vec![claim(gone.clone(), 0), claim(attachment("renamed", "live"), 0)];
         assert_eq!(judge(&seen).attachments, [(gone.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
@@ -237,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_claim_of_the_future_is_no_young_one() {
-        let mut seen = look(&["live"]);
+        let mut seen = observation(&["live"]);
         let dead = attachment("atoll", "dead");
         seen.claims = vec![claim(dead.clone(), NOW + 86_400)];
         seen.progress = vec![file(&dead, Lock::Free, AddPhase::Done(None), NOW + 86_400)];
@@ -247,7 +258,7 @@ mod tests {
     #[test]
     fn what_only_a_file_remembers_goes_too_unless_its_container_lives() {
         let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
-        let mut seen = look(&["live"]);
+        let mut seen = observation(&["live"]);
         let remembered = |at: &Attachment| AddPhase::Done(Some(Box::new(claim(at.clone(), 0).record)));
         seen.progress =
             vec![file(&dead, Lock::Free, remembered(&dead), 0), file(&live, Lock::Free, remembered(&live), 0)];
@@ -259,14 +270,14 @@ mod tests {
     #[test]
     fn an_interface_goes_when_nobody_knows_of_it() {
         let at = |container: &str| attachment("atoll", container);
-        let mut seen = look(&["live"]);
+        let mut seen = observation(&["live"]);
         seen.claims = vec![claim(at("claimed"), 0), claim(attachment("other", "elsewhere"), 0)];
         let adding = AddPhase::Adding(Some(Box::new(claim(at("adding"), 0).record)));
         seen.progress = vec![file(&at("adding"), Lock::Held, adding, NOW)];
         seen.tombstones = vec![TombstoneRecord {
             v: SCHEMA,
             why: Tombstone::Delete,
-            attachment: at("owed"),
+            attachment: at("pending"),
             port: None,
             not_before: 0,
             since: 0,
@@ -275,7 +286,7 @@ mod tests {
             unknown: Unknown::new(),
         }];
         let elsewhere = attachment("other", "elsewhere");
-        seen.links = ["claimed", "adding", "owed", "live", "dead"].map(|container| link(&at(container))).to_vec();
+        seen.links = ["claimed", "adding", "pending", "live", "dead"].map(|container| link(&at(container))).to_vec();
         seen.links.push(link(&elsewhere));
         assert_eq!(judge(&seen).links, [link(&at("dead"))]);
         seen.is_damaged = true;
@@ -285,8 +296,8 @@ mod tests {
     #[test]
     fn a_file_without_a_name_goes_when_no_request_of_its_add_can_come_any_more() {
         let dead = attachment("atoll", "dead");
-        let mut seen = look(&[]);
-        let long_ago = NOW - DEADLINE - QUIET - 1;
+        let mut seen = observation(&[]);
+        let long_ago = NOW - DEADLINE - MAX_REQUEST_LIFETIME - 1;
         for (progress, lock, written, goes) in [
             (AddPhase::Adding(None), Lock::Free, long_ago, true),
             (AddPhase::Unreadable, Lock::Free, long_ago, true),

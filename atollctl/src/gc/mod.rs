@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`sandboxes`] | which containers there are: a list, or the runtime's own answer over its CRI socket |
-//! | [`look`] | one observation: claims first, the runtime's answer last |
+//! | [`observe`] | one observation: claims first, the runtime's answer last |
 //! | [`decide`] | finds what is unwanted in two observations. Pure |
 //! | [`collect`] | doing it: the plugin's own DEL, and what no DEL can name |
 //!
@@ -15,7 +15,7 @@
 
 mod collect;
 pub(crate) mod decide;
-pub(crate) mod look;
+pub(crate) mod observe;
 pub(crate) mod sandboxes;
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use serde_json::json;
 
 use self::collect::{Collector, Item, Outcome};
 use self::decide::Unwanted;
-use self::look::Look;
+use self::observe::NodeObservation;
 use self::sandboxes::Source;
 use crate::failure::Failure;
 use crate::output::{self, Output, Said, count};
@@ -93,22 +93,22 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
     let mut source = Source::choose(options.sandboxes.as_deref(), &options.runtime_endpoint)?;
     let deadline = settings.config.timeout;
 
-    let first = Look::take(&stores, &settings.config, &node, &mut source).await?;
+    let first = NodeObservation::read(&stores, &settings.config, &node, &mut source).await?;
     let mut unwanted = decide::unwanted(&first, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
     if !unwanted.is_empty() && first.sandboxes.is_empty() && !options.empty_is_true {
         return Err(Failure::refused(
-            format!("{source} names no container at all, while {} would be collected", unwanted.told()),
-            "look whether that is so; if it is, say --empty-is-true",
+            format!("{source} names no container at all, while {} would be collected", unwanted.summary()),
+            "check the runtime; if it has no containers, use --empty-is-true",
         ));
     }
     if !unwanted.is_empty() {
         let pause = options.pause.map_or(deadline * 2, Duration::from_secs);
-        progress::wait(pause, &format!("{}; looking again after the pause", unwanted.told())).await;
-        let second = Look::take(&stores, &settings.config, &node, &mut source).await?;
+        progress::wait(pause, &format!("{}; comparing again after the pause", unwanted.summary())).await;
+        let second = NodeObservation::read(&stores, &settings.config, &node, &mut source).await?;
         if second.sandboxes.is_empty() && !options.empty_is_true {
             return Err(Failure::refused(
                 format!("{source} named containers at first and names none now"),
-                "look at the runtime; nothing was collected",
+                "check the runtime; nothing was collected",
             ));
         }
         let again = decide::unwanted(&second, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
@@ -120,19 +120,19 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
         collect::planned(&unwanted)
     } else {
         let mut items = collector.collect(&unwanted).await?;
-        items.extend(collector.drain(&network).await?);
+        items.extend(collector.retry_pending_cleanup(&network).await?);
         items
     };
-    let owed = collector.owed().await?.number();
+    let tombstones = collector.tombstones().await?.number();
     let failed = items.iter().any(|item| item.outcome == Outcome::Failed);
     let text = match output {
         Output::Json => output::json(&json!({
             "node": node, "network": network, "dryRun": options.dry_run, "sandboxes": first.sandboxes.len(),
-            "claims": first.claims.len(), "items": items, "owed": owed,
+            "claims": first.claims.len(), "items": items, "tombstones": tombstones,
         })),
-        Output::Table => shown(options.dry_run, &source, &first, &items, owed),
+        Output::Table => shown(options.dry_run, &source, &first, &items, tombstones),
     };
-    Ok(Said::looked(text, failed))
+    Ok(Said::check(text, failed))
 }
 
 /// The network of this configuration: the name of its list.
@@ -143,7 +143,7 @@ pub(crate) fn network(settings: &Settings) -> Result<NetworkName, Failure> {
     NetworkName::new(name).map_err(|error| wrong(format!("`name`: {error}")))
 }
 
-fn shown(dry_run: bool, source: &Source, look: &Look, items: &[Item], owed: usize) -> String {
+fn shown(dry_run: bool, source: &Source, observed: &NodeObservation, items: &[Item], tombstones: usize) -> String {
     let table = if items.is_empty() {
         String::new()
     } else {
@@ -152,22 +152,22 @@ fn shown(dry_run: bool, source: &Source, look: &Look, items: &[Item], owed: usiz
         output::table(["", "kind", "object", "why"], items.iter().map(row)) + "\n"
     };
     let number = |outcome| items.iter().filter(|item| item.outcome == outcome).count();
-    let (sandboxes, claims) = (count(look.sandboxes.len(), "container"), count(look.claims.len(), "claim"));
+    let (sandboxes, claims) = (count(observed.sandboxes.len(), "container"), count(observed.claims.len(), "claim"));
     let done = if dry_run {
         format!("would collect {}", number(Outcome::Would))
     } else {
-        format!("collected {}, {} failed", number(Outcome::Done) + number(Outcome::Owed), number(Outcome::Failed))
+        format!("collected {}, {} failed", number(Outcome::Done) + number(Outcome::Pending), number(Outcome::Failed))
     };
-    let left = match owed {
+    let left = match tombstones {
         0 => String::new(),
-        owed => format!("{} left on this node: `atollctl doctor` says why.\n", count(owed, "tombstone")),
+        number => format!("{} left on this node: `atollctl doctor` shows why.\n", count(number, "tombstone")),
     };
     format!("{table}{sandboxes} ({source}), {claims} of this node; {done}.\n{left}")
 }
 
 impl Unwanted {
     /// `2 attachments, 1 interface, 0 files`.
-    fn told(&self) -> String {
+    fn summary(&self) -> String {
         let (attachments, links) = (count(self.attachments.len(), "attachment"), count(self.links.len(), "interface"));
         format!("{attachments}, {links}, {}", count(self.files.len(), "file"))
     }

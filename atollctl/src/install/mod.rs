@@ -69,7 +69,7 @@ pub(crate) struct Install {
     pub(crate) cli_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) to: Target,
-    /// Replace a network configuration of somebody else
+    /// Replace a network configuration of another product
     #[arg(long)]
     pub(crate) force: bool,
     /// Say what would happen, and change nothing
@@ -92,7 +92,7 @@ pub(crate) struct Uninstall {
     pub(crate) cli_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) from: Target,
-    /// Although pods use it, or although the network configuration is somebody else's
+    /// Although pods use it, or although the network configuration is another product's
     #[arg(long)]
     pub(crate) force: bool,
     /// Say what would happen, and change nothing
@@ -153,7 +153,7 @@ const EXECUTABLE: u32 = 0o755;
 
 /// How long a runtime may take to load a configuration that it has noticed; it takes a moment.
 const NOTICED: Duration = Duration::from_secs(5);
-/// Between two looks at a runtime.
+/// Between two queries of a runtime.
 const AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn install(output: Output, options: &Install) -> Result<String, Failure> {
@@ -191,17 +191,17 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     if let (None, [], Some(first)) = (&text, here.as_slice(), conflists.first()) {
         return Err(Failure::config(format!("{} is not there: name one with --conflist", first.display())));
     }
-    // Before anything is looked at: what is decided must still be true when it is done.
+    // Before anything is read: what is decided must still be true when it is done.
     let _locks = if options.dry_run { Vec::new() } else { lock_all(&conflists)? };
     for conflist in &conflists {
         // Without another one, the one that is there is the one that is wanted.
         let new = text.clone().map(|text| (text, make::PRIVATE));
-        let Some((content, mode)) = new.or_else(|| steps::look(conflist).ok().flatten()) else { continue };
+        let Some((content, mode)) = new.or_else(|| steps::read(conflist).ok().flatten()) else { continue };
         let is_missed =
             is_first(conflist) && readers(&root, &runtimes, conflist).any(|status| misses(status, &content));
         wanted.push(Wanted::new(conflist.clone(), content, mode).renewed(is_missed));
     }
-    let changes = plan::install(wanted, |path| steps::look(path).ok().flatten());
+    let changes = plan::install(wanted, |path| steps::read(path).ok().flatten());
     carry_out(&changes, options.dry_run)?;
     let mut notes = vec![format!("the plugin is version {version}")];
     notes.extend(destination.notes);
@@ -313,7 +313,7 @@ pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<Str
             Err(_) if matches!(conflist.try_exists(), Ok(false)) => {}
             Err(failure) if !options.force => {
                 let problem = format!("whether pods use it cannot be told: {}", failure.message());
-                return Err(Failure::refused(problem, "correct the file, or say --force"));
+                return Err(Failure::refused(problem, "correct the file, or use --force"));
             }
             Err(_) => {}
         }
@@ -322,7 +322,7 @@ pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<Str
     notes.dedup();
     let mut bin = destination.bin;
     if options.from.bin_dir.is_none() {
-        // Also where it was put before the runtime was told to look elsewhere.
+        // Also where it was put before the runtime got another directory.
         bin.extend(runtimes.iter().flat_map(|runtime| runtime.places.bin.iter().cloned()));
         bin.extend(plugin::DIRECTORIES.map(PathBuf::from));
     }
@@ -398,7 +398,7 @@ fn refuse_foreign(path: &Path, force: bool) -> Result<(), Failure> {
     };
     Err(Failure::refused(
         format!("{} is there and {why}", path.display()),
-        "choose another --conf-name, or say --force if it may go",
+        "choose another --conf-name, or use --force if it may go",
     ))
 }
 
@@ -406,14 +406,14 @@ fn refuse_foreign(path: &Path, force: bool) -> Result<(), Failure> {
 fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
     let unknown = |directory: &Path, error: std::io::Error| {
         let problem = format!("whether pods use it cannot be told: {}: {error}", directory.display());
-        Failure::refused(problem, "run as root and look at that directory, or say --force")
+        Failure::refused(problem, "run as root and check that directory, or use --force")
     };
     let (run_dir, state_dir) = (root.below(&config.run_dir), root.below(&config.state_dir));
     let files = nodefiles::attachments(&run_dir).map_err(|error| unknown(&run_dir, error))?;
     let pods = files.iter().filter(|file| !matches!(file.phase, AddPhase::Unreadable)).count();
     let local_tombstones = nodefiles::local_tombstones(&state_dir).map_err(|error| unknown(&state_dir, error))?.len();
     let hint =
-        "drain the node first (`kubectl drain`), or say --force: their DEL will fail, and they stay in Terminating";
+        "drain the node first (`kubectl drain`), or use --force: their DEL will fail, and they stay in Terminating";
     match (pods, local_tombstones) {
         (0, 0) => Ok(()),
         (0, local_tombstones) => Err(Failure::refused(
@@ -421,7 +421,7 @@ fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
                 "{} in files of this node: what it stands for would never be done",
                 count(local_tombstones, "tombstone")
             ),
-            "`atollctl gc` settles them while etcd is there; or say --force",
+            "`atollctl gc` finishes their cleanup while etcd answers; or use --force",
         )),
         (pods, _) => Err(Failure::refused(format!("{} of this node use it", count(pods, "attachment")), hint)),
     }

@@ -1,5 +1,5 @@
-//! Where plugin and network configuration go: where the runtimes of the node look. Pure, but for the look that the caller
-//! hands in.
+//! Where plugin and network configuration go: where the runtimes of the node look. Pure, but for the reader that the
+//! caller hands in.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! From what is wanted and what is there to a list of steps. Pure, but for the look that the caller hands in.
+//! From what is wanted and what is there to a list of steps. Pure, but for the reader that the caller hands in.
 //!
 //! The order of the steps makes it safe: after a kill between any two, every file is complete, and a reader of the
 //! network configuration finds the plugin that it names.

@@ -11,7 +11,7 @@ use atoll_node::files::{PROGRAM, make, read};
 use super::plan::{Step, There};
 
 /// A file as it is; none: it is not there.
-pub(super) fn look(path: &Path) -> io::Result<Option<There>> {
+pub(super) fn read(path: &Path) -> io::Result<Option<There>> {
     let file = match read::open_given(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
@@ -73,7 +73,7 @@ mod tests {
         fn install(&self, text: &str) -> Vec<Change> {
             let wanted = [("bin/atoll", 0o755), ("secret/password", 0o600), ("net.d/10-atoll.conflist", 0o600)];
             let wanted = wanted.map(|(name, mode)| Wanted::new(self.path(name), content(name, text), mode));
-            plan::install(wanted.into(), |path| look(path).expect("works"))
+            plan::install(wanted.into(), |path| read(path).expect("works"))
         }
 
         fn uninstall(&self) -> Vec<Change> {
@@ -82,7 +82,7 @@ mod tests {
 
         /// Which version a file is: "old", "new" or not there; anything else is half a file.
         fn version(&self, name: &str) -> Option<&'static str> {
-            let (found, mode) = look(&self.path(name)).expect("works")?;
+            let (found, mode) = read(&self.path(name)).expect("works")?;
             assert_eq!(mode, if name == "bin/atoll" { 0o755 } else { 0o600 }, "{name}");
             let version = ["old", "new"].into_iter().find(|version| found == content(name, version));
             Some(version.unwrap_or_else(|| panic!("{name} is neither old nor new")))
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_became_wide_is_mended() {
+    fn a_mode_that_became_wide_is_repaired() {
         let site = Site::new();
         whole(site.install("new"));
         fs::set_permissions(site.path("secret/password"), Permissions::from_mode(0o644)).expect("works");

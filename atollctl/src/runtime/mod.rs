@@ -151,7 +151,7 @@ pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
     if told.is_empty() {
         for kind in KINDS {
             if is_there(root, Path::new(kind.socket)) || kind.is_configured(root) {
-                runtimes.push(look(root, Some(&kind), Path::new(kind.socket)).await);
+                runtimes.push(inspect(root, Some(&kind), Path::new(kind.socket)).await);
             }
         }
         return runtimes;
@@ -160,12 +160,12 @@ pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
         let text = socket.display().to_string();
         let socket = text.strip_prefix("unix://").map_or_else(|| socket.clone(), PathBuf::from);
         let kind = KINDS.iter().find(|kind| Path::new(kind.socket) == socket);
-        runtimes.push(look(root, kind, &socket).await);
+        runtimes.push(inspect(root, kind, &socket).await);
     }
     runtimes
 }
 
-async fn look(root: &Root, kind: Option<&Kind>, socket: &Path) -> Runtime {
+async fn inspect(root: &Root, kind: Option<&Kind>, socket: &Path) -> Runtime {
     let said = cri::status(&root.below(socket)).await;
     // CRI-O says nothing of its directories, and a socket may be anywhere.
     let by_name = |name: &str| KINDS.iter().find(|kind| name.to_lowercase().starts_with(&kind.name.to_lowercase()));

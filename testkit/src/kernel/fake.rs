@@ -29,7 +29,7 @@ pub struct FakeLink {
 type Links = BTreeMap<String, FakeLink>;
 
 /// The kind of file at a path.
-enum Place {
+enum PathKind {
     Netns(Links),
     File,
     Own,
@@ -40,7 +40,7 @@ pub struct FakeKernel(RefCell<FakeState>);
 
 struct FakeState {
     own: Links,
-    places: BTreeMap<PathBuf, Place>,
+    places: BTreeMap<PathBuf, PathKind>,
     /// Interfaces that cannot be deleted.
     stuck: BTreeSet<(Netns, String)>,
     /// Only default routes are added.
@@ -85,24 +85,24 @@ impl FakeKernel {
 
     /// A new namespace at `path`.
     pub fn add_netns(&self, path: impl Into<PathBuf>) {
-        self.0.borrow_mut().places.insert(path.into(), Place::Netns(fresh()));
+        self.0.borrow_mut().places.insert(path.into(), PathKind::Netns(fresh()));
     }
 
     /// A file at `path` that is no namespace.
     pub fn add_file(&self, path: impl Into<PathBuf>) {
-        self.0.borrow_mut().places.insert(path.into(), Place::File);
+        self.0.borrow_mut().places.insert(path.into(), PathKind::File);
     }
 
     /// Our own namespace, at `path`.
     pub fn add_own(&self, path: impl Into<PathBuf>) {
-        self.0.borrow_mut().places.insert(path.into(), Place::Own);
+        self.0.borrow_mut().places.insert(path.into(), PathKind::Own);
     }
 
     /// Deletes the namespace at `path` with its interfaces and their peers.
     pub fn remove_netns(&self, path: &Path) {
         let mut kernel = self.0.borrow_mut();
         kernel.rules.retain(|(netns, _)| netns != path);
-        if let Some(Place::Netns(links)) = kernel.places.remove(path) {
+        if let Some(PathKind::Netns(links)) = kernel.places.remove(path) {
             for (netns, name) in links.into_values().filter_map(|link| link.peer) {
                 if let Some(links) = kernel.links(&netns) {
                     links.remove(&name);
@@ -173,7 +173,7 @@ impl FakeKernel {
     pub fn everything(&self) -> Vec<(Netns, FakeLink)> {
         let kernel = self.0.borrow();
         let pinned = kernel.places.iter().filter_map(|(path, place)| match place {
-            Place::Netns(links) => Some((Netns::At(path.clone()), links)),
+            PathKind::Netns(links) => Some((Netns::At(path.clone()), links)),
             _ => None,
         });
         std::iter::once((Netns::Own, &kernel.own))
@@ -189,8 +189,8 @@ impl FakeState {
         match netns {
             Netns::Own => Some(&mut self.own),
             Netns::At(path) => match self.places.get_mut(path) {
-                Some(Place::Netns(links)) => Some(links),
-                Some(Place::Own) => Some(&mut self.own),
+                Some(PathKind::Netns(links)) => Some(links),
+                Some(PathKind::Own) => Some(&mut self.own),
                 _ => None,
             },
         }
@@ -295,9 +295,9 @@ impl Kernel for FakeKernel {
     async fn kind(&self, path: &Path) -> Result<NetnsKind, KernelError> {
         Ok(match self.0.borrow().places.get(path) {
             None => NetnsKind::Gone,
-            Some(Place::File) => NetnsKind::NotANetns,
-            Some(Place::Own) => NetnsKind::OurOwn,
-            Some(Place::Netns(_)) => NetnsKind::Netns,
+            Some(PathKind::File) => NetnsKind::NotANetns,
+            Some(PathKind::Own) => NetnsKind::OurOwn,
+            Some(PathKind::Netns(_)) => NetnsKind::Netns,
         })
     }
 

@@ -82,7 +82,7 @@ impl<'a> Ctl<'a> {
     }
 
     /// The document that it printed, whatever its exit code.
-    pub fn looked(&self, arguments: &[&str]) -> Result<(i32, Value)> {
+    pub fn report(&self, arguments: &[&str]) -> Result<(i32, Value)> {
         let out = self.run(&[arguments, &["-o", "json"]].concat())?;
         let value = serde_json::from_str(&out.stdout);
         Ok((out.code, value.with_context(|| format!("{arguments:?}: {}{}", out.stdout, out.stderr))?))

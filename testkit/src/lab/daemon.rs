@@ -12,12 +12,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::netns::Netns;
-use crate::lab::scratch::tell;
+use crate::lab::scratch::report;
 use crate::lab::wait;
 
-/// How long a server lives.
+/// When a server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum Lifetime {
     /// As long as this value, and never longer than the thread that started it: a killed test takes it along.
     Scoped,
     /// Until it is ended explicitly: it has a session of its own.
@@ -30,12 +30,12 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
-    life: Life,
+    lifetime: Lifetime,
 }
 
 impl Daemon {
     /// Starts `program` inside `netns`.
-    pub fn start(netns: &Netns, life: Life, program: &Path, args: &[String], log: &Path) -> Result<Self> {
+    pub fn start(netns: &Netns, lifetime: Lifetime, program: &Path, args: &[String], log: &Path) -> Result<Self> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let out = File::options()
             .create(true)
@@ -43,14 +43,14 @@ impl Daemon {
             .mode(make::PRIVATE)
             .open(log)
             .with_context(|| format!("open {}", log.display()))?;
-        let mut command = match life {
+        let mut command = match lifetime {
             // The kernel kills it when the thread that started it ends.
-            Life::Scoped => {
+            Lifetime::Scoped => {
                 let mut command = netns.command("setpriv");
                 command.args(["--pdeathsig", "KILL", "--"]).arg(program);
                 command
             }
-            Life::Lasting => {
+            Lifetime::Lasting => {
                 let mut command = netns.command("setsid");
                 command.arg(program);
                 command
@@ -58,7 +58,7 @@ impl Daemon {
         };
         command.args(args).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
-        Ok(Self { name, child, log: log.to_owned(), life })
+        Ok(Self { name, child, log: log.to_owned(), lifetime })
     }
 
     /// Waits until `ready` holds. If the server ends first, the error has the end of its log.
@@ -111,10 +111,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.life == Life::Scoped
+        if self.lifetime == Lifetime::Scoped
             && let Err(error) = self.signal(Signal::SIGKILL)
         {
-            tell(&format!("{error:#}"));
+            report(&format!("{error:#}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One HTTP request to a server on loopback: enough to look at the controller.
+//! One HTTP request to a server on loopback: enough to read the controller.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

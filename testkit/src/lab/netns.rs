@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 
-use crate::lab::scratch::{tell, unique_name};
+use crate::lab::scratch::{report, unique_name};
 
 /// A network namespace that is pinned at a path.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Drop for Netns {
         if let Some(name) = self.owned.take()
             && let Err(error) = run("ip", &["netns", "delete", &name])
         {
-            tell(&format!("{error:#}"));
+            report(&format!("{error:#}"));
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::lab::cni::Cni;
-use crate::lab::daemon::{Daemon, Life};
+use crate::lab::daemon::{Daemon, Lifetime};
 use crate::lab::netns::Netns;
 use crate::lab::scratch::{Scratch, unique_name};
 use crate::lab::servers::{self, ControllerOptions};
@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// The namespace of the external network.
-    pub fn outside(&self) -> Netns {
+    pub fn external_network(&self) -> Netns {
         Netns::at(self.run_dir().join("dataplane/outside"))
     }
 
@@ -135,7 +135,7 @@ impl Node {
     /// Starts etcd with its earlier data.
     pub fn start_etcd(&mut self) -> Result<()> {
         let (data, log) = (self.scratch.path().join("etcd"), self.scratch.path().join("etcd.log"));
-        self.etcd = Some(servers::etcd(&self.netns, Life::Scoped, &data, &log)?);
+        self.etcd = Some(servers::etcd(&self.netns, Lifetime::Scoped, &data, &log)?);
         Ok(())
     }
 
@@ -153,8 +153,13 @@ impl Node {
             dataplane: self.dataplane,
         };
         let log = self.scratch.path().join("controller.log");
-        self.controller =
-            Some(servers::controller(&self.netns, Life::Scoped, &programs::path("mock-controller")?, &options, &log)?);
+        self.controller = Some(servers::controller(
+            &self.netns,
+            Lifetime::Scoped,
+            &programs::path("mock-controller")?,
+            &options,
+            &log,
+        )?);
         Ok(())
     }
 

@@ -57,9 +57,9 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         unmount_below(&self.path);
         if !self.passed.get() {
-            tell(&format!("kept for a look: ls {}", self.path.display()));
+            report(&format!("kept for inspection: ls {}", self.path.display()));
         } else if let Err(error) = fs::remove_dir_all(&self.path) {
-            tell(&format!("{} could not be deleted: {error}", self.path.display()));
+            report(&format!("{} could not be deleted: {error}", self.path.display()));
         }
     }
 }
@@ -75,13 +75,13 @@ pub fn unmount_below(path: &Path) {
     below.sort_unstable();
     for mount in below.into_iter().rev() {
         if let Err(error) = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH) {
-            tell(&format!("umount {mount}: {error}"));
+            report(&format!("umount {mount}: {error}"));
         }
     }
 }
 
 /// An error in `drop` has no caller: it is printed to standard error.
 #[expect(clippy::print_stderr, reason = "there is no caller to return it to, and it must not be lost")]
-pub(crate) fn tell(what: &str) {
+pub(crate) fn report(what: &str) {
     eprintln!("{what}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use uuid::Uuid;
 
-use crate::lab::daemon::{Daemon, Life};
+use crate::lab::daemon::{Daemon, Lifetime};
 use crate::lab::http;
 use crate::lab::netns::Netns;
 
@@ -23,7 +23,7 @@ pub const API: &str = "/midonet-api";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts Debian's etcd on `data` and waits until it is healthy.
-pub fn etcd(netns: &Netns, life: Life, data: &Path, log: &Path) -> Result<Daemon> {
+pub fn etcd(netns: &Netns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {
     let args = [
         format!("--data-dir={}", data.display()),
         format!("--listen-client-urls=http://{ETCD}"),
@@ -35,7 +35,8 @@ pub fn etcd(netns: &Netns, life: Life, data: &Path, log: &Path) -> Result<Daemon
         "--heartbeat-interval=50".to_owned(),
         "--election-timeout=500".to_owned(),
     ];
-    let mut daemon = Daemon::start(netns, life, Path::new("etcd"), &args, log).context("Debian package etcd-server")?;
+    let mut daemon =
+        Daemon::start(netns, lifetime, Path::new("etcd"), &args, log).context("Debian package etcd-server")?;
     daemon.wait_until(PATIENCE, || {
         let health = netns.within(|| http::get(ETCD, "/health"))?;
         ensure!(health.contains("\"true\""), "health: {health}");
@@ -60,7 +61,7 @@ pub struct ControllerOptions {
 /// Starts the mock controller and waits until it answers.
 pub fn controller(
     netns: &Netns,
-    life: Life,
+    lifetime: Lifetime,
     program: &Path,
     options: &ControllerOptions,
     log: &Path,
@@ -79,7 +80,7 @@ pub fn controller(
     if let Some(state) = &options.state {
         args.extend(["--state".to_owned(), state.display().to_string()]);
     }
-    let mut daemon = Daemon::start(netns, life, program, &args, log)?;
+    let mut daemon = Daemon::start(netns, lifetime, program, &args, log)?;
     daemon.wait_until(PATIENCE, || netns.within(|| http::get(CONTROLLER, "/mock/")).map(drop))?;
     Ok(daemon)
 }

@@ -74,7 +74,7 @@ pub fn route(router: Uuid, destination: &str, via: Uuid, gateway: Option<&str>) 
     Route { router, source: net("0.0.0.0/0"), destination: net(destination), action, weight: 0 }
 }
 
-/// The provider router with an uplink to an outside that does not exist yet.
+/// The provider router with an uplink to an external network that does not exist yet.
 pub fn provider() -> Topology {
     let mut t = Topology::default();
     let router = Router { tenant: "admin".into(), name: "provider".into(), up: true, ..Router::default() };

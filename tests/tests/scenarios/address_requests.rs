@@ -19,7 +19,7 @@ fn addresses(result: &Value) -> Vec<String> {
 /// A pod answers for all of its addresses and may send from them; packets from an address that it took itself are
 /// dropped.
 #[test]
-fn a_pod_speaks_with_all_its_addresses_and_no_other() -> Result<()> {
+fn a_pod_sends_from_all_its_addresses_and_no_other() -> Result<()> {
     let node = Node::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
     let neighbour = Pod::new("red", "neighbour")?;
@@ -177,7 +177,7 @@ fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
 
 /// One request in each source; a request that is never permitted is refused with its source.
 #[test]
-fn every_place_is_heard() -> Result<()> {
+fn every_source_of_a_request_is_read() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
     let first = Pod::new("red", "first")?;
@@ -197,7 +197,7 @@ fn every_place_is_heard() -> Result<()> {
         ("subnet of the network", json!({ "subnet": whole }), Ok(false)),
         ("no subnet", annotated("atoll.dev/subnet", "77"), Err("77")),
         ("another subnet", json!({ "subnet": "192.0.2.0/24" }), Err("192.0.2.0/24")),
-        ("an address of nobody", annotated("atoll.dev/ips", "192.0.2.7"), Err("192.0.2.7")),
+        ("an address of no subnet", annotated("atoll.dev/ips", "192.0.2.7"), Err("192.0.2.7")),
         ("a malformed one", annotated("atoll.dev/mac", "02:00"), Err("annotation atoll.dev/mac")),
     ] {
         let pod = Pod::new("red", "pod")?;

@@ -60,12 +60,12 @@ fn cases<'a>(node: &Node, cni: &Cni<'a>, pod: &Pod) -> Result<Vec<Case<'a>>> {
         ("arguments that are no pairs", add().with("CNI_ARGS", "K8S_POD_NAMESPACE"), 4),
         ("a tenant that is a path", add().with("CNI_ARGS", "K8S_POD_NAMESPACE=../x"), 4),
         (
-            "etcd that nobody runs",
+            "an etcd that does not run",
             set(json!({ "timeoutSeconds": 2, "etcd": { "endpoints": ["http://127.0.0.1:9"] } })),
             11,
         ),
         (
-            "a controller that nobody runs",
+            "a controller that does not run",
             set(json!({ "timeoutSeconds": 2, "controller": { "endpoints": ["http://127.0.0.1:9/midonet-api"] } })),
             11,
         ),
@@ -97,7 +97,7 @@ fn mistakes_change_nothing() -> Result<()> {
             }
         }
         ensure!(wrong.is_empty(), "CNI {version}:\n{}", wrong.join("\n"));
-        ensure!(ping(&neighbour.netns, at.gateway)?, "somebody else's mistakes hit a neighbour");
+        ensure!(ping(&neighbour.netns, at.gateway)?, "another pod's faults hit a neighbour");
         cni.del(&neighbour)?;
         leftovers::assert_none(&node)?;
         // The same pod, without the mistakes.

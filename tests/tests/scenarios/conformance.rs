@@ -40,15 +40,15 @@ fn failed(answer: &Answer, code: u64, version: &str, when: &str) -> Result<Value
     Ok(error)
 }
 
-fn quiet(answer: &Answer, when: &str) -> Result<()> {
+fn succeeded(answer: &Answer, when: &str) -> Result<()> {
     answer.done().with_context(|| when.to_owned())?;
     ensure!(answer.stderr.is_empty(), "{when}: {}", answer.stderr);
     Ok(())
 }
 
 /// Success without output if the version has the verb, otherwise the error for an unknown verb.
-fn quiet_or_too_new(answer: &Answer, has_verb: bool, version: &str, when: &str) -> Result<()> {
-    if has_verb { quiet(answer, when) } else { failed(answer, 1, version, when).map(drop) }
+fn succeeded_or_too_new(answer: &Answer, has_verb: bool, version: &str, when: &str) -> Result<()> {
+    if has_verb { succeeded(answer, when) } else { failed(answer, 1, version, when).map(drop) }
 }
 
 fn with(cni: &Cni<'_>, over: &Value) -> String {
@@ -78,7 +78,7 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
                 // Variables that the command does not need are not checked.
                 let strange = call().with("CNI_CONTAINERID", "/").with("CNI_IFNAME", "a/b").with("CNI_ARGS", "x");
                 let answer = strange.run()?;
-                quiet_or_too_new(&answer, version >= since, told, &when)?;
+                succeeded_or_too_new(&answer, version >= since, told, &when)?;
             } else {
                 let bare = required.iter().fold(call(), |call, name| call.without(name)).reading("{");
                 let empty = required.iter().fold(call(), |call, name| call.with(name, "")).reading("{");
@@ -142,7 +142,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         ensure!(answer.stderr.is_empty() && answer.result()?["cniVersion"].is_string(), "{answer:?}");
 
         // Before anything was added.
-        quiet(&cni.call("DEL", &pod).run()?, &when("early DEL"))?;
+        succeeded(&cni.call("DEL", &pod).run()?, &when("early DEL"))?;
 
         let added = cni.call("ADD", &pod).run()?;
         let result = added.result()?;
@@ -152,7 +152,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         let other = Pod::new("red", "other")?;
         let path = pod.netns.path().display().to_string();
         failed(&cni.call("ADD", &other).with("CNI_NETNS", &path).run()?, 104, told, &when("foreign ADD"))?;
-        quiet(&cni.call("DEL", &other).with("CNI_NETNS", &path).run()?, &when("foreign DEL"))?;
+        succeeded(&cni.call("DEL", &other).with("CNI_NETNS", &path).run()?, &when("foreign DEL"))?;
         ensure!(Node::links(&pod.netns)? == ["eth0"], "{}", when("the interface"));
 
         let previous = |over: Value| {
@@ -162,7 +162,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         };
         let check = |stdin: String| cni.call("CHECK", &pod).reading(stdin).run();
         if has("0.4.0") {
-            quiet(&check(previous(json!({})))?, &when("CHECK"))?;
+            succeeded(&check(previous(json!({})))?, &when("CHECK"))?;
             failed(&check(with(&cni, &json!({})))?, 7, told, &when("CHECK without prevResult"))?;
             failed(&check(with(&cni, &json!({ "prevResult": null })))?, 7, told, &when("CHECK without prevResult"))?;
             pod.netns.run("ip", &["link", "set", "eth0", "mtu", "1280"])?;
@@ -188,13 +188,13 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
             json!({ "cni.dev/valid-attachments": [] }),
         ] {
             let answer = call("GC", list)?;
-            quiet_or_too_new(&answer, has("1.1.0"), told, &when("GC"))?;
+            succeeded_or_too_new(&answer, has("1.1.0"), told, &when("GC"))?;
         }
         if has("1.1.0") {
             let bad = call("GC", json!({ "cni.dev/valid-attachments": [{ "containerID": "a" }] }))?;
             failed(&bad, 6, told, &when("GC with a broken list"))?;
-            quiet(&call("STATUS", json!({}))?, &when("STATUS"))?;
-            quiet(&check(previous(json!({})))?, &when("CHECK after GC"))?;
+            succeeded(&call("STATUS", json!({}))?, &when("STATUS"))?;
+            succeeded(&check(previous(json!({})))?, &when("CHECK after GC"))?;
             let secret = json!({ "controller": { "username": "u", "passwordFile": "/nonexistent/password" } });
             failed(&call("STATUS", secret)?, 50, told, &when("STATUS without its secret"))?;
         } else {
@@ -202,11 +202,14 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         }
 
         let del = |stdin: String| cni.call("DEL", &pod).reading(stdin).run();
-        quiet(&del(if has("0.4.0") { previous(json!({})) } else { with(&cni, &json!({})) })?, &when("DEL"))?;
+        succeeded(&del(if has("0.4.0") { previous(json!({})) } else { with(&cni, &json!({})) })?, &when("DEL"))?;
         ensure!(Node::links(&pod.netns)?.is_empty(), "{}", when("after DEL"));
         for stdin in [json!({ "prevResult": null }), json!({ "prevResult": {} }), json!({ "prevResult": { "ips": 7 } })]
         {
-            quiet(&cni.call("DEL", &pod).with("CNI_NETNS", "").reading(with(&cni, &stdin)).run()?, &when("DEL again"))?;
+            succeeded(
+                &cni.call("DEL", &pod).with("CNI_NETNS", "").reading(with(&cni, &stdin)).run()?,
+                &when("DEL again"),
+            )?;
         }
         leftovers::assert_none(&node).with_context(|| when("after all"))?;
     }

@@ -45,7 +45,7 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     // The node has returned: it removes only its own attachments, and new ones work.
     let before = node.keys("addresses/")?;
     first.del(&lost)?;
-    assert_eq!(node.keys("addresses/")?, before, "it frees nothing that is somebody else's");
+    assert_eq!(node.keys("addresses/")?, before, "it frees no address of another node");
     assert!(ping(&kept.netns, there.gateway)?);
     let again = Pod::new("red", "again")?;
     let at = first.add(&again)?;

@@ -63,8 +63,8 @@ fn what_an_operator_sets_holds() -> Result<()> {
     let cni = node.cni("1.0.0")?;
     let pods = (0..ROOM).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
     at_once(&pods, |pod| cni.add(pod))?;
-    let outside = std::net::Ipv4Addr::new(203, 0, 113, 1);
-    assert!(ping(&pods[0].netns, outside)?, "the world outside answers");
+    let external = std::net::Ipv4Addr::new(203, 0, 113, 1);
+    assert!(ping(&pods[0].netns, external)?, "the external network answers");
 
     let set = ["tenant", "set", "red", "--max-subnets", "1", "--nameserver", "192.0.2.53"];
     let dry = node.atollctl(&[&set[..], &["--dry-run"]].concat())?;
@@ -76,9 +76,9 @@ fn what_an_operator_sets_holds() -> Result<()> {
         assert!(node.atollctl(&["tenant", "show", "red"])?.contains(line), "{line}");
     }
     // Routes apply to running pods.
-    assert!(!ping(&pods[0].netns, outside)?, "the route leads nowhere");
+    assert!(!ping(&pods[0].netns, external)?, "the route leads nowhere");
     node.atollctl(&["tenant", "set", "red", "--remove-route", "203.0.113.0/24"])?;
-    assert!(ping(&pods[0].netns, outside)?, "the world outside answers again");
+    assert!(ping(&pods[0].netns, external)?, "the external network answers again");
 
     let extra = Pod::new("red", "extra")?;
     let refused = cni.call("ADD", &extra).run()?;

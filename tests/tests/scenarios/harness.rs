@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use atoll_testkit::lab::daemon::Life;
+use atoll_testkit::lab::daemon::Lifetime;
 use atoll_testkit::lab::netns::{Netns, run};
 use atoll_testkit::lab::node::Node;
 use atoll_testkit::lab::reach::{Server, ask, ping};
@@ -30,8 +30,8 @@ fn pair() -> Result<(Netns, Netns)> {
 fn answers_are_seen_and_silence_is_too() -> Result<()> {
     let (left, right) = pair()?;
     assert!(ping(&left, RIGHT)?);
-    assert!(!ping(&left, Ipv4Addr::new(10, 9, 0, 3))?, "nobody has this address");
-    assert_eq!(ask(&left, RIGHT)?, None, "nobody listens");
+    assert!(!ping(&left, Ipv4Addr::new(10, 9, 0, 3))?, "no host has this address");
+    assert_eq!(ask(&left, RIGHT)?, None, "no server listens");
     let server = Server::start(&right, "right")?;
     let banner = ask(&left, RIGHT)?.expect("the server answers");
     assert_eq!((banner.name.as_str(), banner.seen_as), ("right", LEFT));
@@ -43,7 +43,7 @@ fn answers_are_seen_and_silence_is_too() -> Result<()> {
 #[test]
 fn etcd_keeps_its_data_over_a_kill() -> Result<()> {
     let (netns, scratch) = (Netns::new()?, Scratch::new(&unique_name())?);
-    let start = || servers::etcd(&netns, Life::Scoped, &scratch.path().join("etcd"), &scratch.path().join("log"));
+    let start = || servers::etcd(&netns, Lifetime::Scoped, &scratch.path().join("etcd"), &scratch.path().join("log"));
     let etcdctl = |args: &[&str]| netns.run("etcdctl", args);
     let etcd = start()?;
     etcdctl(&["put", "/k", "v"])?;
@@ -59,16 +59,19 @@ fn etcd_keeps_its_data_over_a_kill() -> Result<()> {
 fn a_dropped_namespace_is_gone() -> Result<()> {
     let path = Netns::new()?.path().to_owned();
     assert!(!path.exists(), "{} is still there", path.display());
-    assert!(run("ip", &["netns", "exec", "at-nobody", "true"]).is_err(), "a failing command is an error");
+    assert!(run("ip", &["netns", "exec", "at-missing", "true"]).is_err(), "a failing command is an error");
     Ok(())
 }
 
 #[test]
-fn a_node_has_its_servers_and_the_world_outside() -> Result<()> {
+fn a_node_has_its_servers_and_the_external_network() -> Result<()> {
     let mut node = Node::start(json!({}))?;
-    assert!(node.keys("")?.is_empty(), "nobody has asked for anything");
+    assert!(node.keys("")?.is_empty(), "no call was made");
     assert!(node.controller_get("/mock/dump")?["routers"].is_object());
-    assert!(ping(&node.outside(), Ipv4Addr::new(203, 0, 113, 2))?, "the world outside reaches the provider router");
+    assert!(
+        ping(&node.external_network(), Ipv4Addr::new(203, 0, 113, 2))?,
+        "the external network reaches the provider router"
+    );
     node.kill_controller()?;
     assert!(node.controller_get("/mock/dump").is_err(), "it is dead");
     node.start_controller()?;

@@ -18,8 +18,8 @@ fn points(whole: Duration) -> impl Iterator<Item = Duration> {
 }
 
 fn drain(node: Node) -> Result<()> {
-    wait::until("later calls finish what is owed", Duration::from_mins(1), || {
-        node.cni("1.0.0")?.del(&Pod::new("drain", "nobody")?)?;
+    wait::until("later calls finish the pending cleanup", Duration::from_mins(1), || {
+        node.cni("1.0.0")?.del(&Pod::new("cleanup", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
     node.finish()

@@ -118,8 +118,8 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         // Never added: DEL does nothing and does not affect the other pod.
         let neighbour = Pod::new("red", "neighbour")?;
         let at = cni.add(&neighbour)?;
-        let stranger = Pod::new("red", "stranger")?;
-        let call = cni.call("DEL", &stranger).with("CNI_NETNS", neighbour.netns.path().display().to_string());
+        let unattached = Pod::new("red", "unattached")?;
+        let call = cni.call("DEL", &unattached).with("CNI_NETNS", neighbour.netns.path().display().to_string());
         call.run()?.done()?;
         assert!(
             atoll_testkit::lab::reach::ping(&neighbour.netns, at.gateway)?,

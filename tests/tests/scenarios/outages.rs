@@ -14,8 +14,8 @@ const AT_MOST: Duration = Duration::from_secs(6);
 
 /// Later calls complete pending cleanup, a few items each: DEL of an unknown container is the cheapest call.
 fn drain(node: Node) -> Result<()> {
-    wait::until("later calls finish what is owed", Duration::from_secs(30), || {
-        node.cni("1.0.0")?.del(&Pod::new("red", "nobody")?)?;
+    wait::until("later calls finish the pending cleanup", Duration::from_secs(30), || {
+        node.cni("1.0.0")?.del(&Pod::new("red", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
     node.finish()
@@ -39,7 +39,7 @@ fn del_without_a_controller_leaves_a_tombstone_in_etcd() -> Result<()> {
     let took = node.cni("1.0.0")?.del(&pod)?;
     assert!(took < AT_MOST, "DEL took {took:?}");
     assert!(!eth0_is_there(&pod)?, "the interface goes, whatever is down");
-    assert_eq!(node.keys("tombstones/")?.len(), 1, "what is owed is written down");
+    assert_eq!(node.keys("tombstones/")?.len(), 1, "the pending cleanup is recorded");
     let claimed = node.keys("addresses/")?;
     assert!(claimed.iter().any(|(_, value)| value["state"] == "claimed"), "the address stays taken: {claimed:?}");
     node.cni("1.0.0")?.del(&pod)?;
@@ -61,7 +61,7 @@ fn del_without_etcd_leaves_a_tombstone_on_disk() -> Result<()> {
     assert_eq!(tombstone_files(&node), 1);
 
     node.start_etcd()?;
-    assert!(!leftovers::of_pods(&node)?.is_empty(), "nobody has released the claim yet");
+    assert!(!leftovers::of_pods(&node)?.is_empty(), "the claim is not yet released");
     drain(node)
 }
 

@@ -34,7 +34,7 @@ fn unit(node: &Node, what: &str) -> Result<()> {
 }
 
 #[test]
-fn the_machine_is_the_way_outside_and_safe_from_its_pods() -> Result<()> {
+fn the_machine_is_the_uplink_and_safe_from_its_pods() -> Result<()> {
     let mut node = Node::start(json!({}))?;
     // Before the first start of the controller; the unit is idempotent.
     node.stop_controller()?;
@@ -68,7 +68,8 @@ fn the_machine_is_the_way_outside_and_safe_from_its_pods() -> Result<()> {
     let _own = pods.iter().map(|pod| Server::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
     let reaches = || -> Result<()> {
         for pod in &pods {
-            let banner = ask(&pod.netns, INTERNET)?.with_context(|| format!("{} reaches nobody outside", pod.name))?;
+            let banner = ask(&pod.netns, INTERNET)?
+                .with_context(|| format!("{} does not reach the external network", pod.name))?;
             ensure!((banner.name.as_str(), banner.seen_as) == ("internet", MACHINE), "{}: {banner:?}", pod.name);
             ensure!(ping(&pod.netns, MACHINE)?, "{} may ping the machine", pod.name);
         }

@@ -12,7 +12,7 @@ use atoll_testkit::lab::reach::{Server, ask, ping};
 use serde_json::json;
 
 /// The host behind the provider router.
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// A subnet of this size has five addresses for pods.
 const FULL: usize = 5;
 
@@ -68,17 +68,17 @@ fn pods_with_equal_addresses_never_answer_for_each_other() -> Result<()> {
 }
 
 #[test]
-fn the_world_outside_sees_each_tenant_under_its_own_address_and_cannot_get_in() -> Result<()> {
+fn the_external_network_sees_each_tenant_under_its_own_address_and_cannot_get_in() -> Result<()> {
     let node = node()?;
     let (red, blue) = (attach(&node, "red", 2)?, attach(&node, "blue", 2)?);
-    let _server = Server::start(&node.outside(), "outside")?;
+    let _server = Server::start(&node.external_network(), "outside")?;
     let mut seen = Vec::new();
     for tenant in [&red, &blue] {
         let of_tenant: BTreeSet<Ipv4Addr> = tenant
             .iter()
             .map(|(pod, at)| {
-                assert!(ping(&pod.netns, OUTSIDE)?, "{} pings the world outside", pod.name);
-                let banner = ask(&pod.netns, OUTSIDE)?.context("the world outside answers")?;
+                assert!(ping(&pod.netns, EXTERNAL)?, "{} pings the external network", pod.name);
+                let banner = ask(&pod.netns, EXTERNAL)?.context("the external network answers")?;
                 assert_eq!(banner.name, "outside");
                 assert_ne!(banner.seen_as, at.address.ip(), "the tenant's addresses stay inside");
                 Ok(banner.seen_as)
@@ -93,14 +93,21 @@ fn the_world_outside_sees_each_tenant_under_its_own_address_and_cannot_get_in() 
     let mut targets = seen.clone();
     targets.push(red[0].1.address.ip());
     for target in targets {
-        assert_eq!(ask(&node.outside(), target)?, None, "a pod was reached from outside at {target}");
+        assert_eq!(
+            ask(&node.external_network(), target)?,
+            None,
+            "a pod was reached from the external network at {target}"
+        );
         assert_eq!(
             ask(&blue[0].0.netns, target)?.filter(|banner| banner.name == "red-1"),
             None,
             "from blue at {target}"
         );
     }
-    assert!(!ping(&node.outside(), red[0].1.address.ip())?, "a tenant's address was reached from outside");
+    assert!(
+        !ping(&node.external_network(), red[0].1.address.ip())?,
+        "a tenant's address was reached from the external network"
+    );
     detach(&node, &red)?;
     detach(&node, &blue)?;
     node.finish()

@@ -14,12 +14,12 @@ pub(crate) enum Level {
     Warn,
     /// Pods cannot be attached, or are attached wrongly.
     Fail,
-    /// It could not be looked at, because of something that is told elsewhere.
+    /// It could not be checked, because of a fault that another finding reports.
     Skip,
 }
 
 impl Level {
-    /// As people read it; the word alone tells, without a colour.
+    /// The word for people; it needs no colour.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -30,12 +30,12 @@ impl Level {
     }
 }
 
-/// One thing that was looked at. The shape of its JSON is stable.
+/// The result of one check. The shape of its JSON is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     /// Which check: one word that does not change.
     pub(crate) check: &'static str,
-    /// What was looked at: an endpoint, a file, an interface.
+    /// What was checked: an endpoint, a file, an interface.
     pub(crate) object: String,
     /// How bad it is.
     pub(crate) level: Level,

@@ -1,4 +1,4 @@
-//! From what was seen to findings: what is well, what is not, what that means and how to mend it. Pure.
+//! From observations to findings: what is well, what is not, what that means and how to repair it. Pure.
 
 mod finding;
 mod names;

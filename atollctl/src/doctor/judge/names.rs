@@ -51,7 +51,7 @@ pub(super) fn judge(names: &Names) -> Vec<Finding> {
         findings.push(NAME.warn(
             &earlier.name,
             format!("{} remembers this name, and the configuration says {present}", file.display()),
-            format!("set `nodeName` to {}, or rename the node as docs/operations.md says", earlier.name),
+            format!("set `nodeName` to {}, or rename the node as docs/operations.md describes", earlier.name),
         ));
     }
     let registered = registered.as_deref().unwrap_or_default();
@@ -59,7 +59,7 @@ pub(super) fn judge(names: &Names) -> Vec<Finding> {
     for (other, claims) in registered.iter().filter(|(name, _)| name != present) {
         let found = format!("this machine is registered under this name as well, with {}", count(*claims, "claim"));
         let hint = format!(
-            "set `nodeName` to {other}; or delete its pods and say `atollctl attachment evict-node {other} --forget`"
+            "set `nodeName` to {other}; or delete its pods and run `atollctl attachment evict-node {other} --forget`"
         );
         findings.push(if is_registered {
             NAME.warn(other, found, hint)

@@ -81,7 +81,7 @@ pub(super) fn certificates(site: &Site, now: u64) -> Vec<Finding> {
             Ok((begin, _)) if now < begin => CERTIFICATE.fail(
                 object,
                 format!("it is not valid before {} from now", time(begin - now)),
-                "look at this machine's clock (`timedatectl`), then at the certificate",
+                "check this machine's clock (`timedatectl`), then the certificate",
             ),
             Ok((_, end)) if now >= end => CERTIFICATE.fail(object, format!("it ended {} ago", time(now - end)), renew),
             Ok((_, end)) if end - now < SOON => {
@@ -96,7 +96,7 @@ pub(super) fn certificates(site: &Site, now: u64) -> Vec<Finding> {
 
 pub(super) fn kernel(seen: &Seen) -> Vec<Finding> {
     let kernel = &seen.kernel;
-    let one = |object: &str, look: &super::super::seen::Look<()>, hint: &str| match look {
+    let one = |object: &str, probed: &super::super::seen::Probed<()>, hint: &str| match probed {
         Ok(()) => KERNEL.ok(object, "works"),
         Err(problem) => KERNEL.problem(object, problem, hint),
     };
@@ -148,7 +148,7 @@ fn plugin(plugin: &Plugin) -> Vec<Finding> {
     let mut findings = vec![match &plugin.found {
         None => {
             let elsewhere = plugin.elsewhere.as_ref();
-            let elsewhere = elsewhere.map_or_else(String::new, |path| format!("; {} is not looked at", path.display()));
+            let elsewhere = elsewhere.map_or_else(String::new, |path| format!("; {} is not read", path.display()));
             BINARY.fail(PLUGIN, format!("there is none in {places}{by}{elsewhere}"), format!("{install}, or --bin-dir"))
         }
         Some((path, Ok(version))) if version == own => BINARY.ok(path.display(), format!("version {version}{by}")),
@@ -206,7 +206,7 @@ fn conflist(conflists: &Conflists) -> Vec<Finding> {
     findings.extend(files.iter().filter(is_another).map(|file| {
         let found =
             format!("it has Atoll's plugin too, and {} comes first by name: it does nothing", ours.path.display());
-        let hint = "remove it, unless a multiplexer (Multus) names it; `--config` reads it when told";
+        let hint = "remove it, unless a multiplexer (Multus) names it; `--config FILE` checks it";
         CONFLIST.warn(file.path.display(), found, hint)
     }));
     findings
@@ -319,12 +319,12 @@ fn content_of(file: &Conflist, content: &Content) -> Vec<Finding> {
         [] => findings.push(CONFLIST.warn(
             path.to_string(),
             "it has no cniVersion, which counts as 0.1.0",
-            "say \"cniVersion\": \"1.0.0\"",
+            "set \"cniVersion\": \"1.0.0\"",
         )),
         versions if versions.iter().any(|version| spoken.contains(&version.as_str())) => {}
         versions => findings.push(CONFLIST.fail(
             path.to_string(),
-            format!("cniVersion {} is none that the plugin speaks", versions.join(", ")),
+            format!("cniVersion {} is not supported by the plugin", versions.join(", ")),
             format!("choose one of {}; 1.0.0 suits every runtime of today", spoken.join(", ")),
         )),
     }

@@ -1,4 +1,4 @@
-//! What etcd, the kernel and this node's files say about pods, held against each other.
+//! What etcd, the kernel and this node's files say about pods, compared with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use atoll_records::{Tombstone, TombstoneRecord};
 use super::super::seen::{Records, Seen, Site};
 use super::finding::{Check, Finding, time};
 use crate::gc::decide;
-use crate::gc::look::Look;
+use crate::gc::observe::NodeObservation;
 use crate::nodefiles::{AddPhase, Lock};
 use crate::output::count;
 
@@ -17,7 +17,7 @@ const CLUSTER: Check =
     Check::new("cluster", "all nodes must agree with the cluster's record; an ADD on a node that does not fails");
 const NODE: Check =
     Check::new("node", "two machines of one name would take each other's pods apart; the second is refused");
-const RECORD: Check = Check::new("record", "what cannot be read is left alone, and with it the addresses it has");
+const RECORD: Check = Check::new("record", "a record that cannot be read is not changed, and its addresses stay taken");
 const INTERFACE: Check = Check::new(
     "interface",
     "a host interface without a claim was left by a dead call; it has no port, and no call will remove it",
@@ -32,19 +32,19 @@ const PROGRESS: Check = Check::new(
 );
 const TOMBSTONE: Check = Check::new(
     "tombstone",
-    "what a DEL could not finish, or a fence for an ADD that died; until it is settled its address stays taken",
+    "what a DEL could not finish, or a fence for an ADD that died; until its cleanup is finished its address stays taken",
 );
 
 /// Claims that are named in one finding.
 const NAMED: usize = 5;
 
-/// How long a debt may wait for a later call before somebody should look, seconds.
+/// A tombstone that is older is a warning, seconds.
 const PATIENCE: u64 = 600;
 
 pub(super) fn cluster(site: &Site) -> Vec<Finding> {
     let records = match &site.records {
         Ok(records) => records,
-        Err(problem) => return vec![CLUSTER.skip("record", format!("etcd did not say: {}", problem.text))],
+        Err(problem) => return vec![CLUSTER.skip("record", format!("etcd did not answer: {}", problem.text))],
     };
     let mut findings = Vec::new();
     findings.push(match (&records.cluster, &records.disagreement) {
@@ -54,7 +54,7 @@ pub(super) fn cluster(site: &Site) -> Vec<Finding> {
             "`atollctl init` writes it, or the first pod does; from then on all nodes must agree with it",
         ),
         (Some(cluster), Some(problem)) => {
-            CLUSTER.problem(cluster.id.0, problem, "make this node's file say what the cluster says")
+            CLUSTER.problem(cluster.id.0, problem, "make this node's file agree with the cluster's record")
         }
         (Some(cluster), None) => CLUSTER.ok(cluster.id.0, "this node's file agrees with it"),
     });
@@ -74,34 +74,32 @@ pub(super) fn cluster(site: &Site) -> Vec<Finding> {
             (Some(_), None) => NODE.ok(&machine.name, format!("registered; {}", count(records.claims.len(), "claim"))),
         });
     }
-    let hint = "look at it with etcdctl; a newer version of Atoll may have written it";
+    let hint = "read it with etcdctl; a newer version of Atoll may have written it";
     findings.extend(records.damaged.iter().map(|key| RECORD.warn(key, "it cannot be read", hint)));
     findings
 }
 
-/// Interfaces that somebody knows of: a claim, a tombstone or an attachment state.
+/// Interfaces that a claim, a tombstone or an attachment state names.
 fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
     let claims = records.claims.iter().map(|claim| claim.record.host_interface.to_string());
-    let owed = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
+    let in_etcd = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
     let files = site.progress.as_ref().map(Vec::as_slice).unwrap_or_default();
     let adding = files.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
     let local_tombstones = site.local_tombstones.as_ref().map(Vec::as_slice).unwrap_or_default();
     let in_tombstones = local_tombstones
         .iter()
         .filter_map(|(_, tombstone)| Some(tombstone.as_ref()?.attachment.host_interface().to_string()));
-    claims.chain(owed).chain(adding).chain(in_tombstones).collect()
+    claims.chain(in_etcd).chain(adding).chain(in_tombstones).collect()
 }
 
 pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
     let (links, records) = match (&site.links, &site.records) {
         (Ok(links), Ok(records)) => (links, records),
         (Err(problem), _) => return vec![INTERFACE.problem("host ends", problem, "run as root")],
-        (_, Err(_)) => return vec![INTERFACE.skip("host ends", "etcd did not say whose they are")],
+        (_, Err(_)) => return vec![INTERFACE.skip("host ends", "etcd did not answer: their owners are unknown")],
     };
     if site.progress.is_err() || site.local_tombstones.is_err() {
-        return vec![
-            INTERFACE.skip("host ends", "this node's files cannot be read: one of them may tell whose they are"),
-        ];
+        return vec![INTERFACE.skip("host ends", "this node's files cannot be read: one of them may name their owner")];
     }
     if !records.damaged.is_empty() {
         return vec![INTERFACE.skip("host ends", "some records cannot be read: one of them may be theirs")];
@@ -115,7 +113,7 @@ pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
     left.into_iter().map(|link| INTERFACE.warn(&link.name, format!("no claim; in {}", link.place), hint)).collect()
 }
 
-/// Claims without a container, by the decision that `gc` makes of them in its first look.
+/// Claims without a container, by the decision that `gc` makes of them in its first comparison.
 pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> {
     let object = "containers";
     let sandboxes = match &seen.sandboxes {
@@ -127,13 +125,13 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
         Err(problem) => return vec![CLAIM.skip(object, problem.text.clone())],
     };
     let (Ok(machine), Ok(records)) = (&site.machine, &site.records) else {
-        return vec![CLAIM.skip(object, "etcd did not say what this node claims")];
+        return vec![CLAIM.skip(object, "etcd did not answer: the claims of this node are unknown")];
     };
     let (Ok(files), Ok(local_tombstones), Ok(links)) = (&site.progress, &site.local_tombstones, &site.links) else {
-        return vec![CLAIM.skip(object, "what calls work on cannot be told")];
+        return vec![CLAIM.skip(object, "the attachments that calls work on are unknown")];
     };
     let in_tombstones = local_tombstones.iter().filter_map(|(_, tombstone)| tombstone.clone());
-    let look = Look {
+    let observed = NodeObservation {
         node: machine.name.clone(),
         now: seen.now,
         claims: records.claims.clone(),
@@ -147,8 +145,8 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
     let networks: BTreeSet<_> = claimed.chain(&site.network).cloned().collect();
     let mut findings = Vec::new();
     for network in networks {
-        let left = decide::attachments(&look, &network, config.timeout.as_secs());
-        // One of another network that has no interface any more is told with its own.
+        let left = decide::attachments(&observed, &network, config.timeout.as_secs());
+        // An attachment of another network without an interface is reported with its own network.
         let left: Vec<_> = left.into_iter().filter(|(attachment, _)| attachment.network == network).collect();
         if left.is_empty() {
             continue;
@@ -165,7 +163,7 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
         let hint = if sandboxes.is_empty() {
             format!("no container at all is there: if that is so, `atollctl gc --empty-is-true`{which}")
         } else {
-            format!("`atollctl gc`{which} releases them; first look: `atollctl gc --dry-run`")
+            format!("`atollctl gc`{which} releases them; first: `atollctl gc --dry-run`")
         };
         findings.push(CLAIM.warn(object, found, hint));
     }
@@ -191,7 +189,7 @@ fn named(attachment: &Attachment, records: &Records) -> String {
 pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
     let files = match &site.progress {
         Ok(files) => files,
-        Err(problem) => return vec![PROGRESS.problem("files", problem, "run as root; look at `runDir`")],
+        Err(problem) => return vec![PROGRESS.problem("files", problem, "run as root; check `runDir`")],
     };
     let deadline = config.timeout.as_secs();
     let died = files.iter().filter(|file| {
@@ -203,7 +201,7 @@ pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
         .map(|file| {
             let since = time(now.saturating_sub(file.written));
             let whose = file.phase.claim().map_or_else(String::new, |claim| format!(" of {}", claim.attachment));
-            let hint = "the runtime's DEL settles it; `atollctl gc` does where the runtime never calls";
+            let hint = "the runtime's DEL cleans up; `atollctl gc` does if no call comes";
             PROGRESS.warn(file.path.display(), format!("an ADD{whose} died {since} ago"), hint)
         })
         .collect();
@@ -217,7 +215,7 @@ pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
 pub(super) fn tombstones(site: &Site, now: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &site.records {
-        Err(_) => findings.push(TOMBSTONE.skip("in etcd", "etcd did not say")),
+        Err(_) => findings.push(TOMBSTONE.skip("in etcd", "etcd did not answer")),
         Ok(records) if records.tombstones.is_empty() => findings.push(TOMBSTONE.ok("in etcd", "none")),
         Ok(records) => {
             let mut nodes: BTreeMap<&str, Vec<&TombstoneRecord>> = BTreeMap::new();
@@ -225,42 +223,42 @@ pub(super) fn tombstones(site: &Site, now: u64) -> Vec<Finding> {
                 nodes.entry(tombstone.attachment.node.as_str()).or_default().push(tombstone);
             }
             let own = site.machine.as_ref().map(|machine| machine.name.as_str()).unwrap_or_default();
-            for (node, owed) in nodes {
+            for (node, pending) in nodes {
                 let hint = if node == own {
-                    "the next calls on this node settle it; now: `atollctl gc`".to_owned()
+                    "the next calls on this node finish it; now: `atollctl gc`".to_owned()
                 } else {
                     format!(
                         "`atollctl gc` on {node}; if that machine is gone for good: `atollctl attachment evict-node {node}`"
                     )
                 };
-                findings.push(debt(&format!("of {node}"), &owed, now, hint));
+                findings.push(pending_cleanup(&format!("of {node}"), &pending, now, hint));
             }
         }
     }
     findings.push(match &site.local_tombstones {
-        Err(problem) => TOMBSTONE.problem("in files", problem, "run as root; look at `stateDir`"),
+        Err(problem) => TOMBSTONE.problem("in files", problem, "run as root; check `stateDir`"),
         Ok(local_tombstones) => {
             let readable: Vec<_> = local_tombstones.iter().filter_map(|(_, tombstone)| tombstone.as_ref()).collect();
             if let Some((path, _)) = local_tombstones.iter().find(|(_, tombstone)| tombstone.is_none()) {
-                let hint = "look at it; what it said is lost, so `atollctl address check` must find what is left";
+                let hint = "check it; its content is lost, so `atollctl address check` must find what is left";
                 TOMBSTONE.warn(path.display(), "it cannot be read", hint)
             } else if readable.is_empty() {
                 TOMBSTONE.ok("in files", "none")
             } else {
                 let hint = "they move to etcd with the next call that reaches it; now: `atollctl gc`";
-                debt("in files", &readable, now, hint.to_owned())
+                pending_cleanup("in files", &readable, now, hint.to_owned())
             }
         }
     });
     findings
 }
 
-/// A fence that still waits, or a debt of a short while ago, is as it should be.
-fn debt(object: &str, owed: &[&TombstoneRecord], now: u64, hint: String) -> Finding {
-    let oldest = owed.iter().min_by_key(|tombstone| tombstone.since);
+/// A tombstone, fences included, is a warning only when it is old.
+fn pending_cleanup(object: &str, pending: &[&TombstoneRecord], now: u64, hint: String) -> Finding {
+    let oldest = pending.iter().min_by_key(|tombstone| tombstone.since);
     let (since, why) = oldest.map_or((now, String::new()), |tombstone| (tombstone.since, tombstone.note.clone()));
-    let fences = owed.iter().filter(|tombstone| tombstone.why == Tombstone::Fence).count();
+    let fences = pending.iter().filter(|tombstone| tombstone.why == Tombstone::Fence).count();
     let age = now.saturating_sub(since);
-    let found = format!("{} ({}), the oldest {} old: {why}", owed.len(), count(fences, "fence"), time(age));
+    let found = format!("{} ({}), the oldest {} old: {why}", pending.len(), count(fences, "fence"), time(age));
     if age > PATIENCE { TOMBSTONE.warn(object, found, hint) } else { TOMBSTONE.ok(object, found) }
 }

@@ -1,4 +1,4 @@
-//! etcd, the controller, and what the controller says of this machine.
+//! etcd, the controller, and the controller's records of this machine.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::finding::{Check, Finding};
 
 const ETCD: Check = Check::new(
     "etcd",
-    "without etcd no pod can be added; running pods go on, and DEL leaves its debts in files of the node",
+    "without etcd no pod can be added; running pods go on, and DEL records pending cleanup in local tombstones",
 );
 const CONTROLLER: Check = Check::new(
     "controller",
-    "without the controller no pod can be added; running pods go on, and DEL leaves its debts in etcd",
+    "without the controller no pod can be added; running pods go on, and DEL records pending cleanup in etcd",
 );
 const CLOCK: Check = Check::new(
     "clock",
@@ -44,7 +44,7 @@ fn etcd_endpoint(endpoint: &EtcdEndpoint) -> Finding {
     let (member, read) = match (&endpoint.member, &endpoint.read) {
         (Ok(member), Ok(read)) => (member, *read),
         (Ok(member), Err(problem)) => {
-            let hint = "look at the other members: without a majority etcd answers no reads (`etcdctl endpoint status --cluster`)";
+            let hint = "check the other members: without a majority etcd answers no reads (`etcdctl endpoint status --cluster`)";
             let mut finding = ETCD.problem(url, problem, hint);
             finding.found = format!("version {}, but a read fails: {}", member.version, finding.found);
             return finding;
@@ -60,7 +60,7 @@ fn etcd_endpoint(endpoint: &EtcdEndpoint) -> Finding {
         return ETCD.fail(
             url,
             format!("{found}; it knows no leader"),
-            "look at the other members: a majority must be up",
+            "check the other members: a majority must be up",
         );
     }
     if member.is_learner {
@@ -71,7 +71,7 @@ fn etcd_endpoint(endpoint: &EtcdEndpoint) -> Finding {
         return ETCD.warn(url, format!("{found}; by default etcd takes no writes beyond 2 GiB"), hint);
     }
     if read > SLOW {
-        return ETCD.warn(url, found, "look at etcd's disk (`etcd_disk_wal_fsync_duration_seconds`) and the way to it");
+        return ETCD.warn(url, found, "check etcd's disk (`etcd_disk_wal_fsync_duration_seconds`) and the way to it");
     }
     ETCD.ok(url, found)
 }
@@ -108,9 +108,9 @@ fn controller(endpoint: &ControllerEndpoint) -> Finding {
         (_, Ok(false)) => CONTROLLER.fail(
             url,
             format!("{found}; it takes no changes now"),
-            "it is being upgraded, or was made read-only; look at its system state",
+            "it is being upgraded, or was made read-only; check its system state",
         ),
-        _ if *took > SLOW => CONTROLLER.warn(url, found, "look at the controller's load and at the way to it"),
+        _ if *took > SLOW => CONTROLLER.warn(url, found, "check the controller's load and the way to it"),
         _ => CONTROLLER.ok(url, found),
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn clocks(site: &Site) -> Vec<Finding> {
     let controllers = site.controllers.iter().filter_map(|endpoint| Some((endpoint.url.as_str(), endpoint.clock?)));
     let clocks: Vec<_> = etcd.chain(controllers).collect();
     let Some((_, low)) = clocks.iter().min_by_key(|(_, skew)| *skew) else {
-        return vec![CLOCK.skip("servers", "no server told its time")];
+        return vec![CLOCK.skip("servers", "no server sent its time")];
     };
     let high = clocks.iter().map(|(_, skew)| *skew).max().unwrap_or(*low);
     let wrong = clocks.iter().filter(|(_, skew)| skew.abs() > SKEW);
@@ -143,7 +143,7 @@ pub(super) fn host(site: &Site, seen: &Seen) -> Vec<Finding> {
     let id = machine.host_id;
     let host = match &site.host {
         Ok(host) => host,
-        Err(problem) => return vec![HOST.skip(id, format!("the controller did not say: {}", problem.text))],
+        Err(problem) => return vec![HOST.skip(id, format!("the controller did not answer: {}", problem.text))],
     };
     let Some((name, alive)) = &host.found else {
         let hint = "start the controller's agent on this machine, or correct `hostId` (the agent's id is in /etc/midonet_host_id.properties)";
@@ -152,7 +152,7 @@ pub(super) fn host(site: &Site, seen: &Seen) -> Vec<Finding> {
     let host_finding = if *alive {
         HOST.ok(id, format!("known as {name}, alive"))
     } else {
-        let hint = "start the agent on this machine and look at its log (`systemctl status midolman`)";
+        let hint = "start the agent on this machine and check its log (`systemctl status midolman`)";
         HOST.fail(id, format!("known as {name}, but its agent is not alive"), hint)
     };
     let zone = if host.zones.is_empty() {

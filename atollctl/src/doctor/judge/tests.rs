@@ -20,7 +20,7 @@ use super::super::seen::{
     Problem, Records, SecretFile, Seen, Site,
 };
 use super::{Level, judge};
-use crate::links::{HostEnd, Place};
+use crate::links::{HostEnd, NetnsLocation};
 use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
 use crate::runtime::{Loaded, NoAnswer, Places, Runtime, Status};
 
@@ -195,7 +195,7 @@ fn gone() -> Problem {
 fn a_node_where_all_is_well_has_nothing_to_complain_about() {
     let findings = judge(&well());
     let alarming: Vec<_> = findings.iter().filter(|f| f.level != Level::Ok).map(|f| (f.check, f.level)).collect();
-    assert_eq!(alarming, [("cluster", Level::Warn)], "nobody has run `init` yet");
+    assert_eq!(alarming, [("cluster", Level::Warn)], "`init` has not run yet");
     insta::assert_snapshot!("well", super::super::shown(&findings));
     insta::assert_snapshot!("json", crate::output::json(&findings.iter().take(2).collect::<Vec<_>>()));
 }
@@ -330,7 +330,7 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         ("conflist", Level::Warn, |s| content(s).unserved = vec![("portMappings".to_owned(), "chain portmap")]),
         ("interface", Level::Warn, |s| {
             let name = "at0123456789ab".to_owned();
-            site(s).links = Ok(vec![HostEnd { place: Place::Own, name, index: 4, carrier: true }]);
+            site(s).links = Ok(vec![HostEnd { place: NetnsLocation::Own, name, index: 4, carrier: true }]);
         }),
         ("interface", Level::Skip, |s| site(s).records = Err(gone())),
         ("progress", Level::Warn, |s| {
@@ -434,7 +434,7 @@ fn a_claim_is_told_only_when_gc_would_take_it() {
 }
 
 #[test]
-fn an_add_on_its_way_and_a_debt_of_a_moment_ago_are_as_they_should_be() {
+fn a_running_add_and_a_new_tombstone_are_well() {
     let mut seen = well();
     let file = |lock, phase, written| AttachmentFile {
         path: "/run/atoll/attachments/a".into(),
@@ -450,7 +450,7 @@ fn an_add_on_its_way_and_a_debt_of_a_moment_ago_are_as_they_should_be() {
     ]);
     site(&mut seen).records.as_mut().expect("ok").tombstones = vec![tombstone("n1", 3)];
     let link = attachment("n1").host_interface().to_string();
-    site(&mut seen).links = Ok(vec![HostEnd { place: Place::Own, name: link, index: 4, carrier: false }]);
+    site(&mut seen).links = Ok(vec![HostEnd { place: NetnsLocation::Own, name: link, index: 4, carrier: false }]);
     let bad: Vec<_> = judge(&seen).into_iter().filter(|f| f.level != Level::Ok && f.check != "cluster").collect();
     assert_eq!(bad, []);
 }

@@ -24,11 +24,11 @@ fn at<'a>(report: &'a Value, level: &str) -> Vec<(&'a str, &'a str)> {
     here.filter_map(|check| Some((check["check"].as_str()?, check["object"].as_str()?))).collect()
 }
 
-fn look(ctl: &Ctl<'_>, more: &[&str]) -> Result<(i32, Value)> {
+fn doctor_report(ctl: &Ctl<'_>, more: &[&str]) -> Result<(i32, Value)> {
     let (conf_dir, list) = (ctl.conf_dir.display().to_string(), containers(ctl).display().to_string());
     let begun = Instant::now();
     // The container runtimes of this machine do not belong to this node.
-    let (code, report) = ctl.looked(&[&["doctor", "--conf-dir", &conf_dir, "--sandboxes", &list], more].concat())?;
+    let (code, report) = ctl.report(&[&["doctor", "--conf-dir", &conf_dir, "--sandboxes", &list], more].concat())?;
     // Every check ends: the sum of the timeouts, with a margin for a busy machine.
     ensure!(begun.elapsed() < Duration::from_mins(1), "it took {:?}", begun.elapsed());
     ensure!(!report.to_string().contains(PASSWORD), "a secret is shown: {report}");
@@ -50,7 +50,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
     node.cni("1.0.0")?.add(&pod)?;
     fs::write(containers(&ctl), &pod.container)?;
 
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     assert_eq!(
         (code, at(&report, "fail"), at(&report, "warn"), at(&report, "skip")),
         (0, vec![], vec![], vec![]),
@@ -76,7 +76,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
         "progress",
         "tombstone",
     ] {
-        ensure!(names.contains(&name), "{name} was not looked at: {names:?}");
+        ensure!(names.contains(&name), "{name} was not checked: {names:?}");
     }
     let list = containers(&ctl).display().to_string();
     let people = ctl.run(&["doctor", "--conf-dir", &ctl.conf_dir.display().to_string(), "--sandboxes", &list])?;
@@ -84,11 +84,11 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
 
     // A claim whose container the runtime does not list; a claim younger than the deadline is not reported.
     fs::write(&list, "0123456789abcdef\n")?;
-    let (_, report) = look(&ctl, &[])?;
+    let (_, report) = doctor_report(&ctl, &[])?;
     ensure!(!at(&report, "warn").iter().any(|(name, _)| *name == "claim"), "it may just start: {report:#}");
     let impatient = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
     until("the claim is older than a call may take", Duration::from_secs(30), || {
-        let (code, report) = look(&impatient, &[])?;
+        let (code, report) = doctor_report(&impatient, &[])?;
         let checks = report["checks"].as_array().context("checks")?;
         let found = checks.iter().find(|check| check["check"] == "claim").context("no such check")?;
         ensure!(found["level"] == "warn" && code == 0, "{found:#}");
@@ -101,23 +101,23 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
 
     // A password file with a wrong mode; a wrong password.
     fs::write(&password, PASSWORD)?;
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     ensure!(
         code == 7 && at(&report, "fail").iter().any(|(name, _)| *name == "controller"),
         "wrong password: {report:#}"
     );
     fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     ensure!(code == 7 && at(&report, "fail").iter().any(|(name, _)| *name == "secret"), "a wide mode: {report:#}");
     private_file(&password, "admin")?;
 
     // The remains of a claim that was deleted.
     node.netns().run("etcdctl", &["--endpoints=127.0.0.1:2379", "del", "--prefix", "/atoll/test/v2/claims/"])?;
     fs::remove_dir_all(node.run_dir().join("attachments"))?;
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     ensure!(
         code == 0 && at(&report, "warn").iter().any(|(name, _)| *name == "interface"),
-        "a stray interface: {report:#}"
+        "an orphaned interface: {report:#}"
     );
 
     // A dead agent, and another conflist that sorts first.
@@ -125,7 +125,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
         ctl.conf_dir.join("05-other.conflist"),
         r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#,
     )?;
-    let (code, report) = look(&ctl, &["--bin-dir", "/nowhere"])?;
+    let (code, report) = doctor_report(&ctl, &["--bin-dir", "/nowhere"])?;
     let failed: Vec<_> = at(&report, "fail").into_iter().map(|(name, _)| name).collect();
     assert_eq!((code, failed), (7, vec!["plugin", "conflist"]), "{report:#}");
     fs::remove_file(ctl.conf_dir.join("05-other.conflist"))?;
@@ -133,20 +133,20 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
 
     node.kill_controller()?;
     let ctl = Ctl::new(&node, json!({}))?;
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     ensure!(code == 7 && at(&report, "fail").iter().all(|(name, _)| *name == "controller"), "{report:#}");
     ensure!(at(&report, "skip").iter().any(|(name, _)| *name == "host"), "{report:#}");
     drop(ctl);
     node.kill_etcd()?;
     let ctl = Ctl::new(&node, json!({}))?;
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     let failed: Vec<_> = at(&report, "fail").into_iter().map(|(name, _)| name).collect();
     assert_eq!((code, failed), (7, vec!["etcd", "controller"]), "{report:#}");
-    ensure!(at(&report, "ok").iter().any(|(name, _)| *name == "kernel"), "what can be looked at is: {report:#}");
+    ensure!(at(&report, "ok").iter().any(|(name, _)| *name == "kernel"), "what can be checked is: {report:#}");
 
     // No configuration at all.
     fs::write(ctl.config(), "{")?;
-    let (code, report) = look(&ctl, &[])?;
+    let (code, report) = doctor_report(&ctl, &[])?;
     ensure!(code == 7 && at(&report, "fail").iter().any(|(name, _)| *name == "config"), "{report:#}");
     let all = report["checks"].as_array().context("checks")?;
     ensure!(all.iter().all(|check| check["means"].is_string()), "each says what it means");
@@ -160,7 +160,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
 }
 
 /// Runs a command that needs no node.
-fn alone(arguments: &[&str]) -> Result<(i32, String)> {
+fn run_without_node(arguments: &[&str]) -> Result<(i32, String)> {
     let mut command = Command::new(programs::path("atollctl")?);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(arguments).stdin(Stdio::null());
     let out = command.output()?;
@@ -194,7 +194,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
     let doctor = |more: &[&str]| {
         let all = [&["doctor", "-o", "json", "--conf-dir", &conf_dir, "--bin-dir", "/nowhere"], more].concat();
         let begun = Instant::now();
-        let (code, report) = alone(&all)?;
+        let (code, report) = run_without_node(&all)?;
         ensure!(code == 7 && begun.elapsed() < Duration::from_mins(1), "{code}: {report}");
         Ok(report)
     };
@@ -227,7 +227,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
     ensure!(told.iter().any(|(at, text)| at == "fail" && text.contains("no regular file")), "{told:?}");
     let install = ["install", "--dry-run", "--bin-dir", "/nowhere", "--conf-dir", &conf_dir];
     let plugin = programs::path("atoll")?.display().to_string();
-    let (code, said) = alone(&[install.as_slice(), &["--plugin", &plugin]].concat())?;
+    let (code, said) = run_without_node(&[install.as_slice(), &["--plugin", &plugin]].concat())?;
     ensure!(code == 6 && said.contains("no regular file"), "{code}: {said}");
     fs::remove_file(conf.join("10-atoll.conflist"))?;
 
@@ -254,7 +254,7 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
             "/nowhere/atoll",
         ),
     ] {
-        let (found, said) = alone(&arguments)?;
+        let (found, said) = run_without_node(&arguments)?;
         ensure!(found == code && said.contains(part), "{arguments:?}: {found}: {said}");
     }
     scratch.passed();

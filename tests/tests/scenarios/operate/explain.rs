@@ -11,7 +11,7 @@ use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
 /// The command reports the fault with its exit code and this text.
-fn tells(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
+fn prints(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
     let out = ctl.run(arguments)?;
     ensure!(out.code == code, "{arguments:?}: exit code {}, not {code}: {}{}", out.code, out.stdout, out.stderr);
     let said = out.stdout + &out.stderr;
@@ -24,12 +24,12 @@ fn tells(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Result
 fn why_a_pod_has_no_network() -> Result<()> {
     let mut node = Node::start(json!({}))?;
     let pods = (0..3).map(|n| Pod::new("red", &format!("web-{n}"))).collect::<Result<Vec<_>>>()?;
-    let [well, unplugged, buried] = pods.as_slice() else { unreachable!("three") };
+    let [well, unplugged, deleted] = pods.as_slice() else { unreachable!("three") };
     let address = node.cni("1.0.0")?.add(well)?.address.ip().to_string();
     node.cni("1.0.0")?.add(unplugged)?;
-    let taken = node.cni("1.0.0")?.add(buried)?.address.ip().to_string();
+    let taken = node.cni("1.0.0")?.add(deleted)?.address.ip().to_string();
     let show = |node: &Node, what: &str, code: i32, words: &[&str]| {
-        tells(&Ctl::new(node, json!({}))?, &["attachment", "show", what], code, words)
+        prints(&Ctl::new(node, json!({}))?, &["attachment", "show", what], code, words)
     };
 
     for what in ["red/web-0", "web-0", &well.container, &well.container[..12], &address] {
@@ -46,25 +46,25 @@ fn why_a_pod_has_no_network() -> Result<()> {
 
     // Its DEL could not reach the controller, and an ADD failed; both are reported without a controller.
     node.kill_controller()?;
-    node.cni("1.0.0")?.del(buried)?;
+    node.cni("1.0.0")?.del(deleted)?;
     let failed = Pod::new("red", "late")?;
     let refused = node.cni("1.0.0")?.call("ADD", &failed).run()?;
     ensure!(refused.code != Some(0), "there is no controller");
     show(&node, "red/web-2", 7, &["its DEL could not finish", "atollctl gc"])?;
     show(&node, &taken, 7, &["its DEL could not finish"])?;
     show(&node, &failed.container, 7, &["its last call failed", "controller"])?;
-    show(&node, "red/web-0", 0, &["the controller did not say"])?;
+    show(&node, "red/web-0", 0, &["the controller did not return"])?;
     node.start_controller()?;
 
     let mine = "node-1";
     let elsewhere = Ctl::new(&node, json!({ "nodeName": "node-2" }))?;
-    tells(&elsewhere, &["attachment", "show", "red/web-0"], 0, &["only be looked at on node", mine])?;
+    prints(&elsewhere, &["attachment", "show", "red/web-0"], 0, &["only be read on node", mine])?;
     drop(elsewhere);
     for pod in &pods {
         node.cni("1.0.0")?.del(pod)?;
     }
-    wait::until("later calls finish what is owed", std::time::Duration::from_secs(30), || {
-        node.cni("1.0.0")?.del(&Pod::new("red", "nobody")?)?;
+    wait::until("later calls finish the pending cleanup", std::time::Duration::from_secs(30), || {
+        node.cni("1.0.0")?.del(&Pod::new("red", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
     show(&node, &address, 0, &["cools down"])?;
@@ -82,17 +82,17 @@ fn somebody_who_never_saw_it_finds_the_answers_from_the_help() -> Result<()> {
     let ctl = Ctl::new(&node, json!({}))?;
 
     // An operator finds the command from the help texts: each contains the words of the question.
-    tells(&ctl, &["--help"], 0, &["attachment", "tenant", "doctor", "Why has this pod no network", "Exit codes"])?;
-    tells(&ctl, &["attachment", "--help"], 0, &["show", "list"])?;
-    tells(&ctl, &["attachment", "show", "--help"], 0, &["why has this pod no network", "red/web-0"])?;
-    tells(&ctl, &["attachment", "list", "--help"], 0, &["who holds"])?;
-    tells(&ctl, &["tenant", "delete", "--help"], 0, &["what would deleting"])?;
+    prints(&ctl, &["--help"], 0, &["attachment", "tenant", "doctor", "Why has this pod no network", "Exit codes"])?;
+    prints(&ctl, &["attachment", "--help"], 0, &["show", "list"])?;
+    prints(&ctl, &["attachment", "show", "--help"], 0, &["why has this pod no network", "red/web-0"])?;
+    prints(&ctl, &["attachment", "list", "--help"], 0, &["who holds"])?;
+    prints(&ctl, &["tenant", "delete", "--help"], 0, &["what would deleting"])?;
 
-    tells(&ctl, &["tenant", "show", "red"], 0, &["red/web-0", "red/web-1", &address])?;
-    tells(&ctl, &["attachment", "list", "--address", &address], 0, &["web-0", "red", "node-1"])?;
-    tells(&ctl, &["tenant", "delete", "red", "--dry-run"], 0, &["2 pods in the way", "red/web-0", "red/web-1"])?;
-    tells(&ctl, &["tenant", "delete", "red"], 6, &["web-0", "try:"])?;
-    tells(&ctl, &["tenant", "show", "green"], 4, &["green", "try:"])?;
+    prints(&ctl, &["tenant", "show", "red"], 0, &["red/web-0", "red/web-1", &address])?;
+    prints(&ctl, &["attachment", "list", "--address", &address], 0, &["web-0", "red", "node-1"])?;
+    prints(&ctl, &["tenant", "delete", "red", "--dry-run"], 0, &["2 pods in the way", "red/web-0", "red/web-1"])?;
+    prints(&ctl, &["tenant", "delete", "red"], 6, &["web-0", "try:"])?;
+    prints(&ctl, &["tenant", "show", "green"], 4, &["green", "try:"])?;
 
     // The reader has closed the pipe: an error that says so, and no panic.
     for arguments in [["address", "list"], ["topology", "--offline"], ["doctor", "--output=table"]] {

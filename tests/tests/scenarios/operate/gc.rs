@@ -128,7 +128,11 @@ fn an_answer_that_fails_or_is_empty_collects_nothing() -> Result<()> {
     ] {
         let out = ctl.run(&arguments)?;
         assert_eq!(out.code, code, "{arguments:?}: {}{}", out.stdout, out.stderr);
-        ensure!(code != 6 || out.stderr.contains("names no container at all"), "at the first look: {}", out.stderr);
+        ensure!(
+            code != 6 || out.stderr.contains("names no container at all"),
+            "at the first comparison: {}",
+            out.stderr
+        );
         assert_eq!(claimed(&node)?, sorted(&[&pod]), "{arguments:?}");
     }
     let done = ctl.json(&["gc", "--sandboxes", &list, "--empty-is-true"])?;
@@ -169,7 +173,7 @@ fn a_pod_that_comes_between_the_two_looks_survives() -> Result<()> {
 }
 
 #[test]
-fn what_is_owed_is_settled_when_the_controller_is_back() -> Result<()> {
+fn pending_cleanup_is_finished_when_the_controller_is_back() -> Result<()> {
     let mut node = Node::start_without_dataplane(json!({}))?;
     let pods = (0..6).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
     for pod in &pods {
@@ -185,13 +189,13 @@ fn what_is_owed_is_settled_when_the_controller_is_back() -> Result<()> {
     grow_old();
     let list = list(&node, &[])?.display().to_string();
     let arguments = ["gc", "--sandboxes", &list, "--empty-is-true"];
-    let (code, report) = ctl(&node)?.looked(&arguments)?;
-    ensure!(code == 0 && outcomes(&report).contains(&("attachment", "owed")), "{forgotten:?}: {report:#}");
-    ensure!(report["owed"] == pods.len(), "nothing can be settled without a controller: {report:#}");
+    let (code, report) = ctl(&node)?.report(&arguments)?;
+    ensure!(code == 0 && outcomes(&report).contains(&("attachment", "pending")), "{forgotten:?}: {report:#}");
+    ensure!(report["tombstones"] == pods.len(), "no cleanup can be finished without a controller: {report:#}");
     node.start_controller()?;
-    wait::until("the debts are settled", Duration::from_secs(30), || {
+    wait::until("the tombstones are gone", Duration::from_secs(30), || {
         let report = ctl(&node)?.json(&arguments)?;
-        ensure!(report["owed"] == 0, "{report:#}");
+        ensure!(report["tombstones"] == 0, "{report:#}");
         leftovers::assert_none(&node)
     })?;
     node.finish()
@@ -215,7 +219,7 @@ fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
 
     let ctl = Ctl::new(&node, other)?;
     let list = list(&node, &[live])?.display().to_string();
-    let (_, report) = ctl.looked(&["doctor", "--sandboxes", &list])?;
+    let (_, report) = ctl.report(&["doctor", "--sandboxes", &list])?;
     let checks = report["checks"].as_array().context("checks")?;
     let told = checks.iter().find(|check| check["check"] == "prefix").context("the prefix is told")?;
     ensure!(told["object"] == atoll_testkit::lab::node::PREFIX && told.to_string().contains("2 claims"), "{told:#}");

@@ -174,7 +174,7 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
     fs::write(site.conflist(), foreign)?;
     for arguments in [&old, &words(&["uninstall"])] {
         let (code, said) = site.run(arguments)?;
-        ensure!(code == 6 && said.contains("somebody else's"), "{said}");
+        ensure!(code == 6 && said.contains("belongs to another product"), "{said}");
         assert_eq!(fs::read_to_string(site.conflist())?, foreign);
     }
     fs::write(site.host.join("net.d/05-first.conflist"), foreign)?;

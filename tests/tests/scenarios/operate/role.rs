@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use atoll_testkit::lab::cni::Cni;
 use atoll_testkit::lab::ctl::{Ctl, private_file};
-use atoll_testkit::lab::daemon::{Daemon, Life};
+use atoll_testkit::lab::daemon::{Daemon, Lifetime};
 use atoll_testkit::lab::netns::output;
 use atoll_testkit::lab::node::{Node, merge};
 use atoll_testkit::lab::pod::Pod;
@@ -69,7 +69,7 @@ impl<'a> Secured<'a> {
             "--log-level=warn".to_owned(),
         ];
         let log = directory.join("log");
-        let mut etcd = Daemon::start(node.netns(), Life::Scoped, Path::new("etcd"), &args, &log)?;
+        let mut etcd = Daemon::start(node.netns(), Lifetime::Scoped, Path::new("etcd"), &args, &log)?;
         let ready = || Self::etcdctl_of(node, &directory, "root", &["endpoint", "health"]);
         etcd.wait_until(Duration::from_secs(30), || run(ready()).map(drop))?;
         Ok(Self { node, directory, _etcd: etcd })
@@ -156,7 +156,7 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
         call.run()?.done().with_context(|| verb.to_owned())?;
     }
     let own = Ctl::new(&node, secured.settings("node-1"))?;
-    let (code, report) = own.looked(&["doctor", "--conf-dir", &own.conf_dir.display().to_string()])?;
+    let (code, report) = own.report(&["doctor", "--conf-dir", &own.conf_dir.display().to_string()])?;
     ensure!(code == 0, "{report:#}");
     let list = node.scratch().path().join("containers");
     fs::write(&list, format!("{}\n{}", pods[0].container, pods[1].container))?;

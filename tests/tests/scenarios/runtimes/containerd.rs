@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use atoll_testkit::lab::daemon::{Daemon, Life};
+use atoll_testkit::lab::daemon::{Daemon, Lifetime};
 use atoll_testkit::lab::netns::{Netns, run};
 use atoll_testkit::lab::node::Node;
 use atoll_testkit::lab::scratch::Scratch;
@@ -81,7 +81,7 @@ impl Containerd {
     /// Starts the daemon with its earlier state.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let args = ["--config".to_owned(), self.directory.join("config.toml").display().to_string()];
-        let mut daemon = Daemon::start(&self.netns, Life::Scoped, &program("containerd"), &args, &self.log)?;
+        let mut daemon = Daemon::start(&self.netns, Lifetime::Scoped, &program("containerd"), &args, &self.log)?;
         // Its socket is there before its CRI is.
         daemon.wait_until(Duration::from_secs(30), || self.client()?.list().map(drop))?;
         self.daemon = Some(daemon);

@@ -113,7 +113,7 @@ fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
         } else {
             gate.open(point)?;
             gate.wait_for_nobody()?;
-            assert_eq!(node.keys("claims/")?.len(), 2, "{point}: attached for nobody");
+            assert_eq!(node.keys("claims/")?.len(), 2, "{point}: attached without a caller");
             end().with_context(|| format!("{point}, afterwards"))?;
         }
         let left = node.keys("claims/")?;

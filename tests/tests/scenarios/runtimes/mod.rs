@@ -6,7 +6,7 @@
 //! | `containerd`, `cri` | a containerd of its own, and a client of its CRI socket |
 //! | `podman` | podman with its CNI backend |
 //! | `networks`, `image` | input of both: plugins and network configuration, an image |
-//! | `life` | pods are added and deleted while runtime, controller or etcd restart |
+//! | `lifecycle` | pods are added and deleted while runtime, controller or etcd restart |
 //! | `killed` | the runtime dies while it creates a pod |
 //! | `tenants` | pods through containerd |
 //! | `requests` | requests of a pod: several networks, an address, a MAC |
@@ -29,7 +29,7 @@ mod host_ports;
 mod image;
 mod installed;
 mod killed;
-mod life;
+mod lifecycle;
 mod networks;
 mod podman;
 mod podman_containers;

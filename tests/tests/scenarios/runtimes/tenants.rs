@@ -29,8 +29,8 @@ fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
     }
     // Concurrently: to verify that no packet arrives takes some time.
     std::thread::scope(|scope| {
-        let strangers = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)];
-        let asking = strangers.map(|(from, to): (usize, usize)| {
+        let across_tenants = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)];
+        let asking = across_tenants.map(|(from, to): (usize, usize)| {
             let (netns, address) = (pods[from].netns(), pods[to].ip.parse());
             (names[from], names[to], scope.spawn(move || ask(&netns, address?)))
         });

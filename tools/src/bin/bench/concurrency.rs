@@ -24,7 +24,7 @@ const SHOWN: usize = 5;
 pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Result<()> {
     step(&format!("{count} ADDs, {AT_A_TIME} at a time, {tenants} tenants: making the pods"));
     let numbers: Vec<usize> = (0..count).collect();
-    let make = |number: &usize| Pod::new(&format!("crowd-{}", number % tenants), &format!("pod-{number}"));
+    let make = |number: &usize| Pod::new(&format!("tenant-{}", number % tenants), &format!("pod-{number}"));
     let pods = in_turns(&numbers, 4, make).into_iter().collect::<Result<Vec<_>>>()?;
     let site = Site::atoll(false, &json!({}))?;
     let node = site.node().context("a site with servers")?;

@@ -37,7 +37,7 @@ use report::Report;
 /// The promises about speed and size, measured in one run beside the standard plugins.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Few rounds: shows that it works, and says little about the machine.
+    /// Few rounds: shows that it works, and measures little of the machine.
     #[arg(long)]
     quick: bool,
     /// Print the findings as JSON, and nothing else, on standard output.

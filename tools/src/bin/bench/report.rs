@@ -18,7 +18,7 @@ pub(crate) enum Promise {
     RatioAtMost(f64),
     /// The same, at least.
     RatioAtLeast(f64),
-    /// Nothing: it is only told.
+    /// Nothing: it is only reported.
     Nothing,
 }
 

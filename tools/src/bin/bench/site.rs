@@ -128,7 +128,7 @@ impl Site {
         std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
     }
 
-    /// Our node; the standard plugins have no servers to look at.
+    /// Our node; the standard plugins have no servers.
     pub(crate) fn node(&self) -> Option<&Node> {
         match self {
             Self::Atoll(node) => Some(node),

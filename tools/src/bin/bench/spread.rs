@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What is told of samples: the middle, and where the lowest and the highest tenth begin.
+/// The summary of samples: the middle, and where the lowest and the highest tenth begin.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Nothing can be said of no samples.
+    /// There are no samples.
     pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);

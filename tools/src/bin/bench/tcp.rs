@@ -18,7 +18,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     let base = line(&printed, "plain bridge with conntrack", rounds)?;
     for (name, what, promise) in [
         ("same tenant", "TCP pod to pod, beside a bridge with conntrack", Promise::RatioAtLeast(0.8)),
-        ("to the outside, two routers", "TCP to the outside, beside the same", Promise::Nothing),
+        ("to the external network, two routers", "TCP to the external network, beside the same", Promise::Nothing),
     ] {
         report.find(Finding::new(what, "Gbit/s", promise, line(&printed, name, rounds)?, Some(base)));
     }

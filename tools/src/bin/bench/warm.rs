@@ -10,7 +10,7 @@ use crate::report::{Finding, Promise, Report};
 use crate::site::{Cost, STANDARD, Site, etcd_requests, pod};
 use crate::spread::{Spread, mean};
 
-/// How often what does not vary much is looked at.
+/// How often what does not vary much is measured.
 const FEW: usize = 8;
 
 /// The places of the variants.
@@ -120,7 +120,7 @@ fn requests(site: &Site, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Requests so far: to etcd, to the controller, and those that only look at one port.
+/// Requests so far: to etcd, to the controller, and those that only read one port.
 fn asked(node: &Node) -> Result<[f64; 3]> {
     let record = node.controller_get("/mock/requests")?;
     let (mut other, mut polls) = (0.0, 0.0);

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 fn how_to_end(args: &Args) -> String {
     let name = args.prefix.strip_prefix("at-").filter(|name| *name != "qs");
     let name = name.map(|name| format!(" --name {name}")).unwrap_or_default();
-    format!("what was started is left for a look; `./quickstart down{name}` removes it")
+    format!("what was started is left for inspection; `./quickstart down{name}` removes it")
 }
 
 fn up(args: &Args) -> Result<Facts> {

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 /// A pod, gateway or host that sends or answers requests.
 pub(crate) struct Endpoint {
-    /// Its name, which its server says.
+    /// Its name, which its server sends.
     pub(crate) name: String,
-    /// Its tenant; none for the world outside.
+    /// Its tenant; none for the external network.
     pub(crate) tenant: Option<String>,
     /// Its address.
     pub(crate) address: Ipv4Addr,
-    /// The gateway it uses; none for the world outside.
+    /// The gateway it uses; none for the external network.
     pub(crate) gateway: Option<Ipv4Addr>,
     /// Where it is.
     pub(crate) netns: Netns,

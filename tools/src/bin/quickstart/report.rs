@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     addresses_in_common: Vec<Ipv4Addr>,
     reach: Vec<Cell>,
     topology: Value,
-    look: Look,
+    access: Access,
     #[serde(skip)]
     tree: String,
 }
@@ -51,13 +51,13 @@ pub(crate) struct TenantFacts {
     pub(crate) router: Uuid,
     pub(crate) router_netns: String,
     pub(crate) subnets: Vec<String>,
-    /// The addresses under which the world outside sees its pods: one, its own.
-    pub(crate) seen_outside_as: Vec<Ipv4Addr>,
+    /// The addresses under which the external network sees its pods: one, its own.
+    pub(crate) external_addresses: Vec<Ipv4Addr>,
 }
 
-/// Where to look further.
+/// Where the servers and the configuration are.
 #[derive(Serialize)]
-pub(crate) struct Look {
+pub(crate) struct Access {
     pub(crate) prefix: String,
     pub(crate) config: PathBuf,
     pub(crate) atollctl: PathBuf,
@@ -74,15 +74,15 @@ impl Facts {
         tenants: Vec<TenantFacts>,
         topology: Value,
         tree: String,
-        look: Look,
+        access: Access,
     ) -> Self {
         let addresses_in_common = in_common(&pods);
-        let publics: BTreeSet<_> = tenants.iter().flat_map(|tenant| &tenant.seen_outside_as).collect();
+        let publics: BTreeSet<_> = tenants.iter().flat_map(|tenant| &tenant.external_addresses).collect();
         let each_its_own =
-            tenants.iter().all(|tenant| tenant.seen_outside_as.len() == 1) && publics.len() == tenants.len();
+            tenants.iter().all(|tenant| tenant.external_addresses.len() == 1) && publics.len() == tenants.len();
         let ok =
             !reach.is_empty() && reach.iter().all(|cell| cell.ok) && each_its_own && !addresses_in_common.is_empty();
-        Self { ok, pods, tenants, addresses_in_common, reach, topology, look, tree }
+        Self { ok, pods, tenants, addresses_in_common, reach, topology, access, tree }
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn text(facts: &Facts) -> String {
     say("\nThe tenants' networks:");
     say(facts.tree.trim_end());
     say("\nLook further:");
-    say(look(facts).trim_end());
+    say(next_steps(facts).trim_end());
     let bad = facts.reach.iter().filter(|cell| !cell.ok).count();
     say(&match (facts.ok, bad) {
         (true, _) => format!("\nAll {} answers are as expected.", facts.reach.len()),
@@ -134,11 +134,11 @@ pub(crate) fn text(facts: &Facts) -> String {
 fn pods(facts: &Facts) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["POD", "TENANT", "ADDRESS", "GATEWAY", "SEEN OUTSIDE AS", "ADD", ""]);
+    table.set_header(["POD", "TENANT", "ADDRESS", "GATEWAY", "EXTERNAL ADDRESS", "ADD", ""]);
     for pod in &facts.pods {
         let tenant = facts.tenants.iter().find(|tenant| tenant.name == pod.tenant);
         let seen: Vec<String> =
-            tenant.iter().flat_map(|tenant| &tenant.seen_outside_as).map(ToString::to_string).collect();
+            tenant.iter().flat_map(|tenant| &tenant.external_addresses).map(ToString::to_string).collect();
         table.add_row([
             pod.name.clone(),
             pod.tenant.clone(),
@@ -197,12 +197,12 @@ fn legend(facts: &Facts) -> String {
     )
 }
 
-fn look(facts: &Facts) -> String {
-    let Look { prefix, config, atollctl, etcd_prefix, etcd: _, controller } = &facts.look;
+fn next_steps(facts: &Facts) -> String {
+    let Access { prefix, config, atollctl, etcd_prefix, etcd: _, controller } = &facts.access;
     let mut text = String::new();
     let lines = [
         ("a pod", format!("ip netns exec {prefix}-red-1 ip address")),
-        ("the world outside", format!("ip netns exec {prefix}-red-1 ping -c 1 203.0.113.1")),
+        ("the external network", format!("ip netns exec {prefix}-red-1 ping -c 1 203.0.113.1")),
         ("a tenant's router", format!("ip netns exec {prefix}-router-red nft list ruleset")),
         ("the provider router", format!("ip netns exec {prefix}-router-provider ip route")),
         ("the store", format!("ip netns exec {prefix}-node etcdctl get --prefix {etcd_prefix} --keys-only")),

@@ -9,7 +9,7 @@ use atoll_model::derive::{Role, object};
 use atoll_node::files::{atomic, make};
 use atoll_records::{ClusterRecord, TenantRecord, decode};
 use atoll_testkit::lab::cni::{Attached, Cni};
-use atoll_testkit::lab::daemon::Life;
+use atoll_testkit::lab::daemon::Lifetime;
 use atoll_testkit::lab::netns::Netns;
 use atoll_testkit::lab::pod::Pod;
 use atoll_testkit::lab::servers::{self, ControllerOptions};
@@ -19,13 +19,13 @@ use uuid::Uuid;
 use crate::args::Args;
 use crate::matrix::{Cell, Endpoint};
 use crate::progress::Progress;
-use crate::report::{Facts, Look, PodFacts, TenantFacts};
+use crate::report::{Access, Facts, PodFacts, TenantFacts};
 
 const TENANTS: [&str; 2] = ["red", "blue"];
 const PODS: usize = 3;
 const PREFIX: &str = "/atoll/quickstart";
 /// The host behind the provider router.
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// Everything that runs.
 pub(crate) struct Setup {
@@ -50,11 +50,11 @@ impl Setup {
         let log = |name: &str| state_dir.join(name);
 
         progress.step("starting etcd");
-        servers::etcd(&node, Life::Lasting, &state_dir.join("etcd"), &log("etcd.log"))?;
+        servers::etcd(&node, Lifetime::Lasting, &state_dir.join("etcd"), &log("etcd.log"))?;
         progress.step("starting the controller with its data plane");
         let options = ControllerOptions { run_dir: run_dir.clone(), host_id, state: None, dataplane: true };
         let program = args.bin_dir.join("mock-controller");
-        servers::controller(&node, Life::Lasting, &program, &options, &log("controller.log"))?;
+        servers::controller(&node, Lifetime::Lasting, &program, &options, &log("controller.log"))?;
 
         let config = configuration(args, host_id);
         let config_file = state_dir.join("atoll.json");
@@ -93,7 +93,7 @@ impl Setup {
         let outside = self.pin("outside");
         self.name_netns("outside", &outside)?;
         let netns = Netns::at(outside);
-        all.push(Endpoint { name: "outside".to_owned(), tenant: None, address: OUTSIDE, gateway: None, netns });
+        all.push(Endpoint { name: "outside".to_owned(), tenant: None, address: EXTERNAL, gateway: None, netns });
         Ok(all)
     }
 
@@ -108,16 +108,16 @@ impl Setup {
             let router = object(cluster.id, record.incarnation, Role::Router);
             let netns = self.name_netns(&format!("router-{tenant}"), &self.pin(&router.to_string()))?;
             let seen = cells.iter().filter(|cell| cell.to == "outside" && self.tenant_of(&cell.from) == Some(tenant));
-            let mut seen_outside_as: Vec<Ipv4Addr> = seen.filter_map(|cell| cell.seen_as).collect();
-            seen_outside_as.sort_unstable();
-            seen_outside_as.dedup();
+            let mut external_addresses: Vec<Ipv4Addr> = seen.filter_map(|cell| cell.seen_as).collect();
+            external_addresses.sort_unstable();
+            external_addresses.dedup();
             let subnets = record.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect();
             tenants.push(TenantFacts {
                 name: tenant.to_owned(),
                 router,
                 router_netns: netns,
                 subnets,
-                seen_outside_as,
+                external_addresses,
             });
         }
         self.name_netns("router-provider", &self.pin(&cluster.provider_router.to_string()))?;
@@ -133,11 +133,11 @@ impl Setup {
             add_milliseconds: (attached.took.as_secs_f64() * 10_000.0).round() / 10.0,
         });
         let tree = self.topology(false)?;
-        Ok(Facts::new(pods.collect(), cells, tenants, topology, tree, self.look()))
+        Ok(Facts::new(pods.collect(), cells, tenants, topology, tree, self.access()))
     }
 
-    fn look(&self) -> Look {
-        Look {
+    fn access(&self) -> Access {
+        Access {
             prefix: self.prefix.clone(),
             config: self.config_file.clone(),
             atollctl: self.atollctl.clone(),

@@ -53,7 +53,7 @@ fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
         "cooldownSeconds": 0, "timeoutSeconds": 60, "cluster": { "addressing": "unique" }
     }))?;
     let cni = node.cni("1.0.0")?;
-    let life = |pods: &[Pod]| -> Result<()> {
+    let add_and_delete = |pods: &[Pod]| -> Result<()> {
         at_once(pods, |pod| cni.add(pod))?;
         at_once(pods, |pod| cni.del(pod))?;
         // The first run records idle tenants, the second one finds the records.
@@ -63,10 +63,10 @@ fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
         Ok(())
     };
     // The first pod creates permanent records: those of cluster and node.
-    life(&[Pod::new("first", "pod")?])?;
+    add_and_delete(&[Pod::new("first", "pod")?])?;
     let before = everything(&node)?;
     let pods = (0..count).map(|number| Pod::new(&format!("tenant-{number}"), "pod")).collect::<Result<Vec<_>>>()?;
-    life(&pods)?;
+    add_and_delete(&pods)?;
     let after = everything(&node)?;
     assert_eq!(after.1, before.1, "etcd");
     assert_eq!(after.0, before.0, "the controller");

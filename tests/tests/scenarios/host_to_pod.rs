@@ -89,7 +89,7 @@ fn an_operator_finds_the_address_of_a_pod_as_documented() -> Result<()> {
         documented()?.replace("/run/atoll/mock.sock", &node.run_dir().join("mock.sock").display().to_string())
     );
     let address: Ipv4Addr = node.netns().run("bash", &["-c", &commands])?.trim().parse()?;
-    let banner = ask(node.netns(), address)?.with_context(|| format!("nobody answers at {address}"))?;
+    let banner = ask(node.netns(), address)?.with_context(|| format!("no server answers at {address}"))?;
     assert_eq!((banner.name.as_str(), banner.seen_as), ("web-0", SOURCE));
     node.cni("1.0.0")?.del(&pod)?;
     node.finish()

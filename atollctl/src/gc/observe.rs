@@ -45,7 +45,7 @@ async fn records(
 }
 
 /// See the module.
-pub(crate) struct Look {
+pub(crate) struct NodeObservation {
     pub(crate) node: NodeName,
     /// Seconds since 1970.
     pub(crate) now: u64,
@@ -61,8 +61,8 @@ pub(crate) struct Look {
     pub(crate) sandboxes: Sandboxes,
 }
 
-impl Look {
-    pub(super) async fn take(
+impl NodeObservation {
+    pub(super) async fn read(
         stores: &[(String, impl Store)],
         config: &Config,
         node: &NodeName,
