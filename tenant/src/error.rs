@@ -244,7 +244,7 @@ pub enum TenantError {
         quota: Quota,
         /// Why it does not grow.
         #[source]
-        because: Box<TenantError>,
+        because: std::sync::Arc<TenantError>,
     },
     /// A network that was asked for cannot be a subnet.
     #[error("{cidr} cannot be a subnet: {problem}")]

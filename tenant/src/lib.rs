@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `resolve` | where a pod belongs: what the plugin asks for |
+//! | [`admission`] | from a pod to its claim: resolve, claim, grow |
 //! | `binding` | the records of a pod's tenant binding |
 //! | [`cache`] | what a node remembers between two calls |
 //! | `attempts` | one change of records, decided on again until it is made |
@@ -17,6 +17,7 @@
 //! | [`error`] | what can go wrong |
 
 pub mod admin;
+pub mod admission;
 mod attempts;
 mod binding;
 pub mod cache;
@@ -29,10 +30,10 @@ pub mod levels;
 pub mod machine;
 pub mod midonet;
 mod registry;
-mod resolve;
 
+pub use admission::resolve::Resolver;
+pub use admission::{Admission, Admitted, Applicant};
 pub use binding::{Node, TenantBinding, Who};
 pub use cache::Cache;
 pub use error::TenantError;
 pub use midonet::MidoNet;
-pub use resolve::Resolver;

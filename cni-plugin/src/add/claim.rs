@@ -5,16 +5,12 @@
 
 use std::path::PathBuf;
 
-use atoll_ipam::{ClaimRequest, Claimed, IpamError, claim, renew};
-use atoll_model::error::Class;
-use atoll_model::error::Classify as _;
+use atoll_ipam::{IpamError, renew};
 use atoll_node::attachments::AddPhase;
-use atoll_records::ClaimRecord;
-use atoll_records::Revision;
-use atoll_records::Versioned;
+use atoll_records::{ClaimRecord, Revision, Versioned};
 use atoll_store::Store;
 use atoll_tenant::controller::Controller;
-use atoll_tenant::{TenantBinding, TenantError};
+use atoll_tenant::{Admission, Admitted, Applicant, TenantBinding};
 use tokio::time::Instant;
 
 use super::adding::Adding;
@@ -26,103 +22,63 @@ use crate::plugin::Plugin;
 use crate::refusal::may_be_caused_by_pending_cleanup;
 use crate::static_entries::static_entries;
 
-/// How often the records that a claim rests on may change before the ADD gives up.
-const ATTEMPTS: u32 = 8;
-
 impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     /// Claims an address, or finds the claim that is there. Before a request is refused because of what others have, or
     /// because of what an unfinished DEL of its own left, this node cleans up what it can.
     pub(super) async fn claim(
         &mut self,
-        mut binding: TenantBinding,
+        admission: &mut Admission<'_, S, C>,
         until: Instant,
-    ) -> Result<(TenantBinding, Versioned<ClaimRecord>), CallError> {
-        let AddCall { attachment, pod, node, .. } = self.call;
+    ) -> Result<Versioned<ClaimRecord>, CallError> {
+        let AddCall { attachment, pod, requested, .. } = self.call;
+        let (pod, pod_uid) = (pod.name.as_deref(), pod.uid.as_deref());
         let mut fence = None;
-        let mut cannot_grow = None;
         let mut is_cleaned = false;
-        let mut attempts = 0;
-        while attempts < ATTEMPTS {
-            attempts += 1;
-            let request = ClaimRequest {
-                attachment,
-                cluster: &binding.cluster.record,
-                tenant: &binding.tenant.record,
-                guards: binding.guards(),
-                namespace: pod.namespace.as_ref(),
-                pod: pod.name.as_deref(),
-                pod_uid: pod.uid.as_deref(),
-                host_id: node.host_id,
-                fence,
-                deletions_until: if self.state.closing { self.plugin.request_lifetime_end() } else { 0 },
-                was_evicted: binding.was_evicted(),
-                can_grow: cannot_grow.is_none(),
-                requested: &self.call.requested,
-            };
-            let claimed = match claim(&self.plugin.store, &request).await {
-                Err(IpamError::Exhausted { tenant, subnets }) => {
-                    let quota = binding.tenant.record.quota.clone();
-                    if let Some(because) = cannot_grow.take() {
-                        if !is_cleaned {
-                            (is_cleaned, cannot_grow) = (true, Some(because));
-                            self.clean_up(until).await;
-                            continue;
-                        }
-                        let full = TenantError::Full { tenant, subnets, quota, because };
-                        return Err(self.plugin.explain_refusal(full.into(), None).await);
-                    }
-                    match self.resolver().grow(&self.who, binding.clone()).await {
-                        // There is more room than before, which others may have taken: what came before does not count.
-                        Ok(grown) => (binding, attempts) = (grown, 0),
-                        Err(error) if error.class() == Class::Exhausted => cannot_grow = Some(Box::new(error)),
-                        Err(error) => return Err(error.into()),
-                    }
-                    continue;
-                }
-                Err(refused) if may_be_caused_by_pending_cleanup(&refused) => {
-                    if !is_cleaned {
-                        is_cleaned = true;
-                        self.clean_up(until).await;
-                        continue;
-                    }
-                    return Err(self.plugin.explain_refusal(refused.into(), None).await);
-                }
-                Err(refused @ IpamError::OtherRequest { .. }) => {
-                    self.clean_up_own(&mut fence, until, refused.into()).await?;
-                    continue;
-                }
-                claimed => claimed?,
-            };
-            match claimed {
-                Claimed::New(claim) => {
+        loop {
+            let deletions_until = if self.state.closing { self.plugin.request_lifetime_end() } else { 0 };
+            let applicant = Applicant { attachment, pod, pod_uid, requested, fence, deletions_until };
+            let refused: CallError = match admission.claim(applicant).await? {
+                Admitted::New(claim) => {
                     self.is_new = true;
-                    return Ok((binding, claim));
+                    return Ok(claim);
                 }
-                Claimed::Already(claim) => match self.refuse_another(&binding, &claim.record) {
-                    Ok(()) if !self.state.closing => return Ok((binding, claim)),
-                    // None: it has changed since it was read.
-                    Ok(()) => {
-                        if let Some(claim) = self.renew(&binding, claim, until).await? {
-                            return Ok((binding, claim));
+                Admitted::Already(claim) => {
+                    match self.refuse_another(admission.binding(), &claim.record) {
+                        Ok(()) if !self.state.closing => return Ok(claim),
+                        // None: it has changed since it was read.
+                        Ok(()) => {
+                            if let Some(claim) = self.renew(admission.binding(), claim, until).await? {
+                                return Ok(claim);
+                            }
                         }
+                        Err(refused) => self.clean_up_own(&mut fence, until, refused).await?,
                     }
-                    Err(refused) => self.clean_up_own(&mut fence, until, refused).await?,
-                },
-                Claimed::Stale(current) => {
-                    binding = self.resolver().refresh(&self.who, current).await?;
-                    cannot_grow = None;
+                    continue;
                 }
-                Claimed::Blocked(tombstone) => {
+                Admitted::Blocked(tombstone) => {
                     // Before it is superseded: afterwards only our file knows of it.
                     let until = self.plugin.late_requests_until(&tombstone.record);
                     self.state.late_requests_until = self.state.late_requests_until.max(until);
                     self.state.closing |= tombstone.record.is_closing();
                     self.note()?;
                     fence = Some(tombstone.mod_revision);
+                    continue;
                 }
+                Admitted::Refused(refused) if may_be_caused_by_pending_cleanup(&refused) => refused.into(),
+                Admitted::Refused(refused @ IpamError::OtherRequest { .. }) => {
+                    self.clean_up_own(&mut fence, until, refused.into()).await?;
+                    continue;
+                }
+                Admitted::Refused(refused) => return Err(refused.into()),
+                Admitted::Full(full) => full.into(),
+                Admitted::Unsteady => return Err(CallError::Unsteady(Box::new(attachment.clone()))),
+            };
+            if is_cleaned {
+                return Err(self.plugin.explain_refusal(refused, None).await);
             }
+            is_cleaned = true;
+            self.clean_up(until).await;
         }
-        Err(CallError::Unsteady(Box::new(attachment.clone())))
     }
 
     /// The claim stays, and a deletion of its port may be in flight: it gets a port of another id. The port before goes

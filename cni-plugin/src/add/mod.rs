@@ -46,6 +46,7 @@ use atoll_model::config::DnsConfig;
 use atoll_node::attachments::AddPhase;
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
+use atoll_tenant::Admission;
 use atoll_tenant::controller::{Controller, ControllerError, ControllerFailure};
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
@@ -109,13 +110,14 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
     async fn work(&mut self, until: Instant) -> Result<Attached, CallError> {
         self.note()?;
         let trace = &self.plugin.trace;
-        let binding = trace.stage("tenant", self.resolver().resolve(&self.who)).await?;
-        trace.set_tenant(&binding.tenant.record.name);
-        self.refuse_routes_anywhere(&binding)?;
+        let mut admission = trace.stage("tenant", Admission::begin(self.resolver(), self.who.clone())).await?;
+        trace.set_tenant(&admission.binding().tenant.record.name);
+        self.refuse_routes_anywhere(admission.binding())?;
         // The cluster has accepted the name: what is made under it must be found, whatever the host is called later.
         self.plugin.remember_name(&self.call.node);
         self.began = Some(self.plugin.in_flight.checkpoint());
-        let (binding, claim) = trace.stage("claim", self.claim(binding, until)).await?;
+        let claim = trace.stage("claim", self.claim(&mut admission, until)).await?;
+        let binding = admission.into_binding();
         // At once: from here on there is a claim to undo.
         self.state.claim = Some(claim.clone());
         // The port of this claim is another one than those that may be deleted late.

@@ -11,16 +11,16 @@ use atoll_records::{ClaimRecord, Key, Phase, TenantRecord, Versioned, decode, en
 
 use atoll_model::config::Addressing;
 
-use atoll_ipam::{Claimed, IpamError, Released, release};
+use atoll_ipam::{Released, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
 
 use atoll_store::{Change, Event, Store, Txn, Watch as _};
 use atoll_tenant::controller::Controller;
-use atoll_tenant::{Cache, Resolver, TenantError};
+use atoll_tenant::{Admission, Admitted, Applicant, Cache, Resolver, TenantError};
 use futures_util::future::join_all;
 
-use crate::world::{DIALECTS, Slow, World, engine, namespace, request};
+use crate::world::{DIALECTS, Slow, World, engine, namespace};
 
 /// Pods that a subnet of these worlds has room for.
 const ROOM: usize = 5;
@@ -36,29 +36,22 @@ async fn attach<S: Store, C: Controller>(
     resolver: &Resolver<'_, S, C>,
     name: &str,
 ) -> Result<Versioned<ClaimRecord>, TenantError> {
-    let who = namespace("red");
-    let mut place = resolver.resolve(&who).await?;
-    let mut refused = None;
-    loop {
-        let (attachment, can_grow) = (World::attachment(resolver.node, name), refused.is_none());
-        let claimed = atoll_ipam::claim(resolver.store, &request(&place, resolver.node, &attachment, can_grow)).await;
-        match claimed {
-            Ok(Claimed::New(claim) | Claimed::Already(claim)) => return Ok(claim),
-            Ok(Claimed::Stale(current)) => place = resolver.refresh(&who, current).await?,
-            Err(IpamError::Exhausted { tenant, subnets }) => {
-                let quota = place.tenant.record.quota.clone();
-                if let Some(because) = refused {
-                    return Err(TenantError::Full { tenant, subnets, quota, because });
-                }
-                match resolver.grow(&who, place.clone()).await {
-                    Ok(grown) => place = grown,
-                    Err(error) if error.class() == Class::Exhausted => refused = Some(Box::new(error)),
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Claimed::Blocked(tombstone)) => panic!("nobody died: {tombstone:?}"),
-            Err(error) => return Err(TenantError::Contended { what: error.to_string(), attempts: 1 }),
-        }
+    let attachment = World::attachment(resolver.node, name);
+    let mut admission = Admission::begin(*resolver, namespace("red")).await?;
+    let applicant = Applicant {
+        attachment: &attachment,
+        pod: None,
+        pod_uid: None,
+        requested: &atoll_model::address_request::NOTHING,
+        fence: None,
+        deletions_until: 0,
+    };
+    match admission.claim(applicant).await? {
+        Admitted::New(claim) | Admitted::Already(claim) => Ok(claim),
+        Admitted::Full(full) => Err(full),
+        Admitted::Blocked(tombstone) => panic!("no pod was deleted: {tombstone:?}"),
+        Admitted::Refused(error) => Err(TenantError::Contended { what: error.to_string(), attempts: 1 }),
+        Admitted::Unsteady => Err(TenantError::Contended { what: "its records changed".to_owned(), attempts: 8 }),
     }
 }
 

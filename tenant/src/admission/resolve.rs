@@ -32,6 +32,15 @@ pub struct Resolver<'a, S, C> {
     pub cache: &'a Cache,
 }
 
+// By hand: `derive` would demand that store and controller are `Copy` as well.
+impl<S, C> Clone for Resolver<'_, S, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S, C> Copy for Resolver<'_, S, C> {}
+
 impl<S: Store, C: Controller> Resolver<'_, S, C> {
     /// Where `who` belongs: from the cache without a round trip, else from the store. What is new is created and built.
     pub async fn resolve(&self, who: &Who) -> Result<TenantBinding, TenantError> {
