@@ -67,7 +67,7 @@ fn why_a_pod_has_no_network() -> Result<()> {
         node.cni("1.0.0")?.del(&Pod::new("red", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
-    show(&node, &address, 0, &["cools down"])?;
+    show(&node, &address, 0, &["is in cool-down"])?;
     node.finish()
 }
 
