@@ -65,7 +65,7 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 5 }
     }
 
-    /// A file or something else of this machine failed: what was tried, and what the system says.
+    /// A file or something else of this machine failed: what was tried, and the error of the system.
     pub(crate) fn file(what: impl fmt::Display, error: &std::io::Error) -> Self {
         let message = format!("{what}: {error}");
         match (Resource::lacking(error), trouble::advice(error)) {

@@ -19,7 +19,7 @@ pub(crate) fn absent(name: &TenantName) -> Failure {
     TenantError::Unknown { tenant: name.clone() }.into()
 }
 
-/// Fills in what the controller says of the pods' ports. One that cannot be asked is `unknown`; the rest
+/// Fills in the state of the pods' ports from the controller. One that cannot be asked is `unknown`; the rest
 /// is shown all the same.
 pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut Pod>) {
     stream::iter(pods)
@@ -40,7 +40,7 @@ pub(crate) async fn state_of(controller: &impl Controller, port: Uuid) -> PodSta
     }
 }
 
-/// How people call a pod: by namespace and name where the runtime told them, else by its container.
+/// The name of a pod for people: namespace and name if the runtime passed them, else its container.
 pub(crate) fn name(pod: &Pod) -> String {
     match (&pod.namespace, &pod.pod) {
         (Some(namespace), Some(name)) => format!("{namespace}/{name}"),

@@ -62,7 +62,7 @@ pub(crate) fn host_ends(run_dir: &Path) -> io::Result<Vec<HostEnd>> {
     for place in std::iter::once(NetnsLocation::Own).chain(routers) {
         match inside(&place, list) {
             Ok(links) => all.extend(links.into_iter().map(|link| HostEnd { place: place.clone(), ..link })),
-            // A router that went between two looks, or a file that is no namespace (yet).
+            // A router that was deleted meanwhile, or a file that is no namespace (yet).
             Err(error) if is_no_netns(&error) => {}
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! What only this machine can tell: its own routes.
+//! What only this machine has: its own routes.
 
 use std::net::Ipv4Addr;
 use std::path::Path;

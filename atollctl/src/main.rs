@@ -1,4 +1,4 @@
-//! `atollctl`: what operators see and do. This file alone prints and ends the process. An output that did not arrive is a
+//! `atollctl`: what operators see and do. Only this file prints and ends the process. An output that did not arrive is a
 //! failure, also when all that was asked for is done.
 
 mod address;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out the command; what it says comes back.
+/// Carries out the command; returns its output.
 async fn run(args: &Args) -> Result<Said, Failure> {
     match &args.command {
         // These work without a configuration.

@@ -33,7 +33,7 @@ pub(crate) struct Member {
     pub(crate) dry_run: bool,
 }
 
-/// What would happen, as far as it can be told before.
+/// What would happen, as far as it can be predicted.
 fn planned(inventory: &Inventory, options: &Member, joins: bool) -> Result<String, Failure> {
     let Member { tenant, namespace, new_pods_only, .. } = options;
     if !inventory.tenants.iter().any(|found| found.name == *tenant) {

@@ -14,11 +14,11 @@ pub(crate) enum Output {
     Json,
 }
 
-/// What a command says, and what the process ends with.
+/// The output of a command and the exit code of the process.
 pub(crate) struct Said {
     /// For standard output.
     pub(crate) text: String,
-    /// 0 unless the text says that something is to be done.
+    /// 0 unless an operator has to act.
     pub(crate) exit_code: u8,
 }
 

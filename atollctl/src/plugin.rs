@@ -18,7 +18,7 @@ use crate::settings::distinct;
 /// Where runtimes look for plugins if nothing else is configured, most common first.
 pub(crate) const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
-/// The longest that the plugin may take to say its version.
+/// The longest that the plugin may take to print its version.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// The directories from an option, or else from `CNI_PATH`; empty if neither is set.
@@ -30,7 +30,7 @@ pub(crate) fn told(option: &[PathBuf]) -> Vec<PathBuf> {
     path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
-/// The directories to look in: as told, else where this machine's runtimes look and usually do.
+/// The directories to look in: those of the command line, else those that this machine's runtimes search.
 pub(crate) fn directories(option: &[PathBuf]) -> Vec<PathBuf> {
     let told = told(option);
     if !told.is_empty() {
@@ -51,7 +51,7 @@ pub(crate) fn find_named(directories: &[PathBuf], kind: &str) -> Option<PathBuf>
     directories.iter().map(|directory| directory.join(kind)).find(|path| path.is_file())
 }
 
-/// What the plugin says of itself when it is started by hand; the error says why it is none.
+/// The version that the plugin prints when it is started by hand; the error has the reason if it is not the plugin.
 pub(crate) async fn version(path: &Path) -> Result<String, String> {
     let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if metadata.permissions().mode() & 0o111 == 0 {
@@ -89,7 +89,7 @@ pub(crate) async fn delete(
     let ran = async {
         let mut child = command.spawn().map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A plugin that has already ended says why on standard output.
+            // A plugin that has already ended has its error on standard output.
             let _ = stdin.write_all(config.to_string().as_bytes()).await;
         }
         child.wait_with_output().await.map_err(|error| error.to_string())

@@ -133,7 +133,7 @@ async fn tenant_of(store: &impl Store, namespace: &Namespace) -> Result<TenantNa
     })
 }
 
-/// The reservation that is meant.
+/// The reservation that the options name.
 async fn find(store: &impl Store, options: &Release) -> Result<ReservationRecord, Failure> {
     if let Some(PodRef { namespace, pod }) = &options.pod {
         let found = reserved_for(store, namespace, pod).await?;

@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads `file`, or the first that speaks of us where the runtimes of this machine look.
+    /// Reads `file`, or the first with our plugin where the runtimes of this machine look.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, Failure> {
         let (file, stdin) = match file {
             Some(file) => (file.to_owned(), read(file)?),
@@ -58,7 +58,7 @@ impl Settings {
     }
 }
 
-/// Why a configuration can never work: no pod could have what it says, or no cluster could begin with it.
+/// Why a configuration can never work: no pod could be attached with it, or no cluster created.
 pub(crate) fn refuse_impossible(config: &Config) -> Result<(), String> {
     config.refuse_impossible().map_err(|error| error.to_string())?;
     admin::possible(&config.cluster).map_err(|error| error.to_string())
@@ -95,7 +95,7 @@ pub(crate) fn entry(value: &Value) -> Option<&Value> {
     }
 }
 
-/// A document of JSON; the error says why there is none.
+/// A document of JSON; the error has the reason if there is none.
 pub(crate) fn document(file: &Path) -> Result<Value, String> {
     read::given(file, CONFIG).map_err(|error| error.to_string()).and_then(|text| json(&text))
 }
@@ -114,7 +114,7 @@ pub(crate) fn json(text: &[u8]) -> Result<Value, String> {
     })
 }
 
-/// Where the runtimes of this machine look, and where they usually do.
+/// The directories that the runtimes of this machine search, and the usual ones.
 fn directories() -> Vec<PathBuf> {
     let mut directories: Vec<_> = runtime::configured(&Root::own()).into_iter().map(|places| places.conf).collect();
     directories.push(DIRECTORY.into());
@@ -164,7 +164,7 @@ fn search(directories: &[PathBuf]) -> Result<(PathBuf, Value), Failure> {
 
 /// The network configurations in a directory, in the order in which runtimes take them.
 pub(crate) fn conflists(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    // Without this look, a directory that is not there would have none.
+    // Without this check, a missing directory would have none.
     std::fs::metadata(directory)?;
     let is_configuration = |name: &str| [".conflist", ".conf", ".json"].iter().any(|end| name.ends_with(end));
     let names = read::names(directory, is_configuration)?;
@@ -176,7 +176,7 @@ pub(crate) struct Named<'a> {
     /// The key that names it.
     pub(crate) setting: &'static str,
     pub(crate) path: &'a Path,
-    /// It is a key or a password: readable by root alone.
+    /// It is a key or a password: readable only by root.
     pub(crate) is_secret: bool,
 }
 

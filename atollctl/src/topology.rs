@@ -55,7 +55,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
     })
 }
 
-/// Fills in what the controller says of the uplinks' ports.
+/// Fills in the state of the uplinks' ports from the controller.
 async fn ask_uplinks(controller: &impl Controller, inventory: &mut Inventory) {
     let providers = inventory.cluster.iter_mut().filter_map(|cluster| cluster.provider.as_mut());
     for uplink in providers.flat_map(|provider| &mut provider.uplinks) {

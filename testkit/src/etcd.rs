@@ -136,7 +136,7 @@ impl EtcdServer {
         });
         while Instant::now() < deadline && self.child.try_wait().expect("our child").is_none() {
             if std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
-                // With TLS only the test itself can ask; without, an answer says that there is a leader.
+                // With TLS only the test itself can ask; without, an answer proves that there is a leader.
                 if self.arguments.iter().any(|argument| argument == "--client-cert-auth") {
                     return true;
                 }

@@ -14,7 +14,7 @@ use std::task::Poll;
 pub enum Fault {
     /// The process dies before the effect.
     CrashBefore,
-    /// The process dies after the effect, before it learns of it.
+    /// The process dies after the effect, before it sees the result.
     CrashAfter,
     /// The process dies while the request is in flight: it takes effect later, when [`FaultPlan::deliver_late`] is
     /// called.

@@ -1,7 +1,7 @@
 //! Programs of the machine that a test starts: declared, so that every machine has them.
 //!
 //! `./run-tests` gives the tests a search path that holds only what `.ci/programs` declares and the base system. A test
-//! that starts another program fails on every machine alike, and its message says where to declare it.
+//! that starts another program fails on every machine alike, and its message names the declaration.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

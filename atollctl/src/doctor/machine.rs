@@ -109,7 +109,7 @@ pub(super) fn has_kubelet() -> bool {
     Path::new("/var/lib/kubelet/pods").is_dir()
 }
 
-/// What the plugin would say to a configuration before it makes anything.
+/// The error that the plugin has for a configuration, before it makes anything.
 fn refused(entry: &Value) -> Result<(), String> {
     let config = Config::parse(entry).map_err(|error| error.to_string())?;
     settings::refuse_impossible(&config)

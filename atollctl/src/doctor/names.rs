@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Names {
     /// The name under which this machine works.
     pub(crate) present: NodeName,
-    /// `nodeName` of the configuration says so.
+    /// It is `nodeName` of the configuration.
     pub(crate) is_configured: bool,
     /// The host name, where it can be a node's.
     pub(crate) host: Option<NodeName>,
@@ -37,7 +37,7 @@ pub(crate) struct Names {
     pub(crate) earlier_prefixes: Vec<(String, Option<usize>)>,
 }
 
-/// None: this machine has no name, which is told elsewhere.
+/// None: this machine has no name, which another finding reports.
 pub(super) async fn probe(config: &Config) -> Option<Names> {
     let present = machine::name(config).ok()?;
     let mut earlier_prefixes = Vec::new();

@@ -73,7 +73,7 @@ pub(crate) struct Site {
     pub(crate) host: Probed<Host>,
     pub(crate) records: Probed<Records>,
     pub(crate) links: Probed<Vec<HostEnd>>,
-    pub(crate) progress: Probed<Vec<AttachmentFile>>,
+    pub(crate) attachment_states: Probed<Vec<AttachmentFile>>,
     pub(crate) local_tombstones: Probed<Vec<LocalTombstone>>,
 }
 
@@ -143,11 +143,11 @@ pub(crate) struct Records {
 
 /// The plugin's binary, where one reader looks for it.
 pub(crate) struct Plugin {
-    /// The runtimes that look there; empty where no runtime is known.
+    /// The runtimes that search it; empty if no runtime is known.
     pub(crate) readers: String,
     /// Where it was looked for.
     pub(crate) directories: Vec<PathBuf>,
-    /// Where it is, with the version it says it has.
+    /// Where it is, with the version it reports.
     pub(crate) found: Option<(PathBuf, Probed<String>)>,
     /// Where else it is, if it is not where it is looked for.
     pub(crate) elsewhere: Option<PathBuf>,
@@ -157,7 +157,7 @@ pub(crate) struct Plugin {
 
 /// A directory of network configurations.
 pub(crate) struct Conflists {
-    /// The runtimes that look there; empty where no runtime is known.
+    /// The runtimes that search it; empty if no runtime is known.
     pub(crate) readers: String,
     pub(crate) directory: PathBuf,
     /// Its files in the order in which runtimes take them.

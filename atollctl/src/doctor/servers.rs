@@ -47,7 +47,7 @@ pub(super) async fn probe(settings: &Settings) -> Site {
         host,
         records,
         links: links::host_ends(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
-        progress: nodefiles::attachments(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
+        attachment_states: nodefiles::attachments(&config.run_dir).map_err(|error| Problem::new(error.to_string())),
         local_tombstones: nodefiles::local_tombstones(&config.state_dir)
             .map_err(|error| Problem::new(error.to_string())),
     }
@@ -114,7 +114,7 @@ fn http(
     })
 }
 
-/// A server's clock less ours, seconds, from the `Date` of an answer (RFC 9110, section 6.6.1); none: it says nothing.
+/// A server's clock less ours, seconds, from the `Date` of an answer (RFC 9110, section 6.6.1); none: it has no date.
 async fn clock_of(url: &str, ca: Option<PathBuf>, identity: Option<(PathBuf, PathBuf)>, path: &str) -> Option<i64> {
     let get = ApiRequest {
         method: http::Method::GET,

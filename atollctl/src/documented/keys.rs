@@ -1,5 +1,5 @@
 //! The configuration's keys: the table of `docs/configuration.md` has those that the parser reads, every example is one that
-//! it takes, and no page speaks of a key that does not exist.
+//! it takes, and no page names a key that does not exist.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ fn set(config: &mut Value, key: &str, value: Value) {
     *place = value;
 }
 
-/// Whether the parser looks at a key: it minds a value that is wrong.
+/// Whether the parser reads a key: it rejects a wrong value.
 fn is_read(key: &str) -> bool {
     let minds = |base: &Value, value: &Value| {
         let mut config = base.clone();
@@ -98,7 +98,7 @@ fn unknown(entry: &Value, path: &str, keys: &BTreeMap<String, &str>, all: &mut V
             continue;
         }
         match keys.get(&key) {
-            // What is inside is told in the row: `dst`, `nameservers`.
+            // The row describes what is inside: `dst`, `nameservers`.
             Some(row) => {
                 let inside: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |list| list.iter().collect());
                 let names = inside.into_iter().filter_map(Value::as_object).flat_map(|object| object.keys());

@@ -94,7 +94,7 @@ fn what_is_shipped_for_deployment_is_understood() {
     let command: Vec<_> = lines.map_while(|line| line.strip_prefix("- ")).collect();
     let arguments = Args::try_parse_from(&command).expect("the manifest's command");
     let crate::args::Command::Install(options) = arguments.command else { panic!("it installs") };
-    // It finds out by itself where the node's runtime looks.
+    // It finds the directories of the node's runtime by itself.
     assert_eq!((&options.to.bin_dir, &options.to.conf_dir), (&None, &None));
     assert_eq!(options.to.host_root, Path::new("/host"));
     assert!(manifest.contains("{ name: host, mountPath: /host }"));

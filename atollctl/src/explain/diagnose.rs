@@ -93,7 +93,7 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
         )),
         None => findings.push(fail(format!("tenant {} has no record", pod.tenant), "atollctl address check")),
     }
-    match &one.progress {
+    match &one.attachment_state {
         Some(step) if step.locked => findings.push(note(
             format!("a call works on it now, since {} s", step.age),
             format!("wait; the deadline of a call is {} s", evidence.deadline),
@@ -223,7 +223,7 @@ mod tests {
             },
             is_here: true,
             link: Some(link),
-            progress: Some(Step { state: "done", locked: false, age: 30 }),
+            attachment_state: Some(Step { state: "done", locked: false, age: 30 }),
             tombstone: None,
             tenant_phase: Some("active"),
         }
@@ -274,10 +274,10 @@ mod tests {
             ("elsewhere", |o| {
                 o.is_here = false;
                 o.link = None;
-                o.progress = None;
+                o.attachment_state = None;
             }),
-            ("adding now", |o| o.progress = Some(Step { state: "adding", locked: true, age: 3 })),
-            ("died", |o| o.progress = Some(Step { state: "adding", locked: false, age: 300 })),
+            ("adding now", |o| o.attachment_state = Some(Step { state: "adding", locked: true, age: 3 })),
+            ("died", |o| o.attachment_state = Some(Step { state: "adding", locked: false, age: 300 })),
             ("building", |o| o.tenant_phase = Some("building")),
             ("no tenant", |o| o.tenant_phase = None),
         ];

@@ -134,7 +134,7 @@ pub(super) struct One {
     pub(super) is_here: bool,
     /// Its host end, where it is on this node.
     pub(super) link: Option<HostEnd>,
-    pub(super) progress: Option<Step>,
+    pub(super) attachment_state: Option<Step>,
     pub(super) tombstone: Option<TombstoneInfo>,
     /// Lifecycle phase of its tenant.
     pub(super) tenant_phase: Option<&'static str>,
@@ -235,9 +235,9 @@ impl Evidence {
                 let tenant = inventory.tenants.iter().find(|tenant| tenant.name == pod.tenant);
                 One {
                     link: here.link(&pod.host_interface).filter(|_| is_here),
-                    progress: attachment
+                    attachment_state: attachment
                         .filter(|_| is_here)
-                        .and_then(|at| here.progress(&at))
+                        .and_then(|at| here.attachment_state(&at))
                         .map(|f| Step::of(f, now)),
                     tombstone: tombstone.map(TombstoneInfo::of),
                     tenant_phase: tenant.map(|tenant| phase(tenant.phase)),
@@ -282,14 +282,14 @@ impl Evidence {
 /// This node's interfaces and files; what cannot be read counts as missing.
 struct Here {
     links: Vec<HostEnd>,
-    progress: Vec<AttachmentFile>,
+    attachment_states: Vec<AttachmentFile>,
 }
 
 impl Here {
     fn read(config: &Config) -> Self {
         Self {
             links: links::host_ends(&config.run_dir).unwrap_or_default(),
-            progress: nodefiles::attachments(&config.run_dir).unwrap_or_default(),
+            attachment_states: nodefiles::attachments(&config.run_dir).unwrap_or_default(),
         }
     }
 
@@ -297,9 +297,9 @@ impl Here {
         self.links.iter().find(|link| link.name == name).cloned()
     }
 
-    fn progress(&self, attachment: &Attachment) -> Option<&AttachmentFile> {
+    fn attachment_state(&self, attachment: &Attachment) -> Option<&AttachmentFile> {
         let hash = attachment.hash();
-        self.progress.iter().find(|file| file.hash == hash)
+        self.attachment_states.iter().find(|file| file.hash == hash)
     }
 }
 

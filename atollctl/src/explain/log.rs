@@ -1,4 +1,4 @@
-//! What the plugin's log says of a pod: the last warnings and errors, from the end of the file.
+//! The lines of the plugin's log about a pod: the last warnings and errors, from the end of the file.
 
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};

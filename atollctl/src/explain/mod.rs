@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`evidence`] | what etcd, the controller, this node and the plugin's log say; plain data and how it is read |
+//! | [`evidence`] | what etcd, the controller, this node and the plugin's log have; plain data and how it is read |
 //! | [`diagnose`] | from that to sentences. Pure |
 //!
 //! Changes nothing. Works without the controller; on another node than the pod's it names what only that node can read.
@@ -108,7 +108,7 @@ fn facts(one: &One) -> Vec<(&'static str, String)> {
         (None, false) => format!("{}, on another node than this", pod.host_interface),
     };
     facts.push(("host interface", host_end));
-    facts.push(("progress", or_dash(one.progress.as_ref().map(evidence::Step::text))));
+    facts.push(("attachment state", or_dash(one.attachment_state.as_ref().map(evidence::Step::text))));
     if let Some(tombstone) = &one.tombstone {
         facts.push(("tombstone", tombstone.note.clone()));
     }

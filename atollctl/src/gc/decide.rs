@@ -48,7 +48,7 @@ pub(super) fn unwanted(
     }
 }
 
-/// The attachments of a network, and of networks that are no more, whose containers are no more. `deadline`: of one call,
+/// The attachments of a network, and of networks that no longer exist, whose containers no longer exist. `deadline`: of one call,
 /// seconds.
 pub(crate) fn attachments(
     observed: &NodeObservation,
@@ -64,7 +64,7 @@ pub(crate) fn attachments(
     // A call that began a moment ago may have released its lock.
     let is_idle = |attachment: &Attachment| {
         let hash = attachment.hash();
-        let file = observed.progress.iter().find(|file| file.hash == hash);
+        let file = observed.attachment_states.iter().find(|file| file.hash == hash);
         file.is_none_or(|file| file.lock == Lock::Free && old(file.written))
     };
     let claims = observed.claims.iter().map(|claim| &claim.record);
@@ -74,7 +74,7 @@ pub(crate) fn attachments(
         .collect();
     // etcd was restored from a backup, perhaps: the claim is no more, and the rest may be there.
     let claimed: BTreeSet<_> = observed.claims.iter().map(|claim| &claim.record.attachment).collect();
-    let remembered = observed.progress.iter().filter_map(|file| Some(&file.phase.claim()?.attachment));
+    let remembered = observed.attachment_states.iter().filter_map(|file| Some(&file.phase.claim()?.attachment));
     found.extend(
         remembered
             .filter(|attachment| !claimed.contains(attachment) && is_gone(attachment) && is_idle(attachment))
@@ -87,13 +87,14 @@ pub(crate) fn attachments(
 fn links(observed: &NodeObservation, network: &NetworkName) -> Vec<HostEnd> {
     let claims = observed.claims.iter().map(|claim| claim.record.host_interface.to_string());
     let pending = observed.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
-    let files = observed.progress.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
+    let files =
+        observed.attachment_states.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
     let known: BTreeSet<String> =
         claims.chain(pending).chain(files).chain(possible_host_ends(observed, network)).collect();
     observed.links.iter().filter(|link| !known.contains(&link.name)).cloned().collect()
 }
 
-/// The host ends that containers of the runtime may have, whatever etcd says: their names derive from the containers'
+/// The host ends that containers of the runtime may have, whatever etcd has: their names derive from the containers'
 /// ids. Interfaces are called as runtimes and multiplexers call them.
 fn possible_host_ends(observed: &NodeObservation, network: &NetworkName) -> Vec<String> {
     let stems = ["eth", "net"].into_iter().flat_map(|stem| (0..16).map(move |number| format!("{stem}{number}")));
@@ -121,10 +122,10 @@ fn files(observed: &NodeObservation, age: u64) -> Vec<AttachmentFile> {
             && (file.written > observed.now || observed.now - file.written > age)
             && !known.contains(&file.hash)
     };
-    observed.progress.iter().filter(is_orphaned).cloned().collect()
+    observed.attachment_states.iter().filter(is_orphaned).cloned().collect()
 }
 
-/// What both observations say. The same attachment with another claim is another; so is a link with another number, and
+/// What both observations contain. The same attachment with another claim is another; so is a link with another number, and
 /// a file that was written in between.
 pub(super) fn agreed(first: &Unwanted, second: Unwanted) -> Unwanted {
     let same_link = |link: &HostEnd| {
@@ -205,7 +206,7 @@ mod tests {
             claims: vec![],
             tombstones: vec![],
             is_damaged: false,
-            progress: vec![],
+            attachment_states: vec![],
             links: vec![],
             sandboxes: sandboxes.iter().map(|id| (*id).to_owned()).collect::<Sandboxes>(),
         }
@@ -229,10 +230,10 @@ mod tests {
         seen.links = vec![link(&attachment("other", "elsewhere"))];
         assert_eq!(judge(&seen).attachments, [(dead.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
         for (lock, written) in [(Lock::Held, 0), (Lock::Free, NOW - DEADLINE)] {
-            seen.progress = vec![file(&dead, lock, AddPhase::Done(None), written)];
+            seen.attachment_states = vec![file(&dead, lock, AddPhase::Done(None), written)];
             assert!(judge(&seen).is_empty(), "{lock:?} {written}");
         }
-        seen.progress = vec![file(&dead, Lock::Free, AddPhase::Done(None), 0)];
+        seen.attachment_states = vec![file(&dead, Lock::Free, AddPhase::Done(None), 0)];
         assert_eq!(judge(&seen).attachments.len(), 1, "finished long ago");
     }
 
@@ -251,7 +252,7 @@ mod tests {
         let mut seen = observation(&["live"]);
         let dead = attachment("atoll", "dead");
         seen.claims = vec![claim(dead.clone(), NOW + 86_400)];
-        seen.progress = vec![file(&dead, Lock::Free, AddPhase::Done(None), NOW + 86_400)];
+        seen.attachment_states = vec![file(&dead, Lock::Free, AddPhase::Done(None), NOW + 86_400)];
         assert_eq!(judge(&seen).attachments.len(), 1);
     }
 
@@ -260,7 +261,7 @@ mod tests {
         let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
         let mut seen = observation(&["live"]);
         let remembered = |at: &Attachment| AddPhase::Done(Some(Box::new(claim(at.clone(), 0).record)));
-        seen.progress =
+        seen.attachment_states =
             vec![file(&dead, Lock::Free, remembered(&dead), 0), file(&live, Lock::Free, remembered(&live), 0)];
         seen.links = vec![link(&dead), link(&live)];
         let found = judge(&seen);
@@ -273,7 +274,7 @@ mod tests {
         let mut seen = observation(&["live"]);
         seen.claims = vec![claim(at("claimed"), 0), claim(attachment("other", "elsewhere"), 0)];
         let adding = AddPhase::Adding(Some(Box::new(claim(at("adding"), 0).record)));
-        seen.progress = vec![file(&at("adding"), Lock::Held, adding, NOW)];
+        seen.attachment_states = vec![file(&at("adding"), Lock::Held, adding, NOW)];
         seen.tombstones = vec![TombstoneRecord {
             v: SCHEMA,
             why: Tombstone::Delete,
@@ -298,15 +299,15 @@ mod tests {
         let dead = attachment("atoll", "dead");
         let mut seen = observation(&[]);
         let long_ago = NOW - DEADLINE - MAX_REQUEST_LIFETIME - 1;
-        for (progress, lock, written, goes) in [
+        for (phase, lock, written, goes) in [
             (AddPhase::Adding(None), Lock::Free, long_ago, true),
             (AddPhase::Unreadable, Lock::Free, long_ago, true),
             (AddPhase::Adding(None), Lock::Held, long_ago, false),
             (AddPhase::Adding(None), Lock::Free, long_ago + 1, false),
             (AddPhase::Done(None), Lock::Free, long_ago, false),
         ] {
-            seen.progress = vec![file(&dead, lock, progress, written)];
-            assert_eq!(!judge(&seen).files.is_empty(), goes, "{:?}", seen.progress);
+            seen.attachment_states = vec![file(&dead, lock, phase, written)];
+            assert_eq!(!judge(&seen).files.is_empty(), goes, "{:?}", seen.attachment_states);
         }
     }
 

@@ -78,7 +78,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
     let network = network(settings)?;
     let mut directories = plugin::directories(&options.bin_dir);
     if plugin::told(&options.bin_dir).is_empty() && options.sandboxes.is_none() {
-        // What a runtime says itself goes before what is usual.
+        // The directories that a runtime reports come before the usual ones.
         let runtimes = runtime::find(&Root::own(), &options.runtime_endpoint).await;
         let places = runtimes.into_iter().flat_map(|runtime| runtime.places.bin);
         directories = distinct(places.chain(directories).collect());

@@ -55,7 +55,7 @@ pub(crate) struct NodeObservation {
     pub(crate) tombstones: Vec<TombstoneRecord>,
     /// A record or a file of this node cannot be read: nothing may be concluded from something's absence.
     pub(crate) is_damaged: bool,
-    pub(crate) progress: Vec<AttachmentFile>,
+    pub(crate) attachment_states: Vec<AttachmentFile>,
     pub(crate) links: Vec<HostEnd>,
     /// Asked last.
     pub(crate) sandboxes: Sandboxes,
@@ -93,7 +93,7 @@ impl NodeObservation {
             claims,
             tombstones,
             is_damaged,
-            progress: nodefiles::attachments(&config.run_dir).map_err(failed("read the attachment states"))?,
+            attachment_states: nodefiles::attachments(&config.run_dir).map_err(failed("read the attachment states"))?,
             links: links::host_ends(&config.run_dir).map_err(failed("list the interfaces"))?,
             sandboxes: source.ask().await?,
         })

@@ -14,14 +14,14 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::runtime::{cri, sockets};
 
-/// Shorter beginnings of an id say nothing.
+/// Shorter prefixes of an id match nothing.
 const SHORTEST: usize = 12;
 
 /// Who is asked.
 pub(crate) enum Source {
     /// Runtimes, by their sockets; all of them must answer.
     Runtimes(Vec<PathBuf>),
-    /// A file, read anew at each observation.
+    /// A file, read at each observation.
     File(PathBuf),
     /// Standard input, read once.
     Input(Option<Sandboxes>),
@@ -95,7 +95,7 @@ impl Source {
         if !told.is_empty() {
             return Ok(Self::Runtimes(told));
         }
-        // One that cannot be looked at is asked, and then says why.
+        // A socket that cannot be inspected is asked: its error has the cause.
         let there: Vec<_> = sockets().filter(|socket| socket.try_exists().unwrap_or(true)).collect();
         if there.is_empty() {
             let places: Vec<_> = sockets().map(|socket| socket.display().to_string()).collect();
@@ -107,7 +107,7 @@ impl Source {
         Ok(Self::Runtimes(there))
     }
 
-    /// Asks. Any failure is one of the whole: from half an answer nothing follows.
+    /// Asks. A failure of one runtime is a failure of all: a partial list is not used.
     pub(crate) async fn ask(&mut self) -> Result<Sandboxes, Failure> {
         let wrong = |what: String, why: String| Failure::unavailable(format!("{what}: {why}"), "nothing was collected");
         match self {

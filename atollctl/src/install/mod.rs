@@ -239,7 +239,7 @@ impl Node {
     }
 }
 
-/// The runtimes that read the directory of this file, as they say that they are.
+/// The runtimes that read the directory of this file, as they report.
 fn readers<'a>(root: &Root, runtimes: &'a [Runtime], conflist: &Path) -> impl Iterator<Item = &'a Status> {
     let directory = conflist.parent().map(Path::to_owned);
     let root = root.clone();
@@ -247,13 +247,13 @@ fn readers<'a>(root: &Root, runtimes: &'a [Runtime], conflist: &Path) -> impl It
     runtimes.iter().filter(reads).filter_map(|runtime| runtime.status.as_ref().ok())
 }
 
-/// A runtime has not noticed this text. One that does not tell what it has loaded is believed when it is content.
+/// A runtime has not noticed this text. One that does not report what it has loaded counts as current if its network is ready.
 fn misses(status: &Status, text: &[u8]) -> bool {
     let Ok(document) = settings::json(text) else { return false };
     status.network.is_err() || !matches!(status.sight(&document), Sight::Current | Sight::Untold)
 }
 
-/// Waits until the runtimes have loaded what was installed, or say why they have not; then says so.
+/// Waits until the runtimes have loaded what was installed, or reported why they have not; returns the text for people.
 async fn wait_for(root: &Root, target: &Target, before: &[Runtime], conflists: &[PathBuf]) -> Vec<String> {
     let answered = |runtime: &&Runtime| runtime.status.is_ok();
     if !before.iter().any(|runtime| answered(&runtime)) {

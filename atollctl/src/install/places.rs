@@ -9,15 +9,15 @@ use crate::settings::distinct;
 /// See the module. Paths of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Destination {
-    /// Every runtime looks into one of them.
+    /// Every runtime searches one of them.
     pub(super) bin: Vec<PathBuf>,
     /// Every runtime reads one of them.
     pub(super) conf: Vec<PathBuf>,
-    /// Who looks there.
+    /// The runtimes that search it.
     pub(super) notes: Vec<String>,
 }
 
-/// What was told counts; else as few directories as serve all runtimes, and of those that a runtime looks into the first
+/// The directories of the command line count; else as few directories as serve all runtimes, and of those that a runtime searches the first
 /// that is there.
 pub(super) fn destination(
     runtimes: &[Runtime],
@@ -106,7 +106,7 @@ mod tests {
         let both = (paths(&["/usr/lib/cni", "/opt/cni/bin"]), paths(&["/etc/cni/net.d", "/etc/crio/net.d"]));
         assert_eq!(chosen(&[debian.clone(), crio], &[]), both);
         assert_eq!(chosen(&[], &[]), (paths(&["/opt/cni/bin"]), net.clone()));
-        // For Docker alone: what it is configured with is of no interest.
+        // Only for Docker: what it is configured with is of no interest.
         let docker = Runtime { status: Err(NoAnswer::NoCri), ..runtime("containerd", &["/x"], "/y") };
         assert_eq!(chosen(&[docker], &[]), (paths(&["/opt/cni/bin"]), net));
         let told = destination(&[debian], Some(Path::new("/b")), Some(Path::new("/c")), |_| true);

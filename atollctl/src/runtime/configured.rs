@@ -1,7 +1,7 @@
-//! What the configuration files of containerd and CRI-O say: where they look for plugins and network configurations.
+//! What the configuration files of containerd and CRI-O contain: where they look for plugins and network configurations.
 //!
 //! Read as the runtimes read them: containerd's three layouts with their imports, CRI-O's drop-ins. A file that cannot be
-//! read, or says something odd, is told and never believed; nothing here panics.
+//! read, or has an unexpected value, is reported and not used; nothing here panics.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,14 +19,14 @@ const CONF: &str = "/etc/cni/net.d";
 /// Files that are read of one runtime; it has a handful.
 const FILES: usize = 64;
 
-/// Where a runtime looks.
+/// The directories that a runtime searches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Places {
     /// Directories of plugins; the first that has a plugin is the one.
     pub(crate) bin: Vec<PathBuf>,
     /// The directory of network configurations.
     pub(crate) conf: PathBuf,
-    /// Who says so: the runtime itself, a file, or nothing but the runtime's defaults.
+    /// The source: the runtime itself, a file, or nothing but the runtime's defaults.
     pub(crate) said_by: String,
 }
 
@@ -36,7 +36,7 @@ impl Default for Places {
     }
 }
 
-/// What a runtime's files say.
+/// What a runtime's files contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Configured {
     pub(crate) places: Places,
@@ -46,7 +46,7 @@ pub(crate) struct Configured {
     pub(crate) problems: Vec<String>,
 }
 
-/// Reads a runtime's files, one after the other; what a later one says counts.
+/// Reads a runtime's files, one after the other; a later file wins.
 struct Reader<'a> {
     root: &'a Root,
     read: BTreeSet<PathBuf>,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
             }
         };
         let parsed = String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned());
-        // The message alone: the whole error shows a line of the file, which may hold a registry's password.
+        // Only the message: the whole error shows a line of the file, which may hold a registry's password.
         match parsed.and_then(|text| text.parse::<Table>().map_err(|error| error.message().to_owned())) {
             Ok(table) => Some(table),
             Err(error) => {

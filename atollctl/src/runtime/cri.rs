@@ -1,4 +1,4 @@
-//! The part of the Container Runtime Interface (`runtime.v1`) that lists pod sandboxes and says how the runtime's network
+//! The part of the Container Runtime Interface (`runtime.v1`) that lists pod sandboxes and reports how the runtime's network
 //! is: containerd and CRI-O serve it on a unix socket. The messages are written by hand, with the field numbers of the
 //! interface's `api.proto`; fields that are not needed are left out, as protobuf allows.
 
@@ -17,7 +17,7 @@ use tonic_prost::ProstCodec;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Far more than any node has; the library's own limit of 4 MiB is some ten thousand sandboxes with long labels.
 const LARGEST_ANSWER: usize = 256 << 20;
-/// The condition that says whether pods get a network.
+/// The condition that reports whether pods get a network.
 const NETWORK_READY: &str = "NetworkReady";
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -92,21 +92,21 @@ pub(crate) struct Answer {
     pub(crate) sandboxes: BTreeSet<String>,
 }
 
-/// How a runtime says that it is.
+/// The status that a runtime reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     /// `containerd 1.6.20`.
     pub(super) runtime: String,
     /// Pods get a network, or why they get none.
     pub(super) network: Result<(), String>,
-    /// What else it tells, by its own keys.
+    /// What else it reports, by its own keys.
     pub(super) info: HashMap<String, String>,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// Something listens that does not serve this interface: a containerd for Docker alone, for instance.
+    /// Something listens that does not serve this interface: a containerd only for Docker, for instance.
     NoCri,
     /// Anything else.
     Failed(String),

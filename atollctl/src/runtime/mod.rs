@@ -2,8 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`cri`] | what a runtime says itself, over its CRI socket |
-//! | [`mod@configured`] | what its configuration files say, for one that does not run or does not tell |
+//! | [`cri`] | what a runtime reports over its CRI socket |
+//! | [`mod@configured`] | what its configuration files contain, for one that does not run or report |
 //! | [`root`] | the node's root, seen from a container |
 //!
 //! A runtime that answers is believed before its files: it may have been started with others, and reads them only then.
@@ -76,16 +76,16 @@ pub(crate) struct Runtime {
     pub(crate) places: Places,
     /// Files of its configuration that could not be used.
     pub(crate) problems: Vec<String>,
-    /// What it says.
+    /// What it reports.
     pub(crate) status: Result<Status, NoAnswer>,
 }
 
-/// What a runtime says of its network.
+/// What a runtime reports of its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
     /// Pods get a network, or why they get none.
     pub(crate) network: Result<(), String>,
-    /// The networks that it has loaded, but for the loopback; none: it does not tell.
+    /// The networks that it has loaded, but for the loopback; none: it does not report them.
     pub(crate) loaded: Option<Vec<Loaded>>,
     /// The types of all plugins that it starts, the loopback's too.
     pub(crate) plugins: Vec<String>,
@@ -97,14 +97,14 @@ pub(crate) struct Loaded {
     pub(crate) name: String,
     /// The types of its plugins, in their order.
     pub(crate) plugins: Vec<String>,
-    /// The document that it was loaded from; none: it does not tell, or it is no JSON.
+    /// The document that it was loaded from; none: not reported, or not JSON.
     pub(crate) document: Option<Value>,
 }
 
 /// What a runtime made of a network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
-    /// It runs with what the file says.
+    /// It runs with the content of the file.
     Current,
     /// It runs with an older text of it.
     Older,
@@ -112,7 +112,7 @@ pub(crate) enum Sight {
     Others(Vec<String>),
     /// It has loaded none.
     Nothing,
-    /// It does not tell.
+    /// It does not report it.
     Untold,
 }
 
@@ -167,7 +167,7 @@ pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
 
 async fn inspect(root: &Root, kind: Option<&Kind>, socket: &Path) -> Runtime {
     let said = cri::status(&root.below(socket)).await;
-    // CRI-O says nothing of its directories, and a socket may be anywhere.
+    // CRI-O does not report its directories, and a socket may be anywhere.
     let by_name = |name: &str| KINDS.iter().find(|kind| name.to_lowercase().starts_with(&kind.name.to_lowercase()));
     let named = said.as_ref().ok().and_then(|said| by_name(&said.runtime.replace("cri-o", "CRI-O")));
     let Configured { mut places, is_cri_off, problems } =
@@ -188,10 +188,10 @@ async fn inspect(root: &Root, kind: Option<&Kind>, socket: &Path) -> Runtime {
     Runtime { name, socket: socket.to_owned(), places, problems, status }
 }
 
-/// Where a runtime looks.
+/// The directories that a runtime searches.
 type Directories = (Vec<PathBuf>, PathBuf);
 
-/// What containerd tells in a verbose status: its directories and the networks that it has loaded. Other runtimes have
+/// What containerd reports in a verbose status: its directories and the networks that it has loaded. Other runtimes have
 /// other keys, or none.
 fn told(said: &cri::Said) -> (Option<Directories>, Status) {
     let document = |key: &str| said.info.get(key).and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -226,7 +226,7 @@ fn network(network: &Value) -> Loaded {
     }
 }
 
-/// Where runtimes of this machine look, as their files say; for commands that ask no runtime.
+/// Where runtimes of this machine look, as their files configure it; for commands that ask no runtime.
 pub(crate) fn configured(root: &Root) -> Vec<Places> {
     KINDS
         .iter()

@@ -183,7 +183,7 @@ impl Answer {
         }
     }
 
-    /// What a successful ADD says about `eth0`.
+    /// The result of a successful ADD for `eth0`.
     pub fn attached(&self) -> Result<Attached> {
         let result = self.result()?;
         if let Some(ip4) = result.get("ip4") {

@@ -9,7 +9,7 @@
 //! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
 //! | [`ctl`] | `atollctl`, as an operator runs it |
-//! | [`reach`] | who reaches whom: ping, and TCP with a banner that says who answers |
+//! | [`reach`] | reachability: ping, and TCP with a banner that names the server |
 //! | [`leftovers`] | nothing of ours is left |
 //! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
 //!

@@ -84,7 +84,7 @@ impl Node {
         Ok(Cni::new(&self.netns, programs::path("atoll")?, config))
     }
 
-    /// What an operator's `atollctl` says on this node; its failure is an error with its words.
+    /// The output of an operator's `atollctl` on this node; its failure is an error with its text.
     pub fn atollctl(&self, args: &[&str]) -> Result<String> {
         let file = self.scratch.path().join("atollctl.json");
         fs::write(&file, self.settings.to_string()).with_context(|| format!("write {}", file.display()))?;

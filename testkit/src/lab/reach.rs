@@ -1,4 +1,4 @@
-//! Reachability. Addresses of two tenants overlap, so an answer alone proves nothing: every server sends its name.
+//! Reachability. Addresses of two tenants overlap, so an answer by itself proves nothing: every server sends its name.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -56,7 +56,7 @@ pub fn ethernet(source: Mac, destination: Mac, kind: u16, payload: &[u8]) -> Vec
     [&destination.0[..], &source.0[..], &kind.to_be_bytes()[..], payload].concat()
 }
 
-/// An IPv4 packet with a UDP datagram that says `marker`.
+/// An IPv4 packet with a UDP datagram that contains `marker`.
 pub fn ip(source: [u8; 4], destination: [u8; 4], marker: &[u8]) -> Vec<u8> {
     let udp_length = u16::try_from(8 + marker.len()).expect("short");
     let mut packet = vec![0x45, 0];
@@ -142,14 +142,14 @@ fn checksum(bytes: &[u8], start: u32) -> u16 {
 /// An ICMPv6 message to all nodes on the link.
 pub fn icmp6(kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap();
-    let (source, everybody) = (
+    let (source, broadcast) = (
         [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 9, 1],
         [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
     );
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(length.to_be_bytes());
     packet.extend([58, 255]);
-    packet.extend([source, everybody].concat());
+    packet.extend([source, broadcast].concat());
     packet.extend([kind, 0, 0, 0, 0, 0, 0, 0]);
     packet.extend(payload);
     packet

@@ -41,7 +41,7 @@ pub fn node() -> &'static Path {
     Path::new("/proc/thread-self/ns/net")
 }
 
-/// A pod whose port says that no other pod in the cluster has its address.
+/// A pod whose port declares that no other pod in the cluster has its address.
 pub fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
     let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
@@ -452,7 +452,7 @@ pub fn on_thread<T: Send + 'static>(netns: &Path, work: impl FnOnce() -> T + Sen
     })
 }
 
-/// A TCP server in `netns` on port 7000 that says `name` and remembers who asked.
+/// A TCP server in `netns` on port 7000 that sends `name` and records its clients.
 pub fn serve(netns: &Path, name: &str) -> Arc<Mutex<Vec<IpAddr>>> {
     let peers = Arc::<Mutex<Vec<IpAddr>>>::default();
     let (seen, name) = (Arc::clone(&peers), name.to_owned());
@@ -467,7 +467,7 @@ pub fn serve(netns: &Path, name: &str) -> Arc<Mutex<Vec<IpAddr>>> {
     peers
 }
 
-/// What the server at `to` says to a client in `netns`; none when there is no answer within a second.
+/// What the server at `to` sends to a client in `netns`; none when there is no answer within a second.
 pub fn ask(netns: &Path, to: &str) -> Option<String> {
     let to: SocketAddr = format!("{to}:7000").parse().unwrap();
     on_thread(netns, move || {

@@ -33,7 +33,7 @@ pub(crate) fn judge(seen: &Seen) -> Vec<Finding> {
     if let (Some(site), Ok((_, config))) = (&seen.site, &seen.config) {
         findings.extend(records::claims(site, seen, config));
         findings.extend(records::interfaces(site));
-        findings.extend(records::progress(site, config, seen.now));
+        findings.extend(records::attachment_states(site, config, seen.now));
         findings.extend(records::tombstones(site, seen.now));
     }
     findings

@@ -30,7 +30,7 @@ const ADDRESSING: Check = Check::new(
     "the kubelet, kube-proxy and the API server know a pod by its address alone; of an address that several pods have, they reach none",
 );
 
-/// A certificate that ends within this time is told, seconds.
+/// A certificate that ends within this time is a warning, seconds.
 const SOON: u64 = 21 * 86_400;
 
 pub(super) fn configuration(seen: &Seen) -> Vec<Finding> {
@@ -212,7 +212,7 @@ fn conflist(conflists: &Conflists) -> Vec<Finding> {
     findings
 }
 
-/// A file that may be meant to be ours, and cannot be read.
+/// A file that may be ours, and cannot be read.
 fn unusable(file: &Conflist) -> Option<Finding> {
     let problem = file.content.as_ref().err()?;
     Some(CONFLIST.problem(

@@ -26,9 +26,9 @@ const CLAIM: Check = Check::new(
     "claim",
     "a claim keeps its address taken; when its container is no more, no runtime will ask for its release",
 );
-const PROGRESS: Check = Check::new(
-    "progress",
-    "each attachment has a file with its lock and how far its ADD is; one left at `adding` is an ADD that died",
+const ATTACHMENT_STATE: Check = Check::new(
+    "attachment-state",
+    "each attachment has a file with its lock and the phase of its ADD; a file left at `adding` is from an ADD that died",
 );
 const TOMBSTONE: Check = Check::new(
     "tombstone",
@@ -83,7 +83,7 @@ pub(super) fn cluster(site: &Site) -> Vec<Finding> {
 fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
     let claims = records.claims.iter().map(|claim| claim.record.host_interface.to_string());
     let in_etcd = records.tombstones.iter().map(|tombstone| tombstone.attachment.host_interface().to_string());
-    let files = site.progress.as_ref().map(Vec::as_slice).unwrap_or_default();
+    let files = site.attachment_states.as_ref().map(Vec::as_slice).unwrap_or_default();
     let adding = files.iter().filter_map(|file| Some(file.phase.claim()?.host_interface.to_string()));
     let local_tombstones = site.local_tombstones.as_ref().map(Vec::as_slice).unwrap_or_default();
     let in_tombstones = local_tombstones
@@ -98,7 +98,7 @@ pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
         (Err(problem), _) => return vec![INTERFACE.problem("host ends", problem, "run as root")],
         (_, Err(_)) => return vec![INTERFACE.skip("host ends", "etcd did not answer: their owners are unknown")],
     };
-    if site.progress.is_err() || site.local_tombstones.is_err() {
+    if site.attachment_states.is_err() || site.local_tombstones.is_err() {
         return vec![INTERFACE.skip("host ends", "this node's files cannot be read: one of them may name their owner")];
     }
     if !records.damaged.is_empty() {
@@ -127,7 +127,8 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
     let (Ok(machine), Ok(records)) = (&site.machine, &site.records) else {
         return vec![CLAIM.skip(object, "etcd did not answer: the claims of this node are unknown")];
     };
-    let (Ok(files), Ok(local_tombstones), Ok(links)) = (&site.progress, &site.local_tombstones, &site.links) else {
+    let (Ok(files), Ok(local_tombstones), Ok(links)) = (&site.attachment_states, &site.local_tombstones, &site.links)
+    else {
         return vec![CLAIM.skip(object, "the attachments that calls work on are unknown")];
     };
     let in_tombstones = local_tombstones.iter().filter_map(|(_, tombstone)| tombstone.clone());
@@ -137,7 +138,7 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
         claims: records.claims.clone(),
         tombstones: records.tombstones.iter().cloned().chain(in_tombstones).collect(),
         is_damaged: !records.damaged.is_empty(),
-        progress: files.clone(),
+        attachment_states: files.clone(),
         links: links.clone(),
         sandboxes: sandboxes.clone(),
     };
@@ -174,7 +175,7 @@ pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> 
     findings
 }
 
-/// `red/web-0 (3f9a5b7c9d1e, eth0)`, or the container alone.
+/// `red/web-0 (3f9a5b7c9d1e, eth0)`, or only the container.
 fn named(attachment: &Attachment, records: &Records) -> String {
     let short: String = attachment.container.as_str().chars().take(12).collect();
     let interface = &attachment.interface;
@@ -186,10 +187,10 @@ fn named(attachment: &Attachment, records: &Records) -> String {
     }
 }
 
-pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
-    let files = match &site.progress {
+pub(super) fn attachment_states(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
+    let files = match &site.attachment_states {
         Ok(files) => files,
-        Err(problem) => return vec![PROGRESS.problem("files", problem, "run as root; check `runDir`")],
+        Err(problem) => return vec![ATTACHMENT_STATE.problem("files", problem, "run as root; check `runDir`")],
     };
     let deadline = config.timeout.as_secs();
     let died = files.iter().filter(|file| {
@@ -202,12 +203,12 @@ pub(super) fn progress(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
             let since = time(now.saturating_sub(file.written));
             let whose = file.phase.claim().map_or_else(String::new, |claim| format!(" of {}", claim.attachment));
             let hint = "the runtime's DEL cleans up; `atollctl gc` does if no call comes";
-            PROGRESS.warn(file.path.display(), format!("an ADD{whose} died {since} ago"), hint)
+            ATTACHMENT_STATE.warn(file.path.display(), format!("an ADD{whose} died {since} ago"), hint)
         })
         .collect();
     if findings.is_empty() {
         let found = format!("{}, {held} being worked on", count(files.len(), "attachment"));
-        findings.push(PROGRESS.ok("files", found));
+        findings.push(ATTACHMENT_STATE.ok("files", found));
     }
     findings
 }

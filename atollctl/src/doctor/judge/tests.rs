@@ -145,7 +145,7 @@ fn well() -> Seen {
             damaged: vec![],
         }),
         links: Ok(vec![]),
-        progress: Ok(vec![]),
+        attachment_states: Ok(vec![]),
         local_tombstones: Ok(vec![]),
     };
     Seen {
@@ -333,8 +333,8 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
             site(s).links = Ok(vec![HostEnd { place: NetnsLocation::Own, name, index: 4, carrier: true }]);
         }),
         ("interface", Level::Skip, |s| site(s).records = Err(gone())),
-        ("progress", Level::Warn, |s| {
-            site(s).progress = Ok(vec![AttachmentFile {
+        ("attachment-state", Level::Warn, |s| {
+            site(s).attachment_states = Ok(vec![AttachmentFile {
                 path: "/run/atoll/attachments/a".into(),
                 hash: "a".to_owned(),
                 lock: Lock::Free,
@@ -424,11 +424,11 @@ fn a_claim_is_told_only_when_gc_would_take_it() {
     let file = AttachmentFile { path, hash, lock: Lock::Held, phase: AddPhase::Done(None), written: 0 };
     site(&mut seen).records.as_mut().expect("ok").claims.push(dead);
     assert_eq!(told(&seen)[0].0, Level::Warn);
-    site(&mut seen).progress = Ok(vec![file]);
+    site(&mut seen).attachment_states = Ok(vec![file]);
     assert_eq!(told(&seen)[0].0, Level::Ok);
     // Another network's: gc needs that one's configuration.
     site(&mut seen).network = NetworkName::new("other").ok();
-    site(&mut seen).progress = Ok(vec![]);
+    site(&mut seen).attachment_states = Ok(vec![]);
     let hint = judge(&seen).into_iter().find(|finding| finding.check == "claim").and_then(|finding| finding.hint);
     assert!(hint.expect("a hint").contains("--config with the configuration of network atoll"));
 }
@@ -443,7 +443,7 @@ fn a_running_add_and_a_new_tombstone_are_well() {
         phase,
         written,
     };
-    site(&mut seen).progress = Ok(vec![
+    site(&mut seen).attachment_states = Ok(vec![
         file(Lock::Held, AddPhase::Adding(None), NOW - 600),
         file(Lock::Free, AddPhase::Adding(None), NOW - 5),
         file(Lock::Free, AddPhase::Done(None), 0),

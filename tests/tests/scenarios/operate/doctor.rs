@@ -73,7 +73,7 @@ fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
         "conflist",
         "claim",
         "interface",
-        "progress",
+        "attachment-state",
         "tombstone",
     ] {
         ensure!(names.contains(&name), "{name} was not checked: {names:?}");

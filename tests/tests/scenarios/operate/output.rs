@@ -67,7 +67,7 @@ fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
             }
         }
     }
-    // The change is complete, and the message says so.
+    // The change is complete, and the message reports it.
     let full = File::options().write(true).open("/dev/full")?;
     let created = ctl.command(&["tenant", "create", "green"]).stdout(full).stderr(Stdio::piped()).spawn()?;
     let created = created.wait_with_output()?;

@@ -20,7 +20,7 @@ use crate::spread::{Spread, mean};
 
 /// Addresses in use; the first is what the others are compared with.
 const IN_USE: [u32; 4] = [0, 1_000, 32_000, 60_000];
-/// etcd takes 128 changes in one transaction, unless told otherwise.
+/// etcd takes 128 changes in one transaction, unless configured otherwise.
 const BATCH: usize = 120;
 
 /// Adds its findings to the report.

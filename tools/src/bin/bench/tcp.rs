@@ -25,7 +25,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// `<name>  <median> Gbit/s (from <lowest> to <highest>) ...`: the extremes stand for the tenths, which it does not tell.
+/// `<name>  <median> Gbit/s (from <lowest> to <highest>) ...`: the extremes stand for the tenths, which it does not print.
 fn line(printed: &str, name: &str, samples: usize) -> Result<Spread> {
     let line = printed.lines().find_map(|line| line.strip_prefix(name));
     let line = line.with_context(|| format!("no line {name:?} in {printed:?}"))?;
