@@ -110,7 +110,7 @@ impl NftSet {
     }
 }
 
-/// One element of a [`Set`].
+/// One element of a [`NftSet`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Element {
     /// The set.

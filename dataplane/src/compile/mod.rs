@@ -65,7 +65,7 @@ pub use site::HostSite;
 pub use table::Ruleset;
 pub use unsupported::Unsupported;
 
-/// What `topology` becomes on this machine: a [`Site`], or the id of a host with the default pool.
+/// What `topology` becomes on this machine: a [`HostSite`], or the id of a host with the default pool.
 pub fn compile(topology: &Topology, site: impl Into<HostSite>) -> KernelPlan {
     Compiled::new(topology.clone(), site).plan
 }

@@ -75,7 +75,7 @@ pub struct KernelDevice {
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// Kinds of [`Device`].
+/// Kinds of [`KernelDevice`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceKind {

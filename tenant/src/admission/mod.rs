@@ -50,7 +50,6 @@ pub struct Applicant<'a> {
 
 /// How a claim ended.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
 pub enum Admitted {
     /// The attachment has a new claim.
     New(Versioned<ClaimRecord>),
