@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::parse::wrong;
+use super::parse::section::wrong;
 use super::{Config, ConfigError, DnsConfig, Mtu};
 use crate::route::{LOCAL_TABLE, Route};
 
