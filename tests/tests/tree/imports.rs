@@ -158,6 +158,12 @@ impl<'ast> Visit<'ast> for Reader {
         }
     }
 
+    fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+        if !is_for_tests(&call.attrs) {
+            visit::visit_expr_call(self, call);
+        }
+    }
+
     /// `pub(crate)` holds a path and imports nothing.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
