@@ -1,4 +1,4 @@
-//! Makes objects exist, whoever created them: creates an object, and reads it when it exists already.
+//! Ensures that objects exist: creates an object, and reads it when it exists already.
 //!
 //! # Guarantees
 //!

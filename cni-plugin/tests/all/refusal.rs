@@ -246,7 +246,7 @@ async fn a_local_tombstone_is_settled_by_the_next_add() {
     assert_eq!((lab.local_tombstones().len(), lab.tombstones().len(), lab.claims().len()), (0, 0, 1));
 }
 
-/// An attachment on which a call works, or whose pod runs, is left alone by whoever resolves tombstones.
+/// An attachment on which a call works, or whose pod runs, is skipped by calls that resolve tombstones.
 #[tokio::test(start_paused = true)]
 async fn settling_leaves_alone_what_is_being_worked_on() {
     for is_held in [false, true] {

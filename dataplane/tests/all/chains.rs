@@ -108,7 +108,7 @@ fn a_stateful_port_answers_whom_it_asked_and_nobody_else() {
     s.put([rules([(answers, Action::Accept), (ip(), Action::Drop)]), filtered(s.red, 1, None, Some(CHAIN))]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL), "what it asks is answered, bridged and routed");
     assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (NONE, ALL, ALL));
-    assert!(!pings(&s.lab.namespace(s.red), address(1)), "the router is nobody special");
+    assert!(!pings(&s.lab.namespace(s.red), address(1)), "the router has no exception");
     // A bridge needs no router for that.
     let down = atoll_model::topology::Router { up: false, ..Default::default() };
     s.put([Object::Router(s.red.router(), down)]);

@@ -82,7 +82,7 @@ pub(super) async fn refuse_foreign<T: Transport>(
     if foreign.is_empty() { Ok(()) } else { Err(not_deleted(foreign.join(". "))) }
 }
 
-/// Compares one object for its owner only: the rules of a chain are deleted with it, whoever added them.
+/// Compares one object for its owner only: the rules of a chain are deleted with it, including rules that others added.
 async fn ownership<T: Transport>(
     client: &Client<T>,
     objects: &Topology,

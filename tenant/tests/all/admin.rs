@@ -227,7 +227,7 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         let quiet = |ordinal| admin::delete_subnet(&admin, &red, ordinal, QUIET, |_| {});
         let error = quiet(1).await.expect_err("it has a pod");
         assert!(error.to_string().contains("red/web-0 on n1"), "{error}");
-        world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+        world.resolve(&namespace("red")).await.expect("the next call reads the records");
         world.assert_exactly(&["red"], "untouched");
         quiet(3).await.expect("deleted");
         quiet(2).await.expect("deleted");
@@ -253,7 +253,7 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
     let second = admin::add_subnet(&admin, &red, cidr, &exclude).await.expect("added");
     assert_eq!(second.exclude, exclude);
     let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("it has a reservation");
-    let binding = world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+    let binding = world.resolve(&namespace("red")).await.expect("the next call reads the records");
     let first = binding.tenant.record.subnets[0].cidr.network().octets();
     let text = format!(
         "subnet 1 of tenant red has reserved addresses: {}.{}.{}.77 for red/pod-77",
@@ -339,7 +339,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     assert_eq!(error.to_string(), text);
     let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("a pod may run");
     assert_eq!(error.to_string(), text);
-    world.resolve(&namespace("red")).await.expect("whoever comes next looks");
+    world.resolve(&namespace("red")).await.expect("the next call reads the records");
     world.assert_exactly(&["red"], "untouched");
 
     let forced = Deletion { quiet: QUIET, force: true };
