@@ -207,10 +207,7 @@ impl<'a> Plan<'a> {
         let record = &self.claim.record;
         let found = Found::read(snapshot, &record.attachment)?;
         let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
-        let ours = found
-            .claim
-            .as_ref()
-            .map(|claim| claim.mod_revision == self.claim.mod_revision && claim.record.claim == record.claim);
+        let ours = found.claim.as_ref().map(|claim| claim.mod_revision == self.claim.mod_revision);
         match ours {
             None if tombstone.is_none() => return Ok(Some(Released::Done)),
             Some(false) => return Ok(Some(Released::Changed(found))),
