@@ -118,7 +118,7 @@ async fn who_keeps_a_caller_waiting_in_vain_is_asked_last_by_the_next_process() 
     // Giving up at once says nothing about the endpoint.
     for (patience, then) in [(patience / 8, &mute), (patience, &server.url)] {
         let given_up = process();
-        assert!(tokio::time::timeout(patience, given_up.read(get(1))).await.is_err(), "nobody answers");
+        assert!(tokio::time::timeout(patience, given_up.read(get(1))).await.is_err(), "no member answers");
         drop(given_up);
         assert_eq!(process().preferred(), then);
     }
@@ -145,7 +145,7 @@ async fn nobody_there_is_unavailable_and_names_all() {
     let dead = dead();
     let store = store(&[&dead, &hole]);
     let start = Instant::now();
-    let error = store.commit(put(1)).await.expect_err("nobody is there");
+    let error = store.commit(put(1)).await.expect_err("no member is reachable");
     assert!(start.elapsed() < LIMITS.connect * 3, "{:?}", start.elapsed());
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     let text = error.to_string();
