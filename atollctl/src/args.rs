@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn how_to_go_on_is_told_after_a_change_alone() {
+    fn a_hint_is_printed_only_after_a_change() {
         let remains = |line: &str| Args::parse_from(line.split(' ')).command.remains();
         for line in ["atollctl tenant list", "atollctl tenant delete red --dry-run", "atollctl address check"] {
             assert_eq!(remains(line), None, "{line}");

@@ -12,7 +12,7 @@ use atoll_tenant::controller::Controller;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{self, Output, Said, count};
+use crate::output::{self, CommandOutput, Output, count};
 use crate::settings::Settings;
 
 /// Options of `address check`.
@@ -40,26 +40,26 @@ pub(crate) struct Check {
     pub(crate) offline: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) -> Result<Said, Failure> {
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) -> Result<CommandOutput, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let controller = (!options.offline).then_some(&controller);
     let first = findings(&store, controller).await?;
     if first.is_empty() {
-        return Ok(said(output, &[], &[]).into());
+        return Ok(render(output, &[], &[]).into());
     }
     tokio::time::sleep(Duration::from_secs(options.pause)).await;
     let second = findings(&store, controller).await?;
     if !options.repair {
         let found = agreed(&first, second);
-        return Ok(Said { text: said(output, &found, &[]), exit_code: code(found.is_empty()) });
+        return Ok(CommandOutput { text: render(output, &found, &[]), exit_code: code(found.is_empty()) });
     }
     let left: Vec<_> = agreed(&first, second.clone()).into_iter().filter(|finding| finding.fix.is_none()).collect();
     let repaired = repair(&store, &first, second, settings.config.cooldown).await?;
     let is_repaired = repaired.iter().all(|repaired| repaired.outcome == Outcome::Done);
-    Ok(Said { text: said(output, &left, &repaired), exit_code: code(is_repaired && left.is_empty()) })
+    Ok(CommandOutput { text: render(output, &left, &repaired), exit_code: code(is_repaired && left.is_empty()) })
 }
 
-/// What the process ends with.
+/// The exit code of the process.
 fn code(agrees: bool) -> u8 {
     if agrees { 0 } else { 7 }
 }
@@ -93,7 +93,7 @@ async fn ports(
     Ok(Some(ports))
 }
 
-fn said(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
+fn render(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
     if output == Output::Json {
         return output::json(&json!({"findings": found, "repaired": repaired}));
     }

@@ -98,7 +98,7 @@ fn pods(tenant: &Tenant) -> Vec<String> {
     pods.map(|pod| format!("{} on {} ({})", name(pod), pod.node, pod.address.ip())).collect()
 }
 
-/// Forcing takes the name of what is forced, typed by a person. `otherwise`: what is said when it is not.
+/// An operator confirms by typing the name of the object. `otherwise`: the message if the operator does not.
 pub(crate) fn confirm(question: &str, name: &str, otherwise: &str) -> Result<(), Failure> {
     let refused = |why: &str| Failure::refused(format!("{otherwise}: {why}"), "use --yes in a script");
     if !std::io::stdin().is_terminal() {

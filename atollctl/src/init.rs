@@ -110,7 +110,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
         });
     }
     let (initialised, applied) = admin::init(&store, &controller, config, &wanted).await?;
-    let (done, said) = match &initialised {
+    let (done, summary) = match &initialised {
         Initialised::New(_) => ("created", "The cluster's record is written."),
         Initialised::There(_) => ("kept", "The cluster's record is there, and agrees with this configuration."),
         Initialised::Renewed(_) => ("renewed", "The cluster has a new epoch: every node reads its records again."),
@@ -122,7 +122,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             "notes": notes(cluster.addressing),
         })),
         Output::Table => {
-            format!("{said}{}\n\n{}{}", made(applied), describe(&cluster), noted(cluster.addressing))
+            format!("{summary}{}\n\n{}{}", made(applied), describe(&cluster), noted(cluster.addressing))
         }
     })
 }
@@ -209,11 +209,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_overlapping_does_to_kubernetes_is_said_and_unique_needs_no_word() {
+    fn the_effect_of_overlapping_on_kubernetes_is_printed_and_unique_needs_no_note() {
         assert_eq!(noted(Addressing::Unique), "");
-        let told = noted(Addressing::Overlapping);
+        let note = noted(Addressing::Overlapping);
         for word in ["probes", "Services", "hostPort", "exec", "docs/operations.md"] {
-            assert!(told.contains(word), "{told}");
+            assert!(note.contains(word), "{note}");
         }
     }
 

@@ -78,9 +78,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_done_and_how_to_go_on_is_told() {
-        let said = words(&["no new pods from now on".to_owned()], Some("again"));
-        assert!(said.contains("done: no new pods") && said.contains("try: again"), "{said}");
+    fn the_note_has_what_was_done_and_how_to_continue() {
+        let text = words(&["no new pods from now on".to_owned()], Some("again"));
+        assert!(text.contains("done: no new pods") && text.contains("try: again"), "{text}");
         assert!(words(&[], None).contains("nothing was changed"));
     }
 }

@@ -44,7 +44,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Address, Args, Attachment, Command, Tenant};
 use crate::failure::Failure;
-use crate::output::Said;
+use crate::output::CommandOutput;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::local("the runtime could not be started", &error)),
     };
     match done {
-        Ok(Said { text, exit_code }) => {
+        Ok(CommandOutput { text, exit_code }) => {
             if print::or_say(&text, "the command itself came to its end") {
                 exit_code.into()
             } else {
@@ -76,18 +76,18 @@ fn main() -> ExitCode {
 }
 
 /// Carries out the command; returns its output.
-async fn run(args: &Args) -> Result<Said, Failure> {
+async fn run(args: &Args) -> Result<CommandOutput, Failure> {
     match &args.command {
         // These work without a configuration.
         Command::Doctor(options) => return Ok(doctor::run(args.config.as_deref(), args.output, options).await),
-        Command::Install(options) => return install::install(args.output, options).await.map(Said::from),
-        Command::Uninstall(options) => return install::uninstall(args.output, options).await.map(Said::from),
+        Command::Install(options) => return install::install(args.output, options).await.map(CommandOutput::from),
+        Command::Uninstall(options) => return install::uninstall(args.output, options).await.map(CommandOutput::from),
         _ => {}
     }
     if let Command::Completion { shell } = &args.command {
         let mut script = Vec::new();
         clap_complete::generate(*shell, &mut Args::command(), "atollctl", &mut script);
-        return String::from_utf8(script).map(Said::from).map_err(|error| Failure::other(error.to_string()));
+        return String::from_utf8(script).map(CommandOutput::from).map_err(|error| Failure::other(error.to_string()));
     }
     let settings = Settings::load(args.config.as_deref())?;
     let text = match &args.command {
@@ -119,5 +119,5 @@ async fn run(args: &Args) -> Result<Said, Failure> {
             Ok(String::new())
         }
     };
-    text.map(Said::from)
+    text.map(CommandOutput::from)
 }

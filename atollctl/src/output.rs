@@ -15,20 +15,20 @@ pub(crate) enum Output {
 }
 
 /// The output of a command and the exit code of the process.
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     /// For standard output.
     pub(crate) text: String,
     /// 0 unless an operator has to act.
     pub(crate) exit_code: u8,
 }
 
-impl From<String> for Said {
+impl From<String> for CommandOutput {
     fn from(text: String) -> Self {
         Self { text, exit_code: 0 }
     }
 }
 
-impl Said {
+impl CommandOutput {
     /// The result of a check. `alarming`: it found a problem that needs an operator.
     pub(crate) fn check(text: String, alarming: bool) -> Self {
         Self { text, exit_code: if alarming { 7 } else { 0 } }

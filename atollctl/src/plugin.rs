@@ -22,7 +22,7 @@ pub(crate) const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr
 const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// The directories from an option, or else from `CNI_PATH`; empty if neither is set.
-pub(crate) fn told(option: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn given_directories(option: &[PathBuf]) -> Vec<PathBuf> {
     if !option.is_empty() {
         return option.to_vec();
     }
@@ -32,9 +32,9 @@ pub(crate) fn told(option: &[PathBuf]) -> Vec<PathBuf> {
 
 /// The directories to look in: those of the command line, else those that this machine's runtimes search.
 pub(crate) fn directories(option: &[PathBuf]) -> Vec<PathBuf> {
-    let told = told(option);
-    if !told.is_empty() {
-        return told;
+    let given = given_directories(option);
+    if !given.is_empty() {
+        return given;
     }
     let mut directories: Vec<_> = runtime::configured(&Root::own()).into_iter().flat_map(|places| places.bin).collect();
     directories.extend(DIRECTORIES.map(PathBuf::from));
@@ -62,15 +62,15 @@ pub(crate) async fn version(path: &Path) -> Result<String, String> {
     let out = match timeout(INTRODUCTION, command.output()).await {
         Ok(Ok(out)) => out,
         Ok(Err(error)) => return Err(format!("it cannot be started: {error}")),
-        Err(_) => return Err(format!("it did not say its version within {} s", INTRODUCTION.as_secs())),
+        Err(_) => return Err(format!("it did not print its version within {} s", INTRODUCTION.as_secs())),
     };
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    let version = said.lines().next().and_then(|line| line.strip_prefix("Atoll CNI plugin "));
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let version = text.lines().next().and_then(|line| line.strip_prefix("Atoll CNI plugin "));
     version.map(str::to_owned).ok_or_else(|| "it does not say that it is Atoll's plugin".to_owned())
 }
 
 /// Runs `CNI_COMMAND=DEL` for an attachment: the one way in which something is taken apart. `config` is what a runtime
-/// writes to standard input. The error is what the plugin said.
+/// writes to standard input. The error is the message that the plugin printed.
 pub(crate) async fn delete(
     program: &Path,
     config: &Value,
@@ -99,10 +99,10 @@ pub(crate) async fn delete(
     if out.status.success() {
         return Ok(());
     }
-    let said = serde_json::from_slice::<Value>(&out.stdout).unwrap_or_default();
-    let text = |key: &str| said.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let answer = serde_json::from_slice::<Value>(&out.stdout).unwrap_or_default();
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     match (text("msg"), text("details")) {
-        (msg, _) if msg.is_empty() => Err(format!("the plugin ended with {} and said nothing", out.status)),
+        (msg, _) if msg.is_empty() => Err(format!("the plugin ended with {} and printed no error", out.status)),
         (msg, details) if details.is_empty() => Err(msg),
         (msg, details) => Err(format!("{msg}: {details}")),
     }

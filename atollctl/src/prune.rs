@@ -93,7 +93,7 @@ fn listed(output: Output, idle: &[Idle], options: &Prune, due: usize) -> String 
         [idle.tenant.to_string(), age, idle.kept.unwrap_or("-").to_owned()]
     };
     let table = output::table(["tenant", "idle", "kept because"], idle.iter().map(row));
-    let said = match (due, options.delete) {
+    let summary = match (due, options.delete) {
         (0, _) => format!(
             "None of them has been idle for {}, as far as is known.",
             count(usize::try_from(options.days).unwrap_or(usize::MAX), "day")
@@ -101,5 +101,5 @@ fn listed(output: Output, idle: &[Idle], options: &Prune, due: usize) -> String 
         (due, true) => format!("would delete {}", count(due, "tenant")),
         (due, false) => format!("`atollctl tenant prune --days {} --delete` deletes {} of them.", options.days, due),
     };
-    format!("{table}\n{said}\n")
+    format!("{table}\n{summary}\n")
 }

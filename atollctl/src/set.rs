@@ -23,8 +23,8 @@ use crate::topology;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Only what is given changes; `tenant show` shows what is set. A quota that is less than what the tenant has takes nothing
-away. Routes are those of the tenant's router: they hold for all its pods, also for those that run. DNS is told to new
-pods where neither the pod nor its node's configuration says anything.
+away. Routes are those of the tenant's router: they hold for all its pods, also for those that run. New pods get the
+tenant's DNS settings where neither the pod nor its node's configuration has any.
 
 Example: at most 4 subnets; as many addresses as they have
   atollctl tenant set red --max-subnets 4 --max-addresses none

@@ -220,28 +220,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_as_what_it_is() {
+    fn what_is_no_json_is_reported_with_its_cause() {
         assert_eq!(json(b"{}"), Ok(json!({})));
-        let told = |text: &str| json(text.as_bytes()).expect_err("no JSON");
-        assert!(told("\u{feff}{}").contains("byte order mark"), "{}", told("\u{feff}{}"));
+        let message = |text: &str| json(text.as_bytes()).expect_err("no JSON");
+        assert!(message("\u{feff}{}").contains("byte order mark"), "{}", message("\u{feff}{}"));
         for text in ["{\n  // the name\n  \"name\": 1}", "# a list\n{}", "{\"a\": 1, /* b */ \"c\": 2}"] {
-            assert!(told(text).contains("JSON has no comments"), "{}", told(text));
+            assert!(message(text).contains("JSON has no comments"), "{}", message(text));
         }
-        assert!(told("{\"a\": 1,}").contains("line 1 column") && !told("{\"a\": 1,}").contains("comments"));
+        assert!(message("{\"a\": 1,}").contains("line 1 column") && !message("{\"a\": 1,}").contains("comments"));
         assert!(super::json(b"\xff\xfe{").is_err() && super::json(b"").is_err());
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told_and_hides_nothing() {
+    fn a_file_that_cannot_be_read_is_reported_and_hides_no_other() {
         let directory = tempfile::tempdir().expect("a directory");
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("written");
         let search = || search(&["/nowhere/at-all".into(), directory.path().to_owned()]);
         write("05-x.conflist", "{\n// ours, once\n");
         fs::create_dir(directory.path().join("06-x.conf")).expect("made");
-        let told = search().expect_err("none is ours").message();
+        let message = search().expect_err("none is ours").message();
         assert!(
-            told.contains("05-x.conflist: not JSON") && !told.contains("06-x") && told.contains("/nowhere"),
-            "{told}"
+            message.contains("05-x.conflist: not JSON") && !message.contains("06-x") && message.contains("/nowhere"),
+            "{message}"
         );
         write("10-y.conflist", r#"{"name": "y", "plugins": [{"type": "bridge"}]}"#);
         write("20-z.conflist", r#"{"name": "z", "plugins": [{"type": "atoll"}]}"#);

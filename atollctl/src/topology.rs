@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_and_programs_see_does_not_change_by_accident() {
+    fn tree_dot_and_json_match_their_snapshots() {
         let inventory = inventory();
         insta::assert_snapshot!("tree", tree(&inventory).draw());
         insta::assert_snapshot!("dot", dot::draw(&inventory));

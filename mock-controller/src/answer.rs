@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn no_piece_has_more_than_it_may() {
+    fn no_chunk_exceeds_its_limit() {
         let Content::Long(pieces) = list(10 * PIECE).content(Value::to_string) else { panic!("it is long") };
         let sizes: Vec<usize> = pieces.map(|piece| String::from_utf8_lossy(&piece).matches('{').count()).collect();
         assert!(sizes.iter().all(|size| *size <= PIECE), "{sizes:?}");

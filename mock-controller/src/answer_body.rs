@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_tasks_run_between_two_pieces() {
+    fn other_tasks_run_between_two_chunks() {
         let pieces = (0..5_u8).map(|n| Bytes::from(vec![n]));
         let (mut body, mut context) = (AnswerBody::pieces(Box::new(pieces)), Context::from_waker(Waker::noop()));
         let (mut pauses, mut seen) = (0, Vec::new());

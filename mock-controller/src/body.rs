@@ -2,6 +2,9 @@
 //!
 //! Unknown fields are ignored, a null is an absent field, numbers and flags may come as strings. What cannot be read at
 //! all is a 400 that names the field; a value that can be read and is out of range is for the resource to judge.
+//!
+//! Written by hand: serde's typed structs refuse or ignore what this server must accept or name (numbers as strings, one
+//! violation per field).
 
 use crate::wording::Wording as _;
 use std::net::{IpAddr, Ipv4Addr};

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::state::{ControllerState, Tables};
 use crate::state_file::{StateFile, StateFileError};
 
-/// Why nothing could be checked.
+/// Why the topology could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The file could not be read.
@@ -98,7 +98,7 @@ impl Checked {
     }
 }
 
-/// What people call the objects.
+/// The names of the objects, for messages.
 fn names(topology: &Topology) -> BTreeMap<Uuid, String> {
     let called = |kind: &str, name: &str| format!("{kind} {}", if name.is_empty() { "without a name" } else { name });
     let mut names = BTreeMap::new();

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_sum() {
+    fn the_text_of_pending_faults_is_bounded_in_sum() {
         let mut faults = Faults::default();
         let large = |size: usize| RequestFault::always("**", FaultKind::Body { text: "x".repeat(size) });
         assert!(faults.add(large(TEXT / 2)).is_ok());

@@ -2,13 +2,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`access`], [`socket`] | who may ask for what is below `/mock/` |
+//! | [`access`], [`socket`] | who may use `/mock/` |
 //! | [`check`] | what a topology would become on this machine |
 //! | [`controller`] | the whole controller without I/O: one request in, one answer out |
-//! | [`faults`] | failing on demand |
+//! | [`faults`] | fault injection |
 //! | [`server`] | the controller over HTTP |
-//! | [`plane`] | the glue to the data plane of this machine |
-//! | [`settings`] | what an instance is to be like |
+//! | [`plane`] | the data plane of this machine |
+//! | [`settings`] | the settings of an instance |
 //! | [`state`] | the objects, comparable and serialisable |
 //!
 //! Over HTTP, for clients of any kind:

@@ -2,6 +2,8 @@
 //!
 //! A parent process often reads only the line with the address. Logging therefore never waits for a reader of standard
 //! error and does not fail without one: lines that do not fit into the buffer are dropped.
+//!
+//! Written by hand: this is a bounded channel and a thread; `tracing-appender` would be a dependency for the same.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_reader_and_nobody_minds_when_there_is_none() {
+    fn a_slow_or_absent_reader_blocks_no_writer() {
         let (slow, read) = sync_channel(0);
         let mut lines = Lines::to(Slow(slow)).expect("a thread");
         for _ in 0..3 * WAITING {

@@ -45,7 +45,7 @@ const EXAMPLES: &str = "Examples:
 Without --users anybody logs in as admin with password admin, and requests without a token are taken for the
 admin's, as in MidoNet's own mock authentication. Do not put it where others can reach it.
 
-What is below /mock/ is answered on TCP to everybody who can connect; with --dataplane to root's processes on loopback,
+What is below /mock/ is answered on TCP to every client that can connect; with --dataplane to root's processes on loopback,
 unless --mock-tcp or --mock-token-file says something else. The socket of --mock-socket answers in any case.";
 
 /// A controller that speaks the MidoNet REST API, in memory.

@@ -1,10 +1,11 @@
 //! Negotiation: which version of which resource a request speaks, or 406/415.
 //!
 //! Headers are read as RFC 9110 has it (sections 8.3 and 12.5.1): names in any case, parameters do not count, `*/*` and
-//! `application/*` match, of several ranges the most specific one says how much a type is wanted, and `q=0` says not at
-//! all. On 5.x a generic resource answers 406 for what is missing or cannot be read; endpoints with a `@Consumes` of
-//! their own negotiate as JAX-RS does. 1.9 is lenient everywhere, and takes `application/json` or silence for version 1 of
-//! the resource.
+//! `application/*` match, the most specific range decides the weight of a type, and `q=0` excludes it. On 5.x a generic resource answers 406 for a header that is missing or cannot be read; endpoints with a
+//! `@Consumes` of their own negotiate as JAX-RS does. 1.9 is lenient everywhere: `application/json` or no header means version 1
+//! of the resource.
+//!
+//! Written by hand: crates for `Accept` choose by RFC 9110 alone and have no place for the differences between the dialects.
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
 
@@ -65,7 +66,7 @@ fn vendor(name: &str, version: u8, collection: bool) -> String {
     format!("application/vnd.org.midonet.{collection}{name}-v{version}+json")
 }
 
-/// Names under which a resource travels: a tunnel zone's host has an older alias.
+/// Names of a resource in media types: a tunnel zone's host has an older alias.
 fn names(dialect: Dialect, media: Media) -> impl Iterator<Item = &'static str> {
     let old = media.old_name.filter(|_| dialect == Dialect::V1);
     [media.name].into_iter().chain(old).chain((media.name == "TunnelZoneHost").then_some("GreTunnelZoneHost"))
@@ -79,7 +80,7 @@ fn offers(dialect: Dialect, media: Media, collection: bool) -> Vec<Negotiated> {
         .collect();
     let json = Negotiated { media: JSON.to_owned(), version: json_version(dialect, media.name) };
     match dialect {
-        // Silence and wildcards get the type that is declared first, which is plain JSON.
+        // No header and wildcards get the type that is declared first, which is plain JSON.
         Dialect::V1 => offers.insert(0, json),
         Dialect::V5 if media.policy != Policy::Vendor => offers.push(json),
         Dialect::V5 => {}
@@ -177,7 +178,7 @@ impl Range {
     }
 }
 
-/// How much a type is wanted: what the most specific range that names it says.
+/// How much a type is wanted: the weight of the most specific range that names it.
 fn wanted(ranges: &[Range], media: &str) -> Option<Wanted> {
     let fits = ranges.iter().enumerate();
     let fits = fits.filter_map(|(place, range)| Some((range.fit(media)?, std::cmp::Reverse(place), range.weight)));

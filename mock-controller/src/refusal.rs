@@ -66,7 +66,7 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Collects violations, so that a request with three wrong fields is told about all three.
+/// Collects violations, so that the answer to a request with three wrong fields names all three.
 #[derive(Default)]
 pub(crate) struct Checks(Vec<Violation>);
 

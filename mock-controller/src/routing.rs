@@ -114,7 +114,7 @@ static TABLE: &[Endpoint] = &[
     at("/bridges/{}/vlans/{}/mac_table/{}", "MacPort", Own).get(mac_table::show_vlan).delete(mac_table::delete_vlan),
     at("/bridges/{}/arp_table", "IP4Mac", Own).list(arp_table::list).post(arp_table::create),
     at("/bridges/{}/arp_table/{}", "IP4Mac", Own).get(arp_table::show).delete(arp_table::delete),
-    // Ports and what hangs on them.
+    // Ports, links, bindings and routes.
     at("/ports", "Port", Generic).list(port::list),
     at("/ports/{}", "Port", Generic).get(port::show).put(port::replace).delete(port::delete),
     at("/ports/{}/link", "PortLink", Own).post(link::create).delete(link::delete),
@@ -179,7 +179,7 @@ static TABLE: &[Endpoint] = &[
     at("/bridges/{}/vxlan_ports", "Port", Generic).empty(unbuilt::list_of_bridge),
 ];
 
-/// Families of the real API that this server does not have. Said openly, never a fake success.
+/// Families of the real API that this server does not have. They are refused by name; there is no fake success.
 static ABSENT: &[&str] = &[
     "/load_balancers",
     "/pools",
@@ -261,7 +261,7 @@ fn starts_with(path: &'static str, segments: &[&str]) -> bool {
     segments.len() >= length && matches(path, &segments[..length]).is_some()
 }
 
-/// Whether a request of this method whose path fits a pattern could ever come to a resource. `fits` tells whether the
+/// Whether a request of this method whose path fits a pattern could ever reach a resource. `fits` returns whether the
 /// pattern fits a path of the table, whose variable segments are `{}`, or something below it.
 pub(crate) fn could_come(method: Option<&str>, fits: impl Fn(&'static str, bool) -> bool) -> bool {
     let answers = |endpoint: &Endpoint| {
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_paths_lead_nowhere() {
+    fn unknown_paths_are_not_found() {
         for path in ["///", "/routers//ports", "/routers/%zz", "/routers/%ff", "/nonsense", "routers", "/../routers"] {
             assert!(matches!(find(path), RouteMatch::Nowhere), "{path}");
         }

@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and SIGINT ask for an orderly end, a second one ends the process at once, SIGHUP is ignored.
+//! Signals: SIGTERM and SIGINT ask for an orderly end, a second one ends the process immediately, SIGHUP is ignored.
 //!
 //! A thread of its own receives them, so that the second one also counts while the rest of the program waits for the
 //! kernel or a disk. The handlers are installed before anything else is done: as the first process of a PID namespace
@@ -9,7 +9,7 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// What a process ends with that was not given the time to end in order.
+/// The exit code of a process that did not get the time to end in order.
 const AT_ONCE: i32 = 1;
 
 /// The end that was asked for.
@@ -24,7 +24,7 @@ impl Signals {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         drop(inside);
-        let (tell, told) = watch::channel(false);
+        let (sender, receiver) = watch::channel(false);
         let follow = async move {
             loop {
                 tokio::select! {
@@ -32,14 +32,14 @@ impl Signals {
                     _ = interrupt.recv() => {}
                     _ = hangup.recv() => continue,
                 }
-                if tell.send_replace(true) {
+                if sender.send_replace(true) {
                     #[expect(clippy::disallowed_methods, reason = "this is what the second signal asks for")]
                     std::process::exit(AT_ONCE);
                 }
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(follow))?;
-        Ok(Self(told))
+        Ok(Self(receiver))
     }
 
     /// Waits until the end is asked for.

@@ -1,4 +1,4 @@
-//! Who is calling: tokens, and what they open.
+//! Tokens: who the caller is, and what a token allows.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use crate::settings::MockSettings;
 use atoll_sdn_client::Dialect;
 
-/// How many tokens are valid at once. Who logs in without end makes the oldest expire, not the process grow.
+/// How many tokens are valid at once. A client that logs in without end makes its oldest tokens expire; the process does not grow.
 const KEPT: usize = 10_000;
 
 /// The tokens that are valid. The values are never printed.

@@ -1,4 +1,5 @@
-//! What the two families of MidoNet say differently: 1.9 writes ZooKeeper from a servlet, 5.x is a cluster daemon.
+//! Statuses and messages in which the two families of MidoNet differ: 1.9 writes ZooKeeper from a servlet, 5.x is a cluster
+//! daemon.
 //!
 //! Resources ask this module for wording and status; they do not branch on the dialect for either. Facts: MidoNet REST
 //! API, families 2015.03 (enterprise 1.9) and 5.x.
@@ -73,7 +74,7 @@ impl ObjectClass {
 
 /// Statuses and messages of a dialect.
 pub(crate) trait Wording: Sized {
-    /// Where a request without `Host` header thinks the server is. 1.9 always thinks so: the address comes from its
+    /// The server's address in links if the request has no `Host` header. 1.9 always uses it: the address comes from its
     /// `web.xml`, whatever the client used.
     fn default_base(self) -> &'static str;
 
@@ -83,7 +84,7 @@ pub(crate) trait Wording: Sized {
     /// A field of the body names an object that does not exist.
     fn dangling(self, property: &str, class: ObjectClass, id: Uuid) -> Refusal;
 
-    /// An object of this id is there already. 1.9 has no word for it.
+    /// An object of this id exists already. 1.9 has no message for it.
     fn duplicate(self, class: ObjectClass, id: Uuid) -> Refusal;
 
     /// The request contradicts what is there: 1.9 calls that a validation error.
@@ -101,7 +102,7 @@ pub(crate) trait Wording: Sized {
     /// A rule's position is not within the chain.
     fn position(self) -> Refusal;
 
-    /// An entry of a MAC table names a port that speaks in another VLAN (`VLAN_ID_MATCHES_PORT_VLAN_ID`).
+    /// An entry of a MAC table names a port of another VLAN (`VLAN_ID_MATCHES_PORT_VLAN_ID`).
     fn wrong_vlan(self, port: u16) -> Refusal;
 
     /// The port is not of the kind of the device it is to be made on.

@@ -1,6 +1,6 @@
 //! Whether an object is really absent.
 //!
-//! An object is absent only in the API's own words: a 404 that names it, or a list of the API without it. A gateway between
+//! An object is absent only if the API itself reports it: by a 404 that names the object, or by a list without it. A gateway between
 //! client and API can write a 404 of its own; if that counted, the address of a port that still exists would be released.
 //!
 //! | first answer to a deletion | second request |
@@ -100,7 +100,7 @@ impl<T: Transport> Client<T> {
     ) -> Result<(), ClientError> {
         match error.class {
             ErrorClass::Absent => Ok(()),
-            // An object in the list exists, whatever the first answer said; the first answer is reported then.
+            // An object in the list exists, even if the first answer was 404; the first answer is reported then.
             ErrorClass::Vague if resource.has_list() && !Box::pin(self.ids(resource)).await?.contains(&id) => Ok(()),
             _ => Err(error),
         }

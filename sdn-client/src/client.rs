@@ -4,7 +4,7 @@
 //! # Guarantees
 //!
 //! - One login at a time; a refused token is renewed once.
-//! - A request is repeated only where a repetition does no harm ([`crate::retry`]), and never past the deadline.
+//! - A request is repeated only if it is idempotent ([`crate::retry`]), and never past the deadline.
 //! - No error holds a token or password, whatever the server echoes.
 
 use std::cell::RefCell;

@@ -80,7 +80,7 @@ impl Dialect {
         self == Self::V5
     }
 
-    /// Whether the type of a route tells the routes that the server added for a router's own addresses.
+    /// Whether the type of a route distinguishes the routes that the server added for a router's own addresses.
     pub fn shows_local_routes(self) -> bool {
         self == Self::V5
     }

@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //!
-//! An error names the operation, the object, and what the server said about which field. It holds no token and no
+//! An error names the operation, the object, and the message of the server with the field. It holds no token and no
 //! password, even where the server echoed one.
 
 use std::fmt;
@@ -53,7 +53,7 @@ pub struct ClientError {
     pub class: ErrorClass,
     /// HTTP status, when there was an answer.
     pub status: Option<u16>,
-    /// What the server said, or why there is no answer.
+    /// The message of the server, or why there is no answer.
     pub message: String,
     /// What the server says about single fields.
     pub violations: Vec<Violation>,

@@ -20,7 +20,7 @@ use crate::resource::Resource;
 use crate::retry::{RetryReason, Tries};
 use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
-/// An operation, and whether a repetition does no harm.
+/// An operation, and whether it is idempotent.
 pub(crate) struct Operation {
     pub(crate) attempt: Attempt,
     pub(crate) is_repeatable: bool,

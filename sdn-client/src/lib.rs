@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`transport`] | sends one request; [`http`](mod@http) is the production transport |
 //! | [`api`] | the JSON types of the API, both dialects |
-//! | [`dialect`], [`resource`] | the dialects and what they disagree about; the resources and their media types |
+//! | [`dialect`], [`resource`] | the dialects and their differences; the resources and their media types |
 //! | [`convert`] | between [`api`] and `atoll_model::topology` |
 //! | [`request`], [`answer`], [`compare`], [`retry`] | pure: builds requests, reads answers, compares objects, decides on retries |
 //! | [`client`], [`operations`], [`ensure`] | the client and its operations, with login, retries and deadline |
@@ -17,7 +17,7 @@
 //!
 //! - Secrets are never printed.
 //! - A request is repeated only where that is safe.
-//! - Every error names the object, what the server said, and its class.
+//! - Every error names the object, the message of the server, and its class.
 //!
 //! This crate does not know what a tenant of Atoll is.
 

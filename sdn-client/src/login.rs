@@ -71,7 +71,7 @@ impl<T: Transport> Client<T> {
                 Err(failure) => failure,
             };
             tries.done += 1;
-            // A second login does no harm.
+            // A login is idempotent.
             let reason = match failure.class {
                 ErrorClass::Busy | ErrorClass::Unreachable => RetryReason::Unknown,
                 ErrorClass::NotApi => RetryReason::NotApi,

@@ -174,21 +174,21 @@ fn modes(bits: u32) -> Result<()> {
 }
 
 #[test]
-fn with_a_umask_that_takes_nothing() -> Result<()> {
+fn modes_with_umask_000() -> Result<()> {
     modes(0)
 }
 
 #[test]
-fn with_the_umask_of_careful_people() -> Result<()> {
+fn modes_with_umask_027() -> Result<()> {
     modes(0o027)
 }
 
 #[test]
-fn with_a_umask_that_takes_all_from_others() -> Result<()> {
+fn modes_with_umask_077() -> Result<()> {
     modes(0o077)
 }
 
 #[test]
-fn with_a_umask_that_takes_everything() -> Result<()> {
+fn modes_with_umask_777() -> Result<()> {
     modes(0o777)
 }

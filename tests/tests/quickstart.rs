@@ -124,10 +124,10 @@ fn down_after_a_kill() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_argument_says_what_is_right() -> Result<()> {
+fn a_wrong_argument_prints_the_usage() -> Result<()> {
     let out = Quickstart::new("c").script(&["sideways"]).output()?;
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success() && said.contains("usage: ./quickstart"), "{said}");
+    let printed = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && printed.contains("usage: ./quickstart"), "{printed}");
     assert!(out.stdout.is_empty());
     Ok(())
 }

@@ -27,8 +27,8 @@ pub(super) struct Reader {
 
 /// The directories that each runtime searches, or those that the command line names.
 pub(super) fn readers(runtimes: &[Runtime], bin_dirs: &[PathBuf], conf_dir: Option<&Path>) -> Vec<Reader> {
-    let told = plugin::told(bin_dirs);
-    let bin = |usual: &[PathBuf]| if told.is_empty() { usual.to_vec() } else { told.clone() };
+    let given = plugin::given_directories(bin_dirs);
+    let bin = |usual: &[PathBuf]| if given.is_empty() { usual.to_vec() } else { given.clone() };
     let conf = |usual: &Path| conf_dir.unwrap_or(usual).to_owned();
     let mut readers: Vec<Reader> = Vec::new();
     for runtime in runtimes.iter().filter(|runtime| runtime.starts_pods()) {

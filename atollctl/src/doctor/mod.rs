@@ -27,7 +27,7 @@ use serde_json::json;
 
 use self::judge::{Finding, Level};
 use self::seen::{Problem, Seen};
-use crate::output::{self, Output, Said, count};
+use crate::output::{self, CommandOutput, Output, count};
 use crate::runtime;
 use crate::runtime::root::Root;
 use crate::settings::Settings;
@@ -62,14 +62,14 @@ pub(crate) struct Doctor {
     pub(crate) sandboxes: Option<PathBuf>,
 }
 
-pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> Said {
+pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> CommandOutput {
     let findings = judge::judge(&Box::pin(probe(file, options)).await);
     let alarming = findings.iter().any(|finding| finding.level == Level::Fail);
     let text = match output {
         Output::Json => output::json(&json!({ "checks": findings, "summary": summary(&findings) })),
         Output::Table => shown(&findings),
     };
-    Said::check(text, alarming)
+    CommandOutput::check(text, alarming)
 }
 
 async fn probe(file: Option<&Path>, options: &Doctor) -> Seen {

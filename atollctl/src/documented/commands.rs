@@ -86,8 +86,8 @@ fn wrong(line: &str, whole: bool) -> Option<String> {
                 return None;
             }
             _ => {
-                let told = error.to_string();
-                problem.get_or_insert(format!("`{}`: {}", words.join(" "), told.lines().next().unwrap_or_default()));
+                let message = error.to_string();
+                problem.get_or_insert(format!("`{}`: {}", words.join(" "), message.lines().next().unwrap_or_default()));
             }
         }
     }

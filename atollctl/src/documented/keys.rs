@@ -133,9 +133,10 @@ fn every_example_is_a_configuration_that_is_taken() {
             let Some(entry) = crate::settings::entry(&document) else { continue };
             number += 1;
             problems.extend(Config::parse(entry).err().map(|error| format!("{}: {error}", page.path)));
-            let mut strangers = Vec::new();
-            unknown(entry, "", &keys, &mut strangers);
-            problems.extend(strangers.iter().map(|key| format!("{}: nothing reads `{key}` of an example", page.path)));
+            let mut unknown_keys = Vec::new();
+            unknown(entry, "", &keys, &mut unknown_keys);
+            problems
+                .extend(unknown_keys.iter().map(|key| format!("{}: nothing reads `{key}` of an example", page.path)));
         }
     }
     assert!(number >= 3, "only {number} examples were found");
@@ -159,7 +160,7 @@ fn mentions(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn no_page_speaks_of_a_key_that_does_not_exist() {
+fn no_page_names_a_key_that_does_not_exist() {
     let keys = table();
     let exists = |word: &str| {
         let is_parent = keys.keys().any(|key| key.starts_with(&format!("{word}.")));
@@ -168,8 +169,8 @@ fn no_page_speaks_of_a_key_that_does_not_exist() {
     assert!(exists("log.maxMegabytes") && exists("podCidr") && !exists("log.maxBytes") && !exists("podPool"));
     let mut problems = Vec::new();
     for page in pages().iter().filter(|page| !page.path.starts_with("docs/design/")) {
-        let strangers = mentions(&page.text).filter(|word| !exists(word) && !OTHERS.contains(word));
-        problems.extend(strangers.map(|word| format!("{}: there is no key `{word}`", page.path)));
+        let unknown_keys = mentions(&page.text).filter(|word| !exists(word) && !OTHERS.contains(word));
+        problems.extend(unknown_keys.map(|word| format!("{}: there is no key `{word}`", page.path)));
     }
     problems.sort();
     problems.dedup();

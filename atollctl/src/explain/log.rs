@@ -51,8 +51,8 @@ fn pick(text: &str, concerns: impl Fn(&Value) -> bool) -> Vec<Line> {
 
 fn line(value: &Value) -> Line {
     let text = |key: &str| value[key].as_str().map(str::to_owned);
-    let said = ["command", "message", "error", "note"].into_iter().filter_map(text).collect::<Vec<_>>().join(": ");
-    Line { time: text("time").unwrap_or_default(), level: text("level").unwrap_or_default(), text: said }
+    let message = ["command", "message", "error", "note"].into_iter().filter_map(text).collect::<Vec<_>>().join(": ");
+    Line { time: text("time").unwrap_or_default(), level: text("level").unwrap_or_default(), text: message }
 }
 
 #[cfg(test)]

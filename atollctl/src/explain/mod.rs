@@ -18,7 +18,7 @@ pub(crate) use self::evidence::Asked;
 use self::evidence::{Evidence, One};
 use crate::failure::Failure;
 use crate::inventory::{name, state};
-use crate::output::{self, Output, Said, or_dash};
+use crate::output::{self, CommandOutput, Output, or_dash};
 use crate::settings::Settings;
 
 /// Options of `attachment show`.
@@ -44,7 +44,11 @@ pub(crate) struct ShowAttachment {
     pub(crate) offline: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &ShowAttachment) -> Result<Said, Failure> {
+pub(crate) async fn run(
+    settings: &Settings,
+    output: Output,
+    options: &ShowAttachment,
+) -> Result<CommandOutput, Failure> {
     let evidence = Evidence::collect(settings, &options.what, options.offline).await?;
     let findings = diagnose::diagnose(&evidence);
     if evidence.is_nothing() {
@@ -66,7 +70,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &ShowAttac
         })),
         Output::Table => shown(&evidence, &findings),
     };
-    Ok(Said::check(text, alarming))
+    Ok(CommandOutput::check(text, alarming))
 }
 
 fn shown(evidence: &Evidence, findings: &[Finding]) -> String {

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_of_the_future_is_no_young_one() {
+    fn a_claim_with_a_future_time_is_not_young() {
         let mut seen = observation(&["live"]);
         let dead = attachment("atoll", "dead");
         seen.claims = vec![claim(dead.clone(), NOW + 86_400)];
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_goes_when_nobody_knows_of_it() {
+    fn an_interface_that_no_record_or_file_names_is_removed() {
         let at = |container: &str| attachment("atoll", container);
         let mut seen = observation(&["live"]);
         seen.claims = vec![claim(at("claimed"), 0), claim(attachment("other", "elsewhere"), 0)];
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_both_observations_say_is_collected() {
+    fn only_what_both_observations_contain_is_collected() {
         let (dead, other) = (attachment("atoll", "dead"), attachment("atoll", "other"));
         let file = file(&dead, Lock::Free, AddPhase::Adding(None), 1);
         let first = Unwanted {

@@ -29,7 +29,7 @@ use self::decide::Unwanted;
 use self::observe::NodeObservation;
 use self::sandboxes::Source;
 use crate::failure::Failure;
-use crate::output::{self, Output, Said, count};
+use crate::output::{self, CommandOutput, Output, count};
 use crate::runtime::root::Root;
 use crate::settings::{Settings, distinct};
 use crate::{plugin, progress, runtime};
@@ -72,12 +72,12 @@ pub(crate) struct Gc {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<Said, Failure> {
+pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<CommandOutput, Failure> {
     let stores = settings.stores()?;
     let node = atoll_tenant::machine::name(&settings.config).map_err(|error| Failure::classified(&error))?;
     let network = network(settings)?;
     let mut directories = plugin::directories(&options.bin_dir);
-    if plugin::told(&options.bin_dir).is_empty() && options.sandboxes.is_none() {
+    if plugin::given_directories(&options.bin_dir).is_empty() && options.sandboxes.is_none() {
         // The directories that a runtime reports come before the usual ones.
         let runtimes = runtime::find(&Root::own(), &options.runtime_endpoint).await;
         let places = runtimes.into_iter().flat_map(|runtime| runtime.places.bin);
@@ -132,7 +132,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
         })),
         Output::Table => shown(options.dry_run, &source, &first, &items, tombstones),
     };
-    Ok(Said::check(text, failed))
+    Ok(CommandOutput::check(text, failed))
 }
 
 /// The network of this configuration: the name of its list.

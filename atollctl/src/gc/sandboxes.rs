@@ -91,9 +91,9 @@ impl Source {
             let text = socket.display().to_string();
             text.strip_prefix("unix://").map_or_else(|| socket.clone(), PathBuf::from)
         };
-        let told: Vec<_> = endpoints.iter().map(plain).collect();
-        if !told.is_empty() {
-            return Ok(Self::Runtimes(told));
+        let given: Vec<_> = endpoints.iter().map(plain).collect();
+        if !given.is_empty() {
+            return Ok(Self::Runtimes(given));
         }
         // A socket that cannot be inspected is asked: its error has the cause.
         let there: Vec<_> = sockets().filter(|socket| socket.try_exists().unwrap_or(true)).collect();

@@ -36,7 +36,7 @@ use crate::nodefiles::{self, AddPhase};
 use crate::output::{self, Output, count};
 use crate::runtime::PLUGIN;
 use crate::runtime::root::Root;
-use crate::runtime::{self, Runtime, Sight, Status};
+use crate::runtime::{self, LoadState, Runtime, Status};
 use crate::settings::{self, Settings, distinct};
 use crate::{interrupt, plugin};
 
@@ -218,7 +218,7 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     if !options.dry_run {
         notes.extend(wait_for(&root, &options.to, &runtimes, &conflists).await);
     }
-    Ok(said(output, if options.dry_run { "would install" } else { "installed" }, &changes, &notes))
+    Ok(render(output, if options.dry_run { "would install" } else { "installed" }, &changes, &notes))
 }
 
 /// What an installation goes to.
@@ -250,7 +250,7 @@ fn readers<'a>(root: &Root, runtimes: &'a [Runtime], conflist: &Path) -> impl It
 /// A runtime has not noticed this text. One that does not report what it has loaded counts as current if its network is ready.
 fn misses(status: &Status, text: &[u8]) -> bool {
     let Ok(document) = settings::json(text) else { return false };
-    status.network.is_err() || !matches!(status.sight(&document), Sight::Current | Sight::Untold)
+    status.network.is_err() || !matches!(status.load_state(&document), LoadState::Current | LoadState::Unknown)
 }
 
 /// Waits until the runtimes have loaded what was installed, or reported why they have not; returns the text for people.
@@ -312,7 +312,7 @@ pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<Str
             }
             Err(_) if matches!(conflist.try_exists(), Ok(false)) => {}
             Err(failure) if !options.force => {
-                let problem = format!("whether pods use it cannot be told: {}", failure.message());
+                let problem = format!("cannot check whether pods use it: {}", failure.message());
                 return Err(Failure::refused(problem, "correct the file, or use --force"));
             }
             Err(_) => {}
@@ -333,7 +333,7 @@ pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<Str
     let _locks = if options.dry_run { Vec::new() } else { lock_all(&there)? };
     let changes = plan::uninstall(distinct(doomed), steps::there);
     carry_out(&changes, options.dry_run)?;
-    Ok(said(output, if options.dry_run { "would uninstall" } else { "uninstalled" }, &changes, &notes))
+    Ok(render(output, if options.dry_run { "would uninstall" } else { "uninstalled" }, &changes, &notes))
 }
 
 /// Locks the directories of these files, always in the same order.
@@ -379,7 +379,7 @@ fn beside(name: &str) -> Result<PathBuf, Failure> {
 }
 
 fn own() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure::file("where this program is cannot be told", &error))
+    std::env::current_exe().map_err(|error| Failure::file("cannot find the path of this program", &error))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -405,7 +405,7 @@ fn refuse_foreign(path: &Path, force: bool) -> Result<(), Failure> {
 /// Pods that have their network from this installation need the plugin for their DEL.
 fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
     let unknown = |directory: &Path, error: std::io::Error| {
-        let problem = format!("whether pods use it cannot be told: {}: {error}", directory.display());
+        let problem = format!("cannot check whether pods use it: {}: {error}", directory.display());
         Failure::refused(problem, "run as root and check that directory, or use --force")
     };
     let (run_dir, state_dir) = (root.below(&config.run_dir), root.below(&config.state_dir));
@@ -476,7 +476,7 @@ fn first_by_name(ours: &Path) -> Option<String> {
     Some(format!("the runtime will take {} instead: it comes first by name", first.display()))
 }
 
-fn said(output: Output, done: &str, changes: &[Change], notes: &[String]) -> String {
+fn render(output: Output, done: &str, changes: &[Change], notes: &[String]) -> String {
     if output == Output::Json {
         return output::json(&json!({ "done": done, "changes": changes, "notes": notes }));
     }

@@ -34,7 +34,7 @@ pub(super) fn destination(
         notes.extend(runtimes.iter().map(|Runtime { name, places, .. }| {
             let bins: Vec<_> = places.bin.iter().map(|path| path.display().to_string()).collect();
             let (bins, conf) = (bins.join(", "), places.conf.display());
-            format!("{name} takes plugins from {bins} and configurations from {conf}, as {} says", places.said_by)
+            format!("{name} takes plugins from {bins} and configurations from {conf}, as {} says", places.source)
         }));
         if runtimes.is_empty() {
             notes.push(
@@ -42,7 +42,7 @@ pub(super) fn destination(
             );
         }
     }
-    // It guesses where a runtime would have said.
+    // A runtime that does not report its directories: they are the defaults.
     notes.extend(runtimes.iter().flat_map(|runtime| {
         runtime.problems.iter().map(|problem| format!("{}: its configuration cannot be read: {problem}", runtime.name))
     }));
@@ -57,10 +57,10 @@ pub(super) fn destination(
             }
             chosen
         },
-        |told| vec![told.to_owned()],
+        |path| vec![path.to_owned()],
     );
     let conf = conf
-        .map_or_else(|| distinct(all.iter().map(|places| places.conf.clone()).collect()), |told| vec![told.to_owned()]);
+        .map_or_else(|| distinct(all.iter().map(|places| places.conf.clone()).collect()), |path| vec![path.to_owned()]);
     Destination { bin, conf, notes }
 }
 
@@ -76,7 +76,7 @@ mod tests {
             places: Places {
                 bin: bin.iter().map(PathBuf::from).collect(),
                 conf: conf.into(),
-                said_by: "a file".to_owned(),
+                source: "a file".to_owned(),
             },
             problems: vec![],
             status: Ok(Status { network: Ok(()), loaded: None, plugins: vec![] }),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_where_every_runtime_looks() {
+    fn every_runtime_finds_the_installation() {
         let debian = runtime("containerd", &["/usr/lib/cni"], "/etc/cni/net.d");
         let newer = runtime("containerd", &["/opt/cni/bin", "/usr/lib/cni"], "/etc/cni/net.d");
         let crio = runtime("CRI-O", &["/opt/cni/bin", "/usr/libexec/cni"], "/etc/crio/net.d");
@@ -109,7 +109,7 @@ mod tests {
         // Only for Docker: what it is configured with is of no interest.
         let docker = Runtime { status: Err(NoAnswer::NoCri), ..runtime("containerd", &["/x"], "/y") };
         assert_eq!(chosen(&[docker], &[]), (paths(&["/opt/cni/bin"]), net));
-        let told = destination(&[debian], Some(Path::new("/b")), Some(Path::new("/c")), |_| true);
-        assert_eq!(told, Destination { bin: paths(&["/b"]), conf: paths(&["/c"]), notes: vec![] });
+        let found = destination(&[debian], Some(Path::new("/b")), Some(Path::new("/c")), |_| true);
+        assert_eq!(found, Destination { bin: paths(&["/b"]), conf: paths(&["/c"]), notes: vec![] });
     }
 }

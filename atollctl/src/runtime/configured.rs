@@ -27,12 +27,12 @@ pub(crate) struct Places {
     /// The directory of network configurations.
     pub(crate) conf: PathBuf,
     /// The source: the runtime itself, a file, or nothing but the runtime's defaults.
-    pub(crate) said_by: String,
+    pub(crate) source: String,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { bin: vec![BIN.into()], conf: CONF.into(), said_by: "its defaults".to_owned() }
+        Self { bin: vec![BIN.into()], conf: CONF.into(), source: "its defaults".to_owned() }
     }
 }
 
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, path: &Path, bin: Vec<PathBuf>, conf: Option<PathBuf>) {
         if !bin.is_empty() || conf.is_some() {
-            self.found.places.said_by = path.display().to_string();
+            self.found.places.source = path.display().to_string();
         }
         if !bin.is_empty() {
             self.found.places.bin = bin;
@@ -227,8 +227,8 @@ mod tests {
         }
     }
 
-    fn places(bin: &[&str], conf: &str, said_by: &str) -> Places {
-        Places { bin: bin.iter().map(PathBuf::from).collect(), conf: conf.into(), said_by: said_by.to_owned() }
+    fn places(bin: &[&str], conf: &str, source: &str) -> Places {
+        Places { bin: bin.iter().map(PathBuf::from).collect(), conf: conf.into(), source: source.to_owned() }
     }
 
     const MAIN: &str = "etc/containerd/config.toml";
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_told_without_what_is_in_it() {
+    fn a_file_that_cannot_be_used_is_reported_without_its_content() {
         for text in ["version = 2\npassword = \"s3cret", "auth = s3cret", "\u{feff}x = s3cret = 1"] {
             let found = Host::new(&[(MAIN, text)]).containerd();
             assert_eq!((found.places, found.problems.len()), (Places::default(), 1), "{text}");

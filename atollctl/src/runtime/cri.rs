@@ -94,7 +94,7 @@ pub(crate) struct Answer {
 
 /// The status that a runtime reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct CriStatus {
     /// `containerd 1.6.20`.
     pub(super) runtime: String,
     /// Pods get a network, or why they get none.
@@ -135,8 +135,8 @@ pub(crate) async fn list(socket: &Path) -> Result<Answer, NoAnswer> {
     .await
 }
 
-/// Asks a runtime how it is.
-pub(super) async fn status(socket: &Path) -> Result<Said, NoAnswer> {
+/// Asks a runtime for its status.
+pub(super) async fn status(socket: &Path) -> Result<CriStatus, NoAnswer> {
     in_time(async {
         let (channel, runtime) = connect(socket).await?;
         let answer: StatusAnswer = call(&channel, "Status", StatusRequest { verbose: true }).await?;
@@ -149,7 +149,7 @@ pub(super) async fn status(socket: &Path) -> Result<Said, NoAnswer> {
             }
             None => Err(format!("its status has no condition {NETWORK_READY}")),
         };
-        Ok(Said { runtime, network, info: answer.info })
+        Ok(CriStatus { runtime, network, info: answer.info })
     })
     .await
 }
@@ -162,7 +162,7 @@ async fn in_time<T>(ask: impl Future<Output = Result<T, NoAnswer>>) -> Result<T,
 
 /// A connection, and what the runtime calls itself.
 async fn connect(socket: &Path) -> Result<(Channel, String), NoAnswer> {
-    let failed = |error| NoAnswer::Failed(told(error));
+    let failed = |error| NoAnswer::Failed(with_causes(error));
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(failed)?;
     let channel = endpoint.connect().await.map_err(failed)?;
     // Says at once whether there is a CRI behind the socket at all.
@@ -179,9 +179,9 @@ where
     A: prost::Message + Default + 'static,
 {
     let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER);
-    grpc.ready().await.map_err(|error| NoAnswer::Failed(told(error)))?;
+    grpc.ready().await.map_err(|error| NoAnswer::Failed(with_causes(error)))?;
     let path = PathAndQuery::try_from(format!("/runtime.v1.RuntimeService/{method}"));
-    let path = path.map_err(|error| NoAnswer::Failed(told(error)))?;
+    let path = path.map_err(|error| NoAnswer::Failed(with_causes(error)))?;
     let codec: ProstCodec<Q, A> = ProstCodec::default();
     let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
     answer.map(tonic::Response::into_inner).map_err(|status| match status.code() {
@@ -191,7 +191,7 @@ where
 }
 
 /// An error and its causes on one line.
-fn told(error: impl std::error::Error) -> String {
+fn with_causes(error: impl std::error::Error) -> String {
     let causes = atoll_model::error::causes(&error);
     std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use self::configured::Configured;
 pub(crate) use self::configured::Places;
+use self::cri::CriStatus;
 pub(crate) use self::cri::NoAnswer;
 use self::root::Root;
 
@@ -103,7 +104,7 @@ pub(crate) struct Loaded {
 
 /// What a runtime made of a network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum LoadState {
     /// It runs with the content of the file.
     Current,
     /// It runs with an older text of it.
@@ -113,7 +114,7 @@ pub(crate) enum Sight {
     /// It has loaded none.
     Nothing,
     /// It does not report it.
-    Untold,
+    Unknown,
 }
 
 impl Runtime {
@@ -125,30 +126,30 @@ impl Runtime {
 
 impl Status {
     /// What it made of `document`, a network configuration of Atoll.
-    pub(crate) fn sight(&self, document: &Value) -> Sight {
-        let Some(loaded) = &self.loaded else { return Sight::Untold };
+    pub(crate) fn load_state(&self, document: &Value) -> LoadState {
+        let Some(loaded) = &self.loaded else { return LoadState::Unknown };
         let name = document.get("name").and_then(Value::as_str).unwrap_or_default();
         let ours = |network: &&Loaded| network.plugins.iter().any(|plugin| plugin == PLUGIN);
         let mut candidates = loaded.iter().filter(ours);
         let Some(network) = candidates.clone().find(|network| network.name == name).or_else(|| candidates.next())
         else {
             return match loaded.as_slice() {
-                [] => Sight::Nothing,
-                others => Sight::Others(others.iter().map(|network| network.name.clone()).collect()),
+                [] => LoadState::Nothing,
+                others => LoadState::Others(others.iter().map(|network| network.name.clone()).collect()),
             };
         };
         match &network.document {
-            None => Sight::Untold,
-            Some(loaded) if loaded == document => Sight::Current,
-            Some(_) => Sight::Older,
+            None => LoadState::Unknown,
+            Some(loaded) if loaded == document => LoadState::Current,
+            Some(_) => LoadState::Older,
         }
     }
 }
 
-/// The runtimes of the node whose root this is: those that listen at `told`, else whatever is usual and is there.
-pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
+/// The runtimes of the node whose root this is: those that listen at `endpoints`, else those of the usual kinds that exist.
+pub(crate) async fn find(root: &Root, endpoints: &[PathBuf]) -> Vec<Runtime> {
     let mut runtimes = Vec::new();
-    if told.is_empty() {
+    if endpoints.is_empty() {
         for kind in KINDS {
             if is_there(root, Path::new(kind.socket)) || kind.is_configured(root) {
                 runtimes.push(inspect(root, Some(&kind), Path::new(kind.socket)).await);
@@ -156,7 +157,7 @@ pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
         }
         return runtimes;
     }
-    for socket in told {
+    for socket in endpoints {
         let text = socket.display().to_string();
         let socket = text.strip_prefix("unix://").map_or_else(|| socket.clone(), PathBuf::from);
         let kind = KINDS.iter().find(|kind| Path::new(kind.socket) == socket);
@@ -166,19 +167,19 @@ pub(crate) async fn find(root: &Root, told: &[PathBuf]) -> Vec<Runtime> {
 }
 
 async fn inspect(root: &Root, kind: Option<&Kind>, socket: &Path) -> Runtime {
-    let said = cri::status(&root.below(socket)).await;
+    let reported = cri::status(&root.below(socket)).await;
     // CRI-O does not report its directories, and a socket may be anywhere.
     let by_name = |name: &str| KINDS.iter().find(|kind| name.to_lowercase().starts_with(&kind.name.to_lowercase()));
-    let named = said.as_ref().ok().and_then(|said| by_name(&said.runtime.replace("cri-o", "CRI-O")));
+    let named = reported.as_ref().ok().and_then(|status| by_name(&status.runtime.replace("cri-o", "CRI-O")));
     let Configured { mut places, is_cri_off, problems } =
         kind.or(named).map(|kind| (kind.read)(root, Path::new(kind.file))).unwrap_or_default();
     let mut name = kind.map_or_else(|| format!("the runtime at {}", socket.display()), |kind| kind.name.to_owned());
-    let status = match said {
-        Ok(said) => {
-            name.clone_from(&said.runtime);
-            let (told, status) = told(&said);
-            if let Some((bin, conf)) = told {
-                places = Places { bin, conf, said_by: "its CRI status".to_owned() };
+    let status = match reported {
+        Ok(reported) => {
+            name.clone_from(&reported.runtime);
+            let (directories, status) = parse_status(&reported);
+            if let Some((bin, conf)) = directories {
+                places = Places { bin, conf, source: "its CRI status".to_owned() };
             }
             Ok(status)
         }
@@ -193,8 +194,8 @@ type Directories = (Vec<PathBuf>, PathBuf);
 
 /// What containerd reports in a verbose status: its directories and the networks that it has loaded. Other runtimes have
 /// other keys, or none.
-fn told(said: &cri::Said) -> (Option<Directories>, Status) {
-    let document = |key: &str| said.info.get(key).and_then(|text| serde_json::from_str::<Value>(text).ok());
+fn parse_status(status: &CriStatus) -> (Option<Directories>, Status) {
+    let document = |key: &str| status.info.get(key).and_then(|text| serde_json::from_str::<Value>(text).ok());
     let (loaded, configured) = (document("cniconfig").unwrap_or_default(), document("config").unwrap_or_default());
     let paths = |value: &Value| match value {
         Value::String(path) if !path.is_empty() => vec![PathBuf::from(path)],
@@ -212,7 +213,7 @@ fn told(said: &cri::Said) -> (Option<Directories>, Status) {
         networks.retain(|network| network.plugins.iter().any(|plugin| plugin != "loopback"));
         networks
     });
-    (bin.zip(conf), Status { network: said.network.clone(), loaded, plugins })
+    (bin.zip(conf), Status { network: status.network.clone(), loaded, plugins })
 }
 
 fn network(network: &Value) -> Loaded {
@@ -241,9 +242,9 @@ mod tests {
 
     use super::*;
 
-    fn said(info: &[(&str, Value)]) -> cri::Said {
+    fn reported(info: &[(&str, Value)]) -> CriStatus {
         let info = info.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect();
-        cri::Said { runtime: "containerd 1.6.20".to_owned(), network: Ok(()), info }
+        CriStatus { runtime: "containerd 1.6.20".to_owned(), network: Ok(()), info }
     }
 
     fn ours() -> Value {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_read_from_a_status_as_versions_of_containerd_tell_them() {
+    fn directories_are_read_from_a_status_as_versions_of_containerd_report_them() {
         let cni = json!({"PluginDirs": ["/a", "/b"], "PluginConfDir": "/n", "Networks": []});
         let one = json!({"cni": {"binDir": "/usr/lib/cni", "confDir": "/etc/cni/net.d", "maxConfNum": 1}});
         let several = json!({"cni": {"binDir": "", "binDirs": ["/c", "/d"], "confDir": "/m"}});
@@ -269,19 +270,24 @@ mod tests {
             (vec![("config", json!([1])), ("cniconfig", json!("x"))], None),
             (vec![], None),
         ] {
-            assert_eq!(told(&said(&info)).0, wanted, "{info:?}");
+            assert_eq!(parse_status(&reported(&info)).0, wanted, "{info:?}");
         }
     }
 
     #[test]
-    fn what_a_runtime_made_of_a_file_is_told_apart() {
+    fn what_a_runtime_loaded_of_a_file_is_known() {
         let lo = loaded("cni-loopback", &["loopback"], "{}");
-        let with = |networks: &[Value]| told(&said(&[("cniconfig", json!({"Networks": networks}))])).1.sight(&ours());
-        assert_eq!(with(&[lo.clone(), loaded("atoll", &["atoll", "portmap"], &ours().to_string())]), Sight::Current);
-        assert_eq!(with(&[loaded("atoll", &["atoll"], r#"{"name": "atoll"}"#)]), Sight::Older);
-        assert_eq!(with(&[loaded("atoll", &["atoll"], "")]), Sight::Untold);
-        assert_eq!(with(&[lo.clone(), loaded("x", &["bridge"], "{}")]), Sight::Others(vec!["x".to_owned()]));
-        assert_eq!(with(&[lo]), Sight::Nothing);
-        assert_eq!(told(&said(&[])).1.sight(&ours()), Sight::Untold);
+        let with = |networks: &[Value]| {
+            parse_status(&reported(&[("cniconfig", json!({"Networks": networks}))])).1.load_state(&ours())
+        };
+        assert_eq!(
+            with(&[lo.clone(), loaded("atoll", &["atoll", "portmap"], &ours().to_string())]),
+            LoadState::Current
+        );
+        assert_eq!(with(&[loaded("atoll", &["atoll"], r#"{"name": "atoll"}"#)]), LoadState::Older);
+        assert_eq!(with(&[loaded("atoll", &["atoll"], "")]), LoadState::Unknown);
+        assert_eq!(with(&[lo.clone(), loaded("x", &["bridge"], "{}")]), LoadState::Others(vec!["x".to_owned()]));
+        assert_eq!(with(&[lo]), LoadState::Nothing);
+        assert_eq!(parse_status(&reported(&[])).1.load_state(&ours()), LoadState::Unknown);
     }
 }

@@ -1,5 +1,5 @@
 //! Requests of any bytes, answered one after the other by a controller of either dialect. The ordinary tests call the same
-//! function with the corpus and with seeded mutations of it (`hostile::mutated_requests_do_no_harm`), so that a clone with
+//! function with the corpus and with seeded mutations of it (`hostile::mutated_requests_are_answered`), so that a clone with
 //! stable cargo runs it. With the fuzzer, give it that corpus:
 //! `cargo +nightly fuzz run request fuzz/corpus/request tests/corpus`.
 

@@ -12,7 +12,7 @@ use crate::state::objects::{Host, Interface};
 /// How many interfaces a host may have.
 const INTERFACES: usize = 4096;
 
-/// A host that is alive, and a member of the tunnel zone where it has an address.
+/// A host that is alive. If it has an address, it is a member of the tunnel zone.
 pub(super) fn add(controller: &mut MockController, body: &Body) -> Result<Value, Refusal> {
     let id = body.uuid("id")?.unwrap_or_else(|| controller.ids.uuid());
     let address = match body.ipv4("address")? {

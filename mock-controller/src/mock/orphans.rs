@@ -1,7 +1,6 @@
-//! What is left over: objects that no tenant's network needs and that a client which cleans up leaves none of.
+//! Orphans: objects that no tenant's network needs. A client that cleans up leaves none.
 //!
-//! This walks over everything, in a copy of the objects; it is a report, not a request of the API. After each few hundred
-//! objects others have their turn.
+//! The search visits every object, in a copy of the state. After each few hundred objects other tasks run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -48,7 +47,7 @@ pub(crate) struct Parts {
     bridges: usize,
 }
 
-/// Lets others have their turn after each few hundred objects.
+/// Lets other tasks run after each few hundred objects.
 #[derive(Default)]
 struct Pace(usize);
 
@@ -61,7 +60,7 @@ impl Pace {
     }
 }
 
-/// As [`find`], while everything else waits.
+/// As [`find`], without letting other tasks run.
 pub(crate) fn find_at_once(tables: &Tables) -> Orphans {
     let mut search = std::pin::pin!(find(tables));
     loop {
@@ -71,7 +70,7 @@ pub(crate) fn find_at_once(tables: &Tables) -> Orphans {
     }
 }
 
-/// Looks at everything.
+/// Visits every object.
 pub(crate) async fn find(tables: &Tables) -> Orphans {
     let mut pace = Pace::default();
     let mut found = Orphans { odd_tenants: odd_tenants(tables, &mut pace).await, ..Orphans::default() };
@@ -159,7 +158,7 @@ mod tests {
     use crate::state::objects::Chain;
 
     #[test]
-    fn others_have_their_turn_after_each_few_hundred_objects() {
+    fn other_tasks_run_after_each_few_hundred_objects() {
         let chains = (0..10_000).map(|id| (Uuid::from_u128(id), Chain::default())).collect();
         let tables = Tables { chains, ..Tables::default() };
         let (mut search, mut turns) = (std::pin::pin!(find(&tables)), 0);
@@ -170,7 +169,7 @@ mod tests {
             }
         };
         assert_eq!(found.unused_chains.len(), 10_000);
-        // Each chain is looked at twice.
+        // Each chain is visited twice.
         assert_eq!(turns, 2 * 10_000 / PIECE);
         assert_eq!(found, find_at_once(&tables));
     }

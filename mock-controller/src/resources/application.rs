@@ -1,4 +1,4 @@
-//! The root document: what there is, by URI.
+//! The root document: the URIs of all resources.
 
 use serde_json::{Map, Value};
 
@@ -73,7 +73,7 @@ static NEW: &[(&str, &str)] = &[
 pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     let view = &call.view;
     let family = if view.is_v5() { NEW } else { OLD };
-    // The first version of 1.9's document did not know the list of all ports.
+    // The first version of 1.9's document does not name the list of all ports.
     let hidden = |key: &str| !view.is_v5() && view.version < 5 && matches!(key, "ports" | "portTemplate");
     let mut root: Map<String, Value> = LINKS
         .iter()

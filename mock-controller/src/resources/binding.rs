@@ -1,4 +1,4 @@
-//! Bindings: "port P is interface I of host H". Only the mapping is recorded; whether the host lives or the interface
+//! Bindings: "port P is interface I of host H". Only the mapping is recorded; whether the host is alive or the interface
 //! exists is not checked, in any version.
 
 use crate::wording::Wording as _;
@@ -32,7 +32,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> ReplyResult {
         });
     };
     let binding = Binding { host, interface };
-    // 1.9 replaces what is there: on the same host by rule, on another one silently.
+    // 1.9 replaces an existing binding: on the same host as documented, on another host without an error.
     if call.dialect() == Dialect::V5 && old.binding.is_some() {
         return Err(Refusal::error(409, format!("Port {port} is already bound to an interface")));
     }

@@ -1,4 +1,4 @@
-//! Bridges. Deleting one takes its ports and tables along; its chains stay.
+//! Bridges. Deleting one deletes its ports and tables; its chains stay.
 
 use crate::wording::Wording as _;
 use serde_json::{Value, json};

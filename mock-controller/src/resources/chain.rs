@@ -1,4 +1,4 @@
-//! Chains. Deleting one takes its rules and the jumps to it along and clears it from every filter: a device that
+//! Chains. Deleting one deletes its rules and the jumps to it, and clears it from every filter: a device that
 //! used it is silently unfiltered, as in the real controller.
 
 use crate::wording::Wording as _;

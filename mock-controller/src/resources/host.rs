@@ -1,4 +1,4 @@
-//! Hosts: machines with an agent. Normally the agent registers itself; 5.x lets a test do it.
+//! Hosts: machines with an agent. Normally the agent registers itself; on 5.x a test may do it.
 
 use crate::wording::Wording as _;
 use serde_json::{Value, json};

@@ -70,7 +70,7 @@ pub(crate) fn add(call: &mut Call<'_>) -> ReplyResult {
     let Some(mut group) = call.state.tables().address_groups.get(&id).cloned() else {
         return Err(call.dialect().absent(ObjectClass::IpAddrGroup, id));
     };
-    // The same address again is no news, in both families.
+    // Adding the same address again succeeds, on both dialects.
     group.members.insert(address);
     call.state.put_address_group(id, group);
     Ok(Reply::Created(Some(path(id, address))))

@@ -55,7 +55,7 @@ fn create_in(call: &mut Call<'_>, vlan: u16) -> ReplyResult {
         let message = "The port must belong to the bridge that owns the mac table.";
         return Err(Refusal::invalid("portId", message));
     }
-    // A port of a VLAN speaks in that one only, so an entry without any could never be used.
+    // A port of a VLAN sends and receives in that VLAN only, so an entry without a VLAN would never match.
     if let PortKind::Bridge { vlan: own } = found.kind
         && own != 0
         && own != vlan

@@ -1,7 +1,7 @@
 //! Ports of routers and bridges.
 //!
-//! Creating a router port also makes the LOCAL route to its address; deleting a port takes its link, its binding and
-//! the routes through it along. 5.x may bind or link a port in the request that creates it.
+//! Creating a router port also makes the LOCAL route to its address; deleting a port deletes its link, its binding and
+//! the routes through it. 5.x may bind or link a port in the request that creates it.
 
 use crate::wording::Wording as _;
 use std::net::Ipv4Addr;
@@ -155,7 +155,7 @@ pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
 
 // ---- reading -----------------------------------------------------------------------------------------------------
 
-/// What a body says of the kind of port, before the server fills in a MAC.
+/// The kind of port that a body describes, before the server fills in a MAC.
 #[derive(Clone, Copy)]
 enum ReadKind {
     Bridge { vlan: u16 },
@@ -259,8 +259,8 @@ fn read_peer(call: &Call<'_>) -> Result<Option<Uuid>, Refusal> {
     }
 }
 
-/// `hostId` and `interfaceName` of a new port. Neither the tunnel zone nor the interface's other uses are looked at:
-/// the real server does not do it here either.
+/// `hostId` and `interfaceName` of a new port. Neither the tunnel zone nor other uses of the interface are checked: the
+/// real server does not check them here either.
 fn read_binding(call: &Call<'_>) -> Result<Option<Binding>, Refusal> {
     let (host, interface) = (call.reference("hostId", ObjectClass::Host)?, call.body.text("interfaceName")?);
     match (host, interface) {

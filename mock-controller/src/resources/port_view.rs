@@ -82,7 +82,7 @@ fn kind_fields(view: &View, id: Uuid, port: &Port) -> Value {
     }
 }
 
-/// The oldest version tells bound ports from others by their type.
+/// In the oldest version the type shows whether a port is bound.
 fn type_name(view: &View, port: &Port) -> &'static str {
     let legacy = !view.is_v5() && view.version == 1;
     match (&port.kind, legacy, port.binding.is_some()) {

@@ -1,4 +1,4 @@
-//! Routers. Deleting one takes its ports and routes along; its chains stay.
+//! Routers. Deleting one deletes its ports and routes; its chains stay.
 
 use crate::wording::Wording as _;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Rules of a chain, ordered by position. There is no PUT. Ports that a rule names are not checked and not followed:
-//! a rule may name a port that does not exist, before and after.
+//! Rules of a chain, ordered by position. There is no PUT. Ports that a rule names are not checked: a rule may
+//! name a port that does not exist yet or any more.
 
 use crate::wording::Wording as _;
 use std::net::Ipv4Addr;

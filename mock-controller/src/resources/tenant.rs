@@ -1,4 +1,4 @@
-//! Tenants: never created. 5.x with its mock authentication knows one, and echoes any other; 1.9 lists every owner
+//! Tenants: never created. 5.x with its mock authentication lists one, and echoes any other; 1.9 lists every owner
 //! that some object names.
 
 use serde_json::{Value, json};

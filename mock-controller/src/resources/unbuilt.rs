@@ -1,5 +1,5 @@
-//! Lists of what is not built: load balancers, BGP, DHCP, QoS and their like. Nothing can be made of them, so the lists
-//! are empty, which is what upstream answers where there are none. Below a parent that is not there, the list is a 404.
+//! Lists of what is not built: load balancers, BGP, DHCP, QoS and their like. None can be created, so the lists
+//! are empty, which is what upstream answers where there are none. Below a parent that does not exist, the list is a 404.
 
 use crate::call::{Call, Reply, ReplyResult};
 use crate::refusal::Refusal;
@@ -52,7 +52,7 @@ pub(crate) fn list_of_port_of_1_9(call: &mut Call<'_>) -> ReplyResult {
     NOTHING
 }
 
-/// The other family has no such path.
+/// The other dialect has no such path.
 fn only(call: &Call<'_>, dialect: Dialect) -> Result<(), Refusal> {
     if call.dialect() == dialect { Ok(()) } else { Err(Refusal::error(404, "Not RouteMatch")) }
 }

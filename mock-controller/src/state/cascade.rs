@@ -1,6 +1,6 @@
 //! Removing objects, with everything that goes with them (MidoNet REST API, "Cascade summary").
 //!
-//! What stays is as telling as what goes: rules keep the ids of ports that are gone, chains outlive their routers, and
+//! Some references remain: rules keep the ids of ports that are gone, chains outlive their routers, and
 //! the MAC table of a bridge keeps entries of deleted ports, as in the real controller.
 
 use uuid::Uuid;
@@ -245,7 +245,7 @@ mod tests {
 
     /// Removing everything leaves no trace in any index, whatever the order.
     #[test]
-    fn no_order_of_removal_leaves_a_trace() {
+    fn no_order_of_deletion_leaves_an_object() {
         let removals: [fn(&mut ControllerState) -> bool; 7] = [
             |state| state.remove_chain(id(1)),
             |state| state.remove_chain(id(2)),

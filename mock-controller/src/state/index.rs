@@ -1,4 +1,4 @@
-//! One-to-many indexes: which ids stand under a key. Empty keys leave no trace. A copy costs the same whatever is in it.
+//! One-to-many indexes: the ids of each key. A key without ids is removed. A copy costs the same whatever is in it.
 
 use imbl::{OrdMap, OrdSet};
 use std::borrow::Borrow;
@@ -49,7 +49,7 @@ impl<K: Ord + Clone> Index<K> {
         self.0.get(key).into_iter().flatten().copied().inspect(|_| visit())
     }
 
-    /// As [`Index::of`], as a list of its own: for those who change what they walk over.
+    /// As [`Index::of`], as a copy, for callers that change the index while they iterate.
     pub(crate) fn list<Q: Ord + ?Sized>(&self, key: &Q) -> Vec<Uuid>
     where
         K: Borrow<Q>,

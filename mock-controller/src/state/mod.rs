@@ -71,12 +71,12 @@ pub(crate) enum Table {
     ReadOnly,
 }
 
-/// Tables, indexes, and what was touched since the last look.
+/// Tables, indexes, and what was touched since the last call of `take_touched`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ControllerState {
     tables: Tables,
     index: Indexes,
-    /// Objects that changed since the last look, in order.
+    /// Objects that changed since the last call of `take_touched`, in order.
     touched: Vec<(Table, Uuid)>,
     /// Ports whose packets flow. Ephemeral, as in the real controller.
     active: OrdSet<Uuid>,
@@ -102,7 +102,7 @@ impl ControllerState {
         self.tables.read_only
     }
 
-    /// Refuses writes, or takes them again (1.9).
+    /// Refuses writes, or accepts them again (1.9).
     pub(crate) fn set_read_only(&mut self, read_only: bool) {
         self.tables.read_only = read_only;
         self.touch(Table::ReadOnly, Uuid::nil());
@@ -169,7 +169,7 @@ impl ControllerState {
         self.touch(Table::Bridges, id);
     }
 
-    /// Changes the tables of a bridge (MAC and ARP seeds), which no index follows.
+    /// Changes the tables of a bridge (static MAC and ARP entries), which no index follows.
     pub(crate) fn edit_bridge(&mut self, id: Uuid, edit: impl FnOnce(&mut Bridge)) {
         if let Some(bridge) = self.tables.bridges.get_mut(&id) {
             edit(bridge);
@@ -187,7 +187,7 @@ impl ControllerState {
         listed(&self.tables.bridges, &self.index.bridges_of_tenant, tenant)
     }
 
-    /// Every tenant that owns something.
+    /// Every tenant that owns an object.
     pub(crate) fn tenants(&self) -> BTreeSet<&str> {
         let i = &self.index;
         [&i.routers_of_tenant, &i.bridges_of_tenant, &i.chains_of_tenant, &i.groups_of_tenant]
@@ -231,14 +231,14 @@ impl ControllerState {
     pub(crate) fn unlink(&mut self, id: Uuid) {
         if let Some(peer) = self.tables.ports.get(&id).and_then(|port| port.peer) {
             self.edit_port(id, |port| port.peer = None);
-            // A peer that is linked elsewhere by now is not ours to clear.
+            // A peer that has another link by now keeps it.
             if self.tables.ports.get(&peer).is_some_and(|port| port.peer == Some(id)) {
                 self.edit_port(peer, |port| port.peer = None);
             }
         }
     }
 
-    /// Binds a port; where it was bound before is forgotten.
+    /// Binds a port; an earlier binding is replaced.
     pub(crate) fn bind(&mut self, id: Uuid, binding: Binding) {
         self.edit_port(id, |port| port.binding = Some(binding));
     }
@@ -273,7 +273,7 @@ impl ControllerState {
         self.active.contains(&port)
     }
 
-    /// Says whether a port's packets flow. A port that does not exist or is not bound is never active.
+    /// Sets whether a port's packets flow. A port that does not exist or is not bound is never active.
     pub(crate) fn set_active(&mut self, port: Uuid, active: bool) {
         if active && self.tables.ports.get(&port).is_some_and(|port| port.binding.is_some()) {
             self.active.insert(port);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// What routers and bridges have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceFields {
-    /// The owner: a free text that no list knows.
+    /// The owner: any text; there is no list of owners.
     pub tenant: Option<String>,
     /// For people; not unique.
     pub name: Option<String>,

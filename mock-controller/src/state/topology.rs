@@ -1,4 +1,4 @@
-//! The state in the project's own vocabulary, for a data plane: the whole once, then step by step.
+//! The state as `atoll_model::topology`, for a data plane: the whole topology once, then its changes.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ use super::objects::{Bridge, DeviceFields, Port, PortKind, Route, RouteKind, Rou
 use super::{ControllerState, ObjectMap, Table};
 use crate::body::parse_uuid;
 
-/// The tables that a topology is made of. Rules travel with their chain; hosts and zones are none of its business.
+/// The tables that a topology is made of. Rules travel with their chain; hosts and zones are not part of it.
 const TOPOLOGY: [Table; 7] = [
     Table::Routers,
     Table::Bridges,
@@ -36,7 +36,7 @@ impl ControllerState {
         topology
     }
 
-    /// Takes the place of `old`: everything that is or was there counts as touched.
+    /// Replaces the state `old`: every object of either counts as touched.
     pub(crate) fn replaces(&mut self, old: &Self) {
         let mut touched = old.touched.clone();
         touched.extend(old.all());
@@ -74,7 +74,7 @@ impl ControllerState {
         std::mem::take(&mut self.touched).into_iter().filter(|one| seen.insert(*one)).collect()
     }
 
-    /// The steps from a follower's state to the present one.
+    /// The changes from a follower's state to the present one.
     pub(crate) fn changes(&self, touched: &[(Table, Uuid)]) -> Vec<Change> {
         let mut changes = Vec::new();
         for (table, id) in touched.iter().filter(|(table, _)| TOPOLOGY.contains(table)) {
@@ -82,7 +82,7 @@ impl ControllerState {
                 changes.push(Change::Put(object));
             } else {
                 changes.push(Change::Remove(*id));
-                // A removal does not say of which kind: another kind's object of the same id is put back.
+                // A removal does not name its kind: another kind's object of the same id is put back.
                 changes.extend(TOPOLOGY.iter().filter_map(|other| self.object(*other, *id)).map(Change::Put));
             }
         }
@@ -127,7 +127,7 @@ fn owner(device: &DeviceFields) -> (String, String) {
 }
 
 fn model_bridge(bridge: &Bridge) -> model::Bridge {
-    // No field may be forgotten here, nor below.
+    // The patterns name every field, here and below, so that a new field is a compile error.
     let Bridge { device, disable_anti_spoof, macs, arp } = bridge;
     let DeviceFields { tenant: _, name: _, up, inbound, outbound } = *device;
     let (tenant, name) = owner(device);
@@ -159,7 +159,7 @@ fn model_router(router: &Router) -> model::Router {
 }
 
 fn model_port(port: &Port) -> model::Port {
-    // The key of a tunnel means nothing on one machine.
+    // A tunnel key has no effect on one machine.
     let Port { device, kind, up, inbound, outbound, vif, binding, peer, tunnel_key: _ } = port;
     let device = match *kind {
         PortKind::Bridge { vlan } => model::Device::Bridge { id: *device, vlan: (vlan != 0).then_some(vlan) },
@@ -169,7 +169,7 @@ fn model_port(port: &Port) -> model::Port {
     };
     let binding = binding.as_ref().map(|b| model::Binding { host: b.host, interface: b.interface.clone() });
     let (up, inbound, outbound, peer, vif) = (*up, *inbound, *outbound, *peer, *vif);
-    // Whatever else a port could refer to is not built, and refused.
+    // Other objects that a port could refer to are not built, and are refused.
     model::Port { device, up, inbound, outbound, peer, binding, vif, other: Vec::new() }
 }
 
@@ -310,7 +310,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Match fields that the vocabulary has no word for, so that a data plane can report them instead of ignoring them.
+    /// Match fields that the model cannot express, so that a data plane can report them instead of ignoring them.
     fn other(&self) -> Vec<String> {
         let mut other: Vec<String> = ["icmpDataSrcIpAddress", "icmpDataDstIpAddress"]
             .into_iter()
@@ -353,7 +353,7 @@ mod tests {
     use super::*;
     use crate::resources::rule_fields::examples;
 
-    /// Labels and counters: they mean nothing for packets.
+    /// Labels and counters, which have no effect on packets.
     const LABELS: [&str; 2] = ["meterName", "properties"];
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
             let partner = examples().into_iter().filter(|(other, _)| Some(*other) == partner.as_deref());
             let without: Vec<_> = partner.collect();
             let with: Vec<_> = without.iter().cloned().chain([(name, value)]).collect();
-            // What the vocabulary has no word for is named once, whatever its length or sign.
+            // A field that the model cannot express is named once, whatever its length or sign.
             let part_of_another =
                 name.starts_with("icmpData") && name.ends_with("Length") || name.starts_with("invIcmp");
             let means_nothing = LABELS.contains(&name) || part_of_another;

@@ -15,7 +15,7 @@ use crate::http_life::{PROGRAM, Running, inside};
 use crate::plane::{Netns, Traces};
 
 /// A user that is neither root nor the controller's.
-const STRANGER: u32 = 65534;
+const UNPRIVILEGED: u32 = 65534;
 
 /// The status and body of an answer to what was written.
 fn answer(stream: &mut (impl Read + Write), request: &str) -> (u16, String) {
@@ -34,27 +34,27 @@ fn get(path: &str, headers: &str) -> String {
 
 /// A program of the base system that another user starts. Its real path is named: a link below the tree may be in a directory
 /// that only root may enter.
-fn stranger(program: &str) -> Command {
+fn unprivileged(program: &str) -> Command {
     let path = std::fs::canonicalize(located(program)).expect("it is there");
     let mut command = Command::new(path);
-    command.env("PATH", "/usr/bin:/bin").uid(STRANGER).gid(STRANGER);
+    command.env("PATH", "/usr/bin:/bin").uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     command
 }
 
 /// The status of a request by another user, who connects, sends and reads with a program of its own.
-fn as_stranger(address: &str, request: &str) -> u16 {
+fn as_unprivileged(address: &str, request: &str) -> u16 {
     let (host, port) = address.split_once(':').expect("an address");
     let script = "exec 3<>/dev/tcp/$0/$1; printf '%b' \"$2\" >&3; read -r _ status _ <&3; echo \"$status\"";
     let escaped = request.replace('\r', "\\r").replace('\n', "\\n");
-    let output = stranger("bash").args(["-c", script, host, port, &escaped]).output();
+    let output = unprivileged("bash").args(["-c", script, host, port, &escaped]).output();
     String::from_utf8_lossy(&output.expect("bash runs").stdout).trim().parse().unwrap_or(0)
 }
 
 #[test]
-fn a_controller_for_tests_answers_everybody() {
+fn a_controller_without_data_plane_answers_every_user() {
     let server = Running::start(&[]);
-    assert_eq!(as_stranger(&server.address, &get("/mock/dump", "")), 200);
-    assert_eq!(as_stranger(&server.address, &get("/midonet-api/routers", "")), 200);
+    assert_eq!(as_unprivileged(&server.address, &get("/mock/dump", "")), 200);
+    assert_eq!(as_unprivileged(&server.address, &get("/midonet-api/routers", "")), 200);
 }
 
 #[test]
@@ -62,14 +62,18 @@ fn only_roots_processes_on_loopback_are_answered() {
     let server = Running::start(&["--mock-tcp", "root"]);
     for path in ["/mock/dump", "/mock/", "/mock", "/mock/orphans", "/mock/dataplane", "/mock/nonsense", "/mock/%64ump"]
     {
-        assert_eq!(as_stranger(&server.address, &get(path, "")), 403, "{path}");
+        assert_eq!(as_unprivileged(&server.address, &get(path, "")), 403, "{path}");
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
         let request =
             format!("{method} /mock/reset HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        assert_eq!(as_stranger(&server.address, &request), 403, "{method}");
+        assert_eq!(as_unprivileged(&server.address, &request), 403, "{method}");
     }
-    assert_eq!(as_stranger(&server.address, &get("/midonet-api/routers", "")), 200, "the API is the API's business");
+    assert_eq!(
+        as_unprivileged(&server.address, &get("/midonet-api/routers", "")),
+        200,
+        "the API is the API's business"
+    );
     assert_eq!(server.send("GET", "/mock/dump", "*/*", &Value::Null).0, 200, "this test is root's");
     let refused = server.send("GET", "/mock/nonsense", "*/*", &Value::Null);
     assert_eq!(refused.0, 404, "{refused:?}");
@@ -77,14 +81,14 @@ fn only_roots_processes_on_loopback_are_answered() {
 
 /// A peer that closes its socket at once leaves one that belongs to no process: the kernel shows it as root's.
 #[test]
-fn one_who_sends_and_is_gone_does_nothing() {
+fn a_request_of_a_closed_connection_changes_nothing() {
     let server = Running::start(&["--mock-tcp", "root"]);
     let (host, port) = server.address.split_once(':').expect("an address");
     let router = serde_json::json!({ "tenantId": "t" });
     assert_eq!(server.send("POST", "/midonet-api/routers", "application/json", &router).0, 201);
     let request = "POST /mock/reset HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n";
     let script = "for i in $(seq 100); do { printf \"$2\" >&3; } 3>/dev/tcp/$0/$1; done";
-    let status = stranger("bash").args(["-c", script, host, port, request]).status();
+    let status = unprivileged("bash").args(["-c", script, host, port, request]).status();
     assert!(status.expect("bash runs").success());
     // Each of those connections was served before the last of ours is.
     assert_eq!(server.dump()["routers"].as_object().map(serde_json::Map::len), Some(2), "nothing was reset");
@@ -122,21 +126,21 @@ fn a_pod_is_not_root_on_loopback() {
 }
 
 #[test]
-fn a_data_plane_closes_it_unless_words_open_it() {
+fn a_data_plane_restricts_it_unless_an_option_opens_it() {
     let (netns, directory) = (Netns::new(), tempfile::tempdir().expect("a directory"));
     let traces = Traces(directory.path().to_owned());
     let run_dir = directory.path().to_str().expect("a path");
     for (words, status) in [(&[][..], 403), (&["--mock-tcp", "anyone"][..], 200), (&["--mock-tcp", "off"][..], 403)] {
         let args = [&["--dataplane", "--run-dir", run_dir][..], words].concat();
         let server = Running::start_in(Some(&netns.path()), &args);
-        let asked = inside(&netns.path(), || as_stranger(&server.address, &get("/mock/dump", "")));
+        let asked = inside(&netns.path(), || as_unprivileged(&server.address, &get("/mock/dump", "")));
         assert_eq!(asked, status, "{words:?}");
         let root = server.send("GET", "/mock/dump", "*/*", &Value::Null).0;
         assert_eq!(root, if words == ["--mock-tcp", "off"] { 403 } else { 200 }, "{words:?}: root");
         if root == 200 {
             // Only the data plane reports whether packets flow.
-            let told = serde_json::json!({ "mode": "at-once" });
-            assert_eq!(server.send("PUT", "/mock/activation", "application/json", &told).0, 409);
+            let mode = serde_json::json!({ "mode": "at-once" });
+            assert_eq!(server.send("PUT", "/mock/activation", "application/json", &mode).0, 409);
         }
         assert!(server.end("-TERM").success());
     }
@@ -144,7 +148,7 @@ fn a_data_plane_closes_it_unless_words_open_it() {
 }
 
 #[test]
-fn a_token_opens_it_and_nothing_else_does() {
+fn only_a_token_gives_access() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
     let path = file.to_str().expect("a path");
@@ -156,7 +160,7 @@ fn a_token_opens_it_and_nothing_else_does() {
     let server = Running::start(&["--mock-token-file", path]);
     let ask = |headers: &str| server.raw(get("/mock/dump", headers).as_bytes()).0;
     assert_eq!(ask("X-Mock-Token: 0123456789abcdef-token\r\n"), 200);
-    assert_eq!(as_stranger(&server.address, &get("/mock/dump", "X-Mock-Token: 0123456789abcdef-token\r\n")), 200);
+    assert_eq!(as_unprivileged(&server.address, &get("/mock/dump", "X-Mock-Token: 0123456789abcdef-token\r\n")), 200);
     for headers in [
         "",
         "X-Mock-Token: \r\n",
@@ -176,16 +180,16 @@ fn a_token_opens_it_and_nothing_else_does() {
     ] {
         write(text, mode);
         let output = Command::new(PROGRAM).args(["--listen", "127.0.0.1:0", "--mock-token-file", path]).output();
-        let said = String::from_utf8_lossy(&output.as_ref().expect("it runs").stderr).into_owned();
-        assert_eq!(output.expect("it runs").status.code(), Some(1), "{text:?}: {said}");
-        assert!(said.contains(path) && said.contains(words), "{text:?}: {said}");
-        assert!(text.is_empty() || !said.contains(text), "{said}");
+        let stderr = String::from_utf8_lossy(&output.as_ref().expect("it runs").stderr).into_owned();
+        assert_eq!(output.expect("it runs").status.code(), Some(1), "{text:?}: {stderr}");
+        assert!(stderr.contains(path) && stderr.contains(words), "{text:?}: {stderr}");
+        assert!(text.is_empty() || !stderr.contains(text), "{stderr}");
     }
     for args in [&["--mock-token-file", "/dev/zero"][..], &["--mock-token-file", "/no/such/file"]] {
         let output = Command::new(PROGRAM).args(["--listen", "127.0.0.1:0"]).args(args).output().expect("it runs");
         assert_eq!(output.status.code(), Some(1), "{args:?}");
     }
-    for args in [&["--mock-tcp", "everybody"][..], &["--mock-tcp", "off", "--mock-token-file", path]] {
+    for args in [&["--mock-tcp", "all"][..], &["--mock-tcp", "off", "--mock-token-file", path]] {
         assert_eq!(Command::new(PROGRAM).args(args).output().expect("it runs").status.code(), Some(2), "{args:?}");
     }
 }
@@ -214,13 +218,13 @@ fn the_socket_is_its_owners() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("set");
     let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
                   s.sendall(sys.argv[2].encode()); sys.stdout.buffer.write(s.recv(65536))";
-    let output = stranger("python3").args(["-c", script, name, &get("/mock/dump", "")]).output();
+    let output = unprivileged("python3").args(["-c", script, name, &get("/mock/dump", "")]).output();
     assert!(!String::from_utf8_lossy(&output.expect("python3 runs").stdout).contains("200"));
 
     // A second one does not take it away.
     let second = Command::new(PROGRAM).args(["--listen", "127.0.0.1:0"]).args(args).output().expect("it runs");
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert!(second.status.code() == Some(1) && said.contains("is in use") && said.contains(name), "{said}");
+    let stderr = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.code() == Some(1) && stderr.contains("is in use") && stderr.contains(name), "{stderr}");
     assert_eq!(ask(&get("/mock/", "")).0, 200, "the first goes on");
 
     // A killed controller leaves it, which does not prevent a restart; an orderly end removes it.
@@ -240,12 +244,12 @@ fn the_socket_is_its_owners() {
 
 /// Hundreds of connections over TCP do not keep the socket's owner out.
 #[test]
-fn the_socket_has_places_of_its_own() {
+fn the_socket_has_a_connection_limit_of_its_own() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("mock.sock");
     let server = Running::start(&["--mock-socket", path.to_str().expect("a path")]);
-    let crowd: Vec<TcpStream> = (0..1100).filter_map(|_| connect(&server.address)).collect();
-    assert!(crowd.len() > 1024);
+    let connections: Vec<TcpStream> = (0..1100).filter_map(|_| connect(&server.address)).collect();
+    assert!(connections.len() > 1024);
     assert_eq!(answer(&mut UnixStream::connect(&path).expect("connects"), &get("/mock/", "")).0, 200);
 }
 

@@ -36,7 +36,7 @@ fn routes_via(world: &Fixture, router: Uuid, port: Uuid) -> Vec<Uuid> {
 }
 
 #[test]
-fn a_router_takes_ports_and_routes_along() {
+fn deleting_a_router_deletes_its_ports_and_routes() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         let Tenant { router, uplink, gateway, provider_port, bridge_port, inbound, .. } = world.tenant(0x10, "t");
@@ -54,7 +54,7 @@ fn a_router_takes_ports_and_routes_along() {
 }
 
 #[test]
-fn a_bridge_takes_ports_and_tables_along() {
+fn deleting_a_bridge_deletes_its_ports_and_tables() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         let Tenant { bridge, bridge_port, pod, gateway, .. } = world.tenant(0x10, "t");
@@ -68,7 +68,7 @@ fn a_bridge_takes_ports_and_tables_along() {
 }
 
 #[test]
-fn a_port_takes_link_binding_and_routes_along() {
+fn deleting_a_port_deletes_its_link_binding_and_routes() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         let Tenant { provider_port, uplink, back, pod, outbound, .. } = world.tenant(0x10, "t");
@@ -88,7 +88,7 @@ fn a_port_takes_link_binding_and_routes_along() {
 }
 
 #[test]
-fn a_chain_takes_rules_and_jumps_along_and_leaves_its_users_unfiltered() {
+fn deleting_a_chain_deletes_its_rules_and_jumps_and_leaves_its_users_unfiltered() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         let (doomed, other) = (world.chain(1, "t"), world.chain(2, "t"));

@@ -37,7 +37,7 @@ fn dump(world: &Fixture, directory: &tempfile::TempDir) -> std::path::PathBuf {
 }
 
 #[test]
-fn people_are_shown_namespaces_filters_and_that_everything_can_be_expressed() {
+fn the_table_shows_namespaces_filters_and_that_everything_can_be_expressed() {
     let (world, directory) = world();
     let shown = check(&dump(&world, &directory), &[]);
     assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
@@ -49,7 +49,7 @@ fn people_are_shown_namespaces_filters_and_that_everything_can_be_expressed() {
 }
 
 #[test]
-fn what_cannot_be_expressed_is_named_and_the_exit_code_tells_when_something_is_closed() {
+fn objects_that_cannot_be_expressed_are_named_and_change_the_exit_code() {
     let (world, directory) = world();
     let chain = world.chain(0x50, "acme");
     let rule = |number: u128, kind: &str| {
@@ -62,8 +62,8 @@ fn what_cannot_be_expressed_is_named_and_the_exit_code_tells_when_something_is_c
     rule(0x51, "accept");
     let left = check(&dump(&world, &directory), &[]);
     assert_eq!(left.status.code(), Some(0), "what only permits closes nothing");
-    let said = text(&left.stdout);
-    insta::assert_snapshot!(&said[said.find("cannot be expressed").expect("it says so")..]);
+    let printed = text(&left.stdout);
+    insta::assert_snapshot!(&printed[printed.find("cannot be expressed").expect("it says so")..]);
     rule(0x52, "drop");
     let closed = check(&dump(&world, &directory), &["--json"]);
     assert_eq!(closed.status.code(), Some(3));

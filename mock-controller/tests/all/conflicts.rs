@@ -72,7 +72,7 @@ fn links_that_are_refused() {
 }
 
 #[test]
-fn links_that_only_the_old_family_looks_at() {
+fn links_that_only_1_9_checks() {
     // Two ports of one router; two untagged bridge ports; a bound port; a port with itself.
     for (one, other) in [(11, 13), (21, 22), (11, 23), (12, 12)] {
         for dialect in BOTH {
@@ -227,7 +227,7 @@ fn the_wrong_kind_of_port_is_refused() {
 }
 
 #[test]
-fn one_vlan_once_per_bridge_in_the_old_family() {
+fn one_vlan_once_per_bridge_on_1_9() {
     for dialect in BOTH {
         let world = ports(dialect);
         let path = format!("/bridges/{}/ports", id(3));
@@ -267,15 +267,15 @@ fn tunnel_zones_have_names_of_their_own() {
 }
 
 #[test]
-fn a_port_is_active_when_it_is_said_to_be() {
+fn a_port_is_active_when_it_is_set_active() {
     let world = Fixture::with(MockSettings { activation: Activation::Explicit, ..MockSettings::default() });
     let port = world.bridge_port(21, world.bridge(3, "t"));
     world.mock.set_active(port, true);
     assert_eq!(world.port(port)["active"], false, "a port that is not bound is never active");
     assert_eq!(world.bind(world.host(), port, "v0").status, 201);
     assert_eq!(world.port(port)["active"], false);
-    let told = world.admin(Method::PUT, &format!("/ports/{port}/active"), &json!({ "active": true }));
-    assert_eq!(told.status, 204);
+    let answer = world.admin(Method::PUT, &format!("/ports/{port}/active"), &json!({ "active": true }));
+    assert_eq!(answer.status, 204);
     assert_eq!(world.port(port)["active"], true);
     world.delete(&format!("/hosts/{}/ports/{port}", world.host()));
     assert_eq!(world.bind(world.host(), port, "v0").status, 201);
@@ -287,7 +287,7 @@ fn a_port_is_active_when_it_is_said_to_be() {
 }
 
 #[test]
-fn back_to_the_beginning_is_all_of_it() {
+fn a_reset_restores_everything() {
     let delay = Activation::After(std::time::Duration::from_millis(70));
     for (first, mode) in [
         (Activation::AtOnce, json!({ "mode": "at-once" })),

@@ -23,7 +23,7 @@ fn script(before: &str) -> Running {
 }
 
 #[test]
-fn a_terminal_that_goes_ends_nothing() {
+fn a_hangup_of_the_terminal_does_not_end_it() {
     for before in ["", "trap '' HUP; "] {
         let server = script(before);
         for _ in 0..3 {
@@ -95,16 +95,16 @@ fn output_that_does_not_arrive_is_a_failure() {
                 Command::new(PROGRAM).args(arguments).stdout(out).stderr(Stdio::piped()).output().expect("it runs");
             (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
         };
-        let (code, said) = run(Stdio::null());
-        assert!(matches!(code, Some(0 | 3)), "{arguments:?}: {said}");
+        let (code, stderr) = run(Stdio::null());
+        assert!(matches!(code, Some(0 | 3)), "{arguments:?}: {stderr}");
         for out in [
             File::options().write(true).open("/dev/full").expect("a device").into(),
             closed(),
             File::open("/dev/null").expect("a device").into(),
         ] {
-            let (code, said) = run(out);
-            assert_eq!(code, Some(1), "{arguments:?}: {said}");
-            assert!(said.contains("standard output could not be written"), "{arguments:?}: {said}");
+            let (code, stderr) = run(out);
+            assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
+            assert!(stderr.contains("standard output could not be written"), "{arguments:?}: {stderr}");
         }
     }
 }

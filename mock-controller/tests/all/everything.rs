@@ -34,7 +34,7 @@ pub(crate) fn answer(dialect: Dialect, input: &[u8]) -> Vec<(ApiRequest, ApiResp
         assert!(KNOWN.contains(&response.status), "{request:?}: {response:?}");
         let json = || serde_json::from_slice::<serde_json::Value>(&response.body).is_ok();
         assert!(response.body.is_empty() || json(), "{request:?}: {response:?}");
-        // What the kernel and the state file would be told.
+        // What the data plane and the state file would be given.
         drop(controller.take_changes());
         answered.push((request, response));
     }

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::http_life::{PROGRAM, Running};
 use crate::plane::{Netns, ROUTER, Traces, network};
 
-/// A program that ends by itself; what it said.
+/// A program that ends by itself; what it printed to standard error.
 fn refused(mut command: Command, parts: &[&str]) {
     let Output { status, stderr, .. } = command.output().expect("it runs");
-    let said = String::from_utf8_lossy(&stderr);
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} in {said}");
-    assert!(!said.contains("listening"), "{said}");
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(parts.iter().all(|part| stderr.contains(part)), "{parts:?} in {stderr}");
+    assert!(!stderr.contains("listening"), "{stderr}");
 }
 
 fn second(netns: Option<&Netns>, args: &[&str]) -> Command {
@@ -90,7 +90,7 @@ fn a_run_directory_has_one_data_plane() {
     first.end("-KILL");
     let again = Running::start_in(Some(&netns.path()), &args[2..]);
     again.end("-KILL");
-    assert!(second(Some(&netns), &purge).status().expect("it runs").success(), "nobody runs");
+    assert!(second(Some(&netns), &purge).status().expect("it runs").success(), "no other process runs");
     assert!(is_empty(directory.path()), "every trace is gone");
     // There is nothing to remove, and nothing is made for that.
     let nowhere = directory.path().join("no/where");

@@ -47,12 +47,12 @@ fn bodies_that_are_no_objects() {
         }
         assert_eq!(world.mock.dump(), before);
         let answer = world.raw(Method::POST, "/port_groups", &[(CONTENT_TYPE, "application/json")], wide.as_bytes());
-        assert!([201, 400].contains(&answer.status), "many keys are no harm");
+        assert!([201, 400].contains(&answer.status), "many keys are accepted or refused");
     }
 }
 
 #[test]
-fn paths_that_are_tricks() {
+fn hostile_paths() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         let before = world.mock.dump();
@@ -87,7 +87,7 @@ fn paths_that_are_tricks() {
 }
 
 #[test]
-fn headers_that_are_tricks() {
+fn hostile_headers() {
     let world = Fixture::new(atoll_mock_controller::Dialect::V5);
     let name = HeaderName::from_static;
     for (header, value) in [
@@ -321,7 +321,7 @@ fn every_request_of_the_corpus_is_well() {
 }
 
 #[test]
-fn mutated_requests_do_no_harm() {
+fn mutated_requests_are_answered() {
     let corpus = texts();
     let all: Vec<&[u8]> = corpus.iter().map(|(_, _, text)| text.as_slice()).collect();
     // The end of a request, and the id of an object.
@@ -349,7 +349,7 @@ impl Holding {
     fn hold(self, address: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
-        let (said, hears) = match self {
+        let (sent, reads) = match self {
             Self::Silence => (String::new(), false),
             Self::HalfAHead => ("GET /midonet-api/routers HTTP/1.1\r\nHost: x\r\nX-".to_owned(), false),
             Self::KeepAlive => ("GET /mock/faults HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), true),
@@ -359,8 +359,8 @@ impl Holding {
             }
         };
         // One that had to make room meanwhile may find its connection closed.
-        let _ = stream.write_all(said.as_bytes());
-        if hears {
+        let _ = stream.write_all(sent.as_bytes());
+        if reads {
             let _ = stream.read(&mut [0; 512]);
         }
         stream
@@ -368,7 +368,7 @@ impl Holding {
 }
 
 /// One more than there are places, and some.
-const CROWD: usize = 1100;
+const CONNECTIONS: usize = 1100;
 
 fn allow_descriptors() {
     let own = ["--pid", &std::process::id().to_string(), "--nofile=4096:"];
@@ -378,7 +378,7 @@ fn allow_descriptors() {
 /// Clients that only hold connections keep no other client out, however many they are, and cut off no request in work. Silent ones
 /// would be left after 30 s; here nothing waits for that.
 #[test]
-fn who_only_holds_connections_keeps_nobody_out() {
+fn idle_connections_lock_no_client_out() {
     allow_descriptors();
     for holding in [Holding::Silence, Holding::HalfAHead, Holding::KeepAlive, Holding::HalfABody] {
         let server = Running::start(&[]);
@@ -391,7 +391,7 @@ fn who_only_holds_connections_keeps_nobody_out() {
             while server.send("GET", "/mock/faults", "application/json", &Value::Null).2 != json!([]) {
                 assert!(began.elapsed() < Duration::from_secs(20), "{holding:?}: it is not begun");
             }
-            let held: Vec<_> = (0..CROWD).map(|_| holding.hold(&server.address)).collect();
+            let held: Vec<_> = (0..CONNECTIONS).map(|_| holding.hold(&server.address)).collect();
             for _ in 0..3 {
                 let (status, ..) = server.send("GET", "/midonet-api/bridges", "application/json", &Value::Null);
                 assert_eq!(status, 200, "{holding:?}: a new connection gets in");
@@ -404,7 +404,7 @@ fn who_only_holds_connections_keeps_nobody_out() {
 
 /// The same where the process may have fewer descriptors than it has places.
 #[test]
-fn who_only_holds_connections_keeps_nobody_out_without_descriptors() {
+fn idle_connections_lock_no_client_out_without_descriptors() {
     let mut command = command("prlimit");
     command.args(["--nofile=64", PROGRAM, "--listen", "127.0.0.1:0"]);
     let server = Running::begin(command, None);

@@ -17,8 +17,8 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mock-controller");
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: String,
-    /// What it said on standard error until it listened.
-    pub(crate) said: String,
+    /// What it printed to standard error until it listened.
+    pub(crate) stderr: String,
     /// The network namespace that it runs in, when not ours.
     netns: Option<PathBuf>,
 }
@@ -44,15 +44,16 @@ impl Running {
     /// Starts a command that becomes the program, and waits until it listens.
     pub(crate) fn begin(mut command: Command, netns: Option<&Path>) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
-        let mut said = String::new();
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-        while !said.contains("listening on") {
-            let read = stderr.read_line(&mut said).expect("it says where it listens");
-            assert!(read > 0, "it ends: {said}");
+        let mut stderr = String::new();
+        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+        while !stderr.contains("listening on") {
+            let read = lines.read_line(&mut stderr).expect("it prints its address");
+            assert!(read > 0, "it ends: {stderr}");
         }
-        let url = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{said}"));
+        let url =
+            stderr.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{stderr}"));
         let address = url["http://".len()..].split('/').next().expect("a host").to_owned();
-        Self { child, address, said, netns: netns.map(Path::to_owned) }
+        Self { child, address, stderr, netns: netns.map(Path::to_owned) }
     }
 
     /// The process.
@@ -228,7 +229,7 @@ fn a_tenants_life_by_raw_requests() {
 
 /// Without a delay each of them may be answered before the next one is there, and that looks like one after the other.
 #[test]
-fn requests_that_nobody_waited_for_are_one_round() {
+fn concurrent_requests_are_one_round() {
     let server = Running::start(&[]);
     let slow = json!({ "times": 0, "fault": { "kind": "delay", "milliseconds": 1000 } });
     assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204);
@@ -268,7 +269,7 @@ fn a_restart_keeps_what_was_answered_even_after_a_kill() {
 }
 
 #[test]
-fn tricks_on_the_connection() {
+fn hostile_connections() {
     let server = Running::start(&[]);
     let before = server.dump();
     let status = |request: &str| server.raw(request.as_bytes()).0;
@@ -317,10 +318,10 @@ fn tricks_on_the_connection() {
     drop(idle);
 }
 
-/// Some clients close their sending side when they have said everything. They are answered whole, also a long answer and
+/// Some clients close their sending side after their last request. They are answered whole, also a long answer and
 /// one that takes its time.
 #[test]
-fn who_has_said_everything_is_answered_whole() {
+fn a_client_that_closed_its_sending_side_is_answered_whole() {
     let server = Running::start(&[]);
     let slow = json!({ "times": 0, "path": "/routers", "fault": { "kind": "delay", "milliseconds": 300 } });
     assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204);
@@ -377,10 +378,10 @@ fn what_the_server_refuses_itself_has_the_headers_too() {
     assert!(status == 500 && head.contains("access-control-allow-headers"), "{head}");
 }
 
-/// Many who send large bodies and never end them do not make the process grow without bound: some are told to come
+/// Many who send large bodies and never end them do not make the process grow without bound: some are asked to come
 /// again, and small requests go on.
 #[test]
-fn bodies_that_are_under_way_are_bounded_in_sum() {
+fn unfinished_bodies_are_bounded_in_sum() {
     let server = Running::start(&[]);
     let piece = vec![b'x'; (1 << 20) - 16];
     let mut senders = Vec::new();
@@ -396,7 +397,7 @@ fn bodies_that_are_under_way_are_bounded_in_sum() {
         let mut begin = [0; 12];
         busy += usize::from(stream.read_exact(&mut begin).is_ok() && &begin == b"HTTP/1.1 503");
     }
-    assert!(busy >= 10, "{busy} of 80 were told to come again");
+    assert!(busy >= 10, "{busy} of 80 got 503");
     let (status, ..) = server.send("GET", "/midonet-api/routers", "application/json", &Value::Null);
     assert_eq!(status, 200);
     drop(senders);

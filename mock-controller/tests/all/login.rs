@@ -74,7 +74,7 @@ fn credentials_that_are_refused() {
 }
 
 #[test]
-fn tokens_open_what_the_dialect_says() {
+fn tokens_are_required_where_the_dialect_requires_them() {
     for dialect in BOTH {
         let world = strict(dialect);
         let guest = login(&world, "guest:g");
@@ -141,7 +141,7 @@ fn the_program_takes_users_from_a_file() {
             assert_eq!(login(wrong), (401, None), "{dialect}: {wrong}");
         }
         let (_, admin) = login("root:s3cret pass");
-        assert_eq!(routers(admin.as_deref()), 200, "{dialect}: admin, as nobody said otherwise");
+        assert_eq!(routers(admin.as_deref()), 200, "{dialect}: admin, which is the default");
         let (_, guest) = login("guest:g");
         assert_eq!(routers(guest.as_deref()), if dialect == "5" { 401 } else { 403 }, "{dialect}: no administrator");
         assert_eq!(login("ops:").0, 200, "{dialect}: an empty password is one");
@@ -166,7 +166,7 @@ fn the_program_takes_users_from_a_file() {
 }
 
 #[test]
-fn a_file_of_users_that_cannot_be_read_is_told_without_its_secrets() {
+fn an_unreadable_users_file_is_reported_without_its_secrets() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("users.json");
     let path = file.to_str().expect("a path");
@@ -188,8 +188,8 @@ fn a_file_of_users_that_cannot_be_read_is_told_without_its_secrets() {
             .args(["--listen", "127.0.0.1:0", "--users", path, "--strict-tokens"])
             .output()
             .expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{text:?}: {said}");
-        assert!(said.contains(path) && said.contains(place) && !said.contains("s3cret"), "{text:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text:?}: {stderr}");
+        assert!(stderr.contains(path) && stderr.contains(place) && !stderr.contains("s3cret"), "{text:?}: {stderr}");
     }
 }

@@ -73,7 +73,7 @@ async fn create(address: SocketAddr, n: u128) {
 /// While one reads everything, others write: many of their requests are answered before its last byte, each of them a
 /// turn that the reader gave away.
 #[tokio::test]
-async fn a_writer_goes_on_while_a_reader_is_in_the_middle() {
+async fn writers_continue_while_a_long_answer_is_read() {
     served(async |address| {
         for (number, path) in
             ["/midonet-api/ports", "/mock/dump", "/mock/orphans", &format!("/midonet-api/bridges/{}/ports", id(1))]
@@ -103,7 +103,7 @@ async fn a_writer_goes_on_while_a_reader_is_in_the_middle() {
 
 /// Who reads slowly reads what there was when the reading began.
 #[tokio::test]
-async fn a_reader_sees_one_moment() {
+async fn an_answer_is_of_one_moment() {
     served(async |address| {
         for (number, path) in ["/midonet-api/ports", "/mock/dump"].into_iter().enumerate() {
             let socket = TcpSocket::new_v4().expect("a socket");
@@ -126,7 +126,7 @@ async fn a_reader_sees_one_moment() {
 
 /// A hundred who ask for everything and take nothing cost little more than the copy that they share.
 #[tokio::test]
-async fn those_who_take_nothing_cost_nothing() {
+async fn clients_that_read_nothing_share_one_copy() {
     served(async |address| {
         let resident = || {
             let status = std::fs::read_to_string("/proc/self/status").expect("readable");

@@ -133,7 +133,7 @@ fn shape(value: &Value) -> Value {
 }
 
 #[test]
-fn what_was_counted_is_told_as_documented() {
+fn counters_are_shown_as_documented() {
     let netns = Netns::new();
     let directory = tempfile::tempdir().expect("a directory");
     let _traces = Traces(directory.path().to_owned());
@@ -191,11 +191,11 @@ fn what_was_counted_is_told_as_documented() {
     );
     assert_eq!(shape(&counted), shape(&documented("`$mock/counters` has `ports`")));
 
-    let told = get("/mock/node-side");
-    assert_eq!(shape(&told), shape(&documented("`curl -s $mock/node-side` shows")));
-    let side = &told[POD.to_string()];
-    assert_eq!((&side["pod"], &side["direct"]), (&json!("10.0.0.5"), &json!(false)), "{told}");
-    assert!(pings(&netns, "10.0.0.1"), "{told}");
+    let shown = get("/mock/node-side");
+    assert_eq!(shape(&shown), shape(&documented("`curl -s $mock/node-side` shows")));
+    let side = &shown[POD.to_string()];
+    assert_eq!((&side["pod"], &side["direct"]), (&json!("10.0.0.5"), &json!(false)), "{shown}");
+    assert!(pings(&netns, "10.0.0.1"), "{shown}");
 
     let (plain, nothing) = (Running::start(&[]), &Value::Null);
     for path in ["/mock/counters", "/mock/node-side", "/mock/dataplane"] {

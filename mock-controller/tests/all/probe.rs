@@ -55,7 +55,7 @@ fn assert_refused(prepare: &str, how: &str, parts: &[&str]) {
 }
 
 #[test]
-fn who_is_not_root_and_what_was_dropped_is_told() {
+fn missing_root_and_dropped_capabilities_are_reported() {
     assert_refused(
         "",
         "setpriv --reuid=65534 --clear-groups",
@@ -72,7 +72,7 @@ fn who_is_not_root_and_what_was_dropped_is_told() {
 }
 
 #[test]
-fn what_is_hidden_is_told() {
+fn a_hidden_proc_directory_is_reported() {
     let [probe, start] = both("mount -t tmpfs none /proc/sys/net\nmount -o remount,ro /proc/sys/net", "");
     for text in [&probe.stdout, &start.stderr] {
         let text = String::from_utf8_lossy(text);
@@ -81,8 +81,8 @@ fn what_is_hidden_is_told() {
     }
     assert_eq!((probe.status.code(), start.status.code()), (Some(3), Some(1)));
     let [probe, start] = both("mount --bind /proc/sys /proc/sys\nmount -o remount,bind,ro /proc/sys", "");
-    let told = String::from_utf8_lossy(&probe.stdout);
-    assert!(told.contains("settings of a namespace (ipv4/ip_forward") && told.contains("Read-only"), "{told}");
+    let report = String::from_utf8_lossy(&probe.stdout);
+    assert!(report.contains("settings of a namespace (ipv4/ip_forward") && report.contains("Read-only"), "{report}");
     assert_eq!((probe.status.code(), start.status.code()), (Some(3), Some(1)));
     assert_refused("mount -t tmpfs none /proc", "", &["/proc (", "mount -t proc proc /proc"]);
     assert_refused("PATH=/nowhere", "/usr/bin/env", &["the program nft", "apt-get install nftables", "every filter"]);
@@ -98,17 +98,17 @@ const WITHOUT_BR_NETFILTER: &str = "mkdir $RUN/proc\nmount -t proc proc $RUN/pro
 fn without_bridged_packets_in_the_hooks_of_ip_it_starts_and_keeps_closed_what_needs_them() {
     let (netns, directory) = (Netns::new(), tempfile::tempdir().expect("a directory"));
     let script = format!(
-        "set -e\nmount --make-rprivate /\n{WITHOUT_BR_NETFILTER}\n{PROGRAM} dataplane probe >$RUN/told\n\
+        "set -e\nmount --make-rprivate /\n{WITHOUT_BR_NETFILTER}\n{PROGRAM} dataplane probe >$RUN/report\n\
          exec {PROGRAM} --listen 127.0.0.1:0 --dataplane --run-dir $RUN --host-id {HOST}"
     );
     let mut command = command("nsenter");
     command.arg(format!("--net={}", netns.path().display())).args(["unshare", "--mount", "sh", "-c", &script]);
     command.env("RUN", directory.path());
     let server = Running::begin(command, Some(&netns.path()));
-    let told = fs::read_to_string(directory.path().join("told")).expect("written");
-    assert!(told.starts_with("degraded: bridged packets") && told.contains("modprobe br_netfilter"), "{told}");
-    assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(server.said.contains("does without bridged packets"), "{}", server.said);
+    let report = fs::read_to_string(directory.path().join("report")).expect("written");
+    assert!(report.starts_with("degraded: bridged packets") && report.contains("modprobe br_netfilter"), "{report}");
+    assert_eq!(report.lines().count(), 1, "{report}");
+    assert!(server.stderr.contains("does without bridged packets"), "{}", server.stderr);
 
     network(&server);
     let port = json!({ "id": POD, "type": "Bridge", "hostId": HOST, "interfaceName": "atmock0" });
@@ -130,7 +130,7 @@ fn without_bridged_packets_in_the_hooks_of_ip_it_starts_and_keeps_closed_what_ne
     assert!(server.end("-TERM").success());
 }
 
-/// What a kernel without a feature refuses, by a word of its rule, and how it is told.
+/// What a kernel without a feature refuses, by a word of its rule, and how it is reported.
 const FEATURES: &[(&str, &str)] = &[
     ("table bridge", "filters on bridges"),
     ("icmp type echo-request", "filters of IP"),
@@ -153,7 +153,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("rt nexthop", "the next hop"),
 ];
 
-/// An `nft` that refuses what has this word as a kernel without the feature does, and keeps what it was told.
+/// An `nft` that refuses what has this word as a kernel without the feature does, and keeps its input.
 fn refusing(directory: &Path, word: &str) -> String {
     let real = String::from_utf8(command("sh").args(["-c", "command -v nft"]).output().expect("sh runs").stdout);
     let real = real.expect("a path").trim().to_owned();
@@ -170,14 +170,14 @@ fn refusing(directory: &Path, word: &str) -> String {
 }
 
 #[test]
-fn each_missing_feature_of_nftables_is_told_by_name() {
+fn each_missing_feature_of_nftables_is_named() {
     for (word, what) in FEATURES {
         let directory = tempfile::tempdir().expect("a directory");
         let path = refusing(directory.path(), word);
         let [probe, start] = both(&path, "");
-        let (told, said) = (String::from_utf8_lossy(&probe.stdout), String::from_utf8_lossy(&start.stderr));
-        assert_eq!((probe.status.code(), start.status.code()), (Some(3), Some(1)), "{word}: {told} {said}");
-        for text in [&told, &said] {
+        let (stdout, stderr) = (String::from_utf8_lossy(&probe.stdout), String::from_utf8_lossy(&start.stderr));
+        assert_eq!((probe.status.code(), start.status.code()), (Some(3), Some(1)), "{word}: {stdout} {stderr}");
+        for text in [&stdout, &stderr] {
             assert!(text.contains(&format!("nftables: {what} (Error")), "{word}: {text}");
             assert!(text.contains("Operation not supported"), "{word}: {text}");
         }

@@ -172,7 +172,7 @@ fn every_kind_lives_its_life() {
 }
 
 #[test]
-fn the_absent_is_named_by_its_class() {
+fn an_absent_object_is_named_by_its_class() {
     let missing = id(0xdead);
     for (path, class, word) in [
         ("/routers", "Router", "router"),
@@ -319,7 +319,7 @@ fn a_router_port_brings_its_local_route() {
 }
 
 #[test]
-fn the_world_begins_with_a_provider() {
+fn the_initial_topology_has_a_provider() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         assert_eq!(world.get("/").body["version"], if dialect == Dialect::V5 { "v5.0" } else { "v1.9" });
@@ -364,13 +364,13 @@ fn lists_are_filtered_by_owner_and_by_nothing_else() {
             Dialect::V1 => assert_eq!(names, ["a", "admin", "b b"]),
             Dialect::V5 => assert_eq!(names, ["admin"]),
         }
-        assert_eq!(world.get("/tenants/whoever").body["id"], "whoever");
+        assert_eq!(world.get("/tenants/any").body["id"], "any");
         assert_eq!(world.post("/tenants", &json!({ "id": "x" })).status, 405);
     }
 }
 
 #[test]
-fn required_fields_and_bounds_are_told_all_at_once() {
+fn all_violations_of_a_request_are_reported_together() {
     let port = json!({ "type": "Router", "networkAddress": "10.0.0.x", "networkLength": 33, "portMac": "zz" });
     let world = Fixture::new(Dialect::V5);
     prepare(&world);
@@ -471,7 +471,7 @@ fn hosts_are_changed_and_deleted_under_conditions() {
 }
 
 #[test]
-fn the_tables_of_a_bridge_take_seeds() {
+fn the_tables_of_a_bridge_take_static_entries() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         prepare(&world);
@@ -520,8 +520,8 @@ fn the_tables_of_a_bridge_take_seeds() {
             let answer = world.post(&format!("/bridges/{bridge}/{path}"), &body);
             assert_eq!(answer.status, status, "{dialect}: {path} {body}: {answer:?}");
             if status == 400 {
-                let told = answer.body.to_string();
-                assert!(told.contains("must match the port's VLAN ID, which is 5"), "{told}");
+                let body = answer.body.to_string();
+                assert!(body.contains("must match the port's VLAN ID, which is 5"), "{body}");
             }
         }
     }
@@ -540,7 +540,7 @@ fn groups_have_members() {
         if dialect == Dialect::V5 {
             assert_eq!(twice.body, Value::Null, "5.x says nothing");
         }
-        // What a port is in is told as memberships, as midonetclient reads it.
+        // A port reports its groups as memberships, as midonetclient reads it.
         let of_port = world.list(&format!("/ports/{}/port_groups", id(5)));
         assert_eq!(of_port.len(), 1);
         assert_eq!((&of_port[0]["portGroupId"], &of_port[0]["portId"]), (&json!(group), &json!(id(5))));
@@ -570,7 +570,7 @@ fn groups_have_members() {
 }
 
 #[test]
-fn what_is_not_built_says_so() {
+fn what_is_not_built_is_refused() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         for path in ["/load_balancers/x", "/neutron/networks", "/qos_policies/x", "/bgp_peers/x", "/bridges/x/dhcp/y"] {
@@ -635,7 +635,7 @@ fn lists_of_what_is_not_built_are_empty() {
 }
 
 #[test]
-fn uris_that_clients_follow_are_there() {
+fn uris_that_clients_follow_exist() {
     for dialect in BOTH {
         let world = Fixture::new(dialect);
         prepare(&world);
@@ -768,7 +768,7 @@ fn methods_that_do_not_exist_are_405() {
 }
 
 #[test]
-fn read_only_refuses_writes_in_the_old_family() {
+fn read_only_refuses_writes_on_1_9() {
     let world = Fixture::new(Dialect::V1);
     assert_eq!(world.put("/system_state", &json!({ "availability": "READONLY" })).status, 204);
     let refused = world.post("/routers", &json!({ "tenantId": "t", "name": "n" }));

@@ -138,9 +138,9 @@ fn every_type_has_its_own_fields() {
                 // Nothing of it is swallowed; a number that came as a text is a number.
                 let read = world.get(&format!("/rules/{}", answer.created())).body;
                 let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok()).map(Value::from);
-                for (name, said) in body.as_object().expect("an object") {
-                    let same = read[name] == *said || number(said).is_some_and(|number| read[name] == number);
-                    let same = same || *said == json!([]) && read[name].is_null() || name == "dlSrc";
+                for (name, sent) in body.as_object().expect("an object") {
+                    let same = read[name] == *sent || number(sent).is_some_and(|number| read[name] == number);
+                    let same = same || *sent == json!([]) && read[name].is_null() || name == "dlSrc";
                     assert!(same, "{name} of {body} in {dialect}: {read}");
                 }
             }
@@ -149,16 +149,16 @@ fn every_type_has_its_own_fields() {
 }
 
 #[test]
-fn what_was_said_reads_back() {
-    let said = json!({ "type": "drop", "condInvert": true, "matchForwardFlow": true, "inPorts": [id(5)], "invInPorts": true,
+fn every_written_field_reads_back() {
+    let sent = json!({ "type": "drop", "condInvert": true, "matchForwardFlow": true, "inPorts": [id(5)], "invInPorts": true,
         "portGroup": id(6), "ipAddrGroupSrc": id(7), "dlType": 0x0800, "dlSrc": "02:00:00:00:00:01", "invDlSrc": true,
         "nwTos": 3, "nwProto": 17, "nwDstAddress": "10.0.0.0", "nwDstLength": 8, "invNwDst": true,
         "tpDst": { "start": 53, "end": 53 }, "fragmentPolicy": "unfragmented", "traversedDevice": id(8) });
     for dialect in BOTH {
         let world = Fixture::new(dialect);
-        let rule = world.post(&rules(&world), &said).created();
+        let rule = world.post(&rules(&world), &sent).created();
         let read = world.get(&format!("/rules/{rule}")).body;
-        for (key, value) in said.as_object().expect("an object") {
+        for (key, value) in sent.as_object().expect("an object") {
             assert_eq!(&read[key], value, "{key} in {dialect}");
         }
         for (key, value) in [("invOutPorts", json!(false)), ("outPorts", Value::Null), ("tpSrc", Value::Null)] {
@@ -170,7 +170,7 @@ fn what_was_said_reads_back() {
 }
 
 #[test]
-fn a_rule_speaks_to_the_data_plane_in_its_own_words() {
+fn a_rule_is_converted_for_the_data_plane() {
     use atoll_model::topology::{Action, Flow, Fragments, Test};
     let world = Fixture::new(Dialect::V5);
     let path = rules(&world);

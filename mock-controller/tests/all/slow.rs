@@ -36,7 +36,7 @@ async fn until_closed(stream: &mut TcpStream) -> (String, Duration) {
 }
 
 #[tokio::test]
-async fn what_does_not_come_is_not_waited_for() {
+async fn an_incomplete_request_is_closed_after_its_time() {
     served(async |address| {
         let post = "POST /midonet-api/routers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
         let begun = format!("{post}Content-Length: 10\r\n\r\n{{");
@@ -60,7 +60,7 @@ async fn what_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_drop_now_and_then_buys_no_time() {
+async fn single_bytes_do_not_extend_the_time_of_a_request() {
     served(async |address| {
         for begin in
             ["GET /midonet-api HTTP/1.1\r\nX: ", "POST /midonet-api/routers HTTP/1.1\r\nContent-Length: 999\r\n\r\n"]
@@ -84,7 +84,7 @@ async fn a_drop_now_and_then_buys_no_time() {
 }
 
 #[tokio::test]
-async fn one_who_never_reads_is_left() {
+async fn a_client_that_never_reads_is_disconnected() {
     served(async |address| {
         let connect = async || {
             let socket = TcpSocket::new_v4().expect("a socket");

@@ -116,7 +116,7 @@ fn a_long_history_is_rewritten() {
 }
 
 #[test]
-fn damage_is_told_and_never_an_empty_start() {
+fn damage_is_an_error_and_never_an_empty_start() {
     let kept = Kept::new(Dialect::V5);
     for n in 0..4 {
         kept.world.router(n, "t");
@@ -147,9 +147,9 @@ fn damage_is_told_and_never_an_empty_start() {
     fs::write(&kept.path, &whole[..whole.len() - 1]).expect("written");
     kept.check("without the end of the last line");
     // A line more, of a change that was never answered.
-    let torn = [&whole[..], &lines[5][..20]].concat();
-    fs::write(&kept.path, &torn).expect("written");
-    kept.check("with a torn line");
+    let truncated = [&whole[..], &lines[5][..20]].concat();
+    fs::write(&kept.path, &truncated).expect("written");
+    kept.check("with a truncated line");
 
     for place in 0..lines.len() {
         let but = |lines: &mut Vec<&[u8]>, act: &dyn Fn(&mut Vec<&[u8]>)| {
@@ -172,8 +172,12 @@ fn damage_is_told_and_never_an_empty_start() {
             let mut line = lines[place].to_vec();
             line[at] ^= 1;
             bent[place] = &line;
-            let told = damaged(&bent.concat(), &format!("line {} bent at {at}", place + 1));
-            assert!((1..=place + 1).contains(&told), "line {} bent at {at}: {told} was told", place + 1);
+            let reported = damaged(&bent.concat(), &format!("line {} bent at {at}", place + 1));
+            assert!(
+                (1..=place + 1).contains(&reported),
+                "line {} bent at {at}: line {reported} was reported",
+                place + 1
+            );
         }
     }
     // A table that is missing, with a check that is right: the file of the version before had none.
@@ -261,10 +265,10 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "fault": { "kind": "cut" } }));
     refused("a reset", world.admin(Method::POST, "/reset", &Value::Null).status);
     assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).body.as_array().map(Vec::len), Some(1), "faults stay");
-    assert!(world.mock.controller_mut().take_changes().is_empty(), "who follows is told nothing");
+    assert!(world.mock.controller_mut().take_changes().is_empty(), "no change is published");
     assert_eq!(world.list("/routers").len(), 2, "reading goes on");
     let refused = world.post("/chains", &json!({ "id": "x" }));
-    assert_eq!(refused.status, 400, "what is wrong anyway is told first");
+    assert_eq!(refused.status, 400, "a fault of the request is reported first");
     let last = world.admin(Method::GET, "/requests", &Value::Null).body;
     let statuses: Vec<_> = last["last"].as_array().expect("a list").iter().map(|one| one["status"].clone()).collect();
     assert!(statuses.contains(&json!(503)) && !statuses[statuses.len() - 6..].contains(&json!(201)), "{statuses:?}");
@@ -290,11 +294,11 @@ fn a_file_that_was_replaced_is_not_written_over() {
     assert_eq!(kept.change(1), 201);
     let aside = kept.directory.path().join("aside");
     fs::rename(&kept.path, &aside).expect("moved");
-    fs::write(&kept.path, "somebody's").expect("written");
+    fs::write(&kept.path, "another program's").expect("written");
     for _ in 0..2 {
         assert_eq!(kept.change(2), 503);
     }
-    assert_eq!(fs::read_to_string(&kept.path).expect("readable"), "somebody's");
+    assert_eq!(fs::read_to_string(&kept.path).expect("readable"), "another program's");
     // A directory is no better.
     fs::remove_file(&kept.path).expect("removed");
     fs::create_dir(&kept.path).expect("made");
@@ -424,7 +428,7 @@ fn the_mode_is_its_owners_whatever_the_umask_and_stays_what_it_is_made() {
 }
 
 #[test]
-fn ids_of_a_former_life_are_not_given_again() {
+fn ids_of_an_earlier_run_are_not_reused() {
     // The seed is the same, so the server makes up the same ids again; here for the LOCAL routes.
     let world = Fixture::new(Dialect::V5);
     let router = world.router(1, "t");

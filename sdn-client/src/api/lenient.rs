@@ -43,7 +43,7 @@ pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
     }
 }
 
-/// `adminStateUp`: true unless it is said otherwise, but an explicit null is false, like every null flag.
+/// `adminStateUp`: true if it is absent, but an explicit null is false, like every null flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Up(pub bool);
 

@@ -24,7 +24,7 @@ impl NatTarget {
 }
 
 impl Rule {
-    /// As a request to put it at `position` (from 1) of `chain`. The fragment policy is always said, because the
+    /// As a request to put it at `position` (from 1) of `chain`. The fragment policy is always sent, because the
     /// server's default depends on the rest of the rule.
     pub fn from_topology(chain: Uuid, position: usize, rule: &topology::Rule) -> Self {
         let mut object = Self {

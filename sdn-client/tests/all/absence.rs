@@ -16,7 +16,7 @@ use crate::fake::{Fake, Outcome, absent, answer, foreign, line};
 const DIALECTS: [Dialect; 2] = [Dialect::V1, Dialect::V5];
 
 /// What gateways, proxies and servers at wrong paths say instead of the API.
-fn strangers() -> Vec<(&'static str, Outcome)> {
+fn foreign_answers() -> Vec<(&'static str, Outcome)> {
     let json = [("content-type", "application/json")];
     let id = Uuid::from_u128(1);
     vec![
@@ -75,14 +75,14 @@ fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>, what: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_answers_everything_is_believed_nothing() {
+async fn answers_of_foreign_servers_are_errors() {
     for dialect in DIALECTS {
-        for (name, stranger) in strangers() {
+        for (name, reply) in foreign_answers() {
             let what = |verb: &str| format!("{dialect}: {verb} answered by {name}");
-            let (_, client) = client(dialect, move |_| stranger.clone());
+            let (_, client) = client(dialect, move |_| reply.clone());
             let router = Scope::Of(Resource::Router, id());
             refused(client.get::<Port>(id()).await, &what("get"));
-            // What has no id of its own is taken as it is shown; that it is not there must be said.
+            // What has no id of its own is taken as it is shown; a list without it means that it is absent.
             let found = client.find(&entry()).await;
             assert!(!matches!(found, Ok(None)), "{}", what("look"));
             refused(client.list::<Route>(&router).await, &what("list"));
@@ -101,13 +101,13 @@ async fn whatever_answers_everything_is_believed_nothing() {
 
 /// The API is there, and a gateway in front of it answers the deletions: a second look tells.
 #[tokio::test(start_paused = true)]
-async fn a_deletion_that_a_gateway_answered_is_settled_by_a_look() {
+async fn a_deletion_answered_by_a_gateway_is_confirmed_by_a_read() {
     for dialect in DIALECTS {
-        for (name, stranger) in strangers() {
+        for (name, reply) in foreign_answers() {
             for there in [true, false] {
-                let stranger = stranger.clone();
+                let reply = reply.clone();
                 let (fake, client) = client(dialect, move |request| match request.method {
-                    http::Method::DELETE => stranger.clone(),
+                    http::Method::DELETE => reply.clone(),
                     _ if there => answer(200, &format!(r#"{{"id":"{}","type":"Bridge"}}"#, id())),
                     _ => absent(&request.path),
                 });
@@ -121,7 +121,7 @@ async fn a_deletion_that_a_gateway_answered_is_settled_by_a_look() {
 
 /// 1.9 has 404s without an id, for hosts: the list of all hosts tells.
 #[tokio::test(start_paused = true)]
-async fn a_404_of_the_api_without_an_id_is_settled_by_the_list() {
+async fn a_404_of_the_api_without_an_id_is_confirmed_by_the_list() {
     for dialect in DIALECTS {
         for listed in [None, Some(id()), Some(Uuid::from_u128(2))] {
             let list = listed.map_or_else(|| "[]".to_owned(), |id| format!(r#"[{{"id":"{id}"}}]"#));
@@ -141,7 +141,7 @@ async fn a_404_of_the_api_without_an_id_is_settled_by_the_list() {
 
 /// So is an entry of a table, which has no id at all.
 #[tokio::test(start_paused = true)]
-async fn an_entry_of_a_table_is_settled_by_the_table() {
+async fn an_absent_table_entry_is_confirmed_by_the_table() {
     let table = format!("/bridges/{}/arp_table", id());
     for (entries, there) in [
         ("[]", false),
@@ -165,7 +165,7 @@ async fn an_entry_of_a_table_is_settled_by_the_table() {
 }
 
 #[tokio::test]
-async fn the_apis_own_word_needs_no_second_look() {
+async fn the_apis_own_404_needs_no_second_request() {
     for dialect in DIALECTS {
         let (fake, client) = client(dialect, |request| absent(&request.path));
         assert_eq!(client.get::<Router>(id()).await.expect("answer"), None);
@@ -201,9 +201,9 @@ async fn other_words_that_name_the_object_count_with_the_apis_media_type_only() 
     }
 }
 
-/// Gateways lose their way for a moment: what repeating does no harm to is asked once more.
+/// A gateway can lose its route for a moment: an idempotent request is repeated once.
 #[tokio::test(start_paused = true)]
-async fn a_stranger_is_asked_once_more() {
+async fn a_foreign_answer_is_requested_once_more() {
     let mut first = true;
     let (fake, client) =
         client(

@@ -74,7 +74,7 @@ fn refusals_are_classified_by_status_and_dialect() {
 }
 
 #[test]
-fn an_error_says_which_object_which_field_and_what_the_server_said() {
+fn an_error_names_object_and_field_and_has_the_servers_message() {
     let body = fixtures::text("error.validation.1.9.json");
     let error = answer::refusal(&attempt(), Some(Dialect::V1), Resource::PortLink, &asked(), &response(400, body));
     assert_eq!(
@@ -138,8 +138,8 @@ fn an_error_names_what_answered_instead_of_the_api() {
         assert!(!answer::succeeded(&answer), "{status} {body}");
         let error = answer::refusal(&attempt(), Some(Dialect::V5), Resource::Port, &asked(), &answer);
         assert_eq!(error.class, ErrorClass::NotApi, "{error}");
-        let said = error.to_string();
-        assert!(said.contains(part) && !said.contains("t0ken") && !said.contains('\n'), "{said}");
+        let message = error.to_string();
+        assert!(message.contains(part) && !message.contains("t0ken") && !message.contains('\n'), "{message}");
         assert!(error.hint().is_some_and(|hint| hint.contains("controller.endpoints")), "{error}");
     }
 }
@@ -261,9 +261,9 @@ fn from_a_list_follows_what_is_missing_only_if_it_is_the_apis() {
     let port = String::from_utf8(fixtures::text("port.bridge.5.json")).expect("text");
     let device: Port = atoll_sdn_client::api::read(port.as_bytes()).expect("port");
     let list = |body: &str, parent| answer::list::<Port>(&attempt(), &response(200, body.to_owned()), parent);
-    for stranger in ["[]", "null", "", "[{}]", r#"[{"name":"x"}]"#] {
-        let class = list(stranger, None).expect_err(stranger).class;
-        assert!(matches!(class, ErrorClass::NotApi | ErrorClass::Broken), "{stranger}");
+    for body in ["[]", "null", "", "[{}]", r#"[{"name":"x"}]"#] {
+        let class = list(body, None).expect_err(body).class;
+        assert!(matches!(class, ErrorClass::NotApi | ErrorClass::Broken), "{body}");
     }
     let body = format!("[{port}]");
     assert_eq!(list(&body, device.device_id).expect("its own").len(), 1);
@@ -280,7 +280,7 @@ fn every_fixture_cut_anywhere_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn mutated_answers_do_no_harm() {
+fn mutated_answers_do_not_panic() {
     let corpus: Vec<Vec<u8>> = fixtures::all().into_iter().map(|(_, text)| text).collect();
     let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
     let mut mutator = Mutator::seeded(0x5eed_0001);
@@ -292,7 +292,7 @@ fn mutated_answers_do_no_harm() {
 }
 
 #[test]
-fn deep_and_wide_bodies_do_no_harm() {
+fn deep_and_wide_bodies_are_answered() {
     let deep = "[".repeat(1_000_000);
     everything::read(200, deep.as_bytes());
     everything::read(200, r#"{"a":"#.repeat(200_000).as_bytes());

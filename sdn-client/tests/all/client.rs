@@ -1,4 +1,4 @@
-//! Login, renewal, retries and deadlines, over a transport that is told what to answer.
+//! Login, renewal, retries and deadlines, over a scripted transport.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -197,7 +197,7 @@ async fn a_wrong_password_is_denied_and_not_shown() {
 /// Cut by our limit on messages, beside other text, in the field of a violation, as it travels, in a value of the wrong
 /// kind: no part of a secret comes back out of an answer.
 #[tokio::test(start_paused = true)]
-async fn no_echo_brings_a_part_of_a_secret_back() {
+async fn an_echo_of_a_secret_is_not_shown() {
     const TOKEN: &str = "t0ken-of-some-length";
     let folder = tempfile::tempdir().expect("folder");
     let settings = ClientSettings {
@@ -224,8 +224,8 @@ async fn no_echo_brings_a_part_of_a_secret_back() {
                 _ => answer(status, &text),
             });
             let error = Client::new(fake, settings.clone()).get::<Router>(id(1)).await.expect_err(&body);
-            let said = format!("{error} {error:?}");
-            assert!(!said.contains(&secret[..6]), "{status} {body}: {said}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains(&secret[..6]), "{status} {body}: {text}");
         }
     }
 }
@@ -266,7 +266,7 @@ const RACE: &str =
     r#"{"message":"A conflict caused by concurrent modification while performing storage operations.","code":409}"#;
 
 #[tokio::test(start_paused = true)]
-async fn what_may_pass_is_tried_again() {
+async fn transient_failures_are_retried() {
     let (fake, client) =
         scripted(vec![answer(503, ""), answer(409, RACE), not_sent(), no_answer(), fixture("router.5.json")]);
     client.get::<Router>(id(1)).await.expect("answer").expect("there");
@@ -285,7 +285,7 @@ async fn in_the_end_the_last_failure_is_reported() {
 
 /// What limits rates, and a server that names a time, are asked again at that time, as often as the deadline allows.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_asks_for_patience_gets_it_within_the_deadline() {
+async fn retry_after_is_honoured_within_the_deadline() {
     let busy = |status, wait: &'static str| foreign(status, &[("retry-after", wait)], r#"{"message":"slow down"}"#);
     for status in [408, 429, 503] {
         // More often than a failure is tried by itself.
@@ -296,7 +296,7 @@ async fn a_server_that_asks_for_patience_gets_it_within_the_deadline() {
         assert_eq!(fake.asked().len(), 9, "{status}");
         assert!(begun.elapsed() >= Duration::from_secs(8), "{status}: not before its time: {:?}", begun.elapsed());
 
-        // It comes after the deadline: told at once.
+        // It comes after the deadline: reported at once.
         let (fake, client) = scripted(vec![busy(status, "30")]);
         let begun = Instant::now();
         let error = client.until(begun + Duration::from_secs(20)).get::<Router>(id(1)).await.expect_err("busy");
@@ -331,7 +331,7 @@ async fn a_server_that_asks_for_patience_gets_it_within_the_deadline() {
     client.create(&route).await.expect("made");
     assert_eq!(fake.asked().len(), 2);
     let (fake, client) = scripted_as(Dialect::V1, vec![busy(408, "0")]);
-    client.create(&route).await.expect_err("nobody knows");
+    client.create(&route).await.expect_err("its outcome is unknown");
     assert_eq!(fake.asked().len(), 1);
 }
 
@@ -353,7 +353,7 @@ async fn a_login_answer_that_no_header_can_carry_is_a_login_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_will_not_change_is_not_tried_again() {
+async fn permanent_failures_are_not_retried() {
     for status in [400, 403, 404, 406, 409, 415, 500] {
         let (fake, client) = scripted(vec![answer(status, &format!(r#"{{"message":null,"code":{status}}}"#))]);
         let router = Router { id: Some(id(1)), ..Router::default() };

@@ -218,7 +218,7 @@ fn ports_routes_and_devices_survive_it_too() {
 }
 
 #[test]
-fn local_routes_look_like_normal_ones_on_1_9() {
+fn local_routes_are_read_as_normal_ones_on_1_9() {
     let action = RouteAction::Local { port: id(3) };
     let (source, destination) = (net("0.0.0.0/0"), net("10.0.0.1/32"));
     let route = topology::Route { router: id(1), source, destination, action, weight: 0 };
@@ -266,7 +266,7 @@ fn the_newer_name_of_the_port_group_is_understood() {
 }
 
 #[test]
-fn what_restricts_and_cannot_be_said_is_kept_by_name() {
+fn a_restriction_that_cannot_be_expressed_is_kept_by_name() {
     let rule = Rule {
         id: Some(id(1)),
         kind: Some("drop".to_owned()),

@@ -153,12 +153,12 @@ async fn the_first_creates_the_second_keeps_and_what_differs_is_named() {
         assert_eq!(world.client.ensure(&router()).await, Ok(Ensured::Kept));
         world.set(&path, "name", json!("renamed by an operator"));
         assert_eq!(world.client.ensure(&router()).await, Ok(Ensured::Kept), "a name is for people");
-        world.set(&path, "tenantId", json!("somebody else"));
+        world.set(&path, "tenantId", json!("another tenant"));
         world.set(&path, "inboundFilterId", json!(id(5)));
         let ensured = world.client.ensure(&router()).await.expect("answer");
         assert_eq!(fields(&ensured), ["inboundFilterId", "tenantId"], "{}", world.dialect);
         let Ensured::Differs(differences) = ensured else { unreachable!("just looked") };
-        assert_eq!(differences[1].to_string(), r#"tenantId is "somebody else", should be "t""#);
+        assert_eq!(differences[1].to_string(), r#"tenantId is "another tenant", should be "t""#);
     }
 }
 
@@ -279,7 +279,7 @@ async fn binding_and_linking_twice_is_once() {
 }
 
 #[tokio::test]
-async fn something_else_in_the_way_is_an_error() {
+async fn an_interface_or_peer_that_is_taken_is_an_error() {
     for world in World::both() {
         world.client.ensure_port(&Port { host_id: None, interface_name: None, ..pod_port() }).await.expect("made");
         let error = world.client.bind(id(3), id(10), "taken").await.expect_err("the interface is taken");
@@ -386,7 +386,7 @@ async fn a_member_that_is_there_already_is_kept() {
 }
 
 #[tokio::test]
-async fn what_the_wanted_port_leaves_open_is_left_to_others() {
+async fn unset_fields_of_a_port_are_not_changed() {
     for world in World::both() {
         let wanted = Port { host_id: None, interface_name: None, ..pod_port() };
         world.client.ensure_port(&wanted).await.expect("made");

@@ -104,7 +104,7 @@ fn numbers_and_flags_may_be_text_and_null_is_zero() {
 }
 
 #[test]
-fn a_request_says_only_what_there_is_to_say() {
+fn a_request_omits_absent_fields() {
     let mut router = Router { name: Some("r".to_owned()), ..Router::default() };
     assert_eq!(Value::Object(api::sparse(&router)).to_string(), r#"{"name":"r"}"#);
     router.admin_state_up.0 = false;

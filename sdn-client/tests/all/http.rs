@@ -73,7 +73,7 @@ impl Drop for Server {
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
 
 /// An address without a listener.
-fn nobody() -> String {
+fn unused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     format!("http://{}/midonet-api", listener.local_addr().expect("address"))
 }
@@ -127,10 +127,10 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn nobody_there_means_not_sent_and_the_next_is_asked() {
-    let error = send(&http(&[&nobody()])).await.expect_err("nobody");
+async fn a_refused_connection_means_not_sent_and_the_next_endpoint_is_tried() {
+    let error = send(&http(&[&unused()])).await.expect_err("nothing listens");
     assert!(matches!(error, TransportError::NotSent { .. }), "{error}");
-    let (first, second) = (nobody(), Server::answering(OK));
+    let (first, second) = (unused(), Server::answering(OK));
     let http = http(&[&first, &second.url]);
     for _ in 0..3 {
         assert_eq!(send(&http).await.expect("answer").status, 200);
@@ -152,7 +152,7 @@ async fn an_endpoint_is_kept_until_it_fails() {
 async fn the_next_process_begins_with_the_endpoint_that_worked() {
     let folder = tempfile::tempdir().expect("folder");
     let memory = folder.path().join("endpoint");
-    let (dead, alive) = (nobody(), Server::answering(OK));
+    let (dead, alive) = (unused(), Server::answering(OK));
     let settings = |urls: [&str; 2]| HttpSettings {
         endpoints: urls.map(str::to_owned).to_vec(),
         memory: Some(memory.clone()),
@@ -174,7 +174,7 @@ async fn the_next_process_begins_with_the_endpoint_that_worked() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_lets_its_caller_wait_is_asked_last_by_the_next_process() {
+async fn a_slow_endpoint_is_tried_last_by_the_next_process() {
     let folder = tempfile::tempdir().expect("folder");
     let silent = Server::start(|_| std::thread::sleep(Duration::from_secs(1)));
     let alive = Server::answering(OK);
@@ -210,7 +210,7 @@ async fn a_gateway_error_is_returned_and_moves_on() {
 }
 
 #[tokio::test]
-async fn one_that_failed_is_asked_after_all_the_others() {
+async fn a_failed_endpoint_is_tried_last() {
     let ill = || Server::answering("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let (first, second, third) = (ill(), ill(), Server::answering(OK));
     let http = http(&[&first.url, &second.url, &third.url]);
@@ -290,7 +290,7 @@ async fn a_list_may_be_larger_than_an_object() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_off_is_told_as_such() {
+async fn a_truncated_answer_is_an_error() {
     let server = Server::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"id\"");
     let error = send(&http(&[&server.url])).await.expect_err("cut off");
     assert!(
@@ -300,7 +300,7 @@ async fn an_answer_that_is_cut_off_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_to_pack_an_answer() {
+async fn no_request_accepts_a_compressed_answer() {
     let server = Server::answering(OK);
     send(&http(&[&server.url])).await.expect("answer");
     let head = server.heads()[0].to_ascii_lowercase();

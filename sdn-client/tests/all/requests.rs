@@ -138,7 +138,7 @@ fn deleting_needs_no_header() {
 }
 
 #[test]
-fn what_has_no_id_is_known_by_its_path() {
+fn an_object_without_an_id_is_identified_by_its_path() {
     let (bridge, port) = (Some(id(1)), Some(id(2)));
     let mac = MacPort { bridge, port_id: port, mac_addr: Some("02:00:00:00:00:0A".to_owned()), ..MacPort::default() };
     let arp = Ip4Mac { bridge, ip: Some("10.0.0.5".to_owned()), mac: mac.mac_addr.clone(), ..Ip4Mac::default() };
@@ -184,7 +184,7 @@ fn what_has_no_id_is_known_by_its_path() {
 }
 
 #[test]
-fn what_belongs_to_nothing_known_is_not_sent() {
+fn an_object_without_its_parents_id_is_not_sent() {
     let missing = |result: Result<ApiRequest, api::Incomplete>| result.expect_err("incomplete").field;
     assert_eq!(missing(request::create(Dialect::V5, &Route::default())), "routerId");
     assert_eq!(missing(request::create(Dialect::V5, &Rule::default())), "chainId");

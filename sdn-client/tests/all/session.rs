@@ -27,7 +27,7 @@ fn it_is_private_and_comes_back() {
 }
 
 #[test]
-fn that_of_another_controller_or_user_counts_as_absent() {
+fn a_session_of_another_controller_or_user_counts_as_absent() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("session.json");
     SessionFile::new(&path, &["http://a", "user"]).store(&known());
@@ -37,7 +37,7 @@ fn that_of_another_controller_or_user_counts_as_absent() {
 }
 
 #[test]
-fn one_that_others_can_read_or_that_is_damaged_counts_as_absent() {
+fn a_readable_or_damaged_session_counts_as_absent() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("session.json");
     let file = SessionFile::new(&path, &["a"]);

@@ -149,9 +149,9 @@ impl Authority {
 
 /// Not as a broken pipe, whether or not the server's alert arrives before it hangs up.
 #[tokio::test]
-async fn a_client_certificate_out_of_its_time_is_told_as_such() {
+async fn an_expired_client_certificate_is_named() {
     let ours = Authority::new();
-    for (from, until, told) in [
+    for (from, until, words) in [
         ("20200101000000Z", "20200102000000Z", "it expired on Thu, 02 Jan 2020 00:00:00 GMT"),
         ("20980101000000Z", "20990101000000Z", "it is not valid before Wed, 01 Jan 2098 00:00:00 GMT"),
     ] {
@@ -159,11 +159,11 @@ async fn a_client_certificate_out_of_its_time_is_told_as_such() {
         let url = serve(&ours, "IP:127.0.0.1", Some(&ours));
         let settings = HttpSettings { identity: Some(identity), ..settings(url, Some(ours.path("ca.pem"))) };
         let error = get(&settings).await.expect_err("out of time");
-        assert!(matches!(&error, TransportError::Denied { reason, .. } if reason.contains(told)), "{error}");
+        assert!(matches!(&error, TransportError::Denied { reason, .. } if reason.contains(words)), "{error}");
         assert_eq!(error.class(), Class::Denied);
         assert!(error.to_string().contains("controller.cert"), "{error}");
-        let nobody = HttpSettings { endpoints: vec!["https://127.0.0.1:1/midonet-api".to_owned()], ..settings };
-        assert!(matches!(get(&nobody).await, Err(TransportError::NotSent { .. })));
+        let unused = HttpSettings { endpoints: vec!["https://127.0.0.1:1/midonet-api".to_owned()], ..settings };
+        assert!(matches!(get(&unused).await, Err(TransportError::NotSent { .. })));
     }
 }
 
@@ -176,6 +176,6 @@ async fn a_client_certificate_is_shown_where_one_is_configured() {
         ..settings(url, ca.clone())
     };
     assert_eq!(get(&with(serve(&ours, "IP:127.0.0.1", Some(&ours)), &ours)).await, Ok(200));
-    get(&with(serve(&ours, "IP:127.0.0.1", Some(&ours)), &other)).await.expect_err("a stranger's certificate");
+    get(&with(serve(&ours, "IP:127.0.0.1", Some(&ours)), &other)).await.expect_err("a certificate of another CA");
     get(&settings(serve(&ours, "IP:127.0.0.1", Some(&ours)), ca.clone())).await.expect_err("no certificate");
 }

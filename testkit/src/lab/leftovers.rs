@@ -52,7 +52,7 @@ pub fn of_pods(node: &Node) -> Result<Vec<String>> {
 /// Returns an error with the list if pods left anything.
 pub fn assert_none(node: &Node) -> Result<()> {
     let left = of_pods(node)?;
-    ensure!(left.is_empty(), "left behind:\n  {}\nlook: {}", left.join("\n  "), node.how_to_look());
+    ensure!(left.is_empty(), "left behind:\n  {}\nlook: {}", left.join("\n  "), node.inspection_commands());
     Ok(())
 }
 

@@ -65,7 +65,7 @@ impl Netns {
         command
     }
 
-    /// Runs a command inside and gives what it printed; its failure is an error that shows what it said.
+    /// Runs a command inside and returns its output; a failure is an error with its standard error.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
         output(self.command(program).args(args))
     }
@@ -101,7 +101,7 @@ pub fn run(program: &str, args: &[&str]) -> Result<String> {
     output(crate::program::command(program).args(args))
 }
 
-/// Runs a prepared command and gives what it printed; its failure is an error that shows what it said.
+/// Runs a prepared command and returns its output; a failure is an error with its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let out = command.output().with_context(|| format!("start {command:?}"))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));

@@ -205,7 +205,7 @@ impl Node {
     }
 
     /// The commands with which a person can examine this node.
-    pub fn how_to_look(&self) -> String {
+    pub fn inspection_commands(&self) -> String {
         format!("nsenter --net={} bash; less {}/*.log", self.netns.path().display(), self.scratch.path().display())
     }
 

@@ -58,8 +58,8 @@ fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
         at_once(pods, |pod| cni.del(pod))?;
         // The first run records idle tenants, the second one finds the records.
         node.atollctl(&["tenant", "prune"])?;
-        let said = node.atollctl(&["tenant", "prune", "--days", "0", "--delete", "--yes"])?;
-        assert_eq!(said.lines().filter(|line| line.ends_with("is deleted.")).count(), pods.len(), "{said}");
+        let printed = node.atollctl(&["tenant", "prune", "--days", "0", "--delete", "--yes"])?;
+        assert_eq!(printed.lines().filter(|line| line.ends_with("is deleted.")).count(), pods.len(), "{printed}");
         Ok(())
     };
     // The first pod creates permanent records: those of cluster and node.

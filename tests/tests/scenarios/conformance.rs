@@ -59,10 +59,10 @@ fn with(cni: &Cni<'_>, over: &Value) -> String {
 
 /// Each mistake is combined with all that are checked later: the first one is reported.
 #[test]
-fn mistakes_are_told_in_their_order() -> Result<()> {
+fn mistakes_are_reported_in_their_order() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
     let pod = Pod::new("red", "pod")?;
-    for (version, told) in VERSIONS {
+    for (version, answered) in VERSIONS {
         let cni = node.cni(version)?;
         for (verb, since, required) in VERBS {
             let when = format!("{verb} {version:?}");
@@ -78,7 +78,7 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
                 // Variables that the command does not need are not checked.
                 let strange = call().with("CNI_CONTAINERID", "/").with("CNI_IFNAME", "a/b").with("CNI_ARGS", "x");
                 let answer = strange.run()?;
-                succeeded_or_too_new(&answer, version >= since, told, &when)?;
+                succeeded_or_too_new(&answer, version >= since, answered, &when)?;
             } else {
                 let bare = required.iter().fold(call(), |call, name| call.without(name)).reading("{");
                 let empty = required.iter().fold(call(), |call, name| call.with(name, "")).reading("{");
@@ -109,7 +109,7 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
             }
             for name in [json!(""), json!(null), json!("a/b"), json!("-")] {
                 let stdin = with(&cni, &json!({ "name": name, "etcd": 7 }));
-                failed(&call().reading(stdin).run()?, 7, told, &format!("{when}: name {name}"))?;
+                failed(&call().reading(stdin).run()?, 7, answered, &format!("{when}: name {name}"))?;
             }
             for unknown in ["0.3.2", "1.2.0", "9.9.9", "1.0"] {
                 let stdin = with(&cni, &json!({ "cniVersion": unknown, "etcd": 7 }));
@@ -119,7 +119,7 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
             }
             let broken = call().reading(with(&cni, &json!({ "etcd": 7 }))).run()?;
             let code = if version >= since { 7 } else { 1 };
-            failed(&broken, code, told, &format!("{when}: broken configuration"))?;
+            failed(&broken, code, answered, &format!("{when}: broken configuration"))?;
         }
     }
     leftovers::assert_none(&node)?;
@@ -130,7 +130,7 @@ fn mistakes_are_told_in_their_order() -> Result<()> {
 #[test]
 fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
-    for (version, told) in VERSIONS {
+    for (version, answered) in VERSIONS {
         let cni = node.cni(version)?;
         let pod = Pod::new("red", &format!("life{version}"))?;
         let when = |verb: &str| format!("{verb} {version:?}");
@@ -146,12 +146,12 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
 
         let added = cni.call("ADD", &pod).run()?;
         let result = added.result()?;
-        ensure!(added.stderr.is_empty() && result["cniVersion"] == told, "{}: {added:?}", when("ADD"));
+        ensure!(added.stderr.is_empty() && result["cniVersion"] == answered, "{}: {added:?}", when("ADD"));
         ensure!(cni.call("ADD", &pod).run()?.result()? == result, "{}", when("ADD again"));
         // Another container must neither get nor remove the interface.
         let other = Pod::new("red", "other")?;
         let path = pod.netns.path().display().to_string();
-        failed(&cni.call("ADD", &other).with("CNI_NETNS", &path).run()?, 104, told, &when("foreign ADD"))?;
+        failed(&cni.call("ADD", &other).with("CNI_NETNS", &path).run()?, 104, answered, &when("foreign ADD"))?;
         succeeded(&cni.call("DEL", &other).with("CNI_NETNS", &path).run()?, &when("foreign DEL"))?;
         ensure!(Node::links(&pod.netns)? == ["eth0"], "{}", when("the interface"));
 
@@ -163,14 +163,19 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         let check = |stdin: String| cni.call("CHECK", &pod).reading(stdin).run();
         if has("0.4.0") {
             succeeded(&check(previous(json!({})))?, &when("CHECK"))?;
-            failed(&check(with(&cni, &json!({})))?, 7, told, &when("CHECK without prevResult"))?;
-            failed(&check(with(&cni, &json!({ "prevResult": null })))?, 7, told, &when("CHECK without prevResult"))?;
+            failed(&check(with(&cni, &json!({})))?, 7, answered, &when("CHECK without prevResult"))?;
+            failed(
+                &check(with(&cni, &json!({ "prevResult": null })))?,
+                7,
+                answered,
+                &when("CHECK without prevResult"),
+            )?;
             pod.netns.run("ip", &["link", "set", "eth0", "mtu", "1280"])?;
-            let error = failed(&check(previous(json!({})))?, 104, told, &when("CHECK of damage"))?;
+            let error = failed(&check(previous(json!({})))?, 104, answered, &when("CHECK of damage"))?;
             ensure!(error["msg"].as_str().is_some_and(|msg| msg.contains("MTU 1280, expected 1450")), "{error}");
             pod.netns.run("ip", &["link", "set", "eth0", "mtu", "1450"])?;
         } else {
-            failed(&check(previous(json!({})))?, 1, told, &when("CHECK"))?;
+            failed(&check(previous(json!({})))?, 1, answered, &when("CHECK"))?;
         }
         // As libcni calls for a network and not for a container: all variables, empty.
         let call = |verb: &str, over: Value| {
@@ -188,17 +193,17 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
             json!({ "cni.dev/valid-attachments": [] }),
         ] {
             let answer = call("GC", list)?;
-            succeeded_or_too_new(&answer, has("1.1.0"), told, &when("GC"))?;
+            succeeded_or_too_new(&answer, has("1.1.0"), answered, &when("GC"))?;
         }
         if has("1.1.0") {
             let bad = call("GC", json!({ "cni.dev/valid-attachments": [{ "containerID": "a" }] }))?;
-            failed(&bad, 6, told, &when("GC with a broken list"))?;
+            failed(&bad, 6, answered, &when("GC with a broken list"))?;
             succeeded(&call("STATUS", json!({}))?, &when("STATUS"))?;
             succeeded(&check(previous(json!({})))?, &when("CHECK after GC"))?;
             let secret = json!({ "controller": { "username": "u", "passwordFile": "/nonexistent/password" } });
-            failed(&call("STATUS", secret)?, 50, told, &when("STATUS without its secret"))?;
+            failed(&call("STATUS", secret)?, 50, answered, &when("STATUS without its secret"))?;
         } else {
-            failed(&call("STATUS", json!({}))?, 1, told, &when("STATUS"))?;
+            failed(&call("STATUS", json!({}))?, 1, answered, &when("STATUS"))?;
         }
 
         let del = |stdin: String| cni.call("DEL", &pod).reading(stdin).run();
@@ -222,7 +227,7 @@ fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
     let pod = Pod::new("red", "own")?;
     let own = node.netns().path().display().to_string();
-    for (version, told) in VERSIONS {
+    for (version, answered) in VERSIONS {
         let cni = node.cni(version)?;
         for verb in ["ADD", "DEL", "CHECK"] {
             if verb == "CHECK" && version < "0.4.0" {
@@ -231,7 +236,7 @@ fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
             let stdin = with(&cni, &json!({ "prevResult": { "ips": [] } }));
             let stdin = if verb == "ADD" { with(&cni, &json!({})) } else { stdin };
             let answer = cni.call(verb, &pod).with("CNI_NETNS", &own).reading(stdin).run()?;
-            failed(&answer, 8, told, &format!("{verb} {version:?}"))?;
+            failed(&answer, 8, answered, &format!("{verb} {version:?}"))?;
         }
     }
     ensure!(node.keys("claims/")?.is_empty());
@@ -255,8 +260,8 @@ fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
     ] {
         let answer = call.run()?;
         answer.error_code().with_context(|| what.to_owned())?;
-        let said = answer.stdout.to_lowercase();
-        ensure!(!said.contains("not found") && !said.contains("no such file or directory"), "{what}: {said}");
+        let printed = answer.stdout.to_lowercase();
+        ensure!(!printed.contains("not found") && !printed.contains("no such file or directory"), "{what}: {printed}");
     }
     // A missing file that DEL does not need is no failure: there is nothing to remove here.
     for missing in [json!({ "etcd": { "ca": "/not found/ca.pem" } }), json!({ "runDir": "/proc/not found" })] {

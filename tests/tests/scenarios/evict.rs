@@ -36,8 +36,8 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     );
     assert!(ping(&lost.netns, there.address.ip())?, "nothing was touched");
 
-    let said = node.atollctl(&["attachment", "evict-node", "node-1", "--force", "--yes"])?;
-    assert!(said.contains("1 pod lost network and addresses") && said.contains("red/lost"), "{said}");
+    let printed = node.atollctl(&["attachment", "evict-node", "node-1", "--force", "--yes"])?;
+    assert!(printed.contains("1 pod lost network and addresses") && printed.contains("red/lost"), "{printed}");
     assert!(!ping(&lost.netns, there.gateway)?, "its port is gone");
     assert!(ping(&kept.netns, there.gateway)?, "the pod of the other node is not touched");
     assert_eq!(node.keys("claims/node-1/")?, []);

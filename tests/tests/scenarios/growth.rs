@@ -14,7 +14,7 @@ const ROOM: usize = 5;
 const PODS: usize = 40;
 
 #[test]
-fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_nobody() -> Result<()> {
+fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_no_pod() -> Result<()> {
     let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let cni = node.cni("1.0.0")?;
     let first = Pod::new("red", "first")?;
@@ -29,9 +29,9 @@ fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_nobody() -> Result<()> {
     let attached = at_once(&pods, |pod| cni.add(pod));
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pinging.id())?);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
-    let said = String::from_utf8(pinging.wait_with_output()?.stdout)?;
+    let printed = String::from_utf8(pinging.wait_with_output()?.stdout)?;
     let attached = attached?;
-    assert!(said.contains(" 0% packet loss"), "{said}");
+    assert!(printed.contains(" 0% packet loss"), "{printed}");
 
     let addresses: BTreeSet<_> = attached.iter().map(|at| at.address.ip()).chain([here.address.ip()]).collect();
     assert_eq!(addresses.len(), PODS, "an address twice: {attached:?}");
@@ -58,7 +58,7 @@ fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Re
 }
 
 #[test]
-fn what_an_operator_sets_holds() -> Result<()> {
+fn settings_of_an_operator_take_effect() -> Result<()> {
     let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let cni = node.cni("1.0.0")?;
     let pods = (0..ROOM).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
@@ -70,9 +70,9 @@ fn what_an_operator_sets_holds() -> Result<()> {
     let dry = node.atollctl(&[&set[..], &["--dry-run"]].concat())?;
     assert!(dry.contains("would set tenant red"), "{dry}");
     assert!(node.keys("tenants/red")?[0].1["dns"].is_null(), "a dry run changes nothing");
-    let said = node.atollctl(&[&set[..], &["--add-route", "203.0.113.0/24=blackhole"]].concat())?;
+    let printed = node.atollctl(&[&set[..], &["--add-route", "203.0.113.0/24=blackhole"]].concat())?;
     for line in ["quota  at most 1 subnets", "route  203.0.113.0/24  blackhole", "dns  192.0.2.53"] {
-        assert!(said.contains(line), "{said}");
+        assert!(printed.contains(line), "{printed}");
         assert!(node.atollctl(&["tenant", "show", "red"])?.contains(line), "{line}");
     }
     // Routes apply to running pods.
@@ -92,10 +92,10 @@ fn what_an_operator_sets_holds() -> Result<()> {
     // The node's configuration has precedence over the tenant's.
     let mut telling = node.cni("1.0.0")?;
     telling.config["dns"] = json!({ "nameservers": ["192.0.2.99"] });
-    let told = Pod::new("red", "told")?;
-    let result = telling.call("ADD", &told).run()?.result()?;
+    let second = Pod::new("red", "second")?;
+    let result = telling.call("ADD", &second).run()?.result()?;
     assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.99"]));
-    for pod in pods.iter().chain([&extra, &told]) {
+    for pod in pods.iter().chain([&extra, &second]) {
         cni.del(pod)?;
     }
     node.finish()

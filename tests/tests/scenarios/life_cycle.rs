@@ -132,7 +132,7 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
 }
 
 #[test]
-fn two_interfaces_of_one_container_live_and_die_apart() -> Result<()> {
+fn two_interfaces_of_one_container_are_independent() -> Result<()> {
     let node = Node::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
     let pod = Pod::new("red", "two")?;

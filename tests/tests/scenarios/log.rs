@@ -16,7 +16,7 @@ fn lines(node: &Node) -> Result<Vec<Value>> {
 }
 
 #[test]
-fn every_line_tells_call_pod_tenant_trace_and_stages() -> Result<()> {
+fn every_line_has_call_pod_tenant_trace_and_stages() -> Result<()> {
     let node = Node::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
     let cni = node.cni("1.1.0")?;
     let pod = Pod::new("red", "logged")?;
@@ -65,7 +65,7 @@ fn every_line_tells_call_pod_tenant_trace_and_stages() -> Result<()> {
 fn standard_input_and_secrets_are_not_in_it() -> Result<()> {
     let node = Node::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "quiet")?;
+    let pod = Pod::new("red", "silent")?;
     let password = node.scratch().path().join("password");
     fs::write(&password, "hunter2-secret")?;
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;

@@ -72,7 +72,7 @@ fn a_pod_keeps_its_address_from_life_to_life() -> Result<()> {
 }
 
 #[test]
-fn a_subnet_with_reserved_addresses_stays_and_its_exclusions_are_given_to_nobody() -> Result<()> {
+fn a_subnet_with_reserved_addresses_stays_and_its_exclusions_are_not_allocated() -> Result<()> {
     let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let cni = node.cni("1.0.0")?;
     let first = Pod::new("red", "first")?;

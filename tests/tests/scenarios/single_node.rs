@@ -34,7 +34,7 @@ fn unit(node: &Node, what: &str) -> Result<()> {
 }
 
 #[test]
-fn the_machine_is_the_uplink_and_safe_from_its_pods() -> Result<()> {
+fn the_host_is_the_uplink_and_protected_from_its_pods() -> Result<()> {
     let mut node = Node::start(json!({}))?;
     // Before the first start of the controller; the unit is idempotent.
     node.stop_controller()?;

@@ -73,8 +73,11 @@ fn rules() -> Result<Rules> {
     let text = fs::read_to_string(workspace().join("deny.toml"))?;
     let rules: Rules = toml::from_str(&text).context("deny.toml")?;
     let Rules { bans, sources, .. } = &rules;
-    let told = [&bans.multiple_versions, &bans.wildcards, &sources.unknown_registry, &sources.unknown_git];
-    ensure!(told == ["allow", "deny", "deny", "deny"] && bans.allow_wildcard_paths, "only these are checked: {told:?}");
+    let checked = [&bans.multiple_versions, &bans.wildcards, &sources.unknown_registry, &sources.unknown_git];
+    ensure!(
+        checked == ["allow", "deny", "deny", "deny"] && bans.allow_wildcard_paths,
+        "only these are checked: {checked:?}"
+    );
     Ok(rules)
 }
 
@@ -118,9 +121,8 @@ fn problems(rules: &Rules, tree: &Value) -> Result<Vec<String>> {
         }
     }
     for Banned { name, wrappers, reason } in &rules.bans.deny {
-        let strangers =
-            users.get(name.as_str()).into_iter().flatten().filter(|user| !wrappers.iter().any(|w| w == *user));
-        wrong.extend(strangers.map(|user| format!("{user} depends on {name}, which is banned: {reason}")));
+        let users = users.get(name.as_str()).into_iter().flatten().filter(|user| !wrappers.iter().any(|w| w == *user));
+        wrong.extend(users.map(|user| format!("{user} depends on {name}, which is banned: {reason}")));
     }
     for node in nodes {
         let package = packages[text(node, "id")];
@@ -204,22 +206,22 @@ fn only_what_is_allowed_comes_into_the_tree() -> Result<()> {
 fn every_rule_is_checked() -> Result<()> {
     let mut rules = rules()?;
     let tree = metadata(rules.graph.targets.first().context("no target")?)?;
-    let told = |rules: &Rules, tree: &Value, wanted: &str| -> Result<()> {
+    let checked = |rules: &Rules, tree: &Value, wanted: &str| -> Result<()> {
         let found = problems(rules, tree)?;
         ensure!(found.iter().any(|text| text.contains(wanted)), "{wanted} is not among {found:?}");
         Ok(())
     };
     // Each rule is changed so that the present tree violates it.
     let licenses = std::mem::replace(&mut rules.licenses.allow, vec!["MIT".to_owned()]);
-    told(&rules, &tree, "licence \"Apache-2.0\"")?;
+    checked(&rules, &tree, "licence \"Apache-2.0\"")?;
     rules.licenses.allow = licenses;
     let banned = Banned { name: "serde".to_owned(), wrappers: vec!["http".to_owned()], reason: "a test".to_owned() };
     rules.bans.deny.push(banned);
-    told(&rules, &tree, "atoll-model depends on serde, which is banned: a test")?;
+    checked(&rules, &tree, "atoll-model depends on serde, which is banned: a test")?;
     rules.bans.deny.pop();
     ensure!(rules.bans.deny.iter().any(|banned| !banned.wrappers.is_empty()), "no crate has wrappers");
     rules.bans.deny.iter_mut().for_each(|banned| banned.wrappers.clear());
-    told(&rules, &tree, "depends on async-trait")?;
+    checked(&rules, &tree, "depends on async-trait")?;
     let mut changed = tree.clone();
     let packages = changed["packages"].as_array_mut().context("packages")?;
     for package in packages {
@@ -230,9 +232,9 @@ fn every_rule_is_checked() -> Result<()> {
             _ => {}
         }
     }
-    told(&rules, &changed, "tokio comes from git+https://example.org/tokio")?;
-    told(&rules, &changed, "http: its licence \"\" cannot be read")?;
-    told(&rules, &changed, "atoll-model takes any version of")
+    checked(&rules, &changed, "tokio comes from git+https://example.org/tokio")?;
+    checked(&rules, &changed, "http: its licence \"\" cannot be read")?;
+    checked(&rules, &changed, "atoll-model takes any version of")
 }
 
 #[test]

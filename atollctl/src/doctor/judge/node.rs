@@ -7,7 +7,7 @@ use atoll_model::config::Addressing;
 use super::super::seen::{Conflist, Conflists, Content, Plugin, Seen, Site};
 use super::finding::{Check, Finding, time};
 use crate::runtime::PLUGIN;
-use crate::runtime::{NoAnswer, Runtime, Sight, Status};
+use crate::runtime::{LoadState, NoAnswer, Runtime, Status};
 
 const CONFIG: Check = Check::new("config", "with a wrong configuration every ADD on this node fails with code 7");
 const MACHINE: Check =
@@ -232,7 +232,7 @@ fn one_runtime(runtime: &Runtime, seen: &Seen) -> Vec<Finding> {
         "plugins from {}, configurations from {} (as {} says)",
         places.join(", "),
         runtime.places.conf.display(),
-        runtime.places.said_by
+        runtime.places.source
     );
     let mut findings: Vec<_> = runtime
         .problems
@@ -270,12 +270,12 @@ fn network(runtime: &Runtime, status: &Status, seen: &Seen, looks: &str) -> Find
         return RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}"));
     };
     let path = file.path.display();
-    match status.sight(&content.document) {
-        Sight::Current => RUNTIME.ok(&runtime.name, format!("its network is ready, and is {path}; {looks}")),
-        Sight::Untold => RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}")),
-        Sight::Older => fail(format!("it still has an older text of {path}")),
-        Sight::Nothing => fail(format!("it has loaded no network, although {path} is there")),
-        Sight::Others(names) => fail(format!("it has loaded the network {} instead of {path}", names.join(", "))),
+    match status.load_state(&content.document) {
+        LoadState::Current => RUNTIME.ok(&runtime.name, format!("its network is ready, and is {path}; {looks}")),
+        LoadState::Unknown => RUNTIME.ok(&runtime.name, format!("its network is ready; {looks}")),
+        LoadState::Older => fail(format!("it still has an older text of {path}")),
+        LoadState::Nothing => fail(format!("it has loaded no network, although {path} is there")),
+        LoadState::Others(names) => fail(format!("it has loaded the network {} instead of {path}", names.join(", "))),
     }
 }
 

@@ -82,7 +82,7 @@ fn containerd(plugins: &[&str]) -> Runtime {
         places: Places {
             bin: vec!["/usr/lib/cni".into()],
             conf: "/etc/cni/net.d".into(),
-            said_by: "its CRI status".to_owned(),
+            source: "its CRI status".to_owned(),
         },
         problems: vec![],
         status: Ok(Status { network: Ok(()), loaded: Some(vec![loaded]), plugins: vec![] }),
@@ -181,7 +181,7 @@ fn well() -> Seen {
     }
 }
 
-type Harm = fn(&mut Seen);
+type Fault = fn(&mut Seen);
 
 fn site(seen: &mut Seen) -> &mut Site {
     seen.site.as_mut().expect("there")
@@ -201,8 +201,8 @@ fn a_node_where_all_is_well_has_nothing_to_complain_about() {
 }
 
 #[test]
-fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
-    let harms: &[(&str, Level, Harm)] = &[
+fn every_fault_is_reported_with_its_effect_and_its_remedy() {
+    let faults: &[(&str, Level, Fault)] = &[
         ("config", Level::Fail, |s| {
             s.config = Err(Problem::new("no configuration"));
             s.site = None;
@@ -350,19 +350,19 @@ fn everything_that_can_be_wrong_is_told_with_what_it_means_and_what_to_do() {
         ("tombstone", Level::Warn, |s| site(s).local_tombstones = Ok(vec![("/t/b".into(), None)])),
         ("tombstone", Level::Skip, |s| site(s).records = Err(gone())),
     ];
-    let mut told = String::new();
-    for (check, level, harm) in harms {
+    let mut shown = String::new();
+    for (check, level, fault) in faults {
         let mut seen = well();
-        harm(&mut seen);
+        fault(&mut seen);
         let findings = judge(&seen);
         let hit = findings.iter().find(|finding| finding.check == *check && finding.level == *level);
         let hit = hit.unwrap_or_else(|| panic!("{check} {level:?} is not among {findings:#?}"));
         let needs_hint = matches!(level, Level::Warn | Level::Fail);
         assert!(!hit.means.is_empty() && !hit.found.is_empty() && hit.hint.is_some() == needs_hint, "{hit:?}");
         let hint = hit.hint.as_ref().map_or_else(String::new, |hint| format!("  try: {hint}\n"));
-        told = format!("{told}{} {check} {}: {}\n{hint}", level.word(), hit.object, hit.found);
+        shown = format!("{shown}{} {check} {}: {}\n{hint}", level.word(), hit.object, hit.found);
     }
-    insta::assert_snapshot!("harms", told);
+    insta::assert_snapshot!("faults", shown);
 }
 
 fn files(seen: &mut Seen) -> &mut Vec<Conflist> {
@@ -406,26 +406,26 @@ fn claim(container: &str) -> Versioned<ClaimRecord> {
 }
 
 #[test]
-fn a_claim_is_told_only_when_gc_would_take_it() {
+fn a_claim_is_reported_only_when_gc_would_remove_it() {
     let mut seen = well();
     seen.sandboxes = Ok(Some(["3f9a".to_owned()].into_iter().collect()));
-    let told = |seen: &Seen| {
+    let claims = |seen: &Seen| {
         let all = judge(seen).into_iter().filter(|finding| finding.check == "claim");
         all.map(|finding| (finding.level, finding.found)).collect::<Vec<_>>()
     };
     let mut young = claim("young");
     young.record.since = NOW - 5;
     site(&mut seen).records.as_mut().expect("ok").claims = vec![claim("3f9a"), young];
-    assert_eq!(told(&seen), [(Level::Ok, "1 container, 2 claims; none without its container".to_owned())]);
+    assert_eq!(claims(&seen), [(Level::Ok, "1 container, 2 claims; none without its container".to_owned())]);
     // A call works on it.
     let dead = claim("dead");
     let hash = dead.record.attachment.hash();
     let path = "/run/atoll/attachments/a".into();
     let file = AttachmentFile { path, hash, lock: Lock::Held, phase: AddPhase::Done(None), written: 0 };
     site(&mut seen).records.as_mut().expect("ok").claims.push(dead);
-    assert_eq!(told(&seen)[0].0, Level::Warn);
+    assert_eq!(claims(&seen)[0].0, Level::Warn);
     site(&mut seen).attachment_states = Ok(vec![file]);
-    assert_eq!(told(&seen)[0].0, Level::Ok);
+    assert_eq!(claims(&seen)[0].0, Level::Ok);
     // Another network's: gc needs that one's configuration.
     site(&mut seen).network = NetworkName::new("other").ok();
     site(&mut seen).attachment_states = Ok(vec![]);

@@ -12,7 +12,7 @@ use super::{ConvertError, Reader, ToTopology};
 impl ToTopology for Route {
     type Object = topology::Route;
 
-    /// As an object of the topology model. On 1.9 a LOCAL route cannot be told from one to a connected destination, see
+    /// As an object of the topology model. On 1.9 a LOCAL route cannot be distinguished from one to a connected destination, see
     /// [`atoll_sdn_client::Dialect::shows_local_routes`].
     fn to_topology(&self) -> Result<(Uuid, Self::Object), ConvertError> {
         let reader = Reader(Resource::Route);

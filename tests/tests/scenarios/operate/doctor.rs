@@ -182,7 +182,7 @@ fn found(report: &str, check: &str) -> Result<Vec<(String, String)>> {
 type Files<'a> = &'a [(&'a str, &'a str)];
 
 #[test]
-fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
+fn absent_and_unreadable_files_are_distinguished() -> Result<()> {
     let scratch = Scratch::new(&unique_name())?;
     let conf = scratch.dir("net.d")?;
     let (list, socket) = (scratch.path().join("list"), scratch.path().join("no-socket").display().to_string());
@@ -214,8 +214,8 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
         for (name, text) in files {
             fs::write(conf.join(name), text)?;
         }
-        let told = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
-        ensure!(told.iter().any(|(at, text)| at == level && text.contains(part)), "{what}: {told:?}");
+        let findings = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
+        ensure!(findings.iter().any(|(at, text)| at == level && text.contains(part)), "{what}: {findings:?}");
         for (name, _) in files {
             fs::remove_file(conf.join(name))?;
         }
@@ -223,18 +223,18 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
     // A pipe does not block the command, and a directory of that name is no configuration.
     run("mkfifo", &[&conf.join("10-atoll.conflist").display().to_string()])?;
     fs::create_dir(conf.join("05-x.conflist"))?;
-    let told = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
-    ensure!(told.iter().any(|(at, text)| at == "fail" && text.contains("no regular file")), "{told:?}");
+    let findings = found(&doctor(&["--sandboxes", &list])?, "conflist")?;
+    ensure!(findings.iter().any(|(at, text)| at == "fail" && text.contains("no regular file")), "{findings:?}");
     let install = ["install", "--dry-run", "--bin-dir", "/nowhere", "--conf-dir", &conf_dir];
     let plugin = programs::path("atoll")?.display().to_string();
-    let (code, said) = run_without_node(&[install.as_slice(), &["--plugin", &plugin]].concat())?;
-    ensure!(code == 6 && said.contains("no regular file"), "{code}: {said}");
+    let (code, printed) = run_without_node(&[install.as_slice(), &["--plugin", &plugin]].concat())?;
+    ensure!(code == 6 && printed.contains("no regular file"), "{code}: {printed}");
     fs::remove_file(conf.join("10-atoll.conflist"))?;
 
     // No runtime at the named socket; an invalid list.
     let report = doctor(&["--runtime-endpoint", &socket])?;
-    let told = found(&report, "runtime")?;
-    ensure!(told.iter().any(|(at, text)| at == "warn" && text.contains("does not answer at")), "{told:?}");
+    let findings = found(&report, "runtime")?;
+    ensure!(findings.iter().any(|(at, text)| at == "warn" && text.contains("does not answer at")), "{findings:?}");
     let list = "/nowhere/list";
     let report = doctor(&["--sandboxes", list])?;
     ensure!(found(&report, "runtime")?.is_empty(), "no runtime was to be asked: {report}");
@@ -254,8 +254,8 @@ fn what_is_absent_or_unreadable_is_told_as_what_it_is() -> Result<()> {
             "/nowhere/atoll",
         ),
     ] {
-        let (found, said) = run_without_node(&arguments)?;
-        ensure!(found == code && said.contains(part), "{arguments:?}: {found}: {said}");
+        let (found, printed) = run_without_node(&arguments)?;
+        ensure!(found == code && printed.contains(part), "{arguments:?}: {found}: {printed}");
     }
     scratch.passed();
     Ok(())

@@ -14,9 +14,9 @@ use serde_json::json;
 fn prints(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
     let out = ctl.run(arguments)?;
     ensure!(out.code == code, "{arguments:?}: exit code {}, not {code}: {}{}", out.code, out.stdout, out.stderr);
-    let said = out.stdout + &out.stderr;
-    let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
-    ensure!(missing.is_empty(), "{arguments:?} does not say {missing:?}: {said}");
+    let printed = out.stdout + &out.stderr;
+    let missing: Vec<_> = words.iter().filter(|word| !printed.contains(**word)).collect();
+    ensure!(missing.is_empty(), "{arguments:?} does not say {missing:?}: {printed}");
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn why_a_pod_has_no_network() -> Result<()> {
 }
 
 #[test]
-fn somebody_who_never_saw_it_finds_the_answers_from_the_help() -> Result<()> {
+fn the_help_leads_to_the_answers() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
     let pods = [Pod::new("red", "web-0")?, Pod::new("red", "web-1")?, Pod::new("blue", "db-0")?];
@@ -99,10 +99,10 @@ fn somebody_who_never_saw_it_finds_the_answers_from_the_help() -> Result<()> {
         let mut child = ctl.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         drop(child.stdout.take().context("a pipe")?);
         let out = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&out.stderr).into_owned();
         ensure!(
-            out.status.code() == Some(1) && said.contains("standard output could not be written"),
-            "{arguments:?}: {said}"
+            out.status.code() == Some(1) && printed.contains("standard output could not be written"),
+            "{arguments:?}: {printed}"
         );
     }
     for pod in &pods {

@@ -52,7 +52,7 @@ fn outcomes(report: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn the_dead_go_and_whoever_lives_or_is_not_ours_stays() -> Result<()> {
+fn dead_attachments_are_removed_and_live_or_foreign_ones_stay() -> Result<()> {
     let node = Node::start(json!({}))?;
     let (cni, mut elsewhere) = (node.cni("1.0.0")?, node.cni("1.0.0")?);
     elsewhere.config["name"] = "other".into();
@@ -144,7 +144,7 @@ fn an_answer_that_fails_or_is_empty_collects_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_pod_that_comes_between_the_two_looks_survives() -> Result<()> {
+fn a_pod_added_between_the_two_observations_stays() -> Result<()> {
     let node = Node::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
     let pods = (0..4).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
@@ -179,10 +179,10 @@ fn pending_cleanup_is_finished_when_the_controller_is_back() -> Result<()> {
     for pod in &pods {
         node.cni("1.0.0")?.add(pod)?;
     }
-    let [forgotten, told @ ..] = pods.as_slice() else { unreachable!("six") };
+    let [unlisted, listed @ ..] = pods.as_slice() else { unreachable!("six") };
     node.kill_controller()?;
     node.kill_etcd()?;
-    for pod in told {
+    for pod in listed {
         node.cni("1.0.0")?.del(pod)?;
     }
     node.start_etcd()?;
@@ -190,7 +190,7 @@ fn pending_cleanup_is_finished_when_the_controller_is_back() -> Result<()> {
     let list = list(&node, &[])?.display().to_string();
     let arguments = ["gc", "--sandboxes", &list, "--empty-is-true"];
     let (code, report) = ctl(&node)?.report(&arguments)?;
-    ensure!(code == 0 && outcomes(&report).contains(&("attachment", "pending")), "{forgotten:?}: {report:#}");
+    ensure!(code == 0 && outcomes(&report).contains(&("attachment", "pending")), "{unlisted:?}: {report:#}");
     ensure!(report["tombstones"] == pods.len(), "no cleanup can be finished without a controller: {report:#}");
     node.start_controller()?;
     wait::until("the tombstones are gone", Duration::from_secs(30), || {
@@ -221,8 +221,11 @@ fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
     let list = list(&node, &[live])?.display().to_string();
     let (_, report) = ctl.report(&["doctor", "--sandboxes", &list])?;
     let checks = report["checks"].as_array().context("checks")?;
-    let told = checks.iter().find(|check| check["check"] == "prefix").context("the prefix is told")?;
-    ensure!(told["object"] == atoll_testkit::lab::node::PREFIX && told.to_string().contains("2 claims"), "{told:#}");
+    let prefix = checks.iter().find(|check| check["check"] == "prefix").context("the prefix is checked")?;
+    ensure!(
+        prefix["object"] == atoll_testkit::lab::node::PREFIX && prefix.to_string().contains("2 claims"),
+        "{prefix:#}"
+    );
 
     // As after a reboot: no file has their location.
     fs::remove_dir_all(node.run_dir().join("attachments"))?;

@@ -144,8 +144,9 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
         (r#"{"cniVersion":"7","name":"x","plugins":[{"type":"atoll"}]}"#, "cniVersion"),
     ] {
         fs::write(&broken, text)?;
-        let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
-        ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
+        let (code, printed) =
+            site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
+        ensure!(code == 3 && printed.contains(why) && site.state()? == [Some("new"); 3], "{why}: {printed}");
     }
     // Neither do configurations that the plugin can read and with which every ADD would fail.
     let sound: Value = serde_json::from_slice(&fs::read(site.sources.join("new.conflist"))?)?;
@@ -157,42 +158,46 @@ fn installing_twice_is_installing_once_and_nothing_of_others_is_touched() -> Res
         let mut list = sound.clone();
         list["plugins"][0][key] = value;
         fs::write(&broken, serde_json::to_string(&list)?)?;
-        let (code, said) = site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
-        ensure!(code == 3 && said.contains(why) && site.state()? == [Some("new"); 3], "{why}: {said}");
+        let (code, printed) =
+            site.run(&[new[..2].to_vec(), vec![format!("--conflist={}", broken.display())]].concat())?;
+        ensure!(code == 3 && printed.contains(why) && site.state()? == [Some("new"); 3], "{why}: {printed}");
         // One that is already installed is reported, and the new plugin is installed.
         let kept = fs::read(site.conflist())?;
         fs::write(site.conflist(), fs::read(&broken)?)?;
-        let (code, said) = site.run(&new[..2])?;
-        ensure!(code == 0 && said.contains(why) && said.contains("every ADD will fail"), "{why}: {said}");
+        let (code, printed) = site.run(&new[..2])?;
+        ensure!(code == 0 && printed.contains(why) && printed.contains("every ADD will fail"), "{why}: {printed}");
         fs::write(site.conflist(), kept)?;
     }
-    let (code, said) = site.run(&words(&["install", "--plugin=/bin/true"]))?;
-    ensure!(code == 3 && said.contains("does not say that it is"), "{said}");
+    let (code, printed) = site.run(&words(&["install", "--plugin=/bin/true"]))?;
+    ensure!(code == 3 && printed.contains("does not say that it is"), "{printed}");
 
     // A configuration of another product.
     let foreign = r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"bridge"}]}"#;
     fs::write(site.conflist(), foreign)?;
     for arguments in [&old, &words(&["uninstall"])] {
-        let (code, said) = site.run(arguments)?;
-        ensure!(code == 6 && said.contains("belongs to another product"), "{said}");
+        let (code, printed) = site.run(arguments)?;
+        ensure!(code == 6 && printed.contains("belongs to another product"), "{printed}");
         assert_eq!(fs::read_to_string(site.conflist())?, foreign);
     }
     fs::write(site.host.join("net.d/05-first.conflist"), foreign)?;
-    let (code, said) = site.run(&[old, words(&["--force"])].concat())?;
-    ensure!(code == 0 && said.contains("05-first.conflist"), "the runtime would take another: {said}");
+    let (code, printed) = site.run(&[old, words(&["--force"])].concat())?;
+    ensure!(code == 0 && printed.contains("05-first.conflist"), "the runtime would take another: {printed}");
     assert_eq!(site.state()?, [Some("old"); 3]);
 
     // Whether pods use it cannot be determined: this does not count as unused.
     fs::create_dir_all(site.host.join("run"))?;
     fs::write(site.host.join("run/attachments"), "")?;
-    let (code, said) = site.run(&words(&["uninstall"]))?;
-    ensure!(code == 6 && said.contains("cannot be told") && site.state()? == [Some("old"); 3], "{said}");
+    let (code, printed) = site.run(&words(&["uninstall"]))?;
+    ensure!(
+        code == 6 && printed.contains("cannot check whether pods use it") && site.state()? == [Some("old"); 3],
+        "{printed}"
+    );
     fs::remove_dir_all(site.host.join("run"))?;
 
-    let (code, said) = site.run(&words(&["uninstall"]))?;
-    assert_eq!((code, site.state()?), (0, [None, Some("old"), None]), "{said}");
-    let (code, said) = site.run(&words(&["uninstall"]))?;
-    ensure!(code == 0 && said.contains("nothing to change"), "{said}");
+    let (code, printed) = site.run(&words(&["uninstall"]))?;
+    assert_eq!((code, site.state()?), (0, [None, Some("old"), None]), "{printed}");
+    let (code, printed) = site.run(&words(&["uninstall"]))?;
+    ensure!(code == 0 && printed.contains("nothing to change"), "{printed}");
     site.scratch.passed();
     Ok(())
 }
@@ -322,8 +327,8 @@ fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()
         Ok((out.status.code().context("a signal ended it")?, String::from_utf8_lossy(&text).into_owned()))
     };
     let secrets = [format!("--secret={}:/etc/atoll", secret.display())];
-    let (code, said) = arguments(&secrets)?;
-    ensure!(code == 0, "{said}");
+    let (code, printed) = arguments(&secrets)?;
+    ensure!(code == 0, "{printed}");
     let paths = [
         "usr/lib/cni/atoll",
         "var/opt/cni/bin/atoll",
@@ -333,18 +338,21 @@ fn from_a_container_everything_goes_where_the_nodes_runtimes_look() -> Result<()
         "etc/crio/net.d/10-atoll.conflist",
     ];
     for path in paths {
-        ensure!(host.join(path).is_file(), "{path} is not there: {said}");
+        ensure!(host.join(path).is_file(), "{path} is not there: {printed}");
     }
-    ensure!(!host.join("x").exists() && !host.join("etc/atoll/..data").exists(), "{said}");
+    ensure!(!host.join("x").exists() && !host.join("etc/atoll/..data").exists(), "{printed}");
     assert_eq!(Site::mode(&host.join("etc/atoll/password"))?, 0o600);
-    ensure!(said.contains("containerd takes plugins from /usr/lib/cni") && said.contains("10-cni.toml says"), "{said}");
-    let (code, said) = arguments(&secrets)?;
-    ensure!(code == 0 && said.contains("nothing to change"), "{said}");
+    ensure!(
+        printed.contains("containerd takes plugins from /usr/lib/cni") && printed.contains("10-cni.toml says"),
+        "{printed}"
+    );
+    let (code, printed) = arguments(&secrets)?;
+    ensure!(code == 0 && printed.contains("nothing to change"), "{printed}");
 
     // An empty Secret is no failure: etcd may have no TLS.
     fs::remove_file(secret.join("password"))?;
-    let (code, said) = arguments(&secrets)?;
-    ensure!(code == 0, "{said}");
+    let (code, printed) = arguments(&secrets)?;
+    ensure!(code == 0, "{printed}");
 
     let mut command = Command::new(programs::path("atollctl")?);
     command.env_clear().args(["uninstall", "--cli-dir=/usr/local/bin"]).arg(format!("--host-root={}", host.display()));

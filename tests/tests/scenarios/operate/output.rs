@@ -58,12 +58,15 @@ fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
                 let output = ctl.command(&arguments).stdout(out).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
                 Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
             };
-            let (code, said) = run(Stdio::null())?;
-            ensure!(matches!(code, Some(0 | 7)), "{arguments:?}: {code:?}: {said}");
+            let (code, printed) = run(Stdio::null())?;
+            ensure!(matches!(code, Some(0 | 7)), "{arguments:?}: {code:?}: {printed}");
             let full = File::options().write(true).open("/dev/full")?;
             for (out, what) in [(full.into(), "a full disk"), (closed()?, "a pipe without a reader")] {
-                let (code, said) = run(out)?;
-                ensure!(code == Some(1) && said.contains("standard output"), "{arguments:?}: {what}: {code:?}: {said}");
+                let (code, printed) = run(out)?;
+                ensure!(
+                    code == Some(1) && printed.contains("standard output"),
+                    "{arguments:?}: {what}: {code:?}: {printed}"
+                );
             }
         }
     }
@@ -71,8 +74,8 @@ fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
     let full = File::options().write(true).open("/dev/full")?;
     let created = ctl.command(&["tenant", "create", "green"]).stdout(full).stderr(Stdio::piped()).spawn()?;
     let created = created.wait_with_output()?;
-    let said = String::from_utf8_lossy(&created.stderr);
-    ensure!(created.status.code() == Some(1) && said.contains("the command itself came to its end"), "{said}");
+    let printed = String::from_utf8_lossy(&created.stderr);
+    ensure!(created.status.code() == Some(1) && printed.contains("the command itself came to its end"), "{printed}");
     ensure!(ctl.json(&["tenant", "list"])?.to_string().contains("green"));
     ctl.json(&["tenant", "delete", "green"])?;
     cni.del(&pod)?;
@@ -98,10 +101,10 @@ fn a_signal_in_the_middle_is_answered_with_what_was_done_and_how_to_go_on() -> R
         })?;
         kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         let out = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&out.stderr);
+        let printed = String::from_utf8_lossy(&out.stderr);
         ensure!(out.status.code() == Some(code), "{signal}: {out:?}");
         for part in ["interrupted", "done: no new pods from now on", "the same command goes on from here"] {
-            ensure!(said.contains(part), "{signal}: {part}: {said}");
+            ensure!(printed.contains(part), "{signal}: {part}: {printed}");
         }
     }
     // Waiting for standard input.

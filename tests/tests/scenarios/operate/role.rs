@@ -185,7 +185,7 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
         &["auth", "disable"],
     ] {
         match secured.etcdctl("node-1", arguments) {
-            Ok(said) => bail!("node-1 may {arguments:?}: {said}"),
+            Ok(printed) => bail!("node-1 may {arguments:?}: {printed}"),
             Err(error) => ensure!(format!("{error:#}").contains("permission denied"), "{arguments:?}: {error:#}"),
         }
     }

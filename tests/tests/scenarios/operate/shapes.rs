@@ -47,10 +47,10 @@ fn differences(documented: &Value, printed: &Value) -> Vec<String> {
         paths(value, "", &mut all, &mut empty);
         (all, empty)
     };
-    let ((told, unsaid), (there, nothing)) = (of(documented), of(printed));
+    let ((documented, elided), (printed, empty)) = (of(documented), of(printed));
     let below = |path: &String, holes: &BTreeSet<String>| holes.iter().any(|hole| path.starts_with(hole.as_str()));
-    let missing = told.difference(&there).filter(|path| !below(path, &nothing));
-    let unknown = there.difference(&told).filter(|path| !below(path, &unsaid));
+    let missing = documented.difference(&printed).filter(|path| !below(path, &empty));
+    let unknown = printed.difference(&documented).filter(|path| !below(path, &elided));
     missing
         .map(|path| format!("{path} is documented and not printed"))
         .chain(unknown.map(|path| format!("{path} is printed and not documented")))
@@ -126,10 +126,10 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
             disturb(&node)?;
         }
         let printed = ctl.json(&arguments)?;
-        let told = documented(command).map(|blocks| blocks.get(number).cloned());
-        match told {
-            Ok(Some(told)) => {
-                let found = differences(&told, &printed);
+        let blocks = documented(command).map(|blocks| blocks.get(number).cloned());
+        match blocks {
+            Ok(Some(block)) => {
+                let found = differences(&block, &printed);
                 wrong.extend(found.into_iter().map(|text| format!("atollctl {command}: {text}")));
             }
             _ => wrong.push(format!("atollctl {command}: not documented: {printed:#}")),

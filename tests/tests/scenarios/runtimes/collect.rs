@@ -39,8 +39,8 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     std::thread::sleep(Duration::from_secs(1));
     let new = client.run(&containerd.pod("red", "new"))?;
     let out = running.wait_with_output()?;
-    let said = || String::from_utf8_lossy(&out.stderr).into_owned();
-    let report: Value = serde_json::from_slice(&out.stdout).with_context(said)?;
+    let printed = || String::from_utf8_lossy(&out.stderr).into_owned();
+    let report: Value = serde_json::from_slice(&out.stdout).with_context(printed)?;
     let items = report["items"].as_array().context("items")?;
     ensure!(items.len() == 1 && items[0]["outcome"] == "done", "only the dead one: {report:#}");
     ensure!(items[0]["object"].as_str().is_some_and(|object| object.contains(&dead.container)), "{report:#}");

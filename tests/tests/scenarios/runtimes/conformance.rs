@@ -75,7 +75,7 @@ fn a_container_sees_the_network_of_its_pod() -> Result<()> {
 }
 
 #[test]
-fn a_pod_on_the_network_of_the_node_is_none_of_ours() -> Result<()> {
+fn a_host_network_pod_is_not_ours() -> Result<()> {
     let node = Node::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;

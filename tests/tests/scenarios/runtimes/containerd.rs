@@ -38,9 +38,9 @@ fn program(name: &str) -> PathBuf {
 /// The version of the containerd that the scenarios run with, for example `1.6.20`.
 pub(crate) fn version() -> Result<String> {
     let program = program("containerd").display().to_string();
-    let said = run(&program, &["--version"]).context("Debian package containerd")?;
+    let printed = run(&program, &["--version"]).context("Debian package containerd")?;
     // containerd github.com/containerd/containerd 1.6.20~ds1 …
-    let version = said.split_whitespace().nth(2).context("no version")?;
+    let version = printed.split_whitespace().nth(2).context("no version")?;
     Ok(version.trim_start_matches('v').split(['~', '+']).next().unwrap_or(version).to_owned())
 }
 

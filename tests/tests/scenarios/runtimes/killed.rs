@@ -69,7 +69,7 @@ impl Gate {
     }
 
     /// Waits until no ADD is running.
-    fn wait_for_nobody(&self) -> Result<()> {
+    fn wait_until_add_ends(&self) -> Result<()> {
         wait::until("the ADD ends", Duration::from_secs(30), || {
             ensure!(self.directory.join("passed").exists(), "it runs");
             Ok(())
@@ -87,7 +87,7 @@ fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
     networks.add("atoll", &[networks::plugin(&node, json!({}))?])?;
     let mut containerd = Containerd::start(&node, &networks)?;
     let survivor = containerd.client()?.run(&containerd.pod("red", "survivor"))?;
-    gate.wait_for_nobody()?;
+    gate.wait_until_add_ends()?;
     // Where the runtime dies, and whether it cleans up before the plugin continues.
     for (point, cleaned) in [("before", false), ("before", true), ("after", false)] {
         gate.close(point)?;
@@ -109,10 +109,10 @@ fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
         if cleaned {
             end().with_context(|| format!("{point}, at once"))?;
             gate.open(point)?;
-            gate.wait_for_nobody()?;
+            gate.wait_until_add_ends()?;
         } else {
             gate.open(point)?;
-            gate.wait_for_nobody()?;
+            gate.wait_until_add_ends()?;
             assert_eq!(node.keys("claims/")?.len(), 2, "{point}: attached without a caller");
             end().with_context(|| format!("{point}, afterwards"))?;
         }

@@ -20,7 +20,7 @@ fn reaches(from: &Running, to: &Running, name: &str) -> Result<()> {
 }
 
 #[test]
-fn a_killed_runtime_takes_no_traffic_along() -> Result<()> {
+fn a_killed_runtime_interrupts_no_traffic() -> Result<()> {
     let node = Node::start(json!({}))?;
     let mut containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;

@@ -42,8 +42,8 @@ impl Container {
 
 /// The version of this podman, for example `4.3.1`.
 pub(crate) fn version() -> Result<String> {
-    let said = run("podman", &["--version"]).context("Debian package podman")?;
-    Ok(said.split_whitespace().last().context("no version")?.to_owned())
+    let printed = run("podman", &["--version"]).context("Debian package podman")?;
+    Ok(printed.split_whitespace().last().context("no version")?.to_owned())
 }
 
 impl Podman {

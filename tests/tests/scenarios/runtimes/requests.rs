@@ -111,14 +111,14 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"));
 
     // A taken, an unknown and an invalid address: no pod, and no substitute.
-    for (annotations, told) in [
+    for (annotations, message) in [
         ([("atoll.dev/ips", requested.as_str())], requested.as_str()),
         ([("atoll.dev/mac", MAC)], MAC),
         ([("atoll.dev/subnet", "7")], "7"),
         ([("atoll.dev/ips", "everything")], "everything"),
     ] {
         let refused = client.run(&asking("two", &annotations)).expect_err("it cannot be had");
-        ensure!(format!("{refused:#}").contains(told), "{annotations:?}: {refused:#}");
+        ensure!(format!("{refused:#}").contains(message), "{annotations:?}: {refused:#}");
     }
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"), "the first was not touched");
 

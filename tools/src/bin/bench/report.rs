@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts_follow_the_promise() {
+    fn verdicts_follow_the_bound() {
         let met = |promise, measured, beside| {
             let beside = Some(Spread::exactly(beside));
             Finding::new("it", "ms", promise, Spread::exactly(measured), beside).met

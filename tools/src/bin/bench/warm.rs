@@ -147,7 +147,7 @@ fn forks(site: &Site, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The largest resident set. Told by `time`, which is small: the kernel counts what the parent had at the exec too.
+/// The largest resident set. Measured by `time`, which is small: the kernel counts what the parent had at the exec too.
 fn memory(sites: &[Site; 3], report: &mut Report) -> Result<()> {
     let mut peaks: [[Vec<f64>; 2]; 3] = Default::default();
     for _ in 0..FEW {
@@ -155,7 +155,7 @@ fn memory(sites: &[Site; 3], report: &mut Report) -> Result<()> {
             let pod = pod("weighed")?;
             for (command, peaks) in ["ADD", "DEL"].into_iter().zip(peaks) {
                 let kibibytes = site.under(&["time", "-f", "%M", "-o"], command, &pod)?;
-                let kibibytes: f64 = kibibytes.trim().parse().with_context(|| format!("time said {kibibytes:?}"))?;
+                let kibibytes: f64 = kibibytes.trim().parse().with_context(|| format!("time printed {kibibytes:?}"))?;
                 peaks.push(kibibytes * 1024.0 / 1e6);
             }
         }

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_address_is_answered_by_ones_own_pod_or_by_nobody() {
+    fn a_foreign_address_is_answered_by_the_tenants_own_pod_or_not_at_all() {
         let all = [
             endpoint("red-1", Some("red"), 2),
             endpoint("red-2", Some("red"), 3),
