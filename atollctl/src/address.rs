@@ -10,11 +10,15 @@ use atoll_records::{AddressState, ClaimRecord, Key, ReservationRecord};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::{self, Output, or_dash};
+use crate::output::{self, OutputFormat, or_dash};
 use crate::reservation;
 use crate::settings::Settings;
 
-pub(crate) async fn list(settings: &Settings, output: Output, tenant: Option<&TenantName>) -> Result<String, Failure> {
+pub(crate) async fn list(
+    settings: &Settings,
+    output: OutputFormat,
+    tenant: Option<&TenantName>,
+) -> Result<String, Failure> {
     Ok(shown(&observe(&settings.store()?).await?, output, tenant))
 }
 
@@ -37,7 +41,7 @@ impl Row<'_> {
     }
 }
 
-fn shown(seen: &Observation, output: Output, tenant: Option<&TenantName>) -> String {
+fn shown(seen: &Observation, output: OutputFormat, tenant: Option<&TenantName>) -> String {
     let meant = |place: &AddressId| tenant.is_none_or(|tenant| *tenant == place.tenant);
     let mut rows: BTreeMap<&AddressId, Row<'_>> = BTreeMap::new();
     for (place, address) in seen.addresses.iter().filter(|(place, _)| meant(place)) {
@@ -54,9 +58,9 @@ fn shown(seen: &Observation, output: Output, tenant: Option<&TenantName>) -> Str
         rows.entry(place).or_default().reserved = Some(&reservation.record);
     }
     match output {
-        Output::Json => output::json(&rows.iter().map(|(place, row)| json_of(place, row)).collect::<Vec<_>>()),
-        Output::Table if rows.is_empty() => "no addresses\n".to_owned(),
-        Output::Table => output::table(
+        OutputFormat::Json => output::json(&rows.iter().map(|(place, row)| json_of(place, row)).collect::<Vec<_>>()),
+        OutputFormat::Table if rows.is_empty() => "no addresses\n".to_owned(),
+        OutputFormat::Table => output::table(
             ["address", "tenant", "subnet", "state", "pod", "attachment", "reserved for"],
             rows.iter().map(|(place, row)| cells(place, row)),
         ),

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use atoll_model::ids::TenantName;
 use clap::{Parser, Subcommand};
 
-use crate::attachment::List;
+use crate::attachment::ListAttachments;
 use crate::change::{Create, Repair};
-use crate::check::Check;
+use crate::check::CheckAttachments;
 use crate::delete::Delete;
 use crate::doctor::Doctor;
 use crate::evict::EvictNode;
@@ -17,13 +17,13 @@ use crate::gc::Gc;
 use crate::init::Init;
 use crate::install::{Install, Uninstall};
 use crate::member::Member;
-use crate::output::Output;
+use crate::output::OutputFormat;
 use crate::prune::Prune;
 use crate::reservation::{Release, Reserve};
 use crate::set::Set;
-use crate::subnet::Subnet;
+use crate::subnet::SubnetCommand;
 use crate::tenant::Show;
-use crate::topology::Topology;
+use crate::topology::ShowTopology;
 
 const ABOUT: &str = "\
 Questions and answers:
@@ -56,8 +56,8 @@ pub(crate) struct Args {
     #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Output for people, or for programs
-    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
-    pub(crate) output: Output,
+    #[arg(long, short, global = true, value_enum, default_value_t = OutputFormat::Table, value_name = "FORMAT")]
+    pub(crate) output: OutputFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -68,19 +68,19 @@ pub(crate) enum Command {
     /// Write the cluster's record, before the first pod does
     Init(Init),
     /// Show tenants with their subnets and pods as a tree
-    Topology(Topology),
+    Topology(ShowTopology),
     /// Tenants
     #[command(subcommand)]
-    Tenant(Tenant),
+    Tenant(TenantCommand),
     /// Subnets of a tenant
     #[command(subcommand)]
-    Subnet(Subnet),
+    Subnet(SubnetCommand),
     /// Pods' interfaces
     #[command(subcommand)]
-    Attachment(Attachment),
+    Attachment(AttachmentCommand),
     /// Pods' addresses
     #[command(subcommand)]
-    Address(Address),
+    Address(AddressCommand),
     /// Check everything that a pod's network needs, from this node, and report how to repair faults
     Doctor(Doctor),
     /// Install plugin, secrets and network configuration, each file completely or not at all
@@ -99,7 +99,7 @@ pub(crate) enum Command {
 
 /// Commands for tenants.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Tenant {
+pub(crate) enum TenantCommand {
     /// List the tenants
     #[command(after_help = "Example:\n  atollctl tenant list\n  atollctl tenant list -o json | jq '.[].name'")]
     List,
@@ -129,9 +129,9 @@ pub(crate) enum Tenant {
 
 /// Commands for attachments.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Attachment {
+pub(crate) enum AttachmentCommand {
     /// List pods' interfaces with their addresses
-    List(List),
+    List(ListAttachments),
     /// Remove the pods of a dead node from the network and release their addresses
     EvictNode(EvictNode),
     /// Show all records of one pod's network, and why it has none
@@ -140,7 +140,7 @@ pub(crate) enum Attachment {
 
 /// Commands for addresses.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Address {
+pub(crate) enum AddressCommand {
     /// List addresses that are taken, in cool-down or reserved
     #[command(after_help = "Example:\n  atollctl address list --tenant red")]
     List {
@@ -153,7 +153,7 @@ pub(crate) enum Address {
     /// Delete a reservation
     Release(Release),
     /// Compare addresses, claims, reservations, tombstones and ports with each other
-    Check(Check),
+    Check(CheckAttachments),
 }
 
 impl Command {
@@ -167,38 +167,40 @@ impl Command {
             Command::Topology(_)
             | Command::Doctor(_)
             | Command::Completion { .. }
-            | Command::Tenant(Tenant::List | Tenant::Show(_) | Tenant::Plan { .. })
-            | Command::Subnet(Subnet::List { .. })
-            | Command::Attachment(Attachment::List(_) | Attachment::Show(_))
-            | Command::Address(Address::List { .. }) => return None,
+            | Command::Tenant(TenantCommand::List | TenantCommand::Show(_) | TenantCommand::Plan { .. })
+            | Command::Subnet(SubnetCommand::List { .. })
+            | Command::Attachment(AttachmentCommand::List(_) | AttachmentCommand::Show(_))
+            | Command::Address(AddressCommand::List { .. }) => return None,
             Command::Init(options) => (options.dry_run, format!("{again}; `--dry-run` shows what it would do")),
             Command::Install(options) => {
                 (options.dry_run, format!("{again}; every file is the old one or the new one"))
             }
             Command::Uninstall(options) => (options.dry_run, format!("{again}; every file is there or gone")),
             Command::Gc(options) => (options.dry_run, format!("{again}; what was taken apart stays so")),
-            Command::Tenant(Tenant::Create(options)) => (options.dry_run, seen(&options.tenant)),
-            Command::Tenant(Tenant::Repair(options)) => (options.dry_run, seen(&options.tenant)),
-            Command::Tenant(Tenant::Delete(options)) => {
+            Command::Tenant(TenantCommand::Create(options)) => (options.dry_run, seen(&options.tenant)),
+            Command::Tenant(TenantCommand::Repair(options)) => (options.dry_run, seen(&options.tenant)),
+            Command::Tenant(TenantCommand::Delete(options)) => {
                 (options.dry_run, format!("{again}; until then the tenant gets no new pods"))
             }
-            Command::Tenant(Tenant::Prune(options)) => (options.dry_run || !options.delete, again.to_owned()),
-            Command::Tenant(Tenant::Set(options)) => (options.dry_run, seen(&options.tenant)),
-            Command::Tenant(Tenant::Join(options) | Tenant::Leave(options)) => {
+            Command::Tenant(TenantCommand::Prune(options)) => (options.dry_run || !options.delete, again.to_owned()),
+            Command::Tenant(TenantCommand::Set(options)) => (options.dry_run, seen(&options.tenant)),
+            Command::Tenant(TenantCommand::Join(options) | TenantCommand::Leave(options)) => {
                 (options.dry_run, format!("{again}, or finds it done"))
             }
-            Command::Subnet(Subnet::Add { tenant, dry_run, .. }) => {
+            Command::Subnet(SubnetCommand::Add { tenant, dry_run, .. }) => {
                 (*dry_run, format!("`atollctl subnet list {tenant}` shows whether it is there; {}", seen(tenant)))
             }
-            Command::Subnet(Subnet::Delete { dry_run, .. }) => (*dry_run, again.to_owned()),
-            Command::Attachment(Attachment::EvictNode(options)) => {
+            Command::Subnet(SubnetCommand::Delete { dry_run, .. }) => (*dry_run, again.to_owned()),
+            Command::Attachment(AttachmentCommand::EvictNode(options)) => {
                 (options.dry_run, format!("{again}; until then no pod of that node can be added"))
             }
-            Command::Address(Address::Reserve(options)) => (options.dry_run, format!("{again}, or finds it done")),
-            Command::Address(Address::Release(options)) => {
+            Command::Address(AddressCommand::Reserve(options)) => {
+                (options.dry_run, format!("{again}, or finds it done"))
+            }
+            Command::Address(AddressCommand::Release(options)) => {
                 (options.dry_run, format!("{again}, or finds nothing to do"))
             }
-            Command::Address(Address::Check(options)) => (!options.repair, again.to_owned()),
+            Command::Address(AddressCommand::Check(options)) => (!options.repair, again.to_owned()),
         };
         (!dry_run).then_some(words)
     }

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::{Namespace, NodeName, TenantName};
-use atoll_tenant::inventory::{Inventory, Pod};
+use atoll_tenant::inventory::{Inventory, PodEntry};
 
 use crate::failure::Failure;
 use crate::inventory::{ask, state};
-use crate::output::{self, Output, or_dash};
+use crate::output::{self, OutputFormat, or_dash};
 use crate::settings::Settings;
 
 /// Options of `attachment list`.
@@ -18,7 +18,7 @@ Example: who holds 10.128.3.7?
 
 Example: the pods of one node
   atollctl attachment list --node n1")]
-pub(crate) struct List {
+pub(crate) struct ListAttachments {
     /// Only of this tenant
     #[arg(long)]
     pub(crate) tenant: Option<TenantName>,
@@ -39,24 +39,28 @@ pub(crate) struct List {
     pub(crate) offline: bool,
 }
 
-pub(crate) async fn list(settings: &Settings, output: Output, options: &List) -> Result<String, Failure> {
+pub(crate) async fn list(
+    settings: &Settings,
+    output: OutputFormat,
+    options: &ListAttachments,
+) -> Result<String, Failure> {
     let inventory = Inventory::read(&settings.store()?).await?;
-    let mut pods: Vec<Pod> = inventory.pods().filter(|pod| meant(pod, options)).cloned().collect();
+    let mut pods: Vec<PodEntry> = inventory.pods().filter(|pod| meant(pod, options)).cloned().collect();
     if !options.offline {
         ask(&settings.controller()?, pods.iter_mut()).await;
     }
     Ok(match output {
-        Output::Json => output::json(&pods),
-        Output::Table if pods.is_empty() => "no attachments\n".to_owned(),
-        Output::Table => output::table(
+        OutputFormat::Json => output::json(&pods),
+        OutputFormat::Table if pods.is_empty() => "no attachments\n".to_owned(),
+        OutputFormat::Table => output::table(
             ["address", "tenant", "namespace", "pod", "node", "interface", "host interface", "container", "state"],
             pods.iter().map(row),
         ),
     })
 }
 
-fn meant(pod: &Pod, options: &List) -> bool {
-    let List { tenant, namespace, pod: name, node, address, offline: _ } = options;
+fn meant(pod: &PodEntry, options: &ListAttachments) -> bool {
+    let ListAttachments { tenant, namespace, pod: name, node, address, offline: _ } = options;
     tenant.as_ref().is_none_or(|tenant| *tenant == pod.tenant)
         && namespace.as_ref().is_none_or(|namespace| pod.namespace.as_ref() == Some(namespace))
         && name.as_ref().is_none_or(|name| pod.pod.as_ref() == Some(name))
@@ -64,7 +68,7 @@ fn meant(pod: &Pod, options: &List) -> bool {
         && address.is_none_or(|address| address == pod.address.ip())
 }
 
-fn row(pod: &Pod) -> [String; 9] {
+fn row(pod: &PodEntry) -> [String; 9] {
     [
         pod.address.ip().to_string(),
         pod.tenant.to_string(),

@@ -1,12 +1,12 @@
 //! `atollctl tenant create`, `plan` and `repair`.
 
 use atoll_model::ids::TenantName;
-use atoll_tenant::admin::{self, Admin, Plan};
+use atoll_tenant::admin::{self, Admin, PlannedChange};
 use atoll_tenant::inventory::Inventory;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::settings::Settings;
 
 /// Options of `tenant create`.
@@ -38,38 +38,38 @@ pub(crate) struct Repair {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn create(settings: &Settings, output: Output, options: &Create) -> Result<String, Failure> {
+pub(crate) async fn create(settings: &Settings, output: OutputFormat, options: &Create) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let name = &options.tenant;
     if options.dry_run {
         let there = Inventory::read(&store).await?.tenants.iter().any(|tenant| tenant.name == *name);
         let would = if there { "refuse: the tenant is there already" } else { "create the tenant" };
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": would, "tenant": name})),
-            Output::Table => format!("would {would}\n"),
+            OutputFormat::Json => output::json(&json!({"would": would, "tenant": name})),
+            OutputFormat::Table => format!("would {would}\n"),
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let tenant = admin::create(&admin, name).await?.record;
     Ok(match output {
-        Output::Json => output::json(&json!({"done": "created", "tenant": tenant})),
-        Output::Table => format!(
+        OutputFormat::Json => output::json(&json!({"done": "created", "tenant": tenant})),
+        OutputFormat::Table => format!(
             "Tenant {name} exists. It has no namespace yet: add one with `atollctl tenant join {name} NAMESPACE`.\n"
         ),
     })
 }
 
-pub(crate) async fn plan(settings: &Settings, output: Output, name: &TenantName) -> Result<String, Failure> {
+pub(crate) async fn plan(settings: &Settings, output: OutputFormat, name: &TenantName) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let plan = admin::plan(&admin, name).await?;
     Ok(match output {
-        Output::Json => output::json(&plan),
-        Output::Table => shown(name, &plan),
+        OutputFormat::Json => output::json(&plan),
+        OutputFormat::Table => shown(name, &plan),
     })
 }
 
-fn shown(name: &TenantName, plan: &[Plan]) -> String {
+fn shown(name: &TenantName, plan: &[PlannedChange]) -> String {
     if plan.is_empty() {
         return format!("Tenant {name} is as it should be: nothing would change.\n");
     }
@@ -92,7 +92,7 @@ fn shown(name: &TenantName, plan: &[Plan]) -> String {
     }
 }
 
-pub(crate) async fn repair(settings: &Settings, output: Output, options: &Repair) -> Result<String, Failure> {
+pub(crate) async fn repair(settings: &Settings, output: OutputFormat, options: &Repair) -> Result<String, Failure> {
     let name = &options.tenant;
     if options.dry_run {
         return plan(settings, output, name).await;
@@ -109,8 +109,8 @@ pub(crate) async fn repair(settings: &Settings, output: Output, options: &Repair
         )));
     }
     Ok(match output {
-        Output::Json => output::json(&json!({"done": "repaired", "tenant": name, "repaired": before})),
-        Output::Table if before.is_empty() => format!("Tenant {name} was as it should be.\n"),
-        Output::Table => format!("Tenant {name} matches its record again; repaired:\n\n{}", shown(name, &before)),
+        OutputFormat::Json => output::json(&json!({"done": "repaired", "tenant": name, "repaired": before})),
+        OutputFormat::Table if before.is_empty() => format!("Tenant {name} was as it should be.\n"),
+        OutputFormat::Table => format!("Tenant {name} matches its record again; repaired:\n\n{}", shown(name, &before)),
     })
 }

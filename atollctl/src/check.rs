@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use atoll_ipam::audit::{Finding, Observation, Outcome, Repaired, agreed};
+use atoll_ipam::audit::{AuditFinding, Observation, RepairOutcome, Repaired, agreed};
 use atoll_ipam::{audit, observe, repair};
 use atoll_model::derive::{self, Role};
 use atoll_store::Store;
@@ -12,7 +12,7 @@ use atoll_tenant::controller::Controller;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{self, CommandOutput, Output, count};
+use crate::output::{self, CommandOutput, OutputFormat, count};
 use crate::settings::Settings;
 
 /// Options of `address check`.
@@ -27,7 +27,7 @@ Example: is everything as it should be?
 
 Example: repair what can be repaired
   atollctl address check --repair")]
-pub(crate) struct Check {
+pub(crate) struct CheckAttachments {
     /// Repair what can be repaired without a guess
     #[arg(long)]
     pub(crate) repair: bool,
@@ -40,7 +40,11 @@ pub(crate) struct Check {
     pub(crate) offline: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) -> Result<CommandOutput, Failure> {
+pub(crate) async fn run(
+    settings: &Settings,
+    output: OutputFormat,
+    options: &CheckAttachments,
+) -> Result<CommandOutput, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let controller = (!options.offline).then_some(&controller);
     let first = findings(&store, controller).await?;
@@ -55,7 +59,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Check) ->
     }
     let left: Vec<_> = agreed(&first, second.clone()).into_iter().filter(|finding| finding.fix.is_none()).collect();
     let repaired = repair(&store, &first, second, settings.config.cooldown).await?;
-    let is_repaired = repaired.iter().all(|repaired| repaired.outcome == Outcome::Done);
+    let is_repaired = repaired.iter().all(|repaired| repaired.outcome == RepairOutcome::Done);
     Ok(CommandOutput { text: render(output, &left, &repaired), exit_code: code(is_repaired && left.is_empty()) })
 }
 
@@ -64,7 +68,7 @@ fn code(agrees: bool) -> u8 {
     if agrees { 0 } else { 7 }
 }
 
-async fn findings(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<Finding>, Failure> {
+async fn findings(store: &impl Store, controller: Option<&impl Controller>) -> Result<Vec<AuditFinding>, Failure> {
     let mut seen = observe(store).await?;
     if let Some(controller) = controller {
         seen.ports = ports(&seen, controller).await?;
@@ -93,8 +97,8 @@ async fn ports(
     Ok(Some(ports))
 }
 
-fn render(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
-    if output == Output::Json {
+fn render(output: OutputFormat, found: &[AuditFinding], repaired: &[Repaired]) -> String {
+    if output == OutputFormat::Json {
         return output::json(&json!({"findings": found, "repaired": repaired}));
     }
     if found.is_empty() && repaired.is_empty() {
@@ -104,9 +108,9 @@ fn render(output: Output, found: &[Finding], repaired: &[Repaired]) -> String {
     for Repaired { finding, outcome } in repaired {
         let doing = finding.fix.as_ref().map(|fix| fix.doing.as_str()).unwrap_or_default();
         lines.push(match outcome {
-            Outcome::Done => format!("repaired: {} ({doing})", finding.text),
-            Outcome::Changed => format!("not repaired: {}; it changed meanwhile", finding.text),
-            Outcome::Unknown => format!("perhaps repaired, the answer was lost; check again: {}", finding.text),
+            RepairOutcome::Done => format!("repaired: {} ({doing})", finding.text),
+            RepairOutcome::Changed => format!("not repaired: {}; it changed meanwhile", finding.text),
+            RepairOutcome::Unknown => format!("perhaps repaired, the answer was lost; check again: {}", finding.text),
         });
     }
     for finding in found {

@@ -5,12 +5,12 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use atoll_ipam::reservations;
 use atoll_tenant::admin::{self, Admin, Deletion};
-use atoll_tenant::inventory::{Inventory, Tenant};
+use atoll_tenant::inventory::{Inventory, TenantEntry};
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::inventory::{absent, name};
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
 
@@ -40,7 +40,7 @@ pub(crate) struct Delete {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Delete) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let tenant = &options.tenant;
     if options.dry_run {
@@ -48,8 +48,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
         inventory.tenants.retain(|found| found.name == *tenant);
         let Some(found) = inventory.tenants.pop() else { return Err(absent(tenant)) };
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": "delete", "blockedBy": pods(&found), "tenant": found})),
-            Output::Table => consequences(&found, reservations(&store, Some(tenant)).await?.len()),
+            OutputFormat::Json => output::json(&json!({"would": "delete", "blockedBy": pods(&found), "tenant": found})),
+            OutputFormat::Table => consequences(&found, reservations(&store, Some(tenant)).await?.len()),
         });
     }
     if options.force && !options.yes {
@@ -63,15 +63,15 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Delete) -
     progress.end();
     done?;
     Ok(match output {
-        Output::Json => output::json(&json!({"done": "deleted", "tenant": tenant})),
-        Output::Table => {
+        OutputFormat::Json => output::json(&json!({"done": "deleted", "tenant": tenant})),
+        OutputFormat::Table => {
             format!("Tenant {tenant} is deleted: its network, its subnets and its place among the transit links.\n")
         }
     })
 }
 
 /// What deleting would do, for people.
-fn consequences(tenant: &Tenant, kept: usize) -> String {
+fn consequences(tenant: &TenantEntry, kept: usize) -> String {
     let mut lines = vec![format!(
         "would delete tenant {}: two chains, router, transit ports, routes and {} in the controller",
         tenant.name,
@@ -93,7 +93,7 @@ fn consequences(tenant: &Tenant, kept: usize) -> String {
     output::lines(&lines)
 }
 
-fn pods(tenant: &Tenant) -> Vec<String> {
+fn pods(tenant: &TenantEntry) -> Vec<String> {
     let pods = tenant.subnets.iter().flat_map(|subnet| &subnet.pods);
     pods.map(|pod| format!("{} on {} ({})", name(pod), pod.node, pod.address.ip())).collect()
 }

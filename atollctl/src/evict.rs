@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::delete::confirm;
 use crate::failure::Failure;
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
 
@@ -43,7 +43,7 @@ pub(crate) struct EvictNode {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &EvictNode) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let node = &options.node;
@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode
     if options.dry_run {
         let found = admin::candidate(&admin, node).await?;
         return Ok(match output {
-            Output::Json => output::json(&json!({
+            OutputFormat::Json => output::json(&json!({
                 "would": if found.is_dead() || options.force { "evict" } else { "refuse" },
                 "node": node,
                 "hostAlive": found.alive,
@@ -66,7 +66,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode
                 "damaged": found.damaged.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "pods": pods(&found.claims),
             })),
-            Output::Table => consequences(options, &found, how.wait),
+            OutputFormat::Table => consequences(options, &found, how.wait),
         });
     }
     if options.force && !options.yes {
@@ -78,10 +78,10 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &EvictNode
     progress.end();
     let released = done?;
     Ok(match output {
-        Output::Json => {
+        OutputFormat::Json => {
             output::json(&json!({"done": "evicted", "node": node, "forgotten": how.forget, "pods": pods(&released)}))
         }
-        Output::Table => {
+        OutputFormat::Table => {
             let mut lines = vec![format!("Node {node} is evicted; {} lost network and addresses.", {
                 count(released.len(), "pod")
             })];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use atoll_ipam::IpamError;
 use atoll_model::config::ConfigError;
-use atoll_model::error::{Class, Classify, Resource, causes, class_of, hint_of};
+use atoll_model::error::{Class, Classify, ExhaustedResource, causes, class_of, hint_of};
 use atoll_node::files::trouble;
 use atoll_sdn_client::transport::TransportError;
 use atoll_store::StoreError;
@@ -49,7 +49,7 @@ impl Failure {
     /// Something of this program's own did not work: because this machine has run out of something, or else.
     pub(crate) fn local(what: &str, error: &impl std::error::Error) -> Self {
         let message = format!("{what}: {error}");
-        match Resource::lacking(&std::io::Error::other(message.clone())) {
+        match ExhaustedResource::lacking(&std::io::Error::other(message.clone())) {
             Some(resource) => Self::unavailable(message, resource.advice()),
             None => Self::other(message),
         }
@@ -68,7 +68,7 @@ impl Failure {
     /// A file or something else of this machine failed: what was tried, and the error of the system.
     pub(crate) fn file(what: impl fmt::Display, error: &std::io::Error) -> Self {
         let message = format!("{what}: {error}");
-        match (Resource::lacking(error), trouble::advice(error)) {
+        match (ExhaustedResource::lacking(error), trouble::advice(error)) {
             (Some(resource), _) => Self::unavailable(message, resource.advice()),
             (None, advice) => Self { hint: advice.map(str::to_owned), ..Self::other(message) },
         }

@@ -7,7 +7,7 @@ use atoll_model::config::Addressing;
 use atoll_records::{ClusterRecord, ProviderRecord, Query, Uplink};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
-use atoll_tenant::admin::{self, Initialised, Outside, Wanted};
+use atoll_tenant::admin::{self, InitRequest, Initialised, ProviderChoice};
 use atoll_tenant::controller::Applied;
 use atoll_tenant::inventory::Cluster;
 use ipnetwork::Ipv4Network;
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::local::{self, HostRoute};
-use crate::output::{self, Output};
+use crate::output::{self, OutputFormat};
 use crate::settings::Settings;
 use crate::topology;
 
@@ -66,7 +66,7 @@ fn uplink(text: &str) -> Result<Uplink, String> {
     Ok(Uplink { address, gateway, host, interface })
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Init) -> Result<String, Failure> {
     let (store, controller, config) = (settings.store()?, settings.controller()?, &settings.config.cluster);
     if !options.ignore_routes {
         let routes = local::routes().map_err(|error| Failure::file("read this host's routes", &error))?;
@@ -86,12 +86,12 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             ));
         }
     }
-    let wanted = Wanted {
+    let wanted = InitRequest {
         new_epoch: options.new_epoch,
         outside: match (&options.provider_router, options.uplink.as_slice()) {
-            (Some(name), _) => Outside::Adopted(name.clone()),
-            (None, []) => Outside::Configured,
-            (None, uplinks) => Outside::Made(ProviderRecord { uplinks: uplinks.to_vec() }),
+            (Some(name), _) => ProviderChoice::Adopted(name.clone()),
+            (None, []) => ProviderChoice::Configured,
+            (None, uplinks) => ProviderChoice::Made(ProviderRecord { uplinks: uplinks.to_vec() }),
         },
     };
     if options.dry_run {
@@ -105,8 +105,10 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
             (Some(cluster), false) => format!("change nothing: cluster {} is there", cluster.id),
         };
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": would, "cluster": there, "notes": notes(config.addressing)})),
-            Output::Table => format!("would {would}\n{}", noted(config.addressing)),
+            OutputFormat::Json => {
+                output::json(&json!({"would": would, "cluster": there, "notes": notes(config.addressing)}))
+            }
+            OutputFormat::Table => format!("would {would}\n{}", noted(config.addressing)),
         });
     }
     let (initialised, applied) = admin::init(&store, &controller, config, &wanted).await?;
@@ -117,11 +119,11 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Init) -> 
     };
     let cluster = Cluster::of(initialised.record());
     Ok(match output {
-        Output::Json => output::json(&json!({
+        OutputFormat::Json => output::json(&json!({
             "done": done, "cluster": cluster, "providerObjectsMade": applied.map(|a| a.created),
             "notes": notes(cluster.addressing),
         })),
-        Output::Table => {
+        OutputFormat::Table => {
             format!("{summary}{}\n\n{}{}", made(applied), describe(&cluster), noted(cluster.addressing))
         }
     })
@@ -154,11 +156,11 @@ fn noted(addressing: Addressing) -> String {
 }
 
 /// What would happen to the provider router.
-fn outside(outside: &Outside) -> String {
+fn outside(outside: &ProviderChoice) -> String {
     match outside {
-        Outside::Configured => String::new(),
-        Outside::Adopted(name) => format!(", with the provider router {name} that is there"),
-        Outside::Made(provider) => {
+        ProviderChoice::Configured => String::new(),
+        ProviderChoice::Adopted(name) => format!(", with the provider router {name} that is there"),
+        ProviderChoice::Made(provider) => {
             let lines = provider.uplinks.iter().map(|uplink| format!("\n  uplink {}", topology::uplink(uplink)));
             format!(" and make a provider router{}", lines.collect::<String>())
         }

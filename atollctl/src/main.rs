@@ -42,7 +42,7 @@ use std::process::ExitCode;
 use atoll_node::files::{make, print};
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::args::{Address, Args, Attachment, Command, Tenant};
+use crate::args::{AddressCommand, Args, AttachmentCommand, Command, TenantCommand};
 use crate::failure::Failure;
 use crate::output::CommandOutput;
 use crate::settings::Settings;
@@ -93,27 +93,33 @@ async fn run(args: &Args) -> Result<CommandOutput, Failure> {
     let text = match &args.command {
         Command::Init(options) => init::run(&settings, args.output, options).await,
         Command::Topology(options) => topology::run(&settings, args.output, options).await,
-        Command::Tenant(Tenant::List) => tenant::list(&settings, args.output).await,
-        Command::Tenant(Tenant::Show(options)) => tenant::show(&settings, args.output, options).await,
-        Command::Tenant(Tenant::Create(options)) => change::create(&settings, args.output, options).await,
-        Command::Tenant(Tenant::Plan { tenant }) => change::plan(&settings, args.output, tenant).await,
-        Command::Tenant(Tenant::Repair(options)) => change::repair(&settings, args.output, options).await,
-        Command::Tenant(Tenant::Delete(options)) => delete::run(&settings, args.output, options).await,
-        Command::Tenant(Tenant::Prune(options)) => prune::run(&settings, args.output, options).await,
-        Command::Tenant(Tenant::Set(options)) => set::run(&settings, args.output, options).await,
-        Command::Tenant(Tenant::Join(options)) => member::run(&settings, args.output, options, true).await,
-        Command::Tenant(Tenant::Leave(options)) => member::run(&settings, args.output, options, false).await,
+        Command::Tenant(TenantCommand::List) => tenant::list(&settings, args.output).await,
+        Command::Tenant(TenantCommand::Show(options)) => tenant::show(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Create(options)) => change::create(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Plan { tenant }) => change::plan(&settings, args.output, tenant).await,
+        Command::Tenant(TenantCommand::Repair(options)) => change::repair(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Delete(options)) => delete::run(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Prune(options)) => prune::run(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Set(options)) => set::run(&settings, args.output, options).await,
+        Command::Tenant(TenantCommand::Join(options)) => member::run(&settings, args.output, options, true).await,
+        Command::Tenant(TenantCommand::Leave(options)) => member::run(&settings, args.output, options, false).await,
         Command::Subnet(subnet) => subnet::run(&settings, args.output, subnet).await,
-        Command::Attachment(Attachment::List(options)) => attachment::list(&settings, args.output, options).await,
-        Command::Attachment(Attachment::EvictNode(options)) => evict::run(&settings, args.output, options).await,
-        Command::Attachment(Attachment::Show(options)) => {
+        Command::Attachment(AttachmentCommand::List(options)) => {
+            attachment::list(&settings, args.output, options).await
+        }
+        Command::Attachment(AttachmentCommand::EvictNode(options)) => evict::run(&settings, args.output, options).await,
+        Command::Attachment(AttachmentCommand::Show(options)) => {
             return Box::pin(explain::run(&settings, args.output, options)).await;
         }
         Command::Gc(options) => return Box::pin(gc::run(&settings, args.output, options)).await,
-        Command::Address(Address::Check(options)) => return check::run(&settings, args.output, options).await,
-        Command::Address(Address::List { tenant }) => address::list(&settings, args.output, tenant.as_ref()).await,
-        Command::Address(Address::Reserve(options)) => reservation::run(&settings, args.output, options).await,
-        Command::Address(Address::Release(options)) => reservation::release(&settings, args.output, options).await,
+        Command::Address(AddressCommand::Check(options)) => return check::run(&settings, args.output, options).await,
+        Command::Address(AddressCommand::List { tenant }) => {
+            address::list(&settings, args.output, tenant.as_ref()).await
+        }
+        Command::Address(AddressCommand::Reserve(options)) => reservation::run(&settings, args.output, options).await,
+        Command::Address(AddressCommand::Release(options)) => {
+            reservation::release(&settings, args.output, options).await
+        }
         // Answered above.
         Command::Doctor(_) | Command::Install(_) | Command::Uninstall(_) | Command::Completion { .. } => {
             Ok(String::new())

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::inventory::absent;
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::settings::Settings;
 
 /// Options of `tenant join` and `tenant leave`.
@@ -58,15 +58,20 @@ fn planned(inventory: &Inventory, options: &Member, joins: bool) -> Result<Strin
 }
 
 /// `joins`: into the tenant; else out of it.
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Member, joins: bool) -> Result<String, Failure> {
+pub(crate) async fn run(
+    settings: &Settings,
+    output: OutputFormat,
+    options: &Member,
+    joins: bool,
+) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let Member { tenant, namespace, new_pods_only, dry_run } = options;
     if *dry_run {
         let would = planned(&Inventory::read(&store).await?, options, joins)?;
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": would, "tenant": tenant, "namespace": namespace})),
-            Output::Table => format!("would {would}\n"),
+            OutputFormat::Json => output::json(&json!({"would": would, "tenant": tenant, "namespace": namespace})),
+            OutputFormat::Table => format!("would {would}\n"),
         });
     }
     let moved = if joins {
@@ -74,7 +79,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Member, j
     } else {
         admin::leave(&admin, tenant, namespace, *new_pods_only).await?
     };
-    if output == Output::Json {
+    if output == OutputFormat::Json {
         return Ok(output::json(&json!({
             "changed": moved.changed,
             "namespace": namespace,

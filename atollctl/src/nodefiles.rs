@@ -2,7 +2,7 @@
 //! `<stateDir>/tombstones/`. Their formats are in `atoll_node`; see `docs/design/attachment.md`.
 //!
 //! # Guarantees
-//! Nothing is written here but by [`AttachmentFile::remove`]. A lock is only tried, never waited for and never kept. A file that
+//! Nothing is written here but by [`ObservedAttachment::remove`]. A lock is only tried, never waited for and never kept. A file that
 //! cannot be read is reported as such and does not hide another one.
 
 use std::io;
@@ -24,19 +24,19 @@ pub(crate) enum Lock {
 
 /// The file of an attachment.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct AttachmentFile {
+pub(crate) struct ObservedAttachment {
     pub(crate) path: PathBuf,
     /// The attachment's hash: the file's name.
     pub(crate) hash: String,
     pub(crate) lock: Lock,
-    pub(crate) phase: AddPhase,
+    pub(crate) phase: AddState,
     /// When it was last written, seconds since 1970.
     pub(crate) written: u64,
 }
 
 /// The phase of an ADD.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum AddPhase {
+pub(crate) enum AddState {
     /// An ADD has begun. With a free lock: it died.
     Adding(Option<Box<ClaimRecord>>),
     /// An ADD was finished.
@@ -45,7 +45,7 @@ pub(crate) enum AddPhase {
     Unreadable,
 }
 
-impl AddPhase {
+impl AddState {
     pub(crate) fn claim(&self) -> Option<&ClaimRecord> {
         match self {
             Self::Adding(claim) | Self::Done(claim) => claim.as_deref(),
@@ -55,31 +55,31 @@ impl AddPhase {
 }
 
 /// The files of all attachments of this node.
-pub(crate) fn attachments(run_dir: &Path) -> io::Result<Vec<AttachmentFile>> {
-    Ok(inspect::all(run_dir)?.into_iter().map(AttachmentFile::from).collect())
+pub(crate) fn attachments(run_dir: &Path) -> io::Result<Vec<ObservedAttachment>> {
+    Ok(inspect::all(run_dir)?.into_iter().map(ObservedAttachment::from).collect())
 }
 
 /// The file of one attachment.
-pub(crate) fn attachment(run_dir: &Path, attachment: &Attachment) -> io::Result<Option<AttachmentFile>> {
-    Ok(inspect::of(run_dir, attachment)?.map(AttachmentFile::from))
+pub(crate) fn attachment(run_dir: &Path, attachment: &Attachment) -> io::Result<Option<ObservedAttachment>> {
+    Ok(inspect::of(run_dir, attachment)?.map(ObservedAttachment::from))
 }
 
-impl From<inspect::AttachmentFile> for AttachmentFile {
+impl From<inspect::AttachmentFile> for ObservedAttachment {
     fn from(file: inspect::AttachmentFile) -> Self {
         let inspect::AttachmentFile { path, hash, is_locked, state, written } = file;
         let claim = |claim: Option<Versioned<ClaimRecord>>| claim.map(|claim| Box::new(claim.record));
         let phase = match state {
-            None => AddPhase::Unreadable,
+            None => AddState::Unreadable,
             Some(state) => match state.phase {
-                attachments::AddPhase::Adding => AddPhase::Adding(claim(state.claim)),
-                attachments::AddPhase::Done => AddPhase::Done(claim(state.claim)),
+                attachments::AddPhase::Adding => AddState::Adding(claim(state.claim)),
+                attachments::AddPhase::Done => AddState::Done(claim(state.claim)),
             },
         };
         Self { path, hash, lock: if is_locked { Lock::Held } else { Lock::Free }, phase, written }
     }
 }
 
-impl AttachmentFile {
+impl ObservedAttachment {
     /// Removes the file if it is still the one that was read and no process works on the attachment. False: it stays.
     pub(crate) fn remove(&self) -> io::Result<bool> {
         inspect::remove(&self.path, self.written)

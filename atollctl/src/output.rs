@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
+pub(crate) enum OutputFormat {
     /// A table or a tree
     Table,
     /// JSON; fields are added in later versions, never renamed

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::delete::confirm;
 use crate::failure::Failure;
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::settings::Settings;
 
 /// Options of `tenant prune`.
@@ -39,7 +39,7 @@ pub(crate) struct Prune {
 
 const DAY: u64 = 24 * 60 * 60;
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Prune) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Prune) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
     let idle = admin::idle(&admin, !options.dry_run).await?;
@@ -67,8 +67,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Prune) ->
             count(done.len(), "tenant"),
             lines.join("\n")
         ))),
-        Output::Json => Ok(output::json(&json!({"done": "pruned", "tenants": doomed}))),
-        Output::Table => Ok(output::lines(&lines)),
+        OutputFormat::Json => Ok(output::json(&json!({"done": "pruned", "tenants": doomed}))),
+        OutputFormat::Table => Ok(output::lines(&lines)),
     }
 }
 
@@ -77,8 +77,8 @@ fn days(idle: &Idle) -> Option<u64> {
     idle.since.map(|since| now().saturating_sub(since) / DAY)
 }
 
-fn listed(output: Output, idle: &[Idle], options: &Prune, due: usize) -> String {
-    if output == Output::Json {
+fn listed(output: OutputFormat, idle: &[Idle], options: &Prune, due: usize) -> String {
+    if output == OutputFormat::Json {
         let one = |idle: &Idle| json!({"tenant": idle.tenant, "idleSince": idle.since, "days": days(idle), "keptBecause": idle.kept});
         return output::json(&json!({"due": due, "idle": idle.iter().map(one).collect::<Vec<_>>()}));
     }

@@ -11,7 +11,7 @@ use atoll_store::Store;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::{self, Output};
+use crate::output::{self, OutputFormat};
 use crate::settings::Settings;
 
 /// Options of `address reserve`.
@@ -82,7 +82,7 @@ impl FromStr for PodRef {
     }
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Reserve) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Reserve) -> Result<String, Failure> {
     let store = settings.store()?;
     let PodRef { namespace, pod } = options.pod.clone();
     let tenant = tenant_of(&store, &namespace).await?;
@@ -93,31 +93,33 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Reserve) 
     };
     let what = what(&record);
     Ok(match output {
-        Output::Json => {
+        OutputFormat::Json => {
             let done = if is_new { "reserved" } else { "nothing" };
             let key = if options.dry_run { "would" } else { "done" };
             output::json(
                 &json!({key: if options.dry_run && is_new { "reserve" } else { done }, "reservation": shown(&record)}),
             )
         }
-        Output::Table if !is_new => format!("{what} already.\n"),
-        Output::Table if options.dry_run => format!("would be: {what}\n"),
-        Output::Table => format!("{what} from now on.\n"),
+        OutputFormat::Table if !is_new => format!("{what} already.\n"),
+        OutputFormat::Table if options.dry_run => format!("would be: {what}\n"),
+        OutputFormat::Table => format!("{what} from now on.\n"),
     })
 }
 
-pub(crate) async fn release(settings: &Settings, output: Output, options: &Release) -> Result<String, Failure> {
+pub(crate) async fn release(settings: &Settings, output: OutputFormat, options: &Release) -> Result<String, Failure> {
     let store = settings.store()?;
     let record = find(&store, options).await?;
     let done = lift(&store, &record, options.dry_run).await?;
     Ok(match output {
-        Output::Json if options.dry_run => output::json(&json!({"would": "release", "reservation": shown(&record)})),
-        Output::Json => {
+        OutputFormat::Json if options.dry_run => {
+            output::json(&json!({"would": "release", "reservation": shown(&record)}))
+        }
+        OutputFormat::Json => {
             let done = if done == Lifted::Done { "released" } else { "nothing" };
             output::json(&json!({"done": done, "reservation": shown(&record)}))
         }
-        Output::Table if options.dry_run => format!("would no longer be: {}\n", what(&record)),
-        Output::Table => format!("{} no longer.\n", what(&record)),
+        OutputFormat::Table if options.dry_run => format!("would no longer be: {}\n", what(&record)),
+        OutputFormat::Table => format!("{} no longer.\n", what(&record)),
     })
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::inventory;
-use crate::output::{self, Output};
+use crate::output::{self, OutputFormat};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::topology;
@@ -92,7 +92,7 @@ fn route(text: &str) -> Result<StaticRoute, String> {
     Ok(StaticRoute { destination, via })
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Set) -> Result<String, Failure> {
     let (store, controller) = (settings.store()?, settings.controller()?);
     let name = &options.tenant;
     let edit = edit(options);
@@ -107,11 +107,11 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> R
         }
         let after = admin::edited(&before, &edit)?;
         return Ok(match output {
-            Output::Json => {
+            OutputFormat::Json => {
                 output::json(&json!({"would": "set", "tenant": name, "before": shown(&before), "after": shown(&after)}))
             }
-            Output::Table if shown(&before) == shown(&after) => "would change nothing\n".to_owned(),
-            Output::Table => format!("would set tenant {name} from\n{}to\n{}", lines(&before), lines(&after)),
+            OutputFormat::Table if shown(&before) == shown(&after) => "would change nothing\n".to_owned(),
+            OutputFormat::Table => format!("would set tenant {name} from\n{}to\n{}", lines(&before), lines(&after)),
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
@@ -120,7 +120,7 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Set) -> R
     let done = admin::set(&admin, name, &edit, wait, |step| progress.show(step)).await;
     progress.end();
     let (before, after) = done?;
-    if output == Output::Json {
+    if output == OutputFormat::Json {
         return Ok(output::json(
             &json!({"done": "set", "tenant": name, "before": shown(&before), "after": shown(&after)}),
         ));

@@ -4,20 +4,20 @@ use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
 use atoll_tenant::admin::{self, Admin};
-use atoll_tenant::inventory::{self, Inventory, Tenant};
+use atoll_tenant::inventory::{self, Inventory, TenantEntry};
 use clap::Subcommand;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::inventory::{absent, phase};
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::progress::Progress;
 use crate::settings::Settings;
 
 /// Commands for subnets.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Subnet {
+pub(crate) enum SubnetCommand {
     /// List the subnets of all tenants, or of one
     #[command(after_help = "Example:\n  atollctl subnet list red")]
     List {
@@ -61,15 +61,19 @@ Example: without the addresses that other machines in it have
     },
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, command: &Subnet) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, command: &SubnetCommand) -> Result<String, Failure> {
     match command {
-        Subnet::List { tenant } => list(settings, output, tenant.as_ref()).await,
-        Subnet::Add { tenant, cidr, exclude, dry_run } => add(settings, output, tenant, *cidr, exclude, *dry_run).await,
-        Subnet::Delete { tenant, ordinal, dry_run } => delete(settings, output, tenant, *ordinal, *dry_run).await,
+        SubnetCommand::List { tenant } => list(settings, output, tenant.as_ref()).await,
+        SubnetCommand::Add { tenant, cidr, exclude, dry_run } => {
+            add(settings, output, tenant, *cidr, exclude, *dry_run).await
+        }
+        SubnetCommand::Delete { tenant, ordinal, dry_run } => {
+            delete(settings, output, tenant, *ordinal, *dry_run).await
+        }
     }
 }
 
-async fn list(settings: &Settings, output: Output, tenant: Option<&TenantName>) -> Result<String, Failure> {
+async fn list(settings: &Settings, output: OutputFormat, tenant: Option<&TenantName>) -> Result<String, Failure> {
     let mut tenants = Inventory::read(&settings.store()?).await?.tenants;
     if let Some(name) = tenant {
         tenants.retain(|tenant| tenant.name == *name);
@@ -79,19 +83,19 @@ async fn list(settings: &Settings, output: Output, tenant: Option<&TenantName>) 
     }
     let subnets = || tenants.iter().flat_map(|tenant| tenant.subnets.iter().map(move |subnet| (tenant, subnet)));
     Ok(match output {
-        Output::Json => {
+        OutputFormat::Json => {
             let all: Vec<_> =
                 subnets().map(|(tenant, subnet)| json!({"tenant": tenant.name, "subnet": subnet})).collect();
             output::json(&all)
         }
-        Output::Table => output::table(
+        OutputFormat::Table => output::table(
             ["tenant", "subnet", "network", "gateway", "phase", "pods", "room"],
             subnets().map(|(tenant, subnet)| row(tenant, subnet)),
         ),
     })
 }
 
-fn row(tenant: &Tenant, subnet: &inventory::Subnet) -> [String; 7] {
+fn row(tenant: &TenantEntry, subnet: &inventory::SubnetEntry) -> [String; 7] {
     [
         tenant.name.to_string(),
         subnet.ordinal.to_string(),
@@ -104,7 +108,7 @@ fn row(tenant: &Tenant, subnet: &inventory::Subnet) -> [String; 7] {
 }
 
 /// How many pods have room in a subnet.
-pub(crate) fn room(subnet: &inventory::Subnet) -> u128 {
+pub(crate) fn room(subnet: &inventory::SubnetEntry) -> u128 {
     use atoll_ipam::pool::{Block, PodRange, Span, number};
     let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
     let pods = PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into()), &excluded);
@@ -113,7 +117,7 @@ pub(crate) fn room(subnet: &inventory::Subnet) -> u128 {
 
 async fn add(
     settings: &Settings,
-    output: Output,
+    output: OutputFormat,
     name: &TenantName,
     cidr: Option<Ipv4Network>,
     exclude: &[AddressRange],
@@ -124,20 +128,20 @@ async fn add(
     if dry_run {
         let cidr = admin::next_subnet(&admin, name, cidr, exclude).await?;
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": "add", "tenant": name, "cidr": cidr})),
-            Output::Table => format!("would add {cidr} to tenant {name}, unless another call takes it first\n"),
+            OutputFormat::Json => output::json(&json!({"would": "add", "tenant": name, "cidr": cidr})),
+            OutputFormat::Table => format!("would add {cidr} to tenant {name}, unless another call takes it first\n"),
         });
     }
     let subnet = admin::add_subnet(&admin, name, cidr, exclude).await?;
     Ok(match output {
-        Output::Json => output::json(&json!({"done": "added", "tenant": name, "subnet": subnet})),
-        Output::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidr),
+        OutputFormat::Json => output::json(&json!({"done": "added", "tenant": name, "subnet": subnet})),
+        OutputFormat::Table => format!("Tenant {name} has subnet {}, {}, now.\n", subnet.ordinal, subnet.cidr),
     })
 }
 
 async fn delete(
     settings: &Settings,
-    output: Output,
+    output: OutputFormat,
     name: &TenantName,
     ordinal: u32,
     dry_run: bool,
@@ -158,8 +162,8 @@ async fn delete(
             (Some(subnet), 0) => format!("delete subnet {ordinal}, {}", subnet.cidr),
         };
         return Ok(match output {
-            Output::Json => output::json(&json!({"would": would, "tenant": name})),
-            Output::Table => format!("would {would}\n"),
+            OutputFormat::Json => output::json(&json!({"would": would, "tenant": name})),
+            OutputFormat::Table => format!("would {would}\n"),
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
@@ -169,7 +173,7 @@ async fn delete(
     progress.end();
     done?;
     Ok(match output {
-        Output::Json => output::json(&json!({"done": "deleted", "tenant": name, "ordinal": ordinal})),
-        Output::Table => format!("Subnet {ordinal} of tenant {name} is deleted.\n"),
+        OutputFormat::Json => output::json(&json!({"done": "deleted", "tenant": name, "ordinal": ordinal})),
+        OutputFormat::Table => format!("Subnet {ordinal} of tenant {name} is deleted.\n"),
     })
 }

@@ -1,11 +1,11 @@
 //! `atollctl tenant`.
 
 use atoll_model::ids::TenantName;
-use atoll_tenant::inventory::{Inventory, Tenant};
+use atoll_tenant::inventory::{Inventory, TenantEntry};
 
 use crate::failure::Failure;
 use crate::inventory::{absent, ask, phase};
-use crate::output::{self, Output};
+use crate::output::{self, OutputFormat};
 use crate::settings::Settings;
 use crate::topology::tenant;
 
@@ -20,19 +20,19 @@ pub(crate) struct Show {
     pub(crate) offline: bool,
 }
 
-pub(crate) async fn list(settings: &Settings, output: Output) -> Result<String, Failure> {
+pub(crate) async fn list(settings: &Settings, output: OutputFormat) -> Result<String, Failure> {
     let tenants = Inventory::read(&settings.store()?).await?.tenants;
     Ok(match output {
-        Output::Json => output::json(&tenants),
-        Output::Table if tenants.is_empty() => "no tenants\n".to_owned(),
-        Output::Table => output::table(
+        OutputFormat::Json => output::json(&tenants),
+        OutputFormat::Table if tenants.is_empty() => "no tenants\n".to_owned(),
+        OutputFormat::Table => output::table(
             ["name", "phase", "namespaces", "subnets", "pods", "external address"],
             tenants.iter().map(row),
         ),
     })
 }
 
-fn row(tenant: &Tenant) -> [String; 6] {
+fn row(tenant: &TenantEntry) -> [String; 6] {
     let join = |list: Vec<String>| if list.is_empty() { "-".to_owned() } else { list.join(",") };
     [
         tenant.name.to_string(),
@@ -44,7 +44,7 @@ fn row(tenant: &Tenant) -> [String; 6] {
     ]
 }
 
-pub(crate) async fn show(settings: &Settings, output: Output, options: &Show) -> Result<String, Failure> {
+pub(crate) async fn show(settings: &Settings, output: OutputFormat, options: &Show) -> Result<String, Failure> {
     let mut inventory = Inventory::read(&settings.store()?).await?;
     inventory.tenants.retain(|tenant| tenant.name == options.tenant);
     let Some(mut found) = inventory.tenants.pop() else { return Err(absent(&options.tenant)) };
@@ -52,7 +52,7 @@ pub(crate) async fn show(settings: &Settings, output: Output, options: &Show) ->
         ask(&settings.controller()?, found.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods)).await;
     }
     Ok(match output {
-        Output::Json => output::json(&found),
-        Output::Table => tenant(&found).draw(),
+        OutputFormat::Json => output::json(&found),
+        OutputFormat::Table => tenant(&found).draw(),
     })
 }

@@ -5,12 +5,12 @@ use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
 use atoll_records::{Origin, Quota, Uplink, Via};
 use atoll_tenant::controller::Controller;
-use atoll_tenant::inventory::{Inventory, Pod, Subnet, Tenant};
+use atoll_tenant::inventory::{Inventory, PodEntry, SubnetEntry, TenantEntry};
 
 use crate::dot;
 use crate::failure::Failure;
 use crate::inventory::{absent, ask, name, phase, shown, state, state_of};
-use crate::output::{self, Output, count};
+use crate::output::{self, OutputFormat, count};
 use crate::settings::Settings;
 use crate::tree::Tree;
 
@@ -22,7 +22,7 @@ Example: everything, as a tree
 
 Example: one tenant as a diagram
   atollctl topology red --dot | dot -Tsvg > red.svg")]
-pub(crate) struct Topology {
+pub(crate) struct ShowTopology {
     /// Only these tenants
     pub(crate) tenants: Vec<TenantName>,
     /// Graphviz DOT
@@ -33,7 +33,7 @@ pub(crate) struct Topology {
     pub(crate) offline: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology) -> Result<String, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &ShowTopology) -> Result<String, Failure> {
     let mut inventory = Inventory::read(&settings.store()?).await?;
     for name in &options.tenants {
         if !inventory.tenants.iter().any(|tenant| tenant.name == *name) {
@@ -50,8 +50,8 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Topology)
     }
     Ok(match (options.dot, output) {
         (true, _) => dot::draw(&inventory),
-        (false, Output::Json) => output::json(&inventory),
-        (false, Output::Table) => tree(&inventory).draw(),
+        (false, OutputFormat::Json) => output::json(&inventory),
+        (false, OutputFormat::Table) => tree(&inventory).draw(),
     })
 }
 
@@ -89,7 +89,7 @@ fn tree(inventory: &Inventory) -> Tree {
 }
 
 /// One tenant with everything below it.
-pub(crate) fn tenant(tenant: &Tenant) -> Tree {
+pub(crate) fn tenant(tenant: &TenantEntry) -> Tree {
     let namespaces = match tenant.namespaces.as_slice() {
         [] => "no namespace".to_owned(),
         names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -109,7 +109,7 @@ pub(crate) fn tenant(tenant: &Tenant) -> Tree {
 }
 
 /// What an operator has set, one line each.
-pub(crate) fn settings(tenant: &Tenant) -> impl Iterator<Item = String> {
+pub(crate) fn settings(tenant: &TenantEntry) -> impl Iterator<Item = String> {
     let Quota { subnets, addresses } = tenant.quota;
     let most = |most: Option<u32>, what| most.map(|most| format!("at most {most} {what}"));
     let quota: Vec<_> = [most(subnets, "subnets"), most(addresses, "addresses")].into_iter().flatten().collect();
@@ -134,7 +134,7 @@ fn via(via: Via) -> String {
     }
 }
 
-fn subnet(subnet: &Subnet) -> Tree {
+fn subnet(subnet: &SubnetEntry) -> Tree {
     Tree::new(format!(
         "subnet {}  {}  gateway {}  {}  {}",
         subnet.ordinal,
@@ -146,7 +146,7 @@ fn subnet(subnet: &Subnet) -> Tree {
     .with(subnet.pods.iter().map(|pod| Tree::new(line(pod))))
 }
 
-fn line(pod: &Pod) -> String {
+fn line(pod: &PodEntry) -> String {
     format!("{}  {}  on {}  {}  {}", pod.address.ip(), name(pod), pod.node, pod.interface, state(pod))
 }
 
@@ -168,8 +168,8 @@ mod tests {
 
     use super::*;
 
-    fn pod(address: &str, pod: Option<&str>, state: Option<PodState>) -> Pod {
-        Pod {
+    fn pod(address: &str, pod: Option<&str>, state: Option<PodState>) -> PodEntry {
+        PodEntry {
             address: address.parse().expect("valid"),
             tenant: "red".parse().expect("valid"),
             subnet: 1,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn inventory() -> Inventory {
-        let subnet = Subnet {
+        let subnet = SubnetEntry {
             ordinal: 1,
             cidr: "10.128.3.0/24".parse().expect("valid"),
             gateway: [10, 128, 3, 1].into(),
@@ -201,7 +201,7 @@ mod tests {
                 pod("10.128.3.9/24", None, Some(PodState::Missing)),
             ],
         };
-        let tenant = Tenant {
+        let tenant = TenantEntry {
             name: "red".parse().expect("valid"),
             incarnation: Uuid::from_u128(5),
             origin: Origin::Namespace("red".parse().expect("valid")),

@@ -18,7 +18,7 @@ use atoll_tenant::controller::Controller;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{DeletionNote, KnownAttachment, Limits};
+use crate::detach::{DeletionNote, DetachDeadlines, KnownAttachment};
 use crate::error::CallError;
 use crate::kernel::{Kernel, NetnsKind};
 use crate::plugin::Plugin;
@@ -60,7 +60,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let until = Instant::now() + self.config.timeout;
         let lock = self.trace.stage("lock", self.lock_even_read_only(attachment, until)).await?;
         let now = Instant::now();
-        let limits = Limits { requests: now + REQUESTS, records: now + RECORDS };
+        let limits = DetachDeadlines { requests: now + REQUESTS, records: now + RECORDS };
         // Tombstones of others are resolved behind the kernel's wait. Ours is locked, so it is not among them.
         let retry = self.trace.stage("tombstones", self.retry_pending_cleanup(now + RETRY));
         let taken = self.take_apart(attachment, lock, pod_netns.as_ref(), limits);
@@ -84,7 +84,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         attachment: &Attachment,
         lock: AttachmentLock,
         pod_netns: Option<&PathBuf>,
-        limits: Limits,
+        limits: DetachDeadlines,
     ) -> Result<Taken, CallError> {
         let before = lock.before();
         let there = self.made_under(before).map(|prefix| (self.with_prefix)(prefix)).transpose()?;
@@ -105,7 +105,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         &self,
         attachment: &Attachment,
         pod_netns: Option<&PathBuf>,
-        limits: Limits,
+        limits: DetachDeadlines,
     ) -> Result<(), CallError> {
         let looking = timeout_at(limits.requests, self.attachments_under_other_names(attachment));
         for other in self

@@ -66,7 +66,7 @@ pub enum DeletionNote<'a> {
 
 /// The limits of a detach. What is not done by then is recorded.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct DetachDeadlines {
     /// Controller, and reading from etcd.
     pub requests: Instant,
     /// Releasing or writing down in etcd.
@@ -111,7 +111,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         attachment: &Attachment,
         deletion_note: DeletionNote<'_>,
         known: &KnownAttachment,
-        limits: Limits,
+        limits: DetachDeadlines,
     ) -> DetachOutcome {
         let unplug = self.trace.stage("interface", self.unplug(attachment, known));
         let close = self.trace.stage("port", self.close_port(attachment, deletion_note, known, limits));
@@ -250,7 +250,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         attachment: &Attachment,
         deletion_note: DeletionNote<'_>,
         known: &KnownAttachment,
-        limits: Limits,
+        limits: DetachDeadlines,
     ) -> (Records, Result<Option<Uuid>, String>) {
         let remembered = known.state.as_ref().and_then(|state| state.claim.clone());
         let records = match remembered {
@@ -367,7 +367,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         records: Records,
         link: &Result<(), KernelError>,
         port: Result<Option<Uuid>, String>,
-        limits: Limits,
+        limits: DetachDeadlines,
     ) -> Result<Detached, CallError> {
         let problem = match (link, &port) {
             (Err(error), _) => Some(error.to_string()),

@@ -155,7 +155,7 @@ pub enum CallError {
     #[error("configuration key \"routes\": the route to {route} cannot be made: {problem}")]
     Route {
         /// The route.
-        route: Box<atoll_model::route::Route>,
+        route: Box<atoll_model::route::PodRoute>,
         /// Why not.
         problem: String,
     },

@@ -26,7 +26,7 @@ use atoll_tenant::controller::Controller;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{DeletionNote, KnownAttachment, Limits};
+use crate::detach::{DeletionNote, DetachDeadlines, KnownAttachment};
 use crate::error::CallError;
 use crate::kernel::{Kernel, Netns};
 use crate::plugin::Plugin;
@@ -143,7 +143,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             }
             self.trace.stage("interfaces", self.unplug_together(&doomed, inventory)).await;
             let now = Instant::now();
-            let limits = Limits { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
+            let limits = DetachDeadlines { requests: until.min(now + REQUESTS), records: until.min(now + RECORDS) };
             let ends = doomed.drain(..).map(|doomed| Box::pin(self.finish(doomed, limits)));
             problems.extend(join_all(ends).await.into_iter().flatten());
         }
@@ -306,7 +306,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 
     /// Port and claim, as a DEL does it.
-    async fn finish(&self, doomed: StaleAttachment, limits: Limits) -> Option<Problem> {
+    async fn finish(&self, doomed: StaleAttachment, limits: DetachDeadlines) -> Option<Problem> {
         let StaleAttachment { attachment, lock, known } = doomed;
         let of = |(text, class): Problem| (format!("{attachment}: {text}"), class);
         let outcome = self.detach(&attachment, DeletionNote::InState(&lock), &known, limits).await;

@@ -20,8 +20,8 @@ use atoll_cni_plugin::log::Context;
 use atoll_cni_plugin::production::Servers;
 use atoll_cni_plugin::{log, panic_hook, production, status};
 use atoll_model::attachment::Attachment;
-use atoll_model::cni::fail::Failure;
-use atoll_model::cni::request::{Command, Environment, Request, RequestError};
+use atoll_model::cni::fail::CniFailure;
+use atoll_model::cni::request::{CniCommand, Environment, Request, RequestError};
 use atoll_model::cni::version::Version;
 use atoll_model::config::Config;
 use atoll_model::error::{Classify, class_of};
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MEMORY: usize = 16 << 20;
 
 /// The document for standard output, empty for none; an error's document comes as the error.
-type Answer = Result<String, Failure>;
+type Answer = Result<String, CniFailure>;
 
 fn main() -> ExitCode {
     make::umask();
@@ -64,16 +64,16 @@ fn main() -> ExitCode {
 }
 
 fn answer() -> Answer {
-    let is_delete = std::env::var_os("CNI_COMMAND").is_some_and(|command| command == Command::Del.as_str());
+    let is_delete = std::env::var_os("CNI_COMMAND").is_some_and(|command| command == CniCommand::Del.as_str());
     let told = |error: &dyn Classify, version| {
-        if is_delete { Failure::of_delete(error, version) } else { Failure::of(error, version) }
+        if is_delete { CniFailure::of_delete(error, version) } else { CniFailure::of(error, version) }
     };
     let environment = Environment::read(|name| std::env::var_os(name));
     let Some(environment) = environment.map_err(|error| told(&error, version_of_caller()))? else {
         introduce();
         return Ok(String::new());
     };
-    if environment.command == Command::Version {
+    if environment.command == CniCommand::Version {
         return Ok(Version::supported());
     }
     let mut input = Vec::new();
@@ -127,13 +127,13 @@ fn serve(request: &Request) -> Result<String, CallError> {
     let runtime = ManuallyDrop::new(runtime.map_err(|source| CallError::File { what: "start the runtime", source })?);
     let begun = std::time::Instant::now();
     let answer = match request.environment.command {
-        Command::Add => add(request, config, trace, &runtime),
-        Command::Del => del(request, config, trace, &runtime).map(|()| String::new()),
-        Command::Check => check(request, config, trace, &runtime).map(|()| String::new()),
-        Command::Gc => gc(request, config, trace, &runtime).map(|()| String::new()),
-        Command::Status => ready(config, trace, &runtime).map(|()| String::new()),
+        CniCommand::Add => add(request, config, trace, &runtime),
+        CniCommand::Del => del(request, config, trace, &runtime).map(|()| String::new()),
+        CniCommand::Check => check(request, config, trace, &runtime).map(|()| String::new()),
+        CniCommand::Gc => gc(request, config, trace, &runtime).map(|()| String::new()),
+        CniCommand::Status => ready(config, trace, &runtime).map(|()| String::new()),
         // It is answered before anything is read.
-        Command::Version => Ok(Version::supported()),
+        CniCommand::Version => Ok(Version::supported()),
     };
     let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
     match &answer {

@@ -17,7 +17,7 @@ use atoll_tenant::controller::Controller;
 use atoll_tenant::identity;
 
 use crate::kernel::Kernel;
-use crate::plugin::{Machine, Plugin};
+use crate::plugin::{MachineIds, Plugin};
 
 impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// Every other attachment of the same container and interface that this machine has: in its files, and in etcd as far
@@ -90,7 +90,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// Every name under which records can be this machine's, those included that only the cluster remembers.
     pub(crate) async fn names_in_cluster(&self) -> Result<BTreeSet<NodeName>, IpamError> {
         let known: Vec<_> = self.names().cloned().collect();
-        let Machine { host_id, machine_id } = &self.machine;
+        let MachineIds { host_id, machine_id } = &self.machine;
         let all = Query::all(NodeRecord::all());
         let nodes = match self.store.read(vec![all.clone()]).await {
             Ok(snapshot) => snapshot.answer(&all)?.entries.clone(),
@@ -107,7 +107,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     pub(crate) fn is_another_machine(&self, name: &NodeName, snapshot: &Snapshot) -> Result<bool, ReadError> {
         let Some(entry) = snapshot.entry(&NodeRecord::at(name))? else { return Ok(false) };
         let Ok(record) = Versioned::<NodeRecord>::read(entry) else { return Ok(false) };
-        let Machine { host_id, machine_id } = &self.machine;
+        let MachineIds { host_id, machine_id } = &self.machine;
         let is_another = identity::is_another_machine(&record.record, *host_id, machine_id);
         if is_another {
             tracing::warn!(node = %name, "it is another machine's name");

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use atoll_model::cni::fail::Failure;
+use atoll_model::cni::fail::CniFailure;
 use atoll_model::cni::version::Version;
 use atoll_node::files::print;
 
@@ -24,7 +24,7 @@ pub fn install() {
         tracing::error!(message, place, "panic");
         let version = VERSION.get().copied().unwrap_or(Version::NEWEST);
         // The exit code says the same when this does not arrive.
-        let _ = print(&Failure::of_panic(message, &place, version).to_json());
+        let _ = print(&CniFailure::of_panic(message, &place, version).to_json());
         #[expect(clippy::disallowed_methods, reason = "aborting would leave a core and no exit code")]
         #[expect(clippy::exit, reason = "the document is printed")]
         std::process::exit(1);

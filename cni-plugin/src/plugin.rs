@@ -26,7 +26,7 @@ use crate::tombstone_times;
 
 /// What identifies this machine, as far as it is known.
 #[derive(Clone, Debug, Default)]
-pub struct Machine {
+pub struct MachineIds {
     /// The id of the controller's agent.
     pub host_id: Option<Uuid>,
     /// `/etc/machine-id`; empty where there is none.
@@ -57,7 +57,7 @@ pub struct Plugin<S, C, K> {
     /// Makes the plugin of such a prefix, which has no earlier prefixes itself.
     pub with_prefix: WithPrefix<S, C, K>,
     /// What identifies this machine.
-    pub machine: Machine,
+    pub machine: MachineIds,
     /// Bindings of earlier calls.
     pub cache: Cache,
     /// Locks and progress.

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use atoll_model::ids::IfName;
-use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_model::route::{MAIN_TABLE, PodRoute};
 use atoll_records::ClaimRecord;
 use uuid::Uuid;
 
@@ -74,13 +74,13 @@ pub(crate) fn rules(claim: &ClaimRecord) -> Vec<PolicyRule> {
 }
 
 /// What they find there: the subnet, and every route of the interface in `main`.
-pub(crate) fn routes(claim: &ClaimRecord, main: &[Route]) -> Vec<Route> {
+pub(crate) fn routes(claim: &ClaimRecord, main: &[PodRoute]) -> Vec<PodRoute> {
     let Some(table) = table(&claim.attachment.interface) else { return Vec::new() };
     let subnets: BTreeSet<_> = claim.addresses.iter().map(|a| (a.address.network(), a.address.prefix())).collect();
     let subnets = subnets.into_iter().filter_map(|(network, prefix)| ipnetwork::Ipv4Network::new(network, prefix).ok());
-    let subnets = subnets.map(|subnet| Route::plain(subnet, None));
+    let subnets = subnets.map(|subnet| PodRoute::plain(subnet, None));
     let others = main.iter().filter(|route| route.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE).cloned();
-    subnets.chain(others).map(|route| Route { table: Some(table), ..route }).collect()
+    subnets.chain(others).map(|route| PodRoute { table: Some(table), ..route }).collect()
 }
 
 #[cfg(test)]

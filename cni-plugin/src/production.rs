@@ -17,13 +17,16 @@ use crate::call_trace::CallTrace;
 use crate::error::CallError;
 use crate::in_flight::{InFlightRequests, Tracked};
 use crate::kernel::linux::Linux;
-use crate::plugin::{Machine, Plugin};
-use crate::server::Server;
+use crate::plugin::{MachineIds, Plugin};
+use crate::server::ConfiguredServer;
 use atoll_tenant::machine;
 
 /// The plugin with real servers and the real kernel.
-pub type ProductionPlugin =
-    Plugin<Tracked<Server<Etcd, StoreError>>, MidoNet<Tracked<Server<Http, TransportError>>>, Linux>;
+pub type ProductionPlugin = Plugin<
+    Tracked<ConfiguredServer<Etcd, StoreError>>,
+    MidoNet<Tracked<ConfiguredServer<Http, TransportError>>>,
+    Linux,
+>;
 
 /// What a verb needs of the servers' settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,25 +45,25 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
     let in_flight = InFlightRequests::new();
     let cache = cache(&config);
     let tracked = |server| Tracked::new(server, in_flight.clone());
-    let client = configured::client(&config.controller, Some(&cache), |http| tracked(Server::Usable(http)));
+    let client = configured::client(&config.controller, Some(&cache), |http| tracked(ConfiguredServer::Usable(http)));
     let client = match client {
         Err(error) if servers == Servers::MayBeAway => {
             tracing::warn!(error = &error as &dyn std::error::Error, "the controller counts as unreachable");
             let endpoint = config.controller.endpoints.join(", ");
             let away = TransportError::NotSent { endpoint, reason: error.to_string() };
-            Client::new(tracked(Server::Unusable(away)), ClientSettings::default())
+            Client::new(tracked(ConfiguredServer::Unusable(away)), ClientSettings::default())
         }
         client => client?,
     };
     let etcd = match Etcd::connect(&config.etcd) {
         Ok(etcd) => {
             etcd.remember(paths::etcd_endpoint(&cache));
-            Server::Usable(etcd)
+            ConfiguredServer::Usable(etcd)
         }
         Err(error) if servers == Servers::MayBeAway => {
             tracing::warn!(error = &error as &dyn std::error::Error, "etcd counts as unreachable");
             let endpoints = config.etcd.endpoints.join(", ");
-            Server::Unusable(StoreError::Unavailable { endpoints, reason: error.to_string() })
+            ConfiguredServer::Unusable(StoreError::Unavailable { endpoints, reason: error.to_string() })
         }
         Err(error) => return Err(error.into()),
     };
@@ -82,7 +85,7 @@ pub fn plugin(config: Config, trace: CallTrace, servers: Servers) -> Result<Prod
         other_names: machine::other_names(&config, &node),
         earlier_prefixes: machine::earlier_prefixes(&config),
         with_prefix,
-        machine: Machine { host_id: machine::agent(&config).ok(), machine_id: machine::machine_id() },
+        machine: MachineIds { host_id: machine::agent(&config).ok(), machine_id: machine::machine_id() },
         node,
         cache: Cache::new(&config.state_dir, &config.etcd.prefix),
         attachment_states: AttachmentStates::new(&config.run_dir),

@@ -11,7 +11,7 @@ use atoll_store::Store;
 use atoll_tenant::controller::Controller;
 use tokio::time::{Instant, timeout_at};
 
-use crate::detach::{DeletionNote, Detached, Limits};
+use crate::detach::{DeletionNote, DetachDeadlines, Detached};
 use crate::kernel::Kernel;
 use crate::plugin::Plugin;
 use crate::tombstone_times::retry_at;
@@ -115,7 +115,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
                     }
                 }
                 let known = self.known(attachment, None);
-                let limits = Limits { requests: until, records: until };
+                let limits = DetachDeadlines { requests: until, records: until };
                 let outcome = self.detach(attachment, DeletionNote::InTombstone, &known, limits).await;
                 lock.remove()?;
                 match outcome.rest? {

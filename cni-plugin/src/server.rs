@@ -14,14 +14,14 @@ use atoll_store::{Choice, Chosen, Etcd, Store, StoreError};
 
 /// See the module.
 #[derive(Clone)]
-pub enum Server<X, E> {
+pub enum ConfiguredServer<X, E> {
     /// The settings are right. The server itself may be unreachable.
     Usable(X),
     /// No request can be sent: each gets this error.
     Unusable(E),
 }
 
-impl<X, E: Clone> Server<X, E> {
+impl<X, E: Clone> ConfiguredServer<X, E> {
     fn get(&self) -> Result<&X, E> {
         match self {
             Self::Usable(server) => Ok(server),
@@ -30,7 +30,7 @@ impl<X, E: Clone> Server<X, E> {
     }
 }
 
-impl Store for Server<Etcd, StoreError> {
+impl Store for ConfiguredServer<Etcd, StoreError> {
     type Watch = EtcdWatch;
 
     async fn read(&self, queries: Vec<Query>) -> Result<Snapshot, StoreError> {
@@ -62,7 +62,7 @@ impl Store for Server<Etcd, StoreError> {
     }
 }
 
-impl Transport for Server<Http, TransportError> {
+impl Transport for ConfiguredServer<Http, TransportError> {
     async fn send(&self, request: ApiRequest) -> Result<ApiResponse, TransportError> {
         self.get()?.send(request).await
     }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use atoll_testkit::plane::{Lab, Tenant, inside, interface, provider, put};
+use atoll_testkit::plane::{Lab, TenantObjects, inside, interface, provider, put};
 
 /// Memory that this machine has left, MiB.
 fn available() -> f64 {
@@ -17,7 +17,7 @@ fn available() -> f64 {
 }
 
 /// Five pairs of interfaces, both ends in the namespace: what is measured is the plane, not the making of pods.
-fn wires(lab: &Lab, tenant: Tenant, pods: std::ops::RangeInclusive<u8>) {
+fn wires(lab: &Lab, tenant: TenantObjects, pods: std::ops::RangeInclusive<u8>) {
     let wire = |n| {
         let name = interface(tenant, n);
         [
@@ -31,7 +31,7 @@ fn wires(lab: &Lab, tenant: Tenant, pods: std::ops::RangeInclusive<u8>) {
 }
 
 /// From handing over a port to its being active.
-fn port(lab: &Lab, tenant: Tenant, n: u8) -> Duration {
+fn port(lab: &Lab, tenant: TenantObjects, n: u8) -> Duration {
     let start = Instant::now();
     lab.plane().submit(put([tenant.pod_port(n)]));
     while !lab.is_active(tenant.pod(n)) {

@@ -11,8 +11,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use atoll_model::topology::{Action, Bridge, Chain, Condition, Device, Object, Rule, Test};
-use atoll_testkit::plane::{self, Lab, Tenant, inside, provider, put, run};
+use atoll_model::topology::{Bridge, Chain, Condition, Device, Object, Rule, RuleAction, Test};
+use atoll_testkit::plane::{self, Lab, TenantObjects, inside, provider, put, run};
 use atoll_testkit::program::command;
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ fn plain_routers(directory: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// A pod of another bridge of the tenant's router, with the address 10.10.0.2.
-fn behind_router(lab: &Lab, tenant: Tenant) -> PathBuf {
+fn behind_router(lab: &Lab, tenant: TenantObjects) -> PathBuf {
     let id = |n: u128| Uuid::from_u128(0xb00 + n);
     let mut gateway = plane::on_router(tenant.router(), "10.10.0.1/24");
     gateway.peer = Some(id(2));
@@ -135,8 +135,9 @@ fn behind_router(lab: &Lab, tenant: Tenant) -> PathBuf {
 }
 
 /// A pod whose port has a chain of so many rules, none of which its packets meet. Mixed ones drop, accept and return.
-fn filtered(lab: &Lab, tenant: Tenant, n: u8, rules: u32, mixed: bool) -> PathBuf {
-    let actions = if mixed { vec![Action::Drop, Action::Accept, Action::Return] } else { vec![Action::Drop] };
+fn filtered(lab: &Lab, tenant: TenantObjects, n: u8, rules: u32, mixed: bool) -> PathBuf {
+    let actions =
+        if mixed { vec![RuleAction::Drop, RuleAction::Accept, RuleAction::Return] } else { vec![RuleAction::Drop] };
     let rule = |n: u32| {
         let source = std::net::Ipv4Addr::from(0x0a08_0000 + n);
         let condition = Condition {

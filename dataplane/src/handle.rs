@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use atoll_model::topology::{Change, Topology};
+use atoll_model::topology::{Topology, TopologyChange};
 use atoll_node::files::lock::{NotTaken, ProcessLock};
 use atoll_node::files::make;
 use atoll_node::paths;
@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::apply::{self, HostNamespace};
-use crate::command::Command;
+use crate::command::PlaneCommand;
 use crate::counters::Counters;
 use crate::error::PlaneError;
-use crate::kernel::netns::{self, Netns};
+use crate::kernel::netns::{self, OpenNetns};
 use crate::kernel::steps;
 use crate::mutex::lock;
 use crate::pins::pinned;
@@ -30,7 +30,7 @@ static PROBED: OnceLock<()> = OnceLock::new();
 /// The data plane. Dropping every handle ends its thread; the kernel stays as it is.
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<PlaneCommand>,
     report: Arc<Mutex<PlaneReport>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -82,15 +82,15 @@ impl Handle {
     }
 
     /// Hands over changes, to be applied in order. Never blocks.
-    pub fn submit(&self, changes: Vec<Change>) {
+    pub fn submit(&self, changes: Vec<TopologyChange>) {
         // The thread is only gone after `stop`, and then nothing is to be done.
-        let _ = self.commands.send(Command::Submit(changes));
+        let _ = self.commands.send(PlaneCommand::Submit(changes));
     }
 
     /// Waits until everything submitted so far was applied, or has failed and is in the report.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Flush(done)).is_ok() {
+        if self.commands.send(PlaneCommand::Flush(done)).is_ok() {
             // An error means that the thread ended, which settles it too.
             let _ = wait.await;
         }
@@ -99,7 +99,7 @@ impl Handle {
     /// What was counted so far.
     pub async fn counters(&self) -> Counters {
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Count(done)).is_err() {
+        if self.commands.send(PlaneCommand::Count(done)).is_err() {
             return Counters::default();
         }
         wait.await.unwrap_or_default()
@@ -123,7 +123,7 @@ impl Handle {
 
     /// Ends the thread and leaves the kernel as it is: packets keep flowing.
     pub fn stop(self) {
-        let _ = self.commands.send(Command::Stop);
+        let _ = self.commands.send(PlaneCommand::Stop);
         if let Some(thread) = lock(&self.thread).take() {
             // A panic of the thread was printed already.
             let _ = thread.join();
@@ -147,7 +147,7 @@ pub fn purge(directory: &Path) -> Result<(), PlaneError> {
     let mut node = HostNamespace::open()?;
     let mut ends = BTreeSet::new();
     for path in pinned(directory)? {
-        if let Some(netns) = Netns::open(&path)? {
+        if let Some(netns) = OpenNetns::open(&path)? {
             apply::close(&netns)?;
             apply::give_back(&netns, &mut node)?;
             ends.extend(apply::host_ends(&netns)?);

@@ -12,7 +12,7 @@ use atoll_ipam::{Claimed, IpamError, claim};
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, Key, Lease, Phase, Query, Revision, SCHEMA, Snapshot, Unknown, encode,
 };
-use atoll_store::{Change, Choice, Chosen, Store, StoreError, Txn};
+use atoll_store::{Choice, Chosen, Store, StoreChange, StoreError, Txn};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::{Builder, Runtime};
@@ -89,7 +89,7 @@ async fn filled(store: &impl Store, cidr: &str, taken: usize) -> Fixture {
     // Any of them, and always the same.
     addresses.sort_by_key(|address| u64::from(u32::from(*address)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     addresses.truncate(taken);
-    let put = |address| Change::Put {
+    let put = |address| StoreChange::Put {
         key: Key::from(AddressRecord::at(&tenant_name(), 0, address)),
         value: value.clone(),
         lease: None,
@@ -114,7 +114,7 @@ async fn claims(store: &impl Store, fixture: &Fixture, serial: &Cell<u64>, itera
             Ok(Claimed::New(claim)) => {
                 let address = claim.record.addresses[0].address.ip();
                 let keys = [Key::from(ClaimRecord::at(&at)), Key::from(AddressRecord::at(&tenant_name(), 0, address))];
-                let then = keys.into_iter().map(Change::Delete).collect();
+                let then = keys.into_iter().map(StoreChange::Delete).collect();
                 store.commit(Txn { then, ..Txn::default() }).await.expect("undone");
             }
             Err(IpamError::Exhausted { .. }) => {}

@@ -49,7 +49,7 @@ pub(crate) async fn find_holder<S: Store>(store: &S, attachment: Attachment) -> 
 
 /// What is recorded of a node, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Records {
+pub struct NodeRecords {
     /// Its claims.
     pub claims: Vec<Versioned<ClaimRecord>>,
     /// Its tombstones.
@@ -58,13 +58,13 @@ pub struct Records {
     pub damaged: Vec<Key>,
 }
 
-impl Records {
-    /// What to ask for; [`Records::read`] reads the answers.
+impl NodeRecords {
+    /// What to ask for; [`NodeRecords::read`] reads the answers.
     pub fn queries(node: &NodeName) -> [Query; 2] {
         [Query::all(ClaimRecord::of_node(node)), Query::all(TombstoneRecord::of_node(node))]
     }
 
-    /// Reads the answers to [`Records::queries`], whatever else was asked.
+    /// Reads the answers to [`NodeRecords::queries`], whatever else was asked.
     ///
     /// # Errors
     /// The queries were not asked.
@@ -78,10 +78,10 @@ impl Records {
 }
 
 /// Reads all claims and tombstones of a node.
-pub async fn records_of<S: Store>(store: &S, node: &NodeName) -> Result<Records, IpamError> {
-    let queries = Records::queries(node).into();
+pub async fn records_of<S: Store>(store: &S, node: &NodeName) -> Result<NodeRecords, IpamError> {
+    let queries = NodeRecords::queries(node).into();
     let snapshot = store.read(queries).await.map_err(IpamError::store(format!("records of node {node}")))?;
-    Ok(Records::read(&snapshot, node)?)
+    Ok(NodeRecords::read(&snapshot, node)?)
 }
 
 /// The oldest names first, at most `limit` tombstones of a node (0: all). Damaged ones are skipped and logged.

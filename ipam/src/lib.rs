@@ -39,7 +39,7 @@ pub mod tombstone;
 pub use audit::{audit, observe, repair};
 pub use claim::{ClaimRequest, Claimed, Current, Guards, claim};
 pub use error::{Fill, IpamError};
-pub use find::{Found, Records, claims_of, find, records_of, tombstones_of};
+pub use find::{Found, NodeRecords, claims_of, find, records_of, tombstones_of};
 pub use holder::Holder;
 pub use release::{LateDeletions, Released, release, release_beside};
 pub use renew::renew;

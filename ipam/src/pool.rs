@@ -21,14 +21,14 @@ pub const TRANSIT_PREFIX: u8 = 30;
 
 /// The two families of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
+pub enum IpFamily {
     /// 32 bits.
     V4,
     /// 128 bits.
     V6,
 }
 
-impl Family {
+impl IpFamily {
     /// How many bits an address has.
     pub const fn width(self) -> u8 {
         match self {
@@ -95,7 +95,7 @@ impl From<AddressRange> for Span {
 /// A network: a prefix, without host bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
-    family: Family,
+    family: IpFamily,
     base: u128,
     prefix: u8,
 }
@@ -103,7 +103,7 @@ pub struct Block {
 impl Block {
     /// The network of a prefix; host bits of `address` are dropped. None when the prefix is longer than an address.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let family = if address.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 };
         (prefix <= family.width()).then(|| Self {
             family,
             base: number(address) & !mask(family.width() - prefix),
@@ -112,7 +112,7 @@ impl Block {
     }
 
     /// Which family it is of.
-    pub const fn family(self) -> Family {
+    pub const fn family(self) -> IpFamily {
         self.family
     }
 
@@ -144,8 +144,8 @@ impl Block {
         match (self.host_bits(), self.family) {
             (0, _) => None,
             (1, _) => Some(Span { first, last }),
-            (_, Family::V4) => Some(Span { first: first + 1, last: last - 1 }),
-            (_, Family::V6) => Some(Span { first: first + 1, last }),
+            (_, IpFamily::V4) => Some(Span { first: first + 1, last: last - 1 }),
+            (_, IpFamily::V6) => Some(Span { first: first + 1, last }),
         }
     }
 
@@ -183,7 +183,7 @@ impl Block {
 impl From<Ipv4Network> for Block {
     fn from(network: Ipv4Network) -> Self {
         let base = u128::from(u32::from(network.ip())) & !mask(32 - network.prefix());
-        Self { family: Family::V4, base, prefix: network.prefix() }
+        Self { family: IpFamily::V4, base, prefix: network.prefix() }
     }
 }
 

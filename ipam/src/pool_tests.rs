@@ -166,7 +166,7 @@ proptest! {
         if let Some(at) = pods.position(other) {
             prop_assert_eq!(pods.at(at), other);
         }
-        if block.family() == Family::V4 && block.prefix() <= 30 {
+        if block.family() == IpFamily::V4 && block.prefix() <= 30 {
             prop_assert!(address != first && address != last, "network or broadcast");
         }
     }

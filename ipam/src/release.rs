@@ -26,7 +26,7 @@ use atoll_records::{
 };
 
 use atoll_model::clock::now;
-use atoll_store::{Change, Committed, Compare, Store, StoreError, Txn, retry};
+use atoll_store::{Committed, Compare, Store, StoreChange, StoreError, Txn, retry};
 use uuid::Uuid;
 
 use crate::error::IpamError;
@@ -167,37 +167,37 @@ impl<'a> Plan<'a> {
         let attachment = &self.claim.record.attachment;
         let (claim, tombstone) = (ClaimRecord::at(attachment), TombstoneRecord::at(attachment));
         let mut compare = vec![Compare::unchanged(&tombstone, self.tombstone)];
-        let mut then: Vec<_> = self.tombstone.map(|_| Change::delete(tombstone)).into_iter().collect();
+        let mut then: Vec<_> = self.tombstone.map(|_| StoreChange::delete(tombstone)).into_iter().collect();
         if self.released {
             compare.push(Compare::absent(claim));
             return Txn { compare, then, otherwise: self.queries() };
         }
         // Not only as old: a claim that was written again has another port.
         compare.push(Compare::modified(&claim, self.claim.mod_revision));
-        then.push(Change::delete(claim));
+        then.push(StoreChange::delete(claim));
         let marker = ReleasedRecord::at(attachment);
         then.push(match self.late {
             Some(late) => {
                 let record = ReleasedRecord { v: SCHEMA, deletions_until: late.until, unknown: Unknown::new() };
-                Change::put_leased(&marker, &record, of_mark)
+                StoreChange::put_leased(&marker, &record, of_mark)
             }
-            None => Change::mark(&marker, of_mark),
+            None => StoreChange::mark(&marker, of_mark),
         });
         for &(index, written) in &self.owned {
             let address = self.key(index, AddressRecord::at);
             compare.push(Compare::modified(&address, written));
             if !cool {
-                then.push(Change::delete(address));
+                then.push(StoreChange::delete(address));
                 continue;
             }
             let state = AddressState::CoolDown { since: now(), namespace: self.claim.record.namespace.clone() };
             let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
-            then.push(Change::put_leased(&address, &record, lease));
-            then.push(Change::mark(&self.key(index, CoolDown::at), lease));
+            then.push(StoreChange::put_leased(&address, &record, lease));
+            then.push(StoreChange::mark(&self.key(index, CoolDown::at), lease));
         }
         if let Some((key, written)) = self.mac_key().zip(self.mac) {
             compare.push(Compare::modified(&key, written));
-            then.push(Change::delete(key));
+            then.push(StoreChange::delete(key));
         }
         Txn { compare, then, otherwise: self.queries() }
     }

@@ -7,7 +7,7 @@
 //! attachment is there at any time, and it is the one that the claim names.
 
 use atoll_records::{ClaimRecord, NodeRecord, Revision, TombstoneRecord, Versioned};
-use atoll_store::{Change, Chosen, Compare, Store, Txn, retry};
+use atoll_store::{Chosen, Compare, Store, StoreChange, Txn, retry};
 use uuid::Uuid;
 
 use crate::error::IpamError;
@@ -37,7 +37,7 @@ pub async fn renew<S: Store>(
             Compare::modified(&key, claim.mod_revision),
             Compare::absent(TombstoneRecord::at(attachment)),
         ],
-        then: vec![Change::put(&key, &record)],
+        then: vec![StoreChange::put(&key, &record)],
         otherwise: Found::queries(attachment),
     };
     let is_ours = |there: &Versioned<ClaimRecord>| there.record == record && there.mod_revision > claim.mod_revision;

@@ -17,7 +17,7 @@ use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, MacOwner, MacRecord, Query, RecordKey, ReservationRecord,
     SCHEMA, TenantRecord, Unknown, Versioned,
 };
-use atoll_store::{Change, Chosen, Compare, Store, Txn, retry};
+use atoll_store::{Chosen, Compare, Store, StoreChange, Txn, retry};
 use serde::de::DeserializeOwned;
 
 use crate::claim::mac::{is_local, look, of_no_router, unicast};
@@ -25,7 +25,7 @@ use crate::claim::want::place;
 use crate::error::IpamError;
 use crate::find::find;
 use crate::holder::Holder;
-use crate::search::{self, Subnet};
+use crate::search::{self, ActiveSubnet};
 
 /// What a reservation rests on changes seldom: this is plenty.
 const ATTEMPTS: u32 = 20;
@@ -93,7 +93,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
         }
         let mut compare = vec![Compare::modified(TenantRecord::at(name), tenant.mod_revision)];
         compare.extend(record.keys().map(Compare::absent));
-        let mut then: Vec<_> = record.keys().iter().map(|key| Change::put(key, &record)).collect();
+        let mut then: Vec<_> = record.keys().iter().map(|key| StoreChange::put(key, &record)).collect();
         let owner = owner(store, &record, &seen).await?;
         compare.push(seen.address_as_seen(&record));
         if let (Some(key), Some(mac)) = (mac_key(&record), *mac) {
@@ -102,7 +102,7 @@ pub async fn reserve<S: Store>(store: &S, request: &ReserveRequest, dry_run: boo
             }
             compare.push(seen.refuse_taken_mac(store, &subnet, mac, &key, owner.as_ref()).await?);
             let owner = MacOwner::Reserved { namespace: namespace.clone(), pod: pod.clone() };
-            then.push(Change::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
+            then.push(StoreChange::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
         if dry_run {
             return Ok(Some(Reserved::New(record)));
@@ -129,7 +129,7 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
             // A key that holds another reservation belongs to that.
             if let Some(there) = there.as_ref().filter(|there| is_same(&there.record, record)) {
                 compare.push(Compare::modified(&key, there.mod_revision));
-                then.push(Change::delete(key));
+                then.push(StoreChange::delete(key));
             }
         }
         if let (Some(key), Some(mac)) = (mac_key(record), &seen.mac)
@@ -138,7 +138,7 @@ pub async fn lift<S: Store>(store: &S, record: &ReservationRecord, dry_run: bool
             seen.refuse_used_mac(store, record).await?;
             compare.push(seen.address_as_seen(record));
             compare.push(Compare::modified(&key, mac.mod_revision));
-            then.push(Change::delete(key));
+            then.push(StoreChange::delete(key));
         }
         if then.is_empty() {
             return Ok(Some(Lifted::Already));
@@ -276,7 +276,7 @@ impl Seen {
     async fn refuse_taken_mac<S: Store>(
         &self,
         store: &S,
-        subnet: &Subnet,
+        subnet: &ActiveSubnet,
         mac: Mac,
         key: &RecordKey<MacRecord>,
         owner: Option<&Attachment>,

@@ -21,7 +21,7 @@ const PAGE: u128 = 4096;
 
 /// An active subnet with the addresses that its pods may have.
 #[derive(Clone, Debug)]
-pub(crate) struct Subnet {
+pub(crate) struct ActiveSubnet {
     pub(crate) tenant: TenantName,
     pub(crate) ordinal: u32,
     pub(crate) cidr: Ipv4Network,
@@ -32,7 +32,7 @@ pub(crate) struct Subnet {
 /// An address to try.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) subnet: Subnet,
+    pub(crate) subnet: ActiveSubnet,
     pub(crate) position: u128,
     /// It is cooling, last written at this revision, and is to be reused early.
     pub(crate) cooling: Option<Revision>,
@@ -40,7 +40,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// An address that should be free.
-    pub(crate) fn free(subnet: Subnet, position: u128) -> Self {
+    pub(crate) fn free(subnet: ActiveSubnet, position: u128) -> Self {
         Self { subnet, position, cooling: None }
     }
 
@@ -51,7 +51,7 @@ impl Target {
 
     /// As it stands in the claim.
     pub(crate) fn claimed(&self) -> ClaimedAddress {
-        let Subnet { ordinal, cidr, gateway, .. } = self.subnet;
+        let ActiveSubnet { ordinal, cidr, gateway, .. } = self.subnet;
         let address = Ipv4Network::new(self.address(), cidr.prefix()).expect("the prefix comes from a network");
         ClaimedAddress { ordinal, address, gateway }
     }
@@ -62,7 +62,7 @@ impl Target {
     }
 }
 
-impl Subnet {
+impl ActiveSubnet {
     fn new(tenant: &TenantName, entry: &SubnetEntry, most: Option<u128>) -> Option<Self> {
         let pods = PodRange::of(entry)?;
         let pods = most.map_or(Some(pods.clone()), |most| pods.limited(most))?;
@@ -90,7 +90,7 @@ impl Subnet {
         ]
     }
 
-    /// The answers to [`Subnet::part`].
+    /// The answers to [`ActiveSubnet::part`].
     pub(crate) fn window(&self, snapshot: &Snapshot, from: u128, end: u128) -> Result<Window, ReadError> {
         let [taken, reserved] = self.part(from, end);
         Ok(Window::read(&self.pods, from, end, [snapshot.answer(&taken)?, snapshot.answer(&reserved)?]))
@@ -99,7 +99,7 @@ impl Subnet {
 
 /// The subnets that claims may come from, the newest first: a subnet is added only when those before it are full. A
 /// quota bounds how far into the subnets, in the order of their numbers, the tenant may reach.
-pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<Subnet>, IpamError> {
+pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<ActiveSubnet>, IpamError> {
     if tenant.phase == Phase::Deleting {
         return Err(IpamError::Deleting { tenant: tenant.name.clone() });
     }
@@ -108,7 +108,7 @@ pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<Subnet>, IpamError> {
     let mut most = tenant.quota.addresses.map(u128::from);
     let mut subnets = Vec::new();
     for entry in entries {
-        if let Some(subnet) = Subnet::new(&tenant.name, entry, most) {
+        if let Some(subnet) = ActiveSubnet::new(&tenant.name, entry, most) {
             most = most.map(|most| most.saturating_sub(subnet.pods.capacity()));
             subnets.push(subnet);
         }
@@ -121,7 +121,7 @@ pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<Subnet>, IpamError> {
 /// better grow; else the error that `full` makes of the figures.
 pub(crate) async fn any<S: Store>(
     store: &S,
-    subnets: &[Subnet],
+    subnets: &[ActiveSubnet],
     seed: u64,
     attempt: u32,
     can_grow: bool,
@@ -160,7 +160,7 @@ fn is_full_of_pods(subnets: &[Fill]) -> bool {
 }
 
 /// Free addresses of a subnet: page by page from a random position to the end, then from the beginning.
-async fn free<S: Store>(store: &S, subnet: &Subnet, random: u128) -> Result<Vec<Target>, IpamError> {
+async fn free<S: Store>(store: &S, subnet: &ActiveSubnet, random: u128) -> Result<Vec<Target>, IpamError> {
     let capacity = subnet.pods.capacity();
     let start = random % capacity;
     for (mut from, until) in [(start, capacity), (0, start)] {
@@ -179,8 +179,8 @@ async fn free<S: Store>(store: &S, subnet: &Subnet, random: u128) -> Result<Vec<
 
 /// The addresses of a subnet that cool and are not reserved. Address and mark were written by one transaction, so that
 /// the revision of the mark is that of the address.
-async fn cooling<S: Store>(store: &S, subnet: &Subnet) -> Result<Vec<Target>, IpamError> {
-    let Subnet { tenant, ordinal, pods, .. } = subnet;
+async fn cooling<S: Store>(store: &S, subnet: &ActiveSubnet) -> Result<Vec<Target>, IpamError> {
+    let ActiveSubnet { tenant, ordinal, pods, .. } = subnet;
     let cooling = Query::keys(CoolDown::of_subnet(tenant, *ordinal));
     let reserved = Query::keys(ReservationRecord::of_subnet(tenant, *ordinal));
     let snapshot = read(store, subnet, vec![cooling.clone(), reserved.clone()]).await?;
@@ -194,7 +194,7 @@ async fn cooling<S: Store>(store: &S, subnet: &Subnet) -> Result<Vec<Target>, Ip
     Ok(snapshot.answer(&cooling)?.entries.iter().filter_map(target).collect())
 }
 
-async fn read<S: Store>(store: &S, subnet: &Subnet, queries: Vec<Query>) -> Result<Snapshot, IpamError> {
+async fn read<S: Store>(store: &S, subnet: &ActiveSubnet, queries: Vec<Query>) -> Result<Snapshot, IpamError> {
     let object = format!("subnet {} of tenant {}", subnet.cidr, subnet.tenant);
     store.read(queries).await.map_err(IpamError::store(object))
 }

@@ -6,7 +6,7 @@
 
 use atoll_model::attachment::Attachment;
 use atoll_records::{ClaimRecord, Revision, Tombstone, TombstoneRecord};
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn, retry};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn, retry};
 
 use crate::error::IpamError;
 use crate::find::Found;
@@ -30,7 +30,7 @@ pub async fn put_tombstone<S: Store>(
     let exhausted = IpamError::exhausted(&object, "the tombstone changed at each attempt");
     retry(ATTEMPTS, exhausted, async |attempt| {
         let compare = vec![Compare::unchanged(&key, seen)];
-        let then = vec![Change::put(&key, &record)];
+        let then = vec![StoreChange::put(&key, &record)];
         let txn = Txn { compare, then, otherwise: Found::queries(attachment) };
         let found = match attempt.commit_or_read(store, txn).await.map_err(failed())? {
             Committed::Yes(_) => return Ok(Some(())),
@@ -69,7 +69,7 @@ pub async fn remove_tombstone<S: Store>(store: &S, attachment: &Attachment, seen
     let tombstone = TombstoneRecord::at(attachment);
     let txn = Txn {
         compare: vec![Compare::modified(&tombstone, seen), Compare::absent(ClaimRecord::at(attachment))],
-        then: vec![Change::delete(tombstone)],
+        then: vec![StoreChange::delete(tombstone)],
         otherwise: Found::queries(attachment),
     };
     let failed = || IpamError::store(format!("tombstone of {attachment}"));

@@ -28,12 +28,12 @@ pub(crate) struct Call<'a> {
     pub query: BTreeMap<String, String>,
     pub headers: &'a HeaderMap,
     pub body: Body,
-    pub view: View,
+    pub view: Rendering,
 }
 
 /// How an answer is rendered.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
+pub(crate) struct Rendering {
     pub dialect: Dialect,
     /// Version of the resource that was negotiated.
     pub version: u8,
@@ -125,7 +125,7 @@ impl Call<'_> {
     }
 
     /// A list of objects, as they are now.
-    pub(crate) fn list(&self, ids: Vec<Uuid>, show: fn(&View, &ControllerState, Uuid) -> Option<Value>) -> Reply {
+    pub(crate) fn list(&self, ids: Vec<Uuid>, show: fn(&Rendering, &ControllerState, Uuid) -> Option<Value>) -> Reply {
         let (view, state) = (self.view.clone(), self.state.clone());
         Reply::items(ids.len(), ids.into_iter().filter_map(move |id| show(&view, &state, id)))
     }
@@ -161,7 +161,7 @@ pub(crate) fn exists(state: &ControllerState, class: ObjectClass, id: Uuid) -> b
     }
 }
 
-impl View {
+impl Rendering {
     /// The absolute URI of a path.
     pub(crate) fn uri(&self, path: &str) -> Value {
         json!(format!("{}{path}", self.base))

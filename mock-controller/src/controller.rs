@@ -11,7 +11,7 @@ use crate::wording::Wording as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use atoll_model::topology::{Change, Topology};
+use atoll_model::topology::{Topology, TopologyChange};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use http::header::{CONTENT_TYPE, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method};
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::answer::{Content, HttpAnswer, allow_origins, answer, with_content};
 use crate::body::Body;
-use crate::call::{Call, IdGenerator, Reply, ReplyResult, View};
+use crate::call::{Call, IdGenerator, Rendering, Reply, ReplyResult};
 use crate::faults::Faults;
 use crate::initial;
 use crate::media;
@@ -65,7 +65,7 @@ pub struct MockController {
     /// Where every change is persisted.
     persistence: Option<Box<dyn Persistence>>,
     /// Changes that the follower of the topology has not taken yet; `None` without a follower.
-    changes: Option<Vec<Change>>,
+    changes: Option<Vec<TopologyChange>>,
 }
 
 impl MockController {
@@ -152,7 +152,7 @@ impl MockController {
     }
 
     /// The changes since the last call, in order.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Vec<TopologyChange> {
         self.collect_changes();
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -319,7 +319,7 @@ impl MockController {
             query: parse_query(query),
             headers: &request.headers,
             body,
-            view: View { dialect, version, base: base.clone() },
+            view: Rendering { dialect, version, base: base.clone() },
         };
         let outcome: ReplyResult = verb(&mut call);
         Ok((outcome?, media, base))

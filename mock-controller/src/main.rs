@@ -17,7 +17,7 @@ use atoll_mock_controller::plane;
 use atoll_mock_controller::server::MockServer;
 use atoll_mock_controller::socket::MockSocket;
 use atoll_mock_controller::{Activation, BASE_PATH, Dialect, MockController, MockSettings, StateFile, User};
-use atoll_model::error::Resource;
+use atoll_model::error::ExhaustedResource;
 use atoll_model::secret::Secret;
 use atoll_node::files::{CONFIG, make, print, read, trouble};
 use clap::{Parser, Subcommand};
@@ -366,7 +366,7 @@ fn main() -> ExitCode {
             for cause in atoll_model::error::causes(error.as_ref()) {
                 say(&format!("  because: {cause}"));
             }
-            let lacking = || Resource::lacking(error.as_ref()).map(Resource::advice);
+            let lacking = || ExhaustedResource::lacking(error.as_ref()).map(ExhaustedResource::advice);
             if let Some(advice) = trouble::advice_in(error.as_ref()).or_else(lacking) {
                 say(&format!("  try: {advice}"));
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use atoll_dataplane::{Handle, HostToPodPool, PlaneError, PlaneReport, PlaneSettings};
-use atoll_model::topology::{Change, Topology};
+use atoll_model::topology::{Topology, TopologyChange};
 use ipnetwork::Ipv4Network;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
@@ -56,7 +56,7 @@ impl DataPlane {
     }
 
     /// Submits changes. Never blocks.
-    pub(crate) fn submit(&self, changes: Vec<Change>) {
+    pub(crate) fn submit(&self, changes: Vec<TopologyChange>) {
         if !changes.is_empty() {
             self.handle.submit(changes);
         }

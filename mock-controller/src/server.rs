@@ -14,7 +14,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_model::topology::{Change, Object};
+use atoll_model::topology::{Object, TopologyChange};
 use atoll_sdn_client::transport::ApiRequest;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -334,7 +334,7 @@ impl MockServer {
 
     /// Hands changes to the data plane. The answer to a new router waits until it is programmed, because the client then
     /// creates interfaces in its namespace. For everything else `active` shows when it is programmed.
-    async fn submit(&self, request: &ApiRequest, changes: Vec<Change>) {
+    async fn submit(&self, request: &ApiRequest, changes: Vec<TopologyChange>) {
         if let Some(plane) = &self.plane {
             let bound = self.flowing_and_bound(&changes);
             plane.submit(changes);
@@ -349,10 +349,10 @@ impl MockServer {
     }
 
     /// Ports that were bound now and whose packets flow already: the data plane may report no change.
-    fn flowing_and_bound(&self, changes: &[Change]) -> Vec<Uuid> {
+    fn flowing_and_bound(&self, changes: &[TopologyChange]) -> Vec<Uuid> {
         let flowing = self.flowing.borrow();
         let bound = changes.iter().filter_map(|change| match change {
-            Change::Put(Object::Port(id, port)) if port.binding.is_some() => Some(*id),
+            TopologyChange::Put(Object::Port(id, port)) if port.binding.is_some() => Some(*id),
             _ => None,
         });
         bound.filter(|id| flowing.contains(id)).collect()

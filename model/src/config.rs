@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::address_request::SubnetChoice;
 use crate::ids::{IfName, NodeName, TenantName};
-use crate::route::Route;
+use crate::route::PodRoute;
 
 /// Everything that can be configured, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Config {
     /// The subnet of the tenant that this network's pods are in; none means any.
     pub subnet: Option<SubnetChoice>,
     /// Extra routes of the pod. One without a gateway goes by the subnet's, unless its scope is the link.
-    pub routes: Vec<Route>,
+    pub routes: Vec<PodRoute>,
     /// Name servers for the result.
     pub dns: DnsConfig,
     /// The overall deadline of one call.

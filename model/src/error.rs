@@ -83,7 +83,7 @@ pub trait Classify: Error {
 
 /// Something of which a machine can run out, by the kernel's error numbers (errno(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
+pub enum ExhaustedResource {
     /// `EMFILE`, `ENFILE`.
     Descriptors,
     /// `ENOMEM`, `ENOBUFS`.
@@ -94,7 +94,7 @@ pub enum Resource {
     Space,
 }
 
-impl Resource {
+impl ExhaustedResource {
     /// The resource whose lack an error tells of. Causes pass through libraries as text, and what all of them keep is what
     /// the kernel said: `(os error 24)` or `Os { code: 24,` as the standard library writes it, `EMFILE: ` as `nix` does.
     pub fn lacking(error: &dyn Error) -> Option<Self> {
@@ -146,13 +146,13 @@ impl Resource {
 pub fn class_of(error: &dyn Classify) -> Class {
     match error.class() {
         class @ (Class::NotReady | Class::Limited | Class::Exhausted) => class,
-        class => Resource::lacking(as_error(error)).map_or(class, |_| Class::Resources),
+        class => ExhaustedResource::lacking(as_error(error)).map_or(class, |_| Class::Resources),
     }
 }
 
 /// What the reader can do about an error: make room, where something has run out; else as the error says.
 pub fn hint_of(error: &dyn Classify) -> Option<String> {
-    Resource::lacking(as_error(error)).map(|resource| resource.advice().to_owned()).or_else(|| error.hint())
+    ExhaustedResource::lacking(as_error(error)).map(|resource| resource.advice().to_owned()).or_else(|| error.hint())
 }
 
 fn as_error(error: &dyn Classify) -> &dyn Error {
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(class_of(&Outer("enter", Class::Kernel, thread)), Class::Resources);
         let panic =
             "failed to create UnixStream: Os { code: 24, kind: Uncategorized, message: \"Too many open files\" }";
-        assert_eq!(Resource::told(panic), Some(Resource::Descriptors));
+        assert_eq!(ExhaustedResource::told(panic), Some(ExhaustedResource::Descriptors));
         let told = Outer("EMFILE: Too many open files", Class::Bug, std::io::Error::other("x"));
         assert_eq!(class_of(&told), Class::Resources);
         // An address pool that is full, and a node that is not ready, are told as such.

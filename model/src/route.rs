@@ -17,7 +17,7 @@ pub const LOCAL_TABLE: u32 = 255;
 
 /// See the module. What is `None` is left to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Route {
+pub struct PodRoute {
     /// Destination.
     pub destination: Ipv4Network,
     /// Next hop; none means directly connected.
@@ -34,7 +34,7 @@ pub struct Route {
     pub scope: Option<u8>,
 }
 
-impl Route {
+impl PodRoute {
     /// A route of which only destination and next hop are told.
     pub fn plain(destination: Ipv4Network, gateway: Option<Ipv4Addr>) -> Self {
         Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
@@ -57,7 +57,7 @@ impl Route {
     }
 }
 
-impl fmt::Display for Route {
+impl fmt::Display for PodRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.destination)?;
         let words = [

@@ -192,13 +192,13 @@ pub struct Rule {
     /// When it applies.
     pub condition: Condition,
     /// What it does.
-    pub action: Action,
+    pub action: RuleAction,
 }
 
 /// What a rule does to a packet that meets its condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum RuleAction {
     /// The packet passes; the chain ends.
     Accept,
     /// The packet is dropped silently.
@@ -217,24 +217,24 @@ pub enum Action {
         /// To one of these.
         targets: Vec<NatTarget>,
         /// And then.
-        then: Flow,
+        then: FlowAction,
     },
     /// Rewrite the destination.
     Dnat {
         /// To one of these.
         targets: Vec<NatTarget>,
         /// And then.
-        then: Flow,
+        then: FlowAction,
     },
     /// Undo an earlier rewriting of the source for what returns; without one, evaluation continues.
     ReverseSnat {
         /// And then.
-        then: Flow,
+        then: FlowAction,
     },
     /// Undo an earlier rewriting of the destination for what returns; without one, evaluation continues.
     ReverseDnat {
         /// And then.
-        then: Flow,
+        then: FlowAction,
     },
     /// A kind of rule that this vocabulary has no word for; kept so that it can be reported, never ignored.
     Other {
@@ -246,7 +246,7 @@ pub enum Action {
 /// What follows a rewriting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Flow {
+pub enum FlowAction {
     /// The packet passes; the chain ends.
     Accept,
     /// The next rule.
@@ -442,14 +442,14 @@ impl Object {
 /// One step from a topology to the next. Replaying the changes of a controller in order gives its topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub enum TopologyChange {
     /// The object is new, or is now like this.
     Put(Object),
     /// The object of this id is gone, whatever it was.
     Remove(Uuid),
 }
 
-impl Change {
+impl TopologyChange {
     /// The object that it is about.
     pub fn id(&self) -> Uuid {
         match self {
@@ -461,16 +461,16 @@ impl Change {
 
 impl Topology {
     /// Takes one step.
-    pub fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: TopologyChange) {
         match change {
-            Change::Put(Object::Router(id, value)) => drop(self.routers.insert(id, value)),
-            Change::Put(Object::Bridge(id, value)) => drop(self.bridges.insert(id, value)),
-            Change::Put(Object::Port(id, value)) => drop(self.ports.insert(id, value)),
-            Change::Put(Object::Route(id, value)) => drop(self.routes.insert(id, value)),
-            Change::Put(Object::Chain(id, value)) => drop(self.chains.insert(id, value)),
-            Change::Put(Object::PortGroup(id, value)) => drop(self.port_groups.insert(id, value)),
-            Change::Put(Object::AddressGroup(id, value)) => drop(self.address_groups.insert(id, value)),
-            Change::Remove(id) => {
+            TopologyChange::Put(Object::Router(id, value)) => drop(self.routers.insert(id, value)),
+            TopologyChange::Put(Object::Bridge(id, value)) => drop(self.bridges.insert(id, value)),
+            TopologyChange::Put(Object::Port(id, value)) => drop(self.ports.insert(id, value)),
+            TopologyChange::Put(Object::Route(id, value)) => drop(self.routes.insert(id, value)),
+            TopologyChange::Put(Object::Chain(id, value)) => drop(self.chains.insert(id, value)),
+            TopologyChange::Put(Object::PortGroup(id, value)) => drop(self.port_groups.insert(id, value)),
+            TopologyChange::Put(Object::AddressGroup(id, value)) => drop(self.address_groups.insert(id, value)),
+            TopologyChange::Remove(id) => {
                 self.routers.remove(&id);
                 self.bridges.remove(&id);
                 self.ports.remove(&id);

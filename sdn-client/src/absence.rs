@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::answer;
 use crate::api::{ApiObject, Incomplete};
 use crate::client::Client;
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::request::{self, Scope};
 use crate::resource::Resource;
 use crate::transport::{ApiRequest, Transport};
@@ -57,7 +57,7 @@ impl<T: Transport> Client<T> {
     /// Sends a deletion. It is done when the API says so, or when `recheck` finds that the object does not exist.
     pub(crate) async fn delete_confirmed<'a>(
         &'a self,
-        attempt: Attempt,
+        attempt: AttemptedOperation,
         resource: Resource,
         request: ApiRequest,
         recheck: impl FnOnce() -> Recheck<'a>,
@@ -83,7 +83,7 @@ impl<T: Transport> Client<T> {
 
     /// Whether the object of this id exists.
     pub(crate) async fn exists(&self, resource: Resource, id: Uuid) -> Result<bool, ClientError> {
-        let attempt = Attempt::new("read", resource.with_id(Some(id)));
+        let attempt = AttemptedOperation::new("read", resource.with_id(Some(id)));
         let request = request::get(self.dialect().await?, resource, id);
         match self.call(attempt.clone(), resource, request).await {
             Ok(response) => answer::object_of::<Identified>(&attempt, &response, id).map(|_| true),
@@ -107,7 +107,7 @@ impl<T: Transport> Client<T> {
     }
 
     async fn ids(&self, resource: Resource) -> Result<Vec<Uuid>, ClientError> {
-        let attempt = Attempt::new("list", format!("every {resource}"));
+        let attempt = AttemptedOperation::new("list", format!("every {resource}"));
         let request = request::list(self.dialect().await?, resource, &Scope::All);
         let response = self.call(attempt.clone(), resource, request).await?;
         let found = answer::list::<Identified>(&attempt, &response, None)?;

@@ -21,7 +21,7 @@ use atoll_model::secret::Secret;
 
 use crate::api::{self, ApiObject, ErrorBody};
 use crate::dialect::Dialect;
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::not_api;
 use crate::redact::{hide, tidy};
 use crate::resource::Resource;
@@ -77,12 +77,16 @@ fn location_id(response: &ApiResponse) -> Option<Uuid> {
 }
 
 /// Reads the body of a successful answer.
-pub fn object<O: ApiObject>(attempt: &Attempt, response: &ApiResponse) -> Result<O, ClientError> {
+pub fn object<O: ApiObject>(attempt: &AttemptedOperation, response: &ApiResponse) -> Result<O, ClientError> {
     api::read(&response.body).map_err(|error| unreadable(attempt, response, &error))
 }
 
 /// Reads the answer to a request for the object of this id. An object with another id is an error.
-pub fn object_of<O: ApiObject>(attempt: &Attempt, response: &ApiResponse, id: Uuid) -> Result<O, ClientError> {
+pub fn object_of<O: ApiObject>(
+    attempt: &AttemptedOperation,
+    response: &ApiResponse,
+    id: Uuid,
+) -> Result<O, ClientError> {
     let found: O = object(attempt, response)?;
     match found.id() {
         Some(other) if other != id => Err(unusable(attempt, response, format!("the answer shows {other}"))),
@@ -96,7 +100,7 @@ pub fn object_of<O: ApiObject>(attempt: &Attempt, response: &ApiResponse, id: Uu
 /// A list shows what is absent. So an empty list counts only with MidoNet's media type, and every element must have an id
 /// and belong to `parent`.
 pub fn list<O: ApiObject>(
-    attempt: &Attempt,
+    attempt: &AttemptedOperation,
     response: &ApiResponse,
     parent: Option<Uuid>,
 ) -> Result<Vec<O>, ClientError> {
@@ -118,12 +122,16 @@ pub fn list<O: ApiObject>(
 }
 
 /// The error for an answer that has the API's form and cannot be its answer to this request.
-pub(crate) fn unusable(attempt: &Attempt, response: &ApiResponse, problem: impl Into<String>) -> ClientError {
+pub(crate) fn unusable(
+    attempt: &AttemptedOperation,
+    response: &ApiResponse,
+    problem: impl Into<String>,
+) -> ClientError {
     ClientError { status: Some(response.status), ..attempt.failed(ErrorClass::NotApi, problem) }
 }
 
 /// The token of a successful login: the key in the body, else the session cookie.
-pub fn token(attempt: &Attempt, response: &ApiResponse) -> Result<Secret, ClientError> {
+pub fn token(attempt: &AttemptedOperation, response: &ApiResponse) -> Result<Secret, ClientError> {
     let key = api::read::<api::Token>(&response.body).ok().and_then(|token| token.key);
     let token = key.filter(|key| !key.is_empty()).or_else(|| cookie(response));
     let token = token.ok_or_else(|| attempt.failed(ErrorClass::Broken, "the answer has no token"))?;
@@ -142,7 +150,7 @@ fn cookie(response: &ApiResponse) -> Option<String> {
 }
 
 /// The dialect named by the root document.
-pub fn dialect(attempt: &Attempt, response: &ApiResponse) -> Result<Dialect, ClientError> {
+pub fn dialect(attempt: &AttemptedOperation, response: &ApiResponse) -> Result<Dialect, ClientError> {
     let root: api::Application = object(attempt, response)?;
     let version = root.version.unwrap_or_default();
     Dialect::from_version(&version).ok_or_else(|| {
@@ -178,7 +186,7 @@ pub fn retry_after(response: &ApiResponse, now: u64) -> Option<Duration> {
 
 /// Reads an unsuccessful answer to `request`.
 pub fn refusal(
-    attempt: &Attempt,
+    attempt: &AttemptedOperation,
     dialect: Option<Dialect>,
     resource: Resource,
     request: &ApiRequest,
@@ -190,7 +198,7 @@ pub fn refusal(
 /// As [`refusal`], without these secrets: a server may echo the request.
 pub(crate) fn refusal_hiding(
     secrets: &[&Secret],
-    attempt: &Attempt,
+    attempt: &AttemptedOperation,
     dialect: Option<Dialect>,
     resource: Resource,
     request: &ApiRequest,
@@ -251,7 +259,7 @@ fn message_of(response: &ApiResponse) -> String {
     api::read::<ErrorBody>(&response.body).ok().and_then(|body| body.message).unwrap_or_default()
 }
 
-fn unreadable(attempt: &Attempt, response: &ApiResponse, error: &serde_json::Error) -> ClientError {
+fn unreadable(attempt: &AttemptedOperation, response: &ApiResponse, error: &serde_json::Error) -> ClientError {
     let size = response.body.len();
     let text = error.to_string();
     let problem = match text.rsplit_once("expected ") {

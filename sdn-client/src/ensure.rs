@@ -12,7 +12,7 @@ use crate::api::{ApiObject, HostInterfacePort, Port, Route};
 use crate::client::Client;
 use crate::compare::{self, FieldDifference};
 use crate::dialect::Dialect;
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::request::{self, Scope};
 use crate::resource::Resource;
 use crate::transport::Transport;
@@ -85,7 +85,7 @@ impl<T: Transport> Client<T> {
     }
 
     async fn routes_like(&self, dialect: Dialect, wanted: &Route) -> Result<Vec<Uuid>, ClientError> {
-        let attempt = Attempt::new("list", "routes");
+        let attempt = AttemptedOperation::new("list", "routes");
         let Some(router) = wanted.router_id else {
             return Err(attempt.failed(ErrorClass::Invalid, "a route needs its router"));
         };
@@ -132,7 +132,7 @@ impl<T: Transport> Client<T> {
     /// Links two ports.
     pub async fn link(&self, port: Uuid, peer: Uuid) -> Result<Ensured, ClientError> {
         let dialect = self.dialect().await?;
-        let attempt = Attempt::new("create", format!("{} of port {port} to {peer}", Resource::PortLink));
+        let attempt = AttemptedOperation::new("create", format!("{} of port {port} to {peer}", Resource::PortLink));
         let request = request::link(dialect, port, peer);
         let Err(refusal) = self.call(attempt, Resource::PortLink, request).await else { return Ok(Ensured::Created) };
         let wanted = Port { peer_id: Some(peer), ..Port::default() };
@@ -154,7 +154,7 @@ impl<T: Transport> Client<T> {
         let dialect = self.dialect().await?;
         if !dialect.binds_on_create() {
             let Some(found) = self.get::<Port>(port).await? else {
-                let attempt = Attempt::new("bind", Resource::Port.with_id(Some(port)));
+                let attempt = AttemptedOperation::new("bind", Resource::Port.with_id(Some(port)));
                 return Err(attempt.failed(ErrorClass::Absent, "the port does not exist"));
             };
             if found.host_id.is_some() {
@@ -168,8 +168,10 @@ impl<T: Transport> Client<T> {
     /// Binds a port that is not bound.
     async fn bind_free(&self, port: Uuid, host: Uuid, interface: &str) -> Result<Ensured, ClientError> {
         let dialect = self.dialect().await?;
-        let attempt =
-            Attempt::new("create", format!("{} of port {port} to {interface:?}", Resource::HostInterfacePort));
+        let attempt = AttemptedOperation::new(
+            "create",
+            format!("{} of port {port} to {interface:?}", Resource::HostInterfacePort),
+        );
         let binding = HostInterfacePort {
             host_id: Some(host),
             port_id: Some(port),

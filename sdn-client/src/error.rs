@@ -120,14 +120,14 @@ impl Classify for ClientError {
 
 /// An operation on an object, as errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct AttemptedOperation {
     /// `create`, `read`, `list`, `delete`, `log in`.
     pub operation: &'static str,
     /// `port 6f…`.
     pub object: String,
 }
 
-impl Attempt {
+impl AttemptedOperation {
     /// Names an operation.
     pub fn new(operation: &'static str, object: impl Into<String>) -> Self {
         Self { operation, object: object.into() }

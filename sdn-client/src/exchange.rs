@@ -14,7 +14,7 @@ use atoll_model::secret::Secret;
 use crate::answer;
 use crate::client::Client;
 use crate::dialect::Dialect;
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::request;
 use crate::resource::Resource;
 use crate::retry::{RetryReason, Tries};
@@ -22,7 +22,7 @@ use crate::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 
 /// An operation, and whether it is idempotent.
 pub(crate) struct Operation {
-    pub(crate) attempt: Attempt,
+    pub(crate) attempt: AttemptedOperation,
     pub(crate) is_repeatable: bool,
 }
 
@@ -49,7 +49,7 @@ impl<T: Transport> Client<T> {
         if let Some(dialect) = self.session().dialect {
             return Ok(dialect);
         }
-        let attempt = Attempt::new("read", Resource::Application.to_string());
+        let attempt = AttemptedOperation::new("read", Resource::Application.to_string());
         let response = self.call(attempt.clone(), Resource::Application, request::root()).await?;
         let dialect = answer::dialect(&attempt, &response)?;
         self.change_session(|session| session.dialect = Some(dialect));
@@ -59,7 +59,7 @@ impl<T: Transport> Client<T> {
     /// Sends a request that may be repeated.
     pub(crate) async fn call(
         &self,
-        attempt: Attempt,
+        attempt: AttemptedOperation,
         resource: Resource,
         request: ApiRequest,
     ) -> Result<ApiResponse, ClientError> {

@@ -16,7 +16,7 @@ use atoll_model::secret::Secret;
 
 use crate::answer::{retry_after, unusable};
 use crate::credentials::{PasswordError, read_secret};
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::not_api;
 use crate::redact::{hide, tidy};
 use crate::transport::{ApiRequest, ApiResponse};
@@ -107,18 +107,18 @@ pub fn request(credentials: &KeystoneCredentials, secret: &Secret) -> ApiRequest
 }
 
 /// The token of a successful answer.
-pub fn token(attempt: &Attempt, response: &ApiResponse) -> Result<Secret, ClientError> {
+pub fn token(attempt: &AttemptedOperation, response: &ApiResponse) -> Result<Secret, ClientError> {
     let token = response.headers.get(SUBJECT_TOKEN).and_then(|value| value.to_str().ok()).filter(|t| !t.is_empty());
     token.map(Secret::new).ok_or_else(|| attempt.failed(ErrorClass::Broken, "Keystone's answer has no token"))
 }
 
 /// The error of an unsuccessful one: `{"error": {"message": …}}`.
-pub fn refusal(attempt: &Attempt, response: &ApiResponse) -> ClientError {
+pub fn refusal(attempt: &AttemptedOperation, response: &ApiResponse) -> ClientError {
     refusal_hiding(&[], attempt, response)
 }
 
 /// As [`refusal`], without these secrets.
-pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &Attempt, response: &ApiResponse) -> ClientError {
+pub(crate) fn refusal_hiding(secrets: &[&Secret], attempt: &AttemptedOperation, response: &ApiResponse) -> ClientError {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Body {

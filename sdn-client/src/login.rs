@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 use atoll_model::secret::Secret;
 
 use crate::client::Client;
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::exchange::{FailedTry, Renewed};
 use crate::retry::{RetryReason, Tries};
 use crate::token_source::TokenSource;
@@ -84,7 +84,12 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    async fn ask_for_token(&self, transport: &T, attempt: &Attempt, secret: &Secret) -> Result<Secret, ClientError> {
+    async fn ask_for_token(
+        &self,
+        transport: &T,
+        attempt: &AttemptedOperation,
+        secret: &Secret,
+    ) -> Result<Secret, ClientError> {
         let tokens = &self.shared.tokens;
         let request = tokens.request(attempt, secret)?;
         let answer = self.in_time(transport.send(request.clone())).await;

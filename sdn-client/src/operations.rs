@@ -6,7 +6,7 @@ use crate::absence::Recheck;
 use crate::answer;
 use crate::api::{ApiObject, Incomplete, Port, SystemState};
 use crate::client::Client;
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::exchange::Operation;
 use crate::request::{self, Scope};
 use crate::resource::Resource;
@@ -16,7 +16,7 @@ impl<T: Transport> Client<T> {
     /// Reads one object; `None` when the API says that it does not exist ([`crate::absence`]).
     pub async fn get<O: ApiObject>(&self, id: Uuid) -> Result<Option<O>, ClientError> {
         let request = request::get(self.dialect().await?, O::RESOURCE, id);
-        let attempt = Attempt::new("read", O::RESOURCE.with_id(Some(id)));
+        let attempt = AttemptedOperation::new("read", O::RESOURCE.with_id(Some(id)));
         match self.call(attempt.clone(), O::RESOURCE, request).await {
             Ok(response) => answer::object_of(&attempt, &response, id).map(Some),
             Err(error) => self.decide_absence(O::RESOURCE, id, error).await.map(|()| None),
@@ -28,7 +28,7 @@ impl<T: Transport> Client<T> {
         if let Some(id) = object.id() {
             return self.get(id).await;
         }
-        let attempt = Attempt::new("read", O::RESOURCE.with_id(None));
+        let attempt = AttemptedOperation::new("read", O::RESOURCE.with_id(None));
         let request = request::find(self.dialect().await?, object).map_err(|error| incomplete(&attempt, &error))?;
         match self.call(attempt.clone(), O::RESOURCE, request).await {
             Ok(response) => answer::object(&attempt, &response).map(Some),
@@ -41,7 +41,7 @@ impl<T: Transport> Client<T> {
     /// Reads a list.
     pub async fn list<O: ApiObject>(&self, scope: &Scope) -> Result<Vec<O>, ClientError> {
         let request = request::list(self.dialect().await?, O::RESOURCE, scope);
-        let attempt = Attempt::new("list", scope_name(O::RESOURCE, scope));
+        let attempt = AttemptedOperation::new("list", scope_name(O::RESOURCE, scope));
         let parent = match scope {
             Scope::Of(_, id) => Some(*id),
             Scope::All | Scope::Tenant(_) | Scope::PeersOf(..) => None,
@@ -65,7 +65,7 @@ impl<T: Transport> Client<T> {
     /// Reads the state of the controller.
     pub async fn system_state(&self) -> Result<SystemState, ClientError> {
         let request = request::system_state(self.dialect().await?);
-        let attempt = Attempt::new("read", Resource::SystemState.to_string());
+        let attempt = AttemptedOperation::new("read", Resource::SystemState.to_string());
         let response = self.call(attempt.clone(), Resource::SystemState, request).await?;
         answer::object(&attempt, &response)
     }
@@ -74,7 +74,7 @@ impl<T: Transport> Client<T> {
     /// server chooses for a route on 1.9.
     pub async fn create<O: ApiObject>(&self, object: &O) -> Result<Option<Uuid>, ClientError> {
         let dialect = self.dialect().await?;
-        let attempt = Attempt::new("create", O::RESOURCE.with_id(object.id()));
+        let attempt = AttemptedOperation::new("create", O::RESOURCE.with_id(object.id()));
         let request = request::create(dialect, object).map_err(|error| incomplete(&attempt, &error))?;
         // A repeated creation shows as "already exists"; where the server chooses the id it would make a second object.
         let operation = Operation { attempt, is_repeatable: !O::RESOURCE.has_server_id(dialect) };
@@ -84,14 +84,14 @@ impl<T: Transport> Client<T> {
 
     /// Replaces an object by the whole of `object`. Chains, rules and routes cannot be replaced.
     pub async fn update<O: ApiObject>(&self, object: &O) -> Result<(), ClientError> {
-        let attempt = Attempt::new("update", O::RESOURCE.with_id(object.id()));
+        let attempt = AttemptedOperation::new("update", O::RESOURCE.with_id(object.id()));
         let request = request::update(self.dialect().await?, object).map_err(|error| incomplete(&attempt, &error))?;
         self.call(attempt, O::RESOURCE, request).await.map(drop)
     }
 
     /// Deletes an object; one that does not exist counts as deleted ([`crate::absence`]).
     pub async fn delete(&self, resource: Resource, id: Uuid) -> Result<(), ClientError> {
-        let attempt = Attempt::new("delete", resource.with_id(Some(id)));
+        let attempt = AttemptedOperation::new("delete", resource.with_id(Some(id)));
         let recheck = || -> Recheck<'_> { Box::pin(self.exists(resource, id)) };
         self.delete_confirmed(attempt, resource, request::delete(resource, id), recheck).await
     }
@@ -99,7 +99,7 @@ impl<T: Transport> Client<T> {
     /// Deletes the object with the identity of `object`, also where it has no id of its own; one that does not exist counts
     /// as deleted.
     pub async fn remove<O: ApiObject>(&self, object: &O) -> Result<(), ClientError> {
-        let attempt = Attempt::new("delete", O::RESOURCE.with_id(object.id()));
+        let attempt = AttemptedOperation::new("delete", O::RESOURCE.with_id(object.id()));
         let request = request::remove(object).map_err(|error| incomplete(&attempt, &error))?;
         let recheck = || -> Recheck<'_> { Box::pin(self.is_listed(object)) };
         self.delete_confirmed(attempt, O::RESOURCE, request, recheck).await
@@ -107,14 +107,14 @@ impl<T: Transport> Client<T> {
 
     /// Removes a port's link, at both ends; a port without a link counts as done.
     pub async fn unlink(&self, port: Uuid) -> Result<(), ClientError> {
-        let attempt = Attempt::new("delete", format!("{} of port {port}", Resource::PortLink));
+        let attempt = AttemptedOperation::new("delete", format!("{} of port {port}", Resource::PortLink));
         let recheck = || -> Recheck<'_> { Box::pin(self.port_is(port, |port| port.peer_id.is_some())) };
         self.delete_confirmed(attempt, Resource::PortLink, request::unlink(port), recheck).await
     }
 
     /// Removes a binding. A 5.x server removes it whatever host the port is bound to: see [`Client::unbind`].
     pub(crate) async fn unbind_unchecked(&self, host: Uuid, port: Uuid) -> Result<(), ClientError> {
-        let attempt = Attempt::new("delete", format!("{} of port {port}", Resource::HostInterfacePort));
+        let attempt = AttemptedOperation::new("delete", format!("{} of port {port}", Resource::HostInterfacePort));
         let recheck = || -> Recheck<'_> { Box::pin(self.port_is(port, move |port| port.host_id == Some(host))) };
         self.delete_confirmed(attempt, Resource::HostInterfacePort, request::unbind(host, port), recheck).await
     }
@@ -124,7 +124,7 @@ impl<T: Transport> Client<T> {
         if let Some(id) = object.id() {
             return self.exists(O::RESOURCE, id).await;
         }
-        let attempt = Attempt::new("read", O::RESOURCE.to_string());
+        let attempt = AttemptedOperation::new("read", O::RESOURCE.to_string());
         let parent = object.parent().map_err(|error| incomplete(&attempt, &error))?;
         let (Some((parent, id)), Some(key)) = (parent, object.key()) else {
             return Err(attempt.failed(ErrorClass::Vague, "it cannot be looked for in a list"));
@@ -151,6 +151,6 @@ fn scope_name(resource: Resource, scope: &Scope) -> String {
     }
 }
 
-fn incomplete(attempt: &Attempt, error: &Incomplete) -> ClientError {
+fn incomplete(attempt: &AttemptedOperation, error: &Incomplete) -> ClientError {
     attempt.failed(ErrorClass::Invalid, error.to_string())
 }

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use atoll_model::secret::Secret;
 
 use crate::credentials::{Credentials, PasswordError};
-use crate::error::{Attempt, ClientError, ErrorClass};
+use crate::error::{AttemptedOperation, ClientError, ErrorClass};
 use crate::keystone::{self, KeystoneCredentials};
 use crate::resource::Resource;
 use crate::transport::{ApiRequest, ApiResponse, TransportError};
@@ -23,13 +23,13 @@ pub(crate) enum TokenSource<T> {
 
 impl<T> TokenSource<T> {
     /// The login as errors name it.
-    pub(crate) fn attempt(&self) -> Attempt {
+    pub(crate) fn attempt(&self) -> AttemptedOperation {
         let user = match self {
             Self::None => "without a user".to_owned(),
             Self::MidoNet(credentials) => format!("user {:?}", credentials.username),
             Self::Keystone { credentials, .. } => credentials.name(),
         };
-        Attempt::new("log in", user)
+        AttemptedOperation::new("log in", user)
     }
 
     /// Reads the password or secret from its file.
@@ -42,7 +42,7 @@ impl<T> TokenSource<T> {
     }
 
     /// The request for a token.
-    pub(crate) fn request(&self, attempt: &Attempt, secret: &Secret) -> Result<ApiRequest, ClientError> {
+    pub(crate) fn request(&self, attempt: &AttemptedOperation, secret: &Secret) -> Result<ApiRequest, ClientError> {
         match self {
             Self::MidoNet(credentials) if HeaderValue::from_str(&credentials.project).is_err() => {
                 let problem = "the name of the project has characters that no header can carry (`controller.project`)";
@@ -57,7 +57,7 @@ impl<T> TokenSource<T> {
     /// Reads the token from the answer to `request`.
     pub(crate) fn token(
         &self,
-        attempt: &Attempt,
+        attempt: &AttemptedOperation,
         secret: &Secret,
         request: &ApiRequest,
         answer: Result<ApiResponse, TransportError>,

@@ -64,7 +64,7 @@ impl Compare {
 
 /// A change of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum StoreChange {
     /// Write a value.
     Put {
         /// Where.
@@ -84,7 +84,7 @@ pub struct Txn {
     /// The conditions.
     pub compare: Vec<Compare>,
     /// The changes; each key at most once (etcd refuses otherwise).
-    pub then: Vec<Change>,
+    pub then: Vec<StoreChange>,
     /// What the next attempt needs to know if the conditions do not hold.
     pub otherwise: Vec<Query>,
 }
@@ -95,14 +95,14 @@ pub struct Case {
     /// Its conditions.
     pub compare: Vec<Compare>,
     /// Its changes; each key at most once (etcd refuses otherwise).
-    pub then: Vec<Change>,
+    pub then: Vec<StoreChange>,
 }
 
 impl Case {
     /// Refuses a key that is changed twice: etcd does so for most combinations, we do for all.
     fn check(&self) -> Result<(), StoreError> {
         let mut seen = BTreeSet::new();
-        let twice = self.then.iter().map(Change::key).find(|key| !seen.insert(*key));
+        let twice = self.then.iter().map(StoreChange::key).find(|key| !seen.insert(*key));
         twice.map_or(Ok(()), |key| Err(StoreError::Refused(format!("{key} is changed twice in one transaction"))))
     }
 }
@@ -127,7 +127,7 @@ impl Choice {
     }
 
     /// The changes of all cases, of which those of one case happen at most.
-    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+    pub fn changes(&self) -> impl Iterator<Item = &StoreChange> {
         self.cases.iter().flat_map(|case| &case.then)
     }
 }
@@ -147,7 +147,7 @@ pub enum Chosen {
     Lost(Snapshot),
 }
 
-impl Change {
+impl StoreChange {
     /// Writes a record under one of its keys.
     pub fn put<R: Serialize>(key: &RecordKey<R>, record: &R) -> Self {
         Self::Put { key: key.into(), value: encode(record), lease: None }
@@ -187,7 +187,7 @@ pub enum Committed {
 
 /// Something happened to a watched key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum WatchEvent {
     /// It was written.
     Put(Entry),
     /// It was deleted, at this revision.
@@ -205,7 +205,7 @@ pub fn whole_seconds(ttl: Duration) -> u64 {
 /// Events of a prefix, in order.
 pub trait Watch {
     /// The next event. It waits for ever if nothing happens: the caller has the deadline.
-    fn next(&mut self) -> impl Future<Output = Result<Event, StoreError>>;
+    fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>>;
 }
 
 /// A linearizable store with transactions. See the crate's promises.

@@ -19,8 +19,8 @@ use std::net::Ipv4Addr;
 use atoll_model::derive::{self, Role};
 use atoll_model::ids::{ClusterId, Incarnation, TenantName};
 use atoll_model::topology::{
-    Action, Binding, Bridge, Chain, Condition, Device, Flow, Fragments, NatTarget, Port, Route, RouteAction, Router,
-    Rule, Test, Topology,
+    Binding, Bridge, Chain, Condition, Device, FlowAction, Fragments, NatTarget, Port, Route, RouteAction, Router,
+    Rule, RuleAction, Test, Topology,
 };
 use atoll_records::{ClusterRecord, Phase, StaticRoute, SubnetEntry, TenantRecord, Via};
 use ipnetwork::Ipv4Network;
@@ -248,7 +248,7 @@ impl Names<'_> {
         vec![Rule {
             id: self.id(Role::InboundRule(generation, 1)),
             condition: Condition { in_ports: Some(Test::is(vec![uplink])), ..Condition::default() },
-            action: Action::ReverseSnat { then: Flow::Continue },
+            action: RuleAction::ReverseSnat { then: FlowAction::Continue },
         }]
     }
 
@@ -257,15 +257,15 @@ impl Names<'_> {
         let leaves = || Condition { out_ports: Some(Test::is(vec![uplink])), ..Condition::default() };
         let own = transit.tenant.ip();
         let rules = [
-            (Condition { return_flow: true, ..Condition::default() }, Action::Accept),
+            (Condition { return_flow: true, ..Condition::default() }, RuleAction::Accept),
             (
                 Condition { fragments: Fragments::Unfragmented, ..leaves() },
-                Action::Snat {
+                RuleAction::Snat {
                     targets: vec![NatTarget { from: own, to: own, port_from: NAT_PORTS.0, port_to: NAT_PORTS.1 }],
-                    then: Flow::Accept,
+                    then: FlowAction::Accept,
                 },
             ),
-            (leaves(), Action::Drop),
+            (leaves(), RuleAction::Drop),
         ];
         (1..)
             .zip(rules)

@@ -25,7 +25,7 @@ const LARGEST: u64 = 64 << 10;
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identity {
+pub struct NodeIdentity {
     /// The name under which this machine works.
     pub name: NodeName,
     /// The id of the controller's agent when the name was written.
@@ -39,7 +39,7 @@ pub struct Identity {
 }
 
 /// What is remembered; none: nothing, or nothing that can be read.
-pub fn load(state_dir: &Path) -> Option<Identity> {
+pub fn load(state_dir: &Path) -> Option<NodeIdentity> {
     let path = paths::node_identity(state_dir);
     let problem = match read::own(&path, LARGEST) {
         Ok(text) => match serde_json::from_slice(&text) {
@@ -60,7 +60,7 @@ pub fn load(state_dir: &Path) -> Option<Identity> {
 /// The file cannot be written; what was there stays.
 pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) -> io::Result<()> {
     let before = load(state_dir);
-    let is_last = |before: &Identity| before.prefixes.last().is_some_and(|last| last == prefix);
+    let is_last = |before: &NodeIdentity| before.prefixes.last().is_some_and(|last| last == prefix);
     if before.as_ref().is_some_and(|before| before.name == *name && before.host_id == host_id && is_last(before)) {
         return Ok(());
     }
@@ -71,7 +71,7 @@ pub fn remember(state_dir: &Path, name: &NodeName, host_id: Uuid, prefix: &str) 
     earlier.extend(before.map(|before| before.name));
     earlier.retain(|other| other != name);
     earlier.dedup();
-    let identity = Identity { name: name.clone(), host_id, earlier, prefixes };
+    let identity = NodeIdentity { name: name.clone(), host_id, earlier, prefixes };
     make::directory(state_dir, make::PRIVATE_DIRECTORY)?;
     let text = serde_json::to_vec(&identity).map_err(io::Error::other)?;
     atomic::replace(&paths::node_identity(state_dir), &text, Durability::Durable)

@@ -34,15 +34,15 @@ pub struct Inventory {
     /// What the cluster agreed on; none before the first pod or `init`.
     pub cluster: Option<Cluster>,
     /// The machines.
-    pub nodes: Vec<Machine>,
+    pub nodes: Vec<NodeEntry>,
     /// The tenants, by name.
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<TenantEntry>,
     /// Pending cleanup of attachments.
-    pub tombstones: Vec<Owed>,
+    pub tombstones: Vec<PendingCleanup>,
     /// Keys whose records cannot be read.
     pub damaged: Vec<String>,
     /// Pods whose tenant or subnet has no record.
-    pub orphaned: Vec<Pod>,
+    pub orphaned: Vec<PodEntry>,
 }
 
 /// The cluster.
@@ -75,13 +75,13 @@ pub struct Cluster {
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
     /// Its ways outside.
-    pub uplinks: Vec<Outside>,
+    pub uplinks: Vec<UplinkEntry>,
 }
 
 /// One way outside.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outside {
+pub struct UplinkEntry {
     /// Where it leads.
     #[serde(flatten)]
     pub uplink: Uplink,
@@ -94,7 +94,7 @@ pub struct Outside {
 /// A node.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Machine {
+pub struct NodeEntry {
     /// Its name.
     pub name: NodeName,
     /// The id of the controller's agent.
@@ -106,7 +106,7 @@ pub struct Machine {
 /// A tenant.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tenant {
+pub struct TenantEntry {
     /// Its name.
     pub name: TenantName,
     /// Its incarnation.
@@ -128,13 +128,13 @@ pub struct Tenant {
     /// What its pods are told of DNS, where neither the pod nor its node says anything.
     pub dns: Option<DnsConfig>,
     /// Its subnets.
-    pub subnets: Vec<Subnet>,
+    pub subnets: Vec<SubnetEntry>,
 }
 
 /// A subnet.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Subnet {
+pub struct SubnetEntry {
     /// Its number within the tenant.
     pub ordinal: u32,
     /// Its network.
@@ -148,14 +148,14 @@ pub struct Subnet {
     /// Its bridge in the controller.
     pub bridge: Uuid,
     /// Its pods, by address.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<PodEntry>,
 }
 
 /// One address of one pod.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "a pod's name is called `pod` in the records and in every runtime")]
-pub struct Pod {
+pub struct PodEntry {
     /// The address.
     pub address: Ipv4Network,
     /// The tenant.
@@ -207,7 +207,7 @@ pub enum PodState {
 /// The pending cleanup of an attachment.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Owed {
+pub struct PendingCleanup {
     /// Whose it is.
     pub attachment: String,
     /// The node that has to pay it.
@@ -269,7 +269,7 @@ impl Inventory {
             }
         }
         let mut per_node: BTreeMap<NodeName, usize> = BTreeMap::new();
-        let mut per_subnet: BTreeMap<(TenantName, u32), Vec<Pod>> = BTreeMap::new();
+        let mut per_subnet: BTreeMap<(TenantName, u32), Vec<PodEntry>> = BTreeMap::new();
         for (_, claim) in claims {
             *per_node.entry(claim.attachment.node.clone()).or_default() += 1;
             for pod in pods(&claim) {
@@ -287,7 +287,7 @@ impl Inventory {
                     .map(|subnet| {
                         let mut pods = per_subnet.remove(&(record.name.clone(), subnet.ordinal)).unwrap_or_default();
                         pods.sort_by_key(|pod| pod.address.ip());
-                        Subnet {
+                        SubnetEntry {
                             ordinal: subnet.ordinal,
                             cidr: subnet.cidr,
                             gateway: subnet.gateway,
@@ -299,7 +299,7 @@ impl Inventory {
                     })
                     .collect();
                 let transit = Transit::of(record.transit);
-                Tenant {
+                TenantEntry {
                     router: derive::object(id, record.incarnation, Role::Router),
                     name: record.name,
                     incarnation: record.incarnation.0,
@@ -322,13 +322,13 @@ impl Inventory {
                 .filter_map(|(key, record)| {
                     let name = NodeName::new(last(key)).ok()?;
                     let pods = per_node.get(&name).copied().unwrap_or(0);
-                    Some(Machine { name, host_id: record.host_id, pods })
+                    Some(NodeEntry { name, host_id: record.host_id, pods })
                 })
                 .collect(),
             tenants,
             tombstones: tombstones
                 .into_iter()
-                .map(|(_, record)| Owed {
+                .map(|(_, record)| PendingCleanup {
                     attachment: record.attachment.to_string(),
                     node: record.attachment.node,
                     note: record.note,
@@ -341,13 +341,13 @@ impl Inventory {
     }
 
     /// Every pod there is.
-    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+    pub fn pods(&self) -> impl Iterator<Item = &PodEntry> {
         let placed = self.tenants.iter().flat_map(|tenant| tenant.subnets.iter().flat_map(|subnet| &subnet.pods));
         placed.chain(&self.orphaned)
     }
 
     /// The same, to fill in what the controller says.
-    pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
+    pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut PodEntry> {
         let placed =
             self.tenants.iter_mut().flat_map(|tenant| tenant.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods));
         placed.chain(&mut self.orphaned)
@@ -369,7 +369,7 @@ impl Cluster {
             provider: record.provider.as_ref().map(|provider| Provider {
                 uplinks: (1..)
                     .zip(&provider.uplinks)
-                    .map(|(place, uplink)| Outside {
+                    .map(|(place, uplink)| UplinkEntry {
                         uplink: uplink.clone(),
                         port: provider_id(record.id, Role::ProviderUplink(place)),
                         state: None,
@@ -380,8 +380,8 @@ impl Cluster {
     }
 }
 
-fn pods(claim: &ClaimRecord) -> impl Iterator<Item = Pod> {
-    claim.addresses.iter().map(|address| Pod {
+fn pods(claim: &ClaimRecord) -> impl Iterator<Item = PodEntry> {
+    claim.addresses.iter().map(|address| PodEntry {
         address: address.address,
         tenant: claim.tenant.clone(),
         subnet: address.ordinal,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use atoll_model::topology::{Action, RouteAction, Topology};
+use atoll_model::topology::{RouteAction, RuleAction, Topology};
 use uuid::Uuid;
 
 /// One object to make, or one link.
@@ -81,7 +81,7 @@ impl Levels<'_> {
             let mut level = 0;
             for (place, rule) in chain.rules.iter().enumerate() {
                 level = (level + 1).max(match &rule.action {
-                    Action::Jump { chain } => self.chain_ready(Some(*chain)),
+                    RuleAction::Jump { chain } => self.chain_ready(Some(*chain)),
                     _ => 0,
                 });
                 self.put(level, BuildStep::Rule(*id, place));

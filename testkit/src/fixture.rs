@@ -15,7 +15,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::ids::{
     ClusterId, ContainerId, Epoch, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName,
 };
-use atoll_store::{Change, Committed, Store, Txn};
+use atoll_store::{Committed, Store, StoreChange, Txn};
 use uuid::Uuid;
 
 /// What a node has in its cache.
@@ -61,12 +61,12 @@ pub fn subnet(ordinal: u32, cidr: &str, phase: Phase) -> SubnetEntry {
 }
 
 /// The change that writes a record.
-pub fn put<T: serde::Serialize>(key: Key, record: &T) -> Change {
-    Change::Put { key, value: encode(record), lease: None }
+pub fn put<T: serde::Serialize>(key: Key, record: &T) -> StoreChange {
+    StoreChange::Put { key, value: encode(record), lease: None }
 }
 
 /// Commits changes; answers their revision.
-pub async fn write(store: &impl Store, then: Vec<Change>) -> Revision {
+pub async fn write(store: &impl Store, then: Vec<StoreChange>) -> Revision {
     match store.commit(Txn { then, ..Txn::default() }).await {
         Ok(Committed::Yes(revision)) => revision,
         other => panic!("{other:?}"),

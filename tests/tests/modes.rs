@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::{Ctl, private_file};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
 use nix::sys::stat::{Mode, umask};
 use serde_json::json;
@@ -70,7 +70,7 @@ fn modes(bits: u32) -> Result<()> {
         Ok(of_row.with_context(|| format!("{row} is not in the table of docs/operations.md"))?.1)
     };
     let log = "log/atoll/cni.log";
-    let mut node = Node::start(json!({}))?;
+    let mut node = LabNode::start(json!({}))?;
     let base = node.scratch().path().to_owned();
     let extra = json!({
         "log": { "file": base.join(log), "maxMegabytes": 1 }, "status": "strict",
@@ -80,7 +80,7 @@ fn modes(bits: u32) -> Result<()> {
     let mut cni = node.cni("1.1.0")?;
     atoll_testkit::lab::node::merge(&mut cni.config, &extra);
     let config = cni.config.clone();
-    let (pod, other) = (Pod::new("red", "pod")?, Pod::new("red", "other")?);
+    let (pod, other) = (LabPod::new("red", "pod")?, LabPod::new("red", "other")?);
     cni.add(&pod)?;
     cni.add(&other)?;
     cni.call("STATUS", &pod).run()?.done()?;
@@ -167,7 +167,7 @@ fn modes(bits: u32) -> Result<()> {
     node.start_etcd()?;
     node.cni("1.1.0")?.del(&pod)?;
     atoll_testkit::lab::wait::until("later calls finish what is left", std::time::Duration::from_secs(30), || {
-        node.cni("1.1.0")?.del(&Pod::new("red", "missing")?)?;
+        node.cni("1.1.0")?.del(&LabPod::new("red", "missing")?)?;
         atoll_testkit::lab::leftovers::assert_none(&node)
     })?;
     node.finish()

@@ -8,7 +8,9 @@ use atoll_model::cni::capability;
 use atoll_model::config::Config;
 use serde_json::Value;
 
-use super::seen::{Conflist, Conflists, Content, Kernel, Plane, Plugin, Probed, Problem};
+use super::seen::{
+    ConfigurationContent, Conflist, Conflists, KernelSupport, PlaneSupport, PluginBinary, Probed, Problem,
+};
 use crate::gc::sandboxes::{Sandboxes, Source};
 use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
@@ -50,7 +52,7 @@ pub(super) fn readers(runtimes: &[Runtime], bin_dirs: &[PathBuf], conf_dir: Opti
 }
 
 /// The plugin where a reader looks for it, and the plugins that a network names behind it.
-pub(super) async fn plugin(reader: &Reader, conflists: &Conflists) -> Plugin {
+pub(super) async fn plugin(reader: &Reader, conflists: &Conflists) -> PluginBinary {
     let found = match plugin::find(&reader.bin) {
         Some(path) => {
             let version = plugin::version(&path).await.map_err(Problem::new);
@@ -64,7 +66,7 @@ pub(super) async fn plugin(reader: &Reader, conflists: &Conflists) -> Plugin {
     missing.sort();
     missing.dedup();
     let elsewhere = if found.is_none() { plugin::find(&plugin::DIRECTORIES.map(PathBuf::from)) } else { None };
-    Plugin { readers: reader.names.clone(), directories: reader.bin.clone(), found, elsewhere, missing }
+    PluginBinary { readers: reader.names.clone(), directories: reader.bin.clone(), found, elsewhere, missing }
 }
 
 pub(super) fn conflists(reader: &Reader) -> Conflists {
@@ -74,7 +76,7 @@ pub(super) fn conflists(reader: &Reader) -> Conflists {
     Conflists { readers: reader.names.clone(), directory: reader.conf.clone(), files }
 }
 
-fn content(path: &Path) -> Probed<Content> {
+fn content(path: &Path) -> Probed<ConfigurationContent> {
     let value = settings::document(path).map_err(Problem::new)?;
     let plugins = value.get("plugins").and_then(Value::as_array);
     let text_of = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -82,7 +84,7 @@ fn content(path: &Path) -> Probed<Content> {
     let ours = entries.iter().find(|entry| text_of(entry, "type").as_deref() == Some(PLUGIN));
     let more = value.get("cniVersions").and_then(Value::as_array).into_iter().flatten();
     let more = more.filter_map(Value::as_str).map(str::to_owned);
-    Ok(Content {
+    Ok(ConfigurationContent {
         is_list: plugins.is_some(),
         name: text_of(&value, "name"),
         versions: text_of(&value, "cniVersion").into_iter().chain(more).collect(),
@@ -116,15 +118,15 @@ fn refused(entry: &Value) -> Result<(), String> {
 }
 
 /// `plane`: the local data plane is in use.
-pub(super) fn kernel(plane: bool) -> Kernel {
+pub(super) fn kernel(plane: bool) -> KernelSupport {
     let (netns, veth, plane) = links::try_kernel(|| plane.then(try_plane));
     let problem = |error: std::io::Error| Problem::new(error.to_string());
-    Kernel { netns: netns.map_err(problem), veth: veth.map_err(problem), plane: plane.flatten() }
+    KernelSupport { netns: netns.map_err(problem), veth: veth.map_err(problem), plane: plane.flatten() }
 }
 
 /// Runs inside a network namespace of its own.
-fn try_plane() -> Plane {
-    Plane {
+fn try_plane() -> PlaneSupport {
+    PlaneSupport {
         nftables: run("nft", &["add", "table", "inet", "at-doctor"]),
         bridge: run("ip", &["link", "add", "at-doctor-c", "type", "bridge"]),
     }

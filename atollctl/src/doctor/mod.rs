@@ -25,9 +25,9 @@ use atoll_model::clock;
 use atoll_node::paths;
 use serde_json::json;
 
-use self::judge::{Finding, Level};
-use self::seen::{Problem, Seen};
-use crate::output::{self, CommandOutput, Output, count};
+use self::judge::{DoctorFinding, Level};
+use self::seen::{DoctorEvidence, Problem};
+use crate::output::{self, CommandOutput, OutputFormat, count};
 use crate::runtime;
 use crate::runtime::root::Root;
 use crate::settings::Settings;
@@ -62,17 +62,17 @@ pub(crate) struct Doctor {
     pub(crate) sandboxes: Option<PathBuf>,
 }
 
-pub(crate) async fn run(file: Option<&Path>, output: Output, options: &Doctor) -> CommandOutput {
+pub(crate) async fn run(file: Option<&Path>, output: OutputFormat, options: &Doctor) -> CommandOutput {
     let findings = judge::judge(&Box::pin(probe(file, options)).await);
     let alarming = findings.iter().any(|finding| finding.level == Level::Fail);
     let text = match output {
-        Output::Json => output::json(&json!({ "checks": findings, "summary": summary(&findings) })),
-        Output::Table => shown(&findings),
+        OutputFormat::Json => output::json(&json!({ "checks": findings, "summary": summary(&findings) })),
+        OutputFormat::Table => shown(&findings),
     };
     CommandOutput::check(text, alarming)
 }
 
-async fn probe(file: Option<&Path>, options: &Doctor) -> Seen {
+async fn probe(file: Option<&Path>, options: &Doctor) -> DoctorEvidence {
     let settings = Settings::load(file);
     let (site, config) = match settings {
         Ok(settings) => {
@@ -100,7 +100,7 @@ async fn probe(file: Option<&Path>, options: &Doctor) -> Seen {
         plugins.push(machine::plugin(reader, conflists).await);
     }
     let uses_plane = config.as_ref().is_ok_and(|(_, config)| paths::router_namespaces(&config.run_dir).exists());
-    Seen {
+    DoctorEvidence {
         now: clock::now(),
         config,
         names,
@@ -114,7 +114,7 @@ async fn probe(file: Option<&Path>, options: &Doctor) -> Seen {
     }
 }
 
-fn summary(findings: &[Finding]) -> serde_json::Value {
+fn summary(findings: &[DoctorFinding]) -> serde_json::Value {
     let number = |level| findings.iter().filter(|finding| finding.level == level).count();
     json!({
         "ok": number(Level::Ok), "warn": number(Level::Warn),
@@ -122,14 +122,14 @@ fn summary(findings: &[Finding]) -> serde_json::Value {
     })
 }
 
-fn shown(findings: &[Finding]) -> String {
-    let row = |finding: &Finding| {
+fn shown(findings: &[DoctorFinding]) -> String {
+    let row = |finding: &DoctorFinding| {
         [finding.level.word().to_owned(), finding.check.to_owned(), finding.object.clone(), finding.found.clone()]
     };
     let mut text = output::table(["", "check", "object", "found"], findings.iter().map(row));
     let alarming: Vec<_> = findings.iter().filter(|f| matches!(f.level, Level::Warn | Level::Fail)).collect();
     for finding in &alarming {
-        let Finding { check, level, object, found, means, hint } = finding;
+        let DoctorFinding { check, level, object, found, means, hint } = finding;
         let hint = hint.as_ref().map_or_else(String::new, |hint| format!("  try: {hint}\n"));
         text = format!("{text}\n{}  {check} {object}: {found}\n  means: {means}\n{hint}", level.word());
     }

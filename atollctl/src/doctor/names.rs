@@ -10,7 +10,7 @@ use atoll_model::ids::NodeName;
 use atoll_node::paths;
 use atoll_records::{ClaimRecord, Key, NodeRecord, Query};
 use atoll_store::{Etcd, Store as _};
-use atoll_tenant::identity::{self, Identity};
+use atoll_tenant::identity::{self, NodeIdentity};
 use atoll_tenant::machine;
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ pub(crate) struct Names {
     pub(crate) host: Option<NodeName>,
     /// The file that remembers the name, and what is in it.
     pub(crate) file: PathBuf,
-    pub(crate) remembered: Option<Identity>,
+    pub(crate) remembered: Option<NodeIdentity>,
     /// Every name under which the cluster has this machine, with its claims; none: etcd did not answer.
     pub(crate) registered: Option<Vec<(NodeName, usize)>>,
     /// `etcd.prefix` of the configuration.

@@ -7,14 +7,14 @@ use atoll_model::config::Config;
 use atoll_model::error::{Classify, causes};
 use atoll_model::ids::NetworkName;
 use atoll_records::{ClaimRecord, ClusterRecord, NodeRecord, TombstoneRecord, Versioned};
-use atoll_store::etcd::Member;
+use atoll_store::etcd::MemberStatus;
 use atoll_tenant::Node;
 use serde_json::Value;
 
 use super::names::Names;
 use crate::gc::sandboxes::Sandboxes;
 use crate::links::HostEnd;
-use crate::nodefiles::{AttachmentFile, LocalTombstone};
+use crate::nodefiles::{LocalTombstone, ObservedAttachment};
 use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
 
@@ -39,7 +39,7 @@ impl Problem {
 pub(crate) type Probed<T> = Result<T, Problem>;
 
 /// See the module.
-pub(crate) struct Seen {
+pub(crate) struct DoctorEvidence {
     /// Seconds since 1970.
     pub(crate) now: u64,
     /// The file of the configuration, and what is in it.
@@ -51,14 +51,14 @@ pub(crate) struct Seen {
     /// The container runtimes of this machine.
     pub(crate) runtimes: Vec<Runtime>,
     /// One for each place where plugins are looked for.
-    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) plugins: Vec<PluginBinary>,
     /// One for each place where network configurations are looked for.
     pub(crate) conflists: Vec<Conflists>,
     /// The containers of this machine, asked for after the claims; none: there is nothing that could be asked.
     pub(crate) sandboxes: Probed<Option<Sandboxes>>,
     /// A kubelet has worked on this machine.
     pub(crate) has_kubelet: bool,
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: KernelSupport,
 }
 
 /// What a configuration leads to.
@@ -70,10 +70,10 @@ pub(crate) struct Site {
     pub(crate) certificates: Vec<CertificateFile>,
     pub(crate) etcd: Vec<EtcdEndpoint>,
     pub(crate) controllers: Vec<ControllerEndpoint>,
-    pub(crate) host: Probed<Host>,
+    pub(crate) host: Probed<HostRecords>,
     pub(crate) records: Probed<Records>,
     pub(crate) links: Probed<Vec<HostEnd>>,
-    pub(crate) attachment_states: Probed<Vec<AttachmentFile>>,
+    pub(crate) attachment_states: Probed<Vec<ObservedAttachment>>,
     pub(crate) local_tombstones: Probed<Vec<LocalTombstone>>,
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct CertificateFile {
 /// One endpoint of etcd, asked by itself.
 pub(crate) struct EtcdEndpoint {
     pub(crate) url: String,
-    pub(crate) member: Probed<Member>,
+    pub(crate) member: Probed<MemberStatus>,
     /// How long a linearizable read took, which a majority of the members had to agree to.
     pub(crate) read: Probed<Duration>,
     /// Its clock less ours, seconds.
@@ -118,7 +118,7 @@ pub(crate) struct ControllerEndpoint {
 }
 
 /// The controller's records of this machine.
-pub(crate) struct Host {
+pub(crate) struct HostRecords {
     /// Its name and whether its agent lives; none: it is not known.
     pub(crate) found: Option<(String, bool)>,
     /// The tunnel zones that it is in.
@@ -142,7 +142,7 @@ pub(crate) struct Records {
 }
 
 /// The plugin's binary, where one reader looks for it.
-pub(crate) struct Plugin {
+pub(crate) struct PluginBinary {
     /// The runtimes that search it; empty if no runtime is known.
     pub(crate) readers: String,
     /// Where it was looked for.
@@ -169,12 +169,12 @@ pub(crate) struct Conflists {
 pub(crate) struct Conflist {
     pub(crate) path: PathBuf,
     /// What is wrong with it; it may belong to another plugin.
-    pub(crate) content: Probed<Content>,
+    pub(crate) content: Probed<ConfigurationContent>,
 }
 
 /// What is in a network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(crate) struct ConfigurationContent {
     /// A list, or the configuration of one plugin.
     pub(crate) is_list: bool,
     pub(crate) name: Option<String>,
@@ -192,7 +192,7 @@ pub(crate) struct Content {
 
 impl Conflists {
     /// The first configuration that has our plugin, with what is in it.
-    pub(crate) fn ours(&self) -> Option<(&Conflist, &Content)> {
+    pub(crate) fn ours(&self) -> Option<(&Conflist, &ConfigurationContent)> {
         let files = self.files.as_ref().map(Vec::as_slice).unwrap_or_default();
         let with_content = files.iter().filter_map(|file| Some((file, file.content.as_ref().ok()?)));
         with_content.into_iter().find(|(_, content)| content.plugins.iter().any(|plugin| plugin == PLUGIN))
@@ -200,15 +200,15 @@ impl Conflists {
 }
 
 /// What the kernel can do.
-pub(crate) struct Kernel {
+pub(crate) struct KernelSupport {
     pub(crate) netns: Probed<()>,
     pub(crate) veth: Probed<()>,
     /// The local data plane is in use: can it make tables and bridges?
-    pub(crate) plane: Option<Plane>,
+    pub(crate) plane: Option<PlaneSupport>,
 }
 
 /// What the local data plane needs.
-pub(crate) struct Plane {
+pub(crate) struct PlaneSupport {
     pub(crate) nftables: Probed<()>,
     pub(crate) bridge: Probed<()>,
 }

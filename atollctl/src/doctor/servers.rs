@@ -18,7 +18,7 @@ use http::header::{DATE, HeaderMap};
 use tokio::time::{Instant, timeout};
 
 use super::seen::{
-    CertificateFile, ControllerEndpoint, EtcdEndpoint, Host, Probed, Problem, Records, SecretFile, Site,
+    CertificateFile, ControllerEndpoint, EtcdEndpoint, HostRecords, Probed, Problem, Records, SecretFile, Site,
 };
 use crate::settings::{self, Settings};
 use crate::{certificate, gc, links, nodefiles};
@@ -180,12 +180,12 @@ async fn login(config: &ControllerConfig) -> Probed<bool> {
     .await
 }
 
-async fn host(config: &ControllerConfig, machine: &Probed<Node>) -> Probed<Host> {
+async fn host(config: &ControllerConfig, machine: &Probed<Node>) -> Probed<HostRecords> {
     let id = machine.as_ref().map_err(Clone::clone)?.host_id;
     let client = client(config)?;
     let failed = |error| Problem::of(&error);
     let Some(host) = client.get::<api::Host>(id).await.map_err(failed)? else {
-        return Ok(Host { found: None, zones: Vec::new() });
+        return Ok(HostRecords { found: None, zones: Vec::new() });
     };
     let mut zones = Vec::new();
     for zone in client.list::<api::TunnelZone>(&Scope::All).await.map_err(failed)?.into_iter().take(ZONES) {
@@ -196,7 +196,7 @@ async fn host(config: &ControllerConfig, machine: &Probed<Node>) -> Probed<Host>
             zones.push(zone.name.unwrap_or_else(|| zone_id.to_string()));
         }
     }
-    Ok(Host { found: Some((host.name.unwrap_or_else(|| id.to_string()), host.alive)), zones })
+    Ok(HostRecords { found: Some((host.name.unwrap_or_else(|| id.to_string()), host.alive)), zones })
 }
 
 async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
@@ -205,7 +205,7 @@ async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
     let mut queries = vec![Query::key(ClusterRecord::at())];
     if let Some(name) = own {
         queries.push(Query::key(NodeRecord::at(name)));
-        queries.extend(atoll_ipam::Records::queries(name));
+        queries.extend(atoll_ipam::NodeRecords::queries(name));
     }
     let snapshot = store.read(queries).await.map_err(|error| Problem::of(&error))?;
     // The tombstones of other nodes are for an operator to see: a node's own credential may not read them.
@@ -214,7 +214,7 @@ async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
     let mut damaged = Vec::new();
     let cluster = read(snapshot.get(&ClusterRecord::at()), &mut damaged);
     let node = own.and_then(|name| read(snapshot.get(&NodeRecord::at(name)), &mut damaged));
-    let of_node = own.and_then(|name| atoll_ipam::Records::read(&snapshot, name).ok()).unwrap_or_default();
+    let of_node = own.and_then(|name| atoll_ipam::NodeRecords::read(&snapshot, name).ok()).unwrap_or_default();
     damaged.extend(of_node.damaged.iter().map(ToString::to_string));
     let claims = of_node.claims;
     let mut tombstones: Vec<_> = of_node.tombstones.into_iter().map(|tombstone| tombstone.record).collect();

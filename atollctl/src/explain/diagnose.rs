@@ -3,19 +3,19 @@
 use atoll_tenant::inventory::PodState;
 use serde::Serialize;
 
-use super::evidence::{AddressIs, Asked, Evidence, NamespaceIs, One};
+use super::evidence::{AddressIs, Evidence, NamespaceIs, One, Subject};
 use crate::inventory::name;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Level {
+pub(super) enum Severity {
     Ok,
     Note,
     Fail,
 }
 
-impl Level {
+impl Severity {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -27,29 +27,29 @@ impl Level {
 
 /// One sentence. The shape of its JSON is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    pub(super) level: Level,
+pub(super) struct Diagnosis {
+    pub(super) level: Severity,
     pub(super) text: String,
     pub(super) hint: Option<String>,
 }
 
-fn ok(text: impl Into<String>) -> Finding {
-    Finding { level: Level::Ok, text: text.into(), hint: None }
+fn ok(text: impl Into<String>) -> Diagnosis {
+    Diagnosis { level: Severity::Ok, text: text.into(), hint: None }
 }
 
-fn note(text: impl Into<String>, hint: impl Into<String>) -> Finding {
-    Finding { level: Level::Note, text: text.into(), hint: Some(hint.into()) }
+fn note(text: impl Into<String>, hint: impl Into<String>) -> Diagnosis {
+    Diagnosis { level: Severity::Note, text: text.into(), hint: Some(hint.into()) }
 }
 
-fn fail(text: impl Into<String>, hint: impl Into<String>) -> Finding {
-    Finding { level: Level::Fail, text: text.into(), hint: Some(hint.into()) }
+fn fail(text: impl Into<String>, hint: impl Into<String>) -> Diagnosis {
+    Diagnosis { level: Severity::Fail, text: text.into(), hint: Some(hint.into()) }
 }
 
 const AGAIN: &str = "delete the pod: its controller makes a new one, which is attached from the start";
 
-pub(super) fn diagnose(evidence: &Evidence) -> Vec<Finding> {
+pub(super) fn diagnose(evidence: &Evidence) -> Vec<Diagnosis> {
     let mut findings: Vec<_> = evidence.attachments.iter().flat_map(|one| attachment(evidence, one)).collect();
-    if evidence.attachments.len() > 1 && matches!(evidence.asked, Asked::Pod(..)) {
+    if evidence.attachments.len() > 1 && matches!(evidence.asked, Subject::Pod(..)) {
         findings.push(note(
             "it has several attachments: several interfaces, or a sandbox that was replaced and not yet removed",
             "compare the containers with the runtime's (`crictl pods`)",
@@ -74,7 +74,7 @@ fn cleanup_hint(node: &str, evidence: &Evidence) -> String {
     )
 }
 
-fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
+fn attachment(evidence: &Evidence, one: &One) -> Vec<Diagnosis> {
     let (pod, who) = (&one.pod, name(&one.pod));
     let mut findings = Vec::new();
     if let Some(tombstone) = &one.tombstone {
@@ -128,14 +128,14 @@ fn attachment(evidence: &Evidence, one: &One) -> Vec<Finding> {
         Some(PodState::Unknown) => findings.push(note("the controller did not return the state of its port", doctor)),
         None => findings.push(note("the controller was not asked", "leave --offline out")),
     }
-    if !findings.iter().any(|finding| finding.level == Level::Fail) {
+    if !findings.iter().any(|finding| finding.level == Severity::Fail) {
         let text = format!("{who} has {} and nothing that can be seen from here is wrong with it", pod.address.ip());
         findings.insert(0, ok(text));
     }
     findings
 }
 
-fn address(address: AddressIs) -> Finding {
+fn address(address: AddressIs) -> Diagnosis {
     match address {
         AddressIs::CoolDown => ok("it has no owner: it was just released and is in cool-down"),
         AddressIs::Reserved => ok("it has no owner now: it is reserved (`atollctl address list`)"),
@@ -149,7 +149,7 @@ fn address(address: AddressIs) -> Finding {
 }
 
 /// There is no claim: no ADD has come so far, or one has and was taken back.
-fn missing(evidence: &Evidence) -> Vec<Finding> {
+fn missing(evidence: &Evidence) -> Vec<Diagnosis> {
     let mut findings = Vec::new();
     let last = evidence.log.iter().rfind(|line| line.level == "ERROR");
     if let Some(line) = last {
@@ -172,7 +172,7 @@ fn missing(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
-fn namespace(namespace: &NamespaceIs) -> Option<Finding> {
+fn namespace(namespace: &NamespaceIs) -> Option<Diagnosis> {
     let NamespaceIs { name, tenant, phase, taken, room } = namespace;
     let tenant = tenant.as_ref()?;
     if *taken as u128 >= *room {
@@ -193,10 +193,10 @@ fn namespace(namespace: &NamespaceIs) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::ClaimId;
-    use atoll_tenant::inventory::Pod;
+    use atoll_tenant::inventory::PodEntry;
     use uuid::Uuid;
 
-    use super::super::evidence::{Step, TombstoneInfo};
+    use super::super::evidence::{AddProgress, TombstoneInfo};
     use super::super::log::Line;
     use super::*;
     use crate::links::{HostEnd, NetnsLocation};
@@ -204,7 +204,7 @@ mod tests {
     fn one() -> One {
         let link = HostEnd { place: NetnsLocation::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
         One {
-            pod: Pod {
+            pod: PodEntry {
                 address: "10.128.3.7/24".parse().expect("valid"),
                 tenant: "red".parse().expect("valid"),
                 subnet: 1,
@@ -223,7 +223,7 @@ mod tests {
             },
             is_here: true,
             link: Some(link),
-            attachment_state: Some(Step { state: "done", locked: false, age: 30 }),
+            attachment_state: Some(AddProgress { state: "done", locked: false, age: 30 }),
             tombstone: None,
             tenant_phase: Some("active"),
         }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn text(evidence: &Evidence) -> String {
-        let line = |finding: &Finding| {
+        let line = |finding: &Diagnosis| {
             let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!("\n  try: {hint}"));
             format!("{}  {}{hint}\n", finding.level.word(), finding.text)
         };
@@ -276,8 +276,8 @@ mod tests {
                 o.link = None;
                 o.attachment_state = None;
             }),
-            ("adding now", |o| o.attachment_state = Some(Step { state: "adding", locked: true, age: 3 })),
-            ("died", |o| o.attachment_state = Some(Step { state: "adding", locked: false, age: 300 })),
+            ("adding now", |o| o.attachment_state = Some(AddProgress { state: "adding", locked: true, age: 3 })),
+            ("died", |o| o.attachment_state = Some(AddProgress { state: "adding", locked: false, age: 300 })),
             ("building", |o| o.tenant_phase = Some("building")),
             ("no tenant", |o| o.tenant_phase = None),
         ];

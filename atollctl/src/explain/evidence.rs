@@ -10,7 +10,7 @@ use atoll_model::config::Config;
 use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
 use atoll_records::{AddressState, Phase, Query, TombstoneRecord};
 use atoll_store::Store;
-use atoll_tenant::inventory::{Inventory, Pod};
+use atoll_tenant::inventory::{Inventory, PodEntry};
 use atoll_tenant::machine;
 use serde::Serialize;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use super::log::{self, Line};
 use crate::failure::Failure;
 use crate::inventory::{ask, phase};
 use crate::links::{self, HostEnd};
-use crate::nodefiles::{self, AddPhase, AttachmentFile, Lock};
+use crate::nodefiles::{self, AddState, Lock, ObservedAttachment};
 use crate::settings::Settings;
 use crate::subnet::room;
 
@@ -28,7 +28,7 @@ const SHORTEST: usize = 6;
 
 /// The subject of the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Subject {
     /// `10.128.3.7`
     Address(Ipv4Addr),
     /// `red/web-0`
@@ -37,7 +37,7 @@ pub(crate) enum Asked {
     Name(String),
 }
 
-impl FromStr for Asked {
+impl FromStr for Subject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -54,7 +54,7 @@ impl FromStr for Asked {
     }
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => write!(f, "address {address}"),
@@ -64,8 +64,8 @@ impl fmt::Display for Asked {
     }
 }
 
-impl Asked {
-    fn means(&self, pod: &Pod) -> bool {
+impl Subject {
+    fn means(&self, pod: &PodEntry) -> bool {
         match self {
             Self::Address(address) => pod.address.ip() == *address,
             Self::Pod(namespace, name) => {
@@ -99,7 +99,7 @@ impl Asked {
 /// The progress of an ADD, from its attachment state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Step {
+pub(super) struct AddProgress {
     /// `adding`, `done` or `unreadable`.
     pub(super) state: &'static str,
     /// A call works on it now.
@@ -108,12 +108,12 @@ pub(super) struct Step {
     pub(super) age: u64,
 }
 
-impl Step {
-    fn of(file: &AttachmentFile, now: u64) -> Self {
+impl AddProgress {
+    fn of(file: &ObservedAttachment, now: u64) -> Self {
         let state = match file.phase {
-            AddPhase::Adding(_) => "adding",
-            AddPhase::Done(_) => "done",
-            AddPhase::Unreadable => "unreadable",
+            AddState::Adding(_) => "adding",
+            AddState::Done(_) => "done",
+            AddState::Unreadable => "unreadable",
         };
         Self { state, locked: file.lock == Lock::Held, age: now.saturating_sub(file.written) }
     }
@@ -129,12 +129,12 @@ impl Step {
 pub(super) struct One {
     /// What the claim says, and the state of the port.
     #[serde(flatten)]
-    pub(super) pod: Pod,
+    pub(super) pod: PodEntry,
     /// It is on this node, so that its interface and files could be read.
     pub(super) is_here: bool,
     /// Its host end, where it is on this node.
     pub(super) link: Option<HostEnd>,
-    pub(super) attachment_state: Option<Step>,
+    pub(super) attachment_state: Option<AddProgress>,
     pub(super) tombstone: Option<TombstoneInfo>,
     /// Lifecycle phase of its tenant.
     pub(super) tenant_phase: Option<&'static str>,
@@ -191,7 +191,7 @@ pub(super) struct NamespaceIs {
 
 /// See the module.
 pub(super) struct Evidence {
-    pub(super) asked: Asked,
+    pub(super) asked: Subject,
     pub(super) node: Option<NodeName>,
     /// Deadline of one call, seconds.
     pub(super) deadline: u64,
@@ -215,13 +215,13 @@ impl Evidence {
             && self.namespace.as_ref().is_none_or(|namespace| namespace.tenant.is_none())
     }
 
-    pub(super) async fn collect(settings: &Settings, asked: &Asked, offline: bool) -> Result<Self, Failure> {
+    pub(super) async fn collect(settings: &Settings, asked: &Subject, offline: bool) -> Result<Self, Failure> {
         let store = settings.store()?;
         let inventory = Inventory::read(&store).await?;
         let tombstones = tombstones(&store).await?;
         let now = atoll_model::clock::now();
         let node = machine::name(&settings.config).ok();
-        let mut pods: Vec<Pod> = inventory.pods().filter(|pod| asked.means(pod)).cloned().collect();
+        let mut pods: Vec<PodEntry> = inventory.pods().filter(|pod| asked.means(pod)).cloned().collect();
         if !offline {
             ask(&settings.controller()?, pods.iter_mut()).await;
         }
@@ -238,7 +238,7 @@ impl Evidence {
                     attachment_state: attachment
                         .filter(|_| is_here)
                         .and_then(|at| here.attachment_state(&at))
-                        .map(|f| Step::of(f, now)),
+                        .map(|f| AddProgress::of(f, now)),
                     tombstone: tombstone.map(TombstoneInfo::of),
                     tenant_phase: tenant.map(|tenant| phase(tenant.phase)),
                     is_here,
@@ -260,13 +260,13 @@ impl Evidence {
         Ok(Self {
             tombstones: unclaimed.map(TombstoneInfo::of).collect(),
             address: match asked {
-                Asked::Address(address) if attachments.is_empty() => {
+                Subject::Address(address) if attachments.is_empty() => {
                     Some(address_is(&store, &inventory, *address).await?)
                 }
                 _ => None,
             },
             namespace: match asked {
-                Asked::Pod(namespace, _) => Some(namespace_is(&inventory, namespace)),
+                Subject::Pod(namespace, _) => Some(namespace_is(&inventory, namespace)),
                 _ => None,
             },
             no_log: log.as_ref().err().cloned(),
@@ -282,7 +282,7 @@ impl Evidence {
 /// This node's interfaces and files; what cannot be read counts as missing.
 struct Here {
     links: Vec<HostEnd>,
-    attachment_states: Vec<AttachmentFile>,
+    attachment_states: Vec<ObservedAttachment>,
 }
 
 impl Here {
@@ -297,13 +297,13 @@ impl Here {
         self.links.iter().find(|link| link.name == name).cloned()
     }
 
-    fn attachment_state(&self, attachment: &Attachment) -> Option<&AttachmentFile> {
+    fn attachment_state(&self, attachment: &Attachment) -> Option<&ObservedAttachment> {
         let hash = attachment.hash();
         self.attachment_states.iter().find(|file| file.hash == hash)
     }
 }
 
-fn attachment(pod: &Pod) -> Option<Attachment> {
+fn attachment(pod: &PodEntry) -> Option<Attachment> {
     Some(Attachment {
         node: pod.node.clone(),
         network: NetworkName::new(&pod.network).ok()?,
@@ -338,7 +338,7 @@ fn namespace_is(inventory: &Inventory, name: &str) -> NamespaceIs {
     let has =
         |namespaces: &[atoll_model::ids::Namespace]| namespaces.iter().any(|namespace| namespace.as_str() == name);
     let tenant = inventory.tenants.iter().find(|tenant| has(&tenant.namespaces));
-    let active = |subnet: &&atoll_tenant::inventory::Subnet| subnet.phase == Phase::Active;
+    let active = |subnet: &&atoll_tenant::inventory::SubnetEntry| subnet.phase == Phase::Active;
     NamespaceIs {
         name: name.to_owned(),
         tenant: tenant.map(|tenant| tenant.name.to_string()),
@@ -356,10 +356,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_distinguished() {
-        let asked = |text: &str| text.parse::<Asked>();
-        assert_eq!(asked("10.128.3.7"), Ok(Asked::Address([10, 128, 3, 7].into())));
-        assert_eq!(asked("red/web-0"), Ok(Asked::Pod("red".to_owned(), "web-0".to_owned())));
-        assert_eq!(asked("web-0"), Ok(Asked::Name("web-0".to_owned())));
+        let asked = |text: &str| text.parse::<Subject>();
+        assert_eq!(asked("10.128.3.7"), Ok(Subject::Address([10, 128, 3, 7].into())));
+        assert_eq!(asked("red/web-0"), Ok(Subject::Pod("red".to_owned(), "web-0".to_owned())));
+        assert_eq!(asked("web-0"), Ok(Subject::Name("web-0".to_owned())));
         for bad in ["", "/", "red/", "/web", "a/b/c"] {
             assert!(asked(bad).is_err(), "{bad:?}");
         }
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_log_is_found_by_pod_or_container() {
-        let pod = Asked::Pod("red".to_owned(), "web-0".to_owned());
+        let pod = Subject::Pod("red".to_owned(), "web-0".to_owned());
         let mine = ["0123456789ab".to_owned()];
         for (line, hit) in [
             (json!({"namespace": "red", "pod": "web-0"}), true),
@@ -380,8 +380,8 @@ mod tests {
         ] {
             assert_eq!(pod.concerns(&line, &mine), hit, "{line}");
         }
-        let container = Asked::Name("012345".to_owned());
+        let container = Subject::Name("012345".to_owned());
         assert!(container.concerns(&json!({"container": "0123456789ab"}), &[]));
-        assert!(!Asked::Name("0123".to_owned()).concerns(&json!({"container": "0123456789ab"}), &[]), "too short");
+        assert!(!Subject::Name("0123".to_owned()).concerns(&json!({"container": "0123456789ab"}), &[]), "too short");
     }
 }

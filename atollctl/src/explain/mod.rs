@@ -13,12 +13,12 @@ mod log;
 
 use serde_json::json;
 
-use self::diagnose::{Finding, Level};
-pub(crate) use self::evidence::Asked;
+use self::diagnose::{Diagnosis, Severity};
+pub(crate) use self::evidence::Subject;
 use self::evidence::{Evidence, One};
 use crate::failure::Failure;
 use crate::inventory::{name, state};
-use crate::output::{self, CommandOutput, Output, or_dash};
+use crate::output::{self, CommandOutput, OutputFormat, or_dash};
 use crate::settings::Settings;
 
 /// Options of `attachment show`.
@@ -38,7 +38,7 @@ Example: a container of the runtime
 pub(crate) struct ShowAttachment {
     /// NAMESPACE/POD, a pod's name, a container's id (or at least 6 characters of it), or an address
     #[arg(value_name = "WHAT")]
-    pub(crate) what: Asked,
+    pub(crate) what: Subject,
     /// Do not ask the controller whether the pod's packets flow
     #[arg(long)]
     pub(crate) offline: bool,
@@ -46,7 +46,7 @@ pub(crate) struct ShowAttachment {
 
 pub(crate) async fn run(
     settings: &Settings,
-    output: Output,
+    output: OutputFormat,
     options: &ShowAttachment,
 ) -> Result<CommandOutput, Failure> {
     let evidence = Evidence::collect(settings, &options.what, options.offline).await?;
@@ -57,9 +57,9 @@ pub(crate) async fn run(
             findings.into_iter().find_map(|finding| finding.hint).unwrap_or_default(),
         ));
     }
-    let alarming = findings.iter().any(|finding| finding.level == Level::Fail);
+    let alarming = findings.iter().any(|finding| finding.level == Severity::Fail);
     let text = match output {
-        Output::Json => output::json(&json!({
+        OutputFormat::Json => output::json(&json!({
             "asked": evidence.asked.to_string(),
             "attachments": evidence.attachments,
             "tombstones": evidence.tombstones,
@@ -68,12 +68,12 @@ pub(crate) async fn run(
             "log": evidence.log,
             "findings": findings,
         })),
-        Output::Table => shown(&evidence, &findings),
+        OutputFormat::Table => shown(&evidence, &findings),
     };
     Ok(CommandOutput::check(text, alarming))
 }
 
-fn shown(evidence: &Evidence, findings: &[Finding]) -> String {
+fn shown(evidence: &Evidence, findings: &[Diagnosis]) -> String {
     let mut lines = Vec::new();
     for one in &evidence.attachments {
         lines.extend(facts(one).into_iter().map(|(what, value)| format!("{what:<16} {value}")));
@@ -112,7 +112,7 @@ fn facts(one: &One) -> Vec<(&'static str, String)> {
         (None, false) => format!("{}, on another node than this", pod.host_interface),
     };
     facts.push(("host interface", host_end));
-    facts.push(("attachment state", or_dash(one.attachment_state.as_ref().map(evidence::Step::text))));
+    facts.push(("attachment state", or_dash(one.attachment_state.as_ref().map(evidence::AddProgress::text))));
     if let Some(tombstone) = &one.tombstone {
         facts.push(("tombstone", tombstone.note.clone()));
     }

@@ -27,17 +27,17 @@ const MAX_RETRIES: usize = 64;
 
 /// What became of one thing. The shape of its JSON is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Item {
+pub(super) struct CleanupItem {
     /// `attachment`, `interface`, `file`, `tombstone`.
     pub(super) kind: &'static str,
     pub(super) object: String,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: CleanupOutcome,
     pub(super) why: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Outcome {
+pub(super) enum CleanupOutcome {
     /// Not done, because only a plan was asked for.
     Would,
     /// Nothing of it is left.
@@ -50,7 +50,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl CleanupOutcome {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Would => "would",
@@ -62,8 +62,8 @@ impl Outcome {
     }
 }
 
-impl Item {
-    fn attachment(attachment: &Attachment, outcome: Outcome, why: impl Into<String>) -> Self {
+impl CleanupItem {
+    fn attachment(attachment: &Attachment, outcome: CleanupOutcome, why: impl Into<String>) -> Self {
         Self { kind: "attachment", object: attachment.to_string(), outcome, why: why.into() }
     }
 }
@@ -73,9 +73,11 @@ const NO_CLAIM: &str = "it has no claim";
 const DIED: &str = "an ADD died before it had a claim";
 
 /// What would be done.
-pub(super) fn planned(unwanted: &Unwanted) -> Vec<Item> {
-    let attachments = unwanted.attachments.iter().map(|(at, _)| Item::attachment(at, Outcome::Would, GONE));
-    let item = |kind, object, why: &str| Item { kind, object, outcome: Outcome::Would, why: why.to_owned() };
+pub(super) fn planned(unwanted: &Unwanted) -> Vec<CleanupItem> {
+    let attachments =
+        unwanted.attachments.iter().map(|(at, _)| CleanupItem::attachment(at, CleanupOutcome::Would, GONE));
+    let item =
+        |kind, object, why: &str| CleanupItem { kind, object, outcome: CleanupOutcome::Would, why: why.to_owned() };
     let links =
         unwanted.links.iter().map(|link| item("interface", format!("{} in {}", link.name, link.place), NO_CLAIM));
     let files = unwanted.files.iter().map(|file| item("file", file.path.display().to_string(), DIED));
@@ -94,7 +96,7 @@ pub(super) struct Collector<'a, S> {
 }
 
 impl<S: Store> Collector<'_, S> {
-    pub(super) async fn collect(&self, unwanted: &Unwanted) -> Result<Vec<Item>, Failure> {
+    pub(super) async fn collect(&self, unwanted: &Unwanted) -> Result<Vec<CleanupItem>, Failure> {
         let mut items = Vec::new();
         for (attachment, claim) in &unwanted.attachments {
             let item = self.attachment(attachment, *claim).await?;
@@ -103,34 +105,39 @@ impl<S: Store> Collector<'_, S> {
         }
         for link in &unwanted.links {
             let (outcome, why) = outcome(links::delete(link).map(|()| true), NO_CLAIM);
-            items.push(Item { kind: "interface", object: format!("{} in {}", link.name, link.place), outcome, why });
+            items.push(CleanupItem {
+                kind: "interface",
+                object: format!("{} in {}", link.name, link.place),
+                outcome,
+                why,
+            });
         }
         for file in &unwanted.files {
             let (outcome, why) = outcome(file.remove(), DIED);
-            items.push(Item { kind: "file", object: file.path.display().to_string(), outcome, why });
+            items.push(CleanupItem { kind: "file", object: file.path.display().to_string(), outcome, why });
         }
         Ok(items)
     }
 
-    async fn attachment(&self, attachment: &Attachment, claim: Option<ClaimId>) -> Result<Item, Failure> {
-        let item = |outcome, why: &str| Ok(Item::attachment(attachment, outcome, why));
+    async fn attachment(&self, attachment: &Attachment, claim: Option<ClaimId>) -> Result<CleanupItem, Failure> {
+        let item = |outcome, why: &str| Ok(CleanupItem::attachment(attachment, outcome, why));
         // Read again immediately before: collecting the attachments before this one may take long.
         let now = self.find(attachment).await?;
         if now.claim.map(|claim| claim.record.claim) != claim {
-            return item(Outcome::Kept, "its claim changed meanwhile");
+            return item(CleanupOutcome::Kept, "its claim changed meanwhile");
         }
         let state = nodefiles::attachment(&self.config.run_dir, attachment);
         if state.is_ok_and(|file| file.is_some_and(|file| file.lock == nodefiles::Lock::Held)) {
-            return item(Outcome::Kept, "a call works on it");
+            return item(CleanupOutcome::Kept, "a call works on it");
         }
         if let Err(why) = self.del(attachment).await {
-            return item(Outcome::Failed, &why);
+            return item(CleanupOutcome::Failed, &why);
         }
         let left = self.find(attachment).await?;
         match (left.tombstone, left.claim) {
-            (Some(tombstone), _) => item(Outcome::Pending, &tombstone.record.note),
-            (None, Some(_)) => item(Outcome::Pending, "a local tombstone of this node has the rest"),
-            (None, None) => item(Outcome::Done, GONE),
+            (Some(tombstone), _) => item(CleanupOutcome::Pending, &tombstone.record.note),
+            (None, Some(_)) => item(CleanupOutcome::Pending, "a local tombstone of this node has the rest"),
+            (None, None) => item(CleanupOutcome::Done, GONE),
         }
     }
 
@@ -152,7 +159,7 @@ impl<S: Store> Collector<'_, S> {
     }
 
     /// Retries the pending cleanup of earlier calls until no call makes progress.
-    pub(super) async fn retry_pending_cleanup(&self, network: &NetworkName) -> Result<Vec<Item>, Failure> {
+    pub(super) async fn retry_pending_cleanup(&self, network: &NetworkName) -> Result<Vec<CleanupItem>, Failure> {
         let before = self.tombstones().await?;
         let mut left = before;
         for _ in 0..MAX_RETRIES {
@@ -167,7 +174,7 @@ impl<S: Store> Collector<'_, S> {
             };
             if let Err(why) = self.del(&placeholder).await {
                 let object = format!("of node {}", self.node);
-                return Ok(vec![Item { kind: "tombstone", object, outcome: Outcome::Failed, why }]);
+                return Ok(vec![CleanupItem { kind: "tombstone", object, outcome: CleanupOutcome::Failed, why }]);
             }
             let now = self.tombstones().await?;
             let has_progress = now.work() < left.work();
@@ -181,7 +188,7 @@ impl<S: Store> Collector<'_, S> {
             return Ok(Vec::new());
         }
         let (object, why) = (format!("{removed} of node {}", self.node), "its cleanup is finished".to_owned());
-        Ok(vec![Item { kind: "tombstone", object, outcome: Outcome::Done, why }])
+        Ok(vec![CleanupItem { kind: "tombstone", object, outcome: CleanupOutcome::Done, why }])
     }
 
     /// The tombstones of this node.
@@ -225,10 +232,10 @@ impl TombstoneCount {
     }
 }
 
-fn outcome(done: std::io::Result<bool>, why: &str) -> (Outcome, String) {
+fn outcome(done: std::io::Result<bool>, why: &str) -> (CleanupOutcome, String) {
     match done {
-        Ok(true) => (Outcome::Done, why.to_owned()),
-        Ok(false) => (Outcome::Kept, "a call works on it".to_owned()),
-        Err(error) => (Outcome::Failed, error.to_string()),
+        Ok(true) => (CleanupOutcome::Done, why.to_owned()),
+        Ok(false) => (CleanupOutcome::Kept, "a call works on it".to_owned()),
+        Err(error) => (CleanupOutcome::Failed, error.to_string()),
     }
 }

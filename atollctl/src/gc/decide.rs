@@ -14,7 +14,7 @@ use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName};
 
 use super::observe::NodeObservation;
 use crate::links::HostEnd;
-use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
+use crate::nodefiles::{AddState, Lock, ObservedAttachment};
 
 /// What may be collected.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +24,7 @@ pub(super) struct Unwanted {
     /// Orphaned host ends: no record and no file names them.
     pub(super) links: Vec<HostEnd>,
     /// Attachment states of ADDs that died before they had a claim.
-    pub(super) files: Vec<AttachmentFile>,
+    pub(super) files: Vec<ObservedAttachment>,
 }
 
 impl Unwanted {
@@ -112,12 +112,12 @@ fn possible_host_ends(observed: &NodeObservation, network: &NetworkName) -> Vec<
 
 /// An ADD that died before it had a claim: its file names no attachment. Its requests in flight are carried out or lost
 /// after the maximum request lifetime.
-fn files(observed: &NodeObservation, age: u64) -> Vec<AttachmentFile> {
+fn files(observed: &NodeObservation, age: u64) -> Vec<ObservedAttachment> {
     let claims = observed.claims.iter().map(|claim| claim.record.attachment.hash());
     let known: BTreeSet<_> =
         claims.chain(observed.tombstones.iter().map(|tombstone| tombstone.attachment.hash())).collect();
-    let is_orphaned = |file: &&AttachmentFile| {
-        matches!(file.phase, AddPhase::Adding(None) | AddPhase::Unreadable)
+    let is_orphaned = |file: &&ObservedAttachment| {
+        matches!(file.phase, AddState::Adding(None) | AddState::Unreadable)
             && file.lock == Lock::Free
             && (file.written > observed.now || observed.now - file.written > age)
             && !known.contains(&file.hash)
@@ -190,9 +190,9 @@ mod tests {
         Versioned { record, create_revision: 5, mod_revision: 6 }
     }
 
-    fn file(attachment: &Attachment, lock: Lock, phase: AddPhase, written: u64) -> AttachmentFile {
+    fn file(attachment: &Attachment, lock: Lock, phase: AddState, written: u64) -> ObservedAttachment {
         let hash = attachment.hash();
-        AttachmentFile { path: format!("/run/atoll/attachments/{hash}").into(), hash, lock, phase, written }
+        ObservedAttachment { path: format!("/run/atoll/attachments/{hash}").into(), hash, lock, phase, written }
     }
 
     fn link(attachment: &Attachment) -> HostEnd {
@@ -230,10 +230,10 @@ mod tests {
         seen.links = vec![link(&attachment("other", "elsewhere"))];
         assert_eq!(judge(&seen).attachments, [(dead.clone(), Some(ClaimId(Uuid::from_u128(1))))]);
         for (lock, written) in [(Lock::Held, 0), (Lock::Free, NOW - DEADLINE)] {
-            seen.attachment_states = vec![file(&dead, lock, AddPhase::Done(None), written)];
+            seen.attachment_states = vec![file(&dead, lock, AddState::Done(None), written)];
             assert!(judge(&seen).is_empty(), "{lock:?} {written}");
         }
-        seen.attachment_states = vec![file(&dead, Lock::Free, AddPhase::Done(None), 0)];
+        seen.attachment_states = vec![file(&dead, Lock::Free, AddState::Done(None), 0)];
         assert_eq!(judge(&seen).attachments.len(), 1, "finished long ago");
     }
 
@@ -252,7 +252,7 @@ mod tests {
         let mut seen = observation(&["live"]);
         let dead = attachment("atoll", "dead");
         seen.claims = vec![claim(dead.clone(), NOW + 86_400)];
-        seen.attachment_states = vec![file(&dead, Lock::Free, AddPhase::Done(None), NOW + 86_400)];
+        seen.attachment_states = vec![file(&dead, Lock::Free, AddState::Done(None), NOW + 86_400)];
         assert_eq!(judge(&seen).attachments.len(), 1);
     }
 
@@ -260,7 +260,7 @@ mod tests {
     fn what_only_a_file_remembers_goes_too_unless_its_container_lives() {
         let (dead, live) = (attachment("atoll", "dead"), attachment("atoll", "live"));
         let mut seen = observation(&["live"]);
-        let remembered = |at: &Attachment| AddPhase::Done(Some(Box::new(claim(at.clone(), 0).record)));
+        let remembered = |at: &Attachment| AddState::Done(Some(Box::new(claim(at.clone(), 0).record)));
         seen.attachment_states =
             vec![file(&dead, Lock::Free, remembered(&dead), 0), file(&live, Lock::Free, remembered(&live), 0)];
         seen.links = vec![link(&dead), link(&live)];
@@ -273,7 +273,7 @@ mod tests {
         let at = |container: &str| attachment("atoll", container);
         let mut seen = observation(&["live"]);
         seen.claims = vec![claim(at("claimed"), 0), claim(attachment("other", "elsewhere"), 0)];
-        let adding = AddPhase::Adding(Some(Box::new(claim(at("adding"), 0).record)));
+        let adding = AddState::Adding(Some(Box::new(claim(at("adding"), 0).record)));
         seen.attachment_states = vec![file(&at("adding"), Lock::Held, adding, NOW)];
         seen.tombstones = vec![TombstoneRecord {
             v: SCHEMA,
@@ -300,11 +300,11 @@ mod tests {
         let mut seen = observation(&[]);
         let long_ago = NOW - DEADLINE - MAX_REQUEST_LIFETIME - 1;
         for (phase, lock, written, goes) in [
-            (AddPhase::Adding(None), Lock::Free, long_ago, true),
-            (AddPhase::Unreadable, Lock::Free, long_ago, true),
-            (AddPhase::Adding(None), Lock::Held, long_ago, false),
-            (AddPhase::Adding(None), Lock::Free, long_ago + 1, false),
-            (AddPhase::Done(None), Lock::Free, long_ago, false),
+            (AddState::Adding(None), Lock::Free, long_ago, true),
+            (AddState::Unreadable, Lock::Free, long_ago, true),
+            (AddState::Adding(None), Lock::Held, long_ago, false),
+            (AddState::Adding(None), Lock::Free, long_ago + 1, false),
+            (AddState::Done(None), Lock::Free, long_ago, false),
         ] {
             seen.attachment_states = vec![file(&dead, lock, phase, written)];
             assert_eq!(!judge(&seen).files.is_empty(), goes, "{:?}", seen.attachment_states);
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn only_what_both_observations_contain_is_collected() {
         let (dead, other) = (attachment("atoll", "dead"), attachment("atoll", "other"));
-        let file = file(&dead, Lock::Free, AddPhase::Adding(None), 1);
+        let file = file(&dead, Lock::Free, AddState::Adding(None), 1);
         let first = Unwanted {
             attachments: vec![(dead.clone(), Some(ClaimId(Uuid::from_u128(1)))), (other.clone(), None)],
             links: vec![link(&dead), link(&other)],
@@ -324,7 +324,7 @@ mod tests {
         let second = Unwanted {
             attachments: vec![(dead.clone(), Some(ClaimId(Uuid::from_u128(2)))), (other.clone(), None)],
             links: vec![HostEnd { index: 10, ..link(&dead) }, HostEnd { carrier: false, ..link(&other) }],
-            files: vec![AttachmentFile { written: 2, ..file }],
+            files: vec![ObservedAttachment { written: 2, ..file }],
         };
         let both = agreed(&first, second);
         assert_eq!(both.attachments, [(other.clone(), None)], "claimed anew in between");

@@ -24,12 +24,12 @@ use std::time::Duration;
 use atoll_model::ids::NetworkName;
 use serde_json::json;
 
-use self::collect::{Collector, Item, Outcome};
+use self::collect::{CleanupItem, CleanupOutcome, Collector};
 use self::decide::Unwanted;
 use self::observe::NodeObservation;
 use self::sandboxes::Source;
 use crate::failure::Failure;
-use crate::output::{self, CommandOutput, Output, count};
+use crate::output::{self, CommandOutput, OutputFormat, count};
 use crate::runtime::root::Root;
 use crate::settings::{Settings, distinct};
 use crate::{plugin, progress, runtime};
@@ -72,7 +72,7 @@ pub(crate) struct Gc {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Result<CommandOutput, Failure> {
+pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Gc) -> Result<CommandOutput, Failure> {
     let stores = settings.stores()?;
     let node = atoll_tenant::machine::name(&settings.config).map_err(|error| Failure::classified(&error))?;
     let network = network(settings)?;
@@ -124,13 +124,13 @@ pub(crate) async fn run(settings: &Settings, output: Output, options: &Gc) -> Re
         items
     };
     let tombstones = collector.tombstones().await?.number();
-    let failed = items.iter().any(|item| item.outcome == Outcome::Failed);
+    let failed = items.iter().any(|item| item.outcome == CleanupOutcome::Failed);
     let text = match output {
-        Output::Json => output::json(&json!({
+        OutputFormat::Json => output::json(&json!({
             "node": node, "network": network, "dryRun": options.dry_run, "sandboxes": first.sandboxes.len(),
             "claims": first.claims.len(), "items": items, "tombstones": tombstones,
         })),
-        Output::Table => shown(options.dry_run, &source, &first, &items, tombstones),
+        OutputFormat::Table => shown(options.dry_run, &source, &first, &items, tombstones),
     };
     Ok(CommandOutput::check(text, failed))
 }
@@ -143,20 +143,31 @@ pub(crate) fn network(settings: &Settings) -> Result<NetworkName, Failure> {
     NetworkName::new(name).map_err(|error| wrong(format!("`name`: {error}")))
 }
 
-fn shown(dry_run: bool, source: &Source, observed: &NodeObservation, items: &[Item], tombstones: usize) -> String {
+fn shown(
+    dry_run: bool,
+    source: &Source,
+    observed: &NodeObservation,
+    items: &[CleanupItem],
+    tombstones: usize,
+) -> String {
     let table = if items.is_empty() {
         String::new()
     } else {
-        let row =
-            |item: &Item| [item.outcome.word().to_owned(), item.kind.to_owned(), item.object.clone(), item.why.clone()];
+        let row = |item: &CleanupItem| {
+            [item.outcome.word().to_owned(), item.kind.to_owned(), item.object.clone(), item.why.clone()]
+        };
         output::table(["", "kind", "object", "why"], items.iter().map(row)) + "\n"
     };
     let number = |outcome| items.iter().filter(|item| item.outcome == outcome).count();
     let (sandboxes, claims) = (count(observed.sandboxes.len(), "container"), count(observed.claims.len(), "claim"));
     let done = if dry_run {
-        format!("would collect {}", number(Outcome::Would))
+        format!("would collect {}", number(CleanupOutcome::Would))
     } else {
-        format!("collected {}, {} failed", number(Outcome::Done) + number(Outcome::Pending), number(Outcome::Failed))
+        format!(
+            "collected {}, {} failed",
+            number(CleanupOutcome::Done) + number(CleanupOutcome::Pending),
+            number(CleanupOutcome::Failed)
+        )
     };
     let left = match tombstones {
         0 => String::new(),

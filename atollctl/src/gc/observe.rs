@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use atoll_records::{ClaimRecord, NodeRecord, Query, TombstoneRecord, Versioned};
 
-use atoll_ipam::Records;
+use atoll_ipam::NodeRecords;
 use atoll_model::config::Config;
 use atoll_model::ids::NodeName;
 use atoll_store::{Store, StoreError};
@@ -14,7 +14,7 @@ use atoll_tenant::{identity, machine};
 use super::sandboxes::{Sandboxes, Source};
 use crate::failure::Failure;
 use crate::links::{self, HostEnd};
-use crate::nodefiles::{self, AttachmentFile};
+use crate::nodefiles::{self, ObservedAttachment};
 
 /// Every name under which records can be this machine's: its host may have been called otherwise.
 pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) -> Result<BTreeSet<NodeName>, Failure> {
@@ -34,12 +34,12 @@ async fn records(
     store: &impl Store,
     config: &Config,
     node: &NodeName,
-    found: &mut Vec<Records>,
+    found: &mut Vec<NodeRecords>,
 ) -> Result<(), Failure> {
     let names = names(store, config, node).await?;
-    let snapshot = store.read(names.iter().flat_map(Records::queries).collect()).await?;
+    let snapshot = store.read(names.iter().flat_map(NodeRecords::queries).collect()).await?;
     for name in &names {
-        found.push(Records::read(&snapshot, name)?);
+        found.push(NodeRecords::read(&snapshot, name)?);
     }
     Ok(())
 }
@@ -55,7 +55,7 @@ pub(crate) struct NodeObservation {
     pub(crate) tombstones: Vec<TombstoneRecord>,
     /// A record or a file of this node cannot be read: nothing may be concluded from something's absence.
     pub(crate) is_damaged: bool,
-    pub(crate) attachment_states: Vec<AttachmentFile>,
+    pub(crate) attachment_states: Vec<ObservedAttachment>,
     pub(crate) links: Vec<HostEnd>,
     /// Asked last.
     pub(crate) sandboxes: Sandboxes,

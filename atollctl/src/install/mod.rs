@@ -30,10 +30,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use self::places::Destination;
-use self::plan::{Action, Change, Wanted};
+use self::plan::{DesiredFile, FileAction, FileChange};
 use crate::failure::Failure;
-use crate::nodefiles::{self, AddPhase};
-use crate::output::{self, Output, count};
+use crate::nodefiles::{self, AddState};
+use crate::output::{self, OutputFormat, count};
 use crate::runtime::PLUGIN;
 use crate::runtime::root::Root;
 use crate::runtime::{self, LoadState, Runtime, Status};
@@ -63,12 +63,12 @@ pub(crate) struct Install {
     pub(crate) conflist: Option<PathBuf>,
     /// A secret and where it goes, with mode 0600; a directory stands for the files in it; may be repeated
     #[arg(long, value_name = "FILE:TARGET")]
-    pub(crate) secret: Vec<Secret>,
+    pub(crate) secret: Vec<SecretCopy>,
     /// Also put this program there
     #[arg(long, value_name = "DIR")]
     pub(crate) cli_dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) to: Target,
+    pub(crate) to: InstallTarget,
     /// Replace a network configuration of another product
     #[arg(long)]
     pub(crate) force: bool,
@@ -91,7 +91,7 @@ pub(crate) struct Uninstall {
     #[arg(long, value_name = "DIR")]
     pub(crate) cli_dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) from: Target,
+    pub(crate) from: InstallTarget,
     /// Although pods use it, or although the network configuration is another product's
     #[arg(long)]
     pub(crate) force: bool,
@@ -102,7 +102,7 @@ pub(crate) struct Uninstall {
 
 /// Where an installation is.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Target {
+pub(crate) struct InstallTarget {
     /// Directory of plugins; else where the runtimes of the node look
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
@@ -130,12 +130,12 @@ fn file_name(text: &str) -> Result<String, String> {
 
 /// A secret and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Secret {
+pub(crate) struct SecretCopy {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
 }
 
-impl FromStr for Secret {
+impl FromStr for SecretCopy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -156,7 +156,7 @@ const NOTICED: Duration = Duration::from_secs(5);
 /// Between two queries of a runtime.
 const AGAIN: Duration = Duration::from_millis(200);
 
-pub(crate) async fn install(output: Output, options: &Install) -> Result<String, Failure> {
+pub(crate) async fn install(output: OutputFormat, options: &Install) -> Result<String, Failure> {
     let source = match &options.plugin {
         Some(source) => source.clone(),
         None => beside(PLUGIN)?,
@@ -172,14 +172,14 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
     let mut wanted: Vec<_> = destination
         .bin
         .iter()
-        .map(|directory| Wanted::new(root.below(directory).join(PLUGIN), plugin.clone(), EXECUTABLE))
+        .map(|directory| DesiredFile::new(root.below(directory).join(PLUGIN), plugin.clone(), EXECUTABLE))
         .collect();
     if let Some(directory) = &options.cli_dir {
-        wanted.push(Wanted::new(root.below(directory).join("atollctl"), read(&own()?)?, EXECUTABLE));
+        wanted.push(DesiredFile::new(root.below(directory).join("atollctl"), read(&own()?)?, EXECUTABLE));
     }
     for secret in &options.secret {
         for (source, target) in secrets(secret)? {
-            wanted.push(Wanted::new(root.below(&target), read(&source)?, make::PRIVATE));
+            wanted.push(DesiredFile::new(root.below(&target), read(&source)?, make::PRIVATE));
         }
     }
     let conflists: Vec<_> =
@@ -199,7 +199,7 @@ pub(crate) async fn install(output: Output, options: &Install) -> Result<String,
         let Some((content, mode)) = new.or_else(|| steps::read(conflist).ok().flatten()) else { continue };
         let is_missed =
             is_first(conflist) && readers(&root, &runtimes, conflist).any(|status| misses(status, &content));
-        wanted.push(Wanted::new(conflist.clone(), content, mode).renewed(is_missed));
+        wanted.push(DesiredFile::new(conflist.clone(), content, mode).renewed(is_missed));
     }
     let changes = plan::install(wanted, |path| steps::read(path).ok().flatten());
     carry_out(&changes, options.dry_run)?;
@@ -229,7 +229,7 @@ struct Node {
 }
 
 impl Node {
-    async fn of(target: &Target) -> Self {
+    async fn of(target: &InstallTarget) -> Self {
         let root = Root::at(&target.host_root);
         let runtimes = runtime::find(&root, &target.runtime_endpoint).await;
         let is_there = |path: &Path| root.below(path).is_dir();
@@ -254,7 +254,7 @@ fn misses(status: &Status, text: &[u8]) -> bool {
 }
 
 /// Waits until the runtimes have loaded what was installed, or reported why they have not; returns the text for people.
-async fn wait_for(root: &Root, target: &Target, before: &[Runtime], conflists: &[PathBuf]) -> Vec<String> {
+async fn wait_for(root: &Root, target: &InstallTarget, before: &[Runtime], conflists: &[PathBuf]) -> Vec<String> {
     let answered = |runtime: &&Runtime| runtime.status.is_ok();
     if !before.iter().any(|runtime| answered(&runtime)) {
         return Vec::new();
@@ -284,7 +284,7 @@ async fn wait_for(root: &Root, target: &Target, before: &[Runtime], conflists: &
 }
 
 /// The files that an option names: one, or those of a directory, as Kubernetes mounts a Secret.
-fn secrets(Secret { source, target }: &Secret) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+fn secrets(SecretCopy { source, target }: &SecretCopy) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
     if !source.is_dir() {
         return Ok(vec![(source.clone(), target.clone())]);
     }
@@ -295,7 +295,7 @@ fn secrets(Secret { source, target }: &Secret) -> Result<Vec<(PathBuf, PathBuf)>
     Ok(files.map(|path| (path.clone(), target.join(path.file_name().unwrap_or_default()))).collect())
 }
 
-pub(crate) async fn uninstall(output: Output, options: &Uninstall) -> Result<String, Failure> {
+pub(crate) async fn uninstall(output: OutputFormat, options: &Uninstall) -> Result<String, Failure> {
     let Node { root, runtimes, destination } = Node::of(&options.from).await;
     let conflists: Vec<_> =
         destination.conf.iter().map(|directory| root.below(directory).join(&options.from.conf_name)).collect();
@@ -356,7 +356,7 @@ fn lock(directory: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-fn carry_out(changes: &[Change], dry_run: bool) -> Result<(), Failure> {
+fn carry_out(changes: &[FileChange], dry_run: bool) -> Result<(), Failure> {
     if dry_run {
         return Ok(());
     }
@@ -410,7 +410,7 @@ fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
     };
     let (run_dir, state_dir) = (root.below(&config.run_dir), root.below(&config.state_dir));
     let files = nodefiles::attachments(&run_dir).map_err(|error| unknown(&run_dir, error))?;
-    let pods = files.iter().filter(|file| !matches!(file.phase, AddPhase::Unreadable)).count();
+    let pods = files.iter().filter(|file| !matches!(file.phase, AddState::Unreadable)).count();
     let local_tombstones = nodefiles::local_tombstones(&state_dir).map_err(|error| unknown(&state_dir, error))?.len();
     let hint =
         "drain the node first (`kubectl drain`), or use --force: their DEL will fail, and they stay in Terminating";
@@ -476,14 +476,14 @@ fn first_by_name(ours: &Path) -> Option<String> {
     Some(format!("the runtime will take {} instead: it comes first by name", first.display()))
 }
 
-fn render(output: Output, done: &str, changes: &[Change], notes: &[String]) -> String {
-    if output == Output::Json {
+fn render(output: OutputFormat, done: &str, changes: &[FileChange], notes: &[String]) -> String {
+    if output == OutputFormat::Json {
         return output::json(&json!({ "done": done, "changes": changes, "notes": notes }));
     }
-    let row = |change: &Change| [change.action.word().to_owned(), change.path.display().to_string()];
+    let row = |change: &FileChange| [change.action.word().to_owned(), change.path.display().to_string()];
     let table = output::table(["action", "file"], changes.iter().map(row));
     let notes = notes.iter().fold(String::new(), |text, note| format!("{text}note: {note}\n"));
-    let changed = changes.iter().filter(|change| change.action != Action::Keep).count();
+    let changed = changes.iter().filter(|change| change.action != FileAction::Keep).count();
     format!(
         "{table}\n{done}: {}\n{notes}",
         if changed == 0 { "nothing to change".to_owned() } else { count(changed, "change") }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// A file as it should be.
 #[derive(Clone)]
-pub(super) struct Wanted {
+pub(super) struct DesiredFile {
     path: PathBuf,
     content: Arc<[u8]>,
     mode: u32,
@@ -20,7 +20,7 @@ pub(super) struct Wanted {
     is_renewed: bool,
 }
 
-impl Wanted {
+impl DesiredFile {
     pub(super) fn new(path: PathBuf, content: Vec<u8>, mode: u32) -> Self {
         Self { path, content: content.into(), mode, is_renewed: false }
     }
@@ -36,16 +36,16 @@ pub(super) type There = (Vec<u8>, u32);
 
 /// What happens to one file. The shape of its JSON is stable.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Change {
-    pub(super) action: Action,
+pub(super) struct FileChange {
+    pub(super) action: FileAction,
     pub(super) path: PathBuf,
     #[serde(skip)]
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<FileStep>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Action {
+pub(super) enum FileAction {
     Write,
     Replace,
     /// The same text, written again so that a runtime notices it.
@@ -54,7 +54,7 @@ pub(super) enum Action {
     Remove,
 }
 
-impl Action {
+impl FileAction {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Write => "write",
@@ -68,7 +68,7 @@ impl Action {
 
 /// One change of the file system. It happens wholly or not at all, or it touches a temporary file only.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum FileStep {
     /// The directory, with those above it.
     MakeDirectory(PathBuf),
     /// Writes and syncs a temporary file. What an interrupted install left beside the file is removed.
@@ -79,7 +79,7 @@ pub(super) enum Step {
     Remove(PathBuf),
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for FileStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::MakeDirectory(path) => write!(f, "make directory {}", path.display()),
@@ -90,42 +90,42 @@ impl std::fmt::Display for Step {
     }
 }
 
-impl std::fmt::Debug for Step {
+impl std::fmt::Debug for FileStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
     }
 }
 
 /// In the order given: what others rest on comes first.
-pub(super) fn install(wanted: Vec<Wanted>, there: impl Fn(&Path) -> Option<There>) -> Vec<Change> {
+pub(super) fn install(wanted: Vec<DesiredFile>, there: impl Fn(&Path) -> Option<There>) -> Vec<FileChange> {
     let mut made = BTreeSet::new();
-    let one = |Wanted { path, content, mode, is_renewed }: Wanted| {
+    let one = |DesiredFile { path, content, mode, is_renewed }: DesiredFile| {
         let action = match there(&path) {
-            Some((now, now_mode)) if *now == *content && now_mode == mode && is_renewed => Action::Renew,
+            Some((now, now_mode)) if *now == *content && now_mode == mode && is_renewed => FileAction::Renew,
             Some((now, now_mode)) if *now == *content && now_mode == mode => {
-                return Change { action: Action::Keep, path, steps: Vec::new() };
+                return FileChange { action: FileAction::Keep, path, steps: Vec::new() };
             }
-            Some(_) => Action::Replace,
-            None => Action::Write,
+            Some(_) => FileAction::Replace,
+            None => FileAction::Write,
         };
         let directory = path.parent().map(Path::to_owned).filter(|directory| made.insert(directory.clone()));
-        let mut steps: Vec<_> = directory.map(Step::MakeDirectory).into_iter().collect();
+        let mut steps: Vec<_> = directory.map(FileStep::MakeDirectory).into_iter().collect();
         // Its ending is none that a runtime reads.
         let temporary = atomic::temporary(&path);
-        steps.push(Step::Stage { temporary: temporary.clone(), path: path.clone(), content, mode });
-        steps.push(Step::Swap { temporary, path: path.clone() });
-        Change { action, path, steps }
+        steps.push(FileStep::Stage { temporary: temporary.clone(), path: path.clone(), content, mode });
+        steps.push(FileStep::Swap { temporary, path: path.clone() });
+        FileChange { action, path, steps }
     };
     wanted.into_iter().map(one).collect()
 }
 
 /// Removes files in the order given: a file comes before what it needs. `there` finds a file and what an interrupted install
 /// left beside it.
-pub(super) fn uninstall(doomed: Vec<PathBuf>, there: impl Fn(&Path) -> Vec<PathBuf>) -> Vec<Change> {
+pub(super) fn uninstall(doomed: Vec<PathBuf>, there: impl Fn(&Path) -> Vec<PathBuf>) -> Vec<FileChange> {
     let one = |path: PathBuf| {
-        let steps: Vec<_> = there(&path).into_iter().map(Step::Remove).collect();
-        let action = if steps.is_empty() { Action::Keep } else { Action::Remove };
-        (action == Action::Remove).then_some(Change { action, path, steps })
+        let steps: Vec<_> = there(&path).into_iter().map(FileStep::Remove).collect();
+        let action = if steps.is_empty() { FileAction::Keep } else { FileAction::Remove };
+        (action == FileAction::Remove).then_some(FileChange { action, path, steps })
     };
     doomed.into_iter().filter_map(one).collect()
 }

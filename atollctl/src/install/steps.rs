@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use atoll_node::files::atomic::{self, Durability, Replacement};
 use atoll_node::files::{PROGRAM, make, read};
 
-use super::plan::{Step, There};
+use super::plan::{FileStep, There};
 
 /// A file as it is; none: it is not there.
 pub(super) fn read(path: &Path) -> io::Result<Option<There>> {
@@ -27,17 +27,17 @@ pub(super) fn there(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Carries out one step.
-pub(super) fn perform(step: &Step) -> io::Result<()> {
+pub(super) fn perform(step: &FileStep) -> io::Result<()> {
     match step {
-        Step::MakeDirectory(path) => make::directory(path, make::DIRECTORY),
-        Step::Stage { temporary, path, content, mode } => {
+        FileStep::MakeDirectory(path) => make::directory(path, make::DIRECTORY),
+        FileStep::Stage { temporary, path, content, mode } => {
             atomic::remove_leftovers(path)?;
             let mut new = Replacement::create_at(temporary, path, *mode, Durability::Durable)?;
             new.file().write_all(content)?;
             new.stage()
         }
-        Step::Swap { temporary, path } => atomic::swap(temporary, path),
-        Step::Remove(path) => {
+        FileStep::Swap { temporary, path } => atomic::swap(temporary, path),
+        FileStep::Remove(path) => {
             remove(path)?;
             atomic::sync_directory(path)
         }
@@ -55,7 +55,7 @@ fn remove(path: &Path) -> io::Result<()> {
 mod tests {
     use std::fs::Permissions;
 
-    use super::super::plan::{self, Action, Change, Wanted};
+    use super::super::plan::{self, DesiredFile, FileAction, FileChange};
     use super::*;
 
     /// The files of an installation, in one directory each.
@@ -70,13 +70,13 @@ mod tests {
             self.0.path().join(name)
         }
 
-        fn install(&self, text: &str) -> Vec<Change> {
+        fn install(&self, text: &str) -> Vec<FileChange> {
             let wanted = [("bin/atoll", 0o755), ("secret/password", 0o600), ("net.d/10-atoll.conflist", 0o600)];
-            let wanted = wanted.map(|(name, mode)| Wanted::new(self.path(name), content(name, text), mode));
+            let wanted = wanted.map(|(name, mode)| DesiredFile::new(self.path(name), content(name, text), mode));
             plan::install(wanted.into(), |path| read(path).expect("works"))
         }
 
-        fn uninstall(&self) -> Vec<Change> {
+        fn uninstall(&self) -> Vec<FileChange> {
             plan::uninstall(vec![self.path("net.d/10-atoll.conflist"), self.path("bin/atoll")], there)
         }
 
@@ -99,20 +99,20 @@ mod tests {
         format!("{name} {text}").repeat(1000).into_bytes()
     }
 
-    fn steps(changes: Vec<Change>) -> Vec<Step> {
+    fn steps(changes: Vec<FileChange>) -> Vec<FileStep> {
         changes.into_iter().flat_map(|change| change.steps).collect()
     }
 
-    fn whole(changes: Vec<Change>) {
+    fn whole(changes: Vec<FileChange>) {
         die_after(&steps(changes), usize::MAX);
     }
 
     /// Carries out the first `number` steps, and half of the next if that only touches a temporary file.
-    fn die_after(steps: &[Step], number: usize) {
+    fn die_after(steps: &[FileStep], number: usize) {
         for step in steps.iter().take(number) {
             perform(step).expect("works");
         }
-        if let Some(Step::Stage { temporary, content, .. }) = steps.get(number) {
+        if let Some(FileStep::Stage { temporary, content, .. }) = steps.get(number) {
             fs::write(temporary, &content[..content.len() / 2]).expect("works");
         }
     }
@@ -138,7 +138,7 @@ mod tests {
                 // The next call completes it.
                 whole(site.install("new"));
                 assert_eq!(site.files(), ["atoll", "password", "10-atoll.conflist"], "{number}");
-                assert!(site.install("new").iter().all(|change| change.action == Action::Keep), "twice is once");
+                assert!(site.install("new").iter().all(|change| change.action == FileAction::Keep), "twice is once");
             }
         }
     }
@@ -174,7 +174,7 @@ mod tests {
         fs::set_permissions(site.path("secret/password"), Permissions::from_mode(0o644)).expect("works");
         let changes = site.install("new");
         let actions: Vec<_> = changes.iter().map(|change| change.action).collect();
-        assert_eq!(actions, [Action::Keep, Action::Replace, Action::Keep]);
+        assert_eq!(actions, [FileAction::Keep, FileAction::Replace, FileAction::Keep]);
         whole(changes);
         assert_eq!(site.version("secret/password"), Some("new"));
     }

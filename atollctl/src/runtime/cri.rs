@@ -85,7 +85,7 @@ struct Condition {
 
 /// What a runtime answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct RuntimeAnswer {
     /// `containerd 1.6.20`.
     pub(crate) runtime: String,
     /// The ids of all its sandboxes.
@@ -122,7 +122,7 @@ impl fmt::Display for NoAnswer {
 }
 
 /// Asks a runtime for all its sandboxes. Whatever is not a whole, well-formed answer is an error.
-pub(crate) async fn list(socket: &Path) -> Result<Answer, NoAnswer> {
+pub(crate) async fn list(socket: &Path) -> Result<RuntimeAnswer, NoAnswer> {
     in_time(async {
         let (channel, runtime) = connect(socket).await?;
         let list: ListAnswer = call(&channel, "ListPodSandbox", ListRequest {}).await?;
@@ -130,7 +130,7 @@ pub(crate) async fn list(socket: &Path) -> Result<Answer, NoAnswer> {
         if sandboxes.contains("") {
             return Err(NoAnswer::Failed("one of the sandboxes has no id: the answer is not whole".to_owned()));
         }
-        Ok(Answer { runtime, sandboxes })
+        Ok(RuntimeAnswer { runtime, sandboxes })
     })
     .await
 }

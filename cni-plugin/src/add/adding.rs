@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
 use atoll_records::ClaimRecord;
 use atoll_store::Store;
@@ -83,7 +83,7 @@ impl<'a, S: Store, C: Controller, K: Kernel> Adding<'a, S, C, K> {
         Ok(())
     }
 
-    pub(super) fn routes(&self, claim: &ClaimRecord) -> Vec<Route> {
+    pub(super) fn routes(&self, claim: &ClaimRecord) -> Vec<PodRoute> {
         routes(claim, &self.plugin.config.routes)
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::adding::Adding;
 use super::call::AddCall;
-use crate::detach::{DeletionNote, Detached, KnownAttachment, Limits};
+use crate::detach::{DeletionNote, DetachDeadlines, Detached, KnownAttachment};
 use crate::error::CallError;
 use crate::kernel::Kernel;
 use crate::plugin::Plugin;
@@ -150,7 +150,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             state: None,
             ..self.plugin.known(attachment, None)
         };
-        let limits = Limits { requests: until, records: until };
+        let limits = DetachDeadlines { requests: until, records: until };
         let outcome = self.plugin.detach(attachment, DeletionNote::InState(&self.lock), &known, limits).await;
         outcome.link?;
         *fence = None;

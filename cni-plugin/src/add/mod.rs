@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atoll_model::attachment::Attachment;
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 use atoll_model::config::DnsConfig;
 use atoll_node::attachments::AddPhase;
 use atoll_records::ClaimRecord;
@@ -64,7 +64,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     /// Attaches a container.
-    pub async fn add(&self, call: &AddCall) -> Result<Attached, CallError> {
+    pub async fn add(&self, call: &AddCall) -> Result<AddResult, CallError> {
         let deadline = Instant::now() + self.config.timeout;
         let had_interface = self.refuse_foreign(call).await?;
         let mtu = self.mtu().await?;
@@ -107,7 +107,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
 }
 
 impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
-    async fn work(&mut self, until: Instant) -> Result<Attached, CallError> {
+    async fn work(&mut self, until: Instant) -> Result<AddResult, CallError> {
         self.note()?;
         let trace = &self.plugin.trace;
         let mut admission = trace.stage("tenant", Admission::begin(self.resolver(), self.who.clone())).await?;
@@ -158,10 +158,10 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         Ok(self.attached(&claim.record, tenants_dns))
     }
 
-    fn attached(&self, claim: &ClaimRecord, tenants_dns: Option<DnsConfig>) -> Attached {
+    fn attached(&self, claim: &ClaimRecord, tenants_dns: Option<DnsConfig>) -> AddResult {
         // The pod and its node know better than the tenant.
         let dns = Some(self.call.dns.clone()).filter(|dns| *dns != DnsConfig::default());
-        Attached {
+        AddResult {
             interface: self.call.attachment.interface.clone(),
             mac: claim.mac,
             mtu: self.mtu,

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::IfName;
-use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_model::route::{MAIN_TABLE, PodRoute};
 use atoll_records::ClaimRecord;
 use ipnetwork::Ipv4Network;
 
@@ -11,23 +11,23 @@ use crate::error::CallError;
 use crate::policy_routing;
 
 /// The routes of an attachment: the default route, then those of the configuration.
-pub(crate) fn routes(claim: &ClaimRecord, configured: &[Route]) -> Vec<Route> {
+pub(crate) fn routes(claim: &ClaimRecord, configured: &[PodRoute]) -> Vec<PodRoute> {
     let gateway = claim.addresses.first().map(|address| address.gateway);
     gateway.map_or_else(Vec::new, |gateway| routes_by(gateway, &claim.attachment.interface, configured))
 }
 
 /// The same for a gateway. A configured default route is the interface's default route: it goes instead of ours.
-pub(super) fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[Route]) -> Vec<Route> {
+pub(super) fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[PodRoute]) -> Vec<PodRoute> {
     let everything = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
     // `eth0` is the way out, `eth1` and those after it stand back. Runtimes attach a pod to its networks side by side, so it
     // must not matter which of them comes first.
     let priority = policy_routing::metric(interface);
-    let whole = |route: &Route| Route {
+    let whole = |route: &PodRoute| PodRoute {
         gateway: route.gateway.or_else(|| (!route.is_local()).then_some(gateway)),
         priority: route.priority.or_else(|| priority.filter(|_| route.is_default())),
         ..route.clone()
     };
-    let mut routes = vec![Route { priority, ..Route::plain(everything, Some(gateway)) }];
+    let mut routes = vec![PodRoute { priority, ..PodRoute::plain(everything, Some(gateway)) }];
     for route in configured.iter().map(whole) {
         match routes.iter_mut().find(|other| other.is_instead_of(&route)) {
             Some(other) => *other = route,
@@ -39,12 +39,12 @@ pub(super) fn routes_by(gateway: Ipv4Addr, interface: &IfName, configured: &[Rou
 
 /// Why a pod with these addresses cannot have one of these routes. `own`: its addresses, or what stands for them before
 /// they are known: its subnet.
-pub(super) fn impossible(routes: &[Route], own: &[Ipv4Network], mtu: u32) -> Option<CallError> {
+pub(super) fn impossible(routes: &[PodRoute], own: &[Ipv4Network], mtu: u32) -> Option<CallError> {
     let subnet = own.first()?;
     let (network, here) = (subnet.network(), format!("{}/{}", subnet.network(), subnet.prefix()));
     let of = |n: usize| {
-        let route: &Route = &routes[n];
-        let Route { destination, gateway, mtu: path, .. } = route;
+        let route: &PodRoute = &routes[n];
+        let PodRoute { destination, gateway, mtu: path, .. } = route;
         let in_main = route.table.unwrap_or(MAIN_TABLE) == MAIN_TABLE;
         if in_main && destination.prefix() >= subnet.prefix() && subnet.contains(destination.network()) {
             return Some(format!("its destination is inside the pod's own subnet {here}: it would cut off neighbours"));
@@ -54,7 +54,7 @@ pub(super) fn impossible(routes: &[Route], own: &[Ipv4Network], mtu: u32) -> Opt
         }
         let gateway = (*gateway)?;
         // The kernel looks for the next hop among what is there already.
-        let by_route = |other: &Route| other.gateway.is_none() && other.destination.contains(gateway);
+        let by_route = |other: &PodRoute| other.gateway.is_none() && other.destination.contains(gateway);
         if !subnet.contains(gateway) && !routes[..n].iter().any(by_route) {
             return Some(format!("its next hop {gateway} is not in the pod's subnet {here}"));
         }
@@ -75,21 +75,21 @@ mod tests {
 
     use super::*;
 
-    fn to(destination: &str, gateway: Option<[u8; 4]>) -> Route {
-        Route::plain(destination.parse().expect("valid"), gateway.map(Ipv4Addr::from))
+    fn to(destination: &str, gateway: Option<[u8; 4]>) -> PodRoute {
+        PodRoute::plain(destination.parse().expect("valid"), gateway.map(Ipv4Addr::from))
     }
 
     const GATEWAY: [u8; 4] = [10, 128, 0, 1];
 
-    fn made(interface: &str, configured: &[Route]) -> Vec<String> {
+    fn made(interface: &str, configured: &[PodRoute]) -> Vec<String> {
         let routes = routes_by(GATEWAY.into(), &interface.parse().expect("valid"), configured);
         routes.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn every_configured_route_is_made_and_a_default_route_takes_the_place_of_ours() {
-        let local = Route { scope: Some(253), ..to("192.0.2.0/24", None) };
-        let table = Route { table: Some(100), ..to("0.0.0.0/0", None) };
+        let local = PodRoute { scope: Some(253), ..to("192.0.2.0/24", None) };
+        let table = PodRoute { table: Some(100), ..to("0.0.0.0/0", None) };
         let all = made("eth0", &[to("10.96.0.0/12", None), to("10.97.0.0/16", Some([10, 128, 0, 7])), local, table]);
         assert_eq!(
             all,
@@ -103,18 +103,18 @@ mod tests {
         );
         // As many configurations for other plugins have it, and with a next hop or an MTU of its own.
         assert_eq!(made("eth0", &[to("0.0.0.0/0", None)]), ["0.0.0.0/0 via 10.128.0.1"]);
-        let other = Route { mtu: Some(1400), ..to("0.0.0.0/0", Some([10, 128, 0, 7])) };
+        let other = PodRoute { mtu: Some(1400), ..to("0.0.0.0/0", Some([10, 128, 0, 7])) };
         assert_eq!(made("eth0", std::slice::from_ref(&other)), ["0.0.0.0/0 via 10.128.0.7 mtu 1400"]);
         assert_eq!(made("eth1", std::slice::from_ref(&other)), ["0.0.0.0/0 via 10.128.0.7 mtu 1400 metric 1"]);
         // One that stands back is another.
-        let back = Route { priority: Some(9), ..other };
+        let back = PodRoute { priority: Some(9), ..other };
         assert_eq!(made("eth0", &[back]).len(), 2);
     }
 
     #[test]
     fn a_route_that_does_not_fit_the_pods_subnet_is_refused_with_the_reason() {
         let own: Ipv4Network = "10.128.0.5/24".parse().expect("valid");
-        let refused = |configured: &[Route]| {
+        let refused = |configured: &[PodRoute]| {
             let routes = routes_by(GATEWAY.into(), &"eth0".parse().expect("valid"), configured);
             impossible(&routes, &[own], 1450).map(|error| (error.class(), error.to_string()))
         };
@@ -125,14 +125,14 @@ mod tests {
             (to("10.0.0.0/8", Some([10, 128, 0, 255])), "no host"),
             (to("10.128.0.0/24", None), "inside the pod's own subnet"),
             (to("10.128.0.128/25", None), "inside the pod's own subnet"),
-            (Route { mtu: Some(1451), ..to("10.0.0.0/8", None) }, "larger than the interface's, 1450"),
+            (PodRoute { mtu: Some(1451), ..to("10.0.0.0/8", None) }, "larger than the interface's, 1450"),
         ] {
             let (class, said) = refused(&[route]).expect(why);
             assert!(said.contains(why) && class == Class::Config, "{said}");
         }
-        let local = Route { scope: Some(253), ..to("192.0.2.0/24", None) };
+        let local = PodRoute { scope: Some(253), ..to("192.0.2.0/24", None) };
         let behind = to("10.0.0.0/8", Some([192, 0, 2, 1]));
-        let table = Route { table: Some(100), ..to("10.128.0.0/24", None) };
+        let table = PodRoute { table: Some(100), ..to("10.128.0.0/24", None) };
         assert_eq!(refused(&[local.clone(), behind.clone(), table, to("10.0.0.0/7", None)]), None);
         assert!(refused(&[behind, local]).is_some(), "the kernel knows it only afterwards");
     }

@@ -12,7 +12,7 @@ use atoll_tenant::controller::Controller;
 use tokio::time::Instant;
 
 use super::adding::Adding;
-use crate::detach::{DeletionNote, KnownAttachment, Limits};
+use crate::detach::{DeletionNote, DetachDeadlines, KnownAttachment};
 use crate::kernel::Kernel;
 
 impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
@@ -56,7 +56,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         };
         let now = Instant::now();
         let half = now + deadline.saturating_duration_since(now) / 2;
-        let limits = Limits { requests: half, records: deadline };
+        let limits = DetachDeadlines { requests: half, records: deadline };
         let outcome = self.plugin.detach(attachment, DeletionNote::InState(&self.lock), &known, limits).await;
         if let Err(error) = &outcome.link {
             tracing::error!(%attachment, %error, "could not delete the interface");

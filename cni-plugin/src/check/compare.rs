@@ -3,13 +3,13 @@
 
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::PreviousInterface;
-use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_model::route::{MAIN_TABLE, PodRoute};
 use atoll_records::{AddressState, ClaimRecord};
 use atoll_tenant::controller::PortState;
 use ipnetwork::IpNetwork;
 use uuid::Uuid;
 
-use super::evidence::{CheckCall, KernelView, Records};
+use super::evidence::{AttachmentRecords, CheckCall, KernelView};
 use crate::kernel::{FoundRoute, Netns};
 
 /// The pod's interface as `prevResult` has it.
@@ -20,7 +20,7 @@ pub(super) fn interface_in(call: &CheckCall) -> Option<&PreviousInterface> {
 }
 
 /// The claim is of this pod, and its addresses are its own.
-pub(super) fn claim(call: &CheckCall, claim: &ClaimRecord, records: &Records) -> Vec<String> {
+pub(super) fn claim(call: &CheckCall, claim: &ClaimRecord, records: &AttachmentRecords) -> Vec<String> {
     let mut differences = Vec::new();
     let told = |name: Option<&atoll_model::ids::Namespace>| {
         name.map_or_else(|| "no namespace".to_owned(), |name| format!("namespace {name}"))
@@ -119,10 +119,10 @@ pub(super) fn addresses(call: &CheckCall, claim: &ClaimRecord, seen: &KernelView
 
 /// The routes that we made, as far as `prevResult` still has them, are in the namespace. One to the same destination
 /// through another interface is as good: of several networks the first one wins.
-pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &KernelView) -> Vec<String> {
+pub(super) fn routes(call: &CheckCall, ours: &[PodRoute], seen: &KernelView) -> Vec<String> {
     let Some(link) = &seen.pod_end else { return Vec::new() };
-    let is_expected = |route: &&Route| call.previous.routes.contains(&IpNetwork::V4(route.destination));
-    let missing = |route: &Route| {
+    let is_expected = |route: &&PodRoute| call.previous.routes.contains(&IpNetwork::V4(route.destination));
+    let missing = |route: &PodRoute| {
         let same = |found: &&FoundRoute| {
             found.route.destination == route.destination
                 && found.route.table.unwrap_or(MAIN_TABLE) == route.table.unwrap_or(MAIN_TABLE)
@@ -146,11 +146,11 @@ pub(super) fn routes(call: &CheckCall, ours: &[Route], seen: &KernelView) -> Vec
 }
 
 /// The rules by source of a further interface, and the table that they lead to.
-pub(super) fn policy_routing(claim: &ClaimRecord, own: &[Route], seen: &KernelView) -> Vec<String> {
+pub(super) fn policy_routing(claim: &ClaimRecord, own: &[PodRoute], seen: &KernelView) -> Vec<String> {
     let Some(link) = &seen.pod_end else { return Vec::new() };
     let rules = crate::policy_routing::rules(claim).into_iter().filter(|rule| !seen.rules.contains(rule));
     let rules = rules.map(|rule| format!("the rule that looks {} up in table {} is missing", rule.source, rule.table));
-    let is_there = |route: &Route| {
+    let is_there = |route: &PodRoute| {
         seen.routes.iter().any(|found| found.interfaces.contains(&link.index) && found.route.is_instead_of(route))
     };
     let routes = own.iter().filter(|route| !is_there(route)).map(|route| format!("the route to {route} is missing"));

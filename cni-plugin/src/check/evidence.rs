@@ -27,7 +27,7 @@ pub struct CheckCall {
 
 /// The records in etcd.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(super) struct AttachmentRecords {
     pub(super) claim: Option<ClaimRecord>,
     /// The attachment has a tombstone.
     pub(super) has_tombstone: bool,

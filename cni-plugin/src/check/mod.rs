@@ -20,7 +20,7 @@ use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::evidence::CheckCall;
-use self::evidence::{KernelView, Records};
+use self::evidence::{AttachmentRecords, KernelView};
 use crate::error::CallError;
 use crate::kernel::{Kernel, KernelError, Netns, NetnsKind};
 use crate::plugin::Plugin;
@@ -84,7 +84,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         &self,
         attachment: &Attachment,
         claim: Option<&ClaimRecord>,
-    ) -> Result<(Records, Option<PortState>), CallError> {
+    ) -> Result<(AttachmentRecords, Option<PortState>), CallError> {
         let remembered = claim.map(|claim| claim.port);
         let guessed = remembered.or_else(|| self.cache.cluster_id().map(|cluster| attachment.port(cluster)));
         let early = async {
@@ -105,11 +105,11 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
     }
 
     /// The claim, then everything that it names, at one revision.
-    async fn records(&self, attachment: &Attachment) -> Result<Records, IpamError> {
+    async fn records(&self, attachment: &Attachment) -> Result<AttachmentRecords, IpamError> {
         let found = find(&self.store, attachment).await?;
         let has_tombstone = found.tombstone.is_some();
         let Some(claim) = found.claim.map(|claim| claim.record) else {
-            return Ok(Records { has_tombstone, ..Records::default() });
+            return Ok(AttachmentRecords { has_tombstone, ..AttachmentRecords::default() });
         };
         let (cluster, tenant) = (ClusterRecord::at(), TenantRecord::at(&claim.tenant));
         let addresses = claim.addresses.iter();
@@ -122,7 +122,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             IpamError::Store { object: attachment.to_string(), source }
         })?;
         let owner = |key| Ok(snapshot.get(key)?.map(|owner| owner.record));
-        Ok(Records {
+        Ok(AttachmentRecords {
             has_tombstone,
             cluster: snapshot.get(&cluster)?.map(|cluster| cluster.record),
             tenant: snapshot.get(&tenant)?.map(|tenant| tenant.record),
@@ -173,7 +173,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
 /// What differs on this machine, by what its files say of the claim, and else by `prevResult` alone.
 fn differences_here(
     call: &CheckCall,
-    configured: &[atoll_model::route::Route],
+    configured: &[atoll_model::route::PodRoute],
     mtu: u32,
     claim: Option<&ClaimRecord>,
     seen: &KernelView,
@@ -190,9 +190,9 @@ fn differences_here(
 
 fn differences(
     call: &CheckCall,
-    configured: &[atoll_model::route::Route],
+    configured: &[atoll_model::route::PodRoute],
     mtu: u32,
-    records: &Records,
+    records: &AttachmentRecords,
     seen: &KernelView,
     port: Option<&PortState>,
 ) -> Vec<String> {

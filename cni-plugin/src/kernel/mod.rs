@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::IfName;
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 pub use atoll_node::netns::Netns;
 pub use atoll_node::veth::{GROUP, host_index};
 use ipnetwork::Ipv4Network;
@@ -62,7 +62,7 @@ pub enum PodChange {
     /// Bring the interface up.
     Up(IfName),
     /// Add a route through the interface; an existing one to that destination is fine.
-    Route(IfName, Route),
+    Route(IfName, PodRoute),
     /// Add a policy rule; an existing one is fine.
     AddRule(PolicyRule),
     /// Delete a policy rule; a missing one is fine.
@@ -137,7 +137,7 @@ impl Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRoute {
     /// The route. A route with several next hops has none as its own.
-    pub route: Route,
+    pub route: PodRoute,
     /// The indexes of the interfaces it goes through: several where it has several next hops. None: the kernel names a
     /// next hop object instead of its interface.
     pub interfaces: Vec<u32>,

@@ -8,13 +8,13 @@ use atoll_cni_plugin::kernel::{Kernel, Netns, PodChange};
 use atoll_mock_controller::MockSettings;
 use atoll_model::attachment::Mac;
 use atoll_model::cni::previous::Previous;
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 use atoll_model::cni::version::Version;
 use atoll_model::error::Classify;
 use atoll_model::ids::Namespace;
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 use atoll_records::{AddressRecord, AddressState, ClaimRecord, Key, SCHEMA, TenantRecord, Unknown, encode};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -22,12 +22,12 @@ use tokio::time::Instant;
 use crate::lab::{Lab, Mood, NETNS, attachment};
 
 /// The result of an ADD, as a runtime hands it to CHECK.
-fn previous(attached: &Attached, version: Version) -> Previous {
+fn previous(attached: &AddResult, version: Version) -> Previous {
     let result: Value = serde_json::from_str(&attached.to_json(version)).expect("JSON");
     Previous::read(&result, version).expect("ours")
 }
 
-pub(crate) fn call(lab: &Lab, attached: &Attached, version: Version) -> CheckCall {
+pub(crate) fn call(lab: &Lab, attached: &AddResult, version: Version) -> CheckCall {
     let add = lab.call();
     CheckCall {
         attachment: add.attachment,
@@ -55,7 +55,7 @@ fn damage(lab: &Lab, name: &str, netns: &Netns, change: impl FnOnce(&mut FakeLin
     });
 }
 
-async fn commit(lab: &Lab, change: Change) {
+async fn commit(lab: &Lab, change: StoreChange) {
     lab.etcd.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("works");
 }
 
@@ -98,7 +98,7 @@ async fn it_asks_etcd_twice_and_the_controller_once() {
 /// Every kind of damage, and the words by which it is told.
 #[tokio::test(start_paused = true)]
 async fn it_finds_every_kind_of_damage_and_names_it() {
-    type Damage = fn(&Lab, &Attached);
+    type Damage = fn(&Lab, &AddResult);
     let kernel: &[(&str, Damage, &[&str])] = &[
         ("gone", |lab, _| lab.kernel.damage(&pod(), "eth0", |_| None), &["interface eth0 is missing", "host end at"]),
         ("down", |lab, _| damage(lab, "eth0", &pod(), |l| l.link.up = false), &["eth0 is down, expected up"]),
@@ -186,7 +186,7 @@ async fn it_finds_what_is_wrong_with_the_claim() {
         let key = Key::from(AddressRecord::at(&claim.tenant, at.ordinal, at.address.ip()));
         let said = match what {
             "missing" => {
-                commit(&lab, Change::delete(ClaimRecord::at(&claim.attachment))).await;
+                commit(&lab, StoreChange::delete(ClaimRecord::at(&claim.attachment))).await;
                 "its claim is missing"
             }
             "address of another" => {
@@ -195,15 +195,15 @@ async fn it_finds_what_is_wrong_with_the_claim() {
                     attachment: attachment("thief", "eth0"),
                 };
                 let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
-                commit(&lab, Change::Put { key, value, lease: None }).await;
+                commit(&lab, StoreChange::Put { key, value, lease: None }).await;
                 "is claimed by n1/atoll/thief/eth0, expected n1/atoll/pod/eth0"
             }
             "address of nobody" => {
-                commit(&lab, Change::Delete(key)).await;
+                commit(&lab, StoreChange::Delete(key)).await;
                 "is claimed by nobody"
             }
             "tenant gone" => {
-                commit(&lab, Change::delete(TenantRecord::at(&claim.tenant))).await;
+                commit(&lab, StoreChange::delete(TenantRecord::at(&claim.tenant))).await;
                 "its tenant red is gone"
             }
             _ => {
@@ -285,7 +285,7 @@ async fn it_leaves_alone_what_others_added() {
     damage(&lab, "eth0", &pod(), |link| {
         link.link.mac = Some(mac);
         link.link.addresses.push("192.0.2.7/24".parse().expect("valid"));
-        link.routes.push(Route::plain("203.0.113.0/24".parse().expect("valid"), None));
+        link.routes.push(PodRoute::plain("203.0.113.0/24".parse().expect("valid"), None));
     });
     lab.kernel.add_foreign(&pod(), "tun0", false);
     let mut call = call(&lab, &attached, Version::V1_0_0);

@@ -1,14 +1,14 @@
 //! Times that a clock wrote which was ahead hold nothing up for longer than the longest time they may.
 
 use atoll_records::{ClaimRecord, Key, Tombstone, TombstoneRecord, encode};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood};
 
 const YEAR: i64 = 365 * 86_400;
 
 async fn put(lab: &Lab, key: Key, value: Vec<u8>) {
-    let put = Change::Put { key, value, lease: None };
+    let put = StoreChange::Put { key, value, lease: None };
     lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
 }
 

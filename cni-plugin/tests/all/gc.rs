@@ -13,7 +13,7 @@ use atoll_model::error::Classify;
 
 use atoll_model::ids::{ClaimId, NetworkName};
 use atoll_records::{ClaimRecord, Key, encode};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood, attachment};
 
@@ -102,7 +102,7 @@ async fn an_attachment_that_was_added_again_since_is_left_alone() {
     let pod = add(&lab, attachment("pod", "eth0")).await;
     lab.pass(OLD).await;
     let earlier = ClaimRecord { claim: ClaimId::random(), ..lab.claims().remove(0) };
-    let put = Change::Put { key: Key::from(ClaimRecord::at(&pod)), value: encode(&earlier), lease: None };
+    let put = StoreChange::Put { key: Key::from(ClaimRecord::at(&pod)), value: encode(&earlier), lease: None };
     lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
     collect(&lab, &gc(&[])).await.expect("works");
     assert_eq!((lab.claims().len(), lab.links().len()), (1, 2));
@@ -113,7 +113,7 @@ async fn a_file_without_a_claim_is_collected() {
     let lab = Lab::warm().await;
     let pod = add(&lab, attachment("pod", "eth0")).await;
     // As after damage to etcd.
-    let lost = Txn { then: vec![Change::delete(ClaimRecord::at(&pod))], ..Txn::default() };
+    let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&pod))], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
     collect(&lab, &gc(&[])).await.expect("works");
     assert_eq!(lab.links().len(), 2, "it may be younger than the list");
@@ -233,7 +233,7 @@ async fn a_damaged_claim_is_left_alone() {
     lab.pass(OLD).await;
     lab.forget();
     let value = b"{".to_vec();
-    let damaged = Change::Put { key: Key::from(ClaimRecord::at(&pod)), value, lease: None };
+    let damaged = StoreChange::Put { key: Key::from(ClaimRecord::at(&pod)), value, lease: None };
     lab.etcd.commit(Txn { then: vec![damaged], ..Txn::default() }).await.expect("works");
     collect(&lab, &gc(&[])).await.expect("works");
     assert_eq!((lab.links().len(), lab.pod_ports().len()), (2, 1));
@@ -299,7 +299,7 @@ async fn a_host_end_that_a_file_names_is_not_left_over_and_one_that_stays_is_tol
     let lab = Lab::warm().await;
     lab.make_routers();
     let pod = add(&lab, attachment("pod", "eth0")).await;
-    let lost = Txn { then: vec![Change::delete(ClaimRecord::at(&pod))], ..Txn::default() };
+    let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&pod))], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
     collect(&lab, &gc(&[&pod])).await.expect("works");
     assert_eq!(lab.links().len(), 2, "its file names it");

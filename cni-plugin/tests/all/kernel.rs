@@ -9,7 +9,7 @@ use atoll_cni_plugin::kernel::linux::Linux;
 use atoll_cni_plugin::kernel::{Kernel, Link, Netns, NetnsKind, PodChange, PolicyRule, Veth, host_index};
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::IfName;
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 use atoll_testkit::program::command;
 use ipnetwork::Ipv4Network;
 
@@ -50,7 +50,7 @@ fn veth(host_netns: Netns, pod_netns: &Path) -> Veth {
 }
 
 fn gateway(text: &str, gateway: Option<[u8; 4]>) -> PodChange {
-    PodChange::Route(name("eth0"), Route::plain(network(text), gateway.map(Ipv4Addr::from)))
+    PodChange::Route(name("eth0"), PodRoute::plain(network(text), gateway.map(Ipv4Addr::from)))
 }
 
 /// What is at a path is told apart.
@@ -115,14 +115,14 @@ async fn life(ground: &impl Ground, host_netns: Netns) {
 
 /// Routes are read as they were made, with all that they have.
 async fn routes(kernel: &impl Kernel, pod: &Path, pod_end: &Link) {
-    let whole = Route {
+    let whole = PodRoute {
         mtu: Some(1400),
         advmss: Some(1360),
         priority: Some(50),
         table: Some(100),
-        ..Route::plain(network("10.201.0.0/16"), Some([10, 128, 0, 1].into()))
+        ..PodRoute::plain(network("10.201.0.0/16"), Some([10, 128, 0, 1].into()))
     };
-    let local = Route { scope: Some(253), ..Route::plain(network("10.202.0.0/16"), None) };
+    let local = PodRoute { scope: Some(253), ..PodRoute::plain(network("10.202.0.0/16"), None) };
     for route in [&whole, &whole, &local] {
         kernel
             .configure(pod, &PodChange::Route(pod_end.name.parse().expect("valid"), route.clone()))
@@ -136,7 +136,7 @@ async fn routes(kernel: &impl Kernel, pod: &Path, pod_end: &Link) {
     assert_eq!((default.gateway, default.table.unwrap_or(254)), (Some([10, 128, 0, 1].into()), 254));
     assert_eq!(by("10.200.0.0/16").expect("there").gateway, None);
     let found = by("10.201.0.0/16").expect("there");
-    assert_eq!(Route { scope: None, ..found.clone() }, whole);
+    assert_eq!(PodRoute { scope: None, ..found.clone() }, whole);
     assert_eq!(by("10.202.0.0/16").expect("there").scope, Some(253));
     assert_eq!(kernel.routes(&Netns::At("/nowhere".into())).await, Ok(vec![]));
 }
@@ -150,13 +150,13 @@ async fn sources(ground: &impl Ground) {
     let veth = Veth { pod_interface: name("eth1"), ..veth(host, &pod) };
     kernel.create(&veth).await.expect("works");
     let table = 0xa701_0001;
-    let by = |route: Route| PodChange::Route(name("eth1"), Route { table: Some(table), ..route });
+    let by = |route: PodRoute| PodChange::Route(name("eth1"), PodRoute { table: Some(table), ..route });
     let rule = PolicyRule { source: [10, 128, 0, 6].into(), table };
     let changes = [
         PodChange::Address(name("eth1"), network("10.128.0.6/24"), Some(1)),
         PodChange::Up(name("eth1")),
-        by(Route::plain(network("10.128.0.0/24"), None)),
-        by(Route { priority: Some(1), ..Route::plain(network("0.0.0.0/0"), Some([10, 128, 0, 1].into())) }),
+        by(PodRoute::plain(network("10.128.0.0/24"), None)),
+        by(PodRoute { priority: Some(1), ..PodRoute::plain(network("0.0.0.0/0"), Some([10, 128, 0, 1].into())) }),
         PodChange::AddRule(rule),
     ];
     for change in changes.iter().chain(&changes) {

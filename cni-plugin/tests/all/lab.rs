@@ -22,11 +22,11 @@ use atoll_node::attachments::AttachmentStates;
 use atoll_node::tombstones::LocalTombstones;
 
 use atoll_cni_plugin::kernel::Netns;
-use atoll_cni_plugin::plugin::{Machine, Plugin};
+use atoll_cni_plugin::plugin::{MachineIds, Plugin};
 use atoll_mock_controller::MockSettings;
 use atoll_model::attachment::Attachment;
 use atoll_model::cni::request::Pod;
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 use atoll_model::config::{Config, DnsConfig};
 
 use atoll_model::address_request::AddressRequest;
@@ -278,7 +278,7 @@ impl Parts {
             other_names: atoll_tenant::machine::other_names(&config, &self.node),
             earlier_prefixes: atoll_tenant::machine::earlier_prefixes(&config),
             with_prefix: Box::new(with_prefix),
-            machine: Machine { host_id: Some(self.host), machine_id: "m".to_owned() },
+            machine: MachineIds { host_id: Some(self.host), machine_id: "m".to_owned() },
             cache: Cache::new(&config.state_dir, &config.etcd.prefix),
             attachment_states: AttachmentStates::new(&config.run_dir),
             local_tombstones: LocalTombstones::new(&config.state_dir, &config.etcd.prefix),
@@ -368,7 +368,7 @@ impl Lab {
         let subnet = &tenant.subnets[0];
         let reserve = |address| {
             let key = Key::from(ReservationRecord::at(&tenant.name, subnet.ordinal, address));
-            atoll_store::Change::Put { key, value: Vec::new(), lease: None }
+            atoll_store::StoreChange::Put { key, value: Vec::new(), lease: None }
         };
         let txn = Txn { then: subnet.cidr.iter().map(reserve).collect(), ..Txn::default() };
         lab.etcd.commit(txn).await.expect("memory does not fail");
@@ -421,7 +421,7 @@ impl Lab {
         }
     }
 
-    pub(crate) async fn add(&self) -> Result<Attached, CallError> {
+    pub(crate) async fn add(&self) -> Result<AddResult, CallError> {
         Box::pin(self.plugin().add(&self.call())).await
     }
 
@@ -630,8 +630,8 @@ impl Lab {
         let state = AddressState::CoolDown { since: 0, namespace: None };
         let record = AddressRecord { v: atoll_records::SCHEMA, state, unknown: atoll_records::Unknown::new() };
         let key = Key::from(AddressRecord::at(&claim.tenant, address.ordinal, address.address.ip()));
-        let put = atoll_store::Change::Put { key, value: atoll_records::encode(&record), lease: None };
-        let then = vec![atoll_store::Change::delete(ClaimRecord::at(&claim.attachment)), put];
+        let put = atoll_store::StoreChange::Put { key, value: atoll_records::encode(&record), lease: None };
+        let then = vec![atoll_store::StoreChange::delete(ClaimRecord::at(&claim.attachment)), put];
         self.etcd.commit(Txn { then, ..Txn::default() }).await.expect("memory does not fail");
         self.forget();
     }

@@ -2,14 +2,14 @@
 
 use atoll_cni_plugin::error::CallError;
 use atoll_cni_plugin::kernel::{Kernel, Netns};
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 use atoll_model::config::{Mtu, Tunnel};
 use atoll_model::error::Classify;
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 
 use crate::lab::{Lab, NETNS};
 
-async fn add(lab: &Lab, tunnel: Tunnel) -> Result<Attached, CallError> {
+async fn add(lab: &Lab, tunnel: Tunnel) -> Result<AddResult, CallError> {
     let mut plugin = lab.plugin();
     plugin.config.mtu = Mtu::Auto(tunnel);
     Box::pin(plugin.add(&lab.call())).await
@@ -21,7 +21,8 @@ fn uplink(lab: &Lab, name: &str, index: u32, mtu: u32, default: Option<u32>) {
     lab.kernel.damage(&Netns::Own, name, |mut link| {
         (link.link.index, link.link.mtu) = (index, mtu);
         let everything = "0.0.0.0/0".parse().expect("valid");
-        let route = |priority| Route { priority: Some(priority), table: Some(254), ..Route::plain(everything, None) };
+        let route =
+            |priority| PodRoute { priority: Some(priority), table: Some(254), ..PodRoute::plain(everything, None) };
         link.routes.extend(default.map(route));
         Some(link)
     });
@@ -90,7 +91,7 @@ async fn what_cannot_be_known_is_refused_before_anything_is_done() {
     uplink(&lab, "other", 70, 1500, None);
     lab.kernel.damage(&Netns::Own, "other", |mut link| {
         let everything = "0.0.0.0/0".parse().expect("valid");
-        link.routes.push(Route { table: Some(100), ..Route::plain(everything, None) });
+        link.routes.push(PodRoute { table: Some(100), ..PodRoute::plain(everything, None) });
         Some(link)
     });
     let error = add(&lab, Tunnel { interface: None, overhead: 50 }).await.expect_err("no default route");

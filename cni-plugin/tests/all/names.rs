@@ -11,7 +11,7 @@ use atoll_model::attachment::Attachment;
 use atoll_model::error::Classify;
 use atoll_model::ids::{NetworkName, NodeName};
 use atoll_records::{ClaimRecord, Key, NodeRecord, SCHEMA, Unknown, encode};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use uuid::Uuid;
 
 use crate::lab::{Lab, Mood, NETNS, del};
@@ -186,7 +186,7 @@ async fn a_second_name_is_refused_and_both_are_named() {
         assert_eq!(lab.etcd.dump(), before, "nothing was written");
     }
     // The cluster has forgotten the first one: now it is a new node.
-    let forgotten = Txn { then: vec![Change::delete(NodeRecord::at(&name("n1")))], ..Txn::default() };
+    let forgotten = Txn { then: vec![StoreChange::delete(NodeRecord::at(&name("n1")))], ..Txn::default() };
     lab.etcd.commit(forgotten).await.expect("works");
     lab.add().await.expect("works");
     lab.del().await.expect("works");
@@ -213,7 +213,7 @@ async fn another_machines_name_gives_no_right_to_what_it_made() {
             evicting: None,
             unknown: Unknown::new(),
         };
-        let put = Change::Put { key: Key::from(NodeRecord::at(&name("n1"))), value: encode(&record), lease: None };
+        let put = StoreChange::Put { key: Key::from(NodeRecord::at(&name("n1"))), value: encode(&record), lease: None };
         lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
         if remembered {
             lab.node.replace(name("n2"));
@@ -366,7 +366,7 @@ async fn a_tombstone_tells_of_another_name_too() {
     lab.controller_mood.set(Mood::Refusing);
     lab.del().await.expect("it is written down");
     lab.controller_mood.set(Mood::Fine);
-    let lost = Txn { then: vec![Change::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
+    let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
     wipe(&lab, true);
     wipe(&lab, false);

@@ -9,7 +9,7 @@ use atoll_cni_plugin::kernel::{Kernel, Netns};
 use atoll_model::error::Classify;
 use atoll_model::ids::Namespace;
 use atoll_records::{ClaimRecord, Key, encode};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood, NETNS, attachment, del};
 
@@ -101,7 +101,7 @@ async fn an_interface_of_a_claim_that_is_no_more_is_replaced() {
     let first = lab.add().await.expect("works");
     // As after damage to etcd: the claim is gone, its interface is not, and its address is not free.
     let key = Key::from(ClaimRecord::at(&lab.call().attachment));
-    let lost = Txn { then: vec![Change::Delete(key)], ..Txn::default() };
+    let lost = Txn { then: vec![StoreChange::Delete(key)], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
     let again = lab.add().await.expect("works");
     assert_ne!(again.addresses, first.addresses);
@@ -170,7 +170,7 @@ async fn the_pods_end_is_enough_where_nothing_tells_of_the_host_end() {
     lab.make_routers();
     lab.add().await.expect("works");
     lab.forget();
-    let lost = Txn { then: vec![Change::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
+    let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
     lab.etcd.commit(lost).await.expect("works");
     lab.del().await.expect("works");
     assert_eq!(lab.links(), vec![]);
@@ -204,7 +204,7 @@ async fn a_tombstone_without_a_claim_still_tells_of_its_port() {
         lab.del().await.expect("it is written down");
         lab.controller_mood.set(Mood::Fine);
         lab.etcd_mood.set(Mood::Fine);
-        let lost = Txn { then: vec![Change::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
+        let lost = Txn { then: vec![StoreChange::delete(ClaimRecord::at(&lab.call().attachment))], ..Txn::default() };
         lab.etcd.commit(lost).await.expect("works");
         lab.del().await.expect("works");
         assert_eq!(lab.pod_ports(), Vec::<uuid::Uuid>::new(), "local {local}");
@@ -248,7 +248,7 @@ async fn a_claim_of_another_namespace_tenant_or_life_is_not_this_pods() {
         let mut claim = lab.claims().remove(0);
         damage(&mut claim);
         let put =
-            Change::Put { key: Key::from(ClaimRecord::at(&claim.attachment)), value: encode(&claim), lease: None };
+            StoreChange::Put { key: Key::from(ClaimRecord::at(&claim.attachment)), value: encode(&claim), lease: None };
         lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
         let error = lab.add().await.expect_err("it is another's");
         assert!(matches!(error, CallError::OtherRequest { .. }), "{n}: {error:?}");

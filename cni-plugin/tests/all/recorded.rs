@@ -13,7 +13,7 @@ use atoll_model::ids::TenantName;
 use atoll_records::{ClusterRecord, Entry, Key, OwnerRecord, StaticRoute, TenantRecord, Via, decode};
 use atoll_sdn_client::dialect::Dialect;
 use atoll_sdn_client::transport::ApiRequest;
-use atoll_store::{Change, Store as _, Txn};
+use atoll_store::{Store as _, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin, Deletion, Edit};
 use atoll_testkit::store::MemoryStore;
 use http::Method;
@@ -112,7 +112,7 @@ async fn life(dialect: Dialect) -> String {
     write(&mut text, "before the first object of a cluster", &preamble);
 
     let lab = Lab::cold_with(dialect);
-    let put = |Entry { key, value, .. }: Entry| Change::Put { key, value, lease: None };
+    let put = |Entry { key, value, .. }: Entry| StoreChange::Put { key, value, lease: None };
     let then = records.into_iter().map(put).collect();
     lab.etcd.commit(Txn { then, ..Txn::default() }).await.expect("memory does not fail");
     lab.controller.record();

@@ -5,14 +5,14 @@ use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::CallError;
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::attachment::{Attachment, Mac};
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 use atoll_model::error::Classify;
 use atoll_records::Key;
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood, attachment};
 
-async fn add(lab: &Lab, container: &str) -> Result<Attached, CallError> {
+async fn add(lab: &Lab, container: &str) -> Result<AddResult, CallError> {
     let sandbox = format!("/netns/{container}");
     lab.kernel.add_netns(&sandbox);
     let call = AddCall { attachment: attachment(container, "eth0"), sandbox, ..lab.call() };
@@ -107,9 +107,12 @@ async fn a_refusal_names_what_is_pending_and_where() {
         if let Some(rest) = key.strip_prefix("v2/tombstones/n1/").or_else(|| key.strip_prefix("v2/claims/n1/")) {
             let kind = key.split('/').nth(1).expect("has one");
             let value = String::from_utf8(record.value.clone()).expect("text").replace(r#""n1""#, r#""n9""#);
-            let put =
-                Change::Put { key: Key::raw(format!("v2/{kind}/n9/{rest}")), value: value.into_bytes(), lease: None };
-            let then = vec![put, Change::Delete(record.key.clone())];
+            let put = StoreChange::Put {
+                key: Key::raw(format!("v2/{kind}/n9/{rest}")),
+                value: value.into_bytes(),
+                lease: None,
+            };
+            let then = vec![put, StoreChange::Delete(record.key.clone())];
             lab.etcd.commit(Txn { then, ..Txn::default() }).await.expect("works");
         }
     }

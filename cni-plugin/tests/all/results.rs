@@ -2,11 +2,11 @@
 //! for every version of the specification; and a neighbour learns of it.
 
 use atoll_cni_plugin::kernel::{FoundRoute, Kernel, Netns, PodChange, PolicyRule};
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 use atoll_model::cni::version::Version;
 use atoll_model::config::{Config, DnsConfig};
 use atoll_model::error::Classify;
-use atoll_model::route::{MAIN_TABLE, Route};
+use atoll_model::route::{MAIN_TABLE, PodRoute};
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, NETNS};
@@ -31,7 +31,7 @@ fn configured() -> Vec<(&'static str, Value)> {
 async fn attach(
     lab: &Lab,
     routes: &[Value],
-) -> Result<(Attached, Vec<FoundRoute>), atoll_cni_plugin::error::CallError> {
+) -> Result<(AddResult, Vec<FoundRoute>), atoll_cni_plugin::error::CallError> {
     let mut plugin = lab.plugin();
     let next_hop = lab.first_subnet().nth(7).expect("large enough").to_string();
     let routes: Vec<Value> =
@@ -49,9 +49,9 @@ async fn attach(
 }
 
 /// A route of a result, as far as its version tells it.
-fn told(route: &Value) -> Route {
+fn told(route: &Value) -> PodRoute {
     let number = |key: &str| route[key].as_u64().map(|n| u32::try_from(n).expect("it fits"));
-    Route {
+    PodRoute {
         destination: route["dst"].as_str().expect("a text").parse().expect("a network"),
         gateway: route["gw"].as_str().map(|text| text.parse().expect("an address")),
         mtu: number("mtu"),
@@ -87,15 +87,15 @@ async fn every_configured_route_is_in_the_kernel_and_in_the_result_of_every_vers
         for version in Version::ALL {
             let result: Value = serde_json::from_str(&attached.to_json(version)).expect("JSON");
             let routes = if version < Version::V0_3_0 { &result["ip4"]["routes"] } else { &result["routes"] };
-            let routes: Vec<Route> = routes.as_array().expect("a list").iter().map(told).collect();
+            let routes: Vec<PodRoute> = routes.as_array().expect("a list").iter().map(told).collect();
             assert_eq!(routes.len(), all.len() + 1, "{version}");
             let shown = if version >= Version::V1_1_0 {
                 expected.clone()
             } else {
-                Route::plain(expected.destination, expected.gateway)
+                PodRoute::plain(expected.destination, expected.gateway)
             };
             assert!(routes.contains(&shown), "{version}: {what} is not told: {routes:?}");
-            let default = Route::plain("0.0.0.0/0".parse().expect("valid"), Some(gateway));
+            let default = PodRoute::plain("0.0.0.0/0".parse().expect("valid"), Some(gateway));
             assert!(routes.contains(&default), "{version}: {routes:?}");
             assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.53"]), "{version}");
             assert_eq!(result["dns"]["search"], json!(["a.b"]), "{version}");

@@ -3,7 +3,7 @@
 
 use atoll_cni_plugin::add::AddCall;
 use atoll_records::{Key, TombstoneRecord, encode};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood, attachment, del};
 
@@ -119,7 +119,7 @@ async fn what_waits_keeps_nothing_waiting_that_is_due() {
             let (since, not_before) = (now + ahead, now + ahead + 50);
             let fence = TombstoneRecord { why: atoll_records::Tombstone::Fence, since, not_before, ..tombstone };
             let (key, value) = (Key::from(TombstoneRecord::at(&fence.attachment)), encode(&fence));
-            let put = Change::Put { key, value, lease: None };
+            let put = StoreChange::Put { key, value, lease: None };
             lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");
         }
         lab.retry_pending_cleanup().await;

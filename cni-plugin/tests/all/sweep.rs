@@ -10,7 +10,7 @@ use std::time::Duration;
 use atoll_cni_plugin::add::AddCall;
 use atoll_cni_plugin::error::CallError;
 use atoll_model::attachment::Mac;
-use atoll_model::cni::result::Attached;
+use atoll_model::cni::result::AddResult;
 
 use atoll_model::address_request::AddressRequest;
 use atoll_sdn_client::dialect::Dialect;
@@ -151,7 +151,7 @@ async fn requesting(dialect: Dialect) -> Lab {
 }
 
 /// Runs the verb under the plan: none, it died; else whether it succeeded.
-async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<Attached>, String>> {
+async fn run(lab: &Lab, verb: Verb) -> Option<Result<Option<AddResult>, String>> {
     let call = async {
         match verb {
             Verb::Add
@@ -197,7 +197,7 @@ async fn die(lab: &Lab, dialect: Dialect, verb: Verb, effect: &str, fault: Fault
 }
 
 /// What is late arrives a second after the ADD has begun, which is over then or waits for just that.
-async fn add_beside_late(lab: &Lab) -> Result<Attached, CallError> {
+async fn add_beside_late(lab: &Lab) -> Result<AddResult, CallError> {
     let late = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         lab.plan.deliver_late().await;

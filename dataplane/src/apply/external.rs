@@ -12,12 +12,12 @@ use crate::compile::host_to_pod;
 use crate::compile::{ExternalNetwork, GROUP, KernelRoute, MAIN, NextHop};
 use crate::error::PlaneError;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::netns::{self, Netns};
+use crate::kernel::netns::{self, OpenNetns};
 use crate::kernel::sysctl;
 use crate::pins::OUTSIDE;
 
 /// Gives the interfaces that were taken from this machine back to it, before a namespace goes.
-pub(crate) fn give_back(netns: &Netns, node: &mut HostNamespace) -> Result<(), PlaneError> {
+pub(crate) fn give_back(netns: &OpenNetns, node: &mut HostNamespace) -> Result<(), PlaneError> {
     let mut netlink = Netlink::open(netns)?;
     for link in netlink.links()?.iter().filter(|link| link.taken) {
         // Marked until it is there, or a crash in between would leave it here for good.
@@ -30,7 +30,7 @@ pub(crate) fn give_back(netns: &Netns, node: &mut HostNamespace) -> Result<(), P
 }
 
 /// Lets nothing through any more, before a namespace goes: the kernel takes its filters away before its links.
-pub(crate) fn close(netns: &Netns) -> Result<(), PlaneError> {
+pub(crate) fn close(netns: &OpenNetns) -> Result<(), PlaneError> {
     let mut netlink = Netlink::open(netns)?;
     let links = netlink.links()?;
     links
@@ -50,7 +50,7 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// Looks.
-    pub(crate) fn of(netns: &Netns) -> Result<Self, PlaneError> {
+    pub(crate) fn of(netns: &OpenNetns) -> Result<Self, PlaneError> {
         let links = Netlink::open(netns)?.links()?;
         let (ours, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.group == GROUP);
         let has_foreign_interfaces = others.iter().any(|link| link.name != "lo" && !link.taken);
@@ -60,7 +60,7 @@ impl Contents {
 }
 
 /// The node's ends of the links of a namespace, by their names.
-pub(crate) fn host_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
+pub(crate) fn host_ends(netns: &OpenNetns) -> Result<BTreeSet<String>, PlaneError> {
     let links = Netlink::open(netns)?.links()?;
     Ok(links.iter().filter(|link| link.group == GROUP).filter_map(|link| host_to_pod::end_of(&link.name)).collect())
 }
@@ -68,7 +68,7 @@ pub(crate) fn host_ends(netns: &Netns) -> Result<BTreeSet<String>, PlaneError> {
 /// Makes the namespace behind an uplink answer as the next hop would. `waits`: an uplink that is down now leads there.
 pub(crate) fn external(directory: &Path, wanted: &[&ExternalNetwork], waits: bool) -> Result<usize, PlaneError> {
     let path = directory.join(OUTSIDE);
-    let Some(netns) = Netns::open(&path)? else { return Ok(0) };
+    let Some(netns) = OpenNetns::open(&path)? else { return Ok(0) };
     if wanted.is_empty() && !waits {
         netns::unpin(&path)?;
         return Ok(1);

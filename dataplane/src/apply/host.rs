@@ -18,7 +18,7 @@ use crate::kernel::flows::{Flow, Flows, Tuple};
 use crate::kernel::guard::Guard;
 use crate::kernel::link::Link;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::OpenNetns;
 
 /// A route, and what is sent from when it is taken.
 type Sourced = (KernelRoute<u32>, Option<Ipv4Addr>);
@@ -37,7 +37,7 @@ struct Machine {
 
 /// The namespace of this process.
 pub(crate) struct HostNamespace {
-    pub(crate) netns: Netns,
+    pub(crate) netns: OpenNetns,
     pub(crate) netlink: Netlink,
     flows: Flows,
     guard: Guard,
@@ -62,7 +62,7 @@ pub(crate) struct HostNamespace {
 impl HostNamespace {
     /// Opens sockets in the calling thread's namespace; changes nothing.
     pub(crate) fn open() -> Result<Self, PlaneError> {
-        let netns = Netns::own()?;
+        let netns = OpenNetns::own()?;
         let (netlink, flows, guard) = (Netlink::open(&netns)?, Flows::open(&netns)?, Guard::open(&netns, TABLE)?);
         Ok(Self {
             netns,
@@ -194,7 +194,7 @@ impl HostNamespace {
     }
 
     /// Makes room for a new link; the namespace that its end is to be in.
-    pub(super) fn take_place(&mut self, end: &str) -> Result<&Netns, PlaneError> {
+    pub(super) fn take_place(&mut self, end: &str) -> Result<&OpenNetns, PlaneError> {
         match self.netlink.link(end)? {
             Some(link) if link.group == GROUP => self.netlink.delete(&link)?,
             Some(_) => return Err(PlaneError::InUse { interface: end.to_owned(), why: "it is not ours" }),

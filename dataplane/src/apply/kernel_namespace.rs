@@ -21,7 +21,7 @@ use crate::error::PlaneError;
 use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::link::Link;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::OpenNetns;
 use crate::kernel::nft::Filter;
 use crate::kernel::policy_rule::HostRule;
 use crate::kernel::sysctl;
@@ -29,7 +29,7 @@ use crate::pins::OUTSIDE;
 
 /// A namespace of ours with its sockets.
 pub(crate) struct KernelNamespace {
-    pub(crate) netns: Netns,
+    pub(crate) netns: OpenNetns,
     pub(super) netlink: Netlink,
     pub(super) filter: Filter,
     pub(super) flows: Flows,
@@ -49,7 +49,7 @@ pub(crate) struct KernelNamespace {
 impl KernelNamespace {
     /// Opens the namespace of `namespace`, and makes it first when there is none.
     pub(crate) fn open(directory: &Path, namespace: Uuid) -> Result<Self, PlaneError> {
-        let (netns, _) = Netns::ensure(&directory.join(namespace.to_string()))?;
+        let (netns, _) = OpenNetns::ensure(&directory.join(namespace.to_string()))?;
         let (netlink, filter, flows) = (Netlink::open(&netns)?, Filter::open(&netns)?, Flows::open(&netns)?);
         Ok(Self {
             netns,
@@ -166,7 +166,7 @@ impl KernelNamespace {
         match &device.kind {
             DeviceKind::Bridge => self.netlink.add_bridge(name, device.mac),
             DeviceKind::Link { namespace, name: other, mac, .. } => {
-                let (peer, _) = Netns::ensure(&around.path(*namespace))?;
+                let (peer, _) = OpenNetns::ensure(&around.path(*namespace))?;
                 // What is left of an earlier pair has the other end's name and is connected to nothing of ours.
                 let mut there = Netlink::open(&peer)?;
                 if let Some(stale) = there.link(other)? {
@@ -181,7 +181,7 @@ impl KernelNamespace {
             DeviceKind::Uplink { outside } => {
                 if !around.adopt(name, &self.netns)? {
                     let Some(outside) = outside else { return Ok(()) };
-                    let (peer, _) = Netns::ensure(&around.directory.join(OUTSIDE))?;
+                    let (peer, _) = OpenNetns::ensure(&around.directory.join(OUTSIDE))?;
                     let mut there = Netlink::open(&peer)?;
                     if let Some(stale) = there.link(&outside.name)? {
                         there.delete(&stale)?;
@@ -418,7 +418,7 @@ fn is_whole(link: &Link, device: &KernelDevice, around: &mut Surroundings<'_>) -
     match &device.kind {
         DeviceKind::Host { end, .. } => around.node.holds(end, link),
         DeviceKind::Uplink { outside: Some(outside) } if link.group == GROUP => {
-            let Some(netns) = Netns::open(&around.directory.join(OUTSIDE))? else { return Ok(false) };
+            let Some(netns) = OpenNetns::open(&around.directory.join(OUTSIDE))? else { return Ok(false) };
             let end = Netlink::open(&netns)?.link(&outside.name)?;
             Ok(end.is_some_and(|end| end.peer == Some(link.index)))
         }

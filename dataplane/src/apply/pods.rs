@@ -10,7 +10,7 @@ use super::surroundings::Surroundings;
 use crate::compile::{BridgePort, Element, GROUP, Neighbour, host_to_pod};
 use crate::error::PlaneError;
 use crate::kernel::link::Link;
-use crate::kernel::options::Drift;
+use crate::kernel::options::OptionDrift;
 
 impl KernelNamespace {
     /// Lists a pod for the next `realise`, which lets its elements in together with the rules.
@@ -59,7 +59,7 @@ impl KernelNamespace {
         }
         let learning = pod.allowed_sources.is_empty();
         // A port that has just become one is as the kernel makes it.
-        let fresh = Link { learning: None, drift: Drift::default(), ..link.clone() };
+        let fresh = Link { learning: None, drift: OptionDrift::default(), ..link.clone() };
         self.netlink.repair_port(if link.master == Some(bridge.index) { &link } else { &fresh }, learning)?;
         if !programmed {
             // Another interface of that name is another pod's, or the same that begins anew.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::host::HostNamespace;
 use crate::error::PlaneError;
 use crate::kernel::link::Link;
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::OpenNetns;
 
 /// What realising needs beside the namespace itself.
 pub(crate) struct Surroundings<'a> {
@@ -31,7 +31,7 @@ impl Surroundings<'_> {
     }
 
     /// Takes an interface from the namespace of this process, if it is there and unused.
-    pub(super) fn adopt(&mut self, name: &str, to: &Netns) -> Result<bool, PlaneError> {
+    pub(super) fn adopt(&mut self, name: &str, to: &OpenNetns) -> Result<bool, PlaneError> {
         let own = &mut self.node.netlink;
         let Some(link) = own.link(name)? else { return Ok(false) };
         let addresses = own.addresses()?;

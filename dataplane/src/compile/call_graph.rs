@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::topology::{Action, Rule};
+use atoll_model::topology::{Rule, RuleAction};
 use uuid::Uuid;
 
 use super::view::View;
@@ -24,7 +24,7 @@ pub(super) fn reached(view: &View<'_>, chain: Uuid) -> BTreeSet<Uuid> {
     let (mut reached, mut next) = (BTreeSet::from([chain]), vec![chain]);
     while let Some(chain) = next.pop() {
         for rule in view.chain(chain).into_iter().flat_map(|chain| &chain.rules) {
-            if let Action::Jump { chain } = rule.action
+            if let RuleAction::Jump { chain } = rule.action
                 && reached.insert(chain)
             {
                 next.push(chain);
@@ -41,17 +41,20 @@ pub(super) fn any(view: &View<'_>, chain: Uuid, test: impl Fn(&Rule) -> bool) ->
 }
 
 /// True when the action translates, or undoes a translation.
-pub(super) fn is_translation(action: &Action) -> bool {
+pub(super) fn is_translation(action: &RuleAction) -> bool {
     matches!(
         action,
-        Action::Snat { .. } | Action::Dnat { .. } | Action::ReverseSnat { .. } | Action::ReverseDnat { .. }
+        RuleAction::Snat { .. }
+            | RuleAction::Dnat { .. }
+            | RuleAction::ReverseSnat { .. }
+            | RuleAction::ReverseDnat { .. }
     )
 }
 
 /// True when the action translates, or jumps to a chain that does.
-pub(super) fn translates(view: &View<'_>, action: &Action) -> bool {
+pub(super) fn translates(view: &View<'_>, action: &RuleAction) -> bool {
     match action {
-        Action::Jump { chain } => any(view, *chain, |rule| is_translation(&rule.action)),
+        RuleAction::Jump { chain } => any(view, *chain, |rule| is_translation(&rule.action)),
         action => is_translation(action),
     }
 }

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::port_security::PortSecurity;
-use atoll_model::topology::{Change, Device, Object, Port, Topology};
+use atoll_model::topology::{Device, Object, Port, Topology, TopologyChange};
 use uuid::Uuid;
 
 use super::plan::KernelPlan;
 use super::pod::BridgePort;
 use super::site::HostSite;
 use super::unsupported::Unsupported;
-use super::view::{Index, Key, View};
+use super::view::{Index, View, ViewKey};
 use super::{location, namespace, port};
 
 /// Something that is computed from what it reads.
@@ -45,10 +45,10 @@ pub struct Compiled {
     homes: BTreeMap<Uuid, Uuid>,
     /// The same by namespace.
     bridges_of: BTreeMap<Uuid, BTreeSet<Uuid>>,
-    reads: BTreeMap<Unit, BTreeSet<Key>>,
-    readers: BTreeMap<Key, BTreeSet<Unit>>,
+    reads: BTreeMap<Unit, BTreeSet<ViewKey>>,
+    readers: BTreeMap<ViewKey, BTreeSet<Unit>>,
     /// What changed since the plan was made.
-    pending: BTreeSet<Key>,
+    pending: BTreeSet<ViewKey>,
     /// The ports among it.
     ports: BTreeSet<Uuid>,
 }
@@ -94,13 +94,13 @@ impl Compiled {
 
     /// Makes a change. Answers the port when it concerns one pod's port and nothing of the plan, so that no update is
     /// needed; everything else waits for one.
-    pub fn apply(&mut self, change: Change) -> Option<Uuid> {
+    pub fn apply(&mut self, change: TopologyChange) -> Option<Uuid> {
         let alone = self.isolated_port(&change);
         let id = change.id();
         let keys = self.index.apply(change);
         if alone.is_none() {
             // A port is new to the ports of its device, or gone from them.
-            if keys.iter().any(|key| matches!(key, Key::PortsOf(_))) {
+            if keys.iter().any(|key| matches!(key, ViewKey::PortsOf(_))) {
                 self.ports.insert(id);
             }
             self.pending.extend(keys);
@@ -115,14 +115,14 @@ impl Compiled {
 
     /// The port, when neither before nor after the change it is linked or filtered, its MAC and address are known, a
     /// router has its bridge, and no rule names it.
-    fn isolated_port(&self, change: &Change) -> Option<Uuid> {
+    fn isolated_port(&self, change: &TopologyChange) -> Option<Uuid> {
         let (id, after) = match change {
-            Change::Put(Object::Port(id, port)) => (*id, Some(port)),
-            Change::Remove(id) => (*id, None),
-            Change::Put(_) => return None,
+            TopologyChange::Put(Object::Port(id, port)) => (*id, Some(port)),
+            TopologyChange::Remove(id) => (*id, None),
+            TopologyChange::Put(_) => return None,
         };
         let before = self.index.topology.ports.get(&id);
-        if (before.is_none() && after.is_none()) || self.readers.contains_key(&Key::Object(id)) {
+        if (before.is_none() && after.is_none()) || self.readers.contains_key(&ViewKey::Object(id)) {
             return None;
         }
         let alone = |port: &Port| match port.device {
@@ -143,7 +143,7 @@ impl Compiled {
         let mut touched = Touched { ports: std::mem::take(&mut self.ports), ..Touched::default() };
         let (mut homes, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
         for key in std::mem::take(&mut self.pending) {
-            if let Key::Object(id) = key {
+            if let ViewKey::Object(id) = key {
                 if self.index.topology.bridges.contains_key(&id) {
                     homes.insert(id);
                 }
@@ -219,7 +219,7 @@ impl Compiled {
     }
 
     /// Remembers what a unit was made from.
-    fn note(&mut self, unit: Unit, reads: BTreeSet<Key>) {
+    fn note(&mut self, unit: Unit, reads: BTreeSet<ViewKey>) {
         let before = self.reads.remove(&unit).unwrap_or_default();
         for key in before.difference(&reads) {
             if let Some(readers) = self.readers.get_mut(key) {

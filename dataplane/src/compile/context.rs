@@ -22,7 +22,7 @@ pub(super) enum End {
 
 /// What "reject" can do in a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RejectMethod {
     /// Answer at once.
     Answer,
     /// Mark the packet, for the router's hooks to answer.
@@ -56,7 +56,7 @@ pub(super) struct ChainContext<'a> {
     /// Packets can be translated here: in a router's own chains, not in those of bridges and ports.
     pub(super) translates: bool,
     /// What "reject" can do here.
-    pub(super) refusal: Refusal,
+    pub(super) refusal: RejectMethod,
     /// Datagrams may have been reassembled before: connection tracking sees them.
     pub(super) reassembled: bool,
 }

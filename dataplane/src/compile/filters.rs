@@ -12,10 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use atoll_model::topology::{Action as RuleAction, Condition, Port, Rule};
+use atoll_model::topology::{Condition, Port, Rule, RuleAction};
 use uuid::Uuid;
 
-use super::context::{AddressSets, ChainContext, End, Refusal};
+use super::context::{AddressSets, ChainContext, End, RejectMethod};
 use super::element::{Element, NftSet, Stage};
 use super::location::{self, Location};
 use super::marks::{REJECTED, TO_ROUTER};
@@ -185,7 +185,8 @@ pub(super) fn compile(view: &View<'_>, bridges: &[Uuid], namespace: &RouterNames
         let Some((input, output)) = stage.ends(router).filter(|_| written.insert(name.clone())) else { continue };
         let interface = |id| view.port(id).and_then(|port| interface(view, id, port));
         // From the router, packets have passed its hooks already.
-        let refusal = if filters.rejects && input == End::Interface { Refusal::Mark } else { Refusal::Silent };
+        let refusal =
+            if filters.rejects && input == End::Interface { RejectMethod::Mark } else { RejectMethod::Silent };
         let context = ChainContext {
             view,
             groups: &groups,

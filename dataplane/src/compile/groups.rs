@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use atoll_model::topology::{Action, Condition, Rule};
+use atoll_model::topology::{Condition, Rule, RuleAction};
 use ipnetwork::Ipv4Network;
 
 use super::statement::{Field, IPV4};
@@ -53,7 +53,7 @@ pub(super) fn first(rules: &[Rule]) -> Option<RuleGroup> {
         }
         match taken.relation(&ranges) {
             Relation::Apart => {
-                taken.take(ranges.clone(), matches!(rule.action, Action::Jump { .. }));
+                taken.take(ranges.clone(), matches!(rule.action, RuleAction::Jump { .. }));
                 elements.push((ranges, place));
             }
             Relation::Within => {}
@@ -120,7 +120,10 @@ fn is_point(ranges: &Ranges) -> bool {
 
 /// A rule as the fields of a set and the rest; none when it cannot be in a set.
 fn split(rule: &Rule) -> Option<(Shape, Condition, Ranges)> {
-    if !matches!(rule.action, Action::Accept | Action::Drop | Action::Reject | Action::Return | Action::Jump { .. }) {
+    if !matches!(
+        rule.action,
+        RuleAction::Accept | RuleAction::Drop | RuleAction::Reject | RuleAction::Return | RuleAction::Jump { .. }
+    ) {
         return None;
     }
     let mut rest = rule.condition.clone();
@@ -180,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    fn rule(source: &str, port: (u16, u16), action: Action) -> Rule {
+    fn rule(source: &str, port: (u16, u16), action: RuleAction) -> Rule {
         let condition = Condition {
             source: Some(Test::is(source.parse().expect("a network"))),
             protocol: Some(Test::is(6)),
@@ -193,7 +196,7 @@ mod tests {
     #[test]
     fn a_thousand_like_rules_are_one() {
         let rules: Vec<_> =
-            (0..1000_u16).map(|n| rule(&format!("10.0.{}.{}", n / 250, n % 250), (n, n), Action::Drop)).collect();
+            (0..1000_u16).map(|n| rule(&format!("10.0.{}.{}", n / 250, n % 250), (n, n), RuleAction::Drop)).collect();
         let group = first(&rules).expect("a group");
         assert_eq!((group.length, &group.rest), (1000, &Condition::default()));
         assert!(!group.mixed);
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_group_ends_where_fields_or_overlap_end_it() {
-        let drop = |source: &str, port| rule(source, port, Action::Drop);
+        let drop = |source: &str, port| rule(source, port, RuleAction::Drop);
         let four = || (0..4).map(|n| drop(&format!("10.0.{n}.0/24"), (80, 90))).collect::<Vec<_>>();
         let length = |extra: Rule| {
             let rules: Vec<_> = four().into_iter().chain([extra]).collect();
@@ -213,14 +216,14 @@ mod tests {
         assert_eq!(length(drop("10.0.3.7/32", (81, 82))), Some((5, 4)), "within an earlier one: nothing to add");
         assert_eq!(length(drop("10.0.3.0/24", (85, 95))), Some((4, 4)), "overlaps");
         assert_eq!(length(drop("10.0.3.0/24", (91, 95))), Some((5, 5)));
-        assert_eq!(length(rule("10.0.9.0/24", (80, 90), Action::Accept)), Some((5, 5)), "it does something else");
-        assert_eq!(length(rule("10.0.3.7", (81, 82), Action::Accept)), Some((5, 4)), "the earlier one drops it");
+        assert_eq!(length(rule("10.0.9.0/24", (80, 90), RuleAction::Accept)), Some((5, 5)), "it does something else");
+        assert_eq!(length(rule("10.0.3.7", (81, 82), RuleAction::Accept)), Some((5, 4)), "the earlier one drops it");
         let mut negated = drop("10.0.9.0/24", (80, 90));
         negated.condition.inverted = true;
         assert_eq!(length(negated), Some((4, 4)));
         assert!(first(&four()[..3]).is_none());
         // Packets come back from a jump: what lies within has its turn.
-        let jump = Action::Jump { chain: Uuid::nil() };
+        let jump = RuleAction::Jump { chain: Uuid::nil() };
         let jumps: Vec<_> = (0..4).map(|n| rule(&format!("10.0.{n}.0/24"), (80, 90), jump.clone())).collect();
         let with: Vec<_> = jumps.into_iter().chain([drop("10.0.3.7", (81, 82))]).collect();
         assert_eq!(first(&with).map(|group| (group.length, group.mixed)), Some((4, false)));
@@ -234,10 +237,10 @@ mod tests {
                 .iter()
                 .map(|(host, length, port, more, action)| {
                     let action = match action {
-                        0 => Action::Accept,
-                        1 => Action::Return,
-                        2 => Action::Jump { chain: Uuid::nil() },
-                        _ => Action::Drop,
+                        0 => RuleAction::Accept,
+                        1 => RuleAction::Return,
+                        2 => RuleAction::Jump { chain: Uuid::nil() },
+                        _ => RuleAction::Drop,
                     };
                     rule(&format!("{}/{length}", Ipv4Addr::from(0x0a00_0000 + host)), (*port, port + more), action)
                 })
@@ -251,7 +254,7 @@ mod tests {
                     let (_, _, ranges) = split(rule).expect("like the others");
                     if meets(&ranges) {
                         one_by_one.push(&rule.action);
-                        if !matches!(rule.action, Action::Jump { .. }) {
+                        if !matches!(rule.action, RuleAction::Jump { .. }) {
                             break;
                         }
                     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use atoll_model::topology::{Action, Device as Owner, NatTarget, Port, RouteAction};
+use atoll_model::topology::{Device as Owner, NatTarget, Port, RouteAction, RuleAction};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -56,8 +56,8 @@ fn targets(view: &View<'_>, chains: &[Option<Uuid>]) -> BTreeMap<Uuid, BTreeSet<
     let chains: BTreeSet<_> = chains.iter().flatten().flat_map(|chain| call_graph::reached(view, *chain)).collect();
     let rules = chains.into_iter().filter_map(|chain| view.chain(chain)).flat_map(|chain| &chain.rules);
     let translations = rules.filter_map(|rule| match &rule.action {
-        Action::Snat { targets, .. } => Some((rule.id, false, targets)),
-        Action::Dnat { targets, .. } => Some((rule.id, true, targets)),
+        RuleAction::Snat { targets, .. } => Some((rule.id, false, targets)),
+        RuleAction::Dnat { targets, .. } => Some((rule.id, true, targets)),
         _ => None,
     });
     let target = |destination, it: &NatTarget| TranslationTarget { destination, from: it.from, to: it.to };

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::topology::{Action as RuleAction, Flow, Rule};
+use atoll_model::topology::{FlowAction, Rule, RuleAction};
 use uuid::Uuid;
 
-use super::context::{ChainContext, FragmentClass, Refusal};
+use super::context::{ChainContext, FragmentClass, RejectMethod};
 use super::fragments::FRAGMENT;
 use super::marks::{ACCEPTED, LATER_ACCEPTED, REASSEMBLED};
 use super::rule_list::{Compiler, Output, variant};
@@ -98,7 +98,7 @@ fn both(
     compiler.after = false;
     if context.routed() {
         // Behind the translation an answer would not reach the sender.
-        compiler.refusal = Refusal::Silent;
+        compiler.refusal = RejectMethod::Silent;
     }
     let after = compiler.rules(after, &[root]);
     compiler.refusal = refusal;
@@ -157,11 +157,12 @@ fn refuse_between(compiler: &mut Compiler<'_>, context: &ChainContext<'_>, rules
             compiler.refuse(rule, "position", "a rule between two translations sees the packet untranslated");
         }
         match rule.action {
-            RuleAction::Snat { then: Flow::Continue, .. } | RuleAction::Dnat { then: Flow::Continue, .. } => {
+            RuleAction::Snat { then: FlowAction::Continue, .. }
+            | RuleAction::Dnat { then: FlowAction::Continue, .. } => {
                 translated = true;
             }
-            RuleAction::ReverseSnat { then: Flow::Continue } => destination = true,
-            RuleAction::ReverseDnat { then: Flow::Continue } => source = true,
+            RuleAction::ReverseSnat { then: FlowAction::Continue } => destination = true,
+            RuleAction::ReverseDnat { then: FlowAction::Continue } => source = true,
             _ => {}
         }
     }

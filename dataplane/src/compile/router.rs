@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use atoll_model::topology::{Device, Port, Rule};
 use uuid::Uuid;
 
-use super::context::{AddressSets, ChainContext, End, Refusal};
+use super::context::{AddressSets, ChainContext, End, RejectMethod};
 use super::element::Element;
 use super::filters::Filters;
 use super::limits::{FLOWS, UNKNOWN_HOSTS};
@@ -109,10 +109,10 @@ pub(super) fn table(
             };
             passes::compile(root, &context)
         };
-        let inbound = compile(router.inbound, End::Unknown, true, Refusal::Answer);
-        let outbound = compile(router.outbound, End::Interface, true, Refusal::Answer);
+        let inbound = compile(router.inbound, End::Unknown, true, RejectMethod::Answer);
+        let outbound = compile(router.outbound, End::Interface, true, RejectMethod::Answer);
         let translated = !inbound.translate.is_empty() || !outbound.translate.is_empty();
-        let refusal = if translated { Refusal::Silent } else { Refusal::Answer };
+        let refusal = if translated { RejectMethod::Silent } else { RejectMethod::Answer };
         if !inbound.translate.is_empty() {
             namespace.unsupported.extend(filters.late(view));
         }
@@ -121,7 +121,7 @@ pub(super) fn table(
             let Some(name) = interface(port) else { continue };
             let chain = |chain: fn(&Port) -> Option<Uuid>| chain(it).filter(|id| has_rules(view, *id));
             if let Some(chain) = chain(|port| port.inbound) {
-                entering.add(&name, compile(Some(chain), End::Unknown, false, Refusal::Answer), chain, "in");
+                entering.add(&name, compile(Some(chain), End::Unknown, false, RejectMethod::Answer), chain, "in");
             }
             if let Some(chain) = chain(|port| port.outbound) {
                 leaving.add(&name, compile(Some(chain), End::Interface, false, refusal), chain, "out");

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use atoll_model::topology::{Action as RuleAction, Chain, Condition, Flow, Fragments, NatTarget, Rule};
+use atoll_model::topology::{Chain, Condition, FlowAction, Fragments, NatTarget, Rule, RuleAction};
 use uuid::Uuid;
 
-use super::context::{ChainContext, FragmentClass, Refusal};
+use super::context::{ChainContext, FragmentClass, RejectMethod};
 use super::groups::RuleGroup;
 use super::marks::{ACCEPTED, LATER_ACCEPTED, REJECTED, UNMATCHED};
 use super::statement::{
@@ -53,7 +53,7 @@ impl<T: Into<Action>> From<T> for Act {
 pub(super) fn variant(
     context: &ChainContext<'_>,
     after: bool,
-    refusal: Refusal,
+    refusal: RejectMethod,
     class: FragmentClass,
 ) -> impl std::fmt::Debug {
     (context.bridge, context.input, context.output, after, refusal, class)
@@ -70,7 +70,7 @@ pub(super) struct Compiler<'a> {
     /// An *after* pass follows the one that is being compiled.
     pub(super) after: bool,
     /// What "reject" can do in this pass.
-    pub(super) refusal: Refusal,
+    pub(super) refusal: RejectMethod,
     /// Chains that stand for a verdict and were written already, by name.
     verdict_chains: BTreeSet<String>,
     /// Chains that are jumped to and were written already, by name: how many jumps are nested inside them.
@@ -195,7 +195,7 @@ impl<'a> Compiler<'a> {
         let act = self.action(rule, path)?;
         Some(match (&rule.action, self.refusal) {
             // Only IP has an answer.
-            (RuleAction::Reject, Refusal::Mark) if self.class == FragmentClass::First => {
+            (RuleAction::Reject, RejectMethod::Mark) if self.class == FragmentClass::First => {
                 vec![Act { asks: vec![Match::ipv4()], ..act }, Verdict::Drop.into()]
             }
             _ => vec![act],
@@ -248,9 +248,9 @@ impl<'a> Compiler<'a> {
             // A fragment that is not the first is never answered (RFC 1122, section 3.2.2).
             RuleAction::Reject if self.class == FragmentClass::Later => Verdict::Drop.into(),
             RuleAction::Reject => match self.refusal {
-                Refusal::Answer => Verdict::Reject(IcmpError::AdminProhibited).into(),
-                Refusal::Mark => Action::mark_and(MarkChange::Set(REJECTED), Verdict::Accept).into(),
-                Refusal::Silent => {
+                RejectMethod::Answer => Verdict::Reject(IcmpError::AdminProhibited).into(),
+                RejectMethod::Mark => Action::mark_and(MarkChange::Set(REJECTED), Verdict::Accept).into(),
+                RejectMethod::Silent => {
                     let effect = "the packet is dropped and its sender gets no answer";
                     self.note(rule, "type", "this stage cannot answer", effect, false);
                     Verdict::Drop.into()
@@ -277,9 +277,9 @@ impl<'a> Compiler<'a> {
             }
             RuleAction::Snat { then, .. } | RuleAction::Dnat { then, .. } if self.class == FragmentClass::Later => {
                 let action = match then {
-                    Flow::Continue => return None,
-                    Flow::Return if !top => Verdict::Return.into(),
-                    Flow::Accept | Flow::Return => self.accept(),
+                    FlowAction::Continue => return None,
+                    FlowAction::Return if !top => Verdict::Return.into(),
+                    FlowAction::Accept | FlowAction::Return => self.accept(),
                 };
                 Act { asks: vec![Match::translatable()], action }
             }
@@ -347,14 +347,14 @@ impl<'a> Compiler<'a> {
         rule: &Rule,
         translated: Translated,
         targets: &[NatTarget],
-        then: Flow,
+        then: FlowAction,
         top: bool,
     ) -> Option<Act> {
         if translation::has_empty_range(targets) {
             self.refuse(rule, "natTargets", "a range of addresses or ports is empty");
             return None;
         }
-        if !top && then != Flow::Accept {
+        if !top && then != FlowAction::Accept {
             self.refuse(rule, "flowAction", "a translation inside a jump must accept");
             return None;
         }
@@ -369,18 +369,18 @@ impl<'a> Compiler<'a> {
             let ports = rule.condition.out_ports.iter().flat_map(|test| &test.value);
             self.output.translated.extend(ports.filter_map(|port| (self.context.interface)(*port)));
         }
-        let accepted = if self.after && then != Flow::Continue { ACCEPTED } else { 0 };
+        let accepted = if self.after && then != FlowAction::Continue { ACCEPTED } else { 0 };
         let action = Action::mark_and(MarkChange::Set(number | accepted), Verdict::Accept);
         Some(Act { asks: vec![Match::translatable()], action })
     }
 
     /// The kernel has undone the translation, or will, by itself; the rule only decides what follows.
-    fn reverse(&mut self, translated: Translated, then: Flow, top: bool) -> Act {
+    fn reverse(&mut self, translated: Translated, then: FlowAction, top: bool) -> Act {
         self.output.tracks = true;
         let action = match then {
-            Flow::Continue => Verdict::Continue.into(),
-            Flow::Return if !top => Verdict::Return.into(),
-            Flow::Accept | Flow::Return => self.accept(),
+            FlowAction::Continue => Verdict::Continue.into(),
+            FlowAction::Return if !top => Verdict::Return.into(),
+            FlowAction::Accept | FlowAction::Return => self.accept(),
         };
         Act { asks: vec![Match::direction(true), Match::flow_status_has(translated.status())], action }
     }

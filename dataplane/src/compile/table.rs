@@ -147,14 +147,14 @@ pub(super) struct Table {
 
 /// Which of the versions of one ruleset is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
+pub(crate) struct RulesetVersion {
     /// How far each base chain stands behind its own priority.
     pub(crate) step: i32,
     /// The tables have other names, so that they stand beside the ruleset itself.
     pub(crate) copy: bool,
 }
 
-impl Version {
+impl RulesetVersion {
     /// The name of a table in this version.
     pub(crate) fn table(self, name: &str) -> String {
         if self.copy { format!("{name}_copy") } else { name.to_owned() }
@@ -174,7 +174,7 @@ pub struct Ruleset {
 
 impl Ruleset {
     pub(super) fn new(tables: Vec<Table>) -> Self {
-        let form = Form::Loaded { version: Version { step: 0, copy: false }, before: &mut BTreeMap::new() };
+        let form = Form::Loaded { version: RulesetVersion { step: 0, copy: false }, before: &mut BTreeMap::new() };
         let id = names::digits(Writer { form, id: None, groups: 0 }.tables(&tables).as_bytes());
         let text = Writer { form: Form::Plain, id: Some(&id), groups: 0 }.tables(&tables);
         Self { text, tables, id }
@@ -186,14 +186,14 @@ impl Ruleset {
     }
 
     /// The loaded form. The first counter of each rule begins with what `before` has for it, which is taken out.
-    pub(crate) fn loaded(&self, version: Version, before: &mut BTreeMap<Uuid, Count>) -> String {
+    pub(crate) fn loaded(&self, version: RulesetVersion, before: &mut BTreeMap<Uuid, Count>) -> String {
         Writer { form: Form::Loaded { version, before }, id: Some(&self.id), groups: 0 }.tables(&self.tables)
     }
 }
 
 enum Form<'a> {
     Plain,
-    Loaded { version: Version, before: &'a mut BTreeMap<Uuid, Count> },
+    Loaded { version: RulesetVersion, before: &'a mut BTreeMap<Uuid, Count> },
 }
 
 struct Writer<'a> {
@@ -223,7 +223,7 @@ impl Writer<'_> {
         out
     }
 
-    fn version(&self) -> Option<Version> {
+    fn version(&self) -> Option<RulesetVersion> {
         match &self.form {
             Form::Plain => None,
             Form::Loaded { version, .. } => Some(*version),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn loaded(ruleset: &Ruleset, before: &mut BTreeMap<Uuid, Count>) -> String {
-        body(&ruleset.loaded(Version { step: 0, copy: false }, before)).to_owned()
+        body(&ruleset.loaded(RulesetVersion { step: 0, copy: false }, before)).to_owned()
     }
 
     fn counted(rule: Uuid, source: &str, verdict: Verdict) -> Statement {
@@ -396,7 +396,7 @@ mod tests {
         let base = NftChain::base("a", hook, vec![Statement::always(Verdict::Accept)]);
         let items = vec![base.into(), NamedSet::set("s", "ifname . ipv4_addr", vec![]).into()];
         let ruleset = Ruleset::new(vec![Table { family: Family::Ip, name: "t", items }]);
-        let written = |step, copy| ruleset.loaded(Version { step, copy }, &mut BTreeMap::new());
+        let written = |step, copy| ruleset.loaded(RulesetVersion { step, copy }, &mut BTreeMap::new());
         let id = id_chain(&ruleset.id, None);
         assert_eq!(written(3, false), ruleset.text.replace("-150", "-147").replace(&id, &format!("{id}_3")));
         assert_eq!(written(0, false), ruleset.text.replace(&id, &format!("{id}_0")));

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::topology::{
-    AddressGroup, Bridge, Chain, Change, Device, Object, Port, PortGroup, Route, Router, Topology,
+    AddressGroup, Bridge, Chain, Device, Object, Port, PortGroup, Route, Router, Topology, TopologyChange,
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::site::HostSite;
 
 /// Something that can be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum ViewKey {
     /// The object with this id.
     Object(Uuid),
     /// The ports of this router or bridge.
@@ -46,30 +46,30 @@ impl Index {
     }
 
     /// Every router and bridge: what is compiled at first. The rest is read from there.
-    pub(super) fn devices(&self) -> BTreeSet<Key> {
-        self.topology.routers.keys().chain(self.topology.bridges.keys()).map(|id| Key::Object(*id)).collect()
+    pub(super) fn devices(&self) -> BTreeSet<ViewKey> {
+        self.topology.routers.keys().chain(self.topology.bridges.keys()).map(|id| ViewKey::Object(*id)).collect()
     }
 
     /// Makes a change; returns which lookups give another result.
-    pub(super) fn apply(&mut self, change: Change) -> BTreeSet<Key> {
+    pub(super) fn apply(&mut self, change: TopologyChange) -> BTreeSet<ViewKey> {
         let id = change.id();
-        let mut keys = BTreeSet::from([Key::Object(id)]);
+        let mut keys = BTreeSet::from([ViewKey::Object(id)]);
         if let Some(device) = self.topology.ports.get(&id).map(|port| port.device.id()) {
             remove(&mut self.ports, device, id);
-            keys.insert(Key::PortsOf(device));
+            keys.insert(ViewKey::PortsOf(device));
         }
         if let Some(router) = self.topology.routes.get(&id).map(|route| route.router) {
             remove(&mut self.routes, router, id);
-            keys.insert(Key::RoutesOf(router));
+            keys.insert(ViewKey::RoutesOf(router));
         }
         match &change {
-            Change::Put(Object::Port(_, port)) => {
+            TopologyChange::Put(Object::Port(_, port)) => {
                 self.ports.entry(port.device.id()).or_default().insert(id);
-                keys.insert(Key::PortsOf(port.device.id()));
+                keys.insert(ViewKey::PortsOf(port.device.id()));
             }
-            Change::Put(Object::Route(_, route)) => {
+            TopologyChange::Put(Object::Route(_, route)) => {
                 self.routes.entry(route.router).or_default().insert(id);
-                keys.insert(Key::RoutesOf(route.router));
+                keys.insert(ViewKey::RoutesOf(route.router));
             }
             _ => {}
         }
@@ -103,7 +103,7 @@ pub(super) struct View<'a> {
     index: &'a Index,
     /// Which machine this is.
     pub(super) site: HostSite,
-    reads: RefCell<BTreeSet<Key>>,
+    reads: RefCell<BTreeSet<ViewKey>>,
 }
 
 impl<'a> View<'a> {
@@ -112,48 +112,48 @@ impl<'a> View<'a> {
     }
 
     /// Everything that was looked up.
-    pub(super) fn into_reads(self) -> BTreeSet<Key> {
+    pub(super) fn into_reads(self) -> BTreeSet<ViewKey> {
         self.reads.into_inner()
     }
 
-    fn topology(&self, key: Key) -> &'a Topology {
+    fn topology(&self, key: ViewKey) -> &'a Topology {
         self.reads.borrow_mut().insert(key);
         &self.index.topology
     }
 
     pub(super) fn router(&self, id: Uuid) -> Option<&'a Router> {
-        self.topology(Key::Object(id)).routers.get(&id)
+        self.topology(ViewKey::Object(id)).routers.get(&id)
     }
 
     pub(super) fn bridge(&self, id: Uuid) -> Option<&'a Bridge> {
-        self.topology(Key::Object(id)).bridges.get(&id)
+        self.topology(ViewKey::Object(id)).bridges.get(&id)
     }
 
     pub(super) fn port(&self, id: Uuid) -> Option<&'a Port> {
-        self.topology(Key::Object(id)).ports.get(&id)
+        self.topology(ViewKey::Object(id)).ports.get(&id)
     }
 
     pub(super) fn chain(&self, id: Uuid) -> Option<&'a Chain> {
-        self.topology(Key::Object(id)).chains.get(&id)
+        self.topology(ViewKey::Object(id)).chains.get(&id)
     }
 
     pub(super) fn port_group(&self, id: Uuid) -> Option<&'a PortGroup> {
-        self.topology(Key::Object(id)).port_groups.get(&id)
+        self.topology(ViewKey::Object(id)).port_groups.get(&id)
     }
 
     pub(super) fn address_group(&self, id: Uuid) -> Option<&'a AddressGroup> {
-        self.topology(Key::Object(id)).address_groups.get(&id)
+        self.topology(ViewKey::Object(id)).address_groups.get(&id)
     }
 
     /// Ports of a router or bridge, lowest id first.
     pub(super) fn ports_of(&self, device: Uuid) -> impl Iterator<Item = (Uuid, &'a Port)> + use<'a> {
-        self.reads.borrow_mut().insert(Key::PortsOf(device));
+        self.reads.borrow_mut().insert(ViewKey::PortsOf(device));
         self.index.ports_of(device)
     }
 
     /// Routes of a router, lowest id first.
     pub(super) fn routes_of(&self, router: Uuid) -> impl Iterator<Item = (Uuid, &'a Route)> + use<'a> {
-        self.reads.borrow_mut().insert(Key::RoutesOf(router));
+        self.reads.borrow_mut().insert(ViewKey::RoutesOf(router));
         self.index.routes_of(router)
     }
 

@@ -10,7 +10,7 @@ use atoll_node::netlink::socket::ATTEMPTS;
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use super::nfnetlink::{
     ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, NESTED, REQUEST, attribute, errno, message, messages, put,
 };
@@ -160,7 +160,7 @@ pub(crate) struct Flows {
 
 impl Flows {
     /// Opens a socket in `netns`.
-    pub(crate) fn open(netns: &Netns) -> Result<Self, PlaneError> {
+    pub(crate) fn open(netns: &OpenNetns) -> Result<Self, PlaneError> {
         netns.run(|| {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use super::nft::{Filter, run_nft};
 use super::swap::removal;
 use crate::compile::Ruleset;
@@ -17,12 +17,12 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Opens a socket in `netns`; changes nothing.
-    pub(crate) fn open(netns: &Netns, table: &'static str) -> Result<Self, PlaneError> {
+    pub(crate) fn open(netns: &OpenNetns, table: &'static str) -> Result<Self, PlaneError> {
         Ok(Self { filter: Filter::open(netns)?, table })
     }
 
     /// Makes the table be `ruleset`; answers how many changes that took.
-    pub(crate) fn ensure(&mut self, netns: &Netns, ruleset: &Ruleset) -> Result<usize, PlaneError> {
+    pub(crate) fn ensure(&mut self, netns: &OpenNetns, ruleset: &Ruleset) -> Result<usize, PlaneError> {
         let tables = [(Family::Ip, self.table)];
         if self.filter.matches_checksum(&tables, &ruleset.id)? {
             return Ok(0);
@@ -38,7 +38,7 @@ impl Guard {
     }
 
     /// Removes the table; absent is fine.
-    pub(crate) fn remove(&mut self, netns: &Netns) -> Result<(), PlaneError> {
+    pub(crate) fn remove(&mut self, netns: &OpenNetns) -> Result<(), PlaneError> {
         netns.run(|| run_nft(&removal(&[(Family::Ip, self.table)])))?.map_err(PlaneError::Filter)
     }
 }

@@ -13,8 +13,8 @@ use rtnetlink::packet_route::link::{
 use uuid::Uuid;
 
 use super::netlink::{Netlink, fail};
-use super::netns::Netns;
-use super::options::Drift;
+use super::netns::OpenNetns;
+use super::options::OptionDrift;
 use crate::compile::GROUP;
 use crate::counters::Count;
 use crate::error::PlaneError;
@@ -46,7 +46,7 @@ pub(crate) struct Link {
     /// It is a port of a bridge, has a carrier, and does not forward.
     pub(crate) stopped: bool,
     /// Options and settings that are not as they should be.
-    pub(crate) drift: Drift,
+    pub(crate) drift: OptionDrift,
     /// It was taken from the namespace of the data plane's process, and goes back there in the end.
     pub(crate) taken: bool,
     /// Packets pass: it has a carrier and, where it is a port of a bridge, forwards.
@@ -97,7 +97,7 @@ impl Netlink {
         &mut self,
         name: &str,
         mac: Mac,
-        peer: &Netns,
+        peer: &OpenNetns,
         peer_name: &str,
         peer_mac: Mac,
     ) -> Result<()> {
@@ -172,7 +172,7 @@ impl Netlink {
     }
 
     /// Moves a link into another namespace.
-    pub(crate) fn move_to(&mut self, link: &Link, netns: &Netns) -> Result<()> {
+    pub(crate) fn move_to(&mut self, link: &Link, netns: &OpenNetns) -> Result<()> {
         let mut message = same_link(link);
         message.attributes.push(LinkAttribute::NetNsFd(netns.file().as_raw_fd()));
         message.attributes.push(LinkAttribute::NewIfIndex(index_for(&link.name).cast_signed()));
@@ -227,7 +227,7 @@ pub(super) fn link_of(message: &Message) -> Option<Link> {
         uses_arp: !message.header.flags.contains(LinkFlags::Noarp),
         mtu: 0,
         stopped: false,
-        drift: Drift::of(message),
+        drift: OptionDrift::of(message),
         taken: false,
         flowing: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
     };

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::route::RouteProtocol;
 
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use super::steps::step;
 use crate::error::PlaneError;
 
@@ -26,7 +26,7 @@ pub(crate) struct Netlink {
 
 impl Netlink {
     /// Opens a socket in `netns`.
-    pub(crate) fn open(netns: &Netns) -> Result<Self> {
+    pub(crate) fn open(netns: &OpenNetns) -> Result<Self> {
         netns.run(Self::open_here)
     }
 

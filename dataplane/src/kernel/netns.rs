@@ -22,12 +22,12 @@ use crate::error::PlaneError;
 
 /// An open namespace; it lives at least as long as this handle.
 #[derive(Debug)]
-pub(crate) struct Netns {
+pub(crate) struct OpenNetns {
     path: PathBuf,
     file: File,
 }
 
-impl Netns {
+impl OpenNetns {
     /// The namespace of the calling thread.
     pub(crate) fn own() -> Result<Self, PlaneError> {
         Self::open_file(Path::new(netns::OF_THREAD))

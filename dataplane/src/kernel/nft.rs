@@ -15,13 +15,13 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use uuid::Uuid;
 
 use super::element::{TABLE, decode, encode};
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use super::nfnetlink::{
     ACK, CREATE, DONE, DUMP, ERROR, INTERRUPTED, IPV4, REQUEST, attribute, errno, message, messages, name, put, text,
     walk,
 };
 use super::steps::step;
-use crate::compile::table::{COMMENT, Family, GROUP_SET, Version};
+use crate::compile::table::{COMMENT, Family, GROUP_SET, RulesetVersion};
 use crate::compile::{Element, NftSet, Ruleset, Stage};
 use crate::counters::{Count, Counted};
 use crate::error::PlaneError;
@@ -83,7 +83,7 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// Opens a socket in `netns`.
-    pub(crate) fn open(netns: &Netns) -> Result<Self, PlaneError> {
+    pub(crate) fn open(netns: &OpenNetns) -> Result<Self, PlaneError> {
         netns.run(|| {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
@@ -103,7 +103,7 @@ impl Filter {
     /// Makes the filter be `ruleset` with exactly these elements; answers how many changes that took.
     pub(crate) fn ensure(
         &mut self,
-        netns: &Netns,
+        netns: &OpenNetns,
         ruleset: &Ruleset,
         elements: &BTreeSet<Element>,
     ) -> Result<usize, PlaneError> {
@@ -172,7 +172,12 @@ impl Filter {
     }
 
     /// Replaces both tables, with these elements.
-    fn replace(&mut self, netns: &Netns, ruleset: &Ruleset, elements: &BTreeSet<Element>) -> Result<(), PlaneError> {
+    fn replace(
+        &mut self,
+        netns: &OpenNetns,
+        ruleset: &Ruleset,
+        elements: &BTreeSet<Element>,
+    ) -> Result<(), PlaneError> {
         // What no line has, once the text with all others is loaded.
         let mut idle = None;
         self.swap(netns, &TABLES, |filter, version| {
@@ -347,7 +352,7 @@ impl Filter {
 }
 
 /// The text of both tables with these elements. What lines have counted goes with them, and leaves `counted`.
-fn script(ruleset: &Ruleset, version: Version, elements: &BTreeSet<Element>, counted: &mut Counted) -> String {
+fn script(ruleset: &Ruleset, version: RulesetVersion, elements: &BTreeSet<Element>, counted: &mut Counted) -> String {
     let mut script = ruleset.loaded(version, &mut counted.rules);
     let table = version.table(TABLE);
     for set in sets() {

@@ -14,14 +14,14 @@ const AGEING: u32 = 30_000;
 
 /// What is not as it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Drift {
+pub(crate) struct OptionDrift {
     pub(super) bridge: Vec<InfoBridge>,
     pub(super) port: Vec<InfoBridgePort>,
     /// Settings under `/proc/sys/net`.
     pub(crate) settings: Vec<Setting>,
 }
 
-impl Drift {
+impl OptionDrift {
     /// Reads what a link shows.
     pub(super) fn of(message: &LinkMessage) -> Self {
         let mut drift = Self::default();

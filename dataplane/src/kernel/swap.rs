@@ -7,10 +7,10 @@
 //! Near the last step the filter goes back to the first in two more transactions: a copy of it is loaded at step 0, beside
 //! it, and then both make way for the filter at step 1. What the copy and the filter say of a frame is the same.
 
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use super::nft::{Filter, run_nft};
 use crate::compile::priorities::{STEPS, read_id_chain};
-use crate::compile::table::{Family, Version};
+use crate::compile::table::{Family, RulesetVersion};
 use crate::error::PlaneError;
 
 /// A filter that has come this far goes back. The steps that are left are for when that fails.
@@ -24,21 +24,21 @@ impl Filter {
     /// When the kernel refuses it: then what was loaded before still is.
     pub(super) fn swap(
         &mut self,
-        netns: &Netns,
+        netns: &OpenNetns,
         tables: &[(Family, &str)],
-        mut text: impl FnMut(&mut Self, Version) -> Result<String, PlaneError>,
+        mut text: impl FnMut(&mut Self, RulesetVersion) -> Result<String, PlaneError>,
     ) -> Result<(), PlaneError> {
         let step = match self.step(tables)? {
             Some(step) if step + 1 < STEPS => step + 1,
             _ => 0,
         };
-        let next = text(self, Version { step, copy: false })?;
+        let next = text(self, RulesetVersion { step, copy: false })?;
         load(netns, &(removal(tables) + &next))?;
         if step < LATE {
             return Ok(());
         }
-        load(netns, &text(self, Version { step: 0, copy: true })?)?;
-        let again = text(self, Version { step: 1, copy: false })?;
+        load(netns, &text(self, RulesetVersion { step: 0, copy: true })?)?;
+        let again = text(self, RulesetVersion { step: 1, copy: false })?;
         load(netns, &(removal(tables) + &again))
     }
 
@@ -56,13 +56,13 @@ impl Filter {
 /// Takes these tables away, and copies of them. Adding first makes deleting work when there is none.
 pub(super) fn removal(tables: &[(Family, &str)]) -> String {
     let gone = |(family, table): &(Family, &str), copy| {
-        let (family, table) = (family.name(), Version { step: 0, copy }.table(table));
+        let (family, table) = (family.name(), RulesetVersion { step: 0, copy }.table(table));
         format!("add table {family} {table}\ndelete table {family} {table}\n")
     };
     tables.iter().map(|table| gone(table, false) + &gone(table, true)).collect()
 }
 
 /// The child inherits the namespace of the thread that starts it.
-fn load(netns: &Netns, script: &str) -> Result<(), PlaneError> {
+fn load(netns: &OpenNetns, script: &str) -> Result<(), PlaneError> {
     netns.run(|| run_nft(script))?.map_err(PlaneError::Filter)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use super::steps::step;
 use crate::error::PlaneError;
 
@@ -84,7 +84,7 @@ pub(crate) struct Setting {
 }
 
 /// Writes settings of interfaces; answers how many differed.
-pub(crate) fn interfaces(netns: &Netns, wrong: &[(String, Setting)]) -> Result<usize, PlaneError> {
+pub(crate) fn interfaces(netns: &OpenNetns, wrong: &[(String, Setting)]) -> Result<usize, PlaneError> {
     if wrong.is_empty() {
         return Ok(0);
     }
@@ -103,7 +103,7 @@ const HOST: &[(&str, &str)] =
 
 /// Makes a namespace a router; answers how many settings differed. `inner`: only pods and other routers of ours send
 /// here.
-pub(crate) fn router(netns: &Netns, track_bridged: bool, inner: bool, node: bool) -> Result<usize, PlaneError> {
+pub(crate) fn router(netns: &OpenNetns, track_bridged: bool, inner: bool, node: bool) -> Result<usize, PlaneError> {
     netns.run(move || {
         let mut changes = ROUTER.iter().map(|(key, value)| set(key, value)).sum::<io::Result<usize>>()?;
         changes += usual()?;
@@ -145,7 +145,7 @@ fn usual() -> io::Result<usize> {
 }
 
 /// Settings of a router that cannot be written here, each with the kernel's reason.
-pub(crate) fn refused(netns: &Netns) -> Vec<(String, io::Error)> {
+pub(crate) fn refused(netns: &OpenNetns) -> Vec<(String, io::Error)> {
     let further = [("ipv4/fwmark_reflect", "1"), ("ipv4/icmp_ratemask", "0")];
     let tried = netns.run(|| {
         let all = ROUTER.iter().chain(&further);
@@ -158,12 +158,12 @@ pub(crate) fn refused(netns: &Netns) -> Vec<(String, io::Error)> {
 }
 
 /// Tries whether bridged packets can pass the hooks of IP.
-pub(crate) fn bridged(netns: &Netns) -> Result<(), PlaneError> {
+pub(crate) fn bridged(netns: &OpenNetns) -> Result<(), PlaneError> {
     netns.run(|| BRIDGED.iter().try_for_each(|key| set(key, "0").and_then(|_| set(key, "1")).map(drop)))
 }
 
 /// Makes a namespace a plain host; answers how many settings differed.
-pub(crate) fn host(netns: &Netns) -> Result<usize, PlaneError> {
+pub(crate) fn host(netns: &OpenNetns) -> Result<usize, PlaneError> {
     netns.run(|| HOST.iter().map(|(key, value)| set(key, value)).sum())
 }
 

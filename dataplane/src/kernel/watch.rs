@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
 use super::link::{Link, link_of};
-use super::netns::Netns;
+use super::netns::OpenNetns;
 use crate::error::PlaneError;
 
 /// The multicast group of nftables (`NFNLGRP_NFTABLES`), as a bit.
@@ -57,7 +57,7 @@ pub(crate) enum Event {
 /// Watches a router namespace, or the host namespace if `scope` is `None`. Events caused by the socket with the port id
 /// `own` are ignored. Watching ends when the handles are aborted.
 pub(crate) fn watch(
-    netns: &Netns,
+    netns: &OpenNetns,
     scope: Option<Uuid>,
     own: u32,
     events: &UnboundedSender<Event>,
@@ -80,7 +80,7 @@ pub(crate) fn watch(
 }
 
 /// A socket that receives events of `netns`.
-fn open(netns: &Netns, protocol: isize, groups: u32) -> Result<TokioSocket, PlaneError> {
+fn open(netns: &OpenNetns, protocol: isize, groups: u32) -> Result<TokioSocket, PlaneError> {
     let runtime = tokio::runtime::Handle::current();
     netns.run(|| {
         let _context = runtime.enter();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::state::Plane;
 use crate::apply::{self, Contents};
 use crate::error::PlaneError;
-use crate::kernel::netns::{self, Netns};
+use crate::kernel::netns::{self, OpenNetns};
 use crate::mutex::lock;
 use crate::pins::pinned;
 
@@ -23,7 +23,7 @@ fn may_remove(stale: usize, known: usize) -> bool {
 impl Plane {
     /// What was taken from this machine goes back, its end of the link goes, and the rest with the namespace.
     pub(super) fn remove_namespace(&mut self, path: &Path) -> Result<(), PlaneError> {
-        if let Some(netns) = Netns::open(path)? {
+        if let Some(netns) = OpenNetns::open(path)? {
             apply::close(&netns)?;
             apply::give_back(&netns, &mut self.node)?;
             apply::host_ends(&netns)?.iter().try_for_each(|end| self.node.disconnect(end))?;
@@ -52,7 +52,7 @@ impl Plane {
         let (known, stale): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(id, _)| self.compiled.plan().namespaces.contains_key(id));
         for (id, path) in &stale {
-            let insides = Netns::open(path)?.map(|netns| Contents::of(&netns)).transpose()?.unwrap_or_default();
+            let insides = OpenNetns::open(path)?.map(|netns| Contents::of(&netns)).transpose()?.unwrap_or_default();
             if may_remove(stale.len(), known.len()) && !insides.has_foreign_interfaces {
                 self.remove_namespace(path)?;
                 continue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::state::Plane;
-use crate::command::Command;
+use crate::command::PlaneCommand;
 use crate::compile::Touched;
 use crate::kernel::watch::Event;
 use crate::mutex::lock;
@@ -20,7 +20,7 @@ impl Plane {
     /// Runs until the command to stop.
     pub(crate) async fn run(
         mut self,
-        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut commands: mpsc::UnboundedReceiver<PlaneCommand>,
         mut events: mpsc::UnboundedReceiver<Event>,
     ) {
         self.collect_garbage();
@@ -38,7 +38,7 @@ impl Plane {
                 // Commands come first, the round last.
                 biased;
                 command = commands.recv() => {
-                    let mut batch = vec![command.unwrap_or(Command::Stop)];
+                    let mut batch = vec![command.unwrap_or(PlaneCommand::Stop)];
                     while let Ok(command) = commands.try_recv() {
                         batch.push(command);
                     }
@@ -67,20 +67,20 @@ impl Plane {
     }
 
     /// Handles a batch of commands; false: one was the command to stop.
-    fn commands(&mut self, batch: Vec<Command>) -> bool {
+    fn commands(&mut self, batch: Vec<PlaneCommand>) -> bool {
         let mut touched = BTreeSet::new();
         let mut flushed = Vec::new();
         let mut go_on = true;
         for command in batch {
             match command {
-                Command::Submit(changes) => {
+                PlaneCommand::Submit(changes) => {
                     for change in changes {
                         touched.extend(self.compiled.apply(change));
                     }
                 }
-                Command::Flush(done) => flushed.push(done),
-                Command::Count(done) => self.count(done),
-                Command::Stop => go_on = false,
+                PlaneCommand::Flush(done) => flushed.push(done),
+                PlaneCommand::Count(done) => self.count(done),
+                PlaneCommand::Stop => go_on = false,
             }
         }
         if self.compiled.is_pending() {

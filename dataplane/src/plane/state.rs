@@ -22,7 +22,7 @@ use crate::report::PlaneReport;
 use crate::settings::PlaneSettings;
 
 /// Receives which ports became active or inactive.
-pub(crate) type Status = Box<dyn Fn(Vec<(Uuid, bool)>) + Send>;
+pub(crate) type PortStatusCallback = Box<dyn Fn(Vec<(Uuid, bool)>) + Send>;
 
 /// A router namespace that exists, and whether its structure stands.
 pub(super) struct ManagedNamespace {
@@ -78,7 +78,7 @@ pub(crate) struct Plane {
     pub(super) due: BTreeSet<Uuid>,
     /// Those who wait for counters.
     pub(super) counting: Counting,
-    pub(super) status: Status,
+    pub(super) status: PortStatusCallback,
     pub(super) report: Arc<Mutex<PlaneReport>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) tasks: JoinSet<()>,
@@ -89,7 +89,7 @@ impl Plane {
     pub(crate) fn open(
         mut settings: PlaneSettings,
         topology: Topology,
-        status: Status,
+        status: PortStatusCallback,
         report: Arc<Mutex<PlaneReport>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), PlaneError> {
         let mut node = HostNamespace::open()?;

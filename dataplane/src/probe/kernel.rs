@@ -13,7 +13,7 @@ use crate::kernel::flows::{Flow, Flows};
 use crate::kernel::guard::Guard;
 use crate::kernel::link::Link;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::OpenNetns;
 use crate::kernel::nft::{Filter, run_nft};
 use crate::kernel::policy_rule::HostRule;
 use crate::kernel::sysctl;
@@ -81,11 +81,11 @@ const FLOWS: Need = Need {
 type Tried<T> = Result<T, PlaneError>;
 
 /// Everything that is not a rule of nftables. `here` and `there` are temporary namespaces.
-pub(super) fn try_all(here: &Netns, there: &Netns) -> Vec<Missing> {
+pub(super) fn try_all(here: &OpenNetns, there: &OpenNetns) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut try_one =
         |need: &Need, tried: Tried<()>| missing.extend(tried.err().map(|error| need.missing(line(&error))));
-    try_one(&PINS, Netns::try_to_pin());
+    try_one(&PINS, OpenNetns::try_to_pin());
     let mut links = None;
     match Netlink::open(here) {
         Err(error) => try_one(&RTNETLINK, Err(error)),
@@ -139,7 +139,7 @@ fn bridge(netlink: &mut Netlink) -> Tried<Link> {
     Ok(bridge)
 }
 
-fn pair(netlink: &mut Netlink, there: &Netns) -> Tried<Link> {
+fn pair(netlink: &mut Netlink, there: &OpenNetns) -> Tried<Link> {
     netlink.add_veth("v0", mac(2), there, "v1", mac(3))?;
     shown(netlink, "v0", |link| link.group == GROUP && link.peer.is_some())
 }
@@ -161,7 +161,7 @@ fn station(netlink: &mut Netlink, bridge: &Link, pair: &Link) -> Tried<()> {
     netlink.delete_fdb_entry(pair.index, mac(4))
 }
 
-fn changes(netlink: &mut Netlink, pair: &Link, there: &Netns) -> Tried<()> {
+fn changes(netlink: &mut Netlink, pair: &Link, there: &OpenNetns) -> Tried<()> {
     netlink.leave_master(pair)?;
     netlink.set_mac(pair, mac(5))?;
     netlink.mark_taken(pair, true)?;
@@ -231,7 +231,7 @@ fn host_rules(netlink: &mut Netlink) -> Tried<()> {
     netlink.delete_source_rule(source)
 }
 
-fn flows(netns: &Netns) -> Tried<()> {
+fn flows(netns: &OpenNetns) -> Tried<()> {
     let mut flows = Flows::open(netns)?;
     let flow = Flow::of_datagram(TEST_NET, Ipv4Addr::new(192, 0, 2, 1));
     flows.remember(&flow)?;
@@ -242,7 +242,7 @@ fn flows(netns: &Netns) -> Tried<()> {
     if flows.all()?.is_empty() { Ok(()) } else { Err(ignored("forgetting a tracked flow".to_owned())) }
 }
 
-fn elements(netns: &Netns) -> Tried<()> {
+fn elements(netns: &OpenNetns) -> Tried<()> {
     let mut filter = Filter::open(netns)?;
     let tables = "table bridge atoll { set open { type ifname; }\n}\n";
     netns.run(|| run_nft(tables))?.map_err(PlaneError::Filter)?;

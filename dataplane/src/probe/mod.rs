@@ -12,7 +12,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::OpenNetns;
 use crate::kernel::steps::{self, BeforeChange};
 use crate::missing::Missing;
 use need::Need;
@@ -78,7 +78,7 @@ fn tried() -> Vec<Missing> {
     if let Err(error) = nft {
         return vec![NFT.missing(error)];
     }
-    match Netns::fresh().and_then(|one| Ok((one, Netns::fresh()?))) {
+    match OpenNetns::fresh().and_then(|one| Ok((one, OpenNetns::fresh()?))) {
         Ok((one, other)) => kernel::try_all(&one, &other).into_iter().chain(rules::try_all(&one)).collect(),
         Err(error) => vec![NAMESPACES.missing(crate::error::line(&error))],
     }

@@ -2,7 +2,7 @@
 
 use super::need::Need;
 use crate::error::line;
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::OpenNetns;
 use crate::kernel::nft::run_nft;
 use crate::missing::Missing;
 
@@ -176,7 +176,7 @@ chain a { type filter hook forward priority 20; oifname . rt nexthop != @s drop;
 const ALL: Need = Need { what: "nftables", needed_for: "every filter", remedy: MODULES };
 
 /// Loads all of them together, and one by one when that fails.
-pub(super) fn try_all(netns: &Netns) -> Vec<Missing> {
+pub(super) fn try_all(netns: &OpenNetns) -> Vec<Missing> {
     let load = |script: &str| match netns.run(|| run_nft(script)) {
         Ok(loaded) => loaded,
         Err(error) => Err(line(&error)),

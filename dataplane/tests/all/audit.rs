@@ -41,12 +41,12 @@ const PORTS: Uuid = Uuid::from_u128(0xe0);
 const ADDRESSES: Uuid = Uuid::from_u128(0xe1);
 const ROUTE: Uuid = Uuid::from_u128(0xf0);
 
-fn red() -> Tenant {
-    Tenant(1)
+fn red() -> TenantObjects {
+    TenantObjects(1)
 }
 
 fn drop_all() -> Vec<Rule> {
-    vec![Rule { id: Uuid::from_u128(0xcc), condition: Condition::default(), action: Action::Drop }]
+    vec![Rule { id: Uuid::from_u128(0xcc), condition: Condition::default(), action: RuleAction::Drop }]
 }
 
 /// A tenant with two pods, chains that drop, and a group of each kind.
@@ -132,7 +132,7 @@ fn outbound(topology: &mut Topology) -> &mut Vec<Rule> {
 }
 fn target(topology: &mut Topology) -> &mut NatTarget {
     match &mut outbound(topology)[1].action {
-        Action::Snat { targets, .. } => &mut targets[0],
+        RuleAction::Snat { targets, .. } => &mut targets[0],
         other => panic!("{other:?}"),
     }
 }
@@ -217,7 +217,7 @@ fn objects() -> Vec<(&'static str, &'static str, Spoil, Fate)> {
         // What the rule counts is told by its id.
         ("Rule", "id", |t| outbound(t)[0].id = CHAIN, Expressed),
         ("Rule", "condition", |t| outbound(t)[0].condition.return_flow = false, Expressed),
-        ("Rule", "action", |t| outbound(t)[0].action = Action::Drop, Expressed),
+        ("Rule", "action", |t| outbound(t)[0].action = RuleAction::Drop, Expressed),
         ("NatTarget", "from", |t| target(t).from = "100.64.0.1".parse().unwrap(), Expressed),
         ("NatTarget", "to", |t| target(t).to = "100.64.0.9".parse().unwrap(), Expressed),
         ("NatTarget", "port_from", |t| target(t).port_from = 2000, Expressed),
@@ -358,7 +358,7 @@ impl Place {
     }
 }
 
-fn rule(condition: Condition, action: Action) -> Rule {
+fn rule(condition: Condition, action: RuleAction) -> Rule {
     Rule { id: Uuid::from_u128(0xcc), condition, action }
 }
 
@@ -474,21 +474,21 @@ fn every_field_of_a_condition_is_expressed_or_reported_in_every_chain() {
     assert_eq!(listed, all.into_iter().collect());
     let mut worlds = Vec::new();
     for place in PLACES {
-        let plain = place.with(rule(Condition::default(), Action::Drop));
+        let plain = place.with(rule(Condition::default(), RuleAction::Drop));
         assert_eq!(becomes(&plain).1, BTreeSet::new());
         for (field, ask, fate) in &cases {
             for not in [false, true] {
-                let asked = place.with(rule(ask(not), Action::Drop));
+                let asked = place.with(rule(ask(not), RuleAction::Drop));
                 worlds.push(asked.clone());
                 let what = format!("{field}, not: {not}, {place:?}");
                 let Closed(name) = fate(place, not) else {
                     check(&what, &plain, &asked, fate(place, not));
                     continue;
                 };
-                check(&what, &place.with(rule(never(), Action::Drop)), &asked, Closed(name));
+                check(&what, &place.with(rule(never(), RuleAction::Drop)), &asked, Closed(name));
                 // What only lets pass is left out, and closes nothing.
-                let permits = place.with(rule(ask(not), Action::Accept));
-                check(&what, &place.with(rule(never(), Action::Accept)), &permits, Reported(name));
+                let permits = place.with(rule(ask(not), RuleAction::Accept));
+                check(&what, &place.with(rule(never(), RuleAction::Accept)), &permits, Reported(name));
             }
         }
     }
@@ -520,36 +520,36 @@ fn never() -> Condition {
 const TRANSLATES: At = |place, _| if matches!(place, RouterIn | RouterOut) { Expressed } else { Closed("type") };
 
 /// Every kind of rule. The fate is against a rule that no packet meets.
-fn actions() -> Vec<(Action, At)> {
+fn actions() -> Vec<(RuleAction, At)> {
     let targets = || vec![NatTarget { from: address(1), to: address(1), port_from: 0, port_to: 0 }];
-    let mut actions: Vec<(Action, At)> = vec![
-        (Action::Accept, expressed),
-        (Action::Drop, expressed),
+    let mut actions: Vec<(RuleAction, At)> = vec![
+        (RuleAction::Accept, expressed),
+        (RuleAction::Drop, expressed),
         (
-            Action::Reject,
+            RuleAction::Reject,
             // Packets from the router cannot be answered any more, and meet the chains of what they leave through.
             |place, _| if matches!(place, BridgeIn | BridgeOut | PodOut) { Closed("type") } else { Expressed },
         ),
-        (Action::Return, expressed),
-        (Action::Jump { chain: JUMPED }, expressed),
-        (Action::Jump { chain: Uuid::from_u128(0xdead) }, |_, _| Nothing),
-        (Action::Other { kind: "l2_transform".into() }, |_, _| Closed("type")),
-        (Action::Other { kind: "trace".into() }, |_, _| Reported("type")),
+        (RuleAction::Return, expressed),
+        (RuleAction::Jump { chain: JUMPED }, expressed),
+        (RuleAction::Jump { chain: Uuid::from_u128(0xdead) }, |_, _| Nothing),
+        (RuleAction::Other { kind: "l2_transform".into() }, |_, _| Closed("type")),
+        (RuleAction::Other { kind: "trace".into() }, |_, _| Reported("type")),
     ];
-    for then in [Flow::Accept, Flow::Continue, Flow::Return] {
+    for then in [FlowAction::Accept, FlowAction::Continue, FlowAction::Return] {
         match then {
-            Flow::Accept | Flow::Continue | Flow::Return => {}
+            FlowAction::Accept | FlowAction::Continue | FlowAction::Return => {}
         }
-        actions.push((Action::ReverseSnat { then }, TRANSLATES));
-        actions.push((Action::ReverseDnat { then }, TRANSLATES));
-        actions.push((Action::Snat { targets: targets(), then }, |place, _| {
+        actions.push((RuleAction::ReverseSnat { then }, TRANSLATES));
+        actions.push((RuleAction::ReverseDnat { then }, TRANSLATES));
+        actions.push((RuleAction::Snat { targets: targets(), then }, |place, _| {
             if place == RouterOut { Expressed } else { Closed("type") }
         }));
-        actions.push((Action::Dnat { targets: targets(), then }, |place, _| {
+        actions.push((RuleAction::Dnat { targets: targets(), then }, |place, _| {
             if place == RouterIn { Expressed } else { Closed("type") }
         }));
     }
-    actions.push((Action::Snat { targets: vec![], then: Flow::Accept }, |place, _| {
+    actions.push((RuleAction::Snat { targets: vec![], then: FlowAction::Accept }, |place, _| {
         Closed(if place == RouterOut { "natTargets" } else { "type" })
     }));
     actions
@@ -559,19 +559,19 @@ fn actions() -> Vec<(Action, At)> {
 fn every_kind_of_rule_is_expressed_or_reported_in_every_chain() {
     let mut worlds = Vec::new();
     for place in PLACES {
-        let nothing = place.with(rule(never(), Action::Drop));
+        let nothing = place.with(rule(never(), RuleAction::Drop));
         for (action, fate) in actions() {
             match &action {
-                Action::Accept
-                | Action::Drop
-                | Action::Reject
-                | Action::Return
-                | Action::Jump { chain: _ }
-                | Action::Snat { targets: _, then: _ }
-                | Action::Dnat { targets: _, then: _ }
-                | Action::ReverseSnat { then: _ }
-                | Action::ReverseDnat { then: _ }
-                | Action::Other { kind: _ } => {}
+                RuleAction::Accept
+                | RuleAction::Drop
+                | RuleAction::Reject
+                | RuleAction::Return
+                | RuleAction::Jump { chain: _ }
+                | RuleAction::Snat { targets: _, then: _ }
+                | RuleAction::Dnat { targets: _, then: _ }
+                | RuleAction::ReverseSnat { then: _ }
+                | RuleAction::ReverseDnat { then: _ }
+                | RuleAction::Other { kind: _ } => {}
             }
             let asked = place.with(rule(Condition::default(), action.clone()));
             check(&format!("{action:?}, {place:?}"), &nothing, &asked, fate(place, false));

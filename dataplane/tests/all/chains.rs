@@ -1,18 +1,18 @@
 //! Chains of ports, bridges and routers, by their effect on packets.
 
 use atoll_model::topology::{
-    Action, Chain, Condition, Flow, Fragments, NatTarget, Object, Route, RouteAction, Rule, Test,
+    Chain, Condition, FlowAction, Fragments, NatTarget, Object, Route, RouteAction, Rule, RuleAction, Test,
 };
 use atoll_testkit::plane::*;
 use uuid::Uuid;
 
 const CHAIN: Uuid = Uuid::from_u128(0xc0);
 
-fn rules(rules: impl IntoIterator<Item = (Condition, Action)>) -> Object {
+fn rules(rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> Object {
     chain(CHAIN, rules)
 }
 
-fn chain(id: Uuid, rules: impl IntoIterator<Item = (Condition, Action)>) -> Object {
+fn chain(id: Uuid, rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> Object {
     let rules = rules.into_iter().zip(1..).map(|((condition, action), n)| {
         let id = Uuid::new_v5(&id, &u32::to_be_bytes(n));
         Rule { id, condition, action }
@@ -37,7 +37,7 @@ fn tcp(port: u16) -> Condition {
 }
 
 /// A pod's port with these chains.
-fn filtered(tenant: Tenant, n: u8, inbound: Option<Uuid>, outbound: Option<Uuid>) -> Object {
+fn filtered(tenant: TenantObjects, n: u8, inbound: Option<Uuid>, outbound: Option<Uuid>) -> Object {
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
     (port.inbound, port.outbound) = (inbound, outbound);
     Object::Port(id, port)
@@ -45,7 +45,7 @@ fn filtered(tenant: Tenant, n: u8, inbound: Option<Uuid>, outbound: Option<Uuid>
 
 struct Scene {
     lab: Lab,
-    red: Tenant,
+    red: TenantObjects,
     pods: Vec<std::path::PathBuf>,
 }
 
@@ -91,11 +91,11 @@ const TCP: (bool, bool) = (false, true);
 #[test]
 fn what_a_port_lets_in_is_what_its_pod_may_send() {
     let s = scene();
-    s.put([rules([(tcp(7000), Action::Drop)]), filtered(s.red, 1, Some(CHAIN), None)]);
+    s.put([rules([(tcp(7000), RuleAction::Drop)]), filtered(s.red, 1, Some(CHAIN), None)]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (PING, PING));
     assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (ALL, ALL, ALL));
     // Edited, then taken away.
-    s.put([rules([(icmp(), Action::Drop)])]);
+    s.put([rules([(icmp(), RuleAction::Drop)])]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (TCP, TCP));
     s.put([filtered(s.red, 1, None, None)]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL));
@@ -105,7 +105,7 @@ fn what_a_port_lets_in_is_what_its_pod_may_send() {
 fn a_stateful_port_answers_whom_it_asked_and_nobody_else() {
     let s = scene();
     let answers = Condition { return_flow: true, ..any() };
-    s.put([rules([(answers, Action::Accept), (ip(), Action::Drop)]), filtered(s.red, 1, None, Some(CHAIN))]);
+    s.put([rules([(answers, RuleAction::Accept), (ip(), RuleAction::Drop)]), filtered(s.red, 1, None, Some(CHAIN))]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, ALL), "what it asks is answered, bridged and routed");
     assert_eq!((s.reaches(2, 1), s.reaches(2, 3), s.outside(2)), (NONE, ALL, ALL));
     assert!(!pings(&s.lab.namespace(s.red), address(1)), "the router has no exception");
@@ -122,17 +122,17 @@ fn a_bridge_filters_what_passes_it_and_what_goes_to_its_router() {
         let bridge = atoll_model::topology::Bridge { up: true, inbound, outbound, ..Default::default() };
         Object::Bridge(s.red.bridge(), bridge)
     };
-    s.put([rules([(icmp(), Action::Drop)]), bridge(Some(CHAIN), None)]);
+    s.put([rules([(icmp(), RuleAction::Drop)]), bridge(Some(CHAIN), None)]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (TCP, TCP));
     s.put([bridge(None, Some(CHAIN))]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (TCP, TCP));
     // Only what leaves to the router, which is known once the frame was looked up.
     let to_router = Condition { out_ports: Some(Test::is(vec![s.red.bridge_port()])), ..ip() };
-    s.put([rules([(to_router, Action::Drop)])]);
+    s.put([rules([(to_router, RuleAction::Drop)])]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, NONE));
     // Only what comes from the router.
     let from_router = Condition { in_ports: Some(Test::is(vec![s.red.bridge_port()])), ..ip() };
-    s.put([rules([(from_router.clone(), Action::Drop)])]);
+    s.put([rules([(from_router.clone(), RuleAction::Drop)])]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, NONE));
     s.put([bridge(Some(CHAIN), None)]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, NONE));
@@ -142,7 +142,7 @@ fn a_bridge_filters_what_passes_it_and_what_goes_to_its_router() {
         out_ports: Some(Test::is(vec![s.red.pod(2)])),
         ..ip()
     };
-    s.put([rules([(pair, Action::Drop)]), bridge(None, Some(CHAIN))]);
+    s.put([rules([(pair, RuleAction::Drop)]), bridge(None, Some(CHAIN))]);
     assert_eq!((s.reaches(1, 2), s.reaches(1, 3), s.reaches(3, 2), s.outside(1)), (NONE, ALL, ALL, ALL));
 }
 
@@ -150,26 +150,26 @@ fn a_bridge_filters_what_passes_it_and_what_goes_to_its_router() {
 fn jumps_returns_and_negated_conditions_mean_what_they_say() {
     let s = scene();
     let inner = Uuid::from_u128(0xc1);
-    let jump = |condition| (condition, Action::Jump { chain: inner });
+    let jump = |condition| (condition, RuleAction::Jump { chain: inner });
     s.put([
-        chain(inner, [(tcp(7000), Action::Return), (ip(), Action::Drop)]),
+        chain(inner, [(tcp(7000), RuleAction::Return), (ip(), RuleAction::Drop)]),
         rules([jump(any())]),
         filtered(s.red, 1, Some(CHAIN), None),
     ]);
     assert_eq!(s.reaches(1, 2), TCP);
-    s.put([chain(inner, [(tcp(7000), Action::Accept)]), rules([jump(any()), (ip(), Action::Drop)])]);
+    s.put([chain(inner, [(tcp(7000), RuleAction::Accept)]), rules([jump(any()), (ip(), RuleAction::Drop)])]);
     assert_eq!(s.reaches(1, 2), TCP, "accept ends the chain that jumped, too");
-    s.put([chain(inner, [(tcp(7000), Action::Return)]), rules([jump(any()), (ip(), Action::Drop)])]);
+    s.put([chain(inner, [(tcp(7000), RuleAction::Return)]), rules([jump(any()), (ip(), RuleAction::Drop)])]);
     assert_eq!(s.reaches(1, 2), NONE, "return goes on after the jump");
     let not_icmp = Condition { inverted: true, ..icmp() };
     let arp = Condition { ether_type: Some(Test::is(0x0806)), ..any() };
-    s.put([rules([(arp.clone(), Action::Accept), (not_icmp, Action::Drop)])]);
+    s.put([rules([(arp.clone(), RuleAction::Accept), (not_icmp, RuleAction::Drop)])]);
     assert_eq!(s.reaches(1, 2), PING);
     let not_tcp = Condition { protocol: Some(Test { value: 6, inverted: true }), ..ip() };
-    s.put([rules([(not_tcp, Action::Drop)])]);
+    s.put([rules([(not_tcp, RuleAction::Drop)])]);
     assert_eq!(s.reaches(1, 2), TCP);
     // The top level returns: accepted.
-    s.put([rules([(tcp(7000), Action::Return), (ip(), Action::Drop)])]);
+    s.put([rules([(tcp(7000), RuleAction::Return), (ip(), RuleAction::Drop)])]);
     assert_eq!(s.reaches(1, 2), TCP);
 }
 
@@ -182,9 +182,9 @@ fn a_router_filters_what_it_routes_and_not_what_is_bridged() {
         Object::Router(s.red.router(), router)
     };
     let from_one = Condition { source: Some(Test::is(net("10.9.0.101/32"))), ..tcp(7000) };
-    s.put([rules([(from_one, Action::Drop)]), router(Some(CHAIN))]);
+    s.put([rules([(from_one, RuleAction::Drop)]), router(Some(CHAIN))]);
     assert_eq!((s.reaches(1, 2), s.outside(1), s.outside(2)), (ALL, PING, ALL));
-    s.put([rules([(icmp(), Action::Reject)])]);
+    s.put([rules([(icmp(), RuleAction::Reject)])]);
     assert_eq!((s.reaches(1, 2), s.outside(1)), (ALL, TCP));
     let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", "203.0.113.1"]);
     assert!(String::from_utf8_lossy(&said.stdout).contains("Packet filtered"), "{said:?}");
@@ -206,13 +206,13 @@ fn a_routers_port_filters_beside_a_router_that_filters_and_a_bridge_that_looks_a
     let flows = Uuid::from_u128(0xc1);
     s.put([
         Object::Route(Uuid::from_u128(0x999), back),
-        chain(s.red.outbound(), [(udp, Action::Drop)]),
-        rules([(tcp(7000), Action::Drop)]),
+        chain(s.red.outbound(), [(udp, RuleAction::Drop)]),
+        rules([(tcp(7000), RuleAction::Drop)]),
         Object::Port(id, uplink),
     ]);
     assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
     s.put([
-        chain(flows, [(Condition { return_flow: true, ..any() }, Action::Accept)]),
+        chain(flows, [(Condition { return_flow: true, ..any() }, RuleAction::Accept)]),
         filtered(s.red, 2, Some(flows), None),
     ]);
     assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
@@ -227,7 +227,7 @@ fn route_to(port: Uuid, destination: &str) -> Route {
 fn a_sender_is_told_also_when_the_rule_that_rejects_means_all_icmp() {
     let s = scene();
     let bridge = atoll_model::topology::Bridge { up: true, outbound: Some(CHAIN), ..Default::default() };
-    s.put([rules([(icmp(), Action::Reject)]), Object::Bridge(s.red.bridge(), bridge)]);
+    s.put([rules([(icmp(), RuleAction::Reject)]), Object::Bridge(s.red.bridge(), bridge)]);
     let said = attempt(&s.pods[0], "ping", &["-c1", "-W1", "-n", &address(2).to_string()]);
     assert!(String::from_utf8_lossy(&said.stdout).contains("Packet filtered"), "{said:?}");
 }
@@ -247,7 +247,7 @@ fn a_rule_for_arp_means_the_addresses_in_it() {
     };
     // A run of them, too.
     for more in [0..0_u8, 10..20] {
-        let list = more.chain([1]).map(|n| (arp(n), Action::Drop));
+        let list = more.chain([1]).map(|n| (arp(n), RuleAction::Drop));
         s.put([rules(list), filtered(s.red, 2, None, Some(CHAIN))]);
         assert_eq!((asks(1), asks(3)), (false, true));
     }
@@ -263,7 +263,7 @@ fn fragments_are_judged_one_by_one_also_where_they_are_put_together() {
     let echo = Condition { source_port: Some(Test::is((8, 8))), fragments: Fragments::Header, ..icmp() };
     let mine = || Condition { source: Some(Test::is(address(1).into())), ..ip() };
     let later = Condition { fragments: Fragments::NonHeader, ..mine() };
-    let first_only = [(echo, Action::Accept), (mine(), Action::Drop)];
+    let first_only = [(echo, RuleAction::Accept), (mine(), RuleAction::Drop)];
     let flows = Uuid::from_u128(0xc2);
     let answers = Condition { return_flow: true, ..any() };
     let router = |inbound| {
@@ -271,13 +271,13 @@ fn fragments_are_judged_one_by_one_also_where_they_are_put_together() {
             atoll_model::topology::Router { up: true, inbound, outbound: Some(s.red.outbound()), ..Default::default() };
         Object::Router(s.red.router(), router)
     };
-    s.put([chain(flows, [(answers, Action::Accept)])]);
+    s.put([chain(flows, [(answers, RuleAction::Accept)])]);
     // At the port, at the port where flows are looked at, and at the router; in a chain that is jumped to.
     for (tracked, routed) in [(false, false), (true, false), (false, true)] {
         let port = (!routed).then_some(CHAIN);
         let to = if routed { "203.0.113.1" } else { "10.9.0.102" };
         let second = filtered(s.red, 2, tracked.then_some(flows), None);
-        let jump = (any(), Action::Jump { chain: inner });
+        let jump = (any(), RuleAction::Jump { chain: inner });
         s.put([
             chain(inner, first_only.clone()),
             rules([jump]),
@@ -287,7 +287,7 @@ fn fragments_are_judged_one_by_one_also_where_they_are_put_together() {
         ]);
         assert_eq!((small(to), large(to)), (true, false), "tracked: {tracked}, routed: {routed}");
         // Accepting later fragments in the inner chain accepts them, whatever follows.
-        s.put([chain(inner, [(later.clone(), Action::Accept)].into_iter().chain(first_only.clone()))]);
+        s.put([chain(inner, [(later.clone(), RuleAction::Accept)].into_iter().chain(first_only.clone()))]);
         assert_eq!((small(to), large(to)), (true, true), "tracked: {tracked}, routed: {routed}");
     }
 }
@@ -297,14 +297,14 @@ fn the_deepest_jumps_that_are_not_refused_are_followed_at_a_port_that_looks_at_f
     let s = scene();
     let id = |n: u128| Uuid::from_u128(0xd00 + n);
     let last = 11;
-    let nested = (0..last).map(|n| chain(id(n), [(any(), Action::Jump { chain: id(n + 1) })]));
+    let nested = (0..last).map(|n| chain(id(n), [(any(), RuleAction::Jump { chain: id(n + 1) })]));
     // A map whose verdicts are chains of their own, at the very end.
     let from = |n: u8| Condition { source: Some(Test::is(address(n).into())), ..tcp(7000) };
-    let verdicts = (1..=5).map(|n| (from(n), if n == 2 { Action::Accept } else { Action::Reject }));
-    let answers = (Condition { return_flow: true, ..any() }, Action::Accept);
-    let later = (Condition { fragments: Fragments::NonHeader, ..ip() }, Action::Drop);
+    let verdicts = (1..=5).map(|n| (from(n), if n == 2 { RuleAction::Accept } else { RuleAction::Reject }));
+    let answers = (Condition { return_flow: true, ..any() }, RuleAction::Accept);
+    let later = (Condition { fragments: Fragments::NonHeader, ..ip() }, RuleAction::Drop);
     let end = chain(id(last), [answers, later].into_iter().chain(verdicts));
-    let root = rules([(any(), Action::Jump { chain: id(0) })]);
+    let root = rules([(any(), RuleAction::Jump { chain: id(0) })]);
     let ports = [1, 2].map(|n| filtered(s.red, n, Some(CHAIN), None));
     s.put(nested.chain([end, root]).chain(ports));
     assert!(s.lab.plane().report().unsupported.is_empty(), "{:#?}", s.lab.plane().report());
@@ -317,7 +317,7 @@ fn a_floating_address_leads_to_its_pod_and_nowhere_else() {
     let s = scene();
     let own: std::net::Ipv4Addr = s.red.transit().parse().expect("an address");
     let target = |to, port| NatTarget { from: to, to, port_from: port, port_to: port };
-    let dnat = Action::Dnat { targets: vec![target(address(2), 7000)], then: Flow::Accept };
+    let dnat = RuleAction::Dnat { targets: vec![target(address(2), 7000)], then: FlowAction::Accept };
     let floating = Condition { destination: Some(Test::is(own.into())), ..tcp(80) };
     s.put([chain(s.red.inbound(), [(floating, dnat)])]);
     let outside = s.lab.outside();
@@ -351,7 +351,7 @@ fn routes_that_drop_drop_and_routes_that_refuse_say_so() {
     s.put([no(3, "203.0.113.1/32", single)]);
     assert_eq!(s.outside(1), NONE);
     // A router that is down refuses everything.
-    s.lab.submit(vec![atoll_model::topology::Change::Remove(Uuid::from_u128(0x503))]);
+    s.lab.submit(vec![atoll_model::topology::TopologyChange::Remove(Uuid::from_u128(0x503))]);
     assert_eq!(s.outside(1), ALL);
     let down = atoll_model::topology::Router { up: false, ..Default::default() };
     s.put([Object::Router(s.red.router(), down)]);
@@ -362,8 +362,8 @@ fn routes_that_drop_drop_and_routes_that_refuse_say_so() {
 fn a_thousand_rules_mean_what_each_of_them_says() {
     let s = scene();
     let from = |n: u32, port| Condition { source: Some(Test::is(std::net::Ipv4Addr::from(n).into())), ..tcp(port) };
-    let filler = (0..1000).map(|n| (from(0x0a08_0000 + n, 7000), Action::Drop));
-    let mine = (from(address(1).into(), 7000), Action::Drop);
+    let filler = (0..1000).map(|n| (from(0x0a08_0000 + n, 7000), RuleAction::Drop));
+    let mine = (from(address(1).into(), 7000), RuleAction::Drop);
     let half: Vec<_> = filler.clone().take(500).chain([mine]).chain(filler.clone().skip(500)).collect();
     s.put([rules(half), filtered(s.red, 1, Some(CHAIN), None), filtered(s.red, 2, Some(CHAIN), None)]);
     let text = inside(&s.lab.namespace(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
@@ -377,7 +377,7 @@ fn a_thousand_rules_mean_what_each_of_them_says() {
         destination_port: Some(Test::is((6990, 7010))),
         ..tcp(7000)
     };
-    let leaving = (0..=9).map(|n| (wide(n), Action::Drop));
+    let leaving = (0..=9).map(|n| (wide(n), RuleAction::Drop));
     let snat = rules_of(&s.red.objects("10.9.0.0/24"), s.red.outbound());
     s.put([chain(s.red.outbound(), leaving.chain(snat))]);
     assert_eq!((s.outside(1), s.reaches(1, 2)), (PING, ALL));
@@ -388,16 +388,17 @@ fn rules_that_do_different_things_are_one_map_and_mean_the_same() {
     let s = scene();
     let inner = Uuid::from_u128(0xc1);
     let from = |n: u32| Condition { source: Some(Test::is(std::net::Ipv4Addr::from(n).into())), ..tcp(7000) };
-    let jump = || Action::Jump { chain: inner };
-    let actions = [Action::Accept, Action::Reject, Action::Drop, Action::Return, jump()];
+    let jump = || RuleAction::Jump { chain: inner };
+    let actions = [RuleAction::Accept, RuleAction::Reject, RuleAction::Drop, RuleAction::Return, jump()];
     let filler = (0..500_u32).map(|n| (from(0x0a08_0000 + n), actions[n as usize % 5].clone()));
     let own = |n: u8| from(address(n).into());
     // Pod 1 is sent through the inner chain and back, pod 2 is refused, and pod 3 may, whatever follows.
-    let mine = [(own(1), jump()), (own(2), Action::Reject), (own(3), Action::Accept), (own(3), Action::Drop)];
+    let mine =
+        [(own(1), jump()), (own(2), RuleAction::Reject), (own(3), RuleAction::Accept), (own(3), RuleAction::Drop)];
     let list: Vec<_> =
-        filler.clone().take(250).chain(mine).chain(filler.skip(250)).chain([(tcp(7000), Action::Drop)]).collect();
+        filler.clone().take(250).chain(mine).chain(filler.skip(250)).chain([(tcp(7000), RuleAction::Drop)]).collect();
     let ports = (1..=3).map(|n| filtered(s.red, n, Some(CHAIN), None));
-    s.put([chain(inner, [(icmp(), Action::Drop)]), rules(list)].into_iter().chain(ports));
+    s.put([chain(inner, [(icmp(), RuleAction::Drop)]), rules(list)].into_iter().chain(ports));
     let text = inside(&s.lab.namespace(s.red), "nft", &["-t", "list", "table", "bridge", "atoll"]);
     assert!(text.lines().count() < 140, "{text}");
     assert_eq!((s.reaches(1, 2), s.reaches(3, 2)), (PING, ALL));
@@ -406,11 +407,11 @@ fn rules_that_do_different_things_are_one_map_and_mean_the_same() {
     let refused = on_thread(&s.pods[1], connect).join().expect("no panic").expect_err("refused");
     assert_eq!(refused.kind(), std::io::ErrorKind::HostUnreachable, "its sender is told");
     // What the inner chain does not end comes back.
-    s.put([chain(inner, [(tcp(7000), Action::Accept)])]);
+    s.put([chain(inner, [(tcp(7000), RuleAction::Accept)])]);
     assert_eq!(s.reaches(1, 2), ALL);
 }
 
-fn rules_of(objects: &[Object], id: Uuid) -> Vec<(Condition, Action)> {
+fn rules_of(objects: &[Object], id: Uuid) -> Vec<(Condition, RuleAction)> {
     let chain = objects.iter().find_map(|object| match object {
         Object::Chain(other, chain) if *other == id => Some(chain.clone()),
         _ => None,

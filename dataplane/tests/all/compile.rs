@@ -10,8 +10,8 @@ use atoll_model::topology::*;
 use atoll_testkit::plane::*;
 use uuid::Uuid;
 
-fn compiled(change: impl FnOnce(&mut Topology, Tenant)) -> Compiled {
-    let (mut topology, red) = (provider(), Tenant(1));
+fn compiled(change: impl FnOnce(&mut Topology, TenantObjects)) -> Compiled {
+    let (mut topology, red) = (provider(), TenantObjects(1));
     for change in put(red.objects("10.9.0.0/24")) {
         topology.apply(change);
     }
@@ -19,16 +19,16 @@ fn compiled(change: impl FnOnce(&mut Topology, Tenant)) -> Compiled {
     Compiled::new(topology, HOST)
 }
 
-fn plan(change: impl FnOnce(&mut Topology, Tenant)) -> KernelPlan {
+fn plan(change: impl FnOnce(&mut Topology, TenantObjects)) -> KernelPlan {
     compiled(change).plan().clone()
 }
 
 fn ruleset(rules: Vec<Rule>) -> String {
     let plan = plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules = rules);
-    plan.namespaces[&Tenant(1).router()].ruleset.text.split_once("table ip").unwrap().1.to_owned()
+    plan.namespaces[&TenantObjects(1).router()].ruleset.text.split_once("table ip").unwrap().1.to_owned()
 }
 
-fn rule(n: u128, condition: Condition, action: Action) -> Rule {
+fn rule(n: u128, condition: Condition, action: RuleAction) -> Rule {
     Rule { id: Uuid::from_u128(n), condition, action }
 }
 
@@ -49,7 +49,7 @@ fn the_same_topology_gives_the_same_plan_and_what_changes_stays_in_its_domain() 
     assert_eq!(before, plan(|_, _| {}));
     let after = plan(|t, red| t.routes.retain(|_, route| route.router != red.router()));
     assert_eq!(before.namespaces[&PROVIDER], after.namespaces[&PROVIDER]);
-    assert_ne!(before.namespaces[&Tenant(1).router()], after.namespaces[&Tenant(1).router()]);
+    assert_ne!(before.namespaces[&TenantObjects(1).router()], after.namespaces[&TenantObjects(1).router()]);
 }
 
 fn it<T>(value: T) -> Option<Test<T>> {
@@ -64,10 +64,10 @@ fn every_field_of_a_condition_is_a_match_and_its_inverse_another() {
         base(),
         Condition { forward_flow: true, ..base() },
         Condition { return_flow: true, ..base() },
-        Condition { in_ports: it(vec![Tenant(1).gateway()]), ..base() },
+        Condition { in_ports: it(vec![TenantObjects(1).gateway()]), ..base() },
         Condition { in_ports: it(vec![Uuid::from_u128(9)]), ..base() },
         Condition { in_ports: it(vec![]), ..base() },
-        Condition { out_ports: Some(Test { value: vec![Tenant(1).uplink()], inverted: true }), ..base() },
+        Condition { out_ports: Some(Test { value: vec![TenantObjects(1).uplink()], inverted: true }), ..base() },
         Condition { ether_type: it(0x0800), ..base() },
         Condition { ether_type: it(0x86dd), ..base() },
         Condition { tos: it(8), ..base() },
@@ -86,7 +86,7 @@ fn every_field_of_a_condition_is_a_match_and_its_inverse_another() {
     let mut text = String::new();
     for (n, condition) in conditions.into_iter().enumerate() {
         let shown = format!("{condition:?}");
-        let ruleset = ruleset(vec![rule(n as u128, condition, Action::Drop)]);
+        let ruleset = ruleset(vec![rule(n as u128, condition, RuleAction::Drop)]);
         let stage = ruleset.split_once("chain outbound {").map_or("", |(_, rest)| rest);
         // What every such chain begins with: its hook, the flows of the node, uplink and mark.
         let lines: Vec<_> = stage.lines().skip(3).take_while(|line| *line != "}").skip(1).collect();
@@ -98,9 +98,9 @@ fn every_field_of_a_condition_is_a_match_and_its_inverse_another() {
 
 #[test]
 fn filters_around_a_translation_become_passes_around_it() {
-    let leaves = || Condition { out_ports: Some(Test::is(vec![Tenant(1).uplink()])), ..Condition::default() };
+    let leaves = || Condition { out_ports: Some(Test::is(vec![TenantObjects(1).uplink()])), ..Condition::default() };
     let from = |text: &str| Condition { source: Some(Test::is(net(text))), ..Condition::default() };
-    let snat = |then| Action::Snat {
+    let snat = |then| RuleAction::Snat {
         targets: vec![NatTarget {
             from: "100.64.0.6".parse().unwrap(),
             to: "100.64.0.6".parse().unwrap(),
@@ -110,24 +110,24 @@ fn filters_around_a_translation_become_passes_around_it() {
         then,
     };
     insta::assert_snapshot!(ruleset(vec![
-        rule(1, from("10.9.0.7/32"), Action::Drop),
-        rule(2, from("10.9.0.8/32"), Action::Accept),
-        rule(3, leaves(), snat(Flow::Continue)),
-        rule(4, from("100.64.0.6/32"), Action::Drop),
+        rule(1, from("10.9.0.7/32"), RuleAction::Drop),
+        rule(2, from("10.9.0.8/32"), RuleAction::Accept),
+        rule(3, leaves(), snat(FlowAction::Continue)),
+        rule(4, from("100.64.0.6/32"), RuleAction::Drop),
     ]));
 }
 
 #[test]
 fn a_chain_that_jumps_in_circles_ends() {
     let (a, b) = (Uuid::from_u128(0xa1), Uuid::from_u128(0xb1));
-    let jump = |n, chain| rule(n, Condition::default(), Action::Jump { chain });
+    let jump = |n, chain| rule(n, Condition::default(), RuleAction::Jump { chain });
     let chain = |rules| Chain { rules, ..Chain::default() };
     let plan = plan(|t, red| {
-        t.chains.insert(a, chain(vec![jump(1, b), rule(2, Condition::default(), Action::Return)]));
+        t.chains.insert(a, chain(vec![jump(1, b), rule(2, Condition::default(), RuleAction::Return)]));
         t.chains.insert(b, chain(vec![jump(3, a), jump(4, red.outbound()), jump(5, b)]));
         t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(6, a));
     });
-    let text = &plan.namespaces[&Tenant(1).router()].ruleset.text;
+    let text = &plan.namespaces[&TenantObjects(1).router()].ruleset.text;
     // From the top to one, from that to the other, and what leads back is skipped.
     assert_eq!(text.matches("jump c_").count(), 2, "{text}");
 }
@@ -137,7 +137,7 @@ fn a_rule_between_translations_is_refused_when_it_asks_for_what_was_translated()
     let at = |text: &str| Some(Test::is(net(text)));
     let from = || Condition { source: at("10.9.0.0/24"), ..Condition::default() };
     let to = || Condition { destination: at("10.9.0.0/24"), ..Condition::default() };
-    let dnat = |then| Action::Dnat {
+    let dnat = |then| RuleAction::Dnat {
         targets: vec![NatTarget {
             from: "10.9.0.101".parse().unwrap(),
             to: "10.9.0.101".parse().unwrap(),
@@ -146,31 +146,31 @@ fn a_rule_between_translations_is_refused_when_it_asks_for_what_was_translated()
         }],
         then,
     };
-    let back = || Action::ReverseSnat { then: Flow::Continue };
+    let back = || RuleAction::ReverseSnat { then: FlowAction::Continue };
     let jumped = Uuid::from_u128(0xd1);
     let cases = [
-        (back(), from(), Action::Drop, false),
-        (back(), to(), Action::Drop, true),
-        (back(), Condition::default(), Action::Jump { chain: jumped }, true),
-        (dnat(Flow::Continue), from(), Action::Drop, true),
-        (dnat(Flow::Continue), from(), dnat(Flow::Accept), true),
-        (dnat(Flow::Continue), Condition::default(), Action::ReverseSnat { then: Flow::Accept }, false),
-        (dnat(Flow::Accept), to(), Action::Drop, false),
-        (Action::ReverseDnat { then: Flow::Continue }, from(), Action::Drop, true),
-        (Action::ReverseDnat { then: Flow::Continue }, to(), Action::Drop, false),
+        (back(), from(), RuleAction::Drop, false),
+        (back(), to(), RuleAction::Drop, true),
+        (back(), Condition::default(), RuleAction::Jump { chain: jumped }, true),
+        (dnat(FlowAction::Continue), from(), RuleAction::Drop, true),
+        (dnat(FlowAction::Continue), from(), dnat(FlowAction::Accept), true),
+        (dnat(FlowAction::Continue), Condition::default(), RuleAction::ReverseSnat { then: FlowAction::Accept }, false),
+        (dnat(FlowAction::Accept), to(), RuleAction::Drop, false),
+        (RuleAction::ReverseDnat { then: FlowAction::Continue }, from(), RuleAction::Drop, true),
+        (RuleAction::ReverseDnat { then: FlowAction::Continue }, to(), RuleAction::Drop, false),
     ];
     for (first, condition, between, refused) in cases {
         let plan = plan(|t, red| {
-            t.chains.insert(jumped, Chain { rules: vec![rule(9, to(), Action::Drop)], ..Chain::default() });
+            t.chains.insert(jumped, Chain { rules: vec![rule(9, to(), RuleAction::Drop)], ..Chain::default() });
             t.chains.get_mut(&red.inbound()).unwrap().rules = vec![
                 rule(1, Condition::default(), first.clone()),
                 rule(2, condition.clone(), between.clone()),
-                rule(3, to(), dnat(Flow::Accept)),
+                rule(3, to(), dnat(FlowAction::Accept)),
             ];
         });
-        let unsupported = &plan.namespaces[&Tenant(1).router()].unsupported;
+        let unsupported = &plan.namespaces[&TenantObjects(1).router()].unsupported;
         let fields: Vec<_> = unsupported.iter().map(|it| (it.object.as_u128(), it.field.as_str())).collect();
-        let last = matches!(first, Action::Dnat { then: Flow::Continue, .. }).then_some((3, "position"));
+        let last = matches!(first, RuleAction::Dnat { then: FlowAction::Continue, .. }).then_some((3, "position"));
         let wanted: Vec<_> = refused.then_some((2, "position")).into_iter().chain(last).collect();
         assert_eq!(fields, wanted, "{first:?}, {condition:?}, {between:?}");
     }
@@ -186,11 +186,11 @@ fn a_seed_of_the_arp_table_that_nobody_answers_for_is_reported() {
             let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
             t.ports.insert(id, port);
         });
-        let unsupported = plan.namespaces[&Tenant(1).router()].unsupported.clone();
+        let unsupported = plan.namespaces[&TenantObjects(1).router()].unsupported.clone();
         unsupported.into_iter().map(|it| it.field).collect::<Vec<_>>()
     };
     assert_eq!(seeds(mac(9), None), ["arp_table"]);
-    assert_eq!(seeds(mac(9), Some(Tenant(1).pod(1))), [""; 0]);
+    assert_eq!(seeds(mac(9), Some(TenantObjects(1).pod(1))), [""; 0]);
     assert_eq!(seeds(mac(1), None), [""; 0], "the port's vif has it");
 }
 
@@ -205,11 +205,11 @@ fn a_group_of_addresses_is_one_set_of_a_table_however_many_rules_ask_for_it() {
     };
     let plan = plan(|t, red| {
         t.address_groups.insert(group, AddressGroup { members, ..AddressGroup::default() });
-        let rules = (0..100).map(|n| rule(n.into(), asks(n), Action::Drop));
+        let rules = (0..100).map(|n| rule(n.into(), asks(n), RuleAction::Drop));
         t.chains.get_mut(&red.outbound()).unwrap().rules.splice(0..0, rules);
         t.bridges.get_mut(&red.bridge()).unwrap().inbound = Some(red.outbound());
     });
-    let text = &plan.namespaces[&Tenant(1).router()].ruleset.text;
+    let text = &plan.namespaces[&TenantObjects(1).router()].ruleset.text;
     assert_eq!(text.matches("198.18.0.7,").count(), 2, "one for each table: {text}");
     assert!(text.lines().map(str::len).filter(|length| *length > 1000).count() == 2, "{text}");
 }
@@ -217,19 +217,21 @@ fn a_group_of_addresses_is_one_set_of_a_table_however_many_rules_ask_for_it() {
 #[test]
 fn jumps_that_nest_too_deep_or_lead_back_in_too_many_ways_close_and_are_reported() {
     let id = |n: usize| Uuid::from_u128(0xa000 + n as u128);
-    let jump =
-        |from: usize, to: usize| rule((from * 100 + to) as u128, Condition::default(), Action::Jump { chain: id(to) });
+    let jump = |from: usize, to: usize| {
+        rule((from * 100 + to) as u128, Condition::default(), RuleAction::Jump { chain: id(to) })
+    };
     // Of `nested` chains each jumps to the next, or to all.
     let compiled = |nested: usize, all: bool| {
         let plan = plan(|t, red| {
             for n in 0..nested {
                 let next = if all { 0..nested } else { n + 1..nested.min(n + 2) };
-                let rules = next.map(|to| jump(n, to)).chain([rule(7, Condition::default(), Action::Drop)]).collect();
+                let rules =
+                    next.map(|to| jump(n, to)).chain([rule(7, Condition::default(), RuleAction::Drop)]).collect();
                 t.chains.insert(id(n), Chain { rules, ..Chain::default() });
             }
             t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, jump(99, 0));
         });
-        let namespace = plan.namespaces[&Tenant(1).router()].clone();
+        let namespace = plan.namespaces[&TenantObjects(1).router()].clone();
         let fields: std::collections::BTreeSet<_> = namespace.unsupported.into_iter().map(|u| u.field).collect();
         let closed = namespace.ruleset.text.split_once("chain outbound {").unwrap().1.lines().nth(3) == Some("drop");
         assert_eq!(closed, !fields.is_empty());
@@ -245,10 +247,10 @@ fn jumps_that_nest_too_deep_or_lead_back_in_too_many_ways_close_and_are_reported
 #[test]
 fn what_restricts_and_cannot_be_expressed_closes_and_the_rest_is_left_out() {
     let unknown = || Condition { other: vec!["flowLabel".into()], ..Condition::default() };
-    for (action, closes) in [(Action::Drop, true), (Action::Reject, true), (Action::Accept, false)] {
+    for (action, closes) in [(RuleAction::Drop, true), (RuleAction::Reject, true), (RuleAction::Accept, false)] {
         let plan =
             plan(|t, red| t.chains.get_mut(&red.outbound()).unwrap().rules.insert(0, rule(7, unknown(), action)));
-        let namespace = &plan.namespaces[&Tenant(1).router()];
+        let namespace = &plan.namespaces[&TenantObjects(1).router()];
         assert_eq!(namespace.unsupported.iter().map(|u| u.object.as_u128()).collect::<Vec<_>>(), [7]);
         let forward = namespace.ruleset.text.split_once("chain outbound {").unwrap().1;
         assert_eq!(forward.lines().nth(3) == Some("drop"), closes, "{forward}");
@@ -271,10 +273,10 @@ fn ports_that_cannot_be_carried_say_why() {
         ("deviceId", |port| port.device = Device::Bridge { id: Uuid::from_u128(0xdead), vlan: None }),
     ];
     for (field, spoil) in cases {
-        let red = Tenant(1);
+        let red = TenantObjects(1);
         let compiled = compiled(|t, _| {
             let unknown = Condition { other: vec!["flowLabel".into()], ..Condition::default() };
-            let rules = vec![rule(1, unknown, Action::Drop)];
+            let rules = vec![rule(1, unknown, RuleAction::Drop)];
             t.chains.insert(chain, Chain { rules, ..Chain::default() });
             let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
             spoil(&mut port);
@@ -287,7 +289,7 @@ fn ports_that_cannot_be_carried_say_why() {
         let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
         t.ports.insert(id, port);
     });
-    let one = |host| Compiled::new(compiled.topology().clone(), host).pod(Tenant(1).pod(1)).unwrap();
+    let one = |host| Compiled::new(compiled.topology().clone(), host).pod(TenantObjects(1).pod(1)).unwrap();
     assert_eq!(one(HOST).unwrap().elements().len(), 4);
     assert_eq!(one(Uuid::from_u128(1)), None, "another host's port is none of our business");
 }

@@ -37,7 +37,7 @@ fn id(n: usize) -> Uuid {
     Uuid::from_u128(n as u128 + 1)
 }
 
-fn rule(n: usize, condition: Condition, action: Action) -> Rule {
+fn rule(n: usize, condition: Condition, action: RuleAction) -> Rule {
     Rule { id: id(n), condition, action }
 }
 
@@ -45,8 +45,8 @@ fn chain(id: Uuid, rules: &[Rule]) -> Object {
     Object::Chain(id, Chain { rules: rules.to_vec(), ..Chain::default() })
 }
 
-fn chains(rules: &[Rule]) -> Vec<Change> {
-    let its = Rule { id: ITS_RULE, condition: Condition::default(), action: Action::Accept };
+fn chains(rules: &[Rule]) -> Vec<TopologyChange> {
+    let its = Rule { id: ITS_RULE, condition: Condition::default(), action: RuleAction::Accept };
     put([chain(OTHER, &[its]), chain(CHAIN, rules)])
 }
 
@@ -105,18 +105,18 @@ fn udp() -> Condition {
 }
 
 /// What rules do: all the same, or each something else.
-fn actions() -> [(&'static str, Vec<Action>); 4] {
-    let jump = Action::Jump { chain: OTHER };
+fn actions() -> [(&'static str, Vec<RuleAction>); 4] {
+    let jump = RuleAction::Jump { chain: OTHER };
     [
-        ("accept", vec![Action::Accept]),
-        ("reject", vec![Action::Reject]),
+        ("accept", vec![RuleAction::Accept]),
+        ("reject", vec![RuleAction::Reject]),
         ("jump", vec![jump.clone()]),
-        ("mixed", vec![Action::Accept, Action::Drop, Action::Reject, Action::Return, jump]),
+        ("mixed", vec![RuleAction::Accept, RuleAction::Drop, RuleAction::Reject, RuleAction::Return, jump]),
     ]
 }
 
 /// A tenant whose pod's datagrams pass the chain at the pod's port, or at the router's, with the pod.
-fn tenant(lab: &Lab, at_router: bool) -> (Tenant, std::path::PathBuf) {
+fn tenant(lab: &Lab, at_router: bool) -> (TenantObjects, std::path::PathBuf) {
     let red = lab.tenant(1);
     let pod = lab.pod(red, 1);
     inside(&pod, "sysctl", &["-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
@@ -141,7 +141,7 @@ fn every_rule_counts_for_itself(at_router: bool) {
                 .map(|n| rule(n.into(), condition(nth(n)), actions[usize::from(n) % actions.len()].clone()))
                 .collect();
             // It never gets its turn, unless the first one comes back from a jump.
-            rules.push(rule(5, condition(nth(0)), Action::Drop));
+            rules.push(rule(5, condition(nth(0)), RuleAction::Drop));
             // The rules of the case before have gone, and with them what they had counted.
             lab.submit(chains(&[]));
             let its = met(&lab).remove(&ITS_RULE).unwrap_or_default();
@@ -152,7 +152,7 @@ fn every_rule_counts_for_itself(at_router: bool) {
                 let times = u64::from(n) + 2;
                 send(&pod, nth(n), times);
                 wanted.insert(rule.id, datagrams(times));
-                if matches!(rule.action, Action::Jump { .. }) {
+                if matches!(rule.action, RuleAction::Jump { .. }) {
                     jumped += datagrams(times);
                 }
             }
@@ -161,12 +161,12 @@ fn every_rule_counts_for_itself(at_router: bool) {
             }
             assert_eq!(met(&lab), wanted, "{shape}, {name}");
             // Another rule, another filter: every count stays, and goes on.
-            rules.push(rule(6, condition(nth(6)), Action::Drop));
+            rules.push(rule(6, condition(nth(6)), RuleAction::Drop));
             lab.submit(chains(&rules));
             assert_eq!(met(&lab), wanted, "{shape}, {name}, replaced");
             send(&pod, nth(1), 1);
             *wanted.get_mut(&id(1)).unwrap() += datagrams(1);
-            if matches!(rules[1].action, Action::Jump { .. }) {
+            if matches!(rules[1].action, RuleAction::Jump { .. }) {
                 *wanted.get_mut(&ITS_RULE).unwrap() += datagrams(1);
             }
             assert_eq!(met(&lab), wanted, "{shape}, {name}, replaced and going on");
@@ -189,12 +189,12 @@ fn counts_outlive_the_process_and_go_with_the_rule() {
     let mut lab = Lab::start(provider());
     let (red, pod) = tenant(&lab, false);
     let port = |n| Condition { destination_port: Some(Test::is((nth(n).2, nth(n).2))), ..udp() };
-    let mut rules: Vec<_> = (0..5_u8).map(|n| rule(n.into(), port(n), Action::Drop)).collect();
+    let mut rules: Vec<_> = (0..5_u8).map(|n| rule(n.into(), port(n), RuleAction::Drop)).collect();
     // By itself, of several lines.
     rules.push(rule(
         5,
         Condition { destination_port: Some(Test { value: (1, 7049), inverted: true }), ..Condition::default() },
-        Action::Drop,
+        RuleAction::Drop,
     ));
     lab.submit(chains(&rules));
     for n in 0..6 {
@@ -212,7 +212,7 @@ fn counts_outlive_the_process_and_go_with_the_rule() {
     lab.restart(topology.clone());
     assert_eq!(met(&lab), wanted, "the same filter");
     // What has changed meanwhile changes the filter, and the first rule goes.
-    rules.push(rule(6, port(6), Action::Drop));
+    rules.push(rule(6, port(6), RuleAction::Drop));
     rules.remove(0);
     for change in chains(&rules) {
         topology.apply(change);
@@ -245,11 +245,12 @@ fn a_translation_counts_and_what_undoes_it() {
     });
     let count = counters(&lab).rules;
     let packets: Vec<_> = rules.flatten().map(|rule| (&rule.action, count[&rule.id].packets)).collect();
-    let of = |wanted: fn(&Action) -> bool| packets.iter().filter(|(it, _)| wanted(it)).map(|(_, n)| *n).sum::<u64>();
-    assert_eq!(of(|action| matches!(action, Action::ReverseSnat { .. })), 5, "{packets:?}");
-    assert_eq!(of(|action| matches!(action, Action::Snat { .. })), 5, "{packets:?}");
-    assert_eq!(of(|action| matches!(action, Action::Accept)), 5, "{packets:?}");
-    assert_eq!(of(|action| matches!(action, Action::Drop)), 0, "{packets:?}");
+    let of =
+        |wanted: fn(&RuleAction) -> bool| packets.iter().filter(|(it, _)| wanted(it)).map(|(_, n)| *n).sum::<u64>();
+    assert_eq!(of(|action| matches!(action, RuleAction::ReverseSnat { .. })), 5, "{packets:?}");
+    assert_eq!(of(|action| matches!(action, RuleAction::Snat { .. })), 5, "{packets:?}");
+    assert_eq!(of(|action| matches!(action, RuleAction::Accept)), 5, "{packets:?}");
+    assert_eq!(of(|action| matches!(action, RuleAction::Drop)), 0, "{packets:?}");
 }
 
 #[test]
@@ -277,7 +278,7 @@ fn ports_count_and_refused_frames_keep_their_counts() {
     assert_eq!(counters(&lab).ports[&red.pod(2)].refused, other);
 
     // The filter is replaced.
-    lab.submit(chains(&[rule(1, Condition::default(), Action::Accept)]));
+    lab.submit(chains(&[rule(1, Condition::default(), RuleAction::Accept)]));
     let Object::Port(id, port) = red.pod_port(2) else { unreachable!() };
     lab.submit(put([Object::Port(id, Port { inbound: Some(CHAIN), ..port })]));
     assert_eq!(refused(&lab), after);
@@ -303,7 +304,7 @@ fn whoever_counts_is_in_nobodys_way() {
                 let _ = std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await;
             }
             let (one, other, ()) = tokio::join!(plane.counters(), plane.counters(), async {
-                let rule = Rule { id: id(usize::from(n)), condition: Condition::default(), action: Action::Accept };
+                let rule = Rule { id: id(usize::from(n)), condition: Condition::default(), action: RuleAction::Accept };
                 plane.submit(put([chain(tenant.outbound(), &[rule])]));
                 plane.flush().await;
             });
@@ -312,7 +313,7 @@ fn whoever_counts_is_in_nobodys_way() {
             assert!(before.contains(&id(n.into())), "round {n}: {before:?}");
         }
         let (counted, ()) = tokio::join!(plane.counters(), async {
-            plane.submit(vec![Change::Remove(tenants[0].router())]);
+            plane.submit(vec![TopologyChange::Remove(tenants[0].router())]);
             plane.flush().await;
         });
         assert_eq!(rules(&counted), before);

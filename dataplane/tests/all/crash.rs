@@ -19,7 +19,7 @@ use atoll_testkit::program::command;
 use atoll_testkit::steps::Steps;
 use uuid::Uuid;
 
-const BYSTANDER: Tenant = Tenant(9);
+const BYSTANDER: TenantObjects = TenantObjects(9);
 const SUBNET: &str = "10.9.0.0/24";
 
 /// Other traffic: a ping every 5 ms and a TCP stream, both translated on their way to the external network.
@@ -167,7 +167,14 @@ const WHOLE: Part = Part(0, 1);
 
 /// Goes from `before` to what is `there` and dies before each change of its part on the way, at least `least` in all
 /// parts; and `back`.
-fn sweep(before: &[Object], there: &[Change], back: &[Change], pods: &[(Tenant, u8)], least: usize, part: Part) {
+fn sweep(
+    before: &[Object],
+    there: &[TopologyChange],
+    back: &[TopologyChange],
+    pods: &[(TenantObjects, u8)],
+    least: usize,
+    part: Part,
+) {
     let mut topology = provider();
     let bystander = BYSTANDER.objects(SUBNET).into_iter().chain([BYSTANDER.pod_port(1)]);
     for change in put(bystander.chain(before.iter().cloned())) {
@@ -234,16 +241,16 @@ fn sweep(before: &[Object], there: &[Change], back: &[Change], pods: &[(Tenant, 
 }
 
 fn tenant(n: u128) -> Vec<Object> {
-    Tenant(n).objects(SUBNET).into_iter().chain([Tenant(n).pod_port(1)]).collect()
+    TenantObjects(n).objects(SUBNET).into_iter().chain([TenantObjects(n).pod_port(1)]).collect()
 }
 
-fn removed(objects: &[Object]) -> Vec<Change> {
-    objects.iter().rev().map(|object| Change::Remove(object.id())).collect()
+fn removed(objects: &[Object]) -> Vec<TopologyChange> {
+    objects.iter().rev().map(|object| TopologyChange::Remove(object.id())).collect()
 }
 
 fn while_two_tenants_are_built(part: Part) {
     let objects: Vec<_> = [1, 2].into_iter().flat_map(tenant).collect();
-    sweep(&[], &put(objects.clone()), &removed(&objects), &[(Tenant(1), 1), (Tenant(2), 1)], 90, part);
+    sweep(&[], &put(objects.clone()), &removed(&objects), &[(TenantObjects(1), 1), (TenantObjects(2), 1)], 90, part);
 }
 
 #[test]
@@ -269,21 +276,21 @@ fn while_two_tenants_are_built_last_quarter() {
 #[test]
 fn while_a_tenant_is_torn_down() {
     let objects = tenant(1);
-    sweep(&objects, &removed(&objects), &put(objects.clone()), &[(Tenant(1), 1)], 5, WHOLE);
+    sweep(&objects, &removed(&objects), &put(objects.clone()), &[(TenantObjects(1), 1)], 5, WHOLE);
 }
 
 #[test]
 fn while_a_port_comes() {
-    let port = [Tenant(1).pod_port(1)];
-    let objects = Tenant(1).objects(SUBNET);
-    sweep(&objects, &put(port.clone()), &removed(&port), &[(Tenant(1), 1)], 5, WHOLE);
+    let port = [TenantObjects(1).pod_port(1)];
+    let objects = TenantObjects(1).objects(SUBNET);
+    sweep(&objects, &put(port.clone()), &removed(&port), &[(TenantObjects(1), 1)], 5, WHOLE);
 }
 
 #[test]
 fn while_a_port_goes() {
-    let port = [Tenant(1).pod_port(1)];
-    let objects: Vec<_> = Tenant(1).objects(SUBNET).into_iter().chain(port.clone()).collect();
-    sweep(&objects, &removed(&port), &put(port), &[(Tenant(1), 1)], 5, WHOLE);
+    let port = [TenantObjects(1).pod_port(1)];
+    let objects: Vec<_> = TenantObjects(1).objects(SUBNET).into_iter().chain(port.clone()).collect();
+    sweep(&objects, &removed(&port), &put(port), &[(TenantObjects(1), 1)], 5, WHOLE);
 }
 
 #[test]
@@ -298,7 +305,7 @@ fn while_rules_and_routes_are_replaced() {
                     destination_port: Some(Test::is((81, 81))),
                     ..Condition::default()
                 },
-                action: Action::Drop,
+                action: RuleAction::Drop,
             };
             let mut chain = chain.clone();
             chain.rules.insert(0, rule);
@@ -310,12 +317,12 @@ fn while_rules_and_routes_are_replaced() {
     let black = Route {
         action: RouteAction::BlackHole,
         source: net("10.9.0.0/25"),
-        ..route(Tenant(1).router(), "198.51.100.0/24", Tenant(1).uplink(), None)
+        ..route(TenantObjects(1).router(), "198.51.100.0/24", TenantObjects(1).uplink(), None)
     };
     there.push(Object::Route(Uuid::from_u128(0x998), black));
     let mut back = put(objects.iter().filter(|object| matches!(object, Object::Chain(..))).cloned());
-    back.push(Change::Remove(Uuid::from_u128(0x998)));
-    sweep(&objects, &put(there), &back, &[(Tenant(1), 1)], 3, WHOLE);
+    back.push(TopologyChange::Remove(Uuid::from_u128(0x998)));
+    sweep(&objects, &put(there), &back, &[(TenantObjects(1), 1)], 3, WHOLE);
 }
 
 #[test]
@@ -331,7 +338,7 @@ fn while_a_bridge_is_linked_and_its_pods_move_odd_changes() {
 fn while_a_bridge_is_linked_and_its_pods_move(part: Part) {
     let ends = |linked: bool| {
         let end = move |object: &Object| match object.clone() {
-            Object::Port(id, port) if [Tenant(1).gateway(), Tenant(1).bridge_port()].contains(&id) => {
+            Object::Port(id, port) if [TenantObjects(1).gateway(), TenantObjects(1).bridge_port()].contains(&id) => {
                 Some(Object::Port(id, Port { peer: port.peer.filter(|_| linked), ..port }))
             }
             _ => None,
@@ -340,5 +347,5 @@ fn while_a_bridge_is_linked_and_its_pods_move(part: Part) {
     };
     let mut objects = tenant(1);
     objects.extend(ends(false));
-    sweep(&objects, &put(ends(true)), &put(ends(false)), &[(Tenant(1), 1)], 10, part);
+    sweep(&objects, &put(ends(true)), &put(ends(false)), &[(TenantObjects(1), 1)], 10, part);
 }

@@ -52,26 +52,26 @@ fn at(address: impl std::fmt::Display, port: u16) -> SocketAddr {
 /// The provider looks at flows, so that it tracks them too.
 fn tracking_provider(lab: &Lab) {
     let answers = Condition { return_flow: true, ..Condition::default() };
-    let rule = Rule { id: Uuid::from_u128(0xc1), condition: answers, action: Action::Accept };
+    let rule = Rule { id: Uuid::from_u128(0xc1), condition: answers, action: RuleAction::Accept };
     let router = Router { up: true, inbound: Some(CHAIN), ..Router::default() };
     let chain = Chain { rules: vec![rule], ..Chain::default() };
     lab.submit(put([Object::Chain(CHAIN, chain), Object::Router(PROVIDER, router)]));
 }
 
 /// The pod `n` goes, as a runtime takes it: its port, then its interface and namespace.
-fn end(lab: &Lab, tenant: Tenant, n: u8) {
-    lab.submit(vec![Change::Remove(tenant.pod(n))]);
+fn end(lab: &Lab, tenant: TenantObjects, n: u8) {
+    lab.submit(vec![TopologyChange::Remove(tenant.pod(n))]);
     take_away(lab, tenant, n);
 }
 
-fn take_away(lab: &Lab, tenant: Tenant, n: u8) {
+fn take_away(lab: &Lab, tenant: TenantObjects, n: u8) {
     inside(&lab.namespace(tenant), "ip", &["link", "del", &interface(tenant, n)]);
     let pod = lab.directory.path().join("pods").join(interface(tenant, n));
     nix::mount::umount2(&pod, nix::mount::MntFlags::MNT_DETACH).unwrap();
 }
 
 /// Another pod with the same address, under another port.
-fn successor(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
+fn successor(lab: &Lab, tenant: TenantObjects, n: u8) -> PathBuf {
     let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
     let Object::Port(_, port) = tenant.pod_port(n) else { unreachable!() };
     let id = Uuid::from_u128(0x50cc_0000 + u128::from(n));
@@ -122,7 +122,7 @@ fn who_has_an_address_next_answers_nobody_in_the_name_of_the_one_before() {
     let rule = |n, condition, action| Rule { id: Uuid::from_u128(n), condition, action };
     let answers = Condition { return_flow: true, ..Condition::default() };
     let ipv4 = Condition { ether_type: Some(Test::is(0x0800)), ..Condition::default() };
-    let rules = vec![rule(0xd1, answers, Action::Accept), rule(0xd2, ipv4, Action::Drop)];
+    let rules = vec![rule(0xd1, answers, RuleAction::Accept), rule(0xd2, ipv4, RuleAction::Drop)];
     let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
     let chain = Object::Chain(CHAIN, Chain { rules, ..Chain::default() });
     lab.submit(put([chain, Object::Port(id, Port { outbound: Some(CHAIN), ..port })]));
@@ -191,7 +191,7 @@ fn other_rules_leave_the_flows_of_a_port_alone_and_so_does_a_restart() {
     lab.restart(topology.clone());
     goes_on("a restart");
     // The port was removed while the data plane was not running.
-    topology.apply(Change::Remove(id));
+    topology.apply(TopologyChange::Remove(id));
     lab.restart(topology);
     assert_eq!(tracked(&lab.namespace(red), "10.9.0.101"), Vec::<String>::new());
 }
@@ -199,7 +199,7 @@ fn other_rules_leave_the_flows_of_a_port_alone_and_so_does_a_restart() {
 #[test]
 fn a_translation_that_is_gone_takes_its_flows_along() {
     let mut topology = provider();
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let floating = Ipv4Addr::new(203, 0, 113, 50);
     let rules = |to: Option<u8>| {
         let objects = red.objects("10.9.0.0/24").into_iter().map(move |object| match object {
@@ -209,7 +209,7 @@ fn a_translation_that_is_gone_takes_its_flows_along() {
                 let rule = |n| Rule {
                     id: Uuid::from_u128(0xe0 + u128::from(n)),
                     condition: condition.clone(),
-                    action: Action::Dnat { targets: vec![target(n)], then: Flow::Accept },
+                    action: RuleAction::Dnat { targets: vec![target(n)], then: FlowAction::Accept },
                 };
                 chain.rules.splice(0..0, to.map(rule));
                 Object::Chain(id, chain)

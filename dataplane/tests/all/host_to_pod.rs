@@ -58,7 +58,7 @@ fn the_node_reaches_two_pods_with_the_very_same_address_and_each_sees_the_fixed_
     assert_eq!(refused.join().unwrap(), std::io::ErrorKind::ConnectionRefused);
     assert!(attempt(node(), "ping", &["-c1", "-W1", "-n", "-s", "4000", &to_blue]).status.success());
     // It goes with its port.
-    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.submit(vec![TopologyChange::Remove(red.pod(1))]);
     assert!(!pings(node(), &to_red) && pings(node(), &to_blue));
     assert!(!lab.plane().report().host_to_pod.contains_key(&red.pod(1)));
     assert_eq!(lab.plane().report().errors.len(), 0, "{:#?}", lab.plane().report());
@@ -79,7 +79,7 @@ fn an_address_that_is_unique_in_the_cluster_is_routed_by_the_node() {
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("red"));
     assert_eq!(ask(node(), &side(&lab, blue.pod(1))).as_deref(), Some("blue"));
     assert_eq!(lab.plane().report().unsupported.iter().map(|u| u.object).collect::<Vec<_>>(), [blue.pod(1)]);
-    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.submit(vec![TopologyChange::Remove(red.pod(1))]);
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
     assert!(lab.plane().report().unsupported.is_empty());
 }
@@ -272,7 +272,7 @@ fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_i
     assert_eq!(ask(node(), "10.96.0.1"), None);
     let _pods = [serve(&red1, "red"), serve(&blue1, "blue")];
     assert_eq!(ask(node(), &side(&lab, red.pod(1))).as_deref(), Some("red"));
-    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.submit(vec![TopologyChange::Remove(red.pod(1))]);
     stopped("one of them still has it");
     // The rules were flushed, and the data plane was restarted.
     let mut topology = provider();
@@ -289,13 +289,13 @@ fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_i
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
-    lab.submit(vec![Change::Remove(id)]);
+    lab.submit(vec![TopologyChange::Remove(id)]);
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("a stranger"), "nothing is left of it");
 }
 
 /// A rule that drops everything.
 fn nothing(n: u128) -> Object {
-    let rule = Rule { id: Uuid::from_u128(n), condition: Condition::default(), action: Action::Drop };
+    let rule = Rule { id: Uuid::from_u128(n), condition: Condition::default(), action: RuleAction::Drop };
     Object::Chain(Uuid::from_u128(n), Chain { tenant: "t".into(), name: "nothing".into(), rules: vec![rule] })
 }
 
@@ -313,7 +313,7 @@ fn no_rule_and_no_route_of_a_tenant_stands_between_the_node_and_a_pod() {
     let flows = Rule {
         id: Uuid::from_u128(0x901),
         condition: Condition { return_flow: true, ..Condition::default() },
-        action: Action::Drop,
+        action: RuleAction::Drop,
     };
     let tracked = Chain { tenant: "t".into(), name: "nothing, statefully".into(), rules: vec![flows] };
     let Object::Chain(_, mut blocked) = nothing(0x900) else { unreachable!() };
@@ -435,7 +435,7 @@ fn what_the_machine_uses_of_the_pool_stays_the_machines() {
 #[test]
 fn another_pool_takes_the_place_of_the_one_before_and_none_takes_all_away() {
     let mut topology = provider();
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let mut lab = Lab::start(topology.clone());
     lab.submit(put(red.objects("10.9.0.0/24")));
     let pod = unique(&lab, red, 1);
@@ -491,7 +491,7 @@ fn a_pool_that_is_a_network_of_the_machine_is_refused() {
 #[test]
 fn the_node_side_outlives_restarts_and_is_mended() {
     let mut topology = provider();
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let all = |n| red.objects("10.9.0.0/24").into_iter().chain((1..=n).map(|n| red.pod_port(n)));
     for change in put(all(0)) {
         topology.apply(change);

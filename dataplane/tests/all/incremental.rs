@@ -24,7 +24,7 @@ fn states() -> Vec<Object> {
     all.extend(uplink.ports.clone().into_iter().map(|(id, it)| Object::Port(id, it)));
     all.extend(uplink.routes.clone().into_iter().map(|(id, it)| Object::Route(id, it)));
     all.push(Object::Bridge(LONE, Bridge { up: true, inbound: Some(CHAIN), ..Bridge::default() }));
-    for (tenant, n) in (1..=3).map(Tenant).zip(1..) {
+    for (tenant, n) in (1..=3).map(TenantObjects).zip(1..) {
         all.extend(tenant.objects("10.9.0.0/24"));
         let rule = |n: u128, condition, action| Rule { id: Uuid::from_u128(0xd00 + n), condition, action };
         let named =
@@ -32,9 +32,10 @@ fn states() -> Vec<Object> {
         let grouped = Condition { in_port_group: Some(Test::is(PORTS)), ..Condition::default() };
         let addressed = Condition { source_group: Some(Test::is(ADDRESSES)), ..Condition::default() };
         let flows = Condition { return_flow: true, ..Condition::default() };
-        let rules = vec![rule(0, named, Action::Drop), rule(1, addressed, Action::Jump { chain: tenant.inbound() })];
+        let rules =
+            vec![rule(0, named, RuleAction::Drop), rule(1, addressed, RuleAction::Jump { chain: tenant.inbound() })];
         all.push(Object::Chain(CHAIN, Chain { rules: rules.clone(), ..Chain::default() }));
-        let rules = vec![rule(2, grouped, Action::Reject), rule(3, flows, Action::Accept)];
+        let rules = vec![rule(2, grouped, RuleAction::Reject), rule(3, flows, RuleAction::Accept)];
         all.push(Object::Chain(CHAIN, Chain { rules, ..Chain::default() }));
         all.push(Object::PortGroup(PORTS, PortGroup { members: vec![tenant.pod(2)], ..PortGroup::default() }));
         let members = vec![address(n).into()];
@@ -48,7 +49,7 @@ fn states() -> Vec<Object> {
         all.push(Object::Bridge(tenant.bridge(), Bridge { up: false, ..Bridge::default() }));
         // The bridge of the next tenant instead of one's own.
         let mut across = on_router(tenant.router(), "10.9.0.1/24");
-        across.peer = Some(Tenant(tenant.0 % 3 + 1).bridge_port());
+        across.peer = Some(TenantObjects(tenant.0 % 3 + 1).bridge_port());
         all.push(Object::Port(tenant.gateway(), across));
         for n in 1..=3 {
             let Object::Port(id, plain) = tenant.pod_port(n) else { unreachable!() };
@@ -98,7 +99,7 @@ proptest! {
                 let mut alone = BTreeSet::new();
                 for (which, kind) in batch {
                     let object = which.get(&states);
-                    let change = if *kind == 0 { Change::Remove(object.id()) } else { Change::Put(object.clone()) };
+                    let change = if *kind == 0 { TopologyChange::Remove(object.id()) } else { TopologyChange::Put(object.clone()) };
                     alone.extend(compiled.apply(change));
                 }
                 let touched = if compiled.is_pending() { compiled.update() } else { Touched::default() };
@@ -115,19 +116,19 @@ proptest! {
 
 #[test]
 fn a_pod_costs_no_domain_and_a_tenant_no_other_tenant() {
-    let (one, two) = (Tenant(1), Tenant(2));
+    let (one, two) = (TenantObjects(1), TenantObjects(2));
     let mut compiled = Compiled::new(provider(), HOST);
     let mut touched = |objects: Vec<Object>| {
         let alone: Vec<_> = put(objects).into_iter().filter_map(|change| compiled.apply(change)).collect();
         (alone, if compiled.is_pending() { compiled.update().namespaces } else { BTreeSet::new() })
     };
-    let both = |tenant: Tenant| (vec![], BTreeSet::from([PROVIDER, tenant.router()]));
+    let both = |tenant: TenantObjects| (vec![], BTreeSet::from([PROVIDER, tenant.router()]));
     assert_eq!(touched(one.objects("10.9.0.0/24")), both(one));
     assert_eq!(touched(two.objects("10.9.0.0/24")), both(two));
     assert_eq!(touched(vec![one.pod_port(1)]), (vec![one.pod(1)], BTreeSet::new()));
     // Once a rule names the port, its interface is part of the filter.
     let named = Condition { in_ports: Some(Test::is(vec![one.pod(2)])), ..Condition::default() };
-    let rules = vec![Rule { id: Uuid::from_u128(1), condition: named, action: Action::Drop }];
+    let rules = vec![Rule { id: Uuid::from_u128(1), condition: named, action: RuleAction::Drop }];
     let chain = Object::Chain(CHAIN, Chain { rules, ..Chain::default() });
     let bridge = Object::Bridge(one.bridge(), Bridge { up: true, inbound: Some(CHAIN), ..Bridge::default() });
     assert_eq!(touched(vec![chain, bridge]), (vec![], BTreeSet::from([one.router()])));
@@ -144,7 +145,7 @@ proptest! {
         steps in prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), 0..6_u8), 1..6), 12)
     ) {
         let (states, mut topology) = (states(), provider());
-        for tenant in [Tenant(1), Tenant(2)] {
+        for tenant in [TenantObjects(1), TenantObjects(2)] {
             for change in put(tenant.objects("10.9.0.0/24")) {
                 topology.apply(change);
             }
@@ -155,7 +156,7 @@ proptest! {
             for (n, batch) in steps.iter().enumerate() {
                 for (which, kind) in batch {
                     let object = which.get(&states);
-                    let change = if *kind == 0 { Change::Remove(object.id()) } else { Change::Put(object.clone()) };
+                    let change = if *kind == 0 { TopologyChange::Remove(object.id()) } else { TopologyChange::Put(object.clone()) };
                     topology.apply(change.clone());
                     lab.submit(vec![change]);
                 }

@@ -22,7 +22,7 @@ const B: [u8; 4] = [10, 9, 0, 102];
 const OUTSIDE: [u8; 4] = [203, 0, 113, 1];
 const MORE: u16 = 0x2000;
 
-fn rules(id: Uuid, rules: impl IntoIterator<Item = (Condition, Action)>) -> Object {
+fn rules(id: Uuid, rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> Object {
     let rules = rules.into_iter().zip(1..).map(|((condition, action), n)| Rule {
         id: Uuid::new_v5(&id, &u32::to_be_bytes(n)),
         condition,
@@ -55,7 +55,7 @@ impl Ears {
 }
 
 /// A pod of a tenant with a subnet of its own.
-fn stranger(lab: &Lab, tenant: Tenant, subnet: &str, address: Ipv4Addr, gateway: &str) -> PathBuf {
+fn stranger(lab: &Lab, tenant: TenantObjects, subnet: &str, address: Ipv4Addr, gateway: &str) -> PathBuf {
     lab.submit(put(tenant.objects(subnet)));
     let pod = lab.wire(tenant, 1, Some(&lab.namespace(tenant)));
     inside(&pod, "ip", &["addr", "flush", "dev", "eth0"]);
@@ -71,7 +71,7 @@ fn stranger(lab: &Lab, tenant: Tenant, subnet: &str, address: Ipv4Addr, gateway:
 #[test]
 fn no_way_leads_from_one_tenant_to_the_pods_of_another_or_to_the_machine() {
     let lab = Lab::start(provider());
-    let (red, green) = (lab.tenant(1), Tenant(2));
+    let (red, green) = (lab.tenant(1), TenantObjects(2));
     let (red1, red2) = (lab.pod(red, 1), lab.pod(red, 2));
     let green1 = stranger(&lab, green, "10.6.0.0/24", "10.6.0.5".parse().unwrap(), "10.6.0.1");
     let seen = serve(&green1, "green");
@@ -218,8 +218,8 @@ fn a_router_is_asked_by_its_own_mac_only() {
     port.outbound = Some(flows);
     let router = Router { up: true, inbound: Some(chain), outbound: Some(red.outbound()), ..Router::default() };
     lab.submit(put([
-        rules(chain, [(forbidden, Action::Drop)]),
-        rules(flows, [(answers, Action::Accept)]),
+        rules(chain, [(forbidden, RuleAction::Drop)]),
+        rules(flows, [(answers, RuleAction::Accept)]),
         Object::Port(id, port),
         Object::Router(red.router(), router),
     ]));
@@ -266,7 +266,7 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
         };
         // Every other one looks at flows, so that bridged packets come to pass the router's hooks, or cease to.
         let flows = Condition { return_flow: n.is_multiple_of(2), source_port: Some(Test::is((n, n))), ..forbidden(1) };
-        rules(chain, [(forbidden(9999), Action::Drop), (flows, Action::Accept)])
+        rules(chain, [(forbidden(9999), RuleAction::Drop), (flows, RuleAction::Accept)])
     };
     let bridge = Bridge { up: true, inbound: Some(chain), ..Bridge::default() };
     let router = Router { up: true, inbound: Some(chain), outbound: Some(red.outbound()), ..Router::default() };
@@ -333,7 +333,7 @@ fn nothing_passes_while_a_filter_is_replaced_or_goes_that_does_not_pass_before_a
     let whole: Vec<_> = (*good.lock().unwrap().first().unwrap()..until).collect();
     let missing: Vec<_> = whole.iter().filter(|number| !good.lock().unwrap().contains(number)).copied().collect();
     // The whole tenant goes, its router first.
-    lab.submit(vec![Change::Remove(red.router()), Change::Remove(red.bridge())]);
+    lab.submit(vec![TopologyChange::Remove(red.router()), TopologyChange::Remove(red.bridge())]);
     wait(|| "the namespace is gone".to_owned(), || !lab.namespace(red).exists());
     let gone = || attempt(&a, "ip", &["link", "show", "eth0"]);
     wait(|| "the pod's interface goes along".to_owned(), || !gone().status.success());
@@ -353,7 +353,7 @@ fn a_filter_stands_behind_the_one_that_it_replaces() {
     let lab = Lab::start(provider());
     let red = lab.tenant(1);
     let bridge = Bridge { up: true, inbound: Some(chain), ..Bridge::default() };
-    lab.submit(put([rules(chain, [(to_port_9999(), Action::Drop)]), Object::Bridge(red.bridge(), bridge)]));
+    lab.submit(put([rules(chain, [(to_port_9999(), RuleAction::Drop)]), Object::Bridge(red.bridge(), bridge)]));
     let places = || {
         let shown = inside(&lab.namespace(red), "nft", &["-y", "list", "ruleset"]);
         let places = shown.lines().filter_map(|line| line.split_once(" priority ")?.1.split_once(';')?.0.parse().ok());
@@ -363,7 +363,7 @@ fn a_filter_stands_behind_the_one_that_it_replaces() {
     let mut began_again = 0;
     for n in 1..30 {
         let condition = Condition { destination_port: Some(Test::is((n, n))), ..to_port_9999() };
-        lab.submit(put([rules(chain, [(condition, Action::Drop)])]));
+        lab.submit(put([rules(chain, [(condition, RuleAction::Drop)])]));
         let (now, of_now) = places();
         assert_eq!((now.len(), of_now), (before.len(), tables), "no copy stays");
         let steps: BTreeSet<_> = now.iter().zip(&before).map(|(now, before)| now - before).collect();
@@ -442,7 +442,7 @@ fn fragments_carry_nothing_past_a_filter() {
     port.inbound = Some(chain);
     let router = Router { up: true, inbound: Some(chain), outbound: Some(red.outbound()), ..Router::default() };
     lab.submit(put([
-        rules(chain, [(forbidden, Action::Drop)]),
+        rules(chain, [(forbidden, RuleAction::Drop)]),
         Object::Port(id, port),
         Object::Router(red.router(), router),
     ]));
@@ -508,7 +508,7 @@ fn a_tenant_that_fills_the_providers_table_of_flows_fills_its_own_part_only() {
     // The provider looks at flows, so it has a table of them.
     let answers = Condition { return_flow: true, ..Condition::default() };
     let router = Router { up: true, inbound: Some(chain), ..Router::default() };
-    lab.submit(put([rules(chain, [(answers, Action::Accept)]), Object::Router(PROVIDER, router)]));
+    lab.submit(put([rules(chain, [(answers, RuleAction::Accept)]), Object::Router(PROVIDER, router)]));
     assert_eq!(ask(&red1, "203.0.113.1").as_deref(), Some("outside"));
     let provider = lab.planes().join(PROVIDER.to_string());
     let tracked =
@@ -538,7 +538,7 @@ fn a_tenant_that_is_flooded_takes_no_more_of_the_providers_table_of_flows_than_i
     serve(&lab.outside(), "outside");
     let answers = Condition { return_flow: true, ..Condition::default() };
     let router = Router { up: true, inbound: Some(chain), ..Router::default() };
-    lab.submit(put([rules(chain, [(answers, Action::Accept)]), Object::Router(PROVIDER, router)]));
+    lab.submit(put([rules(chain, [(answers, RuleAction::Accept)]), Object::Router(PROVIDER, router)]));
     let to: Ipv4Addr = red.transit().parse().unwrap();
     inside(&lab.outside(), "ip", &["route", "add", &format!("{to}/32"), "via", "203.0.113.2"]);
     on_thread(&lab.outside(), move || {
@@ -619,7 +619,7 @@ fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
 #[test]
 fn addresses_that_nobody_has_take_no_room_in_the_machines_table_of_neighbours() {
     let lab = Lab::start(provider());
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     lab.submit(put(red.objects("10.9.0.0/16")));
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
     assert!(pings(&a, "203.0.113.1") && pings(&b, "10.9.0.101"));

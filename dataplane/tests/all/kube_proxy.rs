@@ -260,14 +260,14 @@ fn what_was_opened_under_an_earlier_guard_ends() {
     let mut site = Site::new(false, None);
     kube_proxy(true);
     let mut topology = provider();
-    let objects = [Tenant(1), Tenant(2)].into_iter().flat_map(|tenant| tenant.objects("10.9.0.0/24"));
+    let objects = [TenantObjects(1), TenantObjects(2)].into_iter().flat_map(|tenant| tenant.objects("10.9.0.0/24"));
     for change in put(objects) {
         topology.apply(change);
     }
-    for (tenant, n) in [(Tenant(1), 1), (Tenant(2), 2), (Tenant(1), 3)] {
+    for (tenant, n) in [(TenantObjects(1), 1), (TenantObjects(2), 2), (TenantObjects(1), 3)] {
         let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
         port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
-        topology.apply(Change::Put(Object::Port(id, port)));
+        topology.apply(TopologyChange::Put(Object::Port(id, port)));
     }
     site.lab.plane.take().unwrap().stop();
     for chain in ["passing", "leaving"] {

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atoll_model::topology::{Action, Chain, Condition, Flow, NatTarget, Object, Port, Rule, Test};
+use atoll_model::topology::{Chain, Condition, FlowAction, NatTarget, Object, Port, Rule, RuleAction, Test};
 use atoll_testkit::plane::*;
 use uuid::Uuid;
 
-fn chain(id: Uuid, rules: impl IntoIterator<Item = (Condition, Action)>) -> Object {
+fn chain(id: Uuid, rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> Object {
     let rules = rules.into_iter().zip(1..).map(|((condition, action), n)| {
         let id = Uuid::new_v5(&id, &u32::to_be_bytes(n));
         Rule { id, condition, action }
@@ -60,10 +60,10 @@ fn a_flow_keeps_its_source_until_no_rule_translates_it() {
     let (first, second): (Ipv4Addr, Ipv4Addr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
     let callers = echo(&lab.outside());
     let leaves = || Condition { out_ports: Some(Test::is(vec![red.uplink()])), ..Condition::default() };
-    let snat = |address| Action::Snat { targets: vec![to(address)], then: Flow::Accept };
+    let snat = |address| RuleAction::Snat { targets: vec![to(address)], then: FlowAction::Accept };
     let back =
         |network: &str, n| Object::Route(Uuid::from_u128(n), route(PROVIDER, network, red.provider_port(), None));
-    let become_ = |rules: Vec<(Condition, Action)>| {
+    let become_ = |rules: Vec<(Condition, RuleAction)>| {
         lab.submit(put([chain(red.outbound(), rules)]));
         assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
     };
@@ -95,8 +95,8 @@ fn whoever_was_let_in_by_a_floating_address_is_cut_off_with_it() {
     let floating: Ipv4Addr = "192.0.2.1".parse().unwrap();
     let callers = [echo(&pods[0]), echo(&pods[1])];
     let named = Condition { destination: Some(Test::is(floating.into())), ..Condition::default() };
-    let dnat = |n| (named.clone(), Action::Dnat { targets: vec![to(address(n))], then: Flow::Accept });
-    let become_ = |rules: Vec<(Condition, Action)>| {
+    let dnat = |n| (named.clone(), RuleAction::Dnat { targets: vec![to(address(n))], then: FlowAction::Accept });
+    let become_ = |rules: Vec<(Condition, RuleAction)>| {
         lab.submit(put([chain(red.inbound(), rules)]));
         assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
     };

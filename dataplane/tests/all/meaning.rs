@@ -26,7 +26,7 @@ fn own_chain(n: u8) -> Uuid {
     Uuid::from_u128(0xc00 + u128::from(n))
 }
 
-fn chain(id: Uuid, rules: impl IntoIterator<Item = (Condition, Action)>) -> Object {
+fn chain(id: Uuid, rules: impl IntoIterator<Item = (Condition, RuleAction)>) -> Object {
     let rules = rules.into_iter().zip(1..).map(|((condition, action), n)| {
         let id = Uuid::new_v5(&id, &u32::to_be_bytes(n));
         Rule { id, condition, action }
@@ -120,7 +120,7 @@ fn apart(name: &'static str, condition: Condition, bridged: Through, routed: Thr
 }
 
 fn cases(gateway: Mac) -> Vec<Case> {
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let tcp = || Condition { protocol: is(6), ..ip() };
     let echo = || Condition { protocol: is(1), ..ip() };
     let port = |range| Condition { destination_port: range, ..tcp() };
@@ -218,7 +218,7 @@ fn every_field_of_a_condition_and_its_inverse_means_what_it_says_bridged_and_rou
     let names = AddressGroup { members, ..AddressGroup::default() };
     lab.submit(put([Object::PortGroup(PODS, group), Object::AddressGroup(NAMES, names)]));
     let chains =
-        || numbers.iter().zip(&all).map(|(n, (case, _))| chain(own_chain(*n), [(case.1.clone(), Action::Drop)]));
+        || numbers.iter().zip(&all).map(|(n, (case, _))| chain(own_chain(*n), [(case.1.clone(), RuleAction::Drop)]));
     let filtered = |n: u8, filter: Option<Uuid>| {
         let Object::Port(id, mut port) = red.pod_port(n) else { unreachable!() };
         port.inbound = filter;
@@ -254,7 +254,8 @@ fn every_field_of_a_condition_and_its_inverse_means_what_it_says_bridged_and_rou
     lab.submit(put(ports(true)));
     check(1, "bridged and tracked", "10.9.0.200");
     // Routed: the router checks every source and jumps.
-    let jump = |n: &u8| (Condition { source: is(address(*n).into()), ..any() }, Action::Jump { chain: own_chain(*n) });
+    let jump =
+        |n: &u8| (Condition { source: is(address(*n).into()), ..any() }, RuleAction::Jump { chain: own_chain(*n) });
     let free = numbers.iter().map(|n| filtered(*n, None));
     lab.submit(put(free.chain([chain(red.inbound(), numbers.iter().map(jump))])));
     check(2, "routed", "203.0.113.1");
@@ -271,23 +272,23 @@ fn ports(t: &mut Topology, id: Uuid) -> &mut Port {
 
 /// From pod 1 to pod 2, in order.
 const BRIDGED: &[Stage] = &[
-    ("pod 1 in", |t, chain| ports(t, Tenant(1).pod(1)).inbound = chain),
-    ("bridge in", |t, chain| t.bridges.get_mut(&Tenant(1).bridge()).unwrap().inbound = chain),
-    ("bridge out", |t, chain| t.bridges.get_mut(&Tenant(1).bridge()).unwrap().outbound = chain),
-    ("pod 2 out", |t, chain| ports(t, Tenant(1).pod(2)).outbound = chain),
+    ("pod 1 in", |t, chain| ports(t, TenantObjects(1).pod(1)).inbound = chain),
+    ("bridge in", |t, chain| t.bridges.get_mut(&TenantObjects(1).bridge()).unwrap().inbound = chain),
+    ("bridge out", |t, chain| t.bridges.get_mut(&TenantObjects(1).bridge()).unwrap().outbound = chain),
+    ("pod 2 out", |t, chain| ports(t, TenantObjects(1).pod(2)).outbound = chain),
 ];
 
 /// From pod 1 to the outside, in order.
 const ROUTED: &[Stage] = &[
-    ("pod in", |t, chain| ports(t, Tenant(1).pod(1)).inbound = chain),
-    ("bridge in", |t, chain| t.bridges.get_mut(&Tenant(1).bridge()).unwrap().inbound = chain),
-    ("bridge out", |t, chain| t.bridges.get_mut(&Tenant(1).bridge()).unwrap().outbound = chain),
-    ("bridge's port out", |t, chain| ports(t, Tenant(1).bridge_port()).outbound = chain),
-    ("gateway in", |t, chain| ports(t, Tenant(1).gateway()).inbound = chain),
-    ("router in", |t, chain| t.routers.get_mut(&Tenant(1).router()).unwrap().inbound = chain),
-    ("router out", |t, chain| t.routers.get_mut(&Tenant(1).router()).unwrap().outbound = chain),
-    ("uplink out", |t, chain| ports(t, Tenant(1).uplink()).outbound = chain),
-    ("provider's port in", |t, chain| ports(t, Tenant(1).provider_port()).inbound = chain),
+    ("pod in", |t, chain| ports(t, TenantObjects(1).pod(1)).inbound = chain),
+    ("bridge in", |t, chain| t.bridges.get_mut(&TenantObjects(1).bridge()).unwrap().inbound = chain),
+    ("bridge out", |t, chain| t.bridges.get_mut(&TenantObjects(1).bridge()).unwrap().outbound = chain),
+    ("bridge's port out", |t, chain| ports(t, TenantObjects(1).bridge_port()).outbound = chain),
+    ("gateway in", |t, chain| ports(t, TenantObjects(1).gateway()).inbound = chain),
+    ("router in", |t, chain| t.routers.get_mut(&TenantObjects(1).router()).unwrap().inbound = chain),
+    ("router out", |t, chain| t.routers.get_mut(&TenantObjects(1).router()).unwrap().outbound = chain),
+    ("uplink out", |t, chain| ports(t, TenantObjects(1).uplink()).outbound = chain),
+    ("provider's port in", |t, chain| ports(t, TenantObjects(1).provider_port()).inbound = chain),
     ("provider in", |t, chain| t.routers.get_mut(&PROVIDER).unwrap().inbound = chain),
     ("provider out", |t, chain| t.routers.get_mut(&PROVIDER).unwrap().outbound = chain),
     ("provider's uplink out", |t, chain| ports(t, UPLINK).outbound = chain),
@@ -305,8 +306,8 @@ fn chains_are_met_in_order_and_whoever_rejects_first_is_heard() {
     let echo = || Condition { source: is(address(1).into()), protocol: is(1), source_port: is((8, 8)), ..ip() };
     let more = [
         Object::Route(Uuid::from_u128(0x999), back),
-        chain(rejects, [(echo(), Action::Reject)]),
-        chain(drops, [(echo(), Action::Drop)]),
+        chain(rejects, [(echo(), RuleAction::Reject)]),
+        chain(drops, [(echo(), RuleAction::Drop)]),
     ];
     for change in put(objects.chain(more)) {
         world.apply(change);
@@ -368,7 +369,7 @@ fn what_a_router_port_filters_is_seen_before_it_is_translated_back_and_after_it_
     let to = |address: Ipv4Addr| Condition { destination: is(address.into()), ..ip() };
     let outcome = |condition, port, inbound: bool| {
         let (entering, leaving) = if inbound { (Some(id), None) } else { (None, Some(id)) };
-        lab.submit(put([chain(id, [(condition, Action::Drop)]), filtered(port, entering, leaving)]));
+        lab.submit(put([chain(id, [(condition, RuleAction::Drop)]), filtered(port, entering, leaving)]));
         assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
         let passes = pings(&a, "203.0.113.1");
         lab.submit(put([filtered(port, None, None)]));
@@ -381,7 +382,7 @@ fn what_a_router_port_filters_is_seen_before_it_is_translated_back_and_after_it_
     assert!(!outcome(to(address(1)), red.gateway(), false), "and leaves to the pod");
     assert!(!outcome(from(address(1)), red.gateway(), true));
     // A port's chain translates nothing: the port is closed.
-    let snat = Action::Snat { targets: vec![target(own, own, 0, 0)], then: Flow::Accept };
+    let snat = RuleAction::Snat { targets: vec![target(own, own, 0, 0)], then: FlowAction::Accept };
     lab.submit(put([chain(id, [(any(), snat)]), filtered(red.uplink(), None, Some(id))]));
     assert!(!pings(&a, "203.0.113.1"));
     assert_eq!(lab.plane().report().unsupported.len(), 1);
@@ -436,13 +437,16 @@ fn sources_are_translated_to_several_targets_with_ranges_of_ports_and_floating_a
     let of_pod = Condition { source: is(address(2).into()), ..leaves() };
     lab.submit(put([
         Object::Route(Uuid::from_u128(0x998), route(PROVIDER, "192.0.2.0/24", red.provider_port(), None)),
-        chain(red.inbound(), [(to_floating, Action::Dnat { targets: single(address(2)), then: Flow::Accept })]),
+        chain(
+            red.inbound(),
+            [(to_floating, RuleAction::Dnat { targets: single(address(2)), then: FlowAction::Accept })],
+        ),
         chain(
             red.outbound(),
             [
-                (answers, Action::Accept),
-                (of_pod, Action::Snat { targets: single(floating), then: Flow::Accept }),
-                (leaves(), Action::Snat { targets: several, then: Flow::Accept }),
+                (answers, RuleAction::Accept),
+                (of_pod, RuleAction::Snat { targets: single(floating), then: FlowAction::Accept }),
+                (leaves(), RuleAction::Snat { targets: several, then: FlowAction::Accept }),
             ],
         ),
     ]));
@@ -499,7 +503,7 @@ fn senders_are_told_what_midonet_tells_them() {
     assert!(!said(&["198.51.100.1"]).contains("From"), "a black hole is silent");
     told(&["198.51.100.200"], "Packet filtered");
     // Without a route.
-    lab.submit(vec![Change::Remove(red.default_route())]);
+    lab.submit(vec![TopologyChange::Remove(red.default_route())]);
     told(&["203.0.113.1"], "Destination Net Unreachable");
     // A router that is down.
     let router = Router { up: false, ..Router::default() };

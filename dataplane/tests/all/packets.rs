@@ -159,7 +159,7 @@ fn a_port_follows_its_interface_and_its_binding() {
     lab.wait_active(red.pod(1), true);
     assert!(pings(&a, "10.9.0.102"));
     // Unbound: no packet, and the interface stays with its owner.
-    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.submit(vec![TopologyChange::Remove(red.pod(1))]);
     lab.wait_active(red.pod(1), false);
     assert!(!pings(&a, "10.9.0.102"));
     assert!(!pings(&b, "10.9.0.101"));
@@ -236,7 +236,7 @@ fn a_rule_holds_for_a_port_that_is_bound_after_it_was_named() {
     let _server = serve(&lab.pod(red, 1), "one");
     let named = Condition { in_ports: Some(Test::is(vec![red.pod(2)])), ..Condition::default() };
     let (chain, rule) = (Uuid::from_u128(0xc1), Uuid::from_u128(0xc2));
-    let rules = vec![Rule { id: rule, condition: named, action: Action::Drop }];
+    let rules = vec![Rule { id: rule, condition: named, action: RuleAction::Drop }];
     let inbound = Some(chain);
     lab.submit(put([
         Object::Chain(chain, Chain { rules, ..Chain::default() }),
@@ -257,7 +257,7 @@ fn who_waits_for_an_interface_gets_it_when_it_is_free() {
     let waits: Vec<_> = lab.plane().report().unsupported.into_iter().map(|one| (one.object, one.field)).collect();
     assert_eq!(waits, [(second, "interfaceName".to_owned())]);
     assert!(lab.is_active(red.pod(1)) && !lab.is_active(second));
-    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.submit(vec![TopologyChange::Remove(red.pod(1))]);
     lab.wait_active(second, true);
     assert!(lab.plane().report().unsupported.is_empty());
     assert!(pings(&pod, "10.9.0.1"));
@@ -277,7 +277,7 @@ fn of_two_pods_with_one_address_the_second_is_reached_when_the_first_goes() {
         Some(atoll_model::port_security::PortSecurity { mac: mac(7), address: address(1), unique: false }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
-    lab.submit(vec![Change::Remove(red.pod(1))]);
+    lab.submit(vec![TopologyChange::Remove(red.pod(1))]);
     let third = lab.pod(red, 3);
     assert!(pings(&third, "10.9.0.101"));
     assert!(pings(&second, "203.0.113.1"));
@@ -300,7 +300,7 @@ fn a_router_that_comes_back_before_its_namespace_could_go_keeps_it() {
     // It cannot be given back: the machine has another one of that name by now.
     run("ip", &["link", "add", "lan5", "type", "veth", "peer", "name", "lan7"]);
     let objects = red.objects("10.9.0.0/24");
-    let gone = objects.iter().map(|object| Change::Remove(object.id())).chain([Change::Remove(port)]);
+    let gone = objects.iter().map(|object| TopologyChange::Remove(object.id())).chain([TopologyChange::Remove(port)]);
     lab.submit(gone.collect());
     let errors = lab.plane().report().errors;
     assert!(errors.contains_key(&red.router()), "{errors:?}");

@@ -77,15 +77,15 @@ fn there_is_no_kind_of_request_that_was_not_tried() {
         };
         lab.submit(put([from(0x9001, RouteAction::BlackHole), from(0x9002, RouteAction::Reject)]));
         let flows = Condition { return_flow: true, ..Condition::default() };
-        let rule = Rule { id: Uuid::from_u128(0x9003), condition: flows, action: Action::Drop };
+        let rule = Rule { id: Uuid::from_u128(0x9003), condition: flows, action: RuleAction::Drop };
         lab.submit(put([Object::Chain(Uuid::from_u128(0x9004), Chain { rules: vec![rule], ..Chain::default() })]));
         let Object::Port(id, port) = red.pod_port(1) else { unreachable!() };
         lab.submit(put([Object::Port(id, Port { inbound: Some(Uuid::from_u128(0x9004)), ..port })]));
         // Back to what it was, and away.
         lab.submit(put([red.pod_port(1)]));
-        lab.submit([0x9001, 0x9002].map(|n| Change::Remove(Uuid::from_u128(n))).to_vec());
+        lab.submit([0x9001, 0x9002].map(|n| TopologyChange::Remove(Uuid::from_u128(n))).to_vec());
         let ports = [red.pod(1), red.gateway(), red.bridge_port(), red.uplink(), red.provider_port()];
-        lab.submit(ports.into_iter().chain([red.bridge(), red.router()]).map(Change::Remove).collect());
+        lab.submit(ports.into_iter().chain([red.bridge(), red.router()]).map(TopologyChange::Remove).collect());
         drop(pod);
     }
     // Files, not requests to the kernel's network.

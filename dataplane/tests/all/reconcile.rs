@@ -16,7 +16,7 @@ fn apply(topology: &mut Topology, objects: impl IntoIterator<Item = Object>) {
 /// The topology after `tenants` tenants with `pods` pods each.
 fn topology(tenants: u128, pods: u8) -> Topology {
     let mut topology = provider();
-    for tenant in (1..=tenants).map(Tenant) {
+    for tenant in (1..=tenants).map(TenantObjects) {
         let objects = tenant.objects("10.9.0.0/24").into_iter().chain((1..=pods).map(|n| tenant.pod_port(n)));
         apply(&mut topology, objects);
     }
@@ -34,7 +34,7 @@ fn filter(netns: &Path) -> Vec<String> {
 #[test]
 fn a_restart_changes_nothing_and_interrupts_nothing() {
     let mut lab = Lab::start(topology(2, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     assert!(lab.plane().report().changes > 0);
     let before = filter(&lab.namespace(red));
@@ -52,14 +52,14 @@ fn a_restart_changes_nothing_and_interrupts_nothing() {
 #[test]
 fn what_went_while_nobody_looked_is_taken_out() {
     let mut lab = Lab::start(topology(2, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     let mut less = topology(1, 0);
     apply(&mut less, [red.pod_port(2)]);
     lab.restart(less);
     assert!(!pings(&a, "10.9.0.102"));
     assert!(!inside(&lab.namespace(red), "ip", &["-o", "link", "show", &interface(red, 1)]).contains("master"));
-    assert!(!lab.namespace(Tenant(2)).exists());
+    assert!(!lab.namespace(TenantObjects(2)).exists());
 }
 
 /// Everything that the kernel shows of a namespace, counters, timers and numbers of links aside.
@@ -162,7 +162,7 @@ const DAMAGES: &[&str] = &[
 #[test]
 fn drift_of_every_kind_is_mended() {
     let mut lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let (a, b) = (lab.pod(red, 1), lab.pod(red, 2));
     let namespace = lab.namespace(red);
     let mut same = topology(1, 0);
@@ -213,7 +213,7 @@ fn drift_of_every_kind_is_mended() {
 #[test]
 fn what_others_put_into_a_namespace_of_ours_stays() {
     let mut lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     let namespace = lab.namespace(red);
     let mut same = topology(1, 0);
@@ -259,7 +259,7 @@ fn what_others_put_into_a_namespace_of_ours_stays() {
 #[test]
 fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
     let mut lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let _pods = (lab.pod(red, 1), lab.pod(red, 2));
     let mut same = topology(1, 0);
     apply(&mut same, [red.pod_port(1), red.pod_port(2)]);
@@ -314,7 +314,7 @@ fn a_filter_that_was_changed_while_nobody_looked_is_loaded_anew() {
 #[test]
 fn a_running_plane_mends_what_is_broken_under_it() {
     let lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     let namespace = lab.namespace(red);
     for damage in
@@ -336,7 +336,7 @@ fn a_running_plane_mends_what_is_broken_under_it() {
 #[test]
 fn a_half_made_namespace_is_finished() {
     let mut lab = Lab::start(provider());
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     lab.plane.take().unwrap().stop();
     // What a crash between creating the file and mounting the namespace on it leaves.
     std::fs::File::create(lab.namespace(red)).unwrap();
@@ -349,7 +349,7 @@ fn a_half_made_namespace_is_finished() {
 #[test]
 fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
     let mut lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let (a, _b) = (lab.pod(red, 1), lab.pod(red, 2));
     let path = lab.namespace(red);
     let shown = path.display().to_string();
@@ -367,7 +367,7 @@ fn a_namespace_that_was_unpinned_or_covered_by_another_is_where_it_was() {
         assert!(pings(&a, "10.9.0.102") && pings(&a, "203.0.113.1"), "{damage}");
         wait(|| format!("{damage}: {:#?}", lab.plane().report()), is_there);
         lab.pod(red, 3);
-        lab.submit(vec![Change::Remove(red.pod(3))]);
+        lab.submit(vec![TopologyChange::Remove(red.pod(3))]);
         inside(&path, "ip", &["link", "del", &interface(red, 3)]);
         run("umount", &[&lab.directory.path().join("pods").join(interface(red, 3)).display().to_string()]);
     }
@@ -395,7 +395,7 @@ fn what_others_keep_in_the_directory_is_left_alone() {
     let foreign = planes.join("pods-of-somebody");
     std::fs::File::create(&foreign).unwrap();
     run("unshare", &[&format!("--net={}", foreign.display()), "true"]);
-    let [link, file, directory] = [7, 8, 9].map(|n| planes.join(Tenant(n).router().to_string()));
+    let [link, file, directory] = [7, 8, 9].map(|n| planes.join(TenantObjects(n).router().to_string()));
     std::os::unix::fs::symlink(&foreign, &link).unwrap();
     std::fs::write(&file, "somebody's").unwrap();
     std::fs::create_dir(&directory).unwrap();
@@ -411,7 +411,10 @@ fn what_others_keep_in_the_directory_is_left_alone() {
     let all = topology(9, 0);
     lab.restart(all);
     let report = lab.plane().report();
-    assert!([7, 8, 9].map(|n| Tenant(n).router()).iter().all(|id| report.errors.contains_key(id)), "{report:#?}");
+    assert!(
+        [7, 8, 9].map(|n| TenantObjects(n).router()).iter().all(|id| report.errors.contains_key(id)),
+        "{report:#?}"
+    );
     whole();
     lab.plane.take().unwrap().stop();
     atoll_dataplane::purge(&planes).unwrap();
@@ -423,7 +426,7 @@ fn what_others_keep_in_the_directory_is_left_alone() {
 #[test]
 fn purge_leaves_nothing() {
     let mut lab = Lab::start(topology(2, 0));
-    lab.pod(Tenant(1), 1);
+    lab.pod(TenantObjects(1), 1);
     lab.plane.take().unwrap().stop();
     let mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(lab.planes().to_str().unwrap());
     assert!(mounted());
@@ -440,7 +443,7 @@ fn a_removed_tenant_takes_its_namespace_along() {
     let ids = topology(1, 0);
     let mut removals: Vec<_> = vec![red.pod(1), red.bridge(), red.router(), red.uplink(), red.provider_port()];
     removals.extend(ids.routes.keys().filter(|id| id.as_u128() > 0x1000));
-    lab.submit(removals.into_iter().map(Change::Remove).collect());
+    lab.submit(removals.into_iter().map(TopologyChange::Remove).collect());
     assert!(!lab.namespace(red).exists());
     let provider = inside(&lab.planes().join(PROVIDER.to_string()), "ip", &["-o", "link"]);
     assert!(!provider.contains("rl"), "{provider}");
@@ -452,7 +455,7 @@ fn a_removed_tenant_takes_its_namespace_along() {
 #[test]
 fn ports_come_and_go_while_their_links_do() {
     let lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     for round in 0..40 {
         let (leaves, comes) = (1 + round % 2, 2 - round % 2);
         let pod = lab.pod(red, leaves);
@@ -461,11 +464,11 @@ fn ports_come_and_go_while_their_links_do() {
         // Off by a little more each time: the two meet at every point of each other.
         let deleted = std::thread::spawn(move || inside(&namespace, "ip", &["link", "del", &link]));
         std::thread::sleep(std::time::Duration::from_micros(250 * u64::from(round)));
-        lab.submit(vec![Change::Remove(red.pod(leaves))]);
+        lab.submit(vec![TopologyChange::Remove(red.pod(leaves))]);
         let next = lab.pod(red, comes);
         deleted.join().unwrap();
         wait(|| format!("round {round}: {:#?}", lab.plane().report()), || pings(&next, "10.9.0.1"));
-        lab.submit(vec![Change::Remove(red.pod(comes))]);
+        lab.submit(vec![TopologyChange::Remove(red.pod(comes))]);
         inside(&lab.namespace(red), "ip", &["link", "del", &interface(red, comes)]);
         for pod in [pod, next] {
             run("umount", &[&pod.display().to_string()]);
@@ -495,7 +498,7 @@ fn an_uplink_of_the_machine_is_used_and_given_back() {
     run("ip", &["addr", "del", "192.0.2.1/24", "dev", "uplink0"]);
     lab.wait_active(UPLINK, true);
     assert!(!lab.outside().exists(), "there is a real outside");
-    let a = lab.pod(Tenant(1), 1);
+    let a = lab.pod(TenantObjects(1), 1);
     wait(|| "the real outside answers".to_owned(), || pings(&a, "203.0.113.1"));
 
     lab.plane.take().unwrap().stop();
@@ -507,21 +510,21 @@ fn an_uplink_of_the_machine_is_used_and_given_back() {
 #[test]
 fn an_empty_or_partial_view_leaves_running_tenants_alone() {
     let mut lab = Lab::start(topology(3, 0));
-    let tenants = [1, 2, 3].map(Tenant);
+    let tenants = [1, 2, 3].map(TenantObjects);
     let pods: Vec<_> = tenants.iter().map(|tenant| (lab.pod(*tenant, 1), lab.pod(*tenant, 2))).collect();
     let mut whole = topology(3, 0);
     for tenant in tenants {
         apply(&mut whole, [tenant.pod_port(1), tenant.pod_port(2)]);
     }
     let sides = lab.plane().report().host_to_pod;
-    let works = |lab: &Lab, (a, _): &(std::path::PathBuf, std::path::PathBuf), tenant: Tenant| {
+    let works = |lab: &Lab, (a, _): &(std::path::PathBuf, std::path::PathBuf), tenant: TenantObjects| {
         assert!(pings(a, "10.9.0.102") && pings(a, "203.0.113.1") && pings(a, "10.9.0.1"), "{tenant:?}");
         let side = sides[&tenant.pod(1)].address;
         assert!(pings(std::path::Path::new("/proc/thread-self/ns/net"), side), "{:#?}", lab.plane().report());
     };
     let part = {
         let mut part = topology(1, 0);
-        apply(&mut part, [Tenant(1).pod_port(1), Tenant(1).pod_port(2)]);
+        apply(&mut part, [TenantObjects(1).pod_port(1), TenantObjects(1).pod_port(2)]);
         part
     };
     for (view, known) in [(Topology::default(), 0), (provider(), 0), (part, 1)] {
@@ -546,8 +549,9 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
         || !inside(&lab.namespace(tenants[2]), "ip", &["-o", "link"]).contains("at3p"),
     );
     let mut less = topology(1, 0);
-    apply(&mut less, [Tenant(1).pod_port(1), Tenant(1).pod_port(2)]);
-    let second = Tenant(2).objects("10.9.0.0/24").into_iter().chain([1, 2].map(|n| Tenant(2).pod_port(n)));
+    apply(&mut less, [TenantObjects(1).pod_port(1), TenantObjects(1).pod_port(2)]);
+    let second =
+        TenantObjects(2).objects("10.9.0.0/24").into_iter().chain([1, 2].map(|n| TenantObjects(2).pod_port(n)));
     apply(&mut less, second);
     lab.restart(less);
     assert!(!lab.namespace(tenants[2]).exists() && lab.namespace(tenants[1]).exists());
@@ -556,14 +560,14 @@ fn an_empty_or_partial_view_leaves_running_tenants_alone() {
 #[test]
 fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
     let mut lab = Lab::start(topology(1, 0));
-    let red = Tenant(1);
+    let red = TenantObjects(1);
     let a = lab.pod(red, 1);
     let mut all = topology(1, 0);
     apply(&mut all, [red.pod_port(1)]);
     lab.steps = Some(Steps::panics(0));
     lab.restart(all.clone());
     assert!(lab.plane().report().errors.is_empty(), "nothing was to be done");
-    let blue = Tenant(2).objects("10.9.0.0/24");
+    let blue = TenantObjects(2).objects("10.9.0.0/24");
     lab.submit(put(blue.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(lab.plane().ended());
@@ -577,7 +581,7 @@ fn a_thread_that_ends_by_itself_is_told_and_a_restart_goes_on() {
     apply(&mut all, blue);
     lab.restart(all);
     assert!(lab.plane().report().errors.is_empty(), "{:#?}", lab.plane().report());
-    assert!(pings(&a, "10.9.0.1") && lab.namespace(Tenant(2)).exists());
+    assert!(pings(&a, "10.9.0.1") && lab.namespace(TenantObjects(2)).exists());
     let ended = async { tokio::time::timeout(std::time::Duration::ZERO, lab.plane().ended()).await };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert!(runtime.block_on(ended).is_err(), "this one has not");
@@ -621,7 +625,7 @@ fn pods_stay_together_when_their_bridge_is_unlinked_linked_or_outlives_its_route
     lab.submit(ends(true));
     wait(|| "linked".to_owned(), || outcome(&lab));
     let gone = [red.router(), red.gateway(), red.uplink(), red.default_route()];
-    lab.submit(gone.map(Change::Remove).to_vec());
+    lab.submit(gone.map(TopologyChange::Remove).to_vec());
     wait(|| "the namespace of the router is gone".to_owned(), || !lab.namespace(red).exists());
     assert!(!outcome(&lab), "without its router");
 }

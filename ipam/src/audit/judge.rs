@@ -10,17 +10,17 @@ use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, CoolDown, Key, Revision, SCHEMA, SubnetEntry, TenantRecord,
     TombstoneRecord, Unknown, Versioned, encode,
 };
-use atoll_store::{Change, Compare};
+use atoll_store::{Compare, StoreChange};
 use uuid::Uuid;
 
-use super::{AddressId, Finding, Fix, Observation, Problem, Seen};
+use super::{AddressId, AuditFinding, AuditProblem, Fix, Observation, ObservedAddress};
 use crate::pool::PodRange;
 
 /// How many ports of one claim are looked for.
 const LATER_PORTS: usize = 8;
 
 /// What does not agree, in a stable order.
-pub fn audit(seen: &Observation) -> Vec<Finding> {
+pub fn audit(seen: &Observation) -> Vec<AuditFinding> {
     let mut judge = Judge { seen, holders: BTreeMap::new(), findings: Vec::new() };
     for (key, claim) in &seen.claims {
         for place in places(&claim.record) {
@@ -51,32 +51,32 @@ pub(super) struct Judge<'a> {
     pub(super) seen: &'a Observation,
     /// Which claims list an address.
     holders: BTreeMap<AddressId, Vec<&'a Key>>,
-    findings: Vec<Finding>,
+    findings: Vec<AuditFinding>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn report(&mut self, problem: Problem, object: &impl ToString, text: String, fix: Option<Fix>) {
-        self.findings.push(Finding { problem, object: object.to_string(), text, fix });
+    pub(super) fn report(&mut self, problem: AuditProblem, object: &impl ToString, text: String, fix: Option<Fix>) {
+        self.findings.push(AuditFinding { problem, object: object.to_string(), text, fix });
     }
 
     fn damaged(&mut self) {
         for (key, why) in &self.seen.damaged {
-            self.report(Problem::Damaged, key, format!("{key} cannot be read: {why}"), None);
+            self.report(AuditProblem::Damaged, key, format!("{key} cannot be read: {why}"), None);
         }
     }
 
     /// Why an address of a tenant cannot be in use, if so. A tenant that cannot be read says nothing.
-    pub(super) fn misfit(&self, place: &AddressId) -> Option<(Problem, String)> {
+    pub(super) fn misfit(&self, place: &AddressId) -> Option<(AuditProblem, String)> {
         let AddressId { tenant: name, subnet, address } = place;
         let Some(tenant) = self.seen.tenants.get(name) else {
             let unreadable = self.seen.damaged.contains_key(&Key::from(TenantRecord::at(name)));
-            return (!unreadable).then(|| (Problem::Orphaned, format!("there is no tenant {name}")));
+            return (!unreadable).then(|| (AuditProblem::Orphaned, format!("there is no tenant {name}")));
         };
         let Some(entry) = tenant.subnets.iter().find(|entry| entry.ordinal == *subnet) else {
-            return Some((Problem::Orphaned, format!("tenant {name} has no subnet {subnet}")));
+            return Some((AuditProblem::Orphaned, format!("tenant {name} has no subnet {subnet}")));
         };
         (!may_be_a_pod(entry, *address))
-            .then(|| (Problem::OutOfRange, format!("no pod of subnet {} may have {address}", entry.cidr)))
+            .then(|| (AuditProblem::OutOfRange, format!("no pod of subnet {} may have {address}", entry.cidr)))
     }
 
     /// Every claim has its addresses.
@@ -85,7 +85,7 @@ impl<'a> Judge<'a> {
             let record = &claim.record;
             if *key != Key::from(ClaimRecord::at(&record.attachment)) {
                 let text = format!("{key} holds the claim of {}", record.attachment);
-                self.report(Problem::Misplaced, key, text, None);
+                self.report(AuditProblem::Misplaced, key, text, None);
                 continue;
             }
             if let Some(tenant) = self.seen.tenants.get(&record.tenant)
@@ -93,7 +93,7 @@ impl<'a> Judge<'a> {
             {
                 let text =
                     format!("{} has a claim in an earlier incarnation of tenant {}", record.attachment, record.tenant);
-                self.report(Problem::Orphaned, key, text, None);
+                self.report(AuditProblem::Orphaned, key, text, None);
                 continue;
             }
             for place in places(record) {
@@ -118,7 +118,7 @@ impl<'a> Judge<'a> {
         let found = self.seen.addresses.get(place);
         let (instead, found) = match found {
             None => ("is free".to_owned(), None),
-            Some(Seen { record: there, .. }) => match &there.record.state {
+            Some(ObservedAddress { record: there, .. }) => match &there.record.state {
                 AddressState::Claimed { claim, .. } if *claim == record.claim => return,
                 // What cannot be read may be the claim that it says.
                 AddressState::Claimed { attachment, .. }
@@ -146,15 +146,15 @@ impl<'a> Judge<'a> {
         compare.extend(other.map(|other| self.as_seen(other)));
         let state = AddressState::Claimed { claim: record.claim, attachment: record.attachment.clone() };
         let owned = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
-        let mut then = vec![Change::Put { key: address, value: encode(&owned), lease: None }];
+        let mut then = vec![StoreChange::Put { key: address, value: encode(&owned), lease: None }];
         if let Some(revision) = self.seen.marks.get(place) {
             let mark = place.key(CoolDown::at);
             compare.push(Compare::Modified(mark.clone(), *revision));
-            then.push(Change::Delete(mark));
+            then.push(StoreChange::Delete(mark));
         }
         let doing = format!("gives {place} back to {}", record.attachment);
         let text = format!("{} has {place}, but the address {instead}", record.attachment);
-        self.report(Problem::MissingAddressRecord, key, text, Some(Fix { doing, compare, then, cool: None }));
+        self.report(AuditProblem::MissingAddressRecord, key, text, Some(Fix { doing, compare, then, cool: None }));
     }
 
     /// No address has two owners: within a subnet, nor in the cluster where subnets are unique.
@@ -177,13 +177,13 @@ impl<'a> Judge<'a> {
             }
         }
         for (key, text) in found {
-            self.report(Problem::Duplicate, &key, text, None);
+            self.report(AuditProblem::Duplicate, &key, text, None);
         }
     }
 
     /// Every address that is taken has its claim; every one that cools will be free.
     fn addresses(&mut self) {
-        for (place, Seen { record: address, leased }) in &self.seen.addresses {
+        for (place, ObservedAddress { record: address, leased }) in &self.seen.addresses {
             let key = place.key(AddressRecord::at);
             match &address.record.state {
                 AddressState::Claimed { attachment, claim } => {
@@ -191,13 +191,13 @@ impl<'a> Judge<'a> {
                     // A claim that lists it was judged with the claims; one that cannot be read may list it.
                     if !self.holders.contains_key(place) && !self.seen.damaged.contains_key(&owner) {
                         let (text, fix) = self.orphaned(place, address, attachment, *claim);
-                        self.report(Problem::OrphanedAddress, &key, text, fix);
+                        self.report(AuditProblem::OrphanedAddress, &key, text, fix);
                     }
                 }
                 AddressState::CoolDown { .. } if !leased => {
                     let text = format!("{place} cools, and no lease will ever free it");
                     let fix = self.forget(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
-                    self.report(Problem::Expired, &key, text, Some(fix));
+                    self.report(AuditProblem::Expired, &key, text, Some(fix));
                 }
                 AddressState::CoolDown { .. } => {}
             }
@@ -253,9 +253,9 @@ impl<'a> Judge<'a> {
             Some(revision) => Compare::Modified(mark.clone(), *revision),
             None => Compare::Absent(mark.clone()),
         });
-        let mut then = vec![Change::Delete(mark)];
+        let mut then = vec![StoreChange::Delete(mark)];
         if address {
-            then.push(Change::Delete(place.key(AddressRecord::at)));
+            then.push(StoreChange::Delete(place.key(AddressRecord::at)));
         }
         let doing = if address { format!("frees {place}") } else { format!("deletes the mark of {place}") };
         Fix { doing, compare, then, cool: None }
@@ -268,9 +268,13 @@ impl<'a> Judge<'a> {
             let found: Option<Revision> = match self.seen.addresses.get(place) {
                 None if self.seen.damaged.contains_key(&address) => continue,
                 None => None,
-                Some(Seen { record, .. }) if matches!(record.record.state, AddressState::CoolDown { .. }) => continue,
+                Some(ObservedAddress { record, .. })
+                    if matches!(record.record.state, AddressState::CoolDown { .. }) =>
+                {
+                    continue;
+                }
                 // Giving the address back to its claim takes the mark along.
-                Some(Seen { record, .. }) => Some(record.mod_revision),
+                Some(ObservedAddress { record, .. }) => Some(record.mod_revision),
             };
             let condition = found.map_or_else(
                 || Compare::Absent(address.clone()),
@@ -278,7 +282,7 @@ impl<'a> Judge<'a> {
             );
             let fix = self.forget(place, vec![condition], false);
             let text = format!("{place} is marked as cooling, but does not cool");
-            self.report(Problem::StaleCoolDown, &place.key(CoolDown::at), text, Some(fix));
+            self.report(AuditProblem::StaleCoolDown, &place.key(CoolDown::at), text, Some(fix));
         }
     }
 
@@ -287,12 +291,12 @@ impl<'a> Judge<'a> {
             let attachment = &tombstone.record.attachment;
             if *key != Key::from(TombstoneRecord::at(attachment)) {
                 let text = format!("{key} holds the tombstone of {attachment}");
-                self.report(Problem::Misplaced, key, text, None);
+                self.report(AuditProblem::Misplaced, key, text, None);
             } else if !self.seen.nodes.contains(&attachment.node) {
                 let node = &attachment.node;
                 let text =
                     format!("{attachment} has pending cleanup, and no node {node} is registered that could finish it");
-                self.report(Problem::OrphanedNodeRecord, key, text, None);
+                self.report(AuditProblem::OrphanedNodeRecord, key, text, None);
             }
         }
     }
@@ -306,7 +310,7 @@ impl<'a> Judge<'a> {
                 && !self.seen.tombstones.contains_key(&Key::from(TombstoneRecord::at(&claim.record.attachment)))
             {
                 let text = format!("{} has no port {port}; it has no network", claim.record.attachment);
-                self.report(Problem::NoPort, key, text, None);
+                self.report(AuditProblem::NoPort, key, text, None);
             }
         }
         let claimed = self.seen.claims.values().map(|claim| claim.record.port);
@@ -317,7 +321,7 @@ impl<'a> Judge<'a> {
             key.begins_with(&Key::from(ClaimRecord::all())) || key.begins_with(&Key::from(TombstoneRecord::all()))
         });
         for (port, what) in ports.iter().filter(|(port, _)| !known.contains(port) && !blind) {
-            self.report(Problem::OrphanedPort, port, format!("port {port} ({what}) belongs to no claim"), None);
+            self.report(AuditProblem::OrphanedPort, port, format!("port {port} ({what}) belongs to no claim"), None);
         }
     }
 }

@@ -7,10 +7,10 @@ use atoll_model::ids::TenantName;
 use atoll_records::{
     ClaimRecord, Key, MacOwner, MacRecord, ReservationRecord, SCHEMA, TombstoneRecord, Unknown, Versioned, encode,
 };
-use atoll_store::{Change, Compare};
+use atoll_store::{Compare, StoreChange};
 
 use super::judge::Judge;
-use super::{AddressId, Fix, Problem};
+use super::{AddressId, AuditProblem, Fix};
 
 impl Judge<'_> {
     /// Every reservation is of an address that its pod can get, and either of its two keys leads to the other.
@@ -21,12 +21,12 @@ impl Judge<'_> {
             let back = Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod));
             if key != Key::from(ReservationRecord::at(&record.tenant, record.ordinal, record.address)) {
                 let text = format!("{key} holds the reservation of {}", record.address);
-                self.report(Problem::Misplaced, &key, text, None);
+                self.report(AuditProblem::Misplaced, &key, text, None);
             } else if let Some((problem, why)) = self.misfit(place) {
                 self.report(problem, &key, format!("{place} is reserved, but {why}"), None);
             } else if seen.tenants.get(&record.tenant).is_some_and(|tenant| tenant.incarnation != record.incarnation) {
                 let text = format!("{place} is reserved in an earlier incarnation of tenant {}", record.tenant);
-                self.report(Problem::Orphaned, &key, text, None);
+                self.report(AuditProblem::Orphaned, &key, text, None);
             } else if seen.reserved_for.get(&back).map(|there| &there.record) != Some(record)
                 && !seen.damaged.contains_key(&back)
             {
@@ -34,7 +34,7 @@ impl Judge<'_> {
                     "{place} is reserved for pod {}/{}, but {back} does not say so",
                     record.namespace, record.pod
                 );
-                self.report(Problem::HalfReserved, &key, text, None);
+                self.report(AuditProblem::HalfReserved, &key, text, None);
             }
         }
         for (key, back) in &seen.reserved_for {
@@ -42,12 +42,12 @@ impl Judge<'_> {
             let place = AddressId { tenant: record.tenant.clone(), subnet: record.ordinal, address: record.address };
             if *key != Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)) {
                 let text = format!("{key} holds the reservation for pod {}/{}", record.namespace, record.pod);
-                self.report(Problem::Misplaced, key, text, None);
+                self.report(AuditProblem::Misplaced, key, text, None);
             } else if !seen.reserved.contains_key(&place)
                 && !seen.damaged.contains_key(&place.key(ReservationRecord::at))
             {
                 let text = format!("{place} is to be kept for pod {}/{}, but it is not", record.namespace, record.pod);
-                self.report(Problem::HalfReserved, key, text, None);
+                self.report(AuditProblem::HalfReserved, key, text, None);
             }
         }
     }
@@ -73,18 +73,18 @@ impl Judge<'_> {
             let fix = Fix {
                 doing: format!("gives the MAC {} back to {}", record.mac, record.attachment),
                 compare: vec![Compare::Modified(key.clone(), claim.mod_revision), Compare::Absent(mac.clone())],
-                then: vec![Change::Put { key: mac, value, lease: None }],
+                then: vec![StoreChange::Put { key: mac, value, lease: None }],
                 cool: None,
             };
             // A reservation's MAC is not the claim's.
             let kept = self.keeps(&record.tenant, first.ordinal, record.mac);
-            self.report(Problem::MissingAddressRecord, key, text, (!kept).then_some(fix));
+            self.report(AuditProblem::MissingAddressRecord, key, text, (!kept).then_some(fix));
         }
         for ((tenant, subnet, mac), keys) in users.into_iter().filter(|(_, keys)| keys.len() > 1) {
             let names: Vec<_> = keys.iter().map(|key| seen.claims[*key].record.attachment.to_string()).collect();
             let text =
                 format!("the MAC {mac} (tenant {tenant}, subnet {subnet}) belongs to {}", names.join(" and to "));
-            self.report(Problem::Duplicate, &Key::from(MacRecord::at(tenant, subnet, mac)), text, None);
+            self.report(AuditProblem::Duplicate, &Key::from(MacRecord::at(tenant, subnet, mac)), text, None);
         }
         for (key, mac) in &seen.macs {
             self.mac(key, mac);
@@ -104,7 +104,7 @@ impl Judge<'_> {
         let forget = |compare: Vec<Compare>| Fix {
             doing: format!("deletes {key}"),
             compare: [vec![as_seen], compare].concat(),
-            then: vec![Change::Delete(key.clone())],
+            then: vec![StoreChange::Delete(key.clone())],
             cool: None,
         };
         match &mac.record.owner {
@@ -120,7 +120,7 @@ impl Judge<'_> {
                     let text = format!("{key} belongs to {attachment}, which has no claim of it");
                     let fix = (!self.is_owed(attachment))
                         .then(|| forget(vec![self.as_seen(owner), Compare::absent(TombstoneRecord::at(attachment))]));
-                    self.report(Problem::OrphanedAddress, key, text, fix);
+                    self.report(AuditProblem::OrphanedAddress, key, text, fix);
                 }
             }
             MacOwner::Reserved { namespace, pod } => {
@@ -144,7 +144,7 @@ impl Judge<'_> {
                             Key::from(MacRecord::at(&record.tenant, first.ordinal, record.mac)) == *key
                         })
                     });
-                    self.report(Problem::OrphanedAddress, key, text, (!used).then(|| forget(vec![condition])));
+                    self.report(AuditProblem::OrphanedAddress, key, text, (!used).then(|| forget(vec![condition])));
                 }
             }
         }

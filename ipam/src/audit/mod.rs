@@ -28,12 +28,12 @@ use atoll_records::{
     AddressRecord, ClaimRecord, ClusterRecord, CoolDown, Key, MacRecord, RecordKey, ReservationRecord, Revision,
     TenantRecord, TombstoneRecord, Versioned,
 };
-use atoll_store::{Change, Compare};
+use atoll_store::{Compare, StoreChange};
 use uuid::Uuid;
 
 pub use judge::audit;
 pub use observe::observe;
-pub use repair::{Outcome, Repaired, agreed, repair};
+pub use repair::{RepairOutcome, Repaired, agreed, repair};
 
 /// One address of one subnet of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -72,7 +72,7 @@ impl std::fmt::Display for AddressId {
 
 /// An address record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedAddress {
     /// The record.
     pub record: Versioned<AddressRecord>,
     /// It goes by itself.
@@ -91,7 +91,7 @@ pub struct Observation {
     /// The tenants.
     pub tenants: BTreeMap<TenantName, TenantRecord>,
     /// The addresses that are taken or cool.
-    pub addresses: BTreeMap<AddressId, Seen>,
+    pub addresses: BTreeMap<AddressId, ObservedAddress>,
     /// The marks of those that cool.
     pub marks: BTreeMap<AddressId, Revision>,
     /// The reserved addresses.
@@ -113,7 +113,7 @@ pub struct Observation {
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Problem {
+pub enum AuditProblem {
     /// A record cannot be read.
     Damaged,
     /// A record says that it belongs under another key.
@@ -144,9 +144,9 @@ pub enum Problem {
 
 /// Something that does not agree. Two are equal only if they rest on the same revisions of the same records.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Finding {
+pub struct AuditFinding {
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: AuditProblem,
     /// With which key, or which port.
     pub object: String,
     /// A sentence.
@@ -162,7 +162,7 @@ pub struct Fix {
     /// What it does, as a sentence without a subject: `gives 10.0.0.7 back to ...`.
     pub doing: String,
     pub(crate) compare: Vec<Compare>,
-    pub(crate) then: Vec<Change>,
+    pub(crate) then: Vec<StoreChange>,
     /// This address begins to cool.
     pub(crate) cool: Option<AddressId>,
 }

@@ -9,7 +9,7 @@ use atoll_records::{
 use atoll_store::Store;
 use serde::de::DeserializeOwned;
 
-use super::{AddressId, Observation, Seen};
+use super::{AddressId, Observation, ObservedAddress};
 use crate::error::IpamError;
 
 /// How many keys of each list one request brings: a few hundred bytes each, far below etcd's limit of an answer.
@@ -58,7 +58,7 @@ pub(super) async fn observe_in_pages<S: Store>(store: &S, page: usize) -> Result
         if let Some(place) = placed(entry, damaged)
             && let Some(record) = records_of_addresses.get(&entry.key).cloned()
         {
-            seen.addresses.insert(place, Seen { record, leased: entry.lease.is_some() });
+            seen.addresses.insert(place, ObservedAddress { record, leased: entry.lease.is_some() });
         }
     }
     seen.marks =

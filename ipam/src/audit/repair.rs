@@ -5,15 +5,15 @@ use std::time::Duration;
 use atoll_records::{AddressRecord, AddressState, CoolDown, Lease, SCHEMA, Unknown, encode};
 
 use atoll_model::clock::now;
-use atoll_store::{Change, Committed, Store, StoreError, Txn};
+use atoll_store::{Committed, Store, StoreChange, StoreError, Txn};
 
-use super::{Finding, Fix};
+use super::{AuditFinding, Fix};
 use crate::error::IpamError;
 
 /// What became of a finding that could be mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum RepairOutcome {
     /// It is mended.
     Done,
     /// A record changed meanwhile: nothing was touched.
@@ -27,13 +27,13 @@ pub enum Outcome {
 pub struct Repaired {
     /// The finding.
     #[serde(flatten)]
-    pub finding: Finding,
+    pub finding: AuditFinding,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: RepairOutcome,
 }
 
 /// What both observations found, down to the revisions.
-pub fn agreed(first: &[Finding], second: Vec<Finding>) -> Vec<Finding> {
+pub fn agreed(first: &[AuditFinding], second: Vec<AuditFinding>) -> Vec<AuditFinding> {
     second.into_iter().filter(|finding| first.contains(finding)).collect()
 }
 
@@ -41,8 +41,8 @@ pub fn agreed(first: &[Finding], second: Vec<Finding>) -> Vec<Finding> {
 /// how far apart the two are. An address that is freed cools for `cooldown`.
 pub async fn repair<S: Store>(
     store: &S,
-    first: &[Finding],
-    second: Vec<Finding>,
+    first: &[AuditFinding],
+    second: Vec<AuditFinding>,
     cooldown: Duration,
 ) -> Result<Vec<Repaired>, IpamError> {
     let mut lease = None;
@@ -54,10 +54,10 @@ pub async fn repair<S: Store>(
             lease = Some(store.lease(cooldown).await.map_err(failed())?);
         }
         let outcome = match store.commit(transaction(fix, lease)).await {
-            Ok(Committed::Yes(_)) => Outcome::Done,
-            Ok(Committed::Lost(_)) => Outcome::Changed,
+            Ok(Committed::Yes(_)) => RepairOutcome::Done,
+            Ok(Committed::Lost(_)) => RepairOutcome::Changed,
             // With a cause that stays, nothing else will be mended either.
-            Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => Outcome::Unknown,
+            Err(error @ StoreError::Unknown { .. }) if !error.is_lasting() => RepairOutcome::Unknown,
             Err(error) => return Err(failed()(error)),
         };
         repaired.push(Repaired { finding, outcome });
@@ -72,11 +72,11 @@ fn transaction(fix: &Fix, lease: Option<Lease>) -> Txn {
         if lease.is_some() {
             let state = AddressState::CoolDown { since: now(), namespace: None };
             let value = encode(&AddressRecord { v: SCHEMA, state, unknown: Unknown::new() });
-            then.push(Change::Put { key: address, value, lease });
-            then.push(Change::Put { key: mark, value: Vec::new(), lease });
+            then.push(StoreChange::Put { key: address, value, lease });
+            then.push(StoreChange::Put { key: mark, value: Vec::new(), lease });
         } else {
-            then.push(Change::Delete(address));
-            then.push(Change::Delete(mark));
+            then.push(StoreChange::Delete(address));
+            then.push(StoreChange::Delete(mark));
         }
     }
     Txn { compare: fix.compare.clone(), then, otherwise: Vec::new() }

@@ -16,7 +16,7 @@ use atoll_store::Store;
 use crate::error::IpamError;
 use crate::find::find;
 use crate::holder::Holder;
-use crate::search::Subnet;
+use crate::search::ActiveSubnet;
 
 /// How many addresses one step of a look shows; their records are read as well.
 const PAGE: u128 = 4096;
@@ -50,7 +50,7 @@ pub(crate) fn is_local(mac: Mac) -> bool {
 /// Refuses a MAC that is the derived one of another attachment with an address of this subnet.
 pub(crate) async fn look<S: Store>(
     store: &S,
-    subnet: &Subnet,
+    subnet: &ActiveSubnet,
     mac: Mac,
     own: Option<&Attachment>,
 ) -> Result<(), IpamError> {

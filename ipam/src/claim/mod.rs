@@ -35,7 +35,7 @@ pub(crate) mod want;
 
 use atoll_store::{Chosen, Store, StoreError, retry};
 
-use self::plan::{Next, Plan, Step, Verdict};
+use self::plan::{AfterConflict, ClaimPlan, Next, NextStep};
 pub use self::request::{ClaimRequest, Claimed, Current, Guards};
 use crate::error::IpamError;
 use crate::find::find_holder;
@@ -56,7 +56,7 @@ pub async fn claim<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Cl
 }
 
 async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Claimed, IpamError> {
-    let mut plan = Plan::new(request);
+    let mut plan = ClaimPlan::new(request);
     let mut next = Some(plan.begin());
     // The subnet in which the MAC was looked for among the derived ones.
     let mut looked = None;
@@ -71,11 +71,11 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             let ordinal = subnet.ordinal;
             match mac::look(store, subnet, mac, Some(request.attachment)).await {
                 Ok(()) => looked = Some(ordinal),
-                Err(refusal) => step = Step::Refuse(refusal),
+                Err(refusal) => step = NextStep::Refuse(refusal),
             }
         }
         let queries = plan.queries(&step);
-        let snapshot = if let Step::Refuse(_) = step {
+        let snapshot = if let NextStep::Refuse(_) = step {
             // Nothing to claim. Is that so, or only by what the caller believes, or by several readings between which a
             // request of this very call arrived?
             store.read(queries).await.map_err(plan.failed())?
@@ -88,22 +88,22 @@ async fn attempt<S: Store>(store: &S, request: &ClaimRequest<'_>) -> Result<Clai
             }
         };
         let verdict = plan.judge(&snapshot)?;
-        if !matches!(verdict, Verdict::Answer(_)) {
+        if !matches!(verdict, AfterConflict::Answer(_)) {
             attempt.may_repeat().map_err(plan.failed())?;
         }
         next = Some(match (verdict, step) {
-            (Verdict::Answer(answer), _) => return Ok(Some(answer)),
-            (Verdict::TakeOver(claim, tombstone), _) => Step::TakeOver(claim, tombstone),
-            (Verdict::Begin, _) | (Verdict::Again, Step::TakeOver(..)) => plan.begin(),
-            (Verdict::Again, Step::Refuse(error)) => return Err(error),
-            (Verdict::Again, Step::Any(targets, subnets)) => {
+            (AfterConflict::Answer(answer), _) => return Ok(Some(answer)),
+            (AfterConflict::TakeOver(claim, tombstone), _) => NextStep::TakeOver(claim, tombstone),
+            (AfterConflict::Begin, _) | (AfterConflict::Again, NextStep::TakeOver(..)) => plan.begin(),
+            (AfterConflict::Again, NextStep::Refuse(error)) => return Err(error),
+            (AfterConflict::Again, NextStep::Any(targets, subnets)) => {
                 let number = attempt.number();
                 let shown = plan.any(&targets, &snapshot, number)?;
                 let found = if shown.is_empty() { plan.search(store, &subnets, number).await } else { Ok(shown) };
-                found.map_or_else(Step::Refuse, |targets| Step::Any(targets, subnets))
+                found.map_or_else(NextStep::Refuse, |targets| NextStep::Any(targets, subnets))
             }
-            (Verdict::Again, Step::Exactly(targets)) => match plan.exactly(targets, &snapshot)? {
-                Next::Again(targets) => Step::Exactly(targets),
+            (AfterConflict::Again, NextStep::Exactly(targets)) => match plan.exactly(targets, &snapshot)? {
+                Next::Again(targets) => NextStep::Exactly(targets),
                 Next::Spare => plan.begin_spare(),
             },
         });

@@ -8,31 +8,31 @@ use atoll_records::{
     NamespaceRecord, NodeRecord, Query, RecordKey, ReleasedRecord, ReservationRecord, Revision, SCHEMA, Snapshot,
     TenantRecord, TombstoneRecord, Unknown, Versioned,
 };
-use atoll_store::{Case, Change, Choice, Compare, Store, StoreError};
+use atoll_store::{Case, Choice, Compare, Store, StoreChange, StoreError};
 use uuid::Uuid;
 
 use super::request::{ClaimRequest, Claimed, Current};
-use super::want::{Addresses, is_met, want};
+use super::want::{WantedAddresses, is_met, want};
 use crate::candidate::{WINDOW, first, mix, window_start};
 use crate::error::{Fill, IpamError};
 use crate::find::Found;
 use crate::holder::Holder;
-use crate::search::{self, Subnet, Target};
+use crate::search::{self, ActiveSubnet, Target};
 
 /// What to do next.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
-pub(super) enum Step {
+pub(super) enum NextStep {
     /// Nothing can be claimed, if what the caller believes is true and this attachment has no claim by now.
     Refuse(IpamError),
     /// Claim the first of these that is free. Never empty.
-    Any(Vec<Target>, Vec<Subnet>),
+    Any(Vec<Target>, Vec<ActiveSubnet>),
     /// Claim all of these. Never empty.
     Exactly(Vec<Target>),
     /// The claim is there, and the tombstone that the caller supersedes as well: the tombstone goes.
     TakeOver(Versioned<ClaimRecord>, Revision),
 }
 
-impl Step {
+impl NextStep {
     /// What each case of the transaction claims.
     fn cases(&self) -> Vec<&[Target]> {
         match self {
@@ -43,14 +43,14 @@ impl Step {
     }
 
     /// The subnet in which a MAC must be free.
-    pub(super) fn subnet(&self) -> Option<&Subnet> {
+    pub(super) fn subnet(&self) -> Option<&ActiveSubnet> {
         self.cases().first().and_then(|targets| targets.first()).map(|target| &target.subnet)
     }
 }
 
 /// What a lost attempt means.
 #[expect(clippy::large_enum_variant, reason = "one at a time and never stored: its size does not matter")]
-pub(super) enum Verdict {
+pub(super) enum AfterConflict {
     Answer(Claimed),
     TakeOver(Versioned<ClaimRecord>, Revision),
     /// What is reserved for the pod is not what we believed: begin again.
@@ -67,7 +67,7 @@ pub(super) enum Next {
     Spare,
 }
 
-pub(super) struct Plan<'a> {
+pub(super) struct ClaimPlan<'a> {
     request: &'a ClaimRequest<'a>,
     /// The same for all attempts of this call, so that a lost one is recognised.
     claim: ClaimId,
@@ -89,7 +89,7 @@ pub(super) struct Plan<'a> {
     own_mac: bool,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> ClaimPlan<'a> {
     pub(super) fn new(request: &'a ClaimRequest<'a>) -> Self {
         Self {
             request,
@@ -113,18 +113,18 @@ impl<'a> Plan<'a> {
     }
 
     /// The first step, as far as is known.
-    pub(super) fn begin(&mut self) -> Step {
+    pub(super) fn begin(&mut self) -> NextStep {
         let reserved = self.reservation.as_ref().filter(|_| !self.spare).map(|reservation| &reservation.record);
         match want(self.request, reserved) {
-            Err(error) => Step::Refuse(error),
+            Err(error) => NextStep::Refuse(error),
             Ok(want) => {
                 (self.mac, self.own_mac) = (want.mac, want.own_mac);
                 match want.addresses {
-                    Addresses::Exactly(targets) => Step::Exactly(targets),
-                    Addresses::Any(subnets) => {
+                    WantedAddresses::Exactly(targets) => NextStep::Exactly(targets),
+                    WantedAddresses::Any(subnets) => {
                         let newest = &subnets[0];
                         let targets = first(&newest.pods, self.seed).into_iter();
-                        Step::Any(targets.map(|at| Target::free(newest.clone(), at)).collect(), subnets)
+                        NextStep::Any(targets.map(|at| Target::free(newest.clone(), at)).collect(), subnets)
                     }
                 }
             }
@@ -132,7 +132,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The first step of an interface beside the one that has the reserved address.
-    pub(super) fn begin_spare(&mut self) -> Step {
+    pub(super) fn begin_spare(&mut self) -> NextStep {
         self.spare = true;
         self.begin()
     }
@@ -142,8 +142,8 @@ impl<'a> Plan<'a> {
         Some(self.mac).filter(|mac| self.own_mac && super::mac::is_local(*mac))
     }
 
-    /// What the next attempt needs; [`Plan::judge`] reads it.
-    pub(super) fn queries(&self, step: &Step) -> Vec<Query> {
+    /// What the next attempt needs; [`ClaimPlan::judge`] reads it.
+    pub(super) fn queries(&self, step: &NextStep) -> Vec<Query> {
         let ClaimRequest { attachment, tenant, namespace, .. } = self.request;
         let mut queries = Found::queries(attachment);
         queries.push(Query::key(ClusterRecord::at()));
@@ -154,12 +154,12 @@ impl<'a> Plan<'a> {
         queries
             .extend(self.pod.as_ref().map(|(namespace, pod)| Query::key(ReservationRecord::for_pod(namespace, pod))));
         match step {
-            Step::Refuse(_) | Step::TakeOver(..) => {}
-            Step::Any(targets, _) => {
+            NextStep::Refuse(_) | NextStep::TakeOver(..) => {}
+            NextStep::Any(targets, _) => {
                 let (from, end) = window(&targets[0]);
                 queries.extend(targets[0].subnet.part(from, end));
             }
-            Step::Exactly(targets) => {
+            NextStep::Exactly(targets) => {
                 for target in targets {
                     queries.push(Query::key(target.key(AddressRecord::at)));
                     queries.push(Query::key(target.key(ReservationRecord::at)));
@@ -171,20 +171,20 @@ impl<'a> Plan<'a> {
     }
 
     /// The key of the MAC, if it must be this claim's own.
-    fn mac_key(&self, subnet: &Subnet) -> Option<RecordKey<MacRecord>> {
+    fn mac_key(&self, subnet: &ActiveSubnet) -> Option<RecordKey<MacRecord>> {
         self.own_mac.then(|| MacRecord::at(&subnet.tenant, subnet.ordinal, self.mac))
     }
 
     /// The transaction of a step.
-    pub(super) fn choice(&self, step: &Step, otherwise: Vec<Query>) -> Choice {
+    pub(super) fn choice(&self, step: &NextStep, otherwise: Vec<Query>) -> Choice {
         let attachment = self.request.attachment;
-        let cases = if let Step::TakeOver(claim, tombstone) = step {
+        let cases = if let NextStep::TakeOver(claim, tombstone) = step {
             let compare = vec![
                 Compare::modified(NodeRecord::at(&attachment.node), self.request.guards.node),
                 Compare::created(ClaimRecord::at(attachment), claim.create_revision),
                 Compare::modified(TombstoneRecord::at(attachment), *tombstone),
             ];
-            vec![Case { compare, then: vec![Change::delete(TombstoneRecord::at(attachment))] }]
+            vec![Case { compare, then: vec![StoreChange::delete(TombstoneRecord::at(attachment))] }]
         } else {
             let case = |targets| Case { compare: self.conditions(targets), then: self.changes(targets) };
             step.cases().into_iter().map(case).collect()
@@ -193,9 +193,9 @@ impl<'a> Plan<'a> {
     }
 
     /// The answer when this case of a step committed.
-    pub(super) fn done(&self, step: Step, case: usize, revision: Revision) -> Claimed {
+    pub(super) fn done(&self, step: NextStep, case: usize, revision: Revision) -> Claimed {
         match step {
-            Step::TakeOver(claim, _) => self.present(claim),
+            NextStep::TakeOver(claim, _) => self.present(claim),
             step => {
                 let record = self.record(step.cases()[case]);
                 Claimed::New(Versioned::created(record, revision))
@@ -227,23 +227,23 @@ impl<'a> Plan<'a> {
         compare
     }
 
-    fn changes(&self, targets: &[Target]) -> Vec<Change> {
+    fn changes(&self, targets: &[Target]) -> Vec<StoreChange> {
         let attachment = self.request.attachment;
         let state = AddressState::Claimed { claim: self.claim, attachment: attachment.clone() };
         let owned = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
-        let mut changes = vec![Change::put(&ClaimRecord::at(attachment), &self.record(targets))];
+        let mut changes = vec![StoreChange::put(&ClaimRecord::at(attachment), &self.record(targets))];
         for target in targets {
-            changes.push(Change::put(&target.key(AddressRecord::at), &owned));
-            changes.extend(target.cooling.map(|_| Change::delete(target.key(CoolDown::at))));
+            changes.push(StoreChange::put(&target.key(AddressRecord::at), &owned));
+            changes.extend(target.cooling.map(|_| StoreChange::delete(target.key(CoolDown::at))));
         }
         if let Some(key) = targets.first().and_then(|target| self.mac_key(&target.subnet)) {
             let owner = MacOwner::Claimed { claim: self.claim, attachment: attachment.clone() };
-            changes.push(Change::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
+            changes.push(StoreChange::put(&key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() }));
         }
         // The detection of idle tenants must see that this one is used.
-        changes.push(Change::delete(IdleRecord::at(&self.request.tenant.name)));
-        changes.extend(self.fence.map(|_| Change::delete(TombstoneRecord::at(attachment))));
-        changes.extend(self.mark.map(|_| Change::delete(ReleasedRecord::at(attachment))));
+        changes.push(StoreChange::delete(IdleRecord::at(&self.request.tenant.name)));
+        changes.extend(self.fence.map(|_| StoreChange::delete(TombstoneRecord::at(attachment))));
+        changes.extend(self.mark.map(|_| StoreChange::delete(ReleasedRecord::at(attachment))));
         changes
     }
 
@@ -296,14 +296,14 @@ impl<'a> Plan<'a> {
         Err(IpamError::OtherRequest { attachment, has, requested })
     }
 
-    /// Reads the answers to [`Plan::queries`].
-    pub(super) fn judge(&mut self, snapshot: &Snapshot) -> Result<Verdict, IpamError> {
+    /// Reads the answers to [`ClaimPlan::queries`].
+    pub(super) fn judge(&mut self, snapshot: &Snapshot) -> Result<AfterConflict, IpamError> {
         let ClaimRequest { attachment, tenant, guards, namespace, .. } = self.request;
         let found = Found::read(snapshot, attachment)?;
         let (cluster, node) = (ClusterRecord::at(), NodeRecord::at(&attachment.node));
         let (tenant, namespace) = (TenantRecord::at(&tenant.name), namespace.map(NamespaceRecord::at));
         let stale = || {
-            Ok(Verdict::Answer(Claimed::Stale(Current {
+            Ok(AfterConflict::Answer(Claimed::Stale(Current {
                 cluster: snapshot.get(&cluster)?,
                 node: snapshot.get(&node)?,
                 namespace: namespace.as_ref().map(|key| snapshot.get(key)).transpose()?.flatten(),
@@ -317,13 +317,13 @@ impl<'a> Plan<'a> {
         // Then a tombstone: what it stands for is about to take away even a claim that is there.
         let tombstone = found.tombstone.as_ref().map(|tombstone| tombstone.mod_revision);
         if let Some(unseen) = found.tombstone.filter(|tombstone| Some(tombstone.mod_revision) != self.fence) {
-            return Ok(Verdict::Answer(Claimed::Blocked(unseen)));
+            return Ok(AfterConflict::Answer(Claimed::Blocked(unseen)));
         }
         if let Some(claim) = found.claim {
             self.refuse_other_request(&claim.record)?;
             return Ok(match tombstone {
-                None => Verdict::Answer(self.present(claim)),
-                Some(seen) => Verdict::TakeOver(claim, seen),
+                None => AfterConflict::Answer(self.present(claim)),
+                Some(seen) => AfterConflict::TakeOver(claim, seen),
             });
         }
         let believed = [(&*cluster, guards.cluster), (&*tenant, guards.tenant)];
@@ -349,9 +349,9 @@ impl<'a> Plan<'a> {
         let at = |reservation: &Option<Versioned<_>>| reservation.as_ref().map(|r| r.mod_revision);
         if at(&reserved) != at(&self.reservation) {
             (self.reservation, self.spare) = (reserved, false);
-            return Ok(Verdict::Begin);
+            return Ok(AfterConflict::Begin);
         }
-        Ok(Verdict::Again)
+        Ok(AfterConflict::Again)
     }
 
     /// What the window of a lost attempt for any address shows: candidates of the same subnet, if there are any.
@@ -367,7 +367,7 @@ impl<'a> Plan<'a> {
     pub(super) async fn search<S: Store>(
         &self,
         store: &S,
-        subnets: &[Subnet],
+        subnets: &[ActiveSubnet],
         attempt: u32,
     ) -> Result<Vec<Target>, IpamError> {
         let can_grow = self.request.can_grow && self.request.requested.subnet.is_none();
@@ -439,7 +439,7 @@ impl<'a> Plan<'a> {
         self.reservation.is_some() && same && (&other.network, &other.interface) != (&own.network, &own.interface)
     }
 
-    fn refuse_taken_mac(&self, subnet: &Subnet, snapshot: &Snapshot) -> Result<(), IpamError> {
+    fn refuse_taken_mac(&self, subnet: &ActiveSubnet, snapshot: &Snapshot) -> Result<(), IpamError> {
         let Some(key) = self.mac_key(subnet) else { return Ok(()) };
         let Some(there) = snapshot.get(&key)? else { return Ok(()) };
         let by = match there.record.owner {

@@ -13,7 +13,7 @@ use ipnetwork::Ipv4Network;
 use super::mac::{of_no_router, unicast};
 use super::request::ClaimRequest;
 use crate::error::IpamError;
-use crate::search::{self, Subnet, Target};
+use crate::search::{self, ActiveSubnet, Target};
 
 /// Most addresses of one attachment: more would not fit into one transaction beside everything else.
 const MOST_ADDRESSES: usize = 16;
@@ -21,7 +21,7 @@ const MOST_ADDRESSES: usize = 16;
 /// What an attachment is to get.
 pub(super) struct Want {
     /// Which addresses.
-    pub(super) addresses: Addresses,
+    pub(super) addresses: WantedAddresses,
     /// Which MAC.
     pub(super) mac: Mac,
     /// The MAC was chosen for this claim, and must be its own: neither the derived one nor that of a reservation.
@@ -29,9 +29,9 @@ pub(super) struct Want {
 }
 
 /// Which addresses.
-pub(super) enum Addresses {
+pub(super) enum WantedAddresses {
     /// Any free one of these subnets; the first one first.
-    Any(Vec<Subnet>),
+    Any(Vec<ActiveSubnet>),
     /// All of these, and no others. One subnet, at least one address.
     Exactly(Vec<Target>),
 }
@@ -53,17 +53,17 @@ pub(super) fn want(request: &ClaimRequest<'_>, reserved: Option<&ReservationReco
     of_no_router(request.cluster.id, tenant, mac)?;
     let own_mac = kept.is_none() && mac != attachment.mac();
     if addresses.is_empty() {
-        return Ok(Want { addresses: Addresses::Any(subnets), mac, own_mac });
+        return Ok(Want { addresses: WantedAddresses::Any(subnets), mac, own_mac });
     }
-    Ok(Want { addresses: Addresses::Exactly(together(tenant, &subnets, &addresses)?), mac, own_mac })
+    Ok(Want { addresses: WantedAddresses::Exactly(together(tenant, &subnets, &addresses)?), mac, own_mac })
 }
 
 /// The subnets that an address request leaves.
 fn chosen(
     tenant: &TenantRecord,
-    mut subnets: Vec<Subnet>,
+    mut subnets: Vec<ActiveSubnet>,
     choice: Option<SubnetChoice>,
-) -> Result<Vec<Subnet>, IpamError> {
+) -> Result<Vec<ActiveSubnet>, IpamError> {
     let Some(choice) = choice else { return Ok(subnets) };
     let is_meant = |ordinal: u32, cidr: Ipv4Network| match choice {
         SubnetChoice::Ordinal(number) => number == ordinal,
@@ -85,7 +85,7 @@ fn chosen(
 }
 
 /// All addresses of one attachment: one interface sits on one bridge, so all are of one subnet.
-fn together(tenant: &TenantRecord, subnets: &[Subnet], addresses: &[Ipv4Addr]) -> Result<Vec<Target>, IpamError> {
+fn together(tenant: &TenantRecord, subnets: &[ActiveSubnet], addresses: &[Ipv4Addr]) -> Result<Vec<Target>, IpamError> {
     let mut targets: Vec<Target> = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let impossible = |why: String| IpamError::Impossible { tenant: tenant.name.clone(), address: *address, why };
@@ -107,9 +107,9 @@ fn together(tenant: &TenantRecord, subnets: &[Subnet], addresses: &[Ipv4Addr]) -
 }
 
 /// An address of one of the subnets, or why no pod can have it.
-pub(crate) fn place(tenant: &TenantRecord, subnets: &[Subnet], address: Ipv4Addr) -> Result<Target, IpamError> {
+pub(crate) fn place(tenant: &TenantRecord, subnets: &[ActiveSubnet], address: Ipv4Addr) -> Result<Target, IpamError> {
     let position =
-        |subnet: &Subnet| Some(Target::free(subnet.clone(), subnet.pods.position(u32::from(address).into())?));
+        |subnet: &ActiveSubnet| Some(Target::free(subnet.clone(), subnet.pods.position(u32::from(address).into())?));
     if let Some(target) = subnets.iter().find_map(position) {
         return Ok(target);
     }

@@ -16,7 +16,7 @@ use atoll_model::error::{Class, Classify};
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::ids::Namespace;
-use atoll_store::{Change, Store};
+use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -176,7 +176,7 @@ async fn a_taken_address_names_its_holder(store: impl Store) {
     assert_eq!(error.to_string(), text);
     assert_eq!(error.class(), Class::Unavailable);
     // A claim that cannot be read does not hide who has it; a record of an address that cannot is named.
-    let damage = |key| Change::Put { key, value: b"damaged".to_vec(), lease: None };
+    let damage = |key| StoreChange::Put { key, value: b"damaged".to_vec(), lease: None };
     write(&store, vec![damage(Key::from(ClaimRecord::at(&attachment("first"))))]).await;
     let error = refused(&store, &fixture, "second", &requested(&[ip(9)])).await;
     assert!(error.to_string().ends_with("is taken by attachment n1/atoll/first/eth0 on node n1"), "{error}");

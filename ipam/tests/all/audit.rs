@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_ipam::audit::{Finding, Observation, Outcome, Problem, agreed};
+use atoll_ipam::audit::{AuditFinding, AuditProblem, Observation, RepairOutcome, agreed};
 use atoll_ipam::{
     ClaimRequest, Claimed, ReserveRequest, audit, claim, observe, put_tombstone, release, repair, reserve,
 };
@@ -16,7 +16,7 @@ use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, Key, MacOwner, MacRecord, Phase, Query,
     ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
 };
-use atoll_store::{Change, Store};
+use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 use uuid::Uuid;
 
@@ -84,13 +84,13 @@ fn place(address: Ipv4Addr) -> Key {
     Key::from(AddressRecord::at(&tenant_name(), 0, address))
 }
 
-async fn look(store: &impl Store) -> Vec<Finding> {
+async fn look(store: &impl Store) -> Vec<AuditFinding> {
     let seen = observe(store).await.expect("an observation");
     assert!(seen.steady);
     audit(&seen)
 }
 
-fn problems(findings: &[Finding]) -> Vec<(Problem, bool)> {
+fn problems(findings: &[AuditFinding]) -> Vec<(AuditProblem, bool)> {
     findings.iter().map(|finding| (finding.problem, finding.fix.is_some())).collect()
 }
 
@@ -103,34 +103,34 @@ async fn unused(store: &impl Store) -> Ipv4Addr {
 /// What is written, what the audit must say of it (and whether it can mend it), in one tenant each.
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_damage_is_found_and_nothing_else() {
-    type Spoil = fn(&Fixture, &[Versioned<ClaimRecord>], Ipv4Addr) -> Vec<Change>;
-    type Case = (&'static str, Spoil, Vec<(Problem, bool)>);
+    type Spoil = fn(&Fixture, &[Versioned<ClaimRecord>], Ipv4Addr) -> Vec<StoreChange>;
+    type Case = (&'static str, Spoil, Vec<(AuditProblem, bool)>);
     let cases: Vec<Case> = vec![
         ("nothing", |_, _, _| vec![], vec![]),
         (
             "a claim cannot be read, and its address is not freed",
             |_, claims, _| vec![raw(Key::from(ClaimRecord::at(&claims[0].record.attachment)), b"{")],
-            vec![(Problem::Damaged, false)],
+            vec![(AuditProblem::Damaged, false)],
         ),
         (
             "an address cannot be read, and its claim does not get it",
             |_, claims, _| vec![raw(place(address(&claims[0])), b"{\"v\":9}")],
-            vec![(Problem::Damaged, false)],
+            vec![(AuditProblem::Damaged, false)],
         ),
         (
             "a tenant cannot be read, and its addresses are not stray",
             |_, _, _| vec![raw(Key::from(TenantRecord::at(&tenant_name())), b"{}")],
-            vec![(Problem::Damaged, false)],
+            vec![(AuditProblem::Damaged, false)],
         ),
         (
             "a key that names no address",
             |_, _, _| vec![raw(Key::raw("v2/addresses/red/0/0a800007"), br#"{"v":1,"state":"cool-down","since":1}"#)],
-            vec![(Problem::Damaged, false)],
+            vec![(AuditProblem::Damaged, false)],
         ),
         (
             "a claim under a foreign key",
             |_, claims, _| vec![put(Key::from(ClaimRecord::at(&attachment("other"))), &claims[0].record)],
-            vec![(Problem::Misplaced, false), (Problem::Duplicate, false)],
+            vec![(AuditProblem::Misplaced, false), (AuditProblem::Duplicate, false)],
         ),
         (
             "two claims of one address",
@@ -139,12 +139,12 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 second.addresses.clone_from(&claims[0].record.addresses);
                 vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second)]
             },
-            vec![(Problem::Duplicate, false), (Problem::OrphanedAddress, true)],
+            vec![(AuditProblem::Duplicate, false), (AuditProblem::OrphanedAddress, true)],
         ),
         (
             "a claim whose address is free",
-            |_, claims, _| vec![Change::Delete(place(address(&claims[0])))],
-            vec![(Problem::MissingAddressRecord, true)],
+            |_, claims, _| vec![StoreChange::Delete(place(address(&claims[0])))],
+            vec![(AuditProblem::MissingAddressRecord, true)],
         ),
         (
             "a claim whose address names another claim",
@@ -152,27 +152,27 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 let other = owned(ClaimId::random(), &attachment("nobody"));
                 vec![put(place(address(&claims[0])), &other)]
             },
-            vec![(Problem::MissingAddressRecord, true)],
+            vec![(AuditProblem::MissingAddressRecord, true)],
         ),
         (
             "an address without a claim",
-            |_, claims, _| vec![Change::delete(ClaimRecord::at(&claims[0].record.attachment))],
-            vec![(Problem::OrphanedAddress, true)],
+            |_, claims, _| vec![StoreChange::delete(ClaimRecord::at(&claims[0].record.attachment))],
+            vec![(AuditProblem::OrphanedAddress, true)],
         ),
         (
             "an address that the claim of its attachment does not list",
             |_, claims, free| vec![put(place(free), &owned(claims[0].record.claim, &claims[0].record.attachment))],
-            vec![(Problem::OrphanedAddress, true)],
+            vec![(AuditProblem::OrphanedAddress, true)],
         ),
         (
             "an address without a claim, of which a tombstone still owes the port",
             |_, _, free| vec![put(place(free), &owned(ClaimId::random(), &attachment("fenced")))],
-            vec![(Problem::OrphanedAddress, false)],
+            vec![(AuditProblem::OrphanedAddress, false)],
         ),
         (
             "a tenant that was deleted without its pods and its reservation",
-            |_, _, _| vec![Change::delete(TenantRecord::at(&tenant_name()))],
-            vec![(Problem::Orphaned, false); 6],
+            |_, _, _| vec![StoreChange::delete(TenantRecord::at(&tenant_name()))],
+            vec![(AuditProblem::Orphaned, false); 6],
         ),
         (
             "a pod of an earlier incarnation of its tenant",
@@ -181,7 +181,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 old.incarnation = atoll_model::ids::Incarnation::random();
                 vec![put(Key::from(ClaimRecord::at(&old.attachment)), &old)]
             },
-            vec![(Problem::Orphaned, false)],
+            vec![(AuditProblem::Orphaned, false)],
         ),
         (
             "pods with the address of the gateway, the network and another network",
@@ -190,13 +190,13 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 for (claim, wrong) in claims.iter().zip([at(1), at(0), Ipv4Addr::new(10, 128, 1, 7)]) {
                     let mut record = claim.record.clone();
                     record.addresses[0].address = ipnetwork::Ipv4Network::new(wrong, 24).expect("valid");
-                    changes.push(Change::Delete(place(address(claim))));
+                    changes.push(StoreChange::Delete(place(address(claim))));
                     changes.push(put(place(wrong), &owned(record.claim, &record.attachment)));
                     changes.push(put(Key::from(ClaimRecord::at(&record.attachment)), &record));
                 }
                 changes
             },
-            vec![(Problem::OutOfRange, false); 3],
+            vec![(AuditProblem::OutOfRange, false); 3],
         ),
         (
             "an address that cools for ever",
@@ -205,17 +205,17 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
                 vec![put(place(free), &record), raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")]
             },
-            vec![(Problem::Expired, true)],
+            vec![(AuditProblem::Expired, true)],
         ),
         (
             "a mark of a free address",
             |_, _, free| vec![raw(Key::from(CoolDown::at(&tenant_name(), 0, free)), b"")],
-            vec![(Problem::StaleCoolDown, true)],
+            vec![(AuditProblem::StaleCoolDown, true)],
         ),
         (
             "a mark of an address in use",
             |_, claims, _| vec![raw(Key::from(CoolDown::at(&tenant_name(), 0, address(&claims[2]))), b"")],
-            vec![(Problem::StaleCoolDown, true)],
+            vec![(AuditProblem::StaleCoolDown, true)],
         ),
         (
             "reservations: of the gateway, in no subnet, of no tenant, and a good one",
@@ -231,7 +231,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                     })
                     .collect()
             },
-            vec![(Problem::Orphaned, false), (Problem::OutOfRange, false), (Problem::Orphaned, false)],
+            vec![(AuditProblem::Orphaned, false), (AuditProblem::OutOfRange, false), (AuditProblem::Orphaned, false)],
         ),
         (
             "halves of reservations, one that names another place, one of an earlier life, and one that cannot be read",
@@ -253,11 +253,11 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 changes
             },
             vec![
-                (Problem::Damaged, false),
-                (Problem::HalfReserved, false),
-                (Problem::Misplaced, false),
-                (Problem::Orphaned, false),
-                (Problem::HalfReserved, false),
+                (AuditProblem::Damaged, false),
+                (AuditProblem::HalfReserved, false),
+                (AuditProblem::Misplaced, false),
+                (AuditProblem::Orphaned, false),
+                (AuditProblem::HalfReserved, false),
             ],
         ),
         (
@@ -281,11 +281,11 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 ]
             },
             vec![
-                (Problem::Damaged, false),
-                (Problem::MissingAddressRecord, true),
-                (Problem::OrphanedAddress, true),
-                (Problem::OrphanedAddress, true),
-                (Problem::OrphanedAddress, true),
+                (AuditProblem::Damaged, false),
+                (AuditProblem::MissingAddressRecord, true),
+                (AuditProblem::OrphanedAddress, true),
+                (AuditProblem::OrphanedAddress, true),
+                (AuditProblem::OrphanedAddress, true),
             ],
         ),
         (
@@ -295,16 +295,19 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 let key = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 5])));
                 vec![put(key, &MacRecord { v: SCHEMA, owner, unknown: Unknown::new() })]
             },
-            vec![(Problem::OrphanedAddress, false)],
+            vec![(AuditProblem::OrphanedAddress, false)],
         ),
         (
             "a reservation that was lost while its pod runs with its MAC",
             |fixture, claims, _| {
                 let web = "web-0".parse().expect("valid");
                 let kept = Key::from(ReservationRecord::at(&tenant_name(), 0, address(&claims[4])));
-                vec![Change::Delete(kept), Change::delete(ReservationRecord::for_pod(&fixture.namespace, &web))]
+                vec![
+                    StoreChange::Delete(kept),
+                    StoreChange::delete(ReservationRecord::for_pod(&fixture.namespace, &web)),
+                ]
             },
-            vec![(Problem::OrphanedAddress, false)],
+            vec![(AuditProblem::OrphanedAddress, false)],
         ),
         (
             "two claims with one MAC",
@@ -313,7 +316,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 second.mac = claims[0].record.mac;
                 vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second)]
             },
-            vec![(Problem::MissingAddressRecord, true), (Problem::Duplicate, false)],
+            vec![(AuditProblem::MissingAddressRecord, true), (AuditProblem::Duplicate, false)],
         ),
         (
             "a tombstone of a node that nobody knows",
@@ -322,12 +325,12 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
                 far.node = atoll_model::ids::NodeName::new("n9").expect("valid");
                 vec![put(Key::from(TombstoneRecord::at(&far)), &tombstone(far.clone()))]
             },
-            vec![(Problem::OrphanedNodeRecord, false)],
+            vec![(AuditProblem::OrphanedNodeRecord, false)],
         ),
         (
             "a tombstone under a foreign key",
             |_, _, _| vec![put(Key::from(TombstoneRecord::at(&attachment("x"))), &tombstone(attachment("y")))],
-            vec![(Problem::Misplaced, false)],
+            vec![(AuditProblem::Misplaced, false)],
         ),
     ];
     for (name, spoil, expected) in cases {
@@ -343,7 +346,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         // Repairing leaves what it cannot mend, and nothing else.
         let before = store.dump().len();
         let repaired = repair(&store, &first, look(&store).await, COOL).await.expect("repaired");
-        assert!(repaired.iter().all(|one| one.outcome == Outcome::Done), "{name}: {repaired:?}");
+        assert!(repaired.iter().all(|one| one.outcome == RepairOutcome::Done), "{name}: {repaired:?}");
         let after: Vec<_> = look(&store).await;
         let rest: Vec<_> = first.into_iter().filter(|finding| finding.fix.is_none()).collect();
         assert_eq!(after, rest, "{name}");
@@ -369,13 +372,13 @@ fn reservation(address: Ipv4Addr, pod: PodName) -> ReservationRecord {
 }
 
 /// Under the key of the address, and under that of the pod.
-fn both(record: &ReservationRecord) -> [Change; 2] {
+fn both(record: &ReservationRecord) -> [StoreChange; 2] {
     let forth = Key::from(ReservationRecord::at(&record.tenant, record.ordinal, record.address));
     [forth, Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod))].map(|key| put(key, record))
 }
 
-fn raw(key: Key, value: &[u8]) -> Change {
-    Change::Put { key, value: value.to_vec(), lease: None }
+fn raw(key: Key, value: &[u8]) -> StoreChange {
+    StoreChange::Put { key, value: value.to_vec(), lease: None }
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,10 +395,14 @@ async fn subnets_that_overlap_are_told_where_they_must_not() {
     let address = owned(second.claim, &second.attachment);
     write(
         &store,
-        vec![put(Key::from(ClaimRecord::at(&second.attachment)), &second), put(key, &address), Change::Delete(old)],
+        vec![
+            put(Key::from(ClaimRecord::at(&second.attachment)), &second),
+            put(key, &address),
+            StoreChange::Delete(old),
+        ],
     )
     .await;
-    assert_eq!(problems(&look(&store).await), [(Problem::Duplicate, false)]);
+    assert_eq!(problems(&look(&store).await), [(AuditProblem::Duplicate, false)]);
     let mut cluster = fixture.cluster.clone();
     cluster.addressing = atoll_model::config::Addressing::Overlapping;
     write(&store, vec![put(Key::from(ClusterRecord::at()), &cluster)]).await;
@@ -416,20 +423,20 @@ async fn ports_are_compared_when_they_are_known() {
     // What a tombstone owes is known.
     let owed = Uuid::from_u128(77);
     assert_eq!(with(&mut seen, [ports.clone(), vec![owed]].concat()), []);
-    assert_eq!(with(&mut seen, ports[1..].to_vec()), [(Problem::NoPort, false)]);
+    assert_eq!(with(&mut seen, ports[1..].to_vec()), [(AuditProblem::NoPort, false)]);
     let foreign = [ports.clone(), vec![Uuid::from_u128(8)]].concat();
-    assert_eq!(with(&mut seen, foreign.clone()), [(Problem::OrphanedPort, false)]);
+    assert_eq!(with(&mut seen, foreign.clone()), [(AuditProblem::OrphanedPort, false)]);
     // If a claim is unreadable, the owner of the port is unknown.
     write(&store, vec![raw(Key::from(ClaimRecord::at(&attachment("a"))), b"?")]).await;
     let mut blind = observe(&store).await.expect("an observation");
-    assert_eq!(with(&mut blind, foreign), [(Problem::Damaged, false)]);
+    assert_eq!(with(&mut blind, foreign), [(AuditProblem::Damaged, false)]);
     // An address without a claim is not freed while its port may speak.
-    write(&store, vec![Change::delete(ClaimRecord::at(&attachment("a")))]).await;
+    write(&store, vec![StoreChange::delete(ClaimRecord::at(&attachment("a")))]).await;
     let mut orphan = observe(&store).await.expect("an observation");
-    assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(Problem::OrphanedAddress, true)]);
+    assert_eq!(with(&mut orphan, ports[1..].to_vec()), [(AuditProblem::OrphanedAddress, true)]);
     let port = attachment("a").port(fixture.cluster.id);
     let both = [ports[1..].to_vec(), vec![port]].concat();
-    assert_eq!(with(&mut orphan, both), [(Problem::OrphanedAddress, false), (Problem::OrphanedPort, false)]);
+    assert_eq!(with(&mut orphan, both), [(AuditProblem::OrphanedAddress, false), (AuditProblem::OrphanedPort, false)]);
 }
 
 /// Whatever happens between two looks, or after the second, is left alone.
@@ -438,9 +445,9 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     let store = MemoryStore::new();
     let (fixture, claims) = sound(&store).await;
     let key = Key::from(ClaimRecord::at(&claims[0].record.attachment));
-    write(&store, vec![Change::Delete(key.clone())]).await;
+    write(&store, vec![StoreChange::Delete(key.clone())]).await;
     let first = look(&store).await;
-    assert_eq!(problems(&first), [(Problem::OrphanedAddress, true)]);
+    assert_eq!(problems(&first), [(AuditProblem::OrphanedAddress, true)]);
 
     // Not seen before: not mended.
     assert!(repair(&store, &[], look(&store).await, COOL).await.expect("repaired").is_empty());
@@ -454,11 +461,11 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     assert_eq!(agreed(&second, third.clone()), third);
     write(&store, vec![put(key, &claims[0].record)]).await;
     let repaired = repair(&store, &second, third, COOL).await.expect("repaired");
-    assert_eq!(repaired.iter().map(|one| one.outcome).collect::<Vec<_>>(), [Outcome::Changed]);
+    assert_eq!(repaired.iter().map(|one| one.outcome).collect::<Vec<_>>(), [RepairOutcome::Changed]);
     assert!(keys(&store, held.clone()).await.len() == 1);
     // Now the claim does not hold it, and gets it back.
     let fourth = look(&store).await;
-    assert_eq!(problems(&fourth), [(Problem::MissingAddressRecord, true)]);
+    assert_eq!(problems(&fourth), [(AuditProblem::MissingAddressRecord, true)]);
     repair(&store, &fourth, look(&store).await, COOL).await.expect("repaired");
     assert_eq!(look(&store).await, []);
     // What it was given back is released like any other.
@@ -474,7 +481,7 @@ async fn a_freed_address_cools_and_then_it_is_free() {
     let server = atoll_testkit::etcd::EtcdServer::start().await;
     let store = server.store();
     let (_, claims) = sound(&store).await;
-    write(&store, vec![Change::delete(ClaimRecord::at(&claims[0].record.attachment))]).await;
+    write(&store, vec![StoreChange::delete(ClaimRecord::at(&claims[0].record.attachment))]).await;
     let first = look(&store).await;
     let cooldown = Duration::from_secs(2);
     let repaired = repair(&store, &first, look(&store).await, cooldown).await.expect("repaired");

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_ipam::audit::{Outcome, audit, observe, repair};
+use atoll_ipam::audit::{RepairOutcome, audit, observe, repair};
 use atoll_ipam::{
     ClaimRequest, Claimed, Found, IpamError, Lifted, Released, ReserveRequest, Reserved, claim, find, lift,
     put_tombstone, release, reserve,
@@ -21,7 +21,7 @@ use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, CoolDown, IdleRecord, Key, Lease, MacOwner, MacRecord, NodeRecord, Phase,
     Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
 };
-use atoll_store::{Change, Store};
+use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -29,7 +29,7 @@ const MAC: Mac = Mac([0, 0x1c, 0x42, 0, 0, 1]);
 
 /// A store in which another client writes right before the first commit at or after call number `at` (0 is the first); and
 /// whether it came to that commit.
-fn meddling(store: &MemoryStore, at: usize, changes: Vec<Change>) -> (impl Store, impl Fn() -> bool) {
+fn meddling(store: &MemoryStore, at: usize, changes: Vec<StoreChange>) -> (impl Store, impl Fn() -> bool) {
     let (calls, changes) = (Cell::new(0), Rc::new(RefCell::new(changes)));
     let (left, store, inner) = (Rc::clone(&changes), store.clone(), store.clone());
     let disturb = async move |call: StoreCall<'_>| {
@@ -72,10 +72,10 @@ fn tombstone(at: &Attachment, not_before: u64) -> TombstoneRecord {
 /// What cools for a while.
 const COOLING: Lease = Lease(1);
 
-fn leased(change: Change) -> Change {
+fn leased(change: StoreChange) -> StoreChange {
     match change {
-        Change::Put { key, value, .. } => Change::Put { key, value, lease: Some(COOLING) },
-        delete @ Change::Delete(_) => delete,
+        StoreChange::Put { key, value, .. } => StoreChange::Put { key, value, lease: Some(COOLING) },
+        delete @ StoreChange::Delete(_) => delete,
     }
 }
 
@@ -149,9 +149,9 @@ async fn a_claim_is_taken_over_from_a_fence_only_as_both_were_seen() {
     let record = found(&store, &at).await.claim.expect("claimed").record;
     let other = ClaimRecord { claim: ClaimId::random(), ..record };
     // The claim is released, and another call of the same attachment claims: a key that was made anew.
-    write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
+    write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
     write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &other)]).await;
-    let gone = vec![Change::delete(ClaimRecord::at(&at))];
+    let gone = vec![StoreChange::delete(ClaimRecord::at(&at))];
     let (meddled, happened) = meddling(&store, 1, gone);
     let answer = claim(&meddled, &fixture.request(&at, Some(seen))).await;
     let now = found(&store, &at).await.claim;
@@ -204,7 +204,7 @@ async fn only_another_interface_of_the_same_container_gets_another_address_than_
     let sibling = Attachment { interface: eth1, ..at.clone() };
     assert_ne!(address(&get(&store, &fixture, &sibling, &nothing).await), ip(9));
     // An address that is said to be this very attachment's, which has no claim: for the audit.
-    write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
+    write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
     let error = ask(&store, &fixture, &at, &nothing).await.expect_err("nobody knows why");
     assert!(matches!(error, IpamError::Taken { .. }), "{error}");
 }
@@ -248,7 +248,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
         let (store, fixture) = scene().await;
         let old = fixture.claim(&store, "a").await;
         let record = ClaimRecord { claim: id.unwrap_or(old.record.claim), ..old.record.clone() };
-        write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
+        write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
         write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &record)]).await;
         let answer = release(&store, &old, None, COOL).await.expect("an answer");
         assert!(matches!(&answer, Released::Changed(now) if now.claim.is_some()), "{answer:?}");
@@ -278,7 +278,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     let old = fixture.claim(&store, "a").await;
     put_tombstone(&store, &tombstone(&at, 1), None).await.expect("the tombstone is written");
     let seen = found(&store, &at).await.tombstone.expect("the tombstone is written").mod_revision;
-    write(&store, vec![Change::delete(ClaimRecord::at(&at))]).await;
+    write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
     let new = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
     let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(ClaimRecord::at(&at)), &new)]);
     let answer = release(&meddled, &old, Some(seen), COOL).await.expect("an answer");
@@ -341,7 +341,7 @@ fn keep(fixture: &Fixture, last: u8, pod: &str, mac: Option<Mac>) -> ReserveRequ
     ReserveRequest { tenant: tenant_name(), address: ip(last), namespace, pod, mac }
 }
 
-fn both(record: &ReservationRecord) -> Vec<Change> {
+fn both(record: &ReservationRecord) -> Vec<StoreChange> {
     let forth = Key::from(ReservationRecord::at(&record.tenant, record.ordinal, record.address));
     vec![put(forth, record), put(Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)), record)]
 }
@@ -350,7 +350,7 @@ fn both(record: &ReservationRecord) -> Vec<Change> {
 /// written over it.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
-    type Come = fn(&Fixture, &ReservationRecord) -> Vec<Change>;
+    type Come = fn(&Fixture, &ReservationRecord) -> Vec<StoreChange>;
     let cases: [(&str, Come); 5] = [
         ("the tenant goes", |fixture, _| {
             let mut tenant = fixture.tenant.clone();
@@ -380,7 +380,7 @@ async fn a_reservation_rests_on_everything_that_it_has_looked_at() {
         let answer = reserve(&meddled, &request, false).await;
         assert!(happened() && answer.is_err(), "{what}: {answer:?}");
         for change in written {
-            let Change::Put { key, value, .. } = change else { continue };
+            let StoreChange::Put { key, value, .. } = change else { continue };
             let snapshot = store.read(vec![Query::Key(key.clone())]).await.expect("a read");
             assert_eq!(snapshot.entry(&key).expect("asked").map(|entry| &entry.value), Some(&value), "{what}: {key}");
         }
@@ -404,7 +404,7 @@ async fn lifting_rests_on_everything_that_it_has_looked_at() {
         let (store, _, ours) = kept().await;
         let other = ReservationRecord { incarnation: atoll_model::ids::Incarnation::random(), ..ours.clone() };
         let change = both(&other).swap_remove(key);
-        let Change::Put { key, .. } = change.clone() else { panic!("it is a put") };
+        let StoreChange::Put { key, .. } = change.clone() else { panic!("it is a put") };
         let (meddled, happened) = meddling(&store, 0, vec![change]);
         assert_eq!(lift(&meddled, &ours, false).await.expect("an answer"), Lifted::Done);
         assert!(happened() && there(&store, key.clone()).await, "{key} is another's");
@@ -447,17 +447,20 @@ async fn lifting_rests_on_everything_that_it_has_looked_at() {
 async fn a_repair_rests_on_everything_that_was_seen() {
     struct Case {
         what: &'static str,
-        spoil: Vec<Change>,
+        spoil: Vec<StoreChange>,
         /// What changes between the second look and the repair, one at a time.
-        comes: Vec<Change>,
+        comes: Vec<StoreChange>,
     }
     let (sample, fixture) = scene().await;
     let (a, b) = (attachment("a"), attachment("b"));
     let claimed = get(&sample, &fixture, &a, &with_mac()).await;
     let (record, free) = (claimed.record.clone(), ip(if address(&claimed) == ip(77) { 78 } else { 77 }));
     let place = |address| Key::from(AddressRecord::at(&tenant_name(), 0, address));
-    let mark =
-        |address| Change::Put { key: Key::from(CoolDown::at(&tenant_name(), 0, address)), value: vec![], lease: None };
+    let mark = |address| StoreChange::Put {
+        key: Key::from(CoolDown::at(&tenant_name(), 0, address)),
+        value: vec![],
+        lease: None,
+    };
     let mac = Key::from(MacRecord::at(&tenant_name(), 0, MAC));
     let other_mac = Key::from(MacRecord::at(&tenant_name(), 0, Mac([0, 0, 0, 0, 0, 2])));
     let cooling = AddressRecord {
@@ -510,7 +513,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
         },
         Case {
             what: "a claim whose address is free",
-            spoil: vec![Change::Delete(place(held))],
+            spoil: vec![StoreChange::Delete(place(held))],
             comes: vec![own.clone(), put(place(held), &of_b)],
         },
         Case {
@@ -545,7 +548,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
         },
         Case {
             what: "a claim whose MAC has no record",
-            spoil: vec![Change::Delete(mac.clone())],
+            spoil: vec![StoreChange::Delete(mac.clone())],
             comes: vec![own.clone(), put(mac.clone(), &mac_of(ClaimId::random(), &b))],
         },
         Case {
@@ -593,7 +596,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
             let before = store.dump();
             let repaired = repair(&store, &first, second, COOL).await.expect("repaired");
             let outcomes: Vec<_> = repaired.iter().map(|one| one.outcome).collect();
-            assert_eq!(outcomes, [Outcome::Changed], "{context}");
+            assert_eq!(outcomes, [RepairOutcome::Changed], "{context}");
             assert_eq!(store.dump(), before, "{context}: nothing is touched");
         }
     }

@@ -18,7 +18,7 @@ use atoll_model::error::{Class, Classify};
 
 use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_model::ids::{Incarnation, Namespace, NodeName, PodName};
-use atoll_store::{Change, Store};
+use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, attachment, keys, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -322,7 +322,7 @@ async fn half_a_reservation_is_told_and_can_be_lifted(store: impl Store) {
             Key::from(ReservationRecord::at(&tenant_name(), 0, ip(9))),
             Key::from(ReservationRecord::for_pod(&record.namespace, &record.pod)),
         ];
-        write(&store, vec![Change::Delete(two[half].clone())]).await;
+        write(&store, vec![StoreChange::Delete(two[half].clone())]).await;
         let error = reserve(&store, &keep(9, "web-0"), false).await.expect_err("half");
         assert!(error.to_string().contains(&format!("{} is missing", two[half])), "{error}");
         let answer = ask(&store, &fixture, &attachment(&format!("w{half}")), "web-0", &nothing).await;

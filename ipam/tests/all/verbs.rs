@@ -16,7 +16,7 @@ use atoll_records::{
     AddressRecord, ClaimRecord, CoolDown, Key, NodeRecord, Phase, Query, ReservationRecord, SCHEMA, Tombstone,
     TombstoneRecord, Unknown,
 };
-use atoll_store::{Change, Store};
+use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
 
 const COOL: Duration = Duration::from_mins(1);
@@ -97,7 +97,7 @@ async fn what_the_caller_believes_is_compared(store: impl Store) {
     (nameless.namespace, nameless.guards.namespace) = (None, None);
     assert!(matches!(claim(&store, &nameless).await, Ok(Claimed::New(_))));
     // A record that is gone is as good a reason.
-    write(&store, vec![Change::delete(NodeRecord::at(&node_name()))]).await;
+    write(&store, vec![StoreChange::delete(NodeRecord::at(&node_name()))]).await;
     let answer = claim(&store, &fixture.request(&attachment("b"), None)).await;
     assert!(matches!(&answer, Ok(Claimed::Stale(current)) if current.node.is_none()), "{answer:?}");
 }
@@ -129,7 +129,7 @@ async fn reservations_are_respected(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let reserve = |last| {
         let key = Key::from(ReservationRecord::at(&tenant_name(), 0, Ipv4Addr::new(10, 128, 0, last)));
-        Change::Put { key, value: Vec::new(), lease: None }
+        StoreChange::Put { key, value: Vec::new(), lease: None }
     };
     write(&store, vec![reserve(2), reserve(4), reserve(6)]).await;
     let given: BTreeSet<_> =
@@ -274,7 +274,7 @@ async fn a_release_frees_what_it_read_and_nothing_else(store: impl Store) {
     // The claim is gone already, its tombstone is not.
     let third = fixture.claim(&store, "a").await;
     put_tombstone(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("the tombstone is written");
-    write(&store, vec![Change::delete(ClaimRecord::at(&attachment("a")))]).await;
+    write(&store, vec![StoreChange::delete(ClaimRecord::at(&attachment("a")))]).await;
     let seen =
         find(&store, &attachment("a")).await.expect("found").tombstone.expect("the tombstone is written").mod_revision;
     assert_eq!(release(&store, &third, Some(seen), COOL).await.expect("released"), Released::Done);
@@ -292,13 +292,13 @@ async fn a_release_leaves_what_is_not_its_own(store: impl Store) {
     };
     // The record of a's address was repaired: same owner, new revision. It is released nevertheless.
     let value = read(key(&a)).await.expect("claimed");
-    write(&store, vec![Change::Put { key: key(&a), value: value.clone(), lease: None }]).await;
+    write(&store, vec![StoreChange::Put { key: key(&a), value: value.clone(), lease: None }]).await;
     // The record of b's address names a, and c's record is damaged: neither is changed.
     write(
         &store,
         vec![
-            Change::Put { key: key(&b), value: value.clone(), lease: None },
-            Change::Put { key: key(&c), value: b"damaged".to_vec(), lease: None },
+            StoreChange::Put { key: key(&b), value: value.clone(), lease: None },
+            StoreChange::Put { key: key(&c), value: b"damaged".to_vec(), lease: None },
         ],
     )
     .await;
@@ -370,7 +370,7 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
             .await
             .expect("the tombstone is written");
     }
-    let damaged = |key| Change::Put { key, value: b"{\"v\":1}".to_vec(), lease: None };
+    let damaged = |key| StoreChange::Put { key, value: b"{\"v\":1}".to_vec(), lease: None };
     write(
         &store,
         vec![
@@ -415,7 +415,7 @@ async fn a_warm_claim_is_one_transaction() {
         let keys = keys
             .map(|address| Key::from(AddressRecord::at(&tenant_name(), 0, address)))
             .filter(|key| !there.contains(key));
-        write(&memory, keys.map(|key| Change::Put { key, value: b"{}".to_vec(), lease: None }).collect()).await;
+        write(&memory, keys.map(|key| StoreChange::Put { key, value: b"{}".to_vec(), lease: None }).collect()).await;
     };
     for (percent, most) in [(50, 1.125), (92, 1.8)] {
         fill(percent).await;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::mac_table::hyphenated;
 use crate::body::parse_ipv4;
-use crate::call::{BAD_ADDRESS, Call, Reply, ReplyResult, View};
+use crate::call::{BAD_ADDRESS, Call, Rendering, Reply, ReplyResult};
 use crate::refusal::Refusal;
 use crate::wording::ObjectClass;
 
@@ -65,6 +65,6 @@ fn path(bridge: Uuid, address: Ipv4Addr, mac: Mac) -> String {
     format!("/bridges/{bridge}/arp_table/{address}_{}", mac.to_string().replace(':', "-"))
 }
 
-fn view(view: &View, bridge: Uuid, address: Ipv4Addr, mac: Mac) -> Value {
+fn view(view: &Rendering, bridge: Uuid, address: Ipv4Addr, mac: Mac) -> Value {
     json!({ "uri": view.uri(&path(bridge, address, mac)), "ip": address, "mac": mac })
 }

@@ -5,7 +5,7 @@ use crate::wording::Wording as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{Call, Reply, ReplyResult, View};
+use crate::call::{Call, Rendering, Reply, ReplyResult};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::Binding;
@@ -69,7 +69,7 @@ pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     Ok(Reply::Gone)
 }
 
-fn view(view: &View, state: &ControllerState, port: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, port: Uuid) -> Option<Value> {
     let binding = state.tables().ports.get(&port)?.binding.as_ref()?;
     let host = binding.host;
     Some(json!({

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::device;
-use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::call::{Call, Rendering, Reply, ReplyResult, extend};
 use crate::refusal::Refusal;
 use crate::state::ControllerState;
 use crate::state::objects::Bridge;
@@ -57,7 +57,7 @@ fn read(call: &Call<'_>) -> Result<Bridge, Refusal> {
     Ok(Bridge { device, disable_anti_spoof, ..Bridge::default() })
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let bridge = state.tables().bridges.get(&id)?;
     let path = format!("/bridges/{id}");
     let mut value = device::show(view, &bridge.device);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::device;
-use crate::call::{Call, Reply, ReplyResult, View};
+use crate::call::{Call, Rendering, Reply, ReplyResult};
 use crate::state::ControllerState;
 use crate::state::objects::Chain;
 use crate::wording::ObjectClass;
@@ -34,7 +34,7 @@ pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     call.gone(ObjectClass::Chain, id, there)
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let chain = state.tables().chains.get(&id)?;
     Some(json!({
         "id": id,

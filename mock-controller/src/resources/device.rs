@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{Call, View};
+use crate::call::{Call, Rendering};
 use crate::refusal::{Checks, Refusal};
 use crate::state::objects::DeviceFields;
 use crate::wording::ObjectClass;
@@ -41,7 +41,7 @@ pub(crate) fn owner(call: &Call<'_>) -> Result<(Option<String>, Option<String>),
 }
 
 /// The common fields of an answer.
-pub(crate) fn show(view: &View, device: &DeviceFields) -> Value {
+pub(crate) fn show(view: &Rendering, device: &DeviceFields) -> Value {
     let mut value = json!({
         "tenantId": device.tenant,
         "name": device.name,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::interface;
-use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::call::{Call, Rendering, Reply, ReplyResult, extend};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::{Host, Weights};
@@ -77,7 +77,7 @@ pub(crate) fn delete(call: &mut Call<'_>) -> ReplyResult {
     })
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let host = state.tables().hosts.get(&id)?;
     let path = format!("/hosts/{id}");
     let interfaces: Vec<Value> =

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{Call, Reply, ReplyResult, View};
+use crate::call::{Call, Rendering, Reply, ReplyResult};
 use crate::refusal::Refusal;
 use crate::state::objects::Interface;
 use crate::wording::ObjectClass;
@@ -24,7 +24,7 @@ pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     Ok(Reply::Show(view(&call.view, id, name, interface)))
 }
 
-pub(crate) fn view(view: &View, host: Uuid, name: &str, interface: &Interface) -> Value {
+pub(crate) fn view(view: &Rendering, host: Uuid, name: &str, interface: &Interface) -> Value {
     json!({
         "uri": view.uri(&format!("/hosts/{host}/interfaces/{name}")),
         "hostId": host,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::parse_ip;
-use crate::call::{BAD_ADDRESS, Call, Reply, ReplyResult, View};
+use crate::call::{BAD_ADDRESS, Call, Rendering, Reply, ReplyResult};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::AddressGroup;
@@ -118,7 +118,7 @@ fn path(group: Uuid, address: IpAddr) -> String {
     format!("/ip_addr_groups/{group}/versions/{}/ip_addrs/{address}", version_of(address))
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let group = state.tables().address_groups.get(&id)?;
     Some(json!({
         "id": id,
@@ -128,7 +128,7 @@ fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     }))
 }
 
-fn view_member(view: &View, group: Uuid, address: IpAddr) -> Value {
+fn view_member(view: &Rendering, group: Uuid, address: IpAddr) -> Value {
     json!({
         "uri": view.uri(&path(group, address)),
         "ipAddrGroupId": group,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::body::parse_uuid;
-use crate::call::{Call, Reply, ReplyResult, View};
+use crate::call::{Call, Rendering, Reply, ReplyResult};
 use crate::refusal::Refusal;
 use crate::state::objects::PortKind;
 use crate::wording::ObjectClass;
@@ -132,7 +132,7 @@ fn path(bridge: Uuid, vlan: u16, mac: Mac, port: Uuid) -> String {
     }
 }
 
-fn view(view: &View, bridge: Uuid, vlan: u16, mac: Mac, port: Uuid) -> Value {
+fn view(view: &Rendering, bridge: Uuid, vlan: u16, mac: Mac, port: Uuid) -> Value {
     json!({
         "uri": view.uri(&path(bridge, vlan, mac, port)),
         "macAddr": mac,

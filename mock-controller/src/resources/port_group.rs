@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::device;
-use crate::call::{Call, Reply, ReplyResult, View, exists};
+use crate::call::{Call, Rendering, Reply, ReplyResult, exists};
 use crate::refusal::Refusal;
 use crate::state::ControllerState;
 use crate::state::objects::PortGroup;
@@ -112,7 +112,7 @@ pub(crate) fn remove(call: &mut Call<'_>) -> ReplyResult {
     Ok(Reply::Gone)
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let group = state.tables().port_groups.get(&id)?;
     Some(json!({
         "id": id,
@@ -124,7 +124,7 @@ fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     }))
 }
 
-fn view_member(view: &View, group: Uuid, port: Uuid) -> Value {
+fn view_member(view: &Rendering, group: Uuid, port: Uuid) -> Value {
     json!({
         "uri": view.uri(&format!("/port_groups/{group}/ports/{port}")),
         "portGroupId": group,

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{View, exists, extend};
+use crate::call::{Rendering, exists, extend};
 use crate::state::ControllerState;
 use crate::state::objects::{Port, PortKind};
 use crate::wording::ObjectClass;
 
-pub(crate) fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+pub(crate) fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let port = state.tables().ports.get(&id)?;
     let path = format!("/ports/{id}");
     let (host, interface) = port.binding.as_ref().map(|b| (b.host, b.interface.as_str())).unzip();
@@ -57,7 +57,7 @@ pub(crate) fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Val
 }
 
 /// The fields of one kind. 1.9 also shows the other kind's, empty.
-fn kind_fields(view: &View, id: Uuid, port: &Port) -> Value {
+fn kind_fields(view: &Rendering, id: Uuid, port: &Port) -> Value {
     match port.kind {
         PortKind::Bridge { vlan } if view.is_v5() => json!({ "vlanId": vlan }),
         PortKind::Bridge { vlan } => json!({
@@ -83,7 +83,7 @@ fn kind_fields(view: &View, id: Uuid, port: &Port) -> Value {
 }
 
 /// In the oldest version the type shows whether a port is bound.
-fn type_name(view: &View, port: &Port) -> &'static str {
+fn type_name(view: &Rendering, port: &Port) -> &'static str {
     let legacy = !view.is_v5() && view.version == 1;
     match (&port.kind, legacy, port.binding.is_some()) {
         (PortKind::Router { .. }, false, _) => "Router",

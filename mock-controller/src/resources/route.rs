@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{BAD_ADDRESS, Call, Network, Reply, ReplyResult, View, prefix_length};
+use crate::call::{BAD_ADDRESS, Call, Network, Rendering, Reply, ReplyResult, prefix_length};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::{Route, RouteKind};
@@ -103,7 +103,7 @@ fn network(call: &Call<'_>, checks: &mut Checks, address: &str, length: &str) ->
     Ok((read, bits))
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let route = state.tables().routes.get(&id)?;
     let (kind, gateway) = match (route.kind, view.dialect) {
         // 1.9 shows its own routes like configured ones.

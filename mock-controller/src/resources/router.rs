@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::device;
-use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::call::{Call, Rendering, Reply, ReplyResult, extend};
 use crate::refusal::Refusal;
 use crate::state::ControllerState;
 use crate::state::objects::Router;
@@ -56,7 +56,7 @@ fn read(call: &Call<'_>) -> Result<Router, Refusal> {
     })
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let router = state.tables().routers.get(&id)?;
     let path = format!("/routers/{id}");
     let mut value = device::show(view, &router.device);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::rule_fields;
 use crate::body::Body;
-use crate::call::{BAD_ADDRESS, Call, Reply, ReplyResult, View, exists};
+use crate::call::{BAD_ADDRESS, Call, Rendering, Reply, ReplyResult, exists};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::Rule;
@@ -184,7 +184,7 @@ fn is_floating(fields: &Fields) -> bool {
 
 // ---- showing -----------------------------------------------------------------------------------------------------
 
-fn view(view: &View, id: Uuid, rule: &Rule, position: usize) -> Value {
+fn view(view: &Rendering, id: Uuid, rule: &Rule, position: usize) -> Value {
     let mut value = rule_fields::show(&rule.fields, view);
     value.insert("id".to_owned(), json!(id));
     value.insert("uri".to_owned(), view.uri(&format!("/rules/{id}")));

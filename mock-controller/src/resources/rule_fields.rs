@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::body::{Body, parse_uuid};
-use crate::call::{BAD_ADDRESS, View};
+use crate::call::{BAD_ADDRESS, Rendering};
 use crate::refusal::{Checks, Refusal};
 use atoll_sdn_client::Dialect;
 
@@ -114,7 +114,7 @@ fn known(since: Since, dialect: Dialect, version: u8) -> bool {
 }
 
 /// Reads every match field that is present, normalised: numbers as numbers, MACs and UUIDs in lower case.
-pub(crate) fn read(body: &Body, view: &View) -> Result<BTreeMap<String, Value>, Refusal> {
+pub(crate) fn read(body: &Body, view: &Rendering) -> Result<BTreeMap<String, Value>, Refusal> {
     let mut checks = Checks::default();
     let mut fields = BTreeMap::new();
     for (name, shape, since) in FIELDS {
@@ -195,7 +195,7 @@ fn read_range(value: &Value, dialect: Dialect, name: &str, checks: &mut Checks) 
 }
 
 /// Every field that this version knows, with the value of "absent" where it is absent.
-pub(crate) fn show(fields: &BTreeMap<String, Value>, view: &View) -> Map<String, Value> {
+pub(crate) fn show(fields: &BTreeMap<String, Value>, view: &Rendering) -> Map<String, Value> {
     FIELDS
         .iter()
         .filter(|(_, _, since)| known(*since, view.dialect, view.version))

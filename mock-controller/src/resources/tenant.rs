@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{Call, Reply, ReplyResult, View, extend};
+use crate::call::{Call, Rendering, Reply, ReplyResult, extend};
 use atoll_sdn_client::Dialect;
 
 pub(crate) fn list(call: &mut Call<'_>) -> ReplyResult {
@@ -25,7 +25,7 @@ pub(crate) fn show(call: &mut Call<'_>) -> ReplyResult {
     Ok(Reply::Show(view(&call.view, call.arg(0))))
 }
 
-fn view(view: &View, name: &str) -> Value {
+fn view(view: &Rendering, name: &str) -> Value {
     let owned = |kind: &str| view.uri(&format!("/{kind}?tenant_id={name}"));
     let mut value = json!({
         "id": name,

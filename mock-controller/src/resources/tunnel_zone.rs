@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::call::{BAD_ADDRESS, Call, Reply, ReplyResult, View, exists};
+use crate::call::{BAD_ADDRESS, Call, Rendering, Reply, ReplyResult, exists};
 use crate::refusal::{Checks, Refusal};
 use crate::state::ControllerState;
 use crate::state::objects::TunnelZone;
@@ -128,7 +128,7 @@ pub(crate) fn remove(call: &mut Call<'_>) -> ReplyResult {
     Ok(Reply::Gone)
 }
 
-fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
+fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Option<Value> {
     let zone = state.tables().tunnel_zones.get(&id)?;
     Some(json!({
         "id": id,
@@ -139,7 +139,7 @@ fn view(view: &View, state: &ControllerState, id: Uuid) -> Option<Value> {
     }))
 }
 
-fn view_member(view: &View, zone: Uuid, host: Uuid, address: Ipv4Addr) -> Value {
+fn view_member(view: &Rendering, zone: Uuid, host: Uuid, address: Ipv4Addr) -> Value {
     json!({
         "uri": view.uri(&format!("/tunnel_zones/{zone}/hosts/{host}")),
         "tunnelZoneId": zone,

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use super::index::drop_owned;
-use super::{ControllerState, Table, jump_target};
+use super::{ControllerState, ObjectTable, jump_target};
 
 impl ControllerState {
     /// A router goes with its ports and routes. Chains stay. False when there is none.
@@ -17,7 +17,7 @@ impl ControllerState {
         for route in self.index.routes_of_router.list(&id) {
             self.remove_route(route);
         }
-        self.touch(Table::Routers, id);
+        self.touch(ObjectTable::Routers, id);
         true
     }
 
@@ -26,7 +26,7 @@ impl ControllerState {
         let Some(bridge) = self.tables.bridges.remove(&id) else { return false };
         self.index.drop_bridge(id, &bridge);
         self.remove_ports_of(id);
-        self.touch(Table::Bridges, id);
+        self.touch(ObjectTable::Bridges, id);
         true
     }
 
@@ -54,9 +54,9 @@ impl ControllerState {
             if let Some(group) = self.tables.port_groups.get_mut(&group) {
                 group.members.remove(&id);
             }
-            self.touch(Table::PortGroups, group);
+            self.touch(ObjectTable::PortGroups, group);
         }
-        self.touch(Table::Ports, id);
+        self.touch(ObjectTable::Ports, id);
         true
     }
 
@@ -67,7 +67,7 @@ impl ControllerState {
         if let Some(port) = route.port {
             self.index.routes_of_port.remove(&port, id);
         }
-        self.touch(Table::Routes, id);
+        self.touch(ObjectTable::Routes, id);
         true
     }
 
@@ -79,7 +79,7 @@ impl ControllerState {
         for rule in chain.rules {
             if let Some(rule_value) = self.tables.rules.remove(&rule) {
                 drop_owned(&mut self.index.jumps_to_chain, jump_target(&rule_value).as_ref(), rule);
-                self.touch(Table::Rules, rule);
+                self.touch(ObjectTable::Rules, rule);
             }
         }
         for rule in self.index.jumps_to_chain.list(&id) {
@@ -88,7 +88,7 @@ impl ControllerState {
         for user in self.index.users_of_chain.list(&id) {
             self.clear_filter(user, id);
         }
-        self.touch(Table::Chains, id);
+        self.touch(ObjectTable::Chains, id);
         true
     }
 
@@ -125,15 +125,15 @@ impl ControllerState {
         if let Some(chain) = self.tables.chains.get_mut(&rule.chain) {
             chain.rules.retain(|other| *other != id);
         }
-        self.touch(Table::Rules, id);
-        self.touch(Table::Chains, rule.chain);
+        self.touch(ObjectTable::Rules, id);
+        self.touch(ObjectTable::Chains, rule.chain);
         true
     }
 
     /// A port group goes; its members stay.
     pub(crate) fn remove_port_group(&mut self, id: Uuid) -> bool {
         let there = self.drop_port_group(id);
-        self.touch(Table::PortGroups, id);
+        self.touch(ObjectTable::PortGroups, id);
         there
     }
 
@@ -149,7 +149,7 @@ impl ControllerState {
     /// An address group goes alone.
     pub(crate) fn remove_address_group(&mut self, id: Uuid) -> bool {
         let there = self.tables.address_groups.remove(&id).is_some();
-        self.touch(Table::AddressGroups, id);
+        self.touch(ObjectTable::AddressGroups, id);
         there
     }
 
@@ -160,15 +160,15 @@ impl ControllerState {
             if let Some(zone) = self.tables.tunnel_zones.get_mut(&zone) {
                 zone.members.remove(&id);
             }
-            self.touch(Table::TunnelZones, zone);
+            self.touch(ObjectTable::TunnelZones, zone);
         }
-        self.touch(Table::Hosts, id);
+        self.touch(ObjectTable::Hosts, id);
         self.tables.hosts.remove(&id).is_some()
     }
 
     /// A tunnel zone goes with its memberships.
     pub(crate) fn remove_tunnel_zone(&mut self, id: Uuid) -> bool {
-        self.touch(Table::TunnelZones, id);
+        self.touch(ObjectTable::TunnelZones, id);
         self.drop_tunnel_zone(id)
     }
 

@@ -10,21 +10,21 @@ use super::objects::{Binding, Bridge, DeviceFields, Port, Route, Router};
 
 /// Ids by key, sorted.
 #[derive(Clone)]
-pub(crate) struct Index<K>(OrdMap<K, OrdSet<Uuid>>);
+pub(crate) struct IdIndex<K>(OrdMap<K, OrdSet<Uuid>>);
 
-impl<K: Ord + fmt::Debug> fmt::Debug for Index<K> {
+impl<K: Ord + fmt::Debug> fmt::Debug for IdIndex<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Index").field(&self.0).finish()
     }
 }
 
-impl<K> Default for Index<K> {
+impl<K> Default for IdIndex<K> {
     fn default() -> Self {
         Self(OrdMap::new())
     }
 }
 
-impl<K: Ord + Clone> Index<K> {
+impl<K: Ord + Clone> IdIndex<K> {
     pub(crate) fn add(&mut self, key: K, id: Uuid) {
         self.0.entry(key).or_default().insert(id);
     }
@@ -49,7 +49,7 @@ impl<K: Ord + Clone> Index<K> {
         self.0.get(key).into_iter().flatten().copied().inspect(|_| visit())
     }
 
-    /// As [`Index::of`], as a copy, for callers that change the index while they iterate.
+    /// As [`IdIndex::of`], as a copy, for callers that change the index while they iterate.
     pub(crate) fn list<Q: Ord + ?Sized>(&self, key: &Q) -> Vec<Uuid>
     where
         K: Borrow<Q>,
@@ -76,22 +76,22 @@ impl<K: Ord + Clone> Index<K> {
 /// Every index: ids by what refers to them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Indexes {
-    pub(super) routers_of_tenant: Index<String>,
-    pub(super) bridges_of_tenant: Index<String>,
-    pub(super) chains_of_tenant: Index<String>,
-    pub(super) groups_of_tenant: Index<String>,
-    pub(super) ports_of_device: Index<Uuid>,
-    pub(super) routes_of_router: Index<Uuid>,
-    pub(super) routes_of_port: Index<Uuid>,
+    pub(super) routers_of_tenant: IdIndex<String>,
+    pub(super) bridges_of_tenant: IdIndex<String>,
+    pub(super) chains_of_tenant: IdIndex<String>,
+    pub(super) groups_of_tenant: IdIndex<String>,
+    pub(super) ports_of_device: IdIndex<Uuid>,
+    pub(super) routes_of_router: IdIndex<Uuid>,
+    pub(super) routes_of_port: IdIndex<Uuid>,
     /// Routers, bridges and ports that use a chain as a filter.
-    pub(super) users_of_chain: Index<Uuid>,
+    pub(super) users_of_chain: IdIndex<Uuid>,
     /// Jump rules that target a chain.
-    pub(super) jumps_to_chain: Index<Uuid>,
-    pub(super) ports_of_host: Index<Uuid>,
-    pub(super) ports_of_interface: Index<Binding>,
-    pub(super) groups_of_port: Index<Uuid>,
-    pub(super) zones_of_host: Index<Uuid>,
-    pub(super) zones_of_name: Index<String>,
+    pub(super) jumps_to_chain: IdIndex<Uuid>,
+    pub(super) ports_of_host: IdIndex<Uuid>,
+    pub(super) ports_of_interface: IdIndex<Binding>,
+    pub(super) groups_of_port: IdIndex<Uuid>,
+    pub(super) zones_of_host: IdIndex<Uuid>,
+    pub(super) zones_of_name: IdIndex<String>,
 }
 
 impl Indexes {
@@ -183,13 +183,13 @@ impl Indexes {
     }
 }
 
-pub(super) fn add_owned<K: Ord + Clone>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
+pub(super) fn add_owned<K: Ord + Clone>(index: &mut IdIndex<K>, owner: Option<&K>, id: Uuid) {
     if let Some(owner) = owner {
         index.add(owner.clone(), id);
     }
 }
 
-pub(super) fn drop_owned<K: Ord + Clone>(index: &mut Index<K>, owner: Option<&K>, id: Uuid) {
+pub(super) fn drop_owned<K: Ord + Clone>(index: &mut IdIndex<K>, owner: Option<&K>, id: Uuid) {
     if let Some(owner) = owner {
         index.remove(owner, id);
     }

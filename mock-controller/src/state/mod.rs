@@ -20,7 +20,7 @@ use imbl::OrdSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use index::{Index, Indexes, add_owned};
+use index::{IdIndex, Indexes, add_owned};
 pub use object_map::{ObjectMap, visited};
 use objects::{AddressGroup, Binding, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
 pub use patch::Patch;
@@ -56,7 +56,7 @@ pub struct Tables {
 
 /// The tables, to name one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Table {
+pub(crate) enum ObjectTable {
     Routers,
     Bridges,
     Ports,
@@ -77,7 +77,7 @@ pub(crate) struct ControllerState {
     tables: Tables,
     index: Indexes,
     /// Objects that changed since the last call of `take_touched`, in order.
-    touched: Vec<(Table, Uuid)>,
+    touched: Vec<(ObjectTable, Uuid)>,
     /// Ports whose packets flow. Ephemeral, as in the real controller.
     active: OrdSet<Uuid>,
     /// Ports that were bound since the last call, for the caller that decides when they become active.
@@ -105,7 +105,7 @@ impl ControllerState {
     /// Refuses writes, or accepts them again (1.9).
     pub(crate) fn set_read_only(&mut self, read_only: bool) {
         self.tables.read_only = read_only;
-        self.touch(Table::ReadOnly, Uuid::nil());
+        self.touch(ObjectTable::ReadOnly, Uuid::nil());
     }
 
     fn rebuild(&mut self) {
@@ -143,7 +143,7 @@ impl ControllerState {
         }
     }
 
-    pub(super) fn touch(&mut self, table: Table, id: Uuid) {
+    pub(super) fn touch(&mut self, table: ObjectTable, id: Uuid) {
         self.touched.push((table, id));
     }
 
@@ -156,7 +156,7 @@ impl ControllerState {
         }
         self.index.add_router(id, &router);
         self.tables.routers.insert(id, router);
-        self.touch(Table::Routers, id);
+        self.touch(ObjectTable::Routers, id);
     }
 
     /// Adds or replaces a bridge.
@@ -166,14 +166,14 @@ impl ControllerState {
         }
         self.index.add_bridge(id, &bridge);
         self.tables.bridges.insert(id, bridge);
-        self.touch(Table::Bridges, id);
+        self.touch(ObjectTable::Bridges, id);
     }
 
     /// Changes the tables of a bridge (static MAC and ARP entries), which no index follows.
     pub(crate) fn edit_bridge(&mut self, id: Uuid, edit: impl FnOnce(&mut Bridge)) {
         if let Some(bridge) = self.tables.bridges.get_mut(&id) {
             edit(bridge);
-            self.touch(Table::Bridges, id);
+            self.touch(ObjectTable::Bridges, id);
         }
     }
 
@@ -192,7 +192,7 @@ impl ControllerState {
         let i = &self.index;
         [&i.routers_of_tenant, &i.bridges_of_tenant, &i.chains_of_tenant, &i.groups_of_tenant]
             .into_iter()
-            .flat_map(Index::keys)
+            .flat_map(IdIndex::keys)
             .map(String::as_str)
             .collect()
     }
@@ -211,7 +211,7 @@ impl ControllerState {
         }
         self.index.add_port(id, &port);
         self.tables.ports.insert(id, port);
-        self.touch(Table::Ports, id);
+        self.touch(ObjectTable::Ports, id);
     }
 
     fn edit_port(&mut self, id: Uuid, edit: impl FnOnce(&mut Port)) {
@@ -298,7 +298,7 @@ impl ControllerState {
     pub(crate) fn put_route(&mut self, id: Uuid, route: Route) {
         self.index.add_route(id, &route);
         self.tables.routes.insert(id, route);
-        self.touch(Table::Routes, id);
+        self.touch(ObjectTable::Routes, id);
     }
 
     /// Routes of a router.
@@ -312,7 +312,7 @@ impl ControllerState {
     pub(crate) fn put_chain(&mut self, id: Uuid, chain: Chain) {
         add_owned(&mut self.index.chains_of_tenant, chain.tenant.as_ref(), id);
         self.tables.chains.insert(id, chain);
-        self.touch(Table::Chains, id);
+        self.touch(ObjectTable::Chains, id);
     }
 
     /// Chains, all or those of a tenant.
@@ -327,8 +327,8 @@ impl ControllerState {
             owner.rules.insert(place.min(owner.rules.len()), id);
             add_owned(&mut self.index.jumps_to_chain, jump_target(&rule).as_ref(), id);
             self.tables.rules.insert(id, rule);
-            self.touch(Table::Rules, id);
-            self.touch(Table::Chains, chain);
+            self.touch(ObjectTable::Rules, id);
+            self.touch(ObjectTable::Chains, chain);
         }
     }
 
@@ -342,7 +342,7 @@ impl ControllerState {
             self.index.groups_of_port.add(*port, id);
         }
         self.tables.port_groups.insert(id, group);
-        self.touch(Table::PortGroups, id);
+        self.touch(ObjectTable::PortGroups, id);
     }
 
     /// Port groups, all or those of a tenant.
@@ -358,7 +358,7 @@ impl ControllerState {
     /// Adds or replaces an address group.
     pub(crate) fn put_address_group(&mut self, id: Uuid, group: AddressGroup) {
         self.tables.address_groups.insert(id, group);
-        self.touch(Table::AddressGroups, id);
+        self.touch(ObjectTable::AddressGroups, id);
     }
 
     // ---- hosts and tunnel zones ----------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ impl ControllerState {
     /// Adds or replaces a host.
     pub(crate) fn put_host(&mut self, id: Uuid, host: Host) {
         self.tables.hosts.insert(id, host);
-        self.touch(Table::Hosts, id);
+        self.touch(ObjectTable::Hosts, id);
     }
 
     /// Adds or replaces a tunnel zone.
@@ -377,7 +377,7 @@ impl ControllerState {
             self.index.zones_of_host.add(*host, id);
         }
         self.tables.tunnel_zones.insert(id, zone);
-        self.touch(Table::TunnelZones, id);
+        self.touch(ObjectTable::TunnelZones, id);
     }
 
     /// Whether a host is in some tunnel zone.
@@ -396,6 +396,6 @@ pub(crate) fn jump_target(rule: &Rule) -> Option<Uuid> {
     rule.fields.get("jumpChainId").and_then(serde_json::Value::as_str).and_then(crate::body::parse_uuid)
 }
 
-fn listed<V>(table: &ObjectMap<V>, index: &Index<String>, tenant: Option<&str>) -> Vec<Uuid> {
+fn listed<V>(table: &ObjectMap<V>, index: &IdIndex<String>, tenant: Option<&str>) -> Vec<Uuid> {
     tenant.map_or_else(|| table.keys().copied().collect(), |tenant| index.list(tenant))
 }

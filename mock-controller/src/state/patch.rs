@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::objects::{AddressGroup, Bridge, Chain, Host, Port, PortGroup, Route, Router, Rule, TunnelZone};
-use super::{ObjectMap, Table, Tables};
+use super::{ObjectMap, ObjectTable, Tables};
 
 /// Rows that changed, by table: their new value, or none when they are gone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,24 +40,24 @@ type Rows<V> = BTreeMap<Uuid, Option<V>>;
 
 impl Patch {
     /// The rows that were touched, as they are now.
-    pub(crate) fn of(tables: &Tables, touched: &[(Table, Uuid)]) -> Self {
+    pub(crate) fn of(tables: &Tables, touched: &[(ObjectTable, Uuid)]) -> Self {
         fn take<V: Clone>(rows: &mut Rows<V>, table: &ObjectMap<V>, id: Uuid) {
             rows.insert(id, table.get(&id).cloned());
         }
         let mut patch = Self::default();
         for (table, id) in touched {
             match table {
-                Table::Routers => take(&mut patch.routers, &tables.routers, *id),
-                Table::Bridges => take(&mut patch.bridges, &tables.bridges, *id),
-                Table::Ports => take(&mut patch.ports, &tables.ports, *id),
-                Table::Routes => take(&mut patch.routes, &tables.routes, *id),
-                Table::Chains => take(&mut patch.chains, &tables.chains, *id),
-                Table::Rules => take(&mut patch.rules, &tables.rules, *id),
-                Table::PortGroups => take(&mut patch.port_groups, &tables.port_groups, *id),
-                Table::AddressGroups => take(&mut patch.address_groups, &tables.address_groups, *id),
-                Table::Hosts => take(&mut patch.hosts, &tables.hosts, *id),
-                Table::TunnelZones => take(&mut patch.tunnel_zones, &tables.tunnel_zones, *id),
-                Table::ReadOnly => patch.read_only = Some(tables.read_only),
+                ObjectTable::Routers => take(&mut patch.routers, &tables.routers, *id),
+                ObjectTable::Bridges => take(&mut patch.bridges, &tables.bridges, *id),
+                ObjectTable::Ports => take(&mut patch.ports, &tables.ports, *id),
+                ObjectTable::Routes => take(&mut patch.routes, &tables.routes, *id),
+                ObjectTable::Chains => take(&mut patch.chains, &tables.chains, *id),
+                ObjectTable::Rules => take(&mut patch.rules, &tables.rules, *id),
+                ObjectTable::PortGroups => take(&mut patch.port_groups, &tables.port_groups, *id),
+                ObjectTable::AddressGroups => take(&mut patch.address_groups, &tables.address_groups, *id),
+                ObjectTable::Hosts => take(&mut patch.hosts, &tables.hosts, *id),
+                ObjectTable::TunnelZones => take(&mut patch.tunnel_zones, &tables.tunnel_zones, *id),
+                ObjectTable::ReadOnly => patch.read_only = Some(tables.read_only),
             }
         }
         patch

@@ -5,25 +5,26 @@ use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
 use atoll_model::topology::{
-    self as model, Action, Change, Condition, Flow, Fragments, NatTarget, Object, RouteAction, Test, Topology,
+    self as model, Condition, FlowAction, Fragments, NatTarget, Object, RouteAction, RuleAction, Test, Topology,
+    TopologyChange,
 };
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::objects::{Bridge, DeviceFields, Port, PortKind, Route, RouteKind, Router, Rule};
-use super::{ControllerState, ObjectMap, Table};
+use super::{ControllerState, ObjectMap, ObjectTable};
 use crate::body::parse_uuid;
 
 /// The tables that a topology is made of. Rules travel with their chain; hosts and zones are not part of it.
-const TOPOLOGY: [Table; 7] = [
-    Table::Routers,
-    Table::Bridges,
-    Table::Ports,
-    Table::Routes,
-    Table::Chains,
-    Table::PortGroups,
-    Table::AddressGroups,
+const TOPOLOGY: [ObjectTable; 7] = [
+    ObjectTable::Routers,
+    ObjectTable::Bridges,
+    ObjectTable::Ports,
+    ObjectTable::Routes,
+    ObjectTable::Chains,
+    ObjectTable::PortGroups,
+    ObjectTable::AddressGroups,
 ];
 
 impl ControllerState {
@@ -31,7 +32,7 @@ impl ControllerState {
     pub(crate) fn topology(&self) -> Topology {
         let mut topology = Topology::default();
         for object in self.all().into_iter().filter_map(|(table, id)| self.object(table, id)) {
-            topology.apply(Change::Put(object));
+            topology.apply(TopologyChange::Put(object));
         }
         topology
     }
@@ -44,76 +45,76 @@ impl ControllerState {
         self.touched = touched;
     }
 
-    fn all(&self) -> Vec<(Table, Uuid)> {
-        fn of<V>(table: Table, rows: &ObjectMap<V>) -> impl Iterator<Item = (Table, Uuid)> + '_ {
+    fn all(&self) -> Vec<(ObjectTable, Uuid)> {
+        fn of<V>(table: ObjectTable, rows: &ObjectMap<V>) -> impl Iterator<Item = (ObjectTable, Uuid)> + '_ {
             rows.keys().map(move |id| (table, *id))
         }
         let t = &self.tables;
-        of(Table::Routers, &t.routers)
-            .chain(of(Table::Bridges, &t.bridges))
-            .chain(of(Table::Ports, &t.ports))
-            .chain(of(Table::Routes, &t.routes))
-            .chain(of(Table::Chains, &t.chains))
-            .chain(of(Table::Rules, &t.rules))
-            .chain(of(Table::PortGroups, &t.port_groups))
-            .chain(of(Table::AddressGroups, &t.address_groups))
-            .chain(of(Table::Hosts, &t.hosts))
-            .chain(of(Table::TunnelZones, &t.tunnel_zones))
-            .chain([(Table::ReadOnly, Uuid::nil())])
+        of(ObjectTable::Routers, &t.routers)
+            .chain(of(ObjectTable::Bridges, &t.bridges))
+            .chain(of(ObjectTable::Ports, &t.ports))
+            .chain(of(ObjectTable::Routes, &t.routes))
+            .chain(of(ObjectTable::Chains, &t.chains))
+            .chain(of(ObjectTable::Rules, &t.rules))
+            .chain(of(ObjectTable::PortGroups, &t.port_groups))
+            .chain(of(ObjectTable::AddressGroups, &t.address_groups))
+            .chain(of(ObjectTable::Hosts, &t.hosts))
+            .chain(of(ObjectTable::TunnelZones, &t.tunnel_zones))
+            .chain([(ObjectTable::ReadOnly, Uuid::nil())])
             .collect()
     }
 
     /// What was touched since the last [`ControllerState::take_touched`], in order.
-    pub(crate) fn touched(&self) -> &[(Table, Uuid)] {
+    pub(crate) fn touched(&self) -> &[(ObjectTable, Uuid)] {
         &self.touched
     }
 
     /// What was touched since the last call, each object once, in the order in which they were first touched.
-    pub(crate) fn take_touched(&mut self) -> Vec<(Table, Uuid)> {
+    pub(crate) fn take_touched(&mut self) -> Vec<(ObjectTable, Uuid)> {
         let mut seen = BTreeSet::new();
         std::mem::take(&mut self.touched).into_iter().filter(|one| seen.insert(*one)).collect()
     }
 
     /// The changes from a follower's state to the present one.
-    pub(crate) fn changes(&self, touched: &[(Table, Uuid)]) -> Vec<Change> {
+    pub(crate) fn changes(&self, touched: &[(ObjectTable, Uuid)]) -> Vec<TopologyChange> {
         let mut changes = Vec::new();
         for (table, id) in touched.iter().filter(|(table, _)| TOPOLOGY.contains(table)) {
             if let Some(object) = self.object(*table, *id) {
-                changes.push(Change::Put(object));
+                changes.push(TopologyChange::Put(object));
             } else {
-                changes.push(Change::Remove(*id));
+                changes.push(TopologyChange::Remove(*id));
                 // A removal does not name its kind: another kind's object of the same id is put back.
-                changes.extend(TOPOLOGY.iter().filter_map(|other| self.object(*other, *id)).map(Change::Put));
+                changes.extend(TOPOLOGY.iter().filter_map(|other| self.object(*other, *id)).map(TopologyChange::Put));
             }
         }
         changes
     }
 
-    fn object(&self, table: Table, id: Uuid) -> Option<Object> {
+    fn object(&self, table: ObjectTable, id: Uuid) -> Option<Object> {
         let t = &self.tables;
         Some(match table {
-            Table::Routers => Object::Router(id, model_router(t.routers.get(&id)?)),
-            Table::Bridges => Object::Bridge(id, model_bridge(t.bridges.get(&id)?)),
-            Table::Ports => Object::Port(id, model_port(t.ports.get(&id)?)),
-            Table::Routes => Object::Route(id, model_route(t.routes.get(&id)?)),
-            Table::Chains => {
+            ObjectTable::Routers => Object::Router(id, model_router(t.routers.get(&id)?)),
+            ObjectTable::Bridges => Object::Bridge(id, model_bridge(t.bridges.get(&id)?)),
+            ObjectTable::Ports => Object::Port(id, model_port(t.ports.get(&id)?)),
+            ObjectTable::Routes => Object::Route(id, model_route(t.routes.get(&id)?)),
+            ObjectTable::Chains => {
                 let chain = t.chains.get(&id)?;
                 let rules = chain.rules.iter().filter_map(|id| Some(model_rule(*id, t.rules.get(id)?))).collect();
                 let (tenant, name) = (text(chain.tenant.as_ref()), text(chain.name.as_ref()));
                 Object::Chain(id, model::Chain { tenant, name, rules })
             }
-            Table::PortGroups => {
+            ObjectTable::PortGroups => {
                 let group = t.port_groups.get(&id)?;
                 let members = group.members.iter().copied().collect();
                 let (name, stateful) = (text(group.name.as_ref()), group.stateful);
                 Object::PortGroup(id, model::PortGroup { name, stateful, members })
             }
-            Table::AddressGroups => {
+            ObjectTable::AddressGroups => {
                 let group = t.address_groups.get(&id)?;
                 let members = group.members.iter().copied().collect();
                 Object::AddressGroup(id, model::AddressGroup { name: text(group.name.as_ref()), members })
             }
-            Table::Rules | Table::Hosts | Table::TunnelZones | Table::ReadOnly => return None,
+            ObjectTable::Rules | ObjectTable::Hosts | ObjectTable::TunnelZones | ObjectTable::ReadOnly => return None,
         })
     }
 }
@@ -200,24 +201,24 @@ fn network(address: Ipv4Addr, length: u8) -> Ipv4Network {
 fn model_rule(id: Uuid, rule: &Rule) -> model::Rule {
     let fields = Fields(rule);
     let then = match fields.text("flowAction") {
-        Some("accept") => Flow::Accept,
-        Some("return") => Flow::Return,
-        _ => Flow::Continue,
+        Some("accept") => FlowAction::Accept,
+        Some("return") => FlowAction::Return,
+        _ => FlowAction::Continue,
     };
     let action = match rule.kind.as_str() {
-        "accept" => Action::Accept,
-        "drop" => Action::Drop,
-        "reject" => Action::Reject,
-        "return" => Action::Return,
+        "accept" => RuleAction::Accept,
+        "drop" => RuleAction::Drop,
+        "reject" => RuleAction::Reject,
+        "return" => RuleAction::Return,
         "jump" => match super::jump_target(rule) {
-            Some(chain) => Action::Jump { chain },
-            None => Action::Other { kind: rule.kind.clone() },
+            Some(chain) => RuleAction::Jump { chain },
+            None => RuleAction::Other { kind: rule.kind.clone() },
         },
-        "snat" => Action::Snat { targets: fields.targets(), then },
-        "dnat" => Action::Dnat { targets: fields.targets(), then },
-        "rev_snat" => Action::ReverseSnat { then },
-        "rev_dnat" => Action::ReverseDnat { then },
-        other => Action::Other { kind: other.to_owned() },
+        "snat" => RuleAction::Snat { targets: fields.targets(), then },
+        "dnat" => RuleAction::Dnat { targets: fields.targets(), then },
+        "rev_snat" => RuleAction::ReverseSnat { then },
+        "rev_dnat" => RuleAction::ReverseDnat { then },
+        other => RuleAction::Other { kind: other.to_owned() },
     };
     model::Rule { id, condition: fields.condition(), action }
 }

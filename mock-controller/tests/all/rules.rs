@@ -171,7 +171,7 @@ fn every_written_field_reads_back() {
 
 #[test]
 fn a_rule_is_converted_for_the_data_plane() {
-    use atoll_model::topology::{Action, Flow, Fragments, Test};
+    use atoll_model::topology::{FlowAction, Fragments, RuleAction, Test};
     let world = Fixture::new(Dialect::V5);
     let path = rules(&world);
     let mut snat = nat("10.0.0.9", "10.0.0.9", 1024, 65535);
@@ -185,7 +185,7 @@ fn a_rule_is_converted_for_the_data_plane() {
     let rules = &topology.chains[&id(1)].rules;
     assert_eq!(rules.len(), 2);
     let condition = &rules[0].condition;
-    assert_eq!(rules[0].action, Action::Drop);
+    assert_eq!(rules[0].action, RuleAction::Drop);
     assert_eq!(condition.protocol, Some(Test { value: 6, inverted: true }));
     assert_eq!(condition.source, Some(Test::is("10.1.2.3/8".parse().expect("a network"))));
     assert_eq!(condition.destination_port, Some(Test::is((0, 80))));
@@ -194,8 +194,8 @@ fn a_rule_is_converted_for_the_data_plane() {
     let mac = |text: &str| text.parse().expect("a MAC");
     assert_eq!(condition.ether_source, Some(Test::is((mac("02:00:00:00:00:01"), mac("ff:ff:ff:00:00:00")))));
     assert_eq!(condition.fragments, Fragments::Header);
-    let Action::Snat { targets, then } = &rules[1].action else { panic!("{:?}", rules[1].action) };
-    assert_eq!((targets[0].port_from, targets[0].port_to, *then), (1024, 65535, Flow::Accept));
+    let RuleAction::Snat { targets, then } = &rules[1].action else { panic!("{:?}", rules[1].action) };
+    assert_eq!((targets[0].port_from, targets[0].port_to, *then), (1024, 65535, FlowAction::Accept));
     assert_eq!(rules[1].condition.out_ports, Some(Test::is(vec![id(5)])));
     assert_eq!(rules[1].condition.in_ports, None::<Test<Vec<Uuid>>>);
 }

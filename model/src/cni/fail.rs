@@ -3,16 +3,16 @@
 //! # Guarantees
 //! - The code depends only on the error's class.
 //! - `msg` is one line: what failed, on which object. `details` has the causes and the hint.
-//! - A message of DEL never contains text that a runtime interprets as success (see [`Failure::of_delete`]).
+//! - A message of DEL never contains text that a runtime interprets as success (see [`CniFailure::of_delete`]).
 
 use serde::Serialize;
 
 use super::version::Version;
-use crate::error::{Class, Classify, Resource, causes, class_of, hint_of};
+use crate::error::{Class, Classify, ExhaustedResource, causes, class_of, hint_of};
 
 /// What goes to standard output instead of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct CniFailure {
     /// The version of the request.
     #[serde(rename = "cniVersion")]
     pub version: Version,
@@ -24,7 +24,7 @@ pub struct Failure {
     pub details: String,
 }
 
-impl Failure {
+impl CniFailure {
     /// Any error, told to the caller.
     pub fn of(error: &dyn Classify, version: Version) -> Self {
         let mut details = causes(error);
@@ -47,7 +47,7 @@ impl Failure {
     /// A panic, told to the caller by the panic hook. A library that panics because this machine has run out of something
     /// is no defect.
     pub fn of_panic(message: &str, place: &str, version: Version) -> Self {
-        if let Some(resource) = Resource::told(message) {
+        if let Some(resource) = ExhaustedResource::told(message) {
             return Self {
                 version,
                 code: Class::Resources.cni_code(),
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn an_error_tells_its_causes_and_its_hint_in_one_line_each() {
-        let failure = Failure::of(&error("/x\n", "No such file or directory (os error 2)"), Version::V0_4_0);
+        let failure = CniFailure::of(&error("/x\n", "No such file or directory (os error 2)"), Version::V0_4_0);
         let expected = r#"{"cniVersion":"0.4.0","code":103,"msg":"open /x","details":"No such file or directory (os error 2); look"}"#;
         assert_eq!(failure.to_json(), expected);
     }
@@ -131,14 +131,14 @@ mod tests {
             "ä not found ä",
             "not not found found",
         ] {
-            let failure = Failure::of_delete(&error(text, "bridge: No such file or directory"), Version::V1_0_0);
+            let failure = CniFailure::of_delete(&error(text, "bridge: No such file or directory"), Version::V1_0_0);
             let said = failure.to_json().to_lowercase();
             assert!(!said.contains("not found") && !said.contains("no such file or directory"), "{text:?}: {said}");
         }
-        let panic = Failure::of_panic("key not found", "add.rs:1", Version::V0_4_0);
+        let panic = CniFailure::of_panic("key not found", "add.rs:1", Version::V0_4_0);
         assert_eq!(panic.version, Version::V0_4_0);
         let full = "OS can't spawn worker thread: Resource temporarily unavailable (os error 11)";
-        let full = Failure::of_panic(full, "pool.rs:1", Version::V1_0_0);
+        let full = CniFailure::of_panic(full, "pool.rs:1", Version::V1_0_0);
         assert!(full.code == 11 && !full.to_json().contains("report") && !full.msg.contains("defect"), "{full:?}");
         assert!(!panic.to_json().contains("not found") && panic.code == 199, "{panic:?}");
     }

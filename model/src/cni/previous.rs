@@ -141,20 +141,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cni::result::Attached;
+    use crate::cni::result::AddResult;
     use crate::config::DnsConfig;
     use crate::ids::IfName;
-    use crate::route::Route;
+    use crate::route::PodRoute;
 
-    fn attached() -> Attached {
-        Attached {
+    fn attached() -> AddResult {
+        AddResult {
             interface: IfName::new("eth0").expect("valid"),
             mac: Mac([2, 0, 0, 0xab, 0xcd, 0xef]),
             mtu: 1450,
             sandbox: "/run/netns/x".to_owned(),
             host_interface: IfName::new("at0123456789ab").expect("valid"),
             addresses: vec![("10.128.0.5/24".parse().expect("valid"), [10, 128, 0, 1].into())],
-            routes: vec![Route::plain("0.0.0.0/0".parse().expect("valid"), Some([10, 128, 0, 1].into()))],
+            routes: vec![PodRoute::plain("0.0.0.0/0".parse().expect("valid"), Some([10, 128, 0, 1].into()))],
             dns: DnsConfig::default(),
         }
     }

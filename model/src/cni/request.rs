@@ -17,7 +17,7 @@ use crate::ids::{ContainerId, IfName, InvalidName, Namespace, NetworkName};
 
 /// `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Command {
+pub enum CniCommand {
     /// Attach a container.
     Add,
     /// Detach it.
@@ -32,7 +32,7 @@ pub enum Command {
     Version,
 }
 
-impl Command {
+impl CniCommand {
     /// Every command.
     pub const ALL: [Self; 6] = [Self::Add, Self::Del, Self::Check, Self::Gc, Self::Status, Self::Version];
 
@@ -71,7 +71,7 @@ impl Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
     /// `CNI_COMMAND`.
-    pub command: Command,
+    pub command: CniCommand,
     /// `CNI_CONTAINERID`; there for ADD, DEL and CHECK.
     pub container: Option<ContainerId>,
     /// `CNI_IFNAME`; there for ADD, DEL and CHECK.
@@ -95,7 +95,7 @@ impl Environment {
             Some(Err(_)) => Err(RequestError::NotText(name)),
         };
         let Some(command) = text("CNI_COMMAND")? else { return Ok(None) };
-        let Some(command) = Command::ALL.into_iter().find(|known| known.as_str() == command) else {
+        let Some(command) = CniCommand::ALL.into_iter().find(|known| known.as_str() == command) else {
             return Err(RequestError::UnknownCommand(command.chars().take(80).collect()));
         };
         let required = command.required();
@@ -112,14 +112,14 @@ impl Environment {
         let needed = |name: &'static str| if required.contains(&name) { text(name) } else { Ok(None) };
         let bad = |name: &'static str| move |source| RequestError::Variable { name, source };
         let interface = needed("CNI_IFNAME")?.map(IfName::new).transpose().map_err(bad("CNI_IFNAME"))?;
-        if let Some(interface) = interface.as_ref().filter(|_| command == Command::Add) {
+        if let Some(interface) = interface.as_ref().filter(|_| command == CniCommand::Add) {
             interface.refuse_as_new().map_err(bad("CNI_IFNAME"))?;
         }
         Ok(Some(Self {
             command,
             container: needed("CNI_CONTAINERID")?.map(ContainerId::new).transpose().map_err(bad("CNI_CONTAINERID"))?,
             interface,
-            netns: if command == Command::Version { None } else { text("CNI_NETNS")? },
+            netns: if command == CniCommand::Version { None } else { text("CNI_NETNS")? },
             args: if required.is_empty() { String::new() } else { text("CNI_ARGS")?.unwrap_or_default() },
             netns_override: matches!(
                 text("CNI_NETNS_OVERRIDE").ok().flatten().as_deref(),
@@ -199,8 +199,8 @@ impl Request {
     pub fn config(&self) -> Result<Config, ConfigError> {
         let config = Config::parse(&Value::Object(self.input.clone()))?;
         match self.environment.command {
-            Command::Add | Command::Status => config.refuse_impossible()?,
-            Command::Del | Command::Check | Command::Gc | Command::Version => {}
+            CniCommand::Add | CniCommand::Status => config.refuse_impossible()?,
+            CniCommand::Del | CniCommand::Check | CniCommand::Gc | CniCommand::Version => {}
         }
         Ok(config)
     }
@@ -368,7 +368,7 @@ pub enum RequestError {
     #[error("incompatible CNI versions: {} came with CNI {}, the configuration says {version}", command.as_str(), command.since())]
     CommandTooNew {
         /// The command.
-        command: Command,
+        command: CniCommand,
         /// The version of the configuration.
         version: Version,
     },

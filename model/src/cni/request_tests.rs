@@ -84,7 +84,7 @@ fn a_delete_takes_a_name_that_no_add_gets() {
 fn a_variable_that_is_not_needed_is_not_looked_at() {
     // As libcni asks for VERSION.
     let version = [("CNI_COMMAND", "VERSION"), ("CNI_NETNS", "dummy"), ("CNI_IFNAME", "a/b"), ("CNI_CONTAINERID", "")];
-    assert_eq!(environment(&version).expect("valid").map(|e| e.command), Some(Command::Version));
+    assert_eq!(environment(&version).expect("valid").map(|e| e.command), Some(CniCommand::Version));
     let status = [("CNI_COMMAND", "STATUS"), ("CNI_CONTAINERID", "/"), ("CNI_ARGS", "broken")];
     assert_eq!(environment(&status).expect("valid").map(|e| (e.container, e.args)), Some((None, String::new())));
     // A DEL without a namespace, absent or empty.

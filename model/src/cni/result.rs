@@ -9,11 +9,11 @@ use super::version::Version;
 use crate::attachment::Mac;
 use crate::config::DnsConfig;
 use crate::ids::IfName;
-use crate::route::Route;
+use crate::route::PodRoute;
 
 /// What an ADD made, independent of the version in which it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
+pub struct AddResult {
     /// The interface inside the container.
     pub interface: IfName,
     /// Its MAC.
@@ -27,12 +27,12 @@ pub struct Attached {
     /// Its addresses with their gateways; the first one is the pod's.
     pub addresses: Vec<(Ipv4Network, Ipv4Addr)>,
     /// Its routes.
-    pub routes: Vec<Route>,
+    pub routes: Vec<PodRoute>,
     /// Name servers.
     pub dns: DnsConfig,
 }
 
-impl Attached {
+impl AddResult {
     /// As one JSON document in the shape of `version`.
     ///
     /// | version | shape |
@@ -152,8 +152,8 @@ struct RouteJson {
 
 impl RouteJson {
     /// `whole`: with what came with 1.1.0.
-    fn of(route: &Route, whole: bool) -> Self {
-        let Route { destination, gateway, mtu, advmss, priority, table, scope } = route.clone();
+    fn of(route: &PodRoute, whole: bool) -> Self {
+        let PodRoute { destination, gateway, mtu, advmss, priority, table, scope } = route.clone();
         if whole {
             Self { dst: destination, gw: gateway, mtu, advmss, priority, table, scope }
         } else {
@@ -168,8 +168,8 @@ mod tests {
 
     use super::*;
 
-    fn attached() -> Attached {
-        Attached {
+    fn attached() -> AddResult {
+        AddResult {
             interface: IfName::new("eth0").expect("valid"),
             mac: Mac([2, 0, 0, 0xab, 0xcd, 0xef]),
             mtu: 1450,
@@ -177,14 +177,14 @@ mod tests {
             host_interface: IfName::new("at0123456789ab").expect("valid"),
             addresses: vec![("10.128.0.5/24".parse().expect("valid"), [10, 128, 0, 1].into())],
             routes: vec![
-                Route::plain("0.0.0.0/0".parse().expect("valid"), Some([10, 128, 0, 1].into())),
-                Route {
+                PodRoute::plain("0.0.0.0/0".parse().expect("valid"), Some([10, 128, 0, 1].into())),
+                PodRoute {
                     mtu: Some(1400),
                     advmss: Some(1360),
                     priority: Some(50),
                     table: Some(100),
                     scope: Some(253),
-                    ..Route::plain("10.96.0.0/12".parse().expect("valid"), None)
+                    ..PodRoute::plain("10.96.0.0/12".parse().expect("valid"), None)
                 },
             ],
             dns: DnsConfig { nameservers: vec!["10.96.0.10".to_owned()], ..DnsConfig::default() },
@@ -196,7 +196,7 @@ mod tests {
     fn every_version_has_its_own_shape() {
         for version in Version::ALL {
             let full = attached().to_json(version);
-            let bare = Attached { dns: DnsConfig::default(), routes: vec![], ..attached() }.to_json(version);
+            let bare = AddResult { dns: DnsConfig::default(), routes: vec![], ..attached() }.to_json(version);
             let both = [full, bare].map(|text| serde_json::from_str::<Value>(&text).expect("JSON"));
             insta::assert_json_snapshot!(format!("result_{version}"), both);
         }

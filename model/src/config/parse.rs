@@ -20,7 +20,7 @@ use super::{
     KeystoneConfig, KeystoneDomain, LogConfig, Mtu, StatusMode, TenantConfig, Tunnel,
 };
 use crate::ids::{IfName, NodeName, TenantName};
-use crate::route::{Route, SCOPE_LINK};
+use crate::route::{PodRoute, SCOPE_LINK};
 
 impl Config {
     /// Reads the plugin's entry of a conflist.
@@ -180,7 +180,7 @@ fn tenant(section: &Section<'_>) -> Result<TenantConfig, ConfigError> {
     Ok(TenantConfig { default: section.parsed::<TenantName>("default", expected)? })
 }
 
-fn routes(top: &Section<'_>) -> Result<Vec<Route>, ConfigError> {
+fn routes(top: &Section<'_>) -> Result<Vec<PodRoute>, ConfigError> {
     let mut routes = Vec::new();
     for (n, value) in top.list("routes", "a list of objects with \"dst\" and, if need be, \"gw\"")?.iter().enumerate() {
         let path = format!("routes[{n}]");
@@ -198,7 +198,7 @@ fn routes(top: &Section<'_>) -> Result<Vec<Route>, ConfigError> {
             let expected = format!("none, because `scope` {scope} means that the destination is on the link");
             return Err(route.wrong("gw", &gateway.to_string().into(), &expected));
         }
-        routes.push(Route {
+        routes.push(PodRoute {
             destination,
             gateway,
             mtu: narrow("mtu", 68..=65_535)?,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::parse::section::wrong;
 use super::{Config, ConfigError, DnsConfig, Mtu};
-use crate::route::{LOCAL_TABLE, Route};
+use crate::route::{LOCAL_TABLE, PodRoute};
 
 /// The scope of what does not exist: rtnetlink(7), `RT_SCOPE_NOWHERE`.
 const SCOPE_NOWHERE: u8 = 255;
@@ -24,10 +24,10 @@ impl Config {
         refuse_dns(&self.dns)
     }
 
-    fn refuse_route(&self, n: usize, route: &Route) -> Result<(), ConfigError> {
+    fn refuse_route(&self, n: usize, route: &PodRoute) -> Result<(), ConfigError> {
         let refuse =
             |key: &str, given: Value, expected: &str| Err(wrong(&format!("routes[{n}]{key}"), &given, expected));
-        let Route { destination, gateway, mtu, table, scope, .. } = route;
+        let PodRoute { destination, gateway, mtu, table, scope, .. } = route;
         if destination.network().is_loopback() {
             return refuse(".dst", destination.to_string().into(), "a network outside the pod itself");
         }

@@ -8,14 +8,14 @@ use super::Refused;
 
 /// What has been read of the answer to one request.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct NetlinkAnswer {
     /// The objects.
     pub objects: Vec<RouteNetlinkMessage>,
     /// The list changed while the kernel sent it (`NLM_F_DUMP_INTR`): objects may be missing or twice.
     pub is_interrupted: bool,
 }
 
-impl Answer {
+impl NetlinkAnswer {
     /// Reads one datagram. True: the kernel has said that the answer is complete.
     ///
     /// Messages of another `sequence` answer an earlier request, whose caller no longer waits: they are skipped.
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn answers_to_an_earlier_request_are_skipped() {
-        let mut answer = Answer::default();
+        let mut answer = NetlinkAnswer::default();
         let late = [link(6, 0), done(6, 0), link(7, 0)].concat();
         assert_eq!(answer.read(&late, 7), Ok(false));
         assert_eq!(answer.objects.len(), 1);
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_list_that_changed_meanwhile_says_so() {
         for list in [[link(1, NLM_F_DUMP_INTR), done(1, 0)], [link(1, 0), done(1, NLM_F_DUMP_INTR)]] {
-            let mut answer = Answer::default();
+            let mut answer = NetlinkAnswer::default();
             assert_eq!(answer.read(&list.concat(), 1), Ok(true));
             assert!(answer.is_interrupted);
         }
@@ -132,7 +132,7 @@ mod tests {
     fn nothing_that_is_cut_short_is_read_past_its_end() {
         let whole = [link(1, 0), done(1, 0)].concat();
         for cut in 0..whole.len() {
-            drop(Answer::default().read(&whole[..cut], 1));
+            drop(NetlinkAnswer::default().read(&whole[..cut], 1));
         }
     }
 }

@@ -18,7 +18,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::Refused;
-use super::answer::Answer;
+use super::answer::NetlinkAnswer;
 use crate::netns;
 
 /// How often a list is requested that changes each time.
@@ -120,8 +120,8 @@ impl Socket {
         Err(Refused { errno: Errno::EINTR, words: "the list changed at each attempt".to_owned() })
     }
 
-    fn receive(&self, exchange: &mut Exchange) -> Result<Answer, Refused> {
-        let mut answer = Answer::default();
+    fn receive(&self, exchange: &mut Exchange) -> Result<NetlinkAnswer, Refused> {
+        let mut answer = NetlinkAnswer::default();
         loop {
             exchange.buffer.clear();
             match self.raw.recv_from(&mut exchange.buffer, 0) {

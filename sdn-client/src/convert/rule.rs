@@ -1,6 +1,6 @@
 //! Chains, and what rules do.
 
-use atoll_model::topology::{self, Action, Flow};
+use atoll_model::topology::{self, FlowAction, RuleAction};
 use uuid::Uuid;
 
 use crate::api::{Chain, NatTarget, Rule};
@@ -35,32 +35,32 @@ impl Rule {
         };
         let targets = |list: &[topology::NatTarget]| Some(list.iter().map(NatTarget::from_topology).collect());
         let kind = match &rule.action {
-            Action::Accept => "accept",
-            Action::Drop => "drop",
-            Action::Reject => "reject",
-            Action::Return => "return",
-            Action::Jump { chain } => {
+            RuleAction::Accept => "accept",
+            RuleAction::Drop => "drop",
+            RuleAction::Reject => "reject",
+            RuleAction::Return => "return",
+            RuleAction::Jump { chain } => {
                 object.jump_chain_id = Some(*chain);
                 "jump"
             }
-            Action::Snat { targets: list, .. } => {
+            RuleAction::Snat { targets: list, .. } => {
                 object.nat_targets = targets(list);
                 "snat"
             }
-            Action::Dnat { targets: list, .. } => {
+            RuleAction::Dnat { targets: list, .. } => {
                 object.nat_targets = targets(list);
                 "dnat"
             }
-            Action::ReverseSnat { .. } => "rev_snat",
-            Action::ReverseDnat { .. } => "rev_dnat",
-            Action::Other { kind } => kind,
+            RuleAction::ReverseSnat { .. } => "rev_snat",
+            RuleAction::ReverseDnat { .. } => "rev_dnat",
+            RuleAction::Other { kind } => kind,
         };
         object.kind = Some(kind.to_owned());
         object.flow_action = match &rule.action {
-            Action::Snat { then, .. }
-            | Action::Dnat { then, .. }
-            | Action::ReverseSnat { then }
-            | Action::ReverseDnat { then } => Some(flow_name(*then).to_owned()),
+            RuleAction::Snat { then, .. }
+            | RuleAction::Dnat { then, .. }
+            | RuleAction::ReverseSnat { then }
+            | RuleAction::ReverseDnat { then } => Some(flow_name(*then).to_owned()),
             _ => None,
         };
         object.set_condition(&rule.condition);
@@ -68,10 +68,10 @@ impl Rule {
     }
 }
 
-const fn flow_name(flow: Flow) -> &'static str {
+const fn flow_name(flow: FlowAction) -> &'static str {
     match flow {
-        Flow::Accept => "accept",
-        Flow::Continue => "continue",
-        Flow::Return => "return",
+        FlowAction::Accept => "accept",
+        FlowAction::Continue => "continue",
+        FlowAction::Return => "return",
     }
 }

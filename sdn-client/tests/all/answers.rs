@@ -5,7 +5,7 @@ use std::time::Duration;
 use atoll_model::error::{Class, Classify};
 use atoll_sdn_client::answer;
 use atoll_sdn_client::api::Port;
-use atoll_sdn_client::error::{Attempt, ErrorClass};
+use atoll_sdn_client::error::{AttemptedOperation, ErrorClass};
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use atoll_sdn_client::{Dialect, Resource};
 use atoll_testkit::mutate::Mutator;
@@ -28,8 +28,8 @@ fn asked() -> ApiRequest {
     ApiRequest { method, path, headers: HeaderMap::new(), body: Bytes::new() }
 }
 
-fn attempt() -> Attempt {
-    Attempt::new("create", "port 1")
+fn attempt() -> AttemptedOperation {
+    AttemptedOperation::new("create", "port 1")
 }
 
 fn class(dialect: Dialect, resource: Resource, status: u16, message: &str) -> ErrorClass {
@@ -213,7 +213,7 @@ fn of_a_location_only_the_last_segment_counts() {
 
 #[test]
 fn a_token_comes_from_the_key_or_from_the_cookie() {
-    let login = Attempt::new("log in", "user");
+    let login = AttemptedOperation::new("log in", "user");
     let key = answer::token(&login, &response(200, fixtures::text("token.5.json"))).expect("key");
     assert_eq!(key.reveal(), "00000000");
     for (body, expected) in [("", "c00kie"), (r#"{"key":null}"#, "c00kie"), (r#"{"key":"k"}"#, "k"), ("<x>", "c00kie")]

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::attachment::Mac;
-use atoll_model::topology::{self, Action, Binding, Condition, Device, Flow, Fragments, NatTarget, RouteAction, Test};
+use atoll_model::topology::{
+    self, Binding, Condition, Device, FlowAction, Fragments, NatTarget, RouteAction, RuleAction, Test,
+};
 use atoll_sdn_client::api::{self, Bridge, Chain, Port, Route, Router, Rule};
 use atoll_sdn_client::dialect::Dialect;
 use ipnetwork::Ipv4Network;
@@ -51,24 +53,24 @@ fn show_rule(dialect: Dialect, rule: &mut Rule) {
     }
 }
 
-fn actions() -> Vec<Action> {
+fn actions() -> Vec<RuleAction> {
     let targets = vec![
         NatTarget { from: Ipv4Addr::new(1, 2, 3, 4), to: Ipv4Addr::new(1, 2, 3, 5), port_from: 1024, port_to: 65535 },
         NatTarget { from: Ipv4Addr::new(9, 9, 9, 9), to: Ipv4Addr::new(9, 9, 9, 9), port_from: 0, port_to: 0 },
     ];
     let mut actions = vec![
-        Action::Accept,
-        Action::Drop,
-        Action::Reject,
-        Action::Return,
-        Action::Jump { chain: id(77) },
-        Action::Other { kind: "l2_transform".to_owned() },
+        RuleAction::Accept,
+        RuleAction::Drop,
+        RuleAction::Reject,
+        RuleAction::Return,
+        RuleAction::Jump { chain: id(77) },
+        RuleAction::Other { kind: "l2_transform".to_owned() },
     ];
-    for then in [Flow::Accept, Flow::Continue, Flow::Return] {
-        actions.push(Action::Snat { targets: targets.clone(), then });
-        actions.push(Action::Dnat { targets: targets[..1].to_vec(), then });
-        actions.push(Action::ReverseSnat { then });
-        actions.push(Action::ReverseDnat { then });
+    for then in [FlowAction::Accept, FlowAction::Continue, FlowAction::Return] {
+        actions.push(RuleAction::Snat { targets: targets.clone(), then });
+        actions.push(RuleAction::Dnat { targets: targets[..1].to_vec(), then });
+        actions.push(RuleAction::ReverseSnat { then });
+        actions.push(RuleAction::ReverseDnat { then });
     }
     actions
 }

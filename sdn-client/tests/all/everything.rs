@@ -1,7 +1,7 @@
 //! One body, read as everything it could be: the function of the fuzz target, which the ordinary tests call as well.
 
 use atoll_sdn_client::api::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
-use atoll_sdn_client::error::Attempt;
+use atoll_sdn_client::error::AttemptedOperation;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use atoll_sdn_client::{Dialect, Resource};
 use atoll_sdn_client::{answer, keystone};
@@ -18,7 +18,7 @@ pub(crate) fn fuzz((status, body): (u16, &[u8])) {
 /// Reads `body`; only a panic, a hang or an error text without bound fails.
 pub(crate) fn read(status: u16, body: &[u8]) {
     let response = ApiResponse { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body) };
-    let attempt = Attempt::new("create", "port 1");
+    let attempt = AttemptedOperation::new("create", "port 1");
     let (method, path) = (http::Method::POST, "/routers/1/ports".to_owned());
     let request = ApiRequest { method, path, headers: HeaderMap::new(), body: Bytes::new() };
     drop(answer::object::<Application>(&attempt, &response));

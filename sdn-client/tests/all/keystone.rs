@@ -9,7 +9,7 @@ use atoll_model::config::KeystoneDomain;
 use atoll_model::secret::Secret;
 use atoll_sdn_client::api::Router;
 use atoll_sdn_client::dialect::Dialect;
-use atoll_sdn_client::error::Attempt;
+use atoll_sdn_client::error::AttemptedOperation;
 use atoll_sdn_client::keystone::{self, KeystoneCredentials};
 use atoll_sdn_client::session::SessionFile;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
@@ -68,7 +68,7 @@ fn the_request_is_what_the_identity_api_wants() {
 
 #[test]
 fn its_errors_are_understood() {
-    let attempt = Attempt::new("log in", "user");
+    let attempt = AttemptedOperation::new("log in", "user");
     let refusal = |status, body: &str| keystone::refusal(&attempt, &answer(status, body).expect("answer"));
     let error = refusal(401, r#"{"error":{"code":401,"message":"The request requires authentication.","title":"x"}}"#);
     assert_eq!(error.to_string(), "log in user: status 401: The request requires authentication.");
@@ -152,7 +152,7 @@ fn client(identity: KeystoneCredentials) -> Client<Real> {
 async fn own_token(identity: &KeystoneCredentials) -> (HeaderValue, Value) {
     let secret = identity.secret().expect("secret");
     let response = keystone().send(keystone::request(identity, &secret)).await.expect("answer");
-    let token = keystone::token(&Attempt::new("log in", "test"), &response).expect("token");
+    let token = keystone::token(&AttemptedOperation::new("log in", "test"), &response).expect("token");
     let value = HeaderValue::from_str(token.reveal()).expect("header");
     (value, serde_json::from_slice(&response.body).expect("JSON"))
 }

@@ -9,16 +9,16 @@ use atoll_records::{Answer, Entry, Key, Lease, Query, Revision, Snapshot};
 use etcd_client as wire;
 
 use super::endpoints::{Endpoints, Repeat};
-use super::failure::Outcome;
+use super::failure::RequestResult;
 use super::limits::Limits;
 use super::settings;
-use crate::{Case, Change, Chosen, Compare, StoreError, whole_seconds};
+use crate::{Case, Chosen, Compare, StoreChange, StoreError, whole_seconds};
 
 /// A store in etcd. Clones share their connections.
 #[derive(Clone)]
-pub struct Etcd(pub(super) Rc<Shared>);
+pub struct Etcd(pub(super) Rc<SharedClient>);
 
-pub(super) struct Shared {
+pub(super) struct SharedClient {
     pub(super) endpoints: Endpoints,
     prefix: String,
 }
@@ -32,7 +32,7 @@ impl Etcd {
     /// [`Etcd::connect`] with other limits.
     pub fn with_limits(config: &EtcdConfig, limits: Limits) -> Result<Self, StoreError> {
         let endpoints = Endpoints::new(settings::endpoints(config, &limits)?, limits, config.cert.clone());
-        Ok(Self(Rc::new(Shared { endpoints, prefix: config.prefix.clone() })))
+        Ok(Self(Rc::new(SharedClient { endpoints, prefix: config.prefix.clone() })))
     }
 
     /// The endpoint that is tried first: the one that answered last.
@@ -80,13 +80,13 @@ impl Etcd {
         }
     }
 
-    fn change(&self, change: Change) -> wire::TxnOp {
+    fn change(&self, change: StoreChange) -> wire::TxnOp {
         match change {
-            Change::Put { key, value, lease } => {
+            StoreChange::Put { key, value, lease } => {
                 let options = lease.map(|lease| wire::PutOptions::new().with_lease(lease.0));
                 wire::TxnOp::put(self.key(&key), value, options)
             }
-            Change::Delete(key) => wire::TxnOp::delete(self.key(&key), None),
+            StoreChange::Delete(key) => wire::TxnOp::delete(self.key(&key), None),
         }
     }
 
@@ -170,7 +170,7 @@ impl Etcd {
         Ok(Snapshot::new(revision, answers))
     }
 
-    pub(super) async fn transact(&self, txn: wire::Txn, repeat: Repeat) -> Outcome<wire::TxnResponse> {
+    pub(super) async fn transact(&self, txn: wire::Txn, repeat: Repeat) -> RequestResult<wire::TxnResponse> {
         let limit = self.0.endpoints.limits().answer;
         let send = |client: wire::Client| {
             let txn = txn.clone();
@@ -180,7 +180,7 @@ impl Etcd {
         Box::pin(self.0.endpoints.call(repeat, send)).await
     }
 
-    pub(super) async fn grant(&self, ttl: Duration, id: Option<Lease>) -> Outcome<wire::LeaseGrantResponse> {
+    pub(super) async fn grant(&self, ttl: Duration, id: Option<Lease>) -> RequestResult<wire::LeaseGrantResponse> {
         let ttl = i64::try_from(whole_seconds(ttl)).unwrap_or(i64::MAX);
         let options = id.map(|id| wire::LeaseGrantOptions::new().with_id(id.0));
         // A lease whose id got lost on the way expires by itself.

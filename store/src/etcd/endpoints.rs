@@ -20,7 +20,7 @@ use etcd_client as wire;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Endpoint;
 
-use super::failure::{Failure, Outcome, Stopped, chain};
+use super::failure::{EtcdFailure, RequestResult, Stopped, chain};
 use super::limits::Limits;
 use crate::StoreError;
 
@@ -108,7 +108,7 @@ impl Endpoints {
     }
 
     /// Sends a request to one endpoint after another until one answers.
-    pub(super) async fn call<T, F>(&self, repeat: Repeat, send: impl Fn(wire::Client) -> F) -> Outcome<T>
+    pub(super) async fn call<T, F>(&self, repeat: Repeat, send: impl Fn(wire::Client) -> F) -> RequestResult<T>
     where
         F: Future<Output = Result<T, wire::Error>>,
     {
@@ -129,8 +129,8 @@ impl Endpoints {
                     known.drop_connection();
                     continue;
                 }
-                Err(NoConnection::Late) => Failure::NotSent(format!("no connection within {connect:?}")),
-                Err(NoConnection::Failed(reason)) => Failure::NotSent(reason),
+                Err(NoConnection::Late) => EtcdFailure::NotSent(format!("no connection within {connect:?}")),
+                Err(NoConnection::Failed(reason)) => EtcdFailure::NotSent(reason),
                 Ok(client) => match timeout(self.limits.request, send(client)).await {
                     Ok(Ok(answer)) => {
                         waiting.over();
@@ -138,16 +138,16 @@ impl Endpoints {
                         self.prefer(index);
                         return Ok(answer);
                     }
-                    Ok(Err(error)) => Failure::of(error),
-                    Err(_) => Failure::NoAnswer(format!("no answer within {:?}", self.limits.request)),
+                    Ok(Err(error)) => EtcdFailure::of(error),
+                    Err(_) => EtcdFailure::NoAnswer(format!("no answer within {:?}", self.limits.request)),
                 },
             };
             waiting.over();
             // A connection stood, and brought nothing.
-            hung_up |= matches!(failure, Failure::NoAnswer(_));
+            hung_up |= matches!(failure, EtcdFailure::NoAnswer(_));
             let reason = match failure {
-                Failure::Answer(stopped) => return Err(self.dated(stopped)),
-                Failure::NoAnswer(reason) if repeat == Repeat::Unsent => {
+                EtcdFailure::Answer(stopped) => return Err(self.dated(stopped)),
+                EtcdFailure::NoAnswer(reason) if repeat == Repeat::Unsent => {
                     self.leave(index);
                     let reason = match self.certificate_trouble() {
                         Some(trouble) => format!("{reason}; {trouble}"),
@@ -155,7 +155,7 @@ impl Endpoints {
                     };
                     return Err(Stopped::Error(StoreError::Unknown { endpoint: known.url.clone(), reason }));
                 }
-                Failure::NotSent(reason) | Failure::NoAnswer(reason) => reason,
+                EtcdFailure::NotSent(reason) | EtcdFailure::NoAnswer(reason) => reason,
             };
             known.drop_connection();
             tracing::debug!(endpoint = known.url, reason, "etcd endpoint failed");

@@ -29,11 +29,11 @@ impl From<Stopped> for StoreError {
     }
 }
 
-pub(super) type Outcome<T> = Result<T, Stopped>;
+pub(super) type RequestResult<T> = Result<T, Stopped>;
 
 /// Why a request brought nothing.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum EtcdFailure {
     /// It did not leave, or was turned away before it did anything.
     NotSent(String),
     /// It left, and what became of it is not known.
@@ -42,7 +42,7 @@ pub(super) enum Failure {
     Answer(Stopped),
 }
 
-impl Failure {
+impl EtcdFailure {
     pub(super) fn of(error: wire::Error) -> Self {
         match error {
             wire::Error::GRpcStatus(status) => Self::of_status(&status),
@@ -128,20 +128,20 @@ mod tests {
 
     /// What a refusal of etcd is, and whether a commit that met it may be sent elsewhere.
     fn kind(code: Code, said: &str) -> &'static str {
-        match Failure::of_status(&Status::new(code, said)) {
-            Failure::NotSent(_) => "not sent",
-            Failure::NoAnswer(_) => "no answer",
-            Failure::Answer(Stopped::Error(StoreError::Denied(_))) => "denied",
-            Failure::Answer(Stopped::Error(StoreError::Refused(_))) => "refused",
-            Failure::Answer(Stopped::Error(StoreError::TooLarge(_))) => "too large",
-            Failure::Answer(_) => "answer",
+        match EtcdFailure::of_status(&Status::new(code, said)) {
+            EtcdFailure::NotSent(_) => "not sent",
+            EtcdFailure::NoAnswer(_) => "no answer",
+            EtcdFailure::Answer(Stopped::Error(StoreError::Denied(_))) => "denied",
+            EtcdFailure::Answer(Stopped::Error(StoreError::Refused(_))) => "refused",
+            EtcdFailure::Answer(Stopped::Error(StoreError::TooLarge(_))) => "too large",
+            EtcdFailure::Answer(_) => "answer",
         }
     }
 
     #[test]
     fn a_connection_that_is_made_again_and_fails_has_sent_nothing() {
         let refused = Status::from_error(Box::new(tonic::ConnectError("connection refused".into())));
-        let Failure::NotSent(reason) = Failure::of_status(&refused) else { panic!("{refused:?}") };
+        let EtcdFailure::NotSent(reason) = EtcdFailure::of_status(&refused) else { panic!("{refused:?}") };
         assert!(reason.contains("connection refused"), "{reason}");
         assert_eq!(reason.matches("refused").count(), 1, "each cause is said once: {reason}");
     }

@@ -33,9 +33,9 @@ pub use self::client::Etcd;
 use self::endpoints::Repeat;
 use self::failure::Stopped;
 pub use self::limits::Limits;
-pub use self::status::Member;
+pub use self::status::MemberStatus;
 pub use self::watch::EtcdWatch;
-use crate::{Change, Choice, Chosen, Store, StoreError};
+use crate::{Choice, Chosen, Store, StoreChange, StoreError};
 
 impl Store for Etcd {
     type Watch = EtcdWatch;
@@ -47,8 +47,8 @@ impl Store for Etcd {
     async fn commit_first(&self, choice: Choice) -> Result<Chosen, StoreError> {
         choice.check()?;
         let lease = choice.changes().find_map(|change| match change {
-            Change::Put { lease, .. } => *lease,
-            Change::Delete(_) => None,
+            StoreChange::Put { lease, .. } => *lease,
+            StoreChange::Delete(_) => None,
         });
         let cases = choice.cases.len();
         let request = self.nested(choice.cases, &choice.otherwise);

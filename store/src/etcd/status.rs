@@ -6,7 +6,7 @@ use crate::StoreError;
 
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct MemberStatus {
     /// Its version.
     pub version: String,
     /// It knows a leader.
@@ -26,12 +26,12 @@ pub struct Member {
 impl Etcd {
     /// Asks the first endpoint that answers (`Maintenance.Status`, which needs no permission). With several endpoints it
     /// is of little use: make a store for each.
-    pub async fn status(&self) -> Result<Member, StoreError> {
+    pub async fn status(&self) -> Result<MemberStatus, StoreError> {
         let send = |mut client: etcd_client::Client| async move { client.status().await };
         let status = self.0.endpoints.call(Repeat::Always, send).await?;
         let own = status.header().map(etcd_client::ResponseHeader::member_id);
         let size = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
-        Ok(Member {
+        Ok(MemberStatus {
             version: status.version().to_owned(),
             has_leader: status.leader() != 0,
             is_leader: status.leader() != 0 && own == Some(status.leader()),

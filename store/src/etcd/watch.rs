@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::client::Etcd;
 use super::endpoints::Repeat;
 use super::failure::Stopped;
-use crate::{Event, StoreError, Watch};
+use crate::{StoreError, Watch, WatchEvent};
 
 /// Between a watch that ended and the next: an endpoint that accepts and hangs up, or cancels, must not keep us busy.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ pub struct EtcdWatch {
     /// Everything up to this revision was delivered, or is in `ready`.
     after: Revision,
     stream: Option<wire::WatchStream>,
-    ready: VecDeque<Event>,
+    ready: VecDeque<WatchEvent>,
 }
 
 impl EtcdWatch {
@@ -48,7 +48,7 @@ impl EtcdWatch {
     async fn resync(&mut self) -> Result<(), StoreError> {
         let snapshot = self.etcd.answer(vec![Query::all(self.prefix.clone())]).await?;
         self.after = snapshot.revision;
-        self.ready.push_back(Event::Resync(snapshot));
+        self.ready.push_back(WatchEvent::Resync(snapshot));
         Ok(())
     }
 
@@ -67,8 +67,8 @@ impl EtcdWatch {
             let entry = self.etcd.entry(kv)?;
             self.after = self.after.max(entry.mod_revision);
             self.ready.push_back(match event.event_type() {
-                wire::EventType::Put => Event::Put(entry),
-                wire::EventType::Delete => Event::Delete(entry.key, entry.mod_revision),
+                wire::EventType::Put => WatchEvent::Put(entry),
+                wire::EventType::Delete => WatchEvent::Delete(entry.key, entry.mod_revision),
             });
         }
         Ok(true)
@@ -81,7 +81,7 @@ fn denies(reason: &str) -> bool {
 }
 
 impl Watch for EtcdWatch {
-    async fn next(&mut self) -> Result<Event, StoreError> {
+    async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use atoll_records::{Key, Query};
 
-use atoll_store::{Change, Committed, Compare, Etcd, Event, Limits, Store, StoreError, Txn, Watch};
+use atoll_store::{Committed, Compare, Etcd, Limits, Store, StoreChange, StoreError, Txn, Watch, WatchEvent};
 use atoll_testkit::etcd::{EtcdServer, config, free_ports};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -23,7 +23,7 @@ fn store(urls: &[&str]) -> Etcd {
 
 fn put(n: u8) -> Txn {
     let key = Key::raw(format!("v2/t/{n}"));
-    let then = vec![Change::Put { key: key.clone(), value: vec![n], lease: None }];
+    let then = vec![StoreChange::Put { key: key.clone(), value: vec![n], lease: None }];
     Txn { compare: vec![Compare::Absent(key)], then, otherwise: vec![] }
 }
 
@@ -261,7 +261,7 @@ async fn a_watch_of_a_frozen_etcd_ends_by_itself() {
     assert!(matches!(ended, Ok(Err(StoreError::Unavailable { .. }))), "{ended:?}");
     let Ok(Committed::Yes(_)) = store.commit(put(2)).await else { panic!("the second commit") };
     let event = tokio::time::timeout(Duration::from_mins(1), watch.next()).await.expect("in time");
-    assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [2]), "{event:?}");
+    assert!(matches!(&event, Ok(WatchEvent::Put(entry)) if entry.value == [2]), "{event:?}");
 }
 
 /// Two servers that know nothing of each other show which of them is asked.
@@ -279,7 +279,7 @@ async fn a_watch_that_broke_goes_on_elsewhere_for_a_while() {
         }
         let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("in time");
         let expected = if elsewhere { 4 } else { 2 };
-        assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [expected]), "{penalty:?}: {event:?}");
+        assert!(matches!(&event, Ok(WatchEvent::Put(entry)) if entry.value == [expected]), "{penalty:?}: {event:?}");
     }
 }
 
@@ -324,14 +324,14 @@ async fn connections_and_watches_survive_a_restart() {
     let mut watch = store.watch(Key::raw("v2/t/"), first).await.expect("a watch");
     assert!(matches!(store.commit(put(3)).await, Ok(Committed::Yes(_))));
     let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");
-    assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [3]), "{event:?}");
+    assert!(matches!(&event, Ok(WatchEvent::Put(entry)) if entry.value == [3]), "{event:?}");
     server.stop();
     assert!(matches!(store.read(get(1)).await, Err(StoreError::Unavailable { .. })));
     server.restart().await;
     assert!(is_there(&store, 1).await);
     assert!(matches!(store.commit(put(2)).await, Ok(Committed::Yes(_))));
     let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time");
-    assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == [2]), "{event:?}");
+    assert!(matches!(&event, Ok(WatchEvent::Put(entry)) if entry.value == [2]), "{event:?}");
 }
 
 #[tokio::test]
@@ -340,7 +340,8 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
     // With the usual limits of time: megabytes take theirs.
     let store = server.store();
     for n in 0..6_u8 {
-        let then = vec![Change::Put { key: Key::raw(format!("v2/t/{n}")), value: vec![n; 1_000_000], lease: None }];
+        let then =
+            vec![StoreChange::Put { key: Key::raw(format!("v2/t/{n}")), value: vec![n; 1_000_000], lease: None }];
         assert!(store.commit(Txn { then, ..Txn::default() }).await.is_ok());
     }
     let all = Query::all(Key::all());
@@ -350,7 +351,7 @@ async fn answers_may_be_larger_than_a_message_usually_is() {
     let mut watch = store.watch(Key::all(), 1).await.expect("a watch");
     for n in 0..6_u8 {
         let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("in time");
-        assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value[0] == n), "event {n}");
+        assert!(matches!(&event, Ok(WatchEvent::Put(entry)) if entry.value[0] == n), "event {n}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use atoll_model::config::EtcdConfig;
 use atoll_model::error::Classify as _;
 use atoll_records::{Key, Query};
-use atoll_store::{Change, Etcd, Store, StoreError, Txn};
+use atoll_store::{Etcd, Store, StoreChange, StoreError, Txn};
 use atoll_testkit::etcd::{EtcdServer, config};
 use atoll_testkit::program::command;
 
@@ -84,7 +84,7 @@ fn mode(path: &Path, mode: u32) {
 
 /// What a commit says of a certificate that is out of its time: it is denied, or its outcome is unknown.
 async fn commit_told(config: &EtcdConfig) -> String {
-    let change = Change::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
+    let change = StoreChange::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
     let store = Etcd::connect(config).expect("the settings are right");
     match store.commit(Txn { then: vec![change], ..Txn::default() }).await {
         Err(StoreError::Denied(reason) | StoreError::Unknown { reason, .. }) => reason,
@@ -94,7 +94,7 @@ async fn commit_told(config: &EtcdConfig) -> String {
 
 /// A commit that is turned away with an alert has certainly not happened. The alert may get lost.
 async fn commit_is_denied(config: &EtcdConfig) -> bool {
-    let change = Change::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
+    let change = StoreChange::Put { key: Key::from(ClusterRecord::at()), value: vec![], lease: None };
     for _ in 0..50 {
         let store = Etcd::connect(config).expect("the settings are right");
         match store.commit(Txn { then: vec![change.clone()], ..Txn::default() }).await {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use atoll_model::ids::TenantName;
 use atoll_records::{AddressRecord, Answer, Entry, Key, Lease, Query, Revision};
-use atoll_store::{Case, Change, Choice, Chosen, Committed, Compare, Etcd, Event, Store, StoreError, Txn, Watch};
+use atoll_store::{
+    Case, Choice, Chosen, Committed, Compare, Etcd, Store, StoreChange, StoreError, Txn, Watch, WatchEvent,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A store with what the trait does not offer.
@@ -81,23 +83,23 @@ fn key(name: &str) -> Key {
     Key::raw(format!("v2/t/{name}"))
 }
 
-fn put(name: &str, value: &str) -> Change {
-    Change::Put { key: key(name), value: value.as_bytes().to_vec(), lease: None }
+fn put(name: &str, value: &str) -> StoreChange {
+    StoreChange::Put { key: key(name), value: value.as_bytes().to_vec(), lease: None }
 }
 
-fn leased(name: &str, lease: Lease) -> Change {
-    Change::Put { key: key(name), value: b"leased".to_vec(), lease: Some(lease) }
+fn leased(name: &str, lease: Lease) -> StoreChange {
+    StoreChange::Put { key: key(name), value: b"leased".to_vec(), lease: Some(lease) }
 }
 
-fn delete(name: &str) -> Change {
-    Change::Delete(key(name))
+fn delete(name: &str) -> StoreChange {
+    StoreChange::Delete(key(name))
 }
 
 fn all() -> Query {
     Query::all(Key::raw("v2/t/"))
 }
 
-async fn commit(store: &impl Store, then: Vec<Change>) -> Revision {
+async fn commit(store: &impl Store, then: Vec<StoreChange>) -> Revision {
     match store.commit(Txn { then, ..Txn::default() }).await {
         Ok(Committed::Yes(revision)) => revision,
         other => panic!("{other:?}"),
@@ -241,7 +243,7 @@ async fn a_key_is_changed_at_most_once(backend: &impl Backend) {
 async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
     let store = backend.store();
     let outside = ["v2/s/z", "v2/t", "v2/t0", "v2/t0/x", "v2/u/a"];
-    let put_raw = |name: &str| Change::Put { key: Key::raw(name), value: b"x".to_vec(), lease: None };
+    let put_raw = |name: &str| StoreChange::Put { key: Key::raw(name), value: b"x".to_vec(), lease: None };
     commit(&store, outside.map(put_raw).into()).await;
     commit(&store, ["m/3", "m/1", "m/2", "n/1", "a"].map(|name| put(name, "value")).into()).await;
     let range = |prefix: &str, from: Option<&str>, limit| Query::Range {
@@ -296,7 +298,7 @@ async fn ranges_are_ordered_and_bounded(backend: &impl Backend) {
 async fn values_are_any_bytes(backend: &impl Backend) {
     let store = backend.store();
     let value: Vec<u8> = (0..=255).collect();
-    let change = Change::Put { key: key("bytes%25"), value: value.clone(), lease: None };
+    let change = StoreChange::Put { key: key("bytes%25"), value: value.clone(), lease: None };
     commit(&store, vec![change, put("empty", "")]).await;
     assert_eq!(get(&store, "bytes%25").await.map(|entry| entry.value), Some(value));
     assert_eq!(get(&store, "empty").await.map(|entry| entry.value), Some(Vec::new()));
@@ -307,7 +309,7 @@ async fn one_of_many_wins(backend: &impl Backend) {
     let tenant = TenantName::new("red").expect("valid");
     let key = Key::from(AddressRecord::at(&tenant, 0, [10, 0, 0, 2].into()));
     let claim = |n: u8| {
-        let then = vec![Change::Put { key: key.clone(), value: vec![n], lease: None }];
+        let then = vec![StoreChange::Put { key: key.clone(), value: vec![n], lease: None }];
         store.commit(Txn { compare: vec![Compare::Absent(key.clone())], then, otherwise: vec![Query::key(&key)] })
     };
     let outcomes = futures_util::future::join_all((0..16).map(claim)).await;
@@ -403,7 +405,7 @@ async fn leases_are_shared_by_name(backend: &impl Backend) {
     assert!(matches!(store.lease_as(Lease(-1), ttl).await, Err(StoreError::Refused(_))));
 }
 
-async fn next(watch: &mut impl Watch) -> Event {
+async fn next(watch: &mut impl Watch) -> WatchEvent {
     timeout(Duration::from_secs(20), watch.next()).await.expect("an event in time").expect("an event")
 }
 
@@ -415,7 +417,7 @@ async fn a_watch_misses_nothing(backend: &impl Backend) {
     let second = commit(&store, vec![delete("w/a"), put("other", "2")]).await;
     let third = commit(&store, vec![put("w/b", "2")]).await;
     let put_of = |name: &str, value: &str, created, modified| {
-        Event::Put(Entry {
+        WatchEvent::Put(Entry {
             key: key(name),
             value: value.as_bytes().to_vec(),
             create_revision: created,
@@ -426,7 +428,7 @@ async fn a_watch_misses_nothing(backend: &impl Backend) {
     assert_eq!(next(&mut watch).await, put_of("w/a", "1", first, first));
     // Dropping a wait does not lose what comes after it.
     assert_eq!(next(&mut watch).await, put_of("w/b", "1", first, first));
-    assert_eq!(next(&mut watch).await, Event::Delete(key("w/a"), second));
+    assert_eq!(next(&mut watch).await, WatchEvent::Delete(key("w/a"), second));
     assert_eq!(next(&mut watch).await, put_of("w/b", "2", first, third));
     assert!(timeout(Duration::from_millis(300), watch.next()).await.is_err(), "nothing happened");
     commit(&store, vec![delete("other")]).await;
@@ -439,7 +441,7 @@ async fn a_watch_sees_leases_expire(backend: &impl Backend) {
     let lease = store.lease(Duration::from_secs(2)).await.expect("a lease");
     let made = commit(&store, vec![leased("w/a", lease)]).await;
     let mut watch = store.watch(key("w/"), made).await.expect("a watch");
-    assert_eq!(next(&mut watch).await, Event::Delete(key("w/a"), made + 1));
+    assert_eq!(next(&mut watch).await, WatchEvent::Delete(key("w/a"), made + 1));
 }
 
 async fn a_watch_survives_compaction(backend: &impl Backend) {
@@ -449,14 +451,14 @@ async fn a_watch_survives_compaction(backend: &impl Backend) {
     let last = commit(&store, vec![put("w/b", "1")]).await;
     backend.compact(last).await;
     let mut watch = store.watch(key("w/"), first).await.expect("a watch");
-    let Event::Resync(snapshot) = next(&mut watch).await else { panic!("a resync is due") };
+    let WatchEvent::Resync(snapshot) = next(&mut watch).await else { panic!("a resync is due") };
     let all = snapshot.answer(&Query::all(key("w/"))).expect("asked");
     let found: Vec<_> = all.entries.iter().map(|entry| entry.key.as_str()).collect();
     assert_eq!((snapshot.revision, found), (last, vec!["v2/t/w/a", "v2/t/w/b"]));
     let later = commit(&store, vec![delete("w/a")]).await;
-    assert_eq!(next(&mut watch).await, Event::Delete(key("w/a"), later));
+    assert_eq!(next(&mut watch).await, WatchEvent::Delete(key("w/a"), later));
     // Compaction of what a watch has seen does not concern it.
     backend.compact(later).await;
     let later = commit(&store, vec![delete("w/b")]).await;
-    assert_eq!(next(&mut watch).await, Event::Delete(key("w/b"), later));
+    assert_eq!(next(&mut watch).await, WatchEvent::Delete(key("w/b"), later));
 }

@@ -2,7 +2,7 @@
 
 use atoll_model::ids::TenantName;
 use atoll_records::{Query, TenantRecord, Versioned};
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
 use crate::attempts::{commit, failed};
@@ -23,7 +23,7 @@ pub(super) async fn change_with<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
-    with: Vec<Change>,
+    with: Vec<StoreChange>,
 ) -> Result<Versioned<TenantRecord>, TenantError> {
     let what = changing(&tenant.record.name);
     let mut attempt = Attempt::default();
@@ -41,7 +41,7 @@ pub(super) async fn write<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenant: Versioned<TenantRecord>,
     edit: impl FnOnce(&mut TenantRecord),
-    with: Vec<Change>,
+    with: Vec<StoreChange>,
     attempt: &mut Attempt,
 ) -> Result<Option<Versioned<TenantRecord>>, TenantError> {
     let mut record = tenant.record.clone();
@@ -50,7 +50,7 @@ pub(super) async fn write<S: Store, C: Controller>(
         return Ok(Some(tenant));
     }
     let key = TenantRecord::at(&record.name);
-    let mut then = vec![Change::put(&key, &record)];
+    let mut then = vec![StoreChange::put(&key, &record)];
     then.extend(with);
     let compare = vec![Compare::modified(&key, tenant.mod_revision)];
     let txn = Txn { compare, then, otherwise: vec![Query::key(&key)] };

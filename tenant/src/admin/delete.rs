@@ -17,7 +17,7 @@ use atoll_records::{
     AddressRecord, BuildLeaseRecord, ClaimRecord, ClusterRecord, IdleRecord, Key, MacRecord, NamespaceRecord,
     OwnerRecord, Phase, Query, TenantRecord, Versioned,
 };
-use atoll_store::{Change, Committed, Compare, Store, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
 use super::change::change;
@@ -101,24 +101,24 @@ async fn drop_claim<S: Store, C: Controller>(
     let addresses = record
         .addresses
         .iter()
-        .map(|held| Change::delete(AddressRecord::at(&record.tenant, held.ordinal, held.address.ip())));
+        .map(|held| StoreChange::delete(AddressRecord::at(&record.tenant, held.ordinal, held.address.ip())));
     let chosen = record.addresses.first().filter(|_| record.mac != record.attachment.mac());
-    let mac = chosen.map(|first| Change::delete(MacRecord::at(&record.tenant, first.ordinal, record.mac)));
-    let then = addresses.chain(mac).chain([Change::delete(&key)]).collect();
+    let mac = chosen.map(|first| StoreChange::delete(MacRecord::at(&record.tenant, first.ordinal, record.mac)));
+    let then = addresses.chain(mac).chain([StoreChange::delete(&key)]).collect();
     drop_guarded(admin, Compare::created(key, claim.create_revision), then).await
 }
 
 /// Frees an address whose claim is not there or cannot be read, if it is still as it was seen.
 async fn drop_orphan<S: Store, C: Controller>(admin: &Admin<'_, S, C>, orphan: &Orphan) -> Result<(), TenantError> {
     let Orphan { key, mod_revision, .. } = orphan;
-    drop_guarded(admin, Compare::Modified(key.clone(), *mod_revision), vec![Change::Delete(key.clone())]).await
+    drop_guarded(admin, Compare::Modified(key.clone(), *mod_revision), vec![StoreChange::Delete(key.clone())]).await
 }
 
 /// Deletes what was seen. When the record that guards it is another one by now, a DEL was faster.
 async fn drop_guarded<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     guard: Compare,
-    then: Vec<Change>,
+    then: Vec<StoreChange>,
 ) -> Result<(), TenantError> {
     let (Compare::Created(key, _) | Compare::Modified(key, _) | Compare::Absent(key)) = &guard;
     let what = format!("delete {key}");
@@ -180,7 +180,7 @@ async fn free_batch<S: Store, C: Controller>(
     retry(&what, async |attempt| {
         let txn = Txn {
             compare: vec![Compare::modified(&key, tenant.mod_revision)],
-            then: batch.iter().map(Change::delete).collect(),
+            then: batch.iter().map(StoreChange::delete).collect(),
             otherwise: vec![Query::key(&key)],
         };
         let Committed::Lost(snapshot) = commit(admin.store, &what, attempt, txn).await? else { return Ok(Some(())) };

@@ -30,7 +30,7 @@ use atoll_model::clock::now;
 use atoll_ipam::{LateDeletions, Released, find, records_of, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
 use atoll_model::ids::NodeName;
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
@@ -236,7 +236,7 @@ async fn write<S: Store, C: Controller>(
     let key = NodeRecord::at(node);
     let txn = Txn {
         compare: vec![Compare::modified(&key, seen.mod_revision)],
-        then: vec![record.map_or_else(|| Change::delete(&key), |record| Change::put(&key, record))],
+        then: vec![record.map_or_else(|| StoreChange::delete(&key), |record| StoreChange::put(&key, record))],
         otherwise: vec![Query::key(&key)],
     };
     commit(admin.store, what, attempt, txn).await

@@ -11,7 +11,7 @@ use atoll_model::config::ClusterConfig;
 use atoll_model::derive::Role;
 use atoll_model::ids::Epoch;
 use atoll_records::{ClusterRecord, ProviderRecord, Query, Versioned};
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 use uuid::Uuid;
 
 use crate::attempts::{commit, failed};
@@ -22,16 +22,16 @@ use crate::registry::{Registry, agree, cluster_record, possible};
 
 /// What is wanted.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct InitRequest {
     /// Give a record that is there a new epoch.
     pub new_epoch: bool,
     /// The way outside.
-    pub outside: Outside,
+    pub outside: ProviderChoice,
 }
 
 /// The provider router.
 #[derive(Clone, Debug, Default)]
-pub enum Outside {
+pub enum ProviderChoice {
     /// As the configuration says, or as the cluster has it.
     #[default]
     Configured,
@@ -66,7 +66,7 @@ pub async fn init<S: Store, C: Controller>(
     store: &S,
     controller: &C,
     config: &ClusterConfig,
-    wanted: &Wanted,
+    wanted: &InitRequest,
 ) -> Result<(Initialised, Option<Applied>), TenantError> {
     let registry = Registry { store, controller, config };
     let read = store.read(vec![Query::key(ClusterRecord::at())]).await;
@@ -75,7 +75,7 @@ pub async fn init<S: Store, C: Controller>(
     let adopted = choose(controller, config, &wanted.outside, seen.as_ref().map(|seen| &seen.record)).await?;
     let cluster = match (seen, &wanted.outside) {
         (Some(cluster), _) => cluster,
-        (None, Outside::Made(provider)) => {
+        (None, ProviderChoice::Made(provider)) => {
             possible(config)?;
             let mut record = cluster_record(config, Uuid::nil());
             record.provider_router = provider_id(record.id, Role::ProviderRouter);
@@ -115,7 +115,7 @@ pub async fn init<S: Store, C: Controller>(
 pub async fn choose<C: Controller>(
     controller: &C,
     config: &ClusterConfig,
-    outside: &Outside,
+    outside: &ProviderChoice,
     there: Option<&ClusterRecord>,
 ) -> Result<Option<Uuid>, TenantError> {
     let other = |record: &ClusterRecord| TenantError::OtherProvider {
@@ -123,18 +123,18 @@ pub async fn choose<C: Controller>(
         made: record.provider.is_some(),
     };
     let named = match (outside, config.provider_router) {
-        (Outside::Adopted(name), _) => name.clone(),
+        (ProviderChoice::Adopted(name), _) => name.clone(),
         // The configuration names it: a new cluster must not begin with a router that is not there.
-        (Outside::Configured, Some(id)) if there.is_none() => id.to_string(),
-        (Outside::Configured, _) => return Ok(None),
-        (Outside::Made(_), Some(id)) if there.is_none() => {
+        (ProviderChoice::Configured, Some(id)) if there.is_none() => id.to_string(),
+        (ProviderChoice::Configured, _) => return Ok(None),
+        (ProviderChoice::Made(_), Some(id)) if there.is_none() => {
             return Err(TenantError::Setting {
                 setting: "providerRouter",
                 value: id.to_string(),
                 problem: "a router that is made here has an id of its own: leave it out",
             });
         }
-        (Outside::Made(provider), _) => {
+        (ProviderChoice::Made(provider), _) => {
             return match there.filter(|record| record.provider.as_ref() != Some(provider)) {
                 Some(record) => Err(other(record)),
                 None => Ok(None),
@@ -163,7 +163,7 @@ async fn renew<S: Store, C: Controller>(
     let key = ClusterRecord::at();
     let txn = Txn {
         compare: vec![Compare::modified(&key, cluster.mod_revision)],
-        then: vec![Change::put(&key, &record)],
+        then: vec![StoreChange::put(&key, &record)],
         otherwise: vec![Query::key(&key)],
     };
     let what = "give the cluster a new epoch";

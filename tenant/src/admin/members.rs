@@ -7,7 +7,7 @@
 
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_records::{ClaimRecord, NamespaceRecord, Phase, Query, SCHEMA, TenantRecord, Unknown, Versioned};
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 
 use super::Admin;
 use crate::attempts::{commit, failed};
@@ -94,7 +94,7 @@ async fn write<S: Store, C: Controller>(
     }
     let key = NamespaceRecord::at(namespace);
     compare.push(Compare::unchanged(&key, now.map(|now| now.mod_revision)));
-    let change = wanted.as_ref().map_or_else(|| Change::delete(&key), |record| Change::put(&key, record));
+    let change = wanted.as_ref().map_or_else(|| StoreChange::delete(&key), |record| StoreChange::put(&key, record));
     let txn = Txn { compare, then: vec![change], otherwise: vec![Query::key(&key)] };
     let what = format!("move namespace {namespace}");
     let mut attempt = Attempt::default();

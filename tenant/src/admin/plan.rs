@@ -16,7 +16,7 @@ use crate::graph::{Graph, graph};
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Plan {
+pub struct PlannedChange {
     /// What would be done: `create`, `update`, or `leave`, because it belongs to another owner.
     pub action: &'static str,
     /// What it is.
@@ -29,7 +29,7 @@ pub struct Plan {
     pub differences: Vec<String>,
 }
 
-impl Plan {
+impl PlannedChange {
     fn of(graph: &Graph, drift: Drift) -> Self {
         let (action, differences) = match drift.difference {
             DriftKind::Missing => ("create", Vec::new()),
@@ -45,12 +45,12 @@ impl Plan {
 pub async fn plan<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     name: &TenantName,
-) -> Result<Vec<Plan>, TenantError> {
+) -> Result<Vec<PlannedChange>, TenantError> {
     let (cluster, tenant) = admin.known(name).await?;
     let graph = graph(&cluster.record, &tenant.record);
     let findings =
         admin.controller.inspect(&graph).await.map_err(TenantError::controller(format!("look at tenant {name}")))?;
-    Ok(findings.into_iter().map(|drift| Plan::of(&graph, drift)).collect())
+    Ok(findings.into_iter().map(|drift| PlannedChange::of(&graph, drift)).collect())
 }
 
 /// Applies a tenant's graph, whatever its record says, and finishes what is half built.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use atoll_model::clock::now;
 use atoll_model::ids::TenantName;
 use atoll_records::{IdleRecord, Key, Origin, Query, ReservationRecord, SCHEMA, TenantRecord, Unknown, Versioned};
-use atoll_store::{Change, Committed, Compare, Store, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use futures_util::{StreamExt as _, stream};
 
 use super::Admin;
@@ -119,7 +119,7 @@ async fn mark<S: Store, C: Controller>(
     };
     let put = |tenant: &TenantRecord, lasting: bool| {
         let (key, record) = (IdleRecord::at(&tenant.name), record(tenant, lasting));
-        if lasting { Change::put(&key, &record) } else { Change::put_leased(&key, &record, lease) }
+        if lasting { StoreChange::put(&key, &record) } else { StoreChange::put_leased(&key, &record, lease) }
     };
     let mut provisional = Vec::new();
     for tenant in tenants {

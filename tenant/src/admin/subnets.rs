@@ -9,7 +9,7 @@ use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
 use atoll_records::{AddressRecord, OwnerRecord, Phase, Query, StaticRoute, SubnetEntry, TenantRecord, Via};
-use atoll_store::{Change, Store};
+use atoll_store::{Store, StoreChange};
 use ipnetwork::Ipv4Network;
 
 use super::change::{change, change_with};
@@ -102,7 +102,8 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     progress(Deleted::Objects(removed.deleted));
     quiet(wait, &mut progress).await;
     admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
-    let freed = parts(&cluster.record, entry.cidr).into_iter().map(|part| Change::delete(OwnerRecord::subnet(part)));
+    let freed =
+        parts(&cluster.record, entry.cidr).into_iter().map(|part| StoreChange::delete(OwnerRecord::subnet(part)));
     let without = |record: &mut TenantRecord| record.subnets.retain(|subnet| subnet.ordinal != ordinal);
     change_with(admin, tenant, without, freed.collect()).await?;
     progress(Deleted::All);

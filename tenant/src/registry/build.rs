@@ -6,7 +6,7 @@
 //! - A partially created tenant of another call is completed.
 
 use atoll_records::{BuildLeaseRecord, ClusterRecord, Lease, Phase, Query, TenantRecord, Versioned};
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 
 use super::Registry;
 use super::build_lease::BuildLease;
@@ -79,7 +79,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let key = TenantRecord::at(&record.name);
         let txn = Txn {
             compare: vec![Compare::modified(&key, tenant.mod_revision)],
-            then: vec![Change::put(&key, &record), Change::delete(BuildLeaseRecord::at(&record.name))],
+            then: vec![StoreChange::put(&key, &record), StoreChange::delete(BuildLeaseRecord::at(&record.name))],
             otherwise: vec![Query::key(&key)],
         };
         let what = format!("build tenant {}", record.name);

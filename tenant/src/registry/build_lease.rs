@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use atoll_model::ids::TenantName;
 use atoll_records::{BuildLeaseRecord, Key, Lease, Query, Revision, SCHEMA, TenantRecord, Unknown, Versioned};
-use atoll_store::{Attempt, Change, Committed, Compare, Event, Store, StoreError, Txn, Watch as _};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, StoreError, Txn, Watch as _, WatchEvent};
 use futures_util::future::{Either, select};
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         let (key, tenant_key) = (BuildLeaseRecord::at(name), TenantRecord::at(name));
         let txn = Txn {
             compare: vec![Compare::absent(&key), Compare::modified(&tenant_key, tenant.mod_revision)],
-            then: vec![Change::put_leased(&key, &record, lease)],
+            then: vec![StoreChange::put_leased(&key, &record, lease)],
             otherwise: vec![Query::key(&tenant_key), Query::key(&key)],
         };
         let snapshot = match commit(self.store, &what, attempt, txn).await? {
@@ -83,9 +83,9 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             };
             // A prefix also watches tenants whose names begin alike.
             let is_ours = match &event {
-                Event::Put(entry) => keys.contains(&entry.key),
-                Event::Delete(key, _) => keys.contains(key),
-                Event::Resync(_) => true,
+                WatchEvent::Put(entry) => keys.contains(&entry.key),
+                WatchEvent::Delete(key, _) => keys.contains(key),
+                WatchEvent::Resync(_) => true,
             };
             if is_ours {
                 return Ok(());

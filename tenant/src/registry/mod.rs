@@ -28,7 +28,7 @@ mod tenant;
 
 use atoll_model::config::ClusterConfig;
 use atoll_records::{Query, RecordKey, Versioned};
-use atoll_store::{Change, Committed, Compare, Store, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,7 +59,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         retry(&what, async |attempt| {
             let txn = Txn {
                 compare: vec![Compare::absent(key)],
-                then: vec![Change::put(key, &record)],
+                then: vec![StoreChange::put(key, &record)],
                 otherwise: vec![Query::key(key)],
             };
             match commit(self.store, &what, attempt, txn).await? {

@@ -9,7 +9,7 @@ use atoll_ipam::pool::{self, Block, PodRange};
 use atoll_model::config::Addressing;
 use atoll_model::range::AddressRange;
 use atoll_records::{ClusterRecord, OwnerRecord, Phase, Query, SCHEMA, SubnetEntry, TenantRecord, Unknown, Versioned};
-use atoll_store::{Change, Committed, Compare, Store, Txn};
+use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -59,8 +59,8 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
             let key = TenantRecord::at(&record.name);
             let mut compare = vec![Compare::modified(&key, tenant.mod_revision)];
             compare.extend(keys.iter().map(Compare::absent));
-            let mut then = vec![Change::put(&key, &next)];
-            then.extend(keys.iter().map(|key| Change::put(key, &owner)));
+            let mut then = vec![StoreChange::put(&key, &next)];
+            then.extend(keys.iter().map(|key| StoreChange::put(key, &owner)));
             let subnets = Query::keys(OwnerRecord::subnets());
             let txn = Txn { compare, then, otherwise: vec![Query::key(&key), subnets.clone()] };
             match commit(self.store, &what, attempt, txn).await? {

@@ -11,7 +11,7 @@ use atoll_records::{
     Answer, ClusterRecord, Entry, NamespaceRecord, Origin, OwnerRecord, Phase, Prefix, Query, Quota, RecordKey,
     Revision, SCHEMA, Snapshot, SubnetEntry, TenantRecord, Unknown, Versioned,
 };
-use atoll_store::{Attempt, Change, Committed, Compare, Store, Txn};
+use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn};
 use ipnetwork::Ipv4Network;
 use uuid::Uuid;
 
@@ -110,7 +110,7 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         };
         let txn = Txn {
             compare: vec![Compare::absent(&key), Compare::modified(TenantRecord::at(name), tenant.mod_revision)],
-            then: vec![Change::put(&key, &record)],
+            then: vec![StoreChange::put(&key, &record)],
             otherwise: TenantAccess::queries(who, name),
         };
         match commit(self.store, what, attempt, txn).await? {
@@ -140,13 +140,13 @@ impl<S: Store, C: Controller> Registry<'_, S, C> {
         });
 
         let mut then = vec![
-            Change::put(&TenantRecord::at(name), &tenant),
-            Change::put(&OwnerRecord::transit(parts.transit), &owner(0)),
+            StoreChange::put(&TenantRecord::at(name), &tenant),
+            StoreChange::put(&OwnerRecord::transit(parts.transit), &owner(0)),
         ];
         if cluster.record.addressing == Addressing::Unique {
-            then.push(Change::put(&OwnerRecord::subnet(parts.subnet), &owner(FIRST_SUBNET)));
+            then.push(StoreChange::put(&OwnerRecord::subnet(parts.subnet), &owner(FIRST_SUBNET)));
         }
-        then.extend(namespace.iter().map(|(key, record)| Change::put(key, record)));
+        then.extend(namespace.iter().map(|(key, record)| StoreChange::put(key, record)));
 
         // All of it is new.
         let mut compare = vec![Compare::modified(ClusterRecord::at(), cluster.mod_revision)];

@@ -17,7 +17,7 @@ use atoll_sdn_client::Resource;
 
 use atoll_records::{ClaimRecord, Key, Origin, Phase, TenantRecord};
 use atoll_sdn_client::{Client, ClientSettings};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Deletion};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::graph::graph;
@@ -76,7 +76,7 @@ async fn an_inventory_shows_everything_and_a_damaged_record_hides_nothing() {
     let Claimed::New(claim) = pod(&world, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
     world.resolve(&namespace("blue")).await.expect("resolved");
     for (key, value) in [("v2/tenants/broken", "{\"v\": 1}"), ("v2/claims/n1/x/y/eth0", "not JSON")] {
-        let change = Change::Put { key: Key::raw(key), value: value.into(), lease: None };
+        let change = StoreChange::Put { key: Key::raw(key), value: value.into(), lease: None };
         world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
     }
     let inventory = Inventory::read(&world.store).await.expect("read");
@@ -326,7 +326,7 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     let binding = world.resolve(&namespace("red")).await.expect("resolved");
     let Claimed::New(claim) = pod(&world, &binding, "web-0").await.expect("claimed") else { panic!("it is new") };
     let key = Key::from(ClaimRecord::at(&claim.record.attachment));
-    let damaged = vec![Change::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
+    let damaged = vec![StoreChange::Put { key: key.clone(), value: b"{".to_vec(), lease: None }];
     world.store.commit(Txn { then: damaged, ..Txn::default() }).await.expect("memory does not fail");
     admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
 

@@ -12,7 +12,7 @@ use atoll_records::{BuildLeaseRecord, Entry, Key, Lease, Phase, TenantRecord, en
 use atoll_sdn_client::Resource;
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_sdn_client::{Client, ClientSettings, api};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::{Controller, ControllerFailure};
 use atoll_tenant::graph::graph;
@@ -58,7 +58,7 @@ fn red() -> TenantName {
     TenantName::new("red").expect("valid")
 }
 
-async fn write(store: &MemoryStore, change: Change) {
+async fn write(store: &MemoryStore, change: StoreChange) {
     store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
 }
 
@@ -86,7 +86,7 @@ async fn a_record_that_changes_while_its_tenant_is_built_is_kept_and_built_again
             record.quota.subnets = Some(9);
             write(
                 &world.store,
-                Change::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
+                StoreChange::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
             )
             .await;
         };
@@ -162,7 +162,7 @@ async fn a_builder_leaves_a_later_life_of_its_tenant_alone() {
         record.incarnation = Incarnation::random();
         write(
             &world.store,
-            Change::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
+            StoreChange::Put { key: Key::from(TenantRecord::at(&red())), value: encode(&record), lease: None },
         )
         .await;
     };

@@ -17,7 +17,7 @@ use atoll_records::{
     ClaimRecord, Key, NodeRecord, ReleasedRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode,
 };
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin, Deleted, Eviction};
 use atoll_tenant::controller::{Controller, PortSpec};
 use atoll_tenant::{Cache, Resolver, TenantBinding, TenantError};
@@ -370,7 +370,8 @@ async fn a_deletion_on_its_way_does_not_hit_the_port_of_a_node_that_is_back() {
                             put(&world, Key::from(NodeRecord::at(&node("n1").name)), record(&world.node)).await;
                         } else {
                             // It was away for so long that the marks of the releases are gone: the epoch decides alone.
-                            let mark = |name| Change::delete(ReleasedRecord::at(&World::attachment(&world.node, name)));
+                            let mark =
+                                |name| StoreChange::delete(ReleasedRecord::at(&World::attachment(&world.node, name)));
                             let txn = Txn { then: vec![mark("a"), mark("b")], ..Txn::default() };
                             world.store.commit(txn).await.expect("memory does not fail");
                         }
@@ -469,7 +470,8 @@ async fn a_record_that_cannot_be_read_is_told_and_the_eviction_does_not_end_with
         let seen = admin::candidate(&admin, &world.node.name).await.expect("looked at");
         assert!(seen.record.evicting.is_some(), "the node does not come back before it is done");
 
-        let gone = atoll_store::Txn { then: vec![atoll_store::Change::Delete(key)], ..atoll_store::Txn::default() };
+        let gone =
+            atoll_store::Txn { then: vec![atoll_store::StoreChange::Delete(key)], ..atoll_store::Txn::default() };
         world.store.commit(gone).await.expect("works");
         let released = evict_here(&world, gently()).await.expect("it can end now");
         assert_eq!(released.len(), usize::from(is_tombstone), "a claim that was behind a damaged tombstone");

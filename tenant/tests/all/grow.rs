@@ -15,7 +15,7 @@ use atoll_ipam::{Released, release};
 use atoll_mock_controller::Dialect;
 use atoll_model::error::{Class, Classify};
 
-use atoll_store::{Change, Event, Store, Txn, Watch as _};
+use atoll_store::{Store, StoreChange, Txn, Watch as _, WatchEvent};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Admission, Admitted, Applicant, Cache, Resolver, TenantError};
 use futures_util::future::join_all;
@@ -75,7 +75,7 @@ async fn lives(world: &World) -> Vec<TenantRecord> {
     let mut watch = world.store.watch(Key::from(TenantRecord::all()), 0).await.expect("memory does not fail");
     let mut records = Vec::new();
     while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), watch.next()).await {
-        if let Event::Put(entry) = event.expect("memory does not fail") {
+        if let WatchEvent::Put(entry) = event.expect("memory does not fail") {
             records.push(decode(&entry.value).expect("readable"));
         }
     }
@@ -85,7 +85,8 @@ async fn lives(world: &World) -> Vec<TenantRecord> {
 async fn edit(world: &World, edit: impl FnOnce(&mut TenantRecord)) {
     let mut record = world.records("red").1;
     edit(&mut record);
-    let change = Change::Put { key: Key::from(TenantRecord::at(&record.name)), value: encode(&record), lease: None };
+    let change =
+        StoreChange::Put { key: Key::from(TenantRecord::at(&record.name)), value: encode(&record), lease: None };
     world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
 }
 

@@ -16,7 +16,7 @@ use atoll_model::attachment::Mac;
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, TenantName};
 use atoll_store::{Store, StoreError};
-use atoll_tenant::admin::{self, Admin, Deletion, Edit, Wanted};
+use atoll_tenant::admin::{self, Admin, Deletion, Edit, InitRequest};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{Cache, Resolver, TenantError};
 
@@ -120,7 +120,7 @@ async fn run<S: Store, C: Controller>(world: &World, admin: &Admin<'_, S, C>, ve
         Verb::Leave => admin::leave(admin, &red, &ns("green"), false).await.map(drop),
         Verb::Look => admin::idle(admin, true).await.map(drop),
         Verb::NewEpoch => {
-            let wanted = Wanted { new_epoch: true, ..Wanted::default() };
+            let wanted = InitRequest { new_epoch: true, ..InitRequest::default() };
             admin::init(admin.store, admin.controller, admin.config, &wanted).await.map(drop)
         }
     }

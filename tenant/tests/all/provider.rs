@@ -13,7 +13,7 @@ use atoll_sdn_client::Resource;
 use atoll_sdn_client::{Client, ClientSettings, api};
 use atoll_store::Store;
 use atoll_tenant::TenantError;
-use atoll_tenant::admin::{self, Initialised, Outside, Wanted};
+use atoll_tenant::admin::{self, InitRequest, Initialised, ProviderChoice};
 use atoll_tenant::controller::{Applied, Controller};
 use atoll_tenant::graph::provider_graph;
 use uuid::Uuid;
@@ -22,13 +22,18 @@ use crate::world::{DIALECTS, World, engine, namespace, provider};
 
 type Outcome = Result<(Initialised, Option<Applied>), TenantError>;
 
-async fn init(world: &World, outside: Outside) -> Outcome {
+async fn init(world: &World, outside: ProviderChoice) -> Outcome {
     let engine = world.engine();
     init_with(&world.store, &engine, world, outside).await
 }
 
-async fn init_with(store: &impl Store, controller: &impl Controller, world: &World, outside: Outside) -> Outcome {
-    admin::init(store, controller, &world.config, &Wanted { new_epoch: false, outside }).await
+async fn init_with(
+    store: &impl Store,
+    controller: &impl Controller,
+    world: &World,
+    outside: ProviderChoice,
+) -> Outcome {
+    admin::init(store, controller, &world.config, &InitRequest { new_epoch: false, outside }).await
 }
 
 fn client(world: &World) -> Client<InProcess> {
@@ -46,7 +51,7 @@ async fn router(world: &World, id: u128, name: &str) -> Uuid {
     Uuid::from_u128(id)
 }
 
-fn uplinks(world: &World, interfaces: &[&str]) -> Outside {
+fn uplinks(world: &World, interfaces: &[&str]) -> ProviderChoice {
     let host = world.mock.controller().settings().host;
     let uplink = |(n, interface): (u8, &&str)| Uplink {
         address: format!("198.51.100.{n}/24").parse().expect("valid"),
@@ -54,7 +59,7 @@ fn uplinks(world: &World, interfaces: &[&str]) -> Outside {
         host,
         interface: interface.parse().expect("valid"),
     };
-    Outside::Made(ProviderRecord { uplinks: (2..).zip(interfaces).map(uplink).collect() })
+    ProviderChoice::Made(ProviderRecord { uplinks: (2..).zip(interfaces).map(uplink).collect() })
 }
 
 fn assert_made(world: &World, cluster: &ClusterRecord, context: &str) {
@@ -76,12 +81,12 @@ async fn a_router_is_adopted_by_its_id_or_its_name_when_there_is_just_one() {
         let world = World::new(dialect);
         let edge = router(&world, 5, "Edge").await;
         for (name, found) in [("Nobody", 0), ("00000000-0000-0000-0000-000000000009", 0)] {
-            let error = init(&world, Outside::Adopted(name.to_owned())).await.expect_err("absent");
+            let error = init(&world, ProviderChoice::Adopted(name.to_owned())).await.expect_err("absent");
             assert!(matches!(&error, TenantError::NoRouter { found: f, .. } if f.len() == found), "{error}");
             assert_eq!(error.class(), Class::Config);
         }
         let twin = router(&world, 6, "Edge").await;
-        let error = init(&world, Outside::Adopted("Edge".to_owned())).await.expect_err("ambiguous");
+        let error = init(&world, ProviderChoice::Adopted("Edge".to_owned())).await.expect_err("ambiguous");
         assert!(
             error.to_string().contains(&edge.to_string()) && error.to_string().contains(&twin.to_string()),
             "{error}"
@@ -90,15 +95,15 @@ async fn a_router_is_adopted_by_its_id_or_its_name_when_there_is_just_one() {
         client(&world).delete(Resource::Router, twin).await.expect("deleted");
 
         for name in ["Edge".to_owned(), edge.to_string().to_uppercase(), edge.to_string()] {
-            let (initialised, applied) = init(&world, Outside::Adopted(name)).await.expect("adopted");
+            let (initialised, applied) = init(&world, ProviderChoice::Adopted(name)).await.expect("adopted");
             assert_eq!((initialised.record().provider_router, applied), (edge, None));
         }
         // What was chosen stays.
-        let other = init(&world, Outside::Adopted(provider().to_string())).await.expect_err("another");
+        let other = init(&world, ProviderChoice::Adopted(provider().to_string())).await.expect_err("another");
         assert!(matches!(other, TenantError::OtherProvider { made: false, .. }), "{other}");
         let other = init(&world, uplinks(&world, &["eth1"])).await.expect_err("ours");
         assert!(matches!(other, TenantError::OtherProvider { made: false, .. }), "{other}");
-        init(&world, Outside::Configured).await.expect("as it is");
+        init(&world, ProviderChoice::Configured).await.expect("as it is");
     }
 }
 
@@ -106,12 +111,12 @@ async fn a_router_is_adopted_by_its_id_or_its_name_when_there_is_just_one() {
 async fn a_configured_router_that_is_not_there_is_not_the_beginning_of_a_cluster() {
     let mut world = World::new(Dialect::V5);
     world.config.provider_router = Some(Uuid::from_u128(9));
-    let error = init(&world, Outside::Configured).await.expect_err("absent");
+    let error = init(&world, ProviderChoice::Configured).await.expect_err("absent");
     assert!(matches!(error, TenantError::NoRouter { .. }), "{error}");
     let error = init(&world, uplinks(&world, &["eth1"])).await.expect_err("both");
     assert!(matches!(error, TenantError::Setting { setting: "providerRouter", .. }), "{error}");
     world.config.provider_router = Some(provider());
-    init(&world, Outside::Configured).await.expect("there");
+    init(&world, ProviderChoice::Configured).await.expect("there");
 }
 
 #[tokio::test]
@@ -135,7 +140,7 @@ async fn a_router_of_our_own_is_made_once_mended_and_leads_outside() {
         // A port is gone: `init` alone mends it.
         let lost = *world.made().ports.keys().next().expect("one");
         client(&world).delete(Resource::Port, lost).await.expect("deleted");
-        let (_, applied) = init(&world, Outside::Configured).await.expect("mended");
+        let (_, applied) = init(&world, ProviderChoice::Configured).await.expect("mended");
         assert_eq!(applied.expect("ours").created, 2, "{dialect:?}: port and route");
         assert_made(&world, &cluster, "mended");
 
@@ -168,8 +173,9 @@ async fn wherever_making_it_fails_the_next_init_completes_it() {
                     init(&world, uplinks(&world, &["eth1"])).await.unwrap_or_else(|error| panic!("{context}: {error}"));
                 assert_made(&world, initialised.record(), &context);
                 plan.deliver_late().await;
-                let (late, _) =
-                    init(&world, Outside::Configured).await.unwrap_or_else(|error| panic!("late: {context}: {error}"));
+                let (late, _) = init(&world, ProviderChoice::Configured)
+                    .await
+                    .unwrap_or_else(|error| panic!("late: {context}: {error}"));
                 assert_eq!(late.record(), initialised.record(), "late: {context}");
                 if dialect == Dialect::V5 {
                     assert_made(&world, late.record(), &format!("late: {context}"));

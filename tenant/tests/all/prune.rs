@@ -14,7 +14,7 @@ use atoll_model::topology::Topology;
 
 use atoll_records::{IdleRecord, Key, decode, encode};
 
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::admin::{self, Admin};
 use atoll_tenant::controller::Controller;
 use atoll_tenant::{TenantBinding, TenantError};
@@ -88,7 +88,7 @@ async fn a_mark_is_of_one_life_of_a_tenant_and_goes_with_it() {
     look(&world).await;
     let mut mark = marks(&world).remove(0);
     mark.incarnation = atoll_model::ids::Incarnation::random();
-    let change = Change::Put { key: Key::from(IdleRecord::at(&red)), value: encode(&mark), lease: None };
+    let change = StoreChange::Put { key: Key::from(IdleRecord::at(&red)), value: encode(&mark), lease: None };
     world.store.commit(Txn { then: vec![change], ..Txn::default() }).await.expect("memory does not fail");
     assert_eq!(look(&world).await, [("red".to_owned(), false)]);
 }

@@ -12,7 +12,7 @@ use atoll_model::error::{Class, Classify};
 use atoll_model::ids::Epoch;
 use atoll_records::{ClusterRecord, Key, Origin, Phase, TenantRecord, encode};
 
-use atoll_store::{Change, Store, Txn};
+use atoll_store::{Store, StoreChange, Txn};
 use atoll_tenant::{Cache, Resolver, TenantError, Who};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::world::{DIALECTS, Slow, World, config, default_tenant, engine, namespace, node, provider};
 
 pub(crate) async fn put(world: &World, key: Key, value: Vec<u8>) {
-    let txn = Txn { then: vec![Change::Put { key, value, lease: None }], ..Txn::default() };
+    let txn = Txn { then: vec![StoreChange::Put { key, value, lease: None }], ..Txn::default() };
     world.store.commit(txn).await.expect("memory does not fail");
 }
 

@@ -11,7 +11,7 @@ use atoll_cni_plugin::kernel::{
 };
 use atoll_model::attachment::Mac;
 use atoll_model::ids::IfName;
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct FakeLink {
     /// The other end.
     pub peer: Option<(Netns, String)>,
     /// Routes through it.
-    pub routes: Vec<Route>,
+    pub routes: Vec<PodRoute>,
     /// How often its addresses were announced.
     pub announced: u32,
 }
@@ -260,7 +260,7 @@ impl FakeState {
                 if route.gateway.as_ref().is_some_and(|gateway| !reachable(gateway)) {
                     return Err("Nexthop has invalid gateway");
                 }
-                let is_same = |there: &Route| {
+                let is_same = |there: &PodRoute| {
                     (there.destination, there.table, there.priority) == (route.destination, route.table, route.priority)
                 };
                 if !link.routes.iter().any(is_same) {
@@ -341,7 +341,7 @@ impl Kernel for FakeKernel {
         let mut kernel = self.0.borrow_mut();
         let all = |links: &mut Links| {
             let of = |link: &FakeLink| {
-                let found = |route: &Route| FoundRoute { route: route.clone(), interfaces: vec![link.link.index] };
+                let found = |route: &PodRoute| FoundRoute { route: route.clone(), interfaces: vec![link.link.index] };
                 link.routes.iter().map(found).collect::<Vec<_>>()
             };
             links.values().flat_map(of).collect()

@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
-use crate::lab::netns::Netns;
-use crate::lab::pod::Pod;
+use crate::lab::netns::LabNetns;
+use crate::lab::pod::LabPod;
 
 /// A runtime with one network on one node.
 #[derive(Clone, Debug)]
 pub struct Cni<'a> {
-    node: &'a Netns,
+    node: &'a LabNetns,
     program: PathBuf,
     /// What the plugin gets on standard input.
     pub config: Value,
@@ -24,8 +24,8 @@ pub struct Cni<'a> {
 
 /// One call. Change what should differ from what a well-behaved runtime sends.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
-    node: &'a Netns,
+pub struct CniCall<'a> {
+    node: &'a LabNetns,
     program: PathBuf,
     /// The environment, beside `PATH`.
     pub env: Vec<(&'static str, String)>,
@@ -35,7 +35,7 @@ pub struct Call<'a> {
 
 /// How a call ended.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct CniAnswer {
     /// The exit code; none means that a signal ended it.
     pub code: Option<i32>,
     /// Standard output.
@@ -48,7 +48,7 @@ pub struct Answer {
 
 /// The pod's interface, from the result of ADD.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
+pub struct PodInterface {
     /// Its address with the prefix length of its subnet.
     pub address: Ipv4Network,
     /// Its gateway.
@@ -61,14 +61,14 @@ pub struct Attached {
 
 impl<'a> Cni<'a> {
     /// A runtime in the namespace `node`, with this plugin and this network configuration.
-    pub fn new(node: &'a Netns, program: PathBuf, config: Value) -> Self {
+    pub fn new(node: &'a LabNetns, program: PathBuf, config: Value) -> Self {
         Self { node, program, config }
     }
 
     /// A call for a pod's `eth0`.
-    pub fn call(&self, command: &str, pod: &Pod) -> Call<'a> {
+    pub fn call(&self, command: &str, pod: &LabPod) -> CniCall<'a> {
         let netns = pod.netns.path().display().to_string();
-        Call {
+        CniCall {
             node: self.node,
             program: self.program.clone(),
             env: vec![
@@ -84,20 +84,20 @@ impl<'a> Cni<'a> {
     }
 
     /// ADD; its failure is an error.
-    pub fn add(&self, pod: &Pod) -> Result<Attached> {
+    pub fn add(&self, pod: &LabPod) -> Result<PodInterface> {
         let answer = self.call("ADD", pod).run()?;
         answer.attached().with_context(|| format!("ADD {}/{}", pod.namespace, pod.name))
     }
 
     /// DEL; its failure is an error.
-    pub fn del(&self, pod: &Pod) -> Result<Duration> {
+    pub fn del(&self, pod: &LabPod) -> Result<Duration> {
         let answer = self.call("DEL", pod).run()?;
         answer.done().with_context(|| format!("DEL {}/{}", pod.namespace, pod.name))?;
         Ok(answer.took)
     }
 }
 
-impl Call<'_> {
+impl CniCall<'_> {
     /// The same call with a variable set; an empty value is what runtimes send for "none".
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -121,11 +121,11 @@ impl Call<'_> {
     }
 
     /// Runs it to its end.
-    pub fn run(&self) -> Result<Answer> {
+    pub fn run(&self) -> Result<CniAnswer> {
         self.node.within(|| {
             let begin = Instant::now();
             let out = self.spawn()?.wait_with_output().context("wait for the plugin")?;
-            Ok(Answer {
+            Ok(CniAnswer {
                 code: out.status.code(),
                 took: begin.elapsed(),
                 stdout: String::from_utf8(out.stdout).context("standard output is not UTF-8")?,
@@ -157,7 +157,7 @@ impl Call<'_> {
     }
 }
 
-impl Answer {
+impl CniAnswer {
     /// The result of a successful ADD.
     pub fn result(&self) -> Result<Value> {
         ensure!(self.code == Some(0), "exit code {:?}: {} {}", self.code, self.stdout.trim(), self.stderr.trim());
@@ -184,12 +184,12 @@ impl Answer {
     }
 
     /// The result of a successful ADD for `eth0`.
-    pub fn attached(&self) -> Result<Attached> {
+    pub fn attached(&self) -> Result<PodInterface> {
         let result = self.result()?;
         if let Some(ip4) = result.get("ip4") {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let (address, gateway) = (text(&ip4["ip"]).parse()?, text(&ip4["gateway"]).parse()?);
-            return Ok(Attached { address, gateway, mac: String::new(), took: self.took });
+            return Ok(PodInterface { address, gateway, mac: String::new(), took: self.took });
         }
         let ip = &result["ips"][0];
         let index = usize::try_from(ip["interface"].as_u64().with_context(|| format!("no interface: {result}"))?)?;
@@ -197,7 +197,7 @@ impl Answer {
         ensure!(interface["name"] == "eth0", "ips[0].interface is not eth0: {result}");
         let text =
             |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("a text is missing: {result}"));
-        Ok(Attached {
+        Ok(PodInterface {
             address: text(&ip["address"])?.parse()?,
             gateway: text(&ip["gateway"])?.parse()?,
             mac: text(&interface["mac"])?,

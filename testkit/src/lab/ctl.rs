@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::lab::node::{Node, merge};
+use crate::lab::node::{LabNode, merge};
 use crate::lab::programs;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Ctl<'a> {
-    node: &'a Node,
+    node: &'a LabNode,
     program: PathBuf,
     /// The directory of network configurations.
     pub conf_dir: PathBuf,
@@ -36,7 +36,7 @@ pub struct Out {
 impl<'a> Ctl<'a> {
     /// On a node where runtime and plugin are set up. `settings` are laid over the plugin's configuration.
     #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
-    pub fn new(node: &'a Node, settings: Value) -> Result<Self> {
+    pub fn new(node: &'a LabNode, settings: Value) -> Result<Self> {
         let (bin_dir, conf_dir) = (node.scratch().dir("ctl-bin")?, node.scratch().dir("ctl-conf")?);
         let plugin = bin_dir.join("atoll");
         if !plugin.exists() {

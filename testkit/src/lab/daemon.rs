@@ -11,7 +11,7 @@ use atoll_node::files::make;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::netns::Netns;
+use crate::lab::netns::LabNetns;
 use crate::lab::scratch::report;
 use crate::lab::wait;
 
@@ -35,7 +35,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts `program` inside `netns`.
-    pub fn start(netns: &Netns, lifetime: Lifetime, program: &Path, args: &[String], log: &Path) -> Result<Self> {
+    pub fn start(netns: &LabNetns, lifetime: Lifetime, program: &Path, args: &[String], log: &Path) -> Result<Self> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let out = File::options()
             .create(true)

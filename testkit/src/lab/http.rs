@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The body of a 2xx answer. To be called inside the server's namespace, see [`crate::lab::netns::Netns::within`].
+/// The body of a 2xx answer. To be called inside the server's namespace, see [`crate::lab::netns::LabNetns::within`].
 pub fn request(method: &str, server: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Result<String> {
     let patience = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&server, patience).with_context(|| format!("connect to {server}"))?;

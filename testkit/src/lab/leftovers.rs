@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::netns::Netns;
-use crate::lab::node::Node;
+use crate::lab::netns::LabNetns;
+use crate::lab::node::LabNode;
 
 /// Remains of pods in etcd, in the controller, in the kernel and on disk, one line each; empty if there are none.
-pub fn of_pods(node: &Node) -> Result<Vec<String>> {
+pub fn of_pods(node: &LabNode) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for below in ["claims/", "tombstones/", "addresses/"] {
         for (key, value) in node.keys(below)? {
@@ -40,23 +40,23 @@ pub fn of_pods(node: &Node) -> Result<Vec<String>> {
         }
     }
     for netns in pinned(&node.run_dir().join("dataplane"))? {
-        let links = Node::links(&netns)?;
+        let links = LabNode::links(&netns)?;
         left.extend(links.into_iter().filter(|name| is_host_end(name)).map(|name| format!("{netns:?}: link {name}")));
     }
-    let own = Node::links(node.netns())?;
+    let own = LabNode::links(node.netns())?;
     left.extend(own.into_iter().filter(|name| is_host_end(name)).map(|name| format!("the node: link {name}")));
     left.extend(files(&node.state_dir().join("tombstones"))?.into_iter().map(|file| format!("file: {file}")));
     Ok(left)
 }
 
 /// Returns an error with the list if pods left anything.
-pub fn assert_none(node: &Node) -> Result<()> {
+pub fn assert_none(node: &LabNode) -> Result<()> {
     let left = of_pods(node)?;
     ensure!(left.is_empty(), "left behind:\n  {}\nlook: {}", left.join("\n  "), node.inspection_commands());
     Ok(())
 }
 
-impl Node {
+impl LabNode {
     /// The end of every scenario: its pods left nothing, and its files are not needed any more.
     pub fn finish(self) -> Result<()> {
         assert_none(&self)?;
@@ -79,11 +79,11 @@ fn files(directory: &Path) -> Result<Vec<String>> {
 }
 
 /// The network namespaces below a directory: those of the data plane.
-fn pinned(directory: &Path) -> Result<Vec<Netns>> {
+fn pinned(directory: &Path) -> Result<Vec<LabNetns>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
     };
-    entries.map(|entry| Ok(Netns::at(entry?.path()))).collect()
+    entries.map(|entry| Ok(LabNetns::at(entry?.path()))).collect()
 }

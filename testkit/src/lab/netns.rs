@@ -12,13 +12,13 @@ use crate::lab::scratch::{report, unique_name};
 
 /// A network namespace that is pinned at a path.
 #[derive(Debug)]
-pub struct Netns {
+pub struct LabNetns {
     path: PathBuf,
     /// The name under which `ip netns` knows it, when it is ours to delete.
     owned: Option<String>,
 }
 
-impl Netns {
+impl LabNetns {
     /// Makes one with a name of its own; it is deleted with this value.
     pub fn new() -> Result<Self> {
         let name = unique_name();
@@ -79,7 +79,7 @@ impl Netns {
     }
 }
 
-impl Drop for Netns {
+impl Drop for LabNetns {
     fn drop(&mut self) {
         if let Some(name) = self.owned.take()
             && let Err(error) = run("ip", &["netns", "delete", &name])
@@ -91,7 +91,7 @@ impl Drop for Netns {
 
 fn add(name: &str) -> Result<PathBuf> {
     run("ip", &["netns", "add", name]).context("network namespaces need root")?;
-    let netns = Netns::at(Path::new("/run/netns").join(name));
+    let netns = LabNetns::at(Path::new("/run/netns").join(name));
     netns.run("ip", &["link", "set", "lo", "up"])?;
     Ok(netns.path.clone())
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::lab::cni::Cni;
 use crate::lab::daemon::{Daemon, Lifetime};
-use crate::lab::netns::Netns;
+use crate::lab::netns::LabNetns;
 use crate::lab::scratch::{Scratch, unique_name};
 use crate::lab::servers::{self, ControllerOptions};
 use crate::lab::{http, programs};
@@ -20,18 +20,18 @@ pub const PREFIX: &str = "/atoll/test";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Node {
+pub struct LabNode {
     // Dropped in this order: servers, then what they live in, then their files.
     etcd: Option<Daemon>,
     controller: Option<Daemon>,
-    netns: Netns,
+    netns: LabNetns,
     scratch: Scratch,
     host_id: Uuid,
     settings: Value,
     dataplane: bool,
 }
 
-impl Node {
+impl LabNode {
     /// A node with both servers running. `settings` are laid over the plugin's configuration, key by key.
     #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
     pub fn start(settings: Value) -> Result<Self> {
@@ -46,7 +46,7 @@ impl Node {
 
     fn begin(settings: &Value, dataplane: bool) -> Result<Self> {
         let scratch = Scratch::new(&unique_name())?;
-        let netns = Netns::new()?;
+        let netns = LabNetns::new()?;
         let mut node = Self {
             etcd: None,
             controller: None,
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// The namespace of the node.
-    pub fn netns(&self) -> &Netns {
+    pub fn netns(&self) -> &LabNetns {
         &self.netns
     }
 
@@ -123,8 +123,8 @@ impl Node {
     }
 
     /// The namespace of the external network.
-    pub fn external_network(&self) -> Netns {
-        Netns::at(self.run_dir().join("dataplane/outside"))
+    pub fn external_network(&self) -> LabNetns {
+        LabNetns::at(self.run_dir().join("dataplane/outside"))
     }
 
     /// The id of the controller's agent on this node.
@@ -210,7 +210,7 @@ impl Node {
     }
 
     /// Names of the network interfaces in a namespace, `lo` left out.
-    pub fn links(netns: &Netns) -> Result<Vec<String>> {
+    pub fn links(netns: &LabNetns) -> Result<Vec<String>> {
         let links: Value = serde_json::from_str(&netns.run("ip", &["-json", "link", "show"])?)?;
         let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
         Ok(names.filter(|name| *name != "lo").map(str::to_owned).collect())

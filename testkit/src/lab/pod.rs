@@ -3,11 +3,11 @@
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::lab::netns::Netns;
+use crate::lab::netns::LabNetns;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Pod {
+pub struct LabPod {
     /// Its name.
     pub name: String,
     /// Its Kubernetes namespace.
@@ -17,17 +17,17 @@ pub struct Pod {
     /// Its uid.
     pub uid: Uuid,
     /// Its network namespace.
-    pub netns: Netns,
+    pub netns: LabNetns,
 }
 
-impl Pod {
+impl LabPod {
     /// A pod whose network namespace goes with this value.
     pub fn new(namespace: &str, name: &str) -> Result<Self> {
-        Ok(Self::inside(namespace, name, Netns::new()?))
+        Ok(Self::inside(namespace, name, LabNetns::new()?))
     }
 
     /// A pod in a network namespace that is there already.
-    pub fn inside(namespace: &str, name: &str, netns: Netns) -> Self {
+    pub fn inside(namespace: &str, name: &str, netns: LabNetns) -> Self {
         Self {
             name: name.to_owned(),
             namespace: namespace.to_owned(),

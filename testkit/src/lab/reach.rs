@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::netns::Netns;
+use crate::lab::netns::LabNetns;
 
 /// The port of every server here.
 pub const PORT: u16 = 7000;
@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// A TCP server inside a namespace that answers every connection with its name and the address it sees.
 #[derive(Debug)]
-pub struct Server {
+pub struct TcpServer {
     // Taken in `drop`.
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -33,9 +33,9 @@ pub struct Banner {
     pub seen_as: Ipv4Addr,
 }
 
-impl Server {
+impl TcpServer {
     /// Starts one inside `netns`.
-    pub fn start(netns: &Netns, name: &str) -> Result<Self> {
+    pub fn start(netns: &LabNetns, name: &str) -> Result<Self> {
         let listener = netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listen"))?;
         // Not by a connection of our own: a namespace need not have a loopback interface that is up.
         listener.set_nonblocking(true)?;
@@ -55,7 +55,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TcpServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -66,12 +66,12 @@ impl Drop for Server {
 }
 
 /// Asks the server at `to` from inside `from`; none means no answer.
-pub fn ask(from: &Netns, to: Ipv4Addr) -> Result<Option<Banner>> {
+pub fn ask(from: &LabNetns, to: Ipv4Addr) -> Result<Option<Banner>> {
     ask_at(from, to, PORT)
 }
 
 /// The same at another port, which leads to a server.
-pub fn ask_at(from: &Netns, to: Ipv4Addr, port: u16) -> Result<Option<Banner>> {
+pub fn ask_at(from: &LabNetns, to: Ipv4Addr, port: u16) -> Result<Option<Banner>> {
     from.within(|| {
         let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((to, port)), SILENCE) else {
             return Ok(None);
@@ -87,7 +87,7 @@ pub fn ask_at(from: &Netns, to: Ipv4Addr, port: u16) -> Result<Option<Banner>> {
 }
 
 /// Pings `to` from inside `from`: true when an answer comes, to the first of several packets that is not lost.
-pub fn ping(from: &Netns, to: Ipv4Addr) -> Result<bool> {
+pub fn ping(from: &LabNetns, to: Ipv4Addr) -> Result<bool> {
     let status = from
         .command("ping")
         .args(["-n", "-q", "-c", "1", "-i", "0.2", "-w", &SILENCE.as_secs().to_string(), &to.to_string()])

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::lab::daemon::{Daemon, Lifetime};
 use crate::lab::http;
-use crate::lab::netns::Netns;
+use crate::lab::netns::LabNetns;
 
 /// Where etcd listens.
 pub const ETCD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2379);
@@ -23,7 +23,7 @@ pub const API: &str = "/midonet-api";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts Debian's etcd on `data` and waits until it is healthy.
-pub fn etcd(netns: &Netns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {
+pub fn etcd(netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {
     let args = [
         format!("--data-dir={}", data.display()),
         format!("--listen-client-urls=http://{ETCD}"),
@@ -60,7 +60,7 @@ pub struct ControllerOptions {
 
 /// Starts the mock controller and waits until it answers.
 pub fn controller(
-    netns: &Netns,
+    netns: &LabNetns,
     lifetime: Lifetime,
     program: &Path,
     options: &ControllerOptions,

@@ -22,8 +22,8 @@ use atoll_dataplane::{BeforeChange, Handle, HostToPodPool, PlaneSettings};
 use atoll_model::attachment::Mac;
 use atoll_model::port_security::PortSecurity;
 use atoll_model::topology::{
-    Action, Binding, Bridge, Chain, Change, Condition, Device, Flow, Fragments, NatTarget, Object, Port, Route,
-    RouteAction, Router, Rule, Test, Topology,
+    Binding, Bridge, Chain, Condition, Device, FlowAction, Fragments, NatTarget, Object, Port, Route, RouteAction,
+    Router, Rule, RuleAction, Test, Topology, TopologyChange,
 };
 use ipnetwork::Ipv4Network;
 use nix::sched::{CloneFlags, unshare};
@@ -42,7 +42,7 @@ pub fn node() -> &'static Path {
 }
 
 /// A pod whose port declares that no other pod in the cluster has its address.
-pub fn unique(lab: &Lab, tenant: Tenant, n: u8) -> PathBuf {
+pub fn unique(lab: &Lab, tenant: TenantObjects, n: u8) -> PathBuf {
     let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
     port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
@@ -89,9 +89,9 @@ pub fn provider() -> Topology {
 
 /// The ids of a tenant's objects, from its number.
 #[derive(Clone, Copy, Debug)]
-pub struct Tenant(pub u128);
+pub struct TenantObjects(pub u128);
 
-impl Tenant {
+impl TenantObjects {
     fn id(self, n: u128) -> Uuid {
         Uuid::from_u128((self.0 + 1) << 16 | n)
     }
@@ -167,19 +167,19 @@ impl Tenant {
         let own: Ipv4Addr = self.transit().parse().unwrap();
         let rule = |n, condition, action| Rule { id: self.id(n), condition, action };
         let outbound = vec![
-            rule(0x20, Condition { return_flow: true, ..Condition::default() }, Action::Accept),
+            rule(0x20, Condition { return_flow: true, ..Condition::default() }, RuleAction::Accept),
             rule(
                 0x21,
                 Condition { fragments: Fragments::Unfragmented, ..leaves() },
-                Action::Snat {
+                RuleAction::Snat {
                     targets: vec![NatTarget { from: own, to: own, port_from: 1024, port_to: 65535 }],
-                    then: Flow::Accept,
+                    then: FlowAction::Accept,
                 },
             ),
-            rule(0x22, leaves(), Action::Drop),
+            rule(0x22, leaves(), RuleAction::Drop),
         ];
         let enters = Condition { in_ports: Some(Test::is(vec![self.uplink()])), ..Condition::default() };
-        let inbound = vec![rule(0x23, enters, Action::ReverseSnat { then: Flow::Continue })];
+        let inbound = vec![rule(0x23, enters, RuleAction::ReverseSnat { then: FlowAction::Continue })];
         let chain = |rules| Chain { tenant: "t".into(), name: "c".into(), rules };
         vec![
             Object::Chain(self.inbound(), chain(inbound)),
@@ -217,7 +217,7 @@ impl Tenant {
 }
 
 /// The host interface of pod `n`.
-pub fn interface(tenant: Tenant, n: u8) -> String {
+pub fn interface(tenant: TenantObjects, n: u8) -> String {
     format!("at{:x}p{n}", tenant.0)
 }
 
@@ -232,8 +232,8 @@ pub fn address(n: u8) -> Ipv4Addr {
 }
 
 /// The changes that put these objects.
-pub fn put(objects: impl IntoIterator<Item = Object>) -> Vec<Change> {
-    objects.into_iter().map(Change::Put).collect()
+pub fn put(objects: impl IntoIterator<Item = Object>) -> Vec<TopologyChange> {
+    objects.into_iter().map(TopologyChange::Put).collect()
 }
 
 /// A plane with its pods.
@@ -295,25 +295,25 @@ impl Lab {
     }
 
     /// Makes changes and waits until they are done.
-    pub fn submit(&self, changes: Vec<Change>) {
+    pub fn submit(&self, changes: Vec<TopologyChange>) {
         self.plane().submit(changes);
         self.flush();
     }
 
     /// Adds a tenant whose subnet is 10.9.0.0/24.
-    pub fn tenant(&self, n: u128) -> Tenant {
-        let tenant = Tenant(n);
+    pub fn tenant(&self, n: u128) -> TenantObjects {
+        let tenant = TenantObjects(n);
         self.submit(put(tenant.objects("10.9.0.0/24")));
         tenant
     }
 
     /// The namespace of a tenant's router.
-    pub fn namespace(&self, tenant: Tenant) -> PathBuf {
+    pub fn namespace(&self, tenant: TenantObjects) -> PathBuf {
         self.planes().join(tenant.router().to_string())
     }
 
     /// The MAC of an interface in a tenant's namespace.
-    pub fn mac_of(&self, tenant: Tenant, interface: &str) -> Mac {
+    pub fn mac_of(&self, tenant: TenantObjects, interface: &str) -> Mac {
         let shown = inside(&self.namespace(tenant), "ip", &["-o", "link", "show", interface]);
         shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().parse().unwrap()
     }
@@ -324,7 +324,7 @@ impl Lab {
     }
 
     /// Makes a pod's namespace and veth pair, as a CNI plugin would, with its host end in `host_end`.
-    pub fn wire(&self, tenant: Tenant, n: u8, host_end: Option<&Path>) -> PathBuf {
+    pub fn wire(&self, tenant: TenantObjects, n: u8, host_end: Option<&Path>) -> PathBuf {
         let pod = self.directory.path().join("pods").join(interface(tenant, n));
         std::fs::File::create(&pod).unwrap();
         run("unshare", &[&format!("--net={}", pod.display()), "true"]);
@@ -347,7 +347,7 @@ impl Lab {
     }
 
     /// A pod that is wired and bound, and active.
-    pub fn pod(&self, tenant: Tenant, n: u8) -> PathBuf {
+    pub fn pod(&self, tenant: TenantObjects, n: u8) -> PathBuf {
         let pod = self.wire(tenant, n, Some(&self.namespace(tenant)));
         self.submit(put([tenant.pod_port(n)]));
         self.wait_active(tenant.pod(n), true);
@@ -482,16 +482,16 @@ pub fn ask(netns: &Path, to: &str) -> Option<String> {
 }
 
 /// What has to change to get from one topology to another.
-pub fn changes(from: &Topology, to: &Topology) -> Vec<Change> {
+pub fn changes(from: &Topology, to: &Topology) -> Vec<TopologyChange> {
     fn part<T: Clone + PartialEq>(
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<TopologyChange>,
         from: &BTreeMap<Uuid, T>,
         to: &BTreeMap<Uuid, T>,
         object: fn(Uuid, T) -> Object,
     ) {
-        let gone = from.keys().filter(|id| !to.contains_key(id)).map(|id| Change::Remove(*id));
+        let gone = from.keys().filter(|id| !to.contains_key(id)).map(|id| TopologyChange::Remove(*id));
         let new = to.iter().filter(|(id, it)| from.get(id) != Some(it)).map(|(id, it)| object(*id, it.clone()));
-        changes.extend(gone.chain(new.map(Change::Put)));
+        changes.extend(gone.chain(new.map(TopologyChange::Put)));
     }
     let mut all = Vec::new();
     let Topology { routers, bridges, ports, routes, chains, port_groups, address_groups } = from;

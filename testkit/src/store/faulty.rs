@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 
-use atoll_store::{Change, Choice, Chosen, Store, StoreError};
+use atoll_store::{Choice, Chosen, Store, StoreChange, StoreError};
 
 use crate::fault::FaultPlan;
 
@@ -57,7 +57,7 @@ impl<S: Store + 'static> Store for FaultyStore<S> {
         for (index, case) in choice.cases.iter().enumerate() {
             what.push_str(if index == 0 { "" } else { " or" });
             for change in &case.then {
-                let sign = if matches!(change, Change::Put { .. }) { '+' } else { '-' };
+                let sign = if matches!(change, StoreChange::Put { .. }) { '+' } else { '-' };
                 // Writing to a string cannot fail.
                 let _ = write!(what, " {sign}{}", change.key());
             }

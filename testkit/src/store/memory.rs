@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use atoll_records::{Answer, Entry, Key, Lease, Query, Revision, Snapshot};
 
-use atoll_store::{Change, Choice, Chosen, Compare, Event, Store, StoreError, Watch};
+use atoll_store::{Choice, Chosen, Compare, Store, StoreChange, StoreError, Watch, WatchEvent};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -33,7 +33,7 @@ struct State {
     keys: BTreeMap<Key, Entry>,
     leases: BTreeMap<i64, Granted>,
     /// Every event since the last compaction, in order.
-    history: VecDeque<(Revision, Event)>,
+    history: VecDeque<(Revision, WatchEvent)>,
     /// Events of revisions up to this one are forgotten.
     compacted: Revision,
 }
@@ -188,9 +188,9 @@ impl State {
         let Some(index) = choice.cases.iter().position(|case| holds(&case.compare)) else {
             return Ok(Chosen::Lost(self.answer(&choice.otherwise)));
         };
-        let lease_of = |change: &Change| match change {
-            Change::Put { lease, .. } => *lease,
-            Change::Delete(_) => None,
+        let lease_of = |change: &StoreChange| match change {
+            StoreChange::Put { lease, .. } => *lease,
+            StoreChange::Delete(_) => None,
         };
         let first = choice.changes().find_map(lease_of);
         let then = choice.cases.swap_remove(index).then;
@@ -203,18 +203,20 @@ impl State {
     }
 
     /// Everything at one revision; deleting only what is absent makes none.
-    fn write(&mut self, changes: Vec<Change>) {
+    fn write(&mut self, changes: Vec<StoreChange>) {
         let revision = self.revision + 1;
         let mut events = Vec::new();
         for change in changes {
             match change {
-                Change::Put { key, value, lease } => {
+                StoreChange::Put { key, value, lease } => {
                     let create_revision = self.keys.get(&key).map_or(revision, |entry| entry.create_revision);
                     let entry = Entry { key: key.clone(), value, create_revision, mod_revision: revision, lease };
-                    events.push(Event::Put(entry.clone()));
+                    events.push(WatchEvent::Put(entry.clone()));
                     self.keys.insert(key, entry);
                 }
-                Change::Delete(key) => events.extend(self.keys.remove(&key).map(|_| Event::Delete(key, revision))),
+                StoreChange::Delete(key) => {
+                    events.extend(self.keys.remove(&key).map(|_| WatchEvent::Delete(key, revision)))
+                }
             }
         }
         if !events.is_empty() {
@@ -233,7 +235,7 @@ impl State {
         if self.leases.remove(&lease.0).is_some() {
             let keys: BTreeSet<_> =
                 self.keys.values().filter(|entry| entry.lease == Some(lease)).map(|entry| entry.key.clone()).collect();
-            self.write(keys.into_iter().map(Change::Delete).collect());
+            self.write(keys.into_iter().map(StoreChange::Delete).collect());
         }
     }
 
@@ -254,19 +256,19 @@ pub struct MemoryWatch {
     prefix: Key,
     /// Everything up to this revision was delivered, or is in `ready`.
     after: Revision,
-    ready: VecDeque<Event>,
+    ready: VecDeque<WatchEvent>,
 }
 
 impl MemoryWatch {
     fn collect(&mut self) {
         let state = self.store.now();
         if self.after < state.compacted {
-            self.ready.push_back(Event::Resync(state.answer(&[Query::all(self.prefix.clone())])));
+            self.ready.push_back(WatchEvent::Resync(state.answer(&[Query::all(self.prefix.clone())])));
         } else {
-            let ours = |event: &Event| match event {
-                Event::Put(entry) => entry.key.begins_with(&self.prefix),
-                Event::Delete(key, _) => key.begins_with(&self.prefix),
-                Event::Resync(_) => false,
+            let ours = |event: &WatchEvent| match event {
+                WatchEvent::Put(entry) => entry.key.begins_with(&self.prefix),
+                WatchEvent::Delete(key, _) => key.begins_with(&self.prefix),
+                WatchEvent::Resync(_) => false,
             };
             let new = state.history.iter().filter(|(revision, event)| *revision > self.after && ours(event));
             self.ready.extend(new.map(|(_, event)| event.clone()));
@@ -276,7 +278,7 @@ impl MemoryWatch {
 }
 
 impl Watch for MemoryWatch {
-    async fn next(&mut self) -> Result<Event, StoreError> {
+    async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         loop {
             // Subscribe before reading, so that no event is lost.
             let shared = Rc::clone(&self.store.0);

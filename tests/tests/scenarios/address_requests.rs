@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use ipnetwork::Ipv4Network;
 use serde_json::{Value, json};
@@ -20,14 +20,14 @@ fn addresses(result: &Value) -> Vec<String> {
 /// dropped.
 #[test]
 fn a_pod_sends_from_all_its_addresses_and_no_other() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let neighbour = Pod::new("red", "neighbour")?;
+    let neighbour = LabPod::new("red", "neighbour")?;
     let at = cni.add(&neighbour)?;
     let subnet = Ipv4Network::new(at.address.network(), at.address.prefix())?;
     let address = |n: u32| subnet.nth(n).context("the subnet is large enough");
     let requested = [address(30)?, address(31)?, address(32)?];
-    let pod = Pod::new("red", "requesting")?;
+    let pod = LabPod::new("red", "requesting")?;
     let [first, second, third] = requested.map(|address| address.to_string());
     let args = format!("{};IP={first};MAC={MAC}", pod.args());
     let mut config = cni.config.clone();
@@ -51,12 +51,12 @@ fn a_pod_sends_from_all_its_addresses_and_no_other() -> Result<()> {
     config["prevResult"] = result.clone();
     cni.call("CHECK", &pod).with("CNI_ARGS", args.as_str()).reading(config.to_string()).run()?.done()?;
     // A taken address: all requested addresses or none, and never a substitute.
-    let other = Pod::new("red", "other")?;
+    let other = LabPod::new("red", "other")?;
     let args = format!("{};IP={second}", other.args());
     let refused = cni.call("ADD", &other).with("CNI_ARGS", args).run()?;
     refused.error_code()?;
     ensure!(refused.stdout.contains(&second), "{}", refused.stdout);
-    ensure!(Node::links(&other.netns)?.is_empty());
+    ensure!(LabNode::links(&other.netns)?.is_empty());
 
     cni.del(&pod)?;
     cni.del(&neighbour)?;
@@ -66,23 +66,23 @@ fn a_pod_sends_from_all_its_addresses_and_no_other() -> Result<()> {
 /// A pod gets the address of a deleted pod. A neighbour that has cached the old MAC reaches the new pod immediately.
 #[test]
 fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let neighbour = Pod::new("red", "neighbour")?;
+    let neighbour = LabPod::new("red", "neighbour")?;
     cni.add(&neighbour)?;
-    let first = Pod::new("red", "first")?;
+    let first = LabPod::new("red", "first")?;
     let address = cni.add(&first)?.address.ip();
     ensure!(ping(&neighbour.netns, address)?, "the first owner");
     let remembered = |mac: &str| -> Result<bool> {
         Ok(neighbour.netns.run("ip", &["neigh", "show", &address.to_string()])?.contains(mac))
     };
-    let mac_of = |pod: &Pod| -> Result<String> {
+    let mac_of = |pod: &LabPod| -> Result<String> {
         let link: Value = serde_json::from_str(&pod.netns.run("ip", &["-json", "link", "show", "eth0"])?)?;
         Ok(link[0]["address"].as_str().context("a MAC")?.to_owned())
     };
     ensure!(remembered(&mac_of(&first)?)?, "the neighbour knows the first owner");
     cni.del(&first)?;
-    let second = Pod::new("red", "second")?;
+    let second = LabPod::new("red", "second")?;
     let args = format!("{};IP={address}", second.args());
     cni.call("ADD", &second).with("CNI_ARGS", args).run()?.result()?;
     // The neighbour sent no ARP request: it received the announcement. A frame takes some time.
@@ -104,12 +104,12 @@ fn a_neighbour_learns_who_has_an_address_now() -> Result<()> {
 /// passes only its own addresses.
 #[test]
 fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let neighbour = Pod::new("red", "neighbour")?;
+    let neighbour = LabPod::new("red", "neighbour")?;
     cni.add(&neighbour)?;
     for order in [["eth0", "eth1"], ["eth1", "eth0"]] {
-        let pod = Pod::new("red", "both")?;
+        let pod = LabPod::new("red", "both")?;
         let call = |verb: &str, interface: &str| {
             let mut config = cni.config.clone();
             config["name"] = format!("net-{interface}").into();
@@ -138,12 +138,12 @@ fn two_interfaces_in_one_subnet_answer_for_themselves() -> Result<()> {
 /// table are refused with an explanation.
 #[test]
 fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let neighbour = Pod::new("red", "neighbour")?;
+    let neighbour = LabPod::new("red", "neighbour")?;
     cni.add(&neighbour)?;
     for order in [["eth1", "net1"], ["net1", "eth1"]] {
-        let pod = Pod::new("red", "both")?;
+        let pod = LabPod::new("red", "both")?;
         let call = |verb: &str, interface: &str| {
             let mut config = cni.config.clone();
             config["name"] = format!("net-{interface}").into();
@@ -178,9 +178,9 @@ fn equal_numbers_in_names_of_interfaces_share_nothing() -> Result<()> {
 /// One request in each source; a request that is never permitted is refused with its source.
 #[test]
 fn every_source_of_a_request_is_read() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let first = Pod::new("red", "first")?;
+    let first = LabPod::new("red", "first")?;
     let subnet = cni.add(&first)?.address;
     let requested = Ipv4Network::new(subnet.network(), subnet.prefix())?.nth(50).context("large enough")?.to_string();
     let annotated =
@@ -200,7 +200,7 @@ fn every_source_of_a_request_is_read() -> Result<()> {
         ("an address of no subnet", annotated("atoll.dev/ips", "192.0.2.7"), Err("192.0.2.7")),
         ("a malformed one", annotated("atoll.dev/mac", "02:00"), Err("annotation atoll.dev/mac")),
     ] {
-        let pod = Pod::new("red", "pod")?;
+        let pod = LabPod::new("red", "pod")?;
         let mut config = cni.config.clone();
         atoll_testkit::lab::node::merge(&mut config, &over);
         let answer = cni.call("ADD", &pod).reading(config.to_string()).run()?;
@@ -212,7 +212,7 @@ fn every_source_of_a_request_is_read() -> Result<()> {
             Err(says) => {
                 answer.error_code().with_context(|| place)?;
                 ensure!(answer.stdout.contains(says), "{place}: {}", answer.stdout);
-                ensure!(Node::links(&pod.netns)?.is_empty(), "{place}");
+                ensure!(LabNode::links(&pod.netns)?.is_empty(), "{place}");
             }
         }
         cni.del(&pod)?;

@@ -4,15 +4,15 @@
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::cni::{Call, Cni};
+use atoll_testkit::lab::cni::{Cni, CniCall};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::node::{Node, merge};
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::{LabNode, merge};
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
 /// A mistake, the call, and the expected code.
-type Case<'a> = (&'static str, Call<'a>, u64);
+type Case<'a> = (&'static str, CniCall<'a>, u64);
 
 /// The network configuration, merged with other values.
 fn with(cni: &Cni<'_>, over: &Value) -> String {
@@ -21,7 +21,7 @@ fn with(cni: &Cni<'_>, over: &Value) -> String {
     config.to_string()
 }
 
-fn cases<'a>(node: &Node, cni: &Cni<'a>, pod: &Pod) -> Result<Vec<Case<'a>>> {
+fn cases<'a>(node: &LabNode, cni: &Cni<'a>, pod: &LabPod) -> Result<Vec<Case<'a>>> {
     let add = || cni.call("ADD", pod);
     let set = |over: Value| add().reading(with(cni, &over));
     let file = node.scratch().path().join("a-file");
@@ -74,8 +74,8 @@ fn cases<'a>(node: &Node, cni: &Cni<'a>, pod: &Pod) -> Result<Vec<Case<'a>>> {
 
 #[test]
 fn mistakes_change_nothing() -> Result<()> {
-    let node = Node::start(json!({}))?;
-    let (neighbour, pod) = (Pod::new("red", "neighbour")?, Pod::new("red", "pod")?);
+    let node = LabNode::start(json!({}))?;
+    let (neighbour, pod) = (LabPod::new("red", "neighbour")?, LabPod::new("red", "pod")?);
     for version in ["", "0.3.1", "1.1.0"] {
         let cni = node.cni(version)?;
         let at = cni.add(&neighbour)?;
@@ -88,7 +88,7 @@ fn mistakes_change_nothing() -> Result<()> {
                 Ok(got) => wrong.push(format!("{what}: code {got}, not {code}: {}", answer.stdout)),
                 Err(error) => wrong.push(format!("{what}: {error:#}")),
             }
-            if !Node::links(&pod.netns)?.is_empty() {
+            if !LabNode::links(&pod.netns)?.is_empty() {
                 wrong.push(format!("{what}: an interface was left in the pod"));
                 cni.del(&pod)?;
             }
@@ -109,9 +109,9 @@ fn mistakes_change_nothing() -> Result<()> {
 
 #[test]
 fn a_foreign_interface_of_that_name_is_left_alone() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "pod")?;
+    let pod = LabPod::new("red", "pod")?;
     pod.netns.run("ip", &["link", "add", "eth0", "type", "bridge"])?;
     let before = pod.netns.run("ip", &["link", "show", "eth0"])?;
     let answer = cni.call("ADD", &pod).run()?;
@@ -125,9 +125,9 @@ fn a_foreign_interface_of_that_name_is_left_alone() -> Result<()> {
 /// Servers that accept a connection and never answer: the deadline has to end the call.
 #[test]
 fn silent_servers_end_with_the_deadline() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "pod")?;
+    let pod = LabPod::new("red", "pod")?;
     cni.add(&pod)?;
     cni.del(&pod)?;
     let silent: SocketAddr = ([127, 0, 0, 1], 7777).into();
@@ -139,7 +139,7 @@ fn silent_servers_end_with_the_deadline() -> Result<()> {
         let answer = cni.call("ADD", &pod).reading(with(&cni, &over)).run()?;
         assert_eq!(answer.error_code()?, 11, "{over}");
         assert!(answer.took.as_secs() < 6, "{over}: it took {:?}", answer.took);
-        assert!(Node::links(&pod.netns)?.is_empty(), "{over}: an interface was left");
+        assert!(LabNode::links(&pod.netns)?.is_empty(), "{over}: an interface was left");
     }
     cni.del(&pod)?;
     node.finish()

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::cni::{Answer, Cni};
+use atoll_testkit::lab::cni::{Cni, CniAnswer};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::{Value, json};
 
 /// Directory of Debian's `containernetworking-plugins`.
@@ -16,7 +16,7 @@ const STANDARD: &str = "/usr/lib/cni";
 /// A list of plugins, as libcni runs it: libcni/api.go, `AddNetworkList` and related functions.
 struct Chain<'a> {
     atoll: Cni<'a>,
-    node: &'a Node,
+    node: &'a LabNode,
     version: &'static str,
     behind: Vec<Value>,
 }
@@ -32,7 +32,13 @@ impl Chain<'_> {
     }
 
     /// Runs one plugin with what libcni puts into its configuration.
-    fn run(&self, command: &str, pod: &Pod, plugin: &(PathBuf, Value), previous: Option<&Value>) -> Result<Answer> {
+    fn run(
+        &self,
+        command: &str,
+        pod: &LabPod,
+        plugin: &(PathBuf, Value),
+        previous: Option<&Value>,
+    ) -> Result<CniAnswer> {
         let (program, config) = plugin;
         let mut config = config.clone();
         config["cniVersion"] = self.version.into();
@@ -54,7 +60,7 @@ impl Chain<'_> {
     }
 
     /// The result of the last plugin.
-    fn add(&self, pod: &Pod) -> Result<Value> {
+    fn add(&self, pod: &LabPod) -> Result<Value> {
         let mut previous: Option<Value> = None;
         for plugin in self.plugins() {
             let answer = self.run("ADD", pod, &plugin, previous.as_ref())?;
@@ -68,7 +74,7 @@ impl Chain<'_> {
         previous.context("a result")
     }
 
-    fn check(&self, pod: &Pod, result: &Value) -> Result<()> {
+    fn check(&self, pod: &LabPod, result: &Value) -> Result<()> {
         // Debian's portmap (1.1.1) looks for the IPv6 chains of a pod without IPv6: its CHECK fails behind any plugin.
         for plugin in self.plugins().into_iter().filter(|(program, _)| !program.ends_with("portmap")) {
             let answer = self.run("CHECK", pod, &plugin, Some(result))?;
@@ -77,7 +83,7 @@ impl Chain<'_> {
         Ok(())
     }
 
-    fn del(&self, pod: &Pod, result: &Value) -> Result<()> {
+    fn del(&self, pod: &LabPod, result: &Value) -> Result<()> {
         for plugin in self.plugins().iter().rev() {
             let answer = self.run("DEL", pod, plugin, Some(result))?;
             answer.done().with_context(|| format!("DEL of {}", plugin.0.display()))?;
@@ -86,7 +92,7 @@ impl Chain<'_> {
     }
 }
 
-fn mac(pod: &Pod) -> Result<String> {
+fn mac(pod: &LabPod) -> Result<String> {
     let links: Vec<Value> = serde_json::from_str(&pod.netns.run("ip", &["-json", "link", "show", "dev", "eth0"])?)?;
     Ok(links.first().and_then(|link| link["address"].as_str()).context("a MAC")?.to_owned())
 }
@@ -94,7 +100,7 @@ fn mac(pod: &Pod) -> Result<String> {
 /// `bandwidth` needs the host interface in the node's own namespace, as with a cluster's agent: no local data plane.
 #[test]
 fn the_standard_plugins_work_behind_us() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     // Debian's plugins know no version after 1.0.0, and its firewall none before 0.4.0.
     for version in ["0.4.0", "1.0.0"] {
         let chain = Chain {
@@ -108,7 +114,7 @@ fn the_standard_plugins_work_behind_us() -> Result<()> {
                 json!({ "type": "firewall", "backend": "iptables" }),
             ],
         };
-        let pod = Pod::new("red", &format!("chained-{version}"))?;
+        let pod = LabPod::new("red", &format!("chained-{version}"))?;
         let result = chain.add(&pod).with_context(|| version)?;
         assert_eq!(mac(&pod)?, "02:aa:bb:cc:dd:01", "tuning gave another MAC");
         let eth0 = result["interfaces"].as_array().context("a list")?.iter().find(|i| i["name"] == "eth0");
@@ -129,7 +135,10 @@ fn the_standard_plugins_work_behind_us() -> Result<()> {
         let again = chain.run("ADD", &pod, &chain.plugins()[0], None)?.result()?;
         assert_eq!(again["ips"], result["ips"]);
         chain.del(&pod, &result).with_context(|| version)?;
-        ensure!(!Node::links(&pod.netns)?.iter().any(|name| name == "eth0"), "{version}: the interface is still there");
+        ensure!(
+            !LabNode::links(&pod.netns)?.iter().any(|name| name == "eth0"),
+            "{version}: the interface is still there"
+        );
         leftovers::assert_none(&node)?;
         let rules = node.netns().run("iptables-save", &[])?;
         assert!(!rules.contains(&address), "{version}: {rules}");
@@ -140,9 +149,9 @@ fn the_standard_plugins_work_behind_us() -> Result<()> {
 /// A plugin before Atoll has created the interface: a second one of that name is refused.
 #[test]
 fn behind_another_plugin_we_refuse() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "second")?;
+    let pod = LabPod::new("red", "second")?;
     let mut config = cni.config.clone();
     config["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.0.0.5/24" }] });
     let answer = cni.call("ADD", &pod).reading(config.to_string()).run()?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
@@ -16,9 +16,9 @@ const AT_ONCE: usize = 64;
 
 #[test]
 fn sixty_four_first_pods_at_once_make_one_tenant_and_are_all_connected() -> Result<()> {
-    let node = Node::start(json!({ "timeoutSeconds": 60 }))?;
+    let node = LabNode::start(json!({ "timeoutSeconds": 60 }))?;
     let cni = node.cni("1.0.0")?;
-    let pods = (0..FIRST).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
+    let pods = (0..FIRST).map(|number| LabPod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
     let attached = at_once(&pods, |pod| cni.add(pod))?;
     let addresses: BTreeSet<_> = attached.iter().map(|at| at.address.ip()).collect();
     assert_eq!(addresses.len(), FIRST, "an address twice: {attached:?}");
@@ -40,7 +40,7 @@ fn sixty_four_first_pods_at_once_make_one_tenant_and_are_all_connected() -> Resu
 }
 
 /// All objects of the controller and keys of etcd, without release markers, which expire within a minute.
-fn everything(node: &Node) -> Result<(Value, Vec<(String, Value)>)> {
+fn everything(node: &LabNode) -> Result<(Value, Vec<(String, Value)>)> {
     let mut keys = node.keys("")?;
     keys.retain(|(key, _)| !key.starts_with("released/"));
     Ok((node.controller_get("/mock/dump")?, keys))
@@ -49,11 +49,11 @@ fn everything(node: &Node) -> Result<(Value, Vec<(String, Value)>)> {
 #[test]
 fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
     let count = std::env::var("ATOLL_TENANTS").map_or(Ok(TENANTS), |count| count.parse())?;
-    let node = Node::start_without_dataplane(json!({
+    let node = LabNode::start_without_dataplane(json!({
         "cooldownSeconds": 0, "timeoutSeconds": 60, "cluster": { "addressing": "unique" }
     }))?;
     let cni = node.cni("1.0.0")?;
-    let add_and_delete = |pods: &[Pod]| -> Result<()> {
+    let add_and_delete = |pods: &[LabPod]| -> Result<()> {
         at_once(pods, |pod| cni.add(pod))?;
         at_once(pods, |pod| cni.del(pod))?;
         // The first run records idle tenants, the second one finds the records.
@@ -63,9 +63,9 @@ fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
         Ok(())
     };
     // The first pod creates permanent records: those of cluster and node.
-    add_and_delete(&[Pod::new("first", "pod")?])?;
+    add_and_delete(&[LabPod::new("first", "pod")?])?;
     let before = everything(&node)?;
-    let pods = (0..count).map(|number| Pod::new(&format!("tenant-{number}"), "pod")).collect::<Result<Vec<_>>>()?;
+    let pods = (0..count).map(|number| LabPod::new(&format!("tenant-{number}"), "pod")).collect::<Result<Vec<_>>>()?;
     add_and_delete(&pods)?;
     let after = everything(&node)?;
     assert_eq!(after.1, before.1, "etcd");
@@ -73,8 +73,8 @@ fn tenants_that_come_and_go_leave_nothing() -> Result<()> {
     node.finish()
 }
 
-fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let batch = |pods: &[Pod]| -> Vec<Result<T>> {
+fn at_once<T: Send>(pods: &[LabPod], work: impl Fn(&LabPod) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let batch = |pods: &[LabPod]| -> Vec<Result<T>> {
         std::thread::scope(|scope| {
             let running: Vec<_> = pods.iter().map(|pod| scope.spawn(|| work(pod))).collect();
             running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()

@@ -2,10 +2,10 @@
 //! with which code and in which format, and what is printed. CNI SPEC 1.1.0, and its predecessors.
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::cni::{Answer, Cni};
+use atoll_testkit::lab::cni::{Cni, CniAnswer};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::node::{Node, merge};
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::{LabNode, merge};
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::{Value, json};
 
 /// The version in a configuration, and the version in the answer.
@@ -30,7 +30,7 @@ const VERBS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// A failure as specified: one object with these keys, exit code 1, nothing on standard error.
-fn failed(answer: &Answer, code: u64, version: &str, when: &str) -> Result<Value> {
+fn failed(answer: &CniAnswer, code: u64, version: &str, when: &str) -> Result<Value> {
     ensure!(answer.error_code().with_context(|| when.to_owned())? == code, "{when}: {}", answer.stdout);
     ensure!(answer.code == Some(1) && answer.stderr.is_empty(), "{when}: {answer:?}");
     let error: Value = serde_json::from_str(&answer.stdout)?;
@@ -40,14 +40,14 @@ fn failed(answer: &Answer, code: u64, version: &str, when: &str) -> Result<Value
     Ok(error)
 }
 
-fn succeeded(answer: &Answer, when: &str) -> Result<()> {
+fn succeeded(answer: &CniAnswer, when: &str) -> Result<()> {
     answer.done().with_context(|| when.to_owned())?;
     ensure!(answer.stderr.is_empty(), "{when}: {}", answer.stderr);
     Ok(())
 }
 
 /// Success without output if the version has the verb, otherwise the error for an unknown verb.
-fn succeeded_or_too_new(answer: &Answer, has_verb: bool, version: &str, when: &str) -> Result<()> {
+fn succeeded_or_too_new(answer: &CniAnswer, has_verb: bool, version: &str, when: &str) -> Result<()> {
     if has_verb { succeeded(answer, when) } else { failed(answer, 1, version, when).map(drop) }
 }
 
@@ -60,8 +60,8 @@ fn with(cni: &Cni<'_>, over: &Value) -> String {
 /// Each mistake is combined with all that are checked later: the first one is reported.
 #[test]
 fn mistakes_are_reported_in_their_order() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
-    let pod = Pod::new("red", "pod")?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
+    let pod = LabPod::new("red", "pod")?;
     for (version, answered) in VERSIONS {
         let cni = node.cni(version)?;
         for (verb, since, required) in VERBS {
@@ -129,10 +129,10 @@ fn mistakes_are_reported_in_their_order() -> Result<()> {
 /// One attachment from ADD to DEL, and what each step prints.
 #[test]
 fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     for (version, answered) in VERSIONS {
         let cni = node.cni(version)?;
-        let pod = Pod::new("red", &format!("life{version}"))?;
+        let pod = LabPod::new("red", &format!("life{version}"))?;
         let when = |verb: &str| format!("{verb} {version:?}");
         let has = |since: &str| version >= since;
 
@@ -149,11 +149,11 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
         ensure!(added.stderr.is_empty() && result["cniVersion"] == answered, "{}: {added:?}", when("ADD"));
         ensure!(cni.call("ADD", &pod).run()?.result()? == result, "{}", when("ADD again"));
         // Another container must neither get nor remove the interface.
-        let other = Pod::new("red", "other")?;
+        let other = LabPod::new("red", "other")?;
         let path = pod.netns.path().display().to_string();
         failed(&cni.call("ADD", &other).with("CNI_NETNS", &path).run()?, 104, answered, &when("foreign ADD"))?;
         succeeded(&cni.call("DEL", &other).with("CNI_NETNS", &path).run()?, &when("foreign DEL"))?;
-        ensure!(Node::links(&pod.netns)? == ["eth0"], "{}", when("the interface"));
+        ensure!(LabNode::links(&pod.netns)? == ["eth0"], "{}", when("the interface"));
 
         let previous = |over: Value| {
             let mut over = over;
@@ -208,7 +208,7 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
 
         let del = |stdin: String| cni.call("DEL", &pod).reading(stdin).run();
         succeeded(&del(if has("0.4.0") { previous(json!({})) } else { with(&cni, &json!({})) })?, &when("DEL"))?;
-        ensure!(Node::links(&pod.netns)?.is_empty(), "{}", when("after DEL"));
+        ensure!(LabNode::links(&pod.netns)?.is_empty(), "{}", when("after DEL"));
         for stdin in [json!({ "prevResult": null }), json!({ "prevResult": {} }), json!({ "prevResult": { "ips": 7 } })]
         {
             succeeded(
@@ -224,8 +224,8 @@ fn every_verb_of_every_version_prints_what_it_should() -> Result<()> {
 /// The runtime's own namespace is refused before any effect.
 #[test]
 fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
-    let pod = Pod::new("red", "own")?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
+    let pod = LabPod::new("red", "own")?;
     let own = node.netns().path().display().to_string();
     for (version, answered) in VERSIONS {
         let cni = node.cni(version)?;
@@ -247,9 +247,9 @@ fn the_runtimes_own_namespace_is_refused_by_every_verb() -> Result<()> {
 /// An error of DEL never contains text that a runtime interprets as "already deleted".
 #[test]
 fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "sound")?;
+    let pod = LabPod::new("red", "sound")?;
     let own = node.netns().path().display().to_string();
     let del = || cni.call("DEL", &pod);
     for (what, call) in [
@@ -277,9 +277,9 @@ fn a_del_that_failed_does_not_sound_like_success() -> Result<()> {
 /// An ADD of an attachment whose ADD is running waits for it and returns the same result.
 #[test]
 fn adds_of_one_attachment_at_once_join() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.1.0")?;
-    let pod = Pod::new("red", "joined")?;
+    let pod = LabPod::new("red", "joined")?;
     let results = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..4).map(|_| scope.spawn(|| cni.call("ADD", &pod).run()?.result())).collect();
         calls.into_iter().map(|call| call.join().expect("it ends")).collect::<Result<Vec<_>>>()
@@ -294,9 +294,9 @@ fn adds_of_one_attachment_at_once_join() -> Result<()> {
 /// A call has one deadline, and its error names the stage that took the time.
 #[test]
 fn a_missed_deadline_names_the_stage() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "late")?;
+    let pod = LabPod::new("red", "late")?;
     cni.add(&pod)?;
     cni.del(&pod)?;
     let silent: std::net::SocketAddr = ([127, 0, 0, 1], 7778).into();
@@ -321,8 +321,8 @@ fn a_missed_deadline_names_the_stage() -> Result<()> {
 /// containerd attaches a pod to all its networks at once, in one namespace.
 #[test]
 fn networks_of_one_pod_at_once_do_not_disturb_each_other() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
-    let pod = Pod::new("red", "several")?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
+    let pod = LabPod::new("red", "several")?;
     for _ in 0..3 {
         let names: Vec<_> = (0..4).map(|n| format!("net{n}")).collect();
         let cnis = names.iter().map(|name| {
@@ -349,7 +349,7 @@ fn networks_of_one_pod_at_once_do_not_disturb_each_other() -> Result<()> {
             addresses.insert(answer.result()?["ips"][0]["address"].to_string());
         }
         ensure!(addresses.len() == 4, "{addresses:?}");
-        let mut links = Node::links(&pod.netns)?;
+        let mut links = LabNode::links(&pod.netns)?;
         links.sort();
         ensure!(links == names, "{links:?}");
         for answer in at_once("DEL")? {
@@ -363,13 +363,13 @@ fn networks_of_one_pod_at_once_do_not_disturb_each_other() -> Result<()> {
 /// A recreated sandbox: its ADD precedes the DEL of the previous sandbox of the same pod.
 #[test]
 fn the_next_sandbox_of_a_pod_comes_before_the_last_one_went() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let (old, new) = (Pod::new("red", "web")?, Pod::new("red", "web")?);
+    let (old, new) = (LabPod::new("red", "web")?, LabPod::new("red", "web")?);
     let (first, second) = (cni.add(&old)?, cni.add(&new)?);
     ensure!(first.address != second.address);
     cni.del(&old)?;
-    ensure!(Node::links(&new.netns)? == ["eth0"] && node.keys("claims/")?.len() == 1);
+    ensure!(LabNode::links(&new.netns)? == ["eth0"] && node.keys("claims/")?.len() == 1);
     let mut config = cni.config.clone();
     config["prevResult"] = cni.call("ADD", &new).run()?.result()?;
     cni.call("CHECK", &new).reading(config.to_string()).run()?.done()?;

@@ -1,15 +1,15 @@
 //! A live node is evicted: its pods lose the network, no others do, and the node registers again by itself.
 
 use anyhow::Result;
-use atoll_testkit::lab::node::{Node, PREFIX};
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::{LabNode, PREFIX};
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::servers;
 use serde_json::{Value, json};
 
 #[test]
 fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()> {
-    let node = Node::start(json!({ "timeoutSeconds": 5 }))?;
+    let node = LabNode::start(json!({ "timeoutSeconds": 5 }))?;
     let first = node.cni("1.0.0")?;
     // Another node, according to the records.
     let mut second = node.cni("1.0.0")?;
@@ -22,7 +22,7 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
         node.netns().run("etcdctl", &[&endpoints, "put", &format!("{PREFIX}/v2/nodes/{name}"), &record])?;
     }
 
-    let (lost, kept) = (Pod::new("red", "lost")?, Pod::new("red", "kept")?);
+    let (lost, kept) = (LabPod::new("red", "lost")?, LabPod::new("red", "kept")?);
     let (here, there) = (first.add(&lost)?, second.add(&kept)?);
     assert!(ping(&lost.netns, there.address.ip())?);
 
@@ -47,7 +47,7 @@ fn an_evicted_nodes_pods_lose_the_network_and_the_node_comes_back() -> Result<()
     first.del(&lost)?;
     assert_eq!(node.keys("addresses/")?, before, "it frees no address of another node");
     assert!(ping(&kept.netns, there.gateway)?);
-    let again = Pod::new("red", "again")?;
+    let again = LabPod::new("red", "again")?;
     let at = first.add(&again)?;
     assert_ne!(at.address.ip(), there.address.ip());
     assert_ne!(at.address.ip(), here.address.ip(), "that one still cools");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::json;
 
@@ -15,9 +15,9 @@ const PODS: usize = 40;
 
 #[test]
 fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_no_pod() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
+    let node = LabNode::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let cni = node.cni("1.0.0")?;
-    let first = Pod::new("red", "first")?;
+    let first = LabPod::new("red", "first")?;
     let here = cni.add(&first)?;
     // A running pod loses no answer of its gateway.
     let gateway = here.gateway.to_string();
@@ -25,7 +25,7 @@ fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_no_pod() -> Result<()> {
     pinging.args(["-n", "-q", "-i", "0.05", "-W", "5", &gateway]).stdout(Stdio::piped());
     let pinging = pinging.spawn().context("start ping")?;
 
-    let pods = (1..PODS).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
+    let pods = (1..PODS).map(|number| LabPod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
     let attached = at_once(&pods, |pod| cni.add(pod));
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pinging.id())?);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
@@ -50,7 +50,7 @@ fn forty_pods_at_once_grow_a_tenant_of_five_and_disturb_no_pod() -> Result<()> {
     node.finish()
 }
 
-fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Result<Vec<T>> {
+fn at_once<T: Send>(pods: &[LabPod], work: impl Fn(&LabPod) -> Result<T> + Sync) -> Result<Vec<T>> {
     std::thread::scope(|scope| {
         let running: Vec<_> = pods.iter().map(|pod| scope.spawn(|| work(pod))).collect();
         running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
@@ -59,9 +59,9 @@ fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Re
 
 #[test]
 fn settings_of_an_operator_take_effect() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
+    let node = LabNode::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let cni = node.cni("1.0.0")?;
-    let pods = (0..ROOM).map(|number| Pod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
+    let pods = (0..ROOM).map(|number| LabPod::new("red", &format!("pod-{number}"))).collect::<Result<Vec<_>>>()?;
     at_once(&pods, |pod| cni.add(pod))?;
     let external = std::net::Ipv4Addr::new(203, 0, 113, 1);
     assert!(ping(&pods[0].netns, external)?, "the external network answers");
@@ -80,7 +80,7 @@ fn settings_of_an_operator_take_effect() -> Result<()> {
     node.atollctl(&["tenant", "set", "red", "--remove-route", "203.0.113.0/24"])?;
     assert!(ping(&pods[0].netns, external)?, "the external network answers again");
 
-    let extra = Pod::new("red", "extra")?;
+    let extra = LabPod::new("red", "extra")?;
     let refused = cni.call("ADD", &extra).run()?;
     assert_ne!(refused.code, Some(0));
     let full = "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 cooling; quota: 1 subnet";
@@ -92,7 +92,7 @@ fn settings_of_an_operator_take_effect() -> Result<()> {
     // The node's configuration has precedence over the tenant's.
     let mut telling = node.cni("1.0.0")?;
     telling.config["dns"] = json!({ "nameservers": ["192.0.2.99"] });
-    let second = Pod::new("red", "second")?;
+    let second = LabPod::new("red", "second")?;
     let result = telling.call("ADD", &second).run()?.result()?;
     assert_eq!(result["dns"]["nameservers"], json!(["192.0.2.99"]));
     for pod in pods.iter().chain([&extra, &second]) {

@@ -5,16 +5,16 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::json;
 
 /// The source address that every pod sees.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 1);
 
-fn sides(node: &Node) -> Result<Vec<(Ipv4Addr, Ipv4Addr, bool)>> {
+fn sides(node: &LabNode) -> Result<Vec<(Ipv4Addr, Ipv4Addr, bool)>> {
     let answer = node.controller_get("/mock/node-side")?;
     let sides = answer.as_object().context("an object")?.values();
     sides
@@ -28,12 +28,12 @@ fn sides(node: &Node) -> Result<Vec<(Ipv4Addr, Ipv4Addr, bool)>> {
 #[test]
 fn a_probe_of_the_node_reaches_each_pod() -> Result<()> {
     for (addressing, direct) in [("unique", true), ("overlapping", false)] {
-        let mut node = Node::start(json!({ "cluster": { "addressing": addressing } }))?;
-        let pods = ["red", "blue"].map(|tenant| Pod::new(tenant, tenant));
+        let mut node = LabNode::start(json!({ "cluster": { "addressing": addressing } }))?;
+        let pods = ["red", "blue"].map(|tenant| LabPod::new(tenant, tenant));
         let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
         let added = pods.iter().map(|pod| node.cni("1.0.0")?.add(pod)).collect::<Result<Vec<_>>>()?;
-        let _servers = pods.iter().map(|pod| Server::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
-        let check = |node: &Node| {
+        let _servers = pods.iter().map(|pod| TcpServer::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
+        let check = |node: &LabNode| {
             let sides = sides(node)?;
             ensure!(sides.len() == 2 && sides.iter().all(|side| side.2 == direct), "{addressing}: {sides:?}");
             let mut named = Vec::new();
@@ -77,10 +77,10 @@ fn documented() -> Result<String> {
 
 #[test]
 fn an_operator_finds_the_address_of_a_pod_as_documented() -> Result<()> {
-    let node = Node::start(json!({}))?;
-    let pod = Pod::new("red", "web-0")?;
+    let node = LabNode::start(json!({}))?;
+    let pod = LabPod::new("red", "web-0")?;
     node.cni("1.0.0")?.add(&pod)?;
-    let _server = Server::start(&pod.netns, &pod.name)?;
+    let _server = TcpServer::start(&pod.netns, &pod.name)?;
     let config = node.scratch().path().join("operator.json");
     std::fs::write(&config, node.config().to_string())?;
     let program = format!("{} --config {}", programs::path("atollctl")?.display(), config.display());

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
@@ -17,9 +17,9 @@ fn points(whole: Duration) -> impl Iterator<Item = Duration> {
     (0..POINTS).map(move |n| whole * n / (POINTS - 4))
 }
 
-fn drain(node: Node) -> Result<()> {
+fn drain(node: LabNode) -> Result<()> {
     wait::until("later calls finish the pending cleanup", Duration::from_mins(1), || {
-        node.cni("1.0.0")?.del(&Pod::new("cleanup", "missing")?)?;
+        node.cni("1.0.0")?.del(&LabPod::new("cleanup", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
     node.finish()
@@ -27,12 +27,12 @@ fn drain(node: Node) -> Result<()> {
 
 #[test]
 fn add_killed_anywhere() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
     // Twice: the first fills whatever caches there are.
     let mut whole = Duration::ZERO;
     for name in ["first", "cold"] {
-        let pod = Pod::new(name, "pod")?;
+        let pod = LabPod::new(name, "pod")?;
         whole = cni.add(&pod)?.took;
         cni.del(&pod)?;
     }
@@ -41,7 +41,7 @@ fn add_killed_anywhere() -> Result<()> {
     for (number, delay) in points(whole).enumerate() {
         for (tenant, add_again) in [("del", false), ("add", true)] {
             // A new tenant each time, so that the kill can also interrupt its creation.
-            let pod = Pod::new(&format!("{tenant}-{number}"), "pod")?;
+            let pod = LabPod::new(&format!("{tenant}-{number}"), "pod")?;
             killed += u32::from(cni.call("ADD", &pod).kill_after(delay)?);
             victims.push((pod, delay, add_again));
         }
@@ -49,7 +49,7 @@ fn add_killed_anywhere() -> Result<()> {
     // Immediately: the call that finds the build lease of a dead holder has to wait until it expires.
     std::thread::scope(|scope| {
         let cni = &cni;
-        let after = |(pod, delay, add_again): &(Pod, Duration, bool)| {
+        let after = |(pod, delay, add_again): &(LabPod, Duration, bool)| {
             if *add_again {
                 let at = cni.add(pod).with_context(|| format!("ADD after a kill at {delay:?}"))?;
                 ensure!(ping(&pod.netns, at.gateway)?, "killed at {delay:?}: the gateway does not answer");
@@ -68,14 +68,14 @@ fn add_killed_anywhere() -> Result<()> {
 
 #[test]
 fn del_killed_anywhere() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "first")?;
+    let pod = LabPod::new("red", "first")?;
     cni.add(&pod)?;
     let whole = cni.del(&pod)?;
     let mut killed = 0;
     for delay in points(whole) {
-        let pod = Pod::new("red", "pod")?;
+        let pod = LabPod::new("red", "pod")?;
         cni.add(&pod)?;
         killed += u32::from(cni.call("DEL", &pod).kill_after(delay)?);
         cni.del(&pod).with_context(|| format!("DEL after a kill at {delay:?}"))?;

@@ -2,19 +2,19 @@
 
 use anyhow::{Context as _, Result};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::{Value, json};
 
 const VERSIONS: [&str; 8] = ["", "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-fn link(pod: &Pod, name: &str) -> Result<Option<Value>> {
+fn link(pod: &LabPod, name: &str) -> Result<Option<Value>> {
     let Ok(text) = pod.netns.run("ip", &["-json", "address", "show", "dev", name]) else { return Ok(None) };
     Ok(serde_json::from_str::<Vec<Value>>(&text)?.into_iter().next())
 }
 
 /// The shape of a result: CNI SPEC 1.1.0, section "Success", and its predecessors.
-fn check_shape(result: &Value, version: &str, pod: &Pod) {
+fn check_shape(result: &Value, version: &str, pod: &LabPod) {
     // A missing version means the first one.
     assert_eq!(result["cniVersion"], if version.is_empty() { "0.1.0" } else { version });
     if version < "0.3.0" {
@@ -39,10 +39,10 @@ fn check_shape(result: &Value, version: &str, pod: &Pod) {
 
 #[test]
 fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
-    let node = Node::start(json!({ "mtu": 1400, "dns": { "nameservers": ["192.0.2.53"] } }))?;
+    let node = LabNode::start(json!({ "mtu": 1400, "dns": { "nameservers": ["192.0.2.53"] } }))?;
     for version in VERSIONS {
         let cni = node.cni(version)?;
-        let pod = Pod::new("red", &format!("pod{version}"))?;
+        let pod = LabPod::new("red", &format!("pod{version}"))?;
 
         // VERSION reads no file and needs no variable.
         let version_call =
@@ -96,7 +96,7 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         cni.call("DEL", &pod).without("CNI_NETNS").run()?.done()?;
 
         // The namespace was deleted first, with its interface.
-        let early = Pod::new("red", "early")?;
+        let early = LabPod::new("red", "early")?;
         cni.add(&early)?;
         let call = cni.call("DEL", &early);
         early.netns.delete()?;
@@ -104,7 +104,7 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         leftovers::assert_none(&node)?;
 
         // Its path is a plain file, as after a reboot; prevResult belongs to no attachment.
-        let rebooted = Pod::new("red", "rebooted")?;
+        let rebooted = LabPod::new("red", "rebooted")?;
         cni.add(&rebooted)?;
         let stale = node.scratch().path().join(format!("stale-{version}"));
         std::fs::write(&stale, "")?;
@@ -116,9 +116,9 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
         leftovers::assert_none(&node)?;
 
         // Never added: DEL does nothing and does not affect the other pod.
-        let neighbour = Pod::new("red", "neighbour")?;
+        let neighbour = LabPod::new("red", "neighbour")?;
         let at = cni.add(&neighbour)?;
-        let unattached = Pod::new("red", "unattached")?;
+        let unattached = LabPod::new("red", "unattached")?;
         let call = cni.call("DEL", &unattached).with("CNI_NETNS", neighbour.netns.path().display().to_string());
         call.run()?.done()?;
         assert!(
@@ -133,9 +133,9 @@ fn add_and_del_in_every_version_once_twice_and_too_late() -> Result<()> {
 
 #[test]
 fn two_interfaces_of_one_container_are_independent() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "two")?;
+    let pod = LabPod::new("red", "two")?;
     cni.add(&pod)?;
     let second = cni.call("ADD", &pod).with("CNI_IFNAME", "net1").run()?.result()?;
     assert_eq!(

@@ -4,22 +4,22 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::{Node, merge};
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::{LabNode, merge};
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::{Value, json};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn lines(node: &Node) -> Result<Vec<Value>> {
+fn lines(node: &LabNode) -> Result<Vec<Value>> {
     let text = fs::read_to_string(node.scratch().path().join("cni.log")).context("the log")?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
 #[test]
 fn every_line_has_call_pod_tenant_trace_and_stages() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
+    let node = LabNode::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
     let cni = node.cni("1.1.0")?;
-    let pod = Pod::new("red", "logged")?;
+    let pod = LabPod::new("red", "logged")?;
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     for command in ["ADD", "DEL"] {
         let answer = cni.call(command, &pod).with("TRACEPARENT", &traceparent).run()?;
@@ -63,9 +63,9 @@ fn every_line_has_call_pod_tenant_trace_and_stages() -> Result<()> {
 /// At the most verbose level, with a login and with a confidential annotation.
 #[test]
 fn standard_input_and_secrets_are_not_in_it() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
+    let node = LabNode::start_without_dataplane(json!({ "log": { "level": "trace" } }))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "silent")?;
+    let pod = LabPod::new("red", "silent")?;
     let password = node.scratch().path().join("password");
     fs::write(&password, "hunter2-secret")?;
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
@@ -95,12 +95,12 @@ fn standard_input_and_secrets_are_not_in_it() -> Result<()> {
 #[test]
 fn many_calls_share_it() -> Result<()> {
     // The smallest configurable size is a megabyte: start with a file of that size.
-    let node = Node::start_without_dataplane(json!({ "log": { "maxMegabytes": 1, "keep": 2 } }))?;
+    let node = LabNode::start_without_dataplane(json!({ "log": { "maxMegabytes": 1, "keep": 2 } }))?;
     let log = node.scratch().path().join("cni.log");
     let old = format!("{}\n", json!({ "old": "x".repeat(1_000_000) }));
     fs::write(&log, &old)?;
     let cni = node.cni("1.1.0")?;
-    let pod = Pod::new("red", "many")?;
+    let pod = LabPod::new("red", "many")?;
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| cni.call("DEL", &pod).run())).collect();
         calls.into_iter().try_for_each(|call| call.join().expect("it ends")?.done())

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::json;
 
@@ -13,10 +13,10 @@ const PODS: usize = 32;
 
 #[test]
 fn pods_that_come_at_once_get_addresses_of_their_own() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
     let pods = (0..PODS)
-        .map(|number| Pod::new(&format!("tenant-{}", number % TENANTS), &format!("pod-{number}")))
+        .map(|number| LabPod::new(&format!("tenant-{}", number % TENANTS), &format!("pod-{number}")))
         .collect::<Result<Vec<_>>>()?;
     let attached = at_once(&pods, |pod| cni.add(pod))?;
 
@@ -41,7 +41,7 @@ fn pods_that_come_at_once_get_addresses_of_their_own() -> Result<()> {
     node.finish()
 }
 
-fn at_once<T: Send>(pods: &[Pod], work: impl Fn(&Pod) -> Result<T> + Sync) -> Result<Vec<T>> {
+fn at_once<T: Send>(pods: &[LabPod], work: impl Fn(&LabPod) -> Result<T> + Sync) -> Result<Vec<T>> {
     std::thread::scope(|scope| {
         let running: Vec<_> = pods.iter().map(|pod| scope.spawn(|| work(pod))).collect();
         running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::{leftovers, servers, wait};
 use serde_json::json;
@@ -13,26 +13,26 @@ use serde_json::json;
 const AT_MOST: Duration = Duration::from_secs(6);
 
 /// Later calls complete pending cleanup, a few items each: DEL of an unknown container is the cheapest call.
-fn drain(node: Node) -> Result<()> {
+fn drain(node: LabNode) -> Result<()> {
     wait::until("later calls finish the pending cleanup", Duration::from_secs(30), || {
-        node.cni("1.0.0")?.del(&Pod::new("red", "missing")?)?;
+        node.cni("1.0.0")?.del(&LabPod::new("red", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
     node.finish()
 }
 
-fn tombstone_files(node: &Node) -> usize {
+fn tombstone_files(node: &LabNode) -> usize {
     std::fs::read_dir(node.state_dir().join("tombstones")).map_or(0, Iterator::count)
 }
 
-fn eth0_is_there(pod: &Pod) -> Result<bool> {
-    Ok(Node::links(&pod.netns)?.iter().any(|name| name == "eth0"))
+fn eth0_is_there(pod: &LabPod) -> Result<bool> {
+    Ok(LabNode::links(&pod.netns)?.iter().any(|name| name == "eth0"))
 }
 
 #[test]
 fn del_without_a_controller_leaves_a_tombstone_in_etcd() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
-    let pod = Pod::new("red", "pod")?;
+    let mut node = LabNode::start(json!({}))?;
+    let pod = LabPod::new("red", "pod")?;
     node.cni("1.0.0")?.add(&pod)?;
     node.kill_controller()?;
 
@@ -50,8 +50,8 @@ fn del_without_a_controller_leaves_a_tombstone_in_etcd() -> Result<()> {
 
 #[test]
 fn del_without_etcd_leaves_a_tombstone_on_disk() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
-    let pod = Pod::new("red", "pod")?;
+    let mut node = LabNode::start(json!({}))?;
+    let pod = LabPod::new("red", "pod")?;
     node.cni("1.0.0")?.add(&pod)?;
     node.kill_etcd()?;
 
@@ -67,8 +67,8 @@ fn del_without_etcd_leaves_a_tombstone_on_disk() -> Result<()> {
 
 #[test]
 fn del_with_everything_down_and_the_namespace_gone() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
-    let pods = (0..3).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    let mut node = LabNode::start(json!({}))?;
+    let pods = (0..3).map(|n| LabPod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
     for pod in &pods {
         node.cni("1.0.0")?.add(pod)?;
     }
@@ -90,8 +90,8 @@ fn del_with_everything_down_and_the_namespace_gone() -> Result<()> {
 
 #[test]
 fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
-    let (one, other) = (Pod::new("red", "one")?, Pod::new("red", "other")?);
+    let mut node = LabNode::start(json!({}))?;
+    let (one, other) = (LabPod::new("red", "one")?, LabPod::new("red", "other")?);
     node.cni("1.0.0")?.add(&one)?;
     let at = node.cni("1.0.0")?.add(&other)?;
     for gentle in [true, false] {
@@ -101,11 +101,11 @@ fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() ->
             node.kill_controller()?;
         }
         ensure!(ping(&one.netns, at.address.ip())?, "packets stopped with the controller");
-        let refused = node.cni("1.0.0")?.call("ADD", &Pod::new("red", "early")?).run()?;
+        let refused = node.cni("1.0.0")?.call("ADD", &LabPod::new("red", "early")?).run()?;
         assert_eq!(refused.error_code()?, 11, "ADD without a controller: try again later");
         node.start_controller()?;
         ensure!(ping(&one.netns, at.address.ip())?, "packets stopped when the controller came back");
-        let third = Pod::new("red", "third")?;
+        let third = LabPod::new("red", "third")?;
         let there = node.cni("1.0.0")?.add(&third)?;
         ensure!(ping(&one.netns, there.address.ip())?, "a pod from before reaches one from after");
         node.cni("1.0.0")?.del(&third)?;
@@ -120,14 +120,14 @@ fn packets_flow_on_while_the_controller_is_away_and_it_goes_on_where_it_was() ->
 #[test]
 fn an_endpoint_that_never_answers_is_skipped() -> Result<()> {
     let hole = "http://127.0.0.1:7777";
-    let node = Node::start(json!({
+    let node = LabNode::start(json!({
         "etcd": { "endpoints": [hole, format!("http://{}", servers::ETCD)] },
         "controller": { "endpoints": [format!("{hole}{}", servers::API), format!("http://{}{}", servers::CONTROLLER, servers::API)] },
     }))?;
     let drop = "add table ip hole; add chain ip hole in { type filter hook input priority 0; }; \
                 add rule ip hole in tcp dport 7777 drop";
     node.netns().run("nft", &[drop])?;
-    let (one, other) = (Pod::new("red", "one")?, Pod::new("red", "other")?);
+    let (one, other) = (LabPod::new("red", "one")?, LabPod::new("red", "other")?);
     node.cni("1.0.0")?.add(&one)?;
     node.cni("1.0.0")?.add(&other)?;
     // No cache has the working endpoint.

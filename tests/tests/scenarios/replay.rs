@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::cni::{Answer, Call};
+use atoll_testkit::lab::cni::{CniAnswer, CniCall};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::node::{Node, merge};
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::node::{LabNode, merge};
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::{Value, json};
 
 fn directories(kind: &str) -> Result<Vec<PathBuf>> {
@@ -44,25 +44,25 @@ fn scenarios(directory: &Path) -> Result<BTreeMap<String, BTreeMap<u32, Value>>>
 
 /// One run of a scenario: the namespaces in place of the recorded ones, and the results so far.
 struct Replay<'a> {
-    node: &'a Node,
-    pods: BTreeMap<String, Pod>,
+    node: &'a LabNode,
+    pods: BTreeMap<String, LabPod>,
     /// By network, container and interface.
     results: BTreeMap<String, Value>,
 }
 
 impl Replay<'_> {
     /// A recorded call, with this node's servers and directories and an existing namespace.
-    fn call(&mut self, recorded: &Value) -> Result<(String, Answer)> {
+    fn call(&mut self, recorded: &Value) -> Result<(String, CniAnswer)> {
         let env = recorded["env"].as_object().context("env")?;
         let text = |name: &str| env.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let command = text("CNI_COMMAND");
         let cni = self.node.cni("1.0.0")?;
         let path = text("CNI_NETNS");
         if !path.is_empty() && command != "VERSION" && !self.pods.contains_key(&path) {
-            self.pods.insert(path.clone(), Pod::inside("unused", "unused", Netns::new()?));
+            self.pods.insert(path.clone(), LabPod::inside("unused", "unused", LabNetns::new()?));
         }
-        let stand_in = Pod::inside("unused", "unused", Netns::at("/nowhere"));
-        let mut call: Call<'_> = cni.call(&command, self.pods.get(&path).unwrap_or(&stand_in));
+        let stand_in = LabPod::inside("unused", "unused", LabNetns::at("/nowhere"));
+        let mut call: CniCall<'_> = cni.call(&command, self.pods.get(&path).unwrap_or(&stand_in));
         let netns = call.env.iter().find(|(name, _)| *name == "CNI_NETNS").map(|(_, value)| value.clone());
         call.env.clear();
         for name in ["CNI_ARGS", "CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_PATH", "TRACEPARENT"]
@@ -119,7 +119,8 @@ impl Replay<'_> {
 fn every_call_of_every_runtime_is_served() -> Result<()> {
     // Recordings and reconstructions set `tenant.default` for runtimes that pass no namespace.
     // The subnet is so large that a requested address is not assigned to another pod before.
-    let node = Node::start_without_dataplane(json!({ "cluster": { "podCidr": "10.128.0.0/9", "subnetPrefix": 12 } }))?;
+    let node =
+        LabNode::start_without_dataplane(json!({ "cluster": { "podCidr": "10.128.0.0/9", "subnetPrefix": 12 } }))?;
     let mut seen = BTreeSet::new();
     for directory in directories("recorded")?.into_iter().chain(directories("reconstructed")?) {
         let runtime = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -3,17 +3,17 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
-fn listed(node: &Node) -> Result<Vec<Value>> {
+fn listed(node: &LabNode) -> Result<Vec<Value>> {
     Ok(serde_json::from_str(&node.atollctl(&["address", "list", "-o", "json"])?)?)
 }
 
 /// The command is refused, ends with this code, and prints this text.
-fn refused(node: &Node, args: &[&str], code: i32, says: &str) {
+fn refused(node: &LabNode, args: &[&str], code: i32, says: &str) {
     let words = node.atollctl(args).expect_err("refused").to_string();
     assert!(words.contains(says), "{words}");
     assert!(words.contains(&format!("exit status: {code}")), "{words}");
@@ -21,12 +21,12 @@ fn refused(node: &Node, args: &[&str], code: i32, says: &str) {
 
 #[test]
 fn a_pod_keeps_its_address_from_life_to_life() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16" }, "cooldownSeconds": 3 }))?;
+    let node = LabNode::start(json!({ "cluster": { "podCidr": "10.128.0.0/16" }, "cooldownSeconds": 3 }))?;
     let cni = node.cni("1.0.0")?;
     let kept = Ipv4Addr::new(10, 128, 0, 77);
     let reserve = ["address", "reserve", "10.128.0.77", "--for", "red/db-0", "--mac", "02:00:0a:80:00:4d"];
     refused(&node, &reserve, 4, "namespace red belongs to no tenant");
-    let other = Pod::new("red", "other")?;
+    let other = LabPod::new("red", "other")?;
     let there = cni.add(&other)?.address.ip();
 
     let dry = node.atollctl(&[&reserve[..], &["--dry-run"]].concat())?;
@@ -41,7 +41,7 @@ fn a_pod_keeps_its_address_from_life_to_life() -> Result<()> {
     refused(&node, &["address", "reserve", "10.128.0.9", "--for", "db-1"], 2, "NAMESPACE/POD is expected");
 
     for _ in 0..2 {
-        let pod = Pod::new("red", "db-0")?;
+        let pod = LabPod::new("red", "db-0")?;
         let at = cni.add(&pod)?;
         assert_eq!(at.address.ip(), kept);
         let link = pod.netns.run("ip", &["-o", "link", "show", "eth0"])?;
@@ -73,16 +73,16 @@ fn a_pod_keeps_its_address_from_life_to_life() -> Result<()> {
 
 #[test]
 fn a_subnet_with_reserved_addresses_stays_and_its_exclusions_are_not_allocated() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
+    let node = LabNode::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let cni = node.cni("1.0.0")?;
-    let first = Pod::new("red", "first")?;
+    let first = LabPod::new("red", "first")?;
     cni.add(&first)?;
     let add = ["subnet", "add", "red", "--cidr", "10.128.9.0/29", "--exclude", "10.128.9.2-10.128.9.4"];
     refused(&node, &["subnet", "add", "red", "--exclude", "10.128.9.2"], 2, "--cidr");
     refused(&node, &[&add[..], &["10.128.10.0"]].concat(), 6, "the excluded range 10.128.10.0 is not of it");
     node.atollctl(&[&add[..], &["10.128.9.6"]].concat())?;
     // One of its five addresses is free.
-    let second = Pod::new("red", "second")?;
+    let second = LabPod::new("red", "second")?;
     assert_eq!(cni.add(&second)?.address.ip(), Ipv4Addr::new(10, 128, 9, 5));
     refused(&node, &["address", "reserve", "10.128.9.3", "--for", "red/db-0"], 6, "10.128.9.2-10.128.9.4 of");
     cni.del(&second)?;

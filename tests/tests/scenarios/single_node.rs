@@ -5,18 +5,18 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::json;
 
 const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
 const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 /// Runs the unit's lines for `what` on the node, as systemd would; lines with a dash may fail.
-fn unit(node: &Node, what: &str) -> Result<()> {
+fn unit(node: &LabNode, what: &str) -> Result<()> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let text = std::fs::read_to_string(page.join("deploy/systemd/atoll-outside.service"))?;
     let values = |key| text.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
@@ -35,7 +35,7 @@ fn unit(node: &Node, what: &str) -> Result<()> {
 
 #[test]
 fn the_host_is_the_uplink_and_protected_from_its_pods() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
+    let mut node = LabNode::start(json!({}))?;
     // Before the first start of the controller; the unit is idempotent.
     node.stop_controller()?;
     let (program, run_dir) = (programs::path("mock-controller")?, node.run_dir());
@@ -45,7 +45,7 @@ fn the_host_is_the_uplink_and_protected_from_its_pods() -> Result<()> {
     unit(&node, "ExecStart")?;
     node.start_controller()?;
 
-    let internet = Netns::new()?;
+    let internet = LabNetns::new()?;
     let peer = internet.path().display().to_string();
     node.netns().run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", &peer])?;
     for (netns, device, address) in [(node.netns(), "lan0", MACHINE), (&internet, "eth0", INTERNET)] {
@@ -54,7 +54,7 @@ fn the_host_is_the_uplink_and_protected_from_its_pods() -> Result<()> {
     }
     // With a route to the tenants, the external network still opens no flow to a pod.
     internet.run("ip", &["route", "add", "default", "via", &MACHINE.to_string()])?;
-    let _servers = [Server::start(&internet, "internet")?, Server::start(node.netns(), "machine")?];
+    let _servers = [TcpServer::start(&internet, "internet")?, TcpServer::start(node.netns(), "machine")?];
 
     let init = ["init", "--dry-run"];
     ensure!(
@@ -62,10 +62,10 @@ fn the_host_is_the_uplink_and_protected_from_its_pods() -> Result<()> {
         "the route is seen"
     );
     node.atollctl(&[init.as_slice(), &["--ignore-routes"]].concat())?;
-    let pods = ["red", "blue"].map(|tenant| Pod::new(tenant, tenant)).into_iter().collect::<Result<Vec<_>>>()?;
+    let pods = ["red", "blue"].map(|tenant| LabPod::new(tenant, tenant)).into_iter().collect::<Result<Vec<_>>>()?;
     let cni = node.cni("1.0.0")?;
     let added = pods.iter().map(|pod| cni.add(pod)).collect::<Result<Vec<_>>>()?;
-    let _own = pods.iter().map(|pod| Server::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
+    let _own = pods.iter().map(|pod| TcpServer::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
     let reaches = || -> Result<()> {
         for pod in &pods {
             let banner = ask(&pod.netns, INTERNET)?

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::cni::Attached;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::cni::PodInterface;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::json;
 
 /// The host behind the provider router.
@@ -16,21 +16,21 @@ const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// A subnet of this size has five addresses for pods.
 const FULL: usize = 5;
 
-fn node() -> Result<Node> {
-    Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))
+fn node() -> Result<LabNode> {
+    LabNode::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))
 }
 
-fn attach(node: &Node, tenant: &str, count: usize) -> Result<Vec<(Pod, Attached)>> {
+fn attach(node: &LabNode, tenant: &str, count: usize) -> Result<Vec<(LabPod, PodInterface)>> {
     let cni = node.cni("1.0.0")?;
     let one = |number| {
-        let pod = Pod::new(tenant, &format!("{tenant}-{number}"))?;
+        let pod = LabPod::new(tenant, &format!("{tenant}-{number}"))?;
         let attached = cni.add(&pod)?;
         Ok((pod, attached))
     };
     (1..=count).map(one).collect()
 }
 
-fn detach(node: &Node, pods: &[(Pod, Attached)]) -> Result<()> {
+fn detach(node: &LabNode, pods: &[(LabPod, PodInterface)]) -> Result<()> {
     let cni = node.cni("1.0.0")?;
     pods.iter().try_for_each(|(pod, _)| cni.del(pod).map(drop))
 }
@@ -39,12 +39,13 @@ fn detach(node: &Node, pods: &[(Pod, Attached)]) -> Result<()> {
 fn pods_with_equal_addresses_never_answer_for_each_other() -> Result<()> {
     let node = node()?;
     let (red, blue) = (attach(&node, "red", FULL)?, attach(&node, "blue", FULL)?);
-    let addresses = |pods: &[(Pod, Attached)]| pods.iter().map(|(_, at)| at.address.ip()).collect::<BTreeSet<_>>();
+    let addresses =
+        |pods: &[(LabPod, PodInterface)]| pods.iter().map(|(_, at)| at.address.ip()).collect::<BTreeSet<_>>();
     assert_eq!(addresses(&red).len(), FULL, "no address twice in one tenant");
     assert_eq!(addresses(&red), addresses(&blue), "both subnets are full, so every address is there twice");
 
-    let all: Vec<&(Pod, Attached)> = red.iter().chain(&blue).collect();
-    let _servers = all.iter().map(|(pod, _)| Server::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
+    let all: Vec<&(LabPod, PodInterface)> = red.iter().chain(&blue).collect();
+    let _servers = all.iter().map(|(pod, _)| TcpServer::start(&pod.netns, &pod.name)).collect::<Result<Vec<_>>>()?;
     for (from, own) in &all {
         for (to, at) in all.iter().filter(|(to, at)| to.namespace == from.namespace && at != own) {
             let banner = ask(&from.netns, at.address.ip())?.with_context(|| format!("{} to {}", from.name, to.name))?;
@@ -71,7 +72,7 @@ fn pods_with_equal_addresses_never_answer_for_each_other() -> Result<()> {
 fn the_external_network_sees_each_tenant_under_its_own_address_and_cannot_get_in() -> Result<()> {
     let node = node()?;
     let (red, blue) = (attach(&node, "red", 2)?, attach(&node, "blue", 2)?);
-    let _server = Server::start(&node.external_network(), "outside")?;
+    let _server = TcpServer::start(&node.external_network(), "outside")?;
     let mut seen = Vec::new();
     for tenant in [&red, &blue] {
         let of_tenant: BTreeSet<Ipv4Addr> = tenant
@@ -89,7 +90,7 @@ fn the_external_network_sees_each_tenant_under_its_own_address_and_cannot_get_in
     }
     assert_ne!(seen[0], seen[1], "two tenants, two addresses");
 
-    let _inside = Server::start(&red[0].0.netns, "red-1")?;
+    let _inside = TcpServer::start(&red[0].0.netns, "red-1")?;
     let mut targets = seen.clone();
     targets.push(red[0].1.address.ip());
     for target in targets {

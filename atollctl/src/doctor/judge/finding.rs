@@ -32,7 +32,7 @@ impl Level {
 
 /// The result of one check. The shape of its JSON is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
+pub(crate) struct DoctorFinding {
     /// Which check: one word that does not change.
     pub(crate) check: &'static str,
     /// What was checked: an endpoint, a file, an interface.
@@ -60,29 +60,39 @@ impl Check {
         Self { name, means }
     }
 
-    pub(super) fn finding(self, level: Level, object: &dyn ToString, found: impl Into<String>) -> Finding {
+    pub(super) fn finding(self, level: Level, object: &dyn ToString, found: impl Into<String>) -> DoctorFinding {
         let Self { name: check, means } = self;
-        Finding { check, object: object.to_string(), level, found: found.into(), means, hint: None }
+        DoctorFinding { check, object: object.to_string(), level, found: found.into(), means, hint: None }
     }
 
-    pub(super) fn ok(self, object: impl ToString, found: impl Into<String>) -> Finding {
+    pub(super) fn ok(self, object: impl ToString, found: impl Into<String>) -> DoctorFinding {
         self.finding(Level::Ok, &object, found)
     }
 
-    pub(super) fn warn(self, object: impl ToString, found: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding { hint: Some(hint.into()), ..self.finding(Level::Warn, &object, found) }
+    pub(super) fn warn(
+        self,
+        object: impl ToString,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> DoctorFinding {
+        DoctorFinding { hint: Some(hint.into()), ..self.finding(Level::Warn, &object, found) }
     }
 
-    pub(super) fn fail(self, object: impl ToString, found: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding { hint: Some(hint.into()), ..self.finding(Level::Fail, &object, found) }
+    pub(super) fn fail(
+        self,
+        object: impl ToString,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> DoctorFinding {
+        DoctorFinding { hint: Some(hint.into()), ..self.finding(Level::Fail, &object, found) }
     }
 
-    pub(super) fn skip(self, object: impl ToString, why: impl Into<String>) -> Finding {
+    pub(super) fn skip(self, object: impl ToString, why: impl Into<String>) -> DoctorFinding {
         self.finding(Level::Skip, &object, why)
     }
 
     /// `hint` is for a problem that brings none.
-    pub(super) fn problem(self, object: impl ToString, problem: &Problem, hint: &str) -> Finding {
+    pub(super) fn problem(self, object: impl ToString, problem: &Problem, hint: &str) -> DoctorFinding {
         self.fail(object, problem.text.clone(), problem.hint.clone().unwrap_or_else(|| hint.to_owned()))
     }
 }

@@ -8,11 +8,11 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::finding::{Finding, Level};
-use super::seen::Seen;
+pub(crate) use self::finding::{DoctorFinding, Level};
+use super::seen::DoctorEvidence;
 
 /// Judges everything, in the order in which a pod needs it.
-pub(crate) fn judge(seen: &Seen) -> Vec<Finding> {
+pub(crate) fn judge(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let mut findings = node::configuration(seen);
     if let Some(site) = &seen.site {
         findings.extend(node::machine(site));

@@ -1,7 +1,7 @@
 //! One machine has one name, and works under one prefix of etcd.
 
 use super::super::names::Names;
-use super::finding::{Check, Finding};
+use super::finding::{Check, DoctorFinding};
 use crate::output::count;
 
 const NAME: Check = Check::new(
@@ -15,7 +15,7 @@ const PREFIX: Check = Check::new(
 );
 
 /// Where this machine's claims are, besides below the prefix of the configuration.
-fn prefixes(names: &Names) -> Vec<Finding> {
+fn prefixes(names: &Names) -> Vec<DoctorFinding> {
     let Names { prefix, earlier_prefixes, file, .. } = names;
     let judge = |(earlier, claims): &(String, Option<usize>)| {
         let remembered = format!("{} remembers it, and the configuration says {prefix}", file.display());
@@ -36,7 +36,7 @@ fn prefixes(names: &Names) -> Vec<Finding> {
     earlier_prefixes.iter().map(judge).collect()
 }
 
-pub(super) fn judge(names: &Names) -> Vec<Finding> {
+pub(super) fn judge(names: &Names) -> Vec<DoctorFinding> {
     let Names { present, is_configured, host, file, remembered, registered, .. } = names;
     let source = match remembered {
         _ if *is_configured => "set in the configuration".to_owned(),

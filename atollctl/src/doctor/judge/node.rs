@@ -4,8 +4,8 @@
 use atoll_model::cni::version::Version;
 use atoll_model::config::Addressing;
 
-use super::super::seen::{Conflist, Conflists, Content, Plugin, Seen, Site};
-use super::finding::{Check, Finding, time};
+use super::super::seen::{ConfigurationContent, Conflist, Conflists, DoctorEvidence, PluginBinary, Site};
+use super::finding::{Check, DoctorFinding, time};
 use crate::runtime::PLUGIN;
 use crate::runtime::{LoadState, NoAnswer, Runtime, Status};
 
@@ -33,7 +33,7 @@ const ADDRESSING: Check = Check::new(
 /// A certificate that ends within this time is a warning, seconds.
 const SOON: u64 = 21 * 86_400;
 
-pub(super) fn configuration(seen: &Seen) -> Vec<Finding> {
+pub(super) fn configuration(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     vec![match &seen.config {
         Ok((file, _)) => CONFIG.ok(file.display(), "it is valid"),
         Err(problem) => {
@@ -42,14 +42,14 @@ pub(super) fn configuration(seen: &Seen) -> Vec<Finding> {
     }]
 }
 
-pub(super) fn machine(site: &Site) -> Vec<Finding> {
+pub(super) fn machine(site: &Site) -> Vec<DoctorFinding> {
     vec![match &site.machine {
         Ok(node) => MACHINE.ok(&node.name, format!("host id {}", node.host_id)),
         Err(problem) => MACHINE.problem("this machine", problem, "set `nodeName` and `hostId` in the configuration"),
     }]
 }
 
-pub(super) fn secrets(site: &Site) -> Vec<Finding> {
+pub(super) fn secrets(site: &Site) -> Vec<DoctorFinding> {
     let judge = |file: &super::super::seen::SecretFile| {
         let path = file.path.display();
         let object = format!("{} {path}", file.setting);
@@ -73,7 +73,7 @@ fn others(mode: u32) -> u32 {
     mode & 0o077
 }
 
-pub(super) fn certificates(site: &Site, now: u64) -> Vec<Finding> {
+pub(super) fn certificates(site: &Site, now: u64) -> Vec<DoctorFinding> {
     let judge = |file: &super::super::seen::CertificateFile| {
         let object = format!("{} {}", file.setting, file.path.display());
         let renew = "renew it; the plugin reads the file anew at every call";
@@ -94,7 +94,7 @@ pub(super) fn certificates(site: &Site, now: u64) -> Vec<Finding> {
     site.certificates.iter().map(judge).collect()
 }
 
-pub(super) fn kernel(seen: &Seen) -> Vec<Finding> {
+pub(super) fn kernel(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let kernel = &seen.kernel;
     let one = |object: &str, probed: &super::super::seen::Probed<()>, hint: &str| match probed {
         Ok(()) => KERNEL.ok(object, "works"),
@@ -115,7 +115,7 @@ pub(super) fn kernel(seen: &Seen) -> Vec<Finding> {
 }
 
 /// What `overlapping` means beside a kubelet, and what it does not touch.
-pub(super) fn addressing(seen: &Seen) -> Vec<Finding> {
+pub(super) fn addressing(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let Ok((_, config)) = &seen.config else { return Vec::new() };
     if config.cluster.addressing != Addressing::Overlapping {
         return Vec::new();
@@ -136,11 +136,11 @@ fn by(readers: &str) -> String {
     if readers.is_empty() { String::new() } else { format!(", where {readers} looks") }
 }
 
-pub(super) fn plugins(seen: &Seen) -> Vec<Finding> {
+pub(super) fn plugins(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     seen.plugins.iter().flat_map(plugin).collect()
 }
 
-fn plugin(plugin: &Plugin) -> Vec<Finding> {
+fn plugin(plugin: &PluginBinary) -> Vec<DoctorFinding> {
     let own = env!("CARGO_PKG_VERSION");
     let install = "atollctl install (docs/operations.md)";
     let places: Vec<_> = plugin.directories.iter().map(|path| path.display().to_string()).collect();
@@ -167,11 +167,11 @@ fn plugin(plugin: &Plugin) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn conflists(seen: &Seen) -> Vec<Finding> {
+pub(super) fn conflists(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     seen.conflists.iter().flat_map(conflist).collect()
 }
 
-fn conflist(conflists: &Conflists) -> Vec<Finding> {
+fn conflist(conflists: &Conflists) -> Vec<DoctorFinding> {
     let directory = conflists.directory.display();
     let none = |found: String| {
         let hint = "`atollctl install` puts it there, last of all; until then the runtime starts no pod with Atoll";
@@ -200,7 +200,7 @@ fn conflist(conflists: &Conflists) -> Vec<Finding> {
     }
     findings.extend(content_of(ours, content));
     let is_another = |file: &&Conflist| {
-        let names_us = |content: &Content| content.plugins.iter().any(|plugin| plugin == PLUGIN);
+        let names_us = |content: &ConfigurationContent| content.plugins.iter().any(|plugin| plugin == PLUGIN);
         file.path != ours.path && file.content.as_ref().is_ok_and(names_us)
     };
     findings.extend(files.iter().filter(is_another).map(|file| {
@@ -213,7 +213,7 @@ fn conflist(conflists: &Conflists) -> Vec<Finding> {
 }
 
 /// A file that may be ours, and cannot be read.
-fn unusable(file: &Conflist) -> Option<Finding> {
+fn unusable(file: &Conflist) -> Option<DoctorFinding> {
     let problem = file.content.as_ref().err()?;
     Some(CONFLIST.problem(
         file.path.display(),
@@ -222,11 +222,11 @@ fn unusable(file: &Conflist) -> Option<Finding> {
     ))
 }
 
-pub(super) fn runtimes(seen: &Seen) -> Vec<Finding> {
+pub(super) fn runtimes(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     seen.runtimes.iter().flat_map(|runtime| one_runtime(runtime, seen)).collect()
 }
 
-fn one_runtime(runtime: &Runtime, seen: &Seen) -> Vec<Finding> {
+fn one_runtime(runtime: &Runtime, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let places: Vec<_> = runtime.places.bin.iter().map(|path| path.display().to_string()).collect();
     let looks = format!(
         "plugins from {}, configurations from {} (as {} says)",
@@ -258,7 +258,7 @@ fn one_runtime(runtime: &Runtime, seen: &Seen) -> Vec<Finding> {
 }
 
 /// What a runtime made of our network configuration.
-fn network(runtime: &Runtime, status: &Status, seen: &Seen, looks: &str) -> Finding {
+fn network(runtime: &Runtime, status: &Status, seen: &DoctorEvidence, looks: &str) -> DoctorFinding {
     let renew = "`atollctl install` writes the configuration anew, which a runtime notices; then restart the runtime";
     let ours = seen.conflists.iter().filter_map(Conflists::ours);
     let ours = ours.into_iter().find(|(file, _)| file.path.parent() == Some(runtime.places.conf.as_path()));
@@ -279,7 +279,7 @@ fn network(runtime: &Runtime, status: &Status, seen: &Seen, looks: &str) -> Find
     }
 }
 
-fn content_of(file: &Conflist, content: &Content) -> Vec<Finding> {
+fn content_of(file: &Conflist, content: &ConfigurationContent) -> Vec<DoctorFinding> {
     let path = file.path.display();
     let mut findings = Vec::new();
     if let Some(refused) = &content.refused {

@@ -6,11 +6,11 @@ use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
 use atoll_records::{Tombstone, TombstoneRecord};
 
-use super::super::seen::{Records, Seen, Site};
-use super::finding::{Check, Finding, time};
+use super::super::seen::{DoctorEvidence, Records, Site};
+use super::finding::{Check, DoctorFinding, time};
 use crate::gc::decide;
 use crate::gc::observe::NodeObservation;
-use crate::nodefiles::{AddPhase, Lock};
+use crate::nodefiles::{AddState, Lock};
 use crate::output::count;
 
 const CLUSTER: Check =
@@ -41,7 +41,7 @@ const NAMED: usize = 5;
 /// A tombstone that is older is a warning, seconds.
 const PATIENCE: u64 = 600;
 
-pub(super) fn cluster(site: &Site) -> Vec<Finding> {
+pub(super) fn cluster(site: &Site) -> Vec<DoctorFinding> {
     let records = match &site.records {
         Ok(records) => records,
         Err(problem) => return vec![CLUSTER.skip("record", format!("etcd did not answer: {}", problem.text))],
@@ -92,7 +92,7 @@ fn known_interfaces(site: &Site, records: &Records) -> BTreeSet<String> {
     claims.chain(in_etcd).chain(adding).chain(in_tombstones).collect()
 }
 
-pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
+pub(super) fn interfaces(site: &Site) -> Vec<DoctorFinding> {
     let (links, records) = match (&site.links, &site.records) {
         (Ok(links), Ok(records)) => (links, records),
         (Err(problem), _) => return vec![INTERFACE.problem("host ends", problem, "run as root")],
@@ -114,7 +114,7 @@ pub(super) fn interfaces(site: &Site) -> Vec<Finding> {
 }
 
 /// Claims without a container, by the decision that `gc` makes of them in its first comparison.
-pub(super) fn claims(site: &Site, seen: &Seen, config: &Config) -> Vec<Finding> {
+pub(super) fn claims(site: &Site, seen: &DoctorEvidence, config: &Config) -> Vec<DoctorFinding> {
     let object = "containers";
     let sandboxes = match &seen.sandboxes {
         Ok(Some(sandboxes)) => sandboxes,
@@ -187,14 +187,14 @@ fn named(attachment: &Attachment, records: &Records) -> String {
     }
 }
 
-pub(super) fn attachment_states(site: &Site, config: &Config, now: u64) -> Vec<Finding> {
+pub(super) fn attachment_states(site: &Site, config: &Config, now: u64) -> Vec<DoctorFinding> {
     let files = match &site.attachment_states {
         Ok(files) => files,
         Err(problem) => return vec![ATTACHMENT_STATE.problem("files", problem, "run as root; check `runDir`")],
     };
     let deadline = config.timeout.as_secs();
     let died = files.iter().filter(|file| {
-        let begun = matches!(file.phase, AddPhase::Adding(_) | AddPhase::Unreadable);
+        let begun = matches!(file.phase, AddState::Adding(_) | AddState::Unreadable);
         begun && file.lock == Lock::Free && now.saturating_sub(file.written) > deadline
     });
     let held = files.iter().filter(|file| file.lock == Lock::Held).count();
@@ -213,7 +213,7 @@ pub(super) fn attachment_states(site: &Site, config: &Config, now: u64) -> Vec<F
     findings
 }
 
-pub(super) fn tombstones(site: &Site, now: u64) -> Vec<Finding> {
+pub(super) fn tombstones(site: &Site, now: u64) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     match &site.records {
         Err(_) => findings.push(TOMBSTONE.skip("in etcd", "etcd did not answer")),
@@ -255,7 +255,7 @@ pub(super) fn tombstones(site: &Site, now: u64) -> Vec<Finding> {
 }
 
 /// A tombstone, fences included, is a warning only when it is old.
-fn pending_cleanup(object: &str, pending: &[&TombstoneRecord], now: u64, hint: String) -> Finding {
+fn pending_cleanup(object: &str, pending: &[&TombstoneRecord], now: u64, hint: String) -> DoctorFinding {
     let oldest = pending.iter().min_by_key(|tombstone| tombstone.since);
     let (since, why) = oldest.map_or((now, String::new()), |tombstone| (tombstone.since, tombstone.note.clone()));
     let fences = pending.iter().filter(|tombstone| tombstone.why == Tombstone::Fence).count();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use atoll_store::etcd::Member;
+use atoll_store::etcd::MemberStatus;
 
-use super::super::seen::{ControllerEndpoint, EtcdEndpoint, Seen, Site};
-use super::finding::{Check, Finding};
+use super::super::seen::{ControllerEndpoint, DoctorEvidence, EtcdEndpoint, Site};
+use super::finding::{Check, DoctorFinding};
 
 const ETCD: Check = Check::new(
     "etcd",
@@ -35,11 +35,11 @@ const LARGE: u64 = 3 << 29;
 /// `Date` has whole seconds, and the answer takes its time.
 const SKEW: i64 = 5;
 
-pub(super) fn etcd(site: &Site) -> Vec<Finding> {
+pub(super) fn etcd(site: &Site) -> Vec<DoctorFinding> {
     site.etcd.iter().map(etcd_endpoint).collect()
 }
 
-fn etcd_endpoint(endpoint: &EtcdEndpoint) -> Finding {
+fn etcd_endpoint(endpoint: &EtcdEndpoint) -> DoctorFinding {
     let url = &endpoint.url;
     let (member, read) = match (&endpoint.member, &endpoint.read) {
         (Ok(member), Ok(read)) => (member, *read),
@@ -76,7 +76,7 @@ fn etcd_endpoint(endpoint: &EtcdEndpoint) -> Finding {
     ETCD.ok(url, found)
 }
 
-fn described(member: &Member, read: Duration) -> String {
+fn described(member: &MemberStatus, read: Duration) -> String {
     let role = match (member.is_leader, member.is_learner) {
         (true, _) => "leader",
         (_, true) => "learner",
@@ -86,11 +86,11 @@ fn described(member: &Member, read: Duration) -> String {
     format!("version {}, {role}, a read takes {}, {size} of data", member.version, milliseconds(read))
 }
 
-pub(super) fn controllers(site: &Site) -> Vec<Finding> {
+pub(super) fn controllers(site: &Site) -> Vec<DoctorFinding> {
     site.controllers.iter().map(controller).collect()
 }
 
-fn controller(endpoint: &ControllerEndpoint) -> Finding {
+fn controller(endpoint: &ControllerEndpoint) -> DoctorFinding {
     let url = &endpoint.url;
     let hint =
         "check that the controller runs, that the URL has the API's path, and that it is reachable from this node";
@@ -115,7 +115,7 @@ fn controller(endpoint: &ControllerEndpoint) -> Finding {
     }
 }
 
-pub(super) fn clocks(site: &Site) -> Vec<Finding> {
+pub(super) fn clocks(site: &Site) -> Vec<DoctorFinding> {
     let etcd = site.etcd.iter().filter_map(|endpoint| Some((endpoint.url.as_str(), endpoint.clock?)));
     let controllers = site.controllers.iter().filter_map(|endpoint| Some((endpoint.url.as_str(), endpoint.clock?)));
     let clocks: Vec<_> = etcd.chain(controllers).collect();
@@ -138,7 +138,7 @@ pub(super) fn clocks(site: &Site) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn host(site: &Site, seen: &Seen) -> Vec<Finding> {
+pub(super) fn host(site: &Site, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let Ok(machine) = &site.machine else { return vec![HOST.skip("host id", "the host id is not known")] };
     let id = machine.host_id;
     let host = match &site.host {

@@ -8,20 +8,20 @@ use atoll_model::attachment::Attachment;
 use atoll_model::config::Addressing;
 use atoll_model::config::Config;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, Namespace, NetworkName, NodeName, TenantName};
-use atoll_store::etcd::Member;
+use atoll_store::etcd::MemberStatus;
 use atoll_tenant::Node;
-use atoll_tenant::identity::Identity;
+use atoll_tenant::identity::NodeIdentity;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::names::Names;
 use super::super::seen::{
-    CertificateFile, Conflist, Conflists, Content, ControllerEndpoint, EtcdEndpoint, Host, Kernel, Plane, Plugin,
-    Problem, Records, SecretFile, Seen, Site,
+    CertificateFile, ConfigurationContent, Conflist, Conflists, ControllerEndpoint, DoctorEvidence, EtcdEndpoint,
+    HostRecords, KernelSupport, PlaneSupport, PluginBinary, Problem, Records, SecretFile, Site,
 };
 use super::{Level, judge};
 use crate::links::{HostEnd, NetnsLocation};
-use crate::nodefiles::{AddPhase, AttachmentFile, Lock};
+use crate::nodefiles::{AddState, Lock, ObservedAttachment};
 use crate::runtime::{Loaded, NoAnswer, Places, Runtime, Status};
 
 const NOW: u64 = 1_800_000_000;
@@ -52,7 +52,7 @@ fn tombstone(node: &str, age: u64) -> TombstoneRecord {
 fn conflist(path: &str, plugins: &[&str]) -> Conflist {
     Conflist {
         path: path.into(),
-        content: Ok(Content {
+        content: Ok(ConfigurationContent {
             is_list: true,
             name: Some("net".to_owned()),
             versions: vec!["1.0.0".to_owned()],
@@ -89,13 +89,13 @@ fn containerd(plugins: &[&str]) -> Runtime {
     }
 }
 
-fn well() -> Seen {
+fn well() -> DoctorEvidence {
     let config = json!({
         "etcd": { "endpoints": ["http://192.0.2.1:2379"] },
         "controller": { "endpoints": ["http://192.0.2.2:8181/midonet-api"] },
     });
     let config = Config::parse(&config).expect("valid");
-    let member = Member {
+    let member = MemberStatus {
         version: "3.5.16".to_owned(),
         has_leader: true,
         is_leader: true,
@@ -134,7 +134,7 @@ fn well() -> Seen {
             writable: Ok(true),
             clock: Some(-1),
         }],
-        host: Ok(Host { found: Some(("n1".to_owned(), true)), zones: vec!["tz".to_owned()] }),
+        host: Ok(HostRecords { found: Some(("n1".to_owned(), true)), zones: vec!["tz".to_owned()] }),
         records: Ok(Records {
             cluster: None,
             disagreement: None,
@@ -148,7 +148,7 @@ fn well() -> Seen {
         attachment_states: Ok(vec![]),
         local_tombstones: Ok(vec![]),
     };
-    Seen {
+    DoctorEvidence {
         now: NOW,
         config: Ok(("/etc/cni/net.d/10-atoll.conflist".into(), config)),
         names: Some(Names {
@@ -163,7 +163,7 @@ fn well() -> Seen {
         }),
         site: Some(site),
         runtimes: vec![containerd(&["atoll", "portmap"])],
-        plugins: vec![Plugin {
+        plugins: vec![PluginBinary {
             readers: "containerd 1.6.20".to_owned(),
             directories: vec!["/usr/lib/cni".into()],
             found: Some(("/usr/lib/cni/atoll".into(), Ok(env!("CARGO_PKG_VERSION").to_owned()))),
@@ -177,13 +177,17 @@ fn well() -> Seen {
         }],
         sandboxes: Ok(Some(["3f9a".to_owned()].into_iter().collect())),
         has_kubelet: false,
-        kernel: Kernel { netns: Ok(()), veth: Ok(()), plane: Some(Plane { nftables: Ok(()), bridge: Ok(()) }) },
+        kernel: KernelSupport {
+            netns: Ok(()),
+            veth: Ok(()),
+            plane: Some(PlaneSupport { nftables: Ok(()), bridge: Ok(()) }),
+        },
     }
 }
 
-type Fault = fn(&mut Seen);
+type Fault = fn(&mut DoctorEvidence);
 
-fn site(seen: &mut Seen) -> &mut Site {
+fn site(seen: &mut DoctorEvidence) -> &mut Site {
     seen.site.as_mut().expect("there")
 }
 
@@ -235,7 +239,7 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
             site(s).etcd[0].clock = None;
             site(s).controllers[0].clock = None;
         }),
-        ("host", Level::Fail, |s| site(s).host = Ok(Host { found: None, zones: vec![] })),
+        ("host", Level::Fail, |s| site(s).host = Ok(HostRecords { found: None, zones: vec![] })),
         ("host", Level::Fail, |s| site(s).host.as_mut().expect("ok").found = Some(("n1".to_owned(), false))),
         ("host", Level::Skip, |s| site(s).host = Err(gone())),
         ("tunnel-zone", Level::Warn, |s| {
@@ -268,7 +272,7 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         }),
         ("name", Level::Warn, |s| {
             let name = NodeName::new("old").expect("valid");
-            let identity = Identity { name, host_id: Uuid::from_u128(7), earlier: vec![], prefixes: vec![] };
+            let identity = NodeIdentity { name, host_id: Uuid::from_u128(7), earlier: vec![], prefixes: vec![] };
             s.names.as_mut().expect("ok").remembered = Some(identity);
         }),
         ("kernel", Level::Fail, |s| s.kernel.netns = Err(Problem::new("EPERM"))),
@@ -334,11 +338,11 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
         }),
         ("interface", Level::Skip, |s| site(s).records = Err(gone())),
         ("attachment-state", Level::Warn, |s| {
-            site(s).attachment_states = Ok(vec![AttachmentFile {
+            site(s).attachment_states = Ok(vec![ObservedAttachment {
                 path: "/run/atoll/attachments/a".into(),
                 hash: "a".to_owned(),
                 lock: Lock::Free,
-                phase: AddPhase::Adding(None),
+                phase: AddState::Adding(None),
                 written: NOW - 600,
             }]);
         }),
@@ -365,15 +369,15 @@ fn every_fault_is_reported_with_its_effect_and_its_remedy() {
     insta::assert_snapshot!("faults", shown);
 }
 
-fn files(seen: &mut Seen) -> &mut Vec<Conflist> {
+fn files(seen: &mut DoctorEvidence) -> &mut Vec<Conflist> {
     seen.conflists[0].files.as_mut().expect("ok")
 }
 
-fn content(seen: &mut Seen) -> &mut Content {
+fn content(seen: &mut DoctorEvidence) -> &mut ConfigurationContent {
     files(seen)[0].content.as_mut().expect("ok")
 }
 
-fn status(seen: &mut Seen) -> &mut Status {
+fn status(seen: &mut DoctorEvidence) -> &mut Status {
     seen.runtimes[0].status.as_mut().expect("ok")
 }
 
@@ -409,7 +413,7 @@ fn claim(container: &str) -> Versioned<ClaimRecord> {
 fn a_claim_is_reported_only_when_gc_would_remove_it() {
     let mut seen = well();
     seen.sandboxes = Ok(Some(["3f9a".to_owned()].into_iter().collect()));
-    let claims = |seen: &Seen| {
+    let claims = |seen: &DoctorEvidence| {
         let all = judge(seen).into_iter().filter(|finding| finding.check == "claim");
         all.map(|finding| (finding.level, finding.found)).collect::<Vec<_>>()
     };
@@ -421,7 +425,7 @@ fn a_claim_is_reported_only_when_gc_would_remove_it() {
     let dead = claim("dead");
     let hash = dead.record.attachment.hash();
     let path = "/run/atoll/attachments/a".into();
-    let file = AttachmentFile { path, hash, lock: Lock::Held, phase: AddPhase::Done(None), written: 0 };
+    let file = ObservedAttachment { path, hash, lock: Lock::Held, phase: AddState::Done(None), written: 0 };
     site(&mut seen).records.as_mut().expect("ok").claims.push(dead);
     assert_eq!(claims(&seen)[0].0, Level::Warn);
     site(&mut seen).attachment_states = Ok(vec![file]);
@@ -436,7 +440,7 @@ fn a_claim_is_reported_only_when_gc_would_remove_it() {
 #[test]
 fn a_running_add_and_a_new_tombstone_are_well() {
     let mut seen = well();
-    let file = |lock, phase, written| AttachmentFile {
+    let file = |lock, phase, written| ObservedAttachment {
         path: "/run/atoll/attachments/a".into(),
         hash: "a".to_owned(),
         lock,
@@ -444,9 +448,9 @@ fn a_running_add_and_a_new_tombstone_are_well() {
         written,
     };
     site(&mut seen).attachment_states = Ok(vec![
-        file(Lock::Held, AddPhase::Adding(None), NOW - 600),
-        file(Lock::Free, AddPhase::Adding(None), NOW - 5),
-        file(Lock::Free, AddPhase::Done(None), 0),
+        file(Lock::Held, AddState::Adding(None), NOW - 600),
+        file(Lock::Free, AddState::Adding(None), NOW - 5),
+        file(Lock::Free, AddState::Done(None), 0),
     ]);
     site(&mut seen).records.as_mut().expect("ok").tombstones = vec![tombstone("n1", 3)];
     let link = attachment("n1").host_interface().to_string();

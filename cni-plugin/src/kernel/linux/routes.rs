@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use atoll_model::route::Route;
+use atoll_model::route::PodRoute;
 use atoll_node::netlink::{Refused, Socket};
 use ipnetwork::Ipv4Network;
 use rtnetlink::RouteMessageBuilder;
@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::kernel::FoundRoute;
 
 /// The request that adds a route through the interface `index`.
-pub(super) fn message(route: &Route, index: u32) -> RouteMessage {
+pub(super) fn message(route: &PodRoute, index: u32) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(route.destination.network(), route.destination.prefix())
         .output_interface(index);
@@ -58,10 +58,10 @@ fn read(message: &RouteMessage) -> Option<FoundRoute> {
     let RouteHeader { destination_prefix_length: prefix, table, scope, .. } = message.header;
     let mut network = Ipv4Addr::UNSPECIFIED;
     let mut interfaces = Vec::new();
-    let mut route = Route {
+    let mut route = PodRoute {
         table: Some(table.into()),
         scope: Some(scope.into()),
-        ..Route::plain(Ipv4Network::new(network, prefix).ok()?, None)
+        ..PodRoute::plain(Ipv4Network::new(network, prefix).ok()?, None)
     };
     for attribute in &message.attributes {
         match attribute {

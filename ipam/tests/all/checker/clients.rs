@@ -11,7 +11,7 @@ use atoll_records::{
     AddressRecord, ClaimRecord, Key, Phase, Query, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode,
     encode,
 };
-use atoll_store::{Change, Choice, Committed, Compare, Store, Txn};
+use atoll_store::{Choice, Committed, Compare, Store, StoreChange, Txn};
 
 use super::schedule::{Rng, Yielding, step};
 use super::{Process, World};
@@ -245,7 +245,7 @@ pub(crate) async fn operator(world: &World, mut rng: Rng) {
         let mut tenant: TenantRecord = decode(&entry.value).expect("readable");
         tenant.phase = Phase::Deleting;
         let write = async |tenant: &TenantRecord, seen| {
-            let then = vec![Change::Put { key: key.clone(), value: encode(tenant), lease: None }];
+            let then = vec![StoreChange::Put { key: key.clone(), value: encode(tenant), lease: None }];
             let txn = Txn { compare: vec![Compare::Modified(key.clone(), seen)], then, otherwise: vec![] };
             match store.commit(txn).await.expect("memory") {
                 Committed::Yes(revision) => revision,

@@ -1,7 +1,7 @@
 //! Defects that the checker must find: rewritings of each case of a transaction as it passes. `index` is the number of
 //! the case in its transaction.
 
-use atoll_store::{Case, Change, Compare};
+use atoll_store::{Case, Compare, StoreChange};
 
 fn key(condition: &Compare) -> &str {
     match condition {
@@ -14,11 +14,13 @@ fn forget(case: &mut Case, prefix: &str) {
 }
 
 fn releases(case: &Case) -> bool {
-    case.then.iter().any(|change| matches!(change, Change::Delete(key) if key.as_str().starts_with("v2/claims/")))
+    case.then.iter().any(|change| matches!(change, StoreChange::Delete(key) if key.as_str().starts_with("v2/claims/")))
 }
 
 fn claims(case: &Case) -> bool {
-    case.then.iter().any(|change| matches!(change, Change::Put { key, .. } if key.as_str().starts_with("v2/claims/")))
+    case.then
+        .iter()
+        .any(|change| matches!(change, StoreChange::Put { key, .. } if key.as_str().starts_with("v2/claims/")))
 }
 
 /// None.
@@ -83,8 +85,8 @@ pub(crate) fn released_by_address_only(_: usize, case: &mut Case) {
 /// A released address is free at once.
 pub(crate) fn cooldown_skipped(_: usize, case: &mut Case) {
     for change in &mut case.then {
-        if let Change::Put { key, lease: Some(_), .. } = change {
-            *change = Change::Delete(key.clone());
+        if let StoreChange::Put { key, lease: Some(_), .. } = change {
+            *change = StoreChange::Delete(key.clone());
         }
     }
 }
@@ -127,7 +129,8 @@ pub(crate) fn reserved_over_a_claim(_: usize, case: &mut Case) {
 
 /// Lifting a reservation leaves what points back to it.
 pub(crate) fn half_lifted(_: usize, case: &mut Case) {
-    case.then.retain(|change| !matches!(change, Change::Delete(key) if key.as_str().starts_with("v2/reserved-for/")));
+    case.then
+        .retain(|change| !matches!(change, StoreChange::Delete(key) if key.as_str().starts_with("v2/reserved-for/")));
 }
 
 /// A claim does not check whether its MAC is taken.

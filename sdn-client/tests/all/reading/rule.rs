@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use atoll_model::topology::{self, Action, Flow};
+use atoll_model::topology::{self, FlowAction, RuleAction};
 use atoll_sdn_client::api::{Chain, NatTarget, Rule};
 use atoll_sdn_client::{Dialect, Resource};
 use uuid::Uuid;
@@ -24,20 +24,20 @@ pub(crate) fn chain_to_topology(
     Ok((Reader(Resource::Chain).id("id", chain.id)?, meaning))
 }
 
-/// As an object of the topology model. `trace`, `l2_transform` and unknown kinds become [`Action::Other`].
+/// As an object of the topology model. `trace`, `l2_transform` and unknown kinds become [`RuleAction::Other`].
 pub(crate) fn rule_to_topology(rule: &Rule, dialect: Dialect) -> Result<topology::Rule, ConvertError> {
     let reader = Reader(Resource::Rule);
     let action = match rule.kind.as_deref() {
-        Some("accept") => Action::Accept,
-        Some("drop") => Action::Drop,
-        Some("reject") => Action::Reject,
-        Some("return") => Action::Return,
-        Some("jump") => Action::Jump { chain: reader.id("jumpChainId", rule.jump_chain_id)? },
-        Some("snat") => Action::Snat { targets: targets(rule)?, then: flow(rule)? },
-        Some("dnat") => Action::Dnat { targets: targets(rule)?, then: flow(rule)? },
-        Some("rev_snat") => Action::ReverseSnat { then: flow(rule)? },
-        Some("rev_dnat") => Action::ReverseDnat { then: flow(rule)? },
-        Some(kind) => Action::Other { kind: super::shorten(kind) },
+        Some("accept") => RuleAction::Accept,
+        Some("drop") => RuleAction::Drop,
+        Some("reject") => RuleAction::Reject,
+        Some("return") => RuleAction::Return,
+        Some("jump") => RuleAction::Jump { chain: reader.id("jumpChainId", rule.jump_chain_id)? },
+        Some("snat") => RuleAction::Snat { targets: targets(rule)?, then: flow(rule)? },
+        Some("dnat") => RuleAction::Dnat { targets: targets(rule)?, then: flow(rule)? },
+        Some("rev_snat") => RuleAction::ReverseSnat { then: flow(rule)? },
+        Some("rev_dnat") => RuleAction::ReverseDnat { then: flow(rule)? },
+        Some(kind) => RuleAction::Other { kind: super::shorten(kind) },
         None => return Err(reader.wrong("type", None, "a kind of rule")),
     };
     let id = reader.id("id", rule.id)?;
@@ -64,11 +64,11 @@ fn target_to_topology(target: &NatTarget) -> Result<topology::NatTarget, Convert
     })
 }
 
-fn flow(rule: &Rule) -> Result<Flow, ConvertError> {
+fn flow(rule: &Rule) -> Result<FlowAction, ConvertError> {
     match rule.flow_action.as_deref() {
-        Some("accept") => Ok(Flow::Accept),
-        Some("continue") => Ok(Flow::Continue),
-        Some("return") => Ok(Flow::Return),
+        Some("accept") => Ok(FlowAction::Accept),
+        Some("continue") => Ok(FlowAction::Continue),
+        Some("return") => Ok(FlowAction::Return),
         other => Err(Reader(Resource::Rule).wrong("flowAction", other, "accept, continue or return")),
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::{Ctl, private_file};
 use atoll_testkit::lab::netns::run;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use atoll_testkit::lab::wait::until;
@@ -42,11 +42,11 @@ fn containers(ctl: &Ctl<'_>) -> PathBuf {
 
 #[test]
 fn what_is_wrong_is_found_with_servers_up_and_down() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
+    let mut node = LabNode::start(json!({}))?;
     let password = node.scratch().path().join("password");
     private_file(&password, "admin")?;
     let ctl = Ctl::new(&node, json!({ "controller": { "username": "admin", "passwordFile": password } }))?;
-    let pod = Pod::new("red", "pod")?;
+    let pod = LabPod::new("red", "pod")?;
     node.cni("1.0.0")?.add(&pod)?;
     fs::write(containers(&ctl), &pod.container)?;
 

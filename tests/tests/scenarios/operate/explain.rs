@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::Ctl;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::{leftovers, wait};
 use serde_json::json;
 
@@ -22,13 +22,13 @@ fn prints(ctl: &Ctl<'_>, arguments: &[&str], code: i32, words: &[&str]) -> Resul
 
 #[test]
 fn why_a_pod_has_no_network() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
-    let pods = (0..3).map(|n| Pod::new("red", &format!("web-{n}"))).collect::<Result<Vec<_>>>()?;
+    let mut node = LabNode::start(json!({}))?;
+    let pods = (0..3).map(|n| LabPod::new("red", &format!("web-{n}"))).collect::<Result<Vec<_>>>()?;
     let [well, unplugged, deleted] = pods.as_slice() else { unreachable!("three") };
     let address = node.cni("1.0.0")?.add(well)?.address.ip().to_string();
     node.cni("1.0.0")?.add(unplugged)?;
     let taken = node.cni("1.0.0")?.add(deleted)?.address.ip().to_string();
-    let show = |node: &Node, what: &str, code: i32, words: &[&str]| {
+    let show = |node: &LabNode, what: &str, code: i32, words: &[&str]| {
         prints(&Ctl::new(node, json!({}))?, &["attachment", "show", what], code, words)
     };
 
@@ -47,7 +47,7 @@ fn why_a_pod_has_no_network() -> Result<()> {
     // Its DEL could not reach the controller, and an ADD failed; both are reported without a controller.
     node.kill_controller()?;
     node.cni("1.0.0")?.del(deleted)?;
-    let failed = Pod::new("red", "late")?;
+    let failed = LabPod::new("red", "late")?;
     let refused = node.cni("1.0.0")?.call("ADD", &failed).run()?;
     ensure!(refused.code != Some(0), "there is no controller");
     show(&node, "red/web-2", 7, &["its DEL could not finish", "atollctl gc"])?;
@@ -64,7 +64,7 @@ fn why_a_pod_has_no_network() -> Result<()> {
         node.cni("1.0.0")?.del(pod)?;
     }
     wait::until("later calls finish the pending cleanup", std::time::Duration::from_secs(30), || {
-        node.cni("1.0.0")?.del(&Pod::new("red", "missing")?)?;
+        node.cni("1.0.0")?.del(&LabPod::new("red", "missing")?)?;
         leftovers::assert_none(&node)
     })?;
     show(&node, &address, 0, &["is in cool-down"])?;
@@ -73,9 +73,9 @@ fn why_a_pod_has_no_network() -> Result<()> {
 
 #[test]
 fn the_help_leads_to_the_answers() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pods = [Pod::new("red", "web-0")?, Pod::new("red", "web-1")?, Pod::new("blue", "db-0")?];
+    let pods = [LabPod::new("red", "web-0")?, LabPod::new("red", "web-1")?, LabPod::new("blue", "db-0")?];
     let address = cni.add(&pods[0])?.address.ip().to_string();
     cni.add(&pods[1])?;
     cni.add(&pods[2])?;

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::Ctl;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::{leftovers, wait};
 use serde_json::{Value, json};
 
 /// The deadline of one call in `gc`'s configuration: after this a claim is old enough.
 const DEADLINE: u64 = 1;
 
-fn ctl(node: &Node) -> Result<Ctl<'_>> {
+fn ctl(node: &LabNode) -> Result<Ctl<'_>> {
     Ctl::new(node, json!({ "timeoutSeconds": DEADLINE }))
 }
 
 /// A list of the existing containers.
-fn list(node: &Node, pods: &[&Pod]) -> Result<PathBuf> {
+fn list(node: &LabNode, pods: &[&LabPod]) -> Result<PathBuf> {
     let path = node.scratch().path().join("containers");
     let ids: Vec<_> = pods.iter().map(|pod| pod.container.as_str()).collect();
     fs::write(&path, ids.join("\n"))?;
@@ -32,7 +32,7 @@ fn grow_old() {
 }
 
 /// The containers that have claims.
-fn claimed(node: &Node) -> Result<Vec<String>> {
+fn claimed(node: &LabNode) -> Result<Vec<String>> {
     let claims = node.keys("claims/")?;
     let mut containers: Vec<_> =
         claims.iter().filter_map(|(_, claim)| Some(claim["attachment"]["container"].as_str()?.to_owned())).collect();
@@ -40,7 +40,7 @@ fn claimed(node: &Node) -> Result<Vec<String>> {
     Ok(containers)
 }
 
-fn sorted(pods: &[&Pod]) -> Vec<String> {
+fn sorted(pods: &[&LabPod]) -> Vec<String> {
     let mut containers: Vec<_> = pods.iter().map(|pod| pod.container.clone()).collect();
     containers.sort();
     containers
@@ -53,10 +53,10 @@ fn outcomes(report: &Value) -> Vec<(&str, &str)> {
 
 #[test]
 fn dead_attachments_are_removed_and_live_or_foreign_ones_stay() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let (cni, mut elsewhere) = (node.cni("1.0.0")?, node.cni("1.0.0")?);
     elsewhere.config["name"] = "other".into();
-    let pods = (0..4).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    let pods = (0..4).map(|n| LabPod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
     let [live, dead, rebooted, foreign] = pods.as_slice() else { unreachable!("four") };
     for pod in [live, dead, rebooted] {
         cni.add(pod)?;
@@ -95,7 +95,7 @@ fn dead_attachments_are_removed_and_live_or_foreign_ones_stay() -> Result<()> {
     assert_eq!(outcomes(&done), all, "{done:#}");
     assert_eq!(claimed(&node)?, sorted(&[live, foreign]));
     ensure!(!file.exists(), "the dead ADD's file");
-    let links = Node::links(node.netns())?;
+    let links = LabNode::links(node.netns())?;
     ensure!(
         !links.iter().any(|name| name == "at0123456789ab") && links.iter().any(|name| name == "at-other"),
         "{links:?}"
@@ -112,8 +112,8 @@ fn dead_attachments_are_removed_and_live_or_foreign_ones_stay() -> Result<()> {
 
 #[test]
 fn an_answer_that_fails_or_is_empty_collects_nothing() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
-    let pod = Pod::new("red", "pod")?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
+    let pod = LabPod::new("red", "pod")?;
     node.cni("1.0.0")?.add(&pod)?;
     grow_old();
     let ctl = ctl(&node)?;
@@ -145,9 +145,9 @@ fn an_answer_that_fails_or_is_empty_collects_nothing() -> Result<()> {
 
 #[test]
 fn a_pod_added_between_the_two_observations_stays() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pods = (0..4).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    let pods = (0..4).map(|n| LabPod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
     let [live, dead, again, new] = pods.as_slice() else { unreachable!("four") };
     for pod in [live, dead, again] {
         cni.add(pod)?;
@@ -174,8 +174,8 @@ fn a_pod_added_between_the_two_observations_stays() -> Result<()> {
 
 #[test]
 fn pending_cleanup_is_finished_when_the_controller_is_back() -> Result<()> {
-    let mut node = Node::start_without_dataplane(json!({}))?;
-    let pods = (0..6).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    let mut node = LabNode::start_without_dataplane(json!({}))?;
+    let pods = (0..6).map(|n| LabPod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
     for pod in &pods {
         node.cni("1.0.0")?.add(pod)?;
     }
@@ -204,9 +204,9 @@ fn pending_cleanup_is_finished_when_the_controller_is_back() -> Result<()> {
 /// The configuration has another `etcd.prefix`: DEL, `gc` and `doctor` find attachments below the earlier one.
 #[test]
 fn what_was_made_under_an_earlier_prefix_is_found() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pods = (0..3).map(|n| Pod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
+    let pods = (0..3).map(|n| LabPod::new("red", &format!("pod-{n}"))).collect::<Result<Vec<_>>>()?;
     let [live, dead, deleted] = pods.as_slice() else { unreachable!("three") };
     for pod in &pods {
         cni.add(pod)?;

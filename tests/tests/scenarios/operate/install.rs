@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::cni::Cni;
 use atoll_testkit::lab::ctl::{Ctl, private_file};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use serde_json::{Value, json};
@@ -257,7 +257,7 @@ fn killed_anywhere_every_file_is_whole() -> Result<()> {
 
 #[test]
 fn a_node_with_pods_is_not_taken_the_plugin_away_from() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let ctl = Ctl::new(&node, json!({}))?;
     let host = node.scratch().dir("host")?;
     let (bin, conf) = (host.join("bin"), host.join("net.d"));
@@ -271,7 +271,7 @@ fn a_node_with_pods_is_not_taken_the_plugin_away_from() -> Result<()> {
     ensure!(installed.code == 0, "{}", installed.stderr);
 
     let cni = Cni::new(node.netns(), bin.join("atoll"), node.cni("1.0.0")?.config);
-    let pod = Pod::new("red", "pod")?;
+    let pod = LabPod::new("red", "pod")?;
     cni.add(&pod)?;
     let refused = run(&["uninstall"])?;
     ensure!(refused.code == 6 && refused.stderr.contains("1 attachment"), "{}{}", refused.stdout, refused.stderr);

@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::Ctl;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -46,9 +46,9 @@ fn closed() -> Result<Stdio> {
 
 #[test]
 fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cni = node.cni("1.0.0")?;
-    let pod = Pod::new("red", "pod")?;
+    let pod = LabPod::new("red", "pod")?;
     cni.add(&pod)?;
     let ctl = Ctl::new(&node, json!({}))?;
     for arguments in COMMANDS {
@@ -85,7 +85,7 @@ fn output_that_did_not_arrive_is_a_failure_of_every_command() -> Result<()> {
 
 #[test]
 fn a_signal_in_the_middle_is_answered_with_what_was_done_and_how_to_go_on() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     // The maximum request lifetime is so long that the signal arrives during it.
     let ctl = Ctl::new(&node, json!({ "quietPeriodSeconds": 600 }))?;
     // A tenant for each signal: a second deletion of one tenant would start at its last step.

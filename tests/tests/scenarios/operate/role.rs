@@ -12,8 +12,8 @@ use atoll_testkit::lab::cni::Cni;
 use atoll_testkit::lab::ctl::{Ctl, private_file};
 use atoll_testkit::lab::daemon::{Daemon, Lifetime};
 use atoll_testkit::lab::netns::output;
-use atoll_testkit::lab::node::{Node, merge};
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::{LabNode, merge};
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::{programs, wait};
 use serde_json::json;
 
@@ -31,13 +31,13 @@ fn documented(heading: &str) -> Result<String> {
 
 /// An etcd that requires client certificates, and the certificates.
 struct Secured<'a> {
-    node: &'a Node,
+    node: &'a LabNode,
     directory: PathBuf,
     _etcd: Daemon,
 }
 
 impl<'a> Secured<'a> {
-    fn start(node: &'a Node) -> Result<Self> {
+    fn start(node: &'a LabNode) -> Result<Self> {
         let directory = node.scratch().dir("secured")?;
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
         openssl(&directory, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"))?;
@@ -82,7 +82,7 @@ impl<'a> Secured<'a> {
         command.env("ETCDCTL_KEY", directory.join(format!("{who}.key"))).stdin(Stdio::null());
     }
 
-    fn etcdctl_of(node: &Node, directory: &Path, who: &str, arguments: &[&str]) -> Command {
+    fn etcdctl_of(node: &LabNode, directory: &Path, who: &str, arguments: &[&str]) -> Command {
         let mut command = node.netns().command("etcdctl");
         Self::environment(&mut command, directory, who);
         command.args(arguments);
@@ -121,7 +121,7 @@ fn openssl(directory: &Path, arguments: &str) -> Result<()> {
 
 #[test]
 fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let secured = Secured::start(&node)?;
     secured.script("The roles of root and of operators", &[("prefix", PREFIX), ("operator", "operator")])?;
     for name in ["node-1", "node-2"] {
@@ -132,14 +132,14 @@ fn a_node_can_do_its_work_with_the_documented_role_and_nothing_more() -> Result<
     let mut config = node.cni("1.0.0")?.config;
     merge(&mut config, &secured.settings("node-1"));
     let cni = Cni::new(node.netns(), programs::path("atoll")?, config);
-    let early = cni.call("ADD", &Pod::new("red", "early")?).run()?;
+    let early = cni.call("ADD", &LabPod::new("red", "early")?).run()?;
     assert_eq!(early.error_code()?, 101, "the record is the operator's to write: {}", early.stdout);
     let operator = Ctl::new(&node, secured.settings("operator"))?;
     operator.json(&["init"])?;
 
     // The operations of a node: new tenants, pods that are added and deleted, pending cleanup while the controller is
     // down.
-    let pods = [Pod::new("red", "one")?, Pod::new("red", "two")?, Pod::new("blue", "one")?];
+    let pods = [LabPod::new("red", "one")?, LabPod::new("red", "two")?, LabPod::new("blue", "one")?];
     for pod in &pods {
         cni.add(pod)?;
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use atoll_testkit::lab::ctl::Ctl;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::{http, servers};
 use serde_json::{Value, json};
 
@@ -59,9 +59,10 @@ fn differences(documented: &Value, printed: &Value) -> Vec<String> {
 
 #[test]
 fn the_documented_shapes_are_what_programs_get() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({ "cluster": { "subnetPrefix": 28, "podCidr": "10.128.0.0/16" } }))?;
+    let node =
+        LabNode::start_without_dataplane(json!({ "cluster": { "subnetPrefix": 28, "podCidr": "10.128.0.0/16" } }))?;
     let cni = node.cni("1.0.0")?;
-    let (one, gone) = (Pod::new("red", "web-0")?, Pod::new("blue", "gone")?);
+    let (one, gone) = (LabPod::new("red", "web-0")?, LabPod::new("blue", "gone")?);
     let taken = cni.add(&one)?.address.ip().to_string();
     let free = ["10.128.0.6", "10.128.0.7"].into_iter().find(|address| *address != taken).context("another address")?;
     let ctl = Ctl::new(&node, json!({ "timeoutSeconds": 1 }))?;
@@ -145,7 +146,7 @@ fn the_documented_shapes_are_what_programs_get() -> Result<()> {
 }
 
 /// Changes the tenant's bridge in the controller.
-fn disturb(node: &Node) -> Result<()> {
+fn disturb(node: &LabNode) -> Result<()> {
     let get = |path: &str| http::request("GET", servers::CONTROLLER, path, &[("Accept", "application/json")], "");
     let bridges = node.netns().within(|| get("/midonet-api/bridges?tenant_id=red"))?;
     let mut bridge = serde_json::from_str::<Value>(&bridges)?[0].clone();

@@ -1,7 +1,7 @@
 //! Debian's standard plugins after Atoll, as in the lists of most clusters.
 
 use anyhow::{Result, ensure};
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::reach::PORT;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use super::networks::{self, Networks};
 pub(crate) const HOST_PORT: u16 = 18080;
 
 /// Atoll's plugin, then these.
-pub(crate) fn chain(node: &Node, behind: &[Value]) -> Result<Networks> {
+pub(crate) fn chain(node: &LabNode, behind: &[Value]) -> Result<Networks> {
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     networks.add("atoll", &[&[networks::plugin(node, json!({}))?], behind].concat())?;
     Ok(networks)
@@ -39,7 +39,7 @@ pub(crate) fn ports() -> Vec<Port> {
 /// Without a local data plane the host interface is in the node's namespace, where `bandwidth` finds it.
 #[test]
 fn the_standard_plugins_stand_behind_ours() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let bandwidth = json!({ "type": "bandwidth", "capabilities": { "bandwidth": true } });
     let networks = chain(&node, &[portmap(), bandwidth, tuning(), firewall()])?;
     let containerd = Containerd::start(&node, &networks)?;
@@ -64,7 +64,7 @@ fn the_standard_plugins_stand_behind_ours() -> Result<()> {
     client.end(&pod.id)?;
     let rules = node.netns().run("iptables-save", &[])?;
     ensure!(!rules.contains(&pod.ip), "rules of a pod that is gone: {rules}");
-    assert_eq!(Node::links(node.netns())?, [""; 0], "the shaper's link");
+    assert_eq!(LabNode::links(node.netns())?, [""; 0], "the shaper's link");
     containerd.finish()?;
     node.finish()
 }

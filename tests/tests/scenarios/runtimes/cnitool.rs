@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::netns::{Netns, output};
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::netns::{LabNetns, output};
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
@@ -16,14 +16,14 @@ use super::networks::{self, Networks};
 
 /// cnitool on a node, with a private cache.
 struct Cnitool<'a> {
-    node: &'a Node,
+    node: &'a LabNode,
     networks: Networks,
     program: PathBuf,
     cache: PathBuf,
 }
 
 impl<'a> Cnitool<'a> {
-    fn new(node: &'a Node) -> Result<Self> {
+    fn new(node: &'a LabNode) -> Result<Self> {
         let program =
             std::env::var_os("ATOLL_CNITOOL").context("name the program in ATOLL_CNITOOL: see .ci/cnitool")?;
         let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
@@ -36,7 +36,7 @@ impl<'a> Cnitool<'a> {
 
     /// Runs one verb. The path of the cache is fixed in libcni, so another directory is mounted there; only this
     /// process and the plugins see the mount.
-    fn run(&self, verb: &str, network: &str, pod: &Netns) -> Result<String> {
+    fn run(&self, verb: &str, network: &str, pod: &LabNetns) -> Result<String> {
         let mut command = self.node.netns().command("unshare");
         command.args([
             "--mount",
@@ -61,10 +61,10 @@ impl<'a> Cnitool<'a> {
 #[test]
 #[ignore = "needs cnitool: .ci/cnitool, ATOLL_CNITOOL"]
 fn cnitool_drives_every_verb() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let cnitool = Cnitool::new(&node)?;
-    let (one, two) = (Netns::new()?, Netns::new()?);
-    let run = |verb: &str, pod: &Netns| cnitool.run(verb, "plain", pod);
+    let (one, two) = (LabNetns::new()?, LabNetns::new()?);
+    let run = |verb: &str, pod: &LabNetns| cnitool.run(verb, "plain", pod);
     run("status", &one)?;
 
     let result: Value = serde_json::from_str(&run("add", &one)?)?;
@@ -82,7 +82,7 @@ fn cnitool_drives_every_verb() -> Result<()> {
 
     run("del", &one)?;
     run("del", &one).context("again")?;
-    assert_eq!(Node::links(&one)?, [""; 0], "no interface");
+    assert_eq!(LabNode::links(&one)?, [""; 0], "no interface");
     assert_eq!(cnitool.cached()?, 1);
 
     // It deletes everything in its cache, then calls GC without a list of valid attachments.
@@ -90,7 +90,7 @@ fn cnitool_drives_every_verb() -> Result<()> {
     run("gc", &one)?;
     assert_eq!(cnitool.cached()?, 0);
     for pod in [&one, &two] {
-        assert_eq!(Node::links(pod)?, [""; 0], "no interface");
+        assert_eq!(LabNode::links(pod)?, [""; 0], "no interface");
     }
     node.finish()
 }
@@ -99,14 +99,14 @@ fn cnitool_drives_every_verb() -> Result<()> {
 #[test]
 #[ignore = "needs cnitool: .ci/cnitool, ATOLL_CNITOOL"]
 fn cnitool_checks_what_a_chained_plugin_changed() -> Result<()> {
-    let node = Node::start_without_dataplane(json!({}))?;
+    let node = LabNode::start_without_dataplane(json!({}))?;
     let cnitool = Cnitool::new(&node)?;
-    let pod = Netns::new()?;
+    let pod = LabNetns::new()?;
     let result: Value = serde_json::from_str(&cnitool.run("add", "chained", &pod)?)?;
     assert_eq!(result["cniVersion"], "1.0.0", "the highest that all of them know");
     ensure!(result["interfaces"].to_string().contains("02:00:5e:10:00:09"), "tuning changed the MAC: {result}");
     cnitool.run("check", "chained", &pod)?;
     cnitool.run("del", "chained", &pod)?;
-    assert_eq!(Node::links(&pod)?, [""; 0], "no interface");
+    assert_eq!(LabNode::links(&pod)?, [""; 0], "no interface");
     node.finish()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::Ctl;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::reach::ping;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::networks::Networks;
 
 #[test]
 fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let live = client.run(&containerd.pod("red", "live"))?;
@@ -23,7 +23,7 @@ fn what_the_runtime_does_not_know_is_collected_and_its_pods_are_not() -> Result<
     let stopped = client.run(&containerd.pod("red", "stopped"))?;
     client.stop(&stopped.id)?;
     let (cni, mut elsewhere) = (node.cni("1.0.0")?, node.cni("1.0.0")?);
-    let (dead, foreign) = (Pod::new("red", "dead")?, Pod::new("red", "foreign")?);
+    let (dead, foreign) = (LabPod::new("red", "dead")?, LabPod::new("red", "foreign")?);
     cni.add(&dead)?;
     // A pod of another network, which this runtime does not list.
     elsewhere.config["name"] = "other".into();

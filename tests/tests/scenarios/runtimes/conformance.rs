@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::programs;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const WAIT: [&str; 2] = ["/bin/sleep", "100000"];
 
 #[test]
 fn a_container_sees_the_network_of_its_pod() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let mut config = containerd.pod("red", "one");
@@ -76,10 +76,10 @@ fn a_container_sees_the_network_of_its_pod() -> Result<()> {
 
 #[test]
 fn a_host_network_pod_is_not_ours() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
-    let before = Node::links(node.netns())?;
+    let before = LabNode::links(node.netns())?;
     let mut config = containerd.pod("red", "host");
     if let Some(linux) = &mut config.linux {
         linux.security = Some(SandboxSecurity { namespaces: Some(Namespaces { network: 2, pid: 1 }) });
@@ -93,7 +93,7 @@ fn a_host_network_pod_is_not_ours() -> Result<()> {
     assert_eq!(pod.ip, "", "the kubelet knows the node's address itself");
     ensure!(node.keys("claims/")?.is_empty() && node.keys("tenants/")?.is_empty(), "the plugin was not called");
     client.end(&pod.id)?;
-    assert_eq!(Node::links(node.netns())?, before);
+    assert_eq!(LabNode::links(node.netns())?, before);
     containerd.finish()?;
     node.finish()
 }
@@ -101,7 +101,7 @@ fn a_host_network_pod_is_not_ours() -> Result<()> {
 /// The kubelet polls the runtime, and containerd 2 calls STATUS each time. Older versions never call it.
 #[test]
 fn a_node_is_ready_until_something_local_is_wrong() -> Result<()> {
-    let mut node = Node::start_without_dataplane(json!({}))?;
+    let mut node = LabNode::start_without_dataplane(json!({}))?;
     let password = node.scratch().path().join("password");
     // The mock controller accepts this user with this password.
     fs::write(&password, "admin")?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use atoll_testkit::lab::daemon::{Daemon, Lifetime};
-use atoll_testkit::lab::netns::{Netns, run};
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::netns::{LabNetns, run};
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::scratch::Scratch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,7 +23,7 @@ use super::{image, remove_cgroup};
 /// See the module. Its containers and shims go with it.
 pub(crate) struct Containerd {
     daemon: Option<Daemon>,
-    netns: Netns,
+    netns: LabNetns,
     directory: PathBuf,
     socket: PathBuf,
     log: PathBuf,
@@ -53,19 +53,19 @@ pub(crate) fn knows_status() -> Result<bool> {
 
 impl Containerd {
     /// Starts it on a node, with these networks.
-    pub(crate) fn start(node: &Node, networks: &Networks) -> Result<Self> {
+    pub(crate) fn start(node: &LabNode, networks: &Networks) -> Result<Self> {
         Self::start_in(node.netns(), node.scratch(), networks)
     }
 
     /// Starts it in a namespace, with its files in a directory, and gives it the test image.
-    pub(crate) fn start_in(netns: &Netns, scratch: &Scratch, networks: &Networks) -> Result<Self> {
+    pub(crate) fn start_in(netns: &LabNetns, scratch: &Scratch, networks: &Networks) -> Result<Self> {
         let directory = scratch.dir("containerd")?;
         let socket = directory.join("sock");
         fs::write(directory.join("config.toml"), configuration(&directory, &socket, networks)?)?;
         let name = scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut this = Self {
             daemon: None,
-            netns: Netns::at(netns.path()),
+            netns: LabNetns::at(netns.path()),
             directory,
             socket,
             log: scratch.path().join("containerd.log"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::netns::LabNetns;
 use http::uri::PathAndQuery;
 pub(crate) use messages::*;
 use tonic::client::Grpc;
@@ -35,8 +35,8 @@ pub(crate) struct Running {
 
 impl Running {
     /// Its network namespace.
-    pub(crate) fn netns(&self) -> Netns {
-        Netns::at(format!("/proc/{}/ns/net", self.pid))
+    pub(crate) fn netns(&self) -> LabNetns {
+        LabNetns::at(format!("/proc/{}/ns/net", self.pid))
     }
 }
 

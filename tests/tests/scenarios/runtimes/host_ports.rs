@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Error, Result, ensure};
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::reach::{PORT, Server, ask, ask_at};
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::reach::{PORT, TcpServer, ask, ask_at};
 use serde_json::json;
 
 use super::chain::{HOST_PORT, chain, firewall, portmap, ports};
@@ -16,7 +16,7 @@ use super::podman::Podman;
 /// With the local data plane, where the node reaches pods with a unique address.
 #[test]
 fn a_port_of_the_node_leads_to_a_pod() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "addressing": "unique" } }))?;
+    let node = LabNode::start(json!({ "cluster": { "addressing": "unique" } }))?;
     let neighbour = neighbour(&node)?;
     let containerd = Containerd::start(&node, &chain(&node, &[portmap(), firewall()])?)?;
     let client = containerd.client()?;
@@ -26,8 +26,8 @@ fn a_port_of_the_node_leads_to_a_pod() -> Result<()> {
     let mut inner = containerd.pod("red", "two");
     inner.ports = vec![Port { container: i32::from(PORT), host: 0 }];
     let (one, two) = (client.run(&config)?, client.run(&inner)?);
-    let _servers = (Server::start(&one.netns(), "one")?, Server::start(&two.netns(), "two")?);
-    let answers = |from: &Netns, to: &str| Ok::<_, Error>(ask(from, to.parse()?)?.map(|banner| banner.name));
+    let _servers = (TcpServer::start(&one.netns(), "one")?, TcpServer::start(&two.netns(), "two")?);
+    let answers = |from: &LabNetns, to: &str| Ok::<_, Error>(ask(from, to.parse()?)?.map(|banner| banner.name));
     assert_eq!(answers(&two.netns(), &one.ip)?.as_deref(), Some("one"), "within the tenant");
     assert_eq!(answers(node.netns(), &two.ip)?.as_deref(), Some("two"), "the kubelet's probes");
     reached(node.netns(), Ipv4Addr::LOCALHOST).context("from the node, by loopback")?;
@@ -46,11 +46,11 @@ fn a_port_of_the_node_leads_to_a_pod() -> Result<()> {
 /// The same through podman.
 #[test]
 fn a_published_port_leads_to_a_podman_container() -> Result<()> {
-    let node = Node::start(json!({ "tenant": { "default": "laptop" }, "cluster": { "addressing": "unique" } }))?;
+    let node = LabNode::start(json!({ "tenant": { "default": "laptop" }, "cluster": { "addressing": "unique" } }))?;
     let neighbour = neighbour(&node)?;
     let podman = Podman::new(&node, &chain(&node, &[portmap(), firewall()])?)?;
     let one = podman.start("one", &["--publish", &format!("{HOST_PORT}:{PORT}")])?;
-    let _server = Server::start(&one.netns, "one")?;
+    let _server = TcpServer::start(&one.netns, "one")?;
     reached(node.netns(), Ipv4Addr::LOCALHOST).context("from the node, by loopback")?;
     reached(&neighbour, NODE).context("from a machine beside the node")?;
     podman.remove(&["one"])?;
@@ -63,8 +63,8 @@ fn a_published_port_leads_to_a_podman_container() -> Result<()> {
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// Another machine on the node's own network.
-fn neighbour(node: &Node) -> Result<Netns> {
-    let neighbour = Netns::new()?;
+fn neighbour(node: &LabNode) -> Result<LabNetns> {
+    let neighbour = LabNetns::new()?;
     let name = neighbour.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let link = ["link", "add", "uplink0", "type", "veth", "peer", "name", "uplink0", "netns", &name];
     node.netns().run("ip", &link)?;
@@ -77,7 +77,7 @@ fn neighbour(node: &Node) -> Result<Netns> {
     Ok(neighbour)
 }
 
-fn reached(from: &Netns, address: Ipv4Addr) -> Result<()> {
+fn reached(from: &LabNetns, address: Ipv4Addr) -> Result<()> {
     let banner = ask_at(from, address, HOST_PORT)?.context("no answer")?;
     ensure!(banner.name == "one", "{} answers", banner.name);
     Ok(())

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atoll_testkit::lab::ctl::Ctl;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::wait::until;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn action(report: &Value, file: &Path) -> Result<String> {
 
 #[test]
 fn what_is_installed_is_what_the_runtime_runs_with() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     networks.names.push("atoll".to_owned());
     // The runtime uses a directory of its own, and the plugin is not there yet.
@@ -124,7 +124,7 @@ fn what_is_installed_is_what_the_runtime_runs_with() -> Result<()> {
 
     // A claim without a container.
     let live = client.run(&containerd.pod("red", "live"))?;
-    let dead = Pod::new("red", "dead")?;
+    let dead = LabPod::new("red", "dead")?;
     let cni = node.cni("1.0.0")?;
     cni.add(&dead)?;
     until("doctor names the claim without a container", Duration::from_secs(30), || {

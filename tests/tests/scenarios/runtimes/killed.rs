@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::reach::ping;
 use atoll_testkit::lab::{programs, wait};
 use serde_json::json;
@@ -36,7 +36,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(node: &Node) -> Result<Self> {
+    fn new(node: &LabNode) -> Result<Self> {
         let directory = node.scratch().dir("gate")?;
         std::os::unix::fs::symlink(programs::path("atoll")?, directory.join("atoll"))?;
         let this = Self { directory };
@@ -81,7 +81,7 @@ impl Gate {
 /// The runtime dies when the plugin starts, or after the plugin has finished.
 #[test]
 fn a_runtime_dies_while_it_makes_a_pod() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let gate = Gate::new(&node)?;
     let mut networks = Networks::new(node.scratch(), &gate.program())?;
     networks.add("atoll", &[networks::plugin(&node, json!({}))?])?;

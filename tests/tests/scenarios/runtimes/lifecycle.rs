@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::json;
 
 use super::containerd::Containerd;
@@ -21,11 +21,11 @@ fn reaches(from: &Running, to: &Running, name: &str) -> Result<()> {
 
 #[test]
 fn a_killed_runtime_interrupts_no_traffic() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let mut containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let (one, two) = (client.run(&containerd.pod("red", "one"))?, client.run(&containerd.pod("red", "two"))?);
-    let _server = Server::start(&one.netns(), "one")?;
+    let _server = TcpServer::start(&one.netns(), "one")?;
     reaches(&two, &one, "one")?;
     drop(client);
 
@@ -48,7 +48,7 @@ fn a_killed_runtime_interrupts_no_traffic() -> Result<()> {
 
 #[test]
 fn stopping_and_removing_twice_is_as_once() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let (one, two) = (client.run(&containerd.pod("red", "one"))?, client.run(&containerd.pod("red", "two"))?);
@@ -74,7 +74,7 @@ fn gateway_of(pod: &Running) -> Result<std::net::Ipv4Addr> {
 /// it.
 #[test]
 fn pods_end_while_controller_or_etcd_are_down() -> Result<()> {
-    let mut node = Node::start(json!({}))?;
+    let mut node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let run = |name: &str| client.run(&containerd.pod("red", name));
@@ -102,7 +102,7 @@ fn pods_end_while_controller_or_etcd_are_down() -> Result<()> {
 /// As the kubelet does if a sandbox died: the new one of the same pod is created before the old one is removed.
 #[test]
 fn the_next_sandbox_of_a_pod_comes_before_the_old_one_goes() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let config = containerd.pod("red", "one");
@@ -111,7 +111,7 @@ fn the_next_sandbox_of_a_pod_comes_before_the_old_one_goes() -> Result<()> {
     next.metadata.as_mut().context("metadata")?.attempt = 1;
     let new = client.run(&next)?;
     assert_ne!(old.ip, new.ip, "the old one may still speak");
-    let _server = Server::start(&new.netns(), "new")?;
+    let _server = TcpServer::start(&new.netns(), "new")?;
     client.stop(&old.id)?;
     client.remove(&old.id)?;
     reaches(&other, &new, "new")?;
@@ -123,7 +123,7 @@ fn the_next_sandbox_of_a_pod_comes_before_the_old_one_goes() -> Result<()> {
 
 #[test]
 fn twenty_pods_at_once() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let pods = side_by_side(20, |number| {
         let tenant = ["red", "blue"][number % 2];
@@ -133,7 +133,8 @@ fn twenty_pods_at_once() -> Result<()> {
     let addresses: BTreeSet<(&str, &str)> = pods.iter().map(|(tenant, pod)| (*tenant, pod.ip.as_str())).collect();
     assert_eq!(addresses.len(), pods.len(), "no address twice in a tenant: {addresses:?}");
     // The first pod of each tenant against all others.
-    let _servers = pods[..2].iter().map(|(name, pod)| Server::start(&pod.netns(), name)).collect::<Result<Vec<_>>>()?;
+    let _servers =
+        pods[..2].iter().map(|(name, pod)| TcpServer::start(&pod.netns(), name)).collect::<Result<Vec<_>>>()?;
     side_by_side(18, |number| reaches(&pods[number + 2].1, &pods[number % 2].1, pods[number % 2].0))?;
     side_by_side(20, |number| containerd.client()?.end(&pods[number].1.id))?;
     containerd.finish()?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::node::{Node, merge};
+use atoll_testkit::lab::node::{LabNode, merge};
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::scratch::Scratch;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ impl Networks {
     }
 
     /// The node's network `atoll`, without chained plugins.
-    pub(crate) fn of(node: &Node) -> Result<Self> {
+    pub(crate) fn of(node: &LabNode) -> Result<Self> {
         let mut networks = Self::new(node.scratch(), &programs::path("atoll")?)?;
         networks.add("atoll", &[plugin(node, json!({}))?])?;
         Ok(networks)
@@ -61,7 +61,7 @@ impl Networks {
 
 /// The entry of Atoll's plugin in a list on this node, merged with `settings`.
 #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
-pub(crate) fn plugin(node: &Node, settings: Value) -> Result<Value> {
+pub(crate) fn plugin(node: &LabNode, settings: Value) -> Result<Value> {
     let mut plugin = node.config().clone();
     // In a list, name and version belong to the list.
     plugin.as_object_mut().context("an object")?.remove("name");

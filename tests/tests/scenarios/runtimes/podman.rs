@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::netns::{Netns, output, run};
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::netns::{LabNetns, output, run};
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::scratch::Scratch;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use super::{image, remove_cgroup};
 
 /// See the module.
 pub(crate) struct Podman {
-    netns: Netns,
+    netns: LabNetns,
     directory: PathBuf,
     rootfs: PathBuf,
     cgroup: String,
@@ -26,7 +26,7 @@ pub(crate) struct Podman {
 /// A running container.
 pub(crate) struct Container {
     /// Its network namespace.
-    pub(crate) netns: Netns,
+    pub(crate) netns: LabNetns,
     /// The output of `podman inspect` for it.
     pub(crate) inspected: Value,
 }
@@ -48,12 +48,12 @@ pub(crate) fn version() -> Result<String> {
 
 impl Podman {
     /// Podman on a node, with these networks; a container that names none gets the first.
-    pub(crate) fn new(node: &Node, networks: &Networks) -> Result<Self> {
+    pub(crate) fn new(node: &LabNode, networks: &Networks) -> Result<Self> {
         Self::new_in(node.netns(), node.scratch(), networks)
     }
 
     /// Podman in a namespace, with its files in a directory.
-    pub(crate) fn new_in(netns: &Netns, scratch: &Scratch, networks: &Networks) -> Result<Self> {
+    pub(crate) fn new_in(netns: &LabNetns, scratch: &Scratch, networks: &Networks) -> Result<Self> {
         let directory = scratch.dir("podman")?;
         let rootfs = directory.join("rootfs");
         image::root_filesystem(&rootfs)?;
@@ -63,7 +63,7 @@ impl Podman {
             format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{below}/run\"\ngraphroot = \"{below}/storage\"\n");
         fs::write(directory.join("storage.conf"), storage)?;
         let cgroup = format!("/{}", scratch.path().file_name().unwrap_or_default().to_string_lossy());
-        Ok(Self { netns: Netns::at(netns.path()), directory, rootfs, cgroup })
+        Ok(Self { netns: LabNetns::at(netns.path()), directory, rootfs, cgroup })
     }
 
     /// Runs one command: what it prints.
@@ -90,7 +90,7 @@ impl Podman {
         let mut inspected: Value = serde_json::from_str(&self.run(&["inspect", name])?)?;
         let inspected = inspected[0].take();
         let pid = inspected["State"]["Pid"].as_i64().context("a pid")?;
-        Ok(Container { netns: Netns::at(format!("/proc/{pid}/ns/net")), inspected })
+        Ok(Container { netns: LabNetns::at(format!("/proc/{pid}/ns/net")), inspected })
     }
 
     /// Removes containers, running or not.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::{Value, json};
 
 use super::networks::Networks;
@@ -18,11 +18,11 @@ fn settings() -> Value {
 
 #[test]
 fn containers_share_the_default_tenant() -> Result<()> {
-    let node = Node::start(settings())?;
+    let node = LabNode::start(settings())?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     let (one, two) = (podman.start("one", &[])?, podman.start("two", &[])?);
     let (one_address, two_address) = (one.address("atoll")?, two.address("atoll")?);
-    let _server = Server::start(&one.netns, "one")?;
+    let _server = TcpServer::start(&one.netns, "one")?;
     ensure!(ping(&one.netns, two_address)? && ping(&two.netns, one_address)?, "two containers of one tenant");
     assert_eq!(ask(&two.netns, one_address)?.context("an answer")?.name, "one");
     let tenants: Vec<String> = node.keys("tenants/")?.into_iter().map(|(key, _)| key).collect();
@@ -30,7 +30,7 @@ fn containers_share_the_default_tenant() -> Result<()> {
 
     // The namespace of a running container survives DEL: the interface must be deleted, and can be added again.
     podman.run(&["network", "disconnect", "atoll", "two"])?;
-    ensure!(!Node::links(&two.netns)?.iter().any(|name| name == "eth0"), "the interface is still there");
+    ensure!(!LabNode::links(&two.netns)?.iter().any(|name| name == "eth0"), "the interface is still there");
     podman.run(&["network", "connect", "atoll", "two"])?;
     ensure!(ping(&two.netns, one_address)?, "connected again");
 
@@ -41,7 +41,7 @@ fn containers_share_the_default_tenant() -> Result<()> {
 
 #[test]
 fn a_container_is_removed_while_the_controller_is_down() -> Result<()> {
-    let mut node = Node::start(settings())?;
+    let mut node = LabNode::start(settings())?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     podman.start("one", &[])?;
     node.kill_controller()?;
@@ -58,7 +58,7 @@ fn a_container_is_removed_while_the_controller_is_down() -> Result<()> {
 
 #[test]
 fn a_container_whose_network_fails_does_not_run_and_leaves_nothing() -> Result<()> {
-    let mut node = Node::start(json!({ "tenant": { "default": "laptop" }, "timeoutSeconds": 3 }))?;
+    let mut node = LabNode::start(json!({ "tenant": { "default": "laptop" }, "timeoutSeconds": 3 }))?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     node.kill_controller()?;
     let refused = podman.start("early", &[]).err().context("there is no controller")?;
@@ -73,7 +73,7 @@ fn a_container_whose_network_fails_does_not_run_and_leaves_nothing() -> Result<(
 
 #[test]
 fn containers_at_once() -> Result<()> {
-    let node = Node::start(settings())?;
+    let node = LabNode::start(settings())?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     let name = |number: usize| format!("container-{number}");
     let addresses = side_by_side(8, |number| podman.start(&name(number), &[])?.address("atoll"))?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::netns::Netns;
+use atoll_testkit::lab::netns::LabNetns;
 use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ fn portmap() -> Value {
 
 #[test]
 fn containerd_sends_what_was_recorded() -> Result<()> {
-    let (scratch, netns) = (Scratch::new(&unique_name())?, Netns::new()?);
+    let (scratch, netns) = (Scratch::new(&unique_name())?, LabNetns::new()?);
     let recorder = Recorder::new(&scratch)?;
     let mut networks = Networks::new(&scratch, &recorder.stand_in()?)?;
     networks.add("atoll", &[plugin()])?;
@@ -143,7 +143,7 @@ fn containerd_sends_what_was_recorded() -> Result<()> {
 
 #[test]
 fn podman_sends_what_was_recorded() -> Result<()> {
-    let (scratch, netns) = (Scratch::new(&unique_name())?, Netns::new()?);
+    let (scratch, netns) = (Scratch::new(&unique_name())?, LabNetns::new()?);
     let recorder = Recorder::new(&scratch)?;
     let mut networks = Networks::new(&scratch, &recorder.stand_in()?)?;
     networks.add("one", &[plugin(), portmap()])?;

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Error, Result, ensure};
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::node::Node;
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::node::LabNode;
 use atoll_testkit::lab::programs;
-use atoll_testkit::lab::reach::{Server, ask};
+use atoll_testkit::lab::reach::{TcpServer, ask};
 use serde_json::{Value, json};
 
 use super::containerd::Containerd;
@@ -14,7 +14,7 @@ use super::networks::{self, Networks};
 use super::podman::Podman;
 
 /// Two networks. Packets from the address of the second leave by its own interface (the standard plugin `sbr`).
-fn two_networks(node: &Node) -> Result<Networks> {
+fn two_networks(node: &LabNode) -> Result<Networks> {
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     let plugin = networks::plugin(node, json!({}))?;
     networks.add("one", std::slice::from_ref(&plugin))?;
@@ -23,17 +23,17 @@ fn two_networks(node: &Node) -> Result<Networks> {
 }
 
 /// The address of an interface.
-fn address(netns: &Netns, interface: &str) -> Result<Ipv4Addr> {
+fn address(netns: &LabNetns, interface: &str) -> Result<Ipv4Addr> {
     let found: Value = serde_json::from_str(&netns.run("ip", &["-json", "address", "show", interface])?)?;
     let text = found[0]["addr_info"][0]["local"].as_str().with_context(|| format!("no address: {found}"))?;
     Ok(text.parse()?)
 }
 
 /// Both addresses answer, and the default route is that of the first.
-fn both_answer(of: &Netns, from: &Netns) -> Result<()> {
+fn both_answer(of: &LabNetns, from: &LabNetns) -> Result<()> {
     let routes = of.run("ip", &["route", "show", "default"])?;
     ensure!(routes.lines().next().is_some_and(|line| line.contains("dev eth0")), "the way out: {routes}");
-    let _server = Server::start(of, "both")?;
+    let _server = TcpServer::start(of, "both")?;
     for interface in ["eth0", "eth1"] {
         let answer = ask(from, address(of, interface)?)?;
         ensure!(answer.is_some_and(|banner| banner.name == "both"), "{interface} does not answer");
@@ -44,7 +44,7 @@ fn both_answer(of: &Netns, from: &Netns) -> Result<()> {
 /// containerd attaches a pod to all its networks at once, in the same namespace.
 #[test]
 fn a_pod_of_two_networks() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let containerd = Containerd::start(&node, &two_networks(&node)?)?;
     let client = containerd.client()?;
     // Either of the two may be first: several pods, so that both orders occur.
@@ -63,7 +63,7 @@ fn a_pod_of_two_networks() -> Result<()> {
 
 #[test]
 fn a_podman_container_of_two_networks() -> Result<()> {
-    let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
+    let node = LabNode::start(json!({ "tenant": { "default": "laptop" } }))?;
     let podman = Podman::new(&node, &two_networks(&node)?)?;
     let peer = podman.start("peer", &[])?;
     // Otherwise podman assigns the names in any order.
@@ -71,7 +71,7 @@ fn a_podman_container_of_two_networks() -> Result<()> {
     let both = podman.start("both", &named)?;
     both_answer(&both.netns, &peer.netns)?;
     podman.run(&["network", "disconnect", "two", "both"])?;
-    assert_eq!(Node::links(&both.netns)?, ["eth0"], "the other network goes, this one stays");
+    assert_eq!(LabNode::links(&both.netns)?, ["eth0"], "the other network goes, this one stays");
     podman.remove(&["both", "peer"])?;
     drop(podman);
     node.finish()
@@ -88,7 +88,7 @@ fn free(taken: &str) -> Result<[String; 3]> {
 /// The pod's annotations, through the runtime's capability, without the API server.
 #[test]
 fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
-    let node = Node::start(json!({}))?;
+    let node = LabNode::start(json!({}))?;
     let mut networks = Networks::new(node.scratch(), &programs::path("atoll")?)?;
     let capabilities = json!({ "capabilities": { "io.kubernetes.cri.pod-annotations": true } });
     networks.add("atoll", &[networks::plugin(&node, capabilities)?])?;
@@ -106,8 +106,8 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     let one = client.run(&config)?;
     assert_eq!(one.ip, *requested);
     ensure!(one.netns().run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
-    let server = Server::start(&one.netns(), "one")?;
-    let answer = |from: &Netns| Ok::<_, Error>(ask(from, requested.parse()?)?.map(|banner| banner.name));
+    let server = TcpServer::start(&one.netns(), "one")?;
+    let answer = |from: &LabNetns| Ok::<_, Error>(ask(from, requested.parse()?)?.map(|banner| banner.name));
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("one"));
 
     // A taken, an unknown and an invalid address: no pod, and no substitute.
@@ -128,7 +128,7 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
     config.metadata.as_mut().context("metadata")?.attempt = 1;
     let again = client.run(&config)?;
     assert_eq!(again.ip, *requested);
-    let _server = Server::start(&again.netns(), "again")?;
+    let _server = TcpServer::start(&again.netns(), "again")?;
     assert_eq!(answer(&peer.netns())?.as_deref(), Some("again"));
     client.end(&again.id)?;
     client.end(&peer.id)?;
@@ -139,14 +139,14 @@ fn a_pod_gets_what_its_annotations_ask_for() -> Result<()> {
 /// podman passes it in `CNI_ARGS`, or in `runtimeConfig` if there are several addresses.
 #[test]
 fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
-    let node = Node::start(json!({ "tenant": { "default": "laptop" } }))?;
+    let node = LabNode::start(json!({ "tenant": { "default": "laptop" } }))?;
     let podman = Podman::new(&node, &Networks::of(&node)?)?;
     let peer = podman.start("peer", &[])?;
     let [requested, first, second] = &free(&peer.address("atoll")?.to_string())?;
     let one = podman.start("one", &["--network", "atoll", "--ip", requested, "--mac-address", MAC])?;
     assert_eq!(one.address("atoll")?.to_string(), *requested);
     ensure!(one.netns.run("ip", &["link", "show", "eth0"])?.contains(MAC), "the MAC");
-    let _server = Server::start(&one.netns, "one")?;
+    let _server = TcpServer::start(&one.netns, "one")?;
     let answer = |to: Ipv4Addr| Ok::<_, Error>(ask(&peer.netns, to)?.map(|banner| banner.name));
     assert_eq!(answer(requested.parse()?)?.as_deref(), Some("one"));
     let refused = podman.start("two", &["--network", "atoll", "--ip", requested]).err().context("it is taken")?;
@@ -154,7 +154,7 @@ fn a_podman_container_gets_the_address_and_mac_it_asks_for() -> Result<()> {
     podman.remove(&["two"])?;
 
     let several = podman.start("several", &["--network", &format!("atoll:ip={first},ip={second}")])?;
-    let _several = Server::start(&several.netns, "several")?;
+    let _several = TcpServer::start(&several.netns, "several")?;
     for address in [first, second] {
         assert_eq!(answer(address.parse()?)?.as_deref(), Some("several"), "{address}");
     }

@@ -1,8 +1,8 @@
 //! Pods through containerd: two tenants, and a pod whose network cannot be created.
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde_json::json;
 
 use super::containerd::Containerd;
@@ -10,7 +10,7 @@ use super::networks::Networks;
 
 #[test]
 fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
-    let node = Node::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
+    let node = LabNode::start(json!({ "cluster": { "podCidr": "10.128.0.0/16", "subnetPrefix": 29 } }))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     let run = |namespace: &str, name: &str| {
@@ -19,7 +19,7 @@ fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
     let pods = [run("red", "one")?, run("red", "two")?, run("blue", "one")?, run("blue", "two")?];
     let names = ["red-one", "red-two", "blue-one", "blue-two"];
     let _servers =
-        pods.iter().zip(names).map(|(pod, name)| Server::start(&pod.netns(), name)).collect::<Result<Vec<_>>>()?;
+        pods.iter().zip(names).map(|(pod, name)| TcpServer::start(&pod.netns(), name)).collect::<Result<Vec<_>>>()?;
     for (from, to) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
         let netns = pods[from].netns();
         let address = pods[to].ip.parse()?;
@@ -51,7 +51,7 @@ fn pods_of_two_kubernetes_namespaces_reach_their_own_only() -> Result<()> {
 
 #[test]
 fn a_pod_whose_network_fails_does_not_run_and_leaves_nothing() -> Result<()> {
-    let mut node = Node::start(json!({ "timeoutSeconds": 3 }))?;
+    let mut node = LabNode::start(json!({ "timeoutSeconds": 3 }))?;
     let containerd = Containerd::start(&node, &Networks::of(&node)?)?;
     let client = containerd.client()?;
     node.kill_controller()?;

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use atoll_testkit::lab::leftovers;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Finding, Promise, Report};
-use crate::site::{Site, milliseconds};
+use crate::report::{Promise, Report, ReportLine};
+use crate::site::{BenchSite, milliseconds};
 use crate::spread::Spread;
 
 /// Calls at a time.
@@ -24,9 +24,9 @@ const SHOWN: usize = 5;
 pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Result<()> {
     step(&format!("{count} ADDs, {AT_A_TIME} at a time, {tenants} tenants: making the pods"));
     let numbers: Vec<usize> = (0..count).collect();
-    let make = |number: &usize| Pod::new(&format!("tenant-{}", number % tenants), &format!("pod-{number}"));
+    let make = |number: &usize| LabPod::new(&format!("tenant-{}", number % tenants), &format!("pod-{number}"));
     let pods = in_turns(&numbers, 4, make).into_iter().collect::<Result<Vec<_>>>()?;
-    let site = Site::atoll(false, &json!({}))?;
+    let site = BenchSite::atoll(false, &json!({}))?;
     let node = site.node().context("a site with servers")?;
     let cni = site.cni()?;
 
@@ -54,14 +54,14 @@ pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Resu
     let amount = |count: usize| u32::try_from(count).map(f64::from);
     for (what, list) in [("duplicates", &duplicates), ("failures", &failures), ("leaks", &leaks)] {
         let here = Spread::exactly(amount(list.len())?);
-        report.find(Finding::new(format!("{name}: {what}"), "", Promise::AtMost(0.0), here, None));
+        report.find(ReportLine::new(format!("{name}: {what}"), "", Promise::AtMost(0.0), here, None));
     }
     for (what, seconds) in [("ADD", add_seconds), ("DEL", del_seconds)] {
         let here = Spread::exactly(amount(count)? / seconds);
-        report.find(Finding::new(format!("{name}: {what}s per second"), "", Promise::Nothing, here, None));
+        report.find(ReportLine::new(format!("{name}: {what}s per second"), "", Promise::Nothing, here, None));
     }
     if let Some(took) = Spread::of(&took) {
-        report.find(Finding::new(format!("{name}: one ADD, wall"), "ms", Promise::Nothing, took, None));
+        report.find(ReportLine::new(format!("{name}: one ADD, wall"), "ms", Promise::Nothing, took, None));
     }
     let sound = duplicates.is_empty() && failures.is_empty() && leaks.is_empty();
     for list in [duplicates, failures, leaks.into_iter().map(|leak| format!("leak: {leak}")).collect()] {

@@ -7,15 +7,15 @@ use atoll_model::attachment::Attachment;
 use atoll_model::config::EtcdConfig;
 use atoll_model::ids::{ClaimId, ContainerId, IfName, NetworkName, NodeName, TenantName};
 use atoll_records::{AddressRecord, AddressState, Key, SCHEMA, Unknown, encode};
-use atoll_store::{Change, Etcd, Store as _, Txn};
-use atoll_testkit::lab::node::{Node, PREFIX};
+use atoll_store::{Etcd, Store as _, StoreChange, Txn};
+use atoll_testkit::lab::node::{LabNode, PREFIX};
 use atoll_testkit::lab::servers;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Finding, Promise, Report};
-use crate::site::{Site, TENANT, etcd_requests, pod};
+use crate::report::{Promise, Report, ReportLine};
+use crate::site::{BenchSite, TENANT, etcd_requests, pod};
 use crate::spread::{Spread, mean};
 
 /// Addresses in use; the first is what the others are compared with.
@@ -28,7 +28,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     let mut sites = Vec::new();
     for in_use in IN_USE {
         step(&format!("addresses in use: {in_use}"));
-        let site = Site::atoll(false, &json!({ "podCidr": "10.128.0.0/16", "subnetPrefix": 16 }))?;
+        let site = BenchSite::atoll(false, &json!({ "podCidr": "10.128.0.0/16", "subnetPrefix": 16 }))?;
         let anchor = pod("anchor")?;
         let (anchored, _) = site.add(&anchor)?;
         let node = site.node().context("a site with servers")?;
@@ -60,10 +60,10 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
             1_000 | 32_000 => (Promise::RatioAtMost(1.2), Some(base)),
             _ => (Promise::Nothing, Some(base)),
         };
-        report.find(Finding::new(format!("ADD, {in_use} of a /16 in use: wall"), "ms", promise, here, beside));
+        report.find(ReportLine::new(format!("ADD, {in_use} of a /16 in use: wall"), "ms", promise, here, beside));
         let promise = if in_use == 60_000 { Promise::AtMost(base_asked + 1.0) } else { Promise::Nothing };
         let asked = Spread::exactly(mean(&asked[place]));
-        report.find(Finding::new(format!("ADD, {in_use} in use: mean requests to etcd"), "", promise, asked, None));
+        report.find(ReportLine::new(format!("ADD, {in_use} in use: mean requests to etcd"), "", promise, asked, None));
     }
     for (site, anchor) in sites {
         site.del(&anchor)?;
@@ -76,7 +76,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
 }
 
 /// Writes records of `count` addresses that pods of another node have, spread evenly over the subnet.
-fn fill(node: &Node, anchored: Ipv4Network, count: u32) -> Result<()> {
+fn fill(node: &LabNode, anchored: Ipv4Network, count: u32) -> Result<()> {
     let tenant = TenantName::new(TENANT)?;
     let (_, record) =
         node.keys("tenants/")?.into_iter().next().context("the tenant's record: the anchor has built it")?;
@@ -109,7 +109,7 @@ fn fill(node: &Node, anchored: Ipv4Network, count: u32) -> Result<()> {
     })
 }
 
-fn put(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> Result<Change> {
+fn put(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> Result<StoreChange> {
     let attachment = Attachment {
         node: NodeName::new("elsewhere")?,
         network: NetworkName::new("atoll")?,
@@ -118,5 +118,9 @@ fn put(tenant: &TenantName, ordinal: u32, address: Ipv4Addr) -> Result<Change> {
     };
     let state = AddressState::Claimed { claim: ClaimId::random(), attachment };
     let record = AddressRecord { v: SCHEMA, state, unknown: Unknown::new() };
-    Ok(Change::Put { key: Key::from(AddressRecord::at(tenant, ordinal, address)), value: encode(&record), lease: None })
+    Ok(StoreChange::Put {
+        key: Key::from(AddressRecord::at(tenant, ordinal, address)),
+        value: encode(&record),
+        lease: None,
+    })
 }

@@ -24,7 +24,7 @@ pub(crate) enum Promise {
 
 /// One line.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Finding {
+pub(crate) struct ReportLine {
     what: String,
     unit: &'static str,
     promise: Promise,
@@ -35,7 +35,7 @@ pub(crate) struct Finding {
     met: Option<bool>,
 }
 
-impl Finding {
+impl ReportLine {
     /// A finding, with its verdict.
     pub(crate) fn new(
         what: impl Into<String>,
@@ -58,7 +58,7 @@ impl Finding {
 /// All of it.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
-    findings: Vec<Finding>,
+    findings: Vec<ReportLine>,
     /// Duplicates, leaks and failures, one line each.
     wrong: Vec<String>,
     processors: usize,
@@ -79,7 +79,7 @@ impl Report {
     }
 
     /// Adds a finding.
-    pub(crate) fn find(&mut self, finding: Finding) {
+    pub(crate) fn find(&mut self, finding: ReportLine) {
         self.findings.push(finding);
     }
 
@@ -129,7 +129,7 @@ impl Report {
     }
 }
 
-fn promise(finding: &Finding) -> String {
+fn promise(finding: &ReportLine) -> String {
     match finding.promise {
         Promise::AtMost(limit) => format!("<= {limit} {}", finding.unit).trim_end().to_owned(),
         Promise::RatioAtMost(limit) => format!("<= {limit}x"),
@@ -157,7 +157,7 @@ mod tests {
     fn verdicts_follow_the_bound() {
         let met = |promise, measured, beside| {
             let beside = Some(Spread::exactly(beside));
-            Finding::new("it", "ms", promise, Spread::exactly(measured), beside).met
+            ReportLine::new("it", "ms", promise, Spread::exactly(measured), beside).met
         };
         assert_eq!(met(Promise::AtMost(1.0), 1.0, 9.0), Some(true));
         assert_eq!(met(Promise::AtMost(1.0), 1.1, 9.0), Some(false));

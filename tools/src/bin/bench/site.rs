@@ -6,11 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use atoll_testkit::lab::cni::{Answer, Attached, Call, Cni};
+use atoll_testkit::lab::cni::{Cni, CniAnswer, CniCall, PodInterface};
 use atoll_testkit::lab::http;
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::programs;
 use atoll_testkit::lab::scratch::{Scratch, unique_name};
 use atoll_testkit::lab::servers;
@@ -24,13 +24,13 @@ pub(crate) const STANDARD: &str = "/usr/lib/cni";
 pub(crate) const TENANT: &str = "bench";
 
 /// A plugin and the network it works in.
-pub(crate) enum Site {
+pub(crate) enum BenchSite {
     /// Ours, on a node of the harness.
-    Atoll(Box<Node>),
+    Atoll(Box<LabNode>),
     /// `bridge` with `host-local`.
     Standard {
         /// The runtime's side.
-        netns: Netns,
+        netns: LabNetns,
         /// The addresses that `host-local` has given.
         scratch: Scratch,
     },
@@ -45,17 +45,17 @@ pub(crate) struct Cost {
     pub(crate) cpu: f64,
 }
 
-impl Site {
+impl BenchSite {
     /// Our plugin. A log of each call is usual in production, one of each detail is not.
     pub(crate) fn atoll(dataplane: bool, cluster: &Value) -> Result<Self> {
         let settings = json!({ "log": { "level": "info" }, "timeoutSeconds": 60, "cluster": cluster });
-        let node = if dataplane { Node::start(settings)? } else { Node::start_without_dataplane(settings)? };
+        let node = if dataplane { LabNode::start(settings)? } else { LabNode::start_without_dataplane(settings)? };
         Ok(Self::Atoll(Box::new(node)))
     }
 
     /// The standard plugins.
     pub(crate) fn standard() -> Result<Self> {
-        Ok(Self::Standard { netns: Netns::new()?, scratch: Scratch::new(&unique_name())? })
+        Ok(Self::Standard { netns: LabNetns::new()?, scratch: Scratch::new(&unique_name())? })
     }
 
     /// The runtime's side.
@@ -76,7 +76,7 @@ impl Site {
     }
 
     /// A call, as [`Cni::call`] makes it.
-    pub(crate) fn call(&self, command: &str, pod: &Pod) -> Result<Call<'_>> {
+    pub(crate) fn call(&self, command: &str, pod: &LabPod) -> Result<CniCall<'_>> {
         Ok(self.cni()?.call(command, pod).with("CNI_PATH", STANDARD))
     }
 
@@ -89,20 +89,20 @@ impl Site {
     }
 
     /// ADD, and what it cost.
-    pub(crate) fn add(&self, pod: &Pod) -> Result<(Attached, Cost)> {
+    pub(crate) fn add(&self, pod: &LabPod) -> Result<(PodInterface, Cost)> {
         let (answer, cost) = measured(&self.call("ADD", pod)?)?;
         Ok((answer.attached().context("ADD")?, cost))
     }
 
     /// DEL, and what it cost.
-    pub(crate) fn del(&self, pod: &Pod) -> Result<Cost> {
+    pub(crate) fn del(&self, pod: &LabPod) -> Result<Cost> {
         let (answer, cost) = measured(&self.call("DEL", pod)?)?;
         answer.done().context("DEL")?;
         Ok(cost)
     }
 
     /// VERSION, and what it cost.
-    pub(crate) fn version(&self, pod: &Pod) -> Result<Cost> {
+    pub(crate) fn version(&self, pod: &LabPod) -> Result<Cost> {
         let (answer, cost) = measured(&self.call("VERSION", pod)?)?;
         answer.result().context("VERSION")?;
         Ok(cost)
@@ -110,7 +110,7 @@ impl Site {
 
     /// A call under another program (`time`, `strace`) that starts the plugin; what that program wrote into the file
     /// that its last argument names.
-    pub(crate) fn under(&self, tool: &[&str], command: &str, pod: &Pod) -> Result<String> {
+    pub(crate) fn under(&self, tool: &[&str], command: &str, pod: &LabPod) -> Result<String> {
         let (netns, scratch) = match self {
             Self::Atoll(node) => (node.netns(), node.scratch()),
             Self::Standard { netns, scratch } => (netns, scratch),
@@ -129,7 +129,7 @@ impl Site {
     }
 
     /// Our node; the standard plugins have no servers.
-    pub(crate) fn node(&self) -> Option<&Node> {
+    pub(crate) fn node(&self) -> Option<&LabNode> {
         match self {
             Self::Atoll(node) => Some(node),
             Self::Standard { .. } => None,
@@ -149,12 +149,12 @@ impl Site {
 }
 
 /// A pod in the only tenant.
-pub(crate) fn pod(name: &str) -> Result<Pod> {
-    Pod::new(TENANT, name)
+pub(crate) fn pod(name: &str) -> Result<LabPod> {
+    LabPod::new(TENANT, name)
 }
 
 /// Requests that etcd has answered, watches apart, as it counts them itself.
-pub(crate) fn etcd_requests(node: &Node) -> Result<f64> {
+pub(crate) fn etcd_requests(node: &LabNode) -> Result<f64> {
     let metrics = node.netns().within(|| http::get(servers::ETCD, "/metrics"))?;
     let handled = metrics.lines().filter(|line| line.starts_with("grpc_server_handled_total{"));
     let numbers = handled.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
@@ -162,7 +162,7 @@ pub(crate) fn etcd_requests(node: &Node) -> Result<f64> {
 }
 
 /// Runs a call. One at a time: the kernel counts all children of this process together.
-fn measured(call: &Call<'_>) -> Result<(Answer, Cost)> {
+fn measured(call: &CniCall<'_>) -> Result<(CniAnswer, Cost)> {
     let before = cpu_of_children()?;
     let answer = call.run()?;
     let cpu = milliseconds(cpu_of_children()?.saturating_sub(before));

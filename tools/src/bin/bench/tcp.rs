@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use atoll_testkit::lab::{netns, programs};
 
 use crate::progress::step;
-use crate::report::{Finding, Promise, Report};
+use crate::report::{Promise, Report, ReportLine};
 use crate::spread::Spread;
 
 /// How long each of its measurements lasts.
@@ -20,7 +20,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
         ("same tenant", "TCP pod to pod, beside a bridge with conntrack", Promise::RatioAtLeast(0.8)),
         ("to the external network, two routers", "TCP to the external network, beside the same", Promise::Nothing),
     ] {
-        report.find(Finding::new(what, "Gbit/s", promise, line(&printed, name, rounds)?, Some(base)));
+        report.find(ReportLine::new(what, "Gbit/s", promise, line(&printed, name, rounds)?, Some(base)));
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Warm calls, one at a time: the tenant is there, and the node has talked to both servers before.
 
 use anyhow::{Context as _, Result};
-use atoll_testkit::lab::node::Node;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::node::LabNode;
+use atoll_testkit::lab::pod::LabPod;
 use serde_json::json;
 
 use crate::progress::step;
-use crate::report::{Finding, Promise, Report};
-use crate::site::{Cost, STANDARD, Site, etcd_requests, pod};
+use crate::report::{Promise, Report, ReportLine};
+use crate::site::{BenchSite, Cost, STANDARD, etcd_requests, pod};
 use crate::spread::{Spread, mean};
 
 /// How often what does not vary much is measured.
@@ -31,7 +31,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     step("warm calls: starting the servers");
     // As large a subnet as the standard plugins have here: addresses that cool down are no obstacle in it.
     let cluster = json!({ "subnetPrefix": 16 });
-    let sites = [Site::atoll(false, &cluster)?, Site::atoll(true, &cluster)?, Site::standard()?];
+    let sites = [BenchSite::atoll(false, &cluster)?, BenchSite::atoll(true, &cluster)?, BenchSite::standard()?];
     // The first pod makes the bridge or the tenant, and stays.
     let anchors = sites.iter().map(|site| {
         let anchor = pod("anchor")?;
@@ -63,7 +63,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn one_round(site: &Site, costs: &mut Costs) -> Result<()> {
+fn one_round(site: &BenchSite, costs: &mut Costs) -> Result<()> {
     let pod = pod("measured")?;
     costs.version.push(site.version(&pod)?);
     let (_, add) = site.add(&pod)?;
@@ -76,7 +76,7 @@ fn times(costs: &[Costs; 3], report: &mut Report) {
     let mut compare = |what: &str, place: usize, promise, of: &dyn Fn(&Costs) -> Vec<f64>| {
         let (here, beside) = (Spread::of(&of(&costs[place])), Spread::of(&of(&costs[BESIDE])));
         if let Some(here) = here {
-            report.find(Finding::new(what, "ms", promise, here, beside));
+            report.find(ReportLine::new(what, "ms", promise, here, beside));
         }
     };
     let wall = |costs: &[Cost]| costs.iter().map(|cost| cost.wall).collect::<Vec<_>>();
@@ -92,10 +92,10 @@ fn times(costs: &[Costs; 3], report: &mut Report) {
 }
 
 /// What the servers were asked, as they count it themselves.
-fn requests(site: &Site, report: &mut Report) -> Result<()> {
+fn requests(site: &BenchSite, report: &mut Report) -> Result<()> {
     let node = site.node().context("a site with servers")?;
     let pods = (0..FEW).map(|_| pod("counted")).collect::<Result<Vec<_>>>()?;
-    let each = |work: &dyn Fn(&Pod) -> Result<()>| -> Result<[Vec<f64>; 3]> {
+    let each = |work: &dyn Fn(&LabPod) -> Result<()>| -> Result<[Vec<f64>; 3]> {
         let mut counts: [Vec<f64>; 3] = Default::default();
         for pod in &pods {
             let before = asked(node)?;
@@ -110,7 +110,7 @@ fn requests(site: &Site, report: &mut Report) -> Result<()> {
     let del = each(&|pod| site.del(pod).map(drop))?;
     let mut find = |what: &str, limit: Option<f64>, counts: &[f64]| {
         let promise = limit.map_or(Promise::Nothing, Promise::AtMost);
-        report.find(Finding::new(what, "", promise, Spread::exactly(mean(counts)), None));
+        report.find(ReportLine::new(what, "", promise, Spread::exactly(mean(counts)), None));
     };
     find("warm ADD: requests to etcd", Some(1.0), &add[0]);
     find("warm ADD: requests to the controller, 5.x", Some(1.0), &add[1]);
@@ -121,7 +121,7 @@ fn requests(site: &Site, report: &mut Report) -> Result<()> {
 }
 
 /// Requests so far: to etcd, to the controller, and those that only read one port.
-fn asked(node: &Node) -> Result<[f64; 3]> {
+fn asked(node: &LabNode) -> Result<[f64; 3]> {
     let record = node.controller_get("/mock/requests")?;
     let (mut other, mut polls) = (0.0, 0.0);
     for (what, count) in record["counters"].as_object().context("the controller's counters")? {
@@ -132,7 +132,7 @@ fn asked(node: &Node) -> Result<[f64; 3]> {
 }
 
 /// Processes that an ADD starts: clones that are not threads, and programs beside its own.
-fn forks(site: &Site, report: &mut Report) -> Result<()> {
+fn forks(site: &BenchSite, report: &mut Report) -> Result<()> {
     let pod = pod("traced")?;
     let calls = "trace=fork,vfork,clone,clone3,execve";
     let trace = site.under(&["strace", "-f", "-qq", "-e", calls, "-e", "signal=none", "-o"], "ADD", &pod)?;
@@ -143,12 +143,12 @@ fn forks(site: &Site, report: &mut Report) -> Result<()> {
     });
     let programs = trace.lines().filter(|line| line.contains("execve(")).count().saturating_sub(1);
     let count = u32::try_from(started.count().max(programs))?;
-    report.find(Finding::new("warm ADD: forks", "", Promise::AtMost(0.0), Spread::exactly(count.into()), None));
+    report.find(ReportLine::new("warm ADD: forks", "", Promise::AtMost(0.0), Spread::exactly(count.into()), None));
     Ok(())
 }
 
 /// The largest resident set. Measured by `time`, which is small: the kernel counts what the parent had at the exec too.
-fn memory(sites: &[Site; 3], report: &mut Report) -> Result<()> {
+fn memory(sites: &[BenchSite; 3], report: &mut Report) -> Result<()> {
     let mut peaks: [[Vec<f64>; 2]; 3] = Default::default();
     for _ in 0..FEW {
         for (site, peaks) in sites.iter().zip(&mut peaks) {
@@ -165,13 +165,13 @@ fn memory(sites: &[Site; 3], report: &mut Report) -> Result<()> {
             let beside = Spread::of(&peaks[BESIDE][verb]);
             let here = Spread::of(&peaks[place][verb]).context("samples")?;
             let what = format!("{command}, {what}: peak memory");
-            report.find(Finding::new(what, "MB", Promise::AtMost(10.0), here, beside));
+            report.find(ReportLine::new(what, "MB", Promise::AtMost(10.0), here, beside));
         }
     }
     Ok(())
 }
 
-fn size(sites: &[Site; 3], report: &mut Report) -> Result<()> {
+fn size(sites: &[BenchSite; 3], report: &mut Report) -> Result<()> {
     let megabytes = |path: &std::path::Path| -> Result<f64> {
         let size = std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?.len();
         Ok(f64::from(u32::try_from(size)?) / 1e6)
@@ -180,6 +180,6 @@ fn size(sites: &[Site; 3], report: &mut Report) -> Result<()> {
     let standard =
         megabytes(&sites[BESIDE].program()?)? + megabytes(&std::path::Path::new(STANDARD).join("host-local"))?;
     let (ours, standard) = (Spread::exactly(ours), Spread::exactly(standard));
-    report.find(Finding::new("plugin: size", "MB", Promise::AtMost(5.2), ours, Some(standard)));
+    report.find(ReportLine::new("plugin: size", "MB", Promise::AtMost(5.2), ours, Some(standard)));
     Ok(())
 }

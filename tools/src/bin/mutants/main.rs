@@ -27,7 +27,7 @@ use atoll_node::files::print;
 use clap::Parser;
 
 use self::list::Mutant;
-use self::suite::{Suite, Verdict};
+use self::suite::{MutantResult, Suite};
 
 /// Takes the code of one promise out at a time and demands that the tests notice.
 #[derive(Debug, Parser)]
@@ -71,7 +71,7 @@ fn run(args: &Args) -> Result<bool> {
     for (number, mutant) in mutants.iter().enumerate() {
         let verdict = suite.run(mutant)?;
         print::say(&format!("{:>4}/{} {:<9} {}\n", number + 1, mutants.len(), verdict.word(), mutant.name));
-        if verdict == Verdict::Survived {
+        if verdict == MutantResult::Survived {
             survivors.push(mutant);
         }
     }

@@ -14,14 +14,14 @@ const TEST_FAILED: i32 = 100;
 
 /// Whether a mutant's tests noticed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum MutantResult {
     /// A test failed, as it must.
     Killed,
     /// All tests passed although the promise is gone.
     Survived,
 }
 
-impl Verdict {
+impl MutantResult {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Killed => "killed",
@@ -65,12 +65,12 @@ impl Suite {
     ///
     /// # Errors
     /// The filter selects no test, or the tests could not be run.
-    pub(crate) fn run(&self, mutant: &Mutant) -> Result<Verdict> {
+    pub(crate) fn run(&self, mutant: &Mutant) -> Result<MutantResult> {
         let mut command = self.nextest(&["--fail-fast", "-E", &mutant.tests]);
         let output = command.env(VARIABLE, &mutant.name).output().context("start cargo")?;
         match output.status.code() {
-            Some(0) => Ok(Verdict::Survived),
-            Some(TEST_FAILED) => Ok(Verdict::Killed),
+            Some(0) => Ok(MutantResult::Survived),
+            Some(TEST_FAILED) => Ok(MutantResult::Killed),
             _ => bail!("the tests of \"{}\" ({}) could not be run:\n{}", mutant.name, mutant.tests, text(&output)),
         }
     }

@@ -6,7 +6,7 @@ use clap::Parser;
 
 /// Two tenants with real pods on this machine, and a table of who reaches whom.
 #[derive(Debug, Parser)]
-pub(crate) struct Args {
+pub(crate) struct QuickstartArgs {
     /// What every network namespace is called at the beginning.
     #[arg(long, default_value = "at-qs")]
     pub(crate) prefix: String,

@@ -25,14 +25,14 @@ use atoll_node::files::{make, print};
 use atoll_tools::signals;
 use clap::Parser;
 
-use args::Args;
-use progress::Progress;
+use args::QuickstartArgs;
+use progress::QuickstartProgress;
 use report::Facts;
 use setup::Setup;
 
 fn main() -> ExitCode {
     make::umask();
-    let args = match Args::try_parse() {
+    let args = match QuickstartArgs::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return print::help(&help.render().to_string(), &help.render().ansi().to_string()),
@@ -54,14 +54,14 @@ fn main() -> ExitCode {
 }
 
 /// What is left when it does not come to its end.
-fn how_to_end(args: &Args) -> String {
+fn how_to_end(args: &QuickstartArgs) -> String {
     let name = args.prefix.strip_prefix("at-").filter(|name| *name != "qs");
     let name = name.map(|name| format!(" --name {name}")).unwrap_or_default();
     format!("what was started is left for inspection; `./quickstart down{name}` removes it")
 }
 
-fn up(args: &Args) -> Result<Facts> {
-    let progress = Progress::start();
+fn up(args: &QuickstartArgs) -> Result<Facts> {
+    let progress = QuickstartProgress::start();
     let setup = Setup::start(args, &progress)?;
     progress.step("asking everyone for everyone");
     let cells = matrix::measure(&setup.endpoints()?)?;

@@ -4,12 +4,12 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::reach::{Server, ask, ping};
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::reach::{TcpServer, ask, ping};
 use serde::Serialize;
 
 /// A pod, gateway or host that sends or answers requests.
-pub(crate) struct Endpoint {
+pub(crate) struct TrafficEndpoint {
     /// Its name, which its server sends.
     pub(crate) name: String,
     /// Its tenant; none for the external network.
@@ -19,7 +19,7 @@ pub(crate) struct Endpoint {
     /// The gateway it uses; none for the external network.
     pub(crate) gateway: Option<Ipv4Addr>,
     /// Where it is.
-    pub(crate) netns: Netns,
+    pub(crate) netns: LabNetns,
 }
 
 /// What should come back.
@@ -56,7 +56,7 @@ pub(crate) struct Cell {
 }
 
 /// What the pod `from` should get when it asks for the address of `to`.
-fn expected(from: &Endpoint, to: &Endpoint, everyone: &[Endpoint]) -> Expected {
+fn expected(from: &TrafficEndpoint, to: &TrafficEndpoint, everyone: &[TrafficEndpoint]) -> Expected {
     if to.tenant.is_none() || to.tenant == from.tenant {
         return Expected::Answer(to.name.clone());
     }
@@ -70,9 +70,9 @@ fn expected(from: &Endpoint, to: &Endpoint, everyone: &[Endpoint]) -> Expected {
 }
 
 /// Sends requests from every endpoint to every other one, concurrently.
-pub(crate) fn measure(everyone: &[Endpoint]) -> Result<Vec<Cell>> {
-    let _servers: Vec<Server> =
-        everyone.iter().map(|one| Server::start(&one.netns, &one.name)).collect::<Result<_>>()?;
+pub(crate) fn measure(everyone: &[TrafficEndpoint]) -> Result<Vec<Cell>> {
+    let _servers: Vec<TcpServer> =
+        everyone.iter().map(|one| TcpServer::start(&one.netns, &one.name)).collect::<Result<_>>()?;
     let mut questions = Vec::new();
     for from in everyone.iter().filter(|one| one.tenant.is_some()) {
         for to in everyone.iter().filter(|to| to.name != from.name) {
@@ -91,7 +91,7 @@ pub(crate) fn measure(everyone: &[Endpoint]) -> Result<Vec<Cell>> {
     })
 }
 
-fn question(from: &Endpoint, to: String, address: Ipv4Addr, expected: Expected) -> Result<Cell> {
+fn question(from: &TrafficEndpoint, to: String, address: Ipv4Addr, expected: Expected) -> Result<Cell> {
     let ping = ping(&from.netns, address)?;
     let banner = if expected == Expected::Ping { None } else { ask(&from.netns, address)? };
     let (tcp, seen_as) = banner.map_or((None, None), |banner| (Some(banner.name), Some(banner.seen_as)));
@@ -107,13 +107,13 @@ fn question(from: &Endpoint, to: String, address: Ipv4Addr, expected: Expected) 
 mod tests {
     use super::*;
 
-    fn endpoint(name: &str, tenant: Option<&str>, last: u8) -> Endpoint {
-        Endpoint {
+    fn endpoint(name: &str, tenant: Option<&str>, last: u8) -> TrafficEndpoint {
+        TrafficEndpoint {
             name: name.to_owned(),
             tenant: tenant.map(str::to_owned),
             address: Ipv4Addr::new(10, 0, 0, last),
             gateway: tenant.map(|_| Ipv4Addr::new(10, 0, 0, 1)),
-            netns: Netns::at("/nowhere"),
+            netns: LabNetns::at("/nowhere"),
         }
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// See the module.
-pub(crate) struct Progress {
+pub(crate) struct QuickstartProgress {
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
+impl QuickstartProgress {
     /// Begins.
     pub(crate) fn start() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {

@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     addresses_in_common: Vec<Ipv4Addr>,
     reach: Vec<Cell>,
     topology: Value,
-    access: Access,
+    access: ServerLocations,
     #[serde(skip)]
     tree: String,
 }
@@ -57,7 +57,7 @@ pub(crate) struct TenantFacts {
 
 /// Where the servers and the configuration are.
 #[derive(Serialize)]
-pub(crate) struct Access {
+pub(crate) struct ServerLocations {
     pub(crate) prefix: String,
     pub(crate) config: PathBuf,
     pub(crate) atollctl: PathBuf,
@@ -74,7 +74,7 @@ impl Facts {
         tenants: Vec<TenantFacts>,
         topology: Value,
         tree: String,
-        access: Access,
+        access: ServerLocations,
     ) -> Self {
         let addresses_in_common = in_common(&pods);
         let publics: BTreeSet<_> = tenants.iter().flat_map(|tenant| &tenant.external_addresses).collect();
@@ -198,7 +198,7 @@ fn legend(facts: &Facts) -> String {
 }
 
 fn next_steps(facts: &Facts) -> String {
-    let Access { prefix, config, atollctl, etcd_prefix, etcd: _, controller } = &facts.access;
+    let ServerLocations { prefix, config, atollctl, etcd_prefix, etcd: _, controller } = &facts.access;
     let mut text = String::new();
     let lines = [
         ("a pod", format!("ip netns exec {prefix}-red-1 ip address")),

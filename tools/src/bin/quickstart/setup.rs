@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result};
 use atoll_model::derive::{Role, object};
 use atoll_node::files::{atomic, make};
 use atoll_records::{ClusterRecord, TenantRecord, decode};
-use atoll_testkit::lab::cni::{Attached, Cni};
+use atoll_testkit::lab::cni::{Cni, PodInterface};
 use atoll_testkit::lab::daemon::Lifetime;
-use atoll_testkit::lab::netns::Netns;
-use atoll_testkit::lab::pod::Pod;
+use atoll_testkit::lab::netns::LabNetns;
+use atoll_testkit::lab::pod::LabPod;
 use atoll_testkit::lab::servers::{self, ControllerOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::args::Args;
-use crate::matrix::{Cell, Endpoint};
-use crate::progress::Progress;
-use crate::report::{Access, Facts, PodFacts, TenantFacts};
+use crate::args::QuickstartArgs;
+use crate::matrix::{Cell, TrafficEndpoint};
+use crate::progress::QuickstartProgress;
+use crate::report::{Facts, PodFacts, ServerLocations, TenantFacts};
 
 const TENANTS: [&str; 2] = ["red", "blue"];
 const PODS: usize = 3;
@@ -33,19 +33,19 @@ pub(crate) struct Setup {
     run_dir: PathBuf,
     config_file: PathBuf,
     atollctl: PathBuf,
-    node: Netns,
-    pods: Vec<(Pod, Attached, bool)>,
+    node: LabNetns,
+    pods: Vec<(LabPod, PodInterface, bool)>,
 }
 
 impl Setup {
     /// Starts etcd, the controller and the pods.
-    pub(crate) fn start(args: &Args, progress: &Progress) -> Result<Self> {
+    pub(crate) fn start(args: &QuickstartArgs, progress: &QuickstartProgress) -> Result<Self> {
         let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
         for directory in [&run_dir, &state_dir] {
             make::directory(directory, make::PRIVATE_DIRECTORY)
                 .with_context(|| format!("create {}", directory.display()))?;
         }
-        let node = Netns::lasting(&format!("{}-node", args.prefix))?;
+        let node = LabNetns::lasting(&format!("{}-node", args.prefix))?;
         let host_id = Uuid::new_v4();
         let log = |name: &str| state_dir.join(name);
 
@@ -67,7 +67,7 @@ impl Setup {
             for tenant in TENANTS {
                 let name = format!("{tenant}-{number}");
                 progress.step(&format!("ADD {name}"));
-                let pod = Pod::inside(tenant, &name, Netns::lasting(&format!("{}-{name}", args.prefix))?);
+                let pod = LabPod::inside(tenant, &name, LabNetns::lasting(&format!("{}-{name}", args.prefix))?);
                 let attached = cni.add(&pod)?;
                 pods.push((pod, attached, number == 1));
             }
@@ -78,22 +78,22 @@ impl Setup {
     }
 
     /// All endpoints.
-    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>> {
-        let mut all: Vec<Endpoint> = self
+    pub(crate) fn endpoints(&self) -> Result<Vec<TrafficEndpoint>> {
+        let mut all: Vec<TrafficEndpoint> = self
             .pods
             .iter()
-            .map(|(pod, attached, _)| Endpoint {
+            .map(|(pod, attached, _)| TrafficEndpoint {
                 name: pod.name.clone(),
                 tenant: Some(pod.namespace.clone()),
                 address: attached.address.ip(),
                 gateway: Some(attached.gateway),
-                netns: Netns::at(pod.netns.path()),
+                netns: LabNetns::at(pod.netns.path()),
             })
             .collect();
         let outside = self.pin("outside");
         self.name_netns("outside", &outside)?;
-        let netns = Netns::at(outside);
-        all.push(Endpoint { name: "outside".to_owned(), tenant: None, address: EXTERNAL, gateway: None, netns });
+        let netns = LabNetns::at(outside);
+        all.push(TrafficEndpoint { name: "outside".to_owned(), tenant: None, address: EXTERNAL, gateway: None, netns });
         Ok(all)
     }
 
@@ -136,8 +136,8 @@ impl Setup {
         Ok(Facts::new(pods.collect(), cells, tenants, topology, tree, self.access()))
     }
 
-    fn access(&self) -> Access {
-        Access {
+    fn access(&self) -> ServerLocations {
+        ServerLocations {
             prefix: self.prefix.clone(),
             config: self.config_file.clone(),
             atollctl: self.atollctl.clone(),
@@ -181,7 +181,7 @@ impl Setup {
     }
 }
 
-fn configuration(args: &Args, host_id: Uuid) -> Value {
+fn configuration(args: &QuickstartArgs, host_id: Uuid) -> Value {
     json!({
         "cniVersion": "1.0.0", "name": "atoll", "type": "atoll",
         "nodeName": "quickstart", "hostId": host_id, "runDir": args.run_dir, "stateDir": args.state_dir,
