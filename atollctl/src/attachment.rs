@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use atoll_model::ids::{Namespace, NodeName, TenantName};
-use atoll_tenant::inventory::{Inventory, PodEntry};
+use atoll_tenant::inventory::{Inventory, ListedPod};
 
 use crate::failure::Failure;
 use crate::inventory::{ask, state};
@@ -45,7 +45,7 @@ pub(crate) async fn list(
     options: &ListAttachments,
 ) -> Result<String, Failure> {
     let inventory = Inventory::read(&settings.store()?).await?;
-    let mut pods: Vec<PodEntry> = inventory.pods().filter(|pod| meant(pod, options)).cloned().collect();
+    let mut pods: Vec<ListedPod> = inventory.pods().filter(|pod| meant(pod, options)).cloned().collect();
     if !options.offline {
         ask(&settings.controller()?, pods.iter_mut()).await;
     }
@@ -59,7 +59,7 @@ pub(crate) async fn list(
     })
 }
 
-fn meant(pod: &PodEntry, options: &ListAttachments) -> bool {
+fn meant(pod: &ListedPod, options: &ListAttachments) -> bool {
     let ListAttachments { tenant, namespace, pod: name, node, address, offline: _ } = options;
     tenant.as_ref().is_none_or(|tenant| *tenant == pod.tenant)
         && namespace.as_ref().is_none_or(|namespace| pod.namespace.as_ref() == Some(namespace))
@@ -68,7 +68,7 @@ fn meant(pod: &PodEntry, options: &ListAttachments) -> bool {
         && address.is_none_or(|address| address == pod.address.ip())
 }
 
-fn row(pod: &PodEntry) -> [String; 9] {
+fn row(pod: &ListedPod) -> [String; 9] {
     [
         pod.address.ip().to_string(),
         pod.tenant.to_string(),

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use atoll_ipam::reservations;
 use atoll_tenant::admin::{self, Admin, Deletion};
-use atoll_tenant::inventory::{Inventory, TenantEntry};
+use atoll_tenant::inventory::{Inventory, ListedTenant};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -71,7 +71,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Del
 }
 
 /// What deleting would do, for people.
-fn consequences(tenant: &TenantEntry, kept: usize) -> String {
+fn consequences(tenant: &ListedTenant, kept: usize) -> String {
     let mut lines = vec![format!(
         "would delete tenant {}: two chains, router, transit ports, routes and {} in the controller",
         tenant.name,
@@ -93,7 +93,7 @@ fn consequences(tenant: &TenantEntry, kept: usize) -> String {
     output::lines(&lines)
 }
 
-fn pods(tenant: &TenantEntry) -> Vec<String> {
+fn pods(tenant: &ListedTenant) -> Vec<String> {
     let pods = tenant.subnets.iter().flat_map(|subnet| &subnet.pods);
     pods.map(|pod| format!("{} on {} ({})", name(pod), pod.node, pod.address.ip())).collect()
 }

@@ -4,7 +4,7 @@ use atoll_model::ids::TenantName;
 use atoll_records::Phase;
 use atoll_tenant::TenantError;
 use atoll_tenant::controller::Controller;
-use atoll_tenant::inventory::{PodEntry, PodState};
+use atoll_tenant::inventory::{ListedPod, PodState};
 use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ pub(crate) fn absent(name: &TenantName) -> Failure {
 
 /// Fills in the state of the pods' ports from the controller. One that cannot be asked is `unknown`; the rest
 /// is shown all the same.
-pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut PodEntry>) {
+pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut ListedPod>) {
     stream::iter(pods)
         .for_each_concurrent(AT_ONCE, |pod| async move {
             pod.state = Some(state_of(controller, pod.port).await);
@@ -41,7 +41,7 @@ pub(crate) async fn state_of(controller: &impl Controller, port: Uuid) -> PodSta
 }
 
 /// The name of a pod for people: namespace and name if the runtime passed them, else its container.
-pub(crate) fn name(pod: &PodEntry) -> String {
+pub(crate) fn name(pod: &ListedPod) -> String {
     match (&pod.namespace, &pod.pod) {
         (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
         (None, Some(name)) => name.clone(),
@@ -50,7 +50,7 @@ pub(crate) fn name(pod: &PodEntry) -> String {
 }
 
 /// The word for the state of a pod's port.
-pub(crate) fn state(pod: &PodEntry) -> String {
+pub(crate) fn state(pod: &ListedPod) -> String {
     shown(pod.state)
 }
 

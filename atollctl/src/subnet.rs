@@ -4,7 +4,7 @@ use atoll_ipam::reservations;
 use atoll_model::ids::TenantName;
 use atoll_model::range::AddressRange;
 use atoll_tenant::admin::{self, Admin};
-use atoll_tenant::inventory::{self, Inventory, TenantEntry};
+use atoll_tenant::inventory::{self, Inventory, ListedTenant};
 use clap::Subcommand;
 use ipnetwork::Ipv4Network;
 use serde_json::json;
@@ -95,7 +95,7 @@ async fn list(settings: &Settings, output: OutputFormat, tenant: Option<&TenantN
     })
 }
 
-fn row(tenant: &TenantEntry, subnet: &inventory::SubnetEntry) -> [String; 7] {
+fn row(tenant: &ListedTenant, subnet: &inventory::ListedSubnet) -> [String; 7] {
     [
         tenant.name.to_string(),
         subnet.ordinal.to_string(),
@@ -108,7 +108,7 @@ fn row(tenant: &TenantEntry, subnet: &inventory::SubnetEntry) -> [String; 7] {
 }
 
 /// How many pods have room in a subnet.
-pub(crate) fn room(subnet: &inventory::SubnetEntry) -> u128 {
+pub(crate) fn room(subnet: &inventory::ListedSubnet) -> u128 {
     use atoll_ipam::pool::{Block, PodRange, Span, number};
     let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();
     let pods = PodRange::new(Block::from(subnet.cidr), number(subnet.gateway.into()), &excluded);

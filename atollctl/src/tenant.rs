@@ -1,7 +1,7 @@
 //! `atollctl tenant`.
 
 use atoll_model::ids::TenantName;
-use atoll_tenant::inventory::{Inventory, TenantEntry};
+use atoll_tenant::inventory::{Inventory, ListedTenant};
 
 use crate::failure::Failure;
 use crate::inventory::{absent, ask, phase};
@@ -32,7 +32,7 @@ pub(crate) async fn list(settings: &Settings, output: OutputFormat) -> Result<St
     })
 }
 
-fn row(tenant: &TenantEntry) -> [String; 6] {
+fn row(tenant: &ListedTenant) -> [String; 6] {
     let join = |list: Vec<String>| if list.is_empty() { "-".to_owned() } else { list.join(",") };
     [
         tenant.name.to_string(),

@@ -5,7 +5,7 @@ use atoll_model::config::DnsConfig;
 use atoll_model::ids::TenantName;
 use atoll_records::{Origin, Quota, Uplink, Via};
 use atoll_tenant::controller::Controller;
-use atoll_tenant::inventory::{Inventory, PodEntry, SubnetEntry, TenantEntry};
+use atoll_tenant::inventory::{Inventory, ListedPod, ListedSubnet, ListedTenant};
 
 use crate::dot;
 use crate::failure::Failure;
@@ -89,7 +89,7 @@ fn tree(inventory: &Inventory) -> Tree {
 }
 
 /// One tenant with everything below it.
-pub(crate) fn tenant(tenant: &TenantEntry) -> Tree {
+pub(crate) fn tenant(tenant: &ListedTenant) -> Tree {
     let namespaces = match tenant.namespaces.as_slice() {
         [] => "no namespace".to_owned(),
         names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -109,7 +109,7 @@ pub(crate) fn tenant(tenant: &TenantEntry) -> Tree {
 }
 
 /// What an operator has set, one line each.
-pub(crate) fn settings(tenant: &TenantEntry) -> impl Iterator<Item = String> {
+pub(crate) fn settings(tenant: &ListedTenant) -> impl Iterator<Item = String> {
     let Quota { subnets, addresses } = tenant.quota;
     let most = |most: Option<u32>, what| most.map(|most| format!("at most {most} {what}"));
     let quota: Vec<_> = [most(subnets, "subnets"), most(addresses, "addresses")].into_iter().flatten().collect();
@@ -134,7 +134,7 @@ fn via(via: Via) -> String {
     }
 }
 
-fn subnet(subnet: &SubnetEntry) -> Tree {
+fn subnet(subnet: &ListedSubnet) -> Tree {
     Tree::new(format!(
         "subnet {}  {}  gateway {}  {}  {}",
         subnet.ordinal,
@@ -146,7 +146,7 @@ fn subnet(subnet: &SubnetEntry) -> Tree {
     .with(subnet.pods.iter().map(|pod| Tree::new(line(pod))))
 }
 
-fn line(pod: &PodEntry) -> String {
+fn line(pod: &ListedPod) -> String {
     format!("{}  {}  on {}  {}  {}", pod.address.ip(), name(pod), pod.node, pod.interface, state(pod))
 }
 
@@ -168,8 +168,8 @@ mod tests {
 
     use super::*;
 
-    fn pod(address: &str, pod: Option<&str>, state: Option<PodState>) -> PodEntry {
-        PodEntry {
+    fn pod(address: &str, pod: Option<&str>, state: Option<PodState>) -> ListedPod {
+        ListedPod {
             address: address.parse().expect("valid"),
             tenant: "red".parse().expect("valid"),
             subnet: 1,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn inventory() -> Inventory {
-        let subnet = SubnetEntry {
+        let subnet = ListedSubnet {
             ordinal: 1,
             cidr: "10.128.3.0/24".parse().expect("valid"),
             gateway: [10, 128, 3, 1].into(),
@@ -201,7 +201,7 @@ mod tests {
                 pod("10.128.3.9/24", None, Some(PodState::Missing)),
             ],
         };
-        let tenant = TenantEntry {
+        let tenant = ListedTenant {
             name: "red".parse().expect("valid"),
             incarnation: Uuid::from_u128(5),
             origin: Origin::Namespace("red".parse().expect("valid")),

@@ -34,15 +34,15 @@ pub struct Inventory {
     /// What the cluster agreed on; none before the first pod or `init`.
     pub cluster: Option<Cluster>,
     /// The machines.
-    pub nodes: Vec<NodeEntry>,
+    pub nodes: Vec<ListedNode>,
     /// The tenants, by name.
-    pub tenants: Vec<TenantEntry>,
+    pub tenants: Vec<ListedTenant>,
     /// Pending cleanup of attachments.
     pub tombstones: Vec<PendingCleanup>,
     /// Keys whose records cannot be read.
     pub damaged: Vec<String>,
     /// Pods whose tenant or subnet has no record.
-    pub orphaned: Vec<PodEntry>,
+    pub orphaned: Vec<ListedPod>,
 }
 
 /// The cluster.
@@ -75,13 +75,13 @@ pub struct Cluster {
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
     /// Its ways outside.
-    pub uplinks: Vec<UplinkEntry>,
+    pub uplinks: Vec<ListedUplink>,
 }
 
 /// One way outside.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UplinkEntry {
+pub struct ListedUplink {
     /// Where it leads.
     #[serde(flatten)]
     pub uplink: Uplink,
@@ -94,7 +94,7 @@ pub struct UplinkEntry {
 /// A node.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NodeEntry {
+pub struct ListedNode {
     /// Its name.
     pub name: NodeName,
     /// The id of the controller's agent.
@@ -106,7 +106,7 @@ pub struct NodeEntry {
 /// A tenant.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TenantEntry {
+pub struct ListedTenant {
     /// Its name.
     pub name: TenantName,
     /// Its incarnation.
@@ -128,13 +128,13 @@ pub struct TenantEntry {
     /// What its pods are told of DNS, where neither the pod nor its node says anything.
     pub dns: Option<DnsConfig>,
     /// Its subnets.
-    pub subnets: Vec<SubnetEntry>,
+    pub subnets: Vec<ListedSubnet>,
 }
 
 /// A subnet.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SubnetEntry {
+pub struct ListedSubnet {
     /// Its number within the tenant.
     pub ordinal: u32,
     /// Its network.
@@ -148,14 +148,14 @@ pub struct SubnetEntry {
     /// Its bridge in the controller.
     pub bridge: Uuid,
     /// Its pods, by address.
-    pub pods: Vec<PodEntry>,
+    pub pods: Vec<ListedPod>,
 }
 
 /// One address of one pod.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "a pod's name is called `pod` in the records and in every runtime")]
-pub struct PodEntry {
+pub struct ListedPod {
     /// The address.
     pub address: Ipv4Network,
     /// The tenant.
@@ -269,7 +269,7 @@ impl Inventory {
             }
         }
         let mut per_node: BTreeMap<NodeName, usize> = BTreeMap::new();
-        let mut per_subnet: BTreeMap<(TenantName, u32), Vec<PodEntry>> = BTreeMap::new();
+        let mut per_subnet: BTreeMap<(TenantName, u32), Vec<ListedPod>> = BTreeMap::new();
         for (_, claim) in claims {
             *per_node.entry(claim.attachment.node.clone()).or_default() += 1;
             for pod in pods(&claim) {
@@ -287,7 +287,7 @@ impl Inventory {
                     .map(|subnet| {
                         let mut pods = per_subnet.remove(&(record.name.clone(), subnet.ordinal)).unwrap_or_default();
                         pods.sort_by_key(|pod| pod.address.ip());
-                        SubnetEntry {
+                        ListedSubnet {
                             ordinal: subnet.ordinal,
                             cidr: subnet.cidr,
                             gateway: subnet.gateway,
@@ -299,7 +299,7 @@ impl Inventory {
                     })
                     .collect();
                 let transit = Transit::of(record.transit);
-                TenantEntry {
+                ListedTenant {
                     router: derive::object(id, record.incarnation, Role::Router),
                     name: record.name,
                     incarnation: record.incarnation.0,
@@ -322,7 +322,7 @@ impl Inventory {
                 .filter_map(|(key, record)| {
                     let name = NodeName::new(last(key)).ok()?;
                     let pods = per_node.get(&name).copied().unwrap_or(0);
-                    Some(NodeEntry { name, host_id: record.host_id, pods })
+                    Some(ListedNode { name, host_id: record.host_id, pods })
                 })
                 .collect(),
             tenants,
@@ -341,13 +341,13 @@ impl Inventory {
     }
 
     /// Every pod there is.
-    pub fn pods(&self) -> impl Iterator<Item = &PodEntry> {
+    pub fn pods(&self) -> impl Iterator<Item = &ListedPod> {
         let placed = self.tenants.iter().flat_map(|tenant| tenant.subnets.iter().flat_map(|subnet| &subnet.pods));
         placed.chain(&self.orphaned)
     }
 
     /// The same, to fill in what the controller says.
-    pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut PodEntry> {
+    pub fn pods_mut(&mut self) -> impl Iterator<Item = &mut ListedPod> {
         let placed =
             self.tenants.iter_mut().flat_map(|tenant| tenant.subnets.iter_mut().flat_map(|subnet| &mut subnet.pods));
         placed.chain(&mut self.orphaned)
@@ -369,7 +369,7 @@ impl Cluster {
             provider: record.provider.as_ref().map(|provider| Provider {
                 uplinks: (1..)
                     .zip(&provider.uplinks)
-                    .map(|(place, uplink)| UplinkEntry {
+                    .map(|(place, uplink)| ListedUplink {
                         uplink: uplink.clone(),
                         port: provider_id(record.id, Role::ProviderUplink(place)),
                         state: None,
@@ -380,8 +380,8 @@ impl Cluster {
     }
 }
 
-fn pods(claim: &ClaimRecord) -> impl Iterator<Item = PodEntry> {
-    claim.addresses.iter().map(|address| PodEntry {
+fn pods(claim: &ClaimRecord) -> impl Iterator<Item = ListedPod> {
+    claim.addresses.iter().map(|address| ListedPod {
         address: address.address,
         tenant: claim.tenant.clone(),
         subnet: address.ordinal,

@@ -193,7 +193,7 @@ fn namespace(namespace: &NamespaceIs) -> Option<Diagnosis> {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::ClaimId;
-    use atoll_tenant::inventory::PodEntry;
+    use atoll_tenant::inventory::ListedPod;
     use uuid::Uuid;
 
     use super::super::evidence::{AddProgress, TombstoneInfo};
@@ -204,7 +204,7 @@ mod tests {
     fn one() -> One {
         let link = HostEnd { place: NetnsLocation::Own, name: "at50926f89922e".to_owned(), index: 7, carrier: true };
         One {
-            pod: PodEntry {
+            pod: ListedPod {
                 address: "10.128.3.7/24".parse().expect("valid"),
                 tenant: "red".parse().expect("valid"),
                 subnet: 1,

@@ -10,7 +10,7 @@ use atoll_model::config::Config;
 use atoll_model::ids::{ContainerId, IfName, NetworkName, NodeName};
 use atoll_records::{AddressState, Phase, Query, TombstoneRecord};
 use atoll_store::Store;
-use atoll_tenant::inventory::{Inventory, PodEntry};
+use atoll_tenant::inventory::{Inventory, ListedPod};
 use atoll_tenant::machine;
 use serde::Serialize;
 use serde_json::Value;
@@ -65,7 +65,7 @@ impl fmt::Display for Subject {
 }
 
 impl Subject {
-    fn means(&self, pod: &PodEntry) -> bool {
+    fn means(&self, pod: &ListedPod) -> bool {
         match self {
             Self::Address(address) => pod.address.ip() == *address,
             Self::Pod(namespace, name) => {
@@ -129,7 +129,7 @@ impl AddProgress {
 pub(super) struct One {
     /// What the claim says, and the state of the port.
     #[serde(flatten)]
-    pub(super) pod: PodEntry,
+    pub(super) pod: ListedPod,
     /// It is on this node, so that its interface and files could be read.
     pub(super) is_here: bool,
     /// Its host end, where it is on this node.
@@ -221,7 +221,7 @@ impl Evidence {
         let tombstones = tombstones(&store).await?;
         let now = atoll_model::clock::now();
         let node = machine::name(&settings.config).ok();
-        let mut pods: Vec<PodEntry> = inventory.pods().filter(|pod| asked.means(pod)).cloned().collect();
+        let mut pods: Vec<ListedPod> = inventory.pods().filter(|pod| asked.means(pod)).cloned().collect();
         if !offline {
             ask(&settings.controller()?, pods.iter_mut()).await;
         }
@@ -303,7 +303,7 @@ impl Here {
     }
 }
 
-fn attachment(pod: &PodEntry) -> Option<Attachment> {
+fn attachment(pod: &ListedPod) -> Option<Attachment> {
     Some(Attachment {
         node: pod.node.clone(),
         network: NetworkName::new(&pod.network).ok()?,
@@ -338,7 +338,7 @@ fn namespace_is(inventory: &Inventory, name: &str) -> NamespaceIs {
     let has =
         |namespaces: &[atoll_model::ids::Namespace]| namespaces.iter().any(|namespace| namespace.as_str() == name);
     let tenant = inventory.tenants.iter().find(|tenant| has(&tenant.namespaces));
-    let active = |subnet: &&atoll_tenant::inventory::SubnetEntry| subnet.phase == Phase::Active;
+    let active = |subnet: &&atoll_tenant::inventory::ListedSubnet| subnet.phase == Phase::Active;
     NamespaceIs {
         name: name.to_owned(),
         tenant: tenant.map(|tenant| tenant.name.to_string()),

@@ -6,63 +6,16 @@
 //! import that closes it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use syn::visit::{self, Visit};
+
+use crate::source::{Module, crates, files, is_for_tests, syntax};
 
 /// Crates that still have circles, with the number of files in them. A number only ever gets smaller, and a crate without
 /// circles is not listed.
 const KNOWN: &[(&str, usize)] = &[];
-
-/// A module by the names on its way from the crate's root.
-type Module = Vec<String>;
-
-/// The files of a crate's library or program, by module.
-fn files(root: &Path) -> Result<BTreeMap<Module, PathBuf>> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![(root.to_owned(), Module::new())];
-    while let Some((directory, module)) = open.pop() {
-        for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
-            let path = entry?.path();
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let below = [module.as_slice(), std::slice::from_ref(&name)].concat();
-            if path.is_dir() {
-                // A program of its own.
-                if !(module.is_empty() && name == "bin") {
-                    open.push((path, below));
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let is_root = ["mod", "lib", "main"].contains(&name.as_str());
-                found.insert(if is_root { module.clone() } else { below }, path);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The crates of the workspace and their programs: a name and the directory of their files.
-fn crates() -> Result<Vec<(String, PathBuf)>> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut all = Vec::new();
-    for entry in fs::read_dir(&workspace)? {
-        let directory = entry?.path();
-        let (name, source) =
-            (directory.file_name().unwrap_or_default().to_string_lossy().into_owned(), directory.join("src"));
-        if !directory.join("Cargo.toml").exists() || !source.is_dir() {
-            continue;
-        }
-        for program in fs::read_dir(source.join("bin")).into_iter().flatten().flatten().filter(|it| it.path().is_dir())
-        {
-            all.push((format!("{name}, {}", program.file_name().to_string_lossy()), program.path()));
-        }
-        all.push((name, source));
-    }
-    ensure!(all.len() > 10, "these are not all: {all:?}");
-    all.sort();
-    Ok(all)
-}
 
 /// The syntax of one file, as far as imports go.
 #[derive(Default)]
@@ -128,13 +81,6 @@ impl Reader {
     }
 }
 
-fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
-    })
-}
-
 impl<'ast> Visit<'ast> for Reader {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !is_for_tests(&item.attrs) {
@@ -192,10 +138,8 @@ fn definition(sources: &BTreeMap<Module, Source>, path: &[String]) -> Option<Mod
 /// Which files of a crate each file imports.
 fn imports(files: &BTreeMap<Module, PathBuf>) -> Result<BTreeMap<Module, BTreeSet<Module>>> {
     let read = |(module, path): (&Module, &PathBuf)| {
-        let text = fs::read_to_string(path)?;
-        let file = syn::parse_file(&text).with_context(|| path.display().to_string())?;
         let mut reader = Reader { here: module.clone(), source: Source::default() };
-        reader.visit_file(&file);
+        reader.visit_file(&syntax(path)?);
         Ok((module.clone(), reader.source))
     };
     let mut sources: BTreeMap<_, _> = files.iter().map(read).collect::<Result<_>>()?;

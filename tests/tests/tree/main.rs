@@ -4,3 +4,5 @@ mod declared;
 mod dependencies;
 mod imports;
 mod pages;
+mod source;
+mod type_names;
