@@ -57,8 +57,8 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Del
         confirm(&question, tenant.as_str(), &format!("tenant {tenant} is not deleted"))?;
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
-    let how = Deletion { quiet: settings.config.quiet_period, force: options.force };
-    let progress = Progress::new(how.quiet);
+    let how = Deletion { request_lifetime: settings.config.max_request_lifetime, force: options.force };
+    let progress = Progress::new(how.request_lifetime);
     let done = admin::delete(&admin, tenant, how, |step| progress.show(step)).await;
     progress.end();
     done?;

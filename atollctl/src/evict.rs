@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Evi
     let how = Eviction {
         force: options.force,
         forget: options.forget,
-        wait: settings.config.timeout + settings.config.quiet_period,
+        wait: settings.config.timeout + settings.config.max_request_lifetime,
         cooldown: settings.config.cooldown,
     };
     if options.dry_run {

@@ -33,7 +33,7 @@ impl Progress {
                 interrupt::note(format!("{} deleted", count(number, "object")));
                 self.bar.set_message(format!("{} deleted, waiting for late requests", count(number, "object")));
             }
-            Deleted::Quiet(passed) => self.bar.set_position(milliseconds(passed)),
+            Deleted::Waited(passed) => self.bar.set_position(milliseconds(passed)),
             Deleted::All => self.bar.set_position(self.length),
         }
     }

@@ -52,7 +52,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Pru
         let what = count(doomed.len(), "tenant");
         confirm(&format!("This deletes {what}."), "prune", "nothing is deleted")?;
     }
-    let done = admin::prune(&admin, &doomed, settings.config.quiet_period).await;
+    let done = admin::prune(&admin, &doomed, settings.config.max_request_lifetime).await;
     let failed = done.iter().filter(|(_, outcome)| outcome.is_err()).count();
     let lines: Vec<String> = done
         .iter()

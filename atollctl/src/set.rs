@@ -115,7 +115,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Set
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
-    let wait = settings.config.timeout + settings.config.quiet_period;
+    let wait = settings.config.timeout + settings.config.max_request_lifetime;
     let progress = Progress::new(wait);
     let done = admin::set(&admin, name, &edit, wait, |step| progress.show(step)).await;
     progress.end();

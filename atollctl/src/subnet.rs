@@ -167,7 +167,7 @@ async fn delete(
         });
     }
     let admin = Admin { store: &store, controller: &controller, config: &settings.config.cluster };
-    let max_request_lifetime = settings.config.quiet_period;
+    let max_request_lifetime = settings.config.max_request_lifetime;
     let progress = Progress::new(max_request_lifetime);
     let done = admin::delete_subnet(&admin, name, ordinal, max_request_lifetime, |step| progress.show(step)).await;
     progress.end();

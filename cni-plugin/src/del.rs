@@ -137,8 +137,8 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             port: tombstone.as_ref().and_then(|tombstone| tombstone.port),
             late_requests_until: late_requests.into_iter().max().unwrap_or(0),
             has_local_tombstone: tombstone.is_some(),
-            closing: before.is_some_and(|before| before.closing)
-                || tombstone.as_ref().is_some_and(TombstoneRecord::is_closing),
+            deletion_sent: before.is_some_and(|before| before.deletion_sent)
+                || tombstone.as_ref().is_some_and(TombstoneRecord::may_have_deletion),
             has_no_port: false,
         }
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atoll_node::attachments::{AddPhase, AttachmentLock, AttachmentState};
-use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{ClaimRecord, ClusterRecord, Query, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
 
 use atoll_ipam::{Found, IpamError, LateDeletions, Released, find, put_tombstone, release_beside, remove_tombstone};
 use atoll_model::attachment::Attachment;
@@ -50,7 +50,7 @@ pub struct KnownAttachment {
     /// The attachment has a local tombstone.
     pub has_local_tombstone: bool,
     /// A deletion of an earlier call may be in flight, and that is recorded.
-    pub closing: bool,
+    pub deletion_sent: bool,
     /// It is certain that there never was a port.
     pub has_no_port: bool,
 }
@@ -316,11 +316,13 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         port: Uuid,
     ) -> io::Result<()> {
         let has_tombstone = match records {
-            Records::Read(found) => found.tombstone.as_ref().is_some_and(|tombstone| tombstone.record.is_closing()),
+            Records::Read(found) => {
+                found.tombstone.as_ref().is_some_and(|tombstone| tombstone.record.may_have_deletion())
+            }
             Records::Remembered(_) | Records::Unknown(_) => false,
         };
         let DeletionNote::InState(lock) = deletion_note else { return Ok(()) };
-        if known.closing || has_tombstone {
+        if known.deletion_sent || has_tombstone {
             return Ok(());
         }
         let state = known.state.clone().unwrap_or_else(|| AttachmentState {
@@ -331,12 +333,12 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
             late_requests_until: known.late_requests_until,
             ..AttachmentState::begun()
         });
-        let Err(error) = lock.write(&AttachmentState { closing: true, ..state }) else { return Ok(()) };
+        let Err(error) = lock.write(&AttachmentState { deletion_sent: true, ..state }) else { return Ok(()) };
         tracing::warn!(%attachment, %error, "a local tombstone says that its port is being deleted");
         let now = (self.clock)();
         let note = "its port is being deleted".to_owned();
         let pending =
-            PendingCleanup { closing: true, ..PendingCleanup::new(attachment, Some(port), known, Some(note)) };
+            PendingCleanup { deletion_sent: true, ..PendingCleanup::new(attachment, Some(port), known, Some(note)) };
         self.local_tombstones.put(&pending.tombstone(now))
     }
 
@@ -377,7 +379,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         let is_closed = port.is_ok();
         let mut pending = PendingCleanup::new(attachment, port.ok().flatten().or(known.port), known, problem);
         // A deletion that was answered is not in flight.
-        pending.closing |= !is_closed && self.in_flight.may_have_deletion();
+        pending.deletion_sent |= !is_closed && self.in_flight.may_have_deletion();
         let reachable = match records {
             Records::Unknown(problem) => {
                 pending.problem.get_or_insert(problem);
@@ -432,7 +434,7 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
                     find(&self.store, &pending.attachment).await?
                 }
                 (Some(claim), seen) => {
-                    let late = self.late_deletions(pending.closing, &claim.record);
+                    let late = self.late_deletions(pending.deletion_sent, &claim.record);
                     match release_beside(&self.store, claim, seen, self.config.cooldown, late).await? {
                         Released::Done => return Ok(Detached::Completely),
                         Released::Changed(found) => found,
@@ -446,12 +448,15 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
         Ok(Detached::Pending)
     }
 
-    /// Until when a deletion of one of its ports may still arrive. `closing`: an earlier call may have sent one, at an unknown
+    /// Until when a deletion of one of its ports may still arrive. `deletion_sent`: an earlier call may have sent one, at an unknown
     /// time.
-    fn late_deletions(&self, closing: bool, claim: &ClaimRecord) -> Option<LateDeletions> {
+    fn late_deletions(&self, deletion_sent: bool, claim: &ClaimRecord) -> Option<LateDeletions> {
         let now = (self.clock)();
-        let until =
-            if closing { self.request_lifetime_end() } else { claim.deletions_until.min(self.request_lifetime_end()) };
+        let until = if deletion_sent {
+            self.request_lifetime_end()
+        } else {
+            claim.deletions_until.min(self.request_lifetime_end())
+        };
         // As long for all of them, so that they share a lease.
         (until > now).then(|| LateDeletions { until, within: Duration::from_secs(self.max_request_lifetime()) })
     }
@@ -486,7 +491,7 @@ struct PendingCleanup {
     port: Option<Uuid>,
     late_requests_until: u64,
     /// A deletion of the port may be in flight.
-    closing: bool,
+    deletion_sent: bool,
     /// There is certainly no port.
     has_no_port: bool,
     /// What could not be done; none: it must only be waited.
@@ -495,8 +500,8 @@ struct PendingCleanup {
 
 impl PendingCleanup {
     fn new(attachment: &Attachment, port: Option<Uuid>, known: &KnownAttachment, problem: Option<String>) -> Self {
-        let KnownAttachment { late_requests_until, closing, has_no_port, .. } = *known;
-        Self { attachment: attachment.clone(), port, late_requests_until, closing, has_no_port, problem }
+        let KnownAttachment { late_requests_until, deletion_sent, has_no_port, .. } = *known;
+        Self { attachment: attachment.clone(), port, late_requests_until, deletion_sent, has_no_port, problem }
     }
 
     /// The port that was deleted is the one that the claim names.
@@ -509,7 +514,7 @@ impl PendingCleanup {
         self.port = self.port.or_else(|| found.claim.as_ref().map(|claim| claim.record.port));
         if let Some(tombstone) = found.tombstone.as_ref().map(|tombstone| &tombstone.record) {
             self.port = self.port.or(tombstone.port);
-            self.closing |= tombstone.is_closing();
+            self.deletion_sent |= tombstone.may_have_deletion();
         }
         self.late_requests_until = self.late_requests_until.max(late_requests_until);
     }
@@ -521,13 +526,13 @@ impl PendingCleanup {
     fn tombstone(&self, now: u64) -> TombstoneRecord {
         TombstoneRecord {
             v: SCHEMA,
-            why: if self.late_requests_until > now { Tombstone::Fence } else { Tombstone::Delete },
+            kind: if self.late_requests_until > now { TombstoneKind::Fence } else { TombstoneKind::Delete },
             attachment: self.attachment.clone(),
             port: self.port,
             not_before: self.late_requests_until.max(now),
             since: now,
             note: self.note().to_owned(),
-            closing: self.closing,
+            deletion_sent: self.deletion_sent,
             unknown: Unknown::new(),
         }
     }

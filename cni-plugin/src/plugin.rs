@@ -73,7 +73,7 @@ pub struct Plugin<S, C, K> {
 impl<S, C, K: Kernel> Plugin<S, C, K> {
     /// When a request that is in flight now is certain to have been executed or lost.
     pub(crate) fn request_lifetime_end(&self) -> u64 {
-        let period = self.config.quiet_period.as_secs();
+        let period = self.config.max_request_lifetime.as_secs();
         // The clock has whole seconds: one more, so that none of them is cut.
         (self.clock)() + period + u64::from(period > 0)
     }

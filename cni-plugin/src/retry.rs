@@ -102,10 +102,11 @@ impl<S: Store, C: Controller, K: Kernel> Plugin<S, C, K> {
                     continue;
                 };
                 tried += 1;
-                if !is_right || !tombstone.is_closing() {
+                if !is_right || !tombstone.may_have_deletion() {
                     // Before a deletion is sent, the tombstone records it.
-                    let closing = retry_at <= now || tombstone.closing;
-                    let record = TombstoneRecord { not_before: retry_at, since: now, closing, ..tombstone.clone() };
+                    let deletion_sent = retry_at <= now || tombstone.deletion_sent;
+                    let record =
+                        TombstoneRecord { not_before: retry_at, since: now, deletion_sent, ..tombstone.clone() };
                     let recorded = put_tombstone(&self.store, &record, Some(*mod_revision)).await;
                     if recorded.is_err() || retry_at > now {
                         is_all = false;

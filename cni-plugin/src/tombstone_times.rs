@@ -3,7 +3,7 @@
 //! Guarantee: nothing waits longer than from now on for the longest time that it may wait. A time further ahead was written
 //! by a clock that was ahead, which is reported where it is found.
 
-use atoll_records::{Tombstone, TombstoneRecord};
+use atoll_records::{TombstoneKind, TombstoneRecord};
 
 /// When a tombstone may be resolved, seconds since 1970. `longest`: the maximum request lifetime, seconds.
 ///
@@ -16,9 +16,9 @@ pub(crate) fn retry_at(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u
 
 /// Until when a tombstone says that late requests may arrive, seconds since 1970; 0: none can.
 pub(crate) fn late_requests_until(tombstone: &TombstoneRecord, now: u64, longest: u64) -> u64 {
-    match tombstone.why {
-        Tombstone::Fence => retry_at(tombstone, now, longest),
-        Tombstone::Delete => 0,
+    match tombstone.kind {
+        TombstoneKind::Fence => retry_at(tombstone, now, longest),
+        TombstoneKind::Delete => 0,
     }
 }
 
@@ -38,9 +38,9 @@ mod tests {
             container: ContainerId::new("c").expect("valid"),
             interface: IfName::new("eth0").expect("valid"),
         };
-        let (v, why, note) = (SCHEMA, Tombstone::Fence, String::new());
-        let (port, closing, unknown) = (None, false, Unknown::new());
-        TombstoneRecord { v, why, attachment, port, not_before, since, note, closing, unknown }
+        let (v, kind, note) = (SCHEMA, TombstoneKind::Fence, String::new());
+        let (port, deletion_sent, unknown) = (None, false, Unknown::new());
+        TombstoneRecord { v, kind, attachment, port, not_before, since, note, deletion_sent, unknown }
     }
 
     #[test]
@@ -61,7 +61,7 @@ mod tests {
         ] {
             assert_eq!(retry_at(&fence(since, not_before), NOW, LONGEST), expected, "{since} {not_before}");
         }
-        let delete = TombstoneRecord { why: Tombstone::Delete, ..fence(990, 1050) };
+        let delete = TombstoneRecord { kind: TombstoneKind::Delete, ..fence(990, 1050) };
         assert_eq!(
             (late_requests_until(&delete, NOW, LONGEST), late_requests_until(&fence(990, 1050), NOW, LONGEST)),
             (0, 1050)

@@ -128,7 +128,8 @@ fn behind_router(lab: &Lab, tenant: TenantObjects) -> PathBuf {
     let Object::Port(port, mut it) = tenant.pod_port(6) else { unreachable!() };
     it.device = Device::Bridge { id: id(3), vlan: None };
     let address = std::net::Ipv4Addr::new(10, 10, 0, 2);
-    it.vif = Some(atoll_model::port_security::PortSecurity { mac: plane::mac(6), address, unique: false }.to_vif_id());
+    it.vif_id =
+        Some(atoll_model::port_security::PortSecurity { mac: plane::mac(6), address, unique: false }.to_vif_id());
     lab.submit(put([Object::Port(port, it)]));
     lab.wait_active(port, true);
     pod

@@ -21,12 +21,12 @@ pub struct Fill {
     /// How many pods it has room for.
     pub capacity: u128,
     /// How many addresses of it are cooling down: they could be reused early.
-    pub cooling: usize,
+    pub cool_down: usize,
 }
 
 impl fmt::Display for Fill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: all {} addresses taken, {} of them cooling", self.cidr, self.capacity, self.cooling)
+        write!(f, "{}: all {} addresses taken, {} of them in cool-down", self.cidr, self.capacity, self.cool_down)
     }
 }
 

@@ -35,13 +35,13 @@ pub(crate) struct Target {
     pub(crate) subnet: ActiveSubnet,
     pub(crate) position: u128,
     /// It is cooling, last written at this revision, and is to be reused early.
-    pub(crate) cooling: Option<Revision>,
+    pub(crate) cool_down: Option<Revision>,
 }
 
 impl Target {
     /// An address that should be free.
     pub(crate) fn free(subnet: ActiveSubnet, position: u128) -> Self {
-        Self { subnet, position, cooling: None }
+        Self { subnet, position, cool_down: None }
     }
 
     /// As an address.
@@ -117,7 +117,7 @@ pub(crate) fn subnets(tenant: &TenantRecord) -> Result<Vec<ActiveSubnet>, IpamEr
     if subnets.is_empty() { Err(IpamError::NoSubnet { tenant: tenant.name.clone() }) } else { Ok(subnets) }
 }
 
-/// Free addresses of one of the subnets; else the address that has cooled the longest, unless the tenant can and had
+/// Free addresses of one of the subnets; else the address that has oldest the longest, unless the tenant can and had
 /// better grow; else the error that `full` makes of the figures.
 pub(crate) async fn any<S: Store>(
     store: &S,
@@ -134,20 +134,20 @@ pub(crate) async fn any<S: Store>(
         }
     }
     let mut fills = Vec::new();
-    let mut cooled = Vec::new();
+    let mut oldest = Vec::new();
     for subnet in subnets {
-        let cooling = cooling(store, subnet).await?;
-        fills.push(Fill { cidr: subnet.cidr, capacity: subnet.pods.capacity(), cooling: cooling.len() });
-        cooled.extend(cooling);
+        let cool_down = in_cool_down(store, subnet).await?;
+        fills.push(Fill { cidr: subnet.cidr, capacity: subnet.pods.capacity(), cool_down: cool_down.len() });
+        oldest.extend(cool_down);
     }
     if can_grow && is_full_of_pods(&fills) {
         return Err(full(fills));
     }
     // The oldest first. After a lost race, any of the two, four, ... oldest: else all who wait would meet again.
-    cooled.sort_by_key(|target| target.cooling);
-    let choice = 1_usize.checked_shl(attempt.saturating_sub(1) / 2).unwrap_or(usize::MAX).min(cooled.len());
+    oldest.sort_by_key(|target| target.cool_down);
+    let choice = 1_usize.checked_shl(attempt.saturating_sub(1) / 2).unwrap_or(usize::MAX).min(oldest.len());
     let index = mix(seed, attempt).checked_rem(choice as u128).and_then(|index| usize::try_from(index).ok());
-    index.map(|index| vec![cooled.swap_remove(index)]).ok_or_else(|| full(fills))
+    index.map(|index| vec![oldest.swap_remove(index)]).ok_or_else(|| full(fills))
 }
 
 /// Nothing is free. Do pods hold at least half of it? Then the tenant needs room, and what cools may go on cooling. Else
@@ -155,8 +155,8 @@ pub(crate) async fn any<S: Store>(
 /// a tenant never gets more than one subnet beyond twice what its pods held at one time.
 fn is_full_of_pods(subnets: &[Fill]) -> bool {
     let capacity: u128 = subnets.iter().map(|subnet| subnet.capacity).sum();
-    let cooling: u128 = subnets.iter().map(|subnet| subnet.cooling as u128).sum();
-    2 * cooling <= capacity
+    let cool_down: u128 = subnets.iter().map(|subnet| subnet.cool_down as u128).sum();
+    2 * cool_down <= capacity
 }
 
 /// Free addresses of a subnet: page by page from a random position to the end, then from the beginning.
@@ -179,19 +179,19 @@ async fn free<S: Store>(store: &S, subnet: &ActiveSubnet, random: u128) -> Resul
 
 /// The addresses of a subnet that cool and are not reserved. Address and mark were written by one transaction, so that
 /// the revision of the mark is that of the address.
-async fn cooling<S: Store>(store: &S, subnet: &ActiveSubnet) -> Result<Vec<Target>, IpamError> {
+async fn in_cool_down<S: Store>(store: &S, subnet: &ActiveSubnet) -> Result<Vec<Target>, IpamError> {
     let ActiveSubnet { tenant, ordinal, pods, .. } = subnet;
-    let cooling = Query::keys(CoolDown::of_subnet(tenant, *ordinal));
+    let cool_down = Query::keys(CoolDown::of_subnet(tenant, *ordinal));
     let reserved = Query::keys(ReservationRecord::of_subnet(tenant, *ordinal));
-    let snapshot = read(store, subnet, vec![cooling.clone(), reserved.clone()]).await?;
+    let snapshot = read(store, subnet, vec![cool_down.clone(), reserved.clone()]).await?;
     let address = |entry: &Entry| entry.key.address_part();
     let reserved: BTreeSet<_> = snapshot.answer(&reserved)?.entries.iter().filter_map(address).collect();
     let target = |entry| {
         let number = address(entry).filter(|address| !reserved.contains(address))?;
         let position = pods.position(u32::from(number).into())?;
-        Some(Target { subnet: subnet.clone(), position, cooling: Some(entry.mod_revision) })
+        Some(Target { subnet: subnet.clone(), position, cool_down: Some(entry.mod_revision) })
     };
-    Ok(snapshot.answer(&cooling)?.entries.iter().filter_map(target).collect())
+    Ok(snapshot.answer(&cool_down)?.entries.iter().filter_map(target).collect())
 }
 
 async fn read<S: Store>(store: &S, subnet: &ActiveSubnet, queries: Vec<Query>) -> Result<Snapshot, IpamError> {

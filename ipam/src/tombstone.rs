@@ -5,7 +5,7 @@
 //! * It has no lease. It is removed when its cleanup is done; until then the address stays taken.
 
 use atoll_model::attachment::Attachment;
-use atoll_records::{ClaimRecord, Revision, Tombstone, TombstoneRecord};
+use atoll_records::{ClaimRecord, Revision, TombstoneKind, TombstoneRecord};
 use atoll_store::{Attempt, Committed, Compare, Store, StoreChange, Txn, retry};
 
 use crate::error::IpamError;
@@ -52,13 +52,13 @@ pub async fn put_tombstone<S: Store>(
 
 /// The cleanup that both stand for: a fence stays a fence, the later time counts, a known port stays known.
 fn merge(there: &TombstoneRecord, new: &TombstoneRecord) -> TombstoneRecord {
-    let fence = [there.why, new.why].contains(&Tombstone::Fence);
+    let fence = [there.kind, new.kind].contains(&TombstoneKind::Fence);
     TombstoneRecord {
-        why: if fence { Tombstone::Fence } else { Tombstone::Delete },
+        kind: if fence { TombstoneKind::Fence } else { TombstoneKind::Delete },
         port: there.port.or(new.port),
         not_before: there.not_before.max(new.not_before),
         // One that asked for nothing but deleting was perhaps being settled.
-        closing: new.closing || if fence { there.is_closing() } else { there.closing },
+        deletion_sent: new.deletion_sent || if fence { there.may_have_deletion() } else { there.deletion_sent },
         ..there.clone()
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn tables(settings: &MockSettings) -> Tables {
         up: true,
         inbound: None,
         outbound: None,
-        vif: None,
+        vif_id: None,
         binding: Some(Binding { host: settings.host, interface: settings.uplink_interface.clone() }),
         peer: None,
         tunnel_key: 1,

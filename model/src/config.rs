@@ -43,7 +43,7 @@ pub struct Config {
     /// The overall deadline of one call.
     pub timeout: Duration,
     /// How long a late request of a dead process may still take effect; see `docs/design/attachment.md`.
-    pub quiet_period: Duration,
+    pub max_request_lifetime: Duration,
     /// What STATUS reports.
     pub status: StatusMode,
     /// How long a freed address is not given away; see `docs/design/addresses.md`.

@@ -90,7 +90,8 @@ pub struct Port {
     /// The interface that carries this port's packets.
     pub binding: Option<Binding>,
     /// The `vifId` of the port, see [`crate::port_security`].
-    pub vif: Option<Uuid>,
+    #[serde(rename = "vif")]
+    pub vif_id: Option<Uuid>,
     /// Names of the fields that are set and that this model does not have. They are kept so that they can be reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<String>,

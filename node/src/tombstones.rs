@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use atoll_model::attachment::Attachment;
-use atoll_records::{Tombstone, TombstoneRecord, decode, encode};
+use atoll_records::{TombstoneKind, TombstoneRecord, decode, encode};
 
 use crate::files::trouble::named;
 use crate::files::{RECORD, atomic, make, read};
@@ -71,9 +71,9 @@ impl LocalTombstones {
             let ahead = there.since.saturating_sub(record.since);
             record.not_before = record.not_before.max(there.not_before.saturating_sub(ahead));
             record.port = record.port.or(there.port);
-            record.closing |= there.is_closing();
-            if there.why == Tombstone::Fence {
-                record.why = Tombstone::Fence;
+            record.deletion_sent |= there.may_have_deletion();
+            if there.kind == TombstoneKind::Fence {
+                record.kind = TombstoneKind::Fence;
             }
         }
         atomic::replace(&path, &encode(&record), atomic::Durability::Durable).map_err(named(&path))
@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    fn tombstone(why: Tombstone, port: Option<Uuid>, not_before: u64) -> TombstoneRecord {
+    fn tombstone(kind: TombstoneKind, port: Option<Uuid>, not_before: u64) -> TombstoneRecord {
         let attachment = Attachment {
             node: NodeName::new("n").expect("valid"),
             network: NetworkName::new("net").expect("valid"),
@@ -174,13 +174,13 @@ mod tests {
         let note = String::new();
         TombstoneRecord {
             v: SCHEMA,
-            why,
+            kind,
             attachment,
             port,
             not_before,
             since: 1,
             note,
-            closing: false,
+            deletion_sent: false,
             unknown: Unknown::new(),
         }
     }
@@ -190,19 +190,19 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
         let port = Some(Uuid::from_u128(7));
-        let first = tombstone(Tombstone::Fence, port, 9);
+        let first = tombstone(TombstoneKind::Fence, port, 9);
         assert_eq!(
             (local_tombstones.get(&first.attachment), local_tombstones.list(5).expect("readable")),
             (None, vec![])
         );
         local_tombstones.put(&first).expect("works");
-        local_tombstones.put(&tombstone(Tombstone::Delete, None, 5)).expect("works");
+        local_tombstones.put(&tombstone(TombstoneKind::Delete, None, 5)).expect("works");
         assert_eq!(local_tombstones.get(&first.attachment), Some(first.clone()));
         assert_eq!(local_tombstones.list(5).expect("readable").first(), Some(&first));
         assert_eq!(local_tombstones.list(0).expect("readable"), []);
         let other = LocalTombstones::new(directory.path(), "/atoll/b");
         assert_eq!((other.get(&first.attachment), other.list(5).expect("readable")), (None, vec![]));
-        other.put(&tombstone(Tombstone::Delete, None, 5)).expect("works");
+        other.put(&tombstone(TombstoneKind::Delete, None, 5)).expect("works");
         assert_eq!(
             local_tombstones.list(5).expect("readable"),
             std::slice::from_ref(&first),
@@ -220,19 +220,19 @@ mod tests {
     fn putting_again_waits_for_no_clock_that_was_ahead() {
         let directory = tempfile::tempdir().expect("a directory");
         let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
-        let ahead = TombstoneRecord { since: 1000, ..tombstone(Tombstone::Fence, None, 1060) };
+        let ahead = TombstoneRecord { since: 1000, ..tombstone(TombstoneKind::Fence, None, 1060) };
         local_tombstones.put(&ahead).expect("works");
-        let now = TombstoneRecord { since: 100, ..tombstone(Tombstone::Delete, None, 100) };
+        let now = TombstoneRecord { since: 100, ..tombstone(TombstoneKind::Delete, None, 100) };
         local_tombstones.put(&now).expect("works");
         let merged = local_tombstones.get(&now.attachment).expect("there");
-        assert_eq!((merged.not_before, merged.why), (160, Tombstone::Fence));
+        assert_eq!((merged.not_before, merged.kind), (160, TombstoneKind::Fence));
     }
 
     #[test]
     fn a_file_that_is_being_written_is_none_and_a_directory_that_cannot_be_listed_is_an_error() {
         let directory = tempfile::tempdir().expect("a directory");
         let local_tombstones = LocalTombstones::new(directory.path(), "/atoll/a");
-        let tombstone = tombstone(Tombstone::Delete, None, 1);
+        let tombstone = tombstone(TombstoneKind::Delete, None, 1);
         local_tombstones.put(&tombstone).expect("works");
         let whole = local_tombstones.path(&tombstone.attachment);
         let name = whole.file_name().expect("it has one").to_string_lossy().into_owned();
@@ -262,16 +262,16 @@ mod tests {
     fn on_a_full_disk_the_old_file_stays() {
         on_a_small_file_system(|path| {
             let local_tombstones = LocalTombstones::new(path, "/atoll/a");
-            let first = tombstone(Tombstone::Delete, Some(Uuid::from_u128(7)), 1);
+            let first = tombstone(TombstoneKind::Delete, Some(Uuid::from_u128(7)), 1);
             local_tombstones.put(&first).expect("there is room");
             let filler = path.join("filler");
             fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is full");
-            let error = local_tombstones.put(&tombstone(Tombstone::Fence, None, 9)).expect_err("no room");
+            let error = local_tombstones.put(&tombstone(TombstoneKind::Fence, None, 9)).expect_err("no room");
             assert!(error.to_string().contains(&first.attachment.hash()), "{error}");
             assert_eq!(local_tombstones.list(5).expect("readable"), [first]);
             assert_eq!(fs::read_dir(path.join("tombstones")).expect("there").count(), 1, "nothing is left aside");
             fs::remove_file(filler).expect("works");
-            local_tombstones.put(&tombstone(Tombstone::Fence, None, 9)).expect("there is room again");
+            local_tombstones.put(&tombstone(TombstoneKind::Fence, None, 9)).expect("there is room again");
             assert_eq!(
                 local_tombstones.list(5).expect("readable").first().map(|tombstone| tombstone.not_before),
                 Some(9)
@@ -283,7 +283,7 @@ mod tests {
     fn on_a_read_only_file_system_only_what_is_there_cannot_be_removed() {
         on_a_small_file_system(|path| {
             let local_tombstones = LocalTombstones::new(path, "/atoll/a");
-            let there = tombstone(Tombstone::Delete, None, 1);
+            let there = tombstone(TombstoneKind::Delete, None, 1);
             local_tombstones.put(&there).expect("works");
             let other = Attachment { container: ContainerId::new("other").expect("valid"), ..there.attachment.clone() };
             let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;

@@ -53,4 +53,4 @@ pub use read::{Answer, Listed, Query, ReadError, Snapshot, Versioned};
 pub use released::ReleasedRecord;
 pub use reservation::ReservationRecord;
 pub use tenant::{Origin, Phase, Quota, StaticRoute, SubnetEntry, TenantRecord, Via};
-pub use tombstone::{Tombstone, TombstoneRecord};
+pub use tombstone::{TombstoneKind, TombstoneRecord};

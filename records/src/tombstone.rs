@@ -14,7 +14,7 @@ pub struct TombstoneRecord {
     /// Schema.
     pub v: u32,
     /// Why it is there.
-    pub why: Tombstone,
+    pub kind: TombstoneKind,
     /// Whose it is.
     pub attachment: Attachment,
     /// The port to delete; none when the cluster's id was not known when this was written.
@@ -27,9 +27,9 @@ pub struct TombstoneRecord {
     /// What failed, for people.
     #[serde(default)]
     pub note: String,
-    /// A deletion of the port may be on its way. See [`TombstoneRecord::is_closing`].
+    /// A deletion of the port may be on its way. See [`TombstoneRecord::may_have_deletion`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub closing: bool,
+    pub deletion_sent: bool,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -54,15 +54,15 @@ impl TombstoneRecord {
 
 impl TombstoneRecord {
     /// A deletion of the port may be on its way. A tombstone that asks for nothing else may be settled at any time.
-    pub fn is_closing(&self) -> bool {
-        self.closing || self.why == Tombstone::Delete
+    pub fn may_have_deletion(&self) -> bool {
+        self.deletion_sent || self.kind == TombstoneKind::Delete
     }
 }
 
 /// Why a tombstone was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tombstone {
+pub enum TombstoneKind {
     /// A DEL could not finish.
     Delete,
     /// An ADD died half way: a late request of it must lose.

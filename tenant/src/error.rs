@@ -332,18 +332,18 @@ impl TenantError {
     }
 }
 
-/// `2 subnets with 10 addresses, 10 in use and 0 cooling; quota: 2 subnets`
+/// `2 subnets with 10 addresses, 10 in use and 0 in cool-down; quota: 2 subnets`
 fn figures(subnets: &[Fill], quota: &Quota) -> String {
     let capacity: u128 = subnets.iter().map(|subnet| subnet.capacity).sum();
-    let cooling: usize = subnets.iter().map(|subnet| subnet.cooling).sum();
-    let in_use = capacity.saturating_sub(cooling as u128);
+    let cool_down: usize = subnets.iter().map(|subnet| subnet.cool_down).sum();
+    let in_use = capacity.saturating_sub(cool_down as u128);
     let subnets = counted(subnets.len() as u128, "subnet", "s");
     let addresses = counted(capacity, "address", "es");
     let most = |most: Option<u32>, what, ending| most.map(|most| counted(most.into(), what, ending));
     let limits = [most(quota.subnets, "subnet", "s"), most(quota.addresses, "address", "es")];
     let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let limits = if limits.is_empty() { "none" } else { limits.as_str() };
-    format!("{subnets} with {addresses}, {in_use} in use and {cooling} cooling; quota: {limits}")
+    format!("{subnets} with {addresses}, {in_use} in use and {cool_down} in cool-down; quota: {limits}")
 }
 
 fn counted(number: u128, what: &str, ending: &str) -> String {

@@ -118,7 +118,7 @@ pub fn provider_graph(cluster: &ClusterRecord) -> Option<Graph> {
             outbound: None,
             peer: None,
             binding: Some(binding),
-            vif: None,
+            vif_id: None,
             other: Vec::new(),
         };
         objects.ports.insert(port, port_wanted);
@@ -284,7 +284,7 @@ fn on_router(router: Uuid, address: Ipv4Network, port: Uuid) -> Device {
 
 fn linked(device: Device, peer: Uuid) -> Port {
     let other = Vec::new();
-    Port { device, up: true, inbound: None, outbound: None, peer: Some(peer), binding: None, vif: None, other }
+    Port { device, up: true, inbound: None, outbound: None, peer: Some(peer), binding: None, vif_id: None, other }
 }
 
 fn route(router: Uuid, destination: Ipv4Network, port: Uuid, gateway: Option<Ipv4Addr>) -> Route {

@@ -154,7 +154,6 @@ pub struct ListedSubnet {
 /// One address of one pod.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "a pod's name is called `pod` in the records and in every runtime")]
 pub struct ListedPod {
     /// The address.
     pub address: Ipv4Network,

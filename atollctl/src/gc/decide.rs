@@ -144,7 +144,7 @@ pub(super) fn agreed(first: &Unwanted, second: Unwanted) -> Unwanted {
 #[cfg(test)]
 mod tests {
     use atoll_model::ids::{ClaimId, ContainerId, IfName, Incarnation, NodeName, TenantName};
-    use atoll_records::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+    use atoll_records::{ClaimRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
     use uuid::Uuid;
 
     use super::*;
@@ -277,13 +277,13 @@ mod tests {
         seen.attachment_states = vec![file(&at("adding"), Lock::Held, adding, NOW)];
         seen.tombstones = vec![TombstoneRecord {
             v: SCHEMA,
-            why: Tombstone::Delete,
+            kind: TombstoneKind::Delete,
             attachment: at("pending"),
             port: None,
             not_before: 0,
             since: 0,
             note: String::new(),
-            closing: false,
+            deletion_sent: false,
             unknown: Unknown::new(),
         }];
         let elsewhere = attachment("other", "elsewhere");

@@ -94,7 +94,8 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Gc)
     let deadline = settings.config.timeout;
 
     let first = NodeObservation::read(&stores, &settings.config, &node, &mut source).await?;
-    let mut unwanted = decide::unwanted(&first, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
+    let mut unwanted =
+        decide::unwanted(&first, &network, deadline.as_secs(), settings.config.max_request_lifetime.as_secs());
     if !unwanted.is_empty() && first.sandboxes.is_empty() && !options.empty_is_true {
         return Err(Failure::refused(
             format!("{source} names no container at all, while {} would be collected", unwanted.summary()),
@@ -111,7 +112,8 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Gc)
                 "check the runtime; nothing was collected",
             ));
         }
-        let again = decide::unwanted(&second, &network, deadline.as_secs(), settings.config.quiet_period.as_secs());
+        let again =
+            decide::unwanted(&second, &network, deadline.as_secs(), settings.config.max_request_lifetime.as_secs());
         unwanted = decide::agreed(&unwanted, again);
     }
     let collector =

@@ -49,7 +49,7 @@ impl<'a, S: Store, C: Controller, K: Kernel> Adding<'a, S, C, K> {
             attachment: Some(call.attachment.clone()),
             prefix: Some(plugin.config.etcd.prefix.clone()),
             late_requests_until: known.late_requests_until,
-            closing: known.closing,
+            deletion_sent: known.deletion_sent,
             // Where an interface may be is worth knowing; the claim is read anew.
             host_netns: before.and_then(|before| before.host_netns),
             claim: None,

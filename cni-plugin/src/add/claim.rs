@@ -35,7 +35,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         let mut fence = None;
         let mut is_cleaned = false;
         loop {
-            let deletions_until = if self.state.closing { self.plugin.request_lifetime_end() } else { 0 };
+            let deletions_until = if self.state.deletion_sent { self.plugin.request_lifetime_end() } else { 0 };
             let applicant = Applicant { attachment, pod, pod_uid, requested, fence, deletions_until };
             let refused: CallError = match admission.claim(applicant).await? {
                 Admitted::New(claim) => {
@@ -44,7 +44,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                 }
                 Admitted::Already(claim) => {
                     match self.refuse_another(admission.binding(), &claim.record) {
-                        Ok(()) if !self.state.closing => return Ok(claim),
+                        Ok(()) if !self.state.deletion_sent => return Ok(claim),
                         // None: it has changed since it was read.
                         Ok(()) => {
                             if let Some(claim) = self.renew(admission.binding(), claim, until).await? {
@@ -59,7 +59,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
                     // Before it is superseded: afterwards only our file knows of it.
                     let until = self.plugin.late_requests_until(&tombstone.record);
                     self.state.late_requests_until = self.state.late_requests_until.max(until);
-                    self.state.closing |= tombstone.record.is_closing();
+                    self.state.deletion_sent |= tombstone.record.may_have_deletion();
                     self.note()?;
                     fence = Some(tombstone.mod_revision);
                     continue;
@@ -141,12 +141,12 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             return Err(refused);
         }
         // The tombstone may be superseded by now: the file records that a deletion is in flight.
-        self.state.closing = true;
+        self.state.deletion_sent = true;
         self.note()?;
         let known = KnownAttachment {
             pod_netns: Some(PathBuf::from(&self.call.sandbox)),
             late_requests_until: self.state.late_requests_until,
-            closing: true,
+            deletion_sent: true,
             state: None,
             ..self.plugin.known(attachment, None)
         };

@@ -121,7 +121,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         // At once: from here on there is a claim to undo.
         self.state.claim = Some(claim.clone());
         // The port of this claim is another one than those that may be deleted late.
-        self.state.closing = false;
+        self.state.deletion_sent = false;
         let tenants_dns = binding.tenant.record.dns.clone();
         let host_netns = self.plugin.host_netns(binding.router()).await;
         self.state.host_netns = Some(host_netns.clone());

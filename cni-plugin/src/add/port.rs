@@ -59,11 +59,11 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
         binding: &TenantBinding,
         claim: &ClaimRecord,
     ) -> Result<(PortSpec, PortState), CallError> {
-        self.state.closing = true;
+        self.state.deletion_sent = true;
         self.note()?;
         self.plugin.controller.delete_port(claim.port).await?;
         // It was answered.
-        self.state.closing = false;
+        self.state.deletion_sent = false;
         self.note()?;
         self.open_port(binding, claim).await
     }

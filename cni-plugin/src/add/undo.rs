@@ -50,7 +50,7 @@ impl<S: Store, C: Controller, K: Kernel> Adding<'_, S, C, K> {
             late_requests_until: self.state.late_requests_until,
             // The claim is of this call, and nothing it asked the controller was done: there is no port to delete.
             has_no_port: self.is_new && self.began.is_some_and(|began| in_flight.is_unchanged_since(began)),
-            closing: self.state.closing,
+            deletion_sent: self.state.deletion_sent,
             state: Some(self.state.clone()),
             ..self.plugin.known(attachment, None)
         };

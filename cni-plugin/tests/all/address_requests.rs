@@ -33,7 +33,8 @@ async fn addresses_and_mac_are_given_as_asked() {
         assert_eq!((on_link, link.mac), (given.clone(), Some(MAC)));
         // The first one is in the port, the others are seeds of the bridge, all with that MAC.
         let ports = lab.controller.dump().ports;
-        let vif = ports.values().find_map(|port| port.vif.and_then(PortSecurity::from_vif_id)).expect("a pod's port");
+        let vif =
+            ports.values().find_map(|port| port.vif_id.and_then(PortSecurity::from_vif_id)).expect("a pod's port");
         assert_eq!((vif.mac, vif.address), (MAC, given[0]));
         let seeds: Vec<_> = given[1..].iter().map(|address| (*address, MAC)).collect();
         assert_eq!((lab.seeds(), lab.seeded_macs()), (seeds, usize::from(count > 1)));

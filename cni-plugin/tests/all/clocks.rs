@@ -1,6 +1,6 @@
 //! Times that a clock wrote which was ahead hold nothing up for longer than the longest time they may.
 
-use atoll_records::{ClaimRecord, Key, Tombstone, TombstoneRecord, encode};
+use atoll_records::{ClaimRecord, Key, TombstoneKind, TombstoneRecord, encode};
 use atoll_store::{Store, StoreChange, Txn};
 
 use crate::lab::{Lab, Mood};
@@ -19,12 +19,12 @@ async fn fenced() -> Lab {
     lab.add().await.expect_err("no answer");
     lab.controller_mood.set(Mood::Fine);
     lab.catch_up().await;
-    assert_eq!(lab.tombstones().iter().map(|fence| fence.why).collect::<Vec<_>>(), [Tombstone::Fence]);
+    assert_eq!(lab.tombstones().iter().map(|fence| fence.kind).collect::<Vec<_>>(), [TombstoneKind::Fence]);
     lab
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fence_of_the_future_waits_for_the_quiet_period_at_most() {
+async fn a_fence_of_the_future_waits_for_one_request_lifetime_at_most() {
     // The clock was ahead when it was written, or only its deadline is too far.
     let year = YEAR.unsigned_abs();
     for (since, before) in [(year, year), (0, year), (year, 0)] {
@@ -33,9 +33,9 @@ async fn a_fence_of_the_future_waits_for_the_quiet_period_at_most() {
         let fence = TombstoneRecord { since: fence.since + since, not_before: fence.not_before + before, ..fence };
         put(&lab, Key::from(TombstoneRecord::at(&fence.attachment)), encode(&fence)).await;
         lab.retry_pending_cleanup().await;
-        let quiet = fence.not_before.saturating_sub(fence.since) > 0;
-        assert_eq!(lab.claims().len(), usize::from(quiet), "{since} {before}: it waits for late requests still");
-        lab.pass_quiet_period().await;
+        let is_waiting = fence.not_before.saturating_sub(fence.since) > 0;
+        assert_eq!(lab.claims().len(), usize::from(is_waiting), "{since} {before}: it waits for late requests still");
+        lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
         lab.assert_empty(&format!("{since} {before}: after the maximum request lifetime"));
     }
@@ -58,7 +58,7 @@ async fn a_local_fence_and_a_progress_file_of_the_future_as_well() {
     assert_eq!(lab.local_tombstones().len(), 1);
     lab.catch_up().await;
     for _ in 0..2 {
-        lab.pass_quiet_period().await;
+        lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
     }
     lab.assert_empty("after the maximum request lifetime");
@@ -75,13 +75,13 @@ async fn a_local_fence_holds_the_address_for_a_del_that_reaches_etcd() {
     lab.add().await.expect("works");
     lab.etcd_mood.set(Mood::Refusing);
     lab.del().await.expect("it is written down");
-    assert_eq!(lab.local_tombstones().iter().map(|fence| fence.why).collect::<Vec<_>>(), [Tombstone::Fence]);
+    assert_eq!(lab.local_tombstones().iter().map(|fence| fence.kind).collect::<Vec<_>>(), [TombstoneKind::Fence]);
     lab.etcd_mood.set(Mood::Fine);
     lab.del().await.expect("works");
     assert_eq!((lab.claims().len(), lab.local_tombstones().len()), (1, 0), "its request may still come");
     lab.catch_up().await;
     lab.assert_ports_have_claims("after the late request");
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
     lab.retry_pending_cleanup().await;
     lab.assert_empty("after the maximum request lifetime");
 }

@@ -102,7 +102,7 @@ async fn what_is_no_tombstone_keeps_no_other_from_being_settled() {
     }
     lab.etcd_mood.set(Mood::Fine);
     assert_eq!(lab.local_tombstones().len(), 1, "the others are none");
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
     lab.retry_pending_cleanup().await;
     assert_eq!((lab.local_tombstones(), lab.claims()), (vec![], vec![]));
     assert!(directory.join("0pipe").exists(), "what is not ours stays");

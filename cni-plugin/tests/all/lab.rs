@@ -469,8 +469,8 @@ impl Lab {
     }
 
     /// The maximum request lifetime goes by, and a bit.
-    pub(crate) async fn pass_quiet_period(&self) {
-        self.pass(self.config().quiet_period.as_secs() + 2).await;
+    pub(crate) async fn pass_request_lifetime(&self) {
+        self.pass(self.config().max_request_lifetime.as_secs() + 2).await;
     }
 
     pub(crate) fn claims(&self) -> Vec<ClaimRecord> {
@@ -510,7 +510,7 @@ impl Lab {
 
     /// Pods' ports in the controller: the ones that say who may speak through them.
     pub(crate) fn pod_ports(&self) -> Vec<Uuid> {
-        self.controller.dump().ports.into_iter().filter(|(_, port)| port.vif.is_some()).map(|(id, _)| id).collect()
+        self.controller.dump().ports.into_iter().filter(|(_, port)| port.vif_id.is_some()).map(|(id, _)| id).collect()
     }
 
     /// Who may speak with an address besides the one in a port's `vif`.
@@ -567,7 +567,7 @@ impl Lab {
             assert!(is_claimed, "{when}: somebody may speak with {address}, which is not claimed");
         }
         for (id, port) in self.controller.dump().ports {
-            let Some(vif) = port.vif.and_then(PortSecurity::from_vif_id) else { continue };
+            let Some(vif) = port.vif_id.and_then(PortSecurity::from_vif_id) else { continue };
             let is_claimed = claimed.iter().any(|address| address.address.ip() == vif.address);
             assert!(is_claimed, "{when}: port {id} speaks with {}, which is not claimed", vif.address);
         }
@@ -640,13 +640,13 @@ impl Lab {
     pub(crate) async fn put_tombstone(&self) {
         let tombstone = TombstoneRecord {
             v: atoll_records::SCHEMA,
-            why: atoll_records::Tombstone::Delete,
+            kind: atoll_records::TombstoneKind::Delete,
             attachment: self.call().attachment,
             port: None,
             not_before: 0,
             since: 0,
             note: String::new(),
-            closing: false,
+            deletion_sent: false,
             unknown: atoll_records::Unknown::new(),
         };
         atoll_ipam::put_tombstone(&self.etcd, &tombstone, None).await.expect("works");

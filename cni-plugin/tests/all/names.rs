@@ -274,7 +274,7 @@ async fn a_del_under_another_prefix_needs_no_server() {
         assert_eq!(lab.links(), vec![]);
         lab.etcd_mood.set(Mood::Fine);
         lab.controller_mood.set(Mood::Fine);
-        lab.pass_quiet_period().await;
+        lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
         lab.assert_empty(&format!("runDir lost {lost}"));
     }

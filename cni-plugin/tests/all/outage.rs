@@ -67,7 +67,7 @@ async fn add_fails_cleanly_when_something_is_down() {
             lab.etcd_mood.set(Mood::Fine);
             lab.controller_mood.set(Mood::Fine);
             lab.retry_pending_cleanup().await;
-            lab.pass_quiet_period().await;
+            lab.pass_request_lifetime().await;
             lab.retry_pending_cleanup().await;
             lab.assert_empty(&when);
         }
@@ -100,7 +100,7 @@ async fn an_add_over_its_own_unfinished_del_takes_the_claim_over() {
         lab.etcd_mood.set(Mood::Fine);
         assert_eq!(lab.add().await.expect("works"), first, "the address was never free");
         assert_eq!((lab.tombstones().len(), lab.local_tombstones().len()), (0, 0), "nothing is owed for a running pod");
-        lab.pass_quiet_period().await;
+        lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
         assert_eq!((lab.claims().len(), lab.pod_ports().len(), lab.links().len()), (1, 1, 2));
         lab.del().await.expect("works");
@@ -125,7 +125,7 @@ async fn an_add_without_an_answer_keeps_its_address_until_none_can_come() {
         assert!(lab.catch_up().await > 0, "something was on its way");
         assert_eq!(lab.pod_ports().len(), 1, "and arrived");
         lab.assert_ports_have_claims("after the late request");
-        lab.pass_quiet_period().await;
+        lab.pass_request_lifetime().await;
         lab.retry_pending_cleanup().await;
         lab.assert_empty("after the maximum request lifetime");
     }

@@ -26,7 +26,7 @@ use crate::lab::{Lab, LabController, attachment, del};
 
 const CLUSTER: Uuid = Uuid::from_u128(0xc);
 const INCARNATION: Uuid = Uuid::from_u128(0x1);
-const QUIET: Duration = Duration::from_secs(45);
+const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
 fn red() -> TenantName {
     TenantName::new("red").expect("valid")
@@ -156,7 +156,9 @@ async fn life(dialect: Dialect) -> String {
     part("DEL of the first pod by a node that has forgotten it");
     lab.collect().await.expect("works");
     part("GC that finds nothing");
-    admin::delete(&admin, &red(), Deletion { quiet: QUIET, force: false }, |_| {}).await.expect("deleted");
+    admin::delete(&admin, &red(), Deletion { request_lifetime: REQUEST_LIFETIME, force: false }, |_| {})
+        .await
+        .expect("deleted");
     part("the tenant is deleted");
     lab.assert_empty("afterwards");
     text
@@ -171,9 +173,9 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
     admin::add_subnet(admin, &red(), cidr, &exclude).await.expect("added");
     part("another subnet, with addresses that no pod gets");
     let hop = Via::Gateway(subnet.nth(9).expect("it is large enough"));
-    admin::set(admin, &red(), &with(route(hop)), QUIET, |_| {}).await.expect("set");
+    admin::set(admin, &red(), &with(route(hop)), REQUEST_LIFETIME, |_| {}).await.expect("set");
     part("a static route");
-    admin::set(admin, &red(), &with(route(Via::Blackhole)), QUIET, |_| {}).await.expect("set");
+    admin::set(admin, &red(), &with(route(Via::Blackhole)), REQUEST_LIFETIME, |_| {}).await.expect("set");
     part("the route says something else");
     assert_eq!(admin::plan(admin, &red()).await.expect("planned"), []);
     part("the tenant is inspected");
@@ -181,9 +183,9 @@ async fn operate(admin: &Admin<'_, MemoryStore, LabController>, part: &mut impl 
     part("the tenant is repaired");
     let destination = "10.9.0.0/16".parse().expect("valid");
     let without = Edit { remove_routes: vec![destination], ..Edit::default() };
-    admin::set(admin, &red(), &without, QUIET, |_| {}).await.expect("set");
+    admin::set(admin, &red(), &without, REQUEST_LIFETIME, |_| {}).await.expect("set");
     part("the route is removed");
-    admin::delete_subnet(admin, &red(), 2, QUIET, |_| {}).await.expect("deleted");
+    admin::delete_subnet(admin, &red(), 2, REQUEST_LIFETIME, |_| {}).await.expect("deleted");
     part("the subnet is deleted");
 }
 

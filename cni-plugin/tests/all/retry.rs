@@ -79,7 +79,7 @@ async fn the_mark_stays_while_something_is_locked_or_waits_or_fails() {
     lab.retry_pending_cleanup().await;
     assert!(is_marked(&lab) && lab.tombstones().len() == 1, "waiting");
     lab.catch_up().await;
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
     lab.retry_pending_cleanup().await;
     assert!(!is_marked(&lab) && lab.tombstones().is_empty(), "settled");
 }
@@ -117,7 +117,7 @@ async fn what_waits_keeps_nothing_waiting_that_is_due() {
         let now = lab.tombstones()[0].since;
         for tombstone in lab.tombstones().into_iter().take(3) {
             let (since, not_before) = (now + ahead, now + ahead + 50);
-            let fence = TombstoneRecord { why: atoll_records::Tombstone::Fence, since, not_before, ..tombstone };
+            let fence = TombstoneRecord { kind: atoll_records::TombstoneKind::Fence, since, not_before, ..tombstone };
             let (key, value) = (Key::from(TombstoneRecord::at(&fence.attachment)), encode(&fence));
             let put = StoreChange::Put { key, value, lease: None };
             lab.etcd.commit(Txn { then: vec![put], ..Txn::default() }).await.expect("works");

@@ -127,7 +127,7 @@ async fn lab(verb: Verb, dialect: Dialect) -> Lab {
             lab.del().await.expect("it leaves a fence");
             lab.plan.deliver_late().await;
             assert_eq!(lab.pod_ports().len(), 1, "there is something to delete");
-            lab.pass_quiet_period().await;
+            lab.pass_request_lifetime().await;
             lab
         }
         Verb::Drain => {
@@ -302,7 +302,7 @@ async fn point(verb: Verb, dialect: Dialect, harm: Harm, then: Then, late: Late,
     lab.assert_ports_have_claims(&when);
     lab.plan.deliver_late().await;
     lab.assert_ports_have_claims(&when);
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
     for _ in 0..2 {
         lab.retry_pending_cleanup().await;
     }
@@ -419,7 +419,7 @@ async fn an_add_that_fails_over_a_finished_one_does_not_forget_what_it_has_on_it
     lab.retry_pending_cleanup().await;
     assert!(lab.catch_up().await > 0, "now the port comes");
     lab.assert_ports_have_claims("it came late");
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
     lab.retry_pending_cleanup().await;
     lab.assert_empty("at the end");
 }
@@ -529,7 +529,7 @@ async fn in_a_row(dialect: Dialect, begun: Verb, steps: [Step; 2]) -> [bool; 2] 
     assert_runs(&lab, &when);
     lab.del().await.unwrap_or_else(|error| panic!("{when}: DEL: {error:?}"));
     lab.assert_ports_have_claims(&when);
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
     for _ in 0..2 {
         lab.retry_pending_cleanup().await;
     }
@@ -561,8 +561,8 @@ async fn a_ports_id_changes_only_after_a_deletion_that_may_still_arrive() {
     assert_eq!(lab.plan.deliver_late().await, 1);
     assert_runs(&lab, "the deletion has arrived");
     lab.del().await.expect("works");
-    lab.pass_quiet_period().await;
-    lab.pass_quiet_period().await;
+    lab.pass_request_lifetime().await;
+    lab.pass_request_lifetime().await;
     lab.add().await.expect("works");
     assert_eq!(port(&lab), first, "none can be on its way any more");
     lab.del().await.expect("works");

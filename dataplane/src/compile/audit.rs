@@ -51,7 +51,7 @@ pub(super) fn bridge(id: Uuid, bridge: &Bridge) -> Audited {
 /// A bridge answers no ARP itself: a static entry of its ARP table helps its router, and a pod only if a known port
 /// has the MAC.
 pub(super) fn static_entries(view: &View<'_>, id: Uuid, bridge: &Bridge) -> Option<Unsupported> {
-    let vif = |port: &Port| port.vif.and_then(PortSecurity::from_vif_id).map(|vif| vif.mac);
+    let vif = |port: &Port| port.vif_id.and_then(PortSecurity::from_vif_id).map(|vif| vif.mac);
     let behind =
         |mac: &Mac| bridge.macs.contains_key(mac) || view.ports_of(id).any(|(_, port)| vif(port) == Some(*mac));
     bridge.arp.values().any(|mac| !behind(mac)).then(|| Unsupported {

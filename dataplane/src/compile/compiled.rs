@@ -130,7 +130,7 @@ impl Compiled {
                 port.peer.is_none()
                     && port.inbound.is_none()
                     && port.outbound.is_none()
-                    && port.vif.and_then(PortSecurity::from_vif_id).is_some()
+                    && port.vif_id.and_then(PortSecurity::from_vif_id).is_some()
                     && self.homes.get(&bridge).is_some_and(|namespace| *namespace != bridge)
             }
             Device::Router { .. } => false,

@@ -130,7 +130,7 @@ pub fn taken(port: Uuid, holder: Uuid, interface: &str) -> Unsupported {
 
 fn allowed_sources(id: Uuid, port: &Port, bridge: Option<&Bridge>) -> BTreeSet<AllowedSource> {
     let vif =
-        port.vif.and_then(PortSecurity::from_vif_id).map(|vif| AllowedSource { mac: vif.mac, address: vif.address });
+        port.vif_id.and_then(PortSecurity::from_vif_id).map(|vif| AllowedSource { mac: vif.mac, address: vif.address });
     let Some(bridge) = bridge else { return vif.into_iter().collect() };
     let behind = |mac: &Mac| bridge.macs.get(mac) == Some(&id);
     let entries = bridge.arp.iter().filter(|(_, mac)| behind(mac));

@@ -39,7 +39,7 @@ impl Plane {
             self.addresses.release(port);
             return None;
         };
-        let vif = self.compiled.topology().ports.get(&port).and_then(|port| PortSecurity::from_vif_id(port.vif?));
+        let vif = self.compiled.topology().ports.get(&port).and_then(|port| PortSecurity::from_vif_id(port.vif_id?));
         let unique = vif.is_some_and(|vif| vif.unique);
         let (side, denied) = self.addresses.give(pool, &Asked { port, namespace: pod.namespace, own, unique });
         if let Some(denied) = denied {

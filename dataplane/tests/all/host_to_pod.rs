@@ -121,7 +121,7 @@ fn a_tenant_reaches_nothing_by_the_node_side() {
     assert!(at_red2.lock().unwrap().is_empty());
     // A port that claims an address of host-to-pod addressing stays closed.
     let Object::Port(id, mut greedy) = red.pod_port(3) else { unreachable!() };
-    greedy.vif = Some(PortSecurity { mac: mac(3), address: pool.source(), unique: false }.to_vif_id());
+    greedy.vif_id = Some(PortSecurity { mac: mac(3), address: pool.source(), unique: false }.to_vif_id());
     lab.wire(red, 3, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
@@ -137,7 +137,7 @@ fn what_belongs_to_no_flow_comes_to_no_pod_by_the_node() {
     let (stranger, namespace) = (neighbour(&lab), lab.namespace(red));
     let mut topology = provider();
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
+    port.vif_id = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     for change in put(red.objects("10.9.0.0/24").into_iter().chain([Object::Port(id, port)])) {
         topology.apply(change);
     }
@@ -225,7 +225,7 @@ fn nobody_speaks_with_an_address_of_the_node_side() {
     let (red, pool) = (lab.tenant(1), HostToPodPool::DEFAULT);
     let open = lab.wire(red, 1, Some(&lab.namespace(red)));
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = None;
+    port.vif_id = None;
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     let ear = frame::sniff(&lab.outside());
@@ -285,7 +285,7 @@ fn what_the_node_sends_to_an_address_that_several_pods_may_have_does_not_leave_i
     stopped("after a restart");
     // The only one says so now.
     let Object::Port(id, mut port) = blue.pod_port(1) else { unreachable!() };
-    port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
+    port.vif_id = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     assert_eq!(ask(node(), "10.9.0.101").as_deref(), Some("blue"));
@@ -440,7 +440,7 @@ fn another_pool_takes_the_place_of_the_one_before_and_none_takes_all_away() {
     lab.submit(put(red.objects("10.9.0.0/24")));
     let pod = unique(&lab, red, 1);
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
+    port.vif_id = Some(PortSecurity { mac: mac(1), address: address(1), unique: true }.to_vif_id());
     for change in put(red.objects("10.9.0.0/24").into_iter().chain([Object::Port(id, port)])) {
         topology.apply(change);
     }

@@ -56,7 +56,7 @@ fn states() -> Vec<Object> {
             let states = [
                 plain.clone(),
                 Port { up: false, ..plain.clone() },
-                Port { vif: None, ..plain.clone() },
+                Port { vif_id: None, ..plain.clone() },
                 Port { binding: None, ..plain.clone() },
                 Port { inbound: Some(CHAIN), ..plain.clone() },
                 Port { device: Device::Bridge { id: LONE, vlan: None }, ..plain.clone() },

@@ -62,7 +62,7 @@ fn stranger(lab: &Lab, tenant: TenantObjects, subnet: &str, address: Ipv4Addr, g
     inside(&pod, "ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
     inside(&pod, "ip", &["route", "replace", "default", "via", gateway]);
     let Object::Port(id, mut port) = tenant.pod_port(1) else { unreachable!() };
-    port.vif = Some(PortSecurity { mac: mac(1), address, unique: false }.to_vif_id());
+    port.vif_id = Some(PortSecurity { mac: mac(1), address, unique: false }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     pod
@@ -562,7 +562,7 @@ fn a_port_of_which_nothing_is_known_shows_a_bounded_number_of_macs_and_addresses
     let red = lab.tenant(1);
     let (a, b) = (lab.wire(red, 1, Some(&lab.namespace(red))), lab.pod(red, 2));
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = None;
+    port.vif_id = None;
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     assert!(pings(&a, "10.9.0.102"));
@@ -591,7 +591,7 @@ fn a_port_of_which_nothing_is_known_speaks_as_no_gateway() {
     let red = lab.tenant(1);
     let (a, b) = (lab.wire(red, 1, Some(&lab.namespace(red))), lab.pod(red, 2));
     let Object::Port(id, mut port) = red.pod_port(1) else { unreachable!() };
-    port.vif = None;
+    port.vif_id = None;
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     let (gateway, own, router) = (lab.mac_of(red, &red.bridge_device()), A, [10, 9, 0, 1]);

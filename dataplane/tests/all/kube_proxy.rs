@@ -266,7 +266,7 @@ fn what_was_opened_under_an_earlier_guard_ends() {
     }
     for (tenant, n) in [(TenantObjects(1), 1), (TenantObjects(2), 2), (TenantObjects(1), 3)] {
         let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
-        port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
+        port.vif_id = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
         topology.apply(TopologyChange::Put(Object::Port(id, port)));
     }
     site.lab.plane.take().unwrap().stop();

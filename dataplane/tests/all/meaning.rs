@@ -559,7 +559,7 @@ fn seeds_of_mac_and_arp_tables_hold_for_bridge_and_router() {
     // Pod 2 has no vif: the tables say who it is. It never answers ARP.
     let b = lab.wire(red, 2, Some(&lab.namespace(red)));
     let Object::Port(id, mut port) = red.pod_port(2) else { unreachable!() };
-    port.vif = None;
+    port.vif_id = None;
     let tables = |macs: &[(Mac, Uuid)], arp: &[(Ipv4Addr, Mac)]| {
         let (macs, arp) = (macs.iter().copied().collect(), arp.iter().copied().collect());
         Object::Bridge(red.bridge(), Bridge { up: true, macs, arp, ..Bridge::default() })

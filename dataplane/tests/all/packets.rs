@@ -196,7 +196,7 @@ fn a_port_that_claims_the_gateway_is_refused() {
     let Object::Port(id, mut greedy) = red.pod_port(1) else { unreachable!() };
     let vif =
         atoll_model::port_security::PortSecurity { mac: mac(1), address: "10.9.0.1".parse().unwrap(), unique: false };
-    greedy.vif = Some(vif.to_vif_id());
+    greedy.vif_id = Some(vif.to_vif_id());
     lab.wire(red, 1, Some(&lab.namespace(red)));
     lab.submit(put([Object::Port(id, greedy)]));
     assert!(!lab.is_active(id));
@@ -273,7 +273,7 @@ fn of_two_pods_with_one_address_the_second_is_reached_when_the_first_goes() {
     inside(&second, "ip", &["addr", "add", "10.9.0.101/24", "dev", "eth0"]);
     inside(&second, "ip", &["route", "replace", "default", "via", "10.9.0.1"]);
     let Object::Port(id, mut port) = red.pod_port(7) else { unreachable!() };
-    port.vif =
+    port.vif_id =
         Some(atoll_model::port_security::PortSecurity { mac: mac(7), address: address(1), unique: false }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);

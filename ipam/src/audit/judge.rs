@@ -129,7 +129,7 @@ impl<'a> Judge<'a> {
                 AddressState::Claimed { attachment, .. } => {
                     (format!("says that {attachment} has it"), Some((there.mod_revision, Some(attachment))))
                 }
-                AddressState::CoolDown { .. } => ("is cooling".to_owned(), Some((there.mod_revision, None))),
+                AddressState::CoolDown { .. } => ("is in cool-down".to_owned(), Some((there.mod_revision, None))),
             },
         };
         let mut compare = vec![
@@ -195,7 +195,7 @@ impl<'a> Judge<'a> {
                     }
                 }
                 AddressState::CoolDown { .. } if !leased => {
-                    let text = format!("{place} cools, and no lease will ever free it");
+                    let text = format!("{place} is in cool-down, and no lease will ever free it");
                     let fix = self.forget(place, vec![Compare::Modified(key.clone(), address.mod_revision)], true);
                     self.report(AuditProblem::Expired, &key, text, Some(fix));
                 }
@@ -225,7 +225,7 @@ impl<'a> Judge<'a> {
             self.as_seen(owner),
             Compare::Absent(tombstone),
         ];
-        let doing = format!("frees {place}; it cools first");
+        let doing = format!("frees {place}, after a cool-down");
         (text, Some(Fix { doing, compare, then: Vec::new(), cool: Some(place.clone()) }))
     }
 
@@ -281,7 +281,7 @@ impl<'a> Judge<'a> {
                 |revision| Compare::Modified(address.clone(), revision),
             );
             let fix = self.forget(place, vec![condition], false);
-            let text = format!("{place} is marked as cooling, but does not cool");
+            let text = format!("{place} has a cool-down marker and is not in cool-down");
             self.report(AuditProblem::StaleCoolDown, &place.key(CoolDown::at), text, Some(fix));
         }
     }

@@ -218,7 +218,7 @@ impl<'a> ClaimPlan<'a> {
         let pod = self.pod.as_ref().map(|(namespace, pod)| ReservationRecord::for_pod(namespace, pod));
         compare.extend(pod.map(|pod| Compare::unchanged(pod, reserved)));
         for target in targets {
-            compare.push(Compare::unchanged(target.key(AddressRecord::at), target.cooling));
+            compare.push(Compare::unchanged(target.key(AddressRecord::at), target.cool_down));
             // One transaction has written both keys of a reservation: same revision.
             let reserved = reserved.filter(|_| !self.spare);
             compare.push(Compare::unchanged(target.key(ReservationRecord::at), reserved));
@@ -234,7 +234,7 @@ impl<'a> ClaimPlan<'a> {
         let mut changes = vec![StoreChange::put(&ClaimRecord::at(attachment), &self.record(targets))];
         for target in targets {
             changes.push(StoreChange::put(&target.key(AddressRecord::at), &owned));
-            changes.extend(target.cooling.map(|_| StoreChange::delete(target.key(CoolDown::at))));
+            changes.extend(target.cool_down.map(|_| StoreChange::delete(target.key(CoolDown::at))));
         }
         if let Some(key) = targets.first().and_then(|target| self.mac_key(&target.subnet)) {
             let owner = MacOwner::Claimed { claim: self.claim, attachment: attachment.clone() };
@@ -393,7 +393,7 @@ impl<'a> ClaimPlan<'a> {
         for target in targets {
             self.refuse_foreign(&target, snapshot)?;
             let Some(there) = snapshot.get(&target.key(AddressRecord::at))? else {
-                again.push(Target { cooling: None, ..target });
+                again.push(Target { cool_down: None, ..target });
                 continue;
             };
             let (tenant, address) = (target.subnet.tenant.clone(), target.address());
@@ -408,7 +408,7 @@ impl<'a> ClaimPlan<'a> {
                     if self.reservation.is_none() && namespace.as_ref() != self.request.namespace {
                         return Err(IpamError::Cools { tenant, address, ago: now().saturating_sub(since) });
                     }
-                    again.push(Target { cooling: Some(there.mod_revision), ..target });
+                    again.push(Target { cool_down: Some(there.mod_revision), ..target });
                 }
             }
         }

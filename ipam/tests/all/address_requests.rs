@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use atoll_records::{
-    AddressRecord, ClaimRecord, CoolDown, Key, MacRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned,
+    AddressRecord, ClaimRecord, CoolDown, Key, MacRecord, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown,
+    Versioned,
 };
 
 use atoll_ipam::{ClaimRequest, Claimed, IpamError, Released, claim, find, put_tombstone, release};
@@ -19,7 +20,7 @@ use atoll_model::ids::Namespace;
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, attachment, keys, subnet, tenant_name, write};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 
 suite![
     what_is_asked_for_is_given,
@@ -113,7 +114,7 @@ async fn several_addresses_are_all_or_nothing(store: impl Store) {
     assert!(error.to_string().contains("more than 16 addresses"), "{error}");
     let most = get(&store, &fixture, "b", &requested(&many[..16])).await;
     // All of them cool together, and come back together.
-    assert_eq!(release(&store, &most, None, COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(&store, &most, None, COOL_DOWN).await.expect("released"), Released::Done);
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 16);
     assert_eq!(addresses(&get(&store, &fixture, "c", &requested(&many[..16])).await), many[..16]);
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 0);
@@ -221,13 +222,13 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
     // Not even a tombstone is superseded by another address request.
     let tombstone = TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Fence,
+        kind: TombstoneKind::Fence,
         attachment: attachment("a"),
         port: None,
         not_before: 0,
         since: 1,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     };
     put_tombstone(&store, &tombstone, None).await.expect("the tombstone is written");
@@ -242,7 +243,7 @@ async fn a_claim_that_is_there_must_be_what_is_asked_for(store: impl Store) {
 async fn a_cooling_address_is_for_its_own_namespace(store: impl Store) {
     let mut fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let claimed = get(&store, &fixture, "a", &requested(&[ip(9)])).await;
-    release(&store, &claimed, None, COOL).await.expect("released");
+    release(&store, &claimed, None, COOL_DOWN).await.expect("released");
     let (red, guard) = (fixture.namespace.clone(), fixture.guards.namespace);
     fixture.namespace = Namespace::new("blue").expect("valid");
     fixture.guards.namespace = None;

@@ -14,13 +14,13 @@ use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, Incarnation, PodName};
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, ClusterRecord, CoolDown, Key, MacOwner, MacRecord, Phase, Query,
-    ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
+    ReservationRecord, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown, Versioned,
 };
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 use uuid::Uuid;
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 
 /// A tenant with pods, an address that cools, one that is reserved and a fence: all as it should be.
 async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
@@ -30,7 +30,7 @@ async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
         claims.push(fixture.claim(store, name).await);
     }
     let gone = fixture.claim(store, "gone").await;
-    release(store, &gone, None, COOL).await.expect("released");
+    release(store, &gone, None, COOL_DOWN).await.expect("released");
     put_tombstone(store, &tombstone(attachment("fenced")), None).await.expect("the tombstone is written");
     // A pod with a MAC of its choice, and one with a reservation, which runs.
     let chosen = AddressRequest { mac: Some(Mac([0, 0x1c, 0x42, 0, 0, 1])), ..AddressRequest::default() };
@@ -60,13 +60,13 @@ async fn sound(store: &impl Store) -> (Fixture, Vec<Versioned<ClaimRecord>>) {
 fn tombstone(attachment: Attachment) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Fence,
+        kind: TombstoneKind::Fence,
         attachment,
         port: Some(Uuid::from_u128(77)),
         not_before: 0,
         since: 0,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }
@@ -345,7 +345,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
         assert_eq!(problems(&first), expected, "{name}: {first:#?}");
         // Repairing leaves what it cannot mend, and nothing else.
         let before = store.dump().len();
-        let repaired = repair(&store, &first, look(&store).await, COOL).await.expect("repaired");
+        let repaired = repair(&store, &first, look(&store).await, COOL_DOWN).await.expect("repaired");
         assert!(repaired.iter().all(|one| one.outcome == RepairOutcome::Done), "{name}: {repaired:?}");
         let after: Vec<_> = look(&store).await;
         let rest: Vec<_> = first.into_iter().filter(|finding| finding.fix.is_none()).collect();
@@ -450,7 +450,7 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     assert_eq!(problems(&first), [(AuditProblem::OrphanedAddress, true)]);
 
     // Not seen before: not mended.
-    assert!(repair(&store, &[], look(&store).await, COOL).await.expect("repaired").is_empty());
+    assert!(repair(&store, &[], look(&store).await, COOL_DOWN).await.expect("repaired").is_empty());
     // Seen, but written since: another finding.
     let held = place(address(&claims[0]));
     write(&store, vec![put(held.clone(), &owned(ClaimId::random(), &claims[0].record.attachment))]).await;
@@ -460,13 +460,13 @@ async fn only_what_two_looks_agree_on_is_mended_and_only_as_it_was_seen() {
     let third = look(&store).await;
     assert_eq!(agreed(&second, third.clone()), third);
     write(&store, vec![put(key, &claims[0].record)]).await;
-    let repaired = repair(&store, &second, third, COOL).await.expect("repaired");
+    let repaired = repair(&store, &second, third, COOL_DOWN).await.expect("repaired");
     assert_eq!(repaired.iter().map(|one| one.outcome).collect::<Vec<_>>(), [RepairOutcome::Changed]);
     assert!(keys(&store, held.clone()).await.len() == 1);
     // Now the claim does not hold it, and gets it back.
     let fourth = look(&store).await;
     assert_eq!(problems(&fourth), [(AuditProblem::MissingAddressRecord, true)]);
-    repair(&store, &fourth, look(&store).await, COOL).await.expect("repaired");
+    repair(&store, &fourth, look(&store).await, COOL_DOWN).await.expect("repaired");
     assert_eq!(look(&store).await, []);
     // What it was given back is released like any other.
     let found = atoll_ipam::find(&store, &claims[0].record.attachment).await.expect("found").claim.expect("a claim");

@@ -11,11 +11,11 @@ use atoll_ipam::{
 };
 use atoll_model::error::{Class, Classify};
 use atoll_model::ids::{Namespace, PodName};
-use atoll_records::{Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown};
+use atoll_records::{Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown};
 use atoll_testkit::fixture::{Fixture, attachment, subnet, tenant_name};
 use atoll_testkit::store::{MemoryStore, unknown_commits};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 const FULL: &str = "etcdserver: mvcc: database space exceeded";
 const PASSING: &str = "etcdserver: leader changed";
 
@@ -36,13 +36,13 @@ fn keep(pod: &str) -> ReserveRequest {
 fn tombstone() -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Delete,
+        kind: TombstoneKind::Delete,
         attachment: attachment("a"),
         port: None,
         not_before: 0,
         since: 0,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }
@@ -74,7 +74,7 @@ async fn the_cause_is_told_and_ends_what_cannot_succeed() {
         let (store, commits) = unknown_commits(&memory, cause, false);
         let a = attachment("a");
         says(claim(&store, &fixture.request(&a, None)).await, cause, &commits, attempts);
-        says(release(&store, &running, None, COOL).await, cause, &commits, attempts);
+        says(release(&store, &running, None, COOL_DOWN).await, cause, &commits, attempts);
         says(put_tombstone(&store, &tombstone(), None).await, cause, &commits, attempts);
         let other = ReserveRequest { address: Ipv4Addr::new(10, 128, 0, 10), ..keep("other") };
         says(reserve(&store, &other, false).await, cause, &commits, attempts);
@@ -98,7 +98,7 @@ async fn what_happened_all_the_same_is_found() {
     let a = attachment("a");
     let claimed = claim(&store, &fixture.request(&a, None)).await;
     assert!(matches!(claimed, Ok(Claimed::New(_) | Claimed::Already(_))), "{claimed:?}");
-    assert_eq!(release(&store, &running, None, COOL).await.expect("it is released"), Released::Done);
+    assert_eq!(release(&store, &running, None, COOL_DOWN).await.expect("it is released"), Released::Done);
     put_tombstone(&store, &tombstone(), None).await.expect("it is there");
     let reserved = reserve(&store, &keep("kept"), false).await.expect("it is there");
     let (atoll_ipam::Reserved::New(record) | atoll_ipam::Reserved::Already(record)) = reserved;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use atoll_records::{AddressRecord, ClaimRecord, Key, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{
+    AddressRecord, ClaimRecord, Key, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned,
+};
 
 use atoll_ipam::{
     Claimed, IpamError, Released, claim, claims_of, find, put_tombstone, release, remove_tombstone, tombstones_of,
@@ -39,13 +41,13 @@ struct World {
 fn fence(at: &Attachment) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Fence,
+        kind: TombstoneKind::Fence,
         attachment: at.clone(),
         port: None,
         not_before: 0,
         since: 0,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }

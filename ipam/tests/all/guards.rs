@@ -19,12 +19,12 @@ use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::{ClaimId, ContainerId, IfName};
 use atoll_records::{
     AddressRecord, AddressState, ClaimRecord, CoolDown, IdleRecord, Key, Lease, MacOwner, MacRecord, NodeRecord, Phase,
-    Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, Versioned,
+    Query, ReleasedRecord, ReservationRecord, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown, Versioned,
 };
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, put, subnet, tenant_name, write};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 const MAC: Mac = Mac([0, 0x1c, 0x42, 0, 0, 1]);
 
 /// A store in which another client writes right before the first commit at or after call number `at` (0 is the first); and
@@ -58,23 +58,23 @@ async fn scene() -> (MemoryStore, Fixture) {
 fn tombstone(at: &Attachment, not_before: u64) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Fence,
+        kind: TombstoneKind::Fence,
         attachment: at.clone(),
         port: None,
         not_before,
         since: 0,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }
 
 /// What cools for a while.
-const COOLING: Lease = Lease(1);
+const ON_LEASE: Lease = Lease(1);
 
 fn leased(change: StoreChange) -> StoreChange {
     match change {
-        StoreChange::Put { key, value, .. } => StoreChange::Put { key, value, lease: Some(COOLING) },
+        StoreChange::Put { key, value, .. } => StoreChange::Put { key, value, lease: Some(ON_LEASE) },
         delete @ StoreChange::Delete(_) => delete,
     }
 }
@@ -175,7 +175,7 @@ async fn a_claim_takes_the_marks_away_that_it_has_compared() {
     write(&store, vec![put(Key::from(IdleRecord::at(&tenant_name())), &idle)]).await;
     let first = fixture.claim(&store, "a").await;
     assert!(!there(&store, Key::from(IdleRecord::at(&tenant_name()))).await, "the tenant is used");
-    release(&store, &first, None, COOL).await.expect("released");
+    release(&store, &first, None, COOL_DOWN).await.expect("released");
     let mark = Key::from(ReleasedRecord::at(&attachment("a")));
     assert!(there(&store, mark.clone()).await, "for requests that are still on their way");
     fixture.claim(&store, "a").await;
@@ -227,7 +227,7 @@ async fn a_tenant_grows_when_pods_have_exactly_half_and_never_for_a_chosen_subne
     for n in 0..4 {
         let claimed = fixture.claim(&store, &format!("c{n}")).await;
         if n < 2 {
-            release(&store, &claimed, None, COOL).await.expect("released");
+            release(&store, &claimed, None, COOL_DOWN).await.expect("released");
         }
     }
     let at = attachment("x");
@@ -250,7 +250,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
         let record = ClaimRecord { claim: id.unwrap_or(old.record.claim), ..old.record.clone() };
         write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
         write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &record)]).await;
-        let answer = release(&store, &old, None, COOL).await.expect("an answer");
+        let answer = release(&store, &old, None, COOL_DOWN).await.expect("an answer");
         assert!(matches!(&answer, Released::Changed(now) if now.claim.is_some()), "{answer:?}");
         assert_eq!(found(&store, &at).await.claim.map(|claim| claim.record), Some(record));
     }
@@ -260,7 +260,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     let record = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
     let held = Key::from(AddressRecord::at(&tenant_name(), 0, address(&old)));
     write(&store, vec![put(Key::from(ClaimRecord::at(&at)), &record), put(held, &owned(record.claim, &at))]).await;
-    let answer = release(&store, &old, None, COOL).await.expect("an answer");
+    let answer = release(&store, &old, None, COOL_DOWN).await.expect("an answer");
     assert!(matches!(&answer, Released::Changed(now) if now.claim.is_some()), "{answer:?}");
 
     // The tombstone was written again since it was seen.
@@ -269,7 +269,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     put_tombstone(&store, &tombstone(&at, 1), None).await.expect("the tombstone is written");
     let seen = found(&store, &at).await.tombstone.expect("the tombstone is written").mod_revision;
     put_tombstone(&store, &tombstone(&at, 2), Some(seen)).await.expect("the tombstone is written");
-    let answer = release(&store, &old, Some(seen), COOL).await.expect("an answer");
+    let answer = release(&store, &old, Some(seen), COOL_DOWN).await.expect("an answer");
     assert!(matches!(&answer, Released::Changed(now) if now.tombstone.is_some()), "{answer:?}");
     assert!(found(&store, &at).await.claim.is_some(), "nothing was released");
 
@@ -281,7 +281,7 @@ async fn a_release_goes_by_the_claim_and_the_tombstone_that_were_seen() {
     write(&store, vec![StoreChange::delete(ClaimRecord::at(&at))]).await;
     let new = ClaimRecord { claim: ClaimId::random(), ..old.record.clone() };
     let (meddled, happened) = meddling(&store, 1, vec![put(Key::from(ClaimRecord::at(&at)), &new)]);
-    let answer = release(&meddled, &old, Some(seen), COOL).await.expect("an answer");
+    let answer = release(&meddled, &old, Some(seen), COOL_DOWN).await.expect("an answer");
     assert!(happened() && matches!(answer, Released::Changed(_)), "{answer:?}");
     assert!(found(&store, &at).await.tombstone.is_some(), "it stands for the claim that is there");
 }
@@ -292,7 +292,7 @@ async fn a_release_leaves_a_mac_that_is_another_claims() {
     let old = get(&store, &fixture, &attachment("a"), &with_mac()).await;
     let key = Key::from(MacRecord::at(&tenant_name(), 0, MAC));
     write(&store, vec![put(key.clone(), &mac_of(ClaimId::random(), &attachment("b")))]).await;
-    assert_eq!(release(&store, &old, None, COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(&store, &old, None, COOL_DOWN).await.expect("released"), Released::Done);
     assert!(there(&store, key).await);
 }
 
@@ -577,7 +577,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
     for Case { what, spoil, comes } in cases {
         for come in comes {
             let (store, mut fixture) = scene().await;
-            store.lease_as(COOLING, COOL).await.expect("memory does not fail");
+            store.lease_as(ON_LEASE, COOL_DOWN).await.expect("memory does not fail");
             fixture.tenant.incarnation = record.incarnation;
             fixture.rewrite_tenant(&store).await;
             let sound = vec![
@@ -594,7 +594,7 @@ async fn a_repair_rests_on_everything_that_was_seen() {
             assert_eq!(mendable.len(), 1, "{context}: {first:#?}");
             write(&store, vec![come]).await;
             let before = store.dump();
-            let repaired = repair(&store, &first, second, COOL).await.expect("repaired");
+            let repaired = repair(&store, &first, second, COOL_DOWN).await.expect("repaired");
             let outcomes: Vec<_> = repaired.iter().map(|one| one.outcome).collect();
             assert_eq!(outcomes, [RepairOutcome::Changed], "{context}");
             assert_eq!(store.dump(), before, "{context}: nothing is touched");

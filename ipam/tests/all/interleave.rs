@@ -15,7 +15,7 @@ use crate::checker::{Defect, Setup, World, clients, defects};
 
 use atoll_records::{Entry, Key};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 
 const ROOMY: Setup = Setup {
     cidr: "10.128.0.0/28",
@@ -27,7 +27,7 @@ const ROOMY: Setup = Setup {
     keeper: false,
     exclude: None,
     blind: false,
-    cooldown: COOL,
+    cooldown: COOL_DOWN,
     defect: defects::none,
 };
 

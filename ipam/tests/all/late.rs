@@ -14,7 +14,7 @@ use atoll_model::address_request::{AddressRequest, SubnetChoice};
 use atoll_store::Store;
 use atoll_testkit::fixture::{Fixture, attachment, subnet};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 
 /// A store that delivers the late requests of a plan right before its call number `at` (0 is the first), and how often it
 /// was called.
@@ -88,7 +88,7 @@ async fn a_tenant_is_not_full_of_what_this_very_attachment_has() {
                 claims.push(fixture.claim(&store, &format!("c{n}")).await);
             }
             // One address cools: what `x` asks for in the end.
-            release(&store, &claims[0], None, COOL).await.expect("released");
+            release(&store, &claims[0], None, COOL_DOWN).await.expect("released");
             Scene {
                 store,
                 fixture,
@@ -114,7 +114,7 @@ async fn a_mac_is_not_refused_to_the_attachment_that_has_it_already() {
         }
         // The only address of the newer subnet cools, so the first call asks for that one. Then one of the older becomes
         // free, where the MAC is a pod's derived one.
-        release(&store, &newest, None, COOL).await.expect("released");
+        release(&store, &newest, None, COOL_DOWN).await.expect("released");
         let requested = AddressRequest { mac: Some(claims[4].record.mac), ..AddressRequest::default() };
         Scene { store, fixture, requested, going: vec![claims[0].clone()] }
     })

@@ -21,7 +21,7 @@ use atoll_model::ids::{Incarnation, Namespace, NodeName, PodName};
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, attachment, keys, put, subnet, tenant_name, write};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 
 suite![
     a_pod_gets_its_address_and_nobody_else_does,
@@ -78,7 +78,7 @@ async fn start(store: &impl Store, fixture: &Fixture, container: &str, pod: &str
 }
 
 async fn stop(store: &impl Store, claim: &Versioned<ClaimRecord>) {
-    assert_eq!(release(store, claim, None, COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(store, claim, None, COOL_DOWN).await.expect("released"), Released::Done);
 }
 
 fn address(claim: &Versioned<ClaimRecord>) -> Ipv4Addr {

@@ -13,13 +13,13 @@ use atoll_ipam::{
 use atoll_model::error::{Class, Classify};
 
 use atoll_records::{
-    AddressRecord, ClaimRecord, CoolDown, Key, NodeRecord, Phase, Query, ReservationRecord, SCHEMA, Tombstone,
+    AddressRecord, ClaimRecord, CoolDown, Key, NodeRecord, Phase, Query, ReservationRecord, SCHEMA, TombstoneKind,
     TombstoneRecord, Unknown,
 };
 use atoll_store::{Store, StoreChange};
 use atoll_testkit::fixture::{Fixture, address, attachment, keys, node_name, put, subnet, tenant_name, write};
 
-const COOL: Duration = Duration::from_mins(1);
+const COOL_DOWN: Duration = Duration::from_mins(1);
 
 suite![
     the_same_attachment_gets_the_same_answer,
@@ -39,16 +39,16 @@ suite![
     lists_skip_what_is_damaged,
 ];
 
-fn tombstone(container: &str, why: Tombstone, not_before: u64) -> TombstoneRecord {
+fn tombstone(container: &str, kind: TombstoneKind, not_before: u64) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why,
+        kind,
         attachment: attachment(container),
         port: None,
         not_before,
         since: 1,
         note: "a test".to_owned(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }
@@ -120,7 +120,7 @@ async fn a_full_subnet_is_told_with_its_figures(store: impl Store) {
     }
     let error = claim(&store, &fixture.request(&attachment("x"), None)).await.expect_err("full");
     assert_eq!(error.class(), Class::Exhausted);
-    let expected = "tenant red has no free address (10.128.0.0/29: all 5 addresses taken, 0 of them cooling)";
+    let expected = "tenant red has no free address (10.128.0.0/29: all 5 addresses taken, 0 of them in cool-down)";
     assert_eq!(error.to_string(), expected);
     assert_eq!(find(&store, &attachment("x")).await.expect("found"), Found::default());
 }
@@ -139,7 +139,7 @@ async fn reservations_are_respected(store: impl Store) {
     // Not even while it cools.
     write(&store, vec![reserve(3), reserve(5)]).await;
     let a = find(&store, &attachment("a")).await.expect("found").claim.expect("claimed");
-    assert_eq!(release(&store, &a, None, COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(&store, &a, None, COOL_DOWN).await.expect("released"), Released::Done);
     assert!(matches!(claim(&store, &fixture.request(&attachment("c"), None)).await, Err(IpamError::Exhausted { .. })));
 }
 
@@ -194,16 +194,16 @@ async fn a_tenant_grows_when_pods_fill_it_and_reuses_early_when_they_only_pass_t
     }
     let at = attachment("x");
     let growing = ClaimRequest { can_grow: true, ..fixture.request(&at, None) };
-    for (live, cooling) in [(5, 0), (4, 1), (3, 2)] {
+    for (live, in_cool_down) in [(5, 0), (4, 1), (3, 2)] {
         if let Some(gone) = claims.get(live) {
-            assert_eq!(release(&store, gone, None, COOL).await.expect("released"), Released::Done);
+            assert_eq!(release(&store, gone, None, COOL_DOWN).await.expect("released"), Released::Done);
         }
         let answer = claim(&store, &growing).await;
         let Err(IpamError::Exhausted { subnets, .. }) = &answer else { panic!("{live} live: {answer:?}") };
-        assert_eq!((subnets[0].capacity, subnets[0].cooling), (5, cooling), "{live} live");
+        assert_eq!((subnets[0].capacity, subnets[0].cool_down), (5, in_cool_down), "{live} live");
     }
     // Two of five: the third room is no longer worth another subnet, and what cooled the longest is reused.
-    assert_eq!(release(&store, &claims[2], None, COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(&store, &claims[2], None, COOL_DOWN).await.expect("released"), Released::Done);
     let Ok(Claimed::New(reused)) = claim(&store, &growing).await else { panic!("not reused") };
     assert_eq!(address(&reused), address(&claims[4]));
     // Full again, and the tenant cannot grow: the next oldest address is reused.
@@ -219,7 +219,7 @@ async fn a_node_whose_record_changed_learns_that_before_its_claims(store: impl S
     let answer = claim(&store, &old.request(&at, None)).await;
     assert!(matches!(answer, Ok(Claimed::Stale(_))), "{answer:?}");
     // Nor may it take a claim over from a fence.
-    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Fence, 7), None).await.expect("the tombstone is written");
     let fence = find(&store, &at).await.expect("found").tombstone.expect("there").mod_revision;
     let answer = claim(&store, &old.request(&at, Some(fence))).await;
     assert!(matches!(answer, Ok(Claimed::Stale(_))), "{answer:?}");
@@ -234,7 +234,7 @@ async fn an_address_cools_and_is_reused_oldest_first(store: impl Store) {
         claims.push(fixture.claim(&store, &format!("c{n}")).await);
     }
     for n in [2, 0] {
-        assert_eq!(release(&store, &claims[n], None, COOL).await.expect("released"), Released::Done);
+        assert_eq!(release(&store, &claims[n], None, COOL_DOWN).await.expect("released"), Released::Done);
     }
     assert_eq!(keys(&store, Key::from(CoolDown::of_subnet(&tenant_name(), 0))).await.len(), 2);
     // One is still free: it goes first. Then what has cooled the longest.
@@ -264,20 +264,20 @@ async fn a_release_frees_what_it_read_and_nothing_else(store: impl Store) {
     assert_eq!(late, Released::Changed(Found { claim: Some(second.clone()), tombstone: None }));
     assert_eq!(find(&store, &attachment("a")).await.expect("found").claim, Some(second.clone()));
     // A tombstone that the caller has not seen stops it; one that it has seen goes with the claim.
-    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("the tombstone is written");
-    let Released::Changed(found) = release(&store, &second, None, COOL).await.expect("an answer") else {
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 0), None).await.expect("the tombstone is written");
+    let Released::Changed(found) = release(&store, &second, None, COOL_DOWN).await.expect("an answer") else {
         panic!("done")
     };
     let seen = found.tombstone.expect("the tombstone").mod_revision;
-    assert_eq!(release(&store, &second, Some(seen), COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(&store, &second, Some(seen), COOL_DOWN).await.expect("released"), Released::Done);
     assert_eq!(find(&store, &attachment("a")).await.expect("found"), Found::default());
     // The claim is gone already, its tombstone is not.
     let third = fixture.claim(&store, "a").await;
-    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 0), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 0), None).await.expect("the tombstone is written");
     write(&store, vec![StoreChange::delete(ClaimRecord::at(&attachment("a")))]).await;
     let seen =
         find(&store, &attachment("a")).await.expect("found").tombstone.expect("the tombstone is written").mod_revision;
-    assert_eq!(release(&store, &third, Some(seen), COOL).await.expect("released"), Released::Done);
+    assert_eq!(release(&store, &third, Some(seen), COOL_DOWN).await.expect("released"), Released::Done);
     assert_eq!(find(&store, &attachment("a")).await.expect("found"), Found::default());
 }
 
@@ -314,9 +314,9 @@ async fn a_release_leaves_what_is_not_its_own(store: impl Store) {
 async fn tombstones_stand_in_the_way(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let at = attachment("a");
-    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 7), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Fence, 7), None).await.expect("the tombstone is written");
     let Ok(Claimed::Blocked(fence)) = claim(&store, &fixture.request(&at, None)).await else { panic!("not blocked") };
-    assert_eq!((fence.record.why, fence.record.not_before), (Tombstone::Fence, 7));
+    assert_eq!((fence.record.kind, fence.record.not_before), (TombstoneKind::Fence, 7));
     // A caller that has seen another tombstone has not seen this one.
     let other = claim(&store, &fixture.request(&at, Some(fence.mod_revision - 1))).await;
     assert_eq!(other.expect("an answer"), Claimed::Blocked(fence.clone()));
@@ -325,7 +325,7 @@ async fn tombstones_stand_in_the_way(store: impl Store) {
     let found = find(&store, &at).await.expect("found");
     assert_eq!(found.tombstone, None, "superseded");
     // With a claim and a tombstone, the tombstone decides; superseded, the claim stays.
-    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 8), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Fence, 8), None).await.expect("the tombstone is written");
     let Ok(Claimed::Blocked(fence)) = claim(&store, &fixture.request(&at, None)).await else { panic!("not blocked") };
     let answer = claim(&store, &fixture.request(&at, Some(fence.mod_revision))).await.expect("an answer");
     assert_eq!(Some(answer), found.claim.clone().map(Claimed::Already));
@@ -339,26 +339,28 @@ async fn tombstones_are_never_weakened(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     let at = attachment("a");
     let there = async || find(&store, &at).await.expect("found").tombstone.expect("the tombstone is written");
-    put_tombstone(&store, &tombstone("a", Tombstone::Fence, 100), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Fence, 100), None).await.expect("the tombstone is written");
     let first = there().await;
-    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 50), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 50), None).await.expect("the tombstone is written");
     assert_eq!(there().await, first, "it owed more already");
     let port = Some(uuid::Uuid::from_u128(9));
-    let more = TombstoneRecord { port, ..tombstone("a", Tombstone::Delete, 200) };
+    let more = TombstoneRecord { port, ..tombstone("a", TombstoneKind::Delete, 200) };
     put_tombstone(&store, &more, Some(1)).await.expect("written, though it was not the one that was seen");
     let second = there().await;
-    assert_eq!((second.record.why, second.record.port, second.record.not_before), (Tombstone::Fence, port, 200));
+    assert_eq!((second.record.kind, second.record.port, second.record.not_before), (TombstoneKind::Fence, port, 200));
     // A caller that has read it may replace it.
-    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 1), Some(second.mod_revision)).await.expect("replaced");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 1), Some(second.mod_revision))
+        .await
+        .expect("replaced");
     let third = there().await;
-    assert_eq!((third.record.why, third.record.not_before), (Tombstone::Delete, 1));
+    assert_eq!((third.record.kind, third.record.not_before), (TombstoneKind::Delete, 1));
     // It goes when it is the one that was seen, and there is no claim.
     assert!(!remove_tombstone(&store, &at, second.mod_revision).await.expect("an answer"));
     assert!(matches!(claim(&store, &fixture.request(&at, None)).await, Ok(Claimed::Blocked(_))));
     assert!(remove_tombstone(&store, &at, third.mod_revision).await.expect("an answer"));
     assert!(remove_tombstone(&store, &at, third.mod_revision).await.expect("gone already"));
     fixture.claim(&store, "a").await;
-    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 1), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 1), None).await.expect("the tombstone is written");
     assert!(!remove_tombstone(&store, &at, there().await.mod_revision).await.expect("an answer"), "there is a claim");
 }
 
@@ -366,7 +368,7 @@ async fn lists_skip_what_is_damaged(store: impl Store) {
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/24", Phase::Active)]).await;
     for container in ["a", "b", "c"] {
         fixture.claim(&store, container).await;
-        put_tombstone(&store, &tombstone(container, Tombstone::Delete, 0), None)
+        put_tombstone(&store, &tombstone(container, TombstoneKind::Delete, 0), None)
             .await
             .expect("the tombstone is written");
     }
@@ -434,7 +436,7 @@ async fn a_warm_claim_is_one_transaction() {
     let release_of = async |container: &str| {
         let found = find(&memory, &attachment(container)).await.expect("found").claim.expect("claimed");
         plan.reset();
-        release(&store, &found, None, COOL).await.expect("released");
+        release(&store, &found, None, COOL_DOWN).await.expect("released");
         plan.passed().len()
     };
     assert_eq!(release_of("first").await, 3, "a try, the lease, and again");
@@ -470,8 +472,8 @@ async fn an_address_has_cooled_when_its_time_is_over() {
     let store = MemoryStore::new();
     let fixture = Fixture::new(&store, vec![subnet(0, "10.128.0.0/29", Phase::Active)]).await;
     let a = fixture.claim(&store, "a").await;
-    assert_eq!(release(&store, &a, None, COOL).await.expect("released"), Released::Done);
-    tokio::time::advance(COOL).await;
+    assert_eq!(release(&store, &a, None, COOL_DOWN).await.expect("released"), Released::Done);
+    tokio::time::advance(COOL_DOWN).await;
     assert_eq!(
         keys(&store, Key::from(AddressRecord::of_tenant(&tenant_name()))).await.len(),
         1,
@@ -496,13 +498,13 @@ async fn lost_replies_are_resolved_by_reading() {
     let claimed = fixture.claim(&store, "a").await;
     assert_eq!(find(&memory, &attachment("a")).await.expect("found").claim, Some(claimed.clone()));
     plan.arm(0, Fault::LostReply);
-    put_tombstone(&store, &tombstone("a", Tombstone::Delete, 1), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &tombstone("a", TombstoneKind::Delete, 1), None).await.expect("the tombstone is written");
     let seen =
         find(&memory, &attachment("a")).await.expect("found").tombstone.expect("the tombstone is written").mod_revision;
     for at in 0..3 {
         // The try without a lease, the lease, and the release itself.
         plan.arm(at, Fault::LostReply);
-        match release(&store, &claimed, Some(seen), COOL).await {
+        match release(&store, &claimed, Some(seen), COOL_DOWN).await {
             Ok(released) => assert_eq!(released, Released::Done),
             Err(error) => assert_eq!(error.class(), Class::Unavailable, "{error}"),
         }

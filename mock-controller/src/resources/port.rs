@@ -243,7 +243,7 @@ fn read_common(call: &Call<'_>, device: Uuid, kind: PortKind) -> Result<Port, Re
         up: call.body.flag("adminStateUp")?.unwrap_or(true),
         inbound: call.reference("inboundFilterId", ObjectClass::Chain)?,
         outbound: call.reference("outboundFilterId", ObjectClass::Chain)?,
-        vif: call.body.uuid("vifId")?,
+        vif_id: call.body.uuid("vifId")?,
         binding: None,
         peer: None,
         tunnel_key: 0,

@@ -25,7 +25,7 @@ pub(crate) fn view(view: &Rendering, state: &ControllerState, id: Uuid) -> Optio
         "inboundFilter": view.link("/chains", port.inbound),
         "outboundFilterId": port.outbound,
         "outboundFilter": view.link("/chains", port.outbound),
-        "vifId": port.vif,
+        "vifId": port.vif_id,
         "peerId": port.peer,
         "peer": view.link("/ports", port.peer),
         "link": view.uri(&format!("{path}/link")),

@@ -219,7 +219,7 @@ mod tests {
             up: true,
             inbound: Some(id(1)),
             outbound: Some(id(2)),
-            vif: None,
+            vif_id: None,
             binding: Some(Binding { host: id(11), interface: format!("i{device}") }),
             peer: None,
             tunnel_key: 1,

@@ -67,7 +67,7 @@ pub struct Port {
     /// Chain for what leaves the device here.
     pub outbound: Option<Uuid>,
     /// Opaque to the controller.
-    pub vif: Option<Uuid>,
+    pub vif_id: Option<Uuid>,
     /// Where it is bound.
     pub binding: Option<Binding>,
     /// The port at the other end of its link.

@@ -161,7 +161,7 @@ fn model_router(router: &Router) -> model::Router {
 
 fn model_port(port: &Port) -> model::Port {
     // A tunnel key has no effect on one machine.
-    let Port { device, kind, up, inbound, outbound, vif, binding, peer, tunnel_key: _ } = port;
+    let Port { device, kind, up, inbound, outbound, vif_id, binding, peer, tunnel_key: _ } = port;
     let device = match *kind {
         PortKind::Bridge { vlan } => model::Device::Bridge { id: *device, vlan: (vlan != 0).then_some(vlan) },
         PortKind::Router { address, network: _, length, mac } => {
@@ -169,9 +169,9 @@ fn model_port(port: &Port) -> model::Port {
         }
     };
     let binding = binding.as_ref().map(|b| model::Binding { host: b.host, interface: b.interface.clone() });
-    let (up, inbound, outbound, peer, vif) = (*up, *inbound, *outbound, *peer, *vif);
+    let (up, inbound, outbound, peer, vif_id) = (*up, *inbound, *outbound, *peer, *vif_id);
     // Other objects that a port could refer to are not built, and are refused.
-    model::Port { device, up, inbound, outbound, peer, binding, vif, other: Vec::new() }
+    model::Port { device, up, inbound, outbound, peer, binding, vif_id, other: Vec::new() }
 }
 
 fn model_route(route: &Route) -> model::Route {

@@ -30,7 +30,7 @@ pub(crate) fn bare_port(bridge: Uuid, tunnel_key: u32) -> Port {
         up: true,
         inbound: None,
         outbound: None,
-        vif: None,
+        vif_id: None,
         binding: None,
         peer: None,
         tunnel_key,

@@ -42,7 +42,7 @@ impl Config {
             routes: routes(&top)?,
             dns: dns(&top.section("dns")?)?,
             timeout: Duration::from_secs(top.number("timeoutSeconds", 1..=600)?.unwrap_or(60)),
-            quiet_period: Duration::from_secs(top.number("quietPeriodSeconds", 0..=3600)?.unwrap_or(45)),
+            max_request_lifetime: Duration::from_secs(top.number("quietPeriodSeconds", 0..=3600)?.unwrap_or(45)),
             status: top
                 .choice("status", &[("local", StatusMode::Local), ("strict", StatusMode::Strict)])?
                 .unwrap_or_default(),

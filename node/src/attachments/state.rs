@@ -27,7 +27,7 @@ pub struct AttachmentState {
     pub late_requests_until: u64,
     /// The deletion of the port may be on its way: this is written before the request is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub closing: bool,
+    pub deletion_sent: bool,
     /// The claim, as soon as there is one. Its revision guards its release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Versioned<ClaimRecord>>,
@@ -59,7 +59,7 @@ impl AttachmentState {
             attachment: None,
             prefix: None,
             late_requests_until: 0,
-            closing: false,
+            deletion_sent: false,
             claim: None,
             host_netns: None,
         }

@@ -16,7 +16,7 @@ impl Port {
             admin_state_up: Up(port.up),
             inbound_filter_id: port.inbound,
             outbound_filter_id: port.outbound,
-            vif_id: port.vif,
+            vif_id: port.vif_id,
             host_id: port.binding.as_ref().map(|b| b.host),
             interface_name: port.binding.as_ref().map(|b| b.interface.clone()),
             peer_id: port.peer,

@@ -179,7 +179,7 @@ fn ports_routes_and_devices_survive_it_too() {
                 outbound: some(2, 12),
                 peer: some(3, 13),
                 binding: some(4, 14).map(|host| Binding { host, interface: "at0".to_owned() }),
-                vif: some(5, 15),
+                vif_id: some(5, 15),
                 other: Vec::new(),
             };
             for dialect in DIALECTS {

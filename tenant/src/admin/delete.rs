@@ -22,7 +22,7 @@ use atoll_store::{Committed, Compare, Store, StoreChange, Txn};
 use super::Admin;
 use super::change::change;
 use super::held::{Orphan, held, list};
-use super::progress::{Deleted, quiet};
+use super::progress::{Deleted, wait_for_late_requests};
 use crate::attempts::{commit, failed, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
@@ -36,7 +36,7 @@ const BATCH: usize = 100;
 #[derive(Clone, Copy, Debug)]
 pub struct Deletion {
     /// How long a request of a dead builder may still be carried out.
-    pub quiet: Duration,
+    pub request_lifetime: Duration,
     /// Pods that are there lose their network and their addresses.
     pub force: bool,
 }
@@ -75,7 +75,7 @@ pub async fn delete<S: Store, C: Controller>(
     for reservation in reservations(admin.store, Some(name)).await? {
         lift(admin.store, &reservation.record, false).await?;
     }
-    quiet(how.quiet, &mut progress).await;
+    wait_for_late_requests(how.request_lifetime, &mut progress).await;
     admin.controller.remove(&all).await.map_err(TenantError::controller(&what))?;
     free(admin, &cluster.record, &tenant).await?;
     progress(Deleted::All);

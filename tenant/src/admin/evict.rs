@@ -35,7 +35,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use super::Admin;
-use super::progress::{Deleted, quiet};
+use super::progress::{Deleted, wait_for_late_requests};
 use crate::attempts::{commit, retry};
 use crate::controller::Controller;
 use crate::error::TenantError;
@@ -115,7 +115,7 @@ pub async fn evict<S: Store, C: Controller>(
     let mut pending = pending_cleanup(admin, node, &cluster.record).await?;
     close_ports(admin, node, &record, &pending).await?;
     progress(Deleted::Objects(pending.ports().count()));
-    quiet(how.wait, &mut progress).await;
+    wait_for_late_requests(how.wait, &mut progress).await;
 
     let mut released = Vec::new();
     retry(&format!("evict node {node}"), async |_| {
@@ -128,7 +128,7 @@ pub async fn evict<S: Store, C: Controller>(
         if pending.readable.values().any(|cleanup| cleanup.claim.is_some()) {
             // Nothing claims for a node that is closed, so this cannot be; if it is, its port needs the same time.
             close_ports(admin, node, &record, &pending).await?;
-            quiet(how.wait, &mut progress).await;
+            wait_for_late_requests(how.wait, &mut progress).await;
         }
         if !pending.readable.is_empty() {
             return Ok(None);

@@ -13,16 +13,16 @@ pub enum Deleted {
     /// Its objects are gone.
     Objects(usize),
     /// So much of the quiet period has passed.
-    Quiet(Duration),
+    Waited(Duration),
     /// Record, transit link and subnets are gone.
     All,
 }
 
 /// Lets the quiet period pass.
-pub(super) async fn quiet(whole: Duration, progress: &mut impl FnMut(Deleted)) {
+pub(super) async fn wait_for_late_requests(whole: Duration, progress: &mut impl FnMut(Deleted)) {
     let began = tokio::time::Instant::now();
     while let Some(rest) = whole.checked_sub(began.elapsed()).filter(|rest| !rest.is_zero()) {
-        progress(Deleted::Quiet(began.elapsed()));
+        progress(Deleted::Waited(began.elapsed()));
         tokio::time::sleep(rest.min(TICK)).await;
     }
 }

@@ -84,10 +84,10 @@ pub async fn idle<S: Store, C: Controller>(admin: &Admin<'_, S, C>, mark: bool) 
 pub async fn prune<S: Store, C: Controller>(
     admin: &Admin<'_, S, C>,
     tenants: &[TenantName],
-    quiet: Duration,
+    request_lifetime: Duration,
 ) -> Vec<(TenantName, Result<(), TenantError>)> {
     stream::iter(tenants.iter().map(|name| async move {
-        let how = Deletion { quiet, force: false };
+        let how = Deletion { request_lifetime, force: false };
         (name.clone(), delete(admin, name, how, |_| {}).await)
     }))
     .buffered(AT_ONCE)

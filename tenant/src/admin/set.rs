@@ -17,7 +17,7 @@ use atoll_store::Store;
 use ipnetwork::Ipv4Network;
 
 use super::change::{changing, write};
-use super::progress::{Deleted, quiet};
+use super::progress::{Deleted, wait_for_late_requests};
 use super::{Admin, OPERATOR};
 use crate::attempts::retry;
 use crate::controller::Controller;
@@ -90,7 +90,7 @@ pub async fn set<S: Store, C: Controller>(
         return Ok((was, finished.record));
     }
     progress(Deleted::Objects(finished.record.retired.len()));
-    quiet(wait, &mut progress).await;
+    wait_for_late_requests(wait, &mut progress).await;
     let after = Box::pin(forget_retired(admin, name, &finished.record.retired)).await?;
     progress(Deleted::All);
     Ok((was, after))

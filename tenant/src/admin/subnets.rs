@@ -14,7 +14,7 @@ use ipnetwork::Ipv4Network;
 
 use super::change::{change, change_with};
 use super::held::held;
-use super::progress::{Deleted, quiet};
+use super::progress::{Deleted, wait_for_late_requests};
 use super::{Admin, OPERATOR};
 use crate::controller::Controller;
 use crate::error::TenantError;
@@ -100,7 +100,7 @@ pub async fn delete_subnet<S: Store, C: Controller>(
     let what = format!("delete the objects of subnet {ordinal} of tenant {name}");
     let removed = admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
     progress(Deleted::Objects(removed.deleted));
-    quiet(wait, &mut progress).await;
+    wait_for_late_requests(wait, &mut progress).await;
     admin.controller.remove(&graph).await.map_err(TenantError::controller(&what))?;
     let freed =
         parts(&cluster.record, entry.cidr).into_iter().map(|part| StoreChange::delete(OwnerRecord::subnet(part)));

@@ -91,7 +91,7 @@ impl<T: Transport> Controller for MidoNet<T> {
             outbound: None,
             peer: None,
             binding: Some(binding.clone()),
-            vif: Some(spec.security.to_vif_id()),
+            vif_id: Some(spec.security.to_vif_id()),
             other: Vec::new(),
         };
         let wanted = api::Port::from_topology(spec.id, &port);

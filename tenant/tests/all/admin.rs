@@ -27,7 +27,7 @@ use futures_util::future::join;
 
 use crate::world::{DIALECTS, World, engine, namespace, request};
 
-const QUIET: Duration = Duration::from_secs(45);
+const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
 fn tenant(name: &str) -> TenantName {
     TenantName::new(name).expect("valid")
@@ -42,7 +42,7 @@ fn admin<'a, C: Controller>(world: &'a World, controller: &'a C) -> Admin<'a, Me
 }
 
 fn gently() -> Deletion {
-    Deletion { quiet: QUIET, force: false }
+    Deletion { request_lifetime: REQUEST_LIFETIME, force: false }
 }
 
 /// A pod with an address in `place`.
@@ -176,7 +176,7 @@ async fn a_tenant_with_pods_is_not_deleted_and_goes_on_living() {
     assert_eq!(binding.tenant.record.phase, Phase::Active);
     pod(&world, &binding, "web-1").await.expect("claimed");
 
-    let forced = Deletion { quiet: QUIET, force: true };
+    let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
     assert_eq!(world.made(), Topology::default());
     assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
@@ -193,7 +193,7 @@ async fn deleting_leaves_nothing_and_a_recreated_tenant_is_another() {
         let mut steps = Vec::new();
         let began = tokio::time::Instant::now();
         admin::delete(&admin, &red, gently(), |step| steps.push(step)).await.expect("deleted");
-        assert!(began.elapsed() >= QUIET, "the quiet period passed");
+        assert!(began.elapsed() >= REQUEST_LIFETIME, "the quiet period passed");
         assert_eq!((steps.first(), steps.last()), (Some(&Deleted::Closed), Some(&Deleted::All)));
         world.assert_exactly(&["blue"], "red is gone, blue is not");
         assert!(matches!(admin::delete(&admin, &red, gently(), |_| {}).await, Err(TenantError::Unknown { .. })));
@@ -224,20 +224,22 @@ async fn subnets_come_and_go_and_their_numbers_never_come_back() {
         let error = admin::add_subnet(&admin, &red, Some("10.130.1.0/24".parse().expect("valid")), &[]).await;
         assert!(error.expect_err("taken").to_string().contains("overlaps"));
 
-        let quiet = |ordinal| admin::delete_subnet(&admin, &red, ordinal, QUIET, |_| {});
-        let error = quiet(1).await.expect_err("it has a pod");
+        let delete = |ordinal| admin::delete_subnet(&admin, &red, ordinal, REQUEST_LIFETIME, |_| {});
+        let error = delete(1).await.expect_err("it has a pod");
         assert!(error.to_string().contains("red/web-0 on n1"), "{error}");
         world.resolve(&namespace("red")).await.expect("the next call reads the records");
         world.assert_exactly(&["red"], "untouched");
-        quiet(3).await.expect("deleted");
-        quiet(2).await.expect("deleted");
-        assert!(matches!(quiet(2).await, Err(TenantError::NoSubnet { .. })));
-        assert!(matches!(quiet(1).await, Err(TenantError::OnlySubnet { .. })));
+        delete(3).await.expect("deleted");
+        delete(2).await.expect("deleted");
+        assert!(matches!(delete(2).await, Err(TenantError::NoSubnet { .. })));
+        assert!(matches!(delete(1).await, Err(TenantError::OnlySubnet { .. })));
         assert_eq!(world.keys()["subnets"], 1, "what they had is free");
         world.assert_exactly(&["red"], "one subnet again");
         let fourth = admin::add_subnet(&admin, &red, None, &[]).await.expect("added");
         assert_eq!(fourth.ordinal, 4);
-        admin::delete(&admin, &red, Deletion { quiet: QUIET, force: true }, |_| {}).await.expect("deleted");
+        admin::delete(&admin, &red, Deletion { request_lifetime: REQUEST_LIFETIME, force: true }, |_| {})
+            .await
+            .expect("deleted");
         assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
     }
 }
@@ -252,7 +254,8 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
     let cidr = Some("10.130.0.0/24".parse().expect("valid"));
     let second = admin::add_subnet(&admin, &red, cidr, &exclude).await.expect("added");
     assert_eq!(second.exclude, exclude);
-    let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("it has a reservation");
+    let error =
+        admin::delete_subnet(&admin, &red, 1, REQUEST_LIFETIME, |_| {}).await.expect_err("it has a reservation");
     let binding = world.resolve(&namespace("red")).await.expect("the next call reads the records");
     let first = binding.tenant.record.subnets[0].cidr.network().octets();
     let text = format!(
@@ -264,14 +267,14 @@ async fn a_subnet_with_a_reservation_stays_and_a_tenant_goes_with_all_of_them() 
     keep(&world, 78).await;
     let pod_78 = pod(&world, &binding, "pod-78").await.expect("claimed");
     assert!(matches!(pod_78, Claimed::New(claim) if claim.record.mac == Mac([0, 0x1c, 0x42, 0, 0, 78])));
-    let forced = Deletion { quiet: QUIET, force: true };
+    let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("deleted");
     assert_eq!(reservations(&world.store, None).await.expect("a list").len(), 0);
     assert_eq!(format!("{:?}", world.keys()), r#"{"cluster": 1, "nodes": 1}"#);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_builder_still_does_is_deleted_after_the_quiet_period() {
+async fn what_a_dead_builder_still_does_is_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let engine = world.engine();
@@ -279,7 +282,7 @@ async fn what_a_dead_builder_still_does_is_deleted_after_the_quiet_period() {
         world.resolve(&namespace("red")).await.expect("resolved");
         let (cluster, record) = world.records("red");
         let late = async {
-            tokio::time::sleep(QUIET / 2).await;
+            tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             assert_eq!(world.made(), Topology::default(), "everything is gone by now");
             world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
         };
@@ -291,7 +294,7 @@ async fn what_a_dead_builder_still_does_is_deleted_after_the_quiet_period() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_builder_still_does_to_a_subnet_is_deleted_after_the_quiet_period() {
+async fn what_a_dead_builder_still_does_to_a_subnet_is_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
         let world = World::new(dialect);
         let (engine, red) = (world.engine(), tenant("red"));
@@ -301,12 +304,12 @@ async fn what_a_dead_builder_still_does_to_a_subnet_is_deleted_after_the_quiet_p
         let (cluster, record) = world.records("red");
         let (whole, without) = (world.made(), graph(&cluster, &tenant_without(&record, 2)));
         let late = async {
-            tokio::time::sleep(QUIET / 2).await;
+            tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             assert_eq!(world.made().bridges.len(), without.objects.bridges.len(), "the subnet is gone by now");
             world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
             assert_eq!(world.made().bridges, whole.bridges, "and there again");
         };
-        let (deleted, ()) = join(admin::delete_subnet(&admin, &red, 2, QUIET, |_| {}), late).await;
+        let (deleted, ()) = join(admin::delete_subnet(&admin, &red, 2, REQUEST_LIFETIME, |_| {}), late).await;
         deleted.expect("deleted");
         world.assert_exactly(&["red"], &format!("{dialect:?}: one subnet"));
     }
@@ -337,12 +340,12 @@ async fn an_address_whose_claim_cannot_be_read_is_a_pods() {
     );
     let error = admin::delete(&admin, &red, gently(), |_| {}).await.expect_err("a pod may run");
     assert_eq!(error.to_string(), text);
-    let error = admin::delete_subnet(&admin, &red, 1, QUIET, |_| {}).await.expect_err("a pod may run");
+    let error = admin::delete_subnet(&admin, &red, 1, REQUEST_LIFETIME, |_| {}).await.expect_err("a pod may run");
     assert_eq!(error.to_string(), text);
     world.resolve(&namespace("red")).await.expect("the next call reads the records");
     world.assert_exactly(&["red"], "untouched");
 
-    let forced = Deletion { quiet: QUIET, force: true };
+    let forced = Deletion { request_lifetime: REQUEST_LIFETIME, force: true };
     admin::delete(&admin, &red, forced, |_| {}).await.expect("told");
     assert_eq!(world.made(), Topology::default());
     // An unreadable record is never overwritten, and its address is not assigned.
@@ -369,7 +372,7 @@ async fn whatever_goes_wrong_a_subnets_deletion_is_completed_by_the_next() {
                 // A pod comes by, and gets no address of a subnet that is going.
                 world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
                 let engine = world.engine();
-                match admin::delete_subnet(&admin(&world, &engine), &tenant("red"), 2, QUIET, |_| {}).await {
+                match admin::delete_subnet(&admin(&world, &engine), &tenant("red"), 2, REQUEST_LIFETIME, |_| {}).await {
                     Ok(()) | Err(TenantError::NoSubnet { .. }) => {}
                     Err(error) => panic!("{context}: {error}"),
                 }
@@ -396,7 +399,7 @@ async fn without_second(world: &World, plan: &FaultPlan) -> bool {
     let controller = engine(FaultyTransport::<InProcess>::new(world.mock.clone(), plan.clone()));
     let admin = Admin { store: &store, controller: &controller, config: &world.config };
     // The error of a disturbed deletion is what the next one has to make good.
-    let delete = async { drop(admin::delete_subnet(&admin, &tenant("red"), 2, QUIET, |_| {}).await) };
+    let delete = async { drop(admin::delete_subnet(&admin, &tenant("red"), 2, REQUEST_LIFETIME, |_| {}).await) };
     plan.run(delete).await.is_some()
 }
 

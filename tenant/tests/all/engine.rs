@@ -317,7 +317,7 @@ async fn a_pods_port_is_ensured_looked_at_and_deleted() {
         let state = engine.port(spec.id).await.expect("answered").expect("there");
         let binding = state.binding.expect("bound");
         assert_eq!((binding.host, binding.interface.as_str(), state.active), (spec.host, "at0123456789ab", true));
-        assert_eq!(world.made().ports[&spec.id].vif, Some(spec.security.to_vif_id()), "who may speak through it");
+        assert_eq!(world.made().ports[&spec.id].vif_id, Some(spec.security.to_vif_id()), "who may speak through it");
 
         let other = PortSpec { interface: IfName::new("at9").expect("valid"), ..spec.clone() };
         let error = engine.ensure_port(&other).await.expect_err("bound elsewhere");

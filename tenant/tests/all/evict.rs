@@ -14,7 +14,7 @@ use atoll_model::error::{Class, Classify};
 
 use atoll_model::port_security::PortSecurity;
 use atoll_records::{
-    ClaimRecord, Key, NodeRecord, ReleasedRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, encode,
+    ClaimRecord, Key, NodeRecord, ReleasedRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, encode,
 };
 use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportError};
 use atoll_store::{Store, StoreChange, Txn};
@@ -74,13 +74,13 @@ fn record(node: &atoll_tenant::Node) -> Vec<u8> {
 fn fence(attachment: &Attachment) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Fence,
+        kind: TombstoneKind::Fence,
         attachment: attachment.clone(),
         port: None,
         not_before: u64::MAX,
         since: 0,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }
@@ -108,7 +108,7 @@ fn left(world: &World) -> (Vec<String>, usize) {
     let entries = world.store.dump();
     let claims = entries.iter().filter(|entry| entry.key.as_str().starts_with("v2/claims/"));
     let names = claims.filter_map(|entry| entry.key.as_str().split('/').nth(4).map(str::to_owned));
-    (names.collect(), world.made().ports.values().filter(|port| port.vif.is_some()).count())
+    (names.collect(), world.made().ports.values().filter(|port| port.vif_id.is_some()).count())
 }
 
 async fn evict<S: Store, C: Controller>(

@@ -223,7 +223,7 @@ async fn a_tenant_that_may_not_or_cannot_grow_says_so_with_its_figures() {
     let error = attach_here(&world, "x").await.expect_err("it may not");
     assert_eq!(
         error.to_string(),
-        "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 cooling; quota: 1 subnet"
+        "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 in cool-down; quota: 1 subnet"
     );
     assert_eq!(error.class(), Class::Exhausted);
     assert!(error.hint().expect("a hint").contains("atollctl tenant set red --max-subnets"), "{:?}", error.hint());
@@ -236,7 +236,7 @@ async fn a_tenant_that_may_not_or_cannot_grow_says_so_with_its_figures() {
     let error = attach_here(&world, "x").await.expect_err("it may not");
     assert_eq!(
         error.to_string(),
-        "tenant red is full: 2 subnets with 7 addresses, 7 in use and 0 cooling; quota: 7 addresses"
+        "tenant red is full: 2 subnets with 7 addresses, 7 in use and 0 in cool-down; quota: 7 addresses"
     );
     assert_eq!(world.records("red").1.subnets.len(), 2);
 
@@ -247,7 +247,7 @@ async fn a_tenant_that_may_not_or_cannot_grow_says_so_with_its_figures() {
     let error = attach_here(&world, "x").await.expect_err("the pool ends");
     assert_eq!(
         error.to_string(),
-        "tenant red is full: 2 subnets with 10 addresses, 10 in use and 0 cooling; quota: none"
+        "tenant red is full: 2 subnets with 10 addresses, 10 in use and 0 in cool-down; quota: none"
     );
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
     assert_eq!(cause, "no room for tenant red: all 2 subnets of 10.128.0.0/28 are taken");

@@ -11,7 +11,7 @@ use atoll_tenant::graph::graph;
 
 use crate::world::{DIALECTS, World, namespace};
 
-const GENTLY: Deletion = Deletion { quiet: Duration::from_secs(45), force: false };
+const GENTLY: Deletion = Deletion { request_lifetime: Duration::from_secs(45), force: false };
 
 #[tokio::test(start_paused = true)]
 async fn five_hundred_tenants_created_and_deleted_leave_nothing() {
@@ -26,7 +26,7 @@ async fn five_hundred_tenants_created_and_deleted_leave_nothing() {
             world.resolve(&namespace(name.as_str())).await.expect("created");
         }
         assert_eq!(world.keys()["tenants"], 501);
-        for (name, outcome) in admin::prune(&admin, &names, GENTLY.quiet).await {
+        for (name, outcome) in admin::prune(&admin, &names, GENTLY.request_lifetime).await {
             outcome.unwrap_or_else(|error| panic!("{dialect:?}: {name}: {error}"));
         }
         assert_eq!(records(&world), before.1, "{dialect:?}: the store");

@@ -22,7 +22,7 @@ use atoll_tenant::{Cache, Resolver, TenantError};
 
 use crate::world::{World, namespace, request};
 
-const QUIET: Duration = Duration::from_secs(45);
+const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
 /// A store whose commit number `at` (0 is the first) is lost on its way, and how many there were.
 fn lossy(inner: &MemoryStore, at: usize) -> (impl Store, Rc<Cell<usize>>) {
@@ -109,12 +109,14 @@ async fn run<S: Store, C: Controller>(world: &World, admin: &Admin<'_, S, C>, ve
             }
             admin::repair(admin, &red).await.map(drop)
         }
-        Verb::DeleteSubnet => admin::delete_subnet(admin, &red, 2, QUIET, |_| {}).await,
-        Verb::Delete => admin::delete(admin, &red, Deletion { quiet: QUIET, force: true }, |_| {}).await,
+        Verb::DeleteSubnet => admin::delete_subnet(admin, &red, 2, REQUEST_LIFETIME, |_| {}).await,
+        Verb::Delete => {
+            admin::delete(admin, &red, Deletion { request_lifetime: REQUEST_LIFETIME, force: true }, |_| {}).await
+        }
         Verb::Set => {
             let route = StaticRoute { destination: "10.9.0.0/16".parse().expect("valid"), via: Via::Reject };
             let edit = Edit { add_routes: vec![route], ..Edit::default() };
-            admin::set(admin, &red, &edit, QUIET, |_| {}).await.map(drop)
+            admin::set(admin, &red, &edit, REQUEST_LIFETIME, |_| {}).await.map(drop)
         }
         Verb::Join => admin::join(admin, &tenant("lab"), &ns("east"), false).await.map(drop),
         Verb::Leave => admin::leave(admin, &red, &ns("green"), false).await.map(drop),

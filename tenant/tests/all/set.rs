@@ -21,7 +21,7 @@ use futures_util::future::join;
 
 use crate::world::{DIALECTS, World, engine, namespace};
 
-const QUIET: Duration = Duration::from_secs(45);
+const REQUEST_LIFETIME: Duration = Duration::from_secs(45);
 
 fn red() -> TenantName {
     TenantName::new("red").expect("valid")
@@ -58,7 +58,7 @@ async fn routes_come_are_replaced_and_go() {
         let engine = world.engine();
         let admin = admin(&world, &engine);
         let wanted = [route("10.9.0.0/16", hop(&world)), route("169.254.169.254/32", Via::Reject)];
-        admin::set(&admin, &red(), &add(wanted), QUIET, |_| {}).await.expect("set");
+        admin::set(&admin, &red(), &add(wanted), REQUEST_LIFETIME, |_| {}).await.expect("set");
         world.assert_exactly(&["red"], "two routes");
         assert!(matches!(made(&world)[..], [RouteAction::Forward { gateway: Some(_), .. }]), "{:?}", made(&world));
         assert_eq!(admin::plan(&admin, &red()).await.expect("planned"), [], "{dialect:?}");
@@ -69,7 +69,9 @@ async fn routes_come_are_replaced_and_go() {
         assert!(matches!(error, TenantError::Needed { .. }), "{error}");
 
         let (before, after) =
-            admin::set(&admin, &red(), &add([route("10.9.0.0/16", Via::Blackhole)]), QUIET, |_| {}).await.expect("set");
+            admin::set(&admin, &red(), &add([route("10.9.0.0/16", Via::Blackhole)]), REQUEST_LIFETIME, |_| {})
+                .await
+                .expect("set");
         assert_eq!((before.routes.len(), after.routes.len(), after.retired.len()), (2, 2, 0));
         assert_eq!(made(&world), [RouteAction::BlackHole], "{dialect:?}: the other is gone");
         assert_eq!(after.phase, Phase::Active);
@@ -77,7 +79,7 @@ async fn routes_come_are_replaced_and_go() {
 
         let destinations = after.routes.iter().map(|route| route.destination).collect();
         let nothing = Edit { remove_routes: destinations, ..Edit::default() };
-        admin::set(&admin, &red(), &nothing, QUIET, |_| {}).await.expect("set");
+        admin::set(&admin, &red(), &nothing, REQUEST_LIFETIME, |_| {}).await.expect("set");
         world.assert_exactly(&["red"], "none");
         assert_eq!(made(&world), [], "{dialect:?}");
         admin::delete_subnet(&admin, &red(), 1, Duration::ZERO, |_| {}).await.expect("not needed any more");
@@ -92,9 +94,9 @@ async fn setting_what_is_set_changes_nothing() {
     let engine = world.engine();
     let admin = admin(&world, &engine);
     let edit = Edit { subnets: Update::To(3), ..add([route("10.9.0.0/16", Via::Reject)]) };
-    admin::set(&admin, &red(), &edit, QUIET, |_| {}).await.expect("set");
+    admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.expect("set");
     let (there, requests) = (world.store.dump(), world.requests.get());
-    admin::set(&admin, &red(), &edit, QUIET, |_| {}).await.expect("set");
+    admin::set(&admin, &red(), &edit, REQUEST_LIFETIME, |_| {}).await.expect("set");
     assert_eq!((world.store.dump(), world.requests.get()), (there, requests));
 }
 
@@ -119,7 +121,7 @@ async fn wherever_setting_fails_whoever_comes_next_completes_it() {
                 world.resolve(&namespace("red")).await.unwrap_or_else(|error| panic!("{context}: {error}"));
                 world.assert_exactly(&["red"], &context);
                 let engine = world.engine();
-                admin::set(&admin(&world, &engine), &red(), &edit(), QUIET, |_| {})
+                admin::set(&admin(&world, &engine), &red(), &edit(), REQUEST_LIFETIME, |_| {})
                     .await
                     .unwrap_or_else(|e| panic!("{context}: {e}"));
                 let now = world.records("red").1;
@@ -142,7 +144,7 @@ async fn prepared(dialect: Dialect) -> World {
     let world = World::new(dialect);
     world.resolve(&namespace("red")).await.expect("resolved");
     let engine = world.engine();
-    admin::set(&admin(&world, &engine), &red(), &add([route("10.9.0.0/16", hop(&world))]), QUIET, |_| {})
+    admin::set(&admin(&world, &engine), &red(), &add([route("10.9.0.0/16", hop(&world))]), REQUEST_LIFETIME, |_| {})
         .await
         .expect("set");
     world
@@ -161,11 +163,11 @@ async fn disturbed(world: &World, plan: &FaultPlan) -> Option<bool> {
 }
 
 async fn set_red<S: Store, C: Controller>(admin: &Admin<'_, S, C>) -> bool {
-    admin::set(admin, &red(), &edit(), QUIET, |_| {}).await.is_ok()
+    admin::set(admin, &red(), &edit(), REQUEST_LIFETIME, |_| {}).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_builder_still_makes_of_a_route_is_deleted_after_the_quiet_period() {
+async fn what_a_dead_builder_still_makes_of_a_route_is_deleted_after_the_request_lifetime() {
     for dialect in DIALECTS {
         let world = prepared(dialect).await;
         let engine = world.engine();
@@ -173,7 +175,7 @@ async fn what_a_dead_builder_still_makes_of_a_route_is_deleted_after_the_quiet_p
         let count = |world: &World| world.made().routes.len();
         let with_route = count(&world);
         let late = async {
-            tokio::time::sleep(QUIET / 2).await;
+            tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             assert_eq!(count(&world), with_route - 1, "{dialect:?}: the route is gone by now");
             assert_eq!(world.records("red").1.retired.len(), 1, "and not forgotten yet");
             world.engine().apply(&graph(&cluster, &record)).await.expect("the controller knows no fencing");
@@ -181,7 +183,7 @@ async fn what_a_dead_builder_still_makes_of_a_route_is_deleted_after_the_quiet_p
         };
         let remove = Edit { remove_routes: vec!["10.9.0.0/16".parse().expect("valid")], ..Edit::default() };
         let admin = admin(&world, &engine);
-        let (set, ()) = join(admin::set(&admin, &red(), &remove, QUIET, |_| {}), late).await;
+        let (set, ()) = join(admin::set(&admin, &red(), &remove, REQUEST_LIFETIME, |_| {}), late).await;
         let (_, after) = set.expect("set");
         assert_eq!((after.routes.len(), after.retired.len(), after.phase), (0, 0, Phase::Active));
         world.assert_exactly(&["red"], &format!("{dialect:?}: no route"));
@@ -197,12 +199,12 @@ async fn a_route_that_comes_back_in_time_stays() {
         let wanted = world.records("red").1.routes;
         let admin = admin(&world, &engine);
         let again = async {
-            tokio::time::sleep(QUIET / 2).await;
+            tokio::time::sleep(REQUEST_LIFETIME / 2).await;
             let back = Edit { add_routes: wanted.clone(), ..Edit::default() };
-            admin::set(&admin, &red(), &back, QUIET, |_| {}).await.expect("set");
+            admin::set(&admin, &red(), &back, REQUEST_LIFETIME, |_| {}).await.expect("set");
         };
         let remove = Edit { remove_routes: vec!["10.9.0.0/16".parse().expect("valid")], ..Edit::default() };
-        let (set, ()) = join(admin::set(&admin, &red(), &remove, QUIET, |_| {}), again).await;
+        let (set, ()) = join(admin::set(&admin, &red(), &remove, REQUEST_LIFETIME, |_| {}), again).await;
         let (_, after) = set.expect("set");
         assert_eq!((after.routes, after.retired.len()), (wanted, 0));
         world.assert_exactly(&["red"], &format!("{dialect:?}: it is there"));

@@ -69,7 +69,7 @@ async fn a_tenant_is_not_deleted_by_a_gateways_word() {
             let engine = engine(Gateway { inner: world.mock.clone(), says });
             let admin = Admin { store: &world.store, controller: &engine, config: &world.config };
             let (_, tenant) = world.records("red");
-            let how = Deletion { quiet: std::time::Duration::ZERO, force: true };
+            let how = Deletion { request_lifetime: std::time::Duration::ZERO, force: true };
             let error = admin::delete(&admin, &tenant.name, how, |_| {}).await.expect_err(name);
             assert!(matches!(error, TenantError::Controller { .. }), "{dialect:?}: {name}: {error}");
             assert_eq!(error.class(), Class::Unavailable, "{dialect:?}: {name}");

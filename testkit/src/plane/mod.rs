@@ -45,7 +45,7 @@ pub fn node() -> &'static Path {
 pub fn unique(lab: &Lab, tenant: TenantObjects, n: u8) -> PathBuf {
     let pod = lab.wire(tenant, n, Some(&lab.namespace(tenant)));
     let Object::Port(id, mut port) = tenant.pod_port(n) else { unreachable!() };
-    port.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
+    port.vif_id = Some(PortSecurity { mac: mac(n), address: address(n), unique: true }.to_vif_id());
     lab.submit(put([Object::Port(id, port)]));
     lab.wait_active(id, true);
     pod
@@ -59,7 +59,7 @@ pub fn net(text: &str) -> Ipv4Network {
 /// A port that is up, with nothing else set.
 pub fn port(device: Device) -> Port {
     let other = Vec::new();
-    Port { device, up: true, inbound: None, outbound: None, peer: None, binding: None, vif: None, other }
+    Port { device, up: true, inbound: None, outbound: None, peer: None, binding: None, vif_id: None, other }
 }
 
 /// A port of a router, with an address.
@@ -211,7 +211,7 @@ impl TenantObjects {
     pub fn pod_port(self, n: u8) -> Object {
         let mut it = port(Device::Bridge { id: self.bridge(), vlan: None });
         it.binding = Some(Binding { host: HOST, interface: interface(self, n) });
-        it.vif = Some(PortSecurity { mac: mac(n), address: address(n), unique: false }.to_vif_id());
+        it.vif_id = Some(PortSecurity { mac: mac(n), address: address(n), unique: false }.to_vif_id());
         Object::Port(self.pod(n), it)
     }
 }

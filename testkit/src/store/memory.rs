@@ -215,7 +215,7 @@ impl State {
                     self.keys.insert(key, entry);
                 }
                 StoreChange::Delete(key) => {
-                    events.extend(self.keys.remove(&key).map(|_| WatchEvent::Delete(key, revision)))
+                    events.extend(self.keys.remove(&key).map(|_| WatchEvent::Delete(key, revision)));
                 }
             }
         }

@@ -83,7 +83,7 @@ fn settings_of_an_operator_take_effect() -> Result<()> {
     let extra = LabPod::new("red", "extra")?;
     let refused = cni.call("ADD", &extra).run()?;
     assert_ne!(refused.code, Some(0));
-    let full = "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 cooling; quota: 1 subnet";
+    let full = "tenant red is full: 1 subnet with 5 addresses, 5 in use and 0 in cool-down; quota: 1 subnet";
     assert!(refused.stdout.contains(full), "{}", refused.stdout);
 
     node.atollctl(&["tenant", "set", "red", "--max-subnets", "none"])?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Config;
-use atoll_records::{Tombstone, TombstoneRecord};
+use atoll_records::{TombstoneKind, TombstoneRecord};
 
 use super::super::seen::{DoctorEvidence, Records, Site};
 use super::finding::{Check, DoctorFinding, time};
@@ -258,7 +258,7 @@ pub(super) fn tombstones(site: &Site, now: u64) -> Vec<DoctorFinding> {
 fn pending_cleanup(object: &str, pending: &[&TombstoneRecord], now: u64, hint: String) -> DoctorFinding {
     let oldest = pending.iter().min_by_key(|tombstone| tombstone.since);
     let (since, why) = oldest.map_or((now, String::new()), |tombstone| (tombstone.since, tombstone.note.clone()));
-    let fences = pending.iter().filter(|tombstone| tombstone.why == Tombstone::Fence).count();
+    let fences = pending.iter().filter(|tombstone| tombstone.kind == TombstoneKind::Fence).count();
     let age = now.saturating_sub(since);
     let found = format!("{} ({}), the oldest {} old: {why}", pending.len(), count(fences, "fence"), time(age));
     if age > PATIENCE { TOMBSTONE.warn(object, found, hint) } else { TOMBSTONE.ok(object, found) }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_records::{ClaimRecord, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{ClaimRecord, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
 
 use atoll_model::attachment::Attachment;
 use atoll_model::config::Addressing;
@@ -38,13 +38,13 @@ fn attachment(node: &str) -> Attachment {
 fn tombstone(node: &str, age: u64) -> TombstoneRecord {
     TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Delete,
+        kind: TombstoneKind::Delete,
         attachment: attachment(node),
         port: None,
         not_before: NOW - age,
         since: NOW - age,
         note: "the controller did not answer in time".to_owned(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     }
 }

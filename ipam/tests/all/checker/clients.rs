@@ -8,8 +8,8 @@ use atoll_model::address_request::AddressRequest;
 use atoll_model::attachment::{Attachment, Mac};
 use atoll_model::ids::Incarnation;
 use atoll_records::{
-    AddressRecord, ClaimRecord, Key, Phase, Query, SCHEMA, TenantRecord, Tombstone, TombstoneRecord, Unknown, decode,
-    encode,
+    AddressRecord, ClaimRecord, Key, Phase, Query, SCHEMA, TenantRecord, TombstoneKind, TombstoneRecord, Unknown,
+    decode, encode,
 };
 use atoll_store::{Choice, Committed, Compare, Store, StoreChange, Txn};
 
@@ -146,13 +146,13 @@ async fn delete(world: &World, store: &Process, at: &Attachment, dirty: bool) ->
     if dirty {
         let fence = TombstoneRecord {
             v: SCHEMA,
-            why: Tombstone::Fence,
+            kind: TombstoneKind::Fence,
             attachment: at.clone(),
             port: None,
             not_before: 0,
             since: 0,
             note: String::new(),
-            closing: false,
+            deletion_sent: false,
             unknown: Unknown::new(),
         };
         put_tombstone(store, &fence, None).await?;

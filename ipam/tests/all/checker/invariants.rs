@@ -17,7 +17,7 @@ use super::World;
 pub(crate) struct State {
     pub(super) claims: BTreeMap<Attachment, Rc<ClaimRecord>>,
     pub(super) owned: BTreeMap<Ipv4Addr, (ClaimId, Attachment)>,
-    pub(super) cooling: BTreeMap<Ipv4Addr, i64>,
+    pub(super) in_cool_down: BTreeMap<Ipv4Addr, i64>,
     pub(super) marks: BTreeMap<Ipv4Addr, i64>,
     /// By the end of their keys.
     pub(super) tombstones: BTreeSet<String>,
@@ -36,7 +36,7 @@ pub(crate) struct Reader(BTreeMap<Key, (i64, Value)>);
 enum Value {
     Claim(Rc<ClaimRecord>),
     Owned(ClaimId, Attachment),
-    Cooling,
+    CoolDown,
     Reserved(Rc<ReservationRecord>),
     Mac(MacOwner),
     Other,
@@ -66,7 +66,7 @@ impl Reader {
             }
             "addresses" => match decode::<AddressRecord>(value).map_err(damaged)?.state {
                 AddressState::Claimed { claim, attachment } => Value::Owned(claim, attachment),
-                AddressState::CoolDown { .. } => Value::Cooling,
+                AddressState::CoolDown { .. } => Value::CoolDown,
             },
             "reservations" | "reserved-for" => Value::Reserved(Rc::new(decode(value).map_err(damaged)?)),
             "macs" => Value::Mac(decode::<MacRecord>(value).map_err(damaged)?.owner),
@@ -81,7 +81,7 @@ impl Reader {
             match (self.value(entry)?, kind(&entry.key)) {
                 (Value::Claim(claim), _) => drop(state.claims.insert(claim.attachment.clone(), claim)),
                 (Value::Owned(claim, attachment), _) => drop(state.owned.insert(address()?, (claim, attachment))),
-                (Value::Cooling, _) => drop(state.cooling.insert(address()?, entry.mod_revision)),
+                (Value::CoolDown, _) => drop(state.in_cool_down.insert(address()?, entry.mod_revision)),
                 (Value::Reserved(kept), "reservations") => drop(state.reserved.insert(address()?, kept)),
                 (Value::Reserved(kept), _) => drop(state.reserved_for.insert(of_attachment(&entry.key), kept)),
                 (Value::Mac(owner), _) => drop(state.macs.insert(of_attachment(&entry.key), owner)),
@@ -128,8 +128,11 @@ impl State {
         if let Some((address, (id, owner))) = self.owned.iter().find(|(address, _)| !owners.contains_key(*address)) {
             return Err(format!("{address} belongs to claim {id} of {owner}, which does not exist"));
         }
-        if self.cooling != self.marks {
-            return Err(format!("cooling addresses and their marks differ: {:?} {:?}", self.cooling, self.marks));
+        if self.in_cool_down != self.marks {
+            return Err(format!(
+                "addresses in cool-down and their marks differ: {:?} {:?}",
+                self.in_cool_down, self.marks
+            ));
         }
         for (attachment, runs_on) in &*world.alive.borrow() {
             if self.claims.get(attachment).map(|claim| &**claim) != Some(runs_on) {
@@ -163,15 +166,15 @@ impl State {
         }
         let free = before.free(world);
         for address in before.owned.keys() {
-            if !self.owned.contains_key(address) && !self.cooling.contains_key(address) {
-                return Err(format!("{address} was released and does not cool"));
+            if !self.owned.contains_key(address) && !self.in_cool_down.contains_key(address) {
+                return Err(format!("{address} was released and is not in cool-down"));
             }
         }
-        for address in before.cooling.keys() {
+        for address in before.in_cool_down.keys() {
             // Who asks for it, and whose it is, may have it at once.
             let asked_for = world.setup.requests > 0 || before.reserved.contains_key(address);
             if self.owned.contains_key(address) && free > 0 && !asked_for {
-                return Err(format!("{address} was reused while it cooled, with {free} addresses free"));
+                return Err(format!("{address} was reused during its cool-down, with {free} addresses free"));
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ impl State {
     pub(super) fn free(&self, world: &World) -> usize {
         let cidr = world.cache.borrow().tenant.subnets[0].cidr;
         let used =
-            |address: &std::net::Ipv4Addr| self.owned.contains_key(address) || self.cooling.contains_key(address);
+            |address: &std::net::Ipv4Addr| self.owned.contains_key(address) || self.in_cool_down.contains_key(address);
         let gateway = world.cache.borrow().tenant.subnets[0].gateway;
         let pods = cidr.iter().filter(|address| ![cidr.network(), cidr.broadcast(), gateway].contains(address));
         let pods = pods.filter(|address| !world.exclude.iter().any(|range| range.contains(*address)));

@@ -4,7 +4,7 @@
 use atoll_testkit::store::MemoryStore;
 use std::time::Duration;
 
-use atoll_records::{ClaimRecord, Key, NodeRecord, Phase, SCHEMA, Tombstone, TombstoneRecord, Unknown, Versioned};
+use atoll_records::{ClaimRecord, Key, NodeRecord, Phase, SCHEMA, TombstoneKind, TombstoneRecord, Unknown, Versioned};
 
 use atoll_ipam::{
     ClaimRequest, Claimed, LateDeletions, Released, claim, find, put_tombstone, release, release_beside, renew,
@@ -12,9 +12,9 @@ use atoll_ipam::{
 use atoll_testkit::fixture::{Fixture, attachment, put, subnet, write};
 
 /// How long a deletion may be on its way: longer than the cool-down.
-const QUIET: Duration = Duration::from_mins(4);
-const COOL: Duration = Duration::from_secs(5);
-const LATE: LateDeletions = LateDeletions { until: 77, within: QUIET };
+const REQUEST_LIFETIME: Duration = Duration::from_mins(4);
+const COOL_DOWN: Duration = Duration::from_secs(5);
+const LATE: LateDeletions = LateDeletions { until: 77, within: REQUEST_LIFETIME };
 
 async fn scene() -> (MemoryStore, Fixture) {
     let store = MemoryStore::new();
@@ -37,30 +37,30 @@ async fn a_claim_names_a_port_that_no_deletion_names() {
     let request = fixture.request(&at, None);
     let first = fixture.claim(&store, "a").await;
     assert_eq!((first.record.port, first.record.deletions_until), (derived, 0));
-    release(&store, &first, None, COOL).await.expect("released");
+    release(&store, &first, None, COOL_DOWN).await.expect("released");
     let second = fixture.claim(&store, "a").await;
     assert_eq!((second.record.port, second.record.deletions_until), (derived, 0), "all was answered");
 
-    assert_eq!(release_beside(&store, &second, None, COOL, Some(LATE)).await.expect("released"), Released::Done);
+    assert_eq!(release_beside(&store, &second, None, COOL_DOWN, Some(LATE)).await.expect("released"), Released::Done);
     // The cool-down is over by far.
-    tokio::time::advance(QUIET).await;
+    tokio::time::advance(REQUEST_LIFETIME).await;
     let third = fixture.claim(&store, "a").await;
     assert_eq!(third.record.deletions_until, LATE.until, "it remembers");
     assert_ne!(third.record.port, derived);
-    release_beside(&store, &third, None, COOL, Some(LATE)).await.expect("released");
+    release_beside(&store, &third, None, COOL_DOWN, Some(LATE)).await.expect("released");
     let fourth = fixture.claim(&store, "a").await;
     assert!(![derived, third.record.port].contains(&fourth.record.port), "each has its own");
-    release_beside(&store, &fourth, None, COOL, Some(LATE)).await.expect("released");
-    tokio::time::advance(QUIET + Duration::from_mins(1)).await;
+    release_beside(&store, &fourth, None, COOL_DOWN, Some(LATE)).await.expect("released");
+    tokio::time::advance(REQUEST_LIFETIME + Duration::from_mins(1)).await;
     let fifth = fixture.claim(&store, "a").await;
     assert_eq!((fifth.record.port, fifth.record.deletions_until), (derived, 0), "none can be on its way any more");
-    release(&store, &fifth, None, COOL).await.expect("released");
+    release(&store, &fifth, None, COOL_DOWN).await.expect("released");
 
     // What the caller knows counts as well.
     let known = again(&store, &ClaimRequest { deletions_until: 5, ..request.clone() }).await;
     assert_eq!(known.record.deletions_until, 5);
     assert_ne!(known.record.port, derived);
-    release(&store, &known, None, COOL).await.expect("released");
+    release(&store, &known, None, COOL_DOWN).await.expect("released");
     let evicted = again(&store, &ClaimRequest { was_evicted: true, ..request }).await;
     assert_eq!(evicted.record.deletions_until, 0);
     assert_ne!(evicted.record.port, derived);
@@ -77,7 +77,7 @@ async fn a_renewed_claim_is_another_one_for_a_caller_that_read_it_before() {
     assert_eq!(find(&store, &at).await.expect("found").claim, Some(new.clone()), "as it was told");
 
     // A release and another renewal that were sent before.
-    let answer = release(&store, &old, None, COOL).await.expect("an answer");
+    let answer = release(&store, &old, None, COOL_DOWN).await.expect("an answer");
     assert!(matches!(&answer, Released::Changed(found) if found.claim == Some(new.clone())), "{answer:?}");
     // The same renewal again is the one that happened: its answer may have been lost.
     let same = renew(&store, &old, fixture.guards.node, port, 9).await.expect("an answer");
@@ -87,9 +87,9 @@ async fn a_renewed_claim_is_another_one_for_a_caller_that_read_it_before() {
     // The same record written again is another claim, too, for a caller that read the one before.
     let touched = renew(&store, &new, fixture.guards.node, port, 9).await.expect("an answer").expect("renewed");
     assert_eq!(touched.record, new.record);
-    let answer = release(&store, &new, None, COOL).await.expect("an answer");
+    let answer = release(&store, &new, None, COOL_DOWN).await.expect("an answer");
     assert!(matches!(answer, Released::Changed(_)), "{answer:?}");
-    assert_eq!(release(&store, &touched, None, COOL).await.expect("an answer"), Released::Done);
+    assert_eq!(release(&store, &touched, None, COOL_DOWN).await.expect("an answer"), Released::Done);
     assert_eq!(renew(&store, &touched, fixture.guards.node, port, 9).await.expect("an answer"), None, "it is gone");
 }
 
@@ -101,13 +101,13 @@ async fn nothing_is_renewed_for_a_node_that_changed_or_under_a_tombstone() {
     let port = at.port_after(fixture.cluster.id, old.record.port);
     let tombstone = TombstoneRecord {
         v: SCHEMA,
-        why: Tombstone::Fence,
+        kind: TombstoneKind::Fence,
         attachment: at.clone(),
         port: None,
         not_before: 1,
         since: 0,
         note: String::new(),
-        closing: false,
+        deletion_sent: false,
         unknown: Unknown::new(),
     };
     put_tombstone(&store, &tombstone, None).await.expect("the tombstone is written");
@@ -115,7 +115,7 @@ async fn nothing_is_renewed_for_a_node_that_changed_or_under_a_tombstone() {
     let found = find(&store, &at).await.expect("found");
     assert_eq!(found.claim, Some(old.clone()), "under a tombstone");
     let seen = found.tombstone.expect("there").mod_revision;
-    assert_eq!(release(&store, &old, Some(seen), COOL).await.expect("an answer"), Released::Done);
+    assert_eq!(release(&store, &old, Some(seen), COOL_DOWN).await.expect("an answer"), Released::Done);
 
     let old = fixture.claim(&store, "a").await;
     write(&store, vec![put(Key::from(NodeRecord::at(&at.node)), &fixture.node)]).await;
@@ -127,28 +127,29 @@ async fn nothing_is_renewed_for_a_node_that_changed_or_under_a_tombstone() {
 async fn a_tombstone_never_forgets_that_a_deletion_is_on_its_way() {
     let (store, _) = scene().await;
     let at = attachment("a");
-    let record = |why, closing| TombstoneRecord {
+    let record = |kind, deletion_sent| TombstoneRecord {
         v: SCHEMA,
-        why,
+        kind,
         attachment: at.clone(),
         port: None,
         not_before: 1,
         since: 0,
         note: String::new(),
-        closing,
+        deletion_sent,
         unknown: Unknown::new(),
     };
-    put_tombstone(&store, &record(Tombstone::Fence, false), None).await.expect("the tombstone is written");
-    let is_closing = async || find(&store, &at).await.expect("found").tombstone.expect("there").record.is_closing();
-    assert!(!is_closing().await, "a fence whose deletion was answered");
-    put_tombstone(&store, &record(Tombstone::Fence, true), None).await.expect("the tombstone is written");
-    assert!(is_closing().await);
-    put_tombstone(&store, &record(Tombstone::Fence, false), None).await.expect("the tombstone is written");
-    assert!(is_closing().await, "merged");
+    put_tombstone(&store, &record(TombstoneKind::Fence, false), None).await.expect("the tombstone is written");
+    let may_have_deletion =
+        async || find(&store, &at).await.expect("found").tombstone.expect("there").record.may_have_deletion();
+    assert!(!may_have_deletion().await, "a fence whose deletion was answered");
+    put_tombstone(&store, &record(TombstoneKind::Fence, true), None).await.expect("the tombstone is written");
+    assert!(may_have_deletion().await);
+    put_tombstone(&store, &record(TombstoneKind::Fence, false), None).await.expect("the tombstone is written");
+    assert!(may_have_deletion().await, "merged");
 
     let (store, _) = scene().await;
-    put_tombstone(&store, &record(Tombstone::Delete, false), None).await.expect("the tombstone is written");
-    put_tombstone(&store, &record(Tombstone::Fence, false), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &record(TombstoneKind::Delete, false), None).await.expect("the tombstone is written");
+    put_tombstone(&store, &record(TombstoneKind::Fence, false), None).await.expect("the tombstone is written");
     let there = find(&store, &at).await.expect("found").tombstone.expect("there").record;
-    assert_eq!((there.why, there.is_closing()), (Tombstone::Fence, true), "it was perhaps being settled");
+    assert_eq!((there.kind, there.may_have_deletion()), (TombstoneKind::Fence, true), "it was perhaps being settled");
 }

@@ -54,7 +54,7 @@ impl ToTopology for Port {
             outbound: self.outbound_filter_id,
             peer: self.peer_id,
             binding: binding.map(|(host, interface)| Binding { host, interface }),
-            vif: self.vif_id,
+            vif_id: self.vif_id,
             other: set(&self.other, UNSUPPORTED).collect(),
         };
         Ok((id, port))
