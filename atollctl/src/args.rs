@@ -157,7 +157,7 @@ pub(crate) enum AddressCommand {
 }
 
 impl Command {
-    /// How to go on after a command that changes something; none: it changes nothing.
+    /// How to continue after a command that changes something; none: it changes nothing.
     pub(crate) fn remains(&self) -> Option<String> {
         let again = "the same command goes on from here";
         let seen = |tenant: &dyn std::fmt::Display| {

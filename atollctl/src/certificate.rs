@@ -1,4 +1,4 @@
-//! Until when certificates in PEM files are valid.
+//! The validity of certificates in PEM files.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use rustls_pki_types::pem::PemObject as _;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-/// When the first of the certificates in a file begins and ends to be valid, seconds since 1970. Of several, the one that
-/// ends first counts.
+/// Begin and end of the validity of the certificate in a file, seconds since 1970. Of several, the one that expires first
+/// counts.
 pub(crate) fn validity(file: &Path) -> Result<(u64, u64), String> {
     let text = read::given(file, CERTIFICATES).map_err(|error| error.to_string())?;
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! `atollctl tenant delete`: asks before it forces, shows how far it is.
+//! `atollctl tenant delete`: asks before it forces, shows its progress.
 
 use atoll_model::ids::TenantName;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -70,7 +70,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Del
     })
 }
 
-/// What deleting would do, for people.
+/// The effects of the deletion, for people.
 fn consequences(tenant: &ListedTenant, kept: usize) -> String {
     let mut lines = vec![format!(
         "would delete tenant {}: two chains, router, transit ports, routes and {} in the controller",

@@ -96,7 +96,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Evi
     })
 }
 
-/// What evicting would do, for people.
+/// The effects of the eviction, for people.
 fn consequences(options: &EvictNode, found: &Candidate, wait: Duration) -> String {
     let node = &options.node;
     let host = match found.alive {

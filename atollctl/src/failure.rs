@@ -1,4 +1,4 @@
-//! What went wrong, as an operator reads it: what, because of what, and what to do next.
+//! An error of a command: what failed, why, and what to do.
 use atoll_records::ReadError;
 use std::fmt;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 6 }
     }
 
-    /// Something of this program's own did not work: because this machine has run out of something, or else.
+    /// A fault of this program or of the machine, such as exhausted memory or descriptors.
     pub(crate) fn local(what: &str, error: &impl std::error::Error) -> Self {
         let message = format!("{what}: {error}");
         match ExhaustedResource::lacking(&std::io::Error::other(message.clone())) {
@@ -55,12 +55,12 @@ impl Failure {
         }
     }
 
-    /// There is no such thing.
+    /// The object does not exist.
     pub(crate) fn absent(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 4 }
     }
 
-    /// Something that is needed does not answer.
+    /// A server that the command needs does not answer.
     pub(crate) fn unavailable(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hint: Some(hint.into()), exit_code: 5 }
     }
@@ -79,7 +79,7 @@ impl Failure {
         Self { exit_code: 3, ..Self::file(path.display(), error) }
     }
 
-    /// Adds what is true beside the failure to what can be done.
+    /// Adds a fact to the advice.
     #[must_use]
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.hint = Some(self.hint.map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}")));
@@ -91,7 +91,7 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hint: None, exit_code: 1 }
     }
 
-    /// What went wrong and because of what, on one line.
+    /// What failed and why, on one line.
     pub(crate) fn message(&self) -> String {
         std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
     }
@@ -101,7 +101,7 @@ impl Failure {
         self.hint.clone()
     }
 
-    /// What the process ends with.
+    /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         self.exit_code
     }

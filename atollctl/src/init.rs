@@ -75,7 +75,7 @@ pub(crate) async fn run(settings: &Settings, output: OutputFormat, options: &Ini
             ("transitCidr", config.transit_cidr),
             ("nodeSideCidr", config.node_side_cidr),
         ];
-        // Not `serviceCidr`: the node may well have a route for services, and nothing of ours is given an address there.
+        // Not `serviceCidr`: the node may have a route for services, and Atoll assigns no address of it.
         if let Some((setting, pool, route)) = overlap(&pools, &routes) {
             return Err(Failure::refused(
                 format!(
@@ -137,7 +137,7 @@ async fn record(store: &impl Store) -> Result<Option<ClusterRecord>, Failure> {
     Ok(read.get(&ClusterRecord::at())?.map(|record| record.record))
 }
 
-/// What an operator should know of this way to give addresses, before the first pod has one.
+/// What an operator should know about this addressing before the first pod has an address.
 fn notes(addressing: Addressing) -> &'static [&'static str] {
     match addressing {
         Addressing::Unique => &[],
@@ -155,7 +155,7 @@ fn noted(addressing: Addressing) -> String {
     notes(addressing).iter().fold(String::new(), |text, note| format!("{text}note: {note}\n"))
 }
 
-/// What would happen to the provider router.
+/// The effect on the provider router.
 fn outside(outside: &ProviderChoice) -> String {
     match outside {
         ProviderChoice::Configured => String::new(),

@@ -1,7 +1,7 @@
-//! A signal that ends a command in the middle: what it had done by then, what remains, and how to go on.
+//! A signal that ends a command in the middle: prints what it had done, what remains, and how to continue.
 //!
-//! SIGINT, SIGTERM and SIGHUP end the command at once, wherever it is, as a crash would: every change of ours can be cut
-//! off at any point and goes on from there. A thread of its own receives the signals, so that a command that waits for a
+//! SIGINT, SIGTERM and SIGHUP end the command at once, wherever it is, as a crash would: every change can be interrupted
+//! at any point and continued. A thread of its own receives the signals, so that a command that waits for a
 //! file or for standard input ends too. A signal that was ignored when the program started stays ignored (`nohup`).
 
 use std::io;
@@ -11,17 +11,17 @@ use std::sync::Mutex;
 use atoll_node::files::{TEXT, print, read};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What the running command has done, in its own words.
+/// The steps that the running command has completed.
 static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Notes what the command has done, for the case that it is interrupted.
+/// Records a completed step, for the message after an interruption.
 pub(crate) fn note(done: impl Into<String>) {
     if let Ok(mut all) = DONE.lock() {
         all.push(done.into());
     }
 }
 
-/// From now on a signal ends the process, which prints what was done. `remains`: how to go on; none if the command changes
+/// From now on a signal ends the process, which prints what was done. `remains`: how to continue; none if the command changes
 /// nothing.
 pub(crate) fn receive(remains: Option<String>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

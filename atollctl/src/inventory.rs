@@ -1,4 +1,4 @@
-//! What several commands show of tenants and pods: names, phases, and the state of ports.
+//! Texts that several commands show for tenants and pods: names, phases, and the state of ports.
 
 use atoll_model::ids::TenantName;
 use atoll_records::Phase;
@@ -11,16 +11,15 @@ use uuid::Uuid;
 use crate::failure::Failure;
 use crate::output::or_dash;
 
-/// Requests on their way at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 8;
 
-/// There is no such tenant.
+/// The error for a tenant that does not exist.
 pub(crate) fn absent(name: &TenantName) -> Failure {
     TenantError::Unknown { tenant: name.clone() }.into()
 }
 
-/// Fills in the state of the pods' ports from the controller. One that cannot be asked is `unknown`; the rest
-/// is shown all the same.
+/// Fills in the state of the pods' ports from the controller. A port whose state cannot be read is `unknown`.
 pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<Item = &'a mut ListedPod>) {
     stream::iter(pods)
         .for_each_concurrent(AT_ONCE, |pod| async move {
@@ -29,7 +28,7 @@ pub(crate) async fn ask<'a>(controller: &impl Controller, pods: impl Iterator<It
         .await;
 }
 
-/// State of a port, as the controller has it.
+/// State of a port in the controller.
 pub(crate) async fn state_of(controller: &impl Controller, port: Uuid) -> PodState {
     match controller.port(port).await {
         Ok(Some(port)) if port.active => PodState::Active,

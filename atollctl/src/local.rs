@@ -1,4 +1,4 @@
-//! What only this machine has: its own routes.
+//! The routes of this machine.
 
 use std::net::Ipv4Addr;
 use std::path::Path;

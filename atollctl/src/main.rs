@@ -1,5 +1,5 @@
-//! `atollctl`: what operators see and do. Only this file prints and ends the process. An output that did not arrive is a
-//! failure, also when all that was asked for is done.
+//! `atollctl`: the command line of operators. Only this file prints and ends the process. If the output could not be
+//! written, the command fails, even if its work is complete.
 
 mod address;
 mod args;

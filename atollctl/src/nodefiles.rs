@@ -2,8 +2,8 @@
 //! `<stateDir>/tombstones/`. Their formats are in `atoll_node`; see `docs/design/attachment.md`.
 //!
 //! # Guarantees
-//! Nothing is written here but by [`ObservedAttachment::remove`]. A lock is only tried, never waited for and never kept. A file that
-//! cannot be read is reported as such and does not hide another one.
+//! Only [`AttachmentFile::remove`] changes a file. A lock is only tried: it is neither waited for nor kept. An
+//! unreadable file is reported and does not hide another one.
 
 use std::io;
 use std::path::{Path, PathBuf};

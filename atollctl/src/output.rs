@@ -42,7 +42,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
     text
 }
 
-/// A table; the heads are written in capitals, as is the custom of such tools.
+/// A table with its headings in capitals.
 pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -66,7 +66,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A value that need not be there.
+/// An optional value; a dash if it is absent.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

@@ -1,4 +1,4 @@
-//! The plugin's binary: where it is, and running it as a runtime does.
+//! The plugin's binary: finds it, and runs it as a runtime does.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) fn given_directories(option: &[PathBuf]) -> Vec<PathBuf> {
     path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
-/// The directories to look in: those of the command line, else those that this machine's runtimes search.
+/// The directories to search: those of the command line, else those that this machine's runtimes search.
 pub(crate) fn directories(option: &[PathBuf]) -> Vec<PathBuf> {
     let given = given_directories(option);
     if !given.is_empty() {
@@ -69,7 +69,7 @@ pub(crate) async fn version(path: &Path) -> Result<String, String> {
     version.map(str::to_owned).ok_or_else(|| "it does not say that it is Atoll's plugin".to_owned())
 }
 
-/// Runs `CNI_COMMAND=DEL` for an attachment: the one way in which something is taken apart. `config` is what a runtime
+/// Runs `CNI_COMMAND=DEL` for an attachment: the only way in which an attachment is removed. `config` is what a runtime
 /// writes to standard input. The error is the message that the plugin printed.
 pub(crate) async fn delete(
     program: &Path,

@@ -43,7 +43,7 @@ impl Progress {
     }
 }
 
-/// Waits, and shows how long still.
+/// Waits, and shows the remaining time.
 pub(crate) async fn wait(pause: Duration, message: &str) {
     let progress = Progress::new(pause);
     progress.bar.set_message(message.to_owned());

@@ -1,4 +1,4 @@
-//! The configuration: the plugin's own file, so that there is nothing to keep in step.
+//! The configuration. It is the plugin's own file, so that there is no second one to keep consistent.
 
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,8 @@ impl Settings {
         Ok(Etcd::connect(&self.config.etcd)?)
     }
 
-    /// The store of the configuration, and then those below every earlier `etcd.prefix` of this machine: what it made there
-    /// is there still. Connects to nothing yet.
+    /// The store of the configuration, and then those below every earlier `etcd.prefix` of this machine: its records there
+    /// still exist. Connects to nothing yet.
     pub(crate) fn stores(&self) -> Result<Vec<(String, Etcd)>, Failure> {
         let earlier = machine::earlier_prefixes(&self.config);
         let prefixes = std::iter::once(self.config.etcd.prefix.clone()).chain(earlier);
@@ -100,7 +100,7 @@ pub(crate) fn document(file: &Path) -> Result<Value, String> {
     read::given(file, CONFIG).map_err(|error| error.to_string()).and_then(|text| json(&text))
 }
 
-/// JSON, as every runtime reads it: without what some editors add.
+/// JSON as every runtime reads it: without a byte order mark and comments.
 pub(crate) fn json(text: &[u8]) -> Result<Value, String> {
     if text.starts_with(b"\xef\xbb\xbf") {
         return Err("not JSON: it begins with a byte order mark; save it as UTF-8 without one".to_owned());
@@ -151,7 +151,7 @@ fn search(directories: &[PathBuf]) -> Result<(PathBuf, Value), Failure> {
                         return Ok((file, with_list(ours, &value)));
                     }
                 }
-                // It may be the one that was looked for.
+                // It may be the wanted file.
                 Err(problem) => problems.push(format!("{}: {problem}", file.display())),
             }
         }

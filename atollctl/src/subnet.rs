@@ -107,7 +107,7 @@ fn row(tenant: &ListedTenant, subnet: &inventory::ListedSubnet) -> [String; 7] {
     ]
 }
 
-/// How many pods have room in a subnet.
+/// How many pods a subnet can hold.
 pub(crate) fn room(subnet: &inventory::ListedSubnet) -> u128 {
     use atoll_ipam::pool::{Block, PodRange, Span, number};
     let excluded: Vec<_> = subnet.exclude.iter().copied().map(Span::from).collect();

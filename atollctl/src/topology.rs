@@ -1,4 +1,4 @@
-//! `atollctl topology`: reads what there is, asks the controller for the state of the ports, and draws it.
+//! `atollctl topology`: reads the records, asks the controller for the state of the ports, and draws both.
 
 use atoll_model::config::Addressing;
 use atoll_model::config::DnsConfig;

@@ -1,6 +1,6 @@
 //! A tree in the terminal.
 
-/// A line with what hangs below it.
+/// A line with the lines below it.
 pub(crate) struct Tree {
     line: String,
     children: Vec<Tree>,

@@ -1,4 +1,4 @@
-//! The two dialects of the REST API, and what they disagree about: MidoNet REST API, section "1.9 versus 5.x: what the
+//! The two dialects of the REST API, and their differences: MidoNet REST API, section "1.9 versus 5.x: what the
 //! client must branch on".
 //!
 //! | topic | 1.9 | 5.x | here |

@@ -16,16 +16,16 @@ use crate::transport::TransportError;
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// The object, its parent, or one it refers to is not there: the API says so and names it.
+    /// The object, its parent, or one it refers to does not exist: the API's answer names it.
     Absent,
     /// A 404 in the form of the API that does not say what is missing. It may be about the path: a second request decides,
     /// see [`crate::absence`].
     Vague,
-    /// The answer is not the API's: a gateway, a proxy's page, a server at a wrong path. It says nothing about the object.
+    /// The answer is not the API's: a gateway, a proxy's page, a server at a wrong path. It shows nothing about the object.
     NotApi,
     /// An object of this id exists already. Only reading it shows whether it is as wanted: see [`crate::ensure`].
     SameExists,
-    /// Another object is in the way: the interface or the port is taken, or another object refers to this one.
+    /// Another object conflicts: the interface or the port is taken, or another object refers to this one.
     OtherExists,
     /// The server refuses the request as invalid; the violations name the fields.
     Invalid,
@@ -55,7 +55,7 @@ pub struct ClientError {
     pub status: Option<u16>,
     /// The message of the server, or why there is no answer.
     pub message: String,
-    /// What the server says about single fields.
+    /// The server's messages about single fields.
     pub violations: Vec<Violation>,
     /// How long the server asks to wait before the next attempt (RFC 9110, section 10.2.3).
     pub retry_after: Option<Duration>,

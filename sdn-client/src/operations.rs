@@ -13,7 +13,7 @@ use crate::resource::Resource;
 use crate::transport::Transport;
 
 impl<T: Transport> Client<T> {
-    /// Reads one object; `None` when the API says that it does not exist ([`crate::absence`]).
+    /// Reads one object; `None` when the API reports that it does not exist ([`crate::absence`]).
     pub async fn get<O: ApiObject>(&self, id: Uuid) -> Result<Option<O>, ClientError> {
         let request = request::get(self.dialect().await?, O::RESOURCE, id);
         let attempt = AttemptedOperation::new("read", O::RESOURCE.with_id(Some(id)));
@@ -52,8 +52,8 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// The error of a list. Where the refusal does not say what is missing, a second request finds out whether it is the
-    /// parent.
+    /// The error of a list. Where the refusal does not name the missing object, a second request determines whether it is
+    /// the parent.
     async fn with_parent(&self, scope: &Scope, error: ClientError) -> Result<ClientError, ClientError> {
         let (Scope::Of(parent, id) | Scope::PeersOf(parent, id)) = *scope else { return Ok(error) };
         if error.class == ErrorClass::Vague && !Box::pin(self.exists(parent, id)).await? {
@@ -119,7 +119,7 @@ impl<T: Transport> Client<T> {
         self.delete_confirmed(attempt, Resource::HostInterfacePort, request::unbind(host, port), recheck).await
     }
 
-    /// Whether this object exists. Where it has no id of its own, the list of its parent says so.
+    /// Whether this object exists. Where it has no id of its own, the list of its parent shows it.
     async fn is_listed<O: ApiObject>(&self, object: &O) -> Result<bool, ClientError> {
         if let Some(id) = object.id() {
             return self.exists(O::RESOURCE, id).await;

@@ -1,6 +1,6 @@
-//! The mock controller as a transport: the client's requests without a network in between.
+//! The mock controller as a transport: the client's requests reach it without a network.
 //!
-//! Here the answer to a request that took effect is lost, and the client has to find out.
+//! In this example the answer to a request that took effect is lost; the second request shows that it did.
 //!
 //! ```
 //! use atoll_mock_controller::faults::{FaultKind, RequestFault};
@@ -15,7 +15,7 @@
 //! assert_eq!(controller.dump().routers.len(), 1, "the provider router is there from the start");
 //!
 //! let fault = RequestFault { times: 1, ..RequestFault::always("/routers", FaultKind::Cut { after: true }) };
-//! controller.controller_mut().inject(fault).expect("it may wait");
+//! controller.controller_mut().inject(fault).expect("some request matches it");
 //! let mut headers = HeaderMap::new();
 //! headers.insert(CONTENT_TYPE, "application/vnd.org.midonet.Router-v3+json".parse().expect("a value"));
 //! let id = "aaaa0000-0000-4000-8000-000000000001";
@@ -24,7 +24,7 @@
 //!
 //! assert!(controller.send(create.clone()).await.is_err(), "no answer");
 //! assert_eq!(controller.dump().routers.len(), 2, "but a router");
-//! assert_eq!(controller.send(create).await.expect("an answer").status, 409, "which is there already");
+//! assert_eq!(controller.send(create).await.expect("an answer").status, 409, "the id exists");
 //! # }
 //! ```
 
@@ -63,7 +63,7 @@ impl InProcess {
         self.recorded.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Answers one request at once; faults pass it by.
+    /// Answers one request immediately, without faults.
     pub fn call(&self, request: &ApiRequest) -> ApiResponse {
         let mut controller = self.controller.borrow_mut();
         controller.advance(self.started.elapsed());
@@ -71,27 +71,27 @@ impl InProcess {
         controller.handle(request)
     }
 
-    /// Every object there is: to compare, to print, to inspect.
+    /// Every object, to compare or to print.
     pub fn dump(&self) -> Tables {
         self.controller.borrow().tables().clone()
     }
 
-    /// Says whether a port's packets flow.
+    /// Sets whether a port's packets flow.
     pub fn set_active(&self, port: Uuid, active: bool) {
         self.controller.borrow_mut().set_active(port, active);
     }
 
-    /// Says whether a host's agent is there.
+    /// Sets whether a host's agent is alive.
     pub fn set_host_alive(&self, host: Uuid, alive: bool) {
         self.controller.borrow_mut().set_host_alive(host, alive);
     }
 
-    /// The controller, to read. Not across an await.
+    /// The controller, to read. Do not hold it across an await.
     pub fn controller(&self) -> Ref<'_, MockController> {
         self.controller.borrow()
     }
 
-    /// The controller, to change. Not across an await.
+    /// The controller, to change. Do not hold it across an await.
     pub fn controller_mut(&self) -> RefMut<'_, MockController> {
         self.controller.borrow_mut()
     }
@@ -114,7 +114,7 @@ impl Transport for InProcess {
         controller.advance(self.started.elapsed());
         match controller.deliver(&request, &faults) {
             Delivery::Whole(answer) => Ok(answer.whole()),
-            // Who sent a request and got half an answer knows no more than who got none.
+            // Half an answer is no answer: the outcome is unknown.
             Delivery::Truncated(..) | Delivery::Cut => Err(TransportError::NoAnswer {
                 endpoint: "mock controller".to_owned(),
                 reason: "the connection was cut".to_owned(),

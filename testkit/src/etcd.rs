@@ -1,4 +1,4 @@
-//! A real etcd of one test: a child process with its own directory and ports, gone when the test is.
+//! A real etcd for one test: a child process with its own directory and ports, which ends with the test.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -25,7 +25,7 @@ pub struct EtcdServer {
 #[derive(Clone, Copy)]
 struct MemberAddress {
     address: Ipv4Addr,
-    /// In a network namespace of its own, which goes with it.
+    /// In a network namespace of its own, which is deleted with it.
     own_netns: bool,
 }
 
@@ -70,7 +70,7 @@ impl EtcdServer {
     }
 
     /// Starts members of one cluster, each in a network namespace of its own. All are joined by a bridge in the namespace
-    /// of this thread, which must be its own as well; [`Cable`] cuts them off from each other, and not from us.
+    /// of this thread, which must be its own as well; [`Cable`] disconnects them from each other, but not from the test.
     pub async fn apart(members: u8) -> (Vec<Self>, Cable) {
         let cable = Cable::new();
         let all: Vec<_> = (0..members).map(|m| format!("m{m}=http://{}:2380", cable.address(m))).collect();
@@ -121,7 +121,7 @@ impl EtcdServer {
         Self { child, directory, url, arguments, own_netns: place.own_netns }
     }
 
-    /// Is it the leader of its cluster? It must be up.
+    /// Whether it is the leader of its cluster. It must be running.
     pub fn is_leader(&self) -> bool {
         // `endpoint status`: URL, id, version, size, leader, ...
         self.etcdctl(&["endpoint", "status"]).split(", ").nth(4) == Some("true")
@@ -149,12 +149,12 @@ impl EtcdServer {
         false
     }
 
-    /// How to reach it.
+    /// Its URL.
     pub fn config(&self) -> EtcdConfig {
         config(&[&self.url])
     }
 
-    /// A client of it.
+    /// A client for it.
     pub fn store(&self) -> Etcd {
         Etcd::connect(&self.config()).expect("the settings are right")
     }
@@ -220,13 +220,13 @@ impl Drop for EtcdServer {
                 println!("kept: {directory}/log and {directory}/data; to inspect it, start it again: etcd {arguments}");
             }
         } else {
-            // Nothing depends on it.
+            // A failure changes nothing for the test.
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
 }
 
-/// How to reach servers, below a prefix of our own.
+/// The configuration of a client, with a prefix of its own.
 pub fn config(urls: &[&str]) -> EtcdConfig {
     EtcdConfig {
         endpoints: urls.iter().map(|url| (*url).to_owned()).collect(),
@@ -243,13 +243,13 @@ pub fn free_ports() -> [u16; 2] {
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
-/// A member in its own namespace waits for its interface.
+/// Waits until the interface exists, then starts the member in its own namespace.
 const WAIT_FOR_INTERFACE: &str =
     "until ip -o address show dev eth0 2>/dev/null | grep -q ' inet '; do sleep 0.02; done; exec etcd \"$@\"";
 
 fn run(directory: &Path, own_netns: bool, arguments: &[String]) -> Child {
     let log = fs::File::options().create(true).append(true).open(directory.join("log")).expect("a log");
-    // The child goes when the test's process does, however that ends.
+    // The kernel kills the child when the test's process ends, however it ends.
     command("setpriv")
         .args(["--pdeathsig", "KILL"])
         .args(if own_netns { &["unshare", "--net", "sh", "-c", WAIT_FOR_INTERFACE, "etcd"][..] } else { &["etcd"] })
@@ -261,7 +261,7 @@ fn run(directory: &Path, own_netns: bool, arguments: &[String]) -> Child {
         .expect("setpriv and etcd are installed (apt-get install etcd-server)")
 }
 
-/// The bridge between members that live apart. It goes with the thread's namespace.
+/// The bridge between members in separate namespaces. It is deleted with the thread's namespace.
 pub struct Cable {
     network: [u8; 3],
     table: &'static str,
@@ -269,7 +269,7 @@ pub struct Cable {
 
 impl Cable {
     fn new() -> Self {
-        // In a new one nothing is up, not even its loopback.
+        // In a new namespace even the loopback is down.
         let up = shell("ip -o link show up");
         assert!(up.is_empty(), "the thread needs a network namespace of its own, not this one: {up}");
         for command in [
@@ -290,7 +290,7 @@ impl Cable {
         Ipv4Addr::new(a, b, c, member + 1)
     }
 
-    /// Gives a member its interface.
+    /// Connects a member with an interface.
     fn plug(&self, member: u8, server: &EtcdServer) {
         let (pid, address) = (server.child.id(), self.address(member));
         let net = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();

@@ -39,7 +39,7 @@ type Late = Pin<Box<dyn Future<Output = ()>>>;
 struct State {
     /// Effects passed so far, each as "seam: what".
     passed: RefCell<Vec<String>>,
-    /// The effect at which something goes wrong (0 is the first) and what.
+    /// The index of the effect that fails (0 is the first), and its fault.
     planned: Cell<Option<(usize, Fault)>>,
     crashed: Cell<bool>,
     late: RefCell<Vec<Late>>,
@@ -50,12 +50,12 @@ struct State {
 pub struct FaultPlan(Rc<State>);
 
 impl FaultPlan {
-    /// Nothing goes wrong; effects are counted.
+    /// A plan without a fault: effects are only counted.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// From now on, count from zero and let `fault` happen at effect `at`.
+    /// Restarts the count at zero and injects `fault` at effect `at`.
     pub fn arm(&self, at: usize, fault: Fault) {
         self.reset();
         self.0.planned.set(Some((at, fault)));
@@ -110,7 +110,7 @@ impl FaultPlan {
         std::future::pending().await
     }
 
-    /// Runs `call` until it returns or dies; `None` means that it died and was dropped where it stood.
+    /// Runs `call` until it returns or dies; `None` means that it died: it was dropped at that point.
     pub async fn run<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         let mut call = pin!(call);
         std::future::poll_fn(|cx| match call.as_mut().poll(cx) {

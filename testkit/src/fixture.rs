@@ -1,4 +1,4 @@
-//! A cluster with one node, one namespace and one tenant, as far as addresses need it.
+//! A cluster with one node, one namespace and one tenant, as far as addresses need them.
 
 use std::net::Ipv4Addr;
 
@@ -18,7 +18,7 @@ use atoll_model::ids::{
 use atoll_store::{Committed, Store, StoreChange, Txn};
 use uuid::Uuid;
 
-/// What a node has in its cache.
+/// The records that a node caches.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     /// Record of the cluster.
@@ -147,7 +147,7 @@ impl Fixture {
         self.guards.tenant = write(store, vec![put(Key::from(TenantRecord::at(&tenant_name())), &self.tenant)]).await;
     }
 
-    /// A request for an address that asks for nothing in particular.
+    /// A request for any address, without an address request of the pod.
     pub fn request<'a>(&'a self, attachment: &'a Attachment, fence: Option<Revision>) -> ClaimRequest<'a> {
         ClaimRequest {
             attachment,

@@ -2,11 +2,11 @@
 //!
 //! | module | for |
 //! |---|---|
-//! | [`store`] | an etcd in memory; stores that fail |
-//! | [`kernel`] | a kernel in memory for the plugin; one that fails |
-//! | [`controller`], [`transport`] | the mock controller without a network; a transport that fails |
-//! | [`steps`] | the changes that a data plane makes: counted, refused, cut off |
-//! | [`fault`] | the plan by which these fail |
+//! | [`store`] | an etcd in memory; stores with injected faults |
+//! | [`kernel`] | a kernel in memory for the plugin; one with injected faults |
+//! | [`controller`], [`transport`] | the mock controller without a network; a transport with injected faults |
+//! | [`steps`] | counts, refuses or cuts off the changes that a data plane makes |
+//! | [`fault`] | the plan that makes these fail |
 //! | [`mutate`] | seeded mutations of a corpus |
 //! | [`plane`] | a data plane in a network namespace of the test: topologies, pods, frames |
 //! | [`etcd`] | a real etcd of one test |

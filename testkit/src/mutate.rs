@@ -77,7 +77,7 @@ impl Mutator {
                 let at = if self.below(2) == 0 { at } else { text.len() };
                 drop(text.splice(at..at, part.iter().copied()));
             }
-            // A part of itself once more.
+            // A part of the same text, repeated.
             _ => {
                 let part = text[at..(at + self.below(300)).min(text.len())].to_vec();
                 text.extend_from_slice(&part);

@@ -1,4 +1,4 @@
-//! Programs of the machine that a test starts: declared, so that every machine has them.
+//! Programs of the machine that tests start. They are declared, so that every machine has them.
 //!
 //! `./run-tests` gives the tests a search path that holds only what `.ci/programs` declares and the base system. A test
 //! that starts another program fails on every machine alike, and its message names the declaration.
@@ -10,10 +10,10 @@ use std::process::Command;
 /// The declaration, below the root of the tree.
 pub const DECLARATION: &str = ".ci/programs";
 
-/// Where the search path of the tests has a program. One with a slash in its name is not looked up.
+/// The path of a program in the search path of the tests. A name with a slash is a path already.
 ///
 /// # Errors
-/// It is not there: the text names the program and the declaration.
+/// The program does not exist; the text names it and the declaration.
 pub fn find(program: impl AsRef<OsStr>) -> Result<PathBuf, String> {
     let program = Path::new(program.as_ref());
     if program.components().count() > 1 {
@@ -29,10 +29,10 @@ pub fn find(program: impl AsRef<OsStr>) -> Result<PathBuf, String> {
     })
 }
 
-/// Where the search path has a program, for one that another program starts (`nsenter`, `timeout`).
+/// The path of a program that another program starts (`nsenter`, `timeout`).
 ///
 /// # Panics
-/// The program is not there; see [`find`].
+/// The program does not exist; see [`find`].
 pub fn located(program: impl AsRef<OsStr>) -> PathBuf {
     find(program).unwrap_or_else(|missing| panic!("{missing}"))
 }
@@ -40,7 +40,7 @@ pub fn located(program: impl AsRef<OsStr>) -> PathBuf {
 /// A command that starts a program of the machine.
 ///
 /// # Panics
-/// The program is not there; see [`find`].
+/// The program does not exist; see [`find`].
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     Command::new(located(program))
 }

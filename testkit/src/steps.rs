@@ -1,6 +1,6 @@
 //! Counts, refuses or cuts off the changes that a data plane makes to the kernel.
 //!
-//! The simulated death is exact for the kernel: from that step on nothing is changed, whatever the program still tries.
+//! The simulated death is exact for the kernel: from that step on no change takes effect, even if the program tries.
 //! Reads continue.
 
 use std::io;

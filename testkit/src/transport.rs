@@ -1,4 +1,4 @@
-//! A transport to the controller that fails on demand: every request asks a fault plan first.
+//! A transport to the controller that fails on demand: every request consults a fault plan first.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What the programs in `src/bin/` share.
+//! Code that the programs in `src/bin/` share.
 //!
 //! | module | what |
 //! |---|---|

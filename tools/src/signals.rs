@@ -1,12 +1,12 @@
-//! SIGINT, SIGTERM and SIGHUP, for programs that start others: they end immediately and print what is left and what
-//! removes it.
+//! SIGINT, SIGTERM and SIGHUP, for programs that start others: they end immediately and print what remains and how to
+//! remove it.
 
 use anyhow::{Context as _, Result};
 use atoll_node::files::print;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// From now on SIGINT, SIGTERM or SIGHUP ends the process with 128 and the signal's number, after `words` on standard
-/// error. A thread of its own waits for them: the others may be waiting for something.
+/// error. A thread of its own waits for them, because the other threads may be blocked.
 pub fn end_with(words: String) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     let inside = runtime.enter();

@@ -17,7 +17,7 @@ use crate::runtime::Runtime;
 use crate::settings;
 use crate::{links, plugin};
 
-/// A place where plugins and network configurations are looked for.
+/// Directories that runtimes search for plugins and network configurations.
 pub(super) struct Reader {
     /// The runtimes that search it.
     names: String,
@@ -95,7 +95,7 @@ fn content(path: &Path) -> Probed<ConfigurationContent> {
     })
 }
 
-/// The containers, by a list or by the runtimes themselves; from half an answer nothing follows.
+/// The containers, by a list or by the runtimes themselves; a partial answer is not used.
 pub(super) async fn sandboxes(list: Option<&Path>, runtimes: &[Runtime]) -> Probed<Option<Sandboxes>> {
     let asked: Vec<_> = runtimes.iter().filter(|runtime| runtime.starts_pods()).collect();
     let mut source = match list {
@@ -106,12 +106,12 @@ pub(super) async fn sandboxes(list: Option<&Path>, runtimes: &[Runtime]) -> Prob
     source.ask().await.map(Some).map_err(|failure| Problem::new(failure.message()))
 }
 
-/// The kubelet makes this directory when it starts.
+/// The kubelet creates this directory when it starts.
 pub(super) fn has_kubelet() -> bool {
     Path::new("/var/lib/kubelet/pods").is_dir()
 }
 
-/// The error that the plugin has for a configuration, before it makes anything.
+/// The error that the plugin returns for a configuration before any effect.
 fn refused(entry: &Value) -> Result<(), String> {
     let config = Config::parse(entry).map_err(|error| error.to_string())?;
     settings::refuse_impossible(&config)

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`seen`] | the state of a node, as plain data |
 //! | [`servers`], [`machine`], [`names`] | probing etcd and the controller, this machine and its container runtimes. Every probe has a time limit |
-//! | [`judge`] | from what was seen to findings. Pure |
+//! | [`judge`] | from the state to findings. Pure |
 //!
 //! # Guarantees
 //! - It changes nothing: features of the kernel are tried in a temporary network namespace.

@@ -1,5 +1,5 @@
-//! What this machine is called, in the words of everything that knows a name of it: configuration, file, host, cluster;
-//! and under which prefixes of etcd it has worked.
+//! The names of this machine from every source (configuration, file, host, cluster), and the prefixes of etcd under which
+//! it has worked.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,10 +26,10 @@ pub(crate) struct Names {
     pub(crate) is_configured: bool,
     /// The host name, where it can be a node's.
     pub(crate) host: Option<NodeName>,
-    /// The file that remembers the name, and what is in it.
+    /// The file that records the name, and its content.
     pub(crate) file: PathBuf,
     pub(crate) remembered: Option<NodeIdentity>,
-    /// Every name under which the cluster has this machine, with its claims; none: etcd did not answer.
+    /// Every name of this machine in the cluster, with its claims; none: etcd did not answer.
     pub(crate) registered: Option<Vec<(NodeName, usize)>>,
     /// `etcd.prefix` of the configuration.
     pub(crate) prefix: String,
@@ -71,7 +71,7 @@ async fn registered(config: &Config) -> Option<Vec<(NodeName, usize)>> {
     let mut found = Vec::new();
     for name in identity::names(&snapshot.answer(&nodes).ok()?.entries, &[], host, &machine::machine_id()) {
         let records = records_of(&store, &name).await.ok()?;
-        // One that cannot be read is one as well.
+        // An unreadable record counts as well.
         let is_claim = |key: &&Key| key.begins_with(&Key::from(ClaimRecord::of_node(&name)));
         let damaged = records.damaged.iter().filter(is_claim).count();
         found.push((name, records.claims.len() + damaged));

@@ -18,7 +18,7 @@ use crate::nodefiles::{LocalTombstone, ObservedAttachment};
 use crate::runtime::PLUGIN;
 use crate::runtime::Runtime;
 
-/// Why something could not be seen.
+/// Why a part of the state could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) text: String,
@@ -44,9 +44,9 @@ pub(crate) struct DoctorEvidence {
     pub(crate) now: u64,
     /// The file of the configuration, and what is in it.
     pub(crate) config: Probed<(PathBuf, Config)>,
-    /// What this machine is called; none without a configuration or without a name.
+    /// The names of this machine; none without a configuration or without a name.
     pub(crate) names: Option<Names>,
-    /// What follows from the configuration; none without one.
+    /// What the configuration names; none without one.
     pub(crate) site: Option<Site>,
     /// The container runtimes of this machine.
     pub(crate) runtimes: Vec<Runtime>,
@@ -54,14 +54,14 @@ pub(crate) struct DoctorEvidence {
     pub(crate) plugins: Vec<PluginBinary>,
     /// One for each place where network configurations are looked for.
     pub(crate) conflists: Vec<Conflists>,
-    /// The containers of this machine, asked for after the claims; none: there is nothing that could be asked.
+    /// The containers of this machine, read after the claims; none: there is no runtime or list.
     pub(crate) sandboxes: Probed<Option<Sandboxes>>,
     /// A kubelet has worked on this machine.
     pub(crate) has_kubelet: bool,
     pub(crate) kernel: KernelSupport,
 }
 
-/// What a configuration leads to.
+/// What a configuration names: servers, files, this node's records.
 pub(crate) struct Site {
     pub(crate) machine: Probed<Node>,
     /// The network's name, which the list gives.
@@ -90,11 +90,11 @@ pub(crate) struct SecretFile {
 pub(crate) struct CertificateFile {
     pub(crate) setting: &'static str,
     pub(crate) path: PathBuf,
-    /// From when until when, seconds since 1970.
+    /// Begin and end of its validity, seconds since 1970.
     pub(crate) validity: Probed<(u64, u64)>,
 }
 
-/// One endpoint of etcd, asked by itself.
+/// One endpoint of etcd, queried by itself.
 pub(crate) struct EtcdEndpoint {
     pub(crate) url: String,
     pub(crate) member: Probed<MemberStatus>,
@@ -104,14 +104,14 @@ pub(crate) struct EtcdEndpoint {
     pub(crate) clock: Option<i64>,
 }
 
-/// One endpoint of the controller, asked by itself.
+/// One endpoint of the controller, queried by itself.
 pub(crate) struct ControllerEndpoint {
     pub(crate) url: String,
     /// How long the root document took, and the dialect that it names.
     pub(crate) root: Probed<(Duration, String)>,
     /// A request that needs a login.
     pub(crate) login: Probed<()>,
-    /// It takes changes.
+    /// Whether it accepts changes.
     pub(crate) writable: Probed<bool>,
     /// Its clock less ours, seconds.
     pub(crate) clock: Option<i64>,
@@ -119,7 +119,7 @@ pub(crate) struct ControllerEndpoint {
 
 /// The controller's records of this machine.
 pub(crate) struct HostRecords {
-    /// Its name and whether its agent lives; none: it is not known.
+    /// Its name and whether its agent is alive; none: it is not registered.
     pub(crate) found: Option<(String, bool)>,
     /// The tunnel zones that it is in.
     pub(crate) zones: Vec<String>,
@@ -128,10 +128,10 @@ pub(crate) struct HostRecords {
 /// The records in etcd.
 pub(crate) struct Records {
     pub(crate) cluster: Option<ClusterRecord>,
-    /// What the cluster's record and this node's file disagree about.
+    /// The difference between the cluster's record and this node's file.
     pub(crate) disagreement: Option<Problem>,
     pub(crate) node: Option<NodeRecord>,
-    /// Why this machine may not have its name.
+    /// Why this machine must not use its name.
     pub(crate) impostor: Option<Problem>,
     /// The claims of this node.
     pub(crate) claims: Vec<Versioned<ClaimRecord>>,

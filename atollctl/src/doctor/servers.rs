@@ -26,7 +26,7 @@ use crate::{certificate, gc, links, nodefiles};
 /// The longest that one endpoint, or one list, may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Tunnel zones that are asked for their members; there is hardly ever more than one.
+/// The most tunnel zones whose members are read; usually there is one.
 const ZONES: usize = 16;
 
 pub(super) async fn probe(settings: &Settings) -> Site {
@@ -169,7 +169,7 @@ fn client(config: &ControllerConfig) -> Probed<Client<Http>> {
     Ok(client.until(Instant::now() + LIMIT))
 }
 
-/// Reads the system's state, which takes a login. True: the controller takes changes.
+/// Reads the system's state, which takes a login. True: the controller accepts changes.
 async fn login(config: &ControllerConfig) -> Probed<bool> {
     in_time(async {
         let client = client(config)?;
@@ -208,7 +208,7 @@ async fn records(config: &Config, machine: Option<&Node>) -> Probed<Records> {
         queries.extend(atoll_ipam::NodeRecords::queries(name));
     }
     let snapshot = store.read(queries).await.map_err(|error| Problem::of(&error))?;
-    // The tombstones of other nodes are for an operator to see: a node's own credential may not read them.
+    // Tombstones of other nodes need an operator's credential: a node's own may not read them.
     let all = TombstoneRecord::all();
     let everywhere = store.read(vec![Query::all(&all)]).await.ok();
     let mut damaged = Vec::new();

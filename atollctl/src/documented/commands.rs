@@ -1,4 +1,4 @@
-//! Every command line that a page, a help text or a hint shows is one that `atollctl` takes.
+//! Checks that `atollctl` accepts every command line in a page, a help text or a hint.
 
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, Parser as _};
@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory as _, Parser as _};
 use super::pages::{blocks, pages, sources, spans};
 use crate::args::Args;
 
-/// What stands for a value in our texts, and a value.
+/// Placeholders in our texts, each with a value.
 const PLACEHOLDERS: [(&str, &str); 9] = [
     ("NUMBER", "7"),
     ("NAMESPACE/POD", "red/web-0"),
@@ -19,7 +19,7 @@ const PLACEHOLDERS: [(&str, &str); 9] = [
     ("NAME", "red"),
 ];
 
-/// The words of a command line, as a shell would make them of it; up to where another command, a comment or a pipe begins.
+/// The words of a command line, as a shell splits it, up to the next command, comment or pipe.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -39,10 +39,10 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What `{value}` of a text in our sources may be: a name, a number, a network, a part of an option's name.
+/// Values for `{value}` in a format string of our sources: a name, a number, a network, a part of an option's name.
 const VALUES: [&str; 4] = ["x1", "7", "10.9.0.0/16", "subnets"];
 
-/// A value for what stands for one: `TENANT`, `{tenant}`, `$tenant`.
+/// The value for a placeholder: `TENANT`, `{tenant}`, `$tenant`.
 fn filled(word: &str, value: &str) -> String {
     if word.starts_with('$') {
         return value.to_owned();
@@ -56,14 +56,14 @@ fn filled(word: &str, value: &str) -> String {
         .map_or_else(|| word.to_owned(), |(_, value)| (*value).to_owned())
 }
 
-/// Why a command line is not taken, whatever its placeholders stand for. `whole`: it is meant to be typed; else it may be a
+/// Why a command line is refused for every value of its placeholders. `whole`: it is meant to be typed; otherwise it may be a
 /// mention without its arguments.
 fn wrong(line: &str, whole: bool) -> Option<String> {
     let words = words(line);
     if words.len() < 2 {
         return None;
     }
-    // Every way to fill what is open; there are at most three.
+    // Every combination of values; at most three placeholders are open.
     let mut ways: Vec<Vec<String>> = vec![Vec::new()];
     for word in &words {
         let values: Vec<_> = VALUES.iter().map(|value| filled(word, value)).collect();
@@ -94,7 +94,7 @@ fn wrong(line: &str, whole: bool) -> Option<String> {
     problem
 }
 
-/// The command lines in a block that is to be typed, and whether they are whole: to `xargs`, the rest comes from elsewhere.
+/// The command lines in a fenced block, and whether they are whole: `xargs` adds the rest of its arguments.
 fn typed(block: &str) -> Vec<(String, bool)> {
     let text = block.replace("\\\n", " ");
     let all = text.lines().flat_map(|line| {
@@ -138,7 +138,7 @@ fn every_command_in_a_page_is_one_that_is_taken() {
 fn every_command_in_a_hint_is_one_that_is_taken() {
     let mut problems = Vec::new();
     let mut number = 0;
-    // The tests of this module have commands that are none.
+    // The tests of this module contain invalid commands.
     for page in sources().iter().filter(|page| !page.path.contains("/documented/")) {
         for span in spans(&page.text).filter(|span| span.starts_with("atollctl ")) {
             number += 1;

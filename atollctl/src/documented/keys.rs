@@ -1,5 +1,5 @@
-//! The configuration's keys: the table of `docs/configuration.md` has those that the parser reads, every example is one that
-//! it takes, and no page names a key that does not exist.
+//! Checks the configuration's keys in pages: the table of `docs/configuration.md` has exactly the keys that the parser reads,
+//! the parser accepts every example, and no page names a key that does not exist.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const PAGE: &str = include_str!("../../../docs/configuration.md");
 /// Keys of a plugin's entry that belong to CNI.
 const CNI: [&str; 7] = ["type", "name", "cniVersion", "capabilities", "args", "runtimeConfig", "prevResult"];
 
-/// Words of other vocabularies that look like keys of ours: Kubernetes', and those of our JSON.
+/// Words that look like keys of the configuration and are not: keys of Kubernetes and of our JSON output.
 const OTHERS: [&str; 3] = ["terminationGracePeriodSeconds", "waitSeconds", "cluster.local"];
 
 /// The keys of the table, each with the text of its row. `a.b`, `c` in one cell means `a.b` and `a.c`.
@@ -38,7 +38,7 @@ fn table() -> BTreeMap<String, &'static str> {
     keys
 }
 
-/// Configurations in which every part is used.
+/// Configurations that together use every part.
 fn bases() -> [Value; 3] {
     let plain = json!({
         "etcd": { "endpoints": ["http://192.0.2.1:2379"] },
@@ -54,7 +54,7 @@ fn bases() -> [Value; 3] {
     [plain, auto, keystone]
 }
 
-/// Values of which at least one is wrong, whatever a key wants.
+/// Values of which at least one is wrong for every key.
 fn wrong_values() -> Vec<Value> {
     vec![json!([[]]), json!({ "type": "host-local" }), json!(true), json!(3.5), json!("\u{0}/"), json!([{ "dst": 1 }])]
 }
@@ -143,7 +143,7 @@ fn every_example_is_a_configuration_that_is_taken() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// Words of a text that look like keys: with a part of the configuration before a dot, or an ending that ours have.
+/// Words of a text that look like keys: they begin with a section of the configuration and a dot, or have an ending of our keys.
 fn mentions(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '.' || letter == '_'));
     words.map(|word| word.trim_matches('.')).filter(|word| {

@@ -1,10 +1,10 @@
-//! Every command, and every option of it, is in `docs/atollctl.md`; every command's help has an example; what changes
-//! something can be asked what it would do.
+//! Every command, and every option of it, is in `docs/atollctl.md`; every command's help has an example; every
+//! command that changes something has `--dry-run`.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`commands`] | every command line in pages, hints and help texts is one that is taken |
-//! | [`keys`] | every key of the configuration in pages and examples is one that is read |
+//! | [`commands`] | every command line in pages, hints and help texts is accepted |
+//! | [`keys`] | every key of the configuration in pages and examples is read |
 //! | [`pages`] | the pages |
 
 mod commands;

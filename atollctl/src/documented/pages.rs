@@ -33,7 +33,7 @@ fn read(paths: Vec<PathBuf>) -> Vec<Page> {
     paths.into_iter().map(page).collect()
 }
 
-/// README, the documentation, and what is shipped for deployment.
+/// README, the documentation, and the files for deployment.
 pub(super) fn pages() -> Vec<Page> {
     let root = workspace();
     let mut paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root.join(name)).to_vec();
@@ -53,7 +53,7 @@ pub(super) fn sources() -> Vec<Page> {
     read(paths)
 }
 
-/// The code spans of a text: what stands between two backticks of one line.
+/// The code spans of a text: between two backticks of one line.
 pub(super) fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }

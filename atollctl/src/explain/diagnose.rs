@@ -148,7 +148,7 @@ fn address(address: AddressIs) -> Diagnosis {
     }
 }
 
-/// There is no claim: no ADD has come so far, or one has and was taken back.
+/// There is no claim: no ADD got that far, or it was rolled back.
 fn missing(evidence: &Evidence) -> Vec<Diagnosis> {
     let mut findings = Vec::new();
     let last = evidence.log.iter().rfind(|line| line.level == "ERROR");

@@ -1,4 +1,4 @@
-//! What is known of a pod, an address or a container.
+//! Collects the facts about a pod, an address or a container.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -23,7 +23,7 @@ use crate::nodefiles::{self, AddState, Lock, ObservedAttachment};
 use crate::settings::Settings;
 use crate::subnet::room;
 
-/// The shortest beginning of a container's id that is taken for one.
+/// The shortest prefix of a container's id that identifies it.
 const SHORTEST: usize = 6;
 
 /// The subject of the question.
@@ -127,7 +127,7 @@ impl AddProgress {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct One {
-    /// What the claim says, and the state of the port.
+    /// The content of the claim, and the state of the port.
     #[serde(flatten)]
     pub(super) pod: ListedPod,
     /// It is on this node, so that its interface and files could be read.
@@ -175,7 +175,7 @@ pub(super) enum AddressIs {
     Nowhere,
 }
 
-/// The tenant of a namespace and its room.
+/// The tenant of a namespace and its free addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NamespaceIs {

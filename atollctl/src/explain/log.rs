@@ -20,7 +20,7 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-/// The last warnings and errors that `concerns`, also from the file that was put aside last; a log that is not there has
+/// The last warnings and errors that `concerns`, also from the last rotated file; a log that does not exist has
 /// none.
 pub(super) fn last(file: &Path, concerns: impl Fn(&Value) -> bool) -> io::Result<Vec<Line>> {
     let aside = PathBuf::from(format!("{}.1", file.display()));
@@ -42,7 +42,7 @@ fn tail(file: &Path) -> io::Result<String> {
 }
 
 fn pick(text: &str, concerns: impl Fn(&Value) -> bool) -> Vec<Line> {
-    // The first line may be cut; like any other that is no JSON, it is left out.
+    // The first line may be truncated; like every line that is not JSON, it is left out.
     let values = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let bad = values.filter(|value| matches!(value["level"].as_str(), Some("WARN" | "ERROR")) && concerns(value));
     let lines: Vec<Line> = bad.map(|value| line(&value)).collect();

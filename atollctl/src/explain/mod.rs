@@ -1,9 +1,9 @@
-//! `atollctl attachment show`: everything that is known of one pod's network, and why it has none.
+//! `atollctl attachment show`: all facts about one pod's network, and why it has none.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`evidence`] | what etcd, the controller, this node and the plugin's log have; plain data and how it is read |
-//! | [`diagnose`] | from that to sentences. Pure |
+//! | [`evidence`] | the facts from etcd, the controller, this node and the plugin's log, as plain data, and how they are read |
+//! | [`diagnose`] | from facts to sentences. Pure |
 //!
 //! Changes nothing. Works without the controller; on another node than the pod's it names what only that node can read.
 

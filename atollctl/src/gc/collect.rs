@@ -1,5 +1,5 @@
-//! Collects. An attachment is taken apart by the plugin's own DEL, under the attachment's lock, and in no other way; what
-//! no DEL can name (a host end without a claim, a file without one) is removed here.
+//! Collects. Only the plugin's own DEL, under the attachment's lock, removes an attachment. What no DEL can
+//! name (a host end without a claim, a file without one) is removed here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::{interrupt, links, nodefiles, plugin};
 
 /// A container that does not exist: its DEL only retries pending cleanup.
 const PLACEHOLDER: &str = "atoll-gc";
-/// Each call retries a few tombstones. More calls than this in one run would keep the runtime's calls waiting.
+/// Each call retries a few tombstones. More calls than this in one run would delay the runtime's calls.
 const MAX_RETRIES: usize = 64;
 
-/// What became of one thing. The shape of its JSON is stable.
+/// The outcome for one object. The shape of its JSON is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct CleanupItem {
     /// `attachment`, `interface`, `file`, `tombstone`.
@@ -38,15 +38,15 @@ pub(super) struct CleanupItem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum CleanupOutcome {
-    /// Not done, because only a plan was asked for.
+    /// Not done, because of `--dry-run`.
     Would,
-    /// Nothing of it is left.
+    /// It is removed completely.
     Done,
-    /// The interface is gone; a tombstone holds the rest of the cleanup.
+    /// The interface is removed; a tombstone records the rest of the cleanup.
     Pending,
     /// It changed since it was read.
     Kept,
-    /// It is still there.
+    /// It still exists.
     Failed,
 }
 
@@ -226,7 +226,7 @@ impl TombstoneCount {
         self.in_etcd + self.in_files - self.both
     }
 
-    /// Steps still to go: from a file to etcd is one, from etcd to done another.
+    /// The remaining steps: from a file to etcd is one, from etcd to done another.
     fn work(self) -> usize {
         self.in_etcd + 2 * self.in_files
     }

@@ -2,10 +2,10 @@
 //!
 //! An attachment is unwanted when its container is not among the runtime's, its claim is older than the deadline of a
 //! call, and no call works on it. One of another network, which another runtime may serve, must also have no host end any
-//! more: its network was renamed, or is gone. What may belong to a live container is kept.
+//! more: its network was renamed or removed. What may belong to a live container is kept.
 //!
-//! A time in the future was written by a clock that was ahead. It counts as long ago: two observations lie further apart
-//! than any call lasts, and both must find the same claim.
+//! A time in the future was written by a clock that was ahead. It counts as long ago: the two observations are further
+//! apart than any call lasts, and both must find the same claim.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ impl Unwanted {
 }
 
 /// What is unwanted in one observation. `deadline`: of one call; `max_request_lifetime`: how long a request of a dead call may
-/// still be carried out; both in seconds.
+/// still take effect; both in seconds.
 pub(super) fn unwanted(
     observed: &NodeObservation,
     network: &NetworkName,
@@ -61,7 +61,7 @@ pub(crate) fn attachments(
         let is_served = attachment.network == *network || !ends.contains(attachment.host_interface().as_str());
         is_served && !observed.sandboxes.has(attachment.container.as_str())
     };
-    // A call that began a moment ago may have released its lock.
+    // A call that began less than a deadline ago may have released its lock.
     let is_idle = |attachment: &Attachment| {
         let hash = attachment.hash();
         let file = observed.attachment_states.iter().find(|file| file.hash == hash);
@@ -72,7 +72,7 @@ pub(crate) fn attachments(
         .filter(|claim| is_gone(&claim.attachment) && is_idle(&claim.attachment) && old(claim.since))
         .map(|claim| (claim.attachment.clone(), Some(claim.claim)))
         .collect();
-    // etcd was restored from a backup, perhaps: the claim is no more, and the rest may be there.
+    // etcd may have been restored from a backup: the claim is lost, the interface and files may exist.
     let claimed: BTreeSet<_> = observed.claims.iter().map(|claim| &claim.record.attachment).collect();
     let remembered = observed.attachment_states.iter().filter_map(|file| Some(&file.phase.claim()?.attachment));
     found.extend(
@@ -95,7 +95,7 @@ fn links(observed: &NodeObservation, network: &NetworkName) -> Vec<HostEnd> {
 }
 
 /// The host ends that containers of the runtime may have, whatever etcd has: their names derive from the containers'
-/// ids. Interfaces are called as runtimes and multiplexers call them.
+/// ids. Interface names are those that runtimes and multiplexers use.
 fn possible_host_ends(observed: &NodeObservation, network: &NetworkName) -> Vec<String> {
     let stems = ["eth", "net"].into_iter().flat_map(|stem| (0..16).map(move |number| format!("{stem}{number}")));
     let interfaces: Vec<IfName> = stems.filter_map(|name| IfName::new(name).ok()).collect();
@@ -110,8 +110,8 @@ fn possible_host_ends(observed: &NodeObservation, network: &NetworkName) -> Vec<
     names
 }
 
-/// An ADD that died before it had a claim: its file names no attachment. Its requests in flight are carried out or lost
-/// after the maximum request lifetime.
+/// An ADD that died before it had a claim: its file names no attachment. Its in-flight requests cannot take effect
+/// any more after the maximum request lifetime.
 fn files(observed: &NodeObservation, age: u64) -> Vec<ObservedAttachment> {
     let claims = observed.claims.iter().map(|claim| claim.record.attachment.hash());
     let known: BTreeSet<_> =

@@ -1,11 +1,11 @@
-//! `atollctl gc`: for runtimes that never call the plugin's GC. Takes apart what belongs to containers that are no more.
+//! `atollctl gc`: for runtimes that never call the plugin's GC. Removes attachments of containers that no longer exist.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`sandboxes`] | which containers there are: a list, or the runtime's own answer over its CRI socket |
+//! | [`sandboxes`] | the existing containers: from a list, or from the runtime over its CRI socket |
 //! | [`observe`] | one observation: claims first, the runtime's answer last |
 //! | [`decide`] | finds what is unwanted in two observations. Pure |
-//! | [`collect`] | doing it: the plugin's own DEL, and what no DEL can name |
+//! | [`collect`] | removes it: by the plugin's own DEL, or here where no DEL can name it |
 //!
 //! # Guarantees
 //! - Only what was unwanted in both of two observations, two deadlines apart, is collected; nothing that is younger

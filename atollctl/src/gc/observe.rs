@@ -1,5 +1,5 @@
-//! One observation of this node. The order is the safety: claims are read before the runtime is asked, so that a pod that
-//! comes in between is missing among the claims, not among the containers.
+//! One observation of this node. Claims are read before the runtime is asked, so that a pod that is added in between is
+//! missing among the claims and not among the containers.
 use atoll_model::clock::now;
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ use crate::failure::Failure;
 use crate::links::{self, HostEnd};
 use crate::nodefiles::{self, ObservedAttachment};
 
-/// Every name under which records can be this machine's: its host may have been called otherwise.
+/// Every name under which records may belong to this machine: its host name may have changed.
 pub(crate) async fn names(store: &impl Store, config: &Config, node: &NodeName) -> Result<BTreeSet<NodeName>, Failure> {
     let all = Query::all(NodeRecord::all());
     let nodes = match store.read(vec![all.clone()]).await {
-        // The role of a node's certificate covers what is its own: only remembered names are known.
+        // A node's certificate may read only its own keys: only the recorded names are known.
         Err(StoreError::Denied(_)) => Vec::new(),
         read => read?.answer(&all)?.entries.clone(),
     };
@@ -53,11 +53,11 @@ pub(crate) struct NodeObservation {
     pub(crate) claims: Vec<Versioned<ClaimRecord>>,
     /// The tombstones of this node, in etcd and in files.
     pub(crate) tombstones: Vec<TombstoneRecord>,
-    /// A record or a file of this node cannot be read: nothing may be concluded from something's absence.
+    /// A record or a file of this node cannot be read: no absence is certain.
     pub(crate) is_damaged: bool,
     pub(crate) attachment_states: Vec<ObservedAttachment>,
     pub(crate) links: Vec<HostEnd>,
-    /// Asked last.
+    /// The runtime's containers, read last.
     pub(crate) sandboxes: Sandboxes,
 }
 

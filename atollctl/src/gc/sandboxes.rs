@@ -1,7 +1,6 @@
-//! Which containers there are: from the sockets of runtimes, or from a list.
+//! The existing containers: from the sockets of runtimes, or from a list.
 //!
-//! An id in a list may be cut short, as tools print it: a container whose id begins with it counts as there. That errs on
-//! the side of keeping.
+//! An id in a list may be abbreviated, as tools print it: a container whose id begins with it counts as existing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,7 +16,7 @@ use crate::runtime::{cri, sockets};
 /// Shorter prefixes of an id match nothing.
 const SHORTEST: usize = 12;
 
-/// Who is asked.
+/// The source of the list.
 pub(crate) enum Source {
     /// Runtimes, by their sockets; all of them must answer.
     Runtimes(Vec<PathBuf>),
@@ -27,7 +26,7 @@ pub(crate) enum Source {
     Input(Option<Sandboxes>),
 }
 
-/// The containers that are there.
+/// The existing containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sandboxes(BTreeSet<String>);
 
@@ -107,7 +106,7 @@ impl Source {
         Ok(Self::Runtimes(there))
     }
 
-    /// Asks. A failure of one runtime is a failure of all: a partial list is not used.
+    /// Reads the list. A failure of one runtime is a failure of all: a partial list is not used.
     pub(crate) async fn ask(&mut self) -> Result<Sandboxes, Failure> {
         let wrong = |what: String, why: String| Failure::unavailable(format!("{what}: {why}"), "nothing was collected");
         match self {

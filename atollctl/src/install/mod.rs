@@ -1,10 +1,10 @@
-//! `atollctl install` and `uninstall`: plugin, secrets and network configuration in place, and away again.
+//! `atollctl install` and `uninstall`: installs and removes plugin, secrets and network configuration.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`places`] | where it goes: where the node's runtimes look. Pure |
-//! | [`plan`] | from what is wanted and what is there to a list of steps. Pure |
-//! | [`steps`] | carrying steps out; each leaves a whole file, the old one or the new one |
+//! | [`places`] | the destination: the directories that the node's runtimes search. Pure |
+//! | [`plan`] | from the wanted and the present files to a list of steps. Pure |
+//! | [`steps`] | executes steps; each leaves the old file or the new one |
 //!
 //! # Guarantees
 //! - After a kill at any point every file is complete, and a network configuration exists only while the plugin does:
@@ -72,7 +72,7 @@ pub(crate) struct Install {
     /// Replace a network configuration of another product
     #[arg(long)]
     pub(crate) force: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -95,7 +95,7 @@ pub(crate) struct Uninstall {
     /// Although pods use it, or although the network configuration is another product's
     #[arg(long)]
     pub(crate) force: bool,
-    /// Say what would happen, and change nothing
+    /// Print what would happen, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -151,9 +151,9 @@ impl FromStr for SecretCopy {
 /// Every user may execute programs; only root may read files that contain or name a secret ([`make::PRIVATE`]).
 const EXECUTABLE: u32 = 0o755;
 
-/// How long a runtime may take to load a configuration that it has noticed; it takes a moment.
+/// How long a runtime may take to load a configuration after it has detected it.
 const NOTICED: Duration = Duration::from_secs(5);
-/// Between two queries of a runtime.
+/// The pause between two queries of a runtime.
 const AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn install(output: OutputFormat, options: &Install) -> Result<String, Failure> {
@@ -191,10 +191,10 @@ pub(crate) async fn install(output: OutputFormat, options: &Install) -> Result<S
     if let (None, [], Some(first)) = (&text, here.as_slice(), conflists.first()) {
         return Err(Failure::config(format!("{} is not there: name one with --conflist", first.display())));
     }
-    // Before anything is read: what is decided must still be true when it is done.
+    // Before the files are read: they must not change between the decision and its execution.
     let _locks = if options.dry_run { Vec::new() } else { lock_all(&conflists)? };
     for conflist in &conflists {
-        // Without another one, the one that is there is the one that is wanted.
+        // Without `--conflist` the installed configuration is the wanted one.
         let new = text.clone().map(|text| (text, make::PRIVATE));
         let Some((content, mode)) = new.or_else(|| steps::read(conflist).ok().flatten()) else { continue };
         let is_missed =
@@ -221,7 +221,7 @@ pub(crate) async fn install(output: OutputFormat, options: &Install) -> Result<S
     Ok(render(output, if options.dry_run { "would install" } else { "installed" }, &changes, &notes))
 }
 
-/// What an installation goes to.
+/// The destination of an installation.
 struct Node {
     root: Root,
     runtimes: Vec<Runtime>,
@@ -247,7 +247,7 @@ fn readers<'a>(root: &Root, runtimes: &'a [Runtime], conflist: &Path) -> impl It
     runtimes.iter().filter(reads).filter_map(|runtime| runtime.status.as_ref().ok())
 }
 
-/// A runtime has not noticed this text. One that does not report what it has loaded counts as current if its network is ready.
+/// Whether a runtime has not loaded this text. One that does not report what it has loaded counts as current if its network is ready.
 fn misses(status: &Status, text: &[u8]) -> bool {
     let Ok(document) = settings::json(text) else { return false };
     status.network.is_err() || !matches!(status.load_state(&document), LoadState::Current | LoadState::Unknown)
@@ -322,7 +322,7 @@ pub(crate) async fn uninstall(output: OutputFormat, options: &Uninstall) -> Resu
     notes.dedup();
     let mut bin = destination.bin;
     if options.from.bin_dir.is_none() {
-        // Also where it was put before the runtime got another directory.
+        // Also where it was installed before the runtime's directory changed.
         bin.extend(runtimes.iter().flat_map(|runtime| runtime.places.bin.iter().cloned()));
         bin.extend(plugin::DIRECTORIES.map(PathBuf::from));
     }
@@ -345,7 +345,7 @@ fn lock_all(files: &[PathBuf]) -> Result<Vec<File>, Failure> {
 }
 
 /// An install removes the temporary files that an interrupted one left: another process must not write them now. The lock is
-/// freed when the process ends.
+/// released when the process ends.
 fn lock(directory: &Path) -> Result<File, Failure> {
     let failed = |error: std::io::Error| Failure::file(directory.display(), &error);
     make::directory(directory, make::DIRECTORY).map_err(failed)?;
@@ -369,7 +369,7 @@ fn carry_out(changes: &[FileChange], dry_run: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file beside our own program.
+/// A file in the directory of this program.
 fn beside(name: &str) -> Result<PathBuf, Failure> {
     let path = own()?.with_file_name(name);
     if path.is_file() {
@@ -427,7 +427,7 @@ fn refuse_in_use(config: &Config, root: &Root) -> Result<(), Failure> {
     }
 }
 
-/// Would a runtime and the plugin take this file?
+/// Whether a runtime and the plugin accept this file.
 pub(crate) fn check(path: &Path) -> Result<Settings, Failure> {
     let wrong = |problem: String| Failure::config(format!("{} is not to be installed: {problem}", path.display()));
     let value = settings::document(path).map_err(wrong)?;
@@ -453,7 +453,7 @@ pub(crate) fn check(path: &Path) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// What is there already, and can never work.
+/// An installed configuration that can never work.
 fn impossible(conflist: &Path) -> Option<String> {
     let problem = match Settings::load(Some(conflist)) {
         Ok(settings) => settings::refuse_impossible(&settings.config).err()?,

@@ -1,5 +1,5 @@
-//! Where plugin and network configuration go: where the runtimes of the node look. Pure, but for the reader that the
-//! caller hands in.
+//! The destination of plugin and network configuration: the directories that the runtimes of the node search. Pure, except
+//! for the reader that the caller passes.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ pub(super) struct Destination {
     pub(super) notes: Vec<String>,
 }
 
-/// The directories of the command line count; else as few directories as serve all runtimes, and of those that a runtime searches the first
-/// that is there.
+/// The directories of the command line; otherwise as few directories as serve all runtimes, and of those that a runtime
+/// searches the first that exists.
 pub(super) fn destination(
     runtimes: &[Runtime],
     bin: Option<&Path>,
@@ -106,7 +106,7 @@ mod tests {
         let both = (paths(&["/usr/lib/cni", "/opt/cni/bin"]), paths(&["/etc/cni/net.d", "/etc/crio/net.d"]));
         assert_eq!(chosen(&[debian.clone(), crio], &[]), both);
         assert_eq!(chosen(&[], &[]), (paths(&["/opt/cni/bin"]), net.clone()));
-        // Only for Docker: what it is configured with is of no interest.
+        // A containerd for Docker only: its configuration is ignored.
         let docker = Runtime { status: Err(NoAnswer::NoCri), ..runtime("containerd", &["/x"], "/y") };
         assert_eq!(chosen(&[docker], &[]), (paths(&["/opt/cni/bin"]), net));
         let found = destination(&[debian], Some(Path::new("/b")), Some(Path::new("/c")), |_| true);

@@ -1,4 +1,4 @@
-//! From what is wanted and what is there to a list of steps. Pure, but for the reader that the caller hands in.
+//! From the wanted and the present files to a list of steps. Pure, except for the reader that the caller passes.
 //!
 //! The order of the steps makes it safe: after a kill between any two, every file is complete, and a reader of the
 //! network configuration finds the plugin that it names.
@@ -16,7 +16,7 @@ pub(super) struct DesiredFile {
     path: PathBuf,
     content: Arc<[u8]>,
     mode: u32,
-    /// Written even if it is as it should be.
+    /// Written even if it is unchanged.
     is_renewed: bool,
 }
 
@@ -31,7 +31,7 @@ impl DesiredFile {
     }
 }
 
-/// A file as it is: what is in it, and its mode.
+/// A present file: its content and its mode.
 pub(super) type There = (Vec<u8>, u32);
 
 /// What happens to one file. The shape of its JSON is stable.
@@ -48,7 +48,7 @@ pub(super) struct FileChange {
 pub(super) enum FileAction {
     Write,
     Replace,
-    /// The same text, written again so that a runtime notices it.
+    /// The same text, written again so that a runtime detects it.
     Renew,
     Keep,
     Remove,
@@ -66,7 +66,7 @@ impl FileAction {
     }
 }
 
-/// One change of the file system. It happens wholly or not at all, or it touches a temporary file only.
+/// One change of the file system. It takes effect completely or not at all, or it only touches a temporary file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum FileStep {
     /// The directory, with those above it.
@@ -96,7 +96,7 @@ impl std::fmt::Debug for FileStep {
     }
 }
 
-/// In the order given: what others rest on comes first.
+/// In the given order: a file comes after those that it needs.
 pub(super) fn install(wanted: Vec<DesiredFile>, there: impl Fn(&Path) -> Option<There>) -> Vec<FileChange> {
     let mut made = BTreeSet::new();
     let one = |DesiredFile { path, content, mode, is_renewed }: DesiredFile| {
@@ -110,7 +110,7 @@ pub(super) fn install(wanted: Vec<DesiredFile>, there: impl Fn(&Path) -> Option<
         };
         let directory = path.parent().map(Path::to_owned).filter(|directory| made.insert(directory.clone()));
         let mut steps: Vec<_> = directory.map(FileStep::MakeDirectory).into_iter().collect();
-        // Its ending is none that a runtime reads.
+        // No runtime reads a file with this extension.
         let temporary = atomic::temporary(&path);
         steps.push(FileStep::Stage { temporary: temporary.clone(), path: path.clone(), content, mode });
         steps.push(FileStep::Swap { temporary, path: path.clone() });
@@ -119,8 +119,8 @@ pub(super) fn install(wanted: Vec<DesiredFile>, there: impl Fn(&Path) -> Option<
     wanted.into_iter().map(one).collect()
 }
 
-/// Removes files in the order given: a file comes before what it needs. `there` finds a file and what an interrupted install
-/// left beside it.
+/// Removes files in the order given: a file comes before what it needs. `there` finds a file and the temporary files of an interrupted
+/// install beside it.
 pub(super) fn uninstall(doomed: Vec<PathBuf>, there: impl Fn(&Path) -> Vec<PathBuf>) -> Vec<FileChange> {
     let one = |path: PathBuf| {
         let steps: Vec<_> = there(&path).into_iter().map(FileStep::Remove).collect();

@@ -1,4 +1,4 @@
-//! Carrying steps out.
+//! Executes the steps of an installation.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -10,7 +10,7 @@ use atoll_node::files::{PROGRAM, make, read};
 
 use super::plan::{FileStep, There};
 
-/// A file as it is; none: it is not there.
+/// A present file; none: it does not exist.
 pub(super) fn read(path: &Path) -> io::Result<Option<There>> {
     let file = match read::open_given(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<There>> {
     Ok(Some((read::contents(&file, PROGRAM)?, mode)))
 }
 
-/// The file, if it exists, and what an interrupted install left beside it. What cannot be listed cannot be removed either.
+/// The file, if it exists, and what an interrupted install left beside it. Files that cannot be listed are not removed.
 pub(super) fn there(path: &Path) -> Vec<PathBuf> {
     let file = path.exists().then(|| path.to_owned());
     file.into_iter().chain(atomic::leftovers(path).unwrap_or_default()).collect()
@@ -80,7 +80,7 @@ mod tests {
             plan::uninstall(vec![self.path("net.d/10-atoll.conflist"), self.path("bin/atoll")], there)
         }
 
-        /// Which version a file is: "old", "new" or not there; anything else is half a file.
+        /// The version of a file: "old", "new" or absent; anything else is an incomplete file.
         fn version(&self, name: &str) -> Option<&'static str> {
             let (found, mode) = read(&self.path(name)).expect("works")?;
             assert_eq!(mode, if name == "bin/atoll" { 0o755 } else { 0o600 }, "{name}");

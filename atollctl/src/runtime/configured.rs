@@ -16,7 +16,7 @@ use crate::nodefiles;
 const BIN: &str = "/opt/cni/bin";
 /// What runtimes take when nothing is configured.
 const CONF: &str = "/etc/cni/net.d";
-/// Files that are read of one runtime; it has a handful.
+/// The most files that are read for one runtime; it usually has a few.
 const FILES: usize = 64;
 
 /// The directories that a runtime searches.
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Files of a directory whose names a pattern meets, by name.
+    /// The files of a directory whose names match a pattern, sorted by name.
     fn glob(&self, pattern: &Path) -> Vec<PathBuf> {
         let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
         else {
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The paths at a key: one text, or a list of them. Whatever is no text is left out.
+/// The paths at a key: one text, or a list of them. Values that are not text are left out.
 fn texts(table: &Table, key: &str) -> Vec<PathBuf> {
     let values = match table.get(key) {
         Some(Value::Array(values)) => values.as_slice(),
@@ -166,7 +166,7 @@ fn texts(table: &Table, key: &str) -> Vec<PathBuf> {
         None => &[],
     };
     let texts = values.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
-    // Without the slash at the end that some write.
+    // Without a trailing slash.
     texts.map(|text| Path::new(text).components().collect()).collect()
 }
 
@@ -247,11 +247,11 @@ mod tests {
                 "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = [\"/a\", \"/b\"]\nconf_dir = '/n'",
                 places(&["/a", "/b"], "/n", BY),
             ),
-            // A layout that is not this version's counts for nothing.
+            // The layout of another version is ignored.
             ("version = 3\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/a\"", Places::default()),
             ("", Places::default()),
             ("version = 2\n[plugins]\n", Places::default()),
-            // Odd, and no reason to end.
+            // Values of an unexpected type.
             ("version = \"2\"\nplugins = 1", Places::default()),
             (
                 "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = 7\nconf_dir = [\"\", 3]",

@@ -13,7 +13,7 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-/// Connecting and one answer together.
+/// The time limit for connecting and one answer together.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Far more than any node has; the library's own limit of 4 MiB is some ten thousand sandboxes with long labels.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -99,14 +99,14 @@ pub(super) struct CriStatus {
     pub(super) runtime: String,
     /// Pods get a network, or why they get none.
     pub(super) network: Result<(), String>,
-    /// What else it reports, by its own keys.
+    /// Further information, by the runtime's own keys.
     pub(super) info: HashMap<String, String>,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// Something listens that does not serve this interface: a containerd only for Docker, for instance.
+    /// The listener does not serve this interface, for instance a containerd for Docker only.
     NoCri,
     /// Anything else.
     Failed(String),
@@ -160,12 +160,12 @@ async fn in_time<T>(ask: impl Future<Output = Result<T, NoAnswer>>) -> Result<T,
     timeout(LIMIT, Box::pin(ask)).await.unwrap_or_else(late)
 }
 
-/// A connection, and what the runtime calls itself.
+/// A connection, and the name and version of the runtime.
 async fn connect(socket: &Path) -> Result<(Channel, String), NoAnswer> {
     let failed = |error| NoAnswer::Failed(with_causes(error));
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(failed)?;
     let channel = endpoint.connect().await.map_err(failed)?;
-    // Says at once whether there is a CRI behind the socket at all.
+    // Shows whether the socket serves a CRI at all.
     let version: VersionAnswer = call(&channel, "Version", VersionRequest { version: "v1".to_owned() }).await?;
     if version.runtime_name.is_empty() {
         return Err(NoAnswer::Failed("it does not say what it is; this is no container runtime".to_owned()));

@@ -1,12 +1,12 @@
-//! The container runtimes of this node: where they look for plugins and network configurations, and what they made of ours.
+//! The container runtimes of this node: the directories that they search for plugins and network configurations, and whether they have loaded ours.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`cri`] | what a runtime reports over its CRI socket |
-//! | [`mod@configured`] | what its configuration files contain, for one that does not run or report |
+//! | [`mod@configured`] | its configuration files, for a runtime that is stopped or does not report |
 //! | [`root`] | the node's root, seen from a container |
 //!
-//! A runtime that answers is believed before its files: it may have been started with others, and reads them only then.
+//! The answer of a runtime has precedence over its files: it may have been started with others, and reads them only then.
 
 pub(crate) mod configured;
 pub(crate) mod cri;
@@ -25,7 +25,7 @@ use self::root::Root;
 /// The type of our plugin in a network configuration.
 pub(crate) const PLUGIN: &str = "atoll";
 
-/// A kind of runtime, with what is usual for it.
+/// A kind of runtime with its usual paths.
 struct Kind {
     name: &'static str,
     socket: &'static str,
@@ -34,7 +34,7 @@ struct Kind {
     read: fn(&Root, &Path) -> Configured,
 }
 
-/// Those that are looked for.
+/// The known kinds of runtimes.
 const KINDS: [Kind; 3] = [
     Kind {
         name: "containerd",
@@ -52,7 +52,7 @@ const KINDS: [Kind; 3] = [
 ];
 
 impl Kind {
-    /// Its configuration is on this node; one that cannot be looked at counts.
+    /// Whether its configuration is on this node; an unreadable one counts.
     fn is_configured(&self, root: &Root) -> bool {
         let file = Path::new(self.file);
         [file, &file.with_extension("conf.d")].iter().any(|path| is_there(root, path))
@@ -102,7 +102,7 @@ pub(crate) struct Loaded {
     pub(crate) document: Option<Value>,
 }
 
-/// What a runtime made of a network configuration.
+/// Whether a runtime has loaded a network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LoadState {
     /// It runs with the content of the file.
@@ -118,14 +118,14 @@ pub(crate) enum LoadState {
 }
 
 impl Runtime {
-    /// It serves Kubernetes' interface, or would if it ran.
+    /// Whether it serves the CRI, or would serve it if it ran.
     pub(crate) fn starts_pods(&self) -> bool {
         self.status != Err(NoAnswer::NoCri)
     }
 }
 
 impl Status {
-    /// What it made of `document`, a network configuration of Atoll.
+    /// Whether it has loaded `document`, a network configuration of Atoll.
     pub(crate) fn load_state(&self, document: &Value) -> LoadState {
         let Some(loaded) = &self.loaded else { return LoadState::Unknown };
         let name = document.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -208,7 +208,7 @@ fn parse_status(status: &CriStatus) -> (Option<Directories>, Status) {
     let conf = first([&loaded["PluginConfDir"], &cni["confDir"], &Value::Null]).and_then(|mut paths| paths.pop());
     let networks = loaded["Networks"].as_array().map(|networks| networks.iter().map(network).collect::<Vec<_>>());
     let plugins = networks.iter().flatten().flat_map(|network| network.plugins.iter().cloned()).collect();
-    // Every pod has a loopback, whatever its network is.
+    // Every pod has a loopback in addition to its network.
     let loaded = networks.map(|mut networks| {
         networks.retain(|network| network.plugins.iter().any(|plugin| plugin != "loopback"));
         networks
@@ -227,7 +227,7 @@ fn network(network: &Value) -> Loaded {
     }
 }
 
-/// Where runtimes of this machine look, as their files configure it; for commands that ask no runtime.
+/// The directories that the files of this machine's runtimes configure, for commands that query no runtime.
 pub(crate) fn configured(root: &Root) -> Vec<Places> {
     KINDS
         .iter()

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// Links that are followed in one path; the kernel follows as many.
+/// The most links that are followed in one path, the kernel's limit.
 const LINKS: usize = 40;
 
 /// Where the node's root directory is, `/` on the node itself.
@@ -22,8 +22,8 @@ impl Root {
         Self(PathBuf::from("/"))
     }
 
-    /// A path of the node as this program can open it. Links on the way mean what they mean on the node: `/opt` that leads
-    /// to `/var/opt` leads to the node's `/var/opt`. What does not exist is left as it is.
+    /// A path of the node as this program can open it. Links on the way are resolved below the node's root: a link
+    /// from `/opt` to `/var/opt` leads to the node's `/var/opt`. Components that do not exist are kept.
     pub(crate) fn below(&self, path: &Path) -> PathBuf {
         if self.0 == Path::new("/") {
             return path.to_owned();
@@ -54,7 +54,7 @@ impl Root {
     }
 }
 
-/// The names of a path; `..` stays, `/` and `.` go.
+/// The components of a path without `/` and `.`; `..` is kept.
 fn names(path: &Path) -> VecDeque<OsString> {
     let name = |component| match component {
         Component::Normal(name) => Some(name.to_owned()),

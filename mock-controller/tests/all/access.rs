@@ -1,4 +1,4 @@
-//! Who may ask for what is below `/mock/`: the unix socket, root's processes on loopback, a token. Needs root.
+//! Access to `/mock/`: by the unix socket, by root's processes on loopback, by a token. Needs root.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::plane::{Netns, Traces};
 /// A user that is neither root nor the controller's.
 const UNPRIVILEGED: u32 = 65534;
 
-/// The status and body of an answer to what was written.
+/// The status and body of the answer to a written request.
 fn answer(stream: &mut (impl Read + Write), request: &str) -> (u16, String) {
     // It may be refused before all of it is read.
     let _ = stream.write_all(request.as_bytes());
@@ -32,7 +32,7 @@ fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n{headers}Connection: close\r\n\r\n")
 }
 
-/// A program of the base system that another user starts. Its real path is named: a link below the tree may be in a directory
+/// A program of the base system, started as another user. Its real path is named: a link below the tree may be in a directory
 /// that only root may enter.
 fn unprivileged(program: &str) -> Command {
     let path = std::fs::canonicalize(located(program)).expect("it is there");
@@ -41,7 +41,7 @@ fn unprivileged(program: &str) -> Command {
     command
 }
 
-/// The status of a request by another user, who connects, sends and reads with a program of its own.
+/// The status of a request of another user, whose own program connects, sends and reads.
 fn as_unprivileged(address: &str, request: &str) -> u16 {
     let (host, port) = address.split_once(':').expect("an address");
     let script = "exec 3<>/dev/tcp/$0/$1; printf '%b' \"$2\" >&3; read -r _ status _ <&3; echo \"$status\"";
@@ -90,11 +90,11 @@ fn a_request_of_a_closed_connection_changes_nothing() {
     let script = "for i in $(seq 100); do { printf \"$2\" >&3; } 3>/dev/tcp/$0/$1; done";
     let status = unprivileged("bash").args(["-c", script, host, port, request]).status();
     assert!(status.expect("bash runs").success());
-    // Each of those connections was served before the last of ours is.
+    // The server serves those connections before ours.
     assert_eq!(server.dump()["routers"].as_object().map(serde_json::Map::len), Some(2), "nothing was reset");
 }
 
-/// From another network namespace, as a pod would: whatever user it is there.
+/// From another network namespace, as a pod would: as any user.
 #[test]
 fn a_pod_is_not_root_on_loopback() {
     let (node, pod) = (Netns::new(), Netns::new());
@@ -201,7 +201,7 @@ fn the_socket_is_its_owners() {
     let path = directory.path().join("mock.sock");
     let name = path.to_str().expect("a path");
     let args = ["--mock-socket", name, "--mock-tcp", "off"];
-    // Whatever the umask.
+    // With any umask.
     let mut command = command("bash");
     command.args(["-c", "umask 0; exec \"$0\" --listen 127.0.0.1:0 \"$@\"", PROGRAM]).args(args);
     let server = Running::begin(command, None);
@@ -221,13 +221,13 @@ fn the_socket_is_its_owners() {
     let output = unprivileged("python3").args(["-c", script, name, &get("/mock/dump", "")]).output();
     assert!(!String::from_utf8_lossy(&output.expect("python3 runs").stdout).contains("200"));
 
-    // A second one does not take it away.
+    // A second controller does not replace it.
     let second = Command::new(PROGRAM).args(["--listen", "127.0.0.1:0"]).args(args).output().expect("it runs");
     let stderr = String::from_utf8_lossy(&second.stderr);
     assert!(second.status.code() == Some(1) && stderr.contains("is in use") && stderr.contains(name), "{stderr}");
     assert_eq!(ask(&get("/mock/", "")).0, 200, "the first goes on");
 
-    // A killed controller leaves it, which does not prevent a restart; an orderly end removes it.
+    // A killed controller leaves it, which does not prevent a restart; a controller that ends in order removes it.
     server.end("-KILL");
     assert!(path.exists());
     let again = Running::start(&args);
@@ -242,7 +242,7 @@ fn the_socket_is_its_owners() {
     assert_eq!(std::fs::read_to_string(&path).expect("there"), "a file");
 }
 
-/// Hundreds of connections over TCP do not keep the socket's owner out.
+/// Hundreds of connections over TCP do not lock the socket's owner out.
 #[test]
 fn the_socket_has_a_connection_limit_of_its_own() {
     let directory = tempfile::tempdir().expect("a directory");

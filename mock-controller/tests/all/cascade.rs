@@ -1,4 +1,4 @@
-//! What goes with what, and what stays.
+//! Deletions: which objects are deleted with which, and which remain.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::fixture::{BOTH, Fixture, Tenant, id};
 
-/// The ids of every object, by what a dump calls them.
+/// The ids of every object, by the names of a dump.
 fn everything(world: &Fixture) -> BTreeSet<String> {
     let dump = serde_json::to_value(world.mock.dump()).expect("a dump is JSON");
     let tables = dump.as_object().expect("tables").iter().filter_map(|(name, rows)| Some((name, rows.as_object()?)));
@@ -28,7 +28,7 @@ fn lost(world: &Fixture, path: &str) -> BTreeSet<String> {
     before.difference(&after).cloned().collect()
 }
 
-/// Routes of a router, by what they lead to.
+/// Routes of a router, by their destinations.
 fn routes_via(world: &Fixture, router: Uuid, port: Uuid) -> Vec<Uuid> {
     let routes = world.list(&format!("/routers/{router}/routes"));
     let via = routes.into_iter().filter(|route| route["nextHopPort"] == json!(port));
@@ -114,7 +114,7 @@ fn deleting_a_chain_deletes_its_rules_and_jumps_and_leaves_its_users_unfiltered(
         assert_eq!((&router["inboundFilterId"], &router["outboundFilterId"]), (&Value::Null, &json!(other)));
         assert_eq!(world.get(&format!("/bridges/{bridge}")).body["outboundFilterId"], Value::Null);
         assert_eq!(world.port(port)["inboundFilterId"], Value::Null);
-        // The users are free of it: deleting the last chain must not find them again.
+        // The users do not refer to it any more: deleting the last chain must not find them.
         assert_eq!(world.delete(&format!("/chains/{other}")), 204);
     }
 }
@@ -183,7 +183,7 @@ fn the_report_of_orphans_finds_each_kind() {
     assert_eq!(report["oddTenants"], json!({ "t": { "routers": 1, "chains": 3, "bridges": 1 } }));
 }
 
-/// What requests leave undone, one by one, is in the report by the id of what is left.
+/// The report has the id of each object that an incomplete deletion leaves, for one request after the other.
 #[test]
 fn the_report_of_orphans_names_what_a_broken_client_leaves() {
     for dialect in BOTH {
@@ -197,14 +197,14 @@ fn the_report_of_orphans_names_what_a_broken_client_leaves() {
         assert_eq!(world.delete(&format!("/ports/{}/link", t.provider_port)), 204);
         assert_eq!(report(&world)["idlePorts"].as_array().map(Vec::len), Some(3), "both ends, {dialect}");
 
-        // The router goes: the provider's end idles, rules name ports that are gone, and the tenant lacks its router.
+        // The router is deleted: the provider's port has no peer, rules name deleted ports, and the tenant lacks its router.
         assert_eq!(world.delete(&format!("/routers/{}", t.router)), 204);
         let found = report(&world);
         assert!(found["idlePorts"].as_array().is_some_and(|ports| ports.contains(&json!(t.provider_port))), "{found}");
         assert_eq!(found["oddTenants"], json!({ "t": { "routers": 0, "chains": 2, "bridges": 1 } }), "{dialect}");
         assert_eq!(found["unusedChains"], json!([t.inbound, t.outbound]), "{dialect}");
 
-        // Too much is as odd as too little; a second bridge is none.
+        // Too many objects are reported like too few; a second bridge is allowed.
         for (path, odd) in [
             ("/routers", json!({ "routers": 2, "chains": 2, "bridges": 1 })),
             ("/chains", json!({ "routers": 1, "chains": 3, "bridges": 1 })),
@@ -218,7 +218,7 @@ fn the_report_of_orphans_names_what_a_broken_client_leaves() {
     }
 }
 
-/// What the API itself never leaves, because its cascades take it along: a damaged dump may hold it.
+/// Orphans that the API itself never leaves, because its cascades delete them: a damaged dump may contain them.
 #[test]
 fn the_report_of_orphans_sees_what_no_request_makes() {
     let world = Fixture::new(atoll_mock_controller::Dialect::V5);

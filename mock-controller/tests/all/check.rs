@@ -1,4 +1,4 @@
-//! `dataplane check`: what a topology would become, from a state file and from a dump, for people and for programs.
+//! `dataplane check`: the result of a topology, from a state file and from a dump, as a table and as JSON.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -42,7 +42,7 @@ fn the_table_shows_namespaces_filters_and_that_everything_can_be_expressed() {
     let shown = check(&dump(&world, &directory), &[]);
     assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
     insta::assert_snapshot!(text(&shown.stdout));
-    // A state file of either dialect says the same.
+    // A state file of either dialect has the same result.
     let path = directory.path().join("state.json");
     drop(StateFile::create(&path, Dialect::V5, &world.mock.dump()).expect("written"));
     assert_eq!(text(&check(&path, &[]).stdout), text(&shown.stdout));

@@ -1,4 +1,4 @@
-//! Links and bindings: what is refused, in which words, and what is not checked.
+//! Links and bindings: which requests are refused, with which message, and what is not checked.
 
 use atoll_mock_controller::{Activation, Dialect, MockSettings, tunnel_zone};
 use http::Method;
@@ -46,7 +46,7 @@ fn links_that_are_refused() {
     for dialect in BOTH {
         let world = ports(dialect);
         assert_eq!(world.link(id(11), id(21)).status, 201);
-        // Again, from the other side, and by a third one.
+        // The same link again, from the other side, and a link to a third port.
         for (one, other) in [(11, 21), (21, 11), (12, 21), (11, 12)] {
             let answer = world.link(id(one), id(other));
             match dialect {

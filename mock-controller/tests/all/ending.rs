@@ -1,4 +1,4 @@
-//! The end of the program: signals, and output that does not arrive.
+//! The end of the program: signals, and lost output.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -58,7 +58,7 @@ fn a_second_signal_ends_it_at_once() {
         stream
             .write_all(b"POST /midonet-api/routers HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
             .expect("sent");
-        // Answered one after the other: the request before has been begun.
+        // Requests are handled in order: the request before has begun.
         assert!(server.dump()["routers"].is_object());
         send(first, server.id());
         send(second, server.id());
@@ -66,7 +66,7 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
-/// A pipe whose reader has gone.
+/// A pipe whose reader has closed it.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -109,7 +109,7 @@ fn output_that_does_not_arrive_is_a_failure() {
     }
 }
 
-/// The file and its lock are what the documentation says, and the lock goes at an orderly end.
+/// The file and its lock have the documented names, and an orderly end removes the lock.
 #[test]
 fn an_orderly_end_leaves_the_objects_and_no_lock() {
     let directory = tempfile::tempdir().expect("a directory");

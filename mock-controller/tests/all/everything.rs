@@ -1,7 +1,7 @@
-//! A text of requests, each answered: the function of the fuzz target, which the ordinary tests call as well.
+//! Answers a text of requests: the function of the fuzz target, which the ordinary tests call as well.
 //!
-//! A request is a line `METHOD PATH`, lines of headers, an empty line and a body; a line `---` begins the next one. What
-//! is no header or no method is left out: any bytes are some requests.
+//! A request is a line `METHOD PATH`, lines of headers, an empty line and a body; a line `---` begins the next one. Invalid
+//! headers and methods are left out, so any bytes are a sequence of requests.
 
 use std::str::FromStr;
 
@@ -10,17 +10,17 @@ use atoll_sdn_client::transport::{ApiRequest, ApiResponse};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-/// What a controller may say. 500 is the old family's word for a duplicate, and 5.x's for a link with a `portId`.
+/// The statuses that a controller may return. 500: 1.9 for a duplicate, 5.x for a link with a `portId`.
 const KNOWN: [u16; 14] = [200, 201, 204, 400, 401, 403, 404, 405, 406, 409, 415, 500, 501, 503];
 
-/// The fuzz target: gives the requests of any bytes to a controller of either dialect.
+/// The fuzz target: sends the requests of any bytes to a controller of either dialect.
 pub(crate) fn fuzz(input: &[u8]) {
     for dialect in [Dialect::V5, Dialect::V1] {
         answer(dialect, input);
     }
 }
 
-/// Gives every request to one controller. Only a panic, a hang, an unknown status or a broken answer fails.
+/// Sends every request to one controller. Only a panic, a hang, an unknown status or a broken answer fails.
 pub(crate) fn answer(dialect: Dialect, input: &[u8]) -> Vec<(ApiRequest, ApiResponse)> {
     let mut controller = MockController::new(MockSettings { dialect, ..MockSettings::default() });
     drop(controller.follow());

@@ -48,7 +48,7 @@ fn a_state_file_has_one_writer() {
     let holder = format!("process {}", first.id());
     let words = [path, holder.as_str(), "in use", "name another file"];
     refused(second(None, &args), &words);
-    // Also by another way to the same file.
+    // Also by another path of the same file.
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(directory.path(), &link).expect("linked");
     let other = link.join("state.json");
@@ -92,7 +92,7 @@ fn a_run_directory_has_one_data_plane() {
     again.end("-KILL");
     assert!(second(Some(&netns), &purge).status().expect("it runs").success(), "no other process runs");
     assert!(is_empty(directory.path()), "every trace is gone");
-    // There is nothing to remove, and nothing is made for that.
+    // There is nothing to remove, and nothing is created.
     let nowhere = directory.path().join("no/where");
     let purge = ["dataplane", "purge", "--run-dir", nowhere.to_str().expect("a path")];
     assert!(second(Some(&netns), &purge).status().expect("it runs").success());

@@ -1,4 +1,4 @@
-//! Failing on demand, in process and over HTTP.
+//! Fault injection, in process and over HTTP.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn request(method: Method, path: &str, body: &Value) -> ApiRequest {
     ApiRequest { method, path: path.to_owned(), headers, body: Bytes::from(body.to_string()) }
 }
 
-/// Creates router 1 through the transport with one fault waiting: the answer, and whether the router is there.
+/// Creates router 1 through the transport with one pending fault: the answer, and whether the router exists.
 async fn create_with(fault: FaultKind) -> (Result<ApiResponse, TransportError>, bool) {
     let world = Fixture::new(Dialect::V5);
     world.mock.controller_mut().inject(RequestFault::always("/routers", fault)).expect("taken");

@@ -1,4 +1,4 @@
-//! A controller, and requests by hand.
+//! A controller, and helpers for requests.
 
 use atoll_testkit::controller::InProcess;
 use std::future::Future;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 pub(crate) const BOTH: [Dialect; 2] = [Dialect::V5, Dialect::V1];
 
-/// An id that reads well in a failure.
+/// An id that is readable in a failure message.
 pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(0xaaaa_0000_0000_4000_8000_0000_0000_0000 | number)
 }
@@ -51,7 +51,7 @@ pub(crate) struct Fixture {
     pub(crate) dialect: Dialect,
 }
 
-/// An answer, taken apart.
+/// A parsed answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -93,7 +93,7 @@ impl Answer {
     }
 }
 
-/// The media type that a careful client sends, by the first segment of a path and what it asks for.
+/// The media type that a correct client sends, by the first segment of the path and the kind of request.
 fn media(dialect: Dialect, path: &str, list: bool) -> String {
     let path = path.split('?').next().unwrap_or_default();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
@@ -221,7 +221,7 @@ impl Fixture {
         self.get(&format!("/ports/{port}")).body
     }
 
-    /// A tenant's whole network as the plugin builds it, from `number` on; the pod's port comes last.
+    /// A tenant's whole network as the plugin builds it, with ids from `number` on; the pod's port is the last object.
     pub(crate) fn tenant(&self, number: u128, tenant: &str) -> Tenant {
         let (inbound, outbound) = (self.chain(number, tenant), self.chain(number + 1, tenant));
         let filters = json!({ "id": id(number + 2), "tenantId": tenant, "name": "r", "inboundFilterId": inbound,

@@ -1,5 +1,5 @@
-//! A follower of the changes has the same objects at the end, whatever was done: the data plane with its topology, the
-//! state file with its rows; and a controller that starts from a dump has the same objects.
+//! A follower of the changes has the same objects after any requests: the data plane with its topology, the state file
+//! with its rows. A controller that starts from a dump has the same objects too.
 
 use atoll_mock_controller::{MockController, MockSettings};
 use http::Method;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::fixture::{BOTH, Fixture, id};
 
-/// A step on a small world, so that steps meet each other.
+/// A step with few ids, so that steps affect the same objects.
 #[derive(Clone, Debug)]
 enum Step {
     Post(&'static str, u128, u128),
@@ -150,7 +150,7 @@ fn run(world: &Fixture, step: &Step) {
     }
 }
 
-/// Everything that the API can be asked for about this world.
+/// Every request that reads these objects.
 fn asked(world: &Fixture) -> Vec<Value> {
     let mut paths: Vec<String> =
         ["/routers", "/bridges", "/chains", "/ports", "/port_groups", "/hosts", "/tunnel_zones"]
@@ -191,7 +191,7 @@ proptest! {
         }
         prop_assert_eq!(&follower, &world.mock.controller_mut().follow());
 
-        // The same requests to another controller of the same settings: the same answers and objects, made-up ids too.
+        // The same requests to another controller of the same settings: the same answers and objects, including generated ids.
         let again = Fixture::new(dialect);
         for step in &steps {
             run(&again, step);
@@ -199,13 +199,13 @@ proptest! {
         prop_assert_eq!(again.mock.dump(), world.mock.dump());
         prop_assert_eq!(asked(&again), asked(&world));
 
-        // Indexes are as if they were made anew.
+        // Indexes are as if they were built anew.
         let settings = MockSettings { dialect, ..MockSettings::default() };
         let twin = Fixture::new(dialect);
         *twin.mock.controller_mut() = MockController::with_tables(settings, world.mock.dump());
         prop_assert_eq!(asked(&world), asked(&twin));
 
-        // Links are symmetric, whatever happened.
+        // Links are symmetric after any steps.
         for (id, port) in &world.mock.dump().ports {
             if let Some(peer) = port.peer {
                 prop_assert_eq!(world.mock.dump().ports.get(&peer).and_then(|peer| peer.peer), Some(*id));

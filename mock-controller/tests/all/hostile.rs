@@ -203,7 +203,7 @@ fn any_path() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever comes is answered, quickly, and with a status that blames the right side.
+    /// Every request is answered, with a status that names the right side.
     #[test]
     fn any_request_is_answered(
         requests in prop::collection::vec((any_path(), any_json(), 0..4_usize), 1..12),
@@ -217,14 +217,14 @@ proptest! {
             let answer = world.raw(method.clone(), &path, &headers, body.to_string().as_bytes());
             prop_assert!(started.elapsed() < Duration::from_secs(2));
             let known = [200, 201, 204, 400, 401, 403, 404, 405, 406, 409, 415, 501];
-            // 500 is the old family's word for a duplicate, and 5.x's for a link with a portId.
+            // 500: 1.9 for a duplicate, 5.x for a link with a portId.
             let allowed = known.contains(&answer.status) || answer.status == 500 && (old || path.ends_with("/link"));
             prop_assert!(allowed, "{} {} {}: {:?}", method, path, body, answer);
         }
     }
 }
 
-/// Bodies that are well, for paths of the world below: what mutations start from.
+/// Valid bodies, for paths of the objects below: the corpus of the mutations.
 fn corpus() -> Vec<(String, Value)> {
     let route = json!({ "id": id(9), "type": "Normal", "srcNetworkAddr": "0.0.0.0", "srcNetworkLength": 0,
         "dstNetworkAddr": "10.9.0.0", "dstNetworkLength": 16, "nextHopPort": id(2), "nextHopGateway": "10.0.0.9" });
@@ -266,7 +266,7 @@ fn small(old: bool) -> Fixture {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// Good bodies with a few bytes changed, doubled or lost are answered with a success or a 4xx.
+    /// Valid bodies with a few bytes changed, doubled or removed are answered with a success or a 4xx.
     #[test]
     fn mutated_bodies_are_answered(
         which in any::<prop::sample::Index>(),
@@ -293,7 +293,7 @@ proptest! {
     }
 }
 
-/// Texts of requests with their family: `tests/corpus/NAME.FAMILY.txt`.
+/// Texts of requests with their dialect: `tests/corpus/NAME.DIALECT.txt`.
 fn texts() -> Vec<(Dialect, String, Vec<u8>)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut texts = Vec::new();
@@ -332,16 +332,16 @@ fn mutated_requests_are_answered() {
     }
 }
 
-/// What a client does that only holds its connection.
+/// The ways in which a client only holds its connection.
 #[derive(Clone, Copy, Debug)]
 enum Holding {
-    /// It says nothing.
+    /// It sends nothing.
     Silence,
-    /// Its head does not end.
+    /// It sends a head without an end.
     HalfAHead,
     /// One request is answered, and none follows.
     KeepAlive,
-    /// A large body has begun, and does not end.
+    /// It sends a part of a large body.
     HalfABody,
 }
 
@@ -358,7 +358,7 @@ impl Holding {
                 (format!("{head}Content-Length: 1000000\r\n\r\n{{"), false)
             }
         };
-        // One that had to make room meanwhile may find its connection closed.
+        // The server may have closed the connection to serve a newer one.
         let _ = stream.write_all(sent.as_bytes());
         if reads {
             let _ = stream.read(&mut [0; 512]);
@@ -367,7 +367,7 @@ impl Holding {
     }
 }
 
-/// One more than there are places, and some.
+/// More than the server's limit.
 const CONNECTIONS: usize = 1100;
 
 fn allow_descriptors() {
@@ -375,8 +375,8 @@ fn allow_descriptors() {
     assert!(command("prlimit").args(own).status().expect("prlimit runs").success());
 }
 
-/// Clients that only hold connections keep no other client out, however many they are, and cut off no request in work. Silent ones
-/// would be left after 30 s; here nothing waits for that.
+/// Any number of clients that only hold connections neither locks another client out nor interrupts a request in progress.
+/// The server closes silent connections after 30 s; this test does not wait for that.
 #[test]
 fn idle_connections_lock_no_client_out() {
     allow_descriptors();
@@ -385,24 +385,29 @@ fn idle_connections_lock_no_client_out() {
         let slow = json!({ "path": "/routers", "times": 1, "fault": { "kind": "delay", "milliseconds": 3000 } });
         assert_eq!(server.send("POST", "/mock/faults", "application/json", &slow).0, 204, "{holding:?}");
         std::thread::scope(|scope| {
-            let in_work = scope.spawn(|| server.send("GET", "/midonet-api/routers", "application/json", &Value::Null));
-            // It is in work as soon as its fault is used up.
+            let in_progress =
+                scope.spawn(|| server.send("GET", "/midonet-api/routers", "application/json", &Value::Null));
+            // It is in progress as soon as its fault is used up.
             let began = Instant::now();
             while server.send("GET", "/mock/faults", "application/json", &Value::Null).2 != json!([]) {
-                assert!(began.elapsed() < Duration::from_secs(20), "{holding:?}: it is not begun");
+                assert!(began.elapsed() < Duration::from_secs(20), "{holding:?}: it has not begun");
             }
             let held: Vec<_> = (0..CONNECTIONS).map(|_| holding.hold(&server.address)).collect();
             for _ in 0..3 {
                 let (status, ..) = server.send("GET", "/midonet-api/bridges", "application/json", &Value::Null);
-                assert_eq!(status, 200, "{holding:?}: a new connection gets in");
+                assert_eq!(status, 200, "{holding:?}: a new connection is served");
             }
-            assert_eq!(in_work.join().expect("no panic").0, 200, "{holding:?}: what was in work is answered");
+            assert_eq!(
+                in_progress.join().expect("no panic").0,
+                200,
+                "{holding:?}: the request in progress is answered"
+            );
             drop(held);
         });
     }
 }
 
-/// The same where the process may have fewer descriptors than it has places.
+/// The same if the process may open fewer descriptors than its limit of connections.
 #[test]
 fn idle_connections_lock_no_client_out_without_descriptors() {
     let mut command = command("prlimit");
@@ -411,7 +416,7 @@ fn idle_connections_lock_no_client_out_without_descriptors() {
     let held: Vec<_> = (0..200).map(|_| Holding::Silence.hold(&server.address)).collect();
     for _ in 0..3 {
         let (status, ..) = server.send("GET", "/midonet-api/bridges", "application/json", &Value::Null);
-        assert_eq!(status, 200, "a new connection gets in");
+        assert_eq!(status, 200, "a new connection is served");
     }
     drop(held);
 }

@@ -1,4 +1,4 @@
-//! The program over real HTTP, by raw requests: a whole tenant's life, tricks on the connection, restarts.
+//! The program over real HTTP, by raw requests: the whole lifecycle of a tenant, hostile connections, restarts.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -61,7 +61,7 @@ impl Running {
         self.child.id()
     }
 
-    /// A path as the program sees it.
+    /// A path in the program's mount namespace.
     pub(crate) fn sees(&self, path: &Path) -> PathBuf {
         Path::new("/proc")
             .join(self.child.id().to_string())
@@ -149,8 +149,8 @@ impl Running {
     }
 }
 
-/// Does something in a network namespace. A thread of its own, because the namespace is the thread's; what was opened
-/// there stays there.
+/// Runs `work` in a network namespace, on a thread of its own, because a namespace belongs to a thread. Sockets that it opens
+/// stay in that namespace.
 pub(crate) fn inside<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> T {
     let file = std::fs::File::open(netns).expect("the namespace is there");
     std::thread::scope(|scope| {
@@ -227,7 +227,7 @@ fn a_tenants_life_by_raw_requests() {
     assert!(server.end("-TERM").success(), "it ends cleanly");
 }
 
-/// Without a delay each of them may be answered before the next one is there, and that looks like one after the other.
+/// Without a delay the server may answer each request before the next one arrives, which looks sequential.
 #[test]
 fn concurrent_requests_are_one_round() {
     let server = Running::start(&[]);
@@ -297,7 +297,7 @@ fn hostile_connections() {
     assert_eq!(status(&format!("GET /midonet-api HTTP/1.1\r\nHost: x\r\n{fields}\r\n")), 431);
     assert_eq!(status("OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), 404);
 
-    // Hundreds that open a connection and say nothing, or half a request, do not keep others out.
+    // Hundreds of clients that send nothing, or half a request, do not lock others out.
     let mut idle: Vec<TcpStream> = Vec::new();
     for n in 0..300 {
         let mut stream = server.connect();
@@ -311,15 +311,15 @@ fn hostile_connections() {
     let started = Instant::now();
     assert_eq!(server.dump(), before);
     assert!(started.elapsed() < Duration::from_secs(5));
-    // They do not keep it from ending either.
+    // Nor do they delay its end.
     let started = Instant::now();
     assert!(server.end("-TERM").success());
     assert!(started.elapsed() < Duration::from_secs(5));
     drop(idle);
 }
 
-/// Some clients close their sending side after their last request. They are answered whole, also a long answer and
-/// one that takes its time.
+/// Some clients close their sending side after their last request. They get the complete answer, also a long or a
+/// delayed one.
 #[test]
 fn a_client_that_closed_its_sending_side_is_answered_whole() {
     let server = Running::start(&[]);
@@ -340,7 +340,7 @@ fn a_client_that_closed_its_sending_side_is_answered_whole() {
         let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: cut: {error}"));
         assert_eq!(body.as_array().map(Vec::len), Some(count), "{path}");
     }
-    // Also a change, whose client would not know otherwise.
+    // Also the answer to a change, whose outcome the client would not know otherwise.
     let mut stream = server.connect();
     let text = r#"{"tenantId":"t"}"#;
     let request = format!(
@@ -378,8 +378,8 @@ fn what_the_server_refuses_itself_has_the_headers_too() {
     assert!(status == 500 && head.contains("access-control-allow-headers"), "{head}");
 }
 
-/// Many who send large bodies and never end them do not make the process grow without bound: some are asked to come
-/// again, and small requests go on.
+/// Many clients with large unfinished bodies do not make the process grow without bound: some get 503, and small requests
+/// are answered.
 #[test]
 fn unfinished_bodies_are_bounded_in_sum() {
     let server = Running::start(&[]);
@@ -401,7 +401,7 @@ fn unfinished_bodies_are_bounded_in_sum() {
     let (status, ..) = server.send("GET", "/midonet-api/routers", "application/json", &Value::Null);
     assert_eq!(status, 200);
     drop(senders);
-    // What they held is given back.
+    // Their memory is released.
     let started = Instant::now();
     let large = json!({ "tenantId": "t", "description": "x".repeat(1 << 19) });
     while server.send("POST", "/midonet-api/routers", "application/json", &large).0 != 201 {

@@ -1,4 +1,4 @@
-//! Tokens: who gets one and what they open.
+//! Tokens: who gets one and what it permits.
 
 use atoll_mock_controller::{Dialect, MockSettings, User};
 use atoll_model::secret::Secret;
@@ -148,7 +148,7 @@ fn the_program_takes_users_from_a_file() {
         for token in [None, Some("made-up"), Some("")] {
             assert_eq!(routers(token), 401, "{dialect}: {token:?}");
         }
-        // Every token expires; a new one is another.
+        // Every token expires; a new token differs.
         assert_eq!(server.send("DELETE", "/mock/tokens", "*/*", &Value::Null).0, 204);
         assert_eq!((routers(admin.as_deref()), routers(guest.as_deref())), (401, 401), "{dialect}: expired");
         let (_, again) = login("root:s3cret pass");
@@ -175,7 +175,7 @@ fn an_unreadable_users_file_is_reported_without_its_secrets() {
         (Some(r#"{"root": "s3cret"}"#), "line 1, column"),
         (Some(r#"["s3cret"]"#), "line 1, column"),
         (Some("{\"root\":\n{\"password\": \"s3cret\", \"admin\": \"s3cret\"}}"), "line 2, column"),
-        // Or a slip of the finger would make an administrator.
+        // Otherwise a typing error would make an administrator.
         (Some(r#"{"root": {"password": "s3cret", "amdin": false}}"#), "line 1, column"),
         (Some(r#"{"root": {"admin": true}}"#), "line 1, column"),
         (Some(r#"{"root": {"password": "s3cret""#), "line 1, column"),

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::fixture::{bare_port, id};
 
-/// How many ports there are.
+/// The number of ports.
 const PORTS: u32 = 40_000;
 
 fn full() -> Tables {
@@ -33,7 +33,7 @@ async fn served<F: Future>(test: impl FnOnce(SocketAddr) -> F) -> F::Output {
     crate::fixture::served(MockServer::new(MockController::with_tables(MockSettings::default(), full())), test).await
 }
 
-/// Sends a request and closes this direction: what comes back ends with the connection.
+/// Sends a request and closes this direction: the answer ends with the connection.
 async fn ask(mut stream: TcpStream, request: &str) -> TcpStream {
     stream.write_all(request.as_bytes()).await.expect("sent");
     stream
@@ -70,8 +70,8 @@ async fn create(address: SocketAddr, n: u128) {
     assert!(answer.starts_with(b"HTTP/1.0 201"), "{}", String::from_utf8_lossy(&answer));
 }
 
-/// While one reads everything, others write: many of their requests are answered before its last byte, each of them a
-/// turn that the reader gave away.
+/// While one client reads everything, others write: many of their requests are answered before its last byte, each while
+/// the long answer yielded.
 #[tokio::test]
 async fn writers_continue_while_a_long_answer_is_read() {
     served(async |address| {
@@ -94,14 +94,14 @@ async fn writers_continue_while_a_long_answer_is_read() {
             };
             let (answer, ()) = tokio::join!(reader, writer);
             assert!(body(&answer).is_array() || body(&answer).is_object(), "{path}");
-            // A reader that holds the others up lets in one or two: before it begins, and after its end.
+            // If the long answer blocked the others, one or two would be answered: before it begins, and after its end.
             assert!(written.get() >= 20, "{path}: {} were written meanwhile", written.get());
         }
     })
     .await;
 }
 
-/// Who reads slowly reads what there was when the reading began.
+/// A slow reader gets the objects as they were when its request arrived.
 #[tokio::test]
 async fn an_answer_is_of_one_moment() {
     served(async |address| {
@@ -124,7 +124,7 @@ async fn an_answer_is_of_one_moment() {
     .await;
 }
 
-/// A hundred who ask for everything and take nothing cost little more than the copy that they share.
+/// A hundred clients that request everything and read nothing share one copy.
 #[tokio::test]
 async fn clients_that_read_nothing_share_one_copy() {
     served(async |address| {

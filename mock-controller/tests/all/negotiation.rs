@@ -1,4 +1,4 @@
-//! Accept and Content-Type: what each dialect takes for what.
+//! Accept and Content-Type: which types each dialect accepts.
 
 use atoll_mock_controller::Dialect;
 use http::Method;
@@ -191,7 +191,7 @@ fn version_one_hides_what_came_later() {
     assert_eq!(get(&world, "/", Some("~Application-v4+json")).body.get("ports"), None);
     assert!(get(&world, "/", Some("~Application-v5+json")).body.get("ports").is_some());
 
-    // The oldest names of types are what version 1 takes.
+    // Version 1 accepts the oldest names of types.
     let path = format!("/bridges/{bridge}/ports");
     let body = |kind: &str| format!("{{\"type\":\"{kind}\",\"id\":\"{}\"}}", id(0x99));
     assert_eq!(post(&world, &path, Some("application/json"), &body("Bridge")), 400);

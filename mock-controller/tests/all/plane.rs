@@ -1,4 +1,4 @@
-//! The program with its data plane, in a network namespace of its own: what the API says is what packets do.
+//! The program with its data plane, in a network namespace of its own: packets follow the API.
 //! Needs root.
 
 use std::net::UdpSocket;
@@ -24,7 +24,7 @@ pub(crate) const INNER: Uuid = Uuid::from_u128(4);
 pub(crate) const POD: Uuid = Uuid::from_u128(5);
 pub(crate) const MAC: &str = "02:00:00:00:00:05";
 
-/// A namespace that goes with the test.
+/// A namespace that is deleted with the test.
 pub(crate) struct Netns(pub(crate) String);
 
 impl Netns {
@@ -99,7 +99,7 @@ pub(crate) fn network(server: &Running) {
     create(&format!("/routers/{ROUTER}/routes"), route);
 }
 
-/// Makes the namespace a pod, as the plugin does it: the host end is made in the router's namespace.
+/// Makes the namespace a pod, as the plugin does: the host end is created in the router's namespace.
 pub(crate) fn wire(router: &Path, pod: &Netns) {
     let inside = format!("--net={}", router.display());
     let peer = ["netns", pod.0.as_str(), "address", MAC];
@@ -110,7 +110,7 @@ pub(crate) fn wire(router: &Path, pod: &Netns) {
     run("ip", &["-n", &pod.0, "link", "set", "eth0", "up"]);
 }
 
-/// The example of JSON in the documentation behind this text.
+/// The JSON example of the documentation that follows this text.
 fn documented(text: &str) -> Value {
     let page = include_str!("../../../docs/mock-controller.md");
     let (_, below) = page.split_once(text).unwrap_or_else(|| panic!("docs/mock-controller.md does not say {text:?}"));
@@ -118,7 +118,7 @@ fn documented(text: &str) -> Value {
     serde_json::from_str(block.split("```").next().unwrap_or_default()).expect("JSON")
 }
 
-/// What an answer looks like: its keys, ids being one like another, and the kinds of its values.
+/// The shape of an answer: its keys, with all ids equal, and the types of its values.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(object) => {
@@ -146,7 +146,7 @@ fn counters_are_shown_as_documented() {
     create("/chains", json!({ "id": chain, "tenantId": "t", "name": "c" }));
     let rule = json!({ "id": icmp, "type": "accept", "dlType": 0x0800, "nwProto": 1, "position": 1 });
     create(&format!("/chains/{chain}/rules"), rule);
-    // A run of like rules: each counts for itself.
+    // Several equal rules: each has its own counter.
     for n in 1..=5 {
         let rule = json!({ "id": id(20 + n), "type": if n == 3 { "reject" } else { "drop" }, "dlType": 0x0800, "nwProto": 17,
             "tpDst": { "start": 7000 + n, "end": 7000 + n }, "position": n + 1 });
@@ -167,7 +167,7 @@ fn counters_are_shown_as_documented() {
     let socket = crate::http_life::inside(&netns.path(), || UdpSocket::bind("10.0.0.5:0")).expect("a socket");
     for n in 1..=4_u16 {
         for _ in 0..n {
-            // An error is that of a datagram that was rejected before.
+            // An error is the answer to an earlier datagram that was rejected.
             while socket.send_to(b"atol", ("10.0.0.1", 7000 + n)).is_err() {}
         }
     }
@@ -209,7 +209,7 @@ fn counters_are_shown_as_documented() {
 fn the_documented_example_makes_packets_flow() {
     let (netns, pod, directory) = (Netns::new(), Netns::new(), tempfile::tempdir().expect("a directory"));
     let _traces = Traces(directory.path().to_owned());
-    // The example makes the pod's namespace itself.
+    // The example creates the pod's namespace itself.
     run("ip", &["netns", "del", &pod.0]);
     let run_dir = directory.path().to_str().expect("a path");
     let server = Running::start_in(Some(&netns.path()), &["--dataplane", "--run-dir", run_dir, "--host-id", HOST]);

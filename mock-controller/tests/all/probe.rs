@@ -1,6 +1,6 @@
-//! A machine that lacks something: the program says what, who needs it and what to do, and does not start, or starts
-//! and keeps closed what needs it. Nothing is pretended: capabilities are dropped, `/proc/sys` is hidden or read-only,
-//! the program `nft` is away or refuses what a kernel without the feature refuses. Needs root.
+//! A machine that lacks a feature: the program reports the feature, its purpose and the remedy, and does not start, or
+//! starts and keeps closed what needs the feature. The faults are real: capabilities are dropped, `/proc/sys` is hidden or
+//! read-only, the program `nft` is absent or refuses what a kernel without the feature refuses. Needs root.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,7 +40,7 @@ fn both(prepare: &str, how: &str) -> [Output; 2] {
     })
 }
 
-/// The machine is refused, and every part is in what both say.
+/// The machine is refused, and both outputs contain every part.
 fn assert_refused(prepare: &str, how: &str, parts: &[&str]) {
     let [probe, start] = both(prepare, how);
     assert_eq!((probe.status.code(), start.status.code()), (Some(3), Some(1)), "{how} {prepare}: {probe:?} {start:?}");
@@ -48,7 +48,7 @@ fn assert_refused(prepare: &str, how: &str, parts: &[&str]) {
     assert!(start.contains("this machine cannot carry the data plane:\n  "), "{start}");
     for text in [&probe, &start] {
         assert!(parts.iter().all(|part| text.contains(part)), "{how} {prepare}: {parts:?} in {text}");
-        // One cause is one line, not a flood of what follows from it.
+        // One cause is one line, without its consequences.
         let lines = text.lines().filter(|line| line.contains(", needed for "));
         assert!(lines.count() <= parts.len().max(3), "{text}");
     }
@@ -88,12 +88,12 @@ fn a_hidden_proc_directory_is_reported() {
     assert_refused("PATH=/nowhere", "/usr/bin/env", &["the program nft", "apt-get install nftables", "every filter"]);
 }
 
-/// `/proc/sys/net` without `bridge`, as where `br_netfilter` is not loaded. The settings of each namespace are seen by
-/// way of another `/proc`, as a mount would show those of one namespace only.
+/// `/proc/sys/net` without `bridge`, as on a machine where `br_netfilter` is not loaded. The settings of each namespace
+/// are read through another `/proc`, because a mount shows those of one namespace only.
 const WITHOUT_BR_NETFILTER: &str = "mkdir $RUN/proc\nmount -t proc proc $RUN/proc\nmount -t tmpfs none /proc/sys/net\n\
                                     for it in core ipv4 ipv6; do ln -s $RUN/proc/sys/net/$it /proc/sys/net/; done";
 
-/// What the data plane can do without: rules that ask for flows stay closed, everything else works.
+/// A feature that the data plane can do without: rules that need tracked flows stay closed, everything else works.
 #[test]
 fn without_bridged_packets_in_the_hooks_of_ip_it_starts_and_keeps_closed_what_needs_them() {
     let (netns, directory) = (Netns::new(), tempfile::tempdir().expect("a directory"));
@@ -130,7 +130,7 @@ fn without_bridged_packets_in_the_hooks_of_ip_it_starts_and_keeps_closed_what_ne
     assert!(server.end("-TERM").success());
 }
 
-/// What a kernel without a feature refuses, by a word of its rule, and how it is reported.
+/// A word of a rule that a kernel without the feature refuses, and the report.
 const FEATURES: &[(&str, &str)] = &[
     ("table bridge", "filters on bridges"),
     ("icmp type echo-request", "filters of IP"),
@@ -153,7 +153,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("rt nexthop", "the next hop"),
 ];
 
-/// An `nft` that refuses what has this word as a kernel without the feature does, and keeps its input.
+/// An `nft` that refuses input with this word, as a kernel without the feature does, and records its input.
 fn refusing(directory: &Path, word: &str) -> String {
     let real = String::from_utf8(command("sh").args(["-c", "command -v nft"]).output().expect("sh runs").stdout);
     let real = real.expect("a path").trim().to_owned();
@@ -253,7 +253,7 @@ fn the_probe_asks_for_each_word_that_filters_have() {
     let mut program = command();
     program.args(["--listen", "127.0.0.1:0", "--dataplane", "--host-id", HOST, "--run-dir"]).arg(directory.path());
     let server = Running::begin(program, Some(&netns.path()));
-    // What the program tried when it started is none of the filters.
+    // The probe's input at the start is not a filter.
     fs::remove_file(&scripts).expect("removed");
     network(&server);
     let vif = PortSecurity {
@@ -278,7 +278,7 @@ fn the_probe_asks_for_each_word_that_filters_have() {
     create(&server, &format!("/bridges/{BRIDGE}/ports"), &bound(61, Value::Null));
     let router = json!({ "name": "r", "tenantId": "t", "inboundFilterId": id(40), "outboundFilterId": id(41) });
     assert_eq!(server.send("PUT", &format!("/midonet-api/routers/{ROUTER}"), JSON, &router).0, 204);
-    // Two links make a router one that others share.
+    // A router with two links counts as shared.
     for n in [70, 72] {
         let port = |n: u128, last: u8| {
             json!({ "id": id(n), "type": "Router", "networkAddress": "100.64.0.0", "networkLength": 30,
@@ -291,7 +291,7 @@ fn the_probe_asks_for_each_word_that_filters_have() {
     }
     let down = json!({ "name": "u", "tenantId": "u", "adminStateUp": false });
     assert_eq!(server.send("PUT", &format!("/midonet-api/routers/{}", id(80)), JSON, &down).0, 204);
-    // What was handed down before this is answered is done.
+    // All changes that were answered before are programmed when this is answered.
     create(&server, "/routers", &json!({ "id": id(90), "tenantId": "u", "name": "last" }));
     let (_, _, report) = server.send("GET", "/mock/dataplane", JSON, &Value::Null);
     assert_eq!(report["errors"], json!({}), "{report}");

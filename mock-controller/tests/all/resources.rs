@@ -1,4 +1,4 @@
-//! Every resource: created, read back, listed, replaced, deleted, absent, there already.
+//! Every resource: create, read back, list, replace, delete; absent and duplicate objects.
 
 use atoll_mock_controller::{Dialect, PROVIDER_ROUTER_NAME, provider_router, tunnel_zone, uplink_port};
 use http::Method;
@@ -8,19 +8,19 @@ use uuid::Uuid;
 
 use crate::fixture::{BOTH, Fixture, id};
 
-/// Where one kind of object lives, and what the reference says of it.
+/// The paths of one kind of object, and its properties in the reference.
 struct Kind {
     name: &'static str,
-    /// Where it is created; what `prepare` made is 1 to 9.
+    /// The path of its list; `prepare` creates objects 1 to 9.
     create: String,
-    /// Where one is.
+    /// The path of one.
     one: &'static str,
     body: Value,
     /// The class in messages of 5.x.
     class: &'static str,
-    /// What GET must show besides the body's own fields.
+    /// The fields that GET must show besides those of the body.
     shows: Value,
-    /// What a DELETE of an absent one answers in 5.x.
+    /// The answer of 5.x to a DELETE of an absent one.
     absent: u16,
 }
 
@@ -581,7 +581,7 @@ fn what_is_not_built_is_refused() {
     }
 }
 
-/// Clients ask for such lists on their way to what they want: there are none, and none can be made.
+/// Clients read such lists on the way to other objects: they are empty, and no element can be created.
 #[test]
 fn lists_of_what_is_not_built_are_empty() {
     for dialect in BOTH {
@@ -696,7 +696,7 @@ fn addresses_may_have_zeros_before_them() {
     }
 }
 
-/// A filter that is dropped shows one tenant what another has.
+/// If a filter were dropped, one tenant would see another's objects.
 #[test]
 fn a_filter_that_cannot_be_read_is_one_that_nothing_passes() {
     for dialect in BOTH {
@@ -740,7 +740,7 @@ fn every_answer_may_be_read_by_pages_of_other_origins() {
                 assert!(names.split(", ").any(|one| one == name), "{method} {path}: {name} in {names}");
             }
         }
-        // What removes everything is nothing for a page of another origin.
+        // A page of another origin must not use the requests that remove everything.
         assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).headers.get("access-control-allow-origin"), None);
     }
 }

@@ -63,7 +63,7 @@ fn fragment_policies_follow_the_table() {
     let range = nat("10.0.0.9", "10.0.0.10", 0, 0);
     let masquerade = nat("10.0.0.9", "10.0.0.9", 1024, 65535);
     let reverse = json!({ "type": "rev_snat", "flowAction": "continue" });
-    // What a rule gets without a policy, and which of any, header, nonheader, unfragmented it may have.
+    // The default policy of a rule, and which of any, header, nonheader, unfragmented it may have.
     for (body, default, allowed) in [
         (&plain, "any", [true, true, true, true]),
         (&reverse, "any", [true, true, true, true]),
@@ -135,7 +135,7 @@ fn every_type_has_its_own_fields() {
             let answer = world.post(&rules(&world), &body);
             assert_eq!(answer.status, status, "{body} in {dialect}: {answer:?}");
             if status == 201 {
-                // Nothing of it is swallowed; a number that came as a text is a number.
+                // No field is lost; a number that was sent as text is shown as a number.
                 let read = world.get(&format!("/rules/{}", answer.created())).body;
                 let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok()).map(Value::from);
                 for (name, sent) in body.as_object().expect("an object") {

@@ -1,4 +1,4 @@
-//! A hundred thousand ports: a request costs what it answers with, not what there is.
+//! A hundred thousand ports: the cost of a request depends on its answer, not on the number of objects.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::fixture::{Fixture, bare_port, id};
 
-/// Tenants of 100 ports each, beside what every controller has.
+/// Tenants of 100 ports each, beside the initial objects.
 fn full(tenants: u128) -> Tables {
     let mut tables = Fixture::new(Dialect::V5).mock.dump();
     for tenant in 0..tenants {

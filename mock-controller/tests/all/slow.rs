@@ -1,4 +1,4 @@
-//! Clients that are slow, silent or deaf: each is left after a while, and none keeps the others out.
+//! Clients that send slowly, send nothing or do not read: each connection is closed after the timeout, and none locks others out.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_millis(400);
-/// What a loaded machine may add.
+const TIMEOUT: Duration = Duration::from_millis(400);
+/// The margin for a loaded machine.
 const SLACK: Duration = Duration::from_secs(10);
-/// How large a dump is, at least.
+/// The least size of a dump.
 const DUMP: usize = 4_000_000;
 
-/// A server with little patience, for as long as `test` runs.
+/// A server with a short timeout, while `test` runs.
 async fn served<F: Future>(test: impl FnOnce(SocketAddr) -> F) -> F::Output {
-    // An answer that no buffer between here and there holds.
+    // An answer that is larger than all buffers of the connection.
     let mut tables = MockController::new(MockSettings::default()).tables().clone();
     tables.chains = (0..60_000).map(|id| (Uuid::from_u128(id), Chain::default())).collect();
     let controller = MockController::with_tables(MockSettings::default(), tables);
-    crate::fixture::served(MockServer::new(controller).client_timeout(PATIENCE), test).await
+    crate::fixture::served(MockServer::new(controller).client_timeout(TIMEOUT), test).await
 }
 
-/// Everything until the server closes, and how long that took.
+/// Reads until the server closes; returns the text and the duration.
 async fn until_closed(stream: &mut TcpStream) -> (String, Duration) {
     let (started, mut answer) = (Instant::now(), Vec::new());
-    // A reset is an end as well.
-    let _ = timeout(PATIENCE + SLACK, stream.read_to_end(&mut answer)).await.expect("the server closes it");
+    // A reset ends the connection as well.
+    let _ = timeout(TIMEOUT + SLACK, stream.read_to_end(&mut answer)).await.expect("the server closes it");
     (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
 }
 
@@ -53,7 +53,7 @@ async fn an_incomplete_request_is_closed_after_its_time() {
             stream.write_all(sent.as_bytes()).await.expect("sent");
             let (answer, took) = until_closed(&mut stream).await;
             assert_eq!(answer.split(' ').nth(1).unwrap_or_default(), status, "{what}: {answer}");
-            assert!(took >= PATIENCE / 2, "{what}: {took:?} is no patience at all");
+            assert!(took >= TIMEOUT / 2, "{what}: {took:?} is shorter than the timeout");
         }
     })
     .await;
@@ -69,7 +69,7 @@ async fn single_bytes_do_not_extend_the_time_of_a_request() {
             write.write_all(begin.as_bytes()).await.expect("sent");
             let drip = async {
                 while write.write_all(b"x").await.is_ok() {
-                    tokio::time::sleep(PATIENCE / 10).await;
+                    tokio::time::sleep(TIMEOUT / 10).await;
                 }
             };
             let mut answer = Vec::new();
@@ -77,7 +77,7 @@ async fn single_bytes_do_not_extend_the_time_of_a_request() {
             let both = async {
                 tokio::select! { () = drip => {}, () = closed => {} }
             };
-            timeout(PATIENCE + SLACK, both).await.expect("the server closes it");
+            timeout(TIMEOUT + SLACK, both).await.expect("the server closes it");
         }
     })
     .await;
@@ -97,7 +97,7 @@ async fn a_client_that_never_reads_is_disconnected() {
         let mut deaf = connect().await;
         let (whole, _) = until_closed(&mut connect().await).await;
         assert!(whole.len() > DUMP, "who reads gets everything: {}", whole.len());
-        tokio::time::sleep(PATIENCE * 5).await;
+        tokio::time::sleep(TIMEOUT * 5).await;
         let (some, _) = until_closed(&mut deaf).await;
         assert!(some.len() < whole.len(), "what is read too late is what was on its way, not {}", some.len());
     })

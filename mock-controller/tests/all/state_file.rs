@@ -1,5 +1,5 @@
-//! The file that keeps the objects: written before the answer, whole or not at all, never silently empty; a change that
-//! it cannot take is not made.
+//! The file that keeps the objects: written before the answer, completely or not at all, never silently empty; a change that
+//! cannot be written is not made.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{BOTH, Fixture, id};
 
-/// A world whose changes are kept in a file.
+/// A controller whose changes are persisted in a file.
 struct Kept {
     world: Fixture,
     directory: tempfile::TempDir,
@@ -35,12 +35,12 @@ impl Kept {
         StateFile::load(&self.path, self.world.dialect).map(|tables| tables.expect("it is there"))
     }
 
-    /// What is in the file is what there is.
+    /// The file has the controller's objects.
     fn check(&self, what: &str) {
         assert_eq!(self.load().unwrap_or_else(|error| panic!("{what}: {error}")), self.world.mock.dump(), "{what}");
     }
 
-    /// The status of a change, which is in the file, or not made.
+    /// Makes a change, which is in the file or not made; returns its status.
     fn change(&self, n: u128) -> u16 {
         let before = self.world.mock.dump();
         let length = || fs::metadata(&self.path).map_or(0, |there| there.len());
@@ -82,7 +82,7 @@ fn what_was_written_is_read_back_after_every_request() {
             kept.check("read-only");
         }
 
-        // A new life goes on where the old one ended, with keys of its own.
+        // After a restart the file continues, and generated keys differ from the earlier ones.
         let tables = kept.load().expect("readable");
         let highest = tables.ports.values().map(|port| port.tunnel_key).max().expect("ports");
         let settings = MockSettings { dialect, ..MockSettings::default() };
@@ -123,7 +123,7 @@ fn damage_is_an_error_and_never_an_empty_start() {
     }
     let whole = fs::read(&kept.path).expect("readable");
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
-    assert_eq!(lines.len(), 6, "a tally, the tables and four changes");
+    assert_eq!(lines.len(), 6, "a header, the tables and four changes");
     let damaged = |bytes: &[u8], what: &str| {
         fs::write(&kept.path, bytes).expect("written");
         match kept.load() {
@@ -135,7 +135,7 @@ fn damage_is_an_error_and_never_an_empty_start() {
         }
     };
 
-    // Cut anywhere: what was answered is missing, and the file says so itself.
+    // Truncated anywhere: an answered change is missing, and the check shows it.
     let ends = lines.iter().scan(0, |end, line| {
         *end += line.len();
         Some(*end)
@@ -143,10 +143,10 @@ fn damage_is_an_error_and_never_an_empty_start() {
     for cut in (0..whole.len() - 1).step_by(7).chain(ends.take(lines.len() - 1)) {
         damaged(&whole[..cut], &format!("cut at {cut}"));
     }
-    // But its last byte is no more than an end.
+    // The last byte is only the end of a line.
     fs::write(&kept.path, &whole[..whole.len() - 1]).expect("written");
     kept.check("without the end of the last line");
-    // A line more, of a change that was never answered.
+    // A further line, of a change that was never answered.
     let truncated = [&whole[..], &lines[5][..20]].concat();
     fs::write(&kept.path, &truncated).expect("written");
     kept.check("with a truncated line");
@@ -180,7 +180,7 @@ fn damage_is_an_error_and_never_an_empty_start() {
             );
         }
     }
-    // A table that is missing, with a check that is right: the file of the version before had none.
+    // A missing table with a correct check: the file of version 1 had no checks.
     let old = |tables: Value| format!("{{\"mock_controller_state\":1,\"dialect\":\"5\",\"tables\":{tables}}}\n");
     let mut tables = json!(kept.world.mock.dump());
     fs::write(&kept.path, old(tables.clone())).expect("written");
@@ -245,7 +245,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     let before = world.mock.dump();
     let follower = world.mock.controller_mut().follow();
 
-    // The directory is gone with its file.
+    // The directory is deleted with its file.
     let away = kept.directory.path().with_extension("away");
     fs::rename(kept.directory.path(), &away).expect("moved");
     assert_eq!(kept.change(1), 503);
@@ -261,7 +261,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     refused("a host", world.admin(Method::POST, "/hosts", &json!({ "id": id(0x500) })).status);
     let interface = format!("/hosts/{}/interfaces/eth9", world.host());
     refused("an interface", world.admin(Method::PUT, &interface, &json!({})).status);
-    // A reset is all or nothing.
+    // A reset takes effect completely or not at all.
     world.admin(Method::POST, "/faults", &json!({ "path": "/chains", "fault": { "kind": "cut" } }));
     refused("a reset", world.admin(Method::POST, "/reset", &Value::Null).status);
     assert_eq!(world.admin(Method::GET, "/faults", &Value::Null).body.as_array().map(Vec::len), Some(1), "faults stay");
@@ -273,7 +273,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     let statuses: Vec<_> = last["last"].as_array().expect("a list").iter().map(|one| one["status"].clone()).collect();
     assert!(statuses.contains(&json!(503)) && !statuses[statuses.len() - 6..].contains(&json!(201)), "{statuses:?}");
 
-    // It is back: the same file goes on.
+    // The directory is back: the same file continues.
     fs::rename(&away, kept.directory.path()).expect("moved");
     kept.check("before the next change");
     assert_eq!(kept.change(2), 201);
@@ -310,7 +310,7 @@ fn a_file_that_was_replaced_is_not_written_over() {
     kept.check("and it goes on");
 }
 
-/// Only root may mount; everywhere else the same is tried with a directory that is gone.
+/// Only root may mount; without root the test uses a deleted directory.
 #[test]
 fn a_full_or_read_only_file_system_is_a_503() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -339,7 +339,7 @@ fn a_full_or_read_only_file_system_is_a_503() {
     assert_eq!(kept.change(5001), 201, "there is room again");
     kept.check("room again");
 
-    // The kernel makes nothing read-only that is being written.
+    // The kernel refuses to remount a file system read-only while a file is open for writing.
     let dump = kept.world.mock.dump();
     kept.world.mock.controller_mut().close().expect("closed");
     mount.remount("ro");
@@ -389,7 +389,7 @@ fn a_link_stays_and_its_target_is_written() {
     assert!(fs::symlink_metadata(&target).expect("there").is_file());
     assert_eq!(StateFile::load(&target, Dialect::V5).expect("readable"), Some(world.mock.dump()));
     assert_eq!(StateFile::load(&link, Dialect::V5).expect("readable"), Some(world.mock.dump()));
-    // One file, one lock, by whatever name.
+    // One file has one lock under all its names.
     let lock = StateFile::lock(&link).expect("free");
     assert!(matches!(StateFile::lock(&target), Err(StateFileError::InUse { .. })));
     drop(lock);
@@ -422,14 +422,14 @@ fn the_mode_is_its_owners_whatever_the_umask_and_stays_what_it_is_made() {
     let mode = || fs::metadata(&kept.path).expect("there").permissions().mode() & 0o7777;
     assert_eq!(mode(), 0o600);
     fs::set_permissions(&kept.path, fs::Permissions::from_mode(0o640)).expect("set");
-    // A start writes it anew.
+    // A start rewrites it.
     keep(&kept.world, &kept.path);
     assert_eq!(mode(), 0o640);
 }
 
 #[test]
 fn ids_of_an_earlier_run_are_not_reused() {
-    // The seed is the same, so the server makes up the same ids again; here for the LOCAL routes.
+    // The seed is the same, so the server generates the same ids again, here for the LOCAL routes.
     let world = Fixture::new(Dialect::V5);
     let router = world.router(1, "t");
     for n in 0..5 {

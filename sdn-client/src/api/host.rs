@@ -19,7 +19,7 @@ pub struct Host {
     pub addresses: Option<Vec<String>>,
     /// Its interfaces, as far as they are embedded.
     pub host_interfaces: Option<Vec<Interface>>,
-    /// Its agent is there.
+    /// Its agent is alive.
     #[serde(deserialize_with = "lenient::flag")]
     pub alive: bool,
     /// How much flooding it takes.

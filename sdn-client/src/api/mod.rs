@@ -13,7 +13,7 @@
 //! | [`lenient`] | numbers and flags as the server reads them |
 //!
 //! These structs hold the values of the JSON without interpretation: addresses and kinds are text, sentinels are numbers.
-//! [`crate::convert`] interprets them; [`crate::dialect`] knows what the dialects disagree about.
+//! [`crate::convert`] interprets them; [`crate::dialect`] has the differences between the dialects.
 //!
 //! # Guarantees
 //!
@@ -21,7 +21,7 @@
 //! - Of a key that occurs twice the last value counts, as for Jackson.
 //! - Unknown keys survive in `other`, which also holds the read-only URIs of sub-resources.
 //! - Absent keys and nulls have the server's defaults. Numbers and flags may be text.
-//! - [`full`] writes every key, as answers have them; [`sparse`] writes what a request has to say.
+//! - [`full`] writes every key, as answers have them; [`sparse`] writes what a request needs.
 
 pub mod device;
 pub mod group;

@@ -1,4 +1,4 @@
-//! What is not a virtual device: MidoNet REST API, sections "Root document", "Login", "system_state", "Tenants" and
+//! Resources that are not virtual devices: MidoNet REST API, sections "Root document", "Login", "system_state", "Tenants" and
 //! "Error bodies".
 
 use std::fmt;
@@ -44,7 +44,7 @@ impl fmt::Debug for Token {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ErrorBody {
-    /// What the server says; null for some refusals.
+    /// The server's message; null for some refusals.
     pub message: Option<String>,
     /// The HTTP status once more.
     #[serde(deserialize_with = "lenient::integer")]

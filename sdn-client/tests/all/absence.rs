@@ -15,7 +15,7 @@ use crate::fake::{Fake, Outcome, absent, answer, foreign, line};
 
 const DIALECTS: [Dialect; 2] = [Dialect::V1, Dialect::V5];
 
-/// What gateways, proxies and servers at wrong paths say instead of the API.
+/// Answers of gateways, proxies and servers at wrong paths.
 fn foreign_answers() -> Vec<(&'static str, Outcome)> {
     let json = [("content-type", "application/json")];
     let id = Uuid::from_u128(1);
@@ -82,7 +82,7 @@ async fn answers_of_foreign_servers_are_errors() {
             let (_, client) = client(dialect, move |_| reply.clone());
             let router = Scope::Of(Resource::Router, id());
             refused(client.get::<Port>(id()).await, &what("get"));
-            // What has no id of its own is taken as it is shown; a list without it means that it is absent.
+            // An object without an id of its own is accepted as shown; only a list without it means that it is absent.
             let found = client.find(&entry()).await;
             assert!(!matches!(found, Ok(None)), "{}", what("look"));
             refused(client.list::<Route>(&router).await, &what("list"));
@@ -99,7 +99,7 @@ async fn answers_of_foreign_servers_are_errors() {
     }
 }
 
-/// The API is there, and a gateway in front of it answers the deletions: a second look tells.
+/// The API works, and a gateway in front of it answers the deletions: a second request decides.
 #[tokio::test(start_paused = true)]
 async fn a_deletion_answered_by_a_gateway_is_confirmed_by_a_read() {
     for dialect in DIALECTS {
@@ -119,7 +119,7 @@ async fn a_deletion_answered_by_a_gateway_is_confirmed_by_a_read() {
     }
 }
 
-/// 1.9 has 404s without an id, for hosts: the list of all hosts tells.
+/// 1.9 answers 404 without an id for hosts: the list of all hosts decides.
 #[tokio::test(start_paused = true)]
 async fn a_404_of_the_api_without_an_id_is_confirmed_by_the_list() {
     for dialect in DIALECTS {
@@ -139,7 +139,7 @@ async fn a_404_of_the_api_without_an_id_is_confirmed_by_the_list() {
     }
 }
 
-/// So is an entry of a table, which has no id at all.
+/// The same for an entry of a table, which has no id at all.
 #[tokio::test(start_paused = true)]
 async fn an_absent_table_entry_is_confirmed_by_the_table() {
     let table = format!("/bridges/{}/arp_table", id());
@@ -156,7 +156,7 @@ async fn an_absent_table_entry_is_confirmed_by_the_table() {
         assert_eq!(client.find(&entry()).await.is_err(), there, "{entries}");
         assert_eq!(fake.count(&format!("GET {table}")), 2 + 1, "{entries}: the table twice, the entry once");
     }
-    // The bridge is gone, and its table with it.
+    // The bridge is deleted with its table.
     let (_, client) = client(Dialect::V5, |request| match request.method {
         http::Method::DELETE => answer(404, r#"{"message":"Not here","code":404}"#),
         _ => absent(&request.path),
@@ -215,7 +215,7 @@ async fn a_foreign_answer_is_requested_once_more() {
     let (fake, client) = self::client(Dialect::V5, |_| foreign(404, &[], ""));
     client.get::<Router>(id()).await.expect_err("a wrong path stays wrong");
     assert_eq!(fake.asked().len(), 2);
-    // A route on 1.9 would be made twice.
+    // A route on 1.9 would be created twice.
     let (fake, client) = self::client(Dialect::V1, |_| foreign(404, &[], ""));
     let route = Route { router_id: Some(id()), ..Route::default() };
     client.create(&route).await.expect_err("no answer");

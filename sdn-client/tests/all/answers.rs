@@ -1,4 +1,4 @@
-//! What servers say, sane and insane.
+//! Answers of servers, valid and invalid.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn response(status: u16, body: impl Into<Bytes>) -> ApiResponse {
 
 const SEVEN: &str = "00000000-0000-0000-0000-000000000007";
 
-/// A request about number seven.
+/// A request for object 7.
 fn asked() -> ApiRequest {
     let (method, path) = (http::Method::GET, format!("/ports/{SEVEN}"));
     ApiRequest { method, path, headers: HeaderMap::new(), body: Bytes::new() }
@@ -46,7 +46,7 @@ fn refusals_are_classified_by_status_and_dialect() {
     for (dialect, resource, status, message, expected) in [
         (new, Resource::Router, 404, "There is no Port with ID 00000000-0000-0000-0000-000000000007.", Absent),
         (old, Resource::Router, 404, "No port with ID 00000000-0000-0000-0000-000000000007 exists.", Absent),
-        // Of another object, of none, in words that a gateway may use.
+        // About another object, about none, in words that a gateway may use.
         (new, Resource::Router, 404, "There is no Port with ID 00000000-0000-0000-0000-000000000008.", Vague),
         (old, Resource::Router, 404, "", Vague),
         (new, Resource::Router, 404, "Not Found", Vague),
@@ -170,7 +170,7 @@ fn a_time_to_wait_is_read_in_both_its_forms() {
         ("0", "", Some(0)),
         (" 120 ", "", Some(120)),
         ("Sun, 06 Nov 1994 08:49:47 GMT", "", Some(10)),
-        // The server's clock is an hour behind ours, and it means ten seconds.
+        // The server's clock is an hour behind ours; the date means ten seconds from now.
         ("Sun, 06 Nov 1994 07:49:47 GMT", "Sun, 06 Nov 1994 07:49:37 GMT", Some(10)),
         ("Sun, 06 Nov 1994 08:49:00 GMT", "", Some(0)),
         ("", "", None),

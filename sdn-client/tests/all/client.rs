@@ -194,8 +194,8 @@ async fn a_wrong_password_is_denied_and_not_shown() {
     assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
 }
 
-/// Cut by our limit on messages, beside other text, in the field of a violation, as it travels, in a value of the wrong
-/// kind: no part of a secret comes back out of an answer.
+/// An answer repeats a secret: cut by our limit on messages, beside other text, in the field of a violation, encoded, in a
+/// value of the wrong type. No part of it is printed.
 #[tokio::test(start_paused = true)]
 async fn an_echo_of_a_secret_is_not_shown() {
     const TOKEN: &str = "t0ken-of-some-length";
@@ -205,7 +205,7 @@ async fn an_echo_of_a_secret_is_not_shown() {
         credentials: Some(credentials(folder.path())),
         session_file: None,
     };
-    // "admin:pa55w0rd" as it travels in a login.
+    // "admin:pa55w0rd" as it is encoded in a login.
     for secret in [PASSWORD, "YWRtaW46cGE1NXcwcmQ=", TOKEN] {
         let far = format!("{}{secret}", "x".repeat(400 - secret.len() / 2));
         let violation = format!(r#"{{"property":"{secret}","message":"{secret}"}}"#);
@@ -283,12 +283,12 @@ async fn in_the_end_the_last_failure_is_reported() {
     assert_eq!(client.get::<Router>(id(1)).await.expect_err("unreachable").class, ErrorClass::Unreachable);
 }
 
-/// What limits rates, and a server that names a time, are asked again at that time, as often as the deadline allows.
+/// A rate limiter, or a server that names a time, is asked again at that time, as often as the deadline allows.
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_within_the_deadline() {
     let busy = |status, wait: &'static str| foreign(status, &[("retry-after", wait)], r#"{"message":"slow down"}"#);
     for status in [408, 429, 503] {
-        // More often than a failure is tried by itself.
+        // More attempts than after a failure.
         let (fake, client) = scripted((0..8).map(|_| busy(status, "1")).chain([fixture("router.5.json")]).collect());
         let begun = Instant::now();
         let client = client.until(begun + Duration::from_secs(20));
@@ -296,7 +296,7 @@ async fn retry_after_is_honoured_within_the_deadline() {
         assert_eq!(fake.asked().len(), 9, "{status}");
         assert!(begun.elapsed() >= Duration::from_secs(8), "{status}: not before its time: {:?}", begun.elapsed());
 
-        // It comes after the deadline: reported at once.
+        // The time is after the deadline: the error is returned immediately.
         let (fake, client) = scripted(vec![busy(status, "30")]);
         let begun = Instant::now();
         let error = client.until(begun + Duration::from_secs(20)).get::<Router>(id(1)).await.expect_err("busy");
@@ -304,7 +304,7 @@ async fn retry_after_is_honoured_within_the_deadline() {
         assert!(error.to_string().ends_with("slow down; it asks to wait 30 s"), "{error}");
         assert_eq!((fake.asked().len(), begun.elapsed()), (1, Duration::ZERO));
 
-        // Without a deadline patience has an end of its own, in time and in number.
+        // Without a deadline these waits are limited in time and number.
         let (fake, client) = scripted(vec![busy(status, "31")]);
         assert_eq!(client.get::<Router>(id(1)).await.expect_err("too long").class, ErrorClass::Busy);
         assert_eq!(fake.asked().len(), 1);
@@ -313,12 +313,12 @@ async fn retry_after_is_honoured_within_the_deadline() {
             assert_eq!(client.get::<Router>(id(1)).await.expect_err("too often").class, ErrorClass::Busy);
             assert_eq!(fake.asked().len(), most);
         }
-        // A time beyond all clocks is no wait, and no crash.
+        // A time that no clock can hold causes neither a wait nor a panic.
         let (_, client) = scripted(vec![busy(status, "18446744073709551615")]);
         let client = client.until(Instant::now() + Duration::from_secs(20));
         assert_eq!(client.get::<Router>(id(1)).await.expect_err("too long").class, ErrorClass::Busy);
 
-        // Patience uses up none of the attempts that failures have.
+        // These waits do not count as attempts.
         let answers = [not_sent(), not_sent(), busy(status, "1"), busy(status, "1"), not_sent(), not_sent()];
         let (fake, client) = scripted(answers.into_iter().chain([fixture("router.5.json")]).collect());
         client.get::<Router>(id(1)).await.expect("an answer in the end").expect("there");

@@ -1,4 +1,4 @@
-//! What travels means what was meant, in both directions and both dialects.
+//! Conversions keep the meaning of an object, in both directions and both dialects.
 
 use std::net::Ipv4Addr;
 
@@ -149,7 +149,7 @@ fn every_rule_survives_the_way_to_the_server_and_back() {
                 let arrived = travel(&Rule::from_topology(id(2), 3, &rule));
                 assert_eq!((arrived.chain_id, arrived.position), (Some(id(2)), Some(3)));
                 assert_eq!(rule_to_topology(&arrived, dialect).expect("own rule"), rule);
-                // And as the server shows it, sentinels and all.
+                // And as the server shows it, with its sentinels.
                 let mut shown = arrived;
                 show_rule(dialect, &mut shown);
                 let shown: Rule = api::read(Value::Object(api::full(&shown)).to_string().as_bytes()).expect("shown");

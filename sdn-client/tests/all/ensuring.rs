@@ -1,4 +1,4 @@
-//! Creating what may be there already, against both dialects' ways of saying so.
+//! Ensuring objects that may exist already, with the answers of both dialects.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,11 +18,11 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
-/// Just enough of a controller: objects by path, with each dialect's way to refuse what is there.
+/// A minimal controller: objects by path, with each dialect's refusal of a duplicate.
 #[derive(Default)]
 struct Server {
     objects: BTreeMap<String, Value>,
-    /// Lose the answer to the next POST, which takes effect.
+    /// The next POST takes effect and its answer is lost.
     lose_next: bool,
     routes: u128,
 }
@@ -94,7 +94,7 @@ impl Server {
         if port["hostId"].is_string() && dialect == Dialect::V5 {
             return Self::conflict(dialect, "Port is already bound to an interface");
         }
-        // 1.9 takes it away from wherever it is.
+        // 1.9 removes any earlier binding.
         port["hostId"] = json!(host);
         port["interfaceName"] = body["interfaceName"].clone();
         answer(201, "")
@@ -303,7 +303,7 @@ async fn only_the_own_host_is_unbound() {
     }
 }
 
-/// Every field of a rule that a server could show differently is found.
+/// Every differing field of a rule is found.
 #[tokio::test]
 async fn a_rule_is_compared_in_every_field_that_restricts() {
     for world in World::both() {

@@ -1,4 +1,4 @@
-//! One body, read as everything it could be: the function of the fuzz target, which the ordinary tests call as well.
+//! Reads one body as every type: the function of the fuzz target, which the ordinary tests call as well.
 
 use atoll_sdn_client::api::{Application, Bridge, Chain, Host, Port, Route, Router, Rule, SystemState};
 use atoll_sdn_client::error::AttemptedOperation;

@@ -1,4 +1,4 @@
-//! A controller that answers from a closure and remembers what it was asked.
+//! A controller that answers from a closure and records its requests.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-/// What a transport gives back.
+/// The result of a transport.
 pub(crate) type Outcome = Result<ApiResponse, TransportError>;
 
 type Handler = dyn FnMut(&ApiRequest) -> Outcome;
@@ -28,7 +28,7 @@ impl Fake {
         self.log.borrow().iter().map(line).collect()
     }
 
-    /// How many requests there were of this kind.
+    /// The number of requests of this kind.
     pub(crate) fn count(&self, line_start: &str) -> usize {
         self.asked().iter().filter(|line| line.starts_with(line_start)).count()
     }
@@ -40,7 +40,7 @@ impl Fake {
 
 impl Transport for Fake {
     async fn send(&self, request: ApiRequest) -> Outcome {
-        // Others get their turn between request and answer, as on a network.
+        // Other tasks run between request and answer, as on a network.
         tokio::task::yield_now().await;
         self.log.borrow_mut().push(request.clone());
         let answer = (self.handler.borrow_mut())(&request);
@@ -65,7 +65,7 @@ pub(crate) fn answer(status: u16, body: &str) -> Outcome {
     foreign(status, &[("content-type", media.as_str())], body)
 }
 
-/// An answer with no more than this; empty headers are left out.
+/// An answer with this status, body and headers; empty headers are left out.
 #[expect(clippy::unnecessary_wraps, reason = "handlers return it as it is")]
 pub(crate) fn foreign(status: u16, headers: &[(&'static str, &str)], body: &str) -> Outcome {
     let given = headers.iter().filter(|(_, value)| !value.is_empty());
@@ -88,7 +88,7 @@ pub(crate) fn as_asked(request: &ApiRequest, outcome: Outcome) -> Outcome {
     Ok(response)
 }
 
-/// How 5.x says that what `path` is about is not there.
+/// The 404 of 5.x for the object of `path`.
 pub(crate) fn absent(path: &str) -> Outcome {
     let id = path.split('/').find(|part| part.len() == 36).unwrap_or("no id");
     answer(404, &format!(r#"{{"message":"There is no Thing with ID {id}.","code":404}}"#))

@@ -27,7 +27,7 @@ pub(crate) fn text(name: &str) -> Vec<u8> {
     all().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no fixture {name}")).1
 }
 
-/// Nothing that was read may be lost, and nothing that was not read may be made up.
+/// No field that was read is lost, and no field is invented.
 fn round_trip<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(name: &str, text: &[u8]) {
     let object: T = api::read(text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let written = api::full(&object);

@@ -1,4 +1,4 @@
-//! Real sockets: servers that are slow, rude, endless or not there.
+//! Real sockets: servers that are slow, close early, never end or do not exist.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use atoll_sdn_client::transport::{ApiRequest, ApiResponse, Transport, TransportE
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
-/// A server that gives each connection to `serve` after it has read the head of a request, until it is dropped.
+/// A server that passes each connection to `serve` after the head of a request, until it is dropped.
 struct Server {
     url: String,
     heads: mpsc::Receiver<String>,
@@ -161,7 +161,7 @@ async fn the_next_process_begins_with_the_endpoint_that_worked() {
     let http = Http::new(&settings([&dead, &alive.url])).expect("settings");
     send(&http).await.expect("answer");
     assert_eq!(std::fs::read_to_string(&memory).expect("memory"), alive.url);
-    // One that would be asked first, but for the memory.
+    // Without the stored endpoint this one would be tried first.
     let first = Server::answering(OK);
     send(&Http::new(&settings([&first.url, &alive.url])).expect("settings")).await.expect("answer");
     assert_eq!((first.heads().len(), alive.heads().len()), (0, 2));
@@ -183,9 +183,9 @@ async fn a_slow_endpoint_is_tried_last_by_the_next_process() {
         let memory = Some(folder.path().join("endpoint"));
         Http::new(&HttpSettings { endpoints, memory, ..HttpSettings::default() }).expect("settings")
     };
-    // Giving up at once says nothing about the endpoint; a second is what a DEL has.
-    for (patience, asked) in [(50, 1), (600, 2)] {
-        tokio::time::timeout(Duration::from_millis(patience), send(&process())).await.expect_err("silent");
+    // A caller that gives up immediately shows nothing about the endpoint; a DEL gives up after a second.
+    for (milliseconds, tried) in [(50, 1), (600, 2)] {
+        tokio::time::timeout(Duration::from_millis(milliseconds), send(&process())).await.expect_err("silent");
         assert_eq!(alive.heads().len(), 0, "{asked}: it may have been executed");
     }
     assert_eq!(send(&process()).await.expect("the next one").status, 200);
@@ -315,7 +315,7 @@ async fn an_endless_head_is_left() {
                 drop(stream.write_all(b"HTTP/1.1 200 OK\r\n"));
             }
             let many = piece.repeat(1000);
-            // It ends when the client hangs up, and not before: a client that stays would stay for ever.
+            // It ends only when the client closes the connection: a client that did not would hang for ever.
             while stream.write_all(many.as_bytes()).is_ok() {}
         });
         let error = send(&http(&[&endless.url])).await.expect_err(piece);

@@ -1,4 +1,4 @@
-//! Tokens from Keystone: what is asked, what is understood, and, with a real one, the whole life of a token.
+//! Tokens from Keystone: requests, answers and, with a real Keystone, the whole lifecycle of a token.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -115,7 +115,7 @@ async fn a_token_from_keystone_is_used_and_renewed_there() {
     assert_eq!(controller.asked().len(), 3);
 }
 
-/// Keystone itself, or a controller that asks it about every token, as MidoNet does.
+/// Keystone, or a controller that validates every token with it, as MidoNet does.
 enum Real {
     Keystone(Http),
     Controller(Http),
@@ -148,7 +148,7 @@ fn client(identity: KeystoneCredentials) -> Client<Real> {
     Client::with_keystone(Real::Controller(keystone()), settings, Real::Keystone(keystone()), identity)
 }
 
-/// A token for the test's own requests, with what Keystone says about it.
+/// A token for the test's own requests, with Keystone's answer about it.
 async fn own_token(identity: &KeystoneCredentials) -> (HeaderValue, Value) {
     let secret = identity.secret().expect("secret");
     let response = keystone().send(keystone::request(identity, &secret)).await.expect("answer");

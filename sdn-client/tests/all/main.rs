@@ -1,5 +1,5 @@
-//! Tests of the client as its users see it. What servers say is written down by hand from the API's reference, never
-//! taken from the mock controller, so that the two cannot be wrong together.
+//! Tests of the client as its users see it. Answers of servers are written by hand from the API's reference, never
+//! taken from the mock controller, so that client and mock cannot share an error.
 
 mod absence;
 mod answers;

@@ -1,4 +1,4 @@
-//! What is sent, to the byte.
+//! Requests, byte by byte.
 
 use atoll_model::secret::Secret;
 use atoll_sdn_client::api::{

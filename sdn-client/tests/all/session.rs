@@ -1,4 +1,4 @@
-//! The file that saves a short-lived process its login.
+//! The session file, which saves a short-lived process its login.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! TLS: our own CA and nothing else is trusted, and a client certificate is shown where one is configured.
+//! TLS: only the configured CA is trusted, and a client certificate is presented if one is configured.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -147,7 +147,7 @@ impl Authority {
     }
 }
 
-/// Not as a broken pipe, whether or not the server's alert arrives before it hangs up.
+/// Not as a broken pipe, whether or not the server's alert arrives before it closes the connection.
 #[tokio::test]
 async fn an_expired_client_certificate_is_named() {
     let ours = Authority::new();

@@ -88,9 +88,9 @@ impl<T: Transport> Walk<'_, T> {
     }
 }
 
-/// Deletes everything of `objects`. Parents take their children along (MidoNet REST API, section "Cascade summary"):
+/// Deletes everything of `objects`. Deleting a parent deletes its children (MidoNet REST API, section "Cascade summary"):
 /// bridges with the pods' ports, the router with its ports and routes, then the provider's end, which takes the
-/// provider's route, and last the chains, because a device whose chain is gone would be open.
+/// provider's route, and last the chains, because a device whose chain is deleted is unfiltered.
 ///
 /// Every object that is deleted by its id is read first. When one of them is not ours, nothing is deleted.
 pub(super) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology) -> Result<Applied, ControllerError> {
@@ -103,7 +103,7 @@ pub(super) async fn remove<T: Transport>(client: &Client<T>, objects: &Topology)
         of_others.map(ObjectRef::Port).collect(),
         objects.chains.keys().copied().map(ObjectRef::Chain).collect(),
     ];
-    // Routes that are deleted with no parent, because neither their router nor their port is.
+    // Routes that are not deleted with a parent, because neither their router nor their port is deleted.
     let has_no_parent = |route: &&Route| match &route.action {
         RouteAction::Forward { port, .. } | RouteAction::Local { port } => !objects.ports.contains_key(port),
         RouteAction::BlackHole | RouteAction::Reject => true,

@@ -3,14 +3,18 @@
 //! | module | what |
 //! |---|---|
 //! | `apply` | walks a graph level by level, and removes one |
-//! | `inspect` | looks at a graph and changes nothing |
-//! | `mend` | one object: create it, or look at it and mend what differs |
+//! | `inspect` | compares a graph with the controller and changes nothing |
+//! | `repair` | one object: creates it, or reads it and updates what differs |
 //! | `rules` | the rules of a chain, which have an order |
-//! | `seeds` | further addresses of a port, as entries of its bridge's tables |
+//! | `static_entries` | further addresses of a port, as static entries of its bridge's tables |
+//! | `ownership` | whether an object with an id of ours is ours |
 //!
-//! Promises: creating is tried first, so that a new tenant costs one request an object; what is there already is
-//! compared and updated in place where the API can, and created again where it cannot. An object of our id that is not
-//! ours is reported and never changed. To resume at any point, apply again.
+//! # Guarantees
+//! - Creating is tried first, so that a new tenant costs one request for each object.
+//! - An object that exists is compared. Where the API supports it, the object is updated in place; otherwise it is deleted
+//!   and created again.
+//! - An object with an id of ours that belongs to another owner is reported and never changed.
+//! - Applying is idempotent: an interrupted apply is continued by applying again.
 
 mod apply;
 mod inspect;
@@ -34,7 +38,7 @@ use crate::controller::{
 };
 use crate::graph::Graph;
 
-/// What the name of a router must contain, in any case, to be taken for the provider router.
+/// The text in the name of the provider router, in upper or lower case.
 const PROVIDER: &str = "provider router";
 
 /// See the module.
@@ -49,7 +53,7 @@ impl<T> Clone for MidoNet<T> {
 }
 
 impl<T: Transport> MidoNet<T> {
-    /// An engine that speaks through `client`.
+    /// An engine that uses `client`.
     pub fn new(client: Client<T>) -> Self {
         Self { client }
     }
@@ -105,7 +109,7 @@ impl<T: Transport> Controller for MidoNet<T> {
     }
 
     async fn ensure_static_entries(&self, entries: &StaticEntries) -> Result<(), ControllerError> {
-        // The MAC first: the router would answer for an address whose MAC is behind no port. An entry has no fields besides
+        // The MAC first: otherwise the router would answer ARP for an address whose MAC is on no port. An entry has no fields besides
         // its identity, so nothing in it can differ.
         self.client.ensure(&static_entries::mac(entries)).await?;
         for entry in static_entries::addresses(entries) {
@@ -147,7 +151,7 @@ impl<T: Transport> Controller for MidoNet<T> {
     async fn delete_port(&self, id: Uuid) -> Result<(), ControllerError> {
         let Some(found) = self.client.get::<api::Port>(id).await? else { return Ok(()) };
         if let Some(whose) = foreign(&found) {
-            // No pod speaks through it: there is nothing to wait for, and it is not ours to delete.
+            // No pod uses it: there is nothing to wait for, and it is not ours to delete.
             tracing::warn!(port = %id, whose, "a port with the id of a pod's port is left alone: it is not a pod's");
             return Ok(());
         }
@@ -155,13 +159,13 @@ impl<T: Transport> Controller for MidoNet<T> {
     }
 
     async fn delete_seen_port(&self, id: Uuid) -> Result<(), ControllerError> {
-        // A port takes its binding along in either dialect: MidoNet REST API, section "Port".
+        // Deleting a port deletes its binding in either dialect: MidoNet REST API, section "Port".
         Ok(self.client.delete(Resource::Port, id).await?)
     }
 }
 
 /// Why a port with the id of a pod's port is not a pod's; none: it is. A pod's port is one of a bridge, it is linked to no
-/// other port, and it is bound to an interface with a name of ours or says in its `vifId` who may speak through it. A
+/// other port, and it is bound to an interface with a name of ours or its `vifId` holds a port security. A
 /// port that is bound to nothing and has no `vifId` is what an ADD on 1.9 left half way.
 fn foreign(port: &api::Port) -> Option<String> {
     if port.kind.as_deref().is_some_and(|kind| kind.ends_with("Router")) {

@@ -1,4 +1,4 @@
-//! A kernel that fails on demand: every operation asks a fault plan first.
+//! A kernel that fails on demand: every operation consults a fault plan first.
 
 use std::path::Path;
 use std::rc::Rc;

@@ -33,7 +33,7 @@ pub struct CniCall<'a> {
     pub stdin: String,
 }
 
-/// How a call ended.
+/// The result of a call.
 #[derive(Clone, Debug)]
 pub struct CniAnswer {
     /// The exit code; none means that a signal ended it.

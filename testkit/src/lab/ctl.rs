@@ -22,7 +22,7 @@ pub struct Ctl<'a> {
     pub bin_dir: PathBuf,
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct Out {
     /// Its exit code.
@@ -34,7 +34,7 @@ pub struct Out {
 }
 
 impl<'a> Ctl<'a> {
-    /// On a node where runtime and plugin are set up. `settings` are laid over the plugin's configuration.
+    /// On a node where runtime and plugin are set up. `settings` override keys of the plugin's configuration.
     #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
     pub fn new(node: &'a LabNode, settings: Value) -> Result<Self> {
         let (bin_dir, conf_dir) = (node.scratch().dir("ctl-bin")?, node.scratch().dir("ctl-conf")?);

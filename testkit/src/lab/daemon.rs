@@ -18,9 +18,9 @@ use crate::lab::wait;
 /// When a server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as this value, and never longer than the thread that started it: a killed test takes it along.
+    /// When this value is dropped, or when the thread that started it ends, so that a killed test leaves no server.
     Scoped,
-    /// Until it is ended explicitly: it has a session of its own.
+    /// Only when it is ended explicitly: it has a session of its own.
     Lasting,
 }
 
@@ -86,7 +86,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// It runs.
+    /// Whether it runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

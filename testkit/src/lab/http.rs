@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 /// The body of a 2xx answer. To be called inside the server's namespace, see [`crate::lab::netns::LabNetns::within`].
 pub fn request(method: &str, server: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Result<String> {
-    let patience = Duration::from_secs(5);
-    let mut stream = TcpStream::connect_timeout(&server, patience).with_context(|| format!("connect to {server}"))?;
-    stream.set_read_timeout(Some(patience))?;
+    let timeout = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&server, timeout).with_context(|| format!("connect to {server}"))?;
+    stream.set_read_timeout(Some(timeout))?;
     // HTTP/1.0: the answer ends with the connection, and is not chunked.
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {

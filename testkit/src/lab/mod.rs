@@ -3,17 +3,17 @@
 //! | module | what |
 //! |---|---|
 //! | [`scratch`] | a directory of its own for each node, kept when the test fails |
-//! | [`netns`] | network namespaces, and running things inside them |
+//! | [`netns`] | network namespaces, and running commands inside them |
 //! | [`daemon`] | servers as child processes, with their log |
 //! | [`servers`] | etcd and the controller |
 //! | [`node`] | a machine: a namespace in which etcd, the controller and the runtime side of the plugin live |
 //! | [`pod`], [`cni`] | a pod's namespace, and the plugin called as a runtime calls it |
 //! | [`ctl`] | `atollctl`, as an operator runs it |
 //! | [`reach`] | reachability: ping, and TCP with a banner that names the server |
-//! | [`leftovers`] | nothing of ours is left |
-//! | [`wait`], [`http`], [`programs`] | waiting with a reason, one GET, where our binaries are |
+//! | [`leftovers`] | checks that nothing of Atoll is left |
+//! | [`wait`], [`http`], [`programs`] | waiting for a condition, one GET, the paths of our binaries |
 //!
-//! What drives containerd and podman is beside its scenarios, in `tests/tests/scenarios/runtimes/`.
+//! The code for containerd and podman is beside its scenarios, in `tests/tests/scenarios/runtimes/`.
 //!
 //! # Guarantees
 //! - The machine's own network namespace is not changed.

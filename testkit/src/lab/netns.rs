@@ -1,4 +1,4 @@
-//! Network namespaces. A thread that enters one never leaves it: it ends there.
+//! Network namespaces. A thread that enters one never leaves it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,13 +19,13 @@ pub struct LabNetns {
 }
 
 impl LabNetns {
-    /// Makes one with a name of its own; it is deleted with this value.
+    /// Creates one with a unique name; it is deleted with this value.
     pub fn new() -> Result<Self> {
         let name = unique_name();
         Ok(Self { path: add(&name)?, owned: Some(name) })
     }
 
-    /// Makes one that outlives this process.
+    /// Creates one that outlives this process.
     pub fn lasting(name: &str) -> Result<Self> {
         Ok(Self { path: add(name)?, owned: None })
     }
@@ -35,7 +35,7 @@ impl LabNetns {
         Self { path: path.into(), owned: None }
     }
 
-    /// Where it is pinned: `CNI_NETNS`.
+    /// The path where it is pinned: `CNI_NETNS`.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -96,7 +96,7 @@ fn add(name: &str) -> Result<PathBuf> {
     Ok(netns.path.clone())
 }
 
-/// Runs a command that stays out of the network and gives what it printed; its failure is an error.
+/// Runs a command outside of any namespace of the lab and returns its output; a failure is an error.
 pub fn run(program: &str, args: &[&str]) -> Result<String> {
     output(crate::program::command(program).args(args))
 }

@@ -15,13 +15,13 @@ use crate::lab::scratch::{Scratch, unique_name};
 use crate::lab::servers::{self, ControllerOptions};
 use crate::lab::{http, programs};
 
-/// Where our keys are in the node's etcd.
+/// The prefix of Atoll's keys in the node's etcd.
 pub const PREFIX: &str = "/atoll/test";
 
 /// See the module.
 #[derive(Debug)]
 pub struct LabNode {
-    // Dropped in this order: servers, then what they live in, then their files.
+    // Dropped in this order: servers, their namespaces, their files.
     etcd: Option<Daemon>,
     controller: Option<Daemon>,
     netns: LabNetns,
@@ -32,7 +32,7 @@ pub struct LabNode {
 }
 
 impl LabNode {
-    /// A node with both servers running. `settings` are laid over the plugin's configuration, key by key.
+    /// A node with both servers running. `settings` override keys of the plugin's configuration.
     #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…})")]
     pub fn start(settings: Value) -> Result<Self> {
         Self::begin(&settings, true)
@@ -57,7 +57,7 @@ impl LabNode {
             dataplane,
         };
         node.settings = node.configuration(settings);
-        // Side by side: etcd needs a second to elect itself.
+        // Concurrently: etcd needs a second to elect itself.
         node.start_etcd()?;
         node.start_controller()?;
         Ok(node)
@@ -77,7 +77,7 @@ impl LabNode {
         config
     }
 
-    /// The runtime's side of the plugin on this node, speaking this version of CNI.
+    /// A runtime on this node with this version of CNI.
     pub fn cni(&self, version: &str) -> Result<Cni<'_>> {
         let mut config = self.settings.clone();
         merge(&mut config, &json!({ "cniVersion": version }));
@@ -102,7 +102,7 @@ impl LabNode {
         &self.netns
     }
 
-    /// A name that nothing else on this machine has.
+    /// A name that is unique on this machine.
     pub fn name(&self) -> String {
         self.scratch.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }

@@ -1,4 +1,4 @@
-//! A pod: a network namespace with a container id, as a runtime makes it before it calls a plugin.
+//! A pod: a network namespace with a container id, as a runtime creates it before it calls a plugin.
 
 use anyhow::Result;
 use uuid::Uuid;
@@ -21,12 +21,12 @@ pub struct LabPod {
 }
 
 impl LabPod {
-    /// A pod whose network namespace goes with this value.
+    /// A pod whose network namespace is deleted with this value.
     pub fn new(namespace: &str, name: &str) -> Result<Self> {
         Ok(Self::inside(namespace, name, LabNetns::new()?))
     }
 
-    /// A pod in a network namespace that is there already.
+    /// A pod in an existing network namespace.
     pub fn inside(namespace: &str, name: &str, netns: LabNetns) -> Self {
         Self {
             name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! Reachability. Addresses of two tenants overlap, so an answer by itself proves nothing: every server sends its name.
+//! Reachability. Addresses of two tenants overlap, so an answer alone proves nothing: every server sends its name.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -37,7 +37,7 @@ impl TcpServer {
     /// Starts one inside `netns`.
     pub fn start(netns: &LabNetns, name: &str) -> Result<Self> {
         let listener = netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listen"))?;
-        // Not by a connection of our own: a namespace need not have a loopback interface that is up.
+        // A connection cannot end the loop: the loopback interface of the namespace may be down.
         listener.set_nonblocking(true)?;
         let (name, stop) = (name.to_owned(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
@@ -70,7 +70,7 @@ pub fn ask(from: &LabNetns, to: Ipv4Addr) -> Result<Option<Banner>> {
     ask_at(from, to, PORT)
 }
 
-/// The same at another port, which leads to a server.
+/// The same at another port, which is forwarded to a server.
 pub fn ask_at(from: &LabNetns, to: Ipv4Addr, port: u16) -> Result<Option<Banner>> {
     from.within(|| {
         let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((to, port)), SILENCE) else {

@@ -27,7 +27,7 @@ impl Scratch {
     /// Makes the directory, in memory: nothing here has to survive, and etcd syncs often.
     pub fn new(name: &str) -> Result<Self> {
         let path = Path::new("/dev/shm").join(name);
-        // New, or an error: a directory that is there is another test's.
+        // An existing directory belongs to another test and is an error.
         DirBuilder::new()
             .mode(make::PRIVATE_DIRECTORY)
             .create(&path)
@@ -45,7 +45,7 @@ impl Scratch {
         &self.path
     }
 
-    /// A directory inside, made.
+    /// Creates a directory inside and returns its path.
     pub fn dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
         fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;

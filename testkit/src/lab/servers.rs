@@ -20,7 +20,7 @@ pub const CONTROLLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 pub const API: &str = "/midonet-api";
 
 /// Timeout for the start of a server on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts Debian's etcd on `data` and waits until it is healthy.
 pub fn etcd(netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Result<Daemon> {
@@ -37,7 +37,7 @@ pub fn etcd(netns: &LabNetns, lifetime: Lifetime, data: &Path, log: &Path) -> Re
     ];
     let mut daemon =
         Daemon::start(netns, lifetime, Path::new("etcd"), &args, log).context("Debian package etcd-server")?;
-    daemon.wait_until(PATIENCE, || {
+    daemon.wait_until(TIMEOUT, || {
         let health = netns.within(|| http::get(ETCD, "/health"))?;
         ensure!(health.contains("\"true\""), "health: {health}");
         Ok(())
@@ -81,6 +81,6 @@ pub fn controller(
         args.extend(["--state".to_owned(), state.display().to_string()]);
     }
     let mut daemon = Daemon::start(netns, lifetime, program, &args, log)?;
-    daemon.wait_until(PATIENCE, || netns.within(|| http::get(CONTROLLER, "/mock/")).map(drop))?;
+    daemon.wait_until(TIMEOUT, || netns.within(|| http::get(CONTROLLER, "/mock/")).map(drop))?;
     Ok(daemon)
 }

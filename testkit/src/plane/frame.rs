@@ -1,4 +1,4 @@
-//! Frames made by hand, sent and overheard.
+//! Frames that are built, sent and captured.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -38,12 +38,12 @@ pub fn tap_on(netns: &Path, interface: &str) -> OwnedFd {
     .expect("the pod is there")
 }
 
-/// A socket that overhears every interface of a namespace.
+/// A sniffer: a socket that receives the frames of every interface of a namespace.
 pub fn sniff(pod: &Path) -> OwnedFd {
     on_thread(pod, || {
         let flags = SockFlag::SOCK_NONBLOCK;
         let ear = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).expect("root");
-        // The listener may have to wait for a processor.
+        // On a busy machine the frames of the sender may arrive faster than the sniffer reads them.
         setsockopt(&ear, sockopt::RcvBufForce, &(16 << 20)).expect("root");
         ear
     })
@@ -74,7 +74,7 @@ pub fn ip(source: [u8; 4], destination: [u8; 4], marker: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An ARP packet, with something behind it.
+/// An ARP packet, followed by further bytes.
 pub fn arp(operation: u16, sender: (Mac, [u8; 4]), target: [u8; 4], marker: &[u8]) -> Vec<u8> {
     let mut packet = vec![0, 1, 8, 0, 6, 4];
     packet.extend(operation.to_be_bytes());
@@ -170,7 +170,7 @@ pub fn shoot(from: &OwnedFd, frame: &[u8], name: &str) {
     assert_eq!(send(from.as_raw_fd(), frame, MsgFlags::empty()), Ok(frame.len()), "{name}");
 }
 
-/// Everything heard until a frame with this mark.
+/// All frames up to one with this mark.
 pub fn hear(ear: &OwnedFd, last: &[u8]) -> Vec<Vec<u8>> {
     let mut heard = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -184,7 +184,7 @@ pub fn hear(ear: &OwnedFd, last: &[u8]) -> Vec<Vec<u8>> {
     heard
 }
 
-/// The next frame that was heard, if there is one.
+/// The next captured frame, if there is one.
 pub fn overhear(ear: &OwnedFd) -> Option<Vec<u8>> {
     let mut buffer = [0; 4096];
     match recv(ear.as_raw_fd(), &mut buffer, MsgFlags::empty()) {

@@ -1,7 +1,7 @@
-//! A laboratory: a topology, pods as a CNI plugin would make them, and packets.
+//! A data plane under test: a topology, pods as a CNI plugin would create them, and packets.
 //!
-//! The calling thread leaves the machine's network namespace first, so everything a test makes, the plane's "own"
-//! namespace included, is thrown away with the test.
+//! The calling thread leaves the machine's network namespace first, so everything that a test creates, including the
+//! plane's "own" namespace, is deleted with the test.
 
 #![allow(clippy::unwrap_used, reason = "a laboratory that does not work is a failed test")]
 
@@ -51,7 +51,7 @@ pub fn unique(lab: &Lab, tenant: TenantObjects, n: u8) -> PathBuf {
     pod
 }
 
-/// A network from its text.
+/// Parses a network.
 pub fn net(text: &str) -> Ipv4Network {
     text.parse().unwrap()
 }
@@ -151,7 +151,7 @@ impl TenantObjects {
         format!("100.64.{}.{}", self.0 / 64, self.0 % 64 * 4 + 1)
     }
 
-    /// What a tenant with one subnet looks like, in the order a client creates it.
+    /// The objects of a tenant with one subnet, in the order in which a client creates them.
     pub fn objects(self, subnet: &str) -> Vec<Object> {
         let cidr = net(subnet);
         let gateway = Ipv4Addr::from(u32::from(cidr.network()) + 1);
@@ -240,15 +240,15 @@ pub fn put(objects: impl IntoIterator<Item = Object>) -> Vec<TopologyChange> {
 pub struct Lab {
     /// Its directory.
     pub directory: tempfile::TempDir,
-    /// Which ports the plane has called active.
+    /// The ports that the plane reports as active.
     pub active: Arc<Mutex<BTreeMap<Uuid, bool>>>,
     /// The plane, while it runs.
     pub plane: Option<Handle>,
-    /// Where the host-to-pod addresses come from at the next start.
+    /// The pool of host-to-pod addresses at the next start.
     pub pool: Option<HostToPodPool>,
     /// Addresses of services at the next start.
     pub services: Option<Ipv4Network>,
-    /// What the next start follows.
+    /// The topology of the next start.
     pub steps: Option<Arc<Steps>>,
 }
 
@@ -289,12 +289,12 @@ impl Lab {
         self.plane.as_ref().unwrap()
     }
 
-    /// Waits until everything submitted is done.
+    /// Waits until all submitted changes are programmed.
     pub fn flush(&self) {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.plane().flush());
     }
 
-    /// Makes changes and waits until they are done.
+    /// Submits changes and waits until they are programmed.
     pub fn submit(&self, changes: Vec<TopologyChange>) {
         self.plane().submit(changes);
         self.flush();
@@ -336,7 +336,7 @@ impl Lab {
         };
         match host_end {
             Some(path) => inside(path, "ip", &["link", "set", &name, "up"]),
-            // The plane may have moved it already, and brings it up itself.
+            // The plane may have moved it already; then the plane sets it up.
             None => String::new(),
         };
         inside(&pod, "ip", &["addr", "add", &format!("{}/24", address(n)), "dev", "eth0"]);
@@ -346,7 +346,7 @@ impl Lab {
         pod
     }
 
-    /// A pod that is wired and bound, and active.
+    /// A pod with its veth pair and binding, whose port is active.
     pub fn pod(&self, tenant: TenantObjects, n: u8) -> PathBuf {
         let pod = self.wire(tenant, n, Some(&self.namespace(tenant)));
         self.submit(put([tenant.pod_port(n)]));
@@ -354,12 +354,12 @@ impl Lab {
         pod
     }
 
-    /// Whether the plane calls a port active.
+    /// Whether the plane reports a port as active.
     pub fn is_active(&self, port: Uuid) -> bool {
         self.active.lock().unwrap().get(&port).copied().unwrap_or_default()
     }
 
-    /// Waits until the plane calls a port active, or no longer active.
+    /// Waits until the plane reports a port as active, or as inactive.
     pub fn wait_active(&self, port: Uuid, wanted: bool) {
         let report = || format!("port {port} should be active: {wanted}; {:#?}", self.plane().report());
         wait(report, || self.is_active(port) == wanted);
@@ -381,8 +381,8 @@ impl Drop for Lab {
     }
 }
 
-/// A ruleset as `nft -y` lists it, with each filter at its first step: how often one was replaced is no part of what it
-/// says, nor then is the number that names its content.
+/// A ruleset as `nft -y` lists it, without the parts that depend on how often a filter was replaced: the step in its name
+/// and the id of its content.
 pub fn at_first_step(ruleset: &str) -> String {
     let mut shown = String::new();
     for table in ruleset.split_inclusive("\n}\n") {
@@ -412,7 +412,7 @@ pub fn wait(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Runs a program that must succeed; answers what it printed.
+/// Runs a program that must succeed; returns its output.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = command(program).args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -438,7 +438,7 @@ pub fn pings(netns: &Path, to: impl std::fmt::Display) -> bool {
     attempt(netns, "ping", &["-c1", "-W1", "-n", &to.to_string()]).status.success()
 }
 
-/// Waits until `to` answers a ping from `netns`: after a move, or a repair that the plane makes in its own time.
+/// Waits until `to` answers a ping from `netns`: after a move, or after a repair by the plane.
 pub fn reaches(netns: &Path, to: impl std::fmt::Display) {
     wait(|| format!("{to} answers {}", netns.display()), || pings(netns, &to));
 }
@@ -472,7 +472,7 @@ pub fn ask(netns: &Path, to: &str) -> Option<String> {
     let to: SocketAddr = format!("{to}:7000").parse().unwrap();
     on_thread(netns, move || {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
-        // Who is connected will be answered, when the server gets a processor.
+        // An established connection is answered as soon as the server is scheduled.
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok().map(|_| answer)
@@ -481,7 +481,7 @@ pub fn ask(netns: &Path, to: &str) -> Option<String> {
     .unwrap()
 }
 
-/// What has to change to get from one topology to another.
+/// The changes from one topology to another.
 pub fn changes(from: &Topology, to: &Topology) -> Vec<TopologyChange> {
     fn part<T: Clone + PartialEq>(
         changes: &mut Vec<TopologyChange>,

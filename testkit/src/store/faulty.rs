@@ -1,4 +1,4 @@
-//! A store that fails on demand: every call asks a fault plan first.
+//! A store that fails on demand: every call consults a fault plan first.
 
 use std::fmt::Write as _;
 use std::future::Future;

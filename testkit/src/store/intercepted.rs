@@ -9,7 +9,7 @@ use std::time::Duration;
 use atoll_records::{Key, Lease, Query, Revision, Snapshot};
 use atoll_store::{Choice, Chosen, Store, StoreError};
 
-/// What is about to be called.
+/// The call that is about to be made.
 #[derive(Debug)]
 pub enum StoreCall<'a> {
     /// [`Store::read`].
@@ -25,7 +25,7 @@ pub enum StoreCall<'a> {
 /// The decision about a call.
 #[derive(Debug)]
 pub enum Interception {
-    /// It goes on.
+    /// The call is made.
     None,
     /// The call is not made, and returns this.
     Instead(StoreError),
@@ -41,7 +41,7 @@ pub struct InterceptedStore<S, F> {
 }
 
 impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> InterceptedStore<S, F> {
-    /// `intercept` comes before every call of `inner`.
+    /// Calls `intercept` before every call of `inner`.
     pub fn new(inner: S, intercept: F) -> Self {
         Self { inner, intercept }
     }
@@ -96,8 +96,8 @@ impl<S: Store, F: AsyncFn(StoreCall<'_>) -> Interception> Store for InterceptedS
     }
 }
 
-/// A store that answers every commit with an unknown outcome for this cause, and how many commits there were. Reads work.
-/// `happens`: the commit happens all the same.
+/// A store that answers every commit with an unknown outcome of this cause, and the number of commits. Reads work.
+/// `happens`: the commit takes effect nevertheless.
 pub fn unknown_commits<S: Store + Clone>(
     inner: &S,
     cause: &'static str,

@@ -17,7 +17,7 @@ use atoll_store::{Choice, Chosen, Compare, Store, StoreChange, StoreError, Watch
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// The store. It begins empty, at revision 1, as etcd does.
+/// The store. A new one is empty and at revision 1, like etcd.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Rc<Shared>);
 
@@ -34,7 +34,7 @@ struct State {
     leases: BTreeMap<i64, Granted>,
     /// Every event since the last compaction, in order.
     history: VecDeque<(Revision, WatchEvent)>,
-    /// Events of revisions up to this one are forgotten.
+    /// Events of revisions up to this one were compacted.
     compacted: Revision,
 }
 
@@ -56,7 +56,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Everything there is, in the order of the keys.
+    /// Every key with its value, in the order of the keys.
     pub fn dump(&self) -> Vec<Entry> {
         self.now().keys.values().cloned().collect()
     }
@@ -73,12 +73,12 @@ impl MemoryStore {
         state.history.clear();
     }
 
-    /// The number of leases that are alive.
+    /// The number of leases that have not expired.
     pub fn leases(&self) -> usize {
         self.now().leases.len()
     }
 
-    /// The state, after everything that should have expired by now did.
+    /// The state, after the leases whose time is over have expired.
     fn now(&self) -> RefMut<'_, State> {
         let mut state = self.0.state.borrow_mut();
         if state.expire(Instant::now()) {
@@ -202,7 +202,7 @@ impl State {
         Ok(Chosen::Case(index, self.revision))
     }
 
-    /// Everything at one revision; deleting only what is absent makes none.
+    /// Applies all changes at one revision; deleting only absent keys makes no revision.
     fn write(&mut self, changes: Vec<StoreChange>) {
         let revision = self.revision + 1;
         let mut events = Vec::new();
@@ -230,7 +230,7 @@ impl State {
         self.leases.entry(id).or_insert_with(|| Granted { ttl, expires: Instant::now() + ttl });
     }
 
-    /// Ends a lease; its keys go at one revision.
+    /// Ends a lease; its keys are deleted at one revision.
     fn end(&mut self, lease: Lease) {
         if self.leases.remove(&lease.0).is_some() {
             let keys: BTreeSet<_> =

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::super::seen::Problem;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
@@ -37,17 +37,17 @@ pub(crate) struct DoctorFinding {
     pub(crate) check: &'static str,
     /// What was checked: an endpoint, a file, an interface.
     pub(crate) object: String,
-    /// How bad it is.
+    /// The severity of a finding.
     pub(crate) level: Level,
     /// What was found.
     pub(crate) found: String,
-    /// What this is good for, and what happens without it.
+    /// The purpose of the checked object, and the effect of its absence.
     pub(crate) means: &'static str,
     /// What to do; none where nothing has to be done.
     pub(crate) hint: Option<String>,
 }
 
-/// One check, with what it means: the maker of its findings.
+/// One check with its meaning; creates its findings.
 #[derive(Clone, Copy)]
 pub(super) struct Check {
     name: &'static str,
@@ -91,13 +91,13 @@ impl Check {
         self.finding(Level::Skip, &object, why)
     }
 
-    /// `hint` is for a problem that brings none.
+    /// `hint` is used if the problem has none.
     pub(super) fn problem(self, object: impl ToString, problem: &Problem, hint: &str) -> DoctorFinding {
         self.fail(object, problem.text.clone(), problem.hint.clone().unwrap_or_else(|| hint.to_owned()))
     }
 }
 
-/// `12 s`, `5 min`, `3 h`, `2 days`: how long ago, or how long still.
+/// `12 s`, `5 min`, `3 h`, `2 days`: a duration for people.
 pub(super) fn time(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),

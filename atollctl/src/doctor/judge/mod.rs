@@ -1,4 +1,4 @@
-//! From observations to findings: what is well, what is not, what that means and how to repair it. Pure.
+//! From observations to findings: what is correct, what is not, what that means and how to repair it. Pure.
 
 mod finding;
 mod names;

@@ -14,7 +14,7 @@ const PREFIX: Check = Check::new(
     "a claim stays below the `etcd.prefix` that its ADD had; DEL and GC look there as well, and other calls refuse what is there",
 );
 
-/// Where this machine's claims are, besides below the prefix of the configuration.
+/// Other prefixes and names below which this machine has claims.
 fn prefixes(names: &Names) -> Vec<DoctorFinding> {
     let Names { prefix, earlier_prefixes, file, .. } = names;
     let judge = |(earlier, claims): &(String, Option<usize>)| {

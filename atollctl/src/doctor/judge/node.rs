@@ -30,7 +30,7 @@ const ADDRESSING: Check = Check::new(
     "the kubelet, kube-proxy and the API server know a pod by its address alone; of an address that several pods have, they reach none",
 );
 
-/// A certificate that ends within this time is a warning, seconds.
+/// A certificate that expires within this time is a warning; seconds.
 const SOON: u64 = 21 * 86_400;
 
 pub(super) fn configuration(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
@@ -68,7 +68,7 @@ pub(super) fn secrets(site: &Site) -> Vec<DoctorFinding> {
     site.secrets.iter().map(judge).collect()
 }
 
-/// What group and others may do.
+/// The permission bits of group and others.
 fn others(mode: u32) -> u32 {
     mode & 0o077
 }
@@ -114,7 +114,7 @@ pub(super) fn kernel(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     findings
 }
 
-/// What `overlapping` means beside a kubelet, and what it does not touch.
+/// The effects of `overlapping` on a node with a kubelet, and what it does not affect.
 pub(super) fn addressing(seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     let Ok((_, config)) = &seen.config else { return Vec::new() };
     if config.cluster.addressing != Addressing::Overlapping {
@@ -212,7 +212,7 @@ fn conflist(conflists: &Conflists) -> Vec<DoctorFinding> {
     findings
 }
 
-/// A file that may be ours, and cannot be read.
+/// An unreadable file that may be ours.
 fn unusable(file: &Conflist) -> Option<DoctorFinding> {
     let problem = file.content.as_ref().err()?;
     Some(CONFLIST.problem(
@@ -257,7 +257,7 @@ fn one_runtime(runtime: &Runtime, seen: &DoctorEvidence) -> Vec<DoctorFinding> {
     findings
 }
 
-/// What a runtime made of our network configuration.
+/// Whether a runtime has loaded our network configuration.
 fn network(runtime: &Runtime, status: &Status, seen: &DoctorEvidence, looks: &str) -> DoctorFinding {
     let renew = "`atollctl install` writes the configuration anew, which a runtime notices; then restart the runtime";
     let ours = seen.conflists.iter().filter_map(Conflists::ours);

@@ -1,4 +1,4 @@
-//! What etcd, the kernel and this node's files say about pods, compared with each other.
+//! Compares the records of pods in etcd, in the kernel and in this node's files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ const TOMBSTONE: Check = Check::new(
 const NAMED: usize = 5;
 
 /// A tombstone that is older is a warning, seconds.
-const PATIENCE: u64 = 600;
+const OLD: u64 = 600;
 
 pub(super) fn cluster(site: &Site) -> Vec<DoctorFinding> {
     let records = match &site.records {
@@ -261,5 +261,5 @@ fn pending_cleanup(object: &str, pending: &[&TombstoneRecord], now: u64, hint: S
     let fences = pending.iter().filter(|tombstone| tombstone.kind == TombstoneKind::Fence).count();
     let age = now.saturating_sub(since);
     let found = format!("{} ({}), the oldest {} old: {why}", pending.len(), count(fences, "fence"), time(age));
-    if age > PATIENCE { TOMBSTONE.warn(object, found, hint) } else { TOMBSTONE.ok(object, found) }
+    if age > OLD { TOMBSTONE.warn(object, found, hint) } else { TOMBSTONE.ok(object, found) }
 }

@@ -28,11 +28,11 @@ const TUNNEL_ZONE: Check = Check::new(
     "hosts of one tunnel zone carry each other's packets; a host in none is cut off from pods on other hosts",
 );
 
-/// Slower than this is worth a word: an ADD takes at least one round trip of each.
+/// A slower answer is reported: an ADD takes at least one round trip to each server.
 const SLOW: Duration = Duration::from_millis(100);
 /// The default quota of etcd is 2 GiB; beyond it, etcd accepts no writes.
 const LARGE: u64 = 3 << 29;
-/// `Date` has whole seconds, and the answer takes its time.
+/// `Date` has whole seconds, and the answer takes some time to arrive.
 const SKEW: i64 = 5;
 
 pub(super) fn etcd(site: &Site) -> Vec<DoctorFinding> {

@@ -1,4 +1,4 @@
-//! A node where all is well, and one thing at a time that is not.
+//! A healthy node, then one fault at a time.
 
 use std::time::Duration;
 

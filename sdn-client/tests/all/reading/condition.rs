@@ -12,7 +12,7 @@ use super::{ConvertError, Reader};
 const READER: Reader = Reader(Resource::Rule);
 const EVERY_BIT: Mac = Mac([0xff; 6]);
 
-/// Which fragments a rule means that does not say so: MidoNet REST API, section "Rule", validation of
+/// The default fragment policy of a rule: MidoNet REST API, section "Rule", validation of
 /// `fragmentPolicy`.
 pub(crate) fn default_fragments(rule: &Rule) -> Fragments {
     let ports = rule.tp_src.is_some() || rule.tp_dst.is_some();
@@ -142,7 +142,7 @@ fn read_mask(text: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(bytes))
 }
 
-/// A network is given by its address. A missing length is 0, as every number that the server misses.
+/// A network is given by its address. A missing length is 0, like every absent number.
 fn network(
     fields: (&'static str, &'static str),
     address: Option<&str>,
@@ -152,7 +152,7 @@ fn network(
     READER.network(fields, Some(address), length.or(Some(0))).map(Some)
 }
 
-/// An open end is the end of all ports; a range open on both sides says nothing.
+/// An open end is the end of all ports; a range that is open on both sides matches everything.
 fn range(field: &'static str, range: Option<Range>) -> Result<Option<(u16, u16)>, ConvertError> {
     match range {
         None | Some(Range { start: None, end: None }) => Ok(None),

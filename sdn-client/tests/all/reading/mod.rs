@@ -1,4 +1,4 @@
-//! Reads objects of the API as objects of the topology model: what a server would understand.
+//! Reads objects of the API as objects of the topology model, as a server interprets them.
 //!
 //! Only tests read in this direction. Reading fails on the first invalid field and names it. No field that restricts traffic
 //! is dropped: fields that the topology model does not have are kept by name.

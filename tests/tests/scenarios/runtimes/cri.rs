@@ -16,7 +16,7 @@ use tonic_prost::ProstCodec;
 use super::image;
 
 /// Timeout of a call; the kubelet waits two minutes.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running sandbox.
 #[derive(Clone, Debug)]
@@ -156,8 +156,8 @@ impl Client {
             grpc.ready().await.context("the runtime is gone")?;
             let path = PathAndQuery::try_from(format!("/runtime.v1.RuntimeService/{method}"))?;
             let codec: ProstCodec<Q, A> = ProstCodec::default();
-            let answer = tokio::time::timeout(PATIENCE, grpc.unary(tonic::Request::new(request), path, codec));
-            let answer = answer.await.with_context(|| format!("{method}: no answer within {PATIENCE:?}"))?;
+            let answer = tokio::time::timeout(TIMEOUT, grpc.unary(tonic::Request::new(request), path, codec));
+            let answer = answer.await.with_context(|| format!("{method}: no answer within {TIMEOUT:?}"))?;
             answer.map(tonic::Response::into_inner).map_err(|status| anyhow::anyhow!("{method}: {}", status.message()))
         })
     }

@@ -17,7 +17,7 @@ use crate::spread::Spread;
 
 /// Calls at a time.
 const AT_A_TIME: usize = 64;
-/// Lines of one kind of mistake that are shown.
+/// How many lines of one kind of fault are shown.
 const SHOWN: usize = 5;
 
 /// Adds its findings to the report.
@@ -70,7 +70,7 @@ pub(crate) fn measure(count: usize, tenants: usize, report: &mut Report) -> Resu
     if sound { site.finish() } else { Ok(()) }
 }
 
-/// Works on each item, so many at a time; the results are in the order of the items.
+/// Processes the items, a fixed number at a time; the results have the order of the items.
 fn in_turns<I: Sync, T: Send>(items: &[I], at_a_time: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let worker = || {

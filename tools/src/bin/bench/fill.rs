@@ -1,4 +1,4 @@
-//! ADD while more and more addresses of one /16 are in use. Each amount has a node of its own; the nodes take turns.
+//! ADD while more and more addresses of one /16 are in use. Each amount has a node of its own; the nodes are measured in turn.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ use crate::spread::{Spread, mean};
 
 /// Addresses in use; the first is what the others are compared with.
 const IN_USE: [u32; 4] = [0, 1_000, 32_000, 60_000];
-/// etcd takes 128 changes in one transaction, unless configured otherwise.
+/// etcd accepts at most 128 changes in one transaction by default.
 const BATCH: usize = 120;
 
 /// Adds its findings to the report.
@@ -67,7 +67,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     }
     for (site, anchor) in sites {
         site.del(&anchor)?;
-        // The made-up addresses are there still: nothing that `finish` would accept.
+        // The invented address records still exist, which `finish` would report.
         if let Some(node) = site.node() {
             node.scratch().passed();
         }
@@ -84,7 +84,7 @@ fn fill(node: &LabNode, anchored: Ipv4Network, count: u32) -> Result<()> {
     let gateway: Ipv4Addr = record["subnets"][0]["gateway"].as_str().context("the gateway")?.parse()?;
     let kept = [anchored.ip(), gateway, anchored.network(), anchored.broadcast()];
     let first = u32::from(anchored.network());
-    // An odd number times all of them, modulo a power of two, is each of them once, far from its neighbours.
+    // Multiplying by an odd number modulo a power of two visits each address once, and spreads neighbours.
     let addresses =
         (0..=u32::from(u16::MAX)).map(|number| first + (number.wrapping_mul(40_503) & 0xffff)).map(Ipv4Addr::from);
     let addresses: Vec<Ipv4Addr> =

@@ -1,8 +1,8 @@
-//! `atoll-bench`: the promises about speed and size, measured in one run beside the standard plugins.
+//! `atoll-bench`: speed and size of the plugin, measured in one run beside the standard plugins and compared with their bounds.
 //!
 //! Started by the script `bench`, which builds and installs what is missing. It reports and does not judge: exit code 1
-//! is for duplicates, leaks and failures only, 2 when it did not come that far. Everything happens in namespaces of its
-//! own, with whole processes, in rounds in which the variants take turns, so that a loaded machine hits all alike.
+//! is for duplicates, leaks and failures only, 2 means that it failed before. Everything runs in namespaces of its own,
+//! as whole processes. The variants alternate in rounds, so that load of the machine affects all of them alike.
 //!
 //! | module | what |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | [`warm`] | ADD, DEL and VERSION, memory, requests, forks |
 //! | [`fill`] | ADD while more and more addresses of a /16 are in use |
 //! | [`concurrency`] | many ADDs at a time |
-//! | [`tcp`] | what the data plane lets through, measured by its own example |
-//! | [`progress`] | what happens now, on standard error |
+//! | [`tcp`] | the throughput of the data plane, measured by its example |
+//! | [`progress`] | the current step, on standard error |
 //! | [`spread`] | median and tenths of samples |
 //! | [`report`] | findings, as a table and as JSON |
 
@@ -34,7 +34,7 @@ use clap::Parser;
 use progress::step;
 use report::Report;
 
-/// The promises about speed and size, measured in one run beside the standard plugins.
+/// Speed and size of the plugin, measured in one run beside the standard plugins.
 #[derive(Debug, Parser)]
 struct Args {
     /// Few rounds: shows that it works, and measures little of the machine.
@@ -45,7 +45,7 @@ struct Args {
     json: bool,
 }
 
-/// How much of everything.
+/// How many rounds and calls are measured.
 #[derive(Clone, Copy, Debug)]
 struct Amount {
     rounds: usize,

@@ -1,4 +1,4 @@
-//! What was found, beside what is promised: a table for people, JSON for programs. Pure, but for the machine's load.
+//! The findings beside their bounds: a table for people, JSON for programs. Pure, except that it reads the machine's load.
 
 use std::fmt::Write as _;
 
@@ -55,14 +55,14 @@ impl ReportLine {
     }
 }
 
-/// All of it.
+/// The whole report.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     findings: Vec<ReportLine>,
     /// Duplicates, leaks and failures, one line each.
     wrong: Vec<String>,
     processors: usize,
-    /// Processes that wanted to run, on average over a minute, when it began and when it ended.
+    /// The load average over one minute, at the beginning and at the end.
     load: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ impl Report {
         Self { processors, load: vec![load()], ..Self::default() }
     }
 
-    /// Notes how loaded the machine is now.
+    /// Records the machine's load.
     pub(crate) fn end(&mut self) {
         self.load.push(load());
     }
@@ -83,12 +83,12 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// Adds what may not be.
+    /// Adds a fault.
     pub(crate) fn wrong(&mut self, what: impl IntoIterator<Item = String>) {
         self.wrong.extend(what);
     }
 
-    /// Nothing is wrong.
+    /// Whether there is no fault.
     pub(crate) fn sound(&self) -> bool {
         self.wrong.is_empty()
     }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 /// Debian's package containernetworking-plugins.
 pub(crate) const STANDARD: &str = "/usr/lib/cni";
-/// Every pod of a site that only measures.
+/// The tenant of every pod of a site.
 pub(crate) const TENANT: &str = "bench";
 
 /// A plugin and the network it works in.
@@ -41,7 +41,7 @@ pub(crate) enum BenchSite {
 pub(crate) struct Cost {
     /// From before the start of the process to its end.
     pub(crate) wall: f64,
-    /// Of the process and all that it waited for.
+    /// CPU time of the process and of all children that it waited for.
     pub(crate) cpu: f64,
 }
 
@@ -136,7 +136,7 @@ impl BenchSite {
         }
     }
 
-    /// The end. What pods left is an error.
+    /// Ends the site. Remains of pods are an error.
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::Atoll(node) => node.finish(),
@@ -153,7 +153,7 @@ pub(crate) fn pod(name: &str) -> Result<LabPod> {
     LabPod::new(TENANT, name)
 }
 
-/// Requests that etcd has answered, watches apart, as it counts them itself.
+/// Requests that etcd has answered, by its own counter, without watches.
 pub(crate) fn etcd_requests(node: &LabNode) -> Result<f64> {
     let metrics = node.netns().within(|| http::get(servers::ETCD, "/metrics"))?;
     let handled = metrics.lines().filter(|line| line.starts_with("grpc_server_handled_total{"));

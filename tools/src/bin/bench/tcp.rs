@@ -1,4 +1,4 @@
-//! What the data plane lets through: the example `throughput` of that crate measures, this reads what it prints.
+//! The throughput of the data plane: runs the example `throughput` of that crate and reads its output.
 
 use anyhow::{Context as _, Result};
 use atoll_testkit::lab::{netns, programs};

@@ -1,4 +1,4 @@
-//! Warm calls, one at a time: the tenant is there, and the node has talked to both servers before.
+//! Warm calls, one at a time: the tenant exists, and the node has caches of both servers.
 
 use anyhow::{Context as _, Result};
 use atoll_testkit::lab::node::LabNode;
@@ -32,7 +32,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     // As large a subnet as the standard plugins have here: addresses that cool down are no obstacle in it.
     let cluster = json!({ "subnetPrefix": 16 });
     let sites = [BenchSite::atoll(false, &cluster)?, BenchSite::atoll(true, &cluster)?, BenchSite::standard()?];
-    // The first pod makes the bridge or the tenant, and stays.
+    // The first pod creates the bridge or the tenant, and stays.
     let anchors = sites.iter().map(|site| {
         let anchor = pod("anchor")?;
         site.add(&anchor)?;
@@ -91,7 +91,7 @@ fn times(costs: &[Costs; 3], report: &mut Report) {
     compare("VERSION: wall", AT_ONCE, Promise::Nothing, &|costs| wall(&costs.version));
 }
 
-/// What the servers were asked, as they count it themselves.
+/// Requests to the servers, by their own counters.
 fn requests(site: &BenchSite, report: &mut Report) -> Result<()> {
     let node = site.node().context("a site with servers")?;
     let pods = (0..FEW).map(|_| pod("counted")).collect::<Result<Vec<_>>>()?;

@@ -7,7 +7,7 @@ use clap::Parser;
 /// Two tenants with real pods on this machine, and a table of who reaches whom.
 #[derive(Debug, Parser)]
 pub(crate) struct QuickstartArgs {
-    /// What every network namespace is called at the beginning.
+    /// The prefix of the names of all network namespaces.
     #[arg(long, default_value = "at-qs")]
     pub(crate) prefix: String,
     /// Sockets and namespaces of the data plane.
@@ -16,7 +16,7 @@ pub(crate) struct QuickstartArgs {
     /// Data, configuration and logs.
     #[arg(long, default_value = "/var/lib/atoll-quickstart")]
     pub(crate) state_dir: PathBuf,
-    /// Where our programs are.
+    /// The directory of our programs.
     #[arg(long)]
     pub(crate) bin_dir: PathBuf,
     /// Print the facts as JSON, and nothing else, on standard output.

@@ -10,7 +10,7 @@
 //! | [`setup`] | starts etcd, the controller and the pods, through the CNI protocol |
 //! | [`matrix`] | who should reach whom, and who does |
 //! | [`report`] | the facts, as text for people and as JSON for programs |
-//! | [`progress`] | what is going on, on standard error |
+//! | [`progress`] | progress, on standard error |
 
 mod args;
 mod matrix;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     if print::or_say(&text, &how_to_end(&args)) { code } else { ExitCode::from(2) }
 }
 
-/// What is left when it does not come to its end.
+/// What remains if it is interrupted.
 fn how_to_end(args: &QuickstartArgs) -> String {
     let name = args.prefix.strip_prefix("at-").filter(|name| *name != "qs");
     let name = name.map(|name| format!(" --name {name}")).unwrap_or_default();

@@ -18,44 +18,44 @@ pub(crate) struct TrafficEndpoint {
     pub(crate) address: Ipv4Addr,
     /// The gateway it uses; none for the external network.
     pub(crate) gateway: Option<Ipv4Addr>,
-    /// Where it is.
+    /// Its network namespace.
     pub(crate) netns: LabNetns,
 }
 
-/// What should come back.
+/// The expected answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Expected {
-    /// Ping is answered, and TCP by the server of this name.
+    /// Ping is answered, and TCP by the server with this name.
     Answer(String),
     /// Ping is answered; there is no TCP server.
     Ping,
-    /// Silence.
+    /// No answer.
     Nothing,
 }
 
-/// One question and what came back.
+/// One request and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Cell {
-    /// Who asks.
+    /// The sender of the request.
     pub(crate) from: String,
-    /// For whom.
+    /// The endpoint that the request is meant for.
     pub(crate) to: String,
-    /// At which address.
+    /// The address of the request.
     pub(crate) address: Ipv4Addr,
-    /// What should come back.
+    /// The expected answer.
     pub(crate) expected: Expected,
     /// Ping was answered.
     pub(crate) ping: bool,
-    /// Who answered by TCP.
+    /// The name that the TCP server sent.
     pub(crate) tcp: Option<String>,
-    /// Under which address the server saw the question.
+    /// The source address that the server saw.
     pub(crate) seen_as: Option<Ipv4Addr>,
-    /// It is as it should be.
+    /// Whether the answer is the expected one.
     pub(crate) ok: bool,
 }
 
-/// What the pod `from` should get when it asks for the address of `to`.
+/// The expected answer to a request of `from` to the address of `to`.
 fn expected(from: &TrafficEndpoint, to: &TrafficEndpoint, everyone: &[TrafficEndpoint]) -> Expected {
     if to.tenant.is_none() || to.tenant == from.tenant {
         return Expected::Answer(to.name.clone());

@@ -21,7 +21,7 @@ impl QuickstartProgress {
         Self { bar }
     }
 
-    /// Says what happens now.
+    /// Shows the current step.
     pub(crate) fn step(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(what.to_owned()),
@@ -30,7 +30,7 @@ impl QuickstartProgress {
         }
     }
 
-    /// Ends; nothing of it stays on the screen.
+    /// Ends and clears the line.
     pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::matrix::{Cell, Expected};
 
-/// Everything that was found out.
+/// All facts.
 #[derive(Serialize)]
 pub(crate) struct Facts {
-    /// All of it is as it should be.
+    /// Every answer was the expected one.
     pub(crate) ok: bool,
     pods: Vec<PodFacts>,
     tenants: Vec<TenantFacts>,
@@ -67,7 +67,7 @@ pub(crate) struct ServerLocations {
 }
 
 impl Facts {
-    /// Puts the facts together and judges them.
+    /// Builds the report and checks it.
     pub(crate) fn new(
         pods: Vec<PodFacts>,
         reach: Vec<Cell>,
@@ -102,7 +102,7 @@ pub(crate) fn json(facts: &Facts) -> String {
     text
 }
 
-/// For programs, when it did not come that far.
+/// For programs, if the run failed before the measurements.
 pub(crate) fn json_error(error: &anyhow::Error) -> String {
     format!("{}\n", json!({ "ok": false, "error": format!("{error:#}") }))
 }
@@ -159,7 +159,7 @@ fn matrix(facts: &Facts) -> String {
             columns.push(&cell.to);
         }
     }
-    // The pods in their order, which the first row lacks itself; then gateway and outside.
+    // The pods in their order (the first row lacks itself), then gateway and external network.
     let place = |to: &str| facts.pods.iter().position(|pod| pod.name == to).unwrap_or(facts.pods.len());
     columns.sort_by_key(|to| (place(to), *to));
     let mut table = Table::new();
@@ -175,7 +175,7 @@ fn matrix(facts: &Facts) -> String {
     table.trim_fmt()
 }
 
-/// What came back, in a word; `!` when it should not be so.
+/// The answer in a word; `!` marks an unexpected one.
 fn answer(cell: &Cell) -> String {
     let word = match (&cell.tcp, cell.ping) {
         (Some(name), true) if *name == cell.to => "yes".to_owned(),

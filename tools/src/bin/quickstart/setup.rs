@@ -27,7 +27,7 @@ const PREFIX: &str = "/atoll/quickstart";
 /// The host behind the provider router.
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
-/// Everything that runs.
+/// The running servers and pods.
 pub(crate) struct Setup {
     prefix: String,
     run_dir: PathBuf,
@@ -172,7 +172,7 @@ impl Setup {
         self.run_dir.join("dataplane").join(name)
     }
 
-    /// Makes `ip netns exec` know a namespace of the data plane.
+    /// Makes a namespace of the data plane available to `ip netns exec`.
     fn name_netns(&self, name: &str, pin: &Path) -> Result<String> {
         let name = format!("{}-{name}", self.prefix);
         let link = Path::new("/run/netns").join(&name);
